@@ -1,0 +1,1 @@
+"""One iteration (learner.py) and the named algorithms (recipes.py)."""

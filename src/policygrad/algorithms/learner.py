@@ -1,0 +1,139 @@
+"""One iteration of any policy-gradient algorithm: estimator × update rule."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from policygrad.data import REDUCTIONS, Batch, Rollout, Stats, Values
+from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
+from policygrad.gradient.estimators import Estimator, advantages
+from policygrad.models.critic import Critic, NoCritic
+from policygrad.models.policy import Policy
+
+
+class UpdateRule(Protocol):
+    """How the parameters move. A rule sees a batch, never time, rewards or γ."""
+
+    def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
+        """Move the policy."""
+        ...
+
+    def report(self, logp: Tensor, batch: Batch) -> Stats:
+        """Numbers of its own, at the policy after the update."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        ...
+
+
+class Learner:
+    """A cell of the grid: `Learner(policy, GAE(0.99, 0.95), ClippedSurrogate())` is PPO.
+
+    baseline: the critic's V where there is a critic, none otherwise. reduction: see `Rollout.flatten`.
+    Raises ValueError for combinations that make no sense, e.g. a bootstrapping estimator without a critic.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        estimator: Estimator,
+        update: UpdateRule,
+        *,
+        critic: Critic | NoCritic | None = None,
+        baseline: Baseline | None = None,
+        reduction: str = "step",
+    ) -> None:
+        self.policy, self.estimator, self.update = policy, estimator, update
+        self.critic = critic or NoCritic()
+        self.baseline: Baseline = baseline or (CriticValue() if self.critic.bootstraps else NoBaseline())
+        self.reduction = reduction
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        for part in (estimator, self.baseline):
+            if part.needs_critic and not self.critic.bootstraps:
+                raise ValueError(f"{part} uses V: give the learner a critic")
+
+    @property
+    def needs_episodes(self) -> bool:
+        """Whether rollouts must be whole episodes, one a column."""
+        return self.estimator.needs_episodes(self.critic.bootstraps) or self.baseline.needs_episodes
+
+    def step(self, rollout: Rollout, progress: float = 0.0, diagnose: bool = False) -> Stats:
+        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds `diagnostics` to the stats.
+
+        Raises FloatingPointError, before anything moves, when an advantage is not finite.
+        """
+        if rollout.steps == 0:
+            return {}
+        values = self.critic(rollout, self.policy)
+        adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
+        batch = rollout.flatten(adv, self.reduction)
+        _check_finite(batch.adv, adv, rollout)
+        before = self.policy.evaluate(batch.obs, batch.act).dist if diagnose else None
+        grad_norm = self._gradient_norm(batch) if diagnose else 0.0
+        stats = self.update(self.policy, batch, progress)
+        if before is not None:
+            stats = stats | self._diagnostics(before, batch) | {"grad_norm": grad_norm}
+            stats["explained_variance"] = explained_variance(values, estimate.target, rollout)
+        stats |= self.critic.fit(rollout, estimate.target, self.policy, progress)
+        self.baseline.fit(rollout, estimate.ret)
+        if self.policy.normalizer is not None:
+            self.policy.normalizer.update(rollout)
+        return stats
+
+    def _gradient_norm(self, batch: Batch) -> float:
+        """ℓ₂ norm of the plain policy gradient, before the update: the same number for every rule."""
+        evaluation = self.policy.evaluate(batch.obs, batch.act)
+        return float(torch.linalg.vector_norm(evaluation.gradient(batch.weight * batch.adv)))
+
+    def _diagnostics(self, before: Tensor, batch: Batch) -> Stats:
+        """What the update did, the same numbers for every rule, means with the batch's weights.
+
+        kl: exact KL(old ‖ new); gain: rise of the surrogate Σ weight · ratio · adv; entropy: of the new policy.
+        """
+        evaluation = self.policy.evaluate(batch.obs, batch.act)
+        share = batch.weight / batch.weight.sum()
+        ratio = (evaluation.logp - batch.logp).exp()
+        head = self.policy.head
+        return {
+            "kl": float((share * head.kl(before, evaluation.dist)).sum()),
+            "entropy": float((share * head.entropy(evaluation.dist)).sum()),
+            "gain": float((batch.weight * (ratio - 1.0) * batch.adv).sum()),
+        } | self.update.report(evaluation.logp, batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, but for the environments."""
+        parts = {"policy": self.policy, "update": self.update, "critic": self.critic, "baseline": self.baseline}
+        return {name: dict(part.state_dict()) for name, part in parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        for name in ("policy", "update", "critic", "baseline"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def explained_variance(values: Values, target: Tensor, rollout: Rollout) -> float:
+    """1 − Var(target − V) / Var(target) over valid rows: 1 perfect, 0 no better than a constant. NaN if target is constant."""
+    if not values.bootstraps:
+        return float("nan")
+    target, val = target[rollout.mask].double(), values.val[rollout.mask].double()
+    variance = target.var(correction=0)
+    return float(1.0 - (target - val).var(correction=0) / variance) if variance > 0 else float("nan")
+
+
+def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:
+    if torch.isfinite(flat).all():
+        return
+    t, n = (int(i) for i in (rollout.mask & ~torch.isfinite(adv)).nonzero()[0])
+    raise FloatingPointError(
+        f"the advantage is not finite ({float(adv[t, n])}) in environment {n} at step {int(rollout.time[t, n])} of its "
+        f"episode (row {t}); its reward was {float(rollout.rew[t, n])}. Nothing was updated."
+    )

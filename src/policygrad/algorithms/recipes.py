@@ -1,0 +1,172 @@
+"""The named algorithms. A recipe's keyword signature is its configuration; its body is the composition.
+
+    reinforce   TotalReturn or RewardToGo − any baseline    VanillaGradient
+    a2c         GAE − V                                     VanillaGradient
+    ppo         GAE − V                                     ClippedSurrogate
+
+A recipe gets a `Task` (spaces, seed, modules of the user's own) and returns a `Plan`: the learner, and how much it wants to
+see an iteration. Nothing heavy is imported here, so the command line can read signatures at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from policygrad.algorithms.task import Plan, Task
+
+RECIPES: dict[str, Callable[..., Plan]] = {}
+
+
+def recipe(function: Callable[..., Plan]) -> Callable[..., Plan]:
+    """Register a recipe: command line, Python face, presets and tests pick it up from here."""
+    RECIPES[function.__name__] = function
+    return function
+
+
+@recipe
+def reinforce(
+    task: Task,
+    *,
+    num_envs: int = 8,
+    episodes: int = 16,
+    returns: Literal["to-go", "total"] = "to-go",
+    baseline: Literal["value", "leave-one-out", "running-mean", "none"] = "value",
+    gamma: float = 0.99,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "no",
+    reduction: Literal["trajectory", "step"] = "trajectory",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 3e-3,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = None,
+    critic_lr: float = 3e-3,
+    critic_epochs: int = 10,
+    critic_minibatches: int = 4,
+    hidden: tuple[int, ...] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    log_std: float = 0.0,
+    normalize_obs: bool = False,
+) -> Plan:
+    """REINFORCE (Williams 1992): one gradient step a batch of whole episodes, with a choice of returns and of baselines.
+
+    `--returns total --baseline none` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
+    """
+    from policygrad.algorithms.task import BASELINES, Plan, make_schedule
+    from policygrad.gradient import estimators as est
+    from policygrad.models.critic import NoCritic
+    from policygrad.updates import VanillaGradient
+
+    policy = task.policy(hidden, activation, log_std, normalize_obs)
+    critic = NoCritic()
+    if baseline == "value":
+        critic = task.critic(
+            hidden, activation, critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm
+        )
+    estimator = est.TotalReturn(gamma) if returns == "total" else est.RewardToGo(gamma)
+    update = VanillaGradient(
+        make_schedule(lr_schedule, lr),
+        optimizer=optimizer,
+        ent_coef=make_schedule(ent_schedule, ent_coef),
+        max_grad_norm=max_grad_norm,
+        seed=task.seed,
+    )
+    learner = task.learner(
+        policy, estimator, update, critic, BASELINES[baseline](), state_discount, standardize, reduction
+    )
+    return Plan(learner, episodes=episodes)
+
+
+@recipe
+def a2c(
+    task: Task,
+    *,
+    num_envs: int = 8,
+    num_steps: int = 16,
+    gamma: float = 0.99,
+    lam: float = 1.0,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "no",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 7e-4,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float = 7e-4,
+    critic_epochs: int = 1,
+    critic_minibatches: int = 1,
+    hidden: tuple[int, ...] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    log_std: float = 0.0,
+    normalize_obs: bool = False,
+) -> Plan:
+    """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps."""
+    from policygrad.algorithms.task import Plan, make_schedule
+    from policygrad.gradient.estimators import GAE
+    from policygrad.updates import VanillaGradient
+
+    policy = task.policy(hidden, activation, log_std, normalize_obs)
+    critic = task.critic(hidden, activation, critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
+    update = VanillaGradient(
+        make_schedule(lr_schedule, lr),
+        optimizer=optimizer,
+        ent_coef=make_schedule(ent_schedule, ent_coef),
+        max_grad_norm=max_grad_norm,
+        seed=task.seed,
+    )
+    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
+    return Plan(learner, num_steps=num_steps)
+
+
+@recipe
+def ppo(
+    task: Task,
+    *,
+    num_envs: int = 8,
+    num_steps: int = 256,
+    epochs: int = 10,
+    minibatches: int = 8,
+    clip: float = 0.2,
+    target_kl: float | None = None,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "batch",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 3e-4,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float = 3e-4,
+    critic_epochs: int = 10,
+    critic_minibatches: int = 8,
+    hidden: tuple[int, ...] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    log_std: float = 0.0,
+    normalize_obs: bool = False,
+) -> Plan:
+    """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017)."""
+    from policygrad.algorithms.task import Plan, make_schedule
+    from policygrad.gradient.estimators import GAE
+    from policygrad.updates import ClippedSurrogate
+
+    policy = task.policy(hidden, activation, log_std, normalize_obs)
+    critic = task.critic(hidden, activation, critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
+    update = ClippedSurrogate(
+        make_schedule(lr_schedule, lr),
+        clip=clip,
+        epochs=epochs,
+        minibatches=minibatches,
+        optimizer=optimizer,
+        ent_coef=make_schedule(ent_schedule, ent_coef),
+        max_grad_norm=max_grad_norm,
+        target_kl=target_kl,
+        seed=task.seed,
+    )
+    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
+    return Plan(learner, num_steps=num_steps)

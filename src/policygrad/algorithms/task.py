@@ -1,0 +1,105 @@
+"""What recipes build with: the Task they are given and the Plan they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium import spaces
+
+from policygrad.algorithms.learner import Learner, UpdateRule
+from policygrad.gradient.baselines import Baseline, LeaveOneOut, NoBaseline, RunningMean
+from policygrad.gradient.estimators import Estimator, Standardized, StateDiscounted
+from policygrad.models.critic import Critic, NoCritic, make_critic
+from policygrad.models.policy import Body, Policy, make_policy
+from policygrad.models.schedules import make_schedule
+
+__all__ = ["BASELINES", "Plan", "Task", "make_schedule"]
+
+BASELINES: dict[str, Callable[[], Baseline | None]] = {
+    "value": lambda: None,  # the critic's V, the learner's default
+    "leave-one-out": LeaveOneOut,
+    "running-mean": RunningMean,
+    "none": NoBaseline,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A learner and what it wants to see an iteration: steps of every environment, or whole episodes in all."""
+
+    learner: Learner
+    num_steps: int | None = None
+    episodes: int | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a recipe is given besides its hyperparameters. Each part draws its randomness from a seed of its own."""
+
+    observation_space: spaces.Space
+    action_space: spaces.Space
+    seed: int = 0
+    body: Body | None = None
+    critic_body: Body | None = None
+    kernel: str = "auto"
+
+    def _seeds(self) -> list[int]:
+        return [int(s) for s in np.random.SeedSequence(self.seed).generate_state(2)]
+
+    def policy(self, hidden: tuple[int, ...], activation: str, log_std: float, normalize_obs: bool) -> Policy:
+        """A fresh policy for the task's spaces."""
+        return make_policy(
+            self.observation_space,
+            self.action_space,
+            hidden=hidden,
+            activation=activation,
+            log_std=log_std,
+            normalize_obs=normalize_obs,
+            body=self.body,
+            kernel=self.kernel,
+            seed=self._seeds()[0],
+        )
+
+    def critic(
+        self,
+        hidden: tuple[int, ...],
+        activation: str,
+        lr: float,
+        lr_schedule: str,
+        epochs: int,
+        minibatches: int,
+        max_grad_norm: float | None,
+    ) -> Critic:
+        """A fresh V critic. Without a body of its own it gets the policy's architecture, never its weights."""
+        return make_critic(
+            self.observation_space,
+            hidden=hidden,
+            activation=activation,
+            body=self.critic_body,
+            kernel=self.kernel,
+            seed=self._seeds()[1],
+            lr=make_schedule(lr_schedule, lr),
+            epochs=epochs,
+            minibatches=minibatches,
+            max_grad_norm=max_grad_norm,
+        )
+
+    def learner(
+        self,
+        policy: Policy,
+        estimator: Estimator,
+        update: UpdateRule,
+        critic: Critic | NoCritic,
+        baseline: Baseline | None,
+        state_discount: bool,
+        standardize: str,
+        reduction: str,
+    ) -> Learner:
+        """The learner, with the estimator in the wrappers asked for."""
+        if state_discount:
+            estimator = StateDiscounted(estimator)
+        if standardize != "no":
+            estimator = Standardized(estimator, over=standardize)
+        return Learner(policy, estimator, update, critic=critic, baseline=baseline, reduction=reduction)

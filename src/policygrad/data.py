@@ -1,0 +1,142 @@
+"""The records that flow between the rooms. Shapes are written here once, and checked here, at the boundary.
+
+Axes: T steps, N environments (time-major), B valid steps, `*` event shapes. What is *not* here: maths, networks, environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+Stats = dict[str, float]
+
+REDUCTIONS = ("trajectory", "step")
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """T steps of N environments, time-major.
+
+    Ends: V(next) = 0 at `terminated`; V(next_obs) counts at `truncated` and at `cut`, the rollout's edge inside an
+    unfinished episode. Rows with `mask` False (resets, padding) are no steps and enter nothing. The last valid row of
+    every column is an end, so every return is one recursion without special cases.
+    """
+
+    obs: Tensor  # (T+1, N, *)
+    next_obs: Tensor  # (T, N, *)   s_{t+1} before any reset; a view of obs[1:] wherever the layout allows
+    act: Tensor  # (T, N, *)        as sampled, before clipping to the action space
+    rew: Tensor  # (T, N)           as the environment gave it
+    logp: Tensor  # (T, N)          log-probability under the policy that acted
+    terminated: Tensor  # (T, N) bool
+    truncated: Tensor  # (T, N) bool
+    cut: Tensor  # (T, N) bool
+    mask: Tensor  # (T, N) bool     True on the steps that count
+    time: Tensor  # (T, N) int      step index inside the episode, from 0
+
+    def __post_init__(self) -> None:
+        T, N = self.rew.shape
+        for name in ("act", "logp", "terminated", "truncated", "cut", "mask", "time", "next_obs"):
+            if getattr(self, name).shape[:2] != (T, N):
+                raise ValueError(f"{name} must start with (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
+        if self.obs.shape != (T + 1, *self.next_obs.shape[1:]):
+            raise ValueError(f"obs must be {(T + 1, *self.next_obs.shape[1:])}, got {tuple(self.obs.shape)}")
+        last_valid = torch.cat([~self.mask[1:], self.mask.new_ones(1, N)])
+        wrong = (self.end & ~self.mask) | (self.mask & last_valid & ~self.end) | (self.terminated & self.truncated)
+        if wrong.any():
+            t, n = (int(i) for i in wrong.nonzero()[0])
+            raise ValueError(
+                f"row (t={t}, n={n}): the last valid row of every column must be an end, ends must be valid rows, and "
+                "terminated excludes truncated. Set `cut` where an episode goes on beyond the rollout."
+            )
+
+    @cached_property
+    def end(self) -> Tensor:
+        """(T, N) bool: where a trajectory ends, for whatever reason."""
+        return self.terminated | self.truncated | self.cut
+
+    @cached_property
+    def steps(self) -> int:
+        """B, the number of valid steps."""
+        return int(self.mask.sum())
+
+    @cached_property
+    def trajectories(self) -> int:
+        """The number of trajectories: every end closes one."""
+        return int(self.end.sum())
+
+    @cached_property
+    def whole_episodes(self) -> bool:
+        """Whether every column is one episode, from its first step to an end the environment announced."""
+        return bool((self.time[0] == 0).all() and self.mask[0].all() and not self.cut.any()) and (
+            self.trajectories == self.mask.shape[1]
+        )
+
+    def flatten(self, adv: Tensor, reduction: str) -> Batch:
+        """Drop time: the valid rows as a `Batch`. adv: (T, N).
+
+        reduction: "trajectory" weighs every row by 1/(number of trajectories), so Σ weight·adv·score is ĝ as in the
+        theory; "step" weighs by 1/B, as deep libraries do: another, data-dependent scale.
+        """
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        rows = self.mask.reshape(-1).nonzero().squeeze(-1)
+
+        def valid(x: Tensor) -> Tensor:
+            return x.reshape(-1, *x.shape[2:]).index_select(0, rows)
+
+        scale = 1.0 / (self.trajectories if reduction == "trajectory" else len(rows))
+        adv = valid(adv)
+        weight = torch.full_like(adv, scale)
+        return Batch(valid(self.obs[:-1]), valid(self.act), valid(self.logp), adv, weight, self.trajectories)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B valid steps without time: all an update rule may see."""
+
+    obs: Tensor  # (B, *)
+    act: Tensor  # (B, *)
+    logp: Tensor  # (B,)    under the policy that acted
+    adv: Tensor  # (B,)     whatever multiplies ∇log π
+    weight: Tensor  # (B,)  the weights of every mean: Σ weight·x
+    trajectories: int
+
+    def __len__(self) -> int:
+        return len(self.adv)
+
+    def minibatches(self, count: int, generator: torch.Generator) -> Iterator[Batch]:
+        """One shuffled pass in `count` even pieces; each piece's weights are scaled so that its sums estimate the batch's."""
+        if count == 1:
+            yield self
+            return
+        order = torch.randperm(len(self), generator=generator)
+        fields = ("obs", "act", "logp", "adv", "weight")
+        pieces = zip(*(getattr(self, f).index_select(0, order).tensor_split(count) for f in fields), strict=True)
+        for obs, act, logp, adv, weight in pieces:
+            yield Batch(obs, act, logp, adv, weight * (len(self) / len(adv)), self.trajectories)
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """What a critic says of a rollout. Zeros, and `bootstraps = False`, when there is no critic."""
+
+    val: Tensor  # (T, N)       V(s_t)
+    next_val: Tensor  # (T, N)  V(s_{t+1}), before any reset
+    bootstraps: bool = True
+
+    @staticmethod
+    def zeros(rollout: Rollout) -> Values:
+        zeros = torch.zeros_like(rollout.rew)
+        return Values(zeros, zeros, bootstraps=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What an estimator makes of a rollout."""
+
+    ret: Tensor  # (T, N)     return estimate; the advantage is ret − baseline
+    target: Tensor  # (T, N)  what the critic regresses on

@@ -1,0 +1,1 @@
+"""Environments: construction, the Collector, probe environments."""

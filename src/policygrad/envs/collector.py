@@ -1,0 +1,270 @@
+"""The Collector: steps environments with a policy and hands out Rollouts.
+
+Three autoreset modes, one layout. NEXT_STEP: the row after an end is a reset row, masked, and obs[t+1] at an end *is* the
+final observation, so next_obs is a view of obs[1:]. SAME_STEP: next_obs is patched with `final_obs`. DISABLED: the
+environments that ended are reset here, and next_obs keeps what they showed last.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from policygrad.data import Rollout
+from policygrad.models.policy import Policy
+
+
+@dataclass
+class Record:
+    """What stepping N environments T times leaves behind, in numpy. Grows along the first axis."""
+
+    obs: np.ndarray  # (T+1, N, *)
+    next_obs: np.ndarray  # (T, N, *)
+    act: np.ndarray  # (T, N, *)
+    rew: np.ndarray  # (T, N)
+    terminated: np.ndarray  # (T, N)
+    truncated: np.ndarray  # (T, N)
+    mask: np.ndarray = field(init=False)  # (T, N)
+
+
+class Collector:
+    """Steps `envs` with a policy. Owns the environments, the sampling noise and the episode statistics.
+
+    steps: environment steps that counted so far; episodes: finished ones; returns, lengths: of the last 100 of them.
+    """
+
+    def __init__(self, envs: VectorEnv, seed: int = 0, max_episode_steps: int = 100_000) -> None:
+        self.envs = envs
+        self.num_envs = envs.num_envs
+        self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self.max_episode_steps = max_episode_steps
+        sampling, environments = np.random.SeedSequence(seed).spawn(2)
+        self.rng = np.random.default_rng(sampling)
+        self.env_seeds = [int(s) for s in environments.generate_state(self.num_envs)]
+        self.steps_done = self.episodes_done = 0
+        self.returns: deque[float] = deque(maxlen=100)
+        self.lengths: deque[int] = deque(maxlen=100)
+        self.obs: np.ndarray | None = None  # what the environments show now
+        self.time = np.zeros(self.num_envs, np.int64)  # steps into the current episodes
+        self.ret = np.zeros(self.num_envs)  # their returns so far
+        self.resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the next row is a reset row
+
+    def steps(self, policy: Policy, T: int) -> Rollout:
+        """T rows of every environment, unfinished episodes `cut` at the edge."""
+        if self.obs is None:
+            self._reset()
+        record = self._record(policy, T)
+        end = record.terminated | record.truncated
+        time = self._times(record.mask, end)
+        cut = np.zeros_like(end)
+        cut[-1] = record.mask[-1] & ~end[-1]
+        self._count(record, end, time)
+        return self._rollout(policy, record, cut, time)
+
+    def episodes(self, policy: Policy, n: int) -> Rollout:
+        """N whole episodes from fresh resets, one a column, padded with masked rows.
+
+        Environment i plays a quota fixed in advance: taking the first n to finish would favour short episodes.
+        """
+        self._reset()
+        quota = np.full(self.num_envs, n // self.num_envs)
+        quota[: n % self.num_envs] += 1
+        chunks: list[Record] = []
+        finished = np.zeros(self.num_envs, np.int64)
+        rows_since_end = 0
+        while (finished < quota).any():
+            chunk = self._record(policy, 64)
+            ends = (chunk.terminated | chunk.truncated).sum(0)
+            rows_since_end = 0 if ends.any() else rows_since_end + 64
+            if rows_since_end >= self.max_episode_steps:
+                raise RuntimeError(
+                    f"no episode ended in {rows_since_end} steps: give the environment a time limit (gymnasium's "
+                    "TimeLimit wrapper), or use an estimator with a critic, which needs no whole episodes"
+                )
+            finished += ends
+            chunks.append(chunk)
+        self.obs = None  # the environments beyond their quota are abandoned
+        return self._rollout(policy, *_one_episode_a_column(chunks, quota, self))
+
+    def _reset(self) -> None:
+        """Reset all environments: seeded the first time, from their own generators afterwards."""
+        obs, _ = self.envs.reset(seed=self.env_seeds or None)
+        self.env_seeds = []
+        self.obs = np.array(obs)
+        self.time[:], self.ret[:], self.resetting[:] = 0, 0.0, False
+
+    def _record(self, policy: Policy, T: int) -> Record:
+        """Step T rows. The hot loop: actor forward, sample, step; everything else is done for all rows at once."""
+        N, envs, head = self.num_envs, self.envs, policy.head
+        shape = envs.single_observation_space.shape or ()
+        obs = np.empty((T + 1, N, *shape), np.float32)
+        noise = head.noise(self.rng, (T, N))
+        to_env = action_adapter(envs.single_action_space)
+        rew = np.empty((T, N), np.float32)
+        terminated, truncated = np.empty((T, N), bool), np.empty((T, N), bool)
+        separate = self.mode is not AutoresetMode.NEXT_STEP
+        next_obs = np.empty((T, N, *shape), np.float32) if separate else obs[1:]
+        actions = []
+        obs[0] = self.obs
+        for t in range(T):
+            act = head.sample(policy.outputs(obs[t]), noise[t])
+            actions.append(act)
+            obs[t + 1], rew[t], terminated[t], truncated[t], info = envs.step(to_env(act))
+            if separate:
+                next_obs[t] = obs[t + 1]
+                self._after_end(obs[t + 1], next_obs[t], terminated[t] | truncated[t], info)
+        self.obs = obs[T]
+        record = Record(obs, next_obs, np.stack(actions), rew, terminated, truncated & ~terminated)
+        end = record.terminated | record.truncated
+        record.mask = np.ones((T, N), bool)
+        if not separate:
+            record.mask[0] = ~self.resetting
+            record.mask[1:] = ~end[:-1]
+            self.resetting = end[-1].copy()
+        _check_finite(record, self)
+        return record
+
+    def _after_end(self, obs: np.ndarray, next_obs: np.ndarray, end: np.ndarray, info: dict[str, Any]) -> None:
+        """SAME_STEP: obs shows the new episodes, final_obs the old. DISABLED: reset the ended ones now."""
+        if not end.any():
+            return
+        if self.mode is AutoresetMode.SAME_STEP:
+            for n in end.nonzero()[0]:
+                next_obs[n] = info["final_obs"][n]
+        else:
+            obs[:], _ = self.envs.reset(options={"reset_mask": end.copy()})
+
+    def _times(self, mask: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """The step index inside the episode, for every row."""
+        T = len(mask)
+        row = np.arange(T)[:, None]
+        # an episode starts at the row after a reset row (NEXT_STEP) or after an end (the other modes)
+        starts = np.where(mask, 0, row + 1)
+        if self.mode is not AutoresetMode.NEXT_STEP:
+            starts[1:] = np.where(end[:-1], row[1:], 0)
+        first = np.maximum.accumulate(starts)
+        time = np.where(mask, row - first + np.where(first == 0, self.time, 0), 0)
+        over = end[-1] | ~mask[-1]
+        self.time = np.where(over, 0, time[-1] + 1)
+        return time
+
+    def _count(self, record: Record, end: np.ndarray, time: np.ndarray) -> None:
+        """Steps, episodes, and the returns and lengths of finished episodes."""
+        self.steps_done += int(record.mask.sum())
+        running = np.cumsum(record.rew * record.mask, axis=0, dtype=np.float64)
+        running += self.ret
+        done_before = np.zeros(self.num_envs)
+        for t, n in zip(*end.nonzero(), strict=True):
+            self._finished(running[t, n] - done_before[n], int(time[t, n]) + 1)
+            done_before[n] = running[t, n]
+        self.ret = running[-1] - done_before
+
+    def _finished(self, ret: float, length: int) -> None:
+        self.returns.append(float(ret))
+        self.lengths.append(length)
+        self.episodes_done += 1
+
+    def _rollout(self, policy: Policy, record: Record, cut: np.ndarray, time: np.ndarray) -> Rollout:
+        """To tensors on the same memory, with the behaviour policy's log-probabilities in one batched pass."""
+        obs, act = torch.from_numpy(record.obs), torch.from_numpy(record.act)
+        T, N = record.rew.shape
+        shared = record.next_obs.base is record.obs
+        logp = policy.evaluate(obs[:-1].flatten(0, 1), act.flatten(0, 1)).logp.view(T, N)
+        return Rollout(
+            obs=obs,
+            next_obs=obs[1:] if shared else torch.from_numpy(record.next_obs),
+            act=act,
+            rew=torch.from_numpy(record.rew).to(logp.dtype),
+            logp=logp,
+            terminated=torch.from_numpy(record.terminated),
+            truncated=torch.from_numpy(record.truncated),
+            cut=torch.from_numpy(cut),
+            mask=torch.from_numpy(record.mask),
+            time=torch.from_numpy(time),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sampling generator and the counters; environments start afresh."""
+        return {
+            "rng": self.rng.bit_generator.state,
+            "steps_done": self.steps_done,
+            "episodes_done": self.episodes_done,
+            "returns": list(self.returns),
+            "lengths": list(self.lengths),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.rng.bit_generator.state = state["rng"]
+        self.steps_done, self.episodes_done = state["steps_done"], state["episodes_done"]
+        self.returns.clear()
+        self.returns.extend(state["returns"])
+        self.lengths.clear()
+        self.lengths.extend(state["lengths"])
+
+
+def _one_episode_a_column(
+    chunks: list[Record], quota: np.ndarray, collector: Collector
+) -> tuple[Record, np.ndarray, np.ndarray]:
+    """Cut the recorded rows into episodes, one a column; count them."""
+    rows = {
+        f: np.concatenate([getattr(c, f) for c in chunks]) for f in ("act", "rew", "terminated", "truncated", "mask")
+    }
+    rows["next_obs"] = np.concatenate([c.next_obs for c in chunks])
+    rows["obs"] = np.concatenate([c.obs[:-1] for c in chunks])
+    spans = []
+    for n, count in enumerate(quota):
+        ends = (rows["terminated"][:, n] | rows["truncated"][:, n]).nonzero()[0][:count]
+        first = 0
+        for last in ends:
+            start = first + int(not rows["mask"][first, n])  # skip NEXT_STEP's reset row
+            spans.append((n, start, last + 1))
+            first = last + 1
+    T, columns = max(stop - start for _, start, stop in spans), len(spans)
+
+    def empty(name: str, extra: int = 0) -> np.ndarray:
+        return np.zeros((T + extra, columns, *rows[name].shape[2:]), rows[name].dtype)
+
+    obs = empty("obs", 1)
+    record = Record(obs, obs[1:], empty("act"), empty("rew"), empty("terminated"), empty("truncated"))
+    record.mask = empty("mask")
+    time = np.tile(np.arange(T)[:, None], (1, columns))
+    for column, (n, start, stop) in enumerate(spans):
+        length = stop - start
+        for name in ("obs", "act", "rew", "terminated", "truncated", "mask"):
+            getattr(record, name)[:length, column] = rows[name][start:stop, n]
+        record.obs[length, column] = rows["next_obs"][stop - 1, n]
+        collector._finished(float(record.rew[:length, column].sum(dtype=np.float64)), length)
+    collector.steps_done += int(record.mask.sum())
+    return record, np.zeros_like(record.mask), time
+
+
+def action_adapter(space: spaces.Space) -> Any:
+    """From the head's actions to the environment's: Discrete counts from `start`, Box is clipped to its bounds."""
+    if isinstance(space, spaces.Discrete):
+        start = int(space.start)
+        return (lambda act: act + start) if start else (lambda act: act)
+    assert isinstance(space, spaces.Box)
+    low, high, dtype = space.low, space.high, space.dtype
+    return lambda act: np.clip(act, low, high).astype(dtype, copy=False)
+
+
+def _check_finite(record: Record, collector: Collector) -> None:
+    """Non-finite observations or rewards stop the run before they reach the parameters."""
+    for name in ("rew", "next_obs"):
+        x = getattr(record, name)
+        # a sum is finite unless a term is not (or it overflows, which the second look tells apart)
+        if np.isfinite(x.sum()) or np.isfinite(x).all():
+            continue
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        what = "reward" if name == "rew" else f"observation{list(index[2:])}"
+        raise FloatingPointError(
+            f"{what} is {x[index]} in environment {index[1]}, about episode {collector.episodes_done + 1}, row {index[0]} of "
+            f"this rollout (action {record.act[index[0], index[1]]}). Nothing was updated."
+        )

@@ -1,0 +1,81 @@
+"""Vector environments from whatever a user has: an id, a callable, an environment, a vector environment."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
+
+RENAMED = {
+    "LunarLander-v2": "LunarLander-v3",
+    "LunarLanderContinuous-v2": "LunarLanderContinuous-v3",
+}
+
+
+def check_env_id(env_id: str) -> str:
+    """The id, if Gymnasium can make it. Raises ValueError with the nearest match, or the new name, otherwise."""
+    if env_id in RENAMED:
+        raise ValueError(f"{env_id} is {RENAMED[env_id]} now: Gymnasium 1.x no longer has the old version")
+    if ":" in env_id:  # "module:Env-v0": Gymnasium imports the module
+        return env_id
+    if env_id not in gym.registry:
+        try:
+            gym.spec(env_id)
+        except gym.error.Error as error:
+            near = nearest(env_id, gym.registry)
+            hint = f" Did you mean {near!r}?" if near else " `policygrad list envs` shows what there is."
+            raise ValueError(f"unknown environment {env_id!r}.{hint}") from error
+    return env_id
+
+
+def nearest(word: str, known: Any) -> str | None:
+    """The known name most like word, ignoring case, or None."""
+    names = {str(name).lower(): str(name) for name in known}
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)
+    return names[close[0]] if close else None
+
+
+def make_one(env: EnvLike) -> gym.Env:
+    """One environment without a render mode: drawing costs time, and LunarLander's particles slow its physics."""
+    if isinstance(env, str):
+        try:
+            return gym.make(check_env_id(env), disable_env_checker=True)
+        except gym.error.DependencyNotInstalled as error:
+            raise ValueError(f"{env} needs a package that is not installed: {error}") from error
+    if isinstance(env, VectorEnv):
+        raise TypeError("expected an environment id, an environment or a callable, got a vector environment")
+    made = env if isinstance(env, gym.Env) else env()
+    if not isinstance(made, gym.Env):
+        raise TypeError(f"the environment callable must return a gymnasium.Env, got {type(made).__name__}")
+    return made
+
+
+def make_envs(env: EnvLike, num_envs: int = 1) -> VectorEnv:
+    """A vector environment: NEXT_STEP autoreset, no render mode. A vector environment passes through as it is.
+
+    An environment instance is a single one: num_envs must be 1, or pass a callable.
+    """
+    if isinstance(env, VectorEnv):
+        return env
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if isinstance(env, gym.Env) and num_envs > 1:
+        raise ValueError(f"one environment instance cannot be {num_envs}: pass a callable, e.g. lambda: MyEnv()")
+    if isinstance(env, str):
+        check_env_id(env)
+    return SyncVectorEnv([lambda: make_one(env)] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+def env_name(env: EnvLike) -> str:
+    """A name for run directories and tables."""
+    if isinstance(env, str):
+        return env
+    spec = getattr(env, "spec", None)
+    if spec is not None:
+        return spec.id
+    return getattr(env, "__name__", type(env).__name__).strip("<>")

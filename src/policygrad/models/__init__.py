@@ -1,0 +1,1 @@
+"""Networks, heads (distributions), policies and critics, on flat parameters."""

@@ -1,0 +1,53 @@
+"""Climb: epochs × minibatches of gradient ascent on a policy, the driver that first-order update rules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from policygrad.data import Batch, Stats
+from policygrad.models.optim import Optimizer, clip_by_norm
+from policygrad.models.policy import Policy
+
+Weigh = Callable[[Tensor, Batch], Tensor]  # (logp (B,), batch) → the weights w (B,) of Σ w ∇log π
+
+
+def climb(
+    policy: Policy,
+    batch: Batch,
+    weigh: Weigh,
+    *,
+    optimizer: Optimizer,
+    lr: float,
+    generator: torch.Generator,
+    epochs: int = 1,
+    minibatches: int = 1,
+    ent_coef: float = 0.0,
+    max_grad_norm: float | None = None,
+    target_kl: float | None = None,
+) -> Stats:
+    """Ascend Σ w ∇log π + ent_coef · mean entropy, minibatch by minibatch; `weigh` gives w at the current policy.
+
+    target_kl: stop after the first epoch whose exact mean KL(old ‖ new) exceeds it.
+    """
+    old = policy.dist(batch.obs) if target_kl is not None else None
+    norms, steps, epoch = torch.zeros((), dtype=batch.adv.dtype), 0, 0
+    for epoch in range(1, epochs + 1):  # noqa: B007
+        for mb in batch.minibatches(minibatches, generator):
+            evaluation = policy.evaluate(mb.obs, mb.act)
+            ent_weight = mb.weight * ent_coef if ent_coef else None
+            grad = evaluation.gradient(weigh(evaluation.logp, mb), ent_weight)
+            norms += clip_by_norm(grad, max_grad_norm)
+            optimizer.step(policy.flat, grad, lr)
+            steps += 1
+        if old is not None and target_kl is not None and mean_kl(policy, old, batch) > target_kl:
+            break
+    return {"epochs": epoch, "grad_norm": float(norms) / max(steps, 1)}
+
+
+def mean_kl(policy: Policy, old: Tensor, batch: Batch) -> float:
+    """Exact mean KL(old ‖ new) over the batch, with the batch's weights; old: the distribution before, (B, P)."""
+    kl = policy.head.kl(old, policy.dist(batch.obs))
+    return float((batch.weight * kl).sum() / batch.weight.sum())

@@ -1,0 +1,57 @@
+"""Flat parameters: all parameters of a network in one vector that the Parameters are views of.
+
+One norm, one optimiser step, one all-reduce, and the vector that natural steps need. The views survive `deepcopy`, `.to()`,
+`load_state_dict` and pickling, each of which rebuilds them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from policygrad.models.kernels import Kernel, make_kernel
+
+
+class FlatModule(nn.Module):
+    """A module with `network`, the part that the flat vector covers, and a kernel that differentiates it.
+
+    Subclasses set `self.network` and then call `self.flatten()`.
+    """
+
+    network: nn.Module
+    kernel: Kernel
+    flat: Tensor  # (P,) every parameter of `network`, in the order of network.parameters()
+
+    def flatten(self, kernel: str | None = None) -> None:
+        """Move the parameters into one vector and make them views of it. kernel: "auto", "autograd" or "closed_form"."""
+        self.kernel_choice = kernel or getattr(self, "kernel_choice", "auto")
+        parameters = list(self.network.parameters())
+        flat = torch.cat([p.detach().reshape(-1) for p in parameters])
+        start = 0
+        for p in parameters:
+            p.data = flat[start : start + p.numel()].view(p.shape)
+            start += p.numel()
+        self.flat = flat
+        self.kernel = make_kernel(self.network, flat, self.kernel_choice)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> FlatModule:
+        super()._apply(fn, recurse)
+        self.flatten()
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FlatModule:
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__setstate__({k: deepcopy(v, memo) for k, v in self.__getstate__().items()})
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("flat", "kernel")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.flatten()

@@ -1,0 +1,180 @@
+"""The network seam: forward, and pull a gradient at the outputs back to the flat parameter vector.
+
+    out  = kernel.forward(obs)          (B, *) → (B, outputs), no graph
+    grad = kernel.pull(grad_out)        (B, outputs) → (P,): Σ_b grad_outᵀ ∂out_b/∂θ, for the last forward
+
+`AutogradKernel` works for every nn.Module and is the reference in the tests. `DenseKernel` is the closed form for MLPs in
+numpy, on the same memory: on a CPU its calls cost a third of torch's and its tanh a sixth. Both return a buffer of their
+own that the next `pull` overwrites.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from policygrad.models.networks import MLP, WithLogStd
+
+KERNELS = ("auto", "autograd", "closed_form")
+
+
+class Kernel(Protocol):
+    """The contract of the seam."""
+
+    name: str
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Outputs (B, outputs), detached."""
+        ...
+
+    def pull(self, grad_out: Tensor) -> Tensor:
+        """Σ_b grad_out_b · ∂out_b/∂θ, (P,), at the observations of the last forward."""
+        ...
+
+
+def make_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
+    """Resolve "auto": the closed form where there is one (an MLP on a CPU), autograd elsewhere."""
+    if choice not in KERNELS:
+        raise ValueError(f"kernel must be one of {KERNELS}, got {choice!r}")
+    mean = network.mean if isinstance(network, WithLogStd) else network
+    dense = isinstance(mean, MLP) and flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64)
+    if choice == "closed_form" and not dense:
+        raise ValueError("a closed form exists for MLPs on a CPU only: use kernel='autograd'")
+    if choice == "autograd" or not dense:
+        return AutogradKernel(network, flat)
+    return LogStdKernel(network, flat) if isinstance(network, WithLogStd) else DenseKernel(network, flat)
+
+
+class AutogradKernel:
+    """Reverse mode by torch, for any network."""
+
+    name = "autograd"
+
+    def __init__(self, network: nn.Module, flat: Tensor) -> None:
+        self.network = network
+        self.parameters = list(network.parameters())
+        self.grad = torch.zeros_like(flat)
+        self.out: Tensor | None = None
+
+    def forward(self, obs: Tensor) -> Tensor:
+        with torch.enable_grad():
+            self.out = self.network(obs)
+        return self.out.detach()
+
+    def pull(self, grad_out: Tensor) -> Tensor:
+        assert self.out is not None
+        grads = torch.autograd.grad(
+            self.out, self.parameters, grad_out, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return torch.cat([g.reshape(-1) for g in grads], out=self.grad)
+
+
+class DenseKernel:
+    """The MLP in closed form: with h₀ = obs, z_l = h_{l−1}Wᵀ + b, h_l = f(z_l) and g = ∂/∂z of the layer above,
+
+    ∂/∂W = gᵀh_{l−1},   ∂/∂b = Σ_b g_b,   g ← (gW) · f'(z_{l−1}).
+    """
+
+    name = "closed_form"
+
+    def __init__(self, network: MLP, flat: Tensor, offset: int = 0, grad: Tensor | None = None) -> None:
+        self.activation = network.activation
+        self.grad = torch.zeros_like(flat) if grad is None else grad
+        theta, grads = flat.numpy(), self.grad.numpy()
+        self.layers: list[tuple[np.ndarray, np.ndarray]] = []
+        self.layer_grads: list[tuple[np.ndarray, np.ndarray]] = []
+        for layer in network.layers:
+            outputs, inputs = layer.weight.shape  # pyright: ignore[reportGeneralTypeIssues]
+            split, stop = offset + outputs * inputs, offset + outputs * inputs + outputs
+            self.layers.append((theta[offset:split].reshape(outputs, inputs), theta[split:stop]))
+            self.layer_grads.append((grads[offset:split].reshape(outputs, inputs), grads[split:stop]))
+            offset = stop
+        self.dtype = theta.dtype
+        self.buffers: dict[int, list[np.ndarray]] = {}
+        self.inputs: list[np.ndarray] = []
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return torch.from_numpy(self.forward_numpy(obs.numpy()))
+
+    def forward_numpy(self, obs: np.ndarray) -> np.ndarray:
+        h = np.ascontiguousarray(obs.reshape(len(obs), -1), self.dtype)
+        self.inputs = [h]
+        pre = self._scratch(len(h))
+        for (weight, bias), z in zip(self.layers[:-1], pre, strict=True):
+            np.dot(h, weight.T, out=z)
+            z += bias
+            h = self._activate(z)
+            self.inputs.append(h)
+        weight, bias = self.layers[-1]
+        out = np.dot(h, weight.T)
+        out += bias
+        return out
+
+    def pull(self, grad_out: Tensor) -> Tensor:
+        g = grad_out.numpy()
+        ones = np.ones(len(g), self.dtype)
+        for i in range(len(self.layers) - 1, -1, -1):
+            h, (grad_weight, grad_bias) = self.inputs[i], self.layer_grads[i]
+            np.dot(g.T, h, out=grad_weight)
+            np.dot(ones, g, out=grad_bias)
+            if i:
+                g = np.dot(g, self.layers[i][0])
+                g *= self._slope(i)
+        return self.grad
+
+    def _scratch(self, rows: int) -> list[np.ndarray]:
+        if rows not in self.buffers:
+            if len(self.buffers) > 8:
+                self.buffers.clear()
+            self.buffers[rows] = [np.empty((rows, len(bias)), self.dtype) for _, bias in self.layers[:-1]]
+        return self.buffers[rows]
+
+    def _activate(self, z: np.ndarray) -> np.ndarray:
+        if self.activation == "tanh":
+            return np.tanh(z, out=z)
+        if self.activation == "relu":
+            return np.maximum(z, 0.0, out=z)
+        return z / (1.0 + np.exp(-z))  # SiLU: its slope needs z, which stays in the scratch
+
+    def _slope(self, i: int) -> np.ndarray:
+        """f'(z) of the layer that made inputs[i]."""
+        h = self.inputs[i]
+        if self.activation == "tanh":
+            slope = h * h
+            return np.subtract(1.0, slope, out=slope)
+        if self.activation == "relu":
+            return h > 0
+        z = self._scratch(len(h))[i - 1]
+        sigmoid = 1.0 / (1.0 + np.exp(-z))
+        return sigmoid * (1.0 + z * (1.0 - sigmoid))
+
+
+class LogStdKernel:
+    """A DenseKernel for the mean, and the log-std's own part of the vector: its gradient is the sum over the batch."""
+
+    name = "closed_form"
+
+    def __init__(self, network: WithLogStd, flat: Tensor) -> None:
+        # network.parameters() lists a module's own parameters first: log_std leads the flat vector
+        self.dims = len(network.log_std)
+        self.log_std = flat[: self.dims]
+        self.grad = torch.zeros_like(flat)
+        assert isinstance(network.mean, MLP)
+        self.mean = DenseKernel(network.mean, flat, self.dims, self.grad)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        mean = self.mean.forward(obs)
+        return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
+
+    def pull(self, grad_out: Tensor) -> Tensor:
+        self.mean.pull(grad_out[:, : self.dims])
+        torch.sum(grad_out[:, self.dims :], 0, out=self.grad[: self.dims])
+        return self.grad
+
+
+def resolved(kernel: Any) -> str:
+    """The kernel's name, for config.json."""
+    return kernel.name

@@ -1,0 +1,105 @@
+"""Networks: the MLP, and what is put around any body so that it feeds a head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
+
+
+class MLP(nn.Module):
+    """obs (B, *) → flattened → hidden layers → (B, outputs), linear at the end.
+
+    Orthogonal weights, zero biases: gain √2 for the hidden layers, `output_gain` for the last (0.01 makes the first policy
+    nearly uniform, 1 suits a critic; Andrychowicz et al. 2020, arXiv 2006.05990).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        activation: str = "tanh",
+        output_gain: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
+        if any(width < 1 for width in hidden):
+            raise ValueError(f"hidden sizes must be positive, got {tuple(hidden)}")
+        self.activation = activation
+        sizes = [inputs, *hidden, outputs]
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        for layer in self.layers:
+            last = layer is self.layers[-1]
+            init_linear(layer, output_gain if last else math.sqrt(2.0), generator)
+        self.nonlinearity = ACTIVATIONS[activation]()
+
+    def forward(self, obs: Tensor) -> Tensor:
+        x = obs.reshape(len(obs), -1)
+        for layer in self.layers[:-1]:
+            x = self.nonlinearity(layer(x))
+        return self.layers[-1](x)
+
+
+class TabularNetwork(nn.Module):
+    """One logit for each (state, action), for one-hot observations: (B, S) → (B, A). Zero at the start: uniform."""
+
+    def __init__(self, states: int, outputs: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(states, outputs))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return obs @ self.table
+
+
+class BodyNetwork(nn.Module):
+    """Any module as the body, obs (B, *) → features (B, F), and a linear output layer of ours after it."""
+
+    def __init__(
+        self,
+        body: nn.Module,
+        example: Tensor,
+        outputs: int,
+        output_gain: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        with torch.no_grad():
+            features = body(example)
+        if features.ndim != 2 or len(features) != len(example):
+            raise ValueError(
+                f"the body must map observations {tuple(example.shape)} to features (B, F), got {tuple(features.shape)}: "
+                "end it with nn.Flatten()"
+            )
+        self.body = body
+        self.output = nn.Linear(features.shape[1], outputs)
+        init_linear(self.output, output_gain, generator)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.output(self.body(obs))
+
+
+class WithLogStd(nn.Module):
+    """Appends a learned, state-independent log-std to a network's mean: (B, D) → (B, 2D)."""
+
+    def __init__(self, mean: nn.Module, dims: int, log_std: float = 0.0) -> None:
+        super().__init__()
+        self.mean = mean
+        self.log_std = nn.Parameter(torch.full((dims,), float(log_std)))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        mean = self.mean(obs)
+        return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
+
+
+def init_linear(layer: nn.Module, gain: float, generator: torch.Generator | None) -> None:
+    """Orthogonal weight with the given gain, zero bias."""
+    assert isinstance(layer, nn.Linear)
+    nn.init.orthogonal_(layer.weight, gain, generator=generator)
+    nn.init.zeros_(layer.bias)

@@ -1,0 +1,26 @@
+"""Schedules: a hyperparameter as a function of progress, the fraction of training done, in [0, 1]. They hold no state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Schedule = float | Callable[[float], float]
+
+SCHEDULES = ("constant", "linear")
+
+
+def at(schedule: Schedule, progress: float) -> float:
+    """The value at this progress."""
+    return schedule(progress) if callable(schedule) else schedule
+
+
+def linear(start: float, end: float = 0.0) -> Callable[[float], float]:
+    """From start at progress 0 to end at progress 1."""
+    return lambda progress: start + (end - start) * progress
+
+
+def make_schedule(kind: str, start: float) -> Schedule:
+    """A schedule by its name: "constant" or "linear" (down to 0)."""
+    if kind not in SCHEDULES:
+        raise ValueError(f"a schedule must be one of {SCHEDULES}, got {kind!r}")
+    return linear(start) if kind == "linear" else start

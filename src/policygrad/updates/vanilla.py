@@ -1,0 +1,24 @@
+"""The plain policy gradient."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from policygrad.data import Batch
+from policygrad.updates.first_order import FirstOrder
+
+
+class VanillaGradient(FirstOrder):
+    """θ ← θ + lr · Σ weight · adv · ∇log π, by SGD or Adam.
+
+    One step a batch; `epochs` > 1 would reuse on-policy data without a correction and is refused.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.epochs > 1 or self.minibatches > 1:
+            raise ValueError("VanillaGradient takes one step a batch: reuse needs a ratio, as in ClippedSurrogate")
+
+    def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
+        """W = weight · adv."""
+        return batch.weight * batch.adv
