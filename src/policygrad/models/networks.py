@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -34,7 +35,7 @@ class MLP(nn.Module):
             raise ValueError(f"hidden sizes must be positive, got {tuple(hidden)}")
         self.activation = activation
         sizes = [inputs, *hidden, outputs]
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
         for layer in self.layers:
             last = layer is self.layers[-1]
             init_linear(layer, output_gain if last else math.sqrt(2.0), generator)
