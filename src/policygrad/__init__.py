@@ -1,1 +1,109 @@
-"""policygrad."""
+"""policygrad: policy gradients, composed from estimators and update rules, checked against exact gradients, fast on a CPU.
+
+    import policygrad as pg
+    agent = pg.ppo("LunarLander-v3", seed=0)      # or pg.a2c, pg.reinforce; keywords override the tuned preset
+    agent.learn(500_000)
+    agent.evaluate(episodes=100)
+
+For those who compose: `pg.Learner(policy, pg.GAE(), pg.ClippedSurrogate(), critic=...)`. Everything is imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "policygrad.data": ("Batch", "Estimate", "Rollout", "Values"),
+    "policygrad.gradient.estimators": (
+        "GAE",
+        "NStep",
+        "RewardToGo",
+        "Standardized",
+        "StateDiscounted",
+        "TDError",
+        "TotalReturn",
+        "advantages",
+    ),
+    "policygrad.gradient.baselines": ("Constant", "CriticValue", "LeaveOneOut", "NoBaseline", "RunningMean"),
+    "policygrad.models.policy": ("Policy", "make_policy"),
+    "policygrad.models.critic": ("Critic", "NoCritic", "make_critic"),
+    "policygrad.models.schedules": ("linear",),
+    "policygrad.updates": ("ClippedSurrogate", "VanillaGradient"),
+    "policygrad.algorithms.learner": ("Learner",),
+    "policygrad.envs.collector": ("Collector",),
+    "policygrad.envs.make": ("make_envs",),
+    "policygrad.runs.agent": ("Agent", "load"),
+    "policygrad.runs.evaluate": ("Evaluation", "evaluate"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_RECIPES = ("a2c", "ppo", "reinforce")
+
+__all__ = [*sorted(_HOME), *_RECIPES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+if TYPE_CHECKING:
+    from policygrad.algorithms.learner import Learner as Learner
+    from policygrad.data import Batch as Batch
+    from policygrad.data import Estimate as Estimate
+    from policygrad.data import Rollout as Rollout
+    from policygrad.data import Values as Values
+    from policygrad.envs.collector import Collector as Collector
+    from policygrad.envs.make import make_envs as make_envs
+    from policygrad.gradient.baselines import Constant as Constant
+    from policygrad.gradient.baselines import CriticValue as CriticValue
+    from policygrad.gradient.baselines import LeaveOneOut as LeaveOneOut
+    from policygrad.gradient.baselines import NoBaseline as NoBaseline
+    from policygrad.gradient.baselines import RunningMean as RunningMean
+    from policygrad.gradient.estimators import GAE as GAE
+    from policygrad.gradient.estimators import NStep as NStep
+    from policygrad.gradient.estimators import RewardToGo as RewardToGo
+    from policygrad.gradient.estimators import Standardized as Standardized
+    from policygrad.gradient.estimators import StateDiscounted as StateDiscounted
+    from policygrad.gradient.estimators import TDError as TDError
+    from policygrad.gradient.estimators import TotalReturn as TotalReturn
+    from policygrad.gradient.estimators import advantages as advantages
+    from policygrad.models.critic import Critic as Critic
+    from policygrad.models.critic import NoCritic as NoCritic
+    from policygrad.models.critic import make_critic as make_critic
+    from policygrad.models.policy import Policy as Policy
+    from policygrad.models.policy import make_policy as make_policy
+    from policygrad.models.schedules import linear as linear
+    from policygrad.runs.agent import Agent as Agent
+    from policygrad.runs.agent import load as load
+    from policygrad.runs.evaluate import Evaluation as Evaluation
+    from policygrad.runs.evaluate import evaluate as evaluate
+    from policygrad.updates import ClippedSurrogate as ClippedSurrogate
+    from policygrad.updates import VanillaGradient as VanillaGradient
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'policygrad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def reinforce(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
+    """REINFORCE as an `Agent`; keywords as in `policygrad.algorithms.recipes.reinforce`."""
+    return _agent("reinforce", env, seed, overrides)
+
+
+def a2c(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
+    """A2C as an `Agent`; keywords as in `policygrad.algorithms.recipes.a2c`."""
+    return _agent("a2c", env, seed, overrides)
+
+
+def ppo(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
+    """PPO as an `Agent`; keywords as in `policygrad.algorithms.recipes.ppo`."""
+    return _agent("ppo", env, seed, overrides)
+
+
+def _agent(algo: str, env: Any, seed: int, overrides: dict[str, Any]) -> Agent:
+    from policygrad.runs.agent import Agent
+
+    return Agent(algo, env, seed=seed, **overrides)

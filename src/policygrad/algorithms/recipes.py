@@ -96,7 +96,7 @@ def a2c(
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
-    critic_lr: float = 7e-4,
+    critic_lr: float | None = None,
     critic_epochs: int = 1,
     critic_minibatches: int = 1,
     hidden: tuple[int, ...] = (64, 64),
@@ -110,7 +110,15 @@ def a2c(
     from policygrad.updates import VanillaGradient
 
     policy = task.policy(hidden, activation, log_std, normalize_obs)
-    critic = task.critic(hidden, activation, critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
+    critic = task.critic(
+        hidden,
+        activation,
+        lr if critic_lr is None else critic_lr,
+        lr_schedule,
+        critic_epochs,
+        critic_minibatches,
+        max_grad_norm,
+    )
     update = VanillaGradient(
         make_schedule(lr_schedule, lr),
         optimizer=optimizer,
@@ -142,9 +150,9 @@ def ppo(
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
-    critic_lr: float = 3e-4,
-    critic_epochs: int = 10,
-    critic_minibatches: int = 8,
+    critic_lr: float | None = None,
+    critic_epochs: int | None = None,
+    critic_minibatches: int | None = None,
     hidden: tuple[int, ...] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     log_std: float = 0.0,
@@ -156,7 +164,15 @@ def ppo(
     from policygrad.updates import ClippedSurrogate
 
     policy = task.policy(hidden, activation, log_std, normalize_obs)
-    critic = task.critic(hidden, activation, critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
+    critic = task.critic(
+        hidden,
+        activation,
+        lr if critic_lr is None else critic_lr,
+        lr_schedule,
+        critic_epochs or epochs,
+        critic_minibatches or minibatches,
+        max_grad_norm,
+    )
     update = ClippedSurrogate(
         make_schedule(lr_schedule, lr),
         clip=clip,

@@ -46,7 +46,7 @@ class Collector:
         self.max_episode_steps = max_episode_steps
         sampling, environments = np.random.SeedSequence(seed).spawn(2)
         self.rng = np.random.default_rng(sampling)
-        self.env_seeds = [int(s) for s in environments.generate_state(self.num_envs)]
+        self.env_seeds: list[int | None] = [int(s) for s in environments.generate_state(self.num_envs)]
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
@@ -161,7 +161,7 @@ class Collector:
         running += self.ret
         done_before = np.zeros(self.num_envs)
         for t, n in zip(*end.nonzero(), strict=True):
-            self._finished(running[t, n] - done_before[n], int(time[t, n]) + 1)
+            self._finished(float(running[t, n] - done_before[n]), int(time[t, n]) + 1)
             done_before[n] = running[t, n]
         self.ret = running[-1] - done_before
 

@@ -21,7 +21,11 @@ def check_env_id(env_id: str) -> str:
     """The id, if Gymnasium can make it. Raises ValueError with the nearest match, or the new name, otherwise."""
     if env_id in RENAMED:
         raise ValueError(f"{env_id} is {RENAMED[env_id]} now: Gymnasium 1.x no longer has the old version")
-    if ":" in env_id:  # "module:Env-v0": Gymnasium imports the module
+    if ":" in env_id:  # "module:Env-v0": Gymnasium imports the module, which registers the environment
+        try:
+            gym.spec(env_id)
+        except (ImportError, gym.error.Error) as error:
+            raise ValueError(f"unknown environment {env_id!r}: {error}") from error
         return env_id
     if env_id not in gym.registry:
         try:

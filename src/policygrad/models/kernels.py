@@ -10,7 +10,7 @@ own that the next `pull` overwrites.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -39,13 +39,14 @@ def make_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
     """Resolve "auto": the closed form where there is one (an MLP on a CPU), autograd elsewhere."""
     if choice not in KERNELS:
         raise ValueError(f"kernel must be one of {KERNELS}, got {choice!r}")
-    mean = network.mean if isinstance(network, WithLogStd) else network
-    dense = isinstance(mean, MLP) and flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64)
-    if choice == "closed_form" and not dense:
+    if choice != "autograd" and flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
+        if isinstance(network, MLP):
+            return DenseKernel(network, flat)
+        if isinstance(network, WithLogStd) and isinstance(network.mean, MLP):
+            return LogStdKernel(network, flat)
+    if choice == "closed_form":
         raise ValueError("a closed form exists for MLPs on a CPU only: use kernel='autograd'")
-    if choice == "autograd" or not dense:
-        return AutogradKernel(network, flat)
-    return LogStdKernel(network, flat) if isinstance(network, WithLogStd) else DenseKernel(network, flat)
+    return AutogradKernel(network, flat)
 
 
 class AutogradKernel:
@@ -61,8 +62,8 @@ class AutogradKernel:
 
     def forward(self, obs: Tensor) -> Tensor:
         with torch.enable_grad():
-            self.out = self.network(obs)
-        return self.out.detach()
+            self.out = out = self.network(obs)
+        return out.detach()
 
     def pull(self, grad_out: Tensor) -> Tensor:
         assert self.out is not None
@@ -87,7 +88,8 @@ class DenseKernel:
         self.layers: list[tuple[np.ndarray, np.ndarray]] = []
         self.layer_grads: list[tuple[np.ndarray, np.ndarray]] = []
         for layer in network.layers:
-            outputs, inputs = layer.weight.shape  # pyright: ignore[reportGeneralTypeIssues]
+            assert isinstance(layer, nn.Linear)
+            outputs, inputs = layer.weight.shape
             split, stop = offset + outputs * inputs, offset + outputs * inputs + outputs
             self.layers.append((theta[offset:split].reshape(outputs, inputs), theta[split:stop]))
             self.layer_grads.append((grads[offset:split].reshape(outputs, inputs), grads[split:stop]))
@@ -173,8 +175,3 @@ class LogStdKernel:
         self.mean.pull(grad_out[:, : self.dims])
         torch.sum(grad_out[:, self.dims :], 0, out=self.grad[: self.dims])
         return self.grad
-
-
-def resolved(kernel: Any) -> str:
-    """The kernel's name, for config.json."""
-    return kernel.name

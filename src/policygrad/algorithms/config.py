@@ -1,0 +1,168 @@
+"""Configurations: a recipe's defaults ← the tuned preset ← what the user said; checked once, for Python and command line.
+
+Hyperparameters are documented and bounded here, in one table. Nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from policygrad.algorithms.recipes import RECIPES
+
+TINY = 1e-9  # the lowest value of what must be above 0
+
+# name: (help, lowest, highest); bounds apply to numbers and to each number of a tuple
+HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
+    "steps": ("environment steps to train for; training stops at the last whole iteration that fits", 1, None),
+    "num_envs": ("environments stepped side by side", 1, 4096),
+    "num_steps": ("steps of every environment an iteration", 1, None),
+    "episodes": ("whole episodes an iteration", 1, None),
+    "returns": ("what follows an action (to-go) or the whole episode's return (total)", None, None),
+    "baseline": ("what is subtracted from the returns; value: a learned V(s)", None, None),
+    "gamma": ("discount γ; 1 with finite horizons, usually 0.98 to 0.999", 0, 1),
+    "lam": ("λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98", 0, 1),
+    "state_discount": ("weigh step t by γᵗ, as the discounted objective's gradient does", None, None),
+    "standardize": ("scale advantages to mean 0, std 1, over the batch or (biased) over each episode", None, None),
+    "reduction": ("sum over an episode and average over episodes (theory), or average over steps", None, None),
+    "optimizer": ("of the policy", None, None),
+    "lr": ("learning rate of the policy; Adam: usually 1e-4 to 1e-2", 0, 100),
+    "lr_schedule": ("of both learning rates: constant, or linear down to 0", None, None),
+    "ent_coef": ("weight of the entropy bonus; usually 0 to 0.02", 0, None),
+    "ent_schedule": ("of the entropy bonus: constant, or linear down to 0", None, None),
+    "max_grad_norm": ("clip each network's gradient to this ℓ₂ norm; none: do not", TINY, None),
+    "epochs": ("passes over each batch for the policy", 1, 1000),
+    "minibatches": ("pieces of each pass for the policy", 1, None),
+    "clip": ("ε of the clipped surrogate; usually 0.1 to 0.3", TINY, 10),
+    "target_kl": ("stop the epochs when the exact mean KL(old ‖ new) exceeds this; none: never", TINY, None),
+    "critic_lr": ("learning rate of the critic (Adam); none: the policy's", 0, 100),
+    "critic_epochs": ("passes over each batch for the critic; none: as for the policy", 1, 1000),
+    "critic_minibatches": ("pieces of each pass for the critic; none: as for the policy", 1, None),
+    "hidden": ("widths of the hidden layers of policy and critic", 1, 65536),
+    "activation": ("of the hidden layers", None, None),
+    "log_std": ("initial log standard deviation of continuous actions", -20, 5),
+    "normalize_obs": ("standardise observations by running moments, kept inside the policy", None, None),
+}
+
+# what the hands of Stable-Baselines3 and CleanRL users type
+ALIASES = {
+    "total_timesteps": "steps",
+    "n_envs": "num_envs",
+    "n_steps": "num_steps",
+    "n_epochs": "epochs",
+    "update_epochs": "epochs",
+    "num_minibatches": "minibatches",
+    "clip_range": "clip",
+    "clip_coef": "clip",
+    "gae_lambda": "lam",
+    "learning_rate": "lr",
+    "normalize_advantage": "standardize",
+}
+
+DEFAULT_STEPS = 100_000
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be: what is wrong, what is allowed, what to do. Three lines at most."""
+
+
+def algorithm(name: str) -> str:
+    """The recipe's name; `-` and `_` are one. Raises ConfigError with the nearest match."""
+    key = name.lower().replace("-", "_")
+    if key not in RECIPES:
+        near = difflib.get_close_matches(key, RECIPES, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"unknown algorithm {name!r}.{hint} There are: {', '.join(RECIPES)}.")
+    return key
+
+
+@cache
+def parameters(algo: str) -> dict[str, tuple[Any, Any]]:
+    """The recipe's hyperparameters, `steps` first: name → (type, default)."""
+    hints = get_type_hints(RECIPES[algo], localns={"Task": object, "Plan": object})
+    keywords = {
+        p.name: (hints[p.name], p.default)
+        for p in inspect.signature(RECIPES[algo]).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return {"steps": (int, DEFAULT_STEPS)} | keywords
+
+
+@cache
+def presets(algo: str) -> dict[str, dict[str, Any]]:
+    """The tuned presets of a recipe: environment → hyperparameters."""
+    return tomllib.loads((files("policygrad") / "presets" / f"{algo}.toml").read_text("utf8"))
+
+
+def resolve(algo: str, env_name: str, overrides: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The full configuration, and whether a tuned preset is under it. Raises ConfigError."""
+    known = parameters(algo)
+    preset = presets(algo).get(env_name)
+    config = {name: default for name, (_, default) in known.items()} | (preset or {})
+    for name, value in _unalias(algo, overrides, config).items():
+        if name not in known:
+            raise ConfigError(unknown_keyword(algo, name))
+        config[name] = value
+    for name, (kind, _) in known.items():
+        config[name] = check(name, kind, config[name])
+    return config, preset is not None
+
+
+def unknown_keyword(algo: str, name: str) -> str:
+    """The message for a keyword that a recipe does not have."""
+    known = parameters(algo)
+    near = difflib.get_close_matches(name, [*known, *ALIASES], n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."
+    return f"{algo} has no hyperparameter {name!r}.{hint}"
+
+
+def _unalias(algo: str, overrides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Aliases to our names; batch_size, a count of steps, to a count of minibatches."""
+    own = {ALIASES.get(k, k) if k not in parameters(algo) else k: v for k, v in overrides.items()}
+    if "batch_size" in own and "minibatches" in parameters(algo):
+        size = check("batch_size", int, own.pop("batch_size"))
+        rows = own.get("num_envs", config["num_envs"]) * own.get("num_steps", config["num_steps"])
+        if size < 1 or rows % size:
+            raise ConfigError(f"batch_size = {size} must divide num_envs × num_steps = {rows}")
+        own.setdefault("minibatches", rows // size)
+    if isinstance(own.get("standardize"), bool):
+        own["standardize"] = "batch" if own["standardize"] else "no"
+    return own
+
+
+def check(name: str, kind: Any, value: Any) -> Any:
+    """The value as its type, inside its bounds. Raises ConfigError."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{name} = {value!r} is not one of: {', '.join(map(str, args))}")
+        return value
+    if type(None) in args:
+        return None if value is None else check(name, next(a for a in args if a is not type(None)), value)
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(check(name, args[0], item) for item in items)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} = {value!r} must be true or false")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)):
+        raise ConfigError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
+    _, low, high = HYPERPARAMETERS.get(name, ("", None, None))
+    if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
+        bounds = _bounds(low, high)
+        raise ConfigError(f"{name} = {value} must be {bounds}")
+    return kind(value)
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is None:
+        return "finite"
+    if high is None:
+        return "above 0" if low == TINY else f"at least {low}"
+    return f"above 0 and at most {high}" if low == TINY else f"in [{low}, {high}]"
