@@ -94,7 +94,7 @@ class Collector:
 
     def _reset(self) -> None:
         """Reset all environments: seeded the first time, from their own generators afterwards."""
-        obs, _ = self.envs.reset(seed=self.env_seeds or None)
+        obs, _ = self.envs.reset(seed=self.env_seeds or None)  # pyright: ignore[reportArgumentType] (VectorEnv: int only)
         self.env_seeds = []
         self.obs = np.array(obs)
         self.time[:], self.ret[:], self.resetting[:] = 0, 0.0, False
