@@ -1,0 +1,193 @@
+"""Training throughput, policygrad against Stable-Baselines3: paired, alternating, each measurement in a process of its own.
+
+    python benchmarks/throughput.py [--config NAME…] [--pairs 5] [--steps N] [--json FILE]
+
+Needs `pip install policygrad[compare]` and a machine with nothing else running. What is compared, and what still differs
+between the two sides: README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+Learn = Callable[[int], int]  # trains for so many environment steps more, in whole iterations; returns the steps done
+SIDES = ("sb3", "policygrad")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One comparison. keywords: hyperparameters by SB3's names, given to both sides as they are."""
+
+    algo: str
+    env: str
+    num_envs: int
+    keywords: dict[str, Any]
+    bar: float  # the least median ratio that we promise
+    warmup: int  # iterations before the clock starts
+    iterations: int  # iterations under it
+
+    @property
+    def rows(self) -> int:
+        """Environment steps of one iteration."""
+        return self.num_envs * self.keywords["n_steps"]
+
+
+COMMON = {"gamma": 0.99, "ent_coef": 0.0, "max_grad_norm": 0.5}
+PPO = COMMON | {"learning_rate": 3e-4, "n_epochs": 4, "clip_range": 0.2}
+CONFIGS = {
+    "ppo-cartpole": Config(
+        "ppo", "CartPole-v1", 8, PPO | {"n_steps": 256, "batch_size": 512, "gae_lambda": 0.95}, 3.0, 2, 30
+    ),
+    "ppo-lunarlander": Config(
+        "ppo",
+        "LunarLander-v3",
+        16,
+        PPO | {"n_steps": 1024, "batch_size": 64, "gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.01},
+        bar=3.0,
+        warmup=1,
+        iterations=2,
+    ),
+    "a2c-cartpole": Config(
+        "a2c", "CartPole-v1", 8, COMMON | {"n_steps": 5, "learning_rate": 7e-4, "gae_lambda": 1.0}, 2.0, 100, 1000
+    ),
+}
+
+
+def make_sb3(config: Config, seed: int) -> Learn:
+    """SB3 at its best: no render mode, Monitor, environment checker or log, and torch's fused Adam."""
+    import stable_baselines3
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    envs = DummyVecEnv([lambda: gymnasium.make(config.env, disable_env_checker=True)] * config.num_envs)
+    options = config.keywords | {"policy_kwargs": {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}}
+    if config.algo == "a2c":
+        options["use_rms_prop"] = False
+    model = getattr(stable_baselines3, config.algo.upper())("MlpPolicy", envs, seed=seed, device="cpu", **options)
+
+    def learn(steps: int) -> int:
+        before = model.num_timesteps
+        model.learn(steps, log_interval=None, reset_num_timesteps=before == 0)
+        return model.num_timesteps - before
+
+    return learn
+
+
+def make_policygrad(config: Config, seed: int) -> Learn:
+    """Policygrad as it comes: diagnostics every 2000 steps, episode statistics. A callable has no tuned preset."""
+    import policygrad
+
+    def make() -> gymnasium.Env:
+        return gymnasium.make(config.env, disable_env_checker=True)
+
+    agent = getattr(policygrad, config.algo)(make, seed=seed, num_envs=config.num_envs, **config.keywords)
+
+    def learn(steps: int) -> int:
+        before = agent.collector.steps_done
+        agent.learn(steps)
+        return agent.collector.steps_done - before
+
+    return learn
+
+
+def measure(side: str, config: Config, iterations: int, seed: int) -> None:
+    """In the child: print the steps of the warm-up, those under the clock and its seconds, as one line of JSON."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    learn = (make_sb3 if side == "sb3" else make_policygrad)(config, seed)
+    warmup = learn(config.warmup * config.rows)
+    start = time.perf_counter()
+    steps = learn(iterations * config.rows)
+    seconds = time.perf_counter() - start
+    print(json.dumps({"warmup": warmup, "steps": steps, "seconds": seconds}))
+
+
+def run_child(side: str, name: str, iterations: int, seed: int) -> dict[str, float]:
+    """One measurement in a fresh process: steps/s in training, and steps/s by the clock of the whole process."""
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    command = [sys.executable, __file__, "--child", side, name, str(iterations), str(seed)]
+    start = time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | one_thread)
+    process_seconds = time.perf_counter() - start
+    m = json.loads(done.stdout)
+    return m | {"training": m["steps"] / m["seconds"], "process": (m["warmup"] + m["steps"]) / process_seconds}
+
+
+def compare(name: str, iterations: int, pairs: int) -> list[dict[str, dict[str, float]]]:
+    """Pairs of measurements; who goes first alternates, so that a drift of the machine favours nobody."""
+    results = []
+    for k in range(pairs):
+        order = SIDES if k % 2 == 0 else SIDES[::-1]
+        results.append({side: run_child(side, name, iterations, seed=k) for side in order})
+        ours, theirs = results[-1]["policygrad"]["training"], results[-1]["sb3"]["training"]
+        print(f"  {name} pair {k + 1}/{pairs}: {theirs:.0f}, {ours:.0f} steps/s", file=sys.stderr)
+    return results
+
+
+def summary(results: list[dict[str, dict[str, float]]], clock: str) -> dict[str, float]:
+    """Medians of both sides, and of the pairs' ratios with the smallest and the largest."""
+    ratios = [pair["policygrad"][clock] / pair["sb3"][clock] for pair in results]
+    medians = {side: statistics.median(pair[side][clock] for pair in results) for side in SIDES}
+    return medians | {"ratio": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on."""
+    packages = ("policygrad", "stable-baselines3", "torch", "gymnasium", "numpy")
+    return {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"} | {
+        p: importlib.metadata.version(p) for p in packages
+    }
+
+
+def main() -> int:
+    """Measure, print the table, and return 1 when a ratio misses its bar."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", nargs="+", choices=CONFIGS, default=list(CONFIGS), help="default: all")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="environment steps under the clock, not the configuration's")
+    parser.add_argument("--json", type=Path, help="write every measurement here")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        side, name, iterations, seed = args.child
+        measure(side, CONFIGS[name], int(iterations), int(seed))
+        return 0
+    report: dict[str, Any] = {"versions": versions(), "configs": {}}
+    lines, missed = [], False
+    for name in args.config:
+        config = CONFIGS[name]
+        iterations = max(1, round(args.steps / config.rows)) if args.steps else config.iterations
+        results = compare(name, iterations, args.pairs)
+        clocks = {clock: summary(results, clock) for clock in ("training", "process")}
+        report["configs"][name] = {"config": asdict(config), "pairs": results} | clocks
+        missed |= clocks["training"]["ratio"] < config.bar
+        for clock, s in clocks.items():
+            bar = f"{config.bar:.1f}" if clock == "training" else ""
+            ratio = f"{s['ratio']:6.2f}  [{s['min']:.2f}, {s['max']:.2f}]"
+            lines.append(f"{name:<16} {clock:<9} {s['sb3']:>11.0f} {s['policygrad']:>11.0f} {ratio:>22} {bar:>5}")
+    print(", ".join(f"{k} {v}" for k, v in report["versions"].items()))
+    print(f"{'configuration':<16} {'clock':<9} {'SB3':>11} {'policygrad':>11} {'ratio  [min, max]':>22} {'bar':>5}")
+    print("\n".join(lines))
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2))
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
