@@ -1,0 +1,110 @@
+"""Every recipe on every probe environment whose answer it claims to find. Held for 20 seeds each when the numbers were set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+
+from policygrad.algorithms.learner import Learner
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.algorithms.task import Task
+from policygrad.envs.collector import Collector
+from policygrad.envs.make import make_envs
+from policygrad.envs.probes import PROBES, Probe, Target, TimeLimit
+from policygrad.models.critic import Critic
+
+NUM_ENVS = 8
+ACTOR = {"hidden": (16,), "lr_schedule": "linear"}
+EPISODIC = ACTOR | {"lr": 0.06, "episodes": 32}
+CRITIC = {"critic_lr": 0.02}
+
+# name: (recipe, keywords, iterations). One line a recipe or variant.
+CASES: dict[str, tuple[str, dict[str, Any], int]] = {
+    "reinforce-value": ("reinforce", EPISODIC | CRITIC | {"baseline": "value"}, 40),
+    "reinforce-leave-one-out": ("reinforce", EPISODIC | {"baseline": "leave-one-out"}, 40),
+    "reinforce-running-mean": ("reinforce", EPISODIC | {"baseline": "running-mean"}, 40),
+    "reinforce-none": ("reinforce", EPISODIC | {"baseline": "none"}, 40),
+    "reinforce-total": ("reinforce", EPISODIC | {"baseline": "none", "returns": "total"}, 40),
+    "a2c": ("a2c", ACTOR | CRITIC | {"lr": 0.03, "num_steps": 16, "critic_epochs": 4}, 50),
+    "ppo": (
+        "ppo",
+        ACTOR
+        | CRITIC
+        | {"lr": 0.03, "num_steps": 16, "epochs": 4, "minibatches": 2, "critic_epochs": 4, "critic_minibatches": 2},
+        20,
+    ),
+}
+WITH_CRITIC = ("reinforce-value", "a2c", "ppo")
+
+
+def train(case: str, probe: type[Probe], env: Any = None, seed: int = 0) -> Learner:
+    recipe, keywords, iterations = CASES[case]
+    keywords = keywords | {"gamma": probe.gamma}
+    if probe is Target:
+        keywords["log_std"] = -0.5
+    example = probe()
+    plan = RECIPES[recipe](Task(example.observation_space, example.action_space, seed), **keywords)
+    collector = Collector(make_envs(env or probe, NUM_ENVS), seed)
+    policy = plan.learner.policy
+    for i in range(iterations):
+        if plan.num_steps is not None:
+            rollout = collector.steps(policy, plan.num_steps)
+        else:
+            assert plan.episodes is not None
+            rollout = collector.episodes(policy, plan.episodes)
+        plan.learner.step(rollout, (i + 1) / iterations)
+    return plan.learner
+
+
+def value_error(learner: Learner, probe: type[Probe]) -> float:
+    assert isinstance(learner.critic, Critic)
+    obs, values = (torch.tensor(column) for column in zip(*probe.values, strict=True))
+    return float((learner.critic.value(learner.policy.features(obs[:, None])) - values).abs().max())
+
+
+def test_every_recipe_is_tried() -> None:
+    assert {recipe for recipe, _, _ in CASES.values()} == set(RECIPES), "a new recipe needs its line in CASES"
+
+
+@pytest.mark.parametrize("probe", [p for p in PROBES if p.values], ids=lambda p: p.__name__)
+@pytest.mark.parametrize("case", WITH_CRITIC)
+def test_the_critic_finds_the_value(case: str, probe: type[Probe]) -> None:
+    learner = train(case, probe)
+    assert value_error(learner, probe) <= 0.05
+    if probe.best:
+        assert best_probability(learner, probe) >= 0.95
+
+
+@pytest.mark.parametrize("probe", [p for p in PROBES if p.best and p is not Target], ids=lambda p: p.__name__)
+@pytest.mark.parametrize("case", [c for c in CASES if c not in WITH_CRITIC])
+def test_the_policy_finds_the_best_action(case: str, probe: type[Probe]) -> None:
+    assert best_probability(train(case, probe), probe) >= 0.95
+
+
+def best_probability(learner: Learner, probe: type[Probe]) -> float:
+    obs, act = (torch.tensor(column) for column in zip(*probe.best, strict=True))
+    return float(learner.policy.evaluate(obs[:, None], act).logp.exp().min())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_continuous_policy_finds_the_target(case: str) -> None:
+    learner = train(case, Target)
+    (obs, target), *_ = Target.best
+    assert abs(float(learner.policy.dist(torch.tensor([[obs]]))[0, 0]) - target) <= 0.1
+
+
+class TerminatesAtTheLimit(gym.Wrapper):
+    """What a library does that calls every end `done`."""
+
+    def step(self, action: Any) -> Any:
+        obs, rew, terminated, truncated, info = self.env.step(action)
+        return obs, rew, terminated or truncated, False, info
+
+
+@pytest.mark.parametrize("case", WITH_CRITIC)
+def test_taking_truncation_for_termination_misses_the_value(case: str) -> None:
+    learner = train(case, TimeLimit, lambda: TerminatesAtTheLimit(TimeLimit()))
+    assert value_error(learner, TimeLimit) > 0.2
