@@ -1,0 +1,1 @@
+"""The laboratory: exact worlds, and what they say about estimators."""

@@ -1,0 +1,328 @@
+"""The one list of members, and what theory says of each. Adding a member is one line here, and the whole suite applies.
+
+Facts are declared, one a member; `verdict` derives from them what the expected gradient of a cell (world × estimator ×
+wrapper × baseline × critic) must be:
+
+- unbiased: ∇J;
+- scaled: a known multiple of ∇J;
+- biased: not ∇J. Without a standardiser its exact value is known all the same: `Estimator.credit`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policygrad.algorithms.recipes import RECIPES as RECIPES  # the registry is the list
+from policygrad.data import Rollout, Values
+from policygrad.gradient import baselines as base
+from policygrad.gradient import estimators as est
+from policygrad.lab.tabular import (
+    MDP,
+    ExactCritic,
+    bandit,
+    chain,
+    discounts,
+    policy_matrix,
+    random_mdp,
+    solve,
+    tabular_policy,
+)
+from policygrad.models.critic import NoCritic
+from policygrad.models.policy import Policy
+from policygrad.updates import ClippedSurrogate, VanillaGradient
+
+Credit = Callable[[MDP, Tensor, Tensor], Tensor]  # (mdp, π (S, A), critic's V (H+1, S)) → E[ret | t, s, a], (H, S, A)
+
+
+@dataclass(frozen=True)
+class World:
+    """An MDP and the policy whose gradient is asked for. batches: sizes of the batches to enumerate for coupling members."""
+
+    name: str
+    mdp: MDP
+    batches: tuple[int, ...] = ()
+    seed: int = 0
+
+    def policy(self) -> Policy:
+        return tabular_policy(self.mdp, torch.Generator().manual_seed(self.seed))
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """credit: the exact conditional mean of `ret`, up to a term without the action.
+
+    reach: how many rewards it sees before it trusts the critic; at least the horizon: never. discounted: from t = 0.
+    """
+
+    name: str
+    make: Callable[[float], Any]
+    credit: Credit
+    reach: float
+    discounted: bool = False
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """discounts: multiplies by γᵗ. standardizes: "", "batch" (couples the trajectories) or "episode"."""
+
+    name: str
+    wrap: Callable[[Any], Any]
+    discounts: bool = False
+    standardizes: str = ""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """factor(k): what it multiplies the gradient by in a batch of k trajectories. couples: it looks at the other ones.
+
+    by_step: it differs between the steps of an episode even where `ret` does not.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    couples: bool = False
+    factor: Callable[[int], float] = lambda k: 1.0
+    by_step: bool = False
+
+
+@dataclass(frozen=True)
+class Critic:
+    """exact: V = V^π, time-dependent."""
+
+    name: str
+    make: Callable[[World], Any]
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Update:
+    """first_order: with plain SGD its first step is lr · ĝ."""
+
+    name: str
+    make: Callable[[], Any]
+    first_order: bool = False
+
+
+def lambda_credit(lam: float) -> Credit:
+    """q_t = r + γ P [ (1 − λ) V_{t+1} + λ Σ_a π q_{t+1} ]: the mean λ-return; λ = 1: Q, whatever V."""
+
+    def credit(mdp: MDP, pi: Tensor, V: Tensor) -> Tensor:
+        q = torch.zeros(mdp.horizon, mdp.states, mdp.actions, dtype=torch.float64)
+        for t in reversed(range(mdp.horizon)):
+            ahead = torch.zeros(mdp.states, dtype=torch.float64)
+            if t + 1 < mdp.horizon:
+                ahead = torch.where(mdp.over, 0.0, (1.0 - lam) * V[t + 1] + lam * (pi * q[t + 1]).sum(1))
+            q[t] = mdp.reward + mdp.gamma * mdp.transition @ ahead
+        return q
+
+    return credit
+
+
+def n_step_credit(n: int) -> Credit:
+    """N backups of V: the mean n-step return."""
+
+    def credit(mdp: MDP, pi: Tensor, V: Tensor) -> Tensor:
+        ahead, q = V[1:], V
+        for _ in range(n):
+            ahead = torch.where(mdp.over, 0.0, ahead).clone()
+            ahead[-1] = 0.0  # the horizon
+            q = mdp.reward + mdp.gamma * torch.einsum("sap,tp->tsa", mdp.transition, ahead)
+            ahead = torch.cat([(pi * q).sum(-1)[1:], ahead[-1:]])
+        return q
+
+    return credit
+
+
+def total_credit(mdp: MDP, pi: Tensor, V: Tensor) -> Tensor:
+    """γᵗ Q_t; the rewards before t do not depend on a_t."""
+    return discounts(mdp) * lambda_credit(1.0)(mdp, pi, V)
+
+
+class BatchMean(base.NoBaseline):
+    """What LeaveOneOut is not: the mean of the *same* batch, finished trajectories counting 0. Shrinks ∇J by 1 − 1/N."""
+
+    needs_episodes = True
+
+    def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
+        return ret.mean(1, keepdim=True).expand_as(ret)
+
+
+def running_mean(mean: float) -> base.RunningMean:
+    baseline = base.RunningMean()
+    baseline.load_state_dict({"mean": mean})
+    return baseline
+
+
+def wrong_values(world: World) -> ExactCritic:
+    """The exact V plus noise everywhere, also where V is 0 by definition and must not be looked up."""
+    mdp = world.mdp
+    V = solve(mdp, policy_matrix(mdp, world.policy()).detach())[0]
+    return ExactCritic(mdp, V + torch.randn(V.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64))
+
+
+def crossing(horizon: int, gamma: float) -> MDP:
+    """Two live states that lead to each other or out: few trajectories, of different lengths, so that batches are few too.
+
+    From 0: action 0 → 1; action 1 → 1 or out (2). From 1: action 0 → out; action 1 → 0.
+    """
+    transition = torch.zeros(3, 2, 3)
+    transition[0, 0, 1] = transition[1, 0, 2] = transition[1, 1, 0] = 1.0
+    transition[0, 1] = torch.tensor([0.0, 0.75, 0.25])
+    transition[2, :, 2] = 1.0
+    reward = torch.tensor([[1.0, -0.5], [0.3, 2.0], [9.0, 9.0]])
+    return MDP(transition, reward, torch.tensor([1.0, 0.0, 0.0]), horizon, gamma, (2,))
+
+
+def random_world(seed: int, gamma: float) -> MDP:
+    return random_mdp(3, 2, 3, np.random.default_rng(seed), gamma, terminal=(2,))
+
+
+MDPS = [
+    World("random, γ=1", random_world(0, 1.0)),
+    World("random, γ=0.8", random_world(1, 0.8)),
+    World("chain, γ=0.9", chain(4, horizon=5, gamma=0.9, slip=0.2)),
+    World("bandit", bandit([1.0, -0.5, 2.0])),
+    World("crossing, γ=1", crossing(2, 1.0), batches=(2,)),
+    World("crossing, γ=0.8", crossing(2, 0.8), batches=(2, 3)),
+    World("long crossing, γ=0.7", crossing(3, 0.7), batches=(2,)),
+]
+
+ESTIMATORS = [
+    Estimator("TotalReturn", est.TotalReturn, total_credit, reach=math.inf, discounted=True),
+    Estimator("RewardToGo", est.RewardToGo, lambda_credit(1.0), reach=math.inf),
+    Estimator("TDError", est.TDError, lambda_credit(0.0), reach=1),
+    Estimator("NStep(1)", lambda g: est.NStep(g, 1), n_step_credit(1), reach=1),
+    Estimator("NStep(2)", lambda g: est.NStep(g, 2), n_step_credit(2), reach=2),
+    Estimator("NStep(99)", lambda g: est.NStep(g, 99), n_step_credit(99), reach=99),
+    Estimator("GAE(0)", lambda g: est.GAE(g, 0.0), lambda_credit(0.0), reach=1),
+    Estimator("GAE(0.6)", lambda g: est.GAE(g, 0.6), lambda_credit(0.6), reach=1),
+    Estimator("GAE(1)", lambda g: est.GAE(g, 1.0), lambda_credit(1.0), reach=math.inf),
+]
+
+WRAPPERS = [
+    Wrapper("plain", lambda e: e),
+    Wrapper("StateDiscounted", est.StateDiscounted, discounts=True),
+    Wrapper("Standardized", est.Standardized, standardizes="batch"),
+    Wrapper("Standardized(episode)", lambda e: est.Standardized(e, over="episode"), standardizes="episode"),
+    Wrapper(
+        "Standardized(StateDiscounted)",
+        lambda e: est.Standardized(est.StateDiscounted(e)),
+        discounts=True,
+        standardizes="batch",
+    ),
+]
+
+BASELINES = [
+    Baseline("NoBaseline", base.NoBaseline),
+    Baseline("Constant", lambda: base.Constant(0.7)),
+    Baseline("RunningMean", lambda: running_mean(1.3)),
+    Baseline("CriticValue", base.CriticValue, by_step=True),
+    Baseline("LeaveOneOut", base.LeaveOneOut, couples=True),
+    Baseline("BatchMean", BatchMean, couples=True, factor=lambda k: 1.0 - 1.0 / k),
+]
+
+CRITICS = [
+    Critic("no critic", lambda world: NoCritic()),
+    Critic("exact V", lambda world: ExactCritic(world.mdp), exact=True),
+    Critic("wrong V", wrong_values),
+]
+
+UPDATES = [
+    Update("VanillaGradient", lambda: VanillaGradient(0.01, optimizer="sgd", max_grad_norm=None), first_order=True),
+    Update(
+        "ClippedSurrogate",
+        lambda: ClippedSurrogate(0.01, optimizer="sgd", max_grad_norm=None, epochs=1, minibatches=1),
+        first_order=True,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination, in batches of k trajectories."""
+
+    world: World
+    estimator: Estimator
+    wrapper: Wrapper
+    baseline: Baseline
+    critic: Critic
+    k: int
+
+    def __str__(self) -> str:
+        parts = (self.world, self.estimator, self.wrapper, self.baseline, self.critic)
+        return " | ".join(part.name for part in parts) + f" | k={self.k}"
+
+    def made(self) -> tuple[Any, Any]:
+        """Estimator and baseline, as a learner gets them."""
+        return self.wrapper.wrap(self.estimator.make(self.world.mdp.gamma)), self.baseline.make()
+
+    @property
+    def factor(self) -> float:
+        return self.baseline.factor(self.k)
+
+    @property
+    def verdict(self) -> str:
+        mdp = self.world.mdp
+        discounted = mdp.gamma == 1.0 or mdp.horizon == 1 or self.estimator.discounted or self.wrapper.discounts
+        trusts_wrong_values = self.estimator.reach < mdp.horizon and not self.critic.exact
+        if self.wrapper.standardizes or not discounted or trusts_wrong_values:
+            return "biased"
+        return "unbiased" if self.factor == 1.0 else "scaled"
+
+    @property
+    def vanishes(self) -> bool:
+        """One number an episode, standardised within it, is 0: nothing is left of the gradient."""
+        return self.wrapper.standardizes == "episode" and self.estimator.discounted and not self.baseline.by_step
+
+    def credit(self) -> Tensor:
+        """The exact mean of what multiplies ∇log π, given (t, s, a), for batches of one and no standardiser: (H, S, A)."""
+        mdp = self.world.mdp
+        pi = policy_matrix(mdp, self.world.policy()).detach()
+        V = getattr(self.critic.make(self.world), "V", None)
+        credit = self.estimator.credit(mdp, pi, solve(mdp, pi)[0] if V is None else V)
+        return discounts(mdp) * credit if self.wrapper.discounts else credit
+
+    def allowed(self) -> bool:
+        """Whether the library accepts the combination, and enumerating batches of k says something about it."""
+        bootstraps = self.critic.name != "no critic"
+        needs_critic = self.estimator.make(1.0).needs_critic or self.baseline.make().needs_critic
+        couples = self.baseline.couples or self.wrapper.standardizes == "batch"
+        return (
+            (bootstraps or not needs_critic)
+            and not (self.wrapper.discounts and self.estimator.discounted)
+            and couples == (self.k > 1)
+            # one state, one step: standardised credit of one row is 0, of two it is ±1
+            and not (self.wrapper.standardizes and self.world.mdp.horizon == 1)
+            # a bias seen in the smallest batches needs no larger ones
+            and not (self.wrapper.standardizes and self.k > 1 and self.k * self.world.mdp.horizon > 4)
+        )
+
+
+@cache
+def cells(world_name: str, k: int) -> list[Cell]:
+    """Every allowed combination in this world, in batches of k."""
+    world = next(w for w in MDPS if w.name == world_name)
+    made = itertools.starmap(
+        lambda *members: Cell(world, *members, k), itertools.product(ESTIMATORS, WRAPPERS, BASELINES, CRITICS)
+    )
+    return [cell for cell in made if cell.allowed()]
+
+
+def worlds_and_sizes() -> list[tuple[str, int]]:
+    """Every world with k = 1, and with the batch sizes that it is small enough for."""
+    return [(world.name, k) for world in MDPS for k in (1, *world.batches)]
+
+
+def shorter(mdp: MDP, horizon: int) -> MDP:
+    """The same MDP with another horizon."""
+    return dataclasses.replace(mdp, horizon=horizon)
