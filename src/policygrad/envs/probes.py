@@ -205,7 +205,8 @@ class Chain(gym.Env):
 class Counting(gym.Env):
     """Episodes of `length` steps whose transitions name where they come from: no two of an environment are alike.
 
-    Observation (episode, step, last action; −1 at a reset), both counted from 0; reward 100 · episode + 10 · step + action.
+    Observation (episode, step, last action; −1 at a reset), counted from 0, episodes since the last seeded reset; reward
+    100 · episode + 10 · step + action.
     The last step is `terminated`, or `truncated` where `truncates`.
     """
 
@@ -217,7 +218,7 @@ class Counting(gym.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        self.episode, self.time = self.episode + 1, 0
+        self.episode, self.time = 0 if seed is not None else self.episode + 1, 0
         return np.array([self.episode, 0, -1], np.float32), {}
 
     def step(self, action: Any) -> Step:

@@ -1,0 +1,86 @@
+"""Environments from ids, instances and callables, and what is said of those that cannot be."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from policygrad.envs.make import check_env_id, env_name, make_envs, make_one
+from policygrad.envs.probes import Chain, ConstantReward, Counting
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("CartPol-v1", "CartPole-v1"),
+        ("cartpole-v1", "CartPole-v1"),
+        ("CartPole-v7", "CartPole-v1"),
+        ("Pendulum", "Pendulum-v1"),
+        ("LunarLandr-v3", "LunarLander-v3"),
+    ],
+)
+def test_an_unknown_id_is_refused_with_the_nearest_one(typed: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=rf"unknown environment '{typed}'\. Did you mean '{meant}'\?"):
+        check_env_id(typed)
+
+
+def test_an_id_like_no_other_is_refused_without_a_guess() -> None:
+    with pytest.raises(ValueError, match=r"unknown environment 'qwertyuiop'\. .policygrad list envs. shows"):
+        make_envs("qwertyuiop")
+
+
+@pytest.mark.parametrize("name", ["LunarLander", "LunarLanderContinuous"])
+def test_an_old_version_is_refused_with_the_new_one(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}-v2 is {name}-v3 now"):
+        make_envs(f"{name}-v2", 2)
+    assert check_env_id(f"{name}-v3") == f"{name}-v3"
+
+
+def test_one_instance_cannot_be_several() -> None:
+    with pytest.raises(ValueError, match="one environment instance cannot be 2: pass a callable"):
+        make_envs(ConstantReward(), 2)
+    assert make_envs(ConstantReward(), 1).num_envs == 1
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_there_is_at_least_one_environment(number: int) -> None:
+    with pytest.raises(ValueError, match=f"num_envs must be at least 1, got {number}"):
+        make_envs("CartPole-v1", number)
+
+
+def test_a_callable_makes_every_environment_anew() -> None:
+    envs = make_envs(partial(Counting, 3), 4)
+    assert isinstance(envs, SyncVectorEnv)
+    assert len({id(env) for env in envs.envs}) == 4
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+
+
+def test_a_callable_must_return_an_environment() -> None:
+    def wrong() -> Any:
+        return "CartPole-v1"
+
+    with pytest.raises(TypeError, match=r"must return a gymnasium\.Env, got str"):
+        make_envs(wrong, 2)
+
+
+def test_a_vector_environment_passes_as_it_is_but_is_not_one_environment() -> None:
+    envs = SyncVectorEnv([ConstantReward] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    assert make_envs(envs, 7) is envs
+    with pytest.raises(TypeError, match="got a vector environment"):
+        make_one(envs)
+
+
+def test_training_environments_draw_nothing() -> None:
+    envs = make_envs("CartPole-v1", 2)
+    assert isinstance(envs, SyncVectorEnv)
+    assert [env.render_mode for env in envs.envs] == [None, None]
+
+
+def test_names() -> None:
+    assert env_name("CartPole-v1") == env_name(gym.make("CartPole-v1")) == "CartPole-v1"
+    assert env_name(ConstantReward) == env_name(ConstantReward()) == "ConstantReward"
+    assert env_name(lambda: Chain([1.0])) == "lambda"
