@@ -1,0 +1,190 @@
+"""The house rules, read from the source: imports go down only, no heavy or unsafe modules, public names documented."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import policygrad
+
+ROOT = Path(policygrad.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+STDLIB = sys.stdlib_module_names
+files = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+
+# room → the rooms of ours it may import; a room may always import itself
+MAY_IMPORT = {
+    "data": set(),
+    "gradient": {"data"},
+    "models": {"data", "gradient"},
+    "updates": {"data", "gradient", "models"},
+    "envs": {"data", "gradient", "models"},
+    "algorithms": {"data", "gradient", "models", "updates", "envs"},
+    "runs": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets"},
+    "lab": {"data", "gradient", "models", "updates", "envs", "algorithms", "runs", "presets"},
+    "presets": set(),
+    "cli": {"data", "gradient", "models", "updates", "envs", "algorithms", "runs", "lab", "presets"},
+}
+LAB = {"tabular": {"data", "gradient", "models", "lab"}, "audit": {"data", "gradient", "models", "updates", "lab"}}
+UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+HEAVY = {"torch", "numpy", "gymnasium", "scipy", "matplotlib", "safetensors", "rich"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(tree: ast.AST, path: Path) -> Iterator[str]:
+    """Every module imported anywhere in the file, absolute; `from a import b` gives a and a.b, for b may be a module."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            start = ".".join([*base, *([node.module] if node.module else [])])
+            yield start
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def ours(name: str) -> str | None:
+    """policygrad.room.… → room."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "policygrad" and len(parts) > 1 else None
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def broken_rules(path: Path, tree: ast.Module) -> list[str]:
+    """What the file imports or calls against the rules."""
+    room, stem, wrong = room_of(path), path.stem, []
+    names = set(imports(tree, path))
+    rooms = {r for r in map(ours, names) if r is not None}
+    top = {name.split(".")[0] for name in names}
+    if room in MAY_IMPORT:
+        allowed = (LAB.get(stem) if room == "lab" else None) or MAY_IMPORT[room] | {room}
+        wrong += [f"{room} imports {r}" for r in sorted((rooms & set(MAY_IMPORT)) - allowed)]
+    if room != "cli" and "cli" in rooms and stem != "__main__":
+        wrong.append("only the command line imports cli")
+    if room == "gradient":
+        wrong += [f"gradient imports {t}" for t in sorted(top - STDLIB - {"torch", "policygrad"})]
+        wrong += [f"gradient imports {t}" for t in sorted(top & {"random", "os", "io", "pathlib"})]
+    if room == "updates":
+        hidden = ("policygrad.gradient.estimators", "policygrad.gradient.returns", "policygrad.envs")
+        wrong += [f"updates cannot see time: {n}" for n in sorted(names) if n.startswith(hidden)]
+    if "matplotlib" in top and stem != "plots":
+        wrong.append("only plots import matplotlib")
+    wrong += [f"unsafe module {t}" for t in sorted(top & UNSAFE_MODULES)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in UNSAFE_CALLS:
+            wrong.append(f"line {node.lineno}: {node.func.id}()")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.save"):
+            wrong.append(f"line {node.lineno}: {ast.unparse(node.func)} is pickle")
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
+            wrong.append(f"line {node.value.lineno}: allow_pickle")
+    return wrong
+
+
+def module_level_imports(tree: ast.Module, path: Path) -> set[str]:
+    """Top-level packages that importing the file imports: not inside functions, not under TYPE_CHECKING."""
+    body = [n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test).endswith("TYPE_CHECKING"))]
+    outside = [n for n in body if not isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    return {name.split(".")[0] for name in imports(ast.Module(outside, []), path)}
+
+
+@files
+def test_every_file_keeps_the_house_rules(path):
+    assert broken_rules(path, parsed(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("gradient/x.py", "import numpy"),
+        ("gradient/x.py", "from policygrad.models import policy"),
+        ("gradient/x.py", "from ..models import policy"),
+        ("gradient/x.py", "import random"),
+        ("gradient/x.py", "def f():\n    import gymnasium"),
+        ("updates/x.py", "from policygrad.gradient.estimators import GAE"),
+        ("updates/x.py", "from policygrad.gradient import returns"),
+        ("updates/x.py", "import policygrad.envs.make"),
+        ("models/x.py", "from policygrad.updates import vanilla"),
+        ("envs/x.py", "from policygrad.algorithms.learner import Learner"),
+        ("lab/tabular.py", "from policygrad.updates import VanillaGradient"),
+        ("lab/audit.py", "from policygrad.algorithms import recipes"),
+        ("lab/claims.py", "from policygrad import cli"),
+        ("data.py", "from policygrad.gradient import returns"),
+        ("runs/x.py", "import matplotlib.pyplot as plt"),
+        ("runs/x.py", "from pickle import loads"),
+        ("runs/x.py", "import torch\ntorch.load('x')"),
+        ("runs/x.py", "import numpy as np\nnp.load('x', allow_pickle=True)"),
+        ("cli/x.py", "import yaml"),
+        ("cli/x.py", "eval('1')"),
+        ("cli/x.py", "exec('1')"),
+    ],
+)
+def test_the_rules_catch_what_they_are_for(file, source):
+    assert broken_rules(ROOT / file, ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("gradient/x.py", "import math\nimport torch\nfrom policygrad.data import Rollout\nfrom . import returns"),
+        ("updates/x.py", "from policygrad.gradient.natural import fisher_product"),
+        ("lab/claims.py", "from policygrad.runs.agent import Agent"),
+        ("runs/plots.py", "from matplotlib import pyplot"),
+        ("models/x.py", "policy.eval()"),
+    ],
+)
+def test_the_rules_allow_what_is_meant(file, source):
+    assert broken_rules(ROOT / file, ast.parse(source)) == []
+
+
+def test_every_room_has_its_rule():
+    rooms = {room_of(path) for path in FILES} - {"__init__", "__main__"}
+    assert rooms <= set(MAY_IMPORT)
+
+
+def test_recipes_import_nothing_heavy_so_that_the_command_line_can_read_signatures_at_once():
+    path = ROOT / "algorithms" / "recipes.py"
+    assert module_level_imports(parsed(path), path) <= STDLIB
+    heavy = "from policygrad.algorithms import recipes; import sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout.split()
+    assert "policygrad.algorithms.recipes" in loaded
+    assert set(loaded) & HEAVY == set()
+    assert module_level_imports(ast.parse("import torch"), path) == {"torch"}
+    assert module_level_imports(ast.parse("def f():\n    import torch"), path) == set()
+
+
+def undocumented(tree: ast.Module) -> list[str]:
+    """The module, its public classes and its public functions; methods speak through their protocol."""
+    missing = [] if ast.get_docstring(tree) else ["the module"]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            missing += [] if ast.get_docstring(node) else [node.name]
+    return missing
+
+
+@files
+def test_every_module_and_public_name_has_a_docstring(path):
+    assert undocumented(parsed(path)) == []
+
+
+def test_a_missing_docstring_is_noticed():
+    assert undocumented(ast.parse("def f(): ...\nclass A: ...\ndef _g(): ...")) == ["the module", "f", "A"]

@@ -1,0 +1,157 @@
+"""The records: what a rollout must be, and what is left of it when time is dropped."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policygrad.data import Batch, Rollout, Values
+
+T, N = 4, 3
+LENGTHS = (4, 2, 3)
+
+
+def whole() -> Rollout:
+    """Three episodes, one a column, of 4, 2 and 3 steps."""
+    time = torch.arange(T)[:, None].expand(T, N)
+    mask, end = time < torch.tensor(LENGTHS), time == torch.tensor(LENGTHS) - 1
+    obs = torch.arange((T + 1) * N * 2.0).view(T + 1, N, 2)
+    none, numbers = torch.zeros(T, N, dtype=torch.bool), torch.arange(T * N).view(T, N)
+    return Rollout(obs, obs[1:], numbers, numbers * 10.0, -numbers * 1.0, end, none, none, mask, time)
+
+
+def changed(t: int, n: int, **flags: bool) -> Rollout:
+    rollout, fields = whole(), {}
+    for name, value in flags.items():
+        fields[name] = getattr(rollout, name).clone()
+        fields[name][t, n] = value
+    return dataclasses.replace(rollout, **fields)
+
+
+class TestRollout:
+    def test_it_counts_steps_and_trajectories(self):
+        rollout = whole()
+        assert (rollout.steps, rollout.trajectories) == (9, 3)
+        assert rollout.whole_episodes
+
+    @pytest.mark.parametrize("name", ["act", "logp", "terminated", "truncated", "cut", "mask", "time"])
+    def test_a_field_of_another_shape_is_named(self, name):
+        with pytest.raises(ValueError, match=rf"{name} must start with \(T, N\) = \(4, 3\), got \(3, 3\)"):
+            dataclasses.replace(whole(), **{name: getattr(whole(), name)[1:]})
+
+    def test_observations_have_one_row_more_and_the_shape_of_the_next_ones(self):
+        rollout = whole()
+        with pytest.raises(ValueError, match=r"obs must be \(5, 3, 2\), got \(4, 3, 2\)"):
+            dataclasses.replace(rollout, obs=rollout.obs[1:])
+        with pytest.raises(ValueError, match=r"obs must be \(5, 3, 1\), got \(5, 3, 2\)"):
+            dataclasses.replace(rollout, next_obs=rollout.next_obs[..., :1])
+        with pytest.raises(ValueError, match="next_obs must start with"):
+            dataclasses.replace(rollout, next_obs=rollout.obs)
+
+    def test_the_last_valid_row_of_a_column_must_be_an_end(self):
+        with pytest.raises(ValueError, match=r"row \(t=3, n=0\): the last valid row of every column must be an end"):
+            changed(3, 0, terminated=False)
+        with pytest.raises(ValueError, match=r"row \(t=1, n=1\).*Set `cut` where an episode goes on"):
+            changed(1, 1, terminated=False)
+        for kind in ("truncated", "cut"):
+            assert changed(1, 1, **{"terminated": False, kind: True}).end[1, 1]
+
+    def test_ends_are_valid_rows_and_terminated_excludes_truncated(self):
+        with pytest.raises(ValueError, match=r"row \(t=2, n=1\).*ends must be valid rows"):
+            changed(2, 1, terminated=True)
+        with pytest.raises(ValueError, match=r"row \(t=3, n=0\).*terminated excludes truncated"):
+            changed(3, 0, truncated=True)
+
+    def test_an_end_may_stand_inside_a_column_and_a_column_may_be_empty(self):
+        two = changed(1, 0, terminated=True)
+        assert two.trajectories == 4
+        empty = whole()
+        fields = {f: getattr(empty, f).clone() for f in ("mask", "terminated")}
+        for field in fields.values():
+            field[:] = False
+        assert dataclasses.replace(empty, **fields).steps == 0
+
+    def test_whole_episodes_start_at_time_0_in_the_first_row_are_not_cut_and_alone_in_their_column(self):
+        assert changed(1, 1, terminated=False, truncated=True).whole_episodes
+        assert not changed(1, 1, terminated=False, cut=True).whole_episodes
+        assert not changed(1, 0, terminated=True).whole_episodes
+        assert not dataclasses.replace(whole(), time=whole().time + 1).whole_episodes
+        assert not changed(0, 2, mask=False).whole_episodes
+
+
+class TestFlatten:
+    def test_it_keeps_the_valid_rows_and_their_order_in_every_field(self):
+        rollout = whole()
+        adv = torch.arange(T * N).view(T, N) + 0.5
+        batch = rollout.flatten(adv, "step")
+        rows = rollout.mask.nonzero().tolist()
+        assert len(batch) == len(rows) == 9
+        for i, (t, n) in enumerate(rows):
+            assert torch.equal(batch.obs[i], rollout.obs[t, n])
+            assert batch.act[i] == rollout.act[t, n]
+            assert batch.logp[i] == rollout.logp[t, n]
+            assert batch.adv[i] == adv[t, n]
+
+    def test_trajectory_weights_divide_by_trajectories_and_step_weights_by_steps(self):
+        rollout, adv = whole(), torch.zeros(T, N, dtype=torch.float64)
+        by_trajectory, by_step = (rollout.flatten(adv, reduction).weight for reduction in ("trajectory", "step"))
+        assert by_trajectory.tolist() == pytest.approx([1 / 3] * 9)
+        assert by_step.tolist() == pytest.approx([1 / 9] * 9)
+        assert by_step.dtype == torch.float64
+        assert rollout.flatten(adv, "step").trajectories == 3
+
+    def test_garbage_in_masked_rows_stays_behind(self):
+        rollout = whole()
+        adv = torch.where(rollout.mask, 1.0, torch.nan)
+        assert torch.equal(rollout.flatten(adv, "trajectory").adv, torch.ones(9))
+
+    def test_an_unknown_reduction_is_refused(self):
+        with pytest.raises(ValueError, match=r"reduction must be one of \('trajectory', 'step'\), got 'mean'"):
+            whole().flatten(torch.zeros(T, N), "mean")
+
+
+class TestMinibatches:
+    def make(self, rows: int) -> Batch:
+        rng = torch.Generator().manual_seed(rows)
+        weight = torch.rand(rows, generator=rng, dtype=torch.float64)
+        numbers = torch.arange(rows)
+        return Batch(numbers[:, None] * 1.0, numbers, numbers * 2.0, numbers * 3.0, weight, 1)
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**31))
+    def test_a_pass_covers_every_row_once_in_even_pieces_whose_sums_estimate_the_batchs(self, rows, count, seed):
+        count = min(rows, count)
+        batch = self.make(rows)
+        pieces = list(batch.minibatches(count, torch.Generator().manual_seed(seed)))
+        sizes = [len(piece) for piece in pieces]
+        assert len(pieces) == count
+        assert sum(sizes) == rows
+        assert max(sizes) - min(sizes) <= 1
+        assert sorted(torch.cat([piece.act for piece in pieces]).tolist()) == list(range(rows))
+        for piece in pieces:  # the fields of a row stay together
+            assert torch.equal(piece.obs[:, 0], piece.act * 1.0)
+            assert torch.equal(piece.logp, piece.act * 2.0)
+            assert torch.equal(piece.adv, piece.act * 3.0)
+            torch.testing.assert_close(piece.weight, batch.weight[piece.act] * (rows / len(piece)))
+        # a row falls into a piece of b rows with probability b/B: the mean of its sum is the batch's
+        total = sum(float((piece.weight * piece.adv).sum()) * len(piece) / rows for piece in pieces)
+        assert total == pytest.approx(float((batch.weight * batch.adv).sum()))
+
+    def test_one_piece_is_the_batch_itself_and_more_are_shuffled_by_the_generator(self):
+        batch, generator = self.make(20), torch.Generator().manual_seed(0)
+        assert next(batch.minibatches(1, generator)) is batch
+        first, second = ([p.act.tolist() for p in batch.minibatches(4, generator)] for _ in range(2))
+        again = [p.act.tolist() for p in batch.minibatches(4, torch.Generator().manual_seed(0))]
+        assert first == again != second
+
+
+def test_no_critic_says_zero_and_does_not_bootstrap():
+    values = Values.zeros(whole())
+    assert not values.bootstraps
+    assert not values.val.any()
+    assert not values.next_val.any()
+    assert Values(values.val, values.next_val).bootstraps
