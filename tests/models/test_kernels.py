@@ -1,0 +1,155 @@
+"""The closed form against autograd, the reference, and against the definition of a pull-back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from policygrad.models.kernels import AutogradKernel, DenseKernel, LogStdKernel, make_kernel
+from policygrad.models.networks import MLP, BodyNetwork, TabularNetwork, WithLogStd
+
+OUTPUTS = 3
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def flatten(network: nn.Module) -> Tensor:
+    flat = torch.cat([p.detach().reshape(-1) for p in network.parameters()])
+    start = 0
+    for p in network.parameters():
+        p.data = flat[start : start + p.numel()].view(p.shape)
+        start += p.numel()
+    return flat
+
+
+def mlp(hidden: tuple[int, ...], activation: str, inputs: int = 4, log_std: bool = False) -> nn.Module:
+    network: nn.Module = MLP(inputs, hidden, OUTPUTS, activation, generator=generator())
+    for p in network.parameters():  # biases too
+        p.data += 0.3 * torch.randn(p.shape, generator=generator(1))
+    if log_std:
+        network = WithLogStd(network, OUTPUTS, -0.5)
+    return network.double()
+
+
+def randn(*shape: int, seed: int = 2) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def assert_kernels_agree(network: nn.Module, obs: Tensor) -> None:
+    flat = flatten(network)
+    closed, autograd = make_kernel(network, flat, "closed_form"), make_kernel(network, flat, "autograd")
+    assert (closed.name, autograd.name) == ("closed_form", "autograd")
+    out = closed.forward(obs)
+    assert not out.requires_grad
+    torch.testing.assert_close(out, autograd.forward(obs), rtol=0, atol=1e-12)
+    grad_out = randn(*out.shape, seed=3)
+    expected = autograd.pull(grad_out).clone()
+    assert float(expected.abs().max()) > 0.0
+    torch.testing.assert_close(closed.pull(grad_out), expected, rtol=0, atol=1e-12)
+    # a second pull at the same observations replaces the first, it does not add to it
+    torch.testing.assert_close(closed.pull(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(autograd.pull(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("log_std", [False, True], ids=["", "log_std"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
+@pytest.mark.parametrize("hidden", [(), (5,), (7, 3, 4)], ids=str)
+def test_the_closed_form_is_autograds(hidden: tuple[int, ...], activation: str, log_std: bool) -> None:
+    for rows in (1, 5, 64):
+        assert_kernels_agree(mlp(hidden, activation, log_std=log_std), randn(rows, 4))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_the_closed_form_is_autograds_for_images(activation: str, rows: int) -> None:
+    assert_kernels_agree(mlp((6, 5), activation, inputs=3 * 4 * 2, log_std=True), randn(rows, 3, 4, 2))
+
+
+@pytest.mark.parametrize("choice", ["closed_form", "autograd"])
+def test_a_pull_is_the_sum_of_the_jacobians_rows(choice: str) -> None:
+    network, obs = mlp((5,), "tanh", log_std=True), randn(4, 4)
+    flat = flatten(network)
+    kernel = make_kernel(network, flat, choice)
+    grad_out = randn(*kernel.forward(obs).shape, seed=3)
+    analytic = kernel.pull(grad_out).clone()
+    numeric = torch.zeros_like(flat)
+    for i in range(len(flat)):
+        values = []
+        for h in (1e-6, -2e-6):
+            flat[i] += h
+            values.append(float((kernel.forward(obs) * grad_out).sum()))
+        flat[i] += 1e-6
+        numeric[i] = (values[0] - values[1]) / 2e-6
+    torch.testing.assert_close(analytic, numeric, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
+def test_buffers_are_not_mixed_up_between_batch_sizes(activation: str) -> None:
+    network = mlp((6, 5), activation)
+    flat = flatten(network)
+    closed, autograd = make_kernel(network, flat, "closed_form"), make_kernel(network, flat, "autograd")
+    for rows in [*range(1, 14), 3, 1, 13, 3]:  # more sizes than the kernel keeps buffers for
+        obs, grad_out = randn(rows, 4, seed=rows), randn(rows, OUTPUTS, seed=rows + 50)
+        first = closed.forward(obs)
+        kept = first.clone()
+        torch.testing.assert_close(first, autograd.forward(obs), rtol=0, atol=1e-12)
+        torch.testing.assert_close(closed.pull(grad_out), autograd.pull(grad_out), rtol=0, atol=1e-12)
+        closed.forward(randn(rows, 4, seed=99))
+        assert torch.equal(first, kept)
+
+
+def test_a_pull_belongs_to_the_last_forward_and_to_the_parameters_of_now() -> None:
+    network = mlp((5,), "tanh")
+    flat = flatten(network)
+    kernel = make_kernel(network, flat, "closed_form")
+    reference = make_kernel(network, flat, "autograd")
+    kernel.forward(randn(8, 4, seed=1))
+    flat += 0.1 * randn(len(flat), seed=7)
+    obs, grad_out = randn(8, 4), randn(8, OUTPUTS, seed=3)
+    torch.testing.assert_close(kernel.forward(obs), network(obs).detach(), rtol=0, atol=1e-12)
+    reference.forward(obs)
+    torch.testing.assert_close(kernel.pull(grad_out), reference.pull(grad_out), rtol=0, atol=1e-12)
+
+
+def test_float32_works_as_well() -> None:
+    network = mlp((16, 16), "tanh", log_std=True).float()
+    flat, obs = flatten(network), randn(32, 4).float()
+    closed, autograd = make_kernel(network, flat, "closed_form"), make_kernel(network, flat, "autograd")
+    torch.testing.assert_close(closed.forward(obs), autograd.forward(obs), rtol=0, atol=1e-5)
+    grad_out = randn(32, 2 * OUTPUTS, seed=3).float()
+    torch.testing.assert_close(closed.pull(grad_out), autograd.pull(grad_out), rtol=0, atol=1e-4)
+    assert closed.pull(grad_out).dtype == torch.float32
+
+
+def test_auto_is_the_closed_form_for_mlps_and_autograd_for_the_rest() -> None:
+    dense, body = mlp((5,), "tanh"), BodyNetwork(nn.Flatten(), torch.zeros(2, 4), 2)
+    assert isinstance(make_kernel(dense, flatten(dense), "auto"), DenseKernel)
+    gaussian = WithLogStd(dense, OUTPUTS)
+    with pytest.raises(ValueError, match="a closed form exists for MLPs on a CPU only: use kernel='autograd'"):
+        make_kernel(body, flatten(body), "closed_form")
+    with pytest.raises(ValueError, match=r"kernel must be one of .* got 'fast'"):
+        make_kernel(dense, flatten(dense), "fast")
+    gaussian = gaussian.double()
+    assert isinstance(make_kernel(gaussian, flatten(gaussian), "auto"), LogStdKernel)
+    for network in (body, WithLogStd(body, 2), TabularNetwork(3, 2)):
+        assert isinstance(make_kernel(network, flatten(network), "auto"), AutogradKernel)
+
+
+def test_a_parameter_that_takes_no_part_has_gradient_zero() -> None:
+    class Spare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = nn.Linear(4, 2), nn.Linear(3, 3)
+
+        def forward(self, obs: Tensor) -> Tensor:
+            return self.used(obs)
+
+    network = Spare().double()
+    kernel = make_kernel(network, flatten(network), "auto")
+    kernel.forward(randn(5, 4))
+    grad = kernel.pull(randn(5, 2, seed=3))
+    assert grad[:10].abs().min() > 0.0
+    assert torch.equal(grad[10:], torch.zeros(12, dtype=torch.float64))

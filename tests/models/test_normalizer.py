@@ -1,0 +1,132 @@
+"""The observation normaliser against numpy's moments."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from policygrad.data import Rollout
+from policygrad.models.normalizer import Normalizer
+
+
+def rollout_of(obs: Tensor, mask: Tensor | None = None) -> Rollout:
+    """A rollout that shows these observations, (T, N, *), and one more row."""
+    T, N = obs.shape[:2]
+    zeros, no = torch.zeros(T, N), torch.zeros(T, N, dtype=torch.bool)
+    mask = ~no if mask is None else mask
+    cut = mask & torch.cat([~mask[1:], torch.ones(1, N, dtype=torch.bool)])
+    edge = torch.full_like(obs[:1], 1e6)  # the row past the rollout's edge is seen by the next one
+    obs = torch.cat([obs, edge])
+    return Rollout(obs, obs[1:], zeros.long(), zeros, zeros, no, no, cut, mask, zeros.long())
+
+
+def draw(T: int, N: int, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.rand(shape, generator=generator, dtype=torch.float64) * 5.0 + 0.1
+    return (3.0 * scale + scale * torch.randn(T, N, *shape, generator=generator, dtype=torch.float64)).to(dtype)
+
+
+def moments(*pieces: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.concatenate([p.reshape(-1, *p.shape[2:]).numpy().astype(np.float64) for p in pieces])
+    return rows.mean(0), rows.var(0)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)], ids=str)
+def test_moments_are_those_of_all_observations_seen(shape: tuple[int, ...]) -> None:
+    pieces = [draw(T, 3, *shape, seed=T) for T in (1, 7, 50, 2)]
+    normalizer = Normalizer(shape)
+    for i, piece in enumerate(pieces):
+        normalizer.update(rollout_of(piece))
+        mean, var = moments(*pieces[: i + 1])
+        np.testing.assert_allclose(normalizer.mean.numpy(), mean, rtol=1e-12)
+        np.testing.assert_allclose(normalizer.var.numpy(), var, rtol=1e-11)
+    assert float(normalizer.count) == 180
+
+
+def test_the_order_of_merging_does_not_matter() -> None:
+    pieces = [draw(T, 2, 4, seed=T) + 10.0 * T for T in (5, 1, 30, 8)]
+    results = []
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
+        normalizer = Normalizer((4,))
+        for i in order:
+            normalizer.update(rollout_of(pieces[i]))
+        results.append(torch.stack([normalizer.mean, normalizer.var]))
+    joined = Normalizer((4,))
+    joined.update(rollout_of(torch.cat(pieces)))
+    results.append(torch.stack([joined.mean, joined.var]))
+    for other in results[1:]:
+        torch.testing.assert_close(results[0], other, rtol=1e-10, atol=0)
+
+
+def test_a_large_offset_does_not_swallow_the_variance() -> None:
+    normalizer = Normalizer((2,))
+    pieces = [1e8 + draw(500, 4, 2, seed=s) for s in range(20)]
+    for piece in pieces:
+        normalizer.update(rollout_of(piece))
+    _, var = moments(*pieces)
+    np.testing.assert_allclose(normalizer.var.numpy(), var, rtol=1e-6)
+
+
+def test_use_changes_nothing_and_updates_do() -> None:
+    normalizer = Normalizer((3,))
+    normalizer.update(rollout_of(draw(9, 2, 3)))
+    before = deepcopy(normalizer.state_dict())
+    obs = draw(5, 4, 3, seed=1)
+    first = normalizer(obs)
+    assert torch.equal(normalizer(obs), first)
+    assert all(torch.equal(before[k], v) for k, v in normalizer.state_dict().items())
+    normalizer.update(rollout_of(draw(9, 2, 3, seed=2)))
+    assert not torch.equal(normalizer(obs), first)
+
+
+def test_masked_rows_enter_nothing() -> None:
+    obs, mask = draw(8, 3, 2), torch.ones(8, 3, dtype=torch.bool)
+    mask[2, 0] = mask[5:, 1] = False
+    poisoned = torch.where(mask[..., None], obs, torch.nan)
+    normalizer = Normalizer((2,))
+    normalizer.update(rollout_of(poisoned, mask))
+    rows = obs[mask].numpy()
+    np.testing.assert_allclose(normalizer.mean.numpy(), rows.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(normalizer.var.numpy(), rows.var(0), rtol=1e-12)
+    assert float(normalizer.count) == mask.sum() == 20
+
+
+def test_what_it_has_seen_comes_out_standardised_and_clipped() -> None:
+    obs = draw(400, 5, 3)
+    normalizer = Normalizer((3,), clip=2.0)
+    normalizer.update(rollout_of(obs))
+    mean, var = moments(obs)
+    expected = np.clip((obs.numpy() - mean) / np.sqrt(var + 1e-8), -2.0, 2.0)
+    np.testing.assert_allclose(normalizer(obs).numpy(), expected, atol=1e-5)
+    assert float(normalizer(obs).abs().max()) == 2.0
+    assert normalizer(obs.float()).dtype == torch.float32
+
+
+def test_before_the_first_update_it_is_the_identity_within_the_clip() -> None:
+    obs = torch.tensor([[0.5, -3.0, 50.0]])
+    torch.testing.assert_close(Normalizer((3,))(obs), torch.tensor([[0.5, -3.0, 10.0]]))
+
+
+def test_a_constant_observation_comes_out_as_zero() -> None:
+    normalizer = Normalizer((1,))
+    constant = torch.full((6, 2, 1), 7.0)
+    normalizer.update(rollout_of(constant))
+    assert torch.equal(normalizer(constant), torch.zeros(6, 2, 1))
+
+
+def test_a_loaded_normaliser_is_the_same_and_does_not_count_twice() -> None:
+    first, second = Normalizer((3,)), Normalizer((3,))
+    first.update(rollout_of(draw(9, 2, 3)))
+    second.update(rollout_of(draw(4, 2, 3, seed=5)))
+    second.load_state_dict(deepcopy(first.state_dict()))
+    obs = draw(5, 4, 3, seed=1)
+    assert torch.equal(first(obs), second(obs))
+    for normalizer in (first, second):
+        normalizer.update(rollout_of(draw(9, 2, 3, seed=2)))
+    assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
+    assert torch.equal(first(obs), second(obs))
+    assert float(second.count) == 36

@@ -1,0 +1,103 @@
+"""Our optimisers against torch's, which ascend with maximize=True."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from policygrad.models.optim import SGD, Adam, clip_by_norm, make_optimizer
+
+N = 11
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gradients(count: int = 20) -> list[Tensor]:
+    """Gradients of very different sizes, zeros among them."""
+    scales = 10.0 ** torch.linspace(-6.0, 3.0, N, dtype=torch.float64)
+    scales[3] = 0.0
+    return [scales * torch.randn(N, generator=generator(s), dtype=torch.float64) for s in range(count)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("ours", "theirs", "keywords"),
+    [
+        (Adam(), torch.optim.Adam, {"eps": 1e-5}),
+        (Adam(0.5, 0.9, 1e-8), torch.optim.Adam, {"eps": 1e-8, "betas": (0.5, 0.9)}),
+        (SGD(), torch.optim.SGD, {}),
+    ],
+    ids=["adam", "adam with other constants", "sgd"],
+)
+def test_twenty_steps_are_those_of_torch(ours: Any, theirs: Any, keywords: dict[str, Any]) -> None:
+    start = torch.randn(N, generator=generator(), dtype=torch.float64)
+    params, leaf = start.clone(), start.clone().requires_grad_()
+    optimizer = theirs([leaf], lr=1.0, maximize=True, **keywords)
+    for i, grad in enumerate(gradients()):
+        lr = 0.01 * (1.0 + i % 3)  # the rate of a schedule
+        optimizer.param_groups[0]["lr"] = lr
+        leaf.grad = grad.clone()
+        optimizer.step()
+        ours.step(params, grad.clone(), lr)
+        torch.testing.assert_close(params, leaf.detach(), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(params, start, atol=1e-3)
+
+
+def test_adams_first_step_is_the_rate_in_the_direction_of_the_gradients_sign() -> None:
+    params, grad = torch.zeros(3, dtype=torch.float64), torch.tensor([2.0, -50.0, 0.0], dtype=torch.float64)
+    Adam(eps=0.0).step(params[:2], grad[:2], 0.1)
+    torch.testing.assert_close(params, torch.tensor([0.1, -0.1, 0.0], dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_step_leaves_the_gradient_alone(name: str) -> None:
+    grad = gradients(1)[0]
+    before = grad.clone()
+    optimizer = make_optimizer(name)
+    for _ in range(3):
+        optimizer.step(torch.zeros(N, dtype=torch.float64), grad, 0.1)
+    assert torch.equal(grad, before)
+
+
+@pytest.mark.parametrize("steps_before", [0, 3])
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_loaded_optimiser_goes_on_the_same_and_apart(name: str, steps_before: int) -> None:
+    first, second = make_optimizer(name), make_optimizer(name)
+    params = torch.zeros(N, dtype=torch.float64)
+    for grad in gradients(steps_before):
+        first.step(params, grad, 0.1)
+    second.step(params.clone(), gradients(9)[8], 0.1)  # a history of its own, to be overwritten
+    second.load_state_dict(first.state_dict())
+    twin = params.clone()
+    for grad in gradients():
+        first.step(params, grad, 0.1)
+        second.step(twin, grad, 0.1)
+        assert torch.equal(params, twin)
+
+
+def test_an_unknown_optimiser_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"optimizer must be one of \['adam', 'sgd'\], got 'rmsprop'"):
+        make_optimizer("rmsprop")
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.5, 5.0, 1e6])
+def test_clipping_scales_to_the_norm_and_says_what_it_was(max_norm: float | None) -> None:
+    grad = torch.tensor([3.0, -4.0, 12.0], dtype=torch.float64)
+    clipped = grad.clone()
+    assert float(clip_by_norm(clipped, max_norm)) == 13.0
+    if max_norm is None or max_norm > 13.0:
+        assert torch.equal(clipped, grad)
+    else:
+        torch.testing.assert_close(clipped, grad * max_norm / 13.0, rtol=1e-6, atol=0)
+        assert float(clipped.norm()) <= max_norm
+
+
+def test_clipping_a_zero_gradient_leaves_zero() -> None:
+    grad = torch.zeros(3)
+    assert float(clip_by_norm(grad, 0.5)) == 0.0
+    assert torch.equal(grad, torch.zeros(3))
