@@ -248,7 +248,7 @@ def patient(make: Maker, steps: int) -> Maker:
 def test_waiting_for_an_episode_that_never_ends_is_an_error(makers: list[Maker]) -> None:
     makers = [patient(make, 2000) for make in (*makers, partial(Counting, 10**9))]
     collector = Collector(vector(makers, AutoresetMode.NEXT_STEP), max_episode_steps=500)
-    with pytest.raises(RuntimeError, match=r"no episode ended in \d+ steps: give the environment a time limit"):
+    with pytest.raises(RuntimeError, match=r"did not end its episode in \d+ steps: give it a time limit"):
         collector.episodes(policy_for(makers[0]), len(makers))
 
 

@@ -8,7 +8,7 @@ environments that ended are reset here, and next_obs keeps what they showed last
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,13 @@ class Record:
     rew: np.ndarray  # (T, N)
     terminated: np.ndarray  # (T, N)
     truncated: np.ndarray  # (T, N)
-    mask: np.ndarray = field(init=False)  # (T, N)
+    mask: np.ndarray  # (T, N)
+    time: np.ndarray  # (T, N)
+
+    @property
+    def end(self) -> np.ndarray:
+        """(T, N) bool: the ends the environment announced."""
+        return self.terminated | self.truncated
 
 
 class Collector:
@@ -60,12 +66,10 @@ class Collector:
         if self.obs is None:
             self._reset()
         record = self._record(policy, T)
-        end = record.terminated | record.truncated
-        time = self._times(record.mask, end)
-        cut = np.zeros_like(end)
-        cut[-1] = record.mask[-1] & ~end[-1]
-        self._count(record, end, time)
-        return self._rollout(policy, record, cut, time)
+        cut = np.zeros_like(record.mask)
+        cut[-1] = record.mask[-1] & ~record.end[-1]
+        self._count(record)
+        return self._rollout(policy, record, cut)
 
     def episodes(self, policy: Policy, n: int) -> Rollout:
         """N whole episodes from fresh resets, one a column, padded with masked rows.
@@ -77,20 +81,19 @@ class Collector:
         quota[: n % self.num_envs] += 1
         chunks: list[Record] = []
         finished = np.zeros(self.num_envs, np.int64)
-        rows_since_end = 0
         while (finished < quota).any():
-            chunk = self._record(policy, 64)
-            ends = (chunk.terminated | chunk.truncated).sum(0)
-            rows_since_end = 0 if ends.any() else rows_since_end + 64
-            if rows_since_end >= self.max_episode_steps:
+            chunks.append(self._record(policy, 64))
+            finished += chunks[-1].end.sum(0)
+            waiting = (finished < quota) & (self.time >= self.max_episode_steps)
+            if waiting.any():
+                n = int(waiting.argmax())
                 raise RuntimeError(
-                    f"no episode ended in {rows_since_end} steps: give the environment a time limit (gymnasium's "
+                    f"environment {n} did not end its episode in {self.time[n]} steps: give it a time limit (gymnasium's "
                     "TimeLimit wrapper), or use an estimator with a critic, which needs no whole episodes"
                 )
-            finished += ends
-            chunks.append(chunk)
         self.obs = None  # the environments beyond their quota are abandoned
-        return self._rollout(policy, *_one_episode_a_column(chunks, quota, self))
+        record = self._one_episode_a_column(chunks, quota)
+        return self._rollout(policy, record, np.zeros_like(record.mask))
 
     def _reset(self) -> None:
         """Reset all environments: seeded the first time, from their own generators afterwards."""
@@ -120,15 +123,35 @@ class Collector:
                 next_obs[t] = obs[t + 1]
                 self._after_end(obs[t + 1], next_obs[t], terminated[t] | truncated[t], info)
         self.obs = obs[T]
-        record = Record(obs, next_obs, np.stack(actions), rew, terminated, truncated & ~terminated)
-        end = record.terminated | record.truncated
-        record.mask = np.ones((T, N), bool)
-        if not separate:
-            record.mask[0] = ~self.resetting
-            record.mask[1:] = ~end[:-1]
-            self.resetting = end[-1].copy()
-        _check_finite(record, self)
+        truncated &= ~terminated
+        mask = self._mask(terminated | truncated)
+        time = self._times(mask, terminated | truncated)
+        record = Record(obs, next_obs, np.stack(actions), rew, terminated, truncated, mask, time)
+        self._check_finite(record)
         return record
+
+    def _mask(self, end: np.ndarray) -> np.ndarray:
+        """NEXT_STEP: False on reset rows, the rows after ends. The other modes have none."""
+        mask = np.ones_like(end)
+        if self.mode is AutoresetMode.NEXT_STEP:
+            mask[0], mask[1:] = ~self.resetting, ~end[:-1]
+            self.resetting = end[-1].copy()
+        return mask
+
+    def _check_finite(self, record: Record) -> None:
+        """Numbers that are not finite stop the run before they reach the parameters."""
+        for name in ("rew", "obs", "next_obs"):
+            x = getattr(record, name)
+            if np.isfinite(x).all():
+                continue
+            t, n, *index = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
+            row = min(t, len(record.rew) - 1)
+            episode = self.episodes_done + int(record.end[:row].sum()) + 1
+            what = "reward" if name == "rew" else f"observation{index}"
+            raise FloatingPointError(
+                f"{what} is {x[(t, n, *index)]} in environment {n}, around step {int(record.time[row, n])} of its episode "
+                f"(the run's {episode}th or so); the action was {record.act[row, n].tolist()}. Nothing was updated."
+            )
 
     def _after_end(self, obs: np.ndarray, next_obs: np.ndarray, end: np.ndarray, info: dict[str, Any]) -> None:
         """SAME_STEP: obs shows the new episodes, final_obs the old. DISABLED: reset the ended ones now."""
@@ -154,14 +177,14 @@ class Collector:
         self.time = np.where(over, 0, time[-1] + 1)
         return time
 
-    def _count(self, record: Record, end: np.ndarray, time: np.ndarray) -> None:
+    def _count(self, record: Record) -> None:
         """Steps, episodes, and the returns and lengths of finished episodes."""
         self.steps_done += int(record.mask.sum())
-        running = np.cumsum(record.rew * record.mask, axis=0, dtype=np.float64)
+        running = np.cumsum(np.where(record.mask, record.rew, 0.0), axis=0, dtype=np.float64)
         running += self.ret
         done_before = np.zeros(self.num_envs)
-        for t, n in zip(*end.nonzero(), strict=True):
-            self._finished(float(running[t, n] - done_before[n]), int(time[t, n]) + 1)
+        for t, n in zip(*record.end.nonzero(), strict=True):
+            self._finished(float(running[t, n] - done_before[n]), int(record.time[t, n]) + 1)
             done_before[n] = running[t, n]
         self.ret = running[-1] - done_before
 
@@ -170,7 +193,30 @@ class Collector:
         self.lengths.append(length)
         self.episodes_done += 1
 
-    def _rollout(self, policy: Policy, record: Record, cut: np.ndarray, time: np.ndarray) -> Rollout:
+    def _one_episode_a_column(self, chunks: list[Record], quota: np.ndarray) -> Record:
+        """Cut the recorded rows into episodes, one a column; count them."""
+        names = ("next_obs", "act", "rew", "terminated", "truncated", "mask", "time")
+        rows = {name: np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in names}
+        rows["obs"] = np.concatenate([chunk.obs[:-1] for chunk in chunks])
+        spans = []  # (environment, first row, row after the last) of every episode
+        for n, count in enumerate(quota):
+            first = 0
+            for last in (rows["terminated"][:, n] | rows["truncated"][:, n]).nonzero()[0][:count]:
+                spans.append((n, first + int(not rows["mask"][first, n]), last + 1))  # without the reset row
+                first = last + 1
+        T, columns = max(stop - start for _, start, stop in spans), len(spans)
+        shapes = {name: (T + (name == "obs"), columns, *x.shape[2:]) for name, x in rows.items() if name != "next_obs"}
+        cut = {name: np.zeros(shape, rows[name].dtype) for name, shape in shapes.items()}
+        for column, (n, start, stop) in enumerate(spans):
+            length = stop - start
+            for name in shapes:
+                cut[name][:length, column] = rows[name][start:stop, n]
+            cut["obs"][length, column] = rows["next_obs"][stop - 1, n]
+            self._finished(float(cut["rew"][:length, column].sum(dtype=np.float64)), length)
+        self.steps_done += int(cut["mask"].sum())
+        return Record(next_obs=cut["obs"][1:], **cut)
+
+    def _rollout(self, policy: Policy, record: Record, cut: np.ndarray) -> Rollout:
         """To tensors on the same memory, with the behaviour policy's log-probabilities in one batched pass."""
         obs, act = torch.from_numpy(record.obs), torch.from_numpy(record.act)
         T, N = record.rew.shape
@@ -186,7 +232,7 @@ class Collector:
             truncated=torch.from_numpy(record.truncated),
             cut=torch.from_numpy(cut),
             mask=torch.from_numpy(record.mask),
-            time=torch.from_numpy(time),
+            time=torch.from_numpy(record.time),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -209,42 +255,6 @@ class Collector:
         self.lengths.extend(state["lengths"])
 
 
-def _one_episode_a_column(
-    chunks: list[Record], quota: np.ndarray, collector: Collector
-) -> tuple[Record, np.ndarray, np.ndarray]:
-    """Cut the recorded rows into episodes, one a column; count them."""
-    rows = {
-        f: np.concatenate([getattr(c, f) for c in chunks]) for f in ("act", "rew", "terminated", "truncated", "mask")
-    }
-    rows["next_obs"] = np.concatenate([c.next_obs for c in chunks])
-    rows["obs"] = np.concatenate([c.obs[:-1] for c in chunks])
-    spans = []
-    for n, count in enumerate(quota):
-        ends = (rows["terminated"][:, n] | rows["truncated"][:, n]).nonzero()[0][:count]
-        first = 0
-        for last in ends:
-            start = first + int(not rows["mask"][first, n])  # skip NEXT_STEP's reset row
-            spans.append((n, start, last + 1))
-            first = last + 1
-    T, columns = max(stop - start for _, start, stop in spans), len(spans)
-
-    def empty(name: str, extra: int = 0) -> np.ndarray:
-        return np.zeros((T + extra, columns, *rows[name].shape[2:]), rows[name].dtype)
-
-    obs = empty("obs", 1)
-    record = Record(obs, obs[1:], empty("act"), empty("rew"), empty("terminated"), empty("truncated"))
-    record.mask = empty("mask")
-    time = np.tile(np.arange(T)[:, None], (1, columns))
-    for column, (n, start, stop) in enumerate(spans):
-        length = stop - start
-        for name in ("obs", "act", "rew", "terminated", "truncated", "mask"):
-            getattr(record, name)[:length, column] = rows[name][start:stop, n]
-        record.obs[length, column] = rows["next_obs"][stop - 1, n]
-        collector._finished(float(record.rew[:length, column].sum(dtype=np.float64)), length)
-    collector.steps_done += int(record.mask.sum())
-    return record, np.zeros_like(record.mask), time
-
-
 def action_adapter(space: spaces.Space) -> Any:
     """From the head's actions to the environment's: Discrete counts from `start`, Box is clipped to its bounds."""
     if isinstance(space, spaces.Discrete):
@@ -253,18 +263,3 @@ def action_adapter(space: spaces.Space) -> Any:
     assert isinstance(space, spaces.Box)
     low, high, dtype = space.low, space.high, space.dtype
     return lambda act: np.clip(act, low, high).astype(dtype, copy=False)
-
-
-def _check_finite(record: Record, collector: Collector) -> None:
-    """Non-finite observations or rewards stop the run before they reach the parameters."""
-    for name in ("rew", "next_obs"):
-        x = getattr(record, name)
-        # a sum is finite unless a term is not (or it overflows, which the second look tells apart)
-        if np.isfinite(x.sum()) or np.isfinite(x).all():
-            continue
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        what = "reward" if name == "rew" else f"observation{list(index[2:])}"
-        raise FloatingPointError(
-            f"{what} is {x[index]} in environment {index[1]}, about episode {collector.episodes_done + 1}, row {index[0]} of "
-            f"this rollout (action {record.act[index[0], index[1]]}). Nothing was updated."
-        )
