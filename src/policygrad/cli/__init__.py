@@ -1,0 +1,108 @@
+"""The command line: `policygrad train | eval | plot | list`. Thin: parse, call `policygrad.runs`, print.
+
+Nothing heavy is imported before a command needs it. Exit code 0; 2 for anything the user can mend, with at most three
+lines that say what is wrong, what was given and what is allowed; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import policygrad
+
+COMMANDS = {
+    "train": ("train ALGO ENV", "train a policy, evaluate it, keep everything in a run directory"),
+    "eval": ("eval RUN", "play a trained policy on fixed seeds: mean return, 95 % interval"),
+    "plot": ("plot RUN …", "draw learning curves"),
+    "list": ("list", "presets, algorithms, environments"),
+}
+
+HELP = """usage: policygrad COMMAND …
+
+Policy gradients for PyTorch and Gymnasium.
+
+{commands}
+
+ALGO: {algorithms}. ENV: a Gymnasium id, or module:id.
+RUN: a run directory, a model file, the beginning of a run's name, or `latest`.
+Every command has --help; `policygrad train ALGO ENV --help` shows every hyperparameter with its tuned default.
+
+examples:
+  policygrad train ppo LunarLander-v3
+  policygrad train a2c CartPole-v1 --seed 1 --steps 5e4 --lr 1e-3
+  policygrad eval latest --episodes 500
+  policygrad plot runs/CartPole-v1 --out comparison.png
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # an ASCII locale has no γ
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    format_before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"policygrad: {message}\n"
+    try:
+        return run(argv)
+    except KeyboardInterrupt as interrupt:
+        print(f"\npolicygrad: {str(interrupt) or 'interrupted: nothing was saved'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # policygrad list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    finally:
+        warnings.formatwarning = format_before
+
+
+def run(argv: list[str]) -> int:
+    """Dispatch; turn errors that the user can mend into a message and exit code 2."""
+    from policygrad.algorithms.config import ConfigError
+    from policygrad.cli.arguments import UsageError
+    from policygrad.runs.directory import RunError
+
+    try:
+        dispatch(argv)
+    except SystemExit as stop:  # argparse, after --help
+        return int(stop.code or 0)
+    except BrokenPipeError:
+        raise
+    except (UsageError, ConfigError, RunError, OSError, MemoryError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["not enough memory"]
+        print("policygrad: " + "\n".join(lines[:3]), file=sys.stderr)
+        return 2
+    return 0
+
+
+def dispatch(argv: list[str]) -> None:
+    """Call the command."""
+    from policygrad.cli.arguments import UsageError
+
+    command, words = (argv[0], argv[1:]) if argv else ("help", [])
+    if command in ("help", "-h", "--help"):
+        print(help_text(), end="")
+        return
+    if command in ("-V", "--version"):
+        print(f"policygrad {policygrad.__version__}")
+        return
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(COMMANDS)}."
+        raise UsageError(f"there is no command {command!r}. {hint}")
+    from policygrad.cli import commands
+
+    {"train": commands.train, "eval": commands.evaluate, "plot": commands.plot, "list": commands.show_list}[command](
+        words
+    )
+
+
+def help_text() -> str:
+    """`policygrad --help`."""
+    from policygrad.algorithms.recipes import RECIPES
+
+    rows = "\n".join(f"  {usage:<18}{what}" for usage, what in COMMANDS.values())
+    return HELP.format(commands=rows, algorithms=", ".join(RECIPES))

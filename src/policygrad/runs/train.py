@@ -1,0 +1,178 @@
+"""The training loop around `Agent.learn`: run directory, metrics, checkpoints, progress, and the final evaluation."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+import policygrad
+from policygrad.envs.make import EnvLike
+from policygrad.runs.agent import LOG_EVERY, Agent, Row
+from policygrad.runs.directory import ROOT, RunDirectory, create
+from policygrad.runs.evaluate import Evaluation
+from policygrad.runs.progress import Progress, Silent
+
+CHECKPOINTS = 10  # of a run, evenly spaced
+ROWS = 50  # of metrics a run, at least: short runs log more often than LOG_EVERY
+WAYS = {"greedy": True, "sampled": False}
+
+
+def train(
+    agent: Agent,
+    run_dir: str | Path | None = None,
+    *,
+    steps: int | None = None,
+    episodes: int = 100,
+    eval_env: EnvLike | None = None,
+    root: str | Path = ROOT,
+    progress: Progress | None = None,
+) -> RunDirectory:
+    """Train, evaluate the final policy greedily and sampled, and keep everything in a run directory.
+
+    run_dir: an empty or new directory; default `<root>/<env>/<algo>/seed<k>-<utc>`. steps: default the configuration's.
+    Ctrl-C ends the iteration, saves checkpoint and policy, and then raises KeyboardInterrupt; a second one does not wait.
+    """
+    run = start(agent, run_dir, steps=steps, root=root)
+    learn(agent, run, progress)
+    assess(agent, run, episodes, eval_env)
+    return run
+
+
+def start(
+    agent: Agent,
+    run_dir: str | Path | None = None,
+    *,
+    steps: int | None = None,
+    root: str | Path = ROOT,
+    command: Sequence[str] = (),
+) -> RunDirectory:
+    """A run directory with its config.json."""
+    run = create(run_dir, root, agent.algo, agent.env_name, agent.seed)
+    config = describe(agent, command)
+    if steps is not None:
+        config["config"] |= {"steps": steps}
+    run.write_config(config)
+    return run
+
+
+def learn(agent: Agent, run: RunDirectory, progress: Progress | None = None) -> None:
+    """Train for the steps in config.json, with metrics and checkpoints, and save the policy."""
+    steps, progress = run.config()["config"]["steps"], progress or Silent()
+    with interrupts() as interrupt:
+        recorder = Recorder(run, agent, steps, progress, interrupt)
+        progress.start(steps)
+        try:
+            agent.learn(steps, recorder, min(LOG_EVERY, max(1, steps // ROWS)))
+            recorder.draw(agent)
+        finally:
+            progress.stop()
+        run.save_checkpoint(agent)
+        agent.save_policy(run.policy_file)
+    if interrupt.requested:
+        raise KeyboardInterrupt
+
+
+def assess(
+    agent: Agent, run: RunDirectory, episodes: int = 100, eval_env: EnvLike | None = None
+) -> dict[str, Evaluation]:
+    """Evaluate the policy both ways; write evaluation.json and learning_curve.png."""
+    from policygrad.runs.plots import plot_runs
+
+    evaluations = {name: agent.evaluate(episodes, greedy, env=eval_env) for name, greedy in WAYS.items()}
+    run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
+    plot_runs([run], run.curve_file)
+    return evaluations
+
+
+def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
+    """The contents of config.json."""
+    spec = gymnasium.registry.get(agent.env_name)
+    return {
+        "algo": agent.algo,
+        "env": agent.env_name,
+        "seed": agent.seed,
+        "tuned": agent.tuned,
+        "config": dict(agent.config),
+        "custom": agent.custom,
+        "kernel": agent.policy.kernel.name,
+        "reward_threshold": spec.reward_threshold if spec is not None else None,
+        "versions": {
+            "policygrad": policygrad.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "gymnasium": gymnasium.__version__,
+        },
+        "command": list(command),
+    }
+
+
+@dataclass
+class Interrupt:
+    """Whether Ctrl-C was pressed."""
+
+    requested: bool = False
+
+
+@contextmanager
+def interrupts() -> Iterator[Interrupt]:
+    """Turn the first Ctrl-C into a request, so that what is saved is a whole iteration; the second one interrupts."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield interrupt
+        return
+
+    def request(number: int, frame: Any) -> None:
+        if interrupt.requested:
+            raise KeyboardInterrupt
+        interrupt.requested = True
+
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Recorder:
+    """The callback of every iteration. Mostly it has nothing to do, and finds that out in under a microsecond."""
+
+    def __init__(
+        self, run: RunDirectory, agent: Agent, steps: int, progress: Progress, interrupt: Interrupt | None = None
+    ) -> None:
+        self.run, self.progress, self.interrupt = run, progress, interrupt or Interrupt()
+        self.first = agent.collector.steps_done
+        self.every = max(1, steps // CHECKPOINTS)
+        self.next_checkpoint = self.first + self.every
+        self.started = time.perf_counter()
+        self.next_draw = self.started + progress.interval
+
+    def __call__(self, agent: Agent, row: Row | None) -> bool | None:
+        steps = agent.collector.steps_done
+        if row is not None:
+            self.run.append_metrics(row)
+        if steps >= self.next_checkpoint:
+            self.run.save_checkpoint(agent)
+            self.next_checkpoint = steps + self.every
+        if time.perf_counter() >= self.next_draw:
+            self.draw(agent)
+        return False if self.interrupt.requested else None
+
+    def draw(self, agent: Agent) -> None:
+        """Tell the progress display where training is."""
+        now = time.perf_counter()
+        self.next_draw = now + self.progress.interval
+        steps, returns = agent.collector.steps_done - self.first, agent.collector.returns
+        mean = float(np.mean(returns)) if returns else None
+        self.progress.update(steps, steps / (now - self.started), mean)
