@@ -125,6 +125,16 @@ def test_one_step_is_adams_on_the_mean_squared_error() -> None:
     torch.testing.assert_close(critic.flat, twin.flat, rtol=0, atol=1e-12)
 
 
+def test_there_is_no_step_on_an_empty_minibatch() -> None:
+    actor, rollout = policy(), rollout_of(T=1, N=3, masked=False)
+    results = []
+    for minibatches in (3, 8):
+        critic = make_critic(OBS, hidden=(8,), epochs=2, minibatches=minibatches)
+        critic.fit(rollout, targets(rollout), actor)
+        results.append(critic.flat.clone())
+    assert torch.equal(*results)
+
+
 def test_masked_rows_teach_nothing() -> None:
     critic, actor = make_critic(OBS, hidden=(8,), epochs=2, minibatches=3), policy()
     twin = deepcopy(critic)
