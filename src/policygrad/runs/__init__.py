@@ -1,0 +1,1 @@
+"""Runs: the Agent face, the training loop, run directories, evaluation, model files, plots."""

@@ -1,0 +1,214 @@
+"""The Agent: a recipe with its environments, in the shape that Stable-Baselines3 users' hands know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from torch import nn
+
+from policygrad.algorithms.config import algorithm, resolve
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.algorithms.task import Task
+from policygrad.envs.collector import Collector, action_adapter
+from policygrad.envs.make import EnvLike, check_env_id, env_name, make_envs
+from policygrad.models.policy import Body
+from policygrad.runs.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from policygrad.runs.storage import load_state, save_state, space_to_json
+from policygrad.runs.threads import single_thread
+
+Row = dict[str, float | int | None]
+Callback = Callable[["Agent", Row | None], bool | None]
+
+LOG_EVERY = 2_000  # steps between rows of metrics: the diagnostics then cost a few per cent at most
+
+
+class Agent:
+    """A recipe on an environment: `learn`, `predict`, `evaluate`, `save`, `load`.
+
+    env: an id, a callable, an environment, or a Gymnasium vector environment (any autoreset mode). Keywords override the
+    tuned preset, where the environment has one, and the recipe's defaults. body, critic_body: modules of your own, or
+    functions observation space → module; a linear layer to actions, or to the value, is put after each.
+    Raises ConfigError or ValueError for what cannot be, TypeError for unsupported spaces.
+    """
+
+    def __init__(
+        self,
+        algo: str,
+        env: EnvLike,
+        *,
+        seed: int = 0,
+        body: Body | None = None,
+        critic_body: Body | None = None,
+        kernel: str = "auto",
+        **overrides: Any,
+    ) -> None:
+        self.algo, self.env, self.seed = algorithm(algo), env, seed
+        if isinstance(env, str):
+            check_env_id(env)
+        self.env_name = env_name(env)
+        self.config, self.tuned = resolve(self.algo, self.env_name, overrides)
+        self.envs = make_envs(env, self.config["num_envs"])
+        self.config["num_envs"] = self.envs.num_envs
+        self.custom = body is not None or critic_body is not None
+        task = Task(
+            self.envs.single_observation_space,
+            self.envs.single_action_space,
+            seed,
+            body,
+            critic_body if critic_body is not None or isinstance(body, nn.Module) else body,
+            kernel,
+        )
+        self.plan = RECIPES[self.algo](task, **{k: v for k, v in self.config.items() if k != "steps"})
+        self.learner = self.plan.learner
+        self.policy = self.learner.policy
+        self.collector = Collector(self.envs, seed)
+        self.rng = np.random.default_rng([seed, 1])  # of `predict`
+
+    def __repr__(self) -> str:
+        return f"{self.algo}({self.env_name!r}, seed={self.seed}, steps_done={self.collector.steps_done})"
+
+    def learn(self, steps: int | None = None, callback: Callback | None = None, log_every: int = LOG_EVERY) -> Agent:
+        """Train for `steps` environment steps (default: the configuration's): whole iterations, as many as fit, at least one.
+
+        callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps and None between;
+        returning False stops. Calling `learn` again goes on where it stopped, with schedules starting anew.
+        """
+        collector, first = self.collector, self.collector.steps_done
+        total = self.config["steps"] if steps is None else steps
+        started, logged, last = time.perf_counter(), -log_every, 0
+        with single_thread():
+            while last == 0 or collector.steps_done - first + last <= total:
+                before = collector.steps_done
+                rollout = self._collect()
+                last = collector.steps_done - before if self.plan.episodes else rollout.mask.numel()
+                diagnose = collector.steps_done - first - logged >= log_every
+                stats = self.learner.step(rollout, min((before - first) / total, 1.0), diagnose)
+                row = (
+                    self._row(stats, collector.steps_done - first, time.perf_counter() - started) if diagnose else None
+                )
+                if diagnose:
+                    logged = collector.steps_done - first
+                if callback is not None and callback(self, row) is False:
+                    break
+        return self
+
+    def _collect(self):
+        if self.plan.episodes is not None:
+            return self.collector.episodes(self.policy, self.plan.episodes)
+        assert self.plan.num_steps is not None
+        return self.collector.steps(self.policy, self.plan.num_steps)
+
+    def _row(self, stats: dict[str, float], steps: int, seconds: float) -> Row:
+        """A row of metrics.jsonl; numbers that do not exist yet are None."""
+        returns, lengths = self.collector.returns, self.collector.lengths
+        row: Row = {
+            "steps": self.collector.steps_done,
+            "episodes": self.collector.episodes_done,
+            "return_mean": float(np.mean(returns)) if returns else None,
+            "length_mean": float(np.mean(lengths)) if lengths else None,
+            "seconds": round(seconds, 3),
+            "steps_per_second": round(steps / seconds, 1),
+        }
+        return row | {k: v if np.isfinite(v) else None for k, v in stats.items()}
+
+    def predict(self, obs: Any, deterministic: bool = False) -> tuple[np.ndarray, None]:
+        """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state."""
+        space = self.envs.single_observation_space
+        x = np.asarray(obs, np.float32)
+        single = x.shape == space.shape
+        if not single and x.shape[1:] != space.shape:
+            raise ValueError(f"expected observations of shape {space.shape} or (n, *{space.shape}), got {x.shape}")
+        head = self.policy.head
+        out = self.policy.outputs(x[None] if single else x)
+        act = head.mode(out) if deterministic else head.sample(out, head.noise(self.rng, (len(out),)))
+        act = action_adapter(self.envs.single_action_space)(act)
+        return (act[0] if single else act), None
+
+    def evaluate(
+        self, episodes: int = 100, greedy: bool = True, seed: int = EVALUATION_SEED, env: EnvLike | None = None
+    ) -> Evaluation:
+        """Returns of whole episodes on fixed seeds; env: another environment to play in."""
+        env = self.env if env is None else env
+        if isinstance(env, VectorEnv):
+            if env.spec is None:
+                raise ValueError("evaluate plays single environments: pass env=, an id or a callable")
+            env = env.spec.id
+        with single_thread():
+            return evaluate(self.policy, env, episodes, greedy, seed)
+
+    def metadata(self) -> dict[str, Any]:
+        """What a model file says of itself: enough to rebuild the agent, no times, no paths."""
+        return {
+            "algo": self.algo,
+            "env": self.env_name,
+            "seed": self.seed,
+            "config": self.config,
+            "custom": self.custom,
+            "observation_space": space_to_json(self.envs.single_observation_space),
+            "action_space": space_to_json(self.envs.single_action_space),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, but for the insides of the environments."""
+        return {"learner": self.learner.state_dict(), "collector": self.collector.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`. A policy alone is enough to act."""
+        if "collector" not in state:
+            self.policy.load_state_dict(state["learner"]["policy"])
+            return
+        self.learner.load_state_dict(state["learner"])
+        self.collector.load_state_dict(state["collector"])
+
+    def save(self, path: str | Path) -> Path:
+        """Write the agent, training state included, to one safetensors file; the suffix is added if missing."""
+        path = _with_suffix(path)
+        save_state(path, self.state_dict(), self.metadata())
+        return path
+
+    def save_policy(self, path: str | Path) -> Path:
+        """Write what acting needs and no more: weights and normaliser. Equal policies are equal bytes."""
+        path = _with_suffix(path)
+        save_state(path, {"learner": {"policy": dict(self.policy.state_dict())}}, self.metadata())
+        return path
+
+
+def _with_suffix(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
+
+
+def load(
+    path: str | Path, env: EnvLike | None = None, body: Body | None = None, critic_body: Body | None = None
+) -> Agent:
+    """An agent from a file of `Agent.save` or a run's policy.safetensors. Nothing in the file is executed.
+
+    env: needed when the agent was not made from an environment id. body, critic_body: needed when it had its own.
+    """
+    path = _with_suffix(path)
+    state, meta = load_state(path)
+    if meta["custom"] and body is None and critic_body is None:
+        raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
+    if env is None:
+        try:
+            if ":" in meta["env"]:
+                raise ValueError("a file may not name a module to import")
+            env = check_env_id(meta["env"])
+        except ValueError as error:
+            raise ValueError(
+                f"{path} was trained on {meta['env']!r}, which cannot be made from the file alone: pass env="
+            ) from error
+    agent = Agent(meta["algo"], env, seed=meta["seed"], body=body, critic_body=critic_body, **meta["config"])
+    for name, space in (
+        ("observation_space", agent.envs.single_observation_space),
+        ("action_space", agent.envs.single_action_space),
+    ):
+        if space_to_json(space) != meta[name]:
+            raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {space_to_json(space)}")
+    agent.load_state_dict(state)
+    return agent

@@ -1,0 +1,96 @@
+"""Evaluation: whole episodes on fixed seeds, greedy or sampled, never with training environments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from policygrad.envs.collector import action_adapter
+from policygrad.envs.make import EnvLike, make_one
+from policygrad.models.policy import Policy
+
+EVALUATION_SEED = 10_000  # episode k is reset with seed EVALUATION_SEED + k, in every evaluation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns of whole episodes, and their mean with a 95 % bootstrap interval."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns."""
+        return float(np.std(self.returns))
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """95 % interval of the mean: BCa bootstrap (Efron 1987), fixed seed; a point if all returns are equal."""
+        x = np.asarray(self.returns)
+        if len(x) < 2 or np.ptp(x) == 0.0:
+            return (self.mean, self.mean)
+        from scipy.stats import bootstrap
+
+        interval = bootstrap((x,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
+        return (float(interval.low), float(interval.high))
+
+    def to_json(self) -> dict:
+        """The entry of evaluation.json."""
+        return {"mean": self.mean, "std": self.std, "ci95": list(self.ci95), "returns": list(self.returns)}
+
+    def __str__(self) -> str:
+        low, high = self.ci95
+        return f"{self.mean:.1f}  [{low:.1f}, {high:.1f}]"
+
+
+def evaluate(
+    policy: Policy,
+    env: EnvLike,
+    episodes: int = 100,
+    greedy: bool = True,
+    seed: int = EVALUATION_SEED,
+    num_envs: int = 10,
+) -> Evaluation:
+    """Play `episodes` episodes and return their returns and lengths, in the order of their seeds.
+
+    Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
+    lengths of the others change an episode. Sampled actions draw from a generator of the episode's own.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    num_envs = 1 if isinstance(env, gym.Env) else min(num_envs, episodes)
+    envs = SyncVectorEnv([lambda: make_one(env)] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    head, to_env = policy.head, action_adapter(envs.single_action_space)
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
+    playing = np.arange(num_envs)  # the episode each environment plays; ≥ episodes when it has none left
+    obs, _ = envs.reset(seed=[seed + int(k) for k in playing])
+    rngs = [np.random.default_rng([seed, int(k)]) for k in playing]
+    active = np.ones(num_envs, bool)
+    while active.any():
+        out = policy.outputs(np.asarray(obs, np.float32))
+        if greedy:
+            act = head.mode(out)
+        else:
+            act = head.sample(out, np.concatenate([head.noise(rng, (1,)) for rng in rngs]))
+        obs, rew, terminated, truncated, _ = envs.step(to_env(act))
+        returns[playing[active]] += rew[active]
+        lengths[playing[active]] += 1
+        ended = (terminated | truncated) & active
+        for i in ended.nonzero()[0]:
+            playing[i] += num_envs
+            active[i] = playing[i] < episodes
+            rngs[i] = np.random.default_rng([seed, int(playing[i])])
+        if (terminated | truncated).any():
+            seeds: list[int | None] = [seed + int(k) for k in playing]
+            obs, _ = envs.reset(seed=seeds, options={"reset_mask": terminated | truncated})
+    envs.close()
+    return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))

@@ -1,0 +1,113 @@
+"""State in files that cannot run code: tensors in safetensors, everything else as JSON in its header.
+
+A state is a tree of dicts and lists with tensors and plain values at the leaves. One metadata key holds the JSON, sorted,
+without times or paths, so that equal states are equal bytes. Writes are atomic: a file is there whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+KEY = "policygrad"
+FORMAT = 1
+
+
+class ModelFileError(ValueError):
+    """A file that is no policygrad model, or a damaged one."""
+
+
+def save_state(path: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
+    """Write a state tree and its description."""
+    tensors: dict[str, Tensor] = {}
+    tree = _strip(state, "", tensors)
+    text = json.dumps({"format": FORMAT, "meta": meta, "tree": tree}, sort_keys=True, allow_nan=False)
+    write_atomically(path, save(tensors, {KEY: text}))
+
+
+def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state tree and its description. Raises ModelFileError, naming the file; never runs what it reads."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[KEY])
+            if header["format"] != FORMAT:
+                raise ModelFileError(f"{path} has format {header['format']}, this version of policygrad reads {FORMAT}")
+            return _restore(header["tree"], file), header["meta"]
+    except ModelFileError:
+        raise
+    except FileNotFoundError as error:
+        raise ModelFileError(f"there is no model file {path}") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        raise ModelFileError(f"{path} is not a policygrad model, or it is damaged ({type(error).__name__})") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary file beside it, flush to disk, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _strip(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """The tree with every tensor moved to `tensors` and a reference left in its place."""
+    if isinstance(node, Tensor):
+        tensors[path] = node.detach().clone().contiguous()
+        return {"$tensor": path}
+    if isinstance(node, dict):
+        return {str(k): _strip(v, f"{path}/{k}" if path else str(k), tensors) for k, v in node.items()}
+    if isinstance(node, list | tuple):
+        return [_strip(v, f"{path}/{i}", tensors) for i, v in enumerate(node)]
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    raise TypeError(f"a state holds tensors and plain values only, got {type(node).__name__} at {path!r}")
+
+
+def _restore(node: Any, file: Any) -> Any:
+    if isinstance(node, dict):
+        if set(node) == {"$tensor"}:
+            return file.get_tensor(node["$tensor"])
+        return {k: _restore(v, file) for k, v in node.items()}
+    return [_restore(v, file) for v in node] if isinstance(node, list) else node
+
+
+def space_to_json(space: spaces.Space) -> dict[str, Any]:
+    """A Box or Discrete space as plain values; a bound that is the same everywhere is stored once."""
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    assert isinstance(space, spaces.Box)
+    return {
+        "type": "Box",
+        "shape": list(space.shape),
+        "dtype": str(space.dtype),
+        "low": _bound(space.low),
+        "high": _bound(space.high),
+    }
+
+
+def space_from_json(data: dict[str, Any]) -> spaces.Space:
+    """The inverse of `space_to_json`."""
+    if data["type"] == "Discrete":
+        return spaces.Discrete(data["n"], start=data["start"])
+    dtype, shape = np.dtype(data["dtype"]), tuple(data["shape"])
+    low, high = (np.broadcast_to(np.asarray(data[side], float).astype(dtype), shape) for side in ("low", "high"))
+    return spaces.Box(low, high, shape, dtype.type)
+
+
+def _bound(x: np.ndarray) -> Any:
+    """Numbers as strings: JSON has no infinity."""
+    return str(float(x.flat[0])) if x.size and (x == x.flat[0]).all() else np.vectorize(str)(x.astype(float)).tolist()
