@@ -49,7 +49,9 @@ class Parser(argparse.ArgumentParser):
         """The message for a flag that is not there."""
         near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.6)
         hint = f"Did you mean {near[0]}?" if near else f"`{self.prog} --help` lists the flags."
-        return f"{self.prog} has no flag {flag}. {hint}"
+        name = flag.lstrip("-").replace("-", "_")
+        owners = [algo for algo in RECIPES if ALIASES.get(name, name) in parameters(algo)]
+        return f"{self.prog} has no flag {flag}{f' ({owners[0]} has)' if owners else ''}. {hint}"
 
 
 class Formatter(argparse.HelpFormatter):
@@ -178,7 +180,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
         if name in bare or name.removeprefix("no-") in bare:
             take = int(index < len(words) and words[index].lower() in TRUE + FALSE)
         elif name in many:
-            take = next((k for k, w in enumerate(words[index:]) if not _like_numbers(w)), len(words) - index)
+            take = next((k for k, w in enumerate(words[index:]) if k and not _like_numbers(w)), len(words) - index)
         else:
             take = 1
         flags += words[index : index + take]

@@ -58,7 +58,7 @@ def train(words: Sequence[str]) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
     except (FloatingPointError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not str(error).startswith("no episode ended"):
+        if isinstance(error, RuntimeError) and "did not end its episode" not in str(error):
             raise
         raise UsageError(f"Training stopped: {str(error) or type(error).__name__}\n{saved(run)}") from error
     if not given.quiet:
@@ -184,8 +184,8 @@ def algorithms_table() -> str:
     return table(["algorithm", "estimator × update rule", "what it is"], rows)
 
 
-# their observations are Discrete or Tuple, or they need JAX
-UNSUPPORTED = ("gymnasium.envs.toy_text", "gymnasium.envs.tabular", "gymnasium.envs.phys2d")
+# observations that are Discrete or Tuple, JAX, and names that are only kept to raise an error
+UNSUPPORTED = re.compile(r"gymnasium\.envs\.(toy_text|tabular|phys2d|registration$)|gymnasium\.envs$")
 EXTRAS = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "Box2D"}
 
 
@@ -196,7 +196,8 @@ def environments_table() -> str:
 
     latest: dict[str, EnvSpec] = {}
     for spec in gym.registry.values():
-        if isinstance(spec.entry_point, str) and not spec.entry_point.startswith(UNSUPPORTED):
+        where = spec.entry_point if isinstance(spec.entry_point, str) else getattr(spec.entry_point, "__module__", "")
+        if not UNSUPPORTED.match(where):
             name = re.sub(r"-v\d+$", "", spec.id)
             if name not in latest or (spec.version or 0) > (latest[name].version or 0):
                 latest[name] = spec

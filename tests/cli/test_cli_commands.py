@@ -1,0 +1,345 @@
+"""Every command, in this process, from its words to its files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import policygrad as pg
+from policygrad.algorithms.config import ALIASES, parameters, presets
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.cli import main
+from policygrad.cli.arguments import parse_train, show
+from policygrad.envs.probes import Target, TimeLimit
+
+TINY = ["--steps", "400", "--num-envs", "2", "--eval-episodes", "4"]
+SMALL = {
+    "ppo": ["--num-steps", "50", "--epochs", "2", "--minibatches", "2"],
+    "a2c": ["--num-steps", "10"],
+    "reinforce": ["--episodes", "4"],
+}
+
+
+class Interrupting(TimeLimit):
+    """Presses Ctrl-C in its 60th step."""
+
+    steps = 0
+
+    def step(self, action):
+        Interrupting.steps += 1
+        if Interrupting.steps == 60:
+            signal.raise_signal(signal.SIGINT)
+        return super().step(action)
+
+
+class Endless(Target):
+    """Never ends an episode."""
+
+    def step(self, action):
+        return self.observe(), 0.0, False, False, {}
+
+
+class Broken(TimeLimit):
+    """Its 30th reward is not a number."""
+
+    steps = 0
+
+    def step(self, action):
+        Broken.steps += 1
+        return self.observe(), float("nan") if Broken.steps == 30 else 0.0, False, Broken.steps % 2 == 0, {}
+
+
+for name, entry in {"Interrupting": Interrupting, "Endless": Endless, "Broken": Broken, "Bandit": Target}.items():
+    if f"{name}-v0" not in gym.registry:
+        gym.register(f"{name}-v0", entry, order_enforce=False, disable_env_checker=True)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A trained run, under a `runs` directory of its own."""
+    path = tmp_path_factory.mktemp("trained") / "runs" / "CartPole-v1" / "ppo" / "seed7-20260101-000000"
+    assert main(["train", "ppo", "CartPole-v1", "--seed", "7", *TINY, *SMALL["ppo"], "--run-dir", str(path), "-q"]) == 0
+    return path
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_help_names_the_commands_and_the_algorithms(words, capsys):
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("train", "eval", "plot", "list", "examples", *RECIPES))
+
+
+def test_version_is_the_packages(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"policygrad {pg.__version__}\n"
+
+
+def test_help_imports_nothing_heavy_and_takes_under_half_a_second():
+    code = (
+        "import sys; from policygrad.cli import main; main(['--help']); "
+        "heavy = {'torch', 'numpy', 'gymnasium', 'matplotlib', 'scipy', 'rich'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+    assert min(seconds) < 0.5
+
+
+def test_python_dash_m_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "policygrad", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"policygrad {pg.__version__}\n"
+
+
+@pytest.mark.parametrize("algo", list(RECIPES))
+def test_train_help_shows_the_presets_values_for_an_environment_and_the_recipes_without_one(algo, capsys):
+    for env, preset in [("", {}), *presets(algo).items()]:
+        assert main(["train", algo, *([env] if env else []), "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        for name, (_, default) in parameters(algo).items():
+            shown = f"[{show(preset[name])}*]" if name in preset else f"[{show(default)}]"
+            after = text[text.index(f" --{name.replace('_', '-')}") :]
+            assert shown in after[:420], f"{name}: {shown} not in {after[:420]}"
+
+
+def test_train_without_words_but_help_lists_the_algorithms(capsys):
+    assert main(["train", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {algo} " in out for algo in RECIPES)
+
+
+@pytest.mark.parametrize("algo", list(RECIPES))
+def test_train_leaves_a_whole_run_directory_and_says_what_it_did(algo, capsys):
+    assert main(["train", algo, "CartPole-v1", "--seed", "3", *TINY, *SMALL[algo]]) == 0
+    out = capsys.readouterr().out
+    (run,) = Path("runs/CartPole-v1", algo).iterdir()
+    assert run.name.startswith("seed3-")
+    assert ("tuned preset for CartPole-v1" in out) == ("CartPole-v1" in presets(algo))
+    assert all(text in out for text in (str(run), "400 steps", "greedy", "sampled", "95 % interval"))
+    assert {p.name for p in run.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "policy.safetensors",
+        "evaluation.json",
+        "learning_curve.png",
+    }
+    config = json.loads((run / "config.json").read_text())
+    assert (config["algo"], config["env"], config["seed"]) == (algo, "CartPole-v1", 3)
+    assert set(config["config"]) == set(parameters(algo))
+    assert config["config"]["steps"] == 400
+    assert config["config"]["num_envs"] == 2
+    assert config["command"][:4] == ["policygrad", "train", algo, "CartPole-v1"]
+    assert set(config["versions"]) == {"policygrad", "python", "torch", "numpy", "gymnasium"}
+    assert config["kernel"] == "closed_form"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["steps"] for row in rows]
+    assert len(rows) >= 2
+    assert steps == sorted(set(steps))
+    assert {"kl", "entropy", "return_mean", "steps_per_second"} <= set(rows[0])
+    last = pg.load(sorted((run / "checkpoints").iterdir(), key=lambda p: int(p.stem[5:]))[-1])
+    assert last.collector.steps_done >= steps[-1]
+    assert len(list((run / "checkpoints").iterdir())) == 2
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert list(evaluation) == ["greedy", "sampled"]
+    for entry in evaluation.values():
+        assert set(entry) == {"mean", "std", "ci95", "returns"}
+        assert len(entry["returns"]) == 4
+        assert entry["mean"] == pytest.approx(np.mean(entry["returns"]))
+        assert entry["ci95"][0] <= entry["mean"] <= entry["ci95"][1]
+    assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_on_continuous_actions_says_that_there_is_no_preset(capsys):
+    assert main(["train", "a2c", "Bandit-v0", *TINY]) == 0
+    assert "no preset for Bandit-v0: a2c's defaults" in capsys.readouterr().out
+
+
+def test_quiet_training_prints_nothing(capsys):
+    assert main(["train", "a2c", "Bandit-v0", *TINY, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_equal_trainings_give_equal_bytes_and_another_seed_others(tmp_path):
+    for path, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        words = ["train", "ppo", "CartPole-v1", "--seed", seed, *TINY, *SMALL["ppo"], "--run-dir", path, "-q"]
+        assert main(words) == 0
+    a, b, c = (Path(p, "policy.safetensors").read_bytes() for p in "abc")
+    assert a == b
+    assert a != c
+    assert Path("a/evaluation.json").read_bytes() == Path("b/evaluation.json").read_bytes()
+
+
+def test_eval_repeats_the_runs_own_evaluation_exactly(run, capsys):
+    assert main(["eval", str(run), "--episodes", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((run / "evaluation.json").read_text())
+
+
+def test_eval_finds_runs_by_name_by_prefix_and_the_latest(run, capsys):
+    root = str(run.parents[2])
+    outputs = []
+    for word in ("latest", "seed7", "CartPole-v1/ppo/seed7", "CartPole-v1/ppo/seed7-20260101-000000"):
+        assert main(["eval", word, "--runs-root", root, "--episodes", "2", "--json"]) == 0
+        outputs.append(json.loads(capsys.readouterr().out))
+    assert all(output == outputs[0] for output in outputs)
+    assert main(["eval", str(run / "policy.safetensors"), "--episodes", "2"]) == 0
+    out = capsys.readouterr().out
+    assert f"{outputs[0]['greedy']['mean']:,.1f}" in out
+
+
+def test_eval_plays_the_last_checkpoint_of_a_run_without_a_policy(run, tmp_path, capsys):
+    (tmp_path / "half" / "checkpoints").mkdir(parents=True)
+    newest = max((run / "checkpoints").iterdir(), key=lambda p: int(p.stem[5:]))
+    for name in ("step-9.safetensors", "step-10.safetensors"):  # as text, step-9 would be the last
+        (tmp_path / "half" / "checkpoints" / name).write_bytes(newest.read_bytes() if "10" in name else b"")
+    assert main(["eval", "half", "--episodes", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((run / "evaluation.json").read_text())
+
+
+def test_plot_draws_one_run_into_its_directory_and_several_here(run, tmp_path, capsys):
+    (run / "learning_curve.png").unlink()
+    assert main(["plot", "latest", "--runs-root", str(run.parents[2])]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "learning_curve.png")
+    assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    other = ["train", "a2c", "CartPole-v1", *TINY, *SMALL["a2c"], "--run-dir", "runs/other", "-q"]
+    assert main(other) == 0
+    assert main(["plot", str(run.parents[2]), "runs/other"]) == 0
+    assert capsys.readouterr().out.strip() == "learning_curves.png"
+    assert main(["plot", str(run), "other", "--out", "deep/both.svg"]) == 0
+    assert Path("learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_lists_show_every_preset_algorithm_and_supported_environment(capsys):
+    assert main(["list"]) == 0
+    everything = capsys.readouterr().out
+    parts = []
+    for what in ("presets", "algorithms", "envs"):
+        assert main(["list", what]) == 0
+        parts.append(capsys.readouterr().out)
+    assert everything == "\n".join(parts)
+    for algo in RECIPES:
+        for env, preset in presets(algo).items():
+            assert any({env, algo, f"{preset['steps']:,}"} <= set(line.split()) for line in parts[0].splitlines())
+        row = next(line for line in parts[1].splitlines() if line.startswith(algo + " "))
+        assert " × " in row  # its cell of the grid
+    ids = [line.split()[0] for line in parts[2].splitlines()[1:]]
+    assert {"CartPole-v1", "LunarLander-v3", "Pendulum-v1", "Ant-v5", "Bandit-v0"} <= set(ids)
+    assert not {"CartPole-v0", "Ant-v4", "FrozenLake-v1", "Blackjack-v1", "Taxi-v3"} & set(ids)
+
+
+def test_environments_listed_without_a_need_can_be_trained(capsys):
+    assert main(["list", "envs"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines()[1:] if "gymnasium[" not in line]
+    classic = [e for e in (row.split()[0] for row in rows) if "classic_control" in str(gym.spec(e).entry_point)]
+    assert len(classic) >= 5
+    for env in classic:
+        pg.a2c(env, num_envs=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "overrides"),
+    [
+        (["--n-steps", "32", "--n_envs=3"], {"num_steps": 32, "num_envs": 3}),
+        (["--total-timesteps", "1e6"], {"steps": 1_000_000}),
+        (["-n", "1_000"], {"steps": 1000}),
+        (["--clip-range", "0.1", "--gae_lambda", ".9", "--learning-rate=3e-4"], {"clip": 0.1, "lam": 0.9, "lr": 3e-4}),
+        (["--clip_coef", "0.3", "--update-epochs", "4"], {"clip": 0.3, "epochs": 4}),
+        (["--batch-size", "64"], {"batch_size": 64}),
+        (["--lr", "1", "--learning-rate", "2"], {"lr": 2.0}),
+        (["--hidden", "32", "16"], {"hidden": (32, 16)}),
+        (["--hidden", "32,16"], {"hidden": (32, 16)}),
+        (["--hidden=(32,)"], {"hidden": (32,)}),
+        (["--hidden", "none"], {"hidden": ()}),
+        (["--max-grad-norm", "none", "--target_kl", "0.01"], {"max_grad_norm": None, "target_kl": 0.01}),
+        (["--normalize-obs"], {"normalize_obs": True}),
+        (["--no-normalize_obs"], {"normalize_obs": False}),
+        (["--normalize-obs", "False"], {"normalize_obs": False}),
+        (["--normalize-obs=true"], {"normalize_obs": True}),
+        (["--no-normalize-advantage"], {"normalize_advantage": False}),
+        (["--normalize-advantage", "true"], {"normalize_advantage": True}),
+        (["--standardize", "NO"], {"standardize": "no"}),
+        (["--log-std", "-1"], {"log_std": -1.0}),
+    ],
+)
+def test_flags_are_read_as_their_users_mean_them(words, overrides):
+    arguments = parse_train(["ppo", "CartPole-v1", *words])
+    assert arguments.overrides == overrides
+    assert [type(v) for v in arguments.overrides.values()] == [type(v) for v in overrides.values()]
+
+
+@pytest.mark.parametrize("alias", list(ALIASES))
+def test_every_alias_is_a_flag_of_the_recipes_that_have_its_keyword(alias):
+    flag = "--" + alias.replace("_", "-")
+    for algo in RECIPES:
+        if ALIASES[alias] in parameters(algo) and alias not in parameters(algo):
+            word = "true" if alias == "normalize_advantage" else "2"
+            assert len(parse_train([algo, "CartPole-v1", flag, word]).overrides) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["PPO", "CartPole-v1", "--seed", "5", "--hidden", "8", "8", "--normalize-obs"],
+        ["--seed", "5", "--normalize-obs", "--hidden", "8", "8", "ppo", "CartPole-v1"],
+        ["ppo", "--hidden", "8,8", "--seed=5", "CartPole-v1", "--normalize-obs"],
+        ["--algo", "ppo", "--env-id", "CartPole-v1", "--seed", "5", "--hidden", "8", "8", "--normalize-obs", "true"],
+        ["--env", "CartPole-v1", "ppo", "--seed", "5", "--hidden", "8", "8", "--normalize_obs"],
+    ],
+)
+def test_algorithm_and_environment_may_stand_anywhere(words):
+    arguments = parse_train(words)
+    assert (arguments.algo, arguments.env, arguments.seed) == ("ppo", "CartPole-v1", 5)
+    assert arguments.overrides == {"hidden": (8, 8), "normalize_obs": True}
+
+
+def test_ctrl_c_saves_the_iteration_and_says_where(capsys):
+    Interrupting.steps = 0
+    assert main(["train", "a2c", "Interrupting-v0", *TINY, *SMALL["a2c"], "--run-dir", "stopped"]) == 130
+    err = capsys.readouterr().err.strip()
+    assert len(err.splitlines()) == 1
+    assert "stopped" in err
+    assert "policy.safetensors" in err
+    checkpoints = sorted(Path("stopped/checkpoints").iterdir(), key=lambda p: int(p.stem[5:]))
+    assert checkpoints[-1].name in err
+    assert pg.load("stopped/policy").env_name == "Interrupting-v0"
+    assert Path("stopped/policy.safetensors").exists()
+    assert not Path("stopped/evaluation.json").exists()
+    assert main(["eval", "stopped", "--episodes", "2"]) == 0
+    assert main(["plot", "stopped"]) == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_reward_that_is_no_number_stops_training_with_a_message(capsys):
+    Broken.steps = 0
+    assert main(["train", "a2c", "Broken-v0", *TINY, *SMALL["a2c"], "--run-dir", "broken", "-q"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) <= 3
+    assert "reward is nan" in err[0]
+    assert "broken" in err[-1]
+
+
+def test_an_environment_that_never_ends_an_episode_stops_reinforce_with_a_message(capsys, monkeypatch):
+    from functools import partial
+
+    from policygrad.envs.collector import Collector
+
+    monkeypatch.setattr("policygrad.runs.agent.Collector", partial(Collector, max_episode_steps=200))
+    assert main(["train", "reinforce", "Endless-v0", *TINY, "-q"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) <= 3
+    assert "time limit" in err[0]

@@ -1,0 +1,185 @@
+"""What users get wrong: exit code 2, three lines at most, no traceback, and the hint that mends it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from policygrad.cli import main
+
+CARTPOLE = ["CartPole-v1", "--steps", "60", "--num-envs", "1", "--eval-episodes", "2"]
+
+
+class Planted:
+    """A pickle of it writes a file when it is loaded."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("executed"),))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A directory with two runs under `runs`, and things that are none."""
+    root = tmp_path_factory.mktemp("mistakes")
+    for seed in ("1", "2"):
+        words = [
+            "train",
+            "a2c",
+            *CARTPOLE,
+            "--seed",
+            seed,
+            "--run-dir",
+            str(root / f"runs/CartPole-v1/a2c/seed{seed}-x"),
+            "-q",
+        ]
+        assert main(words) == 0
+    run = root / "runs/CartPole-v1/a2c/seed1-x"
+    (root / "empty").mkdir()
+    (root / "file").write_text("text")
+    (root / "model.pt").write_bytes(pickle.dumps(Planted()))
+    model = (run / "policy.safetensors").read_bytes()
+    (root / "truncated.safetensors").write_bytes(model[: len(model) // 2])
+    (root / "pickle.safetensors").write_bytes(pickle.dumps(Planted()))
+    (root / "nothing.safetensors").write_bytes(b"")
+    for name, file, text in (
+        ("bad-config", "config.json", "{"),
+        ("other-config", "config.json", '{"algo": "a2c"}'),
+        ("bad-metrics", "metrics.jsonl", "nonsense\n"),
+        ("list-metrics", "metrics.jsonl", "[1]\n"),
+        ("bad-evaluation", "evaluation.json", '{"greedy": {}}'),
+    ):
+        (root / name).mkdir()
+        for good in ("config.json", "metrics.jsonl", "evaluation.json"):
+            (root / name / good).write_bytes((run / good).read_bytes())
+        (root / name / file).write_text(text)
+    return root
+
+
+MISTAKES = [
+    # commands, algorithms, environments
+    ("trian ppo CartPole-v1", ["'trian'", "'train'"]),
+    ("frobnicate", ["train, eval, plot, list"]),
+    ("train", ["policygrad train ppo CartPole-v1", "reinforce"]),
+    ("train ppo", ["policygrad train ppo CartPole-v1", "list envs"]),
+    ("train pppo CartPole-v1", ["'pppo'", "Did you mean 'ppo'"]),
+    ("train reinforc CartPole-v1", ["Did you mean 'reinforce'"]),
+    ("train zzz CartPole-v1", ["'zzz'", "reinforce, a2c, ppo"]),
+    ("train ppo CartPol-v1", ["'CartPol-v1'", "Did you mean 'CartPole-v1'"]),
+    ("train ppo lunarlander-v3", ["Did you mean 'LunarLander-v3'"]),
+    ("train ppo LunarLander-v2", ["LunarLander-v2 is LunarLander-v3 now"]),
+    ("train ppo LunarLander-v2 --help", ["LunarLander-v3"]),
+    ("train ppo Xyzzy", ["'Xyzzy'", "policygrad list envs"]),
+    ("train ppo no_such_module:Env-v0", ["no_such_module"]),
+    ("train CartPole-v1 ppo", ["policygrad train ppo CartPole-v1"]),
+    ("train ppo CartPole-v1 more", ["'more'", "ALGO ENV"]),
+    ("train ppo FrozenLake-v1", ["Discrete(16)", "Box"]),
+    ("train ppo Blackjack-v1", ["Tuple", "Box"]),
+    # flags
+    ("train ppo CartPole-v1 --num-step 3", ["--num-step", "Did you mean --num-steps"]),
+    ("train ppo CartPole-v1 --learning_rte=3", ["Did you mean --learning-rate"]),
+    ("train ppo CartPole-v1 --sede 3", ["Did you mean --seed"]),
+    ("train ppo CartPole-v1 --frobnicate 3", ["--frobnicate", "policygrad train ppo CartPole-v1 --help"]),
+    ("train a2c CartPole-v1 --clip 0.2", ["a2c", "--clip", "ppo has"]),
+    ("train a2c CartPole-v1 --batch-size 64", ["--batch-size"]),
+    ("train ppo CartPole-v1 -x", ["-x"]),
+    # values
+    ("train ppo CartPole-v1 --lr abc", ["--lr", "'abc'", "a number"]),
+    ("train ppo CartPole-v1 --lr nan", ["--lr", "'nan'", "a number"]),
+    ("train ppo CartPole-v1 --lr 1000", ["lr", "1000", "[0, 100]"]),
+    ("train ppo CartPole-v1 --lr", ["--lr", "expected 1 argument"]),
+    ("train ppo CartPole-v1 --gamma 1.5", ["gamma", "1.5", "[0, 1]"]),
+    ("train ppo CartPole-v1 --clip 0", ["clip", "above 0"]),
+    ("train ppo CartPole-v1 --target-kl small", ["--target-kl", "'small'", "or none"]),
+    ("train ppo CartPole-v1 --steps 0", ["steps", "0", "at least 1"]),
+    ("train ppo CartPole-v1 --steps 1.5", ["--steps", "'1.5'", "whole number"]),
+    ("train ppo CartPole-v1 --steps inf", ["--steps", "'inf'", "whole number"]),
+    ("train ppo CartPole-v1 --num-envs 0", ["num_envs", "[1, 4096]"]),
+    ("train ppo CartPole-v1 --num-envs=-3", ["num_envs", "-3", "[1, 4096]"]),
+    ("train ppo CartPole-v1 --seed -1", ["--seed", "-1", "[0, "]),
+    ("train ppo CartPole-v1 --seed x", ["--seed", "'x'", "whole number"]),
+    ("train ppo CartPole-v1 --hidden 64,x", ["--hidden", "'x'", "whole number"]),
+    ("train ppo CartPole-v1 --hidden 64 0", ["hidden", "0", "[1, "]),
+    ("train ppo CartPole-v1 --activation gelu", ["activation", "'gelu'", "tanh, relu, silu"]),
+    ("train reinforce CartPole-v1 --baseline mean", ["baseline", "'mean'", "leave-one-out"]),
+    ("train ppo CartPole-v1 --normalize-obs=maybe", ["--normalize-obs", "'maybe'", "true or false"]),
+    ("train ppo CartPole-v1 --no-normalize-obs true", ["--no-normalize-obs", "no value"]),
+    ("train ppo CartPole-v1 --batch-size 7 --num-envs 2 --num-steps 64", ["batch_size", "7", "128"]),
+    ("train ppo CartPole-v1 --eval-episodes 0", ["--eval-episodes", "0", "at least 1"]),
+    ("train reinforce CartPole-v1 --returns total --state-discount", ["TotalReturn"]),
+    # run directories
+    ("train a2c CartPole-v1 --run-dir runs", ["runs", "not empty"]),
+    ("train a2c CartPole-v1 --run-dir file", ["file", "exists"]),
+    ("train a2c CartPole-v1 --run-dir file/x", ["file/x", "Not a directory"]),
+    # eval
+    ("eval", ["RUN"]),
+    ("eval nothing", ["'nothing'", "CartPole-v1/a2c/seed1-x"]),
+    ("eval nothing --runs-root empty", ["'nothing'", "empty"]),
+    ("eval latest --runs-root empty", ["'latest'", "empty"]),
+    ("eval seed", ["2 runs", "seed1-x", "seed2-x"]),
+    ("eval empty", ["empty", "policy.safetensors"]),
+    ("eval model.pt", ["model.pt", ".safetensors"]),
+    ("eval truncated.safetensors", ["truncated.safetensors", "damaged"]),
+    ("eval pickle.safetensors", ["pickle.safetensors", "not a policygrad model"]),
+    ("eval nothing.safetensors", ["nothing.safetensors"]),
+    ("eval latest --episodes 0", ["--episodes", "0", "at least 1"]),
+    ("eval latest --episodes many", ["--episodes", "'many'", "whole number"]),
+    ("eval latest --episods 3", ["--episods", "Did you mean --episodes"]),
+    ("eval latest --env Pendulum-v1", ["observation_space", "CartPole-v1"]),
+    ("eval latest --env Pendulm-v1", ["Did you mean 'Pendulum-v1'"]),
+    # plot, list
+    ("plot", ["RUN"]),
+    ("plot nothing", ["'nothing'"]),
+    ("plot empty", ["empty", "config.json"]),
+    ("plot file", ["file", "config.json"]),
+    ("plot latest --out curve.gif", ["'curve.gif'", ".png, .pdf, .svg"]),
+    ("plot bad-config", ["bad-config/config.json"]),
+    ("plot other-config", ["other-config/config.json", "algo, env, seed"]),
+    ("plot bad-metrics", ["bad-metrics/metrics.jsonl", "line 1", "nonsense"]),
+    ("plot list-metrics", ["list-metrics/metrics.jsonl", "line 1"]),
+    ("plot bad-evaluation", ["bad-evaluation/evaluation.json"]),
+    ("plot latest --out file/x.png", ["file"]),
+    ("list frogs", ["'frogs'", "presets, algorithms, envs"]),
+    ("list presets envs", ["'envs'"]),
+]
+
+
+@pytest.mark.parametrize(("words", "hints"), MISTAKES, ids=[words for words, _ in MISTAKES])
+def test_a_mistake_gets_exit_code_2_and_a_short_message_with_the_hint(words, hints, trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    before = sorted(trained.rglob("*"))
+    assert main(words.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert 1 <= len(lines) <= 3
+    assert lines[0].startswith("policygrad: ")
+    assert "Traceback" not in captured.err
+    assert not [hint for hint in hints if hint not in captured.err], captured.err
+    assert sorted(trained.rglob("*")) == before  # nothing was made, nothing was executed
+
+
+def test_more_than_memory_can_hold_is_a_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "a2c", *CARTPOLE, "--num-steps", "1e14", "-q"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) <= 3
+
+
+def test_a_model_file_may_not_have_modules_imported(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    Path("planted.py").write_text("from pathlib import Path\nPath('executed').touch()\n")
+    data = Path("runs/CartPole-v1/a2c/seed1-x/policy.safetensors").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    state = json.loads(header["__metadata__"]["policygrad"])
+    state["meta"]["env"] = "planted:CartPole-v1"
+    header["__metadata__"]["policygrad"] = json.dumps(state)
+    text = json.dumps(header).encode()
+    Path("hostile.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+    assert main(["eval", "hostile.safetensors"]) == 2
+    assert "planted:CartPole-v1" in capsys.readouterr().err
+    assert not Path("executed").exists()
+    Path("hostile.safetensors").unlink()
+    Path("planted.py").unlink()
