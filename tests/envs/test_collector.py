@@ -252,6 +252,50 @@ def test_waiting_for_an_episode_that_never_ends_is_an_error(makers: list[Maker])
         collector.episodes(policy_for(makers[0]), len(makers))
 
 
+class FirstShortThenEndless(Counting):
+    """The first episode has 3 steps, the second no end."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        result = super().reset(seed=seed, options=options)
+        self.length = 3 if self.episode == 0 else 10**9
+        return result
+
+
+def test_an_environment_that_has_played_its_quota_may_go_on_for_ever() -> None:
+    makers = [partial(Counting, 400), partial(FirstShortThenEndless, 3)]
+    rollout = Collector(vector(makers, AutoresetMode.NEXT_STEP), max_episode_steps=500).episodes(
+        policy_for(makers[0]), 3
+    )
+    assert rollout.mask.sum(0).tolist() == [400, 400, 3]
+
+
+class PaysForResets(SyncVectorEnv):
+    """A vector environment whose reset rows carry a reward, which is nobody's."""
+
+    def step(self, actions: Any) -> Any:
+        resetting = self._autoreset_envs.copy()
+        obs, rew, *rest = super().step(actions)
+        return obs, np.where(resetting, 1000.0, rew), *rest
+
+
+def test_what_a_reset_row_carries_enters_no_statistic() -> None:
+    makers = [partial(Chain, [1.0, 2.0, 3.0], terminate_after=3)] * 2
+    collector = Collector(PaysForResets(makers, autoreset_mode=AutoresetMode.NEXT_STEP))
+    policy = policy_for(makers[0])
+    rollouts = [collector.steps(policy, T) for T in (3, 2, 9)] + [collector.episodes(policy, 4)]
+    assert any((rollout.rew == 1000.0).any() for rollout in rollouts)
+    assert all((rollout.rew[rollout.mask] < 1000.0).all() for rollout in rollouts)
+    assert list(collector.returns) == [6.0] * collector.episodes_done
+    assert collector.episodes_done == 10
+
+
+def test_every_reset_begins_another_episode() -> None:
+    policy = policy_for(lambda: gym.make("CartPole-v1"))
+    collector = Collector(make_envs("CartPole-v1", 2))
+    starts = torch.cat([collector.episodes(policy, 4).obs[0] for _ in range(3)])
+    assert len(starts.unique(dim=0)) == 12
+
+
 def test_the_same_seed_collects_the_same_and_another_seed_or_environment_does_not() -> None:
     policy = policy_for(lambda: gym.make("CartPole-v1"))
 
