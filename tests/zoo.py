@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,18 @@ class World:
     seed: int = 0
 
     def policy(self) -> Policy:
+        """A fresh one, always the same."""
         return tabular_policy(self.mdp, torch.Generator().manual_seed(self.seed))
+
+    @cached_property
+    def pi(self) -> Tensor:
+        """The policy's probabilities, (S, A)."""
+        return policy_matrix(self.mdp, self.policy()).detach()
+
+    @cached_property
+    def V(self) -> Tensor:
+        """Exact, (H+1, S)."""
+        return solve(self.mdp, self.pi)[0]
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ def n_step_credit(n: int) -> Credit:
 
     def credit(mdp: MDP, pi: Tensor, V: Tensor) -> Tensor:
         ahead, q = V[1:], V
-        for _ in range(n):
+        for _ in range(min(n, mdp.horizon)):
             ahead = torch.where(mdp.over, 0.0, ahead).clone()
             ahead[-1] = 0.0  # the horizon
             q = mdp.reward + mdp.gamma * torch.einsum("sap,tp->tsa", mdp.transition, ahead)
@@ -165,9 +176,8 @@ def running_mean(mean: float) -> base.RunningMean:
 
 def wrong_values(world: World) -> ExactCritic:
     """The exact V plus noise everywhere, also where V is 0 by definition and must not be looked up."""
-    mdp = world.mdp
-    V = solve(mdp, policy_matrix(mdp, world.policy()).detach())[0]
-    return ExactCritic(mdp, V + torch.randn(V.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64))
+    noise = torch.randn(world.V.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return ExactCritic(world.mdp, world.V + noise)
 
 
 def crossing(horizon: int, gamma: float) -> MDP:
@@ -286,11 +296,9 @@ class Cell:
 
     def credit(self) -> Tensor:
         """The exact mean of what multiplies ∇log π, given (t, s, a), for batches of one and no standardiser: (H, S, A)."""
-        mdp = self.world.mdp
-        pi = policy_matrix(mdp, self.world.policy()).detach()
         V = getattr(self.critic.make(self.world), "V", None)
-        credit = self.estimator.credit(mdp, pi, solve(mdp, pi)[0] if V is None else V)
-        return discounts(mdp) * credit if self.wrapper.discounts else credit
+        credit = self.estimator.credit(self.world.mdp, self.world.pi, self.world.V if V is None else V)
+        return discounts(self.world.mdp) * credit if self.wrapper.discounts else credit
 
     def allowed(self) -> bool:
         """Whether the library accepts the combination, and enumerating batches of k says something about it."""

@@ -104,8 +104,9 @@ def random_mdp(
     live = [s for s in range(states) if s not in terminal]
     start[live] = rng.dirichlet(np.ones(len(live)))
     transition = rng.dirichlet(np.ones(states), size=(states, actions))
-    tables = (torch.from_numpy(x) for x in (transition, rng.standard_normal((states, actions)), start))
-    return MDP(*tables, horizon, gamma, tuple(terminal))
+    reward = rng.standard_normal((states, actions))
+    P, r, d = (torch.from_numpy(table) for table in (transition, reward, start))
+    return MDP(P, r, d, horizon, gamma, tuple(terminal))
 
 
 def chain(states: int, horizon: int, gamma: float = 1.0, slip: float = 0.0) -> MDP:
