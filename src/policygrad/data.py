@@ -44,8 +44,10 @@ class Rollout:
                 raise ValueError(f"{name} must start with (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
         if self.obs.shape != (T + 1, *self.next_obs.shape[1:]):
             raise ValueError(f"obs must be {(T + 1, *self.next_obs.shape[1:])}, got {tuple(self.obs.shape)}")
-        last_valid = torch.cat([~self.mask[1:], self.mask.new_ones(1, N)])
-        wrong = (self.end & ~self.mask) | (self.mask & last_valid & ~self.end) | (self.terminated & self.truncated)
+        mask, end = self.mask, self.end
+        last = mask.clone()  # valid rows with no valid row after them
+        last[:-1] &= ~mask[1:]
+        wrong = (last & ~end) | (end & ~mask) | (self.terminated & self.truncated)
         if wrong.any():
             t, n = (int(i) for i in wrong.nonzero()[0])
             raise ValueError(
@@ -59,9 +61,18 @@ class Rollout:
         return self.terminated | self.truncated | self.cut
 
     @cached_property
+    def rows(self) -> Tensor:
+        """(B,) the valid rows' indices in the flattened rollout."""
+        return self.mask.view(-1).nonzero().squeeze(-1)
+
+    def valid(self, x: Tensor) -> Tensor:
+        """The valid rows of x: (T, N, *) → (B, *)."""
+        return x.reshape(-1, *x.shape[2:]).index_select(0, self.rows)
+
+    @cached_property
     def steps(self) -> int:
         """B, the number of valid steps."""
-        return int(self.mask.sum())
+        return len(self.rows)
 
     @cached_property
     def trajectories(self) -> int:
@@ -83,14 +94,10 @@ class Rollout:
         """
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
-        rows = self.mask.reshape(-1).nonzero().squeeze(-1)
-
-        def valid(x: Tensor) -> Tensor:
-            return x.reshape(-1, *x.shape[2:]).index_select(0, rows)
-
-        scale = 1.0 / (self.trajectories if reduction == "trajectory" else len(rows))
-        adv = valid(adv)
+        adv = self.valid(adv)
+        scale = 1.0 / (self.trajectories if reduction == "trajectory" else self.steps)
         weight = torch.full_like(adv, scale)
+        valid = self.valid
         return Batch(valid(self.obs[:-1]), valid(self.act), valid(self.logp), adv, weight, self.trajectories)
 
 
@@ -113,10 +120,8 @@ class Batch:
         if count == 1:
             yield self
             return
-        order = torch.randperm(len(self), generator=generator)
-        fields = ("obs", "act", "logp", "adv", "weight")
-        pieces = zip(*(getattr(self, f).index_select(0, order).tensor_split(count) for f in fields), strict=True)
-        for obs, act, logp, adv, weight in pieces:
+        fields = (self.obs, self.act, self.logp, self.adv, self.weight)
+        for obs, act, logp, adv, weight in shuffled(fields, count, generator):
             yield Batch(obs, act, logp, adv, weight * (len(self) / len(adv)), self.trajectories)
 
 
@@ -140,3 +145,12 @@ class Estimate:
 
     ret: Tensor  # (T, N)     return estimate; the advantage is ret − baseline
     target: Tensor  # (T, N)  what the critic regresses on
+
+
+def shuffled(parts: tuple[Tensor, ...], count: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+    """One pass over rows (B, *) in `count` even pieces, B at most, shuffled where there is more than one."""
+    count = min(count, len(parts[0]))
+    if count == 1:
+        return iter([parts])
+    order = torch.randperm(len(parts[0]), generator=generator)
+    return zip(*(part.index_select(0, order).tensor_split(count) for part in parts), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -130,7 +131,8 @@ def explained_variance(values: Values, target: Tensor, rollout: Rollout) -> floa
 
 
 def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:
-    if torch.isfinite(flat).all():
+    # a sum is finite unless a term is not (or it overflows, which the second look tells apart)
+    if math.isfinite(float(flat.sum())) or torch.isfinite(flat).all():
         return
     t, n = (int(i) for i in (rollout.mask & ~torch.isfinite(adv)).nonzero()[0])
     raise FloatingPointError(

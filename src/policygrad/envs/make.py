@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -72,7 +72,28 @@ def make_envs(env: EnvLike, num_envs: int = 1) -> VectorEnv:
         raise ValueError(f"one environment instance cannot be {num_envs}: pass a callable, e.g. lambda: MyEnv()")
     if isinstance(env, str):
         check_env_id(env)
-    return SyncVectorEnv([lambda: make_one(env)] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+    return SerialVectorEnv([lambda: make_one(env)] * num_envs)
+
+
+class SerialVectorEnv(SyncVectorEnv):
+    """Gymnasium's SyncVectorEnv in NEXT_STEP mode, without what training does not read: infos, and copies of observations."""
+
+    def __init__(self, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
+        super().__init__(env_fns, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step every environment, or reset it if its episode ended in the last step. The arrays are the next step's too."""
+        obs: Any = self._observations
+        rew, terminated, truncated = self._rewards, self._terminations, self._truncations
+        resetting = self._autoreset_envs.tolist()
+        for i, (env, act) in enumerate(zip(self.envs, actions, strict=True)):
+            if resetting[i]:
+                obs[i], _ = env.reset()
+                rew[i], terminated[i], truncated[i] = 0.0, False, False
+            else:
+                obs[i], rew[i], terminated[i], truncated[i], _ = env.step(act)
+        self._autoreset_envs = terminated | truncated
+        return obs, rew, terminated, truncated, {}
 
 
 def env_name(env: EnvLike) -> str:

@@ -39,7 +39,7 @@ def bootstrap(rollout: Rollout, next_val: Tensor) -> Tensor:
 
 
 def _decay(rollout: Rollout, factor: float) -> Tensor:
-    return torch.where(rollout.mask & ~rollout.end, rollout.rew.new_tensor(factor), 0.0)
+    return (rollout.mask & ~rollout.end).to(rollout.rew.dtype) * factor
 
 
 def total_return(rollout: Rollout, gamma: float) -> Tensor:

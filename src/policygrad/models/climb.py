@@ -33,18 +33,18 @@ def climb(
     target_kl: stop after the first epoch whose exact mean KL(old ‖ new) exceeds it.
     """
     old = policy.dist(batch.obs) if target_kl is not None else None
-    norms, steps, epoch = torch.zeros((), dtype=batch.adv.dtype), 0, 0
+    flat, norms, steps, epoch = policy.flat, 0.0, 0, 0
     for epoch in range(1, epochs + 1):  # noqa: B007
         for mb in batch.minibatches(minibatches, generator):
             evaluation = policy.evaluate(mb.obs, mb.act)
             ent_weight = mb.weight * ent_coef if ent_coef else None
             grad = evaluation.gradient(weigh(evaluation.logp, mb), ent_weight)
             norms += clip_by_norm(grad, max_grad_norm)
-            optimizer.step(policy.flat, grad, lr)
+            optimizer.step(flat, grad, lr)
             steps += 1
         if old is not None and target_kl is not None and mean_kl(policy, old, batch) > target_kl:
             break
-    return {"epochs": epoch, "grad_norm": float(norms) / max(steps, 1)}
+    return {"epochs": epoch, "grad_norm": norms / max(steps, 1)}
 
 
 def mean_kl(policy: Policy, old: Tensor, batch: Batch) -> float:

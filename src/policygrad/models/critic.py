@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from policygrad.data import Rollout, Stats, Values
+from policygrad.data import Rollout, Stats, Values, shuffled
 from policygrad.models.flat import FlatModule
 from policygrad.models.networks import MLP, BodyNetwork
 from policygrad.models.optim import Adam, clip_by_norm
@@ -44,9 +45,6 @@ class Critic(FlatModule):
     """
 
     bootstraps = True
-    mean: Tensor
-    std: Tensor
-    mean_square: Tensor
 
     def __init__(
         self,
@@ -67,8 +65,7 @@ class Critic(FlatModule):
         self.optimizer = Adam()
         self.generator = torch.Generator().manual_seed(seed)
         self.seen = 0
-        for name, value in (("mean", 0.0), ("std", 1.0), ("mean_square", 1.0)):
-            self.register_buffer(name, torch.tensor(value))
+        self.mean, self.std, self.var = 0.0, 1.0, 1.0
         self.flatten(kernel)
 
     def value(self, features: Tensor) -> Tensor:
@@ -86,20 +83,18 @@ class Critic(FlatModule):
 
     def fit(self, rollout: Rollout, target: Tensor, policy: Policy, progress: float = 0.0) -> Stats:
         """Regress on the targets (T, N) of the valid rows: epochs × minibatches of Adam."""
-        rows = rollout.mask.reshape(-1).nonzero().squeeze(-1)
-        features = policy.features(rollout.obs[:-1].flatten(0, 1).index_select(0, rows))
-        target = target.reshape(-1).index_select(0, rows)
+        features = policy.features(rollout.valid(rollout.obs[:-1]))
+        target = rollout.valid(target)
         self._follow(target)
-        target = (target - self.mean) / self.std
+        target = ((target - self.mean) / self.std).unsqueeze(-1)
         lr = at(self.lr, progress)
+        kernel, flat = self.kernel, self.flat
         for _ in range(self.epochs):
-            order = torch.randperm(len(target), generator=self.generator)
-            shuffled = (features.index_select(0, order), target.index_select(0, order))
-            for x, y in zip(*(part.tensor_split(self.minibatches) for part in shuffled), strict=True):
-                error = y - self.kernel.forward(x).squeeze(-1)
-                grad = self.kernel.pull((error / len(y)).unsqueeze(-1))  # of −½ mean error²
+            for x, y in shuffled((features, target), self.minibatches, self.generator):
+                error = y - kernel.forward(x)
+                grad = kernel.pull(error.div_(len(y)))  # of −½ mean error²
                 clip_by_norm(grad, self.max_grad_norm)
-                self.optimizer.step(self.flat, grad, lr)
+                self.optimizer.step(flat, grad, lr)
         return {}
 
     def _follow(self, target: Tensor) -> None:
@@ -107,26 +102,34 @@ class Critic(FlatModule):
         first = self.seen == 0
         self.seen += len(target)
         rate = max(len(target) / self.seen, self.scale_rate)
-        old_mean, old_std = self.mean.clone(), self.std.clone()
-        self.mean.lerp_(target.mean(), rate)
-        self.mean_square.lerp_(target.square().mean(), rate)
-        self.std.copy_((self.mean_square - self.mean.square()).clamp_(min=1e-4).sqrt_())
+        old_mean, old_std = self.mean, self.std
+        delta = float(target.mean()) - self.mean
+        self.mean += rate * delta
+        # of the mixture; E[x²] − E[x]² would cancel where the mean is large
+        self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * float(target.var(correction=0))
+        self.std = max(math.sqrt(self.var), 0.01)
         if first:
             return
+        layer = output_layer(self.network)
         with torch.no_grad():
-            layer = output_layer(self.network)
             layer.weight.mul_(old_std / self.std)
-            layer.bias.mul_(old_std).add_(old_mean - self.mean).div_(self.std)
+            layer.bias.mul_(old_std / self.std).add_((old_mean - self.mean) / self.std)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What `state_dict` keeps besides tensors: the optimiser, the shuffling and the count of targets seen."""
-        return {"optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(), "seen": self.seen}
+        """What `state_dict` keeps besides parameters: the optimiser, the shuffling, the scale of the targets."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "seen": self.seen,
+            "scale": [self.mean, self.std, self.var],
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse of `get_extra_state`; `load_state_dict` calls it."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.seen = state["seen"]
+        self.mean, self.std, self.var = state["scale"]
 
 
 def output_layer(network: nn.Module) -> nn.Linear:

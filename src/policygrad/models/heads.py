@@ -81,13 +81,11 @@ class Categorical(Head):
 
     def gradient(self, dist: Tensor, act: Tensor, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
         # ∂logp/∂logit_j = 1[j = a] − p_j;  ∂entropy/∂logit_j = −p_j (log p_j + entropy)
-        p = dist.exp()
-        grad = p * -weight.unsqueeze(-1)
-        grad.scatter_add_(-1, act.unsqueeze(-1), weight.unsqueeze(-1))
+        p, factor = dist.exp(), weight.unsqueeze(-1)
         if ent_weight is not None:
-            plogp = p * dist
-            grad -= ent_weight.unsqueeze(-1) * (plogp - p * plogp.sum(-1, keepdim=True))
-        return grad
+            minus_entropy = (p * dist).sum(-1, keepdim=True)
+            factor = factor + ent_weight.unsqueeze(-1) * (dist - minus_entropy)
+        return p.mul_(factor).neg_().scatter_add_(-1, act.unsqueeze(-1), weight.unsqueeze(-1))
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         # Gumbel noise, −log E with E exponential: argmax(logits + noise) is a draw from the softmax

@@ -30,6 +30,10 @@ class Kernel(Protocol):
         """Outputs (B, outputs), detached."""
         ...
 
+    def outputs(self, obs: np.ndarray) -> np.ndarray:
+        """`forward` in numpy: acting does nothing else."""
+        ...
+
     def pull(self, grad_out: Tensor) -> Tensor:
         """Σ_b grad_out_b · ∂out_b/∂θ, (P,), at the observations of the last forward."""
         ...
@@ -65,6 +69,9 @@ class AutogradKernel:
             self.out = out = self.network(obs)
         return out.detach()
 
+    def outputs(self, obs: np.ndarray) -> np.ndarray:
+        return self.forward(torch.from_numpy(obs)).numpy()
+
     def pull(self, grad_out: Tensor) -> Tensor:
         assert self.out is not None
         grads = torch.autograd.grad(
@@ -94,30 +101,33 @@ class DenseKernel:
             self.layers.append((theta[offset:split].reshape(outputs, inputs), theta[split:stop]))
             self.layer_grads.append((grads[offset:split].reshape(outputs, inputs), grads[split:stop]))
             offset = stop
+        *self.hidden, self.last = [(weight.T, bias) for weight, bias in self.layers]
         self.dtype = theta.dtype
+        self.ones = np.ones(0, theta.dtype)
         self.buffers: dict[int, list[np.ndarray]] = {}
         self.inputs: list[np.ndarray] = []
 
     def forward(self, obs: Tensor) -> Tensor:
-        return torch.from_numpy(self.forward_numpy(obs.numpy()))
+        return torch.from_numpy(self.outputs(obs.numpy()))
 
-    def forward_numpy(self, obs: np.ndarray) -> np.ndarray:
+    def outputs(self, obs: np.ndarray) -> np.ndarray:
         h = np.ascontiguousarray(obs.reshape(len(obs), -1), self.dtype)
-        self.inputs = [h]
-        pre = self._scratch(len(h))
-        for (weight, bias), z in zip(self.layers[:-1], pre, strict=True):
-            np.dot(h, weight.T, out=z)
-            z += bias
+        inputs = [h]
+        for (weight_t, bias), z in zip(self.hidden, self._scratch(len(h)), strict=True):
+            np.dot(h, weight_t, out=z)
+            np.add(z, bias, out=z)
             h = self._activate(z)
-            self.inputs.append(h)
-        weight, bias = self.layers[-1]
-        out = np.dot(h, weight.T)
-        out += bias
-        return out
+            inputs.append(h)
+        self.inputs = inputs
+        weight_t, bias = self.last
+        out = np.dot(h, weight_t)
+        return np.add(out, bias, out=out)
 
     def pull(self, grad_out: Tensor) -> Tensor:
         g = grad_out.numpy()
-        ones = np.ones(len(g), self.dtype)
+        if len(self.ones) < len(g):
+            self.ones = np.ones(len(g), self.dtype)
+        ones = self.ones[: len(g)]
         for i in range(len(self.layers) - 1, -1, -1):
             h, (grad_weight, grad_bias) = self.inputs[i], self.layer_grads[i]
             np.dot(g.T, h, out=grad_weight)
@@ -166,6 +176,10 @@ class LogStdKernel:
         self.grad = torch.zeros_like(flat)
         assert isinstance(network.mean, MLP)
         self.mean = DenseKernel(network.mean, flat, self.dims, self.grad)
+
+    def outputs(self, obs: np.ndarray) -> np.ndarray:
+        mean = self.mean.outputs(obs)
+        return np.concatenate([mean, np.broadcast_to(self.log_std.numpy(), mean.shape)], axis=-1)
 
     def forward(self, obs: Tensor) -> Tensor:
         mean = self.mean.forward(obs)

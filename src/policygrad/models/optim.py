@@ -7,6 +7,7 @@ parameter tensors costs more than the gradients of a small network.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -58,10 +59,8 @@ class Adam:
         if self.m is None or self.v is None:
             self.m, self.v = torch.zeros_like(grad), torch.zeros_like(grad)
         self.t += 1
-        self.m.lerp_(grad, 1.0 - self.beta1)
-        self.v.mul_(self.beta2).addcmul_(grad, grad, value=1.0 - self.beta2)
-        root = self.v.sqrt().mul_(1.0 / math.sqrt(1.0 - self.beta2**self.t)).add_(self.eps)
-        params.addcdiv_(self.m, root, value=lr / (1.0 - self.beta1**self.t))
+        update = _fused if fused_is_right() else _plain
+        update(params, grad, self.m, self.v, self.t, lr, self.beta1, self.beta2, self.eps)
 
     def state_dict(self) -> dict[str, Any]:
         return {"t": self.t} if self.m is None else {"t": self.t, "m": self.m, "v": self.v}
@@ -70,6 +69,39 @@ class Adam:
         self.t = state["t"]
         self.m = state["m"].clone() if "m" in state else None
         self.v = state["v"].clone() if "v" in state else None
+
+
+def _plain(
+    p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float, beta1: float, beta2: float, eps: float
+) -> None:
+    """Adam, as the paper has it."""
+    m.lerp_(g, 1.0 - beta1)
+    v.mul_(beta2).addcmul_(g, g, value=1.0 - beta2)
+    root = v.sqrt().mul_(1.0 / math.sqrt(1.0 - beta2**t)).add_(eps)
+    p.addcdiv_(m, root, value=lr / (1.0 - beta1**t))
+
+
+def _fused(
+    p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float, beta1: float, beta2: float, eps: float
+) -> None:
+    """The same in one pass of torch's own kernel, a quarter of the time; private, hence `fused_is_right`."""
+    step = torch.tensor(float(t))
+    options = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": 0.0, "amsgrad": False}
+    torch._fused_adam_([p], [g], [m], [v], [], [step], maximize=True, **options)  # pyright: ignore
+
+
+@cache
+def fused_is_right() -> bool:
+    """Whether this torch's fused kernel does what `_plain` does: three steps of each, compared."""
+    start = torch.linspace(-1.0, 1.0, 5)
+    plain, fused = ([start.clone(), torch.zeros(5), torch.zeros(5)] for _ in range(2))
+    try:
+        for t in range(1, 4):
+            for step, (p, m, v) in ((_plain, plain), (_fused, fused)):
+                step(p, start * t, m, v, t, 0.1, 0.9, 0.999, 1e-5)
+    except (AttributeError, TypeError, RuntimeError):
+        return False
+    return all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(plain, fused, strict=True))
 
 
 OPTIMIZERS: dict[str, type[Adam] | type[SGD]] = {"adam": Adam, "sgd": SGD}
@@ -82,9 +114,9 @@ def make_optimizer(name: str) -> Optimizer:
     return OPTIMIZERS[name]()
 
 
-def clip_by_norm(grad: Tensor, max_norm: float | None) -> Tensor:
-    """Scale grad in place to at most max_norm (ℓ₂); None leaves it. Returns the norm before, a scalar tensor."""
-    norm = torch.linalg.vector_norm(grad)
-    if max_norm is not None:
-        grad.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+def clip_by_norm(grad: Tensor, max_norm: float | None) -> float:
+    """Scale grad in place to at most max_norm (ℓ₂); None leaves it. Returns the norm before."""
+    norm = float(torch.linalg.vector_norm(grad))
+    if max_norm is not None and norm > max_norm:
+        grad.mul_(max_norm / (norm + 1e-6))
     return norm

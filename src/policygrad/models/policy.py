@@ -73,7 +73,9 @@ class Policy(FlatModule):
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         """The head's inputs for a batch of observations, in numpy: what acting needs."""
-        return self.kernel.forward(self.features(torch.from_numpy(obs))).numpy()
+        if self.normalizer is not None:
+            obs = self.features(torch.from_numpy(obs)).numpy()
+        return self.kernel.outputs(obs)
 
     def gradient(self, gain: Tensor) -> Tensor:
         """∇θ of any scalar built from `policy(obs)`, by autograd, as one vector (P,)."""

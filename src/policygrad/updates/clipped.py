@@ -28,8 +28,8 @@ class ClippedSurrogate(FirstOrder):
     def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
         """W = weight · ratio · adv · [not clipped]."""
         ratio = (logp - batch.logp).exp()
-        clipped = (ratio - 1.0) * batch.adv.sign() > self.clip
-        return (batch.weight * batch.adv * ratio).masked_fill_(clipped, 0.0)
+        clipped = (ratio - 1.0).mul_(batch.adv.sign()) > self.clip
+        return ratio.mul_(batch.adv).mul_(batch.weight).masked_fill_(clipped, 0.0)
 
     def report(self, logp: Tensor, batch: Batch) -> Stats:
         """clip_fraction: the share of steps whose gradient the clip removes."""
