@@ -31,7 +31,7 @@ from policygrad.gradient.estimators import (
 
 STEP, TERMINATED, TRUNCATED, GAP = range(4)
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 gammas = st.sampled_from([0.0, 0.5, 0.99, 1.0])
 
 

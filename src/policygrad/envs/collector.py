@@ -201,8 +201,8 @@ class Collector:
         spans = []  # (environment, first row, row after the last) of every episode
         for n, count in enumerate(quota):
             first = 0
-            for last in (rows["terminated"][:, n] | rows["truncated"][:, n]).nonzero()[0][:count]:
-                spans.append((n, first + int(not rows["mask"][first, n]), int(last) + 1))  # without the reset row
+            for last in (rows["terminated"][:, n] | rows["truncated"][:, n]).nonzero()[0][:count].tolist():
+                spans.append((n, first + int(not rows["mask"][first, n]), last + 1))  # without the reset row
                 first = last + 1
         T, columns = max(stop - start for _, start, stop in spans), len(spans)
         shapes = {name: (T + (name == "obs"), columns, *x.shape[2:]) for name, x in rows.items() if name != "next_obs"}
