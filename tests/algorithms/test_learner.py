@@ -20,7 +20,7 @@ from policygrad.data import Batch, Rollout, Values
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Target
-from policygrad.gradient.baselines import CriticValue, LeaveOneOut
+from policygrad.gradient.baselines import CriticValue, LeaveOneOut, RunningMean
 from policygrad.gradient.estimators import GAE, NStep, RewardToGo, Standardized, StateDiscounted, TDError
 from policygrad.models.critic import make_critic
 from policygrad.models.policy import Policy, make_policy
@@ -266,6 +266,20 @@ def test_a_learner_loaded_from_a_file_goes_on_as_if_nothing_had_happened(recipe:
         stats = plan.learner.step(rollout, i / 4, diagnose=True)
         assert twin.learner.step(rollout, i / 4, diagnose=True) == pytest.approx(stats, rel=0, abs=0, nan_ok=True)
         assert same(twin.learner.state_dict(), plan.learner.state_dict())
+
+
+def test_a_baseline_is_fitted_after_the_update() -> None:
+    policy, baseline = make_policy(OBS, ACT, hidden=(8,)), RunningMean()
+    notes: dict[str, Any] = {}
+    learner = Learner(
+        make_policy(OBS, ACT, hidden=(8,), normalize_obs=True), RewardToGo(), Witness(notes), baseline=baseline
+    )
+    rollout = Collector(make_envs(chain, 3), seed=1).episodes(policy, 3)
+    ret = RewardToGo()(rollout, Values.zeros(rollout)).ret[rollout.mask]
+    for before in (0.0, float(ret.mean())):
+        learner.step(rollout)
+        torch.testing.assert_close(notes["adv"], ret - before, rtol=0, atol=1e-6)
+        assert baseline.mean == pytest.approx(float(ret.mean()))
 
 
 def test_a_running_mean_baseline_is_part_of_the_state() -> None:

@@ -187,6 +187,19 @@ def test_the_critic_sees_observations_through_the_policys_normaliser() -> None:
     torch.testing.assert_close(critic(rollout, actor).val.flatten(), critic.value(features), rtol=0, atol=1e-6)
 
 
+def test_fitting_sees_them_through_it_too() -> None:
+    actor, plain, rollout = policy(normalize_obs=True), policy(), rollout_of()
+    assert actor.normalizer is not None
+    shown = replace(rollout, obs=4.0 * rollout.obs + 3.0, next_obs=4.0 * rollout.next_obs + 3.0)
+    actor.normalizer.update(shown)
+    seen = actor.normalizer(shown.obs)
+    critic = make_critic(OBS, hidden=(8,), lr=0.01, epochs=2)
+    twin = deepcopy(critic)
+    critic.fit(shown, targets(rollout), actor)
+    twin.fit(replace(rollout, obs=seen, next_obs=seen[1:]), targets(rollout), plain)
+    assert torch.equal(critic.flat, twin.flat)
+
+
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize("fits_before", [0, 2])
 def test_a_loaded_critic_goes_on_bit_for_bit(name: str, fits_before: int) -> None:

@@ -125,6 +125,14 @@ def test_noise_comes_for_a_whole_rollout_and_differs_between_rows(head: Head) ->
     assert len(np.unique(noise)) == noise.size
 
 
+def test_noise_is_finite_whatever_is_drawn() -> None:
+    class Zeros:
+        def standard_exponential(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+            return np.zeros(shape, dtype)
+
+    assert np.isfinite(Categorical(3).noise(Zeros(), (2,))).all()  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("head", HEADS, ids=repr)
 def test_the_mode_is_the_most_likely_action(head: Head) -> None:
     out = outputs(head)

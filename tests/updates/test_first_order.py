@@ -227,24 +227,23 @@ def test_the_climb_stops_after_the_epoch_that_went_too_far(target_kl: float | No
 
 @pytest.mark.parametrize("action_space", ACTIONS, ids=str)
 def test_the_kl_that_stops_is_the_exact_one_of_old_to_new(action_space: spaces.Space) -> None:
-    """Between the KLs after the epochs lies a target, and the climb stops at the first epoch above it."""
+    """A target a hair below the KL after an epoch stops there, one a hair above an epoch later."""
     batch = batch_for(make(action_space))
     share = batch.weight / batch.weight.sum()
-    kls = []
-    for epochs in range(1, 5):
+
+    def climb(epochs: int, target_kl: float | None = None) -> tuple[Policy, float]:
         policy = make(action_space)
-        old = policy.dist(batch.obs)
-        ClippedSurrogate(0.02, clip=5.0, epochs=epochs, minibatches=1, optimizer="sgd", max_grad_norm=None)(
-            policy, batch
+        rule = ClippedSurrogate(
+            0.1, clip=5.0, epochs=epochs, minibatches=1, optimizer="sgd", max_grad_norm=None, target_kl=target_kl
         )
-        kls.append(float((share * policy.head.kl(old, policy.dist(batch.obs))).sum()))
+        return policy, rule(policy, batch)["epochs"]
+
+    old = make(action_space).dist(batch.obs)
+    kls = [float((share * p.head.kl(old, p.dist(batch.obs))).sum()) for p, _ in map(climb, range(1, 5))]
     assert kls == sorted(kls)
     for i in range(3):
-        target = 0.5 * (kls[i] + kls[i + 1])
-        rule = ClippedSurrogate(
-            0.02, clip=5.0, epochs=10, minibatches=1, optimizer="sgd", max_grad_norm=None, target_kl=target
-        )
-        assert rule(make(action_space), batch)["epochs"] == i + 2
+        assert climb(10, kls[i] * (1.0 - 1e-6))[1] == i + 1
+        assert climb(10, kls[i] * (1.0 + 1e-6))[1] == i + 2
 
 
 def test_schedules_drive_the_rate_and_the_bonus() -> None:
