@@ -57,12 +57,12 @@ CONFIGS = {
         "LunarLander-v3",
         16,
         PPO | {"n_steps": 1024, "batch_size": 64, "gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.01},
-        bar=3.0,
+        bar=2.5,
         warmup=1,
         iterations=2,
     ),
     "a2c-cartpole": Config(
-        "a2c", "CartPole-v1", 8, COMMON | {"n_steps": 5, "learning_rate": 7e-4, "gae_lambda": 1.0}, 2.0, 100, 1000
+        "a2c", "CartPole-v1", 8, COMMON | {"n_steps": 5, "learning_rate": 7e-4, "gae_lambda": 1.0}, 2.5, 100, 1000
     ),
 }
 

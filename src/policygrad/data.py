@@ -63,7 +63,7 @@ class Rollout:
     @cached_property
     def rows(self) -> Tensor:
         """(B,) the valid rows' indices in the flattened rollout."""
-        return self.mask.view(-1).nonzero().squeeze(-1)
+        return self.mask.reshape(-1).nonzero().squeeze(-1)
 
     def valid(self, x: Tensor) -> Tensor:
         """The valid rows of x: (T, N, *) → (B, *)."""

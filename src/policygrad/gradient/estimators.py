@@ -213,6 +213,8 @@ class StateDiscounted(_Wrapper):
     def __post_init__(self) -> None:
         if isinstance(self.inner, Standardized):
             raise ValueError("Standardized must be the outermost wrapper: write Standardized(StateDiscounted(…))")
+        if isinstance(self.inner, StateDiscounted):
+            raise ValueError("StateDiscounted is there already: twice would discount by γ²ᵗ")
         if isinstance(self.inner, TotalReturn):
             raise ValueError("TotalReturn is discounted from t = 0 already: StateDiscounted would discount it twice")
 
