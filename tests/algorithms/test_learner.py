@@ -22,7 +22,7 @@ from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Target
 from policygrad.gradient.baselines import CriticValue, LeaveOneOut, RunningMean
 from policygrad.gradient.estimators import GAE, NStep, RewardToGo, Standardized, StateDiscounted, TDError
-from policygrad.models.critic import make_critic
+from policygrad.models.critic import Critic, make_critic
 from policygrad.models.policy import Policy, make_policy
 from policygrad.updates import ClippedSurrogate, VanillaGradient
 
@@ -236,6 +236,20 @@ def make_plan(recipe: str, env: str, seed: int = 0, **keywords: Any) -> tuple[Pl
     keywords = {"hidden": (8,), "normalize_obs": True, "ent_coef": 0.01} | SMALL.get(recipe, {}) | keywords
     plan = RECIPES[recipe](Task(example.observation_space, example.action_space, seed), **keywords)
     return plan, Collector(make_envs(ENVS[env], 3), seed)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_modules_of_ones_own_go_where_they_were_meant(recipe: str) -> None:
+    actor, critic = (torch.nn.Sequential(torch.nn.Linear(1, width), torch.nn.Tanh()) for width in (3, 5))
+    task = Task(OBS, ACT, body=actor, critic_body=critic)
+    learner = RECIPES[recipe](task, **{"hidden": (8,)} | SMALL.get(recipe, {})).learner
+    assert set(actor.parameters()) <= set(learner.policy.parameters())
+    assert isinstance(learner.critic, Critic)
+    assert set(critic.parameters()) <= set(learner.critic.parameters())
+    before = [[p.detach().clone() for p in body.parameters()] for body in (actor, critic)]
+    learner.step(Collector(make_envs(chain, 3)).episodes(learner.policy, 5))
+    for body, old in zip((actor, critic), before, strict=True):
+        assert not any(torch.equal(p, q) for p, q in zip(body.parameters(), old, strict=True))
 
 
 @pytest.mark.parametrize("env", ENVS)

@@ -18,7 +18,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from policygrad.algorithms.learner import Learner
 from policygrad.data import Rollout
 from policygrad.envs.collector import Collector
-from policygrad.envs.make import make_envs
+from policygrad.envs.make import SerialVectorEnv, make_envs
 from policygrad.envs.probes import Chain, Counting
 from policygrad.gradient.estimators import GAE, RewardToGo
 from policygrad.models.critic import make_critic
@@ -99,6 +99,11 @@ def check_against_single_environments(envs: VectorEnv, pieces: Sequence[int]) ->
 @pytest.mark.parametrize("pieces", [(40,), (7, 4, 1, 1, 1, 13, 2, 11), (1,) * 24], ids=["one", "uneven", "ones"])
 def test_steps_are_those_of_single_environments(mode: AutoresetMode, pieces: Sequence[int]) -> None:
     check_against_single_environments(vector(MAKERS, mode), pieces)
+
+
+@pytest.mark.parametrize("pieces", [(40,), (7, 4, 1, 1, 1, 13, 2, 11)], ids=["one", "uneven"])
+def test_steps_of_the_vector_environment_of_our_own_are_the_same(pieces: Sequence[int]) -> None:
+    check_against_single_environments(SerialVectorEnv(MAKERS), pieces)
 
 
 def test_steps_of_environments_in_other_processes_are_the_same() -> None:

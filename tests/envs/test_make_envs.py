@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -72,6 +73,23 @@ def test_a_vector_environment_passes_as_it_is_but_is_not_one_environment() -> No
     assert make_envs(envs, 7) is envs
     with pytest.raises(TypeError, match="got a vector environment"):
         make_one(envs)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_our_vector_environment_does_what_gymnasiums_does(env: str) -> None:
+    ours, theirs = make_envs(env, 3), SyncVectorEnv([lambda: gym.make(env)] * 3)
+    theirs.action_space.seed(0)
+    for _ in range(2):  # a second reset, in the middle of episodes
+        first, second = ours.reset(seed=[1, 2, 3])[0], theirs.reset(seed=[1, 2, 3])[0]  # pyright: ignore[reportArgumentType]
+        np.testing.assert_array_equal(first, second)
+        ends = 0
+        for _ in range(250):
+            actions = theirs.action_space.sample()
+            a, b = ours.step(actions)[:4], theirs.step(actions)[:4]
+            for x, y in zip(a, b, strict=True):
+                np.testing.assert_array_equal(x, y)
+            ends += int((b[2] | b[3]).sum())
+        assert ends >= 3
 
 
 def test_training_environments_draw_nothing() -> None:
