@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 
 import pytest
 
 from policygrad.cli import main
+from policygrad.runs.storage import load_state, save_state
 
 CARTPOLE = ["CartPole-v1", "--steps", "60", "--num-envs", "1", "--eval-episodes", "2"]
 
@@ -170,16 +170,12 @@ def test_more_than_memory_can_hold_is_a_message(tmp_path, monkeypatch, capsys):
 def test_a_model_file_may_not_have_modules_imported(trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
     Path("planted.py").write_text("from pathlib import Path\nPath('executed').touch()\n")
-    data = Path("runs/CartPole-v1/a2c/seed1-x/policy.safetensors").read_bytes()
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    state = json.loads(header["__metadata__"]["policygrad"])
-    state["meta"]["env"] = "planted:CartPole-v1"
-    header["__metadata__"]["policygrad"] = json.dumps(state)
-    text = json.dumps(header).encode()
-    Path("hostile.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+    state, meta = load_state(Path("runs/CartPole-v1/a2c/seed1-x/policy.safetensors"))
+    save_state(Path("hostile.safetensors"), state, meta | {"env": "planted:CartPole-v1"})
     assert main(["eval", "hostile.safetensors"]) == 2
-    assert "planted:CartPole-v1" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "planted:CartPole-v1" in err
+    assert "--env" in err
     assert not Path("executed").exists()
     Path("hostile.safetensors").unlink()
     Path("planted.py").unlink()

@@ -109,8 +109,10 @@ def evaluate(words: Sequence[str]) -> None:
     from policygrad.runs.agent import load
     from policygrad.runs.train import WAYS
 
-    with mending(ValueError, TypeError, ImportError, KeyError, AttributeError, RuntimeError, MemoryError):
+    try:
         agent = load(path, env=given.env)
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(str(error).replace("pass env=", "name an environment with --env")) from error
     evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in WAYS.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
