@@ -62,6 +62,11 @@ for name, entry in {"Interrupting": Interrupting, "Endless": Endless, "Broken": 
         gym.register(f"{name}-v0", entry, order_enforce=False, disable_env_checker=True)
 
 
+for name in ("Twice-v10", "Twice-v9"):
+    if name not in gym.registry:
+        gym.register(name, Target)
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -238,8 +243,8 @@ def test_lists_show_every_preset_algorithm_and_supported_environment(capsys):
         row = next(line for line in parts[1].splitlines() if line.startswith(algo + " "))
         assert " × " in row  # its cell of the grid
     ids = [line.split()[0] for line in parts[2].splitlines()[1:]]
-    assert {"CartPole-v1", "LunarLander-v3", "Pendulum-v1", "Ant-v5", "Bandit-v0"} <= set(ids)
-    assert not {"CartPole-v0", "Ant-v4", "FrozenLake-v1", "Blackjack-v1", "Taxi-v3"} & set(ids)
+    assert {"CartPole-v1", "LunarLander-v3", "Pendulum-v1", "Ant-v5", "Bandit-v0", "Twice-v10"} <= set(ids)
+    assert not {"CartPole-v0", "Twice-v9", "Ant-v4", "FrozenLake-v1", "Blackjack-v1", "Taxi-v3"} & set(ids)
 
 
 def test_environments_listed_without_a_need_can_be_trained(capsys):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from policygrad.models import optim
 from policygrad.models.optim import SGD, Adam, clip_by_norm, make_optimizer
 
 N = 11
@@ -25,16 +26,21 @@ def gradients(count: int = 20) -> list[Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
 @pytest.mark.parametrize(
     ("ours", "theirs", "keywords"),
     [
-        (Adam(), torch.optim.Adam, {"eps": 1e-5}),
-        (Adam(0.5, 0.9, 1e-8), torch.optim.Adam, {"eps": 1e-8, "betas": (0.5, 0.9)}),
-        (SGD(), torch.optim.SGD, {}),
+        (lambda: Adam(), torch.optim.Adam, {"eps": 1e-5}),
+        (lambda: Adam(0.5, 0.9, 1e-8), torch.optim.Adam, {"eps": 1e-8, "betas": (0.5, 0.9)}),
+        (lambda: SGD(), torch.optim.SGD, {}),
     ],
     ids=["adam", "adam with other constants", "sgd"],
 )
-def test_twenty_steps_are_those_of_torch(ours: Any, theirs: Any, keywords: dict[str, Any]) -> None:
+def test_twenty_steps_are_those_of_torch(
+    ours: Any, theirs: Any, keywords: dict[str, Any], fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optim, "fused_is_right", lambda: fused)
+    own = ours()
     start = torch.randn(N, generator=generator(), dtype=torch.float64)
     params, leaf = start.clone(), start.clone().requires_grad_()
     optimizer = theirs([leaf], lr=1.0, maximize=True, **keywords)
@@ -43,9 +49,28 @@ def test_twenty_steps_are_those_of_torch(ours: Any, theirs: Any, keywords: dict[
         optimizer.param_groups[0]["lr"] = lr
         leaf.grad = grad.clone()
         optimizer.step()
-        ours.step(params, grad.clone(), lr)
+        own.step(params, grad.clone(), lr)
         torch.testing.assert_close(params, leaf.detach(), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(params, start, atol=1e-3)
+
+
+def refuses(*args: Any, **keywords: Any) -> None:
+    raise TypeError("unexpected arguments")
+
+
+@pytest.mark.parametrize("fault", ["descends", "refuses", "is gone"])
+def test_a_fused_kernel_that_does_something_else_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert optim.fused_is_right.__wrapped__()
+    original = getattr(torch, "_fused_adam_")  # noqa: B009  (private: unknown to type checkers)
+
+    def descends(*args: Any, **keywords: Any) -> None:
+        original(*args, **keywords | {"lr": -keywords["lr"]})
+
+    if fault == "is gone":
+        monkeypatch.delattr(torch, "_fused_adam_")
+    else:
+        monkeypatch.setattr(torch, "_fused_adam_", descends if fault == "descends" else refuses)
+    assert not optim.fused_is_right.__wrapped__()
 
 
 def test_adams_first_step_is_the_rate_in_the_direction_of_the_gradients_sign() -> None:

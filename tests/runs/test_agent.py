@@ -176,6 +176,41 @@ def test_unknown_keywords_name_the_nearest_one():
 
 
 @pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"num_envs": float("inf")}, "num_envs = inf"),
+        ({"num_envs": float("nan")}, "num_envs = nan"),
+        ({"lr": float("inf")}, "lr = inf"),
+        ({"num_envs": "8", "batch_size": 64}, "num_envs = '8'"),
+        ({"num_envs": 2.5}, r"num_envs = 2\.5"),
+        ({"num_envs": True}, "num_envs = True"),
+        ({"lr": "3e-4"}, "lr = '3e-4'"),
+        ({"hidden": "64"}, "hidden = '64'"),
+        ({"normalize_obs": 1}, "normalize_obs = 1"),
+        ({"batch_size": 7}, "batch_size = 7"),
+        ({"baseline": "mean"}, "no hyperparameter 'baseline'"),
+    ],
+)
+def test_configurations_that_cannot_be_are_refused_with_what_was_given(wrong, match):
+    with pytest.raises(ConfigError, match=match):
+        pg.ppo("CartPole-v1", **wrong)
+
+
+@pytest.mark.parametrize("steps", [0, -5, 1.5])
+def test_learning_for_no_steps_is_refused(steps):
+    with pytest.raises(ConfigError, match="steps = "):
+        pg.a2c(Target, **SMALL).learn(steps)
+
+
+@pytest.mark.parametrize(("asked", "done"), [(29, 30), (30, 30), (59, 30), (60, 60), (61, 60), (89, 60)])
+def test_an_iteration_is_begun_only_if_all_of_it_fits(asked, done):
+    envs = gym.vector.SyncVectorEnv(
+        [lambda: gym.make("CartPole-v1")] * 3, autoreset_mode=gym.vector.AutoresetMode.DISABLED
+    )  # without reset rows, an iteration is 3 × 10 steps exactly
+    assert pg.a2c(envs, num_steps=10, hidden=(8,)).learn(asked).collector.steps_done == done
+
+
+@pytest.mark.parametrize(
     "kind", ["id", "callable", "class", "instance", "vector", "same-step vector", "disabled vector"]
 )
 def test_environments_of_every_kind_are_taken(kind):

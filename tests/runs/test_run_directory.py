@@ -18,6 +18,7 @@ from policygrad.envs.probes import Target
 from policygrad.runs import plots
 from policygrad.runs.directory import RunDirectory, RunError, create, find, runs
 from policygrad.runs.progress import Bar, Lines, Silent, clock, make_progress
+from policygrad.runs.storage import load_state
 from policygrad.runs.train import Recorder, start, train
 
 
@@ -117,6 +118,8 @@ def test_training_from_python_fills_a_run_directory(tmp_path):
     assert [p.stem for p in run.checkpoints()][-1] == f"step-{agent.collector.steps_done}"
     assert len(run.checkpoints()) == 2
     assert run.model_file() == run.policy_file
+    assert load_state(run.policy_file)[0].keys() == {"learner"}
+    assert load_state(run.checkpoints()[-1])[0].keys() == {"learner", "collector"}
     loaded = pg.load(run.policy_file, env="CartPole-v1")
     evaluation = run.evaluation()
     assert evaluation is not None
