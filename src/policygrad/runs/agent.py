@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 from torch import nn
@@ -138,6 +139,8 @@ class Agent:
             if env.spec is None:
                 raise ValueError("evaluate plays single environments: pass env=, an id or a callable")
             env = env.spec.id
+        if env is self.env and isinstance(env, gym.Env):
+            self.collector.restart()  # the training environment itself is played in
         with single_thread():
             return evaluate(self.policy, env, episodes, greedy, seed)
 

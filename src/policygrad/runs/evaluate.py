@@ -92,5 +92,6 @@ def evaluate(
         if (terminated | truncated).any():
             seeds: list[int | None] = [seed + int(k) for k in playing]
             obs, _ = envs.reset(seed=seeds, options={"reset_mask": terminated | truncated})
-    envs.close()
+    if not isinstance(env, gym.Env):  # one that was lent stays open
+        envs.close()
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
