@@ -126,7 +126,8 @@ def _unalias(algo: str, overrides: dict[str, Any], config: dict[str, Any]) -> di
     own = {ALIASES.get(k, k) if k not in parameters(algo) else k: v for k, v in overrides.items()}
     if "batch_size" in own and "minibatches" in parameters(algo):
         size = check("batch_size", int, own.pop("batch_size"))
-        rows = own.get("num_envs", config["num_envs"]) * own.get("num_steps", config["num_steps"])
+        envs, steps = (check(name, int, own.get(name, config[name])) for name in ("num_envs", "num_steps"))
+        rows = envs * steps
         if size < 1 or rows % size:
             raise ConfigError(f"batch_size = {size} must divide num_envs × num_steps = {rows}")
         own.setdefault("minibatches", rows // size)
@@ -151,7 +152,8 @@ def check(name: str, kind: Any, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ConfigError(f"{name} = {value!r} must be true or false")
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)):
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not whole):
         raise ConfigError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
     _, low, high = HYPERPARAMETERS.get(name, ("", None, None))
     if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):

@@ -91,13 +91,9 @@ class Collector:
                     f"environment {n} did not end its episode in {self.time[n]} steps: give it a time limit (gymnasium's "
                     "TimeLimit wrapper), or use an estimator with a critic, which needs no whole episodes"
                 )
-        self.restart()  # the environments beyond their quota are abandoned
+        self.obs = None  # the environments beyond their quota are abandoned
         record = self._one_episode_a_column(chunks, quota)
         return self._rollout(policy, record, np.zeros_like(record.mask))
-
-    def restart(self) -> None:
-        """Begin the next rollout with fresh episodes: somebody else has used the environments."""
-        self.obs = None
 
     def _reset(self) -> None:
         """Reset all environments: seeded the first time, from their own generators afterwards."""

@@ -84,10 +84,13 @@ def _plain(
 def _fused(
     p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float, beta1: float, beta2: float, eps: float
 ) -> None:
-    """The same in one pass of torch's own kernel, a quarter of the time; private, hence `fused_is_right`."""
+    """The same in one pass of torch's own kernel, a quarter of the time; private, hence `fused_is_right`.
+
+    It descends: −lr rather than `maximize`, which would keep −m in the state.
+    """
     step = torch.tensor(float(t))
-    options = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": 0.0, "amsgrad": False}
-    torch._fused_adam_([p], [g], [m], [v], [], [step], maximize=True, **options)  # pyright: ignore
+    options = {"lr": -lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": 0.0, "amsgrad": False}
+    torch._fused_adam_([p], [g], [m], [v], [], [step], maximize=False, **options)  # pyright: ignore
 
 
 @cache

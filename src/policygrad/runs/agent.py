@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from policygrad.algorithms.config import algorithm, resolve
+from policygrad.algorithms.config import algorithm, check, resolve
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.task import Task
 from policygrad.envs.collector import Collector, action_adapter
 from policygrad.envs.make import EnvLike, check_env_id, env_name, make_envs
 from policygrad.models.policy import Body
 from policygrad.runs.evaluate import EVALUATION_SEED, Evaluation, evaluate
-from policygrad.runs.storage import load_state, save_state, space_to_json
+from policygrad.runs.storage import ModelFileError, load_state, save_state, space_to_json
 from policygrad.runs.threads import single_thread
 
 Row = dict[str, float | int | None]
@@ -80,7 +81,7 @@ class Agent:
         returning False stops. Calling `learn` again goes on where it stopped, with schedules starting anew.
         """
         collector, first = self.collector, self.collector.steps_done
-        total = self.config["steps"] if steps is None else steps
+        total = self.config["steps"] if steps is None else check("steps", int, steps)
         started, logged, last = time.perf_counter(), -log_every, 0
         with single_thread():
             while last == 0 or collector.steps_done - first + last <= total:
@@ -139,8 +140,8 @@ class Agent:
             if env.spec is None:
                 raise ValueError("evaluate plays single environments: pass env=, an id or a callable")
             env = env.spec.id
-        if env is self.env and isinstance(env, gym.Env):
-            self.collector.restart()  # the training environment itself is played in
+        if env is self.env and isinstance(env, gym.Env):  # the training environment is in the middle of an episode
+            env = _another(env)
         with single_thread():
             return evaluate(self.policy, env, episodes, greedy, seed)
 
@@ -181,6 +182,14 @@ class Agent:
         return path
 
 
+def _another(env: gym.Env) -> gym.Env:
+    """An environment like this one."""
+    try:
+        return deepcopy(env) if env.spec is None else gym.make(env.spec)
+    except Exception as error:
+        raise ValueError("this environment cannot be made a second time: pass env= to evaluate in") from error
+
+
 def _with_suffix(path: str | Path) -> Path:
     path = Path(path)
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
@@ -195,6 +204,17 @@ def load(
     """
     path = _with_suffix(path)
     state, meta = load_state(path)
+    try:
+        return _rebuild(path, state, meta, env, body, critic_body)
+    except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        if isinstance(error, TypeError) and env is not None:  # unsupported spaces of the user's environment
+            raise
+        raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
+
+
+def _rebuild(
+    path: Path, state: dict, meta: dict, env: EnvLike | None, body: Body | None, critic_body: Body | None
+) -> Agent:
     if meta["custom"] and body is None and critic_body is None:
         raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
     if env is None:

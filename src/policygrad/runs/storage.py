@@ -6,12 +6,14 @@ without times or paths, so that equal states are equal bytes. Writes are atomic:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -29,7 +31,8 @@ def save_state(path: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
     """Write a state tree and its description."""
     tensors: dict[str, Tensor] = {}
     tree = _strip(state, "", tensors)
-    text = json.dumps({"format": FORMAT, "meta": meta, "tree": tree}, sort_keys=True, allow_nan=False)
+    header = {"format": FORMAT, "meta": meta, "tree": tree}
+    text = json.dumps(header | {"sha256": _digest(header, tensors)}, sort_keys=True, allow_nan=False)
     write_atomically(path, save(tensors, {KEY: text}))
 
 
@@ -40,12 +43,15 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             header = json.loads((file.metadata() or {})[KEY])
             if header["format"] != FORMAT:
                 raise ModelFileError(f"{path} has format {header['format']}, this version of policygrad reads {FORMAT}")
-            return _restore(header["tree"], file), header["meta"]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            if header.pop("sha256") != _digest(header, tensors):
+                raise ModelFileError(f"{path} is damaged: its contents do not match their checksum")
+            return _restore(header["tree"], tensors), header["meta"]
     except ModelFileError:
         raise
     except FileNotFoundError as error:
         raise ModelFileError(f"there is no model file {path}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise ModelFileError(f"{path} is not a policygrad model, or it is damaged ({type(error).__name__})") from error
 
 
@@ -77,12 +83,21 @@ def _strip(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"a state holds tensors and plain values only, got {type(node).__name__} at {path!r}")
 
 
-def _restore(node: Any, file: Any) -> Any:
+def _restore(node: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, dict):
         if set(node) == {"$tensor"}:
-            return file.get_tensor(node["$tensor"])
-        return {k: _restore(v, file) for k, v in node.items()}
-    return [_restore(v, file) for v in node] if isinstance(node, list) else node
+            return tensors[node["$tensor"]]
+        return {k: _restore(v, tensors) for k, v in node.items()}
+    return [_restore(v, tensors) for v in node] if isinstance(node, list) else node
+
+
+def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of everything in the file: against damage, not against forgery."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True, allow_nan=False).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def space_to_json(space: spaces.Space) -> dict[str, Any]:
