@@ -113,8 +113,11 @@ def test_a_non_finite_advantage_stops_before_anything_moves(bad: float) -> None:
     rew = rollout.rew.clone()
     assert rollout.mask[7, 2]
     rew[7, 2] = bad
+    time = int(rollout.time[7, 2])
     before = deepcopy(learner.state_dict())
-    with pytest.raises(FloatingPointError, match=r"in environment 2 at step \d of its episode .*Nothing was updated"):
+    with pytest.raises(
+        FloatingPointError, match=rf"in environment 2 at step {time} of its episode .*reward was {bad}.*Nothing"
+    ):
         learner.step(replace(rollout, rew=rew), diagnose=True)
     assert same(learner.state_dict(), before)
 

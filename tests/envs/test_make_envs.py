@@ -102,3 +102,30 @@ def test_names() -> None:
     assert env_name("CartPole-v1") == env_name(gym.make("CartPole-v1")) == "CartPole-v1"
     assert env_name(ConstantReward) == env_name(ConstantReward()) == "ConstantReward"
     assert env_name(lambda: Chain([1.0])) == "lambda"
+
+
+class WrongShape(ConstantReward):
+    """Its space promises more numbers than its steps give."""
+
+    def step(self, action: Any) -> Any:
+        obs, *rest = super().step(action)
+        return np.asarray(obs).reshape(-1)[:1], *rest
+
+
+def test_an_observation_of_another_shape_than_the_space_says_is_refused() -> None:
+    class Wide(WrongShape):
+        observation_space = gym.spaces.Box(-1.0, 1.0, (4,))
+
+        def reset(self, **kwargs: Any) -> Any:
+            super().reset(**kwargs)
+            return np.zeros(4, np.float32), {}
+
+    def make() -> gym.Env:
+        env = Wide()
+        env.observation_space = Wide.observation_space
+        return env
+
+    envs = make_envs(make, 2)
+    envs.reset()
+    with pytest.raises(ValueError, match=r"observation of shape \(1,\), its space says \(4,\)"):
+        envs.step(np.zeros(2, int))

@@ -375,6 +375,10 @@ class TestStandardized:
         with pytest.raises(ValueError, match="TotalReturn is discounted from t = 0 already"):
             StateDiscounted(TotalReturn(0.9))
 
+    def test_states_are_not_discounted_twice(self):
+        with pytest.raises(ValueError, match="StateDiscounted is there already"):
+            StateDiscounted(StateDiscounted(RewardToGo(0.9)))
+
 
 class TestContracts:
     @pytest.mark.parametrize("wrapper", WRAPPERS, ids=lambda w: w.name)

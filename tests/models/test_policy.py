@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -189,3 +190,12 @@ def test_schedules() -> None:
     assert [at(make_schedule("linear", 0.4), p) for p in (0.0, 0.5, 1.0)] == [0.4, 0.2, 0.0]
     with pytest.raises(ValueError, match=r"a schedule must be one of .* got 'cosine'"):
         make_schedule("cosine", 1.0)
+
+
+def test_a_module_is_the_body_of_one_network_only() -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(IMAGE.shape)), 4), nn.Tanh())
+    policy = make_policy(IMAGE, spaces.Discrete(2), body=body)
+    with pytest.raises(ValueError, match=r"another network already: pass copy\.deepcopy"):
+        make_policy(IMAGE, spaces.Discrete(2), body=body)
+    make_policy(IMAGE, spaces.Discrete(2), body=deepcopy(body))
+    assert next(body.parameters()).data_ptr() == policy.flat.data_ptr()

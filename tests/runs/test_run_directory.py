@@ -233,7 +233,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_curve_with_its_mean(tmp_path
     steps, returns = together.band()
     assert steps.tolist() == [30.0, 40.0]
     assert returns.tolist() == [[2.0, 3.0], [10.0, 20.0]]
-    assert plots.labels([together, alone]) == ["PPO (lr 1.0)", "PPO (lr 0.5)"]
+    assert plots.labels([together, alone]) == ["PPO\nlr 1.0", "PPO\nlr 0.5"]
     assert together.final() is None
 
 

@@ -134,7 +134,8 @@ def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:
     # a sum is finite unless a term is not (or it overflows, which the second look tells apart)
     if math.isfinite(float(flat.sum())) or torch.isfinite(flat).all():
         return
-    t, n = (int(i) for i in (rollout.mask & ~torch.isfinite(adv)).nonzero()[0])
+    # what is not finite flows backwards through the returns: its last row is where it came from
+    t, n = (int(i) for i in (rollout.mask & ~torch.isfinite(adv)).nonzero()[-1])
     raise FloatingPointError(
         f"the advantage is not finite ({float(adv[t, n])}) in environment {n} at step {int(rollout.time[t, n])} of its "
         f"episode (row {t}); its reward was {float(rollout.rew[t, n])}. Nothing was updated."

@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         hint = f"Did you mean {near[0]}?" if near else f"`{self.prog} --help` lists the flags."
         name = flag.lstrip("-").replace("-", "_")
         owners = [algo for algo in RECIPES if ALIASES.get(name, name) in parameters(algo)]
-        return f"{self.prog} has no flag {flag}{f' ({owners[0]} has)' if owners else ''}. {hint}"
+        return f"{self.prog.removeprefix('policygrad ')} has no flag {flag}{f' ({owners[0]} has)' if owners else ''}. {hint}"
 
 
 class Formatter(argparse.HelpFormatter):

@@ -37,6 +37,7 @@ def mending(*errors: type[Exception]) -> Iterator[None]:
 def train(words: Sequence[str]) -> None:
     """`policygrad train`."""
     given = parse_train(words)
+    from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.runs import train as training
     from policygrad.runs.agent import Agent
     from policygrad.runs.progress import clock, make_progress
@@ -57,9 +58,7 @@ def train(words: Sequence[str]) -> None:
         evaluations = training.assess(agent, run, given.eval_episodes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
-    except (FloatingPointError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "did not end its episode" not in str(error):
-            raise
+    except (FloatingPointError, MemoryError, EndlessEpisodeError) as error:
         raise UsageError(f"Training stopped: {str(error) or type(error).__name__}\n{saved(run)}") from error
     if not given.quiet:
         print("\n" + evaluation_table(evaluations) + "\n")

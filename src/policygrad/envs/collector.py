@@ -39,6 +39,10 @@ class Record:
         return self.terminated | self.truncated
 
 
+class EndlessEpisodeError(RuntimeError):
+    """Whole episodes are needed, and one does not end."""
+
+
 class Collector:
     """Steps `envs` with a policy. Owns the environments, the sampling noise and the episode statistics.
 
@@ -81,13 +85,14 @@ class Collector:
         quota[: n % self.num_envs] += 1
         chunks: list[Record] = []
         finished = np.zeros(self.num_envs, np.int64)
+        rows = int(np.clip(np.mean(self.lengths), 1, 64)) if self.lengths else 64  # at a time
         while (finished < quota).any():
-            chunks.append(self._record(policy, 64))
+            chunks.append(self._record(policy, rows))
             finished += chunks[-1].end.sum(0)
             waiting = (finished < quota) & (self.time >= self.max_episode_steps)
             if waiting.any():
                 n = int(waiting.argmax())
-                raise RuntimeError(
+                raise EndlessEpisodeError(
                     f"environment {n} did not end its episode in {self.time[n]} steps: give it a time limit (gymnasium's "
                     "TimeLimit wrapper), or use an estimator with a critic, which needs no whole episodes"
                 )

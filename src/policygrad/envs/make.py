@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
@@ -80,6 +81,7 @@ class SerialVectorEnv(SyncVectorEnv):
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
         super().__init__(env_fns, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+        self._checked = False
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step every environment, or reset it if its episode ended in the last step. The arrays are the next step's too."""
@@ -91,8 +93,13 @@ class SerialVectorEnv(SyncVectorEnv):
                 obs[i], _ = env.reset()
                 rew[i], terminated[i], truncated[i] = 0.0, False, False
             else:
-                obs[i], rew[i], terminated[i], truncated[i], _ = env.step(act)
-        self._autoreset_envs = terminated | truncated
+                now, rew[i], terminated[i], truncated[i], _ = env.step(act)
+                if not self._checked and np.shape(now) != obs[i].shape:  # numpy would broadcast it
+                    raise ValueError(
+                        f"{env} gave an observation of shape {np.shape(now)}, its space says {obs[i].shape}"
+                    )
+                obs[i] = now
+        self._autoreset_envs, self._checked = terminated | truncated, True
         return obs, rew, terminated, truncated, {}
 
 

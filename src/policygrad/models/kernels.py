@@ -18,6 +18,10 @@ from torch import Tensor, nn
 
 from policygrad.models.networks import MLP, WithLogStd
 
+# OpenBLAS computes in lanes it throws away, and whatever lies there can raise the flag; exp(−z) of SiLU may overflow to ∞,
+# rightly. Numbers that are not finite are looked for where they enter and before every update.
+QUIET = np.errstate(invalid="ignore", over="ignore")
+
 KERNELS = ("auto", "autograd", "closed_form")
 
 
@@ -110,6 +114,7 @@ class DenseKernel:
     def forward(self, obs: Tensor) -> Tensor:
         return torch.from_numpy(self.outputs(obs.numpy()))
 
+    @QUIET
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         h = np.ascontiguousarray(obs.reshape(len(obs), -1), self.dtype)
         inputs = [h]
@@ -123,6 +128,7 @@ class DenseKernel:
         out = np.dot(h, weight_t)
         return np.add(out, bias, out=out)
 
+    @QUIET
     def pull(self, grad_out: Tensor) -> Tensor:
         g = grad_out.numpy()
         if len(self.ones) < len(g):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,9 @@ class TabularNetwork(nn.Module):
         return obs @ self.table
 
 
+_BODIES: WeakSet[nn.Module] = WeakSet()  # modules in use: flat parameters can be views of one vector only
+
+
 class BodyNetwork(nn.Module):
     """Any module as the body, obs (B, *) → features (B, F), and a linear output layer of ours after it."""
 
@@ -71,6 +75,8 @@ class BodyNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if body in _BODIES:
+            raise ValueError("this module is the body of another network already: pass copy.deepcopy(module)")
         with torch.no_grad():
             features = body(example)
         if features.ndim != 2 or len(features) != len(example):
@@ -78,6 +84,7 @@ class BodyNetwork(nn.Module):
                 f"the body must map observations {tuple(example.shape)} to features (B, F), got {tuple(features.shape)}: "
                 "end it with nn.Flatten()"
             )
+        _BODIES.add(body)
         self.body = body
         self.output = nn.Linear(features.shape[1], outputs)
         init_linear(self.output, output_gain, generator)

@@ -58,6 +58,8 @@ class Adam:
     def step(self, params: Tensor, grad: Tensor, lr: float) -> None:
         if self.m is None or self.v is None:
             self.m, self.v = torch.zeros_like(grad), torch.zeros_like(grad)
+        if self.m.dtype != params.dtype:  # the network was converted
+            self.m, self.v = self.m.to(params), self.v.to(params)
         self.t += 1
         update = _fused if fused_is_right() else _plain
         update(params, grad, self.m, self.v, self.t, lr, self.beta1, self.beta2, self.eps)

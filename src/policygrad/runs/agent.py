@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,9 @@ def _rebuild(
             raise ValueError(
                 f"{path} was trained on {meta['env']!r}, which cannot be made from the file alone: pass env="
             ) from error
+    size = sum(x.numel() for x in state["learner"]["policy"].values())
+    if not meta["custom"] and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
+        raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
     agent = Agent(meta["algo"], env, seed=meta["seed"], body=body, critic_body=critic_body, **meta["config"])
     for name, space in (
         ("observation_space", agent.envs.single_observation_space),

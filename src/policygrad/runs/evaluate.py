@@ -63,7 +63,8 @@ def evaluate(
     """Play `episodes` episodes and return their returns and lengths, in the order of their seeds.
 
     Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
-    lengths of the others change an episode. Sampled actions draw from a generator of the episode's own.
+    lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
+    generator of the episode's own.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")

@@ -151,11 +151,17 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float) -> Non
             clip_on=False,
             zorder=5,
         )
-        rows.append((mean, f"{name}  {plain(mean)}", color))
+        rows.append((mean, name, color))
     x = end * (1.03 + 0.02 * len(rows))
     if len(curves) > 1:
-        for y, (_, text, color) in zip(apart([y for y, _, _ in rows], axis.get_ylim()), rows, strict=True):
+        gap = 0.12 if any("\n" in name for name in names) else 0.065  # of the height: a label of two lines, or of one
+        heights = apart([mean for mean, _, _ in rows], axis.get_ylim(), gap)
+        for y, (mean, name, color) in zip(heights, rows, strict=True):
+            algo, _, settings = name.partition("\n")
+            text = f"{algo}  {plain(mean)}"
             axis.text(x, y, text, color=color, fontsize=9.5, fontweight="bold", va="center", clip_on=False)
+            small = {"textcoords": "offset points", "fontsize": 8.5, "color": PALE, "annotation_clip": False}
+            axis.annotate(settings, (x, y), (0, -7), va="top", **small)
         return
     for mean, _, color in rows:
         _, low, high = curves[0].final() or (0.0, 0.0, 0.0)
@@ -168,10 +174,10 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float) -> Non
         axis.annotate(what, (x, mean), (0, -23), va="top", **small)
 
 
-def apart(heights: list[float], limits: tuple[float, float]) -> list[float]:
-    """The heights, moved apart where labels would overlap, in the order they came."""
+def apart(heights: list[float], limits: tuple[float, float], share: float = 0.065) -> list[float]:
+    """The heights, moved apart to at least a share of the axis where labels would overlap, in the order they came."""
     low, high = limits
-    gap = (high - low) * 0.065
+    gap = (high - low) * share
     order = sorted(range(len(heights)), key=heights.__getitem__)
     moved = dict(enumerate(heights))
     for below, above in pairwise(order):
@@ -243,11 +249,11 @@ def seeds_text(seeds: list[int]) -> str:
 
 
 def labels(curves: list[Curve]) -> list[str]:
-    """Algorithms, and what tells runs of the same algorithm apart."""
+    """Algorithms, and on a second line what tells runs of the same algorithm apart."""
     names = []
     for curve in curves:
         same = [c.config for c in curves if c.algo == curve.algo]
         differs = [k for k in curve.config if any(c.get(k) != curve.config[k] for c in same)]
         settings = ", ".join(f"{k} {curve.config[k]}" for k in differs[:2]) + (", …" if len(differs) > 2 else "")
-        names.append(algo_title(curve.algo) + (f" ({settings})" if settings else ""))
+        names.append(algo_title(curve.algo) + (f"\n{settings}" if settings else ""))
     return names
