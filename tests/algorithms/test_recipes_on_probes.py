@@ -26,6 +26,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "reinforce-value": ("reinforce", EPISODIC | CRITIC | {"baseline": "value"}, 40),
     "reinforce-leave-one-out": ("reinforce", EPISODIC | {"baseline": "leave-one-out"}, 40),
     "reinforce-running-mean": ("reinforce", EPISODIC | {"baseline": "running-mean"}, 40),
+    "reinforce-constant": ("reinforce", EPISODIC | {"baseline": "constant", "baseline_value": 0.5}, 40),
     "reinforce-none": ("reinforce", EPISODIC | {"baseline": "none"}, 40),
     "reinforce-total": ("reinforce", EPISODIC | {"baseline": "none", "returns": "total"}, 40),
     "a2c": ("a2c", ACTOR | CRITIC | {"lr": 0.03, "num_steps": 16, "critic_epochs": 4}, 50),

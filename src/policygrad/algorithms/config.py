@@ -25,6 +25,7 @@ HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
     "episodes": ("whole episodes an iteration", 1, None),
     "returns": ("what follows an action (to-go) or the whole episode's return (total)", None, None),
     "baseline": ("what is subtracted from the returns; value: a learned V(s)", None, None),
+    "baseline_value": ("b of the constant baseline", None, None),
     "gamma": ("discount γ; 1 with finite horizons, usually 0.98 to 0.999", 0, 1),
     "lam": ("λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98", 0, 1),
     "state_discount": ("weigh step t by γᵗ, as the discounted objective's gradient does", None, None),

@@ -32,7 +32,8 @@ def reinforce(
     num_envs: int = 8,
     episodes: int = 16,
     returns: Literal["to-go", "total"] = "to-go",
-    baseline: Literal["value", "leave-one-out", "running-mean", "none"] = "value",
+    baseline: Literal["value", "leave-one-out", "running-mean", "constant", "none"] = "value",
+    baseline_value: float = 0.0,
     gamma: float = 0.99,
     state_discount: bool = False,
     standardize: Literal["no", "batch", "episode"] = "no",
@@ -55,7 +56,7 @@ def reinforce(
 
     `--returns total --baseline none` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
     """
-    from policygrad.algorithms.task import BASELINES, Plan, make_schedule
+    from policygrad.algorithms.task import Plan, make_baseline, make_schedule
     from policygrad.gradient import estimators as est
     from policygrad.models.critic import NoCritic
     from policygrad.updates import VanillaGradient
@@ -75,7 +76,14 @@ def reinforce(
         seed=task.seed,
     )
     learner = task.learner(
-        policy, estimator, update, critic, BASELINES[baseline](), state_discount, standardize, reduction
+        policy,
+        estimator,
+        update,
+        critic,
+        make_baseline(baseline, baseline_value),
+        state_discount,
+        standardize,
+        reduction,
     )
     return Plan(learner, episodes=episodes)
 

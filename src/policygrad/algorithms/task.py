@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from gymnasium import spaces
 
 from policygrad.algorithms.learner import Learner, UpdateRule
-from policygrad.gradient.baselines import Baseline, LeaveOneOut, NoBaseline, RunningMean
+from policygrad.gradient.baselines import Baseline, Constant, CriticValue, LeaveOneOut, NoBaseline, RunningMean
 from policygrad.gradient.estimators import Estimator, Standardized, StateDiscounted
 from policygrad.models.critic import Critic, NoCritic, make_critic
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
 
-__all__ = ["BASELINES", "Plan", "Task", "make_schedule"]
+__all__ = ["Plan", "Task", "make_baseline", "make_schedule"]
 
-BASELINES: dict[str, Callable[[], Baseline | None]] = {
-    "value": lambda: None,  # the critic's V, the learner's default
-    "leave-one-out": LeaveOneOut,
-    "running-mean": RunningMean,
-    "none": NoBaseline,
-}
+
+def make_baseline(name: str, constant: float = 0.0) -> Baseline:
+    """A baseline by its name."""
+    made = {
+        "value": CriticValue,
+        "leave-one-out": LeaveOneOut,
+        "running-mean": RunningMean,
+        "constant": lambda: Constant(constant),
+        "none": NoBaseline,
+    }
+    return made[name]()
 
 
 @dataclass(frozen=True)
