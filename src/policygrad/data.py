@@ -17,6 +17,10 @@ Stats = dict[str, float]
 REDUCTIONS = ("trajectory", "step")
 
 
+class TooFewError(ValueError):
+    """A rollout holds too little for what is asked of it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rollout:
     """T steps of N environments, time-major.

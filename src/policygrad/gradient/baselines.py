@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from policygrad.data import Rollout, Values
+from policygrad.data import Rollout, TooFewError, Values
 
 
 class Baseline(Protocol):
@@ -120,7 +120,7 @@ class LeaveOneOut(_Stateless):
     def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
         n = ret.shape[1]
         if n < 2:
-            raise ValueError(f"LeaveOneOut needs at least 2 trajectories, got {n}: collect more or use RunningMean")
+            raise TooFewError(f"LeaveOneOut needs at least 2 trajectories, got {n}: collect more or use RunningMean")
         if not rollout.whole_episodes:
             raise ValueError("LeaveOneOut needs whole episodes, one a column: collect with .episodes")
         return (ret.sum(1, keepdim=True) - ret) / (n - 1)

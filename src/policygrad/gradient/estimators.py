@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from policygrad.data import Estimate, Rollout, Values
+from policygrad.data import Estimate, Rollout, TooFewError, Values
 from policygrad.gradient import returns
 from policygrad.gradient.baselines import Baseline
 
@@ -243,7 +243,7 @@ class Standardized(_Wrapper):
     def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:
         adv = torch.where(rollout.mask, self.inner.wrap(adv, rollout), 0.0)
         if rollout.steps < 2:
-            raise ValueError(f"Standardized needs at least 2 valid steps, got {rollout.steps}: collect more steps")
+            raise TooFewError(f"Standardized needs at least 2 valid steps, got {rollout.steps}: collect more steps")
         if self.over == "episode":
             return _standardize_episodes(adv, rollout)
         mean = adv.sum() / rollout.steps
