@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
@@ -22,10 +23,11 @@ def check_env_id(env_id: str) -> str:
     """The id, if Gymnasium can make it. Raises ValueError with the nearest match, or the new name, otherwise."""
     if env_id in RENAMED:
         raise ValueError(f"{env_id} is {RENAMED[env_id]} now: Gymnasium 1.x no longer has the old version")
-    if ":" in env_id:  # "module:Env-v0": Gymnasium imports the module, which registers the environment
+    if ":" in env_id:  # "module:Env-v0": the module registers the environment
         try:
+            import_module(env_id.partition(":")[0])
             gym.spec(env_id)
-        except (ImportError, gym.error.Error) as error:
+        except (ImportError, ValueError, gym.error.Error) as error:
             raise ValueError(f"unknown environment {env_id!r}: {error}") from error
         return env_id
     if env_id not in gym.registry:

@@ -1,7 +1,8 @@
 """Returns: one recursion, y_t = x_t + decay_t · y_{t+1}, and what is built on it.
 
 Every function takes a `Rollout` (T, N) and gives (T, N). Decay is 0 at ends, so nothing flows from one trajectory into
-another; masked rows have x = 0 and decay = 0. Both are set by `where`, never by multiplication: 0 · inf is NaN.
+another; masked rows have x = 0 and decay = 0, set by `where`: whatever stands there is not even multiplied by 0. A
+number that is not finite on a valid row does spread, and the learner refuses it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -39,7 +40,10 @@ def climb(
             evaluation = policy.evaluate(mb.obs, mb.act)
             ent_weight = mb.weight * ent_coef if ent_coef else None
             grad = evaluation.gradient(weigh(evaluation.logp, mb), ent_weight)
-            norms += clip_by_norm(grad, max_grad_norm)
+            norm = clip_by_norm(grad, max_grad_norm)
+            if not math.isfinite(norm):
+                raise FloatingPointError(f"the policy's gradient has norm {norm}: lower lr, or set max_grad_norm")
+            norms += norm
             optimizer.step(flat, grad, lr)
             steps += 1
         if old is not None and target_kl is not None and mean_kl(policy, old, batch) > target_kl:

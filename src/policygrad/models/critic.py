@@ -93,7 +93,9 @@ class Critic(FlatModule):
             for x, y in shuffled((features, target), self.minibatches, self.generator):
                 error = y - kernel.forward(x)
                 grad = kernel.pull(error.div_(len(y)))  # of −½ mean error²
-                clip_by_norm(grad, self.max_grad_norm)
+                norm = clip_by_norm(grad, self.max_grad_norm)
+                if not math.isfinite(norm):
+                    raise FloatingPointError(f"the critic's gradient has norm {norm}: lower critic_lr")
                 self.optimizer.step(flat, grad, lr)
         return {}
 

@@ -6,30 +6,33 @@ One norm, one optimiser step, one all-reduce, and the vector that natural steps 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from policygrad.models.kernels import Kernel, make_kernel
+from policygrad.models.kernels import Kernel, make_kernel, trainable
 
 
 class FlatModule(nn.Module):
     """A module with `network`, the part that the flat vector covers, and a kernel that differentiates it.
 
-    Subclasses set `self.network` and then call `self.flatten()`.
+    Subclasses set `self.network` and then call `self.flatten()`. Frozen parameters (requires_grad False) stay outside the
+    vector and never move. The network is used in eval mode throughout: dropout or batch statistics would make the policy
+    that learns another one than the policy that acted.
     """
 
     network: nn.Module
     kernel: Kernel
-    flat: Tensor  # (P,) every parameter of `network`, in the order of network.parameters()
+    flat: Tensor  # (P,) every trainable parameter of `network`, in the order of network.parameters()
 
     def flatten(self, kernel: str | None = None) -> None:
         """Move the parameters into one vector and make them views of it. kernel: "auto", "autograd" or "closed_form"."""
         self.kernel_choice = kernel or getattr(self, "kernel_choice", "auto")
-        parameters = list(self.network.parameters())
+        self.network.eval()
+        parameters = trainable(self.network)
         flat = torch.cat([p.detach().reshape(-1) for p in parameters])
         start = 0
         for p in parameters:
@@ -37,6 +40,13 @@ class FlatModule(nn.Module):
             start += p.numel()
         self.flat = flat
         self.kernel = make_kernel(self.network, flat, self.kernel_choice)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As nn.Module's; assign=True would replace the views, which are made again."""
+        result = super().load_state_dict(state_dict, strict, assign)
+        if assign:
+            self.flatten()
+        return result
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> FlatModule:
         super()._apply(fn, recurse)

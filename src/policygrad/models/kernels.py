@@ -30,6 +30,11 @@ class Kernel(Protocol):
 
     name: str
 
+    @property
+    def passes(self) -> int:
+        """Forward passes so far: an `Evaluation` knows by it whether the kernel has moved on."""
+        ...
+
     def forward(self, obs: Tensor) -> Tensor:
         """Outputs (B, outputs), detached."""
         ...
@@ -43,11 +48,17 @@ class Kernel(Protocol):
         ...
 
 
+def trainable(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that gradients move."""
+    return [p for p in network.parameters() if p.requires_grad]
+
+
 def make_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
     """Resolve "auto": the closed form where there is one (an MLP on a CPU), autograd elsewhere."""
     if choice not in KERNELS:
         raise ValueError(f"kernel must be one of {KERNELS}, got {choice!r}")
-    if choice != "autograd" and flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
+    whole = len(flat) == sum(p.numel() for p in network.parameters())
+    if choice != "autograd" and whole and flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
         if isinstance(network, MLP):
             return DenseKernel(network, flat)
         if isinstance(network, WithLogStd) and isinstance(network.mean, MLP):
@@ -64,11 +75,13 @@ class AutogradKernel:
 
     def __init__(self, network: nn.Module, flat: Tensor) -> None:
         self.network = network
-        self.parameters = list(network.parameters())
+        self.parameters = trainable(network)
         self.grad = torch.zeros_like(flat)
         self.out: Tensor | None = None
+        self.passes = 0
 
     def forward(self, obs: Tensor) -> Tensor:
+        self.passes += 1
         with torch.enable_grad():
             self.out = out = self.network(obs)
         return out.detach()
@@ -110,12 +123,14 @@ class DenseKernel:
         self.ones = np.ones(0, theta.dtype)
         self.buffers: dict[int, list[np.ndarray]] = {}
         self.inputs: list[np.ndarray] = []
+        self.passes = 0
 
     def forward(self, obs: Tensor) -> Tensor:
         return torch.from_numpy(self.outputs(obs.numpy()))
 
     @QUIET
     def outputs(self, obs: np.ndarray) -> np.ndarray:
+        self.passes += 1
         h = np.ascontiguousarray(obs.reshape(len(obs), -1), self.dtype)
         inputs = [h]
         for (weight_t, bias), z in zip(self.hidden, self._scratch(len(h)), strict=True):
@@ -182,6 +197,10 @@ class LogStdKernel:
         self.grad = torch.zeros_like(flat)
         assert isinstance(network.mean, MLP)
         self.mean = DenseKernel(network.mean, flat, self.dims, self.grad)
+
+    @property
+    def passes(self) -> int:
+        return self.mean.passes
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         mean = self.mean.outputs(obs)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +20,6 @@ class Normalizer(nn.Module):
     mean: Tensor
     var: Tensor
     count: Tensor
-    shift: Tensor
-    inv_std: Tensor
 
     def __init__(self, shape: tuple[int, ...], clip: float = 10.0) -> None:
         super().__init__()
@@ -26,10 +27,13 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self._refresh()
+        self._cast: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # mean and 1/std in the observations' type
 
     def forward(self, obs: Tensor) -> Tensor:
-        return (obs - self.shift.to(obs.dtype)).mul_(self.inv_std.to(obs.dtype)).clamp_(-self.clip, self.clip)
+        if obs.dtype not in self._cast:
+            self._cast[obs.dtype] = (self.mean.to(obs.dtype), (self.var + 1e-8).rsqrt().to(obs.dtype))
+        mean, inv_std = self._cast[obs.dtype]
+        return (obs - mean).mul_(inv_std).clamp_(-self.clip, self.clip)
 
     def update(self, rollout: Rollout) -> None:
         """Merge the valid rows' observations."""
@@ -40,13 +44,17 @@ class Normalizer(nn.Module):
         self.var.copy_((self.var * self.count + var * n + delta.square() * self.count * n / total) / total)
         self.mean.add_(delta * n / total)
         self.count.copy_(total)
-        self._refresh()
+        self._cast.clear()
 
-    def _refresh(self) -> None:
-        """Float32 copies for the hot path."""
-        self.shift = self.mean.float()
-        self.inv_std = (self.var + 1e-8).rsqrt().float()
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Normalizer:
+        """To another device; the moments stay float64 whatever the networks become."""
+        moments = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        super()._apply(fn, recurse)
+        for name, buffer in moments.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        self._cast.clear()
+        return self
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._refresh()
+        self._cast.clear()

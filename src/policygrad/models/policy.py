@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from policygrad.models.flat import FlatModule
 from policygrad.models.heads import Categorical, Gaussian, Head
-from policygrad.models.kernels import Kernel
+from policygrad.models.kernels import Kernel, trainable
 from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
 from policygrad.models.normalizer import Normalizer
 
@@ -21,7 +21,7 @@ from policygrad.models.normalizer import Normalizer
 class Evaluation:
     """One forward pass of a policy on a batch, and the gradient of any weighted score at it.
 
-    Valid until the policy's next forward pass, which reuses the memory.
+    Valid until the policy's next forward pass, which reuses the memory; `gradient` raises RuntimeError after that.
     """
 
     kernel: Kernel
@@ -29,9 +29,12 @@ class Evaluation:
     dist: Tensor  # (B, P)
     act: Tensor  # (B, *)
     logp: Tensor  # (B,)
+    passes: int  # the kernel's count at this pass
 
     def gradient(self, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
         """Σ_b weight_b ∇log π(a_b|s_b) + ent_weight_b ∇entropy_b, the weights held constant: (P,)."""
+        if self.kernel.passes != self.passes:
+            raise RuntimeError("the policy has made another forward pass since: evaluate again, then take the gradient")
         return self.kernel.pull(self.head.gradient(self.dist, self.act, weight, ent_weight))
 
 
@@ -69,7 +72,7 @@ class Policy(FlatModule):
     def evaluate(self, obs: Tensor, act: Tensor) -> Evaluation:
         """Log-probabilities of a batch, no graph, ready to be differentiated with `Evaluation.gradient`."""
         dist = self.dist(obs)
-        return Evaluation(self.kernel, self.head, dist, act, self.head.logp(dist, act))
+        return Evaluation(self.kernel, self.head, dist, act, self.head.logp(dist, act), self.kernel.passes)
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         """The head's inputs for a batch of observations, in numpy: what acting needs."""
@@ -79,7 +82,7 @@ class Policy(FlatModule):
 
     def gradient(self, gain: Tensor) -> Tensor:
         """∇θ of any scalar built from `policy(obs)`, by autograd, as one vector (P,)."""
-        grads = torch.autograd.grad(gain, list(self.network.parameters()))
+        grads = torch.autograd.grad(gain, trainable(self.network))
         return torch.cat([g.reshape(-1) for g in grads])
 
 

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from policygrad.envs.collector import action_adapter
+from policygrad.envs.collector import EndlessEpisodeError, action_adapter
 from policygrad.envs.make import EnvLike, make_one
 from policygrad.models.policy import Policy
 
@@ -36,7 +36,7 @@ class Evaluation:
     def ci95(self) -> tuple[float, float]:
         """95 % interval of the mean: BCa bootstrap (Efron 1987), fixed seed; a point if all returns are equal."""
         x = np.asarray(self.returns)
-        if len(x) < 2 or np.ptp(x) == 0.0:
+        if len(x) < 2 or np.ptp(x) == 0.0 or not np.isfinite(x).all():
             return (self.mean, self.mean)
         from scipy.stats import bootstrap
 
@@ -59,12 +59,13 @@ def evaluate(
     greedy: bool = True,
     seed: int = EVALUATION_SEED,
     num_envs: int = 10,
+    max_episode_steps: int = 100_000,
 ) -> Evaluation:
     """Play `episodes` episodes and return their returns and lengths, in the order of their seeds.
 
     Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
     lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
-    generator of the episode's own.
+    generator of the episode's own. Raises EndlessEpisodeError for an episode of more than max_episode_steps.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
@@ -86,6 +87,11 @@ def evaluate(
         returns[playing[active]] += rew[active]
         lengths[playing[active]] += 1
         ended = (terminated | truncated) & active
+        if lengths[playing[active & ~ended]].max(initial=0) >= max_episode_steps:
+            raise EndlessEpisodeError(
+                f"an episode did not end in {max_episode_steps:,} steps: give the environment a time limit (gymnasium's "
+                "TimeLimit wrapper)"
+            )
         for i in ended.nonzero()[0]:
             playing[i] += num_envs
             active[i] = playing[i] < episodes
