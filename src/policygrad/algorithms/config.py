@@ -11,6 +11,7 @@ import math
 import tomllib
 from functools import cache
 from importlib.resources import files
+from numbers import Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from policygrad.algorithms.recipes import RECIPES
@@ -19,6 +20,7 @@ TINY = 1e-9  # the lowest value of what must be above 0
 
 # name: (help, lowest, highest); bounds apply to numbers and to each number of a tuple
 HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
+    "seed": ("of everything random", 0, 2**32 - 1),
     "steps": ("environment steps to train for; training stops at the last whole iteration that fits", 1, None),
     "num_envs": ("environments stepped side by side", 1, 4096),
     "num_steps": ("steps of every environment an iteration", 1, None),
@@ -111,7 +113,20 @@ def resolve(algo: str, env_name: str, overrides: dict[str, Any]) -> tuple[dict[s
         config[name] = value
     for name, (kind, _) in known.items():
         config[name] = check(name, kind, config[name])
+    _check_together(config)
     return config, preset is not None
+
+
+def _check_together(config: dict[str, Any]) -> None:
+    """What no single hyperparameter shows."""
+    if config.get("baseline") == "leave-one-out" and config["episodes"] < 2:
+        raise ConfigError("baseline = leave-one-out needs episodes of at least 2: it is the mean of the others")
+    rows = config["num_envs"] * config.get("num_steps", 1)
+    if "num_steps" in config and config["standardize"] != "no" and rows < 2:
+        raise ConfigError("standardize needs at least 2 steps an iteration: raise num_steps, or standardize = no")
+    for name in ("minibatches", "critic_minibatches"):
+        if "num_steps" in config and (config.get(name) or 1) > rows:
+            raise ConfigError(f"{name} = {config[name]} must be at most num_envs × num_steps = {rows}")
 
 
 def unknown_keyword(algo: str, name: str) -> str:
@@ -124,7 +139,12 @@ def unknown_keyword(algo: str, name: str) -> str:
 
 def _unalias(algo: str, overrides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """Aliases to our names; batch_size, a count of steps, to a count of minibatches."""
-    own = {ALIASES.get(k, k) if k not in parameters(algo) else k: v for k, v in overrides.items()}
+    own: dict[str, Any] = {}
+    for name, value in overrides.items():
+        target = name if name in parameters(algo) else ALIASES.get(name, name)
+        if target in own or {"minibatches", "batch_size"} <= {target, *own}:
+            raise ConfigError(f"{name} = {value!r} contradicts what else is given: {', '.join(overrides)}")
+        own[target] = value
     if "batch_size" in own and "minibatches" in parameters(algo):
         size = check("batch_size", int, own.pop("batch_size"))
         envs, steps = (check(name, int, own.get(name, config[name])) for name in ("num_envs", "num_steps"))
@@ -153,14 +173,14 @@ def check(name: str, kind: Any, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ConfigError(f"{name} = {value!r} must be true or false")
         return value
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not whole):
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or (kind is int and not float(value).is_integer()):
         raise ConfigError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
     _, low, high = HYPERPARAMETERS.get(name, ("", None, None))
     if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
         bounds = _bounds(low, high)
         raise ConfigError(f"{name} = {value} must be {bounds}")
-    return kind(value)
+    return int(float(value)) if kind is int else float(value)
 
 
 def _bounds(low: float | None, high: float | None) -> str:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from policygrad.data import Rollout
+from policygrad.envs.make import SerialVectorEnv
 from policygrad.models.policy import Policy
 
 
@@ -54,9 +55,9 @@ class Collector:
         self.num_envs = envs.num_envs
         self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.max_episode_steps = max_episode_steps
-        sampling, environments = np.random.SeedSequence(seed).spawn(2)
-        self.rng = np.random.default_rng(sampling)
-        self.env_seeds: list[int | None] = [int(s) for s in environments.generate_state(self.num_envs)]
+        self.seed = seed
+        self.rng = np.random.default_rng([seed, 0])
+        self._seed_environments(0)
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
@@ -64,6 +65,11 @@ class Collector:
         self.time = np.zeros(self.num_envs, np.int64)  # steps into the current episodes
         self.ret = np.zeros(self.num_envs)  # their returns so far
         self.resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the next row is a reset row
+
+    def _seed_environments(self, steps: int) -> None:
+        """Seeds for the next reset: of the run's start, or of where it goes on."""
+        seeds = np.random.SeedSequence([self.seed, 1, steps]).generate_state(self.num_envs)
+        self.env_seeds: list[int] = [int(s) for s in seeds]
 
     def steps(self, policy: Policy, T: int) -> Rollout:
         """T rows of every environment, unfinished episodes `cut` at the edge."""
@@ -78,22 +84,22 @@ class Collector:
     def episodes(self, policy: Policy, n: int) -> Rollout:
         """N whole episodes from fresh resets, one a column, padded with masked rows.
 
-        Environment i plays a quota fixed in advance: taking the first n to finish would favour short episodes.
+        Environment i plays a quota fixed in advance: taking the first n to finish would favour short episodes. Our own
+        environments pause when theirs is done; a user's vector environment steps on until all are, and those steps, which
+        nobody learns from, are not counted.
         """
         self._reset()
         quota = np.full(self.num_envs, n // self.num_envs)
         quota[: n % self.num_envs] += 1
+        left: np.ndarray = quota.copy()
         chunks: list[Record] = []
-        finished = np.zeros(self.num_envs, np.int64)
-        rows = int(np.clip(np.mean(self.lengths), 1, 64)) if self.lengths else 64  # at a time
-        while (finished < quota).any():
-            chunks.append(self._record(policy, rows))
-            finished += chunks[-1].end.sum(0)
-            waiting = (finished < quota) & (self.time >= self.max_episode_steps)
+        while (left > 0).any():
+            chunks.append(self._record(policy, 64, left))
+            waiting = (left > 0) & (self.time >= self.max_episode_steps)
             if waiting.any():
-                n = int(waiting.argmax())
+                i = int(waiting.argmax())
                 raise EndlessEpisodeError(
-                    f"environment {n} did not end its episode in {self.time[n]} steps: give it a time limit (gymnasium's "
+                    f"environment {i} did not end its episode in {self.time[i]} steps: give it a time limit (gymnasium's "
                     "TimeLimit wrapper), or use an estimator with a critic, which needs no whole episodes"
                 )
         self.obs = None  # the environments beyond their quota are abandoned
@@ -102,13 +108,19 @@ class Collector:
 
     def _reset(self) -> None:
         """Reset all environments: seeded the first time, from their own generators afterwards."""
-        obs, _ = self.envs.reset(seed=self.env_seeds or None)  # pyright: ignore[reportArgumentType] (VectorEnv: int only)
+        seeds: Any = self.env_seeds or None
+        if seeds and not isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv):
+            seeds = seeds[0]  # native vector environments have one generator
+        obs, _ = self.envs.reset(seed=seeds)
         self.env_seeds = []
         self.obs = np.array(obs)
         self.time[:], self.ret[:], self.resetting[:] = 0, 0.0, False
 
-    def _record(self, policy: Policy, T: int) -> Record:
-        """Step T rows. The hot loop: actor forward, sample, step; everything else is done for all rows at once."""
+    def _record(self, policy: Policy, T: int, left: np.ndarray | None = None) -> Record:
+        """Step T rows. The hot loop: actor forward, sample, step; everything else is done for all rows at once.
+
+        left: the episodes each environment still has to play, counted down; the record ends when none has any.
+        """
         N, envs, head = self.num_envs, self.envs, policy.head
         shape = envs.single_observation_space.shape or ()
         obs = np.empty((T + 1, N, *shape), np.float32)
@@ -127,6 +139,12 @@ class Collector:
             if separate:
                 next_obs[t] = obs[t + 1]
                 self._after_end(obs[t + 1], next_obs[t], terminated[t] | truncated[t], info)
+            if left is not None and self._count_down(left, terminated[t] | truncated[t]):
+                break
+        if len(actions) < T:
+            T = len(actions)
+            obs, next_obs, rew = obs[: T + 1], next_obs[:T], rew[:T]
+            terminated, truncated = terminated[:T], truncated[:T]
         self.obs = obs[T]
         truncated &= ~terminated
         mask = self._mask(terminated | truncated)
@@ -134,6 +152,13 @@ class Collector:
         record = Record(obs, next_obs, np.stack(actions), rew, terminated, truncated, mask, time)
         self._check_finite(record)
         return record
+
+    def _count_down(self, left: np.ndarray, end: np.ndarray) -> bool:
+        """Take the ended episodes from those left, and pause who has none; True when nobody has."""
+        np.subtract(left, end, out=left)
+        if isinstance(self.envs, SerialVectorEnv):
+            self.envs.paused = left <= 0
+        return bool((left <= 0).all())
 
     def _mask(self, end: np.ndarray) -> np.ndarray:
         """NEXT_STEP: False on reset rows, the rows after ends. The other modes have none."""
@@ -145,17 +170,20 @@ class Collector:
 
     def _check_finite(self, record: Record) -> None:
         """Numbers that are not finite stop the run before they reach the parameters."""
-        for name in ("rew", "obs", "next_obs"):
+        for name in ("act", "rew", "obs", "next_obs"):
             x = getattr(record, name)
             if np.isfinite(x).all():
                 continue
             t, n, *index = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
             row = min(t, len(record.rew) - 1)
             episode = self.episodes_done + int(record.end[:row].sum()) + 1
-            what = "reward" if name == "rew" else f"observation{index}"
+            what = {"act": f"action{index}", "rew": "reward"}.get(name, f"observation{index}")
+            hint = (
+                "The policy's parameters are not finite any more: lower lr" if name == "act" else "Nothing was updated"
+            )
             raise FloatingPointError(
                 f"{what} is {x[(t, n, *index)]} in environment {n}, around step {int(record.time[row, n])} of its episode "
-                f"(the run's {episode}th or so); the action was {record.act[row, n].tolist()}. Nothing was updated."
+                f"(about number {episode} of the run); the action was {record.act[row, n].tolist()}. {hint}."
             )
 
     def _after_end(self, obs: np.ndarray, next_obs: np.ndarray, end: np.ndarray, info: dict[str, Any]) -> None:
@@ -251,13 +279,15 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """The inverse of `state_dict`; the next rollout begins with fresh episodes, on seeds of their own."""
         self.rng.bit_generator.state = state["rng"]
         self.steps_done, self.episodes_done = state["steps_done"], state["episodes_done"]
         self.returns.clear()
         self.returns.extend(state["returns"])
         self.lengths.clear()
         self.lengths.extend(state["lengths"])
+        self.obs = None
+        self._seed_environments(self.steps_done)
 
 
 def action_adapter(space: spaces.Space) -> Any:

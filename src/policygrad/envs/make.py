@@ -84,14 +84,22 @@ class SerialVectorEnv(SyncVectorEnv):
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
         super().__init__(env_fns, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
         self._checked = False
+        self.paused = np.zeros(self.num_envs, bool)  # who sits the steps out, until the next reset
+
+    def reset(self, **kwargs: Any) -> Any:
+        """Reset every environment, paused ones included."""
+        self.paused[:] = False
+        return super().reset(**kwargs)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step every environment, or reset it if its episode ended in the last step. The arrays are the next step's too."""
         obs: Any = self._observations
         rew, terminated, truncated = self._rewards, self._terminations, self._truncations
-        resetting = self._autoreset_envs.tolist()
+        resetting, paused = self._autoreset_envs.tolist(), self.paused.tolist()
         for i, (env, act) in enumerate(zip(self.envs, actions, strict=True)):
-            if resetting[i]:
+            if paused[i]:
+                rew[i], terminated[i], truncated[i] = 0.0, False, False
+            elif resetting[i]:
                 obs[i], _ = env.reset()
                 rew[i], terminated[i], truncated[i] = 0.0, False, False
             else:

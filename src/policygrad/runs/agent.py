@@ -14,9 +14,10 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from policygrad.algorithms.config import algorithm, check, resolve
+from policygrad.algorithms.config import ConfigError, algorithm, check, resolve
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.task import Task
+from policygrad.data import Rollout
 from policygrad.envs.collector import Collector, action_adapter
 from policygrad.envs.make import EnvLike, check_env_id, env_name, make_envs
 from policygrad.models.policy import Body
@@ -50,13 +51,16 @@ class Agent:
         kernel: str = "auto",
         **overrides: Any,
     ) -> None:
-        self.algo, self.env, self.seed = algorithm(algo), env, seed
+        self.algo, self.env, self.seed = algorithm(algo), env, int(check("seed", int, seed))
         if isinstance(env, str):
             check_env_id(env)
+        elif not isinstance(env, gym.Env | VectorEnv) and not callable(env):
+            raise TypeError(f"env must be an id, an environment or a callable, got {env!r}")
+        overrides = _with_num_envs(env, overrides)
         self.env_name = env_name(env)
         self.config, self.tuned = resolve(self.algo, self.env_name, overrides)
         self.envs = make_envs(env, self.config["num_envs"])
-        self.config["num_envs"] = self.envs.num_envs
+        self.kernel = kernel
         self.custom = body is not None or critic_body is not None
         task = Task(
             self.envs.single_observation_space,
@@ -75,13 +79,22 @@ class Agent:
     def __repr__(self) -> str:
         return f"{self.algo}({self.env_name!r}, seed={self.seed}, steps_done={self.collector.steps_done})"
 
-    def learn(self, steps: int | None = None, callback: Callback | None = None, log_every: int = LOG_EVERY) -> Agent:
+    def learn(
+        self,
+        steps: int | None = None,
+        callback: Callback | None = None,
+        log_every: int = LOG_EVERY,
+        *,
+        total_timesteps: int | None = None,
+    ) -> Agent:
         """Train for `steps` environment steps (default: the configuration's): whole iterations, as many as fit, at least one.
 
+        Of iterations of whole episodes it is the last one's length that says whether another fits.
         callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps and None between;
         returning False stops. Calling `learn` again goes on where it stopped, with schedules starting anew.
         """
         collector, first = self.collector, self.collector.steps_done
+        steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
         started, logged, last = time.perf_counter(), -log_every, 0
         with single_thread():
@@ -100,7 +113,7 @@ class Agent:
                     break
         return self
 
-    def _collect(self):
+    def _collect(self) -> Rollout:
         if self.plan.episodes is not None:
             return self.collector.episodes(self.policy, self.plan.episodes)
         assert self.plan.num_steps is not None
@@ -136,15 +149,17 @@ class Agent:
         self, episodes: int = 100, greedy: bool = True, seed: int = EVALUATION_SEED, env: EnvLike | None = None
     ) -> Evaluation:
         """Returns of whole episodes on fixed seeds; env: another environment to play in."""
-        env = self.env if env is None else env
-        if isinstance(env, VectorEnv):
-            if env.spec is None:
-                raise ValueError("evaluate plays single environments: pass env=, an id or a callable")
-            env = env.spec.id
-        if env is self.env and isinstance(env, gym.Env):  # the training environment is in the middle of an episode
-            env = _another(env)
+        env = self.evaluation_env() if env is None else env
         with single_thread():
             return evaluate(self.policy, env, episodes, greedy, seed)
+
+    def evaluation_env(self) -> EnvLike:
+        """What `evaluate` plays in by default: the id or callable, or an environment like the one given."""
+        if isinstance(self.env, VectorEnv):
+            raise ValueError(
+                "this agent was made from a vector environment: pass env=, an id or a callable, to evaluate in"
+            )
+        return _another(self.env) if isinstance(self.env, gym.Env) else self.env
 
     def metadata(self) -> dict[str, Any]:
         """What a model file says of itself: enough to rebuild the agent, no times, no paths."""
@@ -154,13 +169,15 @@ class Agent:
             "seed": self.seed,
             "config": self.config,
             "custom": self.custom,
+            "kernel": self.kernel,
             "observation_space": space_to_json(self.envs.single_observation_space),
             "action_space": space_to_json(self.envs.single_action_space),
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the insides of the environments."""
-        return {"learner": self.learner.state_dict(), "collector": self.collector.state_dict()}
+        rng = self.rng.bit_generator.state
+        return {"learner": self.learner.state_dict(), "collector": self.collector.state_dict(), "rng": rng}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`. A policy alone is enough to act."""
@@ -169,6 +186,7 @@ class Agent:
             return
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
+        self.rng.bit_generator.state = state["rng"]
 
     def save(self, path: str | Path) -> Path:
         """Write the agent, training state included, to one safetensors file; the suffix is added if missing."""
@@ -184,11 +202,26 @@ class Agent:
 
 
 def _another(env: gym.Env) -> gym.Env:
-    """An environment like this one."""
+    """An environment like this one: from its spec, or a copy."""
     try:
-        return deepcopy(env) if env.spec is None else gym.make(env.spec)
+        if env.spec is not None:
+            return gym.make(env.spec)
+    except Exception:  # wrapped by something that does not record how it was made
+        pass
+    try:
+        return deepcopy(env)
     except Exception as error:
         raise ValueError("this environment cannot be made a second time: pass env= to evaluate in") from error
+
+
+def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
+    """An environment is one, and a vector environment brings its number."""
+    given = {name for name in ("num_envs", "n_envs") if name in overrides}
+    if isinstance(env, VectorEnv):
+        if any(overrides[name] != env.num_envs for name in given):
+            raise ConfigError(f"num_envs = {overrides[given.pop()]}, but the vector environment has {env.num_envs}")
+        return overrides if given else overrides | {"num_envs": env.num_envs}
+    return overrides | {"num_envs": 1} if isinstance(env, gym.Env) and not given else overrides
 
 
 def _with_suffix(path: str | Path) -> Path:
@@ -207,6 +240,8 @@ def load(
     state, meta = load_state(path)
     try:
         return _rebuild(path, state, meta, env, body, critic_body)
+    except ConfigError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         if isinstance(error, TypeError) and env is not None:  # unsupported spaces of the user's environment
             raise
@@ -227,10 +262,15 @@ def _rebuild(
             raise ValueError(
                 f"{path} was trained on {meta['env']!r}, which cannot be made from the file alone: pass env="
             ) from error
+    config = dict(meta["config"])
+    if isinstance(env, gym.Env | VectorEnv):
+        config["num_envs"] = getattr(env, "num_envs", 1)
     size = sum(x.numel() for x in state["learner"]["policy"].values())
     if not meta["custom"] and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
         raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
-    agent = Agent(meta["algo"], env, seed=meta["seed"], body=body, critic_body=critic_body, **meta["config"])
+    agent = Agent(
+        meta["algo"], env, seed=meta["seed"], body=body, critic_body=critic_body, kernel=meta["kernel"], **config
+    )
     for name, space in (
         ("observation_space", agent.envs.single_observation_space),
         ("action_space", agent.envs.single_action_space),

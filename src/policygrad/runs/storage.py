@@ -114,15 +114,6 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
     }
 
 
-def space_from_json(data: dict[str, Any]) -> spaces.Space:
-    """The inverse of `space_to_json`."""
-    if data["type"] == "Discrete":
-        return spaces.Discrete(data["n"], start=data["start"])
-    dtype, shape = np.dtype(data["dtype"]), tuple(data["shape"])
-    low, high = (np.broadcast_to(np.asarray(data[side], float).astype(dtype), shape) for side in ("low", "high"))
-    return spaces.Box(low, high, shape, dtype.type)
-
-
 def _bound(x: np.ndarray) -> Any:
     """Numbers as strings: JSON has no infinity."""
     return str(float(x.flat[0])) if x.size and (x == x.flat[0]).all() else np.vectorize(str)(x.astype(float)).tolist()
