@@ -230,6 +230,12 @@ WRAPPERS = [
         discounts=True,
         standardizes="batch",
     ),
+    Wrapper(
+        "Standardized(StateDiscounted, episode)",
+        lambda e: est.Standardized(est.StateDiscounted(e), over="episode"),
+        discounts=True,
+        standardizes="episode",
+    ),
 ]
 
 BASELINES = [

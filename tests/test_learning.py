@@ -1,0 +1,63 @@
+"""The learning protocol: the preset, five seeds, the final policy, greedy, 100 episodes; the bar holds on every seed.
+
+Minutes: `pytest -m slow tests/test_learning.py`. Two seeds run at a time, in processes of their own.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+import pytest
+
+SEEDS = range(5)
+EPISODES = 100
+
+# algorithm: the most steps its preset may take, on CartPole-v1
+BUDGETS = {"ppo": 100_000, "a2c": 100_000, "reinforce": 200_000}
+
+
+def train_one(algo: str, env: str, seed: int) -> tuple[float, int]:
+    """Mean greedy return of the final policy, and the steps it was trained for."""
+    from policygrad import Agent
+
+    agent = Agent(algo, env, seed=seed)
+    assert agent.tuned
+    steps = agent.learn().collector.steps_done
+    evaluation = agent.evaluate(EPISODES)
+    assert len(evaluation.returns) == EPISODES
+    return evaluation.mean, steps
+
+
+def protocol(algo: str, env: str) -> tuple[list[float], list[int]]:
+    """Returns and steps, seed by seed."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        scores, steps = zip(*pool.map(partial(train_one, algo, env), SEEDS), strict=True)
+    return list(scores), list(steps)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("algo", BUDGETS)
+def test_cartpole_is_solved_on_every_seed_within_the_budget(algo: str) -> None:
+    scores, steps = protocol(algo, "CartPole-v1")
+    assert min(scores) >= 475.0, scores
+    assert max(steps) <= BUDGETS[algo], steps
+
+
+def test_the_reinforce_preset_has_a_baseline() -> None:
+    from policygrad.algorithms.config import resolve
+
+    config, tuned = resolve("reinforce", "CartPole-v1", {})
+    assert tuned
+    assert config["baseline"] != "none"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_ppo_lands_on_the_moon_on_every_seed_within_a_million_steps() -> None:
+    scores, steps = protocol("ppo", "LunarLander-v3")
+    assert min(scores) >= 200.0, scores
+    assert sum(scores) / len(scores) >= 250.0, scores
+    assert max(steps) <= 1_000_000, steps
