@@ -447,3 +447,57 @@ def test_logp_is_that_of_the_policy_that_acted_in_the_states_it_acted_in() -> No
     torch.testing.assert_close(rollout.logp, expected, rtol=0, atol=1e-5)
     shifted = replace(rollout, logp=expected.roll(1, 0))
     assert not torch.allclose(shifted.logp, rollout.logp, atol=1e-3)
+
+
+class Counted(gym.Wrapper):
+    """Counts its steps."""
+
+    steps = 0
+
+    def step(self, action: Any) -> Any:
+        type(self).steps += 1
+        return super().step(action)
+
+
+def test_every_step_of_our_environments_is_one_that_somebody_learns_from() -> None:
+    class Meter(Counted):
+        pass
+
+    lengths = iter([2, 40, 100])
+    envs = SerialVectorEnv([partial(lambda: Meter(Counting(next(lengths))))] * 3)
+    collector = Collector(envs)
+    for _ in range(2):
+        rollout = collector.episodes(policy_for(MAKERS[0]), 7)
+    assert Meter.steps == collector.steps_done == 2 * (3 * 2 + 2 * 40 + 2 * 100)
+    assert rollout.whole_episodes
+    collector.steps(policy_for(MAKERS[0]), 10)
+    assert not envs.paused.any()
+
+
+def test_a_native_vector_environment_is_seeded_by_one_number() -> None:
+    envs = [gym.make_vec("CartPole-v1", 4, vectorization_mode="vector_entry_point") for _ in range(2)]
+    policy = policy_for(lambda: gym.make("CartPole-v1"))
+    first, second = (Collector(e, seed=5).steps(policy, 30) for e in envs)
+    assert torch.equal(first.obs, second.obs)
+    assert first.steps < 120  # there were reset rows
+
+
+def test_after_loading_the_environments_do_not_play_the_first_episodes_again() -> None:
+    policy = policy_for(lambda: gym.make("CartPole-v1"))
+    collector = Collector(make_envs("CartPole-v1", 2), seed=1)
+    first = collector.steps(policy, 30)
+    twins = [Collector(make_envs("CartPole-v1", 2), seed=1) for _ in range(2)]
+    again = []
+    for twin in twins:
+        twin.load_state_dict(collector.state_dict())
+        again.append(twin.steps(policy, 30))
+    assert torch.equal(again[0].obs, again[1].obs)
+    assert not torch.equal(again[0].obs[0], first.obs[0])
+    assert torch.equal(again[0].time[0], torch.zeros(2, dtype=torch.int64))
+
+
+def test_an_action_that_is_not_finite_is_laid_to_the_policy() -> None:
+    policy = policy_for(lambda: gym.make("Pendulum-v1"))
+    policy.flat.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"action\[0\] is nan .* policy's parameters are not finite any more"):
+        Collector(make_envs("Pendulum-v1", 2)).steps(policy, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -347,3 +349,72 @@ def test_discrete_actions_that_do_not_count_from_0_learn():
     assert agent.evaluate(3).mean == 10.0
     assert int(agent.predict(np.zeros(3))[0]) in (-2, -1, 0)
     assert int(agent.predict(np.zeros(3), deterministic=True)[0]) == -1
+
+
+def test_one_environment_is_one_without_saying_so():
+    agent = pg.ppo(gym.make("CartPole-v1"), n_steps=64, batch_size=32)
+    assert agent.config["num_envs"] == 1
+    assert agent.config["minibatches"] == 2
+    assert agent.learn(total_timesteps=64).collector.steps_done <= 64
+
+
+def test_a_vector_environment_brings_its_number():
+    envs = gym.make_vec("CartPole-v1", 2, "sync")
+    agent = pg.ppo(envs, n_steps=64, batch_size=32)
+    assert (agent.config["num_envs"], agent.config["minibatches"]) == (2, 4)
+    with pytest.raises(ValueError, match="num_envs = 8, but the vector environment has 2"):
+        pg.ppo(envs, num_envs=8)
+    with pytest.raises(ValueError, match="made from a vector environment: pass env="):
+        agent.evaluate(2)
+    assert len(agent.evaluate(2, env="CartPole-v1").returns) == 2
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"lr": 1e-3, "learning_rate": 1e-4}, "learning_rate = 0.0001 contradicts"),
+        ({"batch_size": 64, "minibatches": 4}, "minibatches = 4 contradicts"),
+        ({"minibatches": 100_000}, "minibatches = 100000 must be at most num_envs × num_steps = 1024"),
+        ({"num_envs": 1, "num_steps": 1, "minibatches": 1}, "standardize needs at least 2 steps"),
+        ({"seed": -1}, "seed = -1 must be in"),
+        ({"seed": None}, "seed = None must be a whole number"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(keywords, message):
+    with pytest.raises(ValueError, match=message):
+        pg.ppo("CartPole-v1", **keywords)
+
+
+def test_leave_one_out_needs_two_episodes():
+    with pytest.raises(ValueError, match="leave-one-out needs episodes of at least 2"):
+        pg.reinforce("CartPole-v1", baseline="leave-one-out", episodes=1)
+
+
+def test_numbers_of_numpy_are_numbers():
+    agent = pg.ppo("CartPole-v1", num_steps=np.int64(64), lr=np.float32(0.5), gamma=np.float64(0.5), minibatches=1)
+    assert [type(agent.config[k]) for k in ("num_steps", "lr", "gamma")] == [int, float, float]
+    json.dumps(agent.config)
+
+
+@pytest.mark.parametrize("env", [None, 3, {"id": "CartPole-v1"}])
+def test_what_is_no_environment_is_refused(env):
+    with pytest.raises(TypeError, match="env must be an id, an environment or a callable"):
+        pg.ppo(env)
+
+
+def test_sampled_actions_go_on_after_loading_where_they_stopped(tmp_path):
+    agent = pg.ppo("CartPole-v1", kernel="autograd")
+    obs = np.zeros((50, 4))
+    agent.predict(obs)
+    twin = pg.load(agent.save(tmp_path / "agent"))
+    assert twin.policy.kernel.name == "autograd"
+    assert (agent.predict(obs)[0] == twin.predict(obs)[0]).all()
+
+
+def test_an_evaluation_of_an_episode_that_does_not_end_is_an_error():
+    from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.runs.evaluate import evaluate
+
+    agent = pg.ppo(lambda: Chain([1.0, 2.0]))
+    with pytest.raises(EndlessEpisodeError, match="did not end in 300 steps: give the environment a time limit"):
+        evaluate(agent.policy, lambda: Chain([1.0, 2.0]), 3, max_episode_steps=300)
