@@ -326,9 +326,8 @@ class Cell:
 def cells(world_name: str, k: int) -> list[Cell]:
     """Every allowed combination in this world, in batches of k."""
     world = next(w for w in MDPS if w.name == world_name)
-    made = itertools.starmap(
-        lambda *members: Cell(world, *members, k), itertools.product(ESTIMATORS, WRAPPERS, BASELINES, CRITICS)
-    )
+    members = itertools.product(ESTIMATORS, WRAPPERS, BASELINES, CRITICS)
+    made = [Cell(world, estimator, wrapper, baseline, critic, k) for estimator, wrapper, baseline, critic in members]
     return [cell for cell in made if cell.allowed()]
 
 

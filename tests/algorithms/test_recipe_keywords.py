@@ -1,0 +1,272 @@
+"""Every keyword of every recipe reaches the object that it names, and changes what is learned."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.algorithms.task import Plan, Task
+from policygrad.envs.collector import Collector
+from policygrad.envs.make import make_envs
+from policygrad.envs.probes import Chain, Target
+from policygrad.gradient.baselines import Constant, CriticValue, LeaveOneOut, NoBaseline, RunningMean
+from policygrad.gradient.estimators import GAE, RewardToGo, Standardized, StateDiscounted, TotalReturn
+from policygrad.models.critic import Critic, NoCritic
+from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
+from policygrad.models.optim import SGD, Adam
+from policygrad.models.schedules import at
+from policygrad.runs.agent import Agent
+
+ELSEWHERE = {"num_envs"}  # of the Agent, not of the recipe
+BASE = {"hidden": (8,), "lr": 0.05, "critic_lr": 0.02}
+SMALL: dict[str, dict[str, Any]] = {
+    "reinforce": {"episodes": 4, "critic_epochs": 2, "critic_minibatches": 2},
+    "a2c": {"num_steps": 7},
+    "ppo": {"num_steps": 7, "epochs": 3, "minibatches": 2, "critic_epochs": 2, "critic_minibatches": 2},
+}
+
+
+def chain() -> Chain:
+    return Chain((1.0, -2.0, 0.5, 3.0), terminate_after=3)
+
+
+def keywords_of(recipe: str) -> set[str]:
+    parameters = inspect.signature(RECIPES[recipe]).parameters.values()
+    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def make(recipe: str, keywords: dict[str, Any]) -> Plan:
+    """A box where the log-std is asked for."""
+    example = Target() if "log_std" in keywords else chain()
+    task = Task(example.observation_space, example.action_space)
+    return RECIPES[recipe](task, **BASE | SMALL.get(recipe, {}) | keywords)
+
+
+def wrappers(plan: Plan) -> list[Any]:
+    """The estimator, from the outermost wrapper to the innermost."""
+    layers = [plan.learner.estimator]
+    while hasattr(layers[-1], "inner"):
+        layers.append(layers[-1].inner)
+    return layers
+
+
+def kinds(plan: Plan) -> list[type]:
+    return [type(layer) for layer in wrappers(plan)][:-1]
+
+
+def over(plan: Plan) -> list[str]:
+    return [layer.over for layer in wrappers(plan) if isinstance(layer, Standardized)]
+
+
+def mlps(plan: Plan) -> tuple[MLP, MLP]:
+    assert isinstance(plan.learner.critic, Critic)
+    mean = plan.learner.policy.network
+    mean = mean.mean if isinstance(mean, WithLogStd) else mean
+    assert isinstance(mean, MLP)
+    assert isinstance(plan.learner.critic.network, MLP)
+    return mean, plan.learner.critic.network
+
+
+def rates(progress: float) -> Callable[[Any], Any]:
+    return lambda plan: (at(plan.learner.update.lr, progress), at(plan.learner.critic.lr, progress))
+
+
+def bonus(progress: float) -> Callable[[Any], Any]:
+    return lambda plan: at(plan.learner.update.ent_coef, progress)
+
+
+def of_update(name: str) -> Callable[[Any], Any]:
+    return lambda plan: getattr(plan.learner.update, name)
+
+
+def of_critic(name: str) -> Callable[[Any], Any]:
+    return lambda plan: getattr(plan.learner.critic, name)
+
+
+# the keyword first, then what it needs beside it; where it ends up; what must be there
+CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
+    ({"num_steps": 11}, lambda plan: plan.num_steps, 11),
+    ({"episodes": 7}, lambda plan: plan.episodes, 7),
+    ({"returns": "to-go"}, lambda plan: type(wrappers(plan)[-1]), RewardToGo),
+    ({"returns": "total"}, lambda plan: type(wrappers(plan)[-1]), TotalReturn),
+    ({"baseline": "value"}, lambda p: (type(p.learner.baseline), type(p.learner.critic)), (CriticValue, Critic)),
+    (
+        {"baseline": "leave-one-out"},
+        lambda p: (type(p.learner.baseline), type(p.learner.critic)),
+        (LeaveOneOut, NoCritic),
+    ),
+    (
+        {"baseline": "running-mean"},
+        lambda p: (type(p.learner.baseline), type(p.learner.critic)),
+        (RunningMean, NoCritic),
+    ),
+    ({"baseline": "constant"}, lambda p: (type(p.learner.baseline), type(p.learner.critic)), (Constant, NoCritic)),
+    ({"baseline": "none"}, lambda p: (type(p.learner.baseline), type(p.learner.critic)), (NoBaseline, NoCritic)),
+    ({"baseline_value": 0.7, "baseline": "constant"}, lambda p: p.learner.baseline.value, 0.7),
+    ({"gamma": 0.61}, lambda plan: [layer.gamma for layer in wrappers(plan)][-1], 0.61),
+    ({"gamma": 0.61, "returns": "total"}, lambda plan: wrappers(plan)[-1].gamma, 0.61),
+    ({"lam": 0.62}, lambda plan: wrappers(plan)[-1], GAE(0.99, 0.62)),
+    ({"state_discount": True, "standardize": "no"}, kinds, [StateDiscounted]),
+    ({"state_discount": False, "standardize": "no"}, kinds, []),
+    ({"state_discount": True, "standardize": "batch"}, kinds, [Standardized, StateDiscounted]),
+    ({"standardize": "no"}, over, []),
+    ({"standardize": "batch"}, over, ["batch"]),
+    ({"standardize": "episode"}, over, ["episode"]),
+    ({"reduction": "trajectory"}, lambda plan: plan.learner.reduction, "trajectory"),
+    ({"reduction": "step"}, lambda plan: plan.learner.reduction, "step"),
+    ({"optimizer": "sgd"}, lambda plan: type(plan.learner.update.optimizer), SGD),
+    ({"optimizer": "adam"}, lambda plan: type(plan.learner.update.optimizer), Adam),
+    ({"lr": 0.013}, rates(0.5), (0.013, 0.02)),
+    ({"lr_schedule": "linear"}, rates(0.25), pytest.approx((0.0375, 0.015))),
+    ({"lr_schedule": "constant"}, rates(0.25), (0.05, 0.02)),
+    ({"ent_coef": 0.3}, bonus(0.5), 0.3),
+    ({"ent_schedule": "linear", "ent_coef": 0.4}, bonus(0.25), pytest.approx(0.3)),
+    ({"max_grad_norm": 0.17}, lambda p: (p.learner.update.max_grad_norm, p.learner.critic.max_grad_norm), (0.17, 0.17)),
+    ({"max_grad_norm": None}, lambda p: (p.learner.update.max_grad_norm, p.learner.critic.max_grad_norm), (None, None)),
+    ({"epochs": 5}, of_update("epochs"), 5),
+    ({"minibatches": 3}, of_update("minibatches"), 3),
+    ({"clip": 0.07}, of_update("clip"), 0.07),
+    ({"target_kl": 0.019}, of_update("target_kl"), 0.019),
+    ({"critic_lr": 0.017}, rates(0.0), (0.05, 0.017)),
+    ({"critic_epochs": 6}, of_critic("epochs"), 6),
+    ({"critic_minibatches": 5}, of_critic("minibatches"), 5),
+    ({"hidden": (5, 3)}, lambda p: [[x.out_features for x in m.layers][:-1] for m in mlps(p)], [[5, 3], [5, 3]]),
+    ({"activation": "silu"}, lambda plan: [m.activation for m in mlps(plan)], ["silu", "silu"]),
+    ({"log_std": -1.3}, lambda plan: plan.learner.policy.network.log_std.tolist(), [pytest.approx(-1.3)]),
+    ({"normalize_obs": True}, lambda plan: plan.learner.policy.normalizer is not None, True),
+    ({"normalize_obs": False}, lambda plan: plan.learner.policy.normalizer is not None, False),
+]
+
+# enough of a change to be seen after two iterations, and what makes it visible
+CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "num_steps": (9, {}),
+    "episodes": (5, {}),
+    "returns": ("total", {}),
+    "baseline": ("none", {}),
+    "baseline_value": (0.7, {"baseline": "constant"}),
+    "gamma": (0.6, {}),
+    "lam": (0.6, {}),
+    "state_discount": (True, {}),
+    "standardize": ("episode", {}),
+    "reduction": ("step", {}),
+    "optimizer": ("sgd", {}),
+    "lr": (0.06, {}),
+    "lr_schedule": ("linear", {}),
+    "ent_coef": (0.3, {}),
+    "ent_schedule": ("linear", {"ent_coef": 0.3}),
+    "max_grad_norm": (1e-3, {}),
+    "epochs": (4, {}),
+    "minibatches": (3, {}),
+    "clip": (1e-3, {}),
+    "target_kl": (1e-9, {}),
+    "critic_lr": (0.03, {}),
+    "critic_epochs": (5, {}),
+    "critic_minibatches": (3, {}),
+    "hidden": ((9,), {}),
+    "activation": ("relu", {}),
+    "log_std": (-1.0, {}),
+    "normalize_obs": (True, {}),
+}
+
+
+def test_every_keyword_has_its_cases() -> None:
+    every = {name for recipe in RECIPES for name in keywords_of(recipe)} - ELSEWHERE
+    assert every == set(CHANGES) == {next(iter(keywords)) for keywords, _, _ in CASES}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_keyword_reaches_the_object_it_names(recipe: str) -> None:
+    seen = set()
+    for keywords, read, expected in CASES:
+        if keywords.keys() <= keywords_of(recipe):
+            seen.add(next(iter(keywords)))
+            assert read(make(recipe, keywords)) == expected, keywords
+    assert seen == keywords_of(recipe) - ELSEWHERE
+
+
+@cache
+def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
+    """Policy and critic after two iterations."""
+    keywords = dict(items)
+    plan, env = make(recipe, keywords), Target if "log_std" in keywords else chain
+    collector = Collector(make_envs(env, 2))
+    for progress in (0.0, 0.5):
+        if plan.num_steps is not None:
+            rollout = collector.steps(plan.learner.policy, plan.num_steps)
+        else:
+            assert plan.episodes is not None
+            rollout = collector.episodes(plan.learner.policy, plan.episodes)
+        plan.learner.step(rollout, progress)
+    return [plan.learner.policy.flat, *([plan.learner.critic.flat] if isinstance(plan.learner.critic, Critic) else [])]
+
+
+@pytest.mark.parametrize(("recipe", "name"), [(r, n) for r in RECIPES for n in sorted(keywords_of(r) - ELSEWHERE)])
+def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
+    value, needed = CHANGES[name]
+    default = inspect.signature(RECIPES[recipe]).parameters[name].default
+    before = needed | ({name: default} if name == "log_std" else {})  # a box for both
+    first = learned(recipe, frozenset(before.items()))
+    again = learned.__wrapped__(recipe, frozenset(before.items()))
+    assert all(map(torch.equal, first, again))  # nothing else differs between two runs
+    other = learned(recipe, frozenset((needed | {name: value}).items()))
+    assert len(first) != len(other) or not all(map(torch.equal, first, other))
+
+
+@pytest.mark.parametrize("recipe", ["a2c", "ppo"])
+def test_the_critics_rate_and_passes_follow_the_policys_where_they_are_not_given(recipe: str) -> None:
+    plan = make(recipe, {"lr": 0.013, "critic_lr": None})
+    assert rates(0.0)(plan) == (0.013, 0.013)
+    if recipe == "ppo":
+        plan = make(recipe, {"epochs": 5, "minibatches": 3, "critic_epochs": None, "critic_minibatches": None})
+        assert (of_critic("epochs")(plan), of_critic("minibatches")(plan)) == (5, 3)
+
+
+@pytest.mark.parametrize(("target_kl", "epochs"), [(1e-9, 1), (None, 3), (1e9, 3)])
+def test_ppo_stops_its_epochs_at_the_target_kl(target_kl: float | None, epochs: int) -> None:
+    plan = make("ppo", {"target_kl": target_kl})
+    rollout = Collector(make_envs(chain, 2)).steps(plan.learner.policy, 7)
+    assert plan.learner.step(rollout)["epochs"] == epochs
+
+
+def body(space: spaces.Space) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(1, 6), nn.Tanh())
+
+
+@pytest.mark.parametrize("algo", RECIPES)
+def test_a_function_makes_a_body_for_the_critic_too_and_a_module_is_the_policys_alone(algo: str) -> None:
+    def networks(**bodies: Any) -> tuple[nn.Module, nn.Module]:
+        agent = Agent(algo, chain, num_envs=1, hidden=(7,), **bodies)
+        assert isinstance(agent.learner.critic, Critic)
+        return agent.policy.network, agent.learner.critic.network
+
+    actor, critic = networks(body=body)
+    assert isinstance(actor, BodyNetwork)
+    assert isinstance(critic, BodyNetwork)
+    assert actor.body is not critic.body
+    assert isinstance(critic.body, nn.Sequential)
+
+    module, another = body(spaces.Box(-1.0, 1.0, (1,))), body(spaces.Box(-1.0, 1.0, (1,)))
+    actor, critic = networks(body=module)
+    assert isinstance(actor, BodyNetwork)
+    assert actor.body is module
+    assert isinstance(critic, MLP)
+    assert critic.layers[0].out_features == 7
+
+    actor, critic = networks(critic_body=another)
+    assert isinstance(actor, MLP)
+    assert isinstance(critic, BodyNetwork)
+    assert critic.body is another
+
+    third = body(spaces.Box(-1.0, 1.0, (1,)))
+    actor, critic = networks(body=body, critic_body=third)
+    assert isinstance(actor, BodyNetwork)
+    assert isinstance(critic, BodyNetwork)
+    assert critic.body is third
