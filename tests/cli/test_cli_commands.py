@@ -17,7 +17,8 @@ import policygrad as pg
 from policygrad.algorithms.config import ALIASES, parameters, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import main
-from policygrad.cli.arguments import parse_train, show
+from policygrad.cli.arguments import parse_train
+from policygrad.cli.values import show
 from policygrad.envs.probes import Target, TimeLimit
 
 TINY = ["--steps", "400", "--num-envs", "2", "--eval-episodes", "4"]
@@ -47,6 +48,16 @@ class Endless(Target):
         return self.observe(), 0.0, False, False, {}
 
 
+class Fading(TimeLimit):
+    """Its episodes end until it is evaluated."""
+
+    endless = False
+
+    def step(self, action):
+        obs, rew, terminated, truncated, info = super().step(action)
+        return obs, rew, terminated and not Fading.endless, truncated and not Fading.endless, info
+
+
 class Broken(TimeLimit):
     """Its 30th reward is not a number."""
 
@@ -57,14 +68,15 @@ class Broken(TimeLimit):
         return self.observe(), float("nan") if Broken.steps == 30 else 0.0, False, Broken.steps % 2 == 0, {}
 
 
-for name, entry in {"Interrupting": Interrupting, "Endless": Endless, "Broken": Broken, "Bandit": Target}.items():
+ENTRIES = {"Interrupting": Interrupting, "Endless": Endless, "Fading": Fading, "Broken": Broken, "Bandit": Target}
+for name, entry in ENTRIES.items():
     if f"{name}-v0" not in gym.registry:
         gym.register(f"{name}-v0", entry, order_enforce=False, disable_env_checker=True)
 
 
 for name in ("Twice-v10", "Twice-v9"):
     if name not in gym.registry:
-        gym.register(name, Target)
+        gym.register(name, Target)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture(autouse=True)
@@ -265,7 +277,9 @@ def test_environments_listed_without_a_need_can_be_trained(capsys):
         (["--clip-range", "0.1", "--gae_lambda", ".9", "--learning-rate=3e-4"], {"clip": 0.1, "lam": 0.9, "lr": 3e-4}),
         (["--clip_coef", "0.3", "--update-epochs", "4"], {"clip": 0.3, "epochs": 4}),
         (["--batch-size", "64"], {"batch_size": 64}),
-        (["--lr", "1", "--learning-rate", "2"], {"lr": 2.0}),
+        (["--steps", "20k", "--num-steps", "1.5k"], {"steps": 20_000, "num_steps": 1500}),
+        (["--total-timesteps=2M"], {"steps": 2_000_000}),
+        (["--lr", "1", "--lr", "2"], {"lr": 2.0}),  # the last one, as everywhere
         (["--hidden", "32", "16"], {"hidden": (32, 16)}),
         (["--hidden", "32,16"], {"hidden": (32, 16)}),
         (["--hidden=(32,)"], {"hidden": (32,)}),
@@ -312,12 +326,21 @@ def test_algorithm_and_environment_may_stand_anywhere(words):
     assert arguments.overrides == {"hidden": (8, 8), "normalize_obs": True}
 
 
-def test_ctrl_c_saves_the_iteration_and_says_where(capsys):
+@pytest.fixture
+def interruptible():
+    """SIGINT as a terminal's program has it: started in the background, it would be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_saves_the_iteration_and_says_where(interruptible, capsys):
     Interrupting.steps = 0
     assert main(["train", "a2c", "Interrupting-v0", *TINY, *SMALL["a2c"], "--run-dir", "stopped"]) == 130
     err = capsys.readouterr().err.strip()
-    assert len(err.splitlines()) == 1
+    assert len(err.splitlines()) == 2
     assert "stopped" in err
+    assert err.endswith("next: policygrad eval stopped")
     assert "policy.safetensors" in err
     checkpoints = sorted(Path("stopped/checkpoints").iterdir(), key=lambda p: int(p.stem[5:]))
     assert checkpoints[-1].name in err
@@ -348,3 +371,116 @@ def test_an_environment_that_never_ends_an_episode_stops_reinforce_with_a_messag
     err = capsys.readouterr().err.splitlines()
     assert len(err) <= 3
     assert "time limit" in err[0]
+
+
+def test_a_batch_of_one_step_stops_training_with_a_message(capsys):
+    words = "train a2c Bandit-v0 --num-envs 1 --num-steps 1 --standardize batch --steps 20 --run-dir few -q"
+    assert main(words.split()) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) <= 3
+    assert err[0].startswith("policygrad: ")
+    assert "at least 2" in err[0]
+
+
+def test_one_trajectory_for_leave_one_out_is_a_message(capsys):
+    words = "train reinforce Bandit-v0 --num-envs 1 --episodes 1 --baseline leave-one-out --steps 20 --run-dir one -q"
+    assert main(words.split()) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) <= 3
+    assert "at least 2" in err[0]
+
+
+def test_too_few_rows_while_training_are_a_message_that_says_what_is_saved(capsys, monkeypatch):
+    from policygrad.data import TooFewError
+    from policygrad.runs.train import Recorder
+
+    def fail(self, agent, row):
+        if agent.collector.steps_done >= 200:
+            self.run.save_checkpoint(agent)
+            raise TooFewError("Standardized needs at least 2 valid steps, got 1")
+
+    monkeypatch.setattr(Recorder, "__call__", fail)
+    assert main(["train", "a2c", "Bandit-v0", *TINY, "--run-dir", "few", "-q"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "policygrad: training stopped: Standardized needs at least 2 valid steps, got 1"
+    assert err[1].startswith("few holds checkpoints/step-2")
+    assert err[2] == "next: policygrad eval few"
+
+
+def test_an_endless_evaluation_is_a_message_that_says_what_is_saved(capsys, monkeypatch):
+    from functools import partial
+
+    from policygrad.runs import agent, evaluate, train
+
+    before = train.assess
+
+    def endless(*args):
+        Fading.endless = True
+        return before(*args)
+
+    monkeypatch.setattr(train, "assess", endless)
+    monkeypatch.setattr(agent, "evaluate", partial(evaluate.evaluate, max_episode_steps=50))
+    try:
+        assert main(["train", "a2c", "Fading-v0", *TINY, *SMALL["a2c"], "--run-dir", "fading", "-q"]) == 2
+        err = capsys.readouterr().err.splitlines()
+        assert len(err) == 3
+        assert err[0].startswith("policygrad: evaluation stopped: ")
+        assert "50 steps" in err[0]
+        assert err[1].startswith("fading holds policy.safetensors and checkpoints/step-")
+        assert main(["eval", "fading"]) == 2
+        assert "50 steps" in capsys.readouterr().err
+    finally:
+        Fading.endless = False
+    assert main(["eval", "fading", "--episodes", "2"]) == 0
+
+
+MODULE = """
+import gymnasium as gym
+from policygrad.envs.probes import Target
+gym.register("MyTarget-v0", Target, reward_threshold=-0.25)
+"""
+
+
+def test_an_environment_of_a_module_beside_the_user_is_trained_evaluated_and_plotted(capsys, monkeypatch):
+    Path("myenvs.py").write_text(MODULE)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    try:
+        assert main(["train", "a2c", "myenvs:MyTarget-v0", *TINY]) == 0
+        (run,) = Path("runs/myenvs-MyTarget-v0/a2c").iterdir()
+        config = json.loads((run / "config.json").read_text())
+        assert config["env"] == "myenvs:MyTarget-v0"
+        assert config["reward_threshold"] == -0.25
+        capsys.readouterr()
+        assert main(["eval", "latest", "--episodes", "4", "--json"]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert "Importing a module runs its code" in lines[0]
+        assert lines[1] == "policygrad eval latest --env myenvs:MyTarget-v0"
+        assert main([*lines[1].split()[1:], "--episodes", "4", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == json.loads((run / "evaluation.json").read_text())
+        assert main(["plot", "latest"]) == 0
+    finally:
+        gym.registry.pop("MyTarget-v0", None)
+        sys.modules.pop("myenvs", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("ppo CartPole-v1 --num-envs 8", "tuned preset for CartPole-v1\n"),
+        (
+            "ppo CartPole-v1 --num-steps 25 --lr 3e-4",
+            "tuned preset for CartPole-v1, changed: num_steps 25, lr 0.0003\n",
+        ),
+        ("a2c Bandit-v0 --hidden 8 8", "no preset for Bandit-v0: a2c's defaults, changed: hidden 8 8\n"),
+        (
+            "ppo CartPole-v1 --num-envs 1 --num-steps 8 --epochs 1 --minibatches 2 --clip 0.3",
+            "changed: num_envs 1, num_steps 8, epochs 1, minibatches 2, …\n",
+        ),
+        ("ppo CartPole-v1 --num-envs 4", "100 steps (at least one iteration, 512 steps); tuned"),
+        ("reinforce Bandit-v0 --episodes 200", "100 steps (at least one iteration, 200 episodes); "),
+        ("a2c Bandit-v0 --num-envs 2 --num-steps 50", "100 steps; no preset"),
+    ],
+)
+def test_the_first_line_says_what_was_changed_and_how_long_an_iteration_is(words, says, capsys):
+    assert main(["train", *words.split(), "--steps", "100", "--eval-episodes", "1"]) == 0
+    assert says in capsys.readouterr().out.splitlines()[0] + "\n"

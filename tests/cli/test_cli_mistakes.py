@@ -85,6 +85,32 @@ MISTAKES = [
     ("train a2c CartPole-v1 --clip 0.2", ["a2c", "--clip", "ppo has"]),
     ("train a2c CartPole-v1 --batch-size 64", ["--batch-size"]),
     ("train ppo CartPole-v1 -x", ["-x"]),
+    ("train ppo CartPole-v1 --frobnicate 64 64", ["has no flag --frobnicate", "train ppo CartPole-v1 --help"]),
+    ("train ppo CartPole-v1 --frobnicate --steps 2000", ["has no flag --frobnicate"]),
+    ("train ppo --frobnicate CartPole-v1", ["has no flag --frobnicate", "train ppo CartPole-v1 --help"]),
+    ("train --frobnicate ppo CartPole-v1 --lr 1", ["has no flag --frobnicate"]),
+    ("train --frobnicate", ["has no flag --frobnicate", "policygrad train --help"]),
+    ("train ppo CartPole-v1 --hidden --frobnicate 3", ["has no flag --frobnicate"]),
+    # what Stable-Baselines3 and CleanRL have
+    ("train ppo CartPole-v1 --net-arch 64 64", ["--net-arch", "--hidden 64 64"]),
+    ("train ppo CartPole-v1 --norm-adv --steps 2000", ["--norm-adv", "--standardize batch"]),
+    ("train ppo CartPole-v1 --no-norm-adv", ["--no-norm-adv", "--standardize no"]),
+    ("train a2c CartPole-v1 --vf_coef=0.5", ["--vf-coef", "separate networks", "--critic-lr"]),
+    ("train ppo CartPole-v1 --anneal-lr", ["--lr-schedule linear"]),
+    ("train ppo CartPole-v1 --device cuda", ["--device", "CPU"]),
+    ("train ppo CartPole-v1 --cuda", ["--cuda", "CPU"]),
+    ("train ppo CartPole-v1 --verbose 1", ["-q"]),
+    ("train ppo CartPole-v1 --track", ["metrics.jsonl"]),
+    ("train ppo CartPole-v1 --tensorboard-log logs", ["metrics.jsonl"]),
+    ("train ppo CartPole-v1 --capture-video", ["videos are not made"]),
+    ("train reinforce CartPole-v1 --n-steps 32", ["--n-steps (a2c has)", "train reinforce CartPole-v1 --help"]),
+    # one hyperparameter, twice
+    ("train ppo CartPole-v1 --lr 1e-3 --learning-rate 1e-4", ["--lr and --learning-rate", "one of them"]),
+    ("train ppo CartPole-v1 --learning_rate=1 --lr=1", ["--learning-rate and --lr"]),
+    ("train ppo CartPole-v1 -n 100 --total-timesteps 200", ["-n and --total-timesteps"]),
+    ("train ppo CartPole-v1 --batch-size 64 --num-minibatches 4", ["--batch-size and --num-minibatches"]),
+    ("train ppo CartPole-v1 --standardize no --normalize-advantage", ["--standardize and --normalize-advantage"]),
+    ("train ppo CartPole-v1 --normalize-obs --no-normalize-obs", ["--normalize-obs and --no-normalize-obs"]),
     # values
     ("train ppo CartPole-v1 --lr abc", ["--lr", "'abc'", "a number"]),
     ("train ppo CartPole-v1 --lr nan", ["--lr", "'nan'", "a number"]),
@@ -95,9 +121,12 @@ MISTAKES = [
     ("train ppo CartPole-v1 --target-kl small", ["--target-kl", "'small'", "or none"]),
     ("train ppo CartPole-v1 --steps 0", ["steps", "0", "at least 1"]),
     ("train ppo CartPole-v1 --steps 1.5", ["--steps", "'1.5'", "whole number"]),
+    ("train ppo CartPole-v1 --steps k", ["--steps", "'k'", "20k"]),
+    ("train ppo CartPole-v1 --steps 1.0001k", ["--steps", "'1.0001k'", "whole number"]),
+    ("train ppo CartPole-v1 --lr 1k", ["--lr", "'1k'", "a number"]),
     ("train ppo CartPole-v1 --steps inf", ["--steps", "'inf'", "whole number"]),
-    ("train ppo CartPole-v1 --num-envs 0", ["num_envs", "[1, 4096]"]),
-    ("train ppo CartPole-v1 --num-envs=-3", ["num_envs", "-3", "[1, 4096]"]),
+    ("train ppo CartPole-v1 --num-envs 0", ["--num-envs = 0", "[1, 4096]"]),
+    ("train ppo CartPole-v1 --num-envs=-3", ["--num-envs = -3", "[1, 4096]"]),
     ("train ppo CartPole-v1 --seed -1", ["--seed", "-1", "[0, "]),
     ("train ppo CartPole-v1 --seed x", ["--seed", "'x'", "whole number"]),
     ("train ppo CartPole-v1 --hidden 64,x", ["--hidden", "'x'", "whole number"]),
@@ -106,7 +135,7 @@ MISTAKES = [
     ("train reinforce CartPole-v1 --baseline mean", ["baseline", "'mean'", "leave-one-out"]),
     ("train ppo CartPole-v1 --normalize-obs=maybe", ["--normalize-obs", "'maybe'", "true or false"]),
     ("train ppo CartPole-v1 --no-normalize-obs true", ["--no-normalize-obs", "no value"]),
-    ("train ppo CartPole-v1 --batch-size 7 --num-envs 2 --num-steps 64", ["batch_size", "7", "128"]),
+    ("train ppo CartPole-v1 --batch-size 7 --num-envs 2 --num-steps 64", ["--batch-size = 7", "128"]),
     ("train ppo CartPole-v1 --eval-episodes 0", ["--eval-episodes", "0", "at least 1"]),
     ("train reinforce CartPole-v1 --returns total --state-discount", ["TotalReturn"]),
     # run directories
@@ -146,6 +175,27 @@ MISTAKES = [
 ]
 
 
+NAMES = ("CartPole-v1", "LunarLander-v2", "TotalReturn")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train ppo CartPole-v1 --render",
+        "train reinforce CartPole-v1 --n-steps 32",
+        "train ppo CartPole-v1 --env-kwargs x",
+        "train ppo CartPole-v1 --dir x",
+        "train ppo CartPole-v1 --hel",
+        "train ppo CartPole-v1 --vf-coef 0.5",
+    ],
+)
+def test_no_flag_is_suggested_that_is_not_a_hyperparameters(words, capsys):
+    assert main(words.split()) == 2
+    err = capsys.readouterr().err
+    assert f"no flag {words.split()[3]}" in err
+    assert "Did you mean" not in err
+
+
 @pytest.mark.parametrize(("words", "hints"), MISTAKES, ids=[words for words, _ in MISTAKES])
 def test_a_mistake_gets_exit_code_2_and_a_short_message_with_the_hint(words, hints, trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
@@ -156,6 +206,7 @@ def test_a_mistake_gets_exit_code_2_and_a_short_message_with_the_hint(words, hin
     lines = captured.err.splitlines()
     assert 1 <= len(lines) <= 3
     assert lines[0].startswith("policygrad: ")
+    assert not lines[0][12].isupper() or lines[0].split()[1] in NAMES, lines[0]
     assert "Traceback" not in captured.err
     assert not [hint for hint in hints if hint not in captured.err], captured.err
     assert sorted(trained.rglob("*")) == before  # nothing was made, nothing was executed

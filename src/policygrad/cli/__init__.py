@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: list[str]) -> int:
     """Dispatch; turn errors that the user can mend into a message and exit code 2."""
     from policygrad.algorithms.config import ConfigError
-    from policygrad.cli.arguments import UsageError
+    from policygrad.cli.values import UsageError
     from policygrad.runs.directory import RunError
 
     try:
@@ -80,7 +80,7 @@ def run(argv: list[str]) -> int:
 
 def dispatch(argv: list[str]) -> None:
     """Call the command."""
-    from policygrad.cli.arguments import UsageError
+    from policygrad.cli.values import UsageError
 
     command, words = (argv[0], argv[1:]) if argv else ("help", [])
     if command in ("help", "-h", "--help"):

@@ -1,4 +1,4 @@
-"""Flags generated from the recipes' signatures, and words from the command line turned into their values.
+"""Flags generated from the recipes' signatures, and the words of a command line sorted among them.
 
 `-` and `_` are one in flags and names; the flags that Stable-Baselines3 and CleanRL users type are accepted.
 """
@@ -7,23 +7,56 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import math
 import os
 import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from policygrad.algorithms.config import ALIASES, HYPERPARAMETERS, algorithm, parameters, presets
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.cli.values import (
+    FALSE,
+    TRUE,
+    UsageError,
+    flag,
+    inner,
+    parse_bool,
+    parse_seed,
+    parse_value,
+    positive,
+    show,
+)
 
-TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
-MAX_SEED = 2**32 - 1
+# what users of Stable-Baselines3 and CleanRL type, and what there is instead
+HINTS = {
+    "net_arch": "use --hidden, e.g. --hidden 64 64.",
+    "policy_kwargs": "use --hidden and --activation.",
+    "activation_fn": "use --activation.",
+    "vf_coef": "actor and critic are separate networks, see --critic-lr.",
+    "clip_vloss": "the critic's loss is the plain squared error.",
+    "clip_range_vf": "the critic's loss is the plain squared error.",
+    "anneal_lr": "use --lr-schedule linear.",
+    "norm_adv": "use --standardize batch, or --standardize no.",
+    "device": "training runs on the CPU.",
+    "cuda": "training runs on the CPU.",
+    "torch_deterministic": "equal seeds always give equal results.",
+    "verbose": "use -q for quiet.",
+    "progress_bar": "use -q for quiet.",
+    "track": "metrics are in the run directory, in metrics.jsonl.",
+    "wandb": "metrics are in the run directory, in metrics.jsonl.",
+    "wandb_project_name": "metrics are in the run directory, in metrics.jsonl.",
+    "tensorboard_log": "metrics are in the run directory, in metrics.jsonl.",
+    "capture_video": "videos are not made; metrics are in the run directory, in metrics.jsonl.",
+    "render": "training does not draw the environment.",
+}
 
+NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root")
 
-class UsageError(ValueError):
-    """What the user can mend: what is wrong, what was given, what is allowed. Three lines at most."""
+# two flags that set one hyperparameter in different units
+SAME = {"normalize_advantage": "standardize", "batch_size": "minibatches"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog, allow_abbrev=False, formatter_class=Formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` says more.")
+        raise UsageError(f"{message[0].lower()}{message[1:]}. `{self.prog} --help` says more.")
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse, or say what is wrong."""
@@ -42,16 +75,24 @@ class Parser(argparse.ArgumentParser):
             if is_flag(word):
                 raise UsageError(self.unknown_flag(word.partition("=")[0]))
         if rest:
-            raise UsageError(f"Unexpected argument {rest[0]!r}. `{self.prog} --help` says what there is.")
+            raise UsageError(f"unexpected argument {rest[0]!r}. `{self.prog} --help` says what there is.")
         return known
 
     def unknown_flag(self, flag: str) -> str:
         """The message for a flag that is not there."""
-        near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.6)
-        hint = f"Did you mean {near[0]}?" if near else f"`{self.prog} --help` lists the flags."
-        name = flag.lstrip("-").replace("-", "_")
-        owners = [algo for algo in RECIPES if ALIASES.get(name, name) in parameters(algo)]
-        return f"{self.prog.removeprefix('policygrad ')} has no flag {flag}{f' ({owners[0]} has)' if owners else ''}. {hint}"
+        name = flag.lstrip("-").replace("-", "_").removeprefix("no_")
+        command = self.prog.removeprefix("policygrad ")
+        if command.startswith("train") and name in HINTS:
+            return f"{command} has no flag {flag}: {HINTS[name]}"
+        owners = [algo for algo in RECIPES if SAME.get(name, ALIASES.get(name, name)) in parameters(algo)]
+        has = f" ({owners[0]} has)" if owners and command.startswith("train") else ""
+        near = [] if has else difflib.get_close_matches(flag.lstrip("-"), self.suggested(), n=1, cutoff=0.75)
+        hint = f"Did you mean --{near[0]}?" if near else f"`{self.prog} --help` lists the flags."
+        return f"{command} has no flag {flag}{has}. {hint}"
+
+    def suggested(self) -> list[str]:
+        """Flags that a typing error may have been meant for: not those that are about files."""
+        return [f[2:] for f in self._option_string_actions if f.startswith("--") and f not in NOT_SUGGESTED]
 
 
 class Formatter(argparse.HelpFormatter):
@@ -88,63 +129,6 @@ def dashed(word: str) -> str:
     return name.replace("_", "-") + equals + value
 
 
-def flag(name: str) -> str:
-    """The flag of a keyword."""
-    return "--" + name.replace("_", "-")
-
-
-def inner(kind: Any) -> tuple[Any, bool]:
-    """The type without None, and whether None was in it."""
-    args = get_args(kind)
-    return (next(a for a in args if a is not type(None)), True) if type(None) in args else (kind, False)
-
-
-def parse_value(name: str, kind: Any, words: list[str]) -> Any:
-    """The words after a flag as a value of its type; bounds are checked later, by `config.check`."""
-    kind, optional = inner(kind)
-    text = words[0] if words else ""
-    if optional and text.lower() == "none":
-        return None
-    if get_origin(kind) is tuple:
-        items = [item for word in words for item in word.strip("()[]").split(",") if item]
-        return () if [i.lower() for i in items] == ["none"] else tuple(parse_value(name, int, [i]) for i in items)
-    if get_origin(kind) is Literal:
-        # a wrong choice is left to config.check, which says what there is
-        return next((c for c in get_args(kind) if c == text.lower().replace("_", "-")), text)
-    if kind is bool:
-        return parse_bool(name, words)
-    return parse_number(name, kind, text, " or none" if optional else "")
-
-
-def parse_bool(name: str, words: list[str]) -> bool:
-    """True for a bare flag."""
-    text = words[0].lower() if words else "true"
-    if text not in TRUE + FALSE:
-        raise UsageError(f"{flag(name)} = {words[0]!r} must be true or false; {flag(name)} alone is true.")
-    return text in TRUE
-
-
-def parse_number(name: str, kind: type, text: str, also: str = "") -> int | float:
-    """A number; 1e6 and 1_000_000 are whole ones."""
-    try:
-        number = float(text)
-        whole = int(text) if kind is int and set(text) <= set("+-_0123456789") else None
-    except ValueError:
-        number, whole = math.nan, None
-    if not math.isfinite(number) or (kind is int and number != math.floor(number)):
-        what = "a whole number, such as 64, 1e6 or 1_000_000" if kind is int else "a number, such as 0.5 or 3e-4"
-        raise UsageError(f"{flag(name)} = {text!r} must be {what}{also}.")
-    return kind(number) if whole is None else whole
-
-
-def positive(name: str, text: str) -> int:
-    """A whole number from 1 up."""
-    value = parse_number(name, int, text)
-    if value < 1:
-        raise UsageError(f"{flag(name)} = {text} must be at least 1.")
-    return int(value)
-
-
 @dataclass
 class TrainArguments:
     """`policygrad train`, understood."""
@@ -161,6 +145,7 @@ class TrainArguments:
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words that belong to no flag, ALGO and ENV, and all others: ALGO decides which flags there are."""
+    known = flags_of_all()
     kinds = {name: inner(kind)[0] for algo in RECIPES for name, (kind, _) in parameters(algo).items()}
     bare = {"quiet", "help", "q", "h", "normalize-advantage"} | {
         name.replace("_", "-") for name, kind in kinds.items() if kind is bool
@@ -177,15 +162,55 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
         name = word.lstrip("-")
         if "=" in name:
             continue
+        next_is_value = int(index < len(words) and not is_flag(words[index]))
         if name in bare or name.removeprefix("no-") in bare:
             take = int(index < len(words) and words[index].lower() in TRUE + FALSE)
         elif name in many:
-            take = next((k for k, w in enumerate(words[index:]) if k and not _like_numbers(w)), len(words) - index)
+            take = max(next_is_value, numbers_from(words, index))
+        elif word in known:
+            take = next_is_value
         else:
-            take = 1
+            take = numbers_from(words, index)
         flags += words[index : index + take]
         index += take
     return free, flags
+
+
+@cache
+def flags_of_all() -> frozenset[str]:
+    """The flags of `train` with any algorithm."""
+    flags = {f for algo in RECIPES for f in train_parser(algo, None)._option_string_actions}
+    return frozenset(flags | {"--algo", "--env", "--env-id"})
+
+
+def numbers_from(words: Sequence[str], index: int) -> int:
+    """How many words from there on look like numbers."""
+    return next((k for k, w in enumerate(words[index:]) if not _like_numbers(w)), len(words) - index)
+
+
+def refuse_unknown(free: list[str], flags: list[str]) -> None:
+    """Name a flag that no algorithm has, before its words are taken for something else."""
+    known = flags_of_all()
+    for word in flags:
+        name = word.partition("=")[0]
+        if is_flag(word) and name not in known and (word.startswith("--") or word[:2] not in known):
+            algos = [w.lower().replace("-", "_") for w in free if w.lower().replace("-", "_") in RECIPES]
+            parser = train_parser(algos[0] if algos else "ppo", None)
+            parser.prog = " ".join(["policygrad train", *(free if len(free) == 2 and algos else algos[:1])])
+            raise UsageError(parser.unknown_flag(name))
+
+
+def refuse_twice(parser: Parser, flags: list[str], algo: str) -> None:
+    """Name two flags that set one hyperparameter."""
+    seen: dict[str, str] = {}
+    for word in flags:
+        name = word.partition("=")[0]
+        action = parser._option_string_actions.get(name) if is_flag(word) else None
+        if action is None:
+            continue
+        own = SAME.get(action.dest, action.dest)
+        if own in parameters(algo) and seen.setdefault(own, name) != name:
+            raise UsageError(f"{seen[own]} and {name} set the same hyperparameter: give one of them.")
 
 
 def _like_numbers(word: str) -> bool:
@@ -202,7 +227,7 @@ def named_positionals(free: list[str], flags: list[str]) -> tuple[str | None, st
     algo = known.algo if known.algo is not None else free.pop(0) if free else None
     env = known.env if known.env is not None else free.pop(0) if free else None
     if free:
-        raise UsageError(f"Unexpected argument {free[0]!r}: expected policygrad train ALGO ENV and flags.")
+        raise UsageError(f"unexpected argument {free[0]!r}: expected policygrad train ALGO ENV and flags.")
     return algo, env, flags
 
 
@@ -210,6 +235,8 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
     """`policygrad train …`; prints help and raises SystemExit where it is asked for."""
     free, flags = split(words)
     wants_help = "--help" in flags or "-h" in flags
+    if not wants_help:
+        refuse_unknown(free, flags)
     algo, env, flags = named_positionals(free, flags)
     if algo is None:
         if wants_help:
@@ -220,7 +247,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
             f"Algorithms: {', '.join(RECIPES)}. `policygrad list` shows everything."
         )
     if env is not None and env.lower().replace("-", "_") in RECIPES and algo.lower().replace("-", "_") not in RECIPES:
-        raise UsageError(f"The algorithm comes first: policygrad train {env} {algo}")
+        raise UsageError(f"the algorithm comes first: policygrad train {env} {algo}")
     algo = algorithm(algo)
     if env is not None:
         env = check_env(env)
@@ -234,6 +261,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
             "`policygrad list envs` shows what there is."
         )
     known = vars(parser.parse(flags))
+    refuse_twice(parser, flags, algo)
     arguments = TrainArguments(algo, env)
     kinds = {name: kind for name, (kind, _) in parameters(algo).items()} | {"batch_size": int}
     for name, value in known.items():
@@ -260,14 +288,6 @@ def check_env(env: str) -> str:
         return check_env_id(env)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def parse_seed(text: str) -> int:
-    """A seed."""
-    seed = parse_number("seed", int, text)
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"--seed = {text} must be in [0, {MAX_SEED}].")
-    return int(seed)
 
 
 class Switch(argparse.Action):
@@ -335,17 +355,6 @@ def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:
     if name == "standardize":  # SB3's, a switch: True is "batch"
         hidden = ("--normalize-advantage", "--no-normalize-advantage")
         group.add_argument(*hidden, dest="normalize_advantage", action=Switch, nargs="?", help=argparse.SUPPRESS)
-
-
-def show(value: Any) -> str:
-    """A default as the user would type it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def train_help() -> str:

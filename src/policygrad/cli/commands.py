@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policygrad.algorithms import recipes
-from policygrad.algorithms.config import parameters, presets
+from policygrad.algorithms.config import HYPERPARAMETERS, parameters, presets, resolve
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.cli.arguments import Parser, UsageError, check_env, parse_train, positive
+from policygrad.cli.arguments import Parser, check_env, parse_train
 from policygrad.cli.tables import table
+from policygrad.cli.values import UsageError, flag, positive, show
 from policygrad.runs.directory import ROOT, RunDirectory, find, runs
 
 if TYPE_CHECKING:
@@ -31,12 +33,19 @@ def mending(*errors: type[Exception]) -> Iterator[None]:
     except UsageError:
         raise
     except errors as error:
-        raise UsageError(str(error) or type(error).__name__) from error
+        raise UsageError(as_flags(str(error)) or type(error).__name__) from error
+
+
+def as_flags(message: str) -> str:
+    """`lr = 5 must be …` as the command line says it: `--lr = 5 must be …`."""
+    name = message.partition(" = ")[0]
+    return message.replace(name, flag(name), 1) if name in HYPERPARAMETERS or name == "batch_size" else message
 
 
 def train(words: Sequence[str]) -> None:
     """`policygrad train`."""
     given = parse_train(words)
+    from policygrad.data import TooFewError
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.runs import train as training
     from policygrad.runs.agent import Agent
@@ -47,7 +56,7 @@ def train(words: Sequence[str]) -> None:
     command = ["policygrad", "train", *words]
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
-        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {agent.config['steps']:,} steps; {preset(agent)}")
+        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {length(agent)}; {preset(agent)}")
         print(f"run directory: {run.path}", flush=True)
     started = time.perf_counter()
     try:
@@ -58,26 +67,40 @@ def train(words: Sequence[str]) -> None:
         evaluations = training.assess(agent, run, given.eval_episodes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
-    except (FloatingPointError, MemoryError, EndlessEpisodeError) as error:
-        raise UsageError(f"Training stopped: {str(error) or type(error).__name__}\n{saved(run)}") from error
+    except (TooFewError, FloatingPointError, MemoryError, EndlessEpisodeError) as error:
+        when = "evaluation" if run.policy_file.exists() else "training"
+        raise UsageError(f"{when} stopped: {str(error) or type(error).__name__}\n{saved(run)}") from error
     if not given.quiet:
         print("\n" + evaluation_table(evaluations) + "\n")
         print("\n".join(f"{name:<7}{path}" for name, path in (("policy", run.policy_file), ("curve", run.curve_file))))
 
 
+def length(agent: Agent) -> str:
+    """How long training is to be; where that is less than an iteration, how long it will be."""
+    steps, plan = agent.config["steps"], agent.plan
+    size = agent.config["num_envs"] * plan.num_steps if plan.num_steps is not None else plan.episodes or 1
+    unit = "steps" if plan.num_steps is not None else "episodes"  # an episode is a step at least
+    return f"{steps:,} steps" + (f" (at least one iteration, {size:,} {unit})" if steps < size else "")
+
+
 def preset(agent: Agent) -> str:
-    """Whether a tuned preset is under the configuration."""
-    return (
+    """Whether a tuned preset is under the configuration, and what was changed."""
+    base, _ = resolve(agent.algo, agent.env_name, {})
+    changed = [f"{k} {show(v)}" for k, v in agent.config.items() if k != "steps" and v != base[k]]
+    text = (
         f"tuned preset for {agent.env_name}"
         if agent.tuned
         else f"no preset for {agent.env_name}: {agent.algo}'s defaults"
     )
+    return text + (f", changed: {', '.join(changed[:4])}{', …' if len(changed) > 4 else ''}" if changed else "")
 
 
 def saved(run: RunDirectory) -> str:
-    """Where a run is, and what is there, for those that did not finish."""
+    """Where a run is, what is there, and what can be done with it, for those that did not finish."""
     there = [p.relative_to(run.path).as_posix() for p in (run.policy_file, *run.checkpoints()[-1:]) if p.exists()]
-    return f"{run.path} holds {' and '.join(there) or 'no checkpoint yet'}"
+    if not there:
+        return f"{run.path} holds no checkpoint yet"
+    return f"{run.path} holds {' and '.join(there)}\nnext: policygrad eval {shlex.quote(str(run.path))}"
 
 
 def evaluation_table(evaluations: Mapping[str, Evaluation]) -> str:
@@ -105,18 +128,34 @@ def evaluate(words: Sequence[str]) -> None:
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")
     if given.env is not None:
         check_env(given.env)
+    from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.runs.agent import load
+    from policygrad.runs.storage import load_state
     from policygrad.runs.train import WAYS
 
     try:
+        if given.env is None:
+            refuse_import(given.run, load_state(path)[1].get("env"))
         agent = load(path, env=given.env)
+    except UsageError:
+        raise
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(str(error).replace("pass env=", "name an environment with --env")) from error
-    evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in WAYS.items()}
+    with mending(EndlessEpisodeError):
+        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in WAYS.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
     else:
         print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: {path}\n\n{evaluation_table(evaluations)}")
+
+
+def refuse_import(run: str, env: object) -> None:
+    """Say which words import a module that a model file names: only the user may."""
+    if isinstance(env, str) and re.fullmatch(r"[\w.]+:[\w./-]+", env):
+        raise UsageError(
+            f"{run} was trained on {env}. Importing a module runs its code, so name it yourself:\n"
+            f"policygrad eval {shlex.quote(run)} --env {env}"
+        )
 
 
 def plot(words: Sequence[str]) -> None:
@@ -160,7 +199,7 @@ def show_list(words: Sequence[str]) -> None:
     parser.add_argument("what", nargs="?", metavar="{" + ",".join(LISTS) + "}")
     given = parser.parse(words)
     if given.what is not None and given.what not in LISTS:
-        raise UsageError(f"There is no list of {given.what!r}: there are {', '.join(LISTS)}.")
+        raise UsageError(f"there is no list of {given.what!r}: there are {', '.join(LISTS)}.")
     chosen = LISTS if given.what is None else {given.what: LISTS[given.what]}
     print("\n\n".join(make() for make in chosen.values()))
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 class Progress(Protocol):
@@ -40,16 +43,16 @@ class Lines:
     """A line every ten seconds, for logs."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = 10.0) -> None:
-        self.stream, self.interval, self.total = stream or sys.stdout, interval, 0
+        self.stream, self.interval, self.total, self.steps = stream or sys.stdout, interval, 0, -1
 
     def start(self, total: int) -> None:
-        self.total = total
+        self.total, self.steps = total, -1
 
     def update(self, steps: int, speed: float, mean_return: float | None) -> None:
-        share = min(100 * steps // self.total, 100)
-        left = clock((self.total - steps) / (speed or 1.0))
-        line = f"{share:3d} %  {steps:,} of {self.total:,} steps  {speed:,.0f} steps/s  {left} left"
-        print(f"{line}  return {number(mean_return)}", file=self.stream, flush=True)
+        if steps != self.steps:  # the last line comes when training ends, which may be just now
+            self.steps = steps
+            line = "  ".join(fields(steps, self.total, speed, mean_return))
+            print(line, file=self.stream, flush=True)
 
     def stop(self) -> None: ...
 
@@ -59,33 +62,70 @@ class Bar:
 
     interval = 0.25
 
-    def __init__(self) -> None:
-        from rich import progress
+    def __init__(self, console: Any = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
 
-        self.bar = progress.Progress(
-            progress.BarColumn(bar_width=28),
-            progress.TaskProgressColumn(),
-            progress.TextColumn("{task.completed:,.0f}[dim] of {task.total:,.0f} steps[/]"),
-            progress.TextColumn("{task.fields[speed]:,.0f}[dim] steps/s[/]"),
-            progress.TextColumn("{task.fields[left]}[dim] left[/]"),
-            progress.TextColumn("[dim]return[/] [bold]{task.fields[mean]}[/]"),
-            auto_refresh=False,
-        )
-        self.task: Any = None
+        self.live = Live(console=console or Console(), auto_refresh=False)
+        self.total = 0
 
     def start(self, total: int) -> None:
-        self.bar.start()
-        self.task = self.bar.add_task("", total=total, speed=0.0, left="–:––", mean="–")
-        self.bar.refresh()
+        self.total = total
+        self.live.start()
 
     def update(self, steps: int, speed: float, mean_return: float | None) -> None:
-        total = self.bar.tasks[0].total or 1
-        left = clock((total - steps) / (speed or 1.0))
-        self.bar.update(self.task, completed=min(steps, total), speed=speed, left=left, mean=number(mean_return))
-        self.bar.refresh()
+        self.live.update(self.line(steps, speed, mean_return), refresh=True)
+
+    def line(self, steps: int, speed: float, mean_return: float | None) -> Text:
+        """What is drawn."""
+        from rich.text import Text
+
+        console = self.live.console
+        stroke = "━" if console.encoding.startswith("utf") else "-"
+        text = Text(no_wrap=True)
+        for part in fit(fields(steps, self.total, speed, mean_return), console.width):
+            text.append("  " if text else "")
+            if part == BAR:
+                done = round(BAR_WIDTH * min(steps / self.total, 1.0))
+                text.append(stroke * done, "blue").append(stroke * (BAR_WIDTH - done), "bright_black")
+            else:
+                text.append(part, "bold" if part.startswith("return") else "")
+        return text
 
     def stop(self) -> None:
-        self.bar.stop()
+        self.live.stop()
+
+
+BAR_WIDTH = 28
+BAR = "-" * BAR_WIDTH
+
+
+def fields(steps: int, total: int, speed: float, mean_return: float | None) -> list[str]:
+    """What there is to say: per cent, steps, steps a second, time left, mean return."""
+    of = f" of {total:,}" if steps <= total else ""  # an iteration may be more than was asked for
+    return [
+        f"{min(100 * steps // total, 100):3d} %",
+        f"{steps:,}{of} steps",
+        f"{speed:,.0f} steps/s",
+        f"{clock((total - steps) / (speed or 1.0))} left",
+        f"return {number(mean_return)}",
+    ]
+
+
+def fit(parts: list[str], width: int) -> list[str]:
+    """The bar and the fields, or as many as fit in the width: what matters least goes first."""
+    share, steps, speed, left, mean = parts
+    bare = f"{steps.partition(' ')[0]} steps"
+    layouts = [
+        [BAR, share, steps, speed, left, mean],
+        [share, steps, speed, left, mean],
+        [share, steps, left, mean],
+        [share, bare, left, mean],
+        [share, left, mean],
+        [share, mean],
+        [share],
+    ]
+    return next((layout for layout in layouts if len("  ".join(layout)) <= width), layouts[-1])
 
 
 def make_progress(quiet: bool = False) -> Progress:

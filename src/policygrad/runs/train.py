@@ -97,7 +97,7 @@ def assess(
 
 def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
     """The contents of config.json."""
-    spec = gymnasium.registry.get(agent.env_name)
+    spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered
     return {
         "algo": agent.algo,
         "env": agent.env_name,

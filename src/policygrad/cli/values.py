@@ -1,0 +1,91 @@
+"""Words from the command line turned into values of a hyperparameter's type, and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args, get_origin
+
+SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}  # 20k, 2M: as plots write steps
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+MAX_SEED = 2**32 - 1
+
+
+class UsageError(ValueError):
+    """What the user can mend: what is wrong, what was given, what is allowed. Three lines at most."""
+
+
+def flag(name: str) -> str:
+    """The flag of a keyword."""
+    return "--" + name.replace("_", "-")
+
+
+def inner(kind: Any) -> tuple[Any, bool]:
+    """The type without None, and whether None was in it."""
+    args = get_args(kind)
+    return (next(a for a in args if a is not type(None)), True) if type(None) in args else (kind, False)
+
+
+def parse_value(name: str, kind: Any, words: list[str]) -> Any:
+    """The words after a flag as a value of its type; bounds are checked later, by `config.check`."""
+    kind, optional = inner(kind)
+    text = words[0] if words else ""
+    if optional and text.lower() == "none":
+        return None
+    if get_origin(kind) is tuple:
+        items = [item for word in words for item in word.strip("()[]").split(",") if item]
+        return () if [i.lower() for i in items] == ["none"] else tuple(parse_value(name, int, [i]) for i in items)
+    if get_origin(kind) is Literal:
+        # a wrong choice is left to config.check, which says what there is
+        return next((c for c in get_args(kind) if c == text.lower().replace("_", "-")), text)
+    if kind is bool:
+        return parse_bool(name, words)
+    return parse_number(name, kind, text, " or none" if optional else "")
+
+
+def parse_bool(name: str, words: list[str]) -> bool:
+    """True for a bare flag."""
+    text = words[0].lower() if words else "true"
+    if text not in TRUE + FALSE:
+        raise UsageError(f"{flag(name)} = {words[0]!r} must be true or false; {flag(name)} alone is true.")
+    return text in TRUE
+
+
+def parse_number(name: str, kind: type, text: str, also: str = "") -> int | float:
+    """A number; 1e6, 1_000_000, 20k and 1.5M are whole ones."""
+    times = SUFFIXES.get(text[-1:], 1.0) if kind is int else 1.0
+    try:
+        number = round(float(text[:-1]) * times, 6) if times > 1 else float(text)
+        whole = int(text) if kind is int and set(text) <= set("+-_0123456789") else None
+    except ValueError:
+        number, whole = math.nan, None
+    if not math.isfinite(number) or (kind is int and number != math.floor(number)):
+        what = "a whole number, such as 64, 1e6, 20k or 1_000_000" if kind is int else "a number, such as 0.5 or 3e-4"
+        raise UsageError(f"{flag(name)} = {text!r} must be {what}{also}.")
+    return kind(number) if whole is None else whole
+
+
+def positive(name: str, text: str) -> int:
+    """A whole number from 1 up."""
+    value = parse_number(name, int, text)
+    if value < 1:
+        raise UsageError(f"{flag(name)} = {text} must be at least 1.")
+    return int(value)
+
+
+def parse_seed(text: str) -> int:
+    """A seed."""
+    seed = parse_number("seed", int, text)
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"--seed = {text} must be in [0, {MAX_SEED}].")
+    return int(seed)
+
+
+def show(value: Any) -> str:
+    """A default as the user would type it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
