@@ -52,7 +52,7 @@ def make(recipe: str, keywords: dict[str, Any]) -> Plan:
 
 def wrappers(plan: Plan) -> list[Any]:
     """The estimator, from the outermost wrapper to the innermost."""
-    layers = [plan.learner.estimator]
+    layers: list[Any] = [plan.learner.estimator]
     while hasattr(layers[-1], "inner"):
         layers.append(layers[-1].inner)
     return layers

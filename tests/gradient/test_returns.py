@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 from zoo import BASELINES, ESTIMATORS, WRAPPERS
 
-from policygrad.data import Rollout, Values
+from policygrad.data import Rollout, TooFewError, Values
 from policygrad.gradient import returns
 from policygrad.gradient.baselines import Constant, CriticValue, LeaveOneOut, NoBaseline, RunningMean
 from policygrad.gradient.estimators import (
@@ -364,7 +364,7 @@ class TestStandardized:
     @pytest.mark.parametrize("over", ["batch", "episode"])
     def test_fewer_than_two_rows_are_a_named_error(self, over):
         one = column([1.0])
-        with pytest.raises(ValueError, match="Standardized needs at least 2 valid steps, got 1: collect more steps"):
+        with pytest.raises(TooFewError, match="Standardized needs at least 2 valid steps, got 1: collect more steps"):
             advantages(one, Values.zeros(one), Standardized(TDError(0.9), over), NoBaseline())
 
     def test_it_is_the_outermost_wrapper_and_there_once(self):
@@ -499,11 +499,12 @@ class TestBaselines:
 
     def test_leave_one_out_says_what_it_needs(self):
         one = column([1.0, 2.0])
-        with pytest.raises(ValueError, match="LeaveOneOut needs at least 2 trajectories, got 1: collect more or use"):
+        with pytest.raises(TooFewError, match="LeaveOneOut needs at least 2 trajectories, got 1: collect more or use"):
             LeaveOneOut()(one, one.rew, Values.zeros(one))
         cut = make_rollout(torch.zeros(2, 2).double())
-        with pytest.raises(ValueError, match="LeaveOneOut needs whole episodes, one a column"):
+        with pytest.raises(ValueError, match="LeaveOneOut needs whole episodes, one a column") as error:
             LeaveOneOut()(cut, cut.rew, Values.zeros(cut))
+        assert not isinstance(error.value, TooFewError)  # more would not help
         assert LeaveOneOut.needs_episodes
 
     @pytest.mark.parametrize("member", BASELINES, ids=lambda m: m.name)

@@ -262,3 +262,34 @@ def test_no_critic_says_zero_and_does_not_bootstrap() -> None:
     assert torch.equal(values.val, torch.zeros(20, 4))
     assert torch.equal(values.next_val, torch.zeros(20, 4))
     assert NoCritic().fit(rollout, rollout.rew, policy()) == {}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
+def test_a_gradient_that_is_not_finite_stops_the_fit(name: str, bad: float, max_grad_norm: float | None) -> None:
+    critic, actor, rollout = make_critic(OBS, **BODIES[name], max_grad_norm=max_grad_norm), policy(), rollout_of()
+    critic.fit(rollout, targets(rollout), actor)
+    steps, goal = critic.optimizer.t, targets(rollout)
+    goal[4, 1] = bad
+    assert rollout.mask[4, 1]
+    with pytest.raises(FloatingPointError, match="the critic's gradient has norm nan: lower critic_lr"):
+        critic.fit(rollout, goal, actor)
+    assert critic.optimizer.t == steps
+
+
+def test_a_critic_that_left_the_numbers_stops_the_fit() -> None:
+    critic, actor, rollout = make_critic(OBS, hidden=(8,), lr=1e38, epochs=5, minibatches=2), policy(), rollout_of()
+    with pytest.raises(FloatingPointError, match="the critic's gradient has norm"):
+        critic.fit(rollout, targets(rollout), actor)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_critic_goes_on_in_another_type(name: str) -> None:
+    critic, actor, rollout = make_critic(OBS, **BODIES[name], lr=0.01), policy(), rollout_of()
+    critic.fit(rollout, targets(rollout), actor)
+    twin = deepcopy(critic)
+    critic.fit(rollout, targets(rollout), actor)
+    twin.double().fit(rollout, targets(rollout).double(), actor.double())
+    assert twin.flat.dtype == torch.float64
+    torch.testing.assert_close(twin.flat.float(), critic.flat, rtol=0, atol=1e-4)

@@ -13,9 +13,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from policygrad.algorithms.learner import Learner
+from policygrad.data import Rollout
+from policygrad.gradient.estimators import GAE
 from policygrad.models.critic import make_critic
 from policygrad.models.flat import FlatModule
 from policygrad.models.policy import Policy, make_policy
+from policygrad.updates import ClippedSurrogate
 
 OBS = spaces.Box(-1.0, 1.0, (4,))
 ACTIONS = [spaces.Discrete(3), spaces.Box(-1.0, 1.0, (2,))]
@@ -36,6 +40,8 @@ def assert_views(module: FlatModule) -> None:
     start = 0
     for p in module.network.parameters():
         assert isinstance(p, nn.Parameter)
+        if not p.requires_grad:
+            continue
         assert p.data_ptr() == address + start * size
         assert p.dtype == module.flat.dtype
         start += p.numel()
@@ -62,6 +68,14 @@ def loaded(module: FlatModule) -> FlatModule:
     return twin
 
 
+def assigned(module: FlatModule) -> FlatModule:
+    """assign=True puts the tensors of the state in the parameters' place."""
+    twin = deepcopy(module)
+    twin.flat.zero_()
+    twin.load_state_dict(deepcopy(module.state_dict()), assign=True)
+    return twin
+
+
 def in_a_container(module: FlatModule) -> FlatModule:
     inside = deepcopy(nn.ModuleDict({"policy": module})).double().float()["policy"]
     assert isinstance(inside, FlatModule)
@@ -76,6 +90,7 @@ OPERATIONS: dict[str, Callable[[FlatModule], FlatModule]] = {
     "there and back": lambda m: m.double().float(),
     "cpu": lambda m: m.to("cpu"),
     "load_state_dict": loaded,
+    "load_state_dict(assign=True)": assigned,
     "pickle": lambda m: pickle.loads(pickle.dumps(m)),
     "torch.save": to_file_and_back,
     "in a container": in_a_container,
@@ -94,7 +109,9 @@ def test_the_views_survive(operation: str) -> None:
         assert_views(changed)
 
 
-@pytest.mark.parametrize("operation", ["deepcopy", "pickle", "torch.save", "load_state_dict"])
+@pytest.mark.parametrize(
+    "operation", ["deepcopy", "pickle", "torch.save", "load_state_dict", "load_state_dict(assign=True)"]
+)
 def test_a_copy_shares_no_memory(operation: str) -> None:
     for module in (*policies(), make_critic(OBS, hidden=(5,))):
         before = deepcopy(module.state_dict())
@@ -148,3 +165,97 @@ def test_the_normaliser_is_no_parameter_but_part_of_the_state() -> None:
     policy = policies()[0]
     assert policy.flat.numel() == sum(p.numel() for p in policy.parameters())
     assert {"normalizer.mean", "normalizer.var", "normalizer.count"} <= set(policy.state_dict())
+
+
+def half_frozen(space: spaces.Space) -> nn.Module:
+    """A pretrained encoder that stays as it is, and a layer after it that learns."""
+    encoder = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh()).requires_grad_(False)
+    return nn.Sequential(encoder, nn.Linear(6, 5), nn.Dropout(0.5), nn.Tanh())
+
+
+def frozen_policies() -> list[Policy]:
+    return [make_policy(OBS, act, body=half_frozen, normalize_obs=True) for act in ACTIONS]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_frozen_parameters_stay_outside_the_vector(operation: str) -> None:
+    for module in (*frozen_policies(), make_critic(OBS, body=half_frozen)):
+        changed = OPERATIONS[operation](module)
+        sizes = [p.numel() for p in changed.network.parameters() if p.requires_grad]
+        assert len(changed.flat) == sum(sizes) < sum(p.numel() for p in changed.network.parameters())
+        assert_views(changed)
+        assert not any(part.training for part in changed.network.modules())
+
+
+@pytest.mark.parametrize(
+    "keywords", [{"hidden": (5,)}, {"hidden": (5,), "kernel": "autograd"}], ids=["mlp", "autograd"]
+)
+@pytest.mark.parametrize("action_space", ACTIONS, ids=str)
+def test_a_layer_frozen_later_on_leaves_the_vector_when_it_is_made_again(
+    action_space: spaces.Space, keywords: dict[str, Any]
+) -> None:
+    policy = make_policy(OBS, action_space, **keywords)
+    whole = len(policy.flat)
+    first = next(m for m in policy.network.modules() if isinstance(m, nn.Linear))
+    first.requires_grad_(False)
+    policy.flatten()
+    assert len(policy.flat) == whole - 25
+    assert_views(policy)
+
+
+def test_frozen_weights_do_not_move_and_the_others_do() -> None:
+    obs = torch.randn(7, 6, 4, generator=torch.Generator().manual_seed(1))
+    rew, no = torch.randn(6, 6, generator=torch.Generator().manual_seed(2)), torch.zeros(6, 6, dtype=torch.bool)
+    for policy in frozen_policies():
+        critic = make_critic(OBS, body=half_frozen, lr=0.01)
+        act = torch.zeros(6, 6, *policy.head.mode(policy.outputs(obs[0].numpy())).shape[1:])
+        act = act.long() if policy.head.size == 3 else act
+        logp = policy.evaluate(obs[:-1].flatten(0, 1), act.flatten(0, 1)).logp.view(6, 6)
+        cut = no.clone()
+        cut[-1] = True
+        rollout = Rollout(obs, obs[1:], act, rew, logp, no, no, cut, ~no, torch.zeros(6, 6, dtype=torch.int64))
+        learner = Learner(policy, GAE(), ClippedSurrogate(0.01, epochs=2, minibatches=2), critic=critic)
+        pairs = [(m, dict(deepcopy(m.network.state_dict()))) for m in (policy, critic)]
+        learner.step(rollout)
+        learner.step(rollout)
+        for module, before in pairs:
+            frozen = {k for k, p in module.network.named_parameters() if not p.requires_grad}
+            frozen |= {k for k, _ in module.network.named_buffers()}
+            assert len(frozen) == 7
+            for name, value in module.network.state_dict().items():
+                assert torch.equal(value, before[name]) == (name in frozen), name
+
+
+def test_the_same_observation_gives_the_same_distribution_through_dropout_and_batch_norm() -> None:
+    obs = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+    for policy in frozen_policies():
+        dist = policy.dist(obs)
+        assert torch.equal(policy.dist(obs), dist)
+        torch.testing.assert_close(policy(obs).detach(), dist, rtol=0, atol=1e-6)
+        torch.testing.assert_close(policy.dist(obs[:1]), dist[:1], rtol=0, atol=1e-6)  # its neighbours do not matter
+
+
+def passes(policy: Policy) -> list[Callable[[], Any]]:
+    """Everything that runs the kernel forward."""
+    obs = torch.ones(3, 4)
+    act = torch.zeros(3, dtype=torch.int64) if policy.head.size == 3 else torch.zeros(3, 2)
+    return [lambda: policy.evaluate(obs, act), lambda: policy.dist(obs), lambda: policy.outputs(obs.numpy())]
+
+
+@pytest.mark.parametrize("which", range(6))
+def test_an_evaluation_that_is_out_of_date_refuses_its_gradient(which: int) -> None:
+    policy = policies()[which]
+    obs = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    act = torch.ones(6, dtype=torch.int64) if policy.head.size == 3 else torch.ones(6, 2)
+    weight = torch.linspace(-1.0, 1.0, 6)
+    for another_pass in passes(policy):
+        evaluation = policy.evaluate(obs, act)
+        first = evaluation.gradient(weight).clone()
+        assert torch.equal(evaluation.gradient(weight), first)  # as often as one likes, until the next pass
+        another_pass()
+        with pytest.raises(RuntimeError, match="another forward pass since: evaluate again"):
+            evaluation.gradient(weight)
+        assert torch.equal(policy.evaluate(obs, act).gradient(weight), first)
+    evaluation = policy.evaluate(obs, act)
+    policy(obs)  # the autograd path is apart
+    evaluation.gradient(weight)

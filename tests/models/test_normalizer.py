@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from gymnasium import spaces
+from torch import Tensor, nn
 
 from policygrad.data import Rollout
 from policygrad.models.normalizer import Normalizer
+from policygrad.models.policy import make_policy
 
 
 def rollout_of(obs: Tensor, mask: Tensor | None = None) -> Rollout:
@@ -130,3 +133,49 @@ def test_a_loaded_normaliser_is_the_same_and_does_not_count_twice() -> None:
     assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
     assert torch.equal(first(obs), second(obs))
     assert float(second.count) == 36
+
+
+CONVERSIONS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "float": lambda m: m.float(),
+    "double": lambda m: m.double(),
+    "half": lambda m: m.half(),
+    "to": lambda m: m.to(torch.float32),
+    "cpu": lambda m: m.cpu(),
+    "there and back": lambda m: m.float().double(),
+}
+
+
+@pytest.mark.parametrize("conversion", CONVERSIONS)
+def test_moments_stay_in_float64_whatever_the_network_becomes(conversion: str) -> None:
+    normalizer = Normalizer((2,))
+    normalizer.update(rollout_of(1e4 + draw(50, 4, 2)))
+    before = deepcopy(normalizer.state_dict())
+    holder = nn.ModuleDict({"normalizer": normalizer, "network": nn.Linear(2, 2)})
+    changed = CONVERSIONS[conversion](holder)["normalizer"]
+    after = changed.state_dict()
+    assert after.keys() == before.keys()
+    assert all(after[k].dtype == torch.float64 and torch.equal(after[k], before[k]) for k in before)
+    changed.update(rollout_of(1e4 + draw(50, 4, 2, seed=1)))
+    normalizer = Normalizer((2,))
+    for seed in (0, 1):
+        normalizer.update(rollout_of(1e4 + draw(50, 4, 2, seed=seed)))
+    assert torch.equal(changed.mean, normalizer.mean)
+    assert torch.equal(changed.var, normalizer.var)
+
+
+@pytest.mark.parametrize("used_before", [False, True])
+def test_a_float64_policy_sees_observations_normalised_in_float64(used_before: bool) -> None:
+    policy = make_policy(spaces.Box(-1.0, 1.0, (2,)), spaces.Discrete(2), hidden=(4,), normalize_obs=True)
+    assert policy.normalizer is not None
+    obs = 1e3 + draw(50, 4, 2)
+    policy.normalizer.update(rollout_of(obs))
+    mean, var = moments(obs)
+    if used_before:  # nothing of float32 may be kept
+        assert policy.features(obs).dtype == torch.float32
+    policy.double()
+    expected = np.clip((obs.numpy() - mean) / np.sqrt(var + 1e-8), -10.0, 10.0)
+    seen = policy.features(obs)
+    assert seen.dtype == torch.float64
+    np.testing.assert_allclose(seen.numpy(), expected, rtol=0, atol=1e-11)
+    torch.testing.assert_close(policy.dist(obs[0]), policy(obs[0]).detach(), rtol=0, atol=1e-12)
+    assert policy.float().features(obs).dtype == torch.float32

@@ -110,12 +110,12 @@ def test_an_unknown_optimiser_is_refused() -> None:
         make_optimizer("rmsprop")
 
 
-@pytest.mark.parametrize("max_norm", [None, 0.5, 5.0, 1e6])
+@pytest.mark.parametrize("max_norm", [None, 0.5, 5.0, 7.0, 12.999, 13.0, 13.001, 1e6])
 def test_clipping_scales_to_the_norm_and_says_what_it_was(max_norm: float | None) -> None:
     grad = torch.tensor([3.0, -4.0, 12.0], dtype=torch.float64)
     clipped = grad.clone()
     assert float(clip_by_norm(clipped, max_norm)) == 13.0
-    if max_norm is None or max_norm > 13.0:
+    if max_norm is None or max_norm >= 13.0:
         assert torch.equal(clipped, grad)
     else:
         torch.testing.assert_close(clipped, grad * max_norm / 13.0, rtol=1e-6, atol=0)
@@ -126,3 +126,21 @@ def test_clipping_a_zero_gradient_leaves_zero() -> None:
     grad = torch.zeros(3)
     assert float(clip_by_norm(grad, 0.5)) == 0.0
     assert torch.equal(grad, torch.zeros(3))
+
+
+@pytest.mark.parametrize(("before", "after"), [(torch.float32, torch.float64), (torch.float64, torch.float32)])
+def test_adams_state_follows_the_parameters_to_another_type(before: torch.dtype, after: torch.dtype) -> None:
+    first, grads = Adam(), gradients(6)
+    params = torch.zeros(N, dtype=before)
+    for grad in grads[:3]:
+        first.step(params, grad.to(before), 0.1)
+    state = first.state_dict()
+    second, twin = Adam(), params.to(after)  # converted by hand
+    second.load_state_dict({"t": state["t"], "m": state["m"].to(after), "v": state["v"].to(after)})
+    params = params.to(after)
+    for grad in grads[3:]:
+        first.step(params, grad.to(after), 0.1)
+        second.step(twin, grad.to(after), 0.1)
+    assert params.dtype == first.state_dict()["m"].dtype == first.state_dict()["v"].dtype == after
+    assert torch.equal(params, twin)
+    assert first.t == 6

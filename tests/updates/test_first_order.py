@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 
 from policygrad.data import Batch
 from policygrad.models.policy import Policy, make_policy
@@ -39,6 +40,10 @@ def batch_for(policy: Policy, rows: int = B, seed: int = 0) -> Batch:
     adv = torch.randn(rows, generator=generator, dtype=torch.float64)
     weight = torch.rand(rows, generator=generator, dtype=torch.float64) / rows
     return Batch(obs, act, policy.evaluate(obs, act).logp, adv, weight, trajectories=3)
+
+
+def without_advantages(batch: Batch) -> Batch:
+    return replace(batch, adv=torch.zeros_like(batch.adv))
 
 
 def plain_gradient(policy: Policy, batch: Batch) -> Tensor:
@@ -125,6 +130,44 @@ def test_minibatch_gradients_average_to_the_batchs(action_space: spaces.Space, m
     assert not torch.allclose(rule.optimizer.grads[0], rule.optimizer.grads[minibatches])  # shuffled anew
 
 
+@pytest.mark.parametrize("action_space", ACTIONS, ids=str)
+@pytest.mark.parametrize("minibatches", [2, 3, 4])
+def test_the_entropy_gradients_of_minibatches_average_to_the_batchs(
+    action_space: spaces.Space, minibatches: int
+) -> None:
+    policy = make(action_space)
+    batch = without_advantages(batch_for(policy))
+    expected = 0.7 * policy.gradient((batch.weight * policy.head.entropy(policy(batch.obs))).sum())
+    assert float(expected.norm()) > 1e-3
+    rule = ClippedSurrogate(epochs=1, minibatches=minibatches, max_grad_norm=None, ent_coef=0.7)
+    rule.optimizer = Spy()
+    rule(policy, batch)
+    torch.testing.assert_close(torch.stack(rule.optimizer.grads).mean(0), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("action_space", ACTIONS, ids=str)
+@pytest.mark.parametrize("minibatches", [1, 4, 5])
+def test_an_epoch_of_sgd_on_surrogate_and_entropy_is_the_one_written_out(
+    action_space: spaces.Space, minibatches: int
+) -> None:
+    """By autograd, in uneven pieces too: a piece of m of B rows has its weights scaled by B/m, the entropy's included."""
+    policy, twin = make(action_space), make(action_space)
+    batch = batch_for(policy)
+    rule = ClippedSurrogate(
+        0.05, optimizer="sgd", epochs=1, minibatches=minibatches, max_grad_norm=None, ent_coef=0.7, seed=3
+    )
+    rule(policy, batch)
+    order = torch.arange(B) if minibatches == 1 else torch.randperm(B, generator=torch.Generator().manual_seed(3))
+    for rows in order.tensor_split(minibatches):
+        weight = batch.weight[rows] * B / len(rows)
+        ratio = (twin.logp(batch.obs[rows], batch.act[rows]) - batch.logp[rows]).exp()
+        adv = batch.adv[rows]
+        surrogate = torch.min(ratio * adv, ratio.clamp(0.8, 1.2) * adv)
+        entropy = twin.head.entropy(twin(batch.obs[rows]))
+        twin.flat += 0.05 * twin.gradient((weight * (surrogate + 0.7 * entropy)).sum())
+    torch.testing.assert_close(policy.flat, twin.flat, rtol=0, atol=1e-12)
+
+
 class Register(FirstOrder):
     """A rule that notes which rows it was given, by their advantages, and wants nothing."""
 
@@ -205,8 +248,7 @@ def test_without_advantages_entropy_rises_with_the_bonus_and_nothing_moves_witho
     action_space: spaces.Space, rule: Any
 ) -> None:
     policy = make(action_space)
-    batch = batch_for(policy)
-    batch = Batch(batch.obs, batch.act, batch.logp, torch.zeros_like(batch.adv), batch.weight, 3)
+    batch = without_advantages(batch_for(policy))
 
     def entropy() -> float:
         return float((batch.weight * policy.head.entropy(policy.dist(batch.obs))).sum())
@@ -323,3 +365,50 @@ def test_the_plain_gradient_refuses_to_use_data_twice(keywords: dict[str, Any]) 
 def test_bad_hyperparameters_are_refused(keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ClippedSurrogate(**keywords)
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
+@pytest.mark.parametrize(("old", "norm"), [(-1e5, "inf|nan"), (float("nan"), "nan")])
+def test_a_gradient_that_is_not_finite_stops_before_the_policy_moves(
+    old: float, norm: str, max_grad_norm: float | None
+) -> None:
+    policy = make()
+    rule = ClippedSurrogate(0.1, epochs=2, minibatches=1, max_grad_norm=max_grad_norm)
+    rule(policy, batch_for(policy))
+    before, state = policy.flat.clone(), deepcopy(rule.state_dict())
+    batch = batch_for(policy)
+    logp = batch.logp.clone()
+    logp[4] = old
+    adv = torch.full_like(batch.adv, -1.0)  # the clip keeps large ratios of negative advantages
+    with pytest.raises(FloatingPointError, match=rf"the policy's gradient has norm ({norm}): lower lr"):
+        rule(policy, replace(batch, logp=logp, adv=adv))
+    assert torch.equal(policy.flat, before)
+    after = rule.state_dict()
+    assert after["optimizer"]["t"] == state["optimizer"]["t"]
+    assert all(torch.equal(after["optimizer"][k], state["optimizer"][k]) for k in ("m", "v"))
+
+
+def test_a_policy_that_left_the_numbers_stops_the_climb_at_the_next_minibatch() -> None:
+    policy = make()
+    rule = ClippedSurrogate(float("inf"), optimizer="sgd", epochs=1, minibatches=2, max_grad_norm=None)
+    with pytest.raises(FloatingPointError, match="lower lr"):
+        rule(policy, batch_for(policy))
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(6)], ids=["dropout", "batch norm"])
+def test_every_ratio_is_one_before_the_first_step_whatever_the_body_does_in_training(layer: nn.Module) -> None:
+    body = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), deepcopy(layer))
+    policy = make_policy(OBS, ACTIONS[0], body=body).double()
+    policy.flat += 0.3 * torch.randn(len(policy.flat), generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    batch, ratios = batch_for(policy), []
+
+    class Watched(ClippedSurrogate):
+        def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
+            ratios.append((logp - batch.logp).exp())
+            return super().weigh(logp, batch)
+
+    rule = Watched(0.05, epochs=2, minibatches=2)
+    rule(policy, batch)
+    torch.testing.assert_close(ratios[0], torch.ones(B // 2, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert not torch.allclose(ratios[-1], torch.ones(B // 2, dtype=torch.float64), atol=1e-6)
+    torch.testing.assert_close(policy.dist(batch.obs), policy(batch.obs).detach(), rtol=0, atol=1e-12)
