@@ -119,7 +119,7 @@ def test_training_from_python_fills_a_run_directory(tmp_path):
     assert len(run.checkpoints()) == 2
     assert run.model_file() == run.policy_file
     assert load_state(run.policy_file)[0].keys() == {"learner"}
-    assert load_state(run.checkpoints()[-1])[0].keys() == {"learner", "collector"}
+    assert load_state(run.checkpoints()[-1])[0].keys() == {"learner", "collector", "rng"}
     loaded = pg.load(run.policy_file, env="CartPole-v1")
     evaluation = run.evaluation()
     assert evaluation is not None
@@ -233,7 +233,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_curve_with_its_mean(tmp_path
     steps, returns = together.band()
     assert steps.tolist() == [30.0, 40.0]
     assert returns.tolist() == [[2.0, 3.0], [10.0, 20.0]]
-    assert plots.labels([together, alone]) == ["PPO\nlr 1.0", "PPO\nlr 0.5"]
+    assert plots.labels([together, alone]) == ["PPO, unfinished\nlr 1", "PPO, unfinished\nlr 0.5"]
     assert together.final() is None
 
 
@@ -259,10 +259,10 @@ def test_a_run_in_which_no_episode_ended_is_drawn_all_the_same(tmp_path):
 
 
 def test_labels_are_moved_apart_and_keep_their_order():
-    heights = plots.apart([1.0, 1.01, 5.0, 0.99], (0.0, 10.0))
+    heights = plots.apart([1.0, 1.01, 5.0, 0.99], (0.0, 10.0), [0.065] * 4)
     assert min(np.diff(sorted(heights))) >= 0.65 - 1e-9
     assert np.argsort(heights).tolist() == [3, 0, 1, 2]
-    top = plots.apart([10.0, 10.0, 10.0], (0.0, 10.0))
+    top = plots.apart([10.0, 10.0, 10.0], (0.0, 10.0), [0.065] * 3)
     assert max(top) <= 10.0
     assert min(np.diff(sorted(top))) >= 0.65 - 1e-9
 

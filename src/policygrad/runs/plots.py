@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import cycle, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,24 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from policygrad.runs.directory import RunDirectory, RunError
 
+HEAD_INCHES = 1.5  # title, subtitle and the steps axis
 FORMATS = (".png", ".pdf", ".svg")
 COLORS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2", "#ca8a04", "#475569")
+LINES, MARKERS, SIGNS = (
+    ("-", (0, (4, 2)), (0, (1, 1.2))),
+    ("o", "s", "D"),
+    ("●", "■", "◆"),
+)  # one a round through the colours
 INK, PALE, GRID = "#1e293b", "#64748b", "#e2e8f0"
 WINDOW = "mean return of the last 100 episodes"
 
 
 @dataclass
 class Curve:
-    """Runs of one configuration: their curves, one a seed, and the greedy evaluations of their final policies."""
+    """Runs of one configuration: their curves, one a seed, and the greedy evaluations of their final policies.
+
+    Runs that did not get as far as an evaluation are a Curve of their own: they would cut the others' short.
+    """
 
     algo: str
     config: dict[str, Any]
@@ -39,6 +48,11 @@ class Curve:
         first, last = max(x[0] for x, _ in drawn), min(x[-1] for x, _ in drawn)
         steps = np.unique(np.concatenate([x[(x >= first) & (x <= last)] for x, _ in drawn]))
         return steps, np.array([np.interp(steps, x, y) for x, y in drawn])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the final policies were evaluated."""
+        return bool(self.evaluations)
 
     def end(self) -> float:
         """Where the steps axis ends: at the steps asked for, or where training got to if that is far from it."""
@@ -56,15 +70,22 @@ class Curve:
 
 def plot_runs(runs: Sequence[RunDirectory], out: Path) -> Path:
     """Draw the runs' learning curves, a panel an environment, and write the figure. Raises RunError for unreadable runs."""
-    panels = read(runs)
-    figure = Figure(figsize=(1.5 + 6.5 * len(panels), 4.6), dpi=160, facecolor="white")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (env, curves) in zip(axes, panels.items(), strict=True):
-        draw(axis, env, curves)
-    figure.tight_layout(w_pad=3.0)
+    figure = make_figure(read(runs))
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
     return out
+
+
+def make_figure(panels: dict[str, list[Curve]]) -> Figure:
+    """The figure, as high as the labels of the panel with the most curves need."""
+    rows = max(sum(map(label_inches, labels(curves))) for curves in panels.values())
+    height = max(4.6, rows + HEAD_INCHES)
+    figure = Figure(figsize=(1.5 + 6.5 * len(panels), height), dpi=160, facecolor="white")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (env, curves) in zip(axes, panels.items(), strict=True):
+        draw(axis, env, curves, height - HEAD_INCHES)
+    figure.tight_layout(w_pad=3.0)
+    return figure
 
 
 def read(runs: Iterable[RunDirectory]) -> dict[str, list[Curve]]:
@@ -72,7 +93,8 @@ def read(runs: Iterable[RunDirectory]) -> dict[str, list[Curve]]:
     panels: dict[str, dict[str, Curve]] = {}
     for run in runs:
         config = run.config()
-        key = json.dumps([config["algo"], config["config"]], sort_keys=True)
+        evaluation = run.evaluation()
+        key = json.dumps([config["algo"], config["config"], evaluation is None], sort_keys=True)
         group = panels.setdefault(str(config["env"]), {})
         curve = group.setdefault(
             key, Curve(config["algo"], config["config"], [], [], [], config.get("reward_threshold"))
@@ -80,7 +102,6 @@ def read(runs: Iterable[RunDirectory]) -> dict[str, list[Curve]]:
         points = [(row["steps"], row["return_mean"]) for row in run.metrics() if row.get("return_mean") is not None]
         curve.seeds.append(config["seed"])
         curve.curves.append(tuple(np.array(points, float).reshape(-1, 2).T))  # pyright: ignore[reportArgumentType]
-        evaluation = run.evaluation()
         if evaluation is not None:
             try:
                 curve.evaluations.append({k: evaluation["greedy"][k] for k in ("mean", "ci95")})
@@ -89,60 +110,55 @@ def read(runs: Iterable[RunDirectory]) -> dict[str, list[Curve]]:
     return {env: list(group.values()) for env, group in panels.items()}
 
 
-def draw(axis: Axes, env: str, curves: list[Curve]) -> None:
-    """One environment."""
+def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
+    """One environment, in an axis of so many inches."""
     style(axis)
-    algos, alone = {curve.algo for curve in curves}, len(curves) == 1
+    algos = {curve.algo for curve in curves}
     axis.set_title(
         f"{algo_title(curves[0].algo)} on {env}" if len(algos) == 1 else env,
         loc="left",
         fontsize=14,
         fontweight="bold",
         color=INK,
-        pad=24,
+        pad=38,
     )
-    subtitle = f"{WINDOW} · {seeds_text(curves[0].seeds)}" if alone else f"{WINDOW} · dots: final policy, greedy"
-    axis.text(0, 1.03, subtitle, transform=axis.transAxes, fontsize=9.5, color=PALE, va="bottom")
+    small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom"}
+    axis.annotate(f"{WINDOW} · {seeds_text(curves)}", (0, 1), (0, 22), xycoords="axes fraction", **small)
+    axis.annotate(marks_text(curves), (0, 1), (0, 9), xycoords="axes fraction", **small)
     axis.set_xlabel("environment steps", fontsize=9.5, color=PALE)
     end = max(curve.end() for curve in curves)
     names = labels(curves)
-    for curve, name, color in zip(curves, names, cycle(COLORS), strict=False):
-        line(axis, curve, "" if alone or curve.evaluations else name, color)
+    for k, curve in enumerate(curves):
+        line(axis, curve, COLORS[k % len(COLORS)], LINES[k // len(COLORS) % len(LINES)])
     if not axis.lines:
         axis.text(0.5, 0.5, "no episode has ended yet", transform=axis.transAxes, ha="center", color=PALE)
     axis.set_xlim(0, end)
-    finals(axis, curves, names, end)
+    finals(axis, curves, names, end, height)
     threshold(axis, curves)
 
 
-def line(axis: Axes, curve: Curve, name: str, color: str) -> None:
-    """A curve, or the mean of several with a band from the lowest to the highest; its name at its end."""
+def line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
+    """A curve, or the mean of several with a band from the lowest to the highest."""
     if not any(len(x) for x, _ in curve.curves):
         return
     steps, returns = curve.band()
     mean = returns.mean(0)
     if len(returns) > 1:
         axis.fill_between(steps, returns.min(0), returns.max(0), color=color, alpha=0.15, linewidth=0)
-    axis.plot(steps, mean, color=color, linewidth=2.2, solid_capstyle="round", solid_joinstyle="round")
-    if name:
-        at = (float(steps[-1]), float(mean[-1]))
-        axis.annotate(name, at, (5, 0), textcoords="offset points", color=color, fontsize=9.5, fontweight="bold")
+    axis.plot(steps, mean, color=color, ls=dashes, lw=2.2, solid_capstyle="round", solid_joinstyle="round")
 
 
-def finals(axis: Axes, curves: list[Curve], names: list[str], end: float) -> None:
-    """The final greedy evaluations, to the right of the curves, each with its interval and its name."""
-    rows = []
-    for name, curve, color in zip(names, curves, cycle(COLORS), strict=False):
-        final = curve.final()
-        if final is None:
-            continue
-        mean, low, high = final
+def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height: float) -> None:
+    """The final greedy evaluations, to the right of the curves, each with its interval; and the curves' names."""
+    dots = [(k, final) for k, curve in enumerate(curves) if (final := curve.final()) is not None]
+    apiece = min(0.02, 0.16 / len(curves))
+    for place, (k, (mean, low, high)) in enumerate(dots):
         axis.errorbar(
-            end * (1.025 + 0.02 * len(rows)),
+            end * (1.025 + apiece * place),
             mean,
             yerr=[[max(mean - low, 0.0)], [max(high - mean, 0.0)]],
-            fmt="o",
-            color=color,
+            fmt=MARKERS[k // len(COLORS) % len(MARKERS)],
+            color=COLORS[k % len(COLORS)],
             markersize=6.5,
             markeredgecolor="white",
             markeredgewidth=1.0,
@@ -151,41 +167,49 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float) -> Non
             clip_on=False,
             zorder=5,
         )
-        rows.append((mean, name, color))
-    x = end * (1.03 + 0.02 * len(rows))
-    if len(curves) > 1:
-        gap = 0.12 if any("\n" in name for name in names) else 0.065  # of the height: a label of two lines, or of one
-        heights = apart([mean for mean, _, _ in rows], axis.get_ylim(), gap)
-        for y, (mean, name, color) in zip(heights, rows, strict=True):
-            algo, _, settings = name.partition("\n")
-            text = f"{algo}  {plain(mean)}"
-            axis.text(x, y, text, color=color, fontsize=9.5, fontweight="bold", va="center", clip_on=False)
-            small = {"textcoords": "offset points", "fontsize": 8.5, "color": PALE, "annotation_clip": False}
-            axis.annotate(settings, (x, y), (0, -7), va="top", **small)
+    x = end * (1.03 + apiece * len(dots))
+    small = {"textcoords": "offset points", "fontsize": 8.5, "color": PALE, "va": "top", "annotation_clip": False}
+    if len(curves) == 1:
+        for _, (mean, low, high) in dots:
+            what = "95 % interval" if len(curves[0].evaluations) == 1 else "range of seeds"
+            big = {"fontsize": 13, "fontweight": "bold", "va": "center", "annotation_clip": False}
+            axis.annotate(plain(mean), (x, mean), color=COLORS[0], **big)
+            axis.annotate(f"{plain(low)} to {plain(high)}", (x, mean), (0, -11), **small)
+            axis.annotate(f"{what}\nfinal policy, greedy", (x, mean), (0, -23), **small)
         return
-    for mean, _, color in rows:
-        _, low, high = curves[0].final() or (0.0, 0.0, 0.0)
-        what = ("95 % interval" if len(curves[0].evaluations) == 1 else "range of seeds") + "\nfinal policy, greedy"
-        small = {"textcoords": "offset points", "fontsize": 8.5, "color": PALE, "annotation_clip": False}
-        axis.annotate(
-            plain(mean), (x, mean), color=color, fontsize=13, fontweight="bold", va="center", annotation_clip=False
-        )
-        axis.annotate(f"{plain(low)} to {plain(high)}", (x, mean), (0, -11), va="top", **small)
-        axis.annotate(what, (x, mean), (0, -23), va="top", **small)
+    ends = [final[0] if (final := curve.final()) is not None else last(curve) for curve in curves]
+    heights = apart(ends, axis.get_ylim(), [label_inches(name) / height for name in names])
+    for k, (y, name, curve) in enumerate(zip(heights, names, curves, strict=True)):
+        algo, _, settings = name.partition("\n")
+        final = curve.final()
+        algo = f"{SIGNS[k // len(COLORS) % len(SIGNS)]} {algo}" if len(curves) > len(COLORS) else algo
+        text = algo if final is None else f"{algo}  {plain(final[0])}"
+        bold = {"fontsize": 9.5, "fontweight": "bold", "va": "center", "clip_on": False}
+        axis.text(x, y, text, color=COLORS[k % len(COLORS)], **bold)
+        axis.annotate(settings, (x, y), (0, -7), **small)
 
 
-def apart(heights: list[float], limits: tuple[float, float], share: float = 0.065) -> list[float]:
-    """The heights, moved apart to at least a share of the axis where labels would overlap, in the order they came."""
+def last(curve: Curve) -> float:
+    """Where a curve ends, for its label."""
+    return float(curve.band()[1].mean(0)[-1]) if any(len(x) for x, _ in curve.curves) else 0.0
+
+
+def label_inches(name: str) -> float:
+    """The height that a label of one or of two lines needs."""
+    return 0.42 if "\n" in name else 0.24
+
+
+def apart(heights: list[float], limits: tuple[float, float], shares: list[float]) -> list[float]:
+    """The heights, moved apart where labels would overlap: each gets its share of the axis below it, in the same order."""
     low, high = limits
-    gap = (high - low) * share
     order = sorted(range(len(heights)), key=heights.__getitem__)
     moved = dict(enumerate(heights))
     for below, above in pairwise(order):
-        moved[above] = max(moved[above], moved[below] + gap)
+        moved[above] = max(moved[above], moved[below] + shares[above] * (high - low))
     top = high
     for i in reversed(order):
         moved[i] = min(moved[i], top)
-        top = moved[i] - gap
+        top = moved[i] - shares[i] * (high - low)
     return [moved[i] for i in range(len(heights))]
 
 
@@ -241,19 +265,48 @@ def algo_title(algo: str) -> str:
     return algo.upper().replace("_", "-")
 
 
-def seeds_text(seeds: list[int]) -> str:
-    """Which seeds."""
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    return f"{len(seeds)} seeds, mean and range"
+def seeds_text(curves: list[Curve]) -> str:
+    """How many seeds, or which."""
+    counts = sorted({len(curve.seeds) for curve in curves})
+    if len(curves) == 1:
+        left_off = "" if curves[0].finished else ", unfinished"
+        return (f"seed {curves[0].seeds[0]}" if counts == [1] else f"{counts[0]} seeds") + left_off
+    each = f"{counts[0]} seed{'s' * (counts[0] > 1)} each"
+    return each if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds each"
+
+
+def marks_text(curves: list[Curve]) -> str:
+    """What lines, bands, dots and bars are."""
+    several, dots = any(len(c.seeds) > 1 for c in curves), any(c.finished for c in curves)
+    many, one = any(len(c.evaluations) > 1 for c in curves), any(len(c.evaluations) == 1 for c in curves)
+    parts = ["line: mean of seeds, band: their range"] if several else []
+    parts += ["dot: final policy, greedy"] if dots else []
+    bars = ["range of seeds"] * many + [f"95 % interval{' (of one seed)' * many}"] * one
+    parts += [f"bar: {' or '.join(bars)}"] if bars else []
+    return " · ".join(parts)
 
 
 def labels(curves: list[Curve]) -> list[str]:
-    """Algorithms, and on a second line what tells runs of the same algorithm apart."""
+    """Algorithms, and on a second line what tells runs of the same algorithm apart, two settings at most."""
     names = []
     for curve in curves:
         same = [c.config for c in curves if c.algo == curve.algo]
         differs = [k for k in curve.config if any(c.get(k) != curve.config[k] for c in same)]
-        settings = ", ".join(f"{k} {curve.config[k]}" for k in differs[:2]) + (", …" if len(differs) > 2 else "")
-        names.append(algo_title(curve.algo) + (f"\n{settings}" if settings else ""))
+        differs.sort(key=lambda k: LEAST.index(k) if k in LEAST else -1)
+        settings = ", ".join(f"{k} {setting(curve.config[k])}" for k in differs[:2])
+        more = ", …" if len(differs) > 2 else ""
+        name = algo_title(curve.algo) + ("" if curve.finished else ", unfinished")
+        names.append(name + (f"\n{settings}{more}" if settings else ""))
     return names
+
+
+LEAST = ("num_envs", "steps")  # what says least about a run
+
+
+def setting(value: Any) -> str:
+    """A hyperparameter's value, short."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
