@@ -135,7 +135,7 @@ def test_a_loaded_normaliser_is_the_same_and_does_not_count_twice() -> None:
     assert float(second.count) == 36
 
 
-CONVERSIONS: dict[str, Callable[[nn.Module], nn.Module]] = {
+CONVERSIONS: dict[str, Callable[[nn.ModuleDict], nn.ModuleDict]] = {
     "float": lambda m: m.float(),
     "double": lambda m: m.double(),
     "half": lambda m: m.half(),
@@ -152,6 +152,7 @@ def test_moments_stay_in_float64_whatever_the_network_becomes(conversion: str) -
     before = deepcopy(normalizer.state_dict())
     holder = nn.ModuleDict({"normalizer": normalizer, "network": nn.Linear(2, 2)})
     changed = CONVERSIONS[conversion](holder)["normalizer"]
+    assert isinstance(changed, Normalizer)
     after = changed.state_dict()
     assert after.keys() == before.keys()
     assert all(after[k].dtype == torch.float64 and torch.equal(after[k], before[k]) for k in before)

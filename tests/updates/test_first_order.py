@@ -368,9 +368,13 @@ def test_bad_hyperparameters_are_refused(keywords: dict[str, Any], message: str)
 
 
 @pytest.mark.parametrize("max_grad_norm", [None, 0.5])
-@pytest.mark.parametrize(("old", "norm"), [(-1e5, "inf|nan"), (float("nan"), "nan")])
+@pytest.mark.parametrize(
+    ("old", "adv", "norm"),
+    [(-1e5, -1.0, "nan"), (float("nan"), -1.0, "nan"), (-1.0, -1e200, "inf")],
+    ids=["ratio overflows", "log-probability is nan", "norm overflows"],
+)
 def test_a_gradient_that_is_not_finite_stops_before_the_policy_moves(
-    old: float, norm: str, max_grad_norm: float | None
+    old: float, adv: float, norm: str, max_grad_norm: float | None
 ) -> None:
     policy = make()
     rule = ClippedSurrogate(0.1, epochs=2, minibatches=1, max_grad_norm=max_grad_norm)
@@ -379,9 +383,9 @@ def test_a_gradient_that_is_not_finite_stops_before_the_policy_moves(
     batch = batch_for(policy)
     logp = batch.logp.clone()
     logp[4] = old
-    adv = torch.full_like(batch.adv, -1.0)  # the clip keeps large ratios of negative advantages
-    with pytest.raises(FloatingPointError, match=rf"the policy's gradient has norm ({norm}): lower lr"):
-        rule(policy, replace(batch, logp=logp, adv=adv))
+    advs = torch.full_like(batch.adv, adv)  # negative: the clip keeps large ratios
+    with pytest.raises(FloatingPointError, match=rf"the policy's gradient has norm {norm}: lower lr"):
+        rule(policy, replace(batch, logp=logp, adv=advs))
     assert torch.equal(policy.flat, before)
     after = rule.state_dict()
     assert after["optimizer"]["t"] == state["optimizer"]["t"]
