@@ -267,15 +267,20 @@ def test_no_critic_says_zero_and_does_not_bootstrap() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize("max_grad_norm", [None, 0.5])
-def test_a_gradient_that_is_not_finite_stops_the_fit(name: str, bad: float, max_grad_norm: float | None) -> None:
+def test_a_target_that_is_not_finite_stops_the_fit_before_anything_moves(
+    name: str, bad: float, max_grad_norm: float | None
+) -> None:
     critic, actor, rollout = make_critic(OBS, **BODIES[name], max_grad_norm=max_grad_norm), policy(), rollout_of()
     critic.fit(rollout, targets(rollout), actor)
-    steps, goal = critic.optimizer.t, targets(rollout)
+    before, goal = deepcopy(critic.state_dict()), targets(rollout)
     goal[4, 1] = bad
     assert rollout.mask[4, 1]
-    with pytest.raises(FloatingPointError, match="the critic's gradient has norm nan: lower critic_lr"):
+    with pytest.raises(FloatingPointError, match="a target of the critic is not finite: nothing was fitted"):
         critic.fit(rollout, goal, actor)
-    assert critic.optimizer.t == steps
+    after = critic.state_dict()
+    assert after["_extra_state"]["scale"] == before["_extra_state"]["scale"]
+    assert after["_extra_state"]["optimizer"]["t"] == before["_extra_state"]["optimizer"]["t"]
+    assert all(torch.equal(after[k], before[k]) for k in before if isinstance(before[k], Tensor))
 
 
 def test_a_critic_that_left_the_numbers_stops_the_fit() -> None:

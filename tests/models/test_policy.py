@@ -199,3 +199,10 @@ def test_a_module_is_the_body_of_one_network_only() -> None:
         make_policy(IMAGE, spaces.Discrete(2), body=body)
     make_policy(IMAGE, spaces.Discrete(2), body=deepcopy(body))
     assert next(body.parameters()).data_ptr() == policy.flat.data_ptr()
+
+
+def test_making_a_policy_leaves_the_statistics_of_an_encoder_alone() -> None:
+    encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(int(np.prod(IMAGE.shape))))
+    before = deepcopy(encoder.state_dict())
+    make_policy(IMAGE, spaces.Discrete(2), body=encoder)
+    assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())

@@ -418,3 +418,12 @@ def test_an_evaluation_of_an_episode_that_does_not_end_is_an_error():
     agent = pg.ppo(lambda: Chain([1.0, 2.0]))
     with pytest.raises(EndlessEpisodeError, match="did not end in 300 steps: give the environment a time limit"):
         evaluate(agent.policy, lambda: Chain([1.0, 2.0]), 3, max_episode_steps=300)
+
+
+def test_what_cannot_be_evaluated_is_not_trained_first(tmp_path):
+    from policygrad.runs.train import train
+
+    agent = pg.ppo(gym.make_vec("CartPole-v1", 2, "sync"), steps=1000, num_steps=50, minibatches=1)
+    with pytest.raises(ValueError, match="pass env="):
+        train(agent, tmp_path / "run")
+    assert agent.collector.steps_done == 0

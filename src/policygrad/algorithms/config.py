@@ -173,14 +173,13 @@ def check(name: str, kind: Any, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ConfigError(f"{name} = {value!r} must be true or false")
         return value
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or (kind is int and not float(value).is_integer()):
+    if not isinstance(value, Real) or isinstance(value, bool) or (kind is int and not float(value).is_integer()):
         raise ConfigError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
+    number = float(value)
     _, low, high = HYPERPARAMETERS.get(name, ("", None, None))
-    if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
-        bounds = _bounds(low, high)
-        raise ConfigError(f"{name} = {value} must be {bounds}")
-    return int(float(value)) if kind is int else float(value)
+    if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
+        raise ConfigError(f"{name} = {value} must be {_bounds(low, high)}")
+    return int(number) if kind is int else number
 
 
 def _bounds(low: float | None, high: float | None) -> str:

@@ -25,8 +25,9 @@ def check_env_id(env_id: str) -> str:
         raise ValueError(f"{env_id} is {RENAMED[env_id]} now: Gymnasium 1.x no longer has the old version")
     if ":" in env_id:  # "module:Env-v0": the module registers the environment
         try:
-            import_module(env_id.partition(":")[0])
-            gym.spec(env_id)
+            module, _, name = env_id.partition(":")
+            import_module(module)
+            gym.spec(name)
         except (ImportError, ValueError, gym.error.Error) as error:
             raise ValueError(f"unknown environment {env_id!r}: {error}") from error
         return env_id

@@ -85,6 +85,8 @@ class Critic(FlatModule):
         """Regress on the targets (T, N) of the valid rows: epochs × minibatches of Adam."""
         features = policy.features(rollout.valid(rollout.obs[:-1]))
         target = rollout.valid(target)
+        if not math.isfinite(float(target.sum())):
+            raise FloatingPointError("a target of the critic is not finite: nothing was fitted")
         self._follow(target)
         target = ((target - self.mean) / self.std).unsqueeze(-1)
         lr = at(self.lr, progress)

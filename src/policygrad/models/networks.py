@@ -77,6 +77,7 @@ class BodyNetwork(nn.Module):
         super().__init__()
         if body in _BODIES:
             raise ValueError("this module is the body of another network already: pass copy.deepcopy(module)")
+        body.eval()  # as it will be used: batch statistics of the example must not stay behind
         with torch.no_grad():
             features = body(example)
         if features.ndim != 2 or len(features) != len(example):

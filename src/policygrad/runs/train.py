@@ -43,6 +43,7 @@ def train(
     run_dir: an empty or new directory; default `<root>/<env>/<algo>/seed<k>-<utc>`. steps: default the configuration's.
     Ctrl-C ends the iteration, saves checkpoint and policy, and then raises KeyboardInterrupt; a second one does not wait.
     """
+    eval_env = agent.evaluation_env() if eval_env is None else eval_env  # refused before training, not after it
     run = start(agent, run_dir, steps=steps, root=root)
     learn(agent, run, progress)
     assess(agent, run, episodes, eval_env)
