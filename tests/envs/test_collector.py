@@ -470,6 +470,8 @@ def test_every_step_of_our_environments_is_one_that_somebody_learns_from() -> No
         rollout = collector.episodes(policy_for(MAKERS[0]), 7)
     assert Meter.steps == collector.steps_done == 2 * (3 * 2 + 2 * 40 + 2 * 100)
     assert rollout.whole_episodes
+    before = Meter.steps
+    assert collector.episodes(policy_for(MAKERS[0]), 1).steps == Meter.steps - before == 2
     collector.steps(policy_for(MAKERS[0]), 10)
     assert not envs.paused.any()
 

@@ -82,7 +82,7 @@ class Collector:
         return self._rollout(policy, record, cut)
 
     def episodes(self, policy: Policy, n: int) -> Rollout:
-        """N whole episodes from fresh resets, one a column, padded with masked rows.
+        """Whole episodes, n in all, from fresh resets, one a column, padded with masked rows.
 
         Environment i plays a quota fixed in advance: taking the first n to finish would favour short episodes. Our own
         environments pause when theirs is done; a user's vector environment steps on until all are, and those steps, which
@@ -93,6 +93,7 @@ class Collector:
         quota[: n % self.num_envs] += 1
         left: np.ndarray = quota.copy()
         chunks: list[Record] = []
+        self._count_down(left, np.zeros(self.num_envs, bool))  # with fewer episodes than environments, some have none
         while (left > 0).any():
             chunks.append(self._record(policy, 64, left))
             waiting = (left > 0) & (self.time >= self.max_episode_steps)

@@ -26,7 +26,7 @@ class ClippedSurrogate(FirstOrder):
         self.clip = clip
 
     def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
-        """W = weight · ratio · adv · [not clipped]."""
+        """The weights w = weight · ratio · adv · [not clipped], (B,): eq. 7 differentiated by log π."""
         ratio = (logp - batch.logp).exp()
         clipped = (ratio - 1.0).mul_(batch.adv.sign()) > self.clip
         return ratio.mul_(batch.adv).mul_(batch.weight).masked_fill_(clipped, 0.0)

@@ -20,5 +20,5 @@ class VanillaGradient(FirstOrder):
             raise ValueError("VanillaGradient takes one step a batch: reuse needs a ratio, as in ClippedSurrogate")
 
     def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
-        """W = weight · adv."""
+        """The weights w = weight · adv, (B,)."""
         return batch.weight * batch.adv
