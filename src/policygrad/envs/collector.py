@@ -61,6 +61,7 @@ class Collector:
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
+        self.finished: list[tuple[float, int]] | None = None  # a list here gets (return, length) of every one of them
         self.obs: np.ndarray | None = None  # what the environments show now
         self.time = np.zeros(self.num_envs, np.int64)  # steps into the current episodes
         self.ret = np.zeros(self.num_envs)  # their returns so far
@@ -226,6 +227,8 @@ class Collector:
         self.returns.append(float(ret))
         self.lengths.append(length)
         self.episodes_done += 1
+        if self.finished is not None:
+            self.finished.append((float(ret), length))
 
     def _one_episode_a_column(self, chunks: list[Record], quota: np.ndarray) -> Record:
         """Cut the recorded rows into episodes, one a column; count them."""
