@@ -1,0 +1,54 @@
+"""Wrappers that Gymnasium does not have. What it has is used as it is, around an environment in a callable.
+
+    def make():
+        env = gym.make("LunarLander-v3")
+        env = ActionRepeat(env, 2)
+        return gym.wrappers.FrameStackObservation(env, 4)
+
+    pg.ppo(make)
+
+| wanted                               | `gymnasium.wrappers`            | good to know                                      |
+|--------------------------------------|---------------------------------|---------------------------------------------------|
+| a time limit, or another one         | `TimeLimit(env, n)`             | truncates; counts the calls it sees               |
+| a limit that the policy can act upon | `TimeAwareObservation(env)`     | the time is one number more in the observation    |
+| the last k observations              | `FrameStackObservation(env, k)` | a reset repeats the first one, or pads with zeros |
+| every action several times, pictures | `MaxAndSkipObservation(env, k)` | shows the maximum of the last two frames          |
+| every action several times, else     | `ActionRepeat(env, k)`, here    | shows the last observation                        |
+| smaller pictures, without colour     | `ResizeObservation`             | and `GrayscaleObservation`                        |
+| a Dict or a picture as a vector      | `FlattenObservation(env)`       |                                                   |
+| actions in other bounds              | `RescaleAction(env, low, high)` |                                                   |
+
+Normalise neither observations nor rewards here: policies and critics do it inside, and what they learnt is saved with the
+model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+
+class ActionRepeat(gym.Wrapper):
+    """Every action `times` times, or until the episode ends: the rewards' sum, the last observation.
+
+    One step of the learner is up to `times` of the environment: γ discounts decisions, a time limit inside counts the
+    environment's steps, one outside counts decisions.
+    """
+
+    def __init__(self, env: gym.Env, times: int) -> None:
+        if times < 1:
+            raise ValueError(f"times must be at least 1, got {times}")
+        super().__init__(env)
+        self.times = times
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Up to `times` steps with the same action."""
+        obs, total, terminated, truncated, info = self.env.step(action)
+        total = float(total)
+        for _ in range(self.times - 1):
+            if terminated or truncated:
+                break
+            obs, rew, terminated, truncated, info = self.env.step(action)
+            total += float(rew)
+        return obs, total, terminated, truncated, info
