@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,8 @@ from policygrad.data import Rollout
 from policygrad.envs.collector import Collector, action_adapter
 from policygrad.envs.make import EnvLike, check_env_id, env_name, make_envs
 from policygrad.models.policy import Body
+from policygrad.models.schedules import at
+from policygrad.runs.callbacks import combine
 from policygrad.runs.evaluate import EVALUATION_SEED, Evaluation, evaluate
 from policygrad.runs.storage import ModelFileError, load_state, save_state, space_to_json
 from policygrad.runs.threads import single_thread
@@ -82,7 +84,7 @@ class Agent:
     def learn(
         self,
         steps: int | None = None,
-        callback: Callback | None = None,
+        callback: Callback | Sequence[Callback] | None = None,
         log_every: int = LOG_EVERY,
         *,
         total_timesteps: int | None = None,
@@ -91,19 +93,25 @@ class Agent:
 
         Of iterations of whole episodes it is the last one's length that says whether another fits.
         callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps and None between;
-        returning False stops. Calling `learn` again goes on where it stopped, with schedules starting anew.
+        returning False stops; of several all are called, in order (see `policygrad.runs.callbacks`). Calling `learn` again
+        goes on where it stopped, with schedules starting anew.
         """
         collector, first = self.collector, self.collector.steps_done
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
         started, logged, last = time.perf_counter(), -log_every, 0
+        callback = combine(callback, self)
         with single_thread():
             while last == 0 or collector.steps_done - first + last <= total:
                 before = collector.steps_done
                 rollout = self._collect()
                 last = collector.steps_done - before if self.plan.episodes else rollout.mask.numel()
                 diagnose = collector.steps_done - first - logged >= log_every
-                stats = self.learner.step(rollout, min((before - first) / total, 1.0), diagnose)
+                progress = min((before - first) / total, 1.0)
+                stats = self.learner.step(rollout, progress, diagnose)
+                lr = getattr(self.learner.update, "lr", None) if diagnose else None
+                if lr is not None:
+                    stats["lr"] = float(at(lr, progress))
                 row = (
                     self._row(stats, collector.steps_done - first, time.perf_counter() - started) if diagnose else None
                 )

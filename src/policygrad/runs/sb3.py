@@ -1,0 +1,130 @@
+"""What Stable-Baselines3's users and tools look for in a run: its TensorBoard tags, monitor.csv, evaluations.npz.
+
+SB3's tags and our numbers in metrics.jsonl:
+
+    rollout/ep_rew_mean        return_mean, of the last 100 episodes
+    rollout/ep_len_mean        length_mean
+    rollout/episodes           episodes
+    time/fps                   steps_per_second
+    eval/mean_reward           eval_return_mean, at the steps of the evaluation
+    eval/mean_ep_length        eval_length_mean
+    train/approx_kl            kl
+    train/entropy_loss         −entropy
+    train/learning_rate        lr
+    train/<name>               every other one, clip_fraction, explained_variance and value_loss as SB3 calls them
+
+`kl` is exact, SB3 estimates it from the actions taken.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from policygrad.runs.agent import Row
+
+TAGS = {
+    "return_mean": "rollout/ep_rew_mean",
+    "length_mean": "rollout/ep_len_mean",
+    "episodes": "rollout/episodes",
+    "steps_per_second": "time/fps",
+    "eval_return_mean": "eval/mean_reward",
+    "eval_length_mean": "eval/mean_ep_length",
+    "kl": "train/approx_kl",
+    "entropy": "train/entropy_loss",
+    "lr": "train/learning_rate",
+}
+NO_TAG = ("steps", "seconds", "eval_steps")  # TensorBoard has an axis for each
+
+
+def scalars(row: Row) -> dict[str, float]:
+    """The numbers of a row of metrics by SB3's tags; those that do not exist yet are left out."""
+    tagged = {TAGS.get(k, f"train/{k}"): float(v) for k, v in row.items() if v is not None and k not in NO_TAG}
+    if "train/entropy_loss" in tagged:
+        tagged["train/entropy_loss"] *= -1.0
+    return tagged
+
+
+def split(tagged: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Those of training, and those of an evaluation, which may be of earlier steps."""
+    evaluation = {tag: value for tag, value in tagged.items() if tag.startswith("eval/")}
+    return {tag: value for tag, value in tagged.items() if tag not in evaluation}, evaluation
+
+
+class MonitorFile:
+    """monitor.csv: return, length and seconds since the start (r, l, t) of every finished training episode.
+
+    The Collector counts episodes once a rollout, so their times are spread evenly between two calls.
+    """
+
+    def __init__(self, path: Path, env: str, episodes_done: int = 0) -> None:
+        """Start the file, or go on after the first episodes_done rows of the one that is there."""
+        self.path, now = path, time.time()
+        if path.exists():
+            lines = path.read_text("utf8").splitlines(keepends=True)[: 2 + episodes_done]
+            self.started = float(json.loads(lines[0].removeprefix("#"))["t_start"])
+            whole = [line for line in lines if line.endswith("\n")]  # the last may be half a row
+            path.write_text("".join(whole), "utf8")
+        else:
+            self.started = now
+            path.write_text(f"#{json.dumps({'t_start': now, 'env_id': env})}\nr,l,t\n", "utf8")
+        self.last = now - self.started
+
+    def write(self, episodes: Sequence[tuple[float, int]]) -> None:
+        """Add episodes; they are in the file when this returns."""
+        if not episodes:
+            return
+        now = time.time() - self.started
+        times = np.linspace(self.last, now, len(episodes) + 1)[1:]
+        self.last = now
+        lines = (f"{round(r, 6)},{n},{t:.6f}\n" for (r, n), t in zip(episodes, times, strict=True))
+        with self.path.open("a", encoding="utf8") as file:
+            file.write("".join(lines))
+
+
+class EvaluationTable:
+    """evaluations.npz: returns and lengths of every evaluation's episodes, and the steps it was made at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.steps: list[int] = []
+        self.returns: list[list[float]] = []
+        self.lengths: list[list[int]] = []
+
+    def read(self, before: int | None = None) -> EvaluationTable:
+        """Take in what the file holds of the steps before these, if there is a file."""
+        if self.path.exists():
+            with np.load(self.path) as file:
+                keep = file["timesteps"] < (np.inf if before is None else before)
+                self.steps = file["timesteps"][keep].tolist()
+                self.returns, self.lengths = file["results"][keep].tolist(), file["ep_lengths"][keep].tolist()
+        return self
+
+    @property
+    def width(self) -> int:
+        """Episodes a row."""
+        return len(self.returns[0]) if self.returns else 0
+
+    def write(self, steps: int, returns: Sequence[float], lengths: Sequence[int]) -> None:
+        """Add an evaluation, and write the file, whole or not at all. Rows are as long as the first: SB3 reads a matrix.
+
+        Raises ValueError for one that is shorter; of a longer one the last episodes are left out.
+        """
+        width = self.width or len(returns)
+        if len(returns) < width:
+            raise ValueError(f"evaluations of {self.path} have {width} episodes, got one of {len(returns)}")
+        self.steps.append(steps)
+        self.returns.append(list(returns[:width]))
+        self.lengths.append(list(lengths[:width]))
+        data = io.BytesIO()
+        np.savez(data, timesteps=self.steps, results=self.returns, ep_lengths=self.lengths)
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        temporary.write_bytes(data.getvalue())
+        temporary.replace(self.path)
