@@ -1,7 +1,7 @@
 """policygrad: policy gradients, composed from estimators and update rules, checked against exact gradients, fast on a CPU.
 
     import policygrad as pg
-    agent = pg.ppo("LunarLander-v3", seed=0)      # or pg.a2c, pg.reinforce; keywords override the tuned preset
+    agent = pg.ppo("LunarLander-v3", seed=0)      # or pg.a2c, pg.actor_critic, pg.reinforce; keywords override the tuned preset
     agent.learn(500_000)
     agent.evaluate(episodes=100)
 
@@ -20,6 +20,7 @@ _HOMES = {
     "policygrad.gradient.estimators": (
         "GAE",
         "NStep",
+        "QValue",
         "RewardToGo",
         "Standardized",
         "StateDiscounted",
@@ -27,9 +28,19 @@ _HOMES = {
         "TotalReturn",
         "advantages",
     ),
-    "policygrad.gradient.baselines": ("Constant", "CriticValue", "LeaveOneOut", "NoBaseline", "RunningMean"),
+    "policygrad.gradient.baselines": (
+        "Constant",
+        "CriticValue",
+        "CrossFit",
+        "LeaveOneOut",
+        "LinearFeatures",
+        "NoBaseline",
+        "Regressor",
+        "RunningMean",
+        "TimeAverage",
+    ),
     "policygrad.models.policy": ("Policy", "make_policy"),
-    "policygrad.models.critic": ("Critic", "NoCritic", "make_critic"),
+    "policygrad.models.critic": ("Critic", "NoCritic", "QCritic", "make_critic", "make_q_critic"),
     "policygrad.models.schedules": ("linear",),
     "policygrad.updates": ("ClippedSurrogate", "VanillaGradient"),
     "policygrad.algorithms.learner": ("Learner",),
@@ -39,7 +50,7 @@ _HOMES = {
     "policygrad.runs.evaluate": ("Evaluation", "evaluate"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_RECIPES = ("a2c", "ppo", "reinforce")
+_RECIPES = ("a2c", "actor_critic", "ppo", "reinforce")
 
 __all__ = [*sorted(_HOME), *_RECIPES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -53,11 +64,16 @@ if TYPE_CHECKING:
     from policygrad.envs.make import make_envs as make_envs
     from policygrad.gradient.baselines import Constant as Constant
     from policygrad.gradient.baselines import CriticValue as CriticValue
+    from policygrad.gradient.baselines import CrossFit as CrossFit
     from policygrad.gradient.baselines import LeaveOneOut as LeaveOneOut
+    from policygrad.gradient.baselines import LinearFeatures as LinearFeatures
     from policygrad.gradient.baselines import NoBaseline as NoBaseline
+    from policygrad.gradient.baselines import Regressor as Regressor
     from policygrad.gradient.baselines import RunningMean as RunningMean
+    from policygrad.gradient.baselines import TimeAverage as TimeAverage
     from policygrad.gradient.estimators import GAE as GAE
     from policygrad.gradient.estimators import NStep as NStep
+    from policygrad.gradient.estimators import QValue as QValue
     from policygrad.gradient.estimators import RewardToGo as RewardToGo
     from policygrad.gradient.estimators import Standardized as Standardized
     from policygrad.gradient.estimators import StateDiscounted as StateDiscounted
@@ -66,7 +82,9 @@ if TYPE_CHECKING:
     from policygrad.gradient.estimators import advantages as advantages
     from policygrad.models.critic import Critic as Critic
     from policygrad.models.critic import NoCritic as NoCritic
+    from policygrad.models.critic import QCritic as QCritic
     from policygrad.models.critic import make_critic as make_critic
+    from policygrad.models.critic import make_q_critic as make_q_critic
     from policygrad.models.policy import Policy as Policy
     from policygrad.models.policy import make_policy as make_policy
     from policygrad.models.schedules import linear as linear
@@ -91,6 +109,11 @@ def __dir__() -> list[str]:
 def reinforce(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
     """REINFORCE as an `Agent`; keywords as in `policygrad.algorithms.recipes.reinforce`."""
     return _agent("reinforce", env, seed, overrides)
+
+
+def actor_critic(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
+    """One-step actor-critic as an `Agent`; keywords as in `policygrad.algorithms.recipes.actor_critic`."""
+    return _agent("actor_critic", env, seed, overrides)
 
 
 def a2c(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:

@@ -5,9 +5,10 @@ Axes: T steps, N environments (time-major), B valid steps, `*` event shapes. Wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,6 +91,15 @@ class Rollout:
             self.trajectories == self.mask.shape[1]
         )
 
+    def columns(self, index: Sequence[int] | Tensor) -> Rollout:
+        """The rollout of these columns, in this order; a column may come twice."""
+        return Rollout(**_columns(self, index))
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """The inverse of `valid`: (B,) → (T, N), 0 on the rows that are not valid."""
+        flat = x.new_zeros(self.mask.numel())
+        return flat.index_copy_(0, self.rows, x).view(self.mask.shape)
+
     def flatten(self, adv: Tensor, reduction: str) -> Batch:
         """Drop time: the valid rows as a `Batch`. adv: (T, N).
 
@@ -136,11 +146,16 @@ class Values:
     val: Tensor  # (T, N)       V(s_t)
     next_val: Tensor  # (T, N)  V(s_{t+1}), before any reset
     bootstraps: bool = True
+    act_val: Tensor | None = None  # (T, N)  q(s_t, a_t), where the critic is one of state and action
 
     @staticmethod
     def zeros(rollout: Rollout) -> Values:
         zeros = torch.zeros_like(rollout.rew)
         return Values(zeros, zeros, bootstraps=False)
+
+    def columns(self, index: Sequence[int] | Tensor) -> Values:
+        """What the critic says of these columns."""
+        return Values(**_columns(self, index))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +164,13 @@ class Estimate:
 
     ret: Tensor  # (T, N)     return estimate; the advantage is ret − baseline
     target: Tensor  # (T, N)  what the critic regresses on
+
+
+def _columns(record: Rollout | Values, index: Sequence[int] | Tensor) -> dict[str, Any]:
+    """Every field, its tensors (…, N, *) reduced to these columns."""
+    chosen = torch.as_tensor(index, dtype=torch.int64)
+    parts = {f.name: getattr(record, f.name) for f in fields(record)}
+    return {name: x.index_select(1, chosen) if isinstance(x, Tensor) else x for name, x in parts.items()}
 
 
 def shuffled(parts: tuple[Tensor, ...], count: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:

@@ -17,9 +17,26 @@ from policygrad.algorithms.task import Plan, Task
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Target
-from policygrad.gradient.baselines import Constant, CriticValue, LeaveOneOut, NoBaseline, RunningMean
-from policygrad.gradient.estimators import GAE, RewardToGo, Standardized, StateDiscounted, TotalReturn
-from policygrad.models.critic import Critic, NoCritic
+from policygrad.gradient.baselines import (
+    Constant,
+    CriticValue,
+    CrossFit,
+    LeaveOneOut,
+    LinearFeatures,
+    NoBaseline,
+    RunningMean,
+    TimeAverage,
+)
+from policygrad.gradient.estimators import (
+    GAE,
+    QValue,
+    RewardToGo,
+    Standardized,
+    StateDiscounted,
+    TDError,
+    TotalReturn,
+)
+from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
 from policygrad.models.optim import SGD, Adam
 from policygrad.models.schedules import at
@@ -108,12 +125,25 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
         lambda p: (type(p.learner.baseline), type(p.learner.critic)),
         (RunningMean, NoCritic),
     ),
+    (
+        {"baseline": "time-average"},
+        lambda p: (type(p.learner.baseline), type(p.learner.critic)),
+        (TimeAverage, NoCritic),
+    ),
+    ({"baseline": "linear"}, lambda p: (type(p.learner.baseline), type(p.learner.critic)), (LinearFeatures, NoCritic)),
+    (
+        {"cross_fit": 3, "baseline": "linear"},
+        lambda p: (type(p.learner.baseline), type(p.learner.baseline.inner), p.learner.baseline.folds),
+        (CrossFit, LinearFeatures, 3),
+    ),
     ({"baseline": "constant"}, lambda p: (type(p.learner.baseline), type(p.learner.critic)), (Constant, NoCritic)),
     ({"baseline": "none"}, lambda p: (type(p.learner.baseline), type(p.learner.critic)), (NoBaseline, NoCritic)),
     ({"baseline_value": 0.7, "baseline": "constant"}, lambda p: p.learner.baseline.value, 0.7),
     ({"gamma": 0.61}, lambda plan: [layer.gamma for layer in wrappers(plan)][-1], 0.61),
     ({"gamma": 0.61, "returns": "total"}, lambda plan: wrappers(plan)[-1].gamma, 0.61),
     ({"lam": 0.62}, lambda plan: wrappers(plan)[-1], GAE(0.99, 0.62)),
+    ({"state_discount": True}, lambda plan: StateDiscounted in kinds(plan), True),
+    ({"state_discount": False}, lambda plan: StateDiscounted in kinds(plan), False),
     ({"state_discount": True, "standardize": "no"}, kinds, [StateDiscounted]),
     ({"state_discount": False, "standardize": "no"}, kinds, []),
     ({"state_discount": True, "standardize": "batch"}, kinds, [Standardized, StateDiscounted]),
@@ -135,6 +165,8 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"minibatches": 3}, of_update("minibatches"), 3),
     ({"clip": 0.07}, of_update("clip"), 0.07),
     ({"target_kl": 0.019}, of_update("target_kl"), 0.019),
+    ({"critic": "v"}, lambda p: (type(p.learner.critic), type(p.learner.estimator)), (Critic, TDError)),
+    ({"critic": "q"}, lambda p: (type(p.learner.critic), type(p.learner.estimator)), (QCritic, QValue)),
     ({"critic_lr": 0.017}, rates(0.0), (0.05, 0.017)),
     ({"critic_epochs": 6}, of_critic("epochs"), 6),
     ({"critic_minibatches": 5}, of_critic("minibatches"), 5),
@@ -152,6 +184,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "returns": ("total", {}),
     "baseline": ("none", {}),
     "baseline_value": (0.7, {"baseline": "constant"}),
+    "cross_fit": (2, {"baseline": "linear"}),
     "gamma": (0.6, {}),
     "lam": (0.6, {}),
     "state_discount": (True, {}),
@@ -167,6 +200,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "minibatches": (3, {}),
     "clip": (1e-3, {}),
     "target_kl": (1e-9, {}),
+    "critic": ("q", {}),
     "critic_lr": (0.03, {}),
     "critic_epochs": (5, {}),
     "critic_minibatches": (3, {}),
@@ -220,7 +254,7 @@ def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
     assert len(first) != len(other) or not all(map(torch.equal, first, other))
 
 
-@pytest.mark.parametrize("recipe", ["a2c", "ppo"])
+@pytest.mark.parametrize("recipe", ["actor_critic", "a2c", "ppo"])
 def test_the_critics_rate_and_passes_follow_the_policys_where_they_are_not_given(recipe: str) -> None:
     plan = make(recipe, {"lr": 0.013, "critic_lr": None})
     assert rates(0.0)(plan) == (0.013, 0.013)

@@ -18,7 +18,6 @@ from policygrad.lab.tabular import (
     ExactCritic,
     bandit,
     chain,
-    columns,
     credited_gradient,
     discounts,
     enumerate_batches,
@@ -136,7 +135,7 @@ def test_batches_are_all_ordered_tuples_with_product_probabilities():
     torch.testing.assert_close(q, p[1] * p[3], rtol=0, atol=1e-16)
     for field in dataclasses.fields(rollout):
         assert torch.equal(getattr(batch, field.name), getattr(rollout, field.name)[:, [1, 3]])
-    assert columns(rollout, [2, 2]).trajectories == 2
+    assert rollout.columns([2, 2]).trajectories == 2
 
 
 def test_too_many_trajectories_are_refused_before_memory_runs_out(monkeypatch):
@@ -195,7 +194,7 @@ def test_the_exact_critic_has_no_td_error_where_nothing_is_random():
     policy.flat.view(4, 2).copy_(torch.tensor([-60.0, 60.0]))  # as good as deterministic
     critic = ExactCritic(mdp)
     short, p = enumerate_trajectories(shorter(mdp, 2), policy)
-    path = columns(short, [int(p.argmax())])
+    path = short.columns([int(p.argmax())])
     cut = torch.zeros_like(path.cut)
     cut[-1] = True
     for end in ("truncated", "cut"):
@@ -206,7 +205,7 @@ def test_the_exact_critic_has_no_td_error_where_nothing_is_random():
             adv, _ = advantages(path, critic(path, policy), estimator, CriticValue())
             assert adv.abs().max() > 0.5  # taken for a termination
     whole, p = enumerate_trajectories(mdp, policy)
-    path = columns(whole, [int(p.argmax())])
+    path = whole.columns([int(p.argmax())])
     adv, _ = advantages(path, critic(path, policy), TDError(mdp.gamma), CriticValue())
     assert adv.abs().max() < 1e-12
 

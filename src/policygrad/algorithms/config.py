@@ -28,6 +28,11 @@ HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
     "returns": ("what follows an action (to-go) or the whole episode's return (total)", None, None),
     "baseline": ("what is subtracted from the returns; value: a learned V(s)", None, None),
     "baseline_value": ("b of the constant baseline", None, None),
+    "cross_fit": (
+        "fit the baseline on the other folds of the same batch, this many; none: on the batches before",
+        2,
+        None,
+    ),
     "gamma": ("discount γ; 1 with finite horizons, usually 0.98 to 0.999", 0, 1),
     "lam": ("λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98", 0, 1),
     "state_discount": ("weigh step t by γᵗ, as the discounted objective's gradient does", None, None),
@@ -43,6 +48,7 @@ HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
     "minibatches": ("pieces of each pass for the policy", 1, None),
     "clip": ("ε of the clipped surrogate; usually 0.1 to 0.3", TINY, 10),
     "target_kl": ("stop the epochs when the exact mean KL(old ‖ new) exceeds this; none: never", TINY, None),
+    "critic": ("of states, V(s), or (Discrete actions) of states and actions, q(s, a)", None, None),
     "critic_lr": ("learning rate of the critic (Adam); none: the policy's", 0, 100),
     "critic_epochs": ("passes over each batch for the critic; none: as for the policy", 1, 1000),
     "critic_minibatches": ("pieces of each pass for the critic; none: as for the policy", 1, None),
@@ -66,6 +72,8 @@ ALIASES = {
     "learning_rate": "lr",
     "normalize_advantage": "standardize",
 }
+
+FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
 DEFAULT_STEPS = 100_000
 
@@ -121,6 +129,11 @@ def _check_together(config: dict[str, Any]) -> None:
     """What no single hyperparameter shows."""
     if config.get("baseline") == "leave-one-out" and config["episodes"] < 2:
         raise ConfigError("baseline = leave-one-out needs episodes of at least 2: it is the mean of the others")
+    folds = config.get("cross_fit")
+    if folds is not None and config["baseline"] not in FITTED:
+        raise ConfigError(f"cross_fit is for a baseline that is fitted: {', '.join(FITTED)}")
+    if folds is not None and config["episodes"] < folds:
+        raise ConfigError(f"cross_fit = {folds} needs episodes of at least {folds}: one a fold")
     rows = config["num_envs"] * config.get("num_steps", 1)
     if "num_steps" in config and config["standardize"] != "no" and rows < 2:
         raise ConfigError("standardize needs at least 2 steps an iteration: raise num_steps, or standardize = no")

@@ -11,7 +11,7 @@ from torch import Tensor
 from policygrad.data import REDUCTIONS, Batch, Rollout, Stats, Values
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
-from policygrad.models.critic import Critic, NoCritic
+from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
 
 
@@ -48,7 +48,7 @@ class Learner:
         estimator: Estimator,
         update: UpdateRule,
         *,
-        critic: Critic | NoCritic | None = None,
+        critic: Critic | QCritic | NoCritic | None = None,
         baseline: Baseline | None = None,
         reduction: str = "step",
     ) -> None:

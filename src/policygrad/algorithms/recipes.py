@@ -1,8 +1,9 @@
 """The named algorithms. A recipe's keyword signature is its configuration; its body is the composition.
 
-    reinforce   TotalReturn or RewardToGo − any baseline    VanillaGradient
-    a2c         GAE − V                                     VanillaGradient
-    ppo         GAE − V                                     ClippedSurrogate
+    reinforce      TotalReturn or RewardToGo − any baseline    VanillaGradient
+    actor_critic   TD error, or q − V, every step              VanillaGradient
+    a2c            GAE − V                                     VanillaGradient
+    ppo            GAE − V                                     ClippedSurrogate
 
 A recipe gets a `Task` (spaces, seed, modules of the user's own) and returns a `Plan`: the learner, and how much it wants to
 see an iteration. Nothing heavy is imported here, so the command line can read signatures at once.
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
+
+SCALE_RATE = 1e-3  # of a critic that is fitted after every step: its scale is that of a thousand targets
 
 RECIPES: dict[str, Callable[..., Plan]] = {}
 
@@ -32,8 +35,9 @@ def reinforce(
     num_envs: int = 8,
     episodes: int = 16,
     returns: Literal["to-go", "total"] = "to-go",
-    baseline: Literal["value", "leave-one-out", "running-mean", "constant", "none"] = "value",
+    baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
     baseline_value: float = 0.0,
+    cross_fit: int | None = None,
     gamma: float = 0.99,
     state_discount: bool = False,
     standardize: Literal["no", "batch", "episode"] = "no",
@@ -80,12 +84,64 @@ def reinforce(
         estimator,
         update,
         critic,
-        make_baseline(baseline, baseline_value),
+        make_baseline(baseline, baseline_value, cross_fit),
         state_discount,
         standardize,
         reduction,
     )
     return Plan(learner, episodes=episodes)
+
+
+@recipe
+def actor_critic(
+    task: Task,
+    *,
+    num_envs: int = 1,
+    critic: Literal["v", "q"] = "v",
+    gamma: float = 0.99,
+    state_discount: bool = False,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 3e-4,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = None,
+    critic_lr: float | None = None,
+    hidden: tuple[int, ...] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    log_std: float = 0.0,
+    normalize_obs: bool = False,
+) -> Plan:
+    """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
+
+    With `state_discount` it is the book's algorithm; without, as in all of deep RL, γᵗ is left out.
+    """
+    from policygrad.algorithms.task import Plan, make_schedule
+    from policygrad.gradient.estimators import QValue, TDError
+    from policygrad.updates import VanillaGradient
+
+    policy = task.policy(hidden, activation, log_std, normalize_obs)
+    made = task.critic(
+        hidden,
+        activation,
+        lr if critic_lr is None else critic_lr,
+        lr_schedule,
+        1,
+        1,
+        max_grad_norm,
+        of=critic,
+        scale_rate=SCALE_RATE,
+    )
+    update = VanillaGradient(
+        make_schedule(lr_schedule, lr),
+        optimizer=optimizer,
+        ent_coef=make_schedule(ent_schedule, ent_coef),
+        max_grad_norm=max_grad_norm,
+        seed=task.seed,
+    )
+    estimator = QValue(gamma) if critic == "q" else TDError(gamma)
+    learner = task.learner(policy, estimator, update, made, None, state_discount, "no", "step")
+    return Plan(learner, num_steps=1)
 
 
 @recipe

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from policygrad.algorithms.learner import Learner, UpdateRule
-from policygrad.gradient.baselines import Baseline, Constant, CriticValue, LeaveOneOut, NoBaseline, RunningMean
+from policygrad.gradient.baselines import (
+    Baseline,
+    Constant,
+    CriticValue,
+    CrossFit,
+    LeaveOneOut,
+    LinearFeatures,
+    NoBaseline,
+    RunningMean,
+    TimeAverage,
+)
 from policygrad.gradient.estimators import Estimator, Standardized, StateDiscounted
-from policygrad.models.critic import Critic, NoCritic, make_critic
+from policygrad.models.critic import Critic, NoCritic, QCritic, make_critic, make_q_critic
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
 
 __all__ = ["Plan", "Task", "make_baseline", "make_schedule"]
 
 
-def make_baseline(name: str, constant: float = 0.0) -> Baseline:
-    """A baseline by its name."""
+def make_baseline(name: str, constant: float = 0.0, cross_fit: int | None = None) -> Baseline:
+    """A baseline by its name; cross_fit: folds, for the ones that are fitted."""
     made = {
         "value": CriticValue,
         "leave-one-out": LeaveOneOut,
         "running-mean": RunningMean,
+        "time-average": TimeAverage,
+        "linear": LinearFeatures,
         "constant": lambda: Constant(constant),
         "none": NoBaseline,
     }
-    return made[name]()
+    return made[name]() if cross_fit is None else CrossFit(made[name](), cross_fit)
 
 
 @dataclass(frozen=True)
@@ -75,27 +88,32 @@ class Task:
         epochs: int,
         minibatches: int,
         max_grad_norm: float | None,
-    ) -> Critic:
-        """A fresh V critic. Without a body of its own it gets the policy's architecture, never its weights."""
-        return make_critic(
-            self.observation_space,
-            hidden=hidden,
-            activation=activation,
-            body=self.critic_body,
-            kernel=self.kernel,
-            seed=self._seeds()[1],
-            lr=make_schedule(lr_schedule, lr),
-            epochs=epochs,
-            minibatches=minibatches,
-            max_grad_norm=max_grad_norm,
-        )
+        *,
+        of: str = "v",
+        **keywords: Any,
+    ) -> Critic | QCritic:
+        """A fresh critic of V or q. Without a body of its own it gets the policy's architecture, never its weights."""
+        keywords |= {
+            "hidden": hidden,
+            "activation": activation,
+            "body": self.critic_body,
+            "kernel": self.kernel,
+            "seed": self._seeds()[1],
+            "lr": make_schedule(lr_schedule, lr),
+            "epochs": epochs,
+            "minibatches": minibatches,
+            "max_grad_norm": max_grad_norm,
+        }
+        if of == "q":
+            return make_q_critic(self.observation_space, self.action_space, **keywords)
+        return make_critic(self.observation_space, **keywords)
 
     def learner(
         self,
         policy: Policy,
         estimator: Estimator,
         update: UpdateRule,
-        critic: Critic | NoCritic,
+        critic: Critic | QCritic | NoCritic,
         baseline: Baseline | None,
         state_discount: bool,
         standardize: str,

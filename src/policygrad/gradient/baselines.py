@@ -2,12 +2,27 @@
 
     E[ b(s) · ∇log π(a|s) ] = b(s) · ∇ Σ_a π(a|s) = 0
 
+| baseline         | b                                                   | looks at                        |
+|------------------|-----------------------------------------------------|---------------------------------|
+| `NoBaseline`     | 0                                                   | nothing                         |
+| `Constant`       | a number                                            | nothing                         |
+| `CriticValue`    | V(s), the critic's                                  | earlier batches                 |
+| `RunningMean`    | the mean return                                     | earlier batches                 |
+| `TimeAverage`    | the mean return at this time step                   | earlier batches                 |
+| `LinearFeatures` | least squares on features of observation and time   | earlier batches                 |
+| `Regressor`      | any model with fit and predict, scikit-learn's too  | earlier batches                 |
+| `LeaveOneOut`    | the mean return at this time step                   | the batch's other trajectories  |
+| `CrossFit`       | any of the fitted ones                              | the batch's other folds         |
+
 A baseline is called before the update, `baseline(rollout, ret, values) -> (T, N)`, and fitted after it, `fit(rollout,
-ret)`, so that adv saw the old one. The critic's own V is the default wherever there is a critic.
+ret)`, so that adv saw the old one. Fitting on the very trajectories it is subtracted from would correlate it with the
+actions and bias the gradient. The critic's own V is the default wherever there is a critic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Protocol
 
 import torch
@@ -124,3 +139,213 @@ class LeaveOneOut(_Stateless):
         if not rollout.whole_episodes:
             raise ValueError("LeaveOneOut needs whole episodes, one a column: collect with .episodes")
         return (ret.sum(1, keepdim=True) - ret) / (n - 1)
+
+
+class TimeAverage(_Stateless):
+    """b_t = mean of ret_t over the trajectories of *earlier* batches that were still running at step t of their episode.
+
+    Every step's mean is exponentially weighted, m_t ← m_t + (n_t / w_t) (mean ret_t − m_t) with w_t ← decay · w_t + n_t and n_t
+    the trajectories that were running: batches count by their size, and only those that reached step t wear the memory of it
+    away. decay = 0: the last batch that got there alone; decay = 1: all of them alike. A time step never reached has the mean
+    of the last one before it that was; before the first fit b = 0. Independent of the batch, hence unbiased.
+    """
+
+    def __init__(self, decay: float = 0.5) -> None:
+        if not 0.0 <= decay <= 1.0:
+            raise ValueError(f"decay must be in [0, 1], got {decay}")
+        self.decay = decay
+        self.mean = torch.zeros(0, dtype=torch.float64)  # (H,), H the longest episode so far
+        self.weight = torch.zeros(0, dtype=torch.float64)  # (H,), 0: never reached
+
+    def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
+        reached = self.weight.nonzero().squeeze(-1)
+        if not len(reached):
+            return torch.zeros_like(ret)
+        # the last reached step at or before t; before the first one, that
+        index = (torch.searchsorted(reached, rollout.time.contiguous(), right=True) - 1).clamp(min=0)
+        return self.mean[reached[index]].to(ret.dtype)
+
+    def fit(self, rollout: Rollout, ret: Tensor) -> None:
+        time, ret = rollout.valid(rollout.time), rollout.valid(ret).double()
+        length = max(len(self.mean), int(time.max()) + 1)
+        mean, weight = (torch.cat([x, x.new_zeros(length - len(x))]) for x in (self.mean, self.weight))
+        count = torch.bincount(time, minlength=length).double()
+        total = torch.zeros_like(count).index_add_(0, time, ret)
+        weight = torch.where(count > 0, self.decay * weight + count, weight)
+        # the difference of means: nothing cancels where returns are large
+        self.mean = torch.where(count > 0, mean + (total - count * mean) / weight, mean)
+        self.weight = weight
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean, "weight": self.weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean, self.weight = state["mean"].clone(), state["weight"].clone()
+
+    def __repr__(self) -> str:
+        return f"TimeAverage(decay={self.decay})"
+
+
+Features = Callable[[Tensor, Tensor], Tensor]  # (obs (B, *), time (B,)) → (B, F)
+
+
+def polynomial_features(obs: Tensor, time: Tensor) -> Tensor:
+    """(o, o², τ, τ², τ³, 1) with o the flat observation clipped to ±10 and τ = t/100: (B, 2D + 4).
+
+    The linear baseline of Duan et al. 2016 (arXiv 1604.06778), as in their code.
+    """
+    o = obs.reshape(len(obs), -1).double().clamp(-10.0, 10.0)
+    tau = time.double().unsqueeze(-1) / 100.0
+    return torch.cat([o, o**2, tau, tau**2, tau**3, torch.ones_like(tau)], dim=-1)
+
+
+def raw_features(obs: Tensor, time: Tensor) -> Tensor:
+    """(o, t): the flat observation and the time step, (B, D + 1)."""
+    return torch.cat([obs.reshape(len(obs), -1).double(), time.double().unsqueeze(-1)], dim=-1)
+
+
+def _name(features: Features) -> str:
+    return getattr(features, "__name__", repr(features))
+
+
+class _OnFeatures(_Stateless):
+    """What the regressions on features share: the rows they see, and where their predictions go."""
+
+    features: Features
+
+    def _inputs(self, rollout: Rollout) -> Tensor:
+        """The features of the valid rows: (B, F), float64."""
+        obs, time = rollout.valid(rollout.obs[:-1]), rollout.valid(rollout.time)
+        x = torch.as_tensor(self.features(obs, time))
+        if x.ndim != 2 or len(x) != len(obs):
+            raise ValueError(
+                f"features(obs, time) must be (B, F) for the {len(obs)} rows given, got {tuple(x.shape)}: one row a step"
+            )
+        return x.double()
+
+    def _predict(self, x: Tensor) -> Tensor | None:
+        """(B, F) → (B,); None before the first fit."""
+        raise NotImplementedError
+
+    def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
+        b = self._predict(self._inputs(rollout))
+        return torch.zeros_like(ret) if b is None else rollout.scatter(b.to(ret.dtype))
+
+
+class LinearFeatures(_OnFeatures):
+    """b = wᵀφ(s, t), w the least-squares fit to the returns of the batch before: argmin Σ (ret − wᵀφ)² + ridge · ‖w‖².
+
+    Fitted on *earlier* data, hence unbiased; 0 before the first fit. Solved in float64 by an SVD, so collinear features are
+    no trouble, with ridge = 0 neither: the smallest of the solutions. features: (obs (B, *), time (B,)) → (B, F), the
+    polynomials of the classic benchmark by default.
+    """
+
+    def __init__(self, features: Features = polynomial_features, ridge: float = 1e-5) -> None:
+        if not ridge >= 0.0:
+            raise ValueError(f"ridge must be at least 0, got {ridge}")
+        self.features, self.ridge = features, ridge
+        self.w: Tensor | None = None  # (F,)
+
+    def _predict(self, x: Tensor) -> Tensor | None:
+        return None if self.w is None else x @ self.w
+
+    def fit(self, rollout: Rollout, ret: Tensor) -> None:
+        x, y = self._inputs(rollout), rollout.valid(ret).double()
+        # the ridge as rows of data: normal equations would square the condition number
+        penalty = self.ridge**0.5 * torch.eye(x.shape[1], dtype=x.dtype)
+        x, y = torch.cat([x, penalty]), torch.cat([y, y.new_zeros(len(penalty))])
+        self.w = torch.linalg.lstsq(x, y.unsqueeze(-1), driver="gelsd").solution.squeeze(-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"w": self.w}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.w = None if state["w"] is None else state["w"].clone()
+
+    def __repr__(self) -> str:
+        return f"LinearFeatures({_name(self.features)}, ridge={self.ridge})"
+
+
+class Regressor(_OnFeatures):
+    """b = model.predict(φ(s, t)) of any object with fit(X, y) and predict(X) on numpy arrays: scikit-learn's, or your own.
+
+    Fitted anew on each batch after the update, hence unbiased; 0 before the first fit. features: (obs (B, *), time (B,)) →
+    (B, F), by default the flat observation and the time step.
+
+    A checkpoint keeps no model, for that would take pickle, but the batch it was fitted on, and fits again on loading. So
+    fit must depend on X and y alone: give models that draw numbers a fixed random_state, and leave warm_start off.
+    """
+
+    def __init__(self, model: Any, features: Features = raw_features) -> None:
+        for name in ("fit", "predict"):
+            if not callable(getattr(model, name, None)):
+                raise TypeError(f"model must have fit(X, y) and predict(X), and {model!r} has no {name}")
+        self.model, self.features = model, features
+        self.data: tuple[Tensor, Tensor] | None = None  # what the model was fitted on: X (B, F), y (B,)
+
+    def _predict(self, x: Tensor) -> Tensor | None:
+        if self.data is None:
+            return None
+        b = torch.as_tensor(self.model.predict(x.numpy()))
+        if b.numel() != len(x):
+            raise ValueError(f"predict must give one number a row, ({len(x)},), got {tuple(b.shape)}")
+        return b.reshape(-1)
+
+    def fit(self, rollout: Rollout, ret: Tensor) -> None:
+        self._fit(self._inputs(rollout), rollout.valid(ret).double())
+
+    def _fit(self, x: Tensor, y: Tensor) -> None:
+        self.model.fit(x.numpy(), y.numpy())
+        self.data = (x, y)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"data": None if self.data is None else list(self.data)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.data = None
+        if state["data"] is not None:
+            x, y = state["data"]
+            self._fit(x.clone(), y.clone())
+
+    def __repr__(self) -> str:
+        return f"Regressor({self.model!r}, {_name(self.features)})"
+
+
+class CrossFit(_Stateless):
+    """The baseline of a fold's trajectories is `inner`, fitted on the other folds of the *same* batch.
+
+    Every trajectory is used for the gradient and for K − 1 of the K fits, and none for its own baseline: unbiased, nothing
+    wasted, nothing old. folds = K; whole trajectories, the n-th goes to fold n mod K. K = the number of trajectories:
+    leave-one-out. inner: any baseline with a fit; a copy of it, as it was given, is fitted for every fold. Fitting on all
+    and using it on all has a bias of O(1/N) instead. Needs whole episodes, one a column.
+    """
+
+    needs_episodes = True
+
+    def __init__(self, inner: Baseline, folds: int = 4) -> None:
+        if folds < 2:
+            raise ValueError(f"folds must be at least 2, got {folds}")
+        if inner.needs_critic:
+            raise ValueError(
+                f"{inner} is the critic's and fits nothing: cross-fit TimeAverage, LinearFeatures or Regressor"
+            )
+        self.inner, self.folds = inner, folds
+
+    def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
+        n = ret.shape[1]
+        if n < self.folds:
+            raise TooFewError(
+                f"CrossFit needs a trajectory a fold, {self.folds}, got {n}: collect more episodes or take fewer folds"
+            )
+        if not rollout.whole_episodes:
+            raise ValueError("CrossFit needs whole episodes, one a column: collect with .episodes")
+        b, fold = torch.zeros_like(ret), torch.arange(n) % self.folds
+        for k in range(self.folds):
+            own, others = (fold == k).nonzero().squeeze(-1), (fold != k).nonzero().squeeze(-1)
+            inner = deepcopy(self.inner)
+            inner.fit(rollout.columns(others), ret[:, others])
+            b[:, own] = inner(rollout.columns(own), ret[:, own], values.columns(own))
+        return b
+
+    def __repr__(self) -> str:
+        return f"CrossFit({self.inner}, folds={self.folds})"

@@ -9,8 +9,10 @@
 | `NStep`        | r_t + … + γⁿ V(s_{t+n})               | a critic               |
 | `TDError`      | r_t + γ V(s_{t+1})                    | a critic               |
 | `GAE`          | V(s_t) + Σ_k (γλ)ᵏ δ_{t+k}            | a critic               |
+| `QValue`       | q(s_t, a_t)                           | a critic of q(s, a)    |
 
-With the critic's own V as baseline (the default) the last row gives GAE's advantage, the one before it the TD error.
+With the critic's own V as baseline (the default) `TDError` gives the TD error, `GAE` the generalised advantage, `QValue`
+q(s,a) − Σ_a π(a|s) q(s,a).
 `StateDiscounted` and `Standardized` wrap any of them. An estimator is a frozen value: it prints, compares and holds no
 state. What is *not* here: baselines (baselines.py), the recursions (returns.py).
 """
@@ -182,6 +184,27 @@ class GAE(_Plain):
         adv = returns.gae(rollout, values.val, values.next_val, self.gamma, self.lam)
         ret = adv + torch.where(rollout.mask, values.val, 0.0)
         return Estimate(ret, ret)
+
+
+@dataclass(frozen=True)
+class QValue(_Plain):
+    """q(s_t, a_t): the critic's word for what follows, nothing sampled after a_t. Unbiased when q = Q^π (under
+    `StateDiscounted`), biased by as much as q is wrong about the difference between actions.
+
+    The gradient theorem with q for Q^π: Sutton et al. 2000, theorem 1. Critic target: r_t + γ Σ_a π(a|s_{t+1}) q(s_{t+1}, a),
+    expected SARSA (van Seijen et al. 2009).
+    """
+
+    gamma: float = 0.99
+
+    def __post_init__(self) -> None:
+        _check_gamma(self.gamma)
+
+    def __call__(self, rollout: Rollout, values: Values) -> Estimate:
+        if values.act_val is None:
+            raise ValueError("QValue needs a critic of q(s, a), and this one says V(s): give the learner a QCritic")
+        target = returns.rewards(rollout) + self.gamma * returns.bootstrap(rollout, values.next_val)
+        return Estimate(torch.where(rollout.mask, values.act_val, 0.0), target)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -260,22 +260,16 @@ def _rollout(mdp: MDP, policy: Policy, finished: list[tuple[Tensor, Tensor, Tens
     return Rollout(obs, obs[1:], act, rew, logp, terminated=end, truncated=none, cut=none, mask=mask, time=time)
 
 
-def columns(rollout: Rollout, index: Sequence[int]) -> Rollout:
-    """The rollout of these columns, in this order; a column may come twice."""
-    chosen = torch.tensor(index)
-    return Rollout(**{f.name: getattr(rollout, f.name).index_select(1, chosen) for f in fields(rollout)})
-
-
 def enumerate_batches(rollout: Rollout, probability: Tensor, k: int) -> Iterator[tuple[Rollout, Tensor]]:
     """All Nᵏ ordered batches of k independent trajectories, with their probabilities: for members that couple them."""
     for index in itertools.product(range(len(probability)), repeat=k):
-        yield columns(rollout, index), probability[list(index)].prod()
+        yield rollout.columns(index), probability[list(index)].prod()
 
 
 class ExactCritic:
     """The exact, time-dependent V^π of the policy it is called with; or any table V (H+1, S), e.g. a deliberately wrong one.
 
-    Called like `models.critic.Critic`; it has nothing to learn.
+    Called like `models.critic.Critic`; it has nothing to learn. `ExactQCritic` is the same with Q.
     """
 
     bootstraps = True
@@ -300,3 +294,24 @@ class ExactCritic:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
+
+
+class ExactQCritic(ExactCritic):
+    """The exact, time-dependent Q^π of the policy it is called with; or any table Q (H+1, S, A): V = Σ_a π(a|s) Q(s,a)."""
+
+    def __init__(self, mdp: MDP, Q: Tensor | None = None) -> None:
+        super().__init__(mdp)
+        shape = (mdp.horizon + 1, mdp.states, mdp.actions)
+        if Q is not None and Q.shape != shape:
+            raise ValueError(f"Q must be (H+1, S, A) = {shape}, got {tuple(Q.shape)}")
+        self.Q = Q
+
+    def __call__(self, rollout: Rollout, policy: Policy) -> Values:
+        pi = policy_matrix(self.mdp, policy).detach()
+        Q = self.Q
+        if Q is None:
+            Q = solve(self.mdp, pi)[1]
+            Q = torch.cat([Q, torch.zeros_like(Q[:1])])
+        V = (pi * Q).sum(-1)
+        state, after = rollout.obs[:-1].argmax(-1), rollout.next_obs.argmax(-1)
+        return Values(V[rollout.time, state], V[rollout.time + 1, after], act_val=Q[rollout.time, state, rollout.act])

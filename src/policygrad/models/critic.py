@@ -1,18 +1,19 @@
-"""Critics: V(s) by a network and an optimiser of its own."""
+"""Critics: V(s) or q(s,a) by a network and an optimiser of their own; and the regression of given advantages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from policygrad.data import Rollout, Stats, Values, shuffled
 from policygrad.models.flat import FlatModule
-from policygrad.models.networks import MLP, BodyNetwork
+from policygrad.models.heads import Categorical
+from policygrad.models.networks import MLP, BodyNetwork, output_layer
 from policygrad.models.optim import Adam, clip_by_norm
 from policygrad.models.policy import Body, Policy, make_network
 from policygrad.models.schedules import Schedule, at
@@ -36,12 +37,12 @@ class NoCritic:
         pass
 
 
-class Critic(FlatModule):
-    """V(s) = mean + std · network(s): regression on targets standardised inside, ½ squared error, Adam.
+class _Regression(FlatModule):
+    """What the critics share: mean + std · network(s), regressed on targets standardised inside, ½ squared error, Adam.
 
-    mean and std follow the targets, an exponential average; when they move, the output layer is rescaled so that V does not
-    (van Hasselt et al. 2016, arXiv 1602.07714, eq. 9). Observations go through the policy's normaliser. No value clipping:
-    it hurts (Andrychowicz et al. 2020).
+    mean and std follow the targets, an exponential average; when they move, the output layer is rescaled so that the values
+    do not (van Hasselt et al. 2016, arXiv 1602.07714, eq. 9). Observations go through the policy's normaliser. No value
+    clipping: it hurts (Andrychowicz et al. 2020). scale_rate: how fast mean and std follow, a fit.
     """
 
     bootstraps = True
@@ -68,18 +69,17 @@ class Critic(FlatModule):
         self.mean, self.std, self.var = 0.0, 1.0, 1.0
         self.flatten(kernel)
 
-    def value(self, features: Tensor) -> Tensor:
-        """V of normalised observations (B, *): (B,)."""
-        return self.kernel.forward(features).squeeze(-1) * self.std + self.mean
-
     def __call__(self, rollout: Rollout, policy: Policy) -> Values:
-        """V at every row and at every next row. One pass where next_obs is a view of obs[1:], two where it is not."""
-        T, N = rollout.rew.shape
-        val = self.value(policy.features(rollout.obs.flatten(0, 1))).view(T + 1, N)
-        if rollout.next_obs.data_ptr() == rollout.obs[1:].data_ptr():
-            return Values(val[:-1], val[1:])
-        next_val = self.value(policy.features(rollout.next_obs.flatten(0, 1))).view(T, N)
-        return Values(val[:-1], next_val)
+        """What is known of every row and of every next row."""
+        raise NotImplementedError
+
+    def _taken(self, rollout: Rollout) -> tuple[Tensor, ...]:
+        """What `_error` needs besides outputs and targets, of the valid rows."""
+        return ()
+
+    def _error(self, out: Tensor, target: Tensor) -> Tensor:
+        """Target − prediction where there is one, 0 at the other outputs: (B, outputs)."""
+        raise NotImplementedError
 
     def fit(self, rollout: Rollout, target: Tensor, policy: Policy, progress: float = 0.0) -> Stats:
         """Regress on the targets (T, N) of the valid rows: epochs × minibatches of Adam."""
@@ -89,12 +89,13 @@ class Critic(FlatModule):
             raise FloatingPointError("a target of the critic is not finite: nothing was fitted")
         self._follow(target)
         target = ((target - self.mean) / self.std).unsqueeze(-1)
+        parts = (features, target, *self._taken(rollout))
         lr = at(self.lr, progress)
         kernel, flat = self.kernel, self.flat
         for _ in range(self.epochs):
-            for x, y in shuffled((features, target), self.minibatches, self.generator):
-                error = y - kernel.forward(x)
-                grad = kernel.pull(error.div_(len(y)))  # of −½ mean error²
+            for x, *rest in shuffled(parts, self.minibatches, self.generator):
+                error = self._error(kernel.forward(x), *rest)
+                grad = kernel.pull(error.div_(len(x)))  # of −½ mean error²
                 norm = clip_by_norm(grad, self.max_grad_norm)
                 if not math.isfinite(norm):
                     raise FloatingPointError(f"the critic's gradient has norm {norm}: lower critic_lr")
@@ -102,7 +103,7 @@ class Critic(FlatModule):
         return {}
 
     def _follow(self, target: Tensor) -> None:
-        """Move mean and std towards the targets' and rescale the output layer so that V stays what it was."""
+        """Move mean and std towards the targets' and rescale the output layer so that the values stay what they were."""
         first = self.seen == 0
         self.seen += len(target)
         rate = max(len(target) / self.seen, self.scale_rate)
@@ -136,30 +137,98 @@ class Critic(FlatModule):
         self.mean, self.std, self.var = state["scale"]
 
 
-def output_layer(network: nn.Module) -> nn.Linear:
-    """The last linear layer of a critic's network."""
-    layer = network.layers[-1] if isinstance(network, MLP) else network.output
-    assert isinstance(layer, nn.Linear)
-    return layer
+class Critic(_Regression):
+    """V(s), regressed on the estimator's targets."""
+
+    def value(self, features: Tensor) -> Tensor:
+        """V of normalised observations (B, *): (B,)."""
+        return self.kernel.forward(features).squeeze(-1) * self.std + self.mean
+
+    def __call__(self, rollout: Rollout, policy: Policy) -> Values:
+        """V at every row and at every next row. One pass where next_obs is a view of obs[1:], two where it is not."""
+        T, N = rollout.rew.shape
+        val = self.value(policy.features(rollout.obs.flatten(0, 1))).view(T + 1, N)
+        if _shares(rollout):
+            return Values(val[:-1], val[1:])
+        next_val = self.value(policy.features(rollout.next_obs.flatten(0, 1))).view(T, N)
+        return Values(val[:-1], next_val)
+
+    def _error(self, out: Tensor, target: Tensor) -> Tensor:
+        return target - out
 
 
-def make_critic(
+class QCritic(_Regression):
+    """q(s,a) for Discrete actions, one output an action; V(s) = Σ_a π(a|s) q(s,a). Only q(s_t, a_t) is regressed.
+
+    V is exact in the policy's probabilities, whatever was sampled, so the target of `TDError` and `QValue` is that of
+    expected SARSA: r + γ Σ_a π(a|s') q(s',a).
+    """
+
+    def action_values(self, features: Tensor) -> Tensor:
+        """Q of normalised observations (B, *), for every action: (B, A)."""
+        return self.kernel.forward(features) * self.std + self.mean
+
+    def __call__(self, rollout: Rollout, policy: Policy) -> Values:
+        """V at every row and at every next row, and q of the actions taken."""
+        if not isinstance(policy.head, Categorical):
+            raise TypeError(f"a QCritic has a value for every Discrete action, and the policy's head is {policy.head}")
+        T, N = rollout.rew.shape
+        q, val = self._values(rollout.obs.flatten(0, 1), policy)
+        act_val = q[: T * N].gather(1, rollout.act.reshape(-1, 1)).view(T, N)
+        val = val.view(T + 1, N)
+        if _shares(rollout):
+            return Values(val[:-1], val[1:], act_val=act_val)
+        _, next_val = self._values(rollout.next_obs.flatten(0, 1), policy)
+        return Values(val[:-1], next_val.view(T, N), act_val=act_val)
+
+    def _values(self, obs: Tensor, policy: Policy) -> tuple[Tensor, Tensor]:
+        """Q (B, A) and V (B,) of observations as they come."""
+        q = self.action_values(policy.features(obs))
+        return q, (policy.dist(obs).exp() * q).sum(-1)
+
+    def _taken(self, rollout: Rollout) -> tuple[Tensor, ...]:
+        return (rollout.valid(rollout.act).unsqueeze(-1),)
+
+    def _error(self, out: Tensor, target: Tensor, act: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return torch.zeros_like(out).scatter_(1, act, target - out.gather(1, act))
+
+
+def _shares(rollout: Rollout) -> bool:
+    """Whether next_obs is a view of obs[1:], so that one pass says it all."""
+    return rollout.next_obs.data_ptr() == rollout.obs[1:].data_ptr()
+
+
+def make_critic(observation_space: spaces.Space, **keywords: Any) -> Critic:
+    """A V critic for an observation space, with a fresh network; keywords as in `make_network` and `Critic`."""
+    return _make(Critic, observation_space, 1, **keywords)
+
+
+def make_q_critic(observation_space: spaces.Space, action_space: spaces.Space, **keywords: Any) -> QCritic:
+    """A critic of q(s,a) for Discrete actions, with a fresh network; keywords as in `make_critic`."""
+    if not isinstance(action_space, spaces.Discrete):
+        raise TypeError(
+            f"a critic of q(s, a) needs Discrete actions, the space is {action_space}: use a critic of V(s) (critic = v)"
+        )
+    return _make(QCritic, observation_space, int(action_space.n), **keywords)
+
+
+C = TypeVar("C", Critic, QCritic)
+
+
+def _make(
+    kind: type[C],
     observation_space: spaces.Space,
+    outputs: int,
     *,
     hidden: Sequence[int] = (64, 64),
     activation: str = "tanh",
     body: Body | None = None,
-    kernel: str = "auto",
     seed: int = 0,
-    lr: Schedule = 3e-4,
-    epochs: int = 1,
-    minibatches: int = 1,
-    max_grad_norm: float | None = 0.5,
-) -> Critic:
-    """A V critic for an observation space, with a fresh network."""
+    **keywords: Any,
+) -> C:
     network = make_network(
         observation_space,
-        1,
+        outputs,
         hidden=hidden,
         activation=activation,
         output_gain=1.0,
@@ -167,6 +236,4 @@ def make_critic(
         body=body,
     )
     assert isinstance(network, MLP | BodyNetwork)
-    return Critic(
-        network, lr=lr, epochs=epochs, minibatches=minibatches, max_grad_norm=max_grad_norm, kernel=kernel, seed=seed
-    )
+    return kind(network, seed=seed, **keywords)
