@@ -128,7 +128,9 @@ def test_auto_is_the_closed_form_for_mlps_and_autograd_for_the_rest() -> None:
     dense, body = mlp((5,), "tanh"), BodyNetwork(nn.Flatten(), torch.zeros(2, 4), 2)
     assert isinstance(make_kernel(dense, flatten(dense), "auto"), DenseKernel)
     gaussian = WithLogStd(dense, OUTPUTS)
-    with pytest.raises(ValueError, match="a closed form exists for MLPs on a CPU only: use kernel='autograd'"):
+    with pytest.raises(
+        ValueError, match="a closed form exists for MLPs and tables on a CPU only: use kernel='autograd'"
+    ):
         make_kernel(body, flatten(body), "closed_form")
     with pytest.raises(ValueError, match=r"kernel must be one of .* got 'fast'"):
         make_kernel(dense, flatten(dense), "fast")

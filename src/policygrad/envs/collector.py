@@ -8,6 +8,7 @@ environments that ended are reset here, and next_obs keeps what they showed last
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from policygrad.data import Rollout
 from policygrad.envs.make import SerialVectorEnv
+from policygrad.models.heads import Head
+from policygrad.models.observations import Encoding, expand
 from policygrad.models.policy import Policy
 
 
@@ -75,7 +78,7 @@ class Collector:
     def steps(self, policy: Policy, T: int) -> Rollout:
         """T rows of every environment, unfinished episodes `cut` at the edge."""
         if self.obs is None:
-            self._reset()
+            self._reset(policy)
         record = self._record(policy, T)
         cut = np.zeros_like(record.mask)
         cut[-1] = record.mask[-1] & ~record.end[-1]
@@ -89,7 +92,7 @@ class Collector:
         environments pause when theirs is done; a user's vector environment steps on until all are, and those steps, which
         nobody learns from, are not counted.
         """
-        self._reset()
+        self._reset(policy)
         quota = np.full(self.num_envs, n // self.num_envs)
         quota[: n % self.num_envs] += 1
         left: np.ndarray = quota.copy()
@@ -108,14 +111,22 @@ class Collector:
         record = self._one_episode_a_column(chunks, quota)
         return self._rollout(policy, record, np.zeros_like(record.mask))
 
-    def _reset(self) -> None:
+    def _reset(self, policy: Policy) -> None:
         """Reset all environments: seeded the first time, from their own generators afterwards."""
         seeds: Any = self.env_seeds or None
         if seeds and not isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv):
             seeds = seeds[0]  # native vector environments have one generator
-        obs, _ = self.envs.reset(seed=seeds)
+        encoding = encoding_of(policy, self.envs.single_observation_space)
+        if isinstance(self.envs, SerialVectorEnv):
+            self.envs.report_legal = encoding.legal == "info"
+        obs, info = self.envs.reset(seed=seeds)
         self.env_seeds = []
-        self.obs = np.array(obs)
+        self.obs = encoding.empty(self.num_envs)
+        encoding.encode(obs, info, self.obs)
+        if policy.head.remembers:
+            start = policy.head.noise(self.rng, (self.num_envs,))
+            memory = self.obs[:, encoding.features :]
+            memory[:] = policy.head.remember(memory, start, np.ones(self.num_envs, bool))
         self.time[:], self.ret[:], self.resetting[:] = 0, 0.0, False
 
     def _record(self, policy: Policy, T: int, left: np.ndarray | None = None) -> Record:
@@ -124,23 +135,27 @@ class Collector:
         left: the episodes each environment still has to play, counted down; the record ends when none has any.
         """
         N, envs, head = self.num_envs, self.envs, policy.head
-        shape = envs.single_observation_space.shape or ()
-        obs = np.empty((T + 1, N, *shape), np.float32)
+        encoding = encoding_of(policy, envs.single_observation_space)
+        encode, features = encoding.encode, encoding.features
+        obs = encoding.empty(T + 1, N)
         noise = head.noise(self.rng, (T, N))
-        to_env = action_adapter(envs.single_action_space)
+        to_env = action_adapter(envs.single_action_space, head)
         rew = np.empty((T, N), np.float32)
         terminated, truncated = np.empty((T, N), bool), np.empty((T, N), bool)
         separate = self.mode is not AutoresetMode.NEXT_STEP
-        next_obs = np.empty((T, N, *shape), np.float32) if separate else obs[1:]
+        next_obs = encoding.empty(T, N) if separate else obs[1:]
         actions = []
         obs[0] = self.obs
         for t in range(T):
             act = head.sample(policy.outputs(obs[t]), noise[t])
             actions.append(act)
-            obs[t + 1], rew[t], terminated[t], truncated[t], info = envs.step(to_env(act))
+            now, rew[t], terminated[t], truncated[t], info = envs.step(to_env(act))
+            encode(now, info, obs[t + 1])
             if separate:
                 next_obs[t] = obs[t + 1]
-                self._after_end(obs[t + 1], next_obs[t], terminated[t] | truncated[t], info)
+                self._after_end(encoding, obs[t + 1], next_obs[t], terminated[t] | truncated[t], info)
+            if head.remembers:
+                obs[t + 1, :, features:] = head.remember(obs[t, :, features:], noise[t], terminated[t] | truncated[t])
             if left is not None and self._count_down(left, terminated[t] | truncated[t]):
                 break
         if len(actions) < T:
@@ -153,6 +168,8 @@ class Collector:
         time = self._times(mask, terminated | truncated)
         record = Record(obs, next_obs, np.stack(actions), rew, terminated, truncated, mask, time)
         self._check_finite(record)
+        if head.context:
+            self._check_possible(record, head, features)
         return record
 
     def _count_down(self, left: np.ndarray, end: np.ndarray) -> bool:
@@ -188,15 +205,25 @@ class Collector:
                 f"(about number {episode} of the run); the action was {record.act[row, n].tolist()}. {hint}."
             )
 
-    def _after_end(self, obs: np.ndarray, next_obs: np.ndarray, end: np.ndarray, info: dict[str, Any]) -> None:
+    def _check_possible(self, record: Record, head: Head, features: int) -> None:
+        """An environment without a legal action stops the run: whatever is sampled then is none."""
+        context = record.obs[:-1].reshape(-1, record.obs.shape[-1])[:, features:]
+        wrong = record.mask & ~head.possible(context).reshape(record.mask.shape)
+        if wrong.any():
+            t, n = (int(i) for i in np.argwhere(wrong)[0])
+            raise ValueError(f"environment {n} leaves no legal action at step {int(record.time[t, n])} of its episode")
+
+    def _after_end(
+        self, encoding: Encoding, obs: np.ndarray, next_obs: np.ndarray, end: np.ndarray, info: dict[str, Any]
+    ) -> None:
         """SAME_STEP: obs shows the new episodes, final_obs the old. DISABLED: reset the ended ones now."""
         if not end.any():
             return
         if self.mode is AutoresetMode.SAME_STEP:
             for n in end.nonzero()[0]:
-                next_obs[n] = info["final_obs"][n]
+                encoding.encode(expand(_of_one(info["final_obs"], int(n))), None, next_obs[n : n + 1])
         else:
-            obs[:], _ = self.envs.reset(options={"reset_mask": end.copy()})
+            encoding.encode(*self.envs.reset(options={"reset_mask": end.copy()}), obs)
 
     def _times(self, mask: np.ndarray, end: np.ndarray) -> np.ndarray:
         """The step index inside the episode, for every row."""
@@ -294,11 +321,23 @@ class Collector:
         self._seed_environments(self.steps_done)
 
 
-def action_adapter(space: spaces.Space) -> Any:
-    """From the head's actions to the environment's: Discrete counts from `start`, Box is clipped to its bounds."""
-    if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        return (lambda act: act + start) if start else (lambda act: act)
+def encoding_of(policy: Policy, space: spaces.Space) -> Encoding:
+    """How observations become tensors: the policy's own, or for one made by hand the space's."""
+    return Encoding(space) if policy.encoding is None else policy.encoding
+
+
+def _of_one(final: Any, n: int) -> Any:
+    """The final observation of one environment; Gymnasium turns a Dict's into a dict of arrays."""
+    return {key: _of_one(part, n) for key, part in final.items()} if isinstance(final, dict) else final[n]
+
+
+def action_adapter(space: spaces.Space, head: Head) -> Callable[[np.ndarray], Any]:
+    """From the head's actions to the environment's: discrete ones count from `start`, Box is clipped to its bounds."""
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        start = space.start
+        return (lambda act: act + start) if np.any(start) else (lambda act: act)
+    if isinstance(space, spaces.MultiBinary):
+        return lambda act: act.astype(space.dtype)
     assert isinstance(space, spaces.Box)
-    low, high, dtype = space.low, space.high, space.dtype
-    return lambda act: np.clip(act, low, high).astype(dtype, copy=False)
+    low, high, dtype, to_scale = space.low, space.high, space.dtype, head.to_env
+    return lambda act: np.clip(to_scale(act), low, high).astype(dtype, copy=False)

@@ -1,23 +1,46 @@
 """Heads: the network's outputs as a distribution over actions.
 
+| head               | action space           | distribution                                              |
+|--------------------|------------------------|-----------------------------------------------------------|
+| `Categorical`      | Discrete               | softmax                                                   |
+| `MultiCategorical` | MultiDiscrete, MultiBinary | a softmax an entry, independent                       |
+| `Gaussian`         | Box                    | independent normals; clipped to the bounds on their way   |
+| `SquashedGaussian` | bounded Box            | tanh of independent normals, scaled to the bounds         |
+| `Beta`             | bounded Box            | independent Beta distributions, scaled to the bounds      |
+
 A head holds no parameters. `out` (B, P) are the network's outputs, `dist` (B, P) their canonical form, on which the rest
 works. `gradient` is the closed-form half of every policy gradient; `Head.gradient` is the autograd reference for it, and
-what a head of your own gets for free.
+what a head of your own gets for free. A head with `context` > 0 is conditioned on as many more numbers, which come with the
+observation: its legal actions, or the noise of the step before.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+ILLEGAL = 1e8  # taken from the logit of an illegal action: its probability is 0 exactly, its log finite
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 10.0  # beyond, float32 overflows
 
 
 class Head:
     """The contract, with `gradient` by autograd as the default."""
 
     size: int  # P, how many outputs the network must have
+    context: int = 0  # how many numbers besides them condition the distribution
+    remembers: bool = False  # whether these are a memory of the head's own (`remember`), not something observed
+
+    def condition(self, out: Any, context: Any) -> Any:
+        """Outputs (B, P) given the context (B, C), as torch tensors or in numpy. Only where there is a context."""
+        raise NotImplementedError
+
+    def chain(self, grad: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+        """∂/∂out of the network from ∂/∂out after `condition`, (B, P). Only where there is a context."""
+        return grad
 
     def canonical(self, out: Tensor) -> Tensor:
         """The distribution's parameters: (B, P) → (B, P)."""
@@ -57,15 +80,45 @@ class Head:
         """The most likely actions: the greedy policy."""
         raise NotImplementedError
 
+    def to_env(self, act: np.ndarray) -> np.ndarray:
+        """From actions as they are stored to the scale of the action space."""
+        return act
+
+    def remember(self, context: np.ndarray, noise: np.ndarray, over: np.ndarray) -> np.ndarray:
+        """The next step's context (N, C) from this one's and its noise; from scratch where the episode is over (N,)."""
+        raise NotImplementedError
+
+    def possible(self, context: np.ndarray) -> Any:
+        """(N,) bool: whether the context (N, C) leaves any action."""
+        return np.ones(len(context), bool)
+
+
+def gumbel(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Gumbel noise, −log E with E exponential: argmax(logits + noise) is a draw from the softmax."""
+    exponential = rng.standard_exponential(shape, dtype=np.float32)
+    np.maximum(exponential, np.finfo(np.float32).tiny, out=exponential)
+    return np.negative(np.log(exponential, out=exponential), out=exponential)
+
 
 class Categorical(Head):
-    """π(a|s) ∝ exp(logit_a). Works on log-probabilities, so a probability of 0 is no special case."""
+    """π(a|s) ∝ exp(logit_a). Works on log-probabilities, so a probability of 0 is no special case.
 
-    def __init__(self, actions: int) -> None:
+    legal: the context is which actions are legal, 1 or 0 for each; the others have probability 0 (Huang & Ontañón 2020,
+    arXiv 2006.14171).
+    """
+
+    def __init__(self, actions: int, legal: bool = False) -> None:
         self.size = actions
+        self.context = actions if legal else 0
 
     def __repr__(self) -> str:
-        return f"Categorical({self.size})"
+        return f"Categorical({self.size}{', legal=True' if self.context else ''})"
+
+    def condition(self, out: Any, context: Any) -> Any:
+        return out + (context - 1.0) * ILLEGAL
+
+    def possible(self, context: np.ndarray) -> Any:
+        return (context > 0).any(-1)
 
     def canonical(self, out: Tensor) -> Tensor:
         return torch.log_softmax(out, dim=-1)
@@ -81,17 +134,15 @@ class Categorical(Head):
 
     def gradient(self, dist: Tensor, act: Tensor, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
         # ∂logp/∂logit_j = 1[j = a] − p_j;  ∂entropy/∂logit_j = −p_j (log p_j + entropy)
-        p, factor = dist.exp(), weight.unsqueeze(-1)
+        p = dist.exp()
+        factor = weight.unsqueeze(-1)
         if ent_weight is not None:
             minus_entropy = (p * dist).sum(-1, keepdim=True)
             factor = factor + ent_weight.unsqueeze(-1) * (dist - minus_entropy)
         return p.mul_(factor).neg_().scatter_add_(-1, act.unsqueeze(-1), weight.unsqueeze(-1))
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        # Gumbel noise, −log E with E exponential: argmax(logits + noise) is a draw from the softmax
-        exponential = rng.standard_exponential((*shape, self.size), dtype=np.float32)
-        np.maximum(exponential, np.finfo(np.float32).tiny, out=exponential)
-        return np.negative(np.log(exponential, out=exponential), out=exponential)
+        return gumbel(rng, (*shape, self.size))
 
     def sample(self, out: np.ndarray, noise: np.ndarray) -> np.ndarray:
         return (out + noise).argmax(-1)
@@ -100,16 +151,119 @@ class Categorical(Head):
         return out.argmax(-1)
 
 
-class Gaussian(Head):
-    """Independent normals for actions of any shape, D numbers in all: out = (mean, log std), each (B, D)."""
+class MultiCategorical(Head):
+    """Independent softmaxes, one an entry of the action: log π(a|s) = Σ_k log π_k(a_k|s).
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self.dims = math.prod(shape)
-        self.size = 2 * self.dims
+    sizes: how many choices each entry has; shape: the action's, (entries,) if not given. Outputs are the entries' logits one
+    after another. legal: as for `Categorical`, one number a choice, in the same order.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], shape: tuple[int, ...] | None = None, legal: bool = False) -> None:
+        self.sizes, self.shape = tuple(sizes), (len(sizes),) if shape is None else shape
+        self.size = sum(sizes)
+        self.context = self.size if legal else 0
+        widest = max(sizes)
+        counts = torch.tensor(sizes)
+        self.first = counts.cumsum(0) - counts  # (K,) column of every entry's first choice
+        self.exists = torch.arange(widest) < counts.unsqueeze(-1)  # (K, widest)
+        # the columns as a table (K, widest); where there is no such choice, the column behind the last
+        self.table = torch.where(self.exists, self.first.unsqueeze(-1) + torch.arange(widest), self.size)
+        self.entry = torch.repeat_interleave(torch.arange(len(sizes)), counts)  # (P,) the entry of every column
 
     def __repr__(self) -> str:
-        return f"Gaussian({self.shape})"
+        return f"MultiCategorical({self.sizes}{', legal=True' if self.context else ''})"
+
+    def condition(self, out: Any, context: Any) -> Any:
+        return out + (context - 1.0) * ILLEGAL
+
+    def possible(self, context: np.ndarray) -> Any:
+        return np.logical_or.reduceat(context > 0, self.first.numpy(), axis=-1).all(-1)
+
+    def canonical(self, out: Tensor) -> Tensor:
+        beyond = torch.full_like(out[..., :1], -torch.inf)
+        table = torch.cat([out, beyond], -1)[..., self.table]
+        return (table - table.logsumexp(-1, keepdim=True))[..., self.exists]
+
+    def logp(self, dist: Tensor, act: Tensor) -> Tensor:
+        return dist.gather(-1, self._columns(act)).sum(-1)
+
+    def _columns(self, act: Tensor) -> Tensor:
+        return act.reshape(len(act), -1) + self.first.to(act.device)
+
+    def entropy(self, dist: Tensor) -> Tensor:
+        return -(dist.exp() * dist).sum(-1)
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        return (old.exp() * (old - new)).sum(-1)
+
+    def gradient(self, dist: Tensor, act: Tensor, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
+        # as Categorical's, entry by entry
+        p = dist.exp()
+        factor = weight.unsqueeze(-1)
+        if ent_weight is not None:
+            minus_entropy = p.new_zeros(len(p), len(self.sizes)).index_add_(-1, self.entry.to(p.device), p * dist)
+            factor = factor + ent_weight.unsqueeze(-1) * (dist - minus_entropy[:, self.entry])
+        chosen = weight.unsqueeze(-1).expand(-1, len(self.sizes))
+        return p.mul_(factor).neg_().scatter_add_(-1, self._columns(act), chosen)
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return gumbel(rng, (*shape, self.size))
+
+    def sample(self, out: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        return self.mode(out + noise)
+
+    def mode(self, out: np.ndarray) -> np.ndarray:
+        beyond = np.full_like(out[..., :1], -np.inf)
+        table = np.concatenate([out, beyond], -1)[..., self.table.numpy()]
+        return table.argmax(-1).reshape(-1, *self.shape)
+
+
+class Gaussian(Head):
+    """Independent normals for actions of any shape, D numbers in all: out = (mean, log std), each (B, D).
+
+    Clipped to the bounds on its way to the environment, while log π is that of the action before the clip: the gradient is
+    right for "environment with a clip in front" (Fujita & Maeda 2018 lower its variance), but mass beyond the bounds is wasted.
+
+    correlation ρ > 0: the noise of an episode is autoregressive, a_t = μ(s_t) + σ ε_t with ε_t = ρ ε_{t−1} + √(1 − ρ²) z_t, so
+    that exploration moves in one direction for about 1/(1 − ρ) steps. ε_{t−1} is the context, hence log π is exact: that of
+    N(μ + σ ρ ε_{t−1}, σ² (1 − ρ²)), while every action alone is N(μ, σ²) (Korenkevych et al. 2019, arXiv 1903.11524).
+    """
+
+    def __init__(self, shape: tuple[int, ...], correlation: float = 0.0) -> None:
+        if not 0.0 <= correlation < 1.0:
+            raise ValueError(f"correlation must be in [0, 1), got {correlation}")
+        self.shape, self.correlation = shape, correlation
+        self.dims = math.prod(shape)
+        self.size = 2 * self.dims
+        self.remembers = correlation > 0.0
+        self.context = self.dims if self.remembers else 0
+
+    def __repr__(self) -> str:
+        correlated = f", correlation={self.correlation:g}" if self.correlation else ""
+        return f"{type(self).__name__}({self.shape}{correlated})"
+
+    def condition(self, out: Any, context: Any) -> Any:
+        numpy = isinstance(out, np.ndarray)
+        mean, log_std = out[:, : self.dims], out[:, self.dims :].clip(LOG_STD_MIN, LOG_STD_MAX)
+        std = np.exp(log_std) if numpy else log_std.exp()
+        given = (mean + std * (self.correlation * context), log_std + 0.5 * math.log1p(-(self.correlation**2)))
+        return np.concatenate(given, axis=-1) if numpy else torch.cat(given, dim=-1)
+
+    def chain(self, grad: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+        # the mean moves with log σ, by σ ρ ε
+        std = dist[:, self.dims :].exp() / math.sqrt(1.0 - self.correlation**2)
+        mean, log_std = grad.split(self.dims, dim=-1)
+        return torch.cat([mean, log_std + mean * std * (self.correlation * context)], dim=-1)
+
+    def remember(self, context: np.ndarray, noise: np.ndarray, over: np.ndarray) -> np.ndarray:
+        # ε_t from ε_{t−1} and z_t; a draw from N(0, 1) where the episode is over
+        drawn, fresh = noise[:, : self.dims], noise[:, self.dims :]
+        new = self.correlation * context + math.sqrt(1.0 - self.correlation**2) * drawn
+        return np.where(over[:, None], fresh, new)
+
+    def canonical(self, out: Tensor) -> Tensor:
+        # a log std beyond its limits keeps the gradient that it has at the limit, and so finds back (`gradient`)
+        return torch.cat([out[..., : self.dims], out[..., self.dims :].clamp(LOG_STD_MIN, LOG_STD_MAX)], dim=-1)
 
     def logp(self, dist: Tensor, act: Tensor) -> Tensor:
         mean, log_std = dist.split(self.dims, dim=-1)
@@ -137,11 +291,140 @@ class Gaussian(Head):
         return grad
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        return rng.standard_normal((*shape, self.dims), dtype=np.float32)
+        return rng.standard_normal((*shape, self.dims + self.context), dtype=np.float32)
 
     def sample(self, out: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        act = out[:, : self.dims] + np.exp(out[:, self.dims :]) * noise
-        return act.reshape(-1, *self.shape)
+        std = np.exp(out[:, self.dims :].clip(LOG_STD_MIN, LOG_STD_MAX))
+        return (out[:, : self.dims] + std * noise[:, : self.dims]).reshape(-1, *self.shape)
 
     def mode(self, out: np.ndarray) -> np.ndarray:
         return out[:, : self.dims].reshape(-1, *self.shape)
+
+
+class SquashedGaussian(Gaussian):
+    """a = low + (high − low)(tanh u + 1)/2 with u normal. What is stored is u, so no inverse is taken.
+
+    log π(a|s) = log N(u) − Σ log(½(high − low)(1 − tanh² u)) (Haarnoja et al. 2018, arXiv 1801.01290, appendix C). The
+    Jacobian does not depend on the parameters: ∇log π and KL are the Gaussian's. Entropy has no closed form; it is
+    H(N) + E[log of the Jacobian], by the trapezium rule on ±8 σ, which converges exponentially here.
+    """
+
+    def __init__(self, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray, correlation: float = 0.0) -> None:
+        super().__init__(shape, correlation)
+        self.low, self.scale = _bounds(low, high)
+        z = torch.linspace(-8.0, 8.0, 161, dtype=torch.float64)
+        self.nodes, weights = z, torch.exp(-0.5 * z.square())
+        self.node_weights = weights / weights.sum()
+
+    def _log_jacobian(self, u: Tensor) -> Tensor:
+        # log(1 − tanh² u) = 2 (log 2 − |u| − log(1 + e^{−2|u|})): finite however large u is
+        return 2.0 * (math.log(2.0) - u.abs() - torch.log1p(torch.exp(-2.0 * u.abs())))
+
+    def _log_scale(self) -> float:
+        return float(np.log(0.5 * self.scale).sum())
+
+    def logp(self, dist: Tensor, act: Tensor) -> Tensor:
+        jacobian = self._log_jacobian(act.reshape(len(act), -1)).sum(-1) + self._log_scale()
+        return super().logp(dist, act) - jacobian
+
+    def _quadrature(self, dist: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Nodes z (K,), their weights, and u = μ + σ z with σ, (B, D, K)."""
+        mean, log_std = dist.split(self.dims, dim=-1)
+        z, weights = self.nodes.to(dist.dtype), self.node_weights.to(dist.dtype)
+        std = log_std.exp().unsqueeze(-1)
+        return z, weights, mean.unsqueeze(-1) + std * z, std
+
+    def entropy(self, dist: Tensor) -> Tensor:
+        _, weights, u, _ = self._quadrature(dist)
+        return super().entropy(dist) + (self._log_jacobian(u) @ weights).sum(-1) + self._log_scale()
+
+    def gradient(self, dist: Tensor, act: Tensor, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
+        # ∂E[log(1 − tanh² u)]/∂μ = E[−2 tanh u],  /∂log σ = E[−2 tanh u · σ z]
+        grad = super().gradient(dist, act, weight, ent_weight)
+        if ent_weight is not None:
+            z, weights, u, std = self._quadrature(dist)
+            slope = -2.0 * torch.tanh(u)
+            moments = torch.cat([slope @ weights, (slope * std * z) @ weights], dim=-1)
+            grad += ent_weight.unsqueeze(-1) * moments
+        return grad
+
+    def to_env(self, act: np.ndarray) -> np.ndarray:
+        return self.low + self.scale * (0.5 * (np.tanh(act) + 1.0))
+
+
+class Beta(Head):
+    """a = low + (high − low) x with x ~ Beta(α, β) entry by entry, α = 1 + softplus(out₁), β = 1 + softplus(out₂): unimodal.
+
+    No mass beyond the bounds and none piled up on them (Chou, Maturana & Scherer 2017). What is stored is x.
+    """
+
+    def __init__(self, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray) -> None:
+        self.shape = shape
+        self.dims = math.prod(shape)
+        self.size = 2 * self.dims
+        self.low, self.scale = _bounds(low, high)
+
+    def __repr__(self) -> str:
+        return f"Beta({self.shape})"
+
+    def _concentrations(self, dist: Tensor) -> tuple[Tensor, Tensor]:
+        # float64: differences of log Γ lose digits where they are large
+        alpha, beta = (1.0 + torch.nn.functional.softplus(dist.double())).split(self.dims, dim=-1)
+        return alpha, beta
+
+    def logp(self, dist: Tensor, act: Tensor) -> Tensor:
+        alpha, beta = self._concentrations(dist)
+        x = act.reshape(alpha.shape).double()
+        log_scale = float(np.log(self.scale).sum())
+        logp = (alpha - 1.0) * x.log() + (beta - 1.0) * (-x).log1p() - _log_beta(alpha, beta)
+        return (logp.sum(-1) - log_scale).to(dist.dtype)
+
+    def entropy(self, dist: Tensor) -> Tensor:
+        # log B(α, β) − (α − 1) ψ(α) − (β − 1) ψ(β) + (α + β − 2) ψ(α + β), and the scale
+        alpha, beta = self._concentrations(dist)
+        entropy = _log_beta(alpha, beta) - (alpha - 1.0) * alpha.digamma() - (beta - 1.0) * beta.digamma()
+        entropy = entropy + (alpha + beta - 2.0) * (alpha + beta).digamma()
+        return (entropy.sum(-1) + float(np.log(self.scale).sum())).to(dist.dtype)
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        # log B(α₂, β₂)/B(α₁, β₁) + (α₁ − α₂) ψ(α₁) + (β₁ − β₂) ψ(β₁) + (α₂ − α₁ + β₂ − β₁) ψ(α₁ + β₁)
+        (a, b), (new_a, new_b) = self._concentrations(old), self._concentrations(new)
+        kl = _log_beta(new_a, new_b) - _log_beta(a, b) + (a - new_a) * a.digamma() + (b - new_b) * b.digamma()
+        return (kl + (new_a - a + new_b - b) * (a + b).digamma()).sum(-1).to(old.dtype)
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.random((*shape, self.dims))
+
+    def sample(self, out: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        from scipy.special import betaincinv  # the inverse of the distribution function
+
+        alpha, beta = self._numpy_concentrations(out)
+        return self._inside(betaincinv(alpha, beta, noise))
+
+    def mode(self, out: np.ndarray) -> np.ndarray:
+        alpha, beta = self._numpy_concentrations(out)
+        rest = alpha + beta - 2.0
+        return self._inside(np.where(rest > 1e-6, (alpha - 1.0) / np.maximum(rest, 1e-6), 0.5))
+
+    def _numpy_concentrations(self, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        concentration = 1.0 + np.logaddexp(out.astype(np.float64), 0.0)
+        return concentration[:, : self.dims], concentration[:, self.dims :]
+
+    def _inside(self, x: np.ndarray) -> np.ndarray:
+        # the log of 0 and of 1 − 1 is none; 1 − 2⁻²⁴ is the float32 below 1
+        return x.clip(2.0**-24, 1.0 - 2.0**-24).astype(np.float32).reshape(-1, *self.shape)
+
+    def to_env(self, act: np.ndarray) -> np.ndarray:
+        return self.low + self.scale * act
+
+
+def _log_beta(alpha: Tensor, beta: Tensor) -> Tensor:
+    return alpha.lgamma() + beta.lgamma() - (alpha + beta).lgamma()
+
+
+def _bounds(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lower bound and the width."""
+    scale = np.asarray(high, np.float64) - np.asarray(low, np.float64)
+    if not np.isfinite(scale).all() or (scale <= 0.0).any():
+        raise ValueError("bounds must be finite, low below high, in every entry: use the Gaussian head")
+    return np.asarray(low, np.float64), scale

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policygrad.models.networks import MLP, WithLogStd
+from policygrad.models.networks import MLP, TabularNetwork, WithLogStd
 
 # OpenBLAS computes in lanes it throws away, and whatever lies there can raise the flag; exp(−z) of SiLU may overflow to ∞,
 # rightly. Numbers that are not finite are looked for where they enter and before every update.
@@ -61,10 +61,12 @@ def make_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
     if choice != "autograd" and whole and flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
         if isinstance(network, MLP):
             return DenseKernel(network, flat)
+        if isinstance(network, TabularNetwork):
+            return TableKernel(network, flat)
         if isinstance(network, WithLogStd) and isinstance(network.mean, MLP):
             return LogStdKernel(network, flat)
     if choice == "closed_form":
-        raise ValueError("a closed form exists for MLPs on a CPU only: use kernel='autograd'")
+        raise ValueError("a closed form exists for MLPs and tables on a CPU only: use kernel='autograd'")
     return AutogradKernel(network, flat)
 
 
@@ -183,6 +185,30 @@ class DenseKernel:
         z = self._scratch(len(h))[i - 1]
         sigmoid = 1.0 / (1.0 + np.exp(-z))
         return sigmoid * (1.0 + z * (1.0 - sigmoid))
+
+
+class TableKernel:
+    """One linear map without a bias: out = obs · table, ∂/∂table = obsᵀ g."""
+
+    name = "closed_form"
+
+    def __init__(self, network: TabularNetwork, flat: Tensor) -> None:
+        self.table = flat.numpy().reshape(network.table.shape)
+        self.grad = torch.zeros_like(flat)
+        self.obs = np.zeros((0, len(self.table)), self.table.dtype)
+        self.passes = 0
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return torch.from_numpy(self.outputs(obs.numpy()))
+
+    def outputs(self, obs: np.ndarray) -> np.ndarray:
+        self.passes += 1
+        self.obs = np.ascontiguousarray(obs, self.table.dtype)
+        return np.dot(self.obs, self.table)
+
+    def pull(self, grad_out: Tensor) -> Tensor:
+        np.dot(self.obs.T, grad_out.numpy(), out=self.grad.numpy().reshape(self.table.shape))
+        return self.grad
 
 
 class LogStdKernel:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -50,7 +51,7 @@ class MLP(nn.Module):
 
 
 class TabularNetwork(nn.Module):
-    """One logit for each (state, action), for one-hot observations: (B, S) → (B, A). Zero at the start: uniform."""
+    """One number for each state and output, for one-hot observations: (B, S) → (B, outputs). Zero at the start: uniform."""
 
     def __init__(self, states: int, outputs: int) -> None:
         super().__init__()
@@ -58,6 +59,17 @@ class TabularNetwork(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         return obs @ self.table
+
+
+class Parts(nn.Module):
+    """A body for Dict or Tuple observations: `tree` gives it what the space says, instead of rows of numbers."""
+
+    def __init__(self, tree: Callable[[Tensor], Any], body: nn.Module) -> None:
+        super().__init__()
+        self.tree, self.body = tree, body
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.body(self.tree(features))
 
 
 _BODIES: WeakSet[nn.Module] = WeakSet()  # modules in use: flat parameters can be views of one vector only
@@ -75,7 +87,8 @@ class BodyNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if body in _BODIES:
+        own = body.body if isinstance(body, Parts) else body
+        if own in _BODIES:
             raise ValueError("this module is the body of another network already: pass copy.deepcopy(module)")
         body.eval()  # as it will be used: batch statistics of the example must not stay behind
         with torch.no_grad():
@@ -85,7 +98,7 @@ class BodyNetwork(nn.Module):
                 f"the body must map observations {tuple(example.shape)} to features (B, F), got {tuple(features.shape)}: "
                 "end it with nn.Flatten()"
             )
-        _BODIES.add(body)
+        _BODIES.add(own)
         self.body = body
         self.output = nn.Linear(features.shape[1], outputs)
         init_linear(self.output, output_gain, generator)
@@ -105,6 +118,13 @@ class WithLogStd(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         mean = self.mean(obs)
         return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
+
+
+def output_layer(network: nn.Module) -> nn.Linear:
+    """The last linear layer of an MLP, or of a body's network."""
+    layer = network.layers[-1] if isinstance(network, MLP) else network.output
+    assert isinstance(layer, nn.Linear)
+    return layer
 
 
 def init_linear(layer: nn.Module, gain: float, generator: torch.Generator | None) -> None:

@@ -36,8 +36,11 @@ class Normalizer(nn.Module):
         return (obs - mean).mul_(inv_std).clamp_(-self.clip, self.clip)
 
     def update(self, rollout: Rollout) -> None:
-        """Merge the valid rows' observations."""
-        x = rollout.obs[:-1][rollout.mask].double()
+        """Merge the valid rows' observations, without the context behind their features."""
+        x = rollout.valid(rollout.obs[:-1])
+        if x.shape[1:] != self.mean.shape:
+            x = x[:, : self.mean.numel()].view(-1, *self.mean.shape)
+        x = x.double()
         n, mean, var = len(x), x.mean(0), x.var(0, correction=0)
         total = self.count + n
         delta = mean - self.mean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from policygrad.models.flat import FlatModule
-from policygrad.models.heads import Categorical, Gaussian, Head
+from policygrad.models.heads import Beta, Categorical, Gaussian, Head, MultiCategorical, SquashedGaussian
 from policygrad.models.kernels import Kernel, trainable
-from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
+from policygrad.models.networks import MLP, BodyNetwork, Parts, TabularNetwork, WithLogStd, output_layer
 from policygrad.models.normalizer import Normalizer
+from policygrad.models.observations import LEGAL, Encoding
 
 
 @dataclass(frozen=True)
@@ -29,37 +31,64 @@ class Evaluation:
     dist: Tensor  # (B, P)
     act: Tensor  # (B, *)
     logp: Tensor  # (B,)
+    context: Tensor | None  # (B, C)  what else conditions the distribution
     passes: int  # the kernel's count at this pass
 
     def gradient(self, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
         """Σ_b weight_b ∇log π(a_b|s_b) + ent_weight_b ∇entropy_b, the weights held constant: (P,)."""
         if self.kernel.passes != self.passes:
             raise RuntimeError("the policy has made another forward pass since: evaluate again, then take the gradient")
-        return self.kernel.pull(self.head.gradient(self.dist, self.act, weight, ent_weight))
+        grad = self.head.gradient(self.dist, self.act, weight, ent_weight)
+        if self.context is not None:
+            grad = self.head.chain(grad, self.dist, self.context)
+        return self.kernel.pull(grad)
 
 
 class Policy(FlatModule):
     """π(a|s) = head(network(normaliser(s))). `policy(obs)` is the autograd path, differentiable and for any use;
-    `dist`, `evaluate` and `outputs` are the fast ones, through the kernel.
+    `dist`, `evaluate` and `outputs` are the fast ones, through the kernel. All take encoded observations.
+
+    encoding: how observations become tensors; without one they are taken as they come.
     """
 
     def __init__(
-        self, network: nn.Module, head: Head, normalizer: Normalizer | None = None, kernel: str = "auto"
+        self,
+        network: nn.Module,
+        head: Head,
+        normalizer: Normalizer | None = None,
+        kernel: str = "auto",
+        encoding: Encoding | None = None,
     ) -> None:
         super().__init__()
+        if head.context and (encoding is None or encoding.context != head.context):
+            raise ValueError(
+                f"{head} is conditioned on {head.context} numbers more: give an Encoding with this context"
+            )
         self.network = network
         self.head = head
         self.normalizer = normalizer
+        self.encoding = encoding
         self.flatten(kernel)
+
+    def _split(self, obs: Any) -> tuple[Any, Any]:
+        return (obs, None) if self.encoding is None else self.encoding.split(obs)
 
     def features(self, obs: Tensor) -> Tensor:
         """Observations as the networks see them, the critic's included."""
-        obs = obs.to(self.flat.dtype)
-        return obs if self.normalizer is None else self.normalizer(obs)
+        features = self._split(obs)[0].to(self.flat.dtype)
+        return features if self.normalizer is None else self.normalizer(features)
+
+    def context(self, obs: Tensor) -> Tensor | None:
+        """What conditions the distribution besides the network's outputs, (B, C), or None."""
+        context = self._split(obs)[1]
+        return None if context is None else context.to(self.flat.dtype)
+
+    def _distribution(self, out: Tensor, context: Tensor | None) -> Tensor:
+        return self.head.canonical(out if context is None else self.head.condition(out, context))
 
     def forward(self, obs: Tensor) -> Tensor:
         """The distribution (B, P), with its graph."""
-        return self.head.canonical(self.network(self.features(obs)))
+        return self._distribution(self.network(self.features(obs)), self.context(obs))
 
     def logp(self, obs: Tensor, act: Tensor) -> Tensor:
         """Log π(a|s), (B,), with its graph."""
@@ -67,18 +96,21 @@ class Policy(FlatModule):
 
     def dist(self, obs: Tensor) -> Tensor:
         """The distribution (B, P), no graph."""
-        return self.head.canonical(self.kernel.forward(self.features(obs)))
+        return self._distribution(self.kernel.forward(self.features(obs)), self.context(obs))
 
     def evaluate(self, obs: Tensor, act: Tensor) -> Evaluation:
         """Log-probabilities of a batch, no graph, ready to be differentiated with `Evaluation.gradient`."""
-        dist = self.dist(obs)
-        return Evaluation(self.kernel, self.head, dist, act, self.head.logp(dist, act), self.kernel.passes)
+        context = self.context(obs)
+        dist = self._distribution(self.kernel.forward(self.features(obs)), context)
+        return Evaluation(self.kernel, self.head, dist, act, self.head.logp(dist, act), context, self.kernel.passes)
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
-        """The head's inputs for a batch of observations, in numpy: what acting needs."""
+        """What the head samples from, for a batch of observations, in numpy: all that acting needs."""
+        obs, context = self._split(obs)
         if self.normalizer is not None:
-            obs = self.features(torch.from_numpy(obs)).numpy()
-        return self.kernel.outputs(obs)
+            obs = self.normalizer(torch.from_numpy(obs).to(self.flat.dtype)).numpy()
+        out = self.kernel.outputs(obs)
+        return out if context is None else self.head.condition(out, context)
 
     def gradient(self, gain: Tensor) -> Tensor:
         """∇θ of any scalar built from `policy(obs)`, by autograd, as one vector (P,)."""
@@ -89,20 +121,53 @@ class Policy(FlatModule):
 Body = nn.Module | Callable[[spaces.Space], nn.Module]
 
 
-def make_head(action_space: spaces.Space) -> Head:
-    """The head for an action space: Discrete → Categorical, Box → Gaussian."""
+HEADS = ("gaussian", "squashed", "beta")
+STDS = ("parameter", "network")
+LEGALS = ("auto", "none", "observation", "info")
+
+
+def make_head(
+    action_space: spaces.Space, *, head: str = "gaussian", correlation: float = 0.0, legal: bool = False
+) -> Head:
+    """The head for an action space: Discrete, MultiDiscrete, MultiBinary → softmax; Box → `head`.
+
+    Raises TypeError, naming the space, for one that is not supported, or not by the head asked for.
+    """
+    if head not in HEADS:
+        raise ValueError(f"head must be one of {HEADS}, got {head!r}")
     if isinstance(action_space, spaces.Discrete):
-        return Categorical(int(action_space.n))
-    if isinstance(action_space, spaces.Box) and np.issubdtype(action_space.dtype, np.floating):
-        return Gaussian(action_space.shape)
-    raise TypeError(f"unsupported action space {action_space}: expected Discrete or a floating-point Box")
+        return Categorical(int(action_space.n), legal)
+    if isinstance(action_space, spaces.MultiDiscrete | spaces.MultiBinary) and 0 not in action_space.shape:
+        sizes = np.full(action_space.shape, 2) if isinstance(action_space, spaces.MultiBinary) else action_space.nvec
+        return MultiCategorical(tuple(map(int, sizes.reshape(-1))), action_space.shape, legal)
+    if not (isinstance(action_space, spaces.Box) and np.issubdtype(action_space.dtype, np.floating)):
+        raise TypeError(
+            f"unsupported action space {action_space}: expected Discrete, MultiDiscrete, MultiBinary or a floating-point Box"
+        )
+    if 0 in action_space.shape:
+        raise TypeError(f"unsupported action space {action_space}: there is nothing in it")
+    if legal:
+        raise TypeError(f"legal actions are for discrete ones; the action space is {action_space}")
+    if head == "gaussian":
+        return Gaussian(action_space.shape, correlation)
+    low, high = action_space.low, action_space.high
+    if not action_space.is_bounded() or not (low < high).all():
+        raise TypeError(f"head = {head} needs bounds on every action, the space is {action_space}: use head = gaussian")
+    if head == "squashed":
+        return SquashedGaussian(action_space.shape, low, high, correlation)
+    if correlation:
+        raise ValueError("correlation is for head = gaussian and head = squashed")
+    return Beta(action_space.shape, low, high)
 
 
-def check_observation_space(space: spaces.Space) -> spaces.Box:
-    """Box observations of any shape."""
-    if not isinstance(space, spaces.Box):
-        raise TypeError(f"unsupported observation space {space}: expected Box (wrap others, e.g. FlattenObservation)")
-    return space
+def resolve_legal(observation_space: spaces.Space, action_space: spaces.Space, legal: str) -> str:
+    """Where legal actions come from; "auto": a Dict observation's `action_mask`, if the actions are discrete ones."""
+    if legal not in LEGALS:
+        raise ValueError(f"legal must be one of {LEGALS}, got {legal!r}")
+    if legal != "auto":
+        return legal
+    there = isinstance(observation_space, spaces.Dict) and LEGAL in observation_space.spaces
+    return "observation" if there and not isinstance(action_space, spaces.Box) else "none"
 
 
 def make_network(
@@ -116,11 +181,13 @@ def make_network(
     body: Body | None = None,
 ) -> nn.Module:
     """An MLP, or `body` (a module, or a function of the observation space that makes one) with a linear layer after it."""
-    box = check_observation_space(observation_space)
+    encoding = Encoding(observation_space)
     if body is None:
-        return MLP(int(np.prod(box.shape)), hidden, outputs, activation, output_gain, generator)
+        return MLP(encoding.features, hidden, outputs, activation, output_gain, generator)
     module = body if isinstance(body, nn.Module) else body(observation_space)
-    return BodyNetwork(module, torch.zeros(2, *box.shape), outputs, output_gain, generator)
+    if encoding.parts:
+        module = Parts(encoding.tree, module)
+    return BodyNetwork(module, torch.zeros(2, *encoding.features_shape), outputs, output_gain, generator)
 
 
 def make_policy(
@@ -129,26 +196,46 @@ def make_policy(
     *,
     hidden: Sequence[int] = (64, 64),
     activation: str = "tanh",
+    head: str = "gaussian",
+    std: str = "parameter",
     log_std: float = 0.0,
+    correlation: float = 0.0,
+    legal: str = "auto",
     normalize_obs: bool = False,
     body: Body | None = None,
     kernel: str = "auto",
     seed: int = 0,
 ) -> Policy:
-    """A policy for the given spaces, with a fresh network. Raises TypeError, naming the space, for spaces not supported."""
-    head = make_head(action_space)
-    outputs = head.dims if isinstance(head, Gaussian) else head.size
-    generator = torch.Generator().manual_seed(seed)
-    network = make_network(
-        observation_space,
-        outputs,
-        hidden=hidden,
-        activation=activation,
-        output_gain=0.01,
-        generator=generator,
-        body=body,
-    )
-    if isinstance(head, Gaussian):
-        network = WithLogStd(network, head.dims, log_std)
-    normalizer = Normalizer(observation_space.shape or ()) if normalize_obs else None
-    return Policy(network, head, normalizer, kernel)
+    """A policy for the given spaces, with a fresh network. Raises TypeError, naming the space, for spaces not supported.
+
+    hidden = () is linear in the features; on Discrete observations a table, one number a state and output, 0 at first.
+    head, std, log_std, correlation: of Box actions; std is a parameter of its own or an output of the network. legal: where
+    legal actions come from.
+    """
+    legal = resolve_legal(observation_space, action_space, legal)
+    made = make_head(action_space, head=head, correlation=correlation, legal=legal != "none")
+    encoding = Encoding(observation_space, made.context, legal)
+    if std not in STDS:
+        raise ValueError(f"std must be one of {STDS}, got {std!r}")
+    separate = isinstance(made, Gaussian) and std == "parameter"
+    outputs = made.size // 2 if separate else made.size
+    if not hidden and body is None and isinstance(observation_space, spaces.Discrete):
+        network: nn.Module = TabularNetwork(encoding.features, outputs)
+    else:
+        network = make_network(
+            observation_space,
+            outputs,
+            hidden=hidden,
+            activation=activation,
+            output_gain=0.01,
+            generator=torch.Generator().manual_seed(seed),
+            body=body,
+        )
+    if separate:
+        network = WithLogStd(network, outputs, log_std)
+    elif isinstance(made, Gaussian):
+        with torch.no_grad():  # the log std begins at log_std there, too
+            start = network.table if isinstance(network, TabularNetwork) else output_layer(network).bias
+            start[..., made.dims :] = log_std
+    normalizer = Normalizer(encoding.features_shape) if normalize_obs else None
+    return Policy(network, made, normalizer, kernel, encoding)

@@ -18,8 +18,8 @@ from policygrad.algorithms.config import ConfigError, algorithm, check, resolve
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.task import Task
 from policygrad.data import Rollout
-from policygrad.envs.collector import Collector, action_adapter
-from policygrad.envs.make import EnvLike, check_env_id, env_name, make_envs
+from policygrad.envs.collector import Collector, action_adapter, encoding_of
+from policygrad.envs.make import EnvLike, check_env_id, env_name, legal_info, make_envs
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.runs.callbacks import combine
@@ -140,17 +140,26 @@ class Agent:
         }
         return row | {k: v if np.isfinite(v) else None for k, v in stats.items()}
 
-    def predict(self, obs: Any, deterministic: bool = False) -> tuple[np.ndarray, None]:
-        """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state."""
-        space = self.envs.single_observation_space
-        x = np.asarray(obs, np.float32)
-        single = x.shape == space.shape
-        if not single and x.shape[1:] != space.shape:
-            raise ValueError(f"expected observations of shape {space.shape} or (n, *{space.shape}), got {x.shape}")
-        head = self.policy.head
-        out = self.policy.outputs(x[None] if single else x)
+    def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
+        """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state.
+
+        action_masks: the legal actions, for an agent that learned with legal = info. Correlated noise starts anew at each call.
+        """
+        encoding, head = encoding_of(self.policy, self.envs.single_observation_space), self.policy.head
+        obs, single = encoding.batch(obs)
+        x = encoding.empty(len(encoding.leaves[0].of(obs)))
+        info = None
+        if encoding.legal == "info":
+            if action_masks is None:
+                raise ValueError("this agent was told its legal actions: pass action_masks=info['action_mask']")
+            info = legal_info([action_masks] if single else list(action_masks))
+        encoding.encode(obs, info, x)
+        if head.remembers:
+            memory, fresh = x[:, encoding.features :], np.ones(len(x), bool)
+            memory[:] = 0.0 if deterministic else head.remember(memory, head.noise(self.rng, (len(x),)), fresh)
+        out = self.policy.outputs(x)
         act = head.mode(out) if deterministic else head.sample(out, head.noise(self.rng, (len(out),)))
-        act = action_adapter(self.envs.single_action_space)(act)
+        act = action_adapter(self.envs.single_action_space, head)(act)
         return (act[0] if single else act), None
 
     def evaluate(

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from policygrad.envs.collector import EndlessEpisodeError, action_adapter
+from policygrad.envs.collector import EndlessEpisodeError, action_adapter, encoding_of
 from policygrad.envs.make import EnvLike, make_one
 from policygrad.models.policy import Policy
 
@@ -71,22 +71,36 @@ def evaluate(
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     num_envs = 1 if isinstance(env, gym.Env) else min(num_envs, episodes)
     envs = SyncVectorEnv([lambda: make_one(env)] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-    head, to_env = policy.head, action_adapter(envs.single_action_space)
+    head, to_env = policy.head, action_adapter(envs.single_action_space, policy.head)
+    encoding = encoding_of(policy, envs.single_observation_space)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
     playing = np.arange(num_envs)  # the episode each environment plays; ≥ episodes when it has none left
-    obs, _ = envs.reset(seed=[seed + int(k) for k in playing])
+    obs = encoding.empty(num_envs)
+    encoding.encode(*envs.reset(seed=[seed + int(k) for k in playing]), obs)
     rngs = [np.random.default_rng([seed, int(k)]) for k in playing]
+    memory, over = obs[:, encoding.features :], np.ones(num_envs, bool)
     active = np.ones(num_envs, bool)
+    noise = np.zeros(0)
     while active.any():
-        out = policy.outputs(np.asarray(obs, np.float32))
+        if head.remembers and greedy:  # the greedy policy is the one without noise
+            memory[:] = 0.0
+        elif head.remembers and over.any():
+            for i in over.nonzero()[0]:
+                memory[i : i + 1] = head.remember(memory[i : i + 1], head.noise(rngs[i], (1,)), over[i : i + 1])
+        out = policy.outputs(obs)
         if greedy:
             act = head.mode(out)
         else:
-            act = head.sample(out, np.concatenate([head.noise(rng, (1,)) for rng in rngs]))
-        obs, rew, terminated, truncated, _ = envs.step(to_env(act))
+            noise = np.concatenate([head.noise(rng, (1,)) for rng in rngs])
+            act = head.sample(out, noise)
+        now, rew, terminated, truncated, info = envs.step(to_env(act))
+        encoding.encode(now, info, obs)
+        over = terminated | truncated
+        if head.remembers and not greedy:
+            memory[:] = head.remember(memory, noise, np.zeros(num_envs, bool))
         returns[playing[active]] += rew[active]
         lengths[playing[active]] += 1
-        ended = (terminated | truncated) & active
+        ended = over & active
         if lengths[playing[active & ~ended]].max(initial=0) >= max_episode_steps:
             raise EndlessEpisodeError(
                 f"an episode did not end in {max_episode_steps:,} steps: give the environment a time limit (gymnasium's "
@@ -96,9 +110,9 @@ def evaluate(
             playing[i] += num_envs
             active[i] = playing[i] < episodes
             rngs[i] = np.random.default_rng([seed, int(playing[i])])
-        if (terminated | truncated).any():
+        if over.any():
             seeds: list[int | None] = [seed + int(k) for k in playing]
-            obs, _ = envs.reset(seed=seeds, options={"reset_mask": terminated | truncated})
+            encoding.encode(*envs.reset(seed=seeds, options={"reset_mask": over}), obs)
     if not isinstance(env, gym.Env):  # one that was lent stays open
         envs.close()
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))

@@ -101,12 +101,21 @@ def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 
 def space_to_json(space: spaces.Space) -> dict[str, Any]:
-    """A Box or Discrete space as plain values; a bound that is the same everywhere is stored once."""
+    """A space as plain values; a bound that is the same everywhere is stored once."""
+    kind = type(space).__name__
     if isinstance(space, spaces.Discrete):
-        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+        return {"type": kind, "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"type": kind, "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"type": kind, "shape": list(space.shape)}
+    if isinstance(space, spaces.Dict):
+        return {"type": kind, "spaces": {key: space_to_json(part) for key, part in space.spaces.items()}}
+    if isinstance(space, spaces.Tuple):
+        return {"type": kind, "spaces": [space_to_json(part) for part in space.spaces]}
     assert isinstance(space, spaces.Box)
     return {
-        "type": "Box",
+        "type": kind,
         "shape": list(space.shape),
         "dtype": str(space.dtype),
         "low": _bound(space.low),

@@ -1,0 +1,209 @@
+"""Observations as networks see them: any supported space as one float tensor.
+
+    encoded observation (N, *) = features | context
+
+Features: a Box keeps its shape; a Discrete is one-hot, a MultiDiscrete one-hot entry by entry, a MultiBinary 0 and 1; Dict and
+Tuple are their parts one after another. Context: what conditions the distribution besides the network's outputs, the legal
+actions or the previous noise (`Head.context` columns). It travels with the observation, so that nothing between the
+collector and the head has to know of it; networks, critics and normalisers see the features alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_FEATURES = 100_000
+LEGAL = "action_mask"  # the key of legal actions, in a Dict observation and in `info`
+
+Key = str | int
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A part of the observation without parts of its own, and its columns among the features."""
+
+    path: tuple[Key, ...]
+    space: spaces.Space
+    start: int
+    width: int
+
+    def of(self, obs: Any) -> np.ndarray:
+        """This part of a batch of observations."""
+        for key in self.path:
+            obs = obs[key]
+        return np.asarray(obs)
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """(N, *) → (N, width)."""
+        x = x.reshape(len(x), -1)
+        if isinstance(self.space, spaces.Box | spaces.MultiBinary):
+            return x
+        entry, value = _one_hot_columns(self.space)
+        return x[:, entry] == value
+
+
+def _one_hot_columns(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
+    """For every column of a one-hot encoding: the entry it looks at, and the value it stands for."""
+    sizes, starts = _choices(space)
+    return np.repeat(np.arange(len(sizes)), sizes), np.concatenate(
+        [start + np.arange(n) for n, start in zip(sizes, starts, strict=True)]
+    )
+
+
+def _choices(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes and starts of a Discrete's or MultiDiscrete's entries."""
+    if isinstance(space, spaces.Discrete):
+        return np.array([space.n]), np.array([space.start])
+    assert isinstance(space, spaces.MultiDiscrete)
+    return space.nvec.reshape(-1), space.start.reshape(-1)
+
+
+def width(space: spaces.Space) -> int:
+    """How many features a space without parts has. Raises TypeError, naming the space, where we cannot tell."""
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        size = math.prod(space.shape)
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        size = int(_choices(space)[0].sum())
+    else:
+        raise TypeError(
+            f"unsupported observation space {space}: expected Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple "
+            "of those (gymnasium.wrappers.TransformObservation makes one)"
+        )
+    if size > MAX_FEATURES:
+        raise TypeError(f"unsupported observation space {space}: {size:,} features, more than {MAX_FEATURES:,}")
+    return size
+
+
+def leaves(space: spaces.Space, path: tuple[Key, ...] = ()) -> Iterator[tuple[tuple[Key, ...], spaces.Space]]:
+    """The parts of a space that have no parts, in Gymnasium's order, with their paths."""
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            yield from leaves(part, (*path, key))
+    elif isinstance(space, spaces.Tuple):
+        for i, part in enumerate(space.spaces):
+            yield from leaves(part, (*path, i))
+    else:
+        yield path, space
+
+
+class Encoding:
+    """From the observations of a space to `features | context`, and back to what a body of the user's own sees.
+
+    context: how many columns follow the features. legal: where legal actions come from: "observation" (the part of a Dict
+    under `action_mask`, which is no feature in any case), "info", or "none".
+    """
+
+    def __init__(self, space: spaces.Space, context: int = 0, legal: str = "none") -> None:
+        self.space, self.context, self.legal = space, context, legal
+        self.leaves: list[Leaf] = []
+        start = 0
+        self.mask_space = space.spaces.get(LEGAL) if isinstance(space, spaces.Dict) else None
+        for path, part in leaves(space):
+            if self.mask_space is not None and path[0] == LEGAL:
+                continue
+            self.leaves.append(Leaf(path, part, start, width(part)))
+            start += self.leaves[-1].width
+        self.features = start
+        if start == 0:
+            raise TypeError(f"unsupported observation space {space}: there is nothing in it")
+        self.plain = isinstance(space, spaces.Box)
+        self.features_shape: tuple[int, ...] = tuple(space.shape or ()) if self.plain else (start,)
+        self.shape = (start + context,) if context else self.features_shape
+        if legal == "observation":
+            given = None if self.mask_space is None else width(self.mask_space)
+            if given != context:
+                raise TypeError(f"legal actions in the observation need {LEGAL!r} with {context} entries, got {given}")
+
+    @property
+    def parts(self) -> bool:
+        """Whether the space is a Dict or a Tuple, which a body sees as such."""
+        return isinstance(self.space, spaces.Dict | spaces.Tuple)
+
+    def encode(self, obs: Any, info: dict[str, Any] | None, out: np.ndarray) -> None:
+        """Write a batch of observations, and the legal actions that come with it, into out (N, *shape).
+
+        info: a vector environment's; without one, legal actions that come in it are left as they are in out.
+        """
+        if self.plain and not self.context:
+            out[...] = obs
+            return
+        for leaf in self.leaves:
+            out[:, leaf.start : leaf.start + leaf.width] = leaf.features(leaf.of(obs))
+        if self.legal == "observation":
+            out[:, self.features :] = np.asarray(obs[LEGAL]).reshape(len(out), -1)
+        elif self.legal == "info" and info is not None:
+            self._encode_legal(info, out)
+
+    def _encode_legal(self, info: dict[str, Any], out: np.ndarray) -> None:
+        """From a vector environment's info: only some environments may have reported (`_action_mask`)."""
+        if LEGAL not in info:
+            raise ValueError(
+                f"legal = info, but the environment's info has no {LEGAL!r}: it has {', '.join(info) or 'nothing'}"
+            )
+        given, who = info[LEGAL], info.get(f"_{LEGAL}")
+        who = np.ones(len(out), bool) if who is None else who
+        for n in who.nonzero()[0]:
+            legal = flat_mask(given[n])
+            if len(legal) != self.context:
+                raise ValueError(f"{LEGAL} must have {self.context} entries, one an action, got {len(legal)}")
+            out[n, self.features :] = legal
+
+    def split(self, x: Any) -> tuple[Any, Any]:
+        """Encoded observations (B, *shape) as features and context (None where there is none)."""
+        if not self.context:
+            return x, None
+        return x[:, : self.features].reshape(len(x), *self.features_shape), x[:, self.features :]
+
+    def batch(self, obs: Any) -> tuple[Any, bool]:
+        """Observations as a batch, and whether it was a single one. Raises ValueError for shapes of another space."""
+        leaf = self.leaves[0]
+        try:
+            given, expected = np.shape(leaf.of(obs)), tuple(leaf.space.shape or ())
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"expected an observation of {self.space}, got {obs!r}") from error
+        single = given == expected
+        if not single and given[1:] != expected:
+            raise ValueError(f"expected observations of shape {expected} or (n, *{expected}), got {given}")
+        return (expand(obs) if single else obs), single
+
+    def empty(self, *shape: int) -> np.ndarray:
+        """Room for encoded observations, shape + self.shape; every action legal until somebody says otherwise."""
+        out = np.empty((*shape, *self.shape), np.float32)
+        if self.context:
+            out[..., self.features :] = 1.0
+        return out
+
+    def tree(self, features: Tensor, space: spaces.Space | None = None, path: tuple[Key, ...] = ()) -> Any:
+        """Features (B, D) as the Dict or Tuple of tensors that a body sees; a Box in it has its shape."""
+        space = self.space if space is None else space
+        if isinstance(space, spaces.Dict):
+            return {k: self.tree(features, s, (*path, k)) for k, s in space.spaces.items() if (*path, k) != (LEGAL,)}
+        if isinstance(space, spaces.Tuple):
+            return tuple(self.tree(features, s, (*path, i)) for i, s in enumerate(space.spaces))
+        leaf = next(leaf for leaf in self.leaves if leaf.path == path)
+        x = features[:, leaf.start : leaf.start + leaf.width]
+        return x.reshape(len(x), *space.shape) if isinstance(space, spaces.Box | spaces.MultiBinary) else x
+
+
+def flat_mask(mask: Any) -> np.ndarray:
+    """Legal actions as one row of booleans: an array, or one a dimension of a MultiDiscrete."""
+    parts = mask if isinstance(mask, list | tuple) else [mask]
+    return np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(bool)
+
+
+def expand(obs: Any) -> Any:
+    """A single observation as a batch of one."""
+    if isinstance(obs, dict):
+        return {key: expand(part) for key, part in obs.items()}
+    if isinstance(obs, tuple):
+        return tuple(map(expand, obs))
+    return np.asarray(obs)[None]
