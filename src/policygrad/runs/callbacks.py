@@ -124,7 +124,7 @@ class EvalCallback:
         self.evaluations[steps] = evaluation
         self.news = {
             "eval_steps": steps,
-            "eval_return_mean": evaluation.mean,
+            "eval_return_mean": evaluation.mean if np.isfinite(evaluation.mean) else None,
             "eval_length_mean": float(np.mean(evaluation.lengths)),
         }
         if self.directory is not None:

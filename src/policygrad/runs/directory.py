@@ -6,6 +6,10 @@
     policy.safetensors     weights and normaliser: what acting needs
     evaluation.json        the final policy, greedy and sampled: mean, std, 95 % interval, every return
     learning_curve.png
+    events.out.tfevents.*  metrics for TensorBoard, by Stable-Baselines3's tags
+    monitor.csv            return, length and time of every finished training episode, as SB3's Monitor writes them
+    evaluations.npz        returns of every evaluation, as SB3's EvalCallback writes them; the final policy's are the last
+    best_policy.safetensors, snapshots/    of an EvalCallback and a CheckpointCallback
 
 Nothing heavy is imported: plots and tables read runs without torch.
 """
@@ -22,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from policygrad.runs.agent import Agent, Row
+    from policygrad.runs.plots import Chart
 
 ROOT = Path("runs")
 KEEP_CHECKPOINTS = 2
@@ -61,6 +66,22 @@ class RunDirectory:
     def curve_file(self) -> Path:
         """The learning curve."""
         return self.path / "learning_curve.png"
+
+    @property
+    def monitor_file(self) -> Path:
+        """Every finished training episode."""
+        return self.path / "monitor.csv"
+
+    @property
+    def evaluations_file(self) -> Path:
+        """Every evaluation."""
+        return self.path / "evaluations.npz"
+
+    def plot(self) -> Chart:
+        """The learning curve, a matplotlib Figure that notebooks show."""
+        from policygrad.runs.plots import plot
+
+        return plot([self])
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint files, oldest first."""
@@ -117,7 +138,7 @@ class RunDirectory:
     def append_metrics(self, row: Row) -> None:
         """Add a row; it is in the file when this returns."""
         with self.metrics_file.open("a", encoding="utf8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, default=float) + "\n")
 
     def save_checkpoint(self, agent: Agent) -> Path:
         """Write the agent and delete all but the last checkpoints."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+MOST = 3.4028234e38  # of 32 bits
 PATTERN = "events.out.tfevents.*"
 
 
@@ -38,7 +39,8 @@ class EventFile:
             if self.restarted:  # TensorBoard drops what an earlier file says of this step and later ones
                 data += record(event(step, field(7, b"\x08\x01")))  # session_log { status: START }
         values = b"".join(
-            field(1, field(1, tag.encode()) + b"\x15" + struct.pack("<f", value)) for tag, value in scalars.items()
+            field(1, field(1, tag.encode()) + b"\x15" + struct.pack("<f", min(max(value, -MOST), MOST)))
+            for tag, value in scalars.items()
         )
         with self.path.open("ab") as file:
             file.write(data + record(event(step, field(5, values))))

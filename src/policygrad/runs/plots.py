@@ -1,20 +1,27 @@
-"""Learning curves, as files: matplotlib's Figure objects and the Agg backend, no pyplot, no global state."""
+"""Learning curves, in files and notebooks: matplotlib's Figure objects and the Agg backend, no pyplot, no global state."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from policygrad.runs.directory import RunDirectory, RunError
+from policygrad.runs.directory import RunDirectory, RunError, find
+from policygrad.runs.directory import runs as runs_below
+
+if TYPE_CHECKING:
+    from policygrad.runs.agent import Agent, Row
+
+By = Literal["config", "algo"]
 
 HEAD_INCHES = 1.5  # title, subtitle and the steps axis
 FORMATS = (".png", ".pdf", ".svg")
@@ -32,7 +39,8 @@ WINDOW = "mean return of the last 100 episodes"
 class Curve:
     """Runs of one configuration: their curves, one a seed, and the greedy evaluations of their final policies.
 
-    Runs that did not get as far as an evaluation are a Curve of their own: they would cut the others' short.
+    By algorithm: runs of one algorithm, whatever its settings; config is then what they have in common. Runs that did not
+    get as far as an evaluation are a Curve of their own: they would cut the others' short.
     """
 
     algo: str
@@ -41,6 +49,7 @@ class Curve:
     curves: list[tuple[np.ndarray, np.ndarray]]  # steps, mean return
     evaluations: list[dict[str, Any]]
     threshold: float | None
+    mixed: bool = False  # whether they differ in more than the seed
 
     def band(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps (K,) that all seeds have reached, and every seed's mean return there (seeds, K)."""
@@ -68,19 +77,53 @@ class Curve:
         return float(np.mean(means)), float(low), float(high)
 
 
-def plot_runs(runs: Sequence[RunDirectory], out: Path) -> Path:
+class Chart(Figure):
+    """A figure that notebooks show, though pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
+def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] = "latest", by: By = "config") -> Chart:
+    """The runs' learning curves, a panel an environment, as a Figure: `plot("latest")` in a notebook shows it.
+
+    runs: what `train` returned, directories of runs, or their names as on the command line. by="config": runs that differ
+    in the seed alone are one curve, their mean and a band from the lowest to the highest; "algo": runs of one algorithm.
+    """
+    several = [runs] if isinstance(runs, RunDirectory | str | Path) else list(runs)
+    chosen: dict[Path, RunDirectory] = {}
+    for run in several:
+        path = run.path if isinstance(run, RunDirectory) else find(str(run))
+        below = sorted(runs_below(path)) if path.is_dir() else []
+        if not below:
+            raise RunError(f"{path} is not a run directory: it has no config.json")
+        chosen |= {one.resolve(): RunDirectory(one) for one in below}
+    return make_figure(read(chosen.values(), by))
+
+
+def plot_rows(agent: Agent, rows: Sequence[Row]) -> Chart:
+    """The learning curve in rows of metrics."""
+    curve = Curve(agent.algo, agent.config, [agent.seed], [points(rows)], [], None)
+    return make_figure({agent.env_name: [curve]})
+
+
+def plot_runs(runs: Sequence[RunDirectory], out: Path, by: By = "config") -> Path:
     """Draw the runs' learning curves, a panel an environment, and write the figure. Raises RunError for unreadable runs."""
-    figure = make_figure(read(runs))
+    figure = make_figure(read(runs, by))
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
     return out
 
 
-def make_figure(panels: dict[str, list[Curve]]) -> Figure:
-    """The figure, as high as the labels of the panel with the most curves need."""
+def make_figure(panels: dict[str, list[Curve]]) -> Chart:
+    """The figure, as high as the labels of the panel with the most curves need. Raises RunError if there is nothing to draw."""
+    if not panels:
+        raise RunError("there are no runs to draw")
     rows = max(sum(map(label_inches, labels(curves))) for curves in panels.values())
     height = max(4.6, rows + HEAD_INCHES)
-    figure = Figure(figsize=(1.5 + 6.5 * len(panels), height), dpi=160, facecolor="white")
+    figure = Chart(figsize=(1.5 + 6.5 * len(panels), height), dpi=160, facecolor="white")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (env, curves) in zip(axes, panels.items(), strict=True):
         draw(axis, env, curves, height - HEAD_INCHES)
@@ -88,26 +131,38 @@ def make_figure(panels: dict[str, list[Curve]]) -> Figure:
     return figure
 
 
-def read(runs: Iterable[RunDirectory]) -> dict[str, list[Curve]]:
-    """Curves by environment; runs whose configurations are equal share one."""
+def read(runs: Iterable[RunDirectory], by: By = "config") -> dict[str, list[Curve]]:
+    """Curves by environment; runs whose configurations, or whose algorithms, are equal share one."""
+    if by not in ("config", "algo"):
+        raise ValueError(f"by must be 'config' or 'algo', got {by!r}")
     panels: dict[str, dict[str, Curve]] = {}
     for run in runs:
         config = run.config()
         evaluation = run.evaluation()
-        key = json.dumps([config["algo"], config["config"], evaluation is None], sort_keys=True)
+        settings = config["config"] if by == "config" else None
+        key = json.dumps([config["algo"], settings, evaluation is None], sort_keys=True)
         group = panels.setdefault(str(config["env"]), {})
         curve = group.setdefault(
             key, Curve(config["algo"], config["config"], [], [], [], config.get("reward_threshold"))
         )
-        points = [(row["steps"], row["return_mean"]) for row in run.metrics() if row.get("return_mean") is not None]
+        if config["config"] != curve.config:
+            curve.mixed = True
+            curve.config = {k: v for k, v in curve.config.items() if k in config["config"] and config["config"][k] == v}
         curve.seeds.append(config["seed"])
-        curve.curves.append(tuple(np.array(points, float).reshape(-1, 2).T))  # pyright: ignore[reportArgumentType]
+        curve.curves.append(points(run.metrics()))
         if evaluation is not None:
             try:
                 curve.evaluations.append({k: evaluation["greedy"][k] for k in ("mean", "ci95")})
             except (KeyError, TypeError) as error:
                 raise RunError(f"{run.evaluation_file} is not an evaluation: it needs greedy, mean and ci95") from error
     return {env: list(group.values()) for env, group in panels.items()}
+
+
+def points(rows: Iterable[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and mean returns (K,), from the first finished episode on."""
+    drawn = [(row["steps"], row["return_mean"]) for row in rows if row.get("return_mean") is not None]
+    steps, returns = np.array(drawn, float).reshape(-1, 2).T
+    return steps, returns
 
 
 def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
@@ -142,6 +197,10 @@ def line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
     if not any(len(x) for x, _ in curve.curves):
         return
     steps, returns = curve.band()
+    if not len(steps):  # there are no steps that all have reached
+        for x, y in curve.curves:
+            axis.plot(x, y, color=color, ls=dashes, lw=1.2)
+        return
     mean = returns.mean(0)
     if len(returns) > 1:
         axis.fill_between(steps, returns.min(0), returns.max(0), color=color, alpha=0.15, linewidth=0)
@@ -171,7 +230,7 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
     small = {"textcoords": "offset points", "fontsize": 8.5, "color": PALE, "va": "top", "annotation_clip": False}
     if len(curves) == 1:
         for _, (mean, low, high) in dots:
-            what = "95 % interval" if len(curves[0].evaluations) == 1 else "range of seeds"
+            what = "95 % interval" if len(curves[0].evaluations) == 1 else f"range of {noun(curves)}"
             big = {"fontsize": 13, "fontweight": "bold", "va": "center", "annotation_clip": False}
             axis.annotate(plain(mean), (x, mean), color=COLORS[0], **big)
             axis.annotate(f"{plain(low)} to {plain(high)}", (x, mean), (0, -11), **small)
@@ -191,7 +250,11 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
 
 def last(curve: Curve) -> float:
     """Where a curve ends, for its label."""
-    return float(curve.band()[1].mean(0)[-1]) if any(len(x) for x, _ in curve.curves) else 0.0
+    drawn = [(x[-1], y[-1]) for x, y in curve.curves if len(x)]
+    if not drawn:
+        return 0.0
+    steps, returns = curve.band()
+    return float(returns.mean(0)[-1]) if len(steps) else float(max(drawn)[1])
 
 
 def label_inches(name: str) -> float:
@@ -265,23 +328,30 @@ def algo_title(algo: str) -> str:
     return algo.upper().replace("_", "-")
 
 
+def noun(curves: list[Curve]) -> str:
+    """What there are several of in a curve."""
+    return "runs" if any(curve.mixed for curve in curves) else "seeds"
+
+
 def seeds_text(curves: list[Curve]) -> str:
     """How many seeds, or which."""
+    what = noun(curves)
     counts = sorted({len(curve.seeds) for curve in curves})
     if len(curves) == 1:
         left_off = "" if curves[0].finished else ", unfinished"
-        return (f"seed {curves[0].seeds[0]}" if counts == [1] else f"{counts[0]} seeds") + left_off
-    each = f"{counts[0]} seed{'s' * (counts[0] > 1)} each"
-    return each if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds each"
+        return (f"seed {curves[0].seeds[0]}" if counts == [1] else f"{counts[0]} {what}") + left_off
+    each = f"{counts[0]} {what if counts[0] > 1 else what[:-1]} each"
+    return each if len(counts) == 1 else f"{counts[0]} to {counts[-1]} {what} each"
 
 
 def marks_text(curves: list[Curve]) -> str:
     """What lines, bands, dots and bars are."""
     several, dots = any(len(c.seeds) > 1 for c in curves), any(c.finished for c in curves)
     many, one = any(len(c.evaluations) > 1 for c in curves), any(len(c.evaluations) == 1 for c in curves)
-    parts = ["line: mean of seeds, band: their range"] if several else []
+    what = noun(curves)
+    parts = [f"line: mean of {what}, band: their range"] if several else []
     parts += ["dot: final policy, greedy"] if dots else []
-    bars = ["range of seeds"] * many + [f"95 % interval{' (of one seed)' * many}"] * one
+    bars = [f"range of {what}"] * many + [f"95 % interval{f' (of one {what[:-1]})' * many}"] * one
     parts += [f"bar: {' or '.join(bars)}"] if bars else []
     return " · ".join(parts)
 

@@ -23,12 +23,9 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from policygrad.runs.agent import Row
 
 TAGS = {
     "return_mean": "rollout/ep_rew_mean",
@@ -44,9 +41,10 @@ TAGS = {
 NO_TAG = ("steps", "seconds", "eval_steps")  # TensorBoard has an axis for each
 
 
-def scalars(row: Row) -> dict[str, float]:
+def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a row of metrics by SB3's tags; those that do not exist yet are left out."""
-    tagged = {TAGS.get(k, f"train/{k}"): float(v) for k, v in row.items() if v is not None and k not in NO_TAG}
+    numbers = {k: float(v) for k, v in row.items() if isinstance(v, int | float | np.number) and k not in NO_TAG}
+    tagged = {TAGS.get(k, f"train/{k}"): v for k, v in numbers.items()}
     if "train/entropy_loss" in tagged:
         tagged["train/entropy_loss"] *= -1.0
     return tagged

@@ -18,10 +18,13 @@ import torch
 
 import policygrad
 from policygrad.envs.make import EnvLike
-from policygrad.runs.agent import LOG_EVERY, Agent, Row
+from policygrad.runs.agent import LOG_EVERY, Agent, Callback, Row
+from policygrad.runs.callbacks import settle
 from policygrad.runs.directory import ROOT, RunDirectory, create
 from policygrad.runs.evaluate import Evaluation
+from policygrad.runs.events import EventFile
 from policygrad.runs.progress import Progress, Silent
+from policygrad.runs.sb3 import EvaluationTable, MonitorFile, scalars, split
 
 CHECKPOINTS = 10  # of a run, evenly spaced
 ROWS = 50  # of metrics a run, at least: short runs log more often than LOG_EVERY
@@ -37,15 +40,17 @@ def train(
     eval_env: EnvLike | None = None,
     root: str | Path = ROOT,
     progress: Progress | None = None,
+    callback: Callback | Sequence[Callback] | None = None,
 ) -> RunDirectory:
     """Train, evaluate the final policy greedily and sampled, and keep everything in a run directory.
 
     run_dir: an empty or new directory; default `<root>/<env>/<algo>/seed<k>-<utc>`. steps: default the configuration's.
+    callback: one or several, called before the row of metrics is written (see `policygrad.runs.callbacks`).
     Ctrl-C ends the iteration, saves checkpoint and policy, and then raises KeyboardInterrupt; a second one does not wait.
     """
     eval_env = agent.evaluation_env() if eval_env is None else eval_env  # refused before training, not after it
     run = start(agent, run_dir, steps=steps, root=root)
-    learn(agent, run, progress)
+    learn(agent, run, progress, callback)
     assess(agent, run, episodes, eval_env)
     return run
 
@@ -67,16 +72,24 @@ def start(
     return run
 
 
-def learn(agent: Agent, run: RunDirectory, progress: Progress | None = None) -> None:
+def learn(
+    agent: Agent,
+    run: RunDirectory,
+    progress: Progress | None = None,
+    callback: Callback | Sequence[Callback] | None = None,
+) -> None:
     """Train for the steps in config.json, with metrics and checkpoints, and save the policy."""
     steps, progress = run.config()["config"]["steps"], progress or Silent()
+    callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
+    settle(callbacks, run.path)
     with interrupts() as interrupt:
         recorder = Recorder(run, agent, steps, progress, interrupt)
         progress.start(steps)
         try:
-            agent.learn(steps, recorder, min(LOG_EVERY, max(1, steps // ROWS)))
+            agent.learn(steps, [*callbacks, recorder], min(LOG_EVERY, max(1, steps // ROWS)))
             recorder.draw(agent)
         finally:
+            recorder.close(agent)
             progress.stop()
         run.save_checkpoint(agent)
         agent.save_policy(run.policy_file)
@@ -87,13 +100,23 @@ def learn(agent: Agent, run: RunDirectory, progress: Progress | None = None) -> 
 def assess(
     agent: Agent, run: RunDirectory, episodes: int = 100, eval_env: EnvLike | None = None
 ) -> dict[str, Evaluation]:
-    """Evaluate the policy both ways; write evaluation.json and learning_curve.png."""
+    """Evaluate the policy both ways; write evaluation.json, a last row of evaluations.npz, and learning_curve.png."""
     from policygrad.runs.plots import plot_runs
 
     evaluations = {name: agent.evaluate(episodes, greedy, env=eval_env) for name, greedy in WAYS.items()}
     run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
+    _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
     plot_runs([run], run.curve_file)
     return evaluations
+
+
+def _add_evaluation(run: RunDirectory, steps: int, evaluation: Evaluation) -> None:
+    """The final policy's, where SB3's tools and TensorBoard look for it, beside those of an EvalCallback, if there was one."""
+    table = EvaluationTable(run.evaluations_file).read(before=steps)
+    if len(evaluation.returns) >= table.width:  # the first episodes of both are the same
+        table.write(steps, evaluation.returns, evaluation.lengths)
+    means = {"eval_return_mean": evaluation.mean, "eval_length_mean": float(np.mean(evaluation.lengths))}
+    EventFile(run.path, reopen=True).write(steps, scalars(means))
 
 
 def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
@@ -156,19 +179,43 @@ class Recorder:
         self.first = agent.collector.steps_done
         self.every = max(1, steps // CHECKPOINTS)
         self.next_checkpoint = self.first + self.every
+        self.monitor = MonitorFile(run.monitor_file, agent.env_name, agent.collector.episodes_done)
+        self.events = EventFile(run.path)
+        agent.collector.finished = []
         self.started = time.perf_counter()
         self.next_draw = self.started + progress.interval
 
     def __call__(self, agent: Agent, row: Row | None) -> bool | None:
         steps = agent.collector.steps_done
         if row is not None:
-            self.run.append_metrics(row)
+            self.keep(agent, row)
         if steps >= self.next_checkpoint:
+            self.keep_episodes(agent)  # as many as the checkpoint has counted
             self.run.save_checkpoint(agent)
             self.next_checkpoint = steps + self.every
         if time.perf_counter() >= self.next_draw:
             self.draw(agent)
         return False if self.interrupt.requested else None
+
+    def keep(self, agent: Agent, row: Row) -> None:
+        """Write a row of metrics, for us and for TensorBoard, and the episodes that ended since the last one."""
+        self.run.append_metrics(row)
+        training, evaluation = split(scalars(row))
+        if evaluation:
+            self.events.write(int(row["eval_steps"] or 0), evaluation)
+        self.events.write(int(row["steps"] or 0), training)
+        self.keep_episodes(agent)
+
+    def keep_episodes(self, agent: Agent) -> None:
+        """Write the finished episodes to monitor.csv."""
+        if agent.collector.finished:
+            self.monitor.write(agent.collector.finished)
+            agent.collector.finished.clear()
+
+    def close(self, agent: Agent) -> None:
+        """Training is over, or has failed."""
+        self.keep_episodes(agent)
+        agent.collector.finished = None
 
     def draw(self, agent: Agent) -> None:
         """Tell the progress display where training is."""
