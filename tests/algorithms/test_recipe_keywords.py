@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
@@ -55,14 +57,40 @@ def chain() -> Chain:
     return Chain((1.0, -2.0, 0.5, 3.0), terminate_after=3)
 
 
+class Masked(Chain):
+    """A chain that allows the second action on every other step only."""
+
+    def __init__(self) -> None:
+        super().__init__((1.0, -2.0, 0.5, 3.0), terminate_after=3)
+
+    def observe(self) -> np.ndarray:
+        self.calls = getattr(self, "calls", 0) + 1
+        return super().observe()
+
+    def reset(self, **keywords: Any) -> Any:
+        obs, info = super().reset(**keywords)
+        return obs, info | {"action_mask": np.array([1, self.calls % 2], np.int8)}
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        return *rest, info | {"action_mask": np.array([1, self.calls % 2], np.int8)}
+
+
+BOX = {"head", "std", "log_std", "correlation"}  # keywords for Box actions
+
+
+def environment(keywords: dict[str, Any]) -> Callable[[], gym.Env]:
+    """One in which the keywords matter."""
+    return Target if BOX & set(keywords) else Masked if "legal" in keywords else chain
+
+
 def keywords_of(recipe: str) -> set[str]:
     parameters = inspect.signature(RECIPES[recipe]).parameters.values()
     return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def make(recipe: str, keywords: dict[str, Any]) -> Plan:
-    """A box where the log-std is asked for."""
-    example = Target() if "log_std" in keywords else chain()
+    example = environment(keywords)()
     task = Task(example.observation_space, example.action_space)
     return RECIPES[recipe](task, **BASE | SMALL.get(recipe, {}) | keywords)
 
@@ -173,6 +201,14 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"hidden": (5, 3)}, lambda p: [[x.out_features for x in m.layers][:-1] for m in mlps(p)], [[5, 3], [5, 3]]),
     ({"activation": "silu"}, lambda plan: [m.activation for m in mlps(plan)], ["silu", "silu"]),
     ({"log_std": -1.3}, lambda plan: plan.learner.policy.network.log_std.tolist(), [pytest.approx(-1.3)]),
+    ({"head": "gaussian"}, lambda plan: repr(plan.learner.policy.head), "Gaussian((1,))"),
+    ({"head": "squashed"}, lambda plan: repr(plan.learner.policy.head), "SquashedGaussian((1,))"),
+    ({"head": "beta"}, lambda plan: repr(plan.learner.policy.head), "Beta((1,))"),
+    ({"std": "parameter"}, lambda plan: type(plan.learner.policy.network), WithLogStd),
+    ({"std": "network"}, lambda plan: type(plan.learner.policy.network), MLP),
+    ({"correlation": 0.8}, lambda plan: plan.learner.policy.head.correlation, 0.8),
+    ({"legal": "info"}, lambda p: (p.learner.policy.head.context, p.learner.policy.encoding.legal), (2, "info")),
+    ({"legal": "none"}, lambda p: (p.learner.policy.head.context, p.learner.policy.encoding.legal), (0, "none")),
     ({"normalize_obs": True}, lambda plan: plan.learner.policy.normalizer is not None, True),
     ({"normalize_obs": False}, lambda plan: plan.learner.policy.normalizer is not None, False),
 ]
@@ -207,6 +243,10 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "hidden": ((9,), {}),
     "activation": ("relu", {}),
     "log_std": (-1.0, {}),
+    "head": ("beta", {}),
+    "std": ("network", {}),
+    "correlation": (0.8, {}),
+    "legal": ("info", {}),
     "normalize_obs": (True, {}),
 }
 
@@ -230,7 +270,7 @@ def test_a_keyword_reaches_the_object_it_names(recipe: str) -> None:
 def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
     """Policy and critic after two iterations."""
     keywords = dict(items)
-    plan, env = make(recipe, keywords), Target if "log_std" in keywords else chain
+    plan, env = make(recipe, keywords), environment(keywords)
     collector = Collector(make_envs(env, 2))
     for progress in (0.0, 0.5):
         if plan.num_steps is not None:
@@ -246,7 +286,7 @@ def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
 def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
     value, needed = CHANGES[name]
     default = inspect.signature(RECIPES[recipe]).parameters[name].default
-    before = needed | ({name: default} if name == "log_std" else {})  # a box for both
+    before = needed | ({name: default} if name in BOX | {"legal"} else {})  # the same environment for both
     first = learned(recipe, frozenset(before.items()))
     again = learned.__wrapped__(recipe, frozenset(before.items()))
     assert all(map(torch.equal, first, again))  # nothing else differs between two runs

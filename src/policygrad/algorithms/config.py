@@ -52,9 +52,17 @@ HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
     "critic_lr": ("learning rate of the critic (Adam); none: the policy's", 0, 100),
     "critic_epochs": ("passes over each batch for the critic; none: as for the policy", 1, 1000),
     "critic_minibatches": ("pieces of each pass for the critic; none: as for the policy", 1, None),
-    "hidden": ("widths of the hidden layers of policy and critic", 1, 65536),
+    "hidden": (
+        "widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states",
+        1,
+        65536,
+    ),
     "activation": ("of the hidden layers", None, None),
-    "log_std": ("initial log standard deviation of continuous actions", -20, 5),
+    "head": ("of Box actions: normal, clipped at the bounds; tanh of a normal; Beta", None, None),
+    "std": ("standard deviation of Box actions: a parameter, or an output of the network", None, None),
+    "log_std": ("initial log standard deviation of Box actions", -20, 5),
+    "correlation": ("of the noise of Box actions from step to step; 0: none, 0.9: about ten steps one way", 0, 0.9999),
+    "legal": ("where legal actions come from; auto: action_mask of a Dict observation, if it is there", None, None),
     "normalize_obs": ("standardise observations by running moments, kept inside the policy", None, None),
 }
 

@@ -12,7 +12,10 @@ see an iteration. Nothing heavy is imported here, so the command line can read s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
@@ -22,10 +25,33 @@ SCALE_RATE = 1e-3  # of a critic that is fitted after every step: its scale is t
 RECIPES: dict[str, Callable[..., Plan]] = {}
 
 
+def network(
+    *,
+    hidden: tuple[int, ...] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    correlation: float = 0.0,
+    legal: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+) -> None:
+    """What every recipe has besides its own keywords: the policy's network and head, `Task.network`."""
+
+
 def recipe(function: Callable[..., Plan]) -> Callable[..., Plan]:
-    """Register a recipe: command line, Python face, presets and tests pick it up from here."""
-    RECIPES[function.__name__] = function
-    return function
+    """Register a recipe, with the keywords of `network`: command line, Python face, presets and tests pick it up from here."""
+    own, shared = signature(function), signature(network)
+
+    @wraps(function)
+    def with_network(task: Task, **keywords: Any) -> Plan:
+        options = {name: keywords.pop(name, p.default) for name, p in shared.parameters.items()}
+        return function(replace(task, network=options), **keywords)
+
+    with_network.__signature__ = own.replace(parameters=[*own.parameters.values(), *shared.parameters.values()])  # pyright: ignore
+    with_network.__annotations__ = network.__annotations__ | function.__annotations__
+    RECIPES[function.__name__] = with_network
+    return with_network
 
 
 @recipe
@@ -51,10 +77,6 @@ def reinforce(
     critic_lr: float = 3e-3,
     critic_epochs: int = 10,
     critic_minibatches: int = 4,
-    hidden: tuple[int, ...] = (64, 64),
-    activation: Literal["tanh", "relu", "silu"] = "tanh",
-    log_std: float = 0.0,
-    normalize_obs: bool = False,
 ) -> Plan:
     """REINFORCE (Williams 1992): one gradient step a batch of whole episodes, with a choice of returns and of baselines.
 
@@ -65,12 +87,10 @@ def reinforce(
     from policygrad.models.critic import NoCritic
     from policygrad.updates import VanillaGradient
 
-    policy = task.policy(hidden, activation, log_std, normalize_obs)
+    policy = task.policy()
     critic = NoCritic()
     if baseline == "value":
-        critic = task.critic(
-            hidden, activation, critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm
-        )
+        critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
     estimator = est.TotalReturn(gamma) if returns == "total" else est.RewardToGo(gamma)
     update = VanillaGradient(
         make_schedule(lr_schedule, lr),
@@ -107,10 +127,6 @@ def actor_critic(
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = None,
     critic_lr: float | None = None,
-    hidden: tuple[int, ...] = (64, 64),
-    activation: Literal["tanh", "relu", "silu"] = "tanh",
-    log_std: float = 0.0,
-    normalize_obs: bool = False,
 ) -> Plan:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
@@ -120,10 +136,8 @@ def actor_critic(
     from policygrad.gradient.estimators import QValue, TDError
     from policygrad.updates import VanillaGradient
 
-    policy = task.policy(hidden, activation, log_std, normalize_obs)
+    policy = task.policy()
     made = task.critic(
-        hidden,
-        activation,
         lr if critic_lr is None else critic_lr,
         lr_schedule,
         1,
@@ -163,20 +177,14 @@ def a2c(
     critic_lr: float | None = None,
     critic_epochs: int = 1,
     critic_minibatches: int = 1,
-    hidden: tuple[int, ...] = (64, 64),
-    activation: Literal["tanh", "relu", "silu"] = "tanh",
-    log_std: float = 0.0,
-    normalize_obs: bool = False,
 ) -> Plan:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps."""
     from policygrad.algorithms.task import Plan, make_schedule
     from policygrad.gradient.estimators import GAE
     from policygrad.updates import VanillaGradient
 
-    policy = task.policy(hidden, activation, log_std, normalize_obs)
+    policy = task.policy()
     critic = task.critic(
-        hidden,
-        activation,
         lr if critic_lr is None else critic_lr,
         lr_schedule,
         critic_epochs,
@@ -217,20 +225,14 @@ def ppo(
     critic_lr: float | None = None,
     critic_epochs: int | None = None,
     critic_minibatches: int | None = None,
-    hidden: tuple[int, ...] = (64, 64),
-    activation: Literal["tanh", "relu", "silu"] = "tanh",
-    log_std: float = 0.0,
-    normalize_obs: bool = False,
 ) -> Plan:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017)."""
     from policygrad.algorithms.task import Plan, make_schedule
     from policygrad.gradient.estimators import GAE
     from policygrad.updates import ClippedSurrogate
 
-    policy = task.policy(hidden, activation, log_std, normalize_obs)
+    policy = task.policy()
     critic = task.critic(
-        hidden,
-        activation,
         lr if critic_lr is None else critic_lr,
         lr_schedule,
         critic_epochs or epochs,

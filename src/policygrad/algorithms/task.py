@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Task:
-    """What a recipe is given besides its hyperparameters. Each part draws its randomness from a seed of its own."""
+    """What a recipe is given besides its own keywords. Each part draws its randomness from a seed of its own.
+
+    network: the keywords of `recipes.network`, as `make_policy` takes them; what is missing has its default.
+    """
 
     observation_space: spaces.Space
     action_space: spaces.Space
@@ -61,19 +64,17 @@ class Task:
     body: Body | None = None
     critic_body: Body | None = None
     kernel: str = "auto"
+    network: dict[str, Any] = field(default_factory=dict)
 
     def _seeds(self) -> list[int]:
         return [int(s) for s in np.random.SeedSequence(self.seed).generate_state(2)]
 
-    def policy(self, hidden: tuple[int, ...], activation: str, log_std: float, normalize_obs: bool) -> Policy:
+    def policy(self) -> Policy:
         """A fresh policy for the task's spaces."""
         return make_policy(
             self.observation_space,
             self.action_space,
-            hidden=hidden,
-            activation=activation,
-            log_std=log_std,
-            normalize_obs=normalize_obs,
+            **self.network,
             body=self.body,
             kernel=self.kernel,
             seed=self._seeds()[0],
@@ -81,8 +82,6 @@ class Task:
 
     def critic(
         self,
-        hidden: tuple[int, ...],
-        activation: str,
         lr: float,
         lr_schedule: str,
         epochs: int,
@@ -93,9 +92,7 @@ class Task:
         **keywords: Any,
     ) -> Critic | QCritic:
         """A fresh critic of V or q. Without a body of its own it gets the policy's architecture, never its weights."""
-        keywords |= {
-            "hidden": hidden,
-            "activation": activation,
+        keywords |= {name: self.network[name] for name in ("hidden", "activation") if name in self.network} | {
             "body": self.critic_body,
             "kernel": self.kernel,
             "seed": self._seeds()[1],
