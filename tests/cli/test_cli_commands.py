@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -16,7 +17,7 @@ import pytest
 import policygrad as pg
 from policygrad.algorithms.config import ALIASES, parameters, presets
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.cli import main
+from policygrad.cli import COMMANDS, main
 from policygrad.cli.arguments import parse_train
 from policygrad.cli.values import show
 from policygrad.envs.probes import Target, TimeLimit
@@ -26,6 +27,7 @@ SMALL = {
     "ppo": ["--num-steps", "50", "--epochs", "2", "--minibatches", "2"],
     "a2c": ["--num-steps", "10"],
     "reinforce": ["--episodes", "4"],
+    "actor_critic": [],
 }
 
 
@@ -96,7 +98,7 @@ def run(tmp_path_factory) -> Path:
 def test_help_names_the_commands_and_the_algorithms(words, capsys):
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert all(word in out for word in ("train", "eval", "plot", "list", "examples", *RECIPES))
+    assert all(word in out for word in (*COMMANDS, "examples", *RECIPES))
 
 
 def test_version_is_the_packages(capsys):
@@ -104,18 +106,20 @@ def test_version_is_the_packages(capsys):
     assert capsys.readouterr().out == f"policygrad {pg.__version__}\n"
 
 
-def test_help_imports_nothing_heavy_and_takes_under_half_a_second():
+def test_help_imports_nothing_heavy_and_takes_under_a_tenth_of_a_second():
     code = (
         "import sys; from policygrad.cli import main; main(['--help']); "
-        "sys.exit(repr({'torch', 'numpy', 'gymnasium', 'matplotlib', 'scipy', 'rich'} & set(sys.modules) or 0))"
+        "heavy = {'torch', 'numpy', 'gymnasium', 'matplotlib', 'scipy', 'rich', 'argparse', 'multiprocessing'}; "
+        "sys.exit(repr(heavy & set(sys.modules) or 0))"
     )
     seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)  # others use the machine
         assert done.stderr.strip() == "0"  # none of them
-    assert min(seconds) < 0.5
+    assert min(seconds) < 0.15
 
 
 def test_python_dash_m_is_the_command():
@@ -148,7 +152,11 @@ def test_train_leaves_a_whole_run_directory_and_says_what_it_did(algo, capsys):
     assert run.name.startswith("seed3-")
     assert ("tuned preset for CartPole-v1" in out) == ("CartPole-v1" in presets(algo))
     assert all(text in out for text in (str(run), "400 steps", "greedy", "sampled", "95 % interval"))
+    (events,) = run.glob("events.out.tfevents.*")
     assert {p.name for p in run.iterdir()} == {
+        events.name,
+        "monitor.csv",
+        "evaluations.npz",
         "config.json",
         "metrics.jsonl",
         "checkpoints",
@@ -251,20 +259,23 @@ def test_lists_show_every_preset_algorithm_and_supported_environment(capsys):
     assert everything == "\n".join(parts)
     for algo in RECIPES:
         for env, preset in presets(algo).items():
-            assert any({env, algo, f"{preset['steps']:,}"} <= set(line.split()) for line in parts[0].splitlines())
+            steps = preset.get("steps", parameters(algo)["steps"][1])
+            assert any({env, algo, f"{steps:,}"} <= set(line.split()) for line in parts[0].splitlines())
         row = next(line for line in parts[1].splitlines() if line.startswith(algo + " "))
         assert " × " in row  # its cell of the grid
     ids = [line.split()[0] for line in parts[2].splitlines()[1:]]
     assert {"CartPole-v1", "LunarLander-v3", "Pendulum-v1", "Ant-v5", "Bandit-v0", "Twice-v10"} <= set(ids)
-    assert not {"CartPole-v0", "Twice-v9", "Ant-v4", "FrozenLake-v1", "Blackjack-v1", "Taxi-v3"} & set(ids)
+    assert {"FrozenLake-v1", "Blackjack-v1", "Taxi-v4", "CliffWalking-v1"} <= set(ids)
+    assert not {"CartPole-v0", "Twice-v9", "Ant-v4", "tabular/Blackjack-v0", "phys2d/CartPole-v1"} & set(ids)
 
 
 def test_environments_listed_without_a_need_can_be_trained(capsys):
     assert main(["list", "envs"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines()[1:] if "gymnasium[" not in line]
-    classic = [e for e in (row.split()[0] for row in rows) if "classic_control" in str(gym.spec(e).entry_point)]
-    assert len(classic) >= 5
-    for env in classic:
+    light = re.compile(r"gymnasium\.envs\.(classic_control|toy_text)")
+    chosen = [e for e in (row.split()[0] for row in rows) if light.match(str(gym.spec(e).entry_point))]
+    assert len(chosen) >= 10
+    for env in chosen:
         pg.a2c(env, num_envs=1)
 
 
@@ -322,7 +333,7 @@ def test_every_alias_is_a_flag_of_the_recipes_that_have_its_keyword(alias):
 )
 def test_algorithm_and_environment_may_stand_anywhere(words):
     arguments = parse_train(words)
-    assert (arguments.algo, arguments.env, arguments.seed) == ("ppo", "CartPole-v1", 5)
+    assert (arguments.algo, arguments.env, arguments.seeds) == ("ppo", "CartPole-v1", (5,))
     assert arguments.overrides == {"hidden": (8, 8), "normalize_obs": True}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
 from policygrad.cli import main
@@ -18,6 +19,16 @@ class Planted:
 
     def __reduce__(self):
         return (Path.touch, (Path("executed"),))
+
+
+class Chat(gym.Env):
+    """Its observations are words."""
+
+    observation_space, action_space = gym.spaces.Text(5), gym.spaces.Discrete(2)
+
+
+if "Chat-v0" not in gym.registry:
+    gym.register("Chat-v0", Chat)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +49,8 @@ def trained(tmp_path_factory) -> Path:
         assert main(words) == 0
     run = root / "runs/CartPole-v1/a2c/seed1-x"
     (root / "empty").mkdir()
+    (root / "several" / "seed1").mkdir(parents=True)
+    (root / "several" / "seed1" / "file").write_text("text")
     (root / "file").write_text("text")
     (root / "model.pt").write_bytes(pickle.dumps(Planted()))
     model = (run / "policy.safetensors").read_bytes()
@@ -61,12 +74,12 @@ def trained(tmp_path_factory) -> Path:
 MISTAKES = [
     # commands, algorithms, environments
     ("trian ppo CartPole-v1", ["'trian'", "'train'"]),
-    ("frobnicate", ["train, eval, plot, list"]),
+    ("frobnicate", ["train, eval, video, watch, plot, list, completion"]),
     ("train", ["policygrad train ppo CartPole-v1", "reinforce"]),
     ("train ppo", ["policygrad train ppo CartPole-v1", "list envs"]),
     ("train pppo CartPole-v1", ["'pppo'", "Did you mean 'ppo'"]),
     ("train reinforc CartPole-v1", ["Did you mean 'reinforce'"]),
-    ("train zzz CartPole-v1", ["'zzz'", "reinforce, a2c, ppo"]),
+    ("train zzz CartPole-v1", ["'zzz'", "reinforce, actor_critic, a2c, ppo"]),
     ("train ppo CartPol-v1", ["'CartPol-v1'", "Did you mean 'CartPole-v1'"]),
     ("train ppo lunarlander-v3", ["Did you mean 'LunarLander-v3'"]),
     ("train ppo LunarLander-v2", ["LunarLander-v2 is LunarLander-v3 now"]),
@@ -75,8 +88,7 @@ MISTAKES = [
     ("train ppo no_such_module:Env-v0", ["no_such_module"]),
     ("train CartPole-v1 ppo", ["policygrad train ppo CartPole-v1"]),
     ("train ppo CartPole-v1 more", ["'more'", "ALGO ENV"]),
-    ("train ppo FrozenLake-v1", ["Discrete(16)", "Box"]),
-    ("train ppo Blackjack-v1", ["Tuple", "Box"]),
+    ("train ppo Chat-v0", ["Text", "Box"]),
     # flags
     ("train ppo CartPole-v1 --num-step 3", ["--num-step", "Did you mean --num-steps"]),
     ("train ppo CartPole-v1 --learning_rte=3", ["Did you mean --learning-rate"]),
@@ -101,8 +113,8 @@ MISTAKES = [
     ("train ppo CartPole-v1 --cuda", ["--cuda", "CPU"]),
     ("train ppo CartPole-v1 --verbose 1", ["-q"]),
     ("train ppo CartPole-v1 --track", ["metrics.jsonl"]),
-    ("train ppo CartPole-v1 --tensorboard-log logs", ["metrics.jsonl"]),
-    ("train ppo CartPole-v1 --capture-video", ["videos are not made"]),
+    ("train ppo CartPole-v1 --tensorboard-log logs", ["tensorboard --logdir runs"]),
+    ("train ppo CartPole-v1 --capture-video", ["policygrad video RUN"]),
     ("train reinforce CartPole-v1 --n-steps 32", ["--n-steps (a2c has)", "train reinforce CartPole-v1 --help"]),
     # one hyperparameter, twice
     ("train ppo CartPole-v1 --lr 1e-3 --learning-rate 1e-4", ["--lr and --learning-rate", "one of them"]),
@@ -129,6 +141,18 @@ MISTAKES = [
     ("train ppo CartPole-v1 --num-envs=-3", ["--num-envs = -3", "[1, 4096]"]),
     ("train ppo CartPole-v1 --seed -1", ["--seed", "-1", "[0, "]),
     ("train ppo CartPole-v1 --seed x", ["--seed", "'x'", "whole number"]),
+    ("train ppo CartPole-v1 --seed 0 x 2", ["unexpected argument 'x'"]),
+    ("train ppo CartPole-v1 --seed 0,1,", ["--seed", "''", "whole number"]),
+    ("train ppo CartPole-v1 --seed 3-1", ["--seed = 3-1", "0-3"]),
+    ("train ppo CartPole-v1 --seed 0-1000", ["--seed = 0-1000", "1,000"]),
+    ("train ppo CartPole-v1 --seed 0-3 2", ["--seed", "2 twice"]),
+    ("train ppo CartPole-v1 --seed 0 4294967296", ["--seed = 4294967296", "[0, "]),
+    ("train ppo CartPole-v1 --seed 0 1 --jobs 0", ["--jobs = 0", "at least 1"]),
+    ("train ppo CartPole-v1 --seed 0 1 --gamma 1.5", ["--gamma = 1.5", "[0, 1]"]),
+    ("train ppo CartPole-v1 --seed 0 1 --run-dir runs/CartPole-v1/a2c/seed1-x", ["seed1-x is a run directory"]),
+    ("train ppo CartPole-v1 --seed 0 1 --run-dir several", ["several/seed1 is not empty"]),
+    ("train ppo CartPole-v1 --seed 0 1 --run-dir file", ["file", "exists"]),
+    ("train ppo CartPole-v1 --backend jax", ["--backend = 'jax'", "auto, gymnasium, async, envpool"]),
     ("train ppo CartPole-v1 --hidden 64,x", ["--hidden", "'x'", "whole number"]),
     ("train ppo CartPole-v1 --hidden 64 0", ["hidden", "0", "[1, "]),
     ("train ppo CartPole-v1 --activation gelu", ["activation", "'gelu'", "tanh, relu, silu"]),
@@ -158,7 +182,20 @@ MISTAKES = [
     ("eval latest --episods 3", ["--episods", "Did you mean --episodes"]),
     ("eval latest --env Pendulum-v1", ["observation_space", "CartPole-v1"]),
     ("eval latest --env Pendulm-v1", ["Did you mean 'Pendulum-v1'"]),
+    # video, watch
+    ("video", ["RUN"]),
+    ("video nothing", ["'nothing'", "CartPole-v1/a2c/seed1-x"]),
+    ("video latest --out film.gif", ["'film.gif'", ".mp4"]),
+    ("video latest --episodes 0", ["--episodes", "at least 1"]),
+    ("video latest --seed x", ["--seed", "'x'", "whole number"]),
+    ("video latest --fps 3", ["video has no flag --fps"]),
+    ("video truncated.safetensors", ["truncated.safetensors", "damaged"]),
+    ("watch nothing", ["'nothing'"]),
+    # completion
+    ("completion", ["bash,zsh,fish"]),
+    ("completion tcsh", ["'tcsh'", "bash, zsh, fish"]),
     # plot, list
+    ("plot latest --by seed", ["--by = 'seed'", "config or algo"]),
     ("plot", ["RUN"]),
     ("plot nothing", ["'nothing'"]),
     ("plot empty", ["empty", "config.json"]),

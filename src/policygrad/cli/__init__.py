@@ -1,4 +1,4 @@
-"""The command line: `policygrad train | eval | plot | list`. Thin: parse, call `policygrad.runs`, print.
+"""The command line. Thin: parse, call `policygrad.runs`, print.
 
 Nothing heavy is imported before a command needs it. Exit code 0; 2 for anything the user can mend, with at most three
 lines that say what is wrong, what was given and what is allowed; 130 after Ctrl-C.
@@ -11,14 +11,18 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 
 import policygrad
 
-COMMANDS = {
-    "train": ("train ALGO ENV", "train a policy, evaluate it, keep everything in a run directory"),
-    "eval": ("eval RUN", "play a trained policy on fixed seeds: mean return, 95 % interval"),
-    "plot": ("plot RUN …", "draw learning curves"),
-    "list": ("list", "presets, algorithms, environments"),
+COMMANDS = {  # usage, what it does, module and function
+    "train": ("train ALGO ENV", "train a policy, evaluate it, keep everything in a run directory", "training", "train"),
+    "eval": ("eval RUN", "play a trained policy on fixed seeds: mean return, 95 % interval", "playing", "evaluate"),
+    "video": ("video RUN", "film a trained policy, as an mp4", "playing", "video"),
+    "watch": ("watch RUN", "watch a trained policy play, in a window", "playing", "watch"),
+    "plot": ("plot RUN …", "draw learning curves", "drawing", "plot"),
+    "list": ("list", "presets, algorithms, environments", "lists", "show_list"),
+    "completion": ("completion SHELL", "completion with the Tab key, for bash, zsh, fish", "completion", "completion"),
 }
 
 HELP = """usage: policygrad COMMAND …
@@ -33,7 +37,7 @@ Every command has --help; `policygrad train ALGO ENV --help` shows every hyperpa
 
 examples:
   policygrad train ppo LunarLander-v3
-  policygrad train a2c CartPole-v1 --seed 1 --steps 5e4 --lr 1e-3
+  policygrad train a2c CartPole-v1 --seed 0 1 2 3 --steps 5e4 --lr 1e-3
   policygrad eval latest --episodes 500
   policygrad plot runs/CartPole-v1 --out comparison.png
 """
@@ -93,16 +97,13 @@ def dispatch(argv: list[str]) -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(COMMANDS)}."
         raise UsageError(f"there is no command {command!r}. {hint}")
-    from policygrad.cli import commands
-
-    {"train": commands.train, "eval": commands.evaluate, "plot": commands.plot, "list": commands.show_list}[command](
-        words
-    )
+    *_, module, function = COMMANDS[command]
+    getattr(import_module(f"policygrad.cli.{module}"), function)(words)
 
 
 def help_text() -> str:
     """`policygrad --help`."""
     from policygrad.algorithms.recipes import RECIPES
 
-    rows = "\n".join(f"  {usage:<18}{what}" for usage, what in COMMANDS.values())
+    rows = "\n".join(f"  {usage:<18}{what}" for usage, what, *_ in COMMANDS.values())
     return HELP.format(commands=rows, algorithms=", ".join(RECIPES))

@@ -1,23 +1,54 @@
-"""Plain tables."""
+"""Plain tables, as wide as the terminal at most."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
 
+LAST = 20  # columns that the last cell needs to be wrapped in
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Aligned columns under a header, numbers (columns in `right`) to the right; the last column wraps on a terminal."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["  ".join(_pad(cell, widths[i], i in right) for i, cell in enumerate(row)) for row in [header, *rows]]
-    if sys.stdout.isatty():
-        indent = sum(widths[:-1]) + 2 * (len(widths) - 1)
-        width = max(shutil.get_terminal_size().columns, indent + 20)
-        lines = [textwrap.fill(line.rstrip(), width, subsequent_indent=" " * indent) for line in lines]
+    """Aligned columns under a header, numbers (columns in `right`) to the right.
+
+    On a terminal the last column wraps; where that would leave it too little, columns come closer, and where even that does
+    not help every row is a paragraph: its first cell, and the others named.
+    """
+    lines = _aligned(header, rows, right, "  ")
+    if not sys.stdout.isatty():
+        return "\n".join(lines)
+    width = shutil.get_terminal_size().columns
+    if max(map(len, lines)) > width:
+        lines = _wrapped(header, rows, right, width)
+    if "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(lines)
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int], gap: str) -> list[str]:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return [
+        gap.join(_pad(cell, widths[i], i in right) for i, cell in enumerate(row)).rstrip() for row in [header, *rows]
+    ]
+
+
+def _wrapped(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> list[str]:
+    """The lines of a table that is too wide."""
+    indent = sum(max(len(row[i]) for row in [header, *rows]) + 2 for i in range(len(header) - 1))
+    if indent + LAST <= width and len(header) - 1 not in right:
+        lines = _aligned(header, rows, right, "  ")
+        return [textwrap.fill(line, width, subsequent_indent=" " * indent) for line in lines]
+    close = _aligned(header, rows, right, " ")
+    if max(map(len, close)) <= width:
+        return close
+    paragraphs = [", ".join(header)]
+    for first, *rest in rows:
+        named = [f"{name}: {cell}" for name, cell in zip(header[1:], rest, strict=True) if cell]
+        paragraphs.append("; ".join([first, *named]))
+    return [textwrap.fill(text, width, subsequent_indent="  ") for text in paragraphs]
 
 
 def _pad(text: str, width: int, right: bool) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Literal, get_args, get_origin
 
 SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}  # 20k, 2M: as plots write steps
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 MAX_SEED = 2**32 - 1
+MAX_SEEDS = 1000  # in one command
 
 
 class UsageError(ValueError):
@@ -78,6 +80,21 @@ def parse_seed(text: str) -> int:
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"--seed = {text} must be in [0, {MAX_SEED}].")
     return int(seed)
+
+
+def parse_seeds(words: list[str]) -> tuple[int, ...]:
+    """Seeds: 0 1 2, 0,1,2 or 0-2; each once."""
+    seeds: list[int] = []
+    for item in (item for word in words for item in word.split(",")):
+        span = re.fullmatch(r"(\d+)-(\d+)", item)
+        first, last = (parse_seed(end) for end in (span.groups() if span else (item, item)))
+        if not first <= last < first + MAX_SEEDS:
+            raise UsageError(f"--seed = {item} must be a range such as 0-3, of at most {MAX_SEEDS:,} seeds.")
+        seeds += range(first, last + 1)
+    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--seed names {twice} twice: give every seed once.")
+    return tuple(seeds)
 
 
 def show(value: Any) -> str:

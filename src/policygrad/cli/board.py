@@ -1,0 +1,137 @@
+"""Several runs at once on the terminal: a live line a seed, plain lines elsewhere, or nothing but what they print."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from policygrad.runs.progress import BAR, BAR_WIDTH, fields, fit
+from policygrad.runs.seeds import State
+
+
+class SilentBoard:
+    """Passes on what the runs print."""
+
+    interval = float("inf")
+
+    def __init__(self) -> None:
+        self.warned: set[str] = set()
+
+    def show(self, states: Sequence[State]) -> None: ...
+
+    def say(self, seed: int, text: str, warning: bool) -> None:
+        """A warning that every seed gives is printed once."""
+        if not warning:
+            print(f"seed {seed}: {text}", flush=True)
+        elif text not in self.warned:
+            self.warned.add(text)
+            print(f"policygrad: {text}", file=sys.stderr, flush=True)
+
+    def stop(self) -> None: ...
+
+
+class LineBoard(SilentBoard):
+    """A line when a run has moved on, every ten seconds, for logs."""
+
+    interval = 10.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[int, tuple[Any, ...]] = {}
+
+    def show(self, states: Sequence[State]) -> None:
+        for state in states:
+            now = (state.phase, state.steps, state.path)
+            if state.phase not in ("waiting", "starting") and self.told.get(state.seed) != now:
+                self.told[state.seed] = now
+                print(f"seed {state.seed}: {'  '.join(words(state))}", flush=True)
+
+
+class LiveBoard(SilentBoard):
+    """A line a seed, redrawn in place."""
+
+    interval = 0.25
+
+    def __init__(self, console: Any = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__()
+        self.console = console or Console()
+        self.live = Live(console=self.console, auto_refresh=False)
+        self.drawn, self.started = 0.0, False
+
+    def show(self, states: Sequence[State]) -> None:
+        now = time.monotonic()
+        if now - self.drawn < self.interval and not all(state.over for state in states):
+            return
+        self.drawn = now
+        if not self.started:
+            self.live.start()
+            self.started = True
+        self.live.update(self.lines(states), refresh=True)
+
+    def lines(self, states: Sequence[State]) -> Any:
+        """What is drawn. Seeds that wait, and on a low terminal those that are over, share a line."""
+        from rich.text import Text
+
+        width = max(len(str(state.seed)) for state in states)
+        waiting = [state for state in states if state.phase == "waiting"]
+        over = [state for state in states if state.over]
+        rows, crowded = [], len(states) - len(waiting) + 2 > self.console.height
+        if crowded and over:
+            rows.append(Text(f"{len(over)} of {len(states)} seeds are done", no_wrap=True, overflow="ellipsis"))
+        for state in states:
+            if state.phase != "waiting" and not (crowded and state.over):
+                rows.append(self.line(state, f"seed {state.seed:>{width}}  "))
+        if waiting:
+            text = f"{len(waiting)} more wait{'s' if len(waiting) == 1 else ''}"
+            rows.append(Text(text, "bright_black", no_wrap=True, overflow="ellipsis"))
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(rows)
+
+    def line(self, state: State, head: str) -> Any:
+        """A seed's line, as much as fits."""
+        from rich.text import Text
+
+        text = Text(head, no_wrap=True, overflow="ellipsis")
+        if state.phase != "training" or not state.steps:
+            rest = "  ".join(words(state))
+            text.append(rest, "red" if state.phase == "failed" else "")
+            text.truncate(self.console.width, overflow="ellipsis")
+            return text
+        stroke = "━" if self.console.encoding.startswith("utf") else "-"
+        for k, part in enumerate(fit(words(state), self.console.width - len(head))):
+            text.append("  " if k else "")
+            if part == BAR:
+                done = round(BAR_WIDTH * min(state.steps / state.total, 1.0))
+                text.append(stroke * done, "blue").append(stroke * (BAR_WIDTH - done), "bright_black")
+            else:
+                text.append(part, "bold" if part.startswith("return") else "")
+        return text
+
+    def stop(self) -> None:
+        if self.started:
+            self.live.stop()
+
+
+def words(state: State) -> list[str]:
+    """What there is to say of a run."""
+    if state.phase == "training":
+        so_far = fields(state.steps, state.total, state.speed, state.mean)
+        return so_far if state.steps else [state.path or state.phase]
+    if state.phase == "done":
+        means = [f"{name} {entry['mean']:,.1f}" for name, entry in state.evaluations.items()]
+        return ["done", *means]
+    if state.phase == "failed":
+        return ["failed: " + (state.message.splitlines() or [""])[0]]
+    return {"evaluating": ["now playing the final policy"], "stopped": ["stopped"]}.get(state.phase, [state.phase])
+
+
+def make_board(quiet: bool) -> SilentBoard:
+    """Live on a terminal that can, lines elsewhere."""
+    if quiet:
+        return SilentBoard()
+    return LiveBoard() if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else LineBoard()

@@ -1,0 +1,33 @@
+"""`policygrad plot`: learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from policygrad.cli.flags import plot_parser
+from policygrad.cli.values import UsageError
+from policygrad.runs.directory import RunDirectory, find, runs
+
+
+def plot(words: Sequence[str]) -> None:
+    """`policygrad plot`."""
+    given = plot_parser().parse(words)
+    if given.by not in ("config", "algo"):
+        raise UsageError(f"--by = {given.by!r} must be config or algo.")
+    chosen: dict[Path, RunDirectory] = {}
+    for text in given.runs:
+        path = find(text, given.runs_root)
+        below = sorted(runs(path)) if path.is_dir() else []
+        if not below:
+            raise UsageError(f"{path} is not a run directory: it has no config.json.")
+        chosen |= {run.resolve(): RunDirectory(run) for run in below}
+    directories = list(chosen.values())
+    out = directories[0].curve_file if len(directories) == 1 else Path("learning_curves.png")
+    out = Path(given.out) if given.out is not None else out
+    from policygrad.runs.plots import FORMATS, plot_runs
+
+    if out.suffix not in FORMATS:
+        raise UsageError(f"--out = {str(out)!r} must end in one of: {', '.join(FORMATS)}")
+    plot_runs(directories, out, "algo" if given.by == "algo" else "config")
+    print(out)

@@ -1,0 +1,196 @@
+"""The flags of `train`, generated from the recipes' signatures, and those of the other commands."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from typing import Any, Literal, get_args, get_origin
+
+from policygrad.algorithms.config import ALIASES, HYPERPARAMETERS, parameters, presets
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.cli.parser import Parser, Switch
+from policygrad.cli.values import flag, inner, show
+from policygrad.runs.directory import ROOT
+
+BACKENDS = ("auto", "gymnasium", "async", "envpool")
+LISTS = ("presets", "algorithms", "envs")
+SHELLS = ("bash", "zsh", "fish")
+
+
+def train_parser(algo: str, env: str | None) -> Parser:
+    """The flags of an algorithm, with the defaults that hold in the environment."""
+    tuned = presets(algo).get(env or "", {})
+    notes = {
+        "": "Defaults in brackets.",
+        "tuned": f"Defaults in brackets; * marks what is tuned for {env}.",
+        "none": f"Defaults in brackets; there is no tuned preset for {env}.",
+    }
+    note = notes["" if env is None else "tuned" if tuned else "none"]
+    if env is None and presets(algo):
+        note += f" Name an environment to see what is tuned for it: {', '.join(presets(algo))}."
+    summary = (RECIPES[algo].__doc__ or "").strip().split("\n\n")[0]
+    parser = Parser(
+        f"policygrad train {algo}{f' {env}' if env else ''}",
+        usage=f"policygrad train {algo} {env or 'ENV'} [flags]",
+        description=f"{summary} {note}",
+        argument_default=argparse.SUPPRESS,
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--seed",
+        nargs="+",
+        metavar="S",
+        help="of everything random [0]; several, as 0 1 2 or 0-2: a run each, side by side",
+    )
+    run.add_argument("--jobs", metavar="N", help="runs side by side, of several seeds [the cores there are]")
+    run.add_argument("--backend", metavar="{" + ",".join(BACKENDS) + "}", help="of the environments [auto]")
+    run.add_argument(
+        "--run-dir", metavar="DIR", help="new or empty [runs/ENV/ALGO/seed<S>-<UTC>]; of several seeds: DIR/seed<S>"
+    )
+    run.add_argument("--runs-root", metavar="DIR", help="where run directories are made [runs]")
+    run.add_argument("--eval-episodes", metavar="N", help="of the final evaluations, greedy and sampled [100]")
+    run.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    group = parser.add_argument_group("hyperparameters")
+    for name, (kind, default) in parameters(algo).items():
+        shown = show(tuned.get(name, default)) + ("*" if name in tuned else "")
+        add_flag(group, algo, name, kind, shown)
+    if "minibatches" in parameters(algo):
+        group.add_argument("--batch-size", nargs=1, metavar="N", help="steps a minibatch, instead of --minibatches")
+    return parser
+
+
+def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:
+    """One hyperparameter's flag, its aliases, its help."""
+    aliases = [alias for alias, own in ALIASES.items() if own == name and alias not in parameters(algo)]
+    strings = [flag(n) for n in (name, *aliases) if n != "normalize_advantage"]
+    strings = ["-n", *strings] if name == "steps" else strings
+    text = f"{HYPERPARAMETERS.get(name, ('',))[0]} [{default}]".strip().replace("%", "%%")
+    kind, optional = inner(kind)
+    if kind is bool:
+        strings += [flag("no_" + name)]
+        group.add_argument(*strings, dest=name, action=Switch, nargs="?", metavar="", help=text)
+    elif get_origin(kind) is Literal:
+        group.add_argument(*strings, dest=name, nargs=1, metavar="{" + ",".join(get_args(kind)) + "}", help=text)
+    elif get_origin(kind) is tuple:
+        group.add_argument(*strings, dest=name, nargs="+", metavar="N", help=text)
+    else:
+        metavar = ("N" if kind is int else "X") + ("|none" if optional else "")
+        group.add_argument(*strings, dest=name, nargs=1, metavar=metavar, help=text)
+    if name == "standardize":  # SB3's, a switch: True is "batch"
+        hidden = ("--normalize-advantage", "--no-normalize-advantage")
+        group.add_argument(*hidden, dest="normalize_advantage", action=Switch, nargs="?", help=argparse.SUPPRESS)
+
+
+def train_help() -> str:
+    """`policygrad train --help`, before an algorithm is known."""
+    rows = "\n".join(
+        f"  {name:<14}{textwrap.shorten((function.__doc__ or '').strip().splitlines()[0], 100, placeholder=' …')}"
+        for name, function in RECIPES.items()
+    )
+    return f"""usage: policygrad train ALGO ENV [--steps N] [--seed S …] [--run-dir DIR] [--quiet] [flags]
+
+Train a policy, evaluate it greedily and sampled on fixed seeds, keep everything in a run directory.
+
+algorithms:
+{rows}
+
+  policygrad train ppo --help                     its flags
+  policygrad train ppo LunarLander-v3 --help      its flags with what is tuned for the environment
+  policygrad list                                 presets, algorithms, environments
+"""
+
+
+def eval_parser() -> Parser:
+    """`policygrad eval`."""
+    parser = Parser("policygrad eval", description="Play a trained policy on fixed seeds, greedily and sampled.")
+    add_run(parser)
+    parser.add_argument("--episodes", default="100", metavar="N", help="of each kind [100]")
+    parser.add_argument("--json", action="store_true", help="print what evaluation.json holds")
+    return parser
+
+
+def video_parser() -> Parser:
+    """`policygrad video`."""
+    parser = Parser("policygrad video", description="Film a trained policy: an mp4 of whole episodes.")
+    add_run(parser)
+    parser.add_argument("--out", metavar="FILE", help="mp4 [video.mp4 in the run directory]")
+    add_film(parser, 1)
+    return parser
+
+
+def watch_parser() -> Parser:
+    """`policygrad watch`."""
+    parser = Parser("policygrad watch", description="Watch a trained policy play, in a window.")
+    add_run(parser)
+    add_film(parser, 5)
+    return parser
+
+
+def plot_parser() -> Parser:
+    """`policygrad plot`."""
+    parser = Parser(
+        "policygrad plot",
+        description="Draw the learning curves of runs: mean return of the last 100 episodes against steps. Runs that differ "
+        "in the seed alone are drawn as their mean, with a band from the lowest to the highest.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run directory, a directory of runs, beginning of a name, or latest"
+    )
+    parser.add_argument(
+        "--by", default="config", metavar="{config,algo}", help="a curve for each: configuration, or algorithm [config]"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="png, pdf or svg [the run's learning_curve.png; several: learning_curves.png]"
+    )
+    add_root(parser)
+    return parser
+
+
+def list_parser() -> Parser:
+    """`policygrad list`."""
+    parser = Parser(
+        "policygrad list", description="Show tuned presets, algorithms, environments; all three by default."
+    )
+    parser.add_argument("what", nargs="?", metavar="{" + ",".join(LISTS) + "}")
+    return parser
+
+
+def completion_parser() -> Parser:
+    """`policygrad completion`."""
+    parser = Parser(
+        "policygrad completion",
+        description="Print a script that completes commands, algorithms, environments, flags and runs with the Tab key.",
+        epilog='bash and zsh: eval "$(policygrad completion bash)" in ~/.bashrc (zsh, ~/.zshrc). '
+        "fish: policygrad completion fish > ~/.config/fish/completions/policygrad.fish",
+    )
+    parser.add_argument("shell", metavar="{" + ",".join(SHELLS) + "}")
+    return parser
+
+
+def add_run(parser: Parser) -> None:
+    """A trained policy, and where it plays."""
+    parser.add_argument("run", metavar="RUN", help="run directory, model file, beginning of a run's name, or latest")
+    parser.add_argument("--env", help="play in this environment, of the same spaces [the one it was trained in]")
+    add_root(parser)
+
+
+def add_film(parser: Parser, episodes: int) -> None:
+    """What is played for people to see."""
+    parser.add_argument("--episodes", default=str(episodes), metavar="N", help=f"whole episodes [{episodes}]")
+    parser.add_argument("--seed", metavar="S", help="of the first episode [the evaluation's]")
+    parser.add_argument("--sampled", action="store_true", help="draw actions instead of taking the most likely")
+
+
+def add_root(parser: Parser) -> None:
+    """Where runs are."""
+    parser.add_argument("--runs-root", default=ROOT, metavar="DIR", help="where runs are looked for [runs]")
+
+
+PARSERS = {
+    "eval": eval_parser,
+    "video": video_parser,
+    "watch": watch_parser,
+    "plot": plot_parser,
+    "list": list_parser,
+    "completion": completion_parser,
+}

@@ -1,0 +1,73 @@
+"""`policygrad list`: presets, algorithms, environments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from policygrad.algorithms import recipes
+from policygrad.algorithms.config import parameters, presets
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.cli.flags import LISTS, list_parser
+from policygrad.cli.tables import table
+from policygrad.cli.values import UsageError
+
+
+def show_list(words: Sequence[str]) -> None:
+    """`policygrad list`."""
+    given = list_parser().parse(words)
+    if given.what is not None and given.what not in LISTS:
+        raise UsageError(f"there is no list of {given.what!r}: there are {', '.join(LISTS)}.")
+    chosen = LISTS if given.what is None else (given.what,)
+    print("\n\n".join(TABLES[name]() for name in chosen))
+
+
+def presets_table() -> str:
+    """Environments with tuned presets."""
+    rows = [
+        [env, algo, f"{preset.get('steps', parameters(algo)['steps'][1]):,}"]
+        for algo in RECIPES
+        for env, preset in presets(algo).items()
+    ]
+    return table(["preset", "algorithm", "steps"], sorted(rows), right=(2,))
+
+
+def algorithms_table() -> str:
+    """The recipes, each with its cell of the grid estimator × update rule, from the table in their module's docstring."""
+    cells = dict(re.findall(r"^    (\w+)\s+(.+?)$", recipes.__doc__ or "", re.MULTILINE))
+    rows = [
+        [name, re.sub(r"\s{2,}", " × ", cells.get(name, "")), (function.__doc__ or "").strip().splitlines()[0]]
+        for name, function in RECIPES.items()
+    ]
+    return table(["algorithm", "estimator × update rule", "what it is"], rows)
+
+
+# JAX, and names that are only kept to raise an error
+UNSUPPORTED = re.compile(r"gymnasium\.envs\.(tabular|phys2d|registration$)|gymnasium\.envs$")
+EXTRAS = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "Box2D"}
+
+
+def environments_table() -> str:
+    """The latest versions of the registered environments whose spaces we support, without making them."""
+    import gymnasium as gym
+    from gymnasium.envs.registration import EnvSpec
+
+    latest: dict[str, EnvSpec] = {}
+    for spec in gym.registry.values():
+        where = spec.entry_point if isinstance(spec.entry_point, str) else getattr(spec.entry_point, "__module__", "")
+        if not UNSUPPORTED.match(where):
+            name = re.sub(r"-v\d+$", "", spec.id)
+            if name not in latest or (spec.version or 0) > (latest[name].version or 0):
+                latest[name] = spec
+    rows = []
+    for spec in sorted(latest.values(), key=lambda spec: spec.id):
+        missing = [p for module, p in EXTRAS.items() if str(spec.entry_point).startswith(module) and not find_spec(p)]
+        tuned = ", ".join(algo for algo in RECIPES if spec.id in presets(algo))
+        solved = "" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
+        needs = f"gymnasium[{missing[0].lower()}]" if missing else ""
+        rows.append([spec.id, str(spec.max_episode_steps or ""), solved, tuned, needs])
+    return table(["environment", "max steps", "solved at", "presets", "needs"], rows, right=(1, 2))
+
+
+TABLES = {"presets": presets_table, "algorithms": algorithms_table, "envs": environments_table}

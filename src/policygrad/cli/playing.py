@@ -1,0 +1,106 @@
+"""`policygrad eval`, `video`, `watch`: play a trained policy."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policygrad.cli.arguments import check_env
+from policygrad.cli.flags import eval_parser, video_parser, watch_parser
+from policygrad.cli.reports import evaluation_table, mending
+from policygrad.cli.values import UsageError, parse_seed, positive
+from policygrad.runs.directory import RunDirectory, find
+
+if TYPE_CHECKING:
+    from policygrad.runs.agent import Agent
+
+
+def evaluate(words: Sequence[str]) -> None:
+    """`policygrad eval`."""
+    given = eval_parser().parse(words)
+    episodes = positive("episodes", given.episodes)
+    agent, path = load_run(given, "eval")
+    from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.runs.train import WAYS
+
+    with mending(EndlessEpisodeError):
+        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in WAYS.items()}
+    if given.json:
+        print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
+    else:
+        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: {path}\n\n{evaluation_table(evaluations)}")
+
+
+def video(words: Sequence[str]) -> None:
+    """`policygrad video`."""
+    given = video_parser().parse(words)
+    keywords = film(given)
+    if given.out is not None and Path(given.out).suffix != ".mp4":
+        raise UsageError(f"--out = {given.out!r} must end in .mp4")
+    agent, path = load_run(given, "video")
+    out = Path(given.out) if given.out is not None else directory_of(path) / "video.mp4"
+    from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.runs.video import record
+
+    with mending(EndlessEpisodeError, ValueError, ImportError):
+        returns = record(agent, out, **keywords)
+    print(f"{out}  return {', '.join(f'{x:,.1f}' for x in returns)}")
+
+
+def watch(words: Sequence[str]) -> None:
+    """`policygrad watch`."""
+    given = watch_parser().parse(words)
+    keywords = film(given)
+    agent, _ = load_run(given, "watch")
+    from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.runs.video import watch
+
+    with mending(EndlessEpisodeError, ValueError, ImportError), suppress(KeyboardInterrupt):
+        watch(agent, **keywords)
+
+
+def film(given: Namespace) -> dict[str, Any]:
+    """The keywords of what is played for people to see."""
+    seed = {} if given.seed is None else {"seed": parse_seed(given.seed)}
+    return {"episodes": positive("episodes", given.episodes), "greedy": not given.sampled} | seed
+
+
+def directory_of(model: Path) -> Path:
+    """The run directory of a model file; of one that lies in none, where it lies."""
+    return model.parent.parent if model.parent.name == "checkpoints" else model.parent
+
+
+def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
+    """The agent that RUN names, and its model file."""
+    path = find(given.run, given.runs_root)
+    path = RunDirectory(path).model_file() if path.is_dir() else path
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")
+    if given.env is not None:
+        check_env(given.env)
+    from policygrad.runs.agent import load
+    from policygrad.runs.storage import load_state
+
+    try:
+        if given.env is None:
+            refuse_import(command, given.run, load_state(path)[1].get("env"))
+        return load(path, env=given.env), path
+    except UsageError:
+        raise
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(str(error).replace("pass env=", "name an environment with --env")) from error
+
+
+def refuse_import(command: str, run: str, env: object) -> None:
+    """Say which words import a module that a model file names: only the user may."""
+    if isinstance(env, str) and re.fullmatch(r"[\w.]+:[\w./-]+", env):
+        raise UsageError(
+            f"{run} was trained on {env}. Importing a module runs its code, so name it yourself:\n"
+            f"policygrad {command} {shlex.quote(run)} --env {env}"
+        )

@@ -1,0 +1,136 @@
+"""What the commands say of runs and agents."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policygrad.algorithms.config import HYPERPARAMETERS, resolve
+from policygrad.cli.tables import table
+from policygrad.cli.values import UsageError, flag, show
+from policygrad.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from policygrad.runs.agent import Agent
+    from policygrad.runs.evaluate import Evaluation
+    from policygrad.runs.seeds import State
+
+
+@contextmanager
+def mending(*errors: type[Exception]) -> Iterator[None]:
+    """Turn what the user can mend into a UsageError."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except errors as error:
+        raise UsageError(as_flags(str(error)) or type(error).__name__) from error
+
+
+def as_flags(message: str) -> str:
+    """`lr = 5 must be …` as the command line says it: `--lr = 5 must be …`."""
+    name = message.partition(" = ")[0]
+    return message.replace(name, flag(name), 1) if name in HYPERPARAMETERS or name == "batch_size" else message
+
+
+def length(agent: Agent) -> str:
+    """How long training is to be; where that is less than an iteration, how long it will be."""
+    steps, plan = agent.config["steps"], agent.plan
+    size = agent.config["num_envs"] * plan.num_steps if plan.num_steps is not None else plan.episodes or 1
+    unit = "steps" if plan.num_steps is not None else "episodes"  # an episode is a step at least
+    return f"{steps:,} steps" + (f" (at least one iteration, {size:,} {unit})" if steps < size else "")
+
+
+def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool) -> str:
+    """Whether a tuned preset is under the configuration, and what was changed."""
+    base, _ = resolve(algo, env, {})
+    changed = [f"{k} {show(v)}" for k, v in config.items() if k != "steps" and v != base[k]]
+    text = f"tuned preset for {env}" if tuned else f"no preset for {env}: {algo}'s defaults"
+    return text + (f", changed: {', '.join(changed[:4])}{', …' if len(changed) > 4 else ''}" if changed else "")
+
+
+def saved(run: RunDirectory) -> str:
+    """Where a run is, what is there, and what can be done with it, for those that did not finish."""
+    there = [p.relative_to(run.path).as_posix() for p in (run.policy_file, *run.checkpoints()[-1:]) if p.exists()]
+    if not there:
+        return f"{run.path} holds no checkpoint yet"
+    return f"{run.path} holds {' and '.join(there)}\nnext: policygrad eval {shlex.quote(str(run.path))}"
+
+
+def evaluation_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """Greedy and sampled, a row each."""
+    rows = []
+    for name, evaluation in evaluations.items():
+        low, high = evaluation.ci95
+        rows.append([name, f"{evaluation.mean:,.1f}", f"[{low:,.1f}, {high:,.1f}]", str(len(evaluation.returns))])
+    return table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3))
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Seeds as people say them: seed 3; seeds 0 to 3, 7."""
+    groups: list[list[int]] = []
+    for seed in sorted(seeds):
+        if groups and seed == groups[-1][-1] + 1:
+            groups[-1].append(seed)
+        else:
+            groups.append([seed])
+    parts = [f"{g[0]} to {g[-1]}" if len(g) > 2 else ", ".join(map(str, g)) for g in groups]
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(parts)}"
+
+
+def seeds_table(states: Sequence[State]) -> str:
+    """A row a seed; under them the means over the seeds, with the lowest and the highest."""
+    rows, done = [], []
+    for state in states:
+        run = Path(state.path or "").name
+        if state.phase == "done":
+            greedy, sampled = (state.evaluations[way]["mean"] for way in ("greedy", "sampled"))
+            low, high = state.evaluations["greedy"]["ci95"]
+            rows.append([str(state.seed), f"{greedy:,.1f}", f"[{low:,.1f}, {high:,.1f}]", f"{sampled:,.1f}", run])
+            done.append((greedy, sampled))
+        else:
+            rows.append([str(state.seed), state.phase, "", "", run])
+    for name, of in {"mean": lambda x: sum(x) / len(x), "min": min, "max": max}.items():
+        if len(done) > 1:
+            greedy, sampled = (of(values) for values in zip(*done, strict=True))
+            rows.append([name, f"{greedy:,.1f}", "", f"{sampled:,.1f}", ""])
+    return table(["seed", "greedy", "95 % interval", "sampled", "run"], rows, right=(1, 2, 3))
+
+
+def failures(states: Sequence[State]) -> str:
+    """Which seeds failed, and why: three lines at most; nothing if none did."""
+    reasons: dict[str, list[State]] = {}
+    for state in states:
+        if state.phase == "failed":
+            reasons.setdefault(as_flags(state.message), []).append(state)
+    if len(reasons) == 1:
+        ((message, failed),) = reasons.items()
+        path = failed[0].path
+        if path is None and len(failed) == len(states):  # what one seed alone would have said
+            return message
+        lines = [f"{seeds_text([s.seed for s in failed])} failed: {(message.splitlines() or [''])[0]}"]
+        return "\n".join(lines + ([saved(RunDirectory(Path(path)))] if path is not None else []))
+    lines = [
+        f"{seeds_text([s.seed for s in failed])} failed: {(message.splitlines() or [''])[0]}"
+        for message, failed in reasons.items()
+    ]
+    return "\n".join(lines if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} more"])
+
+
+def saved_seeds(states: Sequence[State]) -> str:
+    """Which of the runs that were stopped can be played, and how."""
+    held = [s for s in states if s.path is not None and has_model(RunDirectory(Path(s.path)))]
+    if not held:
+        return "no run has saved anything yet"
+    rest = [s.seed for s in states if s not in held]
+    text = f"{seeds_text([s.seed for s in held])} {'is' if len(held) == 1 else 'are'} saved"
+    text += f", {seeds_text(rest)} had not begun" if rest else ""
+    return f"{text}\nnext: policygrad eval {shlex.quote(str(held[0].path))}"
+
+
+def has_model(run: RunDirectory) -> bool:
+    """Whether there is something to play."""
+    return run.policy_file.exists() or bool(run.checkpoints())

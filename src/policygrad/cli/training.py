@@ -1,0 +1,130 @@
+"""`policygrad train`: one seed here, several in processes of their own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from policygrad.algorithms.config import resolve
+from policygrad.cli.arguments import TrainArguments, parse_train
+from policygrad.cli.board import make_board
+from policygrad.cli.reports import (
+    evaluation_table,
+    failures,
+    length,
+    mending,
+    preset,
+    saved,
+    saved_seeds,
+    seeds_table,
+    seeds_text,
+)
+from policygrad.cli.values import UsageError
+from policygrad.runs.directory import ROOT, RunDirectory, RunError
+from policygrad.runs.progress import clock, make_progress
+from policygrad.runs.seeds import Job, State, picture, run_seeds, usable_cores
+
+
+def train(words: Sequence[str]) -> None:
+    """`policygrad train`."""
+    given = parse_train(words)
+    command = ["policygrad", "train", *words]
+    if len(given.seeds) == 1:
+        train_one(given, command)
+    else:
+        train_several(given, command)
+
+
+def train_one(given: TrainArguments, command: list[str]) -> None:
+    """A run in this process."""
+    from policygrad.data import TooFewError
+    from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.runs import train as training
+    from policygrad.runs.agent import Agent
+
+    with mending(ValueError, TypeError, ImportError):
+        agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
+    run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
+    if not given.quiet:
+        text = preset(agent.algo, agent.env_name, agent.config, agent.tuned)
+        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {length(agent)}; {text}")
+        print(f"run directory: {run.path}", flush=True)
+    started = time.perf_counter()
+    try:
+        training.learn(agent, run, make_progress(given.quiet))
+        if not given.quiet:
+            spent = clock(time.perf_counter() - started)
+            print(f"{agent.collector.steps_done:,} steps in {spent}; now playing the final policy", flush=True)
+        evaluations = training.assess(agent, run, given.eval_episodes)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
+    except (TooFewError, FloatingPointError, MemoryError, EndlessEpisodeError) as error:
+        when = "evaluation" if run.policy_file.exists() else "training"
+        raise UsageError(f"{when} stopped: {str(error) or type(error).__name__}\n{saved(run)}") from error
+    if not given.quiet:
+        print("\n" + evaluation_table(evaluations) + "\n")
+        print("\n".join(f"{name:<7}{path}" for name, path in (("policy", run.policy_file), ("curve", run.curve_file))))
+
+
+def train_several(given: TrainArguments, command: list[str]) -> None:
+    """A run for every seed, in processes of their own."""
+    with mending(ValueError):
+        config, tuned = resolve(given.algo, given.env, given.overrides)  # refused once, not by every seed
+    jobs = make_jobs(given, command)
+    at_once = min(given.jobs or usable_cores(), len(jobs))
+    if not given.quiet:
+        text = preset(given.algo, given.env, config, tuned)
+        print(
+            f"{given.algo} on {given.env}, {seeds_text(given.seeds)} ({at_once} at once), {config['steps']:,} steps; {text}"
+        )
+        sys.stdout.flush()
+    started, board = time.perf_counter(), make_board(given.quiet)
+    try:
+        states = run_seeds(jobs, at_once, board)
+    finally:
+        board.stop()
+    stopped = any(state.phase == "stopped" for state in states)
+    if not stopped:
+        out = picture(states, picture_file(states, given.run_dir))
+        if not given.quiet and out is not None:
+            spent = clock(time.perf_counter() - started)
+            print(f"\n{seeds_table(states)}\n\ntime   {spent}\nruns   {parent(states)}\ncurves {out}")
+    failed = failures(states)
+    if stopped:
+        if failed:
+            print(f"policygrad: {failed}", file=sys.stderr)
+        raise KeyboardInterrupt(f"interrupted: {saved_seeds(states)}")
+    if failed:
+        raise UsageError(failed)
+
+
+def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
+    """A job a seed; with --run-dir DIR, in DIR/seed<k>, all of them new or empty."""
+    root, jobs = str(given.runs_root or ROOT), []
+    if given.run_dir is not None and RunDirectory(Path(given.run_dir)).config_file.exists():
+        raise RunError(f"{given.run_dir} is a run directory: give another one for the runs of several seeds")
+    if given.run_dir is not None and Path(given.run_dir).is_file():
+        raise RunError(f"{given.run_dir} exists and is no directory: the runs of several seeds need one")
+    for seed in given.seeds:
+        path = None if given.run_dir is None else Path(given.run_dir) / f"seed{seed}"
+        if path is not None and path.is_dir() and any(path.iterdir()):
+            raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
+        run_dir = None if path is None else str(path)
+        jobs.append(Job(given.algo, given.env, seed, given.keywords, run_dir, root, given.eval_episodes, command))
+    return jobs
+
+
+def parent(states: Sequence[State]) -> Path:
+    """The directory that the runs are in."""
+    return next((Path(state.path).parent for state in states if state.path is not None), Path())
+
+
+def picture_file(states: Sequence[State], run_dir: str | None) -> Path:
+    """Where the curves of all seeds are drawn: beside the runs, in DIR or under a name made from theirs."""
+    if run_dir is not None:
+        return parent(states) / "learning_curves.png"
+    seeds, paths = [state.seed for state in states], [state.path for state in states if state.path is not None]
+    begun = Path(paths[0]).name.partition("-")[2] if paths else ""
+    return parent(states) / f"seeds{min(seeds)}-{max(seeds)}-{begun}.png"
