@@ -57,6 +57,7 @@ class Collector:
         self.envs = envs
         self.num_envs = envs.num_envs
         self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self.pauses = hasattr(envs, "paused")  # ours do: who has no episode left to play sits out
         self.max_episode_steps = max_episode_steps
         self.seed = seed
         self.rng = np.random.default_rng([seed, 0])
@@ -175,8 +176,8 @@ class Collector:
     def _count_down(self, left: np.ndarray, end: np.ndarray) -> bool:
         """Take the ended episodes from those left, and pause who has none; True when nobody has."""
         np.subtract(left, end, out=left)
-        if isinstance(self.envs, SerialVectorEnv):
-            self.envs.paused = left <= 0
+        if self.pauses:
+            self.envs.paused = left <= 0  # pyright: ignore[reportAttributeAccessIssue]
         return bool((left <= 0).all())
 
     def _mask(self, end: np.ndarray) -> np.ndarray:

@@ -9,11 +9,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from policygrad.models.observations import LEGAL
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
+
+BACKENDS = ("auto", "gymnasium", "async", "envpool")
 
 RENAMED = {
     "LunarLander-v2": "LunarLander-v3",
@@ -65,20 +67,53 @@ def make_one(env: EnvLike) -> gym.Env:
     return made
 
 
-def make_envs(env: EnvLike, num_envs: int = 1) -> VectorEnv:
+def resolve_backend(env: EnvLike, backend: str = "auto") -> str:
+    """Who steps the environments. "auto": EnvPool where it is installed, faster, and compared with Gymnasium's environment."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
+    if isinstance(env, VectorEnv) and backend != "auto":
+        raise ValueError(f"a vector environment steps itself: backend = {backend} says nothing")
+    if isinstance(env, gym.Env) and backend not in ("auto", "gymnasium"):
+        raise ValueError(
+            f"backend = {backend} makes its environments itself: pass an id or a callable, not an environment"
+        )
+    if backend == "envpool" or (backend == "auto" and isinstance(env, str)):
+        from policygrad.envs.envpool import FASTER, check_tested, installed
+
+        if not isinstance(env, str):
+            raise ValueError("EnvPool plays environments of its own: pass an id")
+        if backend == "envpool":
+            check_tested(env)
+            return backend
+        return "envpool" if env in FASTER and installed() else "gymnasium"
+    return "gymnasium" if backend == "auto" else backend
+
+
+def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorEnv:
     """A vector environment: NEXT_STEP autoreset, no render mode. A vector environment passes through as it is.
 
-    An environment instance is a single one: num_envs must be 1, or pass a callable.
+    An environment instance is a single one: num_envs must be 1, or pass a callable. backend: "gymnasium" steps one after
+    another in this process, "async" each in a process of its own (for environments that take milliseconds a step),
+    "envpool" in threads of C++; "auto" see `resolve_backend`.
     """
     if isinstance(env, VectorEnv):
         return env
+    backend = resolve_backend(env, backend)
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if isinstance(env, gym.Env) and num_envs > 1:
         raise ValueError(f"one environment instance cannot be {num_envs}: pass a callable, e.g. lambda: MyEnv()")
     if isinstance(env, str):
         check_env_id(env)
-    return SerialVectorEnv([lambda: make_one(env)] * num_envs)
+    if backend == "envpool":
+        from policygrad.envs.envpool import EnvPoolVectorEnv
+
+        assert isinstance(env, str)
+        return EnvPoolVectorEnv(env, num_envs)
+    makers = [lambda: make_one(env)] * num_envs
+    if backend == "async":
+        return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+    return SerialVectorEnv(makers)
 
 
 class SerialVectorEnv(SyncVectorEnv):

@@ -19,7 +19,7 @@ from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.task import Task
 from policygrad.data import Rollout
 from policygrad.envs.collector import Collector, action_adapter, encoding_of
-from policygrad.envs.make import EnvLike, check_env_id, env_name, legal_info, make_envs
+from policygrad.envs.make import EnvLike, check_env_id, env_name, legal_info, make_envs, resolve_backend
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.runs.callbacks import combine
@@ -38,7 +38,8 @@ class Agent:
 
     env: an id, a callable, an environment, or a Gymnasium vector environment (any autoreset mode). Keywords override the
     tuned preset, where the environment has one, and the recipe's defaults. body, critic_body: modules of your own, or
-    functions observation space → module; a linear layer to actions, or to the value, is put after each.
+    functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who steps
+    the environments, see `make_envs`.
     Raises ConfigError or ValueError for what cannot be, TypeError for unsupported spaces.
     """
 
@@ -51,6 +52,7 @@ class Agent:
         body: Body | None = None,
         critic_body: Body | None = None,
         kernel: str = "auto",
+        backend: str = "auto",
         **overrides: Any,
     ) -> None:
         self.algo, self.env, self.seed = algorithm(algo), env, int(check("seed", int, seed))
@@ -61,7 +63,8 @@ class Agent:
         overrides = _with_num_envs(env, overrides)
         self.env_name = env_name(env)
         self.config, self.tuned = resolve(self.algo, self.env_name, overrides)
-        self.envs = make_envs(env, self.config["num_envs"])
+        self.backend = resolve_backend(env, backend)
+        self.envs = make_envs(env, self.config["num_envs"], self.backend)
         self.kernel = kernel
         self.custom = body is not None or critic_body is not None
         task = Task(
@@ -187,6 +190,7 @@ class Agent:
             "config": self.config,
             "custom": self.custom,
             "kernel": self.kernel,
+            "backend": self.backend,
             "observation_space": space_to_json(self.envs.single_observation_space),
             "action_space": space_to_json(self.envs.single_action_space),
         }
@@ -286,7 +290,14 @@ def _rebuild(
     if not meta["custom"] and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
         raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
     agent = Agent(
-        meta["algo"], env, seed=meta["seed"], body=body, critic_body=critic_body, kernel=meta["kernel"], **config
+        meta["algo"],
+        env,
+        seed=meta["seed"],
+        body=body,
+        critic_body=critic_body,
+        kernel=meta["kernel"],
+        backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
+        **config,
     )
     for name, space in (
         ("observation_space", agent.envs.single_observation_space),

@@ -130,6 +130,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "config": dict(agent.config),
         "custom": agent.custom,
         "kernel": agent.policy.kernel.name,
+        "backend": agent.backend,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
         "versions": {
             "policygrad": policygrad.__version__,
