@@ -40,6 +40,7 @@ _HOMES = {
         "TimeAverage",
     ),
     "policygrad.models.policy": ("Policy", "make_policy"),
+    "policygrad.models.advantage": ("AdvantageRegressor", "fit_advantage"),
     "policygrad.models.critic": ("Critic", "NoCritic", "QCritic", "make_critic", "make_q_critic"),
     "policygrad.models.schedules": ("linear",),
     "policygrad.updates": ("ClippedSurrogate", "VanillaGradient"),
@@ -80,6 +81,8 @@ if TYPE_CHECKING:
     from policygrad.gradient.estimators import TDError as TDError
     from policygrad.gradient.estimators import TotalReturn as TotalReturn
     from policygrad.gradient.estimators import advantages as advantages
+    from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
+    from policygrad.models.advantage import fit_advantage as fit_advantage
     from policygrad.models.critic import Critic as Critic
     from policygrad.models.critic import NoCritic as NoCritic
     from policygrad.models.critic import QCritic as QCritic

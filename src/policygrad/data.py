@@ -71,8 +71,9 @@ class Rollout:
         return self.mask.reshape(-1).nonzero().squeeze(-1)
 
     def valid(self, x: Tensor) -> Tensor:
-        """The valid rows of x: (T, N, *) → (B, *)."""
-        return x.reshape(-1, *x.shape[2:]).index_select(0, self.rows)
+        """The valid rows of x: (T, N, *) → (B, *). Not a copy where all rows are valid."""
+        flat = x.flatten(0, 1)
+        return flat if self.steps == len(flat) else flat.index_select(0, self.rows)
 
     @cached_property
     def steps(self) -> int:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
-from zoo import BASELINES, ESTIMATORS, WRAPPERS
+from zoo import BASELINES, ESTIMATORS, WRAPPERS, earlier_batch
 
 from policygrad.data import Rollout, TooFewError, Values
 from policygrad.gradient import returns
@@ -21,6 +21,7 @@ from policygrad.gradient.baselines import Constant, CriticValue, LeaveOneOut, No
 from policygrad.gradient.estimators import (
     GAE,
     NStep,
+    QValue,
     RewardToGo,
     Standardized,
     StateDiscounted,
@@ -28,10 +29,12 @@ from policygrad.gradient.estimators import (
     TotalReturn,
     advantages,
 )
+from policygrad.runs.storage import load_state, save_state
 
 STEP, TERMINATED, TRUNCATED, GAP = range(4)
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 quick = settings(max_examples=40)
+SAMPLING = [m for m in ESTIMATORS if not m.discounted and not m.needs_q]  # the next reward, at least, is seen
 gammas = st.sampled_from([0.0, 0.5, 0.99, 1.0])
 
 
@@ -167,6 +170,21 @@ class TestDefinitions:
         torch.testing.assert_close(estimate.target, expected + valid(values.val, rollout), **TIGHT)
 
     @quick
+    @given(rollouts(), gammas)
+    def test_the_q_value_is_the_critics_and_its_target_that_of_expected_sarsa(self, drawn, gamma):
+        rollout, values = drawn
+        values = dataclasses.replace(values, act_val=values.val + 1.0)
+        adv, estimate = advantages(rollout, values, QValue(gamma), CriticValue())
+        assert torch.equal(estimate.ret, valid(values.val + 1.0, rollout))
+        torch.testing.assert_close(valid(adv, rollout), rollout.mask.double(), **TIGHT)
+        torch.testing.assert_close(estimate.target, naive_n_step(rollout, values.next_val, gamma, 1), **TIGHT)
+
+    def test_a_q_value_without_a_critic_of_q_is_refused(self):
+        rollout = column([1.0, 2.0])
+        with pytest.raises(ValueError, match=r"QValue needs a critic of q\(s, a\).*give the learner a QCritic"):
+            QValue(0.9)(rollout, Values(rollout.rew, rollout.rew))
+
+    @quick
     @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), gammas, st.integers(0, 2**32 - 1))
     def test_the_total_return_is_its_definition(self, lengths, gamma, seed):
         rng = np.random.default_rng(seed)
@@ -225,7 +243,7 @@ class TestIdentities:
             mean += share * NStep(gamma, n)(rollout, values).ret
         torch.testing.assert_close(GAE(gamma, lam)(rollout, values).ret, mean, **TIGHT)
 
-    @pytest.mark.parametrize("member", ESTIMATORS, ids=lambda m: m.name)
+    @pytest.mark.parametrize("member", [m for m in ESTIMATORS if not m.needs_q], ids=lambda m: m.name)
     def test_without_a_future_every_return_is_the_reward(self, member):
         one = column([2.5])
         values = Values(torch.full((1, 1), 7.0).double(), torch.full((1, 1), 9.0).double())
@@ -236,13 +254,13 @@ class TestIdentities:
             torch.testing.assert_close(member.make(0.0)(rollout, values).ret, rollout.rew, **TIGHT)
 
     @pytest.mark.parametrize("kind", [STEP, TRUNCATED])
-    @pytest.mark.parametrize("member", [m for m in ESTIMATORS if not m.discounted], ids=lambda m: m.name)
+    @pytest.mark.parametrize("member", SAMPLING, ids=lambda m: m.name)
     def test_after_a_truncation_or_cut_one_step_is_reward_plus_discounted_v(self, member, kind):
         values = Values(torch.full((1, 1), 7.0).double(), torch.full((1, 1), 9.0).double())
         assert float(member.make(0.9)(column([2.5], kind), values).ret) == pytest.approx(2.5 + 0.9 * 9.0)
 
     @pytest.mark.parametrize("wrapper", [w for w in WRAPPERS if w.standardizes != "batch"], ids=lambda w: w.name)
-    @pytest.mark.parametrize("member", [m for m in ESTIMATORS if not m.discounted], ids=lambda m: m.name)
+    @pytest.mark.parametrize("member", SAMPLING, ids=lambda m: m.name)
     def test_episodes_one_after_the_other_are_episodes_side_by_side(self, member, wrapper):
         estimator, rng = wrapper.wrap(member.make(0.9)), np.random.default_rng(0)
         kinds = [(3, TERMINATED), (1, TRUNCATED), (4, TERMINATED), (2, STEP)]
@@ -441,17 +459,15 @@ class TestContracts:
         )
         rew, val, next_val = (torch.from_numpy(rng.standard_normal((4, 2))) for _ in range(3))
         clean = [
-            advantages(make_rollout(rew, end), Values(val, next_val), wrapper.wrap(m.make(0.9)), baseline.make())[0]
-            for m in ESTIMATORS
-            if not m.discounted
+            advantages(make_rollout(rew, end), Values(val, next_val), wrapper.wrap(m.make(0.9)), baseline.make(1))[0]
+            for m in SAMPLING
         ]
         for x in (rew, val, next_val):
             x[end == GAP] = math.nan
         next_val[end == TERMINATED] = math.inf
         dirty = [
-            advantages(make_rollout(rew, end), Values(val, next_val), wrapper.wrap(m.make(0.9)), baseline.make())[0]
-            for m in ESTIMATORS
-            if not m.discounted
+            advantages(make_rollout(rew, end), Values(val, next_val), wrapper.wrap(m.make(0.9)), baseline.make(1))[0]
+            for m in SAMPLING
         ]
         for a, b in zip(clean, dirty, strict=True):
             assert torch.equal(a[end != GAP], b[end != GAP])
@@ -508,9 +524,18 @@ class TestBaselines:
         assert LeaveOneOut.needs_episodes
 
     @pytest.mark.parametrize("member", BASELINES, ids=lambda m: m.name)
-    def test_every_baselines_state_goes_round(self, member):
-        baseline = member.make()
-        again = member.make()
-        again.load_state_dict(baseline.state_dict())
-        assert again.state_dict() == baseline.state_dict()
+    def test_every_baselines_state_goes_round_through_a_model_file(self, member, tmp_path):
+        (rollout, ret), baseline = earlier_batch(3), member.make(3)
+        values = Values(ret, ret)
+        baseline.fit(rollout, ret + 1.0)
+        again = member.make(3)
+        save_state(tmp_path / "state", {"baseline": baseline.state_dict()}, {})
+        again.load_state_dict(load_state(tmp_path / "state")[0]["baseline"])
+        for _ in range(2):
+            b, other = (
+                valid(x(rollout, torch.where(rollout.mask, ret, 0.0), values), rollout) for x in (baseline, again)
+            )
+            assert torch.equal(b, other)
+            again.fit(rollout, ret - 3.0)
+            baseline.fit(rollout, ret - 3.0)
         assert isinstance(repr(baseline), str)

@@ -131,7 +131,10 @@ def test_the_expected_gradient_of_every_cell_is_what_the_zoo_says(world, k, esti
             assert distance_to_multiples(expected, exact) > VISIBLE, str(cell)
         else:
             predicted = predicted_gradient(world, cell.estimator.name, cell.wrapper.name, cell.critic.name)
-            assert distance(expected, cell.factor * predicted) <= EXACT, str(cell)
+            if cell.factor is None:
+                assert distance(expected, predicted) > VISIBLE, str(cell)
+            else:
+                assert distance(expected, cell.factor * predicted) <= EXACT, str(cell)
 
 
 def test_the_zoo_has_cells_of_every_verdict_and_every_member_is_in_some():
@@ -163,23 +166,24 @@ def test_every_estimator_baseline_and_update_of_the_package_is_in_the_zoo():
 
     made = [w.wrap(e.make(1.0)) for w in WRAPPERS for e in ESTIMATORS if not (w.discounts and e.discounted)]
     assert public(estimators) <= {t for m in made for t in types(m)}
-    assert public(baselines) <= {type(b.make()) for b in BASELINES}
+    assert public(baselines) <= {type(b.make(1)) for b in BASELINES}
     assert public(updates) <= {type(u.make()) for u in UPDATES}
     assert RECIPES
 
 
-@pytest.mark.parametrize("world", [w.name for w in MDPS if w.batches])
+@pytest.mark.parametrize("world", ["crossing, γ=0.8", "level, γ=0.8"])
 def test_members_that_do_not_couple_trajectories_see_each_one_as_if_it_were_alone(world):
     (rollout, probability), policy = batches(world, 1)[0], policy_of(world)
     singles = [batch for batch, _ in enumerate_batches(rollout, probability, 1)]
+    critics = {c.name: c.make(WORLDS[world]) for c in CRITICS}
+    values = {name: [critic(single, policy) for single in singles] for name, critic in critics.items()}
     for cell in cells(world, 1):
         estimator, baseline = cell.made()
-        critic = cell.critic.make(cell.world)
-        together = advantages(rollout, critic(rollout, policy), estimator, baseline)[0]
+        together = advantages(rollout, critic_values(world, 1, cell.critic.name)[0], estimator, baseline)[0]
         for n, single in enumerate(singles):
             if cell.wrapper.standardizes and single.steps < 2:
                 continue  # refused
-            alone = advantages(single, critic(single, policy), estimator, baseline)[0]
+            alone = advantages(single, values[cell.critic.name][n], estimator, baseline)[0]
             valid = single.mask[:, 0]
             assert distance(alone[valid, 0], together[valid, n]) <= EXACT, str(cell)
 

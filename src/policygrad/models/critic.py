@@ -1,4 +1,4 @@
-"""Critics: V(s) or q(s,a) by a network and an optimiser of their own; and the regression of given advantages."""
+"""Critics: V(s) or q(s,a) by a network and an optimiser of their own."""
 
 from __future__ import annotations
 
@@ -108,10 +108,13 @@ class _Regression(FlatModule):
         self.seen += len(target)
         rate = max(len(target) / self.seen, self.scale_rate)
         old_mean, old_std = self.mean, self.std
-        delta = float(target.mean()) - self.mean
+        mean, var = (
+            (float(target), 0.0) if len(target) == 1 else (float(target.mean()), float(target.var(correction=0)))
+        )
+        delta = mean - self.mean
         self.mean += rate * delta
         # of the mixture; E[x²] − E[x]² would cancel where the mean is large
-        self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * float(target.var(correction=0))
+        self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * var
         self.std = max(math.sqrt(self.var), 0.01)
         if first:
             return
