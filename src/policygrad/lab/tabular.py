@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
@@ -132,6 +133,39 @@ def bandit(rewards: Sequence[float]) -> MDP:
     """One state, one step: J = Σ_a π(a) r_a and ∂J/∂logit_a = π(a) (r_a − J)."""
     reward = torch.tensor([list(rewards)], dtype=torch.float64)
     return MDP(torch.ones(1, len(rewards), 1), reward, torch.ones(1), horizon=1)
+
+
+def from_gymnasium(env: gym.Env, gamma: float = 1.0) -> MDP:
+    """The MDP of a Gymnasium environment that has its table, P[s][a] = [(probability, s', reward, terminated)]: FrozenLake,
+    Taxi, CliffWalking. The horizon is its time limit.
+    """
+    table, start = (getattr(env.unwrapped, name, None) for name in ("P", "initial_state_distrib"))
+    horizon = env.spec.max_episode_steps if env.spec is not None else None
+    if table is None or start is None or horizon is None:
+        raise ValueError(f"{env} has no transition table, initial_state_distrib and time limit: write its MDP yourself")
+    S, A = len(table), len(table[0])
+    transition, reward = torch.zeros(S, A, S, dtype=torch.float64), torch.zeros(S, A, dtype=torch.float64)
+    terminal = set()
+    for s, a in itertools.product(range(S), range(A)):
+        for p, after, r, terminated in table[s][a]:
+            transition[s, a, after] += p
+            reward[s, a] += p * r
+            if terminated:
+                terminal.add(int(after))
+    return MDP(transition, reward, torch.as_tensor(start), horizon, gamma, tuple(sorted(terminal)))
+
+
+def optimum(mdp: MDP) -> float:
+    """J* = max_π J, over time-dependent policies: V_t(s) = max_a Q_t(s, a), backwards (Bellman)."""
+    live, V = (~mdp.over).to(torch.float64), torch.zeros_like(mdp.start)
+    for _ in range(mdp.horizon):
+        V = (live[:, None] * (mdp.reward + mdp.gamma * mdp.transition @ V)).amax(1)
+    return float(mdp.start @ V)
+
+
+def greedy(pi: Tensor) -> Tensor:
+    """The policy that takes the likeliest action, (S, A)."""
+    return torch.nn.functional.one_hot(pi.argmax(-1), pi.shape[-1]).to(pi.dtype)
 
 
 def tabular_policy(mdp: MDP, generator: torch.Generator | None = None, scale: float = 1.0) -> Policy:
