@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from scipy import stats
 from torch import Tensor, nn
+from torch.distributions import AffineTransform, Independent, Normal, TanhTransform, TransformedDistribution
 
-from policygrad.models.heads import Categorical, Gaussian, Head
-from policygrad.models.policy import Policy, make_head
+from policygrad.models.heads import (
+    LOG_STD_MAX,
+    LOG_STD_MIN,
+    Beta,
+    Categorical,
+    Gaussian,
+    Head,
+    MultiCategorical,
+    SquashedGaussian,
+)
+from policygrad.models.observations import Encoding
+from policygrad.models.policy import Policy, make_head, make_policy
 
-HEADS: list[Head] = [Categorical(2), Categorical(5), Gaussian(()), Gaussian((1,)), Gaussian((2, 3))]
+LOW, HIGH = np.array([-1.0, 2.0]), np.array([3.0, 2.5])
+HEADS: list[Head] = [
+    Categorical(2),
+    Categorical(5),
+    Categorical(5, legal=True),
+    MultiCategorical((3,)),
+    MultiCategorical((2, 3, 4, 2), (2, 2)),
+    MultiCategorical((2, 2, 2)),  # MultiBinary(3)
+    MultiCategorical((3, 2), legal=True),
+    Gaussian(()),
+    Gaussian((1,)),
+    Gaussian((2, 3)),
+    Gaussian((2,), correlation=0.8),
+    SquashedGaussian((), LOW[0], HIGH[0]),
+    SquashedGaussian((2,), LOW, HIGH),
+    SquashedGaussian((2,), LOW, HIGH, correlation=0.8),
+    Beta((), LOW[0], HIGH[0]),
+    Beta((2, 1), LOW[:, None], HIGH[:, None]),
+]
+DISCRETE = [head for head in HEADS if isinstance(head, Categorical | MultiCategorical)]
+CONTINUOUS = [head for head in HEADS if head not in DISCRETE]
+CONDITIONED = [head for head in HEADS if head.context]
+BOUNDED = [head for head in HEADS if isinstance(head, SquashedGaussian | Beta)]
+LEGAL = {2: (1, 1), 5: (1, 0, 1, 1, 0), 3: (0, 1, 1)}  # of as many choices
 B = 7
 
 
@@ -21,32 +57,115 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def context(head: Head, rows: int = B) -> Tensor:
+    """The same for every row: what KL and the means over samples compare has one support."""
+    if isinstance(head, Gaussian):
+        return randn(1, head.context, seed=9).expand(rows, -1)
+    return torch.tensor([c for n in sizes(head) for c in LEGAL[n]], dtype=torch.float64).expand(rows, -1)
+
+
+def sizes(head: Head) -> tuple[int, ...]:
+    return head.sizes if isinstance(head, MultiCategorical) else (head.size,)
+
+
 def outputs(head: Head, rows: int = B, seed: int = 0, scale: float = 1.0) -> Tensor:
-    return scale * torch.randn(rows, head.size, generator=generator(seed), dtype=torch.float64)
+    """Of the network, given the context where there is one."""
+    out = scale * randn(rows, head.size, seed=seed)
+    return head.condition(out, context(head, rows)) if head.context else out
 
 
 def actions(head: Head, rows: int = B, seed: int = 1) -> Tensor:
+    """As they are stored; legal ones where there are others."""
+    if isinstance(head, Beta):
+        return torch.sigmoid(randn(rows, *head.shape, seed=seed))
     if isinstance(head, Gaussian):
-        return torch.randn(rows, *head.shape, generator=generator(seed), dtype=torch.float64)
-    return torch.randint(head.size, (rows,), generator=generator(seed))
+        return randn(rows, *head.shape, seed=seed)
+    uniform = (
+        head.condition(torch.zeros(rows, head.size), context(head, rows)) if head.context else torch.zeros(rows, 1)
+    )
+    noise = head.noise(np.random.default_rng(seed), (rows,))
+    return torch.from_numpy(head.sample(uniform.numpy().astype(np.float64) + np.zeros((rows, head.size)), noise))
 
 
-def reference(head: Head, out: Tensor) -> torch.distributions.Distribution:
+def every_action(head: Head) -> Tensor:
+    """All actions of a discrete head, one a row."""
+    if isinstance(head, Categorical):
+        return torch.arange(head.size)
+    assert isinstance(head, MultiCategorical)
+    return torch.tensor(list(itertools.product(*map(range, head.sizes)))).reshape(-1, *head.shape)
+
+
+class Joint:
+    """Independent distributions, one an entry of the action: what MultiCategorical is, as torch has it."""
+
+    def __init__(self, parts: list[torch.distributions.Categorical]) -> None:
+        self.parts = parts
+
+    def log_prob(self, act: Tensor) -> Tensor:
+        entries = act.reshape(len(act), -1).unbind(-1)
+        return sum((p.log_prob(a) for p, a in zip(self.parts, entries, strict=True)), torch.zeros(()))
+
+    def entropy(self) -> Tensor:
+        return sum((p.entropy() for p in self.parts), torch.zeros(()))
+
+
+class OnBounds:
+    """A distribution that is moved to the bounds, as torch has it: what is stored goes to the environment's scale first."""
+
+    def __init__(self, head: SquashedGaussian | Beta, base: torch.distributions.Distribution) -> None:
+        low, scale = torch.as_tensor(head.low), torch.as_tensor(head.scale)
+        affine = AffineTransform(low, scale)
+        self.head, self.base, self.log_scale = head, base, float(scale.log().sum())
+        if isinstance(head, SquashedGaussian):
+            affine = [TanhTransform(), AffineTransform(low + 0.5 * scale, 0.5 * scale)]
+        self.moved = Independent(TransformedDistribution(base, affine), len(head.shape))
+
+    def log_prob(self, act: Tensor) -> Tensor:
+        return self.moved.log_prob(torch.as_tensor(self.head.to_env(act.numpy())))
+
+    def entropy(self) -> Tensor:
+        assert isinstance(self.head, Beta)
+        return Independent(self.base, len(self.head.shape)).entropy() + self.log_scale
+
+
+def reference(head: Head, out: Tensor):
     """The same distribution in torch.distributions, from the network's outputs."""
-    if isinstance(head, Gaussian):
-        mean, log_std = (x.reshape(-1, *head.shape) for x in out.chunk(2, -1))
-        return torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), len(head.shape))
-    return torch.distributions.Categorical(logits=out)
+    if isinstance(head, MultiCategorical):
+        return Joint([torch.distributions.Categorical(logits=x) for x in out.split(head.sizes, -1)])
+    if isinstance(head, Categorical):
+        return torch.distributions.Categorical(logits=out)
+    assert isinstance(head, Gaussian | Beta)
+    one, two = (x.reshape(-1, *head.shape) for x in out.chunk(2, -1))
+    if isinstance(head, Beta):
+        return OnBounds(head, torch.distributions.Beta(1 + one.exp().log1p(), 1 + two.exp().log1p()))
+    normal = Normal(one, two.exp())
+    return OnBounds(head, normal) if isinstance(head, SquashedGaussian) else Independent(normal, len(head.shape))
+
+
+def reference_kl(head: Head, old: Tensor, new: Tensor) -> Tensor:
+    """KL does not change when both distributions are moved by the same one-to-one map."""
+    p, q = reference(head, old), reference(head, new)
+    if isinstance(p, Joint):
+        pairs = zip(p.parts, q.parts, strict=True)
+        return sum((torch.distributions.kl_divergence(a, b) for a, b in pairs), torch.zeros(()))
+    if isinstance(p, OnBounds):
+        dims = len(p.head.shape)
+        return torch.distributions.kl_divergence(Independent(p.base, dims), Independent(q.base, dims))
+    return torch.distributions.kl_divergence(p, q)
 
 
 @pytest.mark.parametrize("head", HEADS, ids=repr)
 def test_logp_entropy_and_kl_are_those_of_torch_distributions(head: Head) -> None:
     old, new, act = outputs(head), outputs(head, seed=5), actions(head)
-    a, b = reference(head, old), reference(head, new)
     dist, other = head.canonical(old), head.canonical(new)
-    torch.testing.assert_close(head.logp(dist, act), a.log_prob(act), rtol=0, atol=1e-12)
-    torch.testing.assert_close(head.entropy(dist), a.entropy(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(head.kl(dist, other), torch.distributions.kl_divergence(a, b), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(head.logp(dist, act), reference(head, old).log_prob(act), rtol=0, atol=1e-11)
+    if not isinstance(head, SquashedGaussian):  # torch has none
+        torch.testing.assert_close(head.entropy(dist), reference(head, old).entropy(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(head.kl(dist, other), reference_kl(head, old, new), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(head.kl(dist, other), head.kl(other, dist))  # so the direction is the right one
 
 
@@ -57,12 +176,17 @@ def test_kl_of_a_distribution_to_itself_is_zero_and_to_any_other_positive(head: 
     assert float(head.kl(dist, head.canonical(outputs(head, seed=5))).min()) > 0.0
 
 
-def test_probabilities_sum_to_one() -> None:
-    head = Categorical(5)
-    dist = head.canonical(outputs(head, scale=10.0))
-    every = torch.stack([head.logp(dist, torch.full((B,), a)) for a in range(5)], -1)
-    torch.testing.assert_close(every.exp().sum(-1), torch.ones(B, dtype=torch.float64), rtol=0, atol=1e-14)
+@pytest.mark.parametrize("head", DISCRETE, ids=repr)
+def test_probabilities_sum_to_one(head: Head) -> None:
+    dist = head.canonical(outputs(head, scale=5.0))
+    logp = torch.stack([head.logp(dist, act.expand(B, *act.shape)) for act in every_action(head)], -1)
+    p = logp.exp()
+    torch.testing.assert_close(p.sum(-1), torch.ones(B, dtype=torch.float64), rtol=0, atol=1e-14)
     torch.testing.assert_close(head.canonical(dist), dist, rtol=0, atol=1e-14)
+    torch.testing.assert_close(head.entropy(dist), -(p * logp).sum(-1), rtol=0, atol=1e-13)
+    new = head.canonical(outputs(head, seed=5))
+    logq = torch.stack([head.logp(new, act.expand(B, *act.shape)) for act in every_action(head)], -1)
+    torch.testing.assert_close(head.kl(dist, new), (p * (logp - logq)).sum(-1), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("log_std", [-3.0, 0.0, 2.0])
@@ -78,6 +202,81 @@ def test_a_gaussian_integrates_to_one_and_its_entropy_and_kl_are_the_integrals(l
     assert float(p.sum() * dx) == pytest.approx(1.0, abs=1e-12)
     assert float(-(p * logp).sum() * dx) == pytest.approx(float(head.entropy(old)), abs=1e-12)
     assert float((p * (logp - logq)).sum() * dx) == pytest.approx(float(head.kl(old, new)), abs=1e-12)
+
+
+def stored(head: SquashedGaussian | Beta, env_action: np.ndarray) -> np.ndarray:
+    """The inverse of `to_env`."""
+    x = (env_action - head.low) / head.scale
+    return x if isinstance(head, Beta) else np.arctanh(2.0 * x - 1.0)
+
+
+def double_exponential(nodes: int = 401) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on (0, 1), exact to rounding whatever the density does at the ends: x = σ(π sinh t), trapezium in t."""
+    t = np.linspace(-2.9, 2.9, nodes)
+    x = 1.0 / (1.0 + np.exp(-np.pi * np.sinh(t)))
+    return x, x * (1.0 - x) * np.pi * np.cosh(t) * 5.8 / (nodes - 1)
+
+
+# the density is a function of the environment's action, so over that it must integrate to one
+@pytest.mark.parametrize("out", [(0.0, -1.0), (0.6, -0.4), (-0.5, 0.3), (2.0, 2.5)], ids=str)
+@pytest.mark.parametrize("kind", [SquashedGaussian, Beta])
+def test_a_bounded_density_integrates_to_one_between_the_bounds_and_so_do_entropy_and_kl(kind, out) -> None:
+    head = kind((), LOW[0], HIGH[0])
+    x, weight = double_exponential()
+    a = LOW[0] + (HIGH[0] - LOW[0]) * x
+    if kind is SquashedGaussian:
+        out = (
+            0.3 * out[0],
+            out[1] if out[1] < 2 else -2.0,
+        )  # wider, and the mass is nearer to the bounds than any node
+    act, weight = torch.from_numpy(stored(head, a)), torch.from_numpy((HIGH[0] - LOW[0]) * weight)
+    np.testing.assert_allclose(head.to_env(act.numpy()), a, rtol=0, atol=1e-14)
+    old = torch.tensor([out], dtype=torch.float64)
+    new = old + torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+    p, q = (head.canonical(x).expand(len(act), 2) for x in (old, new))
+    logp, logq = head.logp(p, act), head.logp(q, act)
+    mass = logp.exp() * weight
+    assert float(mass.sum()) == pytest.approx(1.0, abs=1e-9)
+    assert float(-(mass * logp).sum()) == pytest.approx(float(head.entropy(p[:1])), abs=1e-8)
+    assert float((mass * (logp - logq)).sum()) == pytest.approx(float(head.kl(p[:1], q[:1])), abs=1e-8)
+    half = LOW[0] + (0.5 - LOW[0]) * x  # and from the lower bound to 0.5 what the distribution function says
+    act = torch.from_numpy(stored(head, half))
+    mass = head.logp(p, act).exp() * weight * (0.5 - LOW[0]) / (HIGH[0] - LOW[0])
+    expected = cdf(head, old, stored(head, np.array([[0.5]])))[0, 0]
+    assert float(mass.sum()) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", [SquashedGaussian, Beta])
+def test_a_bounded_density_in_two_dimensions_integrates_to_one(kind) -> None:
+    head = kind((2,), LOW, HIGH)
+    node, weight = np.polynomial.legendre.leggauss(120)
+    grid = np.stack(np.meshgrid(node, node), -1).reshape(-1, 2)
+    act = torch.from_numpy(stored(head, LOW + (HIGH - LOW) * 0.5 * (grid + 1.0)))
+    area = np.outer(weight, weight).reshape(-1) * ((HIGH - LOW) / 2).prod()
+    dist = head.canonical(torch.tensor([[0.3, -0.2, -0.7, -0.4]], dtype=torch.float64)).expand(len(act), 4)
+    assert float(head.logp(dist, act).exp() @ torch.from_numpy(area)) == pytest.approx(1.0, abs=1e-5)
+
+
+def fine_entropy(mu: float, sigma: float) -> float:
+    """Of tanh of a normal: E[log(1 − tanh² u)] with 400 times as many nodes as the head has, from ±12 σ."""
+    z = np.linspace(-12.0, 12.0, 96_001)
+    density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi) * 24.0 / 96_000
+    u = np.abs(mu + sigma * z)
+    jacobian = 2.0 * (math.log(2.0) - u - np.log1p(np.exp(-2.0 * u)))
+    return 0.5 * math.log(2.0 * math.pi * math.e) + math.log(sigma) + float(density @ jacobian)
+
+
+@pytest.mark.parametrize(("sigmas", "accuracy"), [((1e-4, 0.1, 1.0, 3.0), 1e-11), ((5.0,), 1e-9), ((10.0,), 1e-5)])
+def test_the_entropy_of_a_squashed_gaussian_is_as_accurate_as_stated(
+    sigmas: tuple[float, ...], accuracy: float
+) -> None:
+    """To rounding for σ ≤ 3: the uniform distribution has about σ = 0.9. Beyond, −2|u| has its kink between two nodes."""
+    head = SquashedGaussian((), np.array(-1.0), np.array(1.0))
+    for sigma, mu in itertools.product(sigmas, (0.0, 0.03, 0.5, 1.0, 3.0, -8.0)):
+        dist = torch.tensor([[mu, math.log(sigma)]], dtype=torch.float64)
+        assert abs(float(head.entropy(dist)) - fine_entropy(mu, sigma)) <= accuracy, (mu, sigma)
+    wide = torch.tensor([[0.3, math.log(1e4)]], dtype=torch.float64)
+    assert float(head.entropy(wide)) == pytest.approx(fine_entropy(0.3, 1e4), rel=1e-3)
 
 
 @pytest.mark.parametrize("head", HEADS, ids=repr)
@@ -97,32 +296,69 @@ def draws(head: Head, out: Tensor, n: int, seed: int) -> np.ndarray:
     return head.sample(np.repeat(out.numpy(), n, 0), noise)
 
 
-def test_categorical_samples_have_their_probabilities() -> None:
-    head, n = Categorical(5), 40_000
+@pytest.mark.parametrize("head", DISCRETE, ids=repr)
+def test_discrete_samples_have_their_probabilities(head: Head) -> None:
+    n = 40_000
     out = outputs(head, rows=1, scale=1.5)
-    p = out.softmax(-1)[0].numpy()
-    share = np.bincount(draws(head, out, n, seed=3), minlength=5) / n
-    assert (np.abs(share - p) <= 4 * np.sqrt(p * (1 - p) / n)).all()
+    every = every_action(head)
+    p = head.logp(head.canonical(out).expand(len(every), -1), every).exp().numpy()
+    x = draws(head, out, n, seed=3)
+    assert x.shape == (n, *every.shape[1:])
+    count = np.array([(x == act).reshape(n, -1).all(-1).sum() for act in every.numpy()])
+    assert count.sum() == n
+    assert (np.abs(count / n - p) <= 4 * np.sqrt(p * (1 - p) / n)).all()
+    if head.context:
+        assert (p == 0.0).any()
+        assert (count[p == 0.0] == 0).all()
+
+
+def cdf(head: Head, out: Tensor, act: np.ndarray) -> np.ndarray:
+    """The distribution function of every entry of the actions, (n, D), from the network's outputs (1, P)."""
+    one, two = out.chunk(2, -1)
+    x = act.reshape(len(act), -1)
+    if isinstance(head, Beta):
+        return stats.beta.cdf(x, 1 + np.logaddexp(one.numpy(), 0), 1 + np.logaddexp(two.numpy(), 0))
+    return stats.norm.cdf(x, one.numpy(), two.exp().numpy())
+
+
+@pytest.mark.parametrize("head", CONTINUOUS, ids=repr)
+def test_continuous_samples_have_their_density_entry_by_entry_and_independently(head: Head) -> None:
+    n, out = 40_000, outputs(head, rows=1)
+    assert isinstance(head, Gaussian | Beta)
+    x = draws(head, out, n, seed=3)
+    assert x.shape == (n, *head.shape)
+    uniform = cdf(head, out, x)  # so it is if the density is right
+    for column in uniform.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-4  # of 2n numbers in all: 4 standard errors
+    correlation = np.corrcoef(uniform.T) - np.eye(head.dims)
+    assert np.abs(correlation).max() <= 4.5 / math.sqrt(n)  # of 15 pairs
 
 
 def test_gaussian_samples_have_their_moments() -> None:
     head, n = Gaussian((2, 3)), 40_000
     out = outputs(head, rows=1)
     x = draws(head, out, n, seed=3)
-    assert x.shape == (n, 2, 3)
     mean, std = out[0, :6].reshape(2, 3).numpy(), out[0, 6:].exp().reshape(2, 3).numpy()
     assert (np.abs(x.mean(0) - mean) <= 4 * std / math.sqrt(n)).all()
     assert (np.abs(x.var(0) - std**2) <= 4 * std**2 * math.sqrt(2 / n)).all()
-    correlation = np.corrcoef(x.reshape(n, 6).T) - np.eye(6)
-    assert np.abs(correlation).max() <= 4.5 / math.sqrt(n)  # of 15 pairs
+
+
+@pytest.mark.parametrize("head", [h for h in BOUNDED if not h.context], ids=repr)
+def test_bounded_actions_are_between_their_bounds_and_reach_all_of_the_room(head: Head) -> None:
+    assert isinstance(head, SquashedGaussian | Beta)
+    x = head.to_env(draws(head, torch.zeros(1, head.size), 20_000, seed=0))
+    low, high = head.low, head.low + head.scale
+    assert ((low < x) & (x < high)).all()
+    assert (x.min(0) < low + 0.02 * head.scale).all()
+    assert (x.max(0) > high - 0.02 * head.scale).all()
 
 
 @pytest.mark.parametrize("head", HEADS, ids=repr)
 def test_noise_comes_for_a_whole_rollout_and_differs_between_rows(head: Head) -> None:
     noise = head.noise(np.random.default_rng(0), (4, 3))
     assert noise.shape[:2] == (4, 3)
-    assert noise.dtype == np.float32
     assert len(np.unique(noise)) == noise.size
+    assert noise.dtype == (np.float64 if isinstance(head, Beta) else np.float32)
 
 
 def test_noise_is_finite_whatever_is_drawn() -> None:
@@ -130,10 +366,11 @@ def test_noise_is_finite_whatever_is_drawn() -> None:
         def standard_exponential(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
             return np.zeros(shape, dtype)
 
-    assert np.isfinite(Categorical(3).noise(Zeros(), (2,))).all()  # pyright: ignore[reportArgumentType]
+    for head in (Categorical(3), MultiCategorical((2, 2))):
+        assert np.isfinite(head.noise(Zeros(), (2,))).all()  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("head", HEADS, ids=repr)
+@pytest.mark.parametrize("head", [h for h in HEADS if not isinstance(h, SquashedGaussian)], ids=repr)
 def test_the_mode_is_the_most_likely_action(head: Head) -> None:
     out = outputs(head)
     dist = head.canonical(out)
@@ -143,11 +380,24 @@ def test_the_mode_is_the_most_likely_action(head: Head) -> None:
     assert all((head.logp(dist, mode) >= head.logp(dist, act)).all() for act in others)
 
 
+@pytest.mark.parametrize("head", [h for h in HEADS if isinstance(h, SquashedGaussian)], ids=repr)
+def test_the_mode_of_a_squashed_gaussian_is_the_median(head: SquashedGaussian) -> None:
+    """The density may have two peaks, at the bounds; half of the mass is on either side of tanh μ always."""
+    n, out = 40_000, outputs(head, rows=1)
+    below = draws(head, out, n, seed=3) < head.mode(out.numpy())
+    assert (np.abs(below.mean(0) - 0.5) <= 4 * 0.5 / math.sqrt(n)).all()
+
+
+def test_a_flat_beta_has_its_middle_as_the_mode() -> None:
+    head = Beta((1,), np.array([-1.0]), np.array([3.0]))
+    assert head.to_env(head.mode(np.full((1, 2), -1e4))).tolist() == [[1.0]]
+
+
 @pytest.mark.parametrize("with_entropy", [False, True])
 @pytest.mark.parametrize("head", HEADS, ids=repr)
 def test_the_closed_form_gradient_is_autograds(head: Head, with_entropy: bool) -> None:
     out, act = outputs(head), actions(head)
-    weight, ent_weight = (torch.randn(B, generator=generator(s), dtype=torch.float64) for s in (3, 4))
+    weight, ent_weight = (randn(B, seed=s) for s in (3, 4))
     dist = head.canonical(out)
     ours = head.gradient(dist, act, weight, ent_weight if with_entropy else None)
     autograd = Head.gradient(head, dist, act, weight, ent_weight if with_entropy else None)
@@ -156,54 +406,195 @@ def test_the_closed_form_gradient_is_autograds(head: Head, with_entropy: bool) -
     leaf = out.clone().requires_grad_()  # and that of the distribution as torch has it
     gain = (weight * reference(head, leaf).log_prob(act)).sum()
     if with_entropy:
+        if isinstance(head, SquashedGaussian):
+            return
         gain = gain + (ent_weight * reference(head, leaf).entropy()).sum()
-    torch.testing.assert_close(ours, torch.autograd.grad(gain, leaf)[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours, torch.autograd.grad(gain, leaf)[0], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("head", HEADS, ids=repr)
+def test_autograd_agrees_with_differences(head: Head) -> None:
+    """torch.autograd.gradcheck of log-probability, entropy and KL, from the network's outputs through the context."""
+    out, act = randn(3, head.size).requires_grad_(), actions(head, 3)
+    other = head.canonical(outputs(head, 3, seed=5))
+
+    def dist(x: Tensor) -> Tensor:
+        return head.canonical(head.condition(x, context(head, 3)) if head.context else x)
+
+    assert torch.autograd.gradcheck(lambda x: head.logp(dist(x), act), out)
+    assert torch.autograd.gradcheck(lambda x: head.entropy(dist(x)), out)
+    assert torch.autograd.gradcheck(lambda x: head.kl(other, dist(x)), out)
+    assert torch.autograd.gradcheck(lambda x: head.kl(dist(x), other), out)
+
+
+@pytest.mark.parametrize("head", CONDITIONED, ids=repr)
+def test_the_gradient_goes_back_through_the_context(head: Head) -> None:
+    """`chain` after `gradient` is autograd from the network's outputs, with a context of its own in every row."""
+    out, act = randn(B, head.size).requires_grad_(), actions(head)
+    given = randn(B, head.context, seed=8) if isinstance(head, Gaussian) else context(head)
+    weight, ent_weight = (randn(B, seed=s) for s in (3, 4))
+    dist = head.canonical(head.condition(out, given))
+    gain = (weight * head.logp(dist, act) + ent_weight * head.entropy(dist)).sum()
+    dist = dist.detach()
+    ours = head.chain(head.gradient(dist, act, weight, ent_weight), dist, given)
+    torch.testing.assert_close(ours, torch.autograd.grad(gain, out)[0], rtol=0, atol=1e-11)
+    acting = head.condition(out.detach().numpy(), given.numpy())  # sees the same
+    np.testing.assert_allclose(acting, head.condition(out.detach(), given).numpy(), rtol=1e-15, atol=1e-15)
+
+
+@pytest.mark.parametrize("head", [h for h in HEADS if getattr(h, "dims", 1) == 1], ids=repr)
 def test_the_expected_score_is_zero(head: Head) -> None:
-    """E[∇log π] = 0: exactly for a finite number of actions, at the mean of a Gaussian's z = ±1 for its first moment."""
+    """E[∇log π] = 0: a sum over the actions, or a Gauss quadrature that is exact for a normal's score."""
     out = outputs(head, rows=1)
     dist = head.canonical(out)
     if isinstance(head, Gaussian):
-        mean, std = dist[:, : head.dims], dist[:, head.dims :].exp()
-        act = torch.cat([mean - std, mean + std]).reshape(2, *head.shape)
-        weight = torch.full((2,), 0.5, dtype=torch.float64)
+        mean, std = dist[0, 0], dist[0, 1].exp()
+        act, weight = torch.stack([mean - std, mean + std]).reshape(2, *head.shape), torch.full((2,), 0.5).double()
+    elif isinstance(head, Beta):
+        act, length = (torch.from_numpy(x) for x in double_exponential())
+        weight = head.logp(dist.expand(len(act), -1), act).exp() * float(head.scale) * length
     else:
-        act, weight = torch.arange(head.size), dist[0].exp()
+        act = every_action(head)
+        weight = head.logp(dist.expand(len(act), -1), act).exp()
     score = head.gradient(dist.expand(len(act), -1), act, weight).sum(0)
-    assert float(score.abs().max()) <= 1e-14
+    assert float(score.abs().max()) <= (1e-12 if isinstance(head, Beta) else 1e-14)
+
+
+def extremes(head: Head) -> list[list[float]]:
+    """Outputs as no training should have them."""
+    n = head.size
+    if isinstance(head, Gaussian):
+        d = head.dims
+        return [[m] * d + [s] * d for m in (0.0, 1e4, -1e4) for s in (-100.0, -20.0, 0.0, 10.0, 100.0)]
+    if isinstance(head, Beta):
+        return [[a] * head.dims + [b] * head.dims for a in (-1e4, 0.0, 1e4, 1e8) for b in (-1e4, 0.0, 1e4, 1e8)]
+    return [[1e4 if i == j else -1e4 for i in range(n)] for j in range(n)] + [[1e4] * n, [-1e4] * n, [0.0] * n]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_extreme_logits_stay_finite(dtype: torch.dtype) -> None:
-    head = Categorical(3)
-    out = torch.tensor([[1e4, -1e4, 0.0], [-1e4, -1e4, 1e4], [1e4, 1e4, 1e4]], dtype=dtype)
-    dist, new = head.canonical(out), head.canonical(out.roll(1, 0))
-    weight = torch.ones(3, dtype=dtype)
-    for act in torch.arange(3)[:, None].expand(3, 3):
-        for value in (
-            head.logp(dist, act),
-            head.entropy(dist),
-            head.kl(dist, new),
-            head.gradient(dist, act, weight, weight),
-            Head.gradient(head, dist, act, weight, weight),
-        ):
-            assert torch.isfinite(value).all()
-    assert head.sample(out.numpy(), head.noise(np.random.default_rng(0), (3,)))[:2].tolist() == [0, 2]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("log_std", [-20.0, 2.0])
-def test_extreme_log_stds_stay_finite(dtype: torch.dtype, log_std: float) -> None:
-    head = Gaussian((2,))
-    dist = torch.tensor([[0.0, 1e4, log_std, log_std]], dtype=dtype)
-    new = torch.tensor([[1.0, -1e4, -18.0 - log_std, 2.0]], dtype=dtype)
-    act, weight = torch.tensor([[1.0, -1e4]], dtype=dtype), torch.ones(1, dtype=dtype)
-    for value in (head.logp(dist, act), head.entropy(dist), head.kl(dist, new), head.kl(new, dist)):
+@pytest.mark.parametrize("head", HEADS, ids=repr)
+def test_extremes_stay_finite(head: Head, dtype: torch.dtype) -> None:
+    out = torch.tensor(extremes(head), dtype=dtype)
+    rows, weight = len(out), torch.ones(len(out), dtype=dtype)
+    given = torch.zeros(rows, 0, dtype=dtype)
+    if head.context:
+        given = context(head, rows).to(dtype) * (3.0 if isinstance(head, Gaussian) else 1.0)
+        out = head.condition(out, given)
+    dist = head.canonical(out)
+    act = torch.from_numpy(head.sample(out.numpy(), head.noise(np.random.default_rng(0), (rows,))))
+    mode = torch.from_numpy(head.mode(out.numpy()))
+    values = [head.logp(dist, mode), head.entropy(dist), *(head.kl(dist, dist.roll(k, 0)) for k in range(rows))]
+    for a in (act, mode):
+        assert np.isfinite(head.to_env(a.numpy())).all()
+        grad = head.gradient(dist, a, weight, weight)
+        values += [head.logp(dist, a), grad, Head.gradient(head, dist, a, weight, weight)]
+        values += [head.chain(grad, dist, given)] if head.context else []
+    for value in values:
+        assert value.dtype == dtype
         assert torch.isfinite(value).all()
-    assert torch.isfinite(head.gradient(dist, act, weight, weight)).all()
-    assert np.isfinite(head.sample(dist.numpy(), head.noise(np.random.default_rng(0), (1,)))).all()
+    assert all((head.kl(dist, dist.roll(k, 0)) >= -1e-3).all() for k in range(rows))
+
+
+def test_samples_of_certain_choices_are_these() -> None:
+    for head, expected in ((Categorical(3), [0, 1, 2]), (MultiCategorical((3, 1)), [[0, 0], [1, 0], [2, 0]])):
+        out = np.array(extremes(head)[:3], np.float32)
+        assert head.sample(out, head.noise(np.random.default_rng(0), (3,))).tolist() == expected
+
+
+def test_a_log_std_beyond_its_limits_is_at_them_and_finds_back() -> None:
+    head, act, weight = Gaussian((1,)), torch.zeros(2, 1), torch.ones(2)
+    dist = head.canonical(torch.tensor([[0.0, -100.0], [0.0, 100.0]]))
+    assert dist[:, 1].tolist() == [LOG_STD_MIN, LOG_STD_MAX]
+    grad = head.gradient(dist, torch.tensor([[1.0], [0.0]]), weight)
+    assert grad[0, 1] > 0.0 > grad[1, 1]
+    out = np.array([[0.0, 100.0]], np.float32)
+    assert head.sample(out, np.ones((1, 1), np.float32))[0, 0] == pytest.approx(math.exp(LOG_STD_MAX))
+    assert torch.isfinite(head.logp(dist, act)).all()
+
+
+@pytest.mark.parametrize("head", [h for h in DISCRETE if h.context], ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_illegal_choices_have_probability_and_gradient_zero_exactly(head: Head, dtype: torch.dtype) -> None:
+    legal = context(head).to(dtype)
+    out = 100.0 * randn(B, head.size).to(dtype)
+    dist = head.canonical(head.condition(out, legal))
+    assert (dist.exp()[legal == 0] == 0.0).all()
+    assert torch.isfinite(dist).all()
+    act, weight = actions(head), randn(B, seed=3).to(dtype)
+    for grad in (head.gradient(dist, act, weight, weight), Head.gradient(head, dist, act, weight, weight)):
+        assert (head.chain(grad, dist, legal)[legal == 0] == 0.0).all()
+        assert torch.isfinite(grad).all()
+
+
+def test_what_is_left_is_the_distribution_over_the_legal_choices_renormalised() -> None:
+    whole, small = Categorical(5, legal=True), Categorical(3)
+    left = [0, 2, 3]
+    out, other, legal = randn(B, 5), randn(B, 5, seed=5), context(whole)
+    (p, q), (a, b) = (
+        [whole.canonical(whole.condition(x, legal)) for x in (out, other)],
+        [small.canonical(x[:, left]) for x in (out, other)],
+    )
+    torch.testing.assert_close(p[:, left], a, rtol=0, atol=1e-14)
+    torch.testing.assert_close(whole.entropy(p), small.entropy(a), rtol=0, atol=1e-14)
+    torch.testing.assert_close(whole.kl(p, q), small.kl(a, b), rtol=0, atol=1e-14)
+    act, weight = torch.randint(3, (B,), generator=generator()), randn(B, seed=3)
+    grad = whole.gradient(p, torch.tensor(left)[act], weight, weight)
+    torch.testing.assert_close(grad[:, left], small.gradient(a, act, weight, weight), rtol=0, atol=1e-14)
+
+
+def test_with_one_legal_choice_nothing_is_left_to_decide() -> None:
+    head = MultiCategorical((2, 3), legal=True)
+    legal = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0]])
+    out = torch.tensor([[1e4, -1e4, 1e4, 1e4, -1e4]])
+    dist = head.canonical(head.condition(out, legal))
+    act, weight = torch.tensor([[1, 2]]), torch.ones(1)
+    assert head.mode(head.condition(out.numpy(), legal.numpy())).tolist() == [[1, 2]]
+    assert (float(head.logp(dist, act)), float(head.entropy(dist))) == (0.0, 0.0)
+    assert (head.gradient(dist, act, weight, weight) == 0.0).all()
+
+
+def test_a_context_that_leaves_nothing_in_some_entry_is_impossible() -> None:
+    one, two = Categorical(3, legal=True), MultiCategorical((2, 3), legal=True)
+    assert one.possible(np.array([[0, 0, 1], [0, 0, 0]])).tolist() == [True, False]
+    given = np.array([[0, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 1, 0, 0, 0]])
+    assert two.possible(given).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("head", [h for h in CONDITIONED if isinstance(h, Gaussian)], ids=repr)
+def test_given_standard_normal_noise_before_an_action_alone_is_the_uncorrelated_one(head: Gaussian) -> None:
+    """∫ N(a; μ + σρε, σ²(1 − ρ²)) N(ε) dε = N(a; μ, σ²), by the trapezium rule."""
+    bounds = (LOW[0], HIGH[0]) if isinstance(head, SquashedGaussian) else ()
+    eps = torch.linspace(-9.0, 9.0, 601, dtype=torch.float64)
+    weight = torch.exp(-0.5 * eps.square())
+    weight = weight / weight.sum()
+    mean, log_std, a = 0.4, -0.7, torch.tensor([1.1], dtype=torch.float64)
+    out = torch.tensor([[mean, log_std]], dtype=torch.float64)
+    one = type(head)((), *bounds, correlation=head.correlation)
+    given = one.canonical(one.condition(out.expand(601, -1), eps[:, None]))
+    marginal = one.logp(given, a.expand(601)).exp() @ weight
+    plain = type(head)((), *bounds)
+    torch.testing.assert_close(marginal, plain.logp(plain.canonical(out), a).exp()[0], rtol=1e-12, atol=0)
+
+
+def test_the_memory_of_the_noise_is_what_makes_the_action() -> None:
+    """a_t = μ + σ ε_t: sampling with the context ε_{t−1} and remembering ε_t are one recursion, and an end begins anew."""
+    head = Gaussian((2,), correlation=0.8)
+    rng = np.random.default_rng(0)
+    before, noise = rng.standard_normal((2, 2)), head.noise(rng, (2,)).astype(np.float64)
+    out = np.tile([0.5, -1.0, 0.3, -0.7], (2, 1))
+    act = head.sample(head.condition(out, before), noise)
+    after = head.remember(before, noise, np.array([False, True]))
+    np.testing.assert_allclose(after[0], (act[0] - out[0, :2]) / np.exp(out[0, 2:]), rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(after[1], noise[1, 2:])  # numbers that the action has not seen
+    moved = head.remember(before + 1.0, noise, np.array([False, True]))
+    assert not np.allclose(moved[0], after[0])
+    np.testing.assert_array_equal(moved[1], after[1])
+
+
+@pytest.mark.parametrize("rho", [-0.1, 1.0, 2.0])
+def test_a_correlation_must_be_below_one(rho: float) -> None:
+    with pytest.raises(ValueError, match=rf"correlation must be in \[0, 1\), got {rho}"):
+        Gaussian((1,), correlation=rho)
 
 
 class Bernoulli(Head):
@@ -228,6 +619,61 @@ def test_a_head_of_ones_own_gets_its_gradient_for_free() -> None:
     torch.testing.assert_close(ours, policy.gradient(gain), rtol=0, atol=1e-12)
 
 
-def test_spaces_have_their_heads() -> None:
-    assert repr(make_head(spaces.Discrete(4, start=2))) == "Categorical(4)"
-    assert repr(make_head(spaces.Box(-1.0, 1.0, (2, 3)))) == "Gaussian((2, 3))"
+def test_a_head_with_a_context_needs_an_encoding_that_has_it() -> None:
+    space = spaces.Box(-1.0, 1.0, (3,))
+    with pytest.raises(ValueError, match=r"Categorical\(2, legal=True\) is conditioned on 2 numbers more"):
+        Policy(nn.Linear(3, 2), Categorical(2, legal=True))
+    with pytest.raises(ValueError, match="give an Encoding with this context"):
+        Policy(nn.Linear(3, 2), Categorical(2, legal=True), encoding=Encoding(space))
+    Policy(nn.Linear(3, 2), Categorical(2, legal=True), encoding=Encoding(space, 2))
+
+
+BOX = spaces.Box(LOW.astype(np.float32), HIGH.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("space", "keywords", "expected"),
+    [
+        (spaces.Discrete(4, start=2), {}, "Categorical(4)"),
+        (spaces.Discrete(4), {"legal": True}, "Categorical(4, legal=True)"),
+        (spaces.MultiDiscrete([2, 3]), {}, "MultiCategorical((2, 3))"),
+        (spaces.MultiDiscrete([[2, 3], [4, 2]]), {}, "MultiCategorical((2, 3, 4, 2))"),
+        (spaces.MultiBinary((2, 2)), {"legal": True}, "MultiCategorical((2, 2, 2, 2), legal=True)"),
+        (spaces.Box(-1.0, 1.0, (2, 3)), {}, "Gaussian((2, 3))"),
+        (BOX, {"correlation": 0.5}, "Gaussian((2,), correlation=0.5)"),
+        (BOX, {"head": "squashed", "correlation": 0.5}, "SquashedGaussian((2,), correlation=0.5)"),
+        (BOX, {"head": "beta"}, "Beta((2,))"),
+        (spaces.Discrete(4), {"head": "beta"}, "Categorical(4)"),
+    ],
+)
+def test_spaces_have_their_heads(space: spaces.Space, keywords: dict, expected: str) -> None:
+    head = make_head(space, **keywords)
+    assert repr(head) == expected
+    assert getattr(head, "shape", space.shape) == space.shape
+
+
+@pytest.mark.parametrize("head", ["squashed", "beta"])
+def test_heads_with_bounds_need_them(head: str) -> None:
+    for space in (
+        spaces.Box(-1.0, np.inf, (2,)),
+        spaces.Box(-np.inf, np.inf, ()),
+        spaces.Box(np.array([0, 1], np.float32), np.array([1, 1], np.float32)),
+    ):
+        with pytest.raises(
+            TypeError, match=rf"head = {head} needs bounds on every action, the space is .*gaussian"
+        ) as error:
+            make_head(space, head=head)
+        assert str(space) in str(error.value)
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="correlation is for head = gaussian and head = squashed"):
+        make_head(BOX, head="beta", correlation=0.5)
+    with pytest.raises(TypeError, match=r"legal actions are for discrete ones; the action space is Box"):
+        make_head(BOX, legal=True)
+    with pytest.raises(ValueError, match=r"head must be one of .* got 'normal'"):
+        make_head(BOX, head="normal")
+    with pytest.raises(ValueError, match=r"std must be one of .* got 'state'"):
+        make_policy(BOX, BOX, std="state")
+    with pytest.raises(ValueError, match=r"legal must be one of .* got 'yes'"):
+        make_policy(BOX, spaces.Discrete(2), legal="yes")
