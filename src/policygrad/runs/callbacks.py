@@ -40,9 +40,15 @@ def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Cal
         start = getattr(each, "start", None)
         if start is not None:
             start(agent)
-    if len(several) < 2:
-        return several[0] if several else None
-    return lambda agent, row: False if False in [each(agent, row) for each in several] else None
+
+    def call(agent: Agent, row: Row | None) -> bool | None:
+        stop = False
+        for each in several:
+            answer = each(agent, row)
+            stop |= answer is False or (isinstance(answer, np.bool_) and not answer)  # as comparisons of arrays give
+        return False if stop else None
+
+    return call if several else None
 
 
 def settle(callbacks: Sequence[Callback], directory: Path) -> None:

@@ -17,6 +17,7 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.envs.make import EnvLike, check_env_id, env_name
 from policygrad.runs.agent import Agent
+from policygrad.runs.directory import reason
 from policygrad.runs.evaluate import EVALUATION_SEED
 
 FPS = 30  # of environments that do not say
@@ -115,7 +116,7 @@ def make_shown(env: EnvLike, mode: str) -> gym.Env:
         raise ValueError(f"{name} cannot be drawn: {error}. Or {hint}") from error
     if made is not None and made.render_mode == mode and mode in made.metadata.get("render_modes", [mode]):
         return made
-    modes = ", ".join(map(str, made.metadata.get("render_modes", []))) if made is not None else ""
+    modes = ", ".join(map(str, (env if made is None else made).metadata.get("render_modes", [])))  # pyright: ignore[reportAttributeAccessIssue]
     if made is not None and made is not env:
         made.close()
     raise ValueError(f"{name} cannot be drawn as {mode!r}: its render modes are {modes or 'not known'}; {hint}")
@@ -173,7 +174,11 @@ class Mp4:
         self.last: np.ndarray | None = None
 
     def __enter__(self) -> Mp4:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.temporary.touch()
+        except OSError as error:
+            raise ValueError(f"cannot write {self.path}: {reason(error)}") from error
         return self
 
     def add(self, image: np.ndarray) -> None:
@@ -191,23 +196,32 @@ class Mp4:
                 ffmpeg_log_level="error",
                 output_params=["-movflags", "+faststart"],  # plays before all of it has been read
             )
-            self.writer.send(None)
+            self._send(None)
         elif self.last is not None and image.shape != self.last.shape:
             raise ValueError(f"frames must have one size, got {self.last.shape[:2]} and then {image.shape[:2]}")
-        self.writer.send(np.ascontiguousarray(image))
+        self._send(np.ascontiguousarray(image))
         self.last = image
 
     def pause(self) -> None:
         """Let the last frame stay for a moment."""
         for _ in range(round(PAUSE * self.fps)):
-            self.writer.send(np.ascontiguousarray(self.last))
+            self._send(np.ascontiguousarray(self.last))
+
+    def _send(self, image: np.ndarray | None) -> None:
+        try:
+            self.writer.send(image)
+        except OSError as error:
+            raise RuntimeError(f"ffmpeg stopped writing {self.path}: {str(error).partition(chr(10))[0]}") from error
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self.writer is not None:
             self.writer.close()
-        if kind is None:
+        whole = self.temporary.exists() and self.temporary.stat().st_size > 0
+        if kind is None and whole:
             self.temporary.replace(self.path)
         self.temporary.unlink(missing_ok=True)
+        if kind is None and not whole:
+            raise RuntimeError(f"ffmpeg wrote nothing to {self.path}: is the disk full?")
 
 
 def ffmpeg() -> Any:
