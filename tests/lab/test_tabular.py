@@ -16,6 +16,7 @@ from policygrad.lab import tabular
 from policygrad.lab.tabular import (
     MDP,
     ExactCritic,
+    ExactQCritic,
     bandit,
     chain,
     credited_gradient,
@@ -126,7 +127,7 @@ def test_rows_are_what_an_environment_would_have_recorded(world):
 
 
 def test_batches_are_all_ordered_tuples_with_product_probabilities():
-    world = next(w for w in MDPS if w.batches)
+    world = next(w for w in MDPS if w.name == "crossing, γ=1")
     rollout, p = enumerate_trajectories(world.mdp, world.policy())
     seen = list(enumerate_batches(rollout, p, 2))
     assert len(seen) == len(p) ** 2
@@ -225,6 +226,28 @@ def test_the_exact_critic_reads_state_and_time_and_has_nothing_to_learn():
     critic.load_state_dict({})
     with pytest.raises(ValueError, match=r"V must be \(H\+1, S\) = \(4, 3\), got \(3, 3\)"):
         ExactCritic(mdp, V[:-1])
+
+
+def test_the_exact_q_critic_agrees_with_the_exact_critic_and_takes_any_table():
+    mdp, policy = MDPS[1].mdp, MDPS[1].policy()
+    rollout, _ = enumerate_trajectories(mdp, policy)
+    pi = policy_matrix(mdp, policy).detach()
+    Q = solve(mdp, pi)[1]
+    values, expected = ExactQCritic(mdp)(rollout, policy), ExactCritic(mdp)(rollout, policy)
+    assert values.bootstraps
+    mask = rollout.mask
+    torch.testing.assert_close(values.val[mask], expected.val[mask], rtol=0, atol=1e-14)
+    torch.testing.assert_close(values.next_val[mask], expected.next_val[mask], rtol=0, atol=1e-14)
+    for t, n in mask.nonzero().tolist():
+        assert values.act_val[t, n] == Q[t, int(rollout.obs[t, n].argmax()), int(rollout.act[t, n])]
+    table = torch.randn(mdp.horizon + 1, mdp.states, mdp.actions, dtype=torch.float64)
+    other = ExactQCritic(mdp, table)(rollout, policy)
+    t, n = 1, int(mask[1].nonzero()[0])
+    s = int(rollout.obs[t, n].argmax())
+    assert float(other.val[t, n]) == pytest.approx(float(pi[s] @ table[t, s]))
+    assert other.act_val[t, n] == table[t, s, int(rollout.act[t, n])]
+    with pytest.raises(ValueError, match=r"Q must be \(H\+1, S, A\) = \(4, 3, 2\), got \(3, 3, 2\)"):
+        ExactQCritic(mdp, table[:-1])
 
 
 def test_the_same_seed_gives_the_same_world_and_policy():

@@ -13,7 +13,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from policygrad.data import Rollout
-from policygrad.models.critic import Critic, NoCritic, make_critic, output_layer
+from policygrad.models.critic import Critic, NoCritic, QCritic, make_critic, make_q_critic
+from policygrad.models.networks import output_layer
 from policygrad.models.policy import Policy, make_policy
 
 OBS = spaces.Box(-3.0, 3.0, (2,))
@@ -298,3 +299,128 @@ def test_a_critic_goes_on_in_another_type(name: str) -> None:
     twin.double().fit(rollout, targets(rollout).double(), actor.double())
     assert twin.flat.dtype == torch.float64
     torch.testing.assert_close(twin.flat.float(), critic.flat, rtol=0, atol=1e-4)
+
+
+def discrete(actions: int = 3) -> Policy:
+    """Far from uniform."""
+    made = make_policy(OBS, spaces.Discrete(actions), hidden=(4,), seed=2)
+    made.flat.mul_(4.0)
+    return made
+
+
+def with_actions(rollout: Rollout, actions: int = 3) -> Rollout:
+    act = torch.randint(actions, rollout.rew.shape, generator=torch.Generator().manual_seed(1))
+    return replace(rollout, act=act)
+
+
+def q_critic(name: str = "mlp", **keywords: Any) -> QCritic:
+    return make_q_critic(OBS, spaces.Discrete(3), **BODIES[name] | keywords)
+
+
+def q_targets(rollout: Rollout) -> Tensor:
+    """A function of the observation and the action."""
+    return targets(rollout) * (1.0 - rollout.act)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_q_critic_learns_a_function_of_observation_and_action(name: str) -> None:
+    critic, actor = q_critic(name, lr=0.02, epochs=10, minibatches=2, max_grad_norm=None), discrete()
+    for i in range(50):
+        rollout = with_actions(rollout_of(seed=i))
+        critic.fit(rollout, q_targets(rollout), actor)
+    test = with_actions(rollout_of(seed=99, masked=False))
+    act_val = critic(test, actor).act_val
+    assert act_val is not None
+    error = act_val - q_targets(test)
+    assert float(error.square().mean().sqrt()) <= 0.15 * float(q_targets(test).std())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_v_is_the_policys_mean_of_q_at_both_ends_of_a_step(shared: bool) -> None:
+    critic, actor, rollout = q_critic(), discrete(), with_actions(rollout_of())
+    critic.fit(rollout, q_targets(rollout), actor)
+    if not shared:
+        rollout = replace(rollout, next_obs=rollout.next_obs.flip(0))
+    values = critic(rollout, actor)
+    assert values.act_val is not None
+    assert values.bootstraps
+    for t, n in ((0, 0), (7, 2), (19, 3)):
+        for obs, found in ((rollout.obs[t, n], values.val), (rollout.next_obs[t, n], values.next_val)):
+            q = critic.network(obs[None])[0] * critic.std + critic.mean
+            v = actor.dist(obs[None]).exp()[0] @ q
+            assert float(found[t, n]) == pytest.approx(float(v.detach()), abs=1e-5)
+        q = critic.network(rollout.obs[t, n][None])[0] * critic.std + critic.mean
+        assert float(values.act_val[t, n]) == pytest.approx(float(q[rollout.act[t, n]].detach()), abs=1e-5)
+
+
+def test_one_q_step_is_adams_on_the_squared_error_of_the_actions_taken() -> None:
+    critic, actor, rollout = q_critic(lr=0.01, max_grad_norm=None).double(), discrete(), with_actions(rollout_of())
+    critic.fit(rollout, q_targets(rollout).double(), actor)
+    target = torch.randn(20, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    twin = deepcopy(critic)
+    twin._follow(target[rollout.mask])
+    x, act = rollout.obs[:-1][rollout.mask].double(), rollout.act[rollout.mask]
+    chosen = twin.network(x).gather(1, act[:, None]).squeeze(1)
+    loss = 0.5 * (chosen - (target[rollout.mask] - twin.mean) / twin.std).square().mean()
+    grads = torch.autograd.grad(-loss, list(twin.network.parameters()))
+    twin.optimizer.step(twin.flat, torch.cat([g.reshape(-1) for g in grads]), 0.01)
+    critic.fit(rollout, target, actor)
+    torch.testing.assert_close(critic.flat, twin.flat, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_rescaling_leaves_every_q_as_it_was(name: str) -> None:
+    critic, actor, rollout = q_critic(name, lr=0.0).double(), discrete().double(), with_actions(rollout_of())
+    goal, obs = q_targets(rollout).double(), rollout.obs.flatten(0, 1).double()
+    critic.fit(rollout, 3.0 + goal, actor)  # the first fit sets mean and std
+    for offset, scale in ((100.0, 1.0), (-50.0, 30.0), (0.0, 1e-3)):
+        before, std = critic.action_values(obs), critic.std
+        critic.fit(rollout, offset + scale * goal, actor)
+        assert critic.std != std
+        torch.testing.assert_close(critic.action_values(obs), before, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_loaded_q_critic_goes_on_bit_for_bit(name: str) -> None:
+    actor, rollout = discrete(), with_actions(rollout_of())
+    critic, twin = (q_critic(name, lr=0.01, epochs=2, minibatches=3, seed=seed) for seed in (0, 7))
+    critic.fit(rollout, q_targets(rollout), actor)
+    twin.load_state_dict(critic.state_dict())
+    for c in (critic, twin):
+        c.fit(rollout, 10.0 + q_targets(rollout), actor)
+    assert torch.equal(critic.flat, twin.flat)
+    assert torch.equal(critic(rollout, actor).val, twin(rollout, actor).val)
+
+
+def test_masked_rows_and_their_actions_teach_a_q_critic_nothing() -> None:
+    critic, actor, rollout = q_critic(epochs=2, minibatches=3), discrete(), with_actions(rollout_of())
+    twin, off = deepcopy(critic), ~rollout.mask
+    critic.fit(rollout, q_targets(rollout), actor)
+    other = replace(rollout, act=torch.where(off, 2 - rollout.act, rollout.act))
+    twin.fit(other, torch.where(off, torch.nan, q_targets(rollout)), actor)
+    assert torch.equal(critic.flat, twin.flat)
+
+
+def test_a_scale_that_follows_slowly_is_that_of_the_targets_one_by_one() -> None:
+    """One target a fit, as one-step actor-critics have it: the mean and std of all of them while they are few."""
+    actor, rollout = policy(), rollout_of(masked=False)
+    critic = make_critic(OBS, hidden=(4,), scale_rate=1e-3)
+    goal = 5.0 + targets(rollout).flatten()
+    obs = rollout.obs[:-1].flatten(0, 1)
+    no, yes = torch.zeros(1, 1, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
+    for x, y in zip(obs, goal, strict=True):
+        x = x.expand(2, 1, 2)
+        y = y.view(1, 1)
+        critic.fit(Rollout(x, x[1:], y.long(), y, y, no, no, yes, yes, y.long()), y, actor)
+    assert critic.mean == pytest.approx(float(goal.mean()), rel=1e-5)
+    assert critic.std == pytest.approx(float(goal.std(correction=0)), rel=1e-4)
+
+
+def test_a_q_critic_is_for_discrete_actions() -> None:
+    box = spaces.Box(-1.0, 1.0, (2,))
+    with pytest.raises(TypeError, match=r"a critic of q\(s, a\) needs Discrete actions, the space is Box.*critic of V"):
+        make_q_critic(OBS, box)
+    with pytest.raises(
+        TypeError, match="a QCritic has a value for every Discrete action, and the policy's head is Gauss"
+    ):
+        q_critic()(rollout_of(), make_policy(OBS, box))

@@ -1,0 +1,54 @@
+"""What no single hyperparameter shows: combinations refused with what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gymnasium import spaces
+
+from policygrad.algorithms.config import FITTED, ConfigError, resolve
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.algorithms.task import Task, make_baseline
+from policygrad.gradient.baselines import CrossFit
+
+
+@pytest.mark.parametrize(
+    ("algo", "overrides", "message"),
+    [
+        (
+            "reinforce",
+            {"cross_fit": 4},
+            "cross_fit is for a baseline that is fitted: running-mean, time-average, linear",
+        ),
+        ("reinforce", {"cross_fit": 4, "baseline": "leave-one-out"}, "cross_fit is for a baseline that is fitted"),
+        (
+            "reinforce",
+            {"cross_fit": 4, "baseline": "linear", "episodes": 3},
+            "cross_fit = 4 needs episodes of at least 4: one a fold",
+        ),
+        ("reinforce", {"cross_fit": 1, "baseline": "linear"}, "cross_fit = 1 must be at least 2"),
+        ("reinforce", {"baseline": "leave-one-out", "episodes": 1}, "leave-one-out needs episodes of at least 2"),
+        ("actor_critic", {"critic": "vq"}, "critic = 'vq' is not one of: v, q"),
+        ("actor_critic", {"num_steps": 5}, "actor_critic has no hyperparameter 'num_steps'"),
+    ],
+)
+def test_what_cannot_be_is_refused(algo: str, overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(algo, "Some-v0", overrides)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_as_many_episodes_as_folds_will_do(name: str) -> None:
+    config, _ = resolve("reinforce", "Some-v0", {"cross_fit": 4, "baseline": name, "episodes": 4})
+    assert config["cross_fit"] == 4
+    made = make_baseline(name, cross_fit=4)
+    assert isinstance(made, CrossFit)
+    assert type(made.inner) is type(make_baseline(name))
+
+
+def test_a_critic_of_q_is_refused_where_actions_are_not_discrete() -> None:
+    box = spaces.Box(-1.0, 1.0, (2,))
+    with pytest.raises(TypeError, match=r"needs Discrete actions, the space is Box.*\(critic = v\)"):
+        RECIPES["actor_critic"](Task(box, box), critic="q")
