@@ -9,28 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from policygrad.runs.progress import BAR, BAR_WIDTH, fields, fit
-from policygrad.runs.seeds import State
-
-
-class SilentBoard:
-    """Passes on what the runs print."""
-
-    interval = float("inf")
-
-    def __init__(self) -> None:
-        self.warned: set[str] = set()
-
-    def show(self, states: Sequence[State]) -> None: ...
-
-    def say(self, seed: int, text: str, warning: bool) -> None:
-        """A warning that every seed gives is printed once."""
-        if not warning:
-            print(f"seed {seed}: {text}", flush=True)
-        elif text not in self.warned:
-            self.warned.add(text)
-            print(f"policygrad: {text}", file=sys.stderr, flush=True)
-
-    def stop(self) -> None: ...
+from policygrad.runs.seeds import SilentBoard, State
 
 
 class LineBoard(SilentBoard):

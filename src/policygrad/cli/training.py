@@ -24,7 +24,7 @@ from policygrad.cli.reports import (
 from policygrad.cli.values import UsageError
 from policygrad.runs.directory import ROOT, RunDirectory, RunError
 from policygrad.runs.progress import clock, make_progress
-from policygrad.runs.seeds import Job, State, picture, run_seeds, usable_cores
+from policygrad.runs.seeds import Job, State, run_seeds, usable_cores
 
 
 def train(words: Sequence[str]) -> None:
@@ -43,8 +43,9 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.runs import train as training
     from policygrad.runs.agent import Agent
+    from policygrad.runs.threads import single_thread
 
-    with mending(ValueError, TypeError, ImportError):
+    with mending(ValueError, TypeError, ImportError), single_thread():  # so that their number changes nothing
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
@@ -87,7 +88,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
         board.stop()
     stopped = any(state.phase == "stopped" for state in states)
     if not stopped:
-        out = picture(states, picture_file(states, given.run_dir))
+        out = draw(states, picture_file(states, given.run_dir))
         if not given.quiet and out is not None:
             spent = clock(time.perf_counter() - started)
             print(f"\n{seeds_table(states)}\n\ntime   {spent}\nruns   {parent(states)}\ncurves {out}")
@@ -128,3 +129,12 @@ def picture_file(states: Sequence[State], run_dir: str | None) -> Path:
     seeds, paths = [state.seed for state in states], [state.path for state in states if state.path is not None]
     begun = Path(paths[0]).name.partition("-")[2] if paths else ""
     return parent(states) / f"seeds{min(seeds)}-{max(seeds)}-{begun}.png"
+
+
+def draw(states: Sequence[State], out: Path) -> Path | None:
+    """All learning curves in one figure; None if no run has got that far."""
+    from policygrad.runs.plots import plot_runs
+
+    directories = [RunDirectory(Path(state.path)) for state in states if state.path is not None]
+    drawn = [run for run in directories if run.metrics_file.exists()]
+    return plot_runs(drawn, out) if drawn else None

@@ -21,8 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from policygrad.runs.directory import RunDirectory
 
@@ -68,18 +67,27 @@ class State:
         return self.phase in ("done", "stopped", "failed")
 
 
-class Board(Protocol):
-    """Who shows the runs. `interval`: seconds between a run's words on its steps."""
+class SilentBoard:
+    """Who shows the runs: this one only passes on what they print. `interval`: seconds between a run's words on its steps."""
 
-    interval: float
+    interval = float("inf")
+
+    def __init__(self) -> None:
+        self.warned: set[str] = set()
 
     def show(self, states: Sequence[State]) -> None:
         """The runs as they are now; called ten times a second, and whenever something has happened."""
-        ...
 
     def say(self, seed: int, text: str, warning: bool) -> None:
-        """A run's process has printed something."""
-        ...
+        """A line that a run has printed. A warning that every seed gives is printed once."""
+        if not warning:
+            print(f"seed {seed}: {text}", flush=True)
+        elif text not in self.warned:
+            self.warned.add(text)
+            print(f"policygrad: {text}", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """All runs are over, or something has failed."""
 
 
 def usable_cores() -> int:
@@ -87,7 +95,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_seeds(jobs: Sequence[Job], at_once: int, board: Board) -> list[State]:
+def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[State]:
     """Run the jobs, at_once of them side by side, and return how each ended. A failing one does not stop the others.
 
     After Ctrl-C none begins, and those that run end their iteration and save it; a second one ends them at once.
@@ -147,7 +155,7 @@ class Worker:
         self.process.start()
         theirs.close()
 
-    def ended(self, board: Board) -> bool:
+    def ended(self, board: SilentBoard) -> bool:
         """Read what it has said; whether it is gone."""
         gone = not self.process.is_alive()  # asked first: what it said last is in the pipe by then
         while self._readable():
@@ -173,7 +181,7 @@ class Worker:
         except OSError:
             return False
 
-    def _hear(self, news: dict[str, Any], board: Board) -> None:
+    def _hear(self, news: dict[str, Any], board: SilentBoard) -> None:
         if "say" in news:
             board.say(self.state.seed, news["say"], news["warning"])
             return
@@ -275,8 +283,10 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
     """What `policygrad train` does for one seed; the run directory is put into `run` as soon as there is one."""
     from policygrad.runs import train as training
     from policygrad.runs.agent import Agent
+    from policygrad.runs.threads import single_thread
 
-    agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
+    with single_thread():  # the last bits of the initial weights are the number of threads' business, too
+        agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
     run.append(training.start(agent, job.run_dir, root=job.root, command=job.command))
     channel.tell(path=str(run[0].path))
     training.learn(agent, run[0], channel)
@@ -304,12 +314,3 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
     except OSError:
         return f"{when} stopped: {type(error).__name__}: {error}"
     return f"{when} stopped: {type(error).__name__}: {error} (see {file})"
-
-
-def picture(states: Sequence[State], out: Path) -> Path | None:
-    """All learning curves in one figure; None if no run has begun."""
-    from policygrad.runs.plots import plot_runs
-
-    directories = [RunDirectory(Path(s.path)) for s in states if s.path is not None]
-    drawn = [run for run in directories if run.metrics_file.exists()]
-    return plot_runs(drawn, out) if drawn else None
