@@ -47,8 +47,21 @@ _HOMES = {
     "policygrad.algorithms.learner": ("Learner",),
     "policygrad.envs.collector": ("Collector",),
     "policygrad.envs.make": ("make_envs",),
+    "policygrad.envs.shaping": ("PotentialShaping", "ShapedReward"),
+    "policygrad.envs.wrappers": ("ActionRepeat",),
     "policygrad.runs.agent": ("Agent", "load"),
+    "policygrad.runs.callbacks": (
+        "CheckpointCallback",
+        "EvalCallback",
+        "Every",
+        "History",
+        "StopAfter",
+        "StopOnReward",
+    ),
     "policygrad.runs.evaluate": ("Evaluation", "evaluate"),
+    "policygrad.runs.plots": ("plot",),
+    "policygrad.runs.train": ("train",),
+    "policygrad.runs.video": ("record",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _RECIPES = ("a2c", "actor_critic", "ppo", "reinforce")
@@ -63,6 +76,9 @@ if TYPE_CHECKING:
     from policygrad.data import Values as Values
     from policygrad.envs.collector import Collector as Collector
     from policygrad.envs.make import make_envs as make_envs
+    from policygrad.envs.shaping import PotentialShaping as PotentialShaping
+    from policygrad.envs.shaping import ShapedReward as ShapedReward
+    from policygrad.envs.wrappers import ActionRepeat as ActionRepeat
     from policygrad.gradient.baselines import Constant as Constant
     from policygrad.gradient.baselines import CriticValue as CriticValue
     from policygrad.gradient.baselines import CrossFit as CrossFit
@@ -93,8 +109,17 @@ if TYPE_CHECKING:
     from policygrad.models.schedules import linear as linear
     from policygrad.runs.agent import Agent as Agent
     from policygrad.runs.agent import load as load
+    from policygrad.runs.callbacks import CheckpointCallback as CheckpointCallback
+    from policygrad.runs.callbacks import EvalCallback as EvalCallback
+    from policygrad.runs.callbacks import Every as Every
+    from policygrad.runs.callbacks import History as History
+    from policygrad.runs.callbacks import StopAfter as StopAfter
+    from policygrad.runs.callbacks import StopOnReward as StopOnReward
     from policygrad.runs.evaluate import Evaluation as Evaluation
     from policygrad.runs.evaluate import evaluate as evaluate
+    from policygrad.runs.plots import plot as plot
+    from policygrad.runs.train import train as train
+    from policygrad.runs.video import record as record
     from policygrad.updates import ClippedSurrogate as ClippedSurrogate
     from policygrad.updates import VanillaGradient as VanillaGradient
 
