@@ -42,6 +42,7 @@ _HOMES = {
     "policygrad.models.policy": ("Policy", "make_policy"),
     "policygrad.models.advantage": ("AdvantageRegressor", "fit_advantage"),
     "policygrad.models.critic": ("Critic", "NoCritic", "QCritic", "make_critic", "make_q_critic"),
+    "policygrad.models.networks": ("FourierFeatures",),
     "policygrad.models.schedules": ("linear",),
     "policygrad.updates": ("ClippedSurrogate", "VanillaGradient"),
     "policygrad.algorithms.learner": ("Learner",),
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     from policygrad.models.critic import QCritic as QCritic
     from policygrad.models.critic import make_critic as make_critic
     from policygrad.models.critic import make_q_critic as make_q_critic
+    from policygrad.models.networks import FourierFeatures as FourierFeatures
     from policygrad.models.policy import Policy as Policy
     from policygrad.models.policy import make_policy as make_policy
     from policygrad.models.schedules import linear as linear

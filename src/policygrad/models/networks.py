@@ -8,8 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakSet
 
+import numpy as np
 import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
+
+MAX_FOURIER = 10_000
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -59,6 +64,40 @@ class TabularNetwork(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         return obs @ self.table
+
+
+class FourierFeatures(nn.Module):
+    """φ_c(s) = cos(π c·x) for every c in {0, …, order}ᵈ, x the d numbers of a bounded Box scaled to [0, 1]: (B, *) → (B, F).
+
+    As a body it makes policies and critics linear in these features: `body=lambda space: FourierFeatures(space, 3)`, with
+    logits θ_a·φ(s) and ∇ log π(a|s) = φ(s) (1[a = b] − π(b|s)) for each b. Konidaris, Osentoski & Thomas 2011, eq. 4.
+    low, high: bounds instead of the space's, where those are infinite or far away; beyond them x is clipped.
+    """
+
+    frequencies: Tensor
+    low: Tensor
+    width: Tensor
+
+    def __init__(
+        self, space: spaces.Space, order: int, low: ArrayLike | None = None, high: ArrayLike | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(space, spaces.Box):
+            raise TypeError(f"FourierFeatures need a Box to observe, got {space}")
+        low = np.array(space.low if low is None else low, np.float64).reshape(-1)
+        high = np.array(space.high if high is None else high, np.float64).reshape(-1)
+        if not np.isfinite(high - low).all() or (high <= low).any():
+            raise ValueError(f"FourierFeatures need finite bounds, low below high: {space}; give low= and high=")
+        if order < 1 or (order + 1) ** len(low) > MAX_FOURIER:
+            raise ValueError(f"order must be at least 1 and give at most {MAX_FOURIER:,} features, got {order}")
+        grid = itertools.product(range(order + 1), repeat=len(low))
+        self.register_buffer("frequencies", math.pi * torch.tensor(list(grid), dtype=torch.float32))
+        self.register_buffer("low", torch.tensor(low, dtype=torch.float32))
+        self.register_buffer("width", torch.tensor(high - low, dtype=torch.float32))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        x = ((obs.reshape(len(obs), -1) - self.low) / self.width).clamp(0.0, 1.0)
+        return torch.cos(x @ self.frequencies.T)
 
 
 class Parts(nn.Module):
