@@ -12,8 +12,19 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from policygrad.runs import plots
-from policygrad.runs.directory import RunDirectory
-from policygrad.runs.plots import COLORS, Curve, labels, make_figure, marks_text, read, seeds_text
+from policygrad.runs.directory import RunDirectory, RunError
+from policygrad.runs.plots import (
+    COLORS,
+    Chart,
+    Curve,
+    labels,
+    make_figure,
+    marks_text,
+    plot,
+    plot_runs,
+    read,
+    seeds_text,
+)
 
 
 def a_run(path: Path, algo: str = "ppo", seed: int = 0, points: int = 20, done: bool = True, **config) -> RunDirectory:
@@ -109,3 +120,61 @@ def test_curves_that_share_a_color_differ_in_their_lines_and_markers(tmp_path):
     assert len(signs) == 24
     few = make_figure(read([a_run(tmp_path / f"few{k}", lr=float(k)) for k in range(len(COLORS))]))
     assert not [text for text in texts(few) if text.get_text()[0] in plots.SIGNS]
+
+
+def test_runs_of_one_algorithm_are_one_curve_whatever_their_settings(tmp_path):
+    made = [a_run(tmp_path / f"{lr}-{seed}", seed=seed, lr=lr) for lr in (1e-3, 1e-2) for seed in (0, 5)]
+    made += [a_run(tmp_path / "a2c", "a2c"), a_run(tmp_path / "left", seed=9, points=3, lr=7.0, done=False)]
+    assert len(read(made)["CartPole-v1"]) == 4
+    together, other, stopped = curves = read(made, "algo")["CartPole-v1"]
+    assert (together.algo, other.algo, stopped.algo) == ("ppo", "a2c", "ppo")
+    assert together.seeds == [0, 5, 0, 5]
+    assert together.config == {"steps": 20_000}
+    assert [curve.mixed for curve in curves] == [True, False, False]
+    steps, returns = together.band()
+    assert returns.mean(0).tolist() == [10.0 * k + 2.5 for k in range(1, 21)]
+    assert together.final() == (202.5, 200.0, 205.0)
+    assert steps[-1] == together.end() == 20_000
+    assert labels(curves) == ["PPO", "A2C", "PPO, unfinished"]
+    assert seeds_text(curves) == "1 to 4 runs each"
+    assert seeds_text([together]) == "4 runs"
+    assert "line: mean of runs, band: their range" in marks_text(curves)
+    assert "bar: range of runs or 95 % interval (of one run)" in marks_text(curves)
+    shown = {text.get_text() for text in texts(make_figure({"CartPole-v1": curves}))}
+    assert {"PPO  202.5", "A2C  200.0", "PPO, unfinished"} <= shown
+    assert plot_runs(made, tmp_path / "x.svg", by="algo").read_text() != plot_runs(made, tmp_path / "y.svg").read_text()
+    with pytest.raises(ValueError, match="'config' or 'algo'"):
+        read(made, "seed")  # pyright: ignore[reportArgumentType]
+
+
+def test_seeds_alone_are_no_mixture(tmp_path):
+    made = [a_run(tmp_path / str(seed), seed=seed) for seed in range(2)]
+    for by in ("config", "algo"):
+        (curve,) = read(made, by)["CartPole-v1"]
+        assert not curve.mixed
+        assert seeds_text([curve]) == "2 seeds"
+
+
+def test_runs_that_have_no_steps_in_common_are_lines_of_one_color_with_a_label_where_the_longest_ends():
+    early, late = (np.array([1.0, 2.0]), np.array([3.0, 4.0])), (np.array([5.0, 6.0]), np.array([7.0, 8.0]))
+    curve = Curve("ppo", {}, [0, 1], [early, late], [], None)
+    axis = make_figure({"E": [curve, a_curve("a2c", evaluated=False)]}).axes[0]
+    drawn = [np.asarray(line.get_xydata()).tolist() for line in axis.lines if line.get_color() == COLORS[0]]
+    assert drawn == [[[1.0, 3.0], [2.0, 4.0]], [[5.0, 7.0], [6.0, 8.0]]]
+    assert plots.last(curve) == 8.0
+
+
+def test_a_plot_takes_runs_paths_and_names_and_is_shown_by_notebooks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = a_run(tmp_path / "runs" / "CartPole-v1" / "ppo" / "seed0-1")
+    a_run(tmp_path / "runs" / "CartPole-v1" / "a2c" / "seed0-1", "a2c")
+    for one, curves in ((run, 1), (run.path, 1), (str(run.path), 1), ("latest", 1), ([run, run], 1), ("runs", 2)):
+        figure = plot(one)
+        assert isinstance(figure, Chart)
+        assert len([line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]) == curves  # pyright: ignore
+    assert run.plot()._repr_png_().startswith(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(RunError, match="no runs to draw"):
+        plot([])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"no config\.json"):
+        plot("empty")

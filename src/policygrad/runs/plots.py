@@ -357,10 +357,13 @@ def marks_text(curves: list[Curve]) -> str:
 
 
 def labels(curves: list[Curve]) -> list[str]:
-    """Algorithms, and on a second line what tells runs of the same algorithm apart, two settings at most."""
+    """Algorithms, and on a second line what tells runs of the same algorithm apart, two settings at most.
+
+    Curves of an algorithm whatever its settings have no second line.
+    """
     names = []
     for curve in curves:
-        same = [c.config for c in curves if c.algo == curve.algo]
+        same = [c.config for c in curves if c.algo == curve.algo and not any(c.mixed for c in curves)]
         differs = [k for k in curve.config if any(c.get(k) != curve.config[k] for c in same)]
         differs.sort(key=lambda k: LEAST.index(k) if k in LEAST else -1)
         settings = ", ".join(f"{k} {setting(curve.config[k])}" for k in differs[:2])

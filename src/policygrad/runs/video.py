@@ -116,7 +116,8 @@ def make_shown(env: EnvLike, mode: str) -> gym.Env:
         raise ValueError(f"{name} cannot be drawn: {error}. Or {hint}") from error
     if made is not None and made.render_mode == mode and mode in made.metadata.get("render_modes", [mode]):
         return made
-    modes = ", ".join(map(str, (env if made is None else made).metadata.get("render_modes", [])))  # pyright: ignore[reportAttributeAccessIssue]
+    metadata = getattr(env if made is None else made, "metadata", {})
+    modes = ", ".join(map(str, metadata.get("render_modes", [])))
     if made is not None and made is not env:
         made.close()
     raise ValueError(f"{name} cannot be drawn as {mode!r}: its render modes are {modes or 'not known'}; {hint}")
