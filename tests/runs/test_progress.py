@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from policygrad.runs.progress import BAR, Bar, Lines, fields, fit
+from policygrad.runs.progress import BAR, Bar, Lines, Silent, fields, fit, make_progress
 
 PARTS = fields(57_344, 100_000, 20_480.0, 187.34)
 
@@ -81,3 +81,48 @@ def test_the_last_line_is_not_said_twice():
 def test_an_iteration_longer_than_all_of_training_is_not_a_part_of_it():
     assert fields(979, 10, 100.0, None)[:2] == ["100 %", "979 steps"]
     assert fields(10, 10, 100.0, None)[1] == "10 of 10 steps"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8", "UTF-8"])
+def test_before_the_first_episode_ends_nothing_is_said_that_cannot_be_written(encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    lines = Lines(stream)
+    lines.start(100)
+    lines.update(50, 1.0, None)
+    stream.seek(0)
+    assert stream.read().endswith("return –\n" if encoding.lower() == "utf-8" else "return -\n")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, newline="")
+    bar = Bar(Console(file=stream, width=100, force_terminal=True, color_system=None))
+    bar.start(100)
+    bar.update(50, 1.0, None)
+    bar.stop()
+    stream.seek(0)
+    assert ("return –" if encoding.lower() == "utf-8" else "return -") in stream.read()
+
+
+@pytest.mark.parametrize(("term", "kind"), [("xterm-256color", Bar), ("dumb", Lines), ("unknown", Lines), (None, Bar)])
+def test_a_terminal_that_cannot_draw_a_line_anew_gets_lines(term, kind, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    if term is None:
+        monkeypatch.delenv("TERM", raising=False)
+    else:
+        monkeypatch.setenv("TERM", term)
+    assert isinstance(make_progress(), kind)
+    assert isinstance(make_progress(quiet=True), Silent)
+
+
+def test_quiet_is_not_a_word(capsys):
+    silent = make_progress(quiet=True)
+    silent.start(10)
+    silent.update(5, 1.0, 2.0)
+    silent.stop()
+    assert capsys.readouterr() == ("", "")
+    assert silent.interval == float("inf")  # it is not even asked for
+
+
+def test_forty_columns_are_enough_for_share_time_and_return_at_every_length_of_numbers():
+    for steps in (1, 999_999, 2_000_000):
+        for mean in (None, 0.0, -1234.5):
+            said = fit(fields(steps, 2_000_000, 123_456.0, mean), 40)
+            assert len(said) >= 3
+            assert len("  ".join(said)) <= 40

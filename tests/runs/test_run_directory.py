@@ -206,6 +206,7 @@ def test_progress_is_quiet_lines_or_a_bar(monkeypatch):
     assert isinstance(make_progress(quiet=True), Silent)
     assert isinstance(make_progress(), Lines)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     assert isinstance(make_progress(), Bar)
 
 

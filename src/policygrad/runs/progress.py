@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -52,7 +53,8 @@ class Lines:
         if steps != self.steps:  # the last line comes when training ends, which may be just now
             self.steps = steps
             line = "  ".join(fields(steps, self.total, speed, mean_return))
-            print(line, file=self.stream, flush=True)
+            rich = utf(getattr(self.stream, "encoding", None))
+            print(line if rich else line.replace("–", "-"), file=self.stream, flush=True)
 
     def stop(self) -> None: ...
 
@@ -81,7 +83,7 @@ class Bar:
         from rich.text import Text
 
         console = self.live.console
-        stroke = "━" if console.encoding.startswith("utf") else "-"
+        stroke = "━" if utf(console.encoding) else "-"
         text = Text(no_wrap=True)
         for part in fit(fields(steps, self.total, speed, mean_return), console.width):
             text.append("  " if text else "")
@@ -89,6 +91,7 @@ class Bar:
                 done = round(BAR_WIDTH * min(steps / self.total, 1.0))
                 text.append(stroke * done, "blue").append(stroke * (BAR_WIDTH - done), "bright_black")
             else:
+                part = part if utf(console.encoding) else part.replace("–", "-")
                 text.append(part, "bold" if part.startswith("return") else "")
         return text
 
@@ -129,8 +132,15 @@ def fit(parts: list[str], width: int) -> list[str]:
 
 
 def make_progress(quiet: bool = False) -> Progress:
-    """A bar on a terminal, lines elsewhere."""
-    return Silent() if quiet else Bar() if sys.stdout.isatty() else Lines()
+    """A bar on a terminal, lines elsewhere, also on a terminal that cannot draw a line anew."""
+    if quiet:
+        return Silent()
+    return Bar() if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()
+
+
+def utf(encoding: str | None) -> bool:
+    """Whether more than ASCII can be written; None is a stream of text, which takes all."""
+    return encoding is None or encoding.lower().startswith("utf")
 
 
 def clock(seconds: float) -> str:
