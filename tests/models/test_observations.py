@@ -1,0 +1,279 @@
+"""Encodings against Gymnasium's own flattening, and there and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_spaces import SUPPORTED, moderate
+from torch import Tensor, nn
+
+import policygrad as pg
+from policygrad.models.observations import MAX_FEATURES, Encoding, flat_mask, leaves, width
+
+BOX = spaces.Box(-1.0, 1.0, (2, 3))
+NESTED = spaces.Dict(
+    image=spaces.Box(0, 255, (2, 2, 1), np.uint8),
+    inner=spaces.Tuple(
+        [spaces.Discrete(3, start=-1), spaces.Dict(bits=spaces.MultiBinary((2, 2)), x=spaces.Box(-1.0, 1.0, ()))]
+    ),
+    many=spaces.MultiDiscrete([[2, 3], [4, 1]], start=[[0, -5], [2, 0]]),
+)
+
+
+def some(space: spaces.Space, n: int, seed: int = 0) -> tuple[Any, list[Any]]:
+    """A batch of observations as a vector environment has it, and one by one."""
+    rng = np.random.default_rng(seed)
+    items = [moderate(space, rng) for _ in range(n)]
+    return concatenate(space, items, create_empty_array(space, n)), items
+
+
+def encoded(space: spaces.Space, obs: Any, n: int) -> np.ndarray:
+    encoding = Encoding(space)
+    out = encoding.empty(n)
+    encoding.encode(obs, None, out)
+    return out
+
+
+@settings(max_examples=200)
+@given(space=SUPPORTED, seed=st.integers(0, 1000))
+def test_an_encoding_is_what_gymnasium_flattens_to(space: spaces.Space, seed: int) -> None:
+    obs, items = some(space, 4, seed)
+    ours = encoded(space, obs, 4)
+    expected = np.stack([spaces.flatten(space, item) for item in items]).astype(np.float32)
+    np.testing.assert_array_equal(ours.reshape(4, -1), expected)
+    assert ours.shape == (4, *(space.shape if isinstance(space, spaces.Box) else expected.shape[1:]))
+    assert ours.dtype == np.float32
+
+
+def assert_equal_trees(found: Any, expected: Any, space: spaces.Space) -> None:
+    if isinstance(space, spaces.Dict):
+        assert list(found) == list(space.spaces)
+        for key, part in space.spaces.items():
+            assert_equal_trees(found[key], expected[key], part)
+    elif isinstance(space, spaces.Tuple):
+        assert isinstance(found, tuple)
+        for a, b, part in zip(found, expected, space.spaces, strict=True):
+            assert_equal_trees(a, b, part)
+    elif isinstance(space, spaces.Box | spaces.MultiBinary):
+        np.testing.assert_array_equal(found.numpy(), np.asarray(expected, np.float32))
+    else:  # one-hot: every entry's columns, decoded
+        sizes, starts = np.atleast_1d(getattr(space, "nvec", getattr(space, "n", 0))), np.atleast_1d(space.start)
+        parts = found.split([int(n) for n in sizes.reshape(-1)], -1)
+        assert all((part.sum(-1) == 1).all() for part in parts)
+        values = np.stack([part.argmax(-1).numpy() for part in parts], -1) + starts.reshape(-1)
+        np.testing.assert_array_equal(values, np.asarray(expected).reshape(len(found), -1))
+
+
+@settings(max_examples=200)
+@given(space=SUPPORTED.filter(lambda s: isinstance(s, spaces.Dict | spaces.Tuple)), seed=st.integers(0, 1000))
+def test_the_tree_of_an_encoding_is_the_observation(space: spaces.Space, seed: int) -> None:
+    obs, _ = some(space, 3, seed)
+    assert_equal_trees(Encoding(space).tree(torch.from_numpy(encoded(space, obs, 3))), obs, space)
+
+
+def test_one_hot_counts_from_the_start() -> None:
+    assert encoded(spaces.Discrete(3, start=-1), np.array([-1, 0, 1]), 3).tolist() == np.eye(3).tolist()
+    space = spaces.MultiDiscrete([2, 3], start=[5, -1])
+    assert encoded(space, np.array([[5, -1], [6, 1]]), 2).tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 0, 1]]
+    assert encoded(spaces.Discrete(3, start=100), np.array([101]), 1).tolist() == [[0, 1, 0]]
+
+
+def test_a_box_keeps_its_shape_and_a_box_of_no_dimensions_is_one_number() -> None:
+    assert Encoding(BOX).shape == Encoding(BOX).features_shape == (2, 3)
+    number = spaces.Box(-1.0, 1.0, ())
+    assert Encoding(number).shape == ()
+    assert encoded(number, np.array([0.5, -0.5]), 2).tolist() == [0.5, -0.5]
+    policy = pg.make_policy(number, spaces.Discrete(2), hidden=(3,))
+    assert policy.outputs(np.array([0.5, -0.5], np.float32)).shape == (2, 2)
+
+
+def test_a_context_follows_the_features_and_does_not_reach_them() -> None:
+    encoding = Encoding(BOX, context=2)
+    assert (encoding.shape, encoding.features_shape) == ((8,), (2, 3))
+    out = encoding.empty(4)
+    assert (out[:, 6:] == 1.0).all()  # everything is legal until somebody says otherwise
+    out[:, 6:] = 7.0
+    obs = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)
+    encoding.encode(obs, None, out)
+    for x in (out, torch.from_numpy(out)):
+        features, context = encoding.split(x)
+        np.testing.assert_array_equal(np.asarray(features), obs)
+        assert (np.asarray(context) == 7.0).all()
+
+
+@pytest.mark.parametrize("normalize_obs", [False, True])
+def test_networks_critics_and_normalisers_see_the_features_alone(normalize_obs: bool) -> None:
+    space = spaces.Box(-1.0, 1.0, (3,))
+    policy = pg.make_policy(
+        space, spaces.Discrete(2), hidden=(4,), legal="info", normalize_obs=normalize_obs, kernel="autograd"
+    )
+    assert policy.encoding is not None
+    x = torch.from_numpy(policy.encoding.empty(5))
+    x[:, :3] = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    before = policy.features(x)
+    x[:, 3:] = torch.tensor([0.0, 1.0])
+    assert torch.equal(policy.features(x), before)
+    assert before.shape == (5, 3)
+    critic = pg.make_critic(space, hidden=(4,))
+    assert critic.value(policy.features(x)).shape == (5,)
+    if policy.normalizer is not None:
+        assert policy.normalizer.mean.shape == (3,)
+
+
+class Body(nn.Module):
+    """For NESTED: says what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        self.seen: list[Any] = []
+
+    def forward(self, obs: dict[str, Any]) -> Tensor:
+        number, inner = obs["inner"]
+        self.seen.append(obs)
+        return torch.cat([self.image(obs["image"]), number, inner["bits"].flatten(1), inner["x"].unsqueeze(-1)], -1)
+
+
+def test_a_body_of_the_users_sees_a_dict_of_tensors_in_policy_and_critic() -> None:
+    obs, _ = some(NESTED, 5)
+    x = encoded(NESTED, obs, 5)
+    bodies = [Body(), Body()]
+    policy = pg.make_policy(NESTED, spaces.Discrete(2), body=bodies[0])
+    critic = pg.make_critic(NESTED, body=bodies[1])
+    assert policy.outputs(x).shape == (5, 2)
+    assert critic.value(policy.features(torch.from_numpy(x))).shape == (5,)
+    for body in bodies:
+        assert_equal_trees(body.seen[-1], obs, NESTED)
+        assert body.seen[-1]["image"].shape == (5, 2, 2, 1)
+        assert body.seen[-1]["inner"][1]["x"].shape == (5,)
+        assert body.seen[-1]["many"].shape == (5, 10)
+    weight = torch.ones(5)
+    act = torch.tensor([0, 1, 0, 1, 0])
+    gain = policy.logp(torch.from_numpy(x), act).sum()
+    torch.testing.assert_close(
+        policy.evaluate(torch.from_numpy(x), act).gradient(weight), policy.gradient(gain), rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"another network already: pass copy\.deepcopy"):
+        pg.make_critic(NESTED, body=bodies[0])
+
+
+def test_a_body_does_not_see_the_legal_actions() -> None:
+    space = spaces.Dict(action_mask=spaces.MultiBinary(2), x=spaces.Box(-1.0, 1.0, (3,)))
+    seen = []
+
+    class Look(nn.Module):
+        def forward(self, obs: dict[str, Tensor]) -> Tensor:
+            seen.append(list(obs))
+            return obs["x"]
+
+    pg.make_policy(space, spaces.Discrete(2), body=Look())
+    pg.make_critic(space, body=Look())
+    assert seen == [["x"], ["x"]]
+    assert Encoding(space).features == 3
+
+
+@settings(max_examples=100)
+@given(space=SUPPORTED, seed=st.integers(0, 100))
+def test_single_observations_and_batches_are_told_apart(space: spaces.Space, seed: int) -> None:
+    encoding = Encoding(space)
+    obs, items = some(space, 3, seed)
+    assert obs in batch_space(space, 3)
+    batch, single = encoding.batch(obs)
+    assert not single
+    rows = encoding.empty(3)
+    encoding.encode(batch, None, rows)
+    for row, item in zip(rows, items, strict=True):
+        one, single = encoding.batch(item)
+        assert single
+        out = encoding.empty(1)
+        encoding.encode(one, None, out)
+        np.testing.assert_array_equal(out[0], row)
+
+
+@pytest.mark.parametrize(
+    ("space", "obs"),
+    [
+        (BOX, np.zeros((3, 2))),
+        (BOX, np.zeros((4, 3, 2))),
+        (BOX, np.zeros(3)),
+        (spaces.Discrete(3), np.zeros((2, 3))),
+        (spaces.Dict(a=BOX), {"a": np.zeros((3, 2))}),
+    ],
+)
+def test_observations_of_another_shape_are_refused(space: spaces.Space, obs: Any) -> None:
+    shape = BOX.shape if space != spaces.Discrete(3) else ()
+    with pytest.raises(ValueError, match="expected observations of shape") as error:
+        Encoding(space).batch(obs)
+    assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize("obs", [{"b": np.zeros((2, 3))}, np.zeros(3), None, 3])
+def test_observations_of_another_structure_are_refused(obs: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected an observation of Dict\('a'"):
+        Encoding(spaces.Dict(a=BOX)).batch(obs)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Text(5),
+        spaces.Sequence(BOX),
+        spaces.Graph(BOX, None),
+        spaces.OneOf([BOX, BOX]),
+        spaces.Discrete(MAX_FEATURES + 1),
+        spaces.Box(0, 255, (320, 320), np.uint8),
+        spaces.Dict({}),
+        spaces.Tuple([]),
+        spaces.Box(0.0, 1.0, (0,)),
+    ],
+    ids=str,
+)
+def test_other_spaces_are_refused_by_name(space: spaces.Space) -> None:
+    for outer in (space, spaces.Dict(part=space)):
+        with pytest.raises(TypeError, match="unsupported observation space") as error:
+            Encoding(outer)
+        assert str(space) in str(error.value)
+
+
+def test_the_largest_space_is_supported() -> None:
+    assert width(spaces.Discrete(MAX_FEATURES)) == MAX_FEATURES
+
+
+def test_leaves_come_in_gymnasiums_order_with_their_paths() -> None:
+    paths = [path for path, _ in leaves(NESTED)]
+    assert paths == [("image",), ("inner", 0), ("inner", 1, "bits"), ("inner", 1, "x"), ("many",)]
+    columns = [(leaf.start, leaf.width) for leaf in Encoding(NESTED).leaves]
+    assert columns == [(0, 4), (4, 3), (7, 4), (11, 1), (12, 10)]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        [1, 0, 1, 1, 0],
+        np.array([1, 0, 1, 1, 0], np.int8),
+        np.array([True, False, True, True, False]),
+        (np.array([1, 0], np.int8), np.array([1, 1, 0], np.int8)),
+        [[1, 0], [1, 1, 0]],
+    ],
+)
+def test_legal_actions_come_flat_or_an_entry_at_a_time(mask: Any) -> None:
+    assert flat_mask(mask).tolist() == [True, False, True, True, False]
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"need 'action_mask' with 3 entries, got 2"):
+        pg.make_policy(spaces.Dict(action_mask=spaces.MultiBinary(2), x=BOX), spaces.Discrete(3))
+    with pytest.raises(TypeError, match=r"need 'action_mask' with 3 entries, got None"):
+        pg.make_policy(spaces.Dict(x=BOX), spaces.Discrete(3), legal="observation")
+    encoding = Encoding(BOX, 3, "info")
+    with pytest.raises(ValueError, match=r"action_mask must have 3 entries, one an action, got 2"):
+        encoding.encode(np.zeros((1, 2, 3)), {"action_mask": np.ones((1, 2))}, encoding.empty(1))
+    with pytest.raises(ValueError, match=r"info has no 'action_mask': it has nothing"):
+        encoding.encode(np.zeros((1, 2, 3)), {}, encoding.empty(1))
