@@ -128,7 +128,7 @@ class EnvPoolVectorEnv(VectorEnv):
         self._interrupted = False
         truncated = time >= self.limit
         if truncated.any():
-            self._late |= truncated & ~done
+            self._late |= truncated
             self._any_late = True
         self._obs = obs
         return obs, rew, done, truncated, {}
@@ -148,7 +148,7 @@ class EnvPoolVectorEnv(VectorEnv):
         if len(late):
             obs[late] = pool.reset(late)
             self._late[late] = False
-        self._any_late = bool(self._late.any())
+        self._any_late = False  # but for paused ones, which wait for a reset of all
         return obs, rew, done, time
 
     def _seeds(self, seed: int | Sequence[int] | None) -> list[int]:
@@ -168,7 +168,7 @@ class EnvPoolVectorEnv(VectorEnv):
 
 
 class Raw:
-    """EnvPool's private calls: a third of the overhead of the public ones."""
+    """EnvPool's private calls: about a tenth cheaper than the public ones."""
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
@@ -204,8 +204,8 @@ class Public:
 
     def step(self, act: np.ndarray, ids: np.ndarray) -> Played:
         """One step of these environments."""
-        obs, rew, terminated, truncated, info = self.pool.step(act, ids)
-        return obs, rew, terminated | truncated, info["elapsed_step"]
+        obs, rew, terminated, _, info = self.pool.step(act, ids)  # with NO_LIMIT it truncates nothing
+        return obs, rew, terminated, info["elapsed_step"]
 
 
 def make_pool(env_id: str, seeds: Sequence[int], num_threads: int) -> Any:
