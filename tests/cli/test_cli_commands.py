@@ -249,6 +249,59 @@ def test_plot_draws_one_run_into_its_directory_and_several_here(run, tmp_path, c
     assert Path("learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_video_films_the_greedy_policy_into_the_run_directory(run, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("imageio_ffmpeg")
+    assert main(["video", str(run)]) == 0
+    words = capsys.readouterr().out.split()
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert words == [str(run / "video.mp4"), "return", f"{evaluation['greedy']['returns'][0]:,.1f}"]
+    assert (run / "video.mp4").read_bytes()[4:8] == b"ftyp"
+    (run / "video.mp4").unlink()
+    calls = []
+    monkeypatch.setattr("policygrad.runs.video.record", lambda agent, out, **k: calls.append((out, k)) or [1.0, 2.0])
+    checkpoint = str(next((run / "checkpoints").iterdir()))
+    assert main(["video", checkpoint, "--episodes", "2", "--seed", "7", "--sampled", "--env", "CartPole-v1"]) == 0
+    assert capsys.readouterr().out == f"{run / 'video.mp4'}  return 1.0, 2.0\n"
+    assert main(["video", str(run), "--out", "deep/film.mp4"]) == 0
+    assert calls == [
+        (run / "video.mp4", {"episodes": 2, "greedy": False, "seed": 7}),
+        (Path("deep/film.mp4"), {"episodes": 1, "greedy": True}),
+    ]
+
+
+def test_watch_plays_in_a_window_until_it_is_closed_or_says_that_there_is_none(run, capsys, monkeypatch):
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(variable, raising=False)
+    if sys.platform.startswith("linux"):
+        assert main(["watch", str(run)]) == 2
+        assert "no display" in capsys.readouterr().err
+    calls = []
+    monkeypatch.setattr("policygrad.runs.video.watch", lambda agent, **k: calls.append(k))
+    assert main(["watch", str(run), "--seed", "3"]) == 0
+    assert calls == [{"episodes": 5, "greedy": True, "seed": 3}]
+
+    def closed(agent, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("policygrad.runs.video.watch", closed)
+    assert main(["watch", str(run)]) == 0
+
+
+def test_plot_by_algorithm_and_by_configuration(run, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr("policygrad.runs.plots.plot_runs", lambda runs, out, by="config": calls.append(by))
+    for words in ([], ["--by", "algo"], ["--by=config"]):
+        assert main(["plot", str(run), *words]) == 0
+    assert calls == ["config", "algo", "config"]
+
+
+@pytest.mark.parametrize("backend", ["gymnasium", "envpool"])
+def test_backend_reaches_the_agent(backend):
+    given = parse_train(["ppo", "CartPole-v1", "--backend", backend, "--lr", "1"])
+    assert given.keywords == {"lr": 1.0, "backend": backend}
+    assert parse_train(["ppo", "CartPole-v1"]).keywords == {}
+
+
 def test_lists_show_every_preset_algorithm_and_supported_environment(capsys):
     assert main(["list"]) == 0
     everything = capsys.readouterr().out

@@ -16,8 +16,8 @@ from importlib import import_module
 import policygrad
 
 COMMANDS = {  # usage, what it does, module and function
-    "train": ("train ALGO ENV", "train a policy, evaluate it, keep everything in a run directory", "training", "train"),
-    "eval": ("eval RUN", "play a trained policy on fixed seeds: mean return, 95 % interval", "playing", "evaluate"),
+    "train": ("train ALGO ENV", "train a policy, evaluate it, keep all in a run directory", "training", "train"),
+    "eval": ("eval RUN", "play a trained policy on fixed seeds: mean, 95 % interval", "playing", "evaluate"),
     "video": ("video RUN", "film a trained policy, as an mp4", "playing", "video"),
     "watch": ("watch RUN", "watch a trained policy play, in a window", "playing", "watch"),
     "plot": ("plot RUN …", "draw learning curves", "drawing", "plot"),
@@ -33,7 +33,8 @@ Policy gradients for PyTorch and Gymnasium.
 
 ALGO: {algorithms}. ENV: a Gymnasium id, or module:id.
 RUN: a run directory, a model file, the beginning of a run's name, or `latest`.
-Every command has --help; `policygrad train ALGO ENV --help` shows every hyperparameter with its tuned default.
+Every command has --help; `policygrad train ALGO ENV --help` shows every
+hyperparameter with its tuned default.
 
 examples:
   policygrad train ppo LunarLander-v3
@@ -106,4 +107,9 @@ def help_text() -> str:
     from policygrad.algorithms.recipes import RECIPES
 
     rows = "\n".join(f"  {usage:<18}{what}" for usage, what, *_ in COMMANDS.values())
-    return HELP.format(commands=rows, algorithms=", ".join(RECIPES))
+    text = HELP.format(commands=rows, algorithms=", ".join(RECIPES))
+    if not sys.stdout.isatty():
+        return text
+    from policygrad.cli.tables import paragraph
+
+    return paragraph(text, " " * 4)

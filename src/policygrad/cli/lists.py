@@ -66,8 +66,8 @@ def environments_table() -> str:
         tuned = ", ".join(algo for algo in RECIPES if spec.id in presets(algo))
         solved = "" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
         needs = f"gymnasium[{missing[0].lower()}]" if missing else ""
-        rows.append([spec.id, str(spec.max_episode_steps or ""), solved, tuned, needs])
-    return table(["environment", "max steps", "solved at", "presets", "needs"], rows, right=(1, 2))
+        rows.append([spec.id, needs, str(spec.max_episode_steps or ""), solved, tuned])
+    return table(["environment", "needs", "max steps", "solved at", "presets"], rows, right=(2, 3))
 
 
 TABLES = {"presets": presets_table, "algorithms": algorithms_table, "envs": environments_table}

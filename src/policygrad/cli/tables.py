@@ -14,10 +14,10 @@ LAST = 20  # columns that the last cell needs to be wrapped in
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Aligned columns under a header, numbers (columns in `right`) to the right.
 
-    On a terminal the last column wraps; where that would leave it too little, columns come closer, and where even that does
-    not help every row is a paragraph: its first cell, and the others named.
+    On a terminal the last column wraps; where that would leave it too little, its cells go under their rows; and where even
+    that is too wide every row is a paragraph: its first cell, and the others named.
     """
-    lines = _aligned(header, rows, right, "  ")
+    lines = _aligned(header, rows, right)
     if not sys.stdout.isatty():
         return "\n".join(lines)
     width = shutil.get_terminal_size().columns
@@ -28,10 +28,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     return "\n".join(lines)
 
 
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int], gap: str) -> list[str]:
+def paragraph(text: str, indent: str = "  ") -> str:
+    """Lines that end between words on a terminal; as they are elsewhere, and where they fit."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    lines = [
+        textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False) if len(line) > width else line
+        for line in text.split("\n")
+    ]
+    return "\n".join(lines)
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     return [
-        gap.join(_pad(cell, widths[i], i in right) for i, cell in enumerate(row)).rstrip() for row in [header, *rows]
+        "  ".join(_pad(cell, widths[i], i in right) for i, cell in enumerate(row)).rstrip() for row in [header, *rows]
     ]
 
 
@@ -39,11 +49,12 @@ def _wrapped(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequen
     """The lines of a table that is too wide."""
     indent = sum(max(len(row[i]) for row in [header, *rows]) + 2 for i in range(len(header) - 1))
     if indent + LAST <= width and len(header) - 1 not in right:
-        lines = _aligned(header, rows, right, "  ")
+        lines = _aligned(header, rows, right)
         return [textwrap.fill(line, width, subsequent_indent=" " * indent) for line in lines]
-    close = _aligned(header, rows, right, " ")
-    if max(map(len, close)) <= width:
-        return close
+    others = _aligned(header[:-1], [row[:-1] for row in rows], right)
+    if max(map(len, others)) <= width:
+        below = [textwrap.fill(row[-1], width, initial_indent="  ", subsequent_indent="  ") for row in [header, *rows]]
+        return ["\n".join(filter(None, pair)) for pair in zip(others, below, strict=True)]
     paragraphs = [", ".join(header)]
     for first, *rest in rows:
         named = [f"{name}: {cell}" for name, cell in zip(header[1:], rest, strict=True) if cell]

@@ -21,6 +21,7 @@ from policygrad.cli.reports import (
     seeds_table,
     seeds_text,
 )
+from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
 from policygrad.runs.directory import ROOT, RunDirectory, RunError
 from policygrad.runs.progress import clock, make_progress
@@ -50,7 +51,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
         text = preset(agent.algo, agent.env_name, agent.config, agent.tuned)
-        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {length(agent)}; {text}")
+        print(paragraph(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
     started = time.perf_counter()
     try:
@@ -77,10 +78,8 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     at_once = min(given.jobs or usable_cores(), len(jobs))
     if not given.quiet:
         text = preset(given.algo, given.env, config, tuned)
-        print(
-            f"{given.algo} on {given.env}, {seeds_text(given.seeds)} ({at_once} at once), {config['steps']:,} steps; {text}"
-        )
-        sys.stdout.flush()
+        seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
+        print(paragraph(f"{given.algo} on {given.env}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
     started, board = time.perf_counter(), make_board(given.quiet)
     try:
         states = run_seeds(jobs, at_once, board)
