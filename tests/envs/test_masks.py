@@ -82,6 +82,12 @@ VECTORS: dict[str, Callable[[list[Maker]], VectorEnv]] = {
 }
 
 
+def known(reason: str, *cases: str) -> list[Any]:
+    """The vector environments, of which these fail as yet."""
+    marks = {case: pytest.mark.xfail(strict=True, reason=reason) for case in cases}
+    return [pytest.param(name, marks=marks[name]) if name in marks else name for name in VECTORS]
+
+
 def policy_for(env: gym.Env, legal: str = "auto", **keywords: Any) -> Policy:
     policy = make_policy(env.observation_space, env.action_space, hidden=(8,), legal=legal, **keywords)
     policy.flat += 2.0 * torch.randn(len(policy.flat), generator=torch.Generator().manual_seed(0))  # far from uniform
@@ -242,12 +248,6 @@ def test_an_environment_that_does_not_say_what_is_legal_is_refused(vector: str) 
         Collector(VECTORS[vector]([partial(Silent, "always")] * 2)).steps(policy, 3)
     with pytest.raises(ValueError, match=r"legal = info, but the environment's info has no 'action_mask'"):
         evaluate(policy, partial(Silent, "always"), 2)
-
-
-def known(reason: str, *cases: str) -> list[Any]:
-    """The vector environments, of which these fail as yet."""
-    marks = {case: pytest.mark.xfail(strict=True, reason=reason) for case in cases}
-    return [pytest.param(name, marks=marks[name]) if name in marks else name for name in VECTORS]
 
 
 @pytest.mark.parametrize("vector", VECTORS)
