@@ -68,6 +68,9 @@ class TestTimeAverage:
         expected = (0.5 * 2 * float(before[0, 0]) + float(new.sum())) / (0.5 * 2 + 3)  # batches count by their size
         assert float(after[0, 0]) == pytest.approx(expected, abs=1e-14)
         assert torch.equal(after[1:], before[1:])
+        baseline.fit(*episodes([2] * 4, seed=2)[:2])
+        expected = (0.5 * 2 * float(before[1, 0]) + float(episodes([2] * 4, seed=2)[1][1].sum())) / (0.5 * 2 + 4)
+        assert float(baseline(long, old, values)[1, 0]) == pytest.approx(expected, abs=1e-14)
 
     @pytest.mark.parametrize(("decay", "remembered"), [(0.0, [2]), (1.0, [0, 1, 2])])
     def test_decay_0_remembers_the_last_batch_alone_and_decay_1_all_alike(self, decay, remembered):
