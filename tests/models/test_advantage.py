@@ -29,7 +29,7 @@ def timed(policy: Policy, horizon: int) -> Policy:
 
 
 def data(world: World) -> tuple[Batch, Tensor]:
-    """Every (t, s, a) with probability γᵗ d_t(s) π(a|s), and two samples of its advantage, noise averaging out; the exact A (H·S, A)."""
+    """Every (t, s, a) with probability γᵗ d_t(s) π(a|s), two noisy samples of its advantage each; the exact A (H·S, A)."""
     mdp, pi = world.mdp, world.pi
     V, Q = solve(mdp, pi)
     H, S, A = Q.shape
