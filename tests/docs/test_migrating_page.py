@@ -1,0 +1,62 @@
+"""docs/migrating.md knows every alias, and promises none that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from policygrad.algorithms.config import ALIASES, parameters, resolve
+from policygrad.algorithms.recipes import RECIPES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf8")
+ROW = re.compile(r"^\| (.+?) \| (.*?) \|", re.MULTILINE)
+UNDERSTOOD = re.compile(r"^\| (`.+?`) \| (.+?) \| ✓", re.MULTILINE)
+NAME = re.compile(r"`(\w+)`")
+EVERY = {name for algo in RECIPES for name in parameters(algo)} | {"seed"}
+
+
+def pairs() -> list[tuple[str, str]]:
+    """(their name, ours) in every row that says the name is understood."""
+    found = []
+    for theirs, ours in UNDERSTOOD.findall(PAGE):
+        names = NAME.findall(theirs)
+        found += zip(names, names if "the same" in ours else NAME.findall(ours), strict=True)
+    return found
+
+
+def test_every_alias_is_on_the_page_with_the_name_it_stands_for():
+    assert set(ALIASES.items()) <= set(pairs())
+
+
+def test_every_name_that_the_page_calls_understood_is():
+    assert ("batch_size", "minibatches") in pairs()
+    for theirs, ours in pairs():
+        assert theirs == "batch_size" or ALIASES.get(theirs, theirs) == ours
+        assert ours in EVERY
+
+
+def test_every_name_of_ours_in_the_tables_of_hyperparameters_is_one():
+    rest = PAGE.partition("### Hyperparameters")[2]
+    tables = [
+        rest.partition("### Around")[0],
+        rest.partition("## From CleanRL")[2].partition("CleanRL's attraction")[0],
+    ]
+    ours = {
+        word for table in tables for _, column in ROW.findall(table) for word in re.findall(r"`([a-z_]+)[=`]", column)
+    }
+    assert len(ours) > 15
+    assert ours - EVERY - {"body"} == set()
+
+
+@pytest.mark.parametrize(("theirs", "ours"), pairs())
+def test_aliases_of_the_page_reach_the_configuration(theirs, ours):
+    if ours == "seed":
+        return
+    value, expected = {"standardize": (False, "no")}.get(ours, (1, 1))
+    given = {}
+    if theirs == "batch_size":
+        given, value, expected = {"num_envs": 8, "num_steps": 128}, 256, 4
+    config, _ = resolve("ppo", "CartPole-v1", given | {theirs: value})
+    assert config[ours] == expected
