@@ -47,6 +47,18 @@ def test_rollouts_from_other_processes_are_those_from_this_one(
         there.close()
 
 
+def test_no_row_is_learned_from_that_a_forgotten_reset_threw_away() -> None:
+    envs = AsyncVectorEnv(COUNTING, shared_memory=False, context="spawn", autoreset_mode=AutoresetMode.NEXT_STEP)
+    try:
+        policy = make_policy(envs.single_observation_space, envs.single_action_space, hidden=(8,), seed=0)
+        collector = Collector(envs, seed=1)
+        for rollout in (collector.steps(policy, 7), collector.episodes(policy, 5), collector.steps(policy, 9)):
+            counted = rollout.valid(rollout.obs[:-1])[:, 2]
+            assert torch.equal(counted.long(), rollout.valid(rollout.time))
+    finally:
+        envs.close()
+
+
 @pytest.mark.parametrize("shared_memory", [True, False], ids=["shared", "pipes"])
 def test_without_shared_memory_gymnasium_forgets_that_a_reset_was_asked_for(shared_memory: bool) -> None:
     there = AsyncVectorEnv(

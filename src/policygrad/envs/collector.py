@@ -128,7 +128,10 @@ class Collector:
             start = policy.head.noise(self.rng, (self.num_envs,))
             memory = self.obs[:, encoding.features :]
             memory[:] = policy.head.remember(memory, start, np.ones(self.num_envs, bool))
-        self.time[:], self.ret[:], self.resetting[:] = 0, 0.0, False
+        self.time[:], self.ret[:] = 0, 0.0
+        envs = self.envs.unwrapped
+        if not (isinstance(envs, AsyncVectorEnv) and not envs.shared_memory):
+            self.resetting[:] = False  # those, in Gymnasium 1.4, reset again where an episode had ended
 
     def _record(self, policy: Policy, T: int, left: np.ndarray | None = None) -> Record:
         """Step T rows. The hot loop: actor forward, sample, step; everything else is done for all rows at once.

@@ -44,6 +44,7 @@ FASTER = ("Acrobot-v1", "LunarLander-v3", "LunarLanderContinuous-v3")
 DIFFERENT = {"Pendulum-v1": "EnvPool moves the pendulum before it limits its speed, Gymnasium after"}
 
 CLASSIC_CONTROL = ("CartPole", "MountainCar", "Acrobot", "Pendulum")
+max_threads: int | None = None  # where several runs share the cores, each has one
 NO_LIMIT = 2**30  # of EnvPool's own
 INT31 = 2**31 - 1  # its seeds
 
@@ -225,7 +226,7 @@ def default_threads(env_id: str, num_envs: int) -> int:
     if env_id.startswith(CLASSIC_CONTROL):
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(num_envs, cores)
+    return min(num_envs, cores, max_threads or cores)
 
 
 def action_dtype(space: spaces.Space) -> type:

@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad.envs.collector import EndlessEpisodeError, action_adapter, encoding_of
 from policygrad.envs.make import EnvLike, make_one
+from policygrad.envs.shaping import unshaped
 from policygrad.models.policy import Policy
 
 EVALUATION_SEED = 10_000  # episode k is reset with seed EVALUATION_SEED + k, in every evaluation
@@ -65,12 +66,25 @@ def evaluate(
 
     Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
     lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
-    generator of the episode's own. Raises EndlessEpisodeError for an episode of more than max_episode_steps.
+    generator of the episode's own. Reward shaping (envs/shaping.py) rests meanwhile: what is scored is the task. Raises
+    EndlessEpisodeError for an episode of more than max_episode_steps.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     num_envs = 1 if isinstance(env, gym.Env) else min(num_envs, episodes)
     envs = SyncVectorEnv([lambda: make_one(env)] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    with unshaped(*envs.envs):
+        evaluation = _play(policy, envs, episodes, greedy, seed, max_episode_steps)
+    if not isinstance(env, gym.Env):  # one that was lent stays open
+        envs.close()
+    return evaluation
+
+
+def _play(
+    policy: Policy, envs: SyncVectorEnv, episodes: int, greedy: bool, seed: int, max_episode_steps: int
+) -> Evaluation:
+    """The episodes, side by side."""
+    num_envs = envs.num_envs
     head, to_env = policy.head, action_adapter(envs.single_action_space, policy.head)
     encoding = encoding_of(policy, envs.single_observation_space)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
@@ -113,6 +127,4 @@ def evaluate(
         if over.any():
             seeds: list[int | None] = [seed + int(k) for k in playing]
             encoding.encode(*envs.reset(seed=seeds, options={"reset_mask": over}), obs)
-    if not isinstance(env, gym.Env):  # one that was lent stays open
-        envs.close()
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))

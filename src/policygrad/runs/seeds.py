@@ -281,10 +281,12 @@ def work(job: Job, pipe: connection.Connection, interval: float) -> None:
 
 def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, Any]:
     """What `policygrad train` does for one seed; the run directory is put into `run` as soon as there is one."""
+    from policygrad.envs import envpool
     from policygrad.runs import train as training
     from policygrad.runs.agent import Agent
     from policygrad.runs.threads import single_thread
 
+    envpool.max_threads = 1
     with single_thread():  # the last bits of the initial weights are the number of threads' business, too
         agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
     run.append(training.start(agent, job.run_dir, root=job.root, command=job.command))
