@@ -53,7 +53,7 @@ def test_no_row_is_learned_from_that_a_forgotten_reset_threw_away() -> None:
         policy = make_policy(envs.single_observation_space, envs.single_action_space, hidden=(8,), seed=0)
         collector = Collector(envs, seed=1)
         for rollout in (collector.steps(policy, 7), collector.episodes(policy, 5), collector.steps(policy, 9)):
-            counted = rollout.valid(rollout.obs[:-1])[:, 2]
+            counted = rollout.valid(rollout.obs[:-1])[:, 1]
             assert torch.equal(counted.long(), rollout.valid(rollout.time))
     finally:
         envs.close()
