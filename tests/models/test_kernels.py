@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from policygrad.models.kernels import AutogradKernel, DenseKernel, LogStdKernel, make_kernel
+from policygrad.models.kernels import AutogradKernel, DenseKernel, LogStdKernel, TableKernel, make_kernel
 from policygrad.models.networks import MLP, BodyNetwork, TabularNetwork, WithLogStd
 
 OUTPUTS = 3
@@ -101,6 +101,44 @@ def test_buffers_are_not_mixed_up_between_batch_sizes(activation: str) -> None:
         assert torch.equal(first, kept)
 
 
+def table(states: int = 6, dtype: torch.dtype = torch.float64) -> TabularNetwork:
+    network = TabularNetwork(states, OUTPUTS).to(dtype)
+    network.table.data = randn(states, OUTPUTS, seed=4).to(dtype)
+    return network
+
+
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_a_tables_closed_form_is_autograds(rows: int) -> None:
+    states = torch.randint(6, (rows,), generator=generator())
+    assert_kernels_agree(table(), torch.eye(6, dtype=torch.float64)[states])
+    assert_kernels_agree(table(), randn(rows, 6))  # any features: it is the linear map
+
+
+def test_a_table_is_looked_up_and_only_the_states_seen_have_a_gradient() -> None:
+    network, states = table(), torch.tensor([4, 1, 4])
+    flat = flatten(network)
+    kernel = make_kernel(network, flat, "auto")
+    out = kernel.forward(torch.eye(6, dtype=torch.float64)[states])
+    assert torch.equal(out, network.table.detach()[states])
+    grad_out = randn(3, OUTPUTS, seed=3)
+    grad = kernel.pull(grad_out).view(6, OUTPUTS)
+    torch.testing.assert_close(grad[4], grad_out[0] + grad_out[2], rtol=0, atol=1e-15)
+    torch.testing.assert_close(grad[1], grad_out[1], rtol=0, atol=1e-15)
+    assert (grad[[0, 2, 3, 5]] == 0.0).all()
+    flat += 1.0  # and it is the table of now
+    assert torch.equal(kernel.forward(torch.eye(6, dtype=torch.float64)[states]), out + 1.0)
+
+
+def test_a_float32_table_counts_its_passes_and_keeps_its_type() -> None:
+    network = table(dtype=torch.float32)
+    kernel = make_kernel(network, flatten(network), "closed_form")
+    assert kernel.passes == 0
+    assert kernel.forward(torch.eye(6)).dtype == torch.float32
+    assert kernel.outputs(torch.eye(6).numpy()).dtype == "float32"
+    assert kernel.passes == 2
+    assert kernel.pull(torch.ones(6, OUTPUTS)).dtype == torch.float32
+
+
 def test_a_pull_belongs_to_the_last_forward_and_to_the_parameters_of_now() -> None:
     network = mlp((5,), "tanh")
     flat = flatten(network)
@@ -136,8 +174,11 @@ def test_auto_is_the_closed_form_for_mlps_and_autograd_for_the_rest() -> None:
         make_kernel(dense, flatten(dense), "fast")
     gaussian = gaussian.double()
     assert isinstance(make_kernel(gaussian, flatten(gaussian), "auto"), LogStdKernel)
-    for network in (body, WithLogStd(body, 2), TabularNetwork(3, 2)):
+    for network in (body, WithLogStd(body, 2), WithLogStd(TabularNetwork(3, 2), 2)):
         assert isinstance(make_kernel(network, flatten(network), "auto"), AutogradKernel)
+    table = TabularNetwork(3, 2)
+    assert isinstance(make_kernel(table, flatten(table), "auto"), TableKernel)
+    assert isinstance(make_kernel(table, flatten(table), "autograd"), AutogradKernel)
 
 
 def test_a_parameter_that_takes_no_part_has_gradient_zero() -> None:
