@@ -3,14 +3,14 @@
     python examples/mountain_car_continuous.py [--steps 100000] [--seeds 5] [--out mountain-car.png]
 
 A car in a valley gets 100 for reaching the hilltop, and pays 0.1·a² for every step. The engine is too weak to drive up: the car
-must swing to and fro, in time with the slope. Gaussian noise that is drawn anew at every step pushes to and fro a hundred times
-too fast for that, and averages out. So the goal is hardly ever seen, all that is ever seen is the price of moving, and the
+must swing to and fro, in time with the slope. Gaussian noise that is drawn anew at every step pushes to and fro far too fast for
+that, and averages out. So the goal is hardly ever seen, all that is ever seen is the price of moving, and the
 gradient says, rightly: stop. The return becomes 0, a local optimum, and the standard deviation shrinks so that nothing else is
 ever tried.
 
     plain                nothing happens, on any seed
     entropy bonus        keeps the noise large, so that some seeds find the goal by luck
-    movement 0.1         |Δposition|, times 0.1, and 100 more at the goal: a step moves 0.05 at most, so nobody notices
+    movement 0.1         |Δposition|, times 0.1, and 100 more at the goal: at most 0.007 a step, so nobody notices
     movement 100         noticed: driving to and fro for ever pays more than arriving. The shaped return is superb
     potential            γΦ(s′) − Φ(s), Φ the kinetic energy: pays for speed and takes it back. The best policy stays the best
     correlated noise     ε_t = 0.95 ε_{t−1} + …: exploration pushes one way for some 20 steps. No reward is touched
