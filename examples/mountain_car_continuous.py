@@ -11,7 +11,7 @@ ever tried.
     plain                nothing happens, on any seed
     entropy bonus        keeps the noise large, so that some seeds find the goal by luck
     movement 0.1         |Δposition|, times 0.1, and 100 more at the goal: at most 0.007 a step, so nobody notices
-    movement 100         noticed: driving to and fro for ever pays more than arriving. The shaped return is superb
+    movement 100         noticed: it learns to arrive, and then that swinging for ever pays more. The shaped return is superb
     potential            γΦ(s′) − Φ(s), Φ the kinetic energy: pays for speed and takes it back. The best policy stays the best
     correlated noise     ε_t = 0.95 ε_{t−1} + …: exploration pushes one way for some 20 steps. No reward is touched
 
