@@ -134,6 +134,12 @@ def test_the_live_display_has_a_line_a_seed_that_fits(columns):
     assert (boards.BAR_WIDTH * "━" in lines[1]) == (columns == 200)
 
 
+def test_a_seeds_line_fits_every_width():
+    for columns in range(30, 140):
+        console = Console(width=columns, height=24, file=io.StringIO(), force_terminal=True)
+        assert len(LiveBoard(console).line(states()[1], "seed 1  ").plain) <= columns
+
+
 def test_on_a_low_terminal_seeds_that_are_over_share_a_line():
     console = Console(width=80, height=5, file=io.StringIO(), force_terminal=True)
     lines = LiveBoard(console).lines(states()).plain.splitlines()
