@@ -3,9 +3,9 @@
     python examples/mountain_car_continuous.py [--steps 100000] [--seeds 5] [--out mountain-car.png]
 
 A car in a valley gets 100 for reaching the hilltop, and pays 0.1·a² for every step. The engine is too weak to drive up: the car
-must swing to and fro, in time with the slope. Gaussian noise that is drawn anew at every step pushes to and fro far too fast for
-that, and averages out. So the goal is hardly ever seen, all that is ever seen is the price of moving, and the
-gradient says, rightly: stop. The return becomes 0, a local optimum, and the standard deviation shrinks so that nothing else is
+must swing to and fro, in time with the slope. Gaussian noise that is drawn anew at every step pushes to and fro far too fast
+for that, and averages out. So the goal is hardly ever seen, all that is ever seen is the price of moving, and the gradient
+says, rightly: stop. The return becomes 0, a local optimum, and the standard deviation shrinks so that nothing else is
 ever tried.
 
     plain                nothing happens, on any seed

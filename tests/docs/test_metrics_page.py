@@ -12,6 +12,8 @@ from policygrad.algorithms.recipes import RECIPES
 from policygrad.runs.callbacks import EvalCallback, History
 from policygrad.runs.sb3 import NO_TAG, TAGS
 
+pytestmark = pytest.mark.xdist_group("metrics page")  # one training for all
+
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf8")
 DOCUMENTED = dict(re.findall(r"^\| `([a-z_]+)` \| (.+?) \|", PAGE, re.MULTILINE))  # name → the TensorBoard column
 
