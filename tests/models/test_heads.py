@@ -666,6 +666,13 @@ def test_heads_with_bounds_need_them(head: str) -> None:
         assert str(space) in str(error.value)
 
 
+@pytest.mark.parametrize("kind", [SquashedGaussian, Beta])
+@pytest.mark.parametrize("most", [1e308, np.inf, 0.0])
+def test_bounds_without_a_finite_distance_are_refused(kind, most: float) -> None:
+    with pytest.raises(ValueError, match=r"bounds and their distance must be finite, low below high"):
+        kind((1,), np.array([-most]), np.array([most]))
+
+
 def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(ValueError, match="correlation is for head = gaussian and head = squashed"):
         make_head(BOX, head="beta", correlation=0.5)

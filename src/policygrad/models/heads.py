@@ -424,7 +424,11 @@ def _log_beta(alpha: Tensor, beta: Tensor) -> Tensor:
 
 def _bounds(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The lower bound and the width."""
-    scale = np.asarray(high, np.float64) - np.asarray(low, np.float64)
+    with np.errstate(over="ignore"):  # of the widest float64: refused below
+        scale = np.asarray(high, np.float64) - np.asarray(low, np.float64)
     if not np.isfinite(scale).all() or (scale <= 0.0).any():
-        raise ValueError("bounds must be finite, low below high, in every entry: use the Gaussian head")
+        raise ValueError(
+            f"bounds and their distance must be finite, low below high, in every entry, got {low} and {high}: use the "
+            "Gaussian head"
+        )
     return np.asarray(low, np.float64), scale

@@ -38,9 +38,7 @@ class Leaf:
 
     def of(self, obs: Any) -> np.ndarray:
         """This part of a batch of observations."""
-        for key in self.path:
-            obs = obs[key]
-        return np.asarray(obs)
+        return np.asarray(_part(obs, self.path))
 
     def features(self, x: np.ndarray) -> np.ndarray:
         """(N, *) → (N, width)."""
@@ -49,6 +47,12 @@ class Leaf:
             return x
         entry, value = _one_hot_columns(self.space)
         return x[:, entry] == value
+
+
+def _part(obs: Any, path: tuple[Key, ...]) -> Any:
+    for key in path:
+        obs = obs[key]
+    return obs
 
 
 def _one_hot_columns(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +143,7 @@ class Encoding:
         for leaf in self.leaves:
             out[:, leaf.start : leaf.start + leaf.width] = leaf.features(leaf.of(obs))
         if self.legal == "observation":
-            out[:, self.features :] = np.asarray(obs[LEGAL]).reshape(len(out), -1)
+            out[:, self.features :] = np.asarray(obs[LEGAL]).reshape(len(out), -1) != 0
         elif self.legal == "info" and info is not None:
             self._encode_legal(info, out)
 
@@ -165,14 +169,20 @@ class Encoding:
 
     def batch(self, obs: Any) -> tuple[Any, bool]:
         """Observations as a batch, and whether it was a single one. Raises ValueError for shapes of another space."""
-        leaf = self.leaves[0]
-        try:
-            given, expected = np.shape(leaf.of(obs)), tuple(leaf.space.shape or ())
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"expected an observation of {self.space}, got {obs!r}") from error
-        single = given == expected
-        if not single and given[1:] != expected:
-            raise ValueError(f"expected observations of shape {expected} or (n, *{expected}), got {given}")
+        parts = [(leaf.path, leaf.space) for leaf in self.leaves]
+        parts += [((LEGAL,), self.mask_space)] if self.legal == "observation" and self.mask_space else []
+        rows = set()
+        for path, space in parts:
+            try:
+                given, expected = np.shape(_part(obs, path)), tuple(space.shape or ())
+            except (KeyError, IndexError, TypeError) as error:
+                raise ValueError(f"expected an observation of {self.space}, got {obs!r}") from error
+            if given != expected and given[1:] != expected:
+                raise ValueError(f"expected observations of shape {expected} or (n, *{expected}), got {given}")
+            rows.add(None if given == expected else given[0])
+        if len(rows) > 1:
+            raise ValueError(f"expected one observation of {self.space}, or n of every part of it, got {obs!r}")
+        single = rows == {None}
         return (expand(obs) if single else obs), single
 
     def empty(self, *shape: int) -> np.ndarray:
