@@ -153,6 +153,12 @@ def test_the_next_row_of_metrics_has_the_evaluation_also_when_it_comes_later():
         assert row["eval_length_mean"] == np.mean(evaluation.lengths)
 
 
+def test_a_row_has_news_only():
+    history = History()
+    pg.ppo(Steady, **SMALL).learn(640 + MORE, [EvalCallback(192, episodes=1), history], log_every=1)
+    assert [row["steps"] for row in history.rows if "eval_steps" in row] == [192, 384, 576]
+
+
 def test_an_evaluation_that_is_good_enough_ends_the_training():
     callback = EvalCallback(64, episodes=2, stop_at=float("-inf"))
     assert pg.ppo(Steady, **SMALL).learn(6400 + MORE, callback).collector.steps_done == 64

@@ -174,7 +174,7 @@ def test_a_run_that_goes_on_has_a_file_that_takes_the_place_of_what_came_after_i
 def test_monitor_has_every_finished_training_episode(tmp_path):
     agent = pg.ppo("CartPole-v1", num_envs=4, num_steps=512, epochs=1, minibatches=1)
     run = start(agent, tmp_path / "run")
-    recorder, seen = Recorder(run, agent, 8192, Silent()), 0
+    recorder, seen = Recorder(run, agent, 10**6, Silent()), 0  # no checkpoint: rows of metrics alone
 
     def look(agent, row):
         nonlocal seen
@@ -182,7 +182,7 @@ def test_monitor_has_every_finished_training_episode(tmp_path):
         seen = max(seen, len(run.monitor_file.read_text().splitlines()) - 2)
         assert len(agent.collector.finished) == 0
 
-    agent.learn(8192, look)
+    agent.learn(8192, look, log_every=1)
     recorder.close(agent)
     assert agent.collector.finished is None
     text = run.monitor_file.read_text().splitlines()
@@ -198,6 +198,22 @@ def test_monitor_has_every_finished_training_episode(tmp_path):
     assert agent.collector.steps_done - rows[:, 1].sum() == agent.collector.time.sum()  # the rest is unfinished
     assert (np.diff(rows[:, 2]) > 0).all()
     assert 0 < rows[0, 2] < rows[-1, 2] < 600
+
+
+def test_a_checkpoint_has_counted_the_episodes_that_are_in_the_file(tmp_path):
+    agent = pg.a2c(Target, num_envs=2, num_steps=5)
+    run = start(agent, tmp_path / "run")
+    recorder, counts = Recorder(run, agent, 1000, Silent()), []
+
+    def look(agent, row):
+        before = len(run.checkpoints())
+        recorder(agent, row)
+        if len(run.checkpoints()) > before:
+            counts.append((agent.collector.episodes_done, len(run.monitor_file.read_text().splitlines()) - 2))
+
+    agent.learn(300, look, log_every=10**6)
+    assert len(counts) == 2  # and later ones push out those
+    assert all(counted == kept > 0 for counted, kept in counts)
 
 
 def test_episodes_are_kept_when_training_breaks_off(tmp_path):

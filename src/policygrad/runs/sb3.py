@@ -80,7 +80,7 @@ class MonitorFile:
         if not episodes:
             return
         now = time.time() - self.started
-        times = np.linspace(self.last, now, len(episodes) + 1)[1:]
+        times = np.linspace(self.last, now, len(episodes) + 1)[1:].tolist()
         self.last = now
         lines = (f"{round(r, 6)},{n},{t:.6f}\n" for (r, n), t in zip(episodes, times, strict=True))
         with self.path.open("a", encoding="utf8") as file:
