@@ -146,7 +146,7 @@ zpty -d shell
     ("line", "expected"),
     [
         ("com", "completion"),
-        ("train ppo Lun", "LunarLander-v3"),
+        ("train ppo Cart", "CartPole-v1"),
         ("eval Cart", RUN),
         ("train a2c CartPole-v1 --gam", "--gamma"),
     ],

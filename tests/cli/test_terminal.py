@@ -225,7 +225,8 @@ def test_a_narrow_terminal_sees_whole_lines_of_a_real_command():
     main, shell = pty.openpty()
     termios.tcsetwinsize(shell, (24, 40))
     command = [sys.executable, "-m", "policygrad", "list", "presets"]
-    process = subprocess.Popen(command, stdout=shell, stderr=shell, env={**os.environ, "TERM": "xterm"})
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
+    process = subprocess.Popen(command, stdout=shell, stderr=shell, env=env)
     os.close(shell)
     out = b""
     while True:
