@@ -42,9 +42,10 @@ _HOMES = {
     "policygrad.models.policy": ("Policy", "make_policy"),
     "policygrad.models.advantage": ("AdvantageRegressor", "fit_advantage"),
     "policygrad.models.critic": ("Critic", "NoCritic", "QCritic", "make_critic", "make_q_critic"),
+    "policygrad.models.heads": ("Beta", "Categorical", "Gaussian", "Head", "MultiCategorical", "SquashedGaussian"),
     "policygrad.models.networks": ("FourierFeatures",),
     "policygrad.models.schedules": ("linear",),
-    "policygrad.updates": ("ClippedSurrogate", "VanillaGradient"),
+    "policygrad.updates": ("ClippedSurrogate", "FirstOrder", "VanillaGradient"),
     "policygrad.algorithms.learner": ("Learner",),
     "policygrad.envs.collector": ("Collector",),
     "policygrad.envs.make": ("make_envs",),
@@ -105,6 +106,12 @@ if TYPE_CHECKING:
     from policygrad.models.critic import QCritic as QCritic
     from policygrad.models.critic import make_critic as make_critic
     from policygrad.models.critic import make_q_critic as make_q_critic
+    from policygrad.models.heads import Beta as Beta
+    from policygrad.models.heads import Categorical as Categorical
+    from policygrad.models.heads import Gaussian as Gaussian
+    from policygrad.models.heads import Head as Head
+    from policygrad.models.heads import MultiCategorical as MultiCategorical
+    from policygrad.models.heads import SquashedGaussian as SquashedGaussian
     from policygrad.models.networks import FourierFeatures as FourierFeatures
     from policygrad.models.policy import Policy as Policy
     from policygrad.models.policy import make_policy as make_policy
@@ -123,6 +130,7 @@ if TYPE_CHECKING:
     from policygrad.runs.train import train as train
     from policygrad.runs.video import record as record
     from policygrad.updates import ClippedSurrogate as ClippedSurrogate
+    from policygrad.updates import FirstOrder as FirstOrder
     from policygrad.updates import VanillaGradient as VanillaGradient
 
 

@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from policygrad.algorithms.learner import Learner, explained_variance
+from policygrad.algorithms.learner import Learner, explained_variance, value_loss
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Batch, Rollout, Values
@@ -224,6 +224,17 @@ def test_explained_variance_is_one_for_the_truth_and_zero_for_a_constant() -> No
     assert of(torch.full_like(target, 3.0)) == pytest.approx(0.0, abs=1e-12)
     assert of(-target) == pytest.approx(-3.0)
     assert np.isnan(of(target, bootstraps=False))
+
+
+def test_the_value_loss_is_the_mean_squared_error_of_what_the_critic_fits() -> None:
+    rollout = one_rollout(make_policy(OBS, ACT))
+    target = torch.randn(rollout.rew.shape, generator=torch.Generator().manual_seed(0))
+    padded, val = torch.where(rollout.mask, target, torch.nan), torch.full_like(target, 0.5)
+    expected = float((target - 0.5)[rollout.mask].square().mean())
+    assert value_loss(Values(val, val), padded, rollout) == pytest.approx(expected)
+    assert value_loss(Values(0.0 * val, val, act_val=val), padded, rollout) == pytest.approx(expected)
+    assert explained_variance(Values(0.0 * val, val, act_val=target), padded, rollout) == 1.0
+    assert np.isnan(value_loss(Values(val, val, bootstraps=False), padded, rollout))
 
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -131,7 +131,7 @@ def test_rows_hold_the_same_numbers_for_every_algorithm():
         agent.learn(200, lambda a, row, rows=rows: rows.append(row))
         keys.append(set(rows[0]))
     common = {"steps", "episodes", "return_mean", "length_mean", "seconds", "steps_per_second"}
-    common |= {"kl", "entropy", "gain", "grad_norm", "explained_variance"}
+    common |= {"kl", "entropy", "gain", "grad_norm", "explained_variance", "value_loss"}
     assert all(common <= k for k in keys)
 
 

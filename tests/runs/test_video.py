@@ -217,7 +217,7 @@ def test_files_that_are_no_mp4_or_cannot_be_written_are_refused(tmp_path):
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(ImportError, match="pip install imageio-ffmpeg"):
+    with pytest.raises(ImportError, match=r"pip install policygrad\[video\]"):
         record(pg.ppo(Counter, num_envs=1, num_steps=8), tmp_path / "x.mp4")
 
 

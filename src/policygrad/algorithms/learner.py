@@ -84,6 +84,7 @@ class Learner:
         if before is not None:
             stats = stats | self._diagnostics(before, batch) | {"grad_norm": grad_norm}
             stats["explained_variance"] = explained_variance(values, estimate.target, rollout)
+            stats["value_loss"] = value_loss(values, estimate.target, rollout)
         stats |= self.critic.fit(rollout, estimate.target, self.policy, progress)
         self.baseline.fit(rollout, estimate.ret)
         if self.policy.normalizer is not None:
@@ -122,12 +123,24 @@ class Learner:
 
 
 def explained_variance(values: Values, target: Tensor, rollout: Rollout) -> float:
-    """1 − Var(target − V) / Var(target) over valid rows: 1 perfect, 0 no better than a constant. NaN if target is constant."""
+    """1 − Var(target − V) / Var(target) over valid rows: 1 perfect, 0 no better than a constant. NaN if target is constant.
+
+    V is what the critic regresses on its targets: V(s), or q(s, a) of the actions taken.
+    """
     if not values.bootstraps:
         return float("nan")
-    target, val = target[rollout.mask].double(), values.val[rollout.mask].double()
-    variance = target.var(correction=0)
-    return float(1.0 - (target - val).var(correction=0) / variance) if variance > 0 else float("nan")
+    variance = target[rollout.mask].double().var(correction=0)
+    return float(1.0 - _errors(values, target, rollout).var(correction=0) / variance) if variance > 0 else float("nan")
+
+
+def value_loss(values: Values, target: Tensor, rollout: Rollout) -> float:
+    """Mean (target − V)² over valid rows, in units of the returns; before the fit. NaN without a critic."""
+    return float(_errors(values, target, rollout).square().mean()) if values.bootstraps else float("nan")
+
+
+def _errors(values: Values, target: Tensor, rollout: Rollout) -> Tensor:
+    val = values.val if values.act_val is None else values.act_val
+    return target[rollout.mask].double() - val[rollout.mask].double()
 
 
 def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:

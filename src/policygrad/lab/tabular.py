@@ -55,8 +55,9 @@ class MDP:
                 )
         if not torch.isfinite(self.reward).all():
             raise ValueError("reward must be finite")
-        _check_distribution("transition[s, a]", self.transition)
-        _check_distribution("start", self.start)
+        for name, table in (("transition[s, a]", self.transition), ("start", self.start)):
+            _check_distribution(name, table)
+            object.__setattr__(self, name.partition("[")[0], table / table.sum(-1, keepdim=True))  # float32's rounding
         if self.horizon < 1:
             raise ValueError(f"horizon must be at least 1, got {self.horizon}")
         if not 0.0 <= self.gamma <= 1.0:
@@ -86,7 +87,7 @@ class MDP:
 
 def _check_distribution(name: str, p: Tensor) -> None:
     # written so that NaN fails too
-    wrong = ~((p >= 0).all(-1) & ((p.sum(-1) - 1.0).abs() <= 1e-9))
+    wrong = ~((p >= 0).all(-1) & ((p.sum(-1) - 1.0).abs() <= 1e-6))
     if wrong.any():
         first = p[wrong][0] if p.ndim > 1 else p
         raise ValueError(f"{name} must be a probability distribution (entries ≥ 0, sum 1), got {first.tolist()}")

@@ -184,7 +184,9 @@ def make_network(
     encoding = Encoding(observation_space)
     if body is None:
         return MLP(encoding.features, hidden, outputs, activation, output_gain, generator)
-    module = body if isinstance(body, nn.Module) else body(observation_space)
+    with torch.random.fork_rng(devices=()):  # what a function makes is the seed's business, too
+        torch.manual_seed(generator.initial_seed())
+        module = body if isinstance(body, nn.Module) else body(observation_space)
     if encoding.parts:
         module = Parts(encoding.tree, module)
     return BodyNetwork(module, torch.zeros(2, *encoding.features_shape), outputs, output_gain, generator)

@@ -230,7 +230,7 @@ def ffmpeg() -> Any:
     try:
         import imageio_ffmpeg
     except ImportError as error:
-        raise ImportError("videos need the package imageio-ffmpeg: pip install imageio-ffmpeg") from error
+        raise ImportError("videos need the package imageio-ffmpeg: pip install policygrad[video]") from error
     return imageio_ffmpeg
 
 

@@ -5,6 +5,7 @@ A rule is called `update(policy, batch, progress) -> Stats`, has `report(logp, b
 """
 
 from policygrad.updates.clipped import ClippedSurrogate
+from policygrad.updates.first_order import FirstOrder
 from policygrad.updates.vanilla import VanillaGradient
 
-__all__ = ["ClippedSurrogate", "VanillaGradient"]
+__all__ = ["ClippedSurrogate", "FirstOrder", "VanillaGradient"]
