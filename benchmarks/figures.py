@@ -19,7 +19,8 @@ def table(results: list[dict[str, Any]]) -> str:
     """One row a result, every seed listed."""
     rows = ["| environment | recipe | steps | greedy, seed by seed | mean | lowest |", "|---|---|---|---|---|---|"]
     for r in results:
-        recipe = " ".join([r["algo"], *(f"--{item.replace('=', ' ')}" for item in r["set"])])
+        backend = [] if r.get("backend", "gymnasium") == "gymnasium" else [f"--backend {r['backend']}"]
+        recipe = " ".join([r["algo"], *(f"--{item.replace('=', ' ')}" for item in r["set"]), *backend])
         scores = [s["greedy"] for s in r["seeds"]]
         steps = max(s["steps"] for s in r["seeds"])
         listed = ", ".join(f"{x:.1f}" for x in scores)

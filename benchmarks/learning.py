@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 
-def train_one(algo: str, env: str, overrides: dict[str, Any], root: Path, seed: int) -> dict[str, Any]:
+def train_one(algo: str, env: str, backend: str, overrides: dict[str, Any], root: Path, seed: int) -> dict[str, Any]:
     """Train one seed and say how its final policy does."""
     from policygrad.runs.agent import Agent
     from policygrad.runs.train import train
 
-    agent = Agent(algo, env, seed=seed, **overrides)
+    agent = Agent(algo, env, seed=seed, backend=backend, **overrides)
     evaluation = train(agent, root=root).evaluation() or {}
     figures = {way: round(evaluation[way]["mean"], 1) for way in ("greedy", "sampled")}
     ci95 = [round(x, 1) for x in evaluation["greedy"]["ci95"]]
@@ -45,12 +45,13 @@ def main() -> None:
     parser.add_argument("env")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyperparameters over the preset")
+    parser.add_argument("--backend", default="gymnasium", help="who steps the training environments [gymnasium]")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--runs-root", type=Path, default=Path("runs"))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     overrides = dict(parse(args.algo, item) for item in args.set)
-    work = partial(train_one, args.algo, args.env, overrides, args.runs_root)
+    work = partial(train_one, args.algo, args.env, args.backend, overrides, args.runs_root)
     with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
         seeds = list(pool.map(work, args.seeds))
     config = {k: v for seed in seeds for k, v in seed.pop("config").items()}  # the same for all
@@ -64,7 +65,8 @@ def main() -> None:
     )
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        data = {"algo": args.algo, "env": args.env, "set": args.set, "config": config, "seeds": seeds}
+        given = {"algo": args.algo, "env": args.env, "backend": args.backend, "set": args.set}
+        data = given | {"config": config, "seeds": seeds}
         args.json.write_text(json.dumps(data, indent=1) + "\n")
 
 
