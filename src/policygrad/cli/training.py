@@ -44,9 +44,8 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.runs import train as training
     from policygrad.runs.agent import Agent
-    from policygrad.runs.threads import single_thread
 
-    with mending(ValueError, TypeError, ImportError), single_thread():  # so that their number changes nothing
+    with mending(ValueError, TypeError, ImportError):
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:

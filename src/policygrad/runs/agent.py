@@ -75,7 +75,8 @@ class Agent:
             critic_body if critic_body is not None or isinstance(body, nn.Module) else body,
             kernel,
         )
-        self.plan = RECIPES[self.algo](task, **{k: v for k, v in self.config.items() if k != "steps"})
+        with single_thread():  # the initial weights' last bits would depend on their number
+            self.plan = RECIPES[self.algo](task, **{k: v for k, v in self.config.items() if k != "steps"})
         self.learner = self.plan.learner
         self.policy = self.learner.policy
         self.collector = Collector(self.envs, seed)

@@ -284,11 +284,9 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
     from policygrad.envs import envpool
     from policygrad.runs import train as training
     from policygrad.runs.agent import Agent
-    from policygrad.runs.threads import single_thread
 
     envpool.max_threads = 1
-    with single_thread():  # the last bits of the initial weights are the number of threads' business, too
-        agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
+    agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
     run.append(training.start(agent, job.run_dir, root=job.root, command=job.command))
     channel.tell(path=str(run[0].path))
     training.learn(agent, run[0], channel)
