@@ -151,6 +151,32 @@ def test_observations_too_large_for_float32_are_named_and_nothing_is_updated(kin
     assert torch.equal(policy.flat, before)
 
 
+class Batched(SyncVectorEnv):
+    """SAME_STEP with the final observations as native vector environments have them: a batch, part by part."""
+
+    def step(self, actions: Any) -> tuple[Any, ...]:
+        obs, rew, terminated, truncated, info = super().step(actions)
+        if "final_obs" in info:
+            shown = [
+                final if final is not None else self.single_observation_space.sample() for final in info["final_obs"]
+            ]
+            info["final_obs"] = {key: np.stack([part[key] for part in shown]) for key in obs}
+        return obs, rew, terminated, truncated, info
+
+
+def test_final_observations_may_come_as_a_batch_too() -> None:
+    space = spaces.Dict(a=spaces.Box(-1.0, 1.0, (2,)), b=spaces.Discrete(3, start=1))
+    policy = make_policy(space, spaces.Discrete(2), hidden=(4,))
+    makers = [partial(Anything, space, spaces.Discrete(2))] * 3
+    one, two = (
+        Collector(kind(makers, autoreset_mode=AutoresetMode.SAME_STEP)).steps(policy, 30)
+        for kind in (SyncVectorEnv, Batched)
+    )
+    assert one.truncated.any()
+    assert torch.equal(one.next_obs, two.next_obs)
+    assert not torch.equal(one.next_obs[:-1], one.obs[1:-1])
+
+
 class Wants(Anything):
     """Keeps the actions it was given."""
 
