@@ -52,6 +52,16 @@ def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool) -> str:
     return text + (f", changed: {', '.join(changed[:4])}{', …' if len(changed) > 4 else ''}" if changed else "")
 
 
+def stepped(backend: str) -> str:
+    """Who steps the environments, where it is not Gymnasium in this process."""
+    names = {
+        "gymnasium": "",
+        "async": "; environments in processes of their own",
+        "envpool": "; environments in EnvPool",
+    }
+    return names[backend]
+
+
 def saved(run: RunDirectory) -> str:
     """Where a run is, what is there, and what can be done with it, for those that did not finish."""
     there = [p.relative_to(run.path).as_posix() for p in (run.policy_file, *run.checkpoints()[-1:]) if p.exists()]

@@ -20,6 +20,7 @@ from policygrad.cli.reports import (
     saved_seeds,
     seeds_table,
     seeds_text,
+    stepped,
 )
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
@@ -50,6 +51,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
         text = preset(agent.algo, agent.env_name, agent.config, agent.tuned)
+        text += stepped(agent.backend)
         print(paragraph(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
     started = time.perf_counter()
@@ -71,12 +73,15 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
 
 def train_several(given: TrainArguments, command: list[str]) -> None:
     """A run for every seed, in processes of their own."""
+    from policygrad.envs.make import resolve_backend
+
     with mending(ValueError):
         config, tuned = resolve(given.algo, given.env, given.overrides)  # refused once, not by every seed
+        backend = resolve_backend(given.env, given.backend or "auto")
     jobs = make_jobs(given, command)
     at_once = min(given.jobs or usable_cores(), len(jobs))
     if not given.quiet:
-        text = preset(given.algo, given.env, config, tuned)
+        text = preset(given.algo, given.env, config, tuned) + stepped(backend)
         seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
         print(paragraph(f"{given.algo} on {given.env}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
     started, board = time.perf_counter(), make_board(given.quiet)
