@@ -94,7 +94,7 @@ TRAINED: list[bool] = []
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(OBSERVATIONS, ACTIONS, KEYWORDS, MODES, ALGORITHMS)
-def test_every_space_trains_two_finite_updates_or_is_refused_by_name(
+def train(
     observation_space: spaces.Space,
     action_space: spaces.Space,
     keywords: dict[str, Any],
@@ -118,17 +118,18 @@ def test_every_space_trains_two_finite_updates_or_is_refused_by_name(
         before = policy.flat.clone()
         rollout = collector.episodes(policy, 2) if algorithm == "reinforce" else collector.steps(policy, 6)
         stats = learner.step(rollout, 0.5, True)
-        stats.pop("explained_variance", None)  # of constant targets there is none
-        assert all(math.isfinite(v) for v in stats.values()), stats
+        without = {"explained_variance"} | ({"value_loss"} if algorithm == "reinforce" else set())  # none is NaN
+        assert all(math.isfinite(v) for name, v in stats.items() if name not in without), stats
         assert torch.isfinite(policy.flat).all()
         assert torch.isfinite(rollout.logp).all()
         one = isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete) and only_one(action_space)
         assert torch.equal(policy.flat, before) == one, "the policy learns unless there is one action only"
 
 
-def test_most_of_these_spaces_trained_and_some_were_refused() -> None:
-    if len(TRAINED) < 300:  # the test above ran in another process
-        test_every_space_trains_two_finite_updates_or_is_refused_by_name()
+def test_every_space_trains_two_finite_updates_or_is_refused_by_name() -> None:
+    """Most of the 300 train, and some are refused."""
+    TRAINED.clear()
+    train()
     assert len(TRAINED) >= 300
     assert 0.6 * len(TRAINED) < sum(TRAINED) < len(TRAINED) - 10
 

@@ -41,7 +41,7 @@ def encoded(space: spaces.Space, obs: Any, n: int) -> np.ndarray:
     return out
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(space=SUPPORTED, seed=st.integers(0, 1000))
 def test_an_encoding_is_what_gymnasium_flattens_to(space: spaces.Space, seed: int) -> None:
     obs, items = some(space, 4, seed)
@@ -71,7 +71,7 @@ def assert_equal_trees(found: Any, expected: Any, space: spaces.Space) -> None:
         np.testing.assert_array_equal(values, np.asarray(expected).reshape(len(found), -1))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(space=SUPPORTED.filter(lambda s: isinstance(s, spaces.Dict | spaces.Tuple)), seed=st.integers(0, 1000))
 def test_the_tree_of_an_encoding_is_the_observation(space: spaces.Space, seed: int) -> None:
     obs, _ = some(space, 3, seed)
