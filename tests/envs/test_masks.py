@@ -82,12 +82,6 @@ VECTORS: dict[str, Callable[[list[Maker]], VectorEnv]] = {
 }
 
 
-def known(reason: str, *cases: str) -> list[Any]:
-    """The vector environments, of which these fail as yet."""
-    marks = {case: pytest.mark.xfail(strict=True, reason=reason) for case in cases}
-    return [pytest.param(name, marks=marks[name]) if name in marks else name for name in VECTORS]
-
-
 def policy_for(env: gym.Env, legal: str = "auto", **keywords: Any) -> Policy:
     policy = make_policy(env.observation_space, env.action_space, hidden=(8,), legal=legal, **keywords)
     policy.flat += 2.0 * torch.randn(len(policy.flat), generator=torch.Generator().manual_seed(0))  # far from uniform
@@ -180,7 +174,7 @@ def test_the_mask_beside_an_observation_is_that_of_the_same_moment(vector: str) 
         assert len(obs.unique(dim=0)) > 3
 
 
-@pytest.mark.parametrize("vector", known("has the mask of the next episode's start", "sync SameStep"))
+@pytest.mark.parametrize("vector", VECTORS)
 def test_the_mask_beside_a_final_observation_is_its_own(vector: str) -> None:
     """A critic of q(s, a) asks for the policy's probabilities there."""
     make = partial(Telling, DISCRETE, "info", 3, "flat", "truncated")
@@ -258,16 +252,14 @@ def test_an_environment_that_does_not_say_it_at_resets_is_refused(vector: str) -
         Collector(VECTORS[vector]([partial(Silent, "at resets")] * 2)).steps(policy, 20)
 
 
-@pytest.mark.parametrize("vector", known("taken for: everything is legal", "ours"))
+@pytest.mark.parametrize("vector", VECTORS)
 def test_an_environment_that_says_it_at_resets_only_is_refused(vector: str) -> None:
     policy = policy_for(Silent("in steps"), "info")
     with pytest.raises(ValueError, match="action_mask"):
         Collector(VECTORS[vector]([partial(Silent, "in steps")] * 2)).steps(policy, 20)
 
 
-@pytest.mark.parametrize(
-    "vector", known("refused where all environments end in the same step", "sync NextStep", "sync Disabled")
-)
+@pytest.mark.parametrize("vector", VECTORS)
 def test_at_the_end_of_an_episode_nothing_need_be_said(vector: str) -> None:
     policy = policy_for(Silent("at ends"), "info")
     collector = Collector(VECTORS[vector]([partial(Silent, "at ends")] * 2))

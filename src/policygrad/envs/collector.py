@@ -20,7 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from policygrad.data import Rollout
 from policygrad.envs.make import SerialVectorEnv
 from policygrad.models.heads import Head
-from policygrad.models.observations import Encoding, expand
+from policygrad.models.observations import LEGAL, Encoding, expand
 from policygrad.models.policy import Policy
 
 
@@ -140,7 +140,7 @@ class Collector:
         """
         N, envs, head = self.num_envs, self.envs, policy.head
         encoding = encoding_of(policy, envs.single_observation_space)
-        encode, features = encoding.encode, encoding.features
+        encode, features, told = encoding.encode, encoding.features, encoding.legal == "info"
         obs = encoding.empty(T + 1, N)
         noise = head.noise(self.rng, (T, N))
         to_env = action_adapter(envs.single_action_space, head)
@@ -154,7 +154,7 @@ class Collector:
             act = head.sample(policy.outputs(obs[t]), noise[t])
             actions.append(act)
             now, rew[t], terminated[t], truncated[t], info = envs.step(to_env(act))
-            encode(now, info, obs[t + 1])
+            encode(now, info, obs[t + 1], self._silent(terminated[t] | truncated[t]) if told else None)
             if separate:
                 next_obs[t] = obs[t + 1]
                 self._after_end(encoding, obs[t + 1], next_obs[t], terminated[t] | truncated[t], info)
@@ -175,6 +175,10 @@ class Collector:
         if head.context:
             self._check_possible(record, head, features)
         return record
+
+    def _silent(self, end: np.ndarray) -> np.ndarray:
+        """Who need not say which actions are legal: there is nothing to act upon."""
+        return end | self.envs.paused if self.pauses else end  # pyright: ignore[reportAttributeAccessIssue]
 
     def _count_down(self, left: np.ndarray, end: np.ndarray) -> bool:
         """Take the ended episodes from those left, and pause who has none; True when nobody has."""
@@ -225,9 +229,11 @@ class Collector:
             return
         if self.mode is AutoresetMode.SAME_STEP:
             for n in end.nonzero()[0]:
-                encoding.encode(expand(_of_one(info["final_obs"], int(n))), None, next_obs[n : n + 1])
+                final = {k: [_of_one(v, int(n))] for k, v in info.get("final_info", {}).items() if k == LEGAL}
+                next_obs[n : n + 1, ...] = encoding.empty(1)
+                encoding.encode(expand(_of_one(info["final_obs"], int(n))), final, next_obs[n : n + 1], end[n : n + 1])
         else:
-            encoding.encode(*self.envs.reset(options={"reset_mask": end.copy()}), obs)
+            encoding.encode(*self.envs.reset(options={"reset_mask": end.copy()}), obs, ~end)
 
     def _times(self, mask: np.ndarray, end: np.ndarray) -> np.ndarray:
         """The step index inside the episode, for every row."""
@@ -338,10 +344,14 @@ def _of_one(final: Any, n: int) -> Any:
 def action_adapter(space: spaces.Space, head: Head) -> Callable[[np.ndarray], Any]:
     """From the head's actions to the environment's: discrete ones count from `start`, Box is clipped to its bounds."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        start = space.start
-        return (lambda act: act + start) if np.any(start) else (lambda act: act)
+        start, dtype = space.start, space.dtype
+        if not np.any(start) and dtype == np.int64:
+            return lambda act: act
+        return lambda act: (act + start).astype(dtype)
     if isinstance(space, spaces.MultiBinary):
         return lambda act: act.astype(space.dtype)
     assert isinstance(space, spaces.Box)
     low, high, dtype, to_scale = space.low, space.high, space.dtype, head.to_env
+    if not space.shape:  # a row of these is a number, which is no member of the space
+        return lambda act: [np.asarray(a, dtype) for a in np.clip(to_scale(act), low, high)]
     return lambda act: np.clip(to_scale(act), low, high).astype(dtype, copy=False)

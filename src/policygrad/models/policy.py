@@ -16,7 +16,7 @@ from policygrad.models.heads import Beta, Categorical, Gaussian, Head, MultiCate
 from policygrad.models.kernels import Kernel, trainable
 from policygrad.models.networks import MLP, BodyNetwork, Parts, TabularNetwork, WithLogStd, output_layer
 from policygrad.models.normalizer import Normalizer
-from policygrad.models.observations import LEGAL, Encoding
+from policygrad.models.observations import LEGAL, MAX_FEATURES, Encoding
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ def make_head(
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {HEADS}, got {head!r}")
+    check_choices(action_space)
     if isinstance(action_space, spaces.Discrete):
         return Categorical(int(action_space.n), legal)
     if isinstance(action_space, spaces.MultiDiscrete | spaces.MultiBinary) and 0 not in action_space.shape:
@@ -158,6 +159,14 @@ def make_head(
     if correlation:
         raise ValueError("correlation is for head = gaussian and head = squashed")
     return Beta(action_space.shape, low, high)
+
+
+def check_choices(space: spaces.Space) -> None:
+    """Refuse more choices than a network should have outputs."""
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        choices = int(space.n if isinstance(space, spaces.Discrete) else space.nvec.sum(dtype=np.float64))
+        if choices > MAX_FEATURES:
+            raise TypeError(f"unsupported action space {space}: {choices:,} choices, more than {MAX_FEATURES:,}")
 
 
 def resolve_legal(observation_space: spaces.Space, action_space: spaces.Space, legal: str) -> str:

@@ -152,19 +152,21 @@ class Agent:
         encoding, head = encoding_of(self.policy, self.envs.single_observation_space), self.policy.head
         obs, single = encoding.batch(obs)
         x = encoding.empty(len(encoding.leaves[0].of(obs)))
-        info = None
+        info = {}
         if encoding.legal == "info":
             if action_masks is None:
                 raise ValueError("this agent was told its legal actions: pass action_masks=info['action_mask']")
             info = legal_info([action_masks] if single else list(action_masks))
         encoding.encode(obs, info, x)
+        if head.context and not head.remembers and not head.possible(x[:, encoding.features :]).all():
+            raise ValueError("there is no legal action to predict")
         if head.remembers:
             memory, fresh = x[:, encoding.features :], np.ones(len(x), bool)
             memory[:] = 0.0 if deterministic else head.remember(memory, head.noise(self.rng, (len(x),)), fresh)
         out = self.policy.outputs(x)
         act = head.mode(out) if deterministic else head.sample(out, head.noise(self.rng, (len(out),)))
         act = action_adapter(self.envs.single_action_space, head)(act)
-        return (act[0] if single else act), None
+        return (act[0] if single else np.asarray(act)), None
 
     def evaluate(
         self, episodes: int = 100, greedy: bool = True, seed: int = EVALUATION_SEED, env: EnvLike | None = None

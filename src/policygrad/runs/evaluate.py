@@ -101,6 +101,8 @@ def _play(
         elif head.remembers and over.any():
             for i in over.nonzero()[0]:
                 memory[i : i + 1] = head.remember(memory[i : i + 1], head.noise(rngs[i], (1,)), over[i : i + 1])
+        if head.context and not head.possible(obs[active, encoding.features :]).all():
+            raise ValueError("an environment leaves no legal action")
         out = policy.outputs(obs)
         if greedy:
             act = head.mode(out)
@@ -108,8 +110,8 @@ def _play(
             noise = np.concatenate([head.noise(rng, (1,)) for rng in rngs])
             act = head.sample(out, noise)
         now, rew, terminated, truncated, info = envs.step(to_env(act))
-        encoding.encode(now, info, obs)
         over = terminated | truncated
+        encoding.encode(now, info, obs, over)
         if head.remembers and not greedy:
             memory[:] = head.remember(memory, noise, np.zeros(num_envs, bool))
         returns[playing[active]] += rew[active]
@@ -126,5 +128,5 @@ def _play(
             rngs[i] = np.random.default_rng([seed, int(playing[i])])
         if over.any():
             seeds: list[int | None] = [seed + int(k) for k in playing]
-            encoding.encode(*envs.reset(seed=seeds, options={"reset_mask": over}), obs)
+            encoding.encode(*envs.reset(seed=seeds, options={"reset_mask": over}), obs, ~over)
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))

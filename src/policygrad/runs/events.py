@@ -28,8 +28,8 @@ class EventFile:
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Add numbers at a step; they are in the file when this returns."""
         # these parts of the package take a tenth of a second to import; its threaded writer would lose what a killed run had
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         now = time.time()
