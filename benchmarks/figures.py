@@ -23,8 +23,11 @@ def table(results: list[dict[str, Any]]) -> str:
         recipe = " ".join([r["algo"], *(f"--{item.replace('=', ' ')}" for item in r["set"]), *backend])
         scores = [s["greedy"] for s in r["seeds"]]
         steps = max(s["steps"] for s in r["seeds"])
-        listed = ", ".join(f"{x:.1f}" for x in scores)
-        rows.append(f"| {r['env']} | `{recipe}` | {steps:,} | {listed} | **{mean(scores):.1f}** | {min(scores):.1f} |")
+        digits = 1 if max(map(abs, scores)) >= 10 else 2
+        listed, average, lowest = (
+            ", ".join(f"{x:.{digits}f}" for x in numbers) for numbers in (scores, [mean(scores)], [min(scores)])
+        )
+        rows.append(f"| {r['env']} | `{recipe}` | {steps:,} | {listed} | **{average}** | {lowest} |")
     return "\n".join(rows)
 
 

@@ -24,8 +24,8 @@ def train_one(algo: str, env: str, backend: str, overrides: dict[str, Any], root
 
     agent = Agent(algo, env, seed=seed, backend=backend, **overrides)
     evaluation = train(agent, root=root).evaluation() or {}
-    figures = {way: round(evaluation[way]["mean"], 1) for way in ("greedy", "sampled")}
-    ci95 = [round(x, 1) for x in evaluation["greedy"]["ci95"]]
+    figures = {way: round(evaluation[way]["mean"], 3) for way in ("greedy", "sampled")}
+    ci95 = [round(x, 3) for x in evaluation["greedy"]["ci95"]]
     return {"seed": seed, "steps": agent.collector.steps_done, **figures, "greedy_ci95": ci95, "config": agent.config}
 
 

@@ -1,4 +1,4 @@
-"""Several seeds in one command against as many commands, one after another: wall-clock ratio, paired, with nothing else running.
+"""Several seeds in one command against as many commands one after another: wall-clock, paired, with nothing else running.
 
 python benchmarks/seeds.py [--pairs 5] [--seeds 0 1 2 3] [ppo CartPole-v1 …]
 """
