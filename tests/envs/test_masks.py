@@ -15,7 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 import policygrad as pg
 from policygrad.envs.collector import Collector
-from policygrad.envs.make import make_envs
+from policygrad.envs.make import SerialVectorEnv, make_envs
 from policygrad.models.policy import Policy, make_policy
 from policygrad.runs.evaluate import evaluate
 
@@ -77,7 +77,7 @@ class Masked(gym.Env):
 
 Maker = Callable[[], gym.Env]
 VECTORS: dict[str, Callable[[list[Maker]], VectorEnv]] = {
-    "ours": lambda makers: make_envs(makers[0], len(makers)),
+    "ours": SerialVectorEnv,
     **{f"sync {mode.value}": partial(SyncVectorEnv, autoreset_mode=mode) for mode in AutoresetMode},
 }
 
@@ -293,6 +293,18 @@ def test_no_legal_action_where_the_episode_is_over_is_no_mistake() -> None:
     make = partial(Stuck, DISCRETE, "info", 2)
     rollout = Collector(make_envs(make, 2)).steps(policy_for(make(), "info"), 20)
     assert rollout.terminated.any()
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_an_environment_that_waits_for_the_others_needs_no_legal_action(vector: str) -> None:
+    """The first one's last observation allows nothing, and stays while the second one plays on."""
+    makers: list[Callable[[], gym.Env]] = [
+        partial(Stuck, DISCRETE, "observation", 2),
+        partial(Masked, DISCRETE, "observation", 9),
+    ]
+    policy = policy_for(makers[0](), "observation")
+    rollout = Collector(VECTORS[vector](makers)).episodes(policy, 2)
+    assert rollout.mask.sum(0).tolist() == [2, 9]
 
 
 class OnlyLegal(gym.Env):

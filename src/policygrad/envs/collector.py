@@ -149,6 +149,7 @@ class Collector:
         separate = self.mode is not AutoresetMode.NEXT_STEP
         next_obs = encoding.empty(T, N) if separate else obs[1:]
         actions = []
+        quota = None if left is None else left.copy()
         obs[0] = self.obs
         for t in range(T):
             act = head.sample(policy.outputs(obs[t]), noise[t])
@@ -168,8 +169,11 @@ class Collector:
             terminated, truncated = terminated[:T], truncated[:T]
         self.obs = obs[T]
         truncated &= ~terminated
-        mask = self._mask(terminated | truncated)
-        time = self._times(mask, terminated | truncated)
+        end = terminated | truncated
+        mask = self._mask(end)
+        if quota is not None:
+            mask &= end.cumsum(0) - end < quota  # what follows an environment's last episode are no steps
+        time = self._times(mask, end)
         record = Record(obs, next_obs, np.stack(actions), rew, terminated, truncated, mask, time)
         self._check_finite(record)
         if head.context:
