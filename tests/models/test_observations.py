@@ -200,6 +200,30 @@ def test_single_observations_and_batches_are_told_apart(space: spaces.Space, see
 @pytest.mark.parametrize(
     ("space", "obs"),
     [
+        (spaces.Box(-1.0, 1.0, (3,)), (0.5, -0.25, 0.75)),
+        (spaces.Box(-1.0, 1.0, (2, 2)), ((0.5, -0.25), (0.75, 1.0))),
+        (spaces.MultiDiscrete([2, 3]), (1, 2)),
+        (spaces.Dict(a=spaces.Box(-1.0, 1.0, (3,)), b=spaces.Discrete(2)), {"a": (0.5, -0.25, 0.75), "b": 1}),
+        (spaces.Tuple((spaces.Discrete(3), spaces.Discrete(4))), [2, 3]),
+    ],
+)
+def test_a_single_observation_in_tuples_and_lists_is_what_it_is_in_arrays(space: spaces.Space, obs: Any) -> None:
+    encoding = Encoding(space)
+    batch, single = encoding.batch(obs)
+    assert single
+    out = encoding.empty(len(encoding.leaves[0].of(batch)))
+    encoding.encode(batch, {}, out)
+    expected: Any = obs
+    if isinstance(space, spaces.Dict):
+        expected = {key: np.asarray(part) for key, part in obs.items()}
+    elif not isinstance(space, spaces.Tuple):
+        expected = np.asarray(obs)
+    np.testing.assert_array_equal(out, [np.reshape(spaces.flatten(space, expected), encoding.shape)])
+
+
+@pytest.mark.parametrize(
+    ("space", "obs"),
+    [
         (BOX, np.zeros((3, 2))),
         (BOX, np.zeros((4, 3, 2))),
         (BOX, np.zeros(3)),

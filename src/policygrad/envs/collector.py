@@ -235,7 +235,8 @@ class Collector:
             for n in end.nonzero()[0]:
                 final = {k: [_of_one(v, int(n))] for k, v in info.get("final_info", {}).items() if k == LEGAL}
                 next_obs[n : n + 1, ...] = encoding.empty(1)
-                encoding.encode(expand(_of_one(info["final_obs"], int(n))), final, next_obs[n : n + 1], end[n : n + 1])
+                one = _of_one(info["final_obs"], int(n))
+                encoding.encode(expand(one, encoding.space), final, next_obs[n : n + 1], end[n : n + 1])
         else:
             encoding.encode(*self.envs.reset(options={"reset_mask": end.copy()}), obs, ~end)
 

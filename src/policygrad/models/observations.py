@@ -184,7 +184,7 @@ class Encoding:
         if len(rows) > 1:
             raise ValueError(f"expected one observation of {self.space}, or n of every part of it, got {obs!r}")
         single = rows == {None}
-        return (expand(obs) if single else obs), single
+        return (expand(obs, self.space) if single else obs), single
 
     def empty(self, *shape: int) -> np.ndarray:
         """Room for encoded observations, shape + self.shape; every action legal until somebody says otherwise."""
@@ -211,10 +211,10 @@ def flat_mask(mask: Any) -> np.ndarray:
     return np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(bool)
 
 
-def expand(obs: Any) -> Any:
-    """A single observation as a batch of one."""
-    if isinstance(obs, dict):
-        return {key: expand(part) for key, part in obs.items()}
-    if isinstance(obs, tuple):
-        return tuple(map(expand, obs))
+def expand(obs: Any, space: spaces.Space) -> Any:
+    """A single observation as a batch of one. A Box's may be a tuple of numbers, hence the space is asked, not the type."""
+    if isinstance(space, spaces.Dict):
+        return {key: expand(part, space[key]) for key, part in obs.items() if key in space.spaces}
+    if isinstance(space, spaces.Tuple):
+        return tuple(expand(part, inner) for part, inner in zip(obs, space.spaces, strict=True))
     return np.asarray(obs)[None]
