@@ -249,6 +249,16 @@ def test_a_mistake_gets_exit_code_2_and_a_short_message_with_the_hint(words, hin
     assert sorted(trained.rglob("*")) == before  # nothing was made, nothing was executed
 
 
+def test_legal_actions_that_nobody_tells_are_a_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "a2c", *CARTPOLE, "--legal", "info", "-q"]) == 2
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith(
+        "policygrad: training stopped: legal = info, but the environment's info has no 'action_mask'"
+    )
+    assert len(rest) <= 2
+
+
 def test_more_than_memory_can_hold_is_a_message(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "a2c", *CARTPOLE, "--num-steps", "1e14", "-q"]) == 2

@@ -27,9 +27,10 @@ def evaluate(words: Sequence[str]) -> None:
     episodes = positive("episodes", given.episodes)
     agent, path = load_run(given, "eval")
     from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.models.observations import LegalActionsError
     from policygrad.runs.train import WAYS
 
-    with mending(EndlessEpisodeError):
+    with mending(EndlessEpisodeError, LegalActionsError):
         evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in WAYS.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))

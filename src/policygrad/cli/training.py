@@ -43,6 +43,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     """A run in this process."""
     from policygrad.data import TooFewError
     from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.models.observations import LegalActionsError
     from policygrad.runs import train as training
     from policygrad.runs.agent import Agent
 
@@ -63,7 +64,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         evaluations = training.assess(agent, run, given.eval_episodes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
-    except (TooFewError, FloatingPointError, MemoryError, EndlessEpisodeError) as error:
+    except (TooFewError, FloatingPointError, MemoryError, EndlessEpisodeError, LegalActionsError) as error:
         when = "evaluation" if run.policy_file.exists() else "training"
         raise UsageError(f"{when} stopped: {str(error) or type(error).__name__}\n{saved(run)}") from error
     if not given.quiet:

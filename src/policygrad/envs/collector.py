@@ -20,7 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from policygrad.data import Rollout
 from policygrad.envs.make import SerialVectorEnv
 from policygrad.models.heads import Head
-from policygrad.models.observations import LEGAL, Encoding, expand
+from policygrad.models.observations import LEGAL, Encoding, LegalActionsError, expand
 from policygrad.models.policy import Policy
 
 
@@ -223,7 +223,9 @@ class Collector:
         wrong = record.mask & ~head.possible(context).reshape(record.mask.shape)
         if wrong.any():
             t, n = (int(i) for i in np.argwhere(wrong)[0])
-            raise ValueError(f"environment {n} leaves no legal action at step {int(record.time[t, n])} of its episode")
+            raise LegalActionsError(
+                f"environment {n} leaves no legal action at step {int(record.time[t, n])} of its episode"
+            )
 
     def _after_end(
         self, encoding: Encoding, obs: np.ndarray, next_obs: np.ndarray, end: np.ndarray, info: dict[str, Any]

@@ -28,6 +28,10 @@ LEGAL = "action_mask"  # the key of legal actions, in a Dict observation and in 
 Key = str | int
 
 
+class LegalActionsError(ValueError):
+    """Legal actions are to be told and are not, or there is none."""
+
+
 @dataclass(frozen=True)
 class Leaf:
     """A part of the observation without parts of its own, and its columns among the features."""
@@ -152,14 +156,14 @@ class Encoding:
         given = info.get(LEGAL)
         told = info.get(f"_{LEGAL}", np.full(len(out), given is not None))
         if (~told & ~silent).any():
-            raise ValueError(
+            raise LegalActionsError(
                 f"legal = info, but the environment's info has no {LEGAL!r}: it has "
                 f"{', '.join(key for key in info if LEGAL not in key) or 'nothing'}"
             )
         for n in told.nonzero()[0]:
             legal = flat_mask(given[n])  # pyright: ignore[reportOptionalSubscript]
             if len(legal) != self.context:
-                raise ValueError(f"{LEGAL} must have {self.context} entries, one an action, got {len(legal)}")
+                raise LegalActionsError(f"{LEGAL} must have {self.context} entries, one an action, got {len(legal)}")
             out[n, self.features :] = legal
 
     def split(self, x: Any) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from policygrad.envs.collector import EndlessEpisodeError, action_adapter, encoding_of
 from policygrad.envs.make import EnvLike, make_one
 from policygrad.envs.shaping import unshaped
+from policygrad.models.observations import LegalActionsError
 from policygrad.models.policy import Policy
 
 EVALUATION_SEED = 10_000  # episode k is reset with seed EVALUATION_SEED + k, in every evaluation
@@ -102,7 +103,7 @@ def _play(
             for i in over.nonzero()[0]:
                 memory[i : i + 1] = head.remember(memory[i : i + 1], head.noise(rngs[i], (1,)), over[i : i + 1])
         if head.context and not head.possible(obs[active, encoding.features :]).all():
-            raise ValueError("an environment leaves no legal action")
+            raise LegalActionsError("an environment leaves no legal action")
         out = policy.outputs(obs)
         if greedy:
             act = head.mode(out)

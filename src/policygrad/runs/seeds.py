@@ -300,13 +300,14 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
     """What to say of an error; of one that no user's values explain, the traceback is kept in the run directory."""
     from policygrad.data import TooFewError
     from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.models.observations import LegalActionsError
 
     text = str(error) or type(error).__name__
     if run is None:
         expected = isinstance(error, ValueError | TypeError | ImportError | OSError | MemoryError)
         return text if expected else f"{type(error).__name__}: {error}"
     when = "evaluation" if run.policy_file.exists() else "training"
-    if isinstance(error, TooFewError | FloatingPointError | MemoryError | EndlessEpisodeError):
+    if isinstance(error, TooFewError | FloatingPointError | MemoryError | EndlessEpisodeError | LegalActionsError):
         return f"{when} stopped: {text}"
     file = run.path / "traceback.txt"
     try:
