@@ -354,6 +354,10 @@ def test_predict_takes_the_legal_actions_of_this_moment() -> None:
         assert act == 3
     with pytest.raises(ValueError, match=r"pass action_masks=info\['action_mask'\]"):
         agent.predict(obs)
+    with pytest.raises(ValueError, match="action_masks of 6 observations, got 1"):
+        agent.predict(obs, action_masks=masks[:1])
+    with pytest.raises(ValueError, match="this one has legal = none"):
+        pg.ppo(OnlyLegal, num_envs=2, hidden=(4,)).predict(obs, action_masks=masks)
 
 
 def test_predict_takes_the_legal_actions_from_the_observation() -> None:

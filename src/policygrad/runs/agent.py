@@ -156,7 +156,12 @@ class Agent:
         if encoding.legal == "info":
             if action_masks is None:
                 raise ValueError("this agent was told its legal actions: pass action_masks=info['action_mask']")
-            info = legal_info([action_masks] if single else list(action_masks))
+            masks = [action_masks] if single else list(action_masks)
+            if len(masks) != len(x):
+                raise ValueError(f"expected action_masks of {len(x)} observations, got {len(masks)}")
+            info = legal_info(masks)
+        elif action_masks is not None:
+            raise ValueError(f"action_masks are for agents with legal = info, this one has legal = {encoding.legal}")
         encoding.encode(obs, info, x)
         if head.context and not head.remembers and not head.possible(x[:, encoding.features :]).all():
             raise ValueError("there is no legal action to predict")
