@@ -210,6 +210,15 @@ def test_callbacks_of_a_run_write_into_its_directory_unless_told_otherwise(tmp_p
     assert again.collector.steps_done == 640
 
 
+@pytest.mark.parametrize("kind", [lambda **k: EvalCallback(32, 1, **k), lambda **k: CheckpointCallback(32, **k)])
+def test_two_that_would_write_the_same_files_are_refused(kind, tmp_path):
+    agent = pg.a2c("CartPole-v1", num_envs=2, num_steps=4)
+    with pytest.raises(ValueError, match="same files"):
+        train(agent, tmp_path / "both", steps=64, episodes=1, callback=[kind(), kind()])
+    train(agent, tmp_path / "apart", steps=64, episodes=1, callback=[kind(), kind(directory=tmp_path / "own")])
+    assert list((tmp_path / "own").iterdir())
+
+
 def test_checkpoints_without_a_place_are_refused_before_training():
     agent = pg.ppo(Steady, **SMALL)
     with pytest.raises(ValueError, match="needs directory="):

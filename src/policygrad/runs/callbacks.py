@@ -52,10 +52,12 @@ def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Cal
 
 
 def settle(callbacks: Sequence[Callback], directory: Path) -> None:
-    """Let the callbacks that write files and were not told where write into a run's directory."""
-    for callback in callbacks:
-        if isinstance(callback, EvalCallback | CheckpointCallback) and callback.given is None:
-            callback.directory = directory / callback.folder
+    """Let the callbacks that write files and were not told where write into a run's directory: one of a kind."""
+    homeless = [c for c in callbacks if isinstance(c, EvalCallback | CheckpointCallback) and c.given is None]
+    if len({callback.folder for callback in homeless}) < len(homeless):
+        raise ValueError(f"two callbacks would write the same files in {directory}: give one of them directory=")
+    for callback in homeless:
+        callback.directory = directory / callback.folder
 
 
 class Every:
