@@ -46,6 +46,55 @@ def test_cartpole_is_solved_on_every_seed_within_the_budget(algo: str) -> None:
     assert max(steps) <= BUDGETS[algo], steps
 
 
+# (algorithm, environment): the least return of every seed, and the most steps
+BARS = {
+    ("actor_critic", "CartPole-v1"): (195.0, 100_000),
+    ("ppo", "Acrobot-v1"): (-85.0, 300_000),
+    ("ppo", "Pendulum-v1"): (-175.0, 100_000),
+    ("ppo", "MountainCarContinuous-v0"): (90.0, 100_000),
+    ("ppo", "LunarLanderContinuous-v3"): (240.0, 1_000_000),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("algo", "env"), BARS)
+def test_every_seed_reaches_the_bar_within_the_budget(algo: str, env: str) -> None:
+    bar, budget = BARS[algo, env]
+    scores, steps = protocol(algo, env)
+    assert min(scores) >= bar, scores
+    assert max(steps) <= budget, steps
+
+
+def exact(algo: str, env: str, seed: int) -> float:
+    """The exact expected return of the final greedy policy, a table, as a share of the optimum."""
+    import gymnasium
+    import numpy as np
+    import torch
+
+    from policygrad import Agent
+    from policygrad.lab.tabular import from_gymnasium, greedy, objective, optimum
+
+    agent, made = Agent(algo, env, seed=seed), gymnasium.make(env)
+    policy, mdp = agent.learn().policy, from_gymnasium(made)
+    assert policy.encoding is not None
+    obs = policy.encoding.empty(mdp.states)
+    legal = getattr(made.unwrapped, "action_mask", None)
+    info = {"action_mask": [legal(s) for s in range(mdp.states)]} if legal else {}
+    policy.encoding.encode(np.arange(mdp.states), info, obs)
+    return float(objective(mdp, greedy(policy.dist(torch.from_numpy(obs)).double()))) / optimum(mdp)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("env", ["FrozenLake-v1", "Taxi-v4"])
+@pytest.mark.parametrize("algo", BUDGETS)
+def test_tables_come_within_five_per_cent_of_the_exact_optimum(algo: str, env: str) -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        shares = list(pool.map(partial(exact, algo, env), SEEDS))
+    assert min(shares) >= 0.95, shares
+
+
 def test_the_reinforce_preset_has_a_baseline() -> None:
     from policygrad.algorithms.config import resolve
 
