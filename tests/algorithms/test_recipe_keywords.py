@@ -344,3 +344,9 @@ def test_a_function_makes_a_body_for_the_critic_too_and_a_module_is_the_policys_
     assert isinstance(actor, BodyNetwork)
     assert isinstance(critic, BodyNetwork)
     assert critic.body is third
+
+
+@pytest.mark.parametrize("name", sorted(BOX))
+def test_what_only_box_actions_have_is_refused_for_others(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} = .* is for Box actions; the action space is Discrete"):
+        RECIPES["ppo"](Task(chain().observation_space, chain().action_space), **{name: CHANGES[name][0]})

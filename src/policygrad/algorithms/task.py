@@ -25,6 +25,8 @@ from policygrad.models.critic import Critic, NoCritic, QCritic, make_critic, mak
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
 
+BOX_ONLY = {"head": "gaussian", "std": "parameter", "log_std": 0.0, "correlation": 0.0}
+
 __all__ = ["Plan", "Task", "make_baseline", "make_schedule"]
 
 
@@ -70,7 +72,12 @@ class Task:
         return [int(s) for s in np.random.SeedSequence(self.seed).generate_state(2)]
 
     def policy(self) -> Policy:
-        """A fresh policy for the task's spaces."""
+        """A fresh policy for the task's spaces. Raises ValueError for what only Box actions have, where they are others."""
+        for name, default in BOX_ONLY.items():
+            if not isinstance(self.action_space, spaces.Box) and self.network.get(name, default) != default:
+                raise ValueError(
+                    f"{name} = {self.network[name]} is for Box actions; the action space is {self.action_space}"
+                )
         return make_policy(
             self.observation_space,
             self.action_space,
