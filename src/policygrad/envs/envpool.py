@@ -20,6 +20,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -211,8 +212,7 @@ class Public:
 
 def make_pool(env_id: str, seeds: Sequence[int], num_threads: int) -> Any:
     """EnvPool's own object, environment i seeded with seeds[i]."""
-    import envpool
-
+    envpool: Any = import_module("envpool")
     if env_id not in envpool.list_all_envs():
         raise ValueError(f"EnvPool has no {env_id}: take backend='gymnasium'")
     n = len(seeds)
