@@ -23,10 +23,12 @@ def train_one(algo: str, env: str, backend: str, overrides: dict[str, Any], root
     from policygrad.runs.train import train
 
     agent = Agent(algo, env, seed=seed, backend=backend, **overrides)
-    evaluation = train(agent, root=root).evaluation() or {}
+    run = train(agent, root=root)
+    evaluation = run.evaluation() or {}
     figures = {way: round(evaluation[way]["mean"], 3) for way in ("greedy", "sampled")}
     ci95 = [round(x, 3) for x in evaluation["greedy"]["ci95"]]
-    return {"seed": seed, "steps": agent.collector.steps_done, **figures, "greedy_ci95": ci95, "config": agent.config}
+    measured = {"seed": seed, "steps": agent.collector.steps_done, **figures, "greedy_ci95": ci95}
+    return measured | {"config": agent.config, "versions": run.config()["versions"]}
 
 
 def parse(algo: str, text: str) -> tuple[str, Any]:
@@ -54,7 +56,7 @@ def main() -> None:
     work = partial(train_one, args.algo, args.env, args.backend, overrides, args.runs_root)
     with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
         seeds = list(pool.map(work, args.seeds))
-    config = {k: v for seed in seeds for k, v in seed.pop("config").items()}  # the same for all
+    config, versions = ([seed.pop(name) for seed in seeds][0] for name in ("config", "versions"))  # the same for all
     for s in seeds:
         print(
             f"seed {s['seed']}: greedy {s['greedy']} {s['greedy_ci95']}, sampled {s['sampled']}, {s['steps']:,} steps"
@@ -66,7 +68,7 @@ def main() -> None:
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         given = {"algo": args.algo, "env": args.env, "backend": args.backend, "set": args.set}
-        data = given | {"config": config, "seeds": seeds}
+        data = given | {"versions": versions, "config": config, "seeds": seeds}
         args.json.write_text(json.dumps(data, indent=1) + "\n")
 
 

@@ -126,6 +126,7 @@ class Batch:
     adv: Tensor  # (B,)     whatever multiplies ∇log π
     weight: Tensor  # (B,)  the weights of every mean: Σ weight·x
     trajectories: int
+    dist: Tensor | None = None  # (B, P)  the distribution before the update, for a rule that compares with it
 
     def __len__(self) -> int:
         return len(self.adv)
@@ -135,9 +136,9 @@ class Batch:
         if count == 1:
             yield self
             return
-        fields = (self.obs, self.act, self.logp, self.adv, self.weight)
-        for obs, act, logp, adv, weight in shuffled(fields, count, generator):
-            yield Batch(obs, act, logp, adv, weight * (len(self) / len(adv)), self.trajectories)
+        fields = (self.obs, self.act, self.logp, self.adv, self.weight, *(() if self.dist is None else (self.dist,)))
+        for obs, act, logp, adv, weight, *dist in shuffled(fields, count, generator):
+            yield Batch(obs, act, logp, adv, weight * (len(self) / len(adv)), self.trajectories, *dist)
 
 
 @dataclass(frozen=True, eq=False)

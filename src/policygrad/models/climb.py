@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,20 +27,24 @@ def climb(
     epochs: int = 1,
     minibatches: int = 1,
     ent_coef: float = 0.0,
+    kl_coef: float = 0.0,
     max_grad_norm: float | None = None,
     target_kl: float | None = None,
 ) -> Stats:
-    """Ascend Σ w ∇log π + ent_coef · mean entropy, minibatch by minibatch; `weigh` gives w at the current policy.
+    """Ascend Σ w ∇log π + ent_coef · mean entropy − kl_coef · mean KL(old ‖ new), minibatch by minibatch; `weigh` gives w at the
+    current policy, and means have the batch's weights.
 
     target_kl: stop after the first epoch whose exact mean KL(old ‖ new) exceeds it.
     """
-    old = policy.dist(batch.obs) if target_kl is not None else None
+    old = policy.dist(batch.obs) if target_kl is not None or kl_coef else None
+    batch = replace(batch, dist=old) if kl_coef else batch
     flat, norms, steps, epoch = policy.flat, 0.0, 0, 0
     for epoch in range(1, epochs + 1):  # noqa: B007
         for mb in batch.minibatches(minibatches, generator):
             evaluation = policy.evaluate(mb.obs, mb.act)
             ent_weight = mb.weight * ent_coef if ent_coef else None
-            grad = evaluation.gradient(weigh(evaluation.logp, mb), ent_weight)
+            kl_weight = mb.weight * -kl_coef if kl_coef else None
+            grad = evaluation.gradient(weigh(evaluation.logp, mb), ent_weight, kl_weight, mb.dist)
             norm = clip_by_norm(grad, max_grad_norm)
             if not math.isfinite(norm):
                 raise FloatingPointError(f"the policy's gradient has norm {norm}: lower lr, or set max_grad_norm")

@@ -43,6 +43,10 @@ class Head:
         """∂/∂out of the network from ∂/∂out after `condition`, (B, P). Only where there is a context."""
         return grad
 
+    def along(self, tangent: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+        """How the outputs after `condition` move where the network's move by `tangent`, (B, P): the transpose of `chain`."""
+        return tangent
+
     def canonical(self, out: Tensor) -> Tensor:
         """The distribution's parameters: (B, P) → (B, P)."""
         return out
@@ -68,6 +72,22 @@ class Head:
             if ent_weight is not None:
                 gain = gain + (ent_weight * self.entropy(canonical)).sum()
             return torch.autograd.grad(gain, out)[0]
+
+    def kl_gradient(self, old: Tensor, new: Tensor, weight: Tensor) -> Tensor:
+        """∂/∂out of Σ_b weight_b · KL(old_b ‖ new_b), out the outputs that gave `new`, (B, P)."""
+        with torch.enable_grad():
+            out = new.detach().requires_grad_()
+            return torch.autograd.grad((weight * self.kl(old, self.canonical(out))).sum(), out)[0]
+
+    def fisher(self, dist: Tensor, tangent: Tensor) -> Tensor:
+        """M u, (B, P), for directions u (B, P) of the outputs, with M = E_a[∂log π/∂out ∂log π/∂outᵀ], the Fisher matrix of one
+        row: the Hessian of KL(dist ‖ ·) at dist.
+        """
+        with torch.enable_grad():
+            out = dist.detach().requires_grad_()
+            kl = self.kl(dist.detach(), self.canonical(out)).sum()
+            grad = torch.autograd.grad(kl, out, create_graph=True)[0]
+            return torch.autograd.grad(grad, out, tangent)[0]
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """The randomness that `sample` turns into actions, drawn for a whole rollout at once: shape → shape + (…)."""
@@ -142,6 +162,15 @@ class Categorical(Head):
             factor = factor + ent_weight.unsqueeze(-1) * (dist - minus_entropy)
         return p.mul_(factor).neg_().scatter_add_(-1, act.unsqueeze(-1), weight.unsqueeze(-1))
 
+    def kl_gradient(self, old: Tensor, new: Tensor, weight: Tensor) -> Tensor:
+        return (new.exp() - old.exp()).mul_(weight.unsqueeze(-1))  # ∂KL/∂logit = p_new − p_old
+
+    def fisher(self, dist: Tensor, tangent: Tensor) -> Tensor:
+        # M = diag(p) − p pᵀ
+        p = dist.exp()
+        weighed = p * tangent
+        return weighed - p * weighed.sum(-1, keepdim=True)
+
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return gumbel(rng, (*shape, self.size))
 
@@ -207,6 +236,16 @@ class MultiCategorical(Head):
         chosen = weight.unsqueeze(-1).expand(-1, len(self.sizes))
         return p.mul_(factor).neg_().scatter_add_(-1, self._columns(act), chosen)
 
+    def kl_gradient(self, old: Tensor, new: Tensor, weight: Tensor) -> Tensor:
+        return (new.exp() - old.exp()).mul_(weight.unsqueeze(-1))
+
+    def fisher(self, dist: Tensor, tangent: Tensor) -> Tensor:
+        # as Categorical's, entry by entry
+        p, entry = dist.exp(), self.entry.to(dist.device)
+        weighed = p * tangent
+        sums = p.new_zeros(len(p), len(self.sizes)).index_add_(-1, entry, weighed)
+        return weighed - p * sums[:, entry]
+
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return gumbel(rng, (*shape, self.size))
 
@@ -256,6 +295,11 @@ class Gaussian(Head):
         mean, log_std = grad.split(self.dims, dim=-1)
         return torch.cat([mean, log_std + mean * std * (self.correlation * context)], dim=-1)
 
+    def along(self, tangent: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+        std = dist[:, self.dims :].exp() / math.sqrt(1.0 - self.correlation**2)
+        mean, log_std = tangent.split(self.dims, dim=-1)
+        return torch.cat([mean + log_std * std * (self.correlation * context), log_std], dim=-1)
+
     def remember(self, context: np.ndarray, noise: np.ndarray, over: np.ndarray) -> np.ndarray:
         # ε_t from ε_{t−1} and z_t; a draw from N(0, 1) where the episode is over
         drawn, fresh = noise[:, : self.dims], noise[:, self.dims :]
@@ -290,6 +334,19 @@ class Gaussian(Head):
         if ent_weight is not None:
             grad[..., self.dims :] += ent_weight.unsqueeze(-1)
         return grad
+
+    def kl_gradient(self, old: Tensor, new: Tensor, weight: Tensor) -> Tensor:
+        # ∂KL/∂μ₂ = (μ₂ − μ₁)/σ₂²,  ∂KL/∂log σ₂ = 1 − (σ₁² + (μ₁ − μ₂)²)/σ₂²
+        (mean, log_std), (new_mean, new_log_std) = old.split(self.dims, dim=-1), new.split(self.dims, dim=-1)
+        inv_std = (-new_log_std).exp()
+        z = (new_mean - mean) * inv_std
+        ratio = (2.0 * (log_std - new_log_std)).exp()
+        return torch.cat([z * inv_std, 1.0 - ratio - z.square()], dim=-1) * weight.unsqueeze(-1)
+
+    def fisher(self, dist: Tensor, tangent: Tensor) -> Tensor:
+        # M = diag(1/σ², 2)
+        mean, log_std = tangent.split(self.dims, dim=-1)
+        return torch.cat([mean * (-2.0 * dist[:, self.dims :]).exp(), 2.0 * log_std], dim=-1)
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.standard_normal((*shape, self.dims + self.context), dtype=np.float32)

@@ -34,14 +34,49 @@ class Evaluation:
     context: Tensor | None  # (B, C)  what else conditions the distribution
     passes: int  # the kernel's count at this pass
 
-    def gradient(self, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
-        """Σ_b weight_b ∇log π(a_b|s_b) + ent_weight_b ∇entropy_b, the weights held constant: (P,)."""
-        if self.kernel.passes != self.passes:
-            raise RuntimeError("the policy has made another forward pass since: evaluate again, then take the gradient")
+    def gradient(
+        self,
+        weight: Tensor,
+        ent_weight: Tensor | None = None,
+        kl_weight: Tensor | None = None,
+        old: Tensor | None = None,
+    ) -> Tensor:
+        """Σ_b weight_b ∇log π(a_b|s_b) + ent_weight_b ∇entropy_b + kl_weight_b ∇KL(old_b ‖ π_b), the weights held constant: (P,).
+
+        old: a distribution (B, P), where there is a kl_weight.
+        """
+        self._check_current()
         grad = self.head.gradient(self.dist, self.act, weight, ent_weight)
+        if kl_weight is not None and old is not None:
+            grad = grad + self.head.kl_gradient(old, self.dist, kl_weight)
         if self.context is not None:
             grad = self.head.chain(grad, self.dist, self.context)
         return self.kernel.pull(grad)
+
+    def fisher_product(self, v: Tensor, weight: Tensor) -> Tensor:
+        """F v = Σ_b weight_b Jᵀ M J v, (P,), for a direction v (P,): J = ∂out_b/∂θ, M the head's Fisher matrix of row b.
+
+        With weights that sum to 1, F is the mean Fisher matrix, exact in the actions: E_{a∼π}, not the ones sampled.
+        """
+        product = self.head.fisher(self.dist, self._push(v)) * weight.unsqueeze(-1)
+        if self.context is not None:
+            product = self.head.chain(product, self.dist, self.context)
+        return self.kernel.pull(product).clone()
+
+    def fisher_norm(self, v: Tensor, weight: Tensor) -> float:
+        """vᵀF v with F as in `fisher_product`: twice the KL of the step v, to second order."""
+        tangent = self._push(v)
+        return float((weight.unsqueeze(-1) * tangent * self.head.fisher(self.dist, tangent)).sum())
+
+    def _push(self, v: Tensor) -> Tensor:
+        """How the distribution's parameters move along v, (B, P)."""
+        self._check_current()
+        tangent = self.kernel.push(v)
+        return tangent if self.context is None else self.head.along(tangent, self.dist, self.context)
+
+    def _check_current(self) -> None:
+        if self.kernel.passes != self.passes:
+            raise RuntimeError("the policy has made another forward pass since: evaluate again, then take the gradient")
 
 
 class Policy(FlatModule):

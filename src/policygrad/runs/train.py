@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +133,24 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "kernel": agent.policy.kernel.name,
         "backend": agent.backend,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
-        "versions": {
-            "policygrad": policygrad.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "gymnasium": gymnasium.__version__,
-        },
+        "versions": versions(agent),
         "command": list(command),
     }
+
+
+def versions(agent: Agent) -> dict[str, str]:
+    """What a run's figures depend on; of physics engines the ones that its environment uses."""
+    own = {
+        "policygrad": policygrad.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "gymnasium": gymnasium.__version__,
+    }
+    spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])
+    engines = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d"}
+    used = [engine for module, engine in engines.items() if spec and str(spec.entry_point).startswith(module)]
+    return own | {name: version(name) for name in [*used, *(["envpool"] if agent.backend == "envpool" else [])]}
 
 
 @dataclass

@@ -46,6 +46,10 @@ class FirstOrder:
         raise NotImplementedError
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
+        return self.climb(policy, batch, progress)
+
+    def climb(self, policy: Policy, batch: Batch, progress: float, kl_coef: float = 0.0) -> Stats:
+        """Epochs × minibatches of ascent with the rule's weights, and a penalty kl_coef on KL(old ‖ new)."""
         return climb(
             policy,
             batch,
@@ -56,6 +60,7 @@ class FirstOrder:
             epochs=self.epochs,
             minibatches=self.minibatches,
             ent_coef=at(self.ent_coef, progress),
+            kl_coef=kl_coef,
             max_grad_norm=self.max_grad_norm,
             target_kl=self.target_kl,
         )
