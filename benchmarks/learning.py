@@ -56,7 +56,7 @@ def main() -> None:
     work = partial(train_one, args.algo, args.env, args.backend, overrides, args.runs_root)
     with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
         seeds = list(pool.map(work, args.seeds))
-    config, versions = ([seed.pop(name) for seed in seeds][0] for name in ("config", "versions"))  # the same for all
+    config, versions = ({k: v for seed in seeds for k, v in seed.pop(name).items()} for name in ("config", "versions"))
     for s in seeds:
         print(
             f"seed {s['seed']}: greedy {s['greedy']} {s['greedy_ci95']}, sampled {s['sampled']}, {s['steps']:,} steps"

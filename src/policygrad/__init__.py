@@ -45,7 +45,14 @@ _HOMES = {
     "policygrad.models.heads": ("Beta", "Categorical", "Gaussian", "Head", "MultiCategorical", "SquashedGaussian"),
     "policygrad.models.networks": ("FourierFeatures",),
     "policygrad.models.schedules": ("linear",),
-    "policygrad.updates": ("ClippedSurrogate", "FirstOrder", "VanillaGradient"),
+    "policygrad.updates": (
+        "ClippedSurrogate",
+        "FirstOrder",
+        "NaturalGradient",
+        "PenalizedSurrogate",
+        "TrustRegion",
+        "VanillaGradient",
+    ),
     "policygrad.algorithms.learner": ("Learner",),
     "policygrad.envs.collector": ("Collector",),
     "policygrad.envs.make": ("make_envs",),
@@ -66,7 +73,7 @@ _HOMES = {
     "policygrad.runs.video": ("record",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_RECIPES = ("a2c", "actor_critic", "ppo", "reinforce")
+_RECIPES = ("a2c", "actor_critic", "npg", "ppo", "ppo_kl", "reinforce", "trpo")
 
 __all__ = [*sorted(_HOME), *_RECIPES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -131,6 +138,9 @@ if TYPE_CHECKING:
     from policygrad.runs.video import record as record
     from policygrad.updates import ClippedSurrogate as ClippedSurrogate
     from policygrad.updates import FirstOrder as FirstOrder
+    from policygrad.updates import NaturalGradient as NaturalGradient
+    from policygrad.updates import PenalizedSurrogate as PenalizedSurrogate
+    from policygrad.updates import TrustRegion as TrustRegion
     from policygrad.updates import VanillaGradient as VanillaGradient
 
 
@@ -159,9 +169,24 @@ def a2c(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
     return _agent("a2c", env, seed, overrides)
 
 
+def npg(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
+    """Natural policy gradient as an `Agent`; keywords as in `policygrad.algorithms.recipes.npg`."""
+    return _agent("npg", env, seed, overrides)
+
+
+def trpo(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
+    """TRPO as an `Agent`; keywords as in `policygrad.algorithms.recipes.trpo`."""
+    return _agent("trpo", env, seed, overrides)
+
+
 def ppo(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
     """PPO as an `Agent`; keywords as in `policygrad.algorithms.recipes.ppo`."""
     return _agent("ppo", env, seed, overrides)
+
+
+def ppo_kl(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
+    """PPO with a KL penalty as an `Agent`; keywords as in `policygrad.algorithms.recipes.ppo_kl`."""
+    return _agent("ppo_kl", env, seed, overrides)
 
 
 def _agent(algo: str, env: Any, seed: int, overrides: dict[str, Any]) -> Agent:

@@ -13,6 +13,7 @@ from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
+from policygrad.updates.card import Card
 
 
 class UpdateRule(Protocol):
@@ -38,7 +39,8 @@ class UpdateRule(Protocol):
 class Learner:
     """A cell of the grid: `Learner(policy, GAE(0.99, 0.95), ClippedSurrogate())` is PPO.
 
-    baseline: the critic's V where there is a critic, none otherwise. reduction: see `Rollout.flatten`.
+    baseline: the critic's V where there is a critic, none otherwise. reduction: see `Rollout.flatten`. eigenvalues: how many of
+    the largest of the Fisher matrix diagnostics find as well.
     Raises ValueError for combinations that make no sense, e.g. a bootstrapping estimator without a critic.
     """
 
@@ -51,8 +53,9 @@ class Learner:
         critic: Critic | QCritic | NoCritic | None = None,
         baseline: Baseline | None = None,
         reduction: str = "step",
+        eigenvalues: int = 0,
     ) -> None:
-        self.policy, self.estimator, self.update = policy, estimator, update
+        self.policy, self.estimator, self.update, self.eigenvalues = policy, estimator, update, eigenvalues
         self.critic = critic or NoCritic()
         self.baseline: Baseline = baseline or (CriticValue() if self.critic.bootstraps else NoBaseline())
         self.reduction = reduction
@@ -68,7 +71,7 @@ class Learner:
         return self.estimator.needs_episodes(self.critic.bootstraps) or self.baseline.needs_episodes
 
     def step(self, rollout: Rollout, progress: float = 0.0, diagnose: bool = False) -> Stats:
-        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds `diagnostics` to the stats.
+        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds the update's `Card` to the stats.
 
         Raises FloatingPointError, before anything moves, when an advantage is not finite.
         """
@@ -78,11 +81,11 @@ class Learner:
         adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
         batch = rollout.flatten(adv, self.reduction)
         _check_finite(batch.adv, adv, rollout)
-        before = self.policy.evaluate(batch.obs, batch.act).dist if diagnose else None
-        grad_norm = self._gradient_norm(batch) if diagnose else 0.0
+        card = Card(self.policy, batch, self.eigenvalues) if diagnose else None
         stats = self.update(self.policy, batch, progress)
-        if before is not None:
-            stats = stats | self._diagnostics(before, batch) | {"grad_norm": grad_norm}
+        if card is not None:
+            measured, logp = card.read(self.policy, batch)
+            stats |= measured | self.update.report(logp, batch)
             stats["explained_variance"] = explained_variance(values, estimate.target, rollout)
             stats["value_loss"] = value_loss(values, estimate.target, rollout)
         stats |= self.critic.fit(rollout, estimate.target, self.policy, progress)
@@ -90,26 +93,6 @@ class Learner:
         if self.policy.normalizer is not None:
             self.policy.normalizer.update(rollout)
         return stats
-
-    def _gradient_norm(self, batch: Batch) -> float:
-        """ℓ₂ norm of the plain policy gradient, before the update: the same number for every rule."""
-        evaluation = self.policy.evaluate(batch.obs, batch.act)
-        return float(torch.linalg.vector_norm(evaluation.gradient(batch.weight * batch.adv)))
-
-    def _diagnostics(self, before: Tensor, batch: Batch) -> Stats:
-        """What the update did, the same numbers for every rule, means with the batch's weights.
-
-        kl: exact KL(old ‖ new); gain: rise of the surrogate Σ weight · ratio · adv; entropy: of the new policy.
-        """
-        evaluation = self.policy.evaluate(batch.obs, batch.act)
-        share = batch.weight / batch.weight.sum()
-        ratio = (evaluation.logp - batch.logp).exp()
-        head = self.policy.head
-        return {
-            "kl": float((share * head.kl(before, evaluation.dist)).sum()),
-            "entropy": float((share * head.entropy(evaluation.dist)).sum()),
-            "gain": float((batch.weight * (ratio - 1.0) * batch.adv).sum()),
-        } | self.update.report(evaluation.logp, batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""

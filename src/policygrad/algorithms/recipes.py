@@ -3,7 +3,10 @@
     reinforce      TotalReturn or RewardToGo − any baseline    VanillaGradient
     actor_critic   TD error, or q − V, every step              VanillaGradient
     a2c            GAE − V                                     VanillaGradient
+    npg            GAE − V                                     NaturalGradient
+    trpo           GAE − V                                     TrustRegion
     ppo            GAE − V                                     ClippedSurrogate
+    ppo_kl         GAE − V                                     PenalizedSurrogate
 
 A recipe gets a `Task` (spaces, seed, modules of the user's own) and returns a `Plan`: the learner, and how much it wants to
 see an iteration. Nothing heavy is imported here, so the command line can read signatures at once.
@@ -203,6 +206,97 @@ def a2c(
 
 
 @recipe
+def npg(
+    task: Task,
+    *,
+    num_envs: int = 8,
+    num_steps: int = 256,
+    max_kl: float = 0.01,
+    kl_schedule: Literal["constant", "linear"] = "constant",
+    lr: float | None = None,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    damping: float = 0.1,
+    cg_iterations: int = 10,
+    solver: Literal["cg", "dense"] = "cg",
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "batch",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float = 1e-3,
+    critic_epochs: int = 10,
+    critic_minibatches: int = 8,
+) -> Plan:
+    """Natural policy gradient (Kakade 2001): one step a batch, of a length in policy space.
+
+    With `lr` the step is lr · F⁻¹ĝ, whatever its length.
+    """
+    from policygrad.algorithms.task import Plan, make_schedule
+    from policygrad.gradient.estimators import GAE
+    from policygrad.updates import NaturalGradient
+
+    policy = task.policy()
+    critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
+    update = NaturalGradient(
+        make_schedule(kl_schedule, max_kl),
+        lr=None if lr is None else make_schedule(lr_schedule, lr),
+        damping=damping,
+        cg_iterations=cg_iterations,
+        solver=solver,
+        ent_coef=make_schedule(ent_schedule, ent_coef),
+    )
+    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
+    return Plan(learner, num_steps=num_steps)
+
+
+@recipe
+def trpo(
+    task: Task,
+    *,
+    num_envs: int = 8,
+    num_steps: int = 256,
+    max_kl: float = 0.01,
+    kl_schedule: Literal["constant", "linear"] = "constant",
+    backtracks: int = 10,
+    shrink: float = 0.8,
+    damping: float = 0.1,
+    cg_iterations: int = 10,
+    solver: Literal["cg", "dense"] = "cg",
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "batch",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float = 1e-3,
+    critic_epochs: int = 10,
+    critic_minibatches: int = 8,
+) -> Plan:
+    """Trust-region policy optimisation (Schulman et al. 2015): the natural step, held to its KL bound and to a gain."""
+    from policygrad.algorithms.task import Plan, make_schedule
+    from policygrad.gradient.estimators import GAE
+    from policygrad.updates import TrustRegion
+
+    policy = task.policy()
+    critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
+    update = TrustRegion(
+        make_schedule(kl_schedule, max_kl),
+        backtracks=backtracks,
+        shrink=shrink,
+        damping=damping,
+        cg_iterations=cg_iterations,
+        solver=solver,
+        ent_coef=make_schedule(ent_schedule, ent_coef),
+    )
+    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
+    return Plan(learner, num_steps=num_steps)
+
+
+@recipe
 def ppo(
     task: Task,
     *,
@@ -248,6 +342,61 @@ def ppo(
         ent_coef=make_schedule(ent_schedule, ent_coef),
         max_grad_norm=max_grad_norm,
         target_kl=target_kl,
+        seed=task.seed,
+    )
+    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
+    return Plan(learner, num_steps=num_steps)
+
+
+@recipe
+def ppo_kl(
+    task: Task,
+    *,
+    num_envs: int = 8,
+    num_steps: int = 256,
+    epochs: int = 10,
+    minibatches: int = 8,
+    beta: float = 1.0,
+    target_kl: float | None = 0.01,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "batch",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 3e-4,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float | None = None,
+    critic_epochs: int | None = None,
+    critic_minibatches: int | None = None,
+) -> Plan:
+    """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
+
+    β is steered towards an update's KL of `target_kl`; with `--target-kl none` it stays what it is.
+    """
+    from policygrad.algorithms.task import Plan, make_schedule
+    from policygrad.gradient.estimators import GAE
+    from policygrad.updates import PenalizedSurrogate
+
+    policy = task.policy()
+    critic = task.critic(
+        lr if critic_lr is None else critic_lr,
+        lr_schedule,
+        critic_epochs or epochs,
+        critic_minibatches or minibatches,
+        max_grad_norm,
+    )
+    update = PenalizedSurrogate(
+        make_schedule(lr_schedule, lr),
+        beta=beta,
+        target_kl=target_kl,
+        epochs=epochs,
+        minibatches=minibatches,
+        optimizer=optimizer,
+        ent_coef=make_schedule(ent_schedule, ent_coef),
+        max_grad_norm=max_grad_norm,
         seed=task.seed,
     )
     learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")

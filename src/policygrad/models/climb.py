@@ -31,8 +31,9 @@ def climb(
     max_grad_norm: float | None = None,
     target_kl: float | None = None,
 ) -> Stats:
-    """Ascend Σ w ∇log π + ent_coef · mean entropy − kl_coef · mean KL(old ‖ new), minibatch by minibatch; `weigh` gives w at the
-    current policy, and means have the batch's weights.
+    """Ascend Σ w ∇log π + ent_coef · mean entropy − kl_coef · mean KL(old ‖ new), minibatch by minibatch.
+
+    `weigh` gives w at the current policy; means have the batch's weights.
 
     target_kl: stop after the first epoch whose exact mean KL(old ‖ new) exceeds it.
     """

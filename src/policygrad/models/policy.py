@@ -41,9 +41,9 @@ class Evaluation:
         kl_weight: Tensor | None = None,
         old: Tensor | None = None,
     ) -> Tensor:
-        """Σ_b weight_b ∇log π(a_b|s_b) + ent_weight_b ∇entropy_b + kl_weight_b ∇KL(old_b ‖ π_b), the weights held constant: (P,).
+        """Σ_b weight_b ∇log π(a_b|s_b) + ent_weight_b ∇entropy_b + kl_weight_b ∇KL(old_b ‖ π_b), (P,).
 
-        old: a distribution (B, P), where there is a kl_weight.
+        The weights (B,) are held constant; old: a distribution (B, P), where there is a kl_weight.
         """
         self._check_current()
         grad = self.head.gradient(self.dist, self.act, weight, ent_weight)

@@ -1,0 +1,109 @@
+"""Natural gradients: steps measured in policy space instead of parameter space.
+
+    F = E[ ∇log π ∇log πᵀ ],     KL(π_θ ‖ π_θ+s) = ½ sᵀFs + O(‖s‖³)
+    max_s gᵀs  subject to  ½ sᵀFs ≤ δ      ⇒      s = √(2δ / gᵀF⁻¹g) · F⁻¹g
+
+(Amari 1998; Kakade 2001; Schulman et al. 2015, arXiv 1502.05477, appendix C). A matrix is given by its products with vectors,
+so that F, P × P, is never written down; `dense` writes it down for small policies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]  # v (P,) → A v (P,), A symmetric
+
+MAX_DENSE = 5_000  # parameters: F has 25 million entries then, its inverse takes seconds
+
+
+class CurvatureError(FloatingPointError):
+    """A matrix that should be positive definite curves downwards along some direction."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """x with A x ≈ b, and how good it is.
+
+    residual: ‖b − Ax‖ / ‖b‖. curvature: the least pᵀAp / pᵀp met on the way, at least A's lowest eigenvalue; NaN if none was.
+    """
+
+    x: Tensor  # (P,)
+    energy: float  # xᵀAx
+    iterations: int
+    residual: float
+    curvature: float
+
+
+def conjugate_gradient(product: Product, b: Tensor, iterations: int = 10, tolerance: float = 1e-10) -> Solution:
+    """Solve A x = b for a symmetric positive definite A, by products alone (Nocedal & Wright, algorithm 5.2).
+
+    Stops at ‖b − Ax‖ ≤ tolerance · ‖b‖ or after `iterations` products. b = 0: x = 0 without any. Raises CurvatureError where
+    pᵀAp < 0 by more than rounding, FloatingPointError where b or a product is not finite.
+    """
+    x, r, p = torch.zeros_like(b), b.clone(), b.clone()
+    rr = bb = float(r @ r)
+    if not math.isfinite(bb):
+        raise FloatingPointError(f"the right-hand side has squared norm {bb}: nothing can be solved for")
+    curvature, k, eps = math.inf, 0, torch.finfo(b.dtype).eps
+    while k < iterations and rr > tolerance**2 * bb:
+        Ap = product(p)
+        pAp, pp = float(p @ Ap), float(p @ p)
+        if not math.isfinite(pAp):
+            raise FloatingPointError(f"a product in conjugate gradients is not finite: pᵀAp = {pAp}")
+        if abs(pAp) <= eps * math.sqrt(pp) * float(torch.linalg.vector_norm(Ap)):
+            break  # A says nothing about this direction beyond rounding
+        curvature, k = min(curvature, pAp / pp), k + 1
+        if pAp < 0.0:
+            raise CurvatureError(
+                f"negative curvature in conjugate gradients: pᵀAp / pᵀp = {pAp / pp:.3g} in iteration {k}, so A is not "
+                "positive definite. A Fisher matrix always is, but for rounding: raise damping."
+            )
+        x.add_(p, alpha=rr / pAp)
+        r.sub_(Ap, alpha=rr / pAp)
+        before, rr = rr, float(r @ r)
+        p = torch.add(r, p, alpha=rr / before)
+    residual = math.sqrt(rr / bb) if bb > 0.0 else 0.0
+    return Solution(x, float(x @ (b - r)), k, residual, curvature if k else math.nan)
+
+
+def dense(product: Product, like: Tensor) -> Tensor:
+    """The matrix A (P, P) of a product, column by column. Raises ValueError where P is more than MAX_DENSE."""
+    if len(like) > MAX_DENSE:
+        raise ValueError(
+            f"a dense matrix of {len(like):,} parameters is too large, at most {MAX_DENSE:,}: use solver = cg"
+        )
+    return torch.stack([product(e).clone() for e in torch.eye(len(like), dtype=like.dtype, device=like.device)], dim=1)
+
+
+def dense_solve(product: Product, b: Tensor) -> Solution:
+    """A⁺b by the eigenvalues of the dense A, in float64: the solution of least norm where A is singular.
+
+    Eigenvalues below P · eps · the largest count as 0. Raises CurvatureError where one is below minus that.
+    """
+    A = dense(product, b).double()
+    values, vectors = torch.linalg.eigh(0.5 * (A + A.T))
+    least = float(values[-1].clamp(min=0.0)) * len(b) * torch.finfo(b.dtype).eps
+    if float(values[0]) < -least:
+        raise CurvatureError(f"the matrix has the negative eigenvalue {float(values[0]):.3g}: raise damping")
+    inverse = torch.where(values > least, 1.0 / values, 0.0)
+    x = vectors @ (inverse * (vectors.T @ b.double()))
+    Ax, norm = A @ x, float(torch.linalg.vector_norm(b.double()))
+    residual = float(torch.linalg.vector_norm(b - Ax)) / norm if norm > 0.0 else 0.0
+    return Solution(x.to(b.dtype), float(x @ Ax), 0, residual, float(values[0]))
+
+
+def damped(product: Product, damping: float) -> Product:
+    """The product of A + damping · I."""
+    return (lambda v: product(v).add(v, alpha=damping)) if damping else product
+
+
+def to_boundary(solution: Solution, max_kl: float) -> Tensor:
+    """The multiple s of x = A⁻¹g with ½ sᵀAs = max_kl; 0 where x is."""
+    if solution.energy <= 0.0:
+        return torch.zeros_like(solution.x)
+    return solution.x * math.sqrt(2.0 * max_kl / solution.energy)

@@ -1,0 +1,93 @@
+"""The report card of an update: what its step promised and what it did, the same numbers whatever the rule."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policygrad.data import Batch, Stats
+from policygrad.models.policy import Evaluation, Policy
+
+
+class Card:
+    """Opened before an update, read after it. With s = θ_new − θ_old, ĝ = Σ weight · ratio · adv · ∇log π and F the batch's
+    mean Fisher matrix, both at θ_old, and means with the batch's weights:
+
+    | gain            | what the surrogate Σ weight · ratio · adv rose by                                         |
+    | predicted_gain  | ĝᵀs, what its linear model said                                                           |
+    | kl              | mean KL(old ‖ new), exact                                                                 |
+    | kl_quadratic    | ½ sᵀFs, what its quadratic model says                                                     |
+    | kl_k1, k2, k3   | sampled: means of −log r, ½ (log r)², r − 1 − log r, r = π_new/π_old of the actions taken |
+    | step_norm       | ‖s‖₂, the step in parameter space                                                         |
+    | policy_step     | √(2 kl), the same step's length in policy space                                           |
+    | grad_norm       | ‖ĝ‖₂                                                                                      |
+    | entropy         | of the new policy                                                                         |
+
+    k1 and k3 are unbiased for KL(old ‖ new), k2 is biased (Schulman 2020, "Approximating KL divergence"); k1 may be negative.
+    eigenvalues: how many of F's largest are found as well, `fisher_1` ≥ `fisher_2` ≥ …
+    """
+
+    def __init__(self, policy: Policy, batch: Batch, eigenvalues: int = 0) -> None:
+        self.theta = policy.flat.clone()
+        self.share = batch.weight / batch.weight.sum()
+        evaluation = policy.evaluate(batch.obs, batch.act)
+        self.dist, self.logp = evaluation.dist, evaluation.logp
+        self.ratio = (evaluation.logp - batch.logp).exp()
+        self.gradient = evaluation.gradient(batch.weight * batch.adv * self.ratio).clone()
+        top = top_eigenvalues(policy, evaluation, self.share, eigenvalues) if eigenvalues else []
+        self.spectrum = {f"fisher_{i}": value for i, value in enumerate(top, 1)}
+
+    def read(self, policy: Policy, batch: Batch) -> tuple[Stats, Tensor]:
+        """The card, and log π (B,) at the policy as it is now."""
+        step = policy.flat - self.theta
+        quadratic = self._quadratic(policy, batch, step)
+        after = policy.evaluate(batch.obs, batch.act)
+        kl = self._mean(policy.head.kl(self.dist, after.dist))
+        log_ratio = after.logp - self.logp
+        risen = (after.logp - batch.logp).exp() - self.ratio
+        return {
+            "gain": float((batch.weight * batch.adv * risen).sum()),
+            "predicted_gain": float(self.gradient @ step),
+            "kl": kl,
+            "kl_quadratic": quadratic,
+            "kl_k1": self._mean(-log_ratio),
+            "kl_k2": self._mean(0.5 * log_ratio.square()),
+            "kl_k3": self._mean(log_ratio.expm1() - log_ratio),
+            "step_norm": float(torch.linalg.vector_norm(step)),
+            "policy_step": math.sqrt(2.0 * max(kl, 0.0)),
+            "grad_norm": float(torch.linalg.vector_norm(self.gradient)),
+            "entropy": self._mean(policy.head.entropy(after.dist)),
+        } | self.spectrum, after.logp
+
+    def _quadratic(self, policy: Policy, batch: Batch, step: Tensor) -> float:
+        """½ sᵀFs, back at θ_old for a moment: the product needs the network as it was."""
+        now = policy.flat.clone()
+        policy.flat.copy_(self.theta)
+        try:
+            return 0.5 * policy.evaluate(batch.obs, batch.act).fisher_norm(step, self.share)
+        finally:
+            policy.flat.copy_(now)
+
+    def _mean(self, x: Tensor) -> float:
+        return float((self.share * x).sum())
+
+
+def top_eigenvalues(policy: Policy, evaluation: Evaluation, share: Tensor, count: int) -> list[float]:
+    """The `count` largest eigenvalues of the mean Fisher matrix, falling: Lanczos iterations on its products (ARPACK)."""
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    size, dtype = len(policy.flat), policy.flat.dtype
+
+    def product(v: np.ndarray) -> np.ndarray:
+        return evaluation.fisher_product(torch.from_numpy(v).to(dtype).view(-1), share).double().numpy()
+
+    count = min(count, size - 1)
+    if count < 1:
+        raise ValueError(f"eigenvalues need a policy of at least 2 parameters, this one has {size}")
+    operator = LinearOperator((size, size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    start = np.random.default_rng(0).standard_normal(size)
+    found = eigsh(operator, count, which="LA", v0=start, tol=1e-6, return_eigenvectors=False)  # pyright: ignore[reportArgumentType]
+    return sorted(map(float, found), reverse=True)

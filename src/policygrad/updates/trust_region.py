@@ -1,0 +1,56 @@
+"""Trust-region policy optimisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from policygrad.data import Batch, Stats
+from policygrad.models.policy import Evaluation, Policy
+from policygrad.models.schedules import Schedule, at
+from policygrad.updates.natural import NaturalGradient
+
+
+class TrustRegion(NaturalGradient):
+    """Maximise L(θ) subject to mean KL(old ‖ new) ≤ max_kl: TRPO, Schulman et al. 2015 (arXiv 1502.05477), eq. 14, appendix C.
+
+    The natural step, taken whole if the *exact* mean KL keeps the bound and L has not fallen; otherwise shrink, shrink², … of
+    it; after `backtracks` of those, none, and the parameters are what they were, bit for bit. Other keywords: as in
+    `NaturalGradient`.
+    """
+
+    def __init__(self, max_kl: Schedule = 0.01, *, backtracks: int = 10, shrink: float = 0.8, **keywords) -> None:
+        super().__init__(max_kl, **keywords)
+        if self.lr is not None:
+            raise ValueError("TrustRegion's step comes from max_kl: lr is NaturalGradient's")
+        if backtracks < 0:
+            raise ValueError(f"backtracks must be at least 0, got {backtracks}")
+        if not 0.0 < shrink < 1.0:
+            raise ValueError(f"shrink must be between 0 and 1, got {shrink}")
+        self.backtracks, self.shrink = backtracks, shrink
+
+    def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
+        start = policy.evaluate(batch.obs, batch.act)
+        step, stats = self.propose(start, batch, progress)
+        ent_coef, theta, accepted, tried = at(self.ent_coef, progress), policy.flat.clone(), 0.0, 0
+        share, before = batch.weight / batch.weight.sum(), self.surrogate(start, batch, ent_coef)
+        try:
+            for tried in range(self.backtracks + 1):
+                fraction = self.shrink**tried
+                torch.add(theta, step, alpha=fraction, out=policy.flat)
+                trial = policy.evaluate(batch.obs, batch.act)
+                kl = float((share * policy.head.kl(start.dist, trial.dist)).sum())
+                if kl <= at(self.max_kl, progress) and self.surrogate(trial, batch, ent_coef) >= before:
+                    accepted = fraction
+                    break
+        finally:
+            if not accepted:
+                policy.flat.copy_(theta)
+        return stats | {"accepted": accepted, "backtracks": tried}
+
+    def surrogate(self, evaluation: Evaluation, batch: Batch, ent_coef: float) -> float:
+        """L = Σ weight · ratio · adv + ent_coef · Σ weight · entropy, ratio = π/π_old, summed in float64."""
+        gain: Tensor = batch.weight * batch.adv * (evaluation.logp - batch.logp).exp()
+        if ent_coef:
+            gain = gain + ent_coef * batch.weight * evaluation.head.entropy(evaluation.dist)
+        return float(gain.double().sum())
