@@ -28,6 +28,9 @@ SMALL = {
     "a2c": ["--num-steps", "10"],
     "reinforce": ["--episodes", "4"],
     "actor_critic": [],
+    "npg": ["--num-steps", "50", "--critic-epochs", "2"],
+    "trpo": ["--num-steps", "50", "--critic-epochs", "2"],
+    "ppo_kl": ["--num-steps", "50", "--epochs", "2", "--minibatches", "2"],
 }
 
 

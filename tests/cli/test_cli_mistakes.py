@@ -79,7 +79,7 @@ MISTAKES = [
     ("train ppo", ["policygrad train ppo CartPole-v1", "list envs"]),
     ("train pppo CartPole-v1", ["'pppo'", "Did you mean 'ppo'"]),
     ("train reinforc CartPole-v1", ["Did you mean 'reinforce'"]),
-    ("train zzz CartPole-v1", ["'zzz'", "reinforce, actor_critic, a2c, ppo"]),
+    ("train zzz CartPole-v1", ["'zzz'", "reinforce, actor_critic, a2c, npg, trpo, ppo, ppo_kl"]),
     ("train ppo CartPol-v1", ["'CartPol-v1'", "Did you mean 'CartPole-v1'"]),
     ("train ppo lunarlander-v3", ["Did you mean 'LunarLander-v3'"]),
     ("train ppo LunarLander-v2", ["LunarLander-v2 is LunarLander-v3 now"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policygrad.algorithms.config import ALIASES, parameters, resolve
+from policygrad.algorithms.config import ALIASES, TRUST_REGION_ALIASES, aliases, parameters, pieces, resolve
 from policygrad.algorithms.recipes import RECIPES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf8")
@@ -27,13 +27,14 @@ def pairs() -> list[tuple[str, str]]:
 
 
 def test_every_alias_is_on_the_page_with_the_name_it_stands_for():
-    assert set(ALIASES.items()) <= set(pairs())
+    assert set(ALIASES.items()) | set(TRUST_REGION_ALIASES.items()) <= set(pairs())
 
 
 def test_every_name_that_the_page_calls_understood_is():
-    assert ("batch_size", "minibatches") in pairs()
+    assert {("batch_size", "minibatches"), ("batch_size", "critic_minibatches")} <= set(pairs())
     for theirs, ours in pairs():
-        assert theirs == "batch_size" or ALIASES.get(theirs, theirs) == ours
+        meanings = {aliases(algo).get(theirs, theirs) for algo in RECIPES}
+        assert theirs == "batch_size" or ours in meanings
         assert ours in EVERY
 
 
@@ -54,9 +55,11 @@ def test_every_name_of_ours_in_the_tables_of_hyperparameters_is_one():
 def test_aliases_of_the_page_reach_the_configuration(theirs, ours):
     if ours == "seed":
         return
-    value, expected = {"standardize": (False, "no")}.get(ours, (1, 1))
+    value, expected = {"standardize": (False, "no"), "shrink": (0.5, 0.5)}.get(ours, (1, 1))
     given = {}
     if theirs == "batch_size":
         given, value, expected = {"num_envs": 8, "num_steps": 128}, 256, 4
-    config, _ = resolve("ppo", "CartPole-v1", given | {theirs: value})
+    means = pieces if theirs == "batch_size" else lambda algo: aliases(algo).get(theirs, theirs)
+    algo = next(algo for algo in ("ppo", "trpo") if means(algo) == ours and ours in parameters(algo))
+    config, _ = resolve(algo, "CartPole-v1", given | {theirs: value})
     assert config[ours] == expected

@@ -78,7 +78,7 @@ HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
     "normalize_obs": ("standardise observations by running moments, kept inside the policy", None, None),
 }
 
-# what the hands of Stable-Baselines3 and CleanRL users type
+# what the hands of Stable-Baselines3, CleanRL and Spinning Up users type
 ALIASES = {
     "total_timesteps": "steps",
     "n_envs": "num_envs",
@@ -91,7 +91,21 @@ ALIASES = {
     "gae_lambda": "lam",
     "learning_rate": "lr",
     "normalize_advantage": "standardize",
+    "n_critic_updates": "critic_epochs",
+    "train_v_iters": "critic_epochs",
+    "vf_lr": "critic_lr",
+    "cg_max_steps": "cg_iterations",
+    "cg_iters": "cg_iterations",
+    "cg_damping": "damping",
+    "damping_coeff": "damping",
+    "line_search_max_iter": "backtracks",
+    "backtrack_iters": "backtracks",
+    "line_search_shrinking_factor": "shrink",
+    "backtrack_coeff": "shrink",
+    "delta": "max_kl",
 }
+# where they mean something else: sb3-contrib's TRPO has a learning rate and minibatches for the critic only
+TRUST_REGION_ALIASES = {"learning_rate": "critic_lr", "target_kl": "max_kl"}
 
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
@@ -122,6 +136,20 @@ def parameters(algo: str) -> dict[str, tuple[Any, Any]]:
         if p.kind is inspect.Parameter.KEYWORD_ONLY
     }
     return {"steps": (int, DEFAULT_STEPS)} | keywords
+
+
+@cache
+def aliases(algo: str) -> dict[str, str]:
+    """What stands for what in a recipe: alias → hyperparameter."""
+    known = parameters(algo)
+    every = ALIASES | (TRUST_REGION_ALIASES if "max_kl" in known else {})
+    return {alias: own for alias, own in every.items() if own in known and alias not in known}
+
+
+def pieces(algo: str) -> str | None:
+    """The hyperparameter that batch_size stands for, a count of minibatches; None for a recipe that has none."""
+    known = parameters(algo)
+    return "minibatches" if "minibatches" in known else "critic_minibatches" if "max_kl" in known else None
 
 
 @cache
@@ -174,17 +202,18 @@ def _unalias(algo: str, overrides: dict[str, Any], config: dict[str, Any]) -> di
     """Aliases to our names; batch_size, a count of steps, to a count of minibatches."""
     own: dict[str, Any] = {}
     for name, value in overrides.items():
-        target = name if name in parameters(algo) else ALIASES.get(name, name)
-        if target in own or {"minibatches", "batch_size"} <= {target, *own}:
+        target = aliases(algo).get(name, name)
+        if target in own or {pieces(algo), "batch_size"} <= {target, *own}:
             raise ConfigError(f"{name} = {value!r} contradicts what else is given: {', '.join(overrides)}")
         own[target] = value
-    if "batch_size" in own and "minibatches" in parameters(algo):
+    count = pieces(algo)
+    if "batch_size" in own and count is not None:
         size = check("batch_size", int, own.pop("batch_size"))
         envs, steps = (check(name, int, own.get(name, config[name])) for name in ("num_envs", "num_steps"))
         rows = envs * steps
         if size < 1 or rows % size:
             raise ConfigError(f"batch_size = {size} must divide num_envs × num_steps = {rows}")
-        own.setdefault("minibatches", rows // size)
+        own.setdefault(count, rows // size)
     if isinstance(own.get("standardize"), bool):
         own["standardize"] = "batch" if own["standardize"] else "no"
     return own

@@ -12,7 +12,7 @@ from typing import Any, get_origin
 from policygrad.algorithms.config import algorithm, parameters
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import BACKENDS, train_help, train_parser
-from policygrad.cli.parser import SAME, Parser, dashed, is_flag
+from policygrad.cli.parser import Parser, dashed, is_flag, same
 from policygrad.cli.values import (
     FALSE,
     TRUE,
@@ -111,7 +111,7 @@ def refuse_twice(parser: Parser, flags: list[str], algo: str) -> None:
         action = parser._option_string_actions.get(name) if is_flag(word) else None
         if action is None:
             continue
-        own = SAME.get(action.dest, action.dest)
+        own = same(algo, action.dest)
         if own in parameters(algo) and seen.setdefault(own, name) != name:
             raise UsageError(f"{seen[own]} and {name} set the same hyperparameter: give one of them.")
 

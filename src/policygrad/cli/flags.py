@@ -6,7 +6,7 @@ import argparse
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
-from policygrad.algorithms.config import ALIASES, HYPERPARAMETERS, parameters, presets
+from policygrad.algorithms.config import HYPERPARAMETERS, aliases, parameters, pieces, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import flag, inner, show
@@ -54,15 +54,17 @@ def train_parser(algo: str, env: str | None) -> Parser:
     for name, (kind, default) in parameters(algo).items():
         shown = show(tuned.get(name, default)) + ("*" if name in tuned else "")
         add_flag(group, algo, name, kind, shown)
-    if "minibatches" in parameters(algo):
-        group.add_argument("--batch-size", nargs=1, metavar="N", help="steps a minibatch, instead of --minibatches")
+    count = pieces(algo)
+    if count is not None:
+        group.add_argument("--batch-size", nargs=1, metavar="N", help=f"steps a minibatch, instead of {flag(count)}")
     return parser
 
 
 def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:
     """One hyperparameter's flag, its aliases, its help."""
-    aliases = [alias for alias, own in ALIASES.items() if own == name and alias not in parameters(algo)]
-    strings = [flag(n) for n in (name, *aliases) if n != "normalize_advantage"]
+    strings = [
+        flag(n) for n in (name, *(a for a, own in aliases(algo).items() if own == name)) if n != "normalize_advantage"
+    ]
     strings = ["-n", *strings] if name == "steps" else strings
     text = f"{HYPERPARAMETERS.get(name, ('',))[0]} [{default}]".strip().replace("%", "%%")
     kind, optional = inner(kind)

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from policygrad.algorithms.config import ALIASES, parameters
+from policygrad.algorithms.config import aliases, parameters, pieces
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.values import UsageError
 
@@ -36,8 +36,11 @@ HINTS = {
 
 NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root")
 
-# two flags that set one hyperparameter in different units
-SAME = {"normalize_advantage": "standardize", "batch_size": "minibatches"}
+
+def same(algo: str, name: str) -> str:
+    """The hyperparameter that a flag sets, in its own units or in others."""
+    others = {"normalize_advantage": "standardize", "batch_size": pieces(algo) or "batch_size"}
+    return others.get(name) or aliases(algo).get(name, name)
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         command = self.prog.removeprefix("policygrad ")
         if command.startswith("train") and name in HINTS:
             return f"{command} has no flag {flag}: {HINTS[name]}"
-        owners = [algo for algo in RECIPES if SAME.get(name, ALIASES.get(name, name)) in parameters(algo)]
+        owners = [algo for algo in RECIPES if same(algo, name) in parameters(algo)]
         has = f" ({owners[0]} has)" if owners and command.startswith("train") else ""
         near = [] if has else difflib.get_close_matches(flag.lstrip("-"), self.suggested(), n=1, cutoff=0.75)
         hint = f"Did you mean --{near[0]}?" if near else f"`{self.prog} --help` lists the flags."
