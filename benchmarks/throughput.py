@@ -48,6 +48,17 @@ class Config:
 
 COMMON = {"gamma": 0.99, "ent_coef": 0.0, "max_grad_norm": 0.5}
 PPO = COMMON | {"learning_rate": 3e-4, "n_epochs": 4, "clip_range": 0.2}
+TRPO = {  # sb3-contrib's defaults, written out
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "target_kl": 0.01,
+    "cg_max_steps": 15,
+    "cg_damping": 0.1,
+    "line_search_max_iter": 10,
+    "line_search_shrinking_factor": 0.8,
+    "learning_rate": 1e-3,
+    "n_critic_updates": 10,
+}
 CONFIGS = {
     "ppo-cartpole": Config(
         "ppo", "CartPole-v1", 8, PPO | {"n_steps": 256, "batch_size": 512, "gae_lambda": 0.95}, 3.0, 2, 30
@@ -64,11 +75,13 @@ CONFIGS = {
     "a2c-cartpole": Config(
         "a2c", "CartPole-v1", 8, COMMON | {"n_steps": 5, "learning_rate": 7e-4, "gae_lambda": 1.0}, 2.5, 100, 1000
     ),
+    "trpo-cartpole": Config("trpo", "CartPole-v1", 8, TRPO | {"n_steps": 256, "batch_size": 128}, 3.0, 2, 30),
 }
 
 
 def make_sb3(config: Config, seed: int) -> Learn:
     """SB3 at its best: no render mode, Monitor, environment checker or log, and torch's fused Adam."""
+    import sb3_contrib
     import stable_baselines3
     from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -76,7 +89,8 @@ def make_sb3(config: Config, seed: int) -> Learn:
     options = config.keywords | {"policy_kwargs": {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}}
     if config.algo == "a2c":
         options["use_rms_prop"] = False
-    model = getattr(stable_baselines3, config.algo.upper())("MlpPolicy", envs, seed=seed, device="cpu", **options)
+    library = sb3_contrib if config.algo == "trpo" else stable_baselines3
+    model = getattr(library, config.algo.upper())("MlpPolicy", envs, seed=seed, device="cpu", **options)
 
     def learn(steps: int) -> int:
         before = model.num_timesteps
@@ -149,7 +163,7 @@ def summary(results: list[dict[str, dict[str, float]]], clock: str) -> dict[str,
 
 def versions() -> dict[str, str]:
     """What the numbers depend on."""
-    packages = ("policygrad", "stable-baselines3", "torch", "gymnasium", "numpy")
+    packages = ("policygrad", "stable-baselines3", "sb3-contrib", "torch", "gymnasium", "numpy")
     return {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"} | {
         p: importlib.metadata.version(p) for p in packages
     }
