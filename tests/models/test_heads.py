@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor, nn
 from torch.distributions import AffineTransform, Independent, Normal, TanhTransform, TransformedDistribution
 
@@ -413,6 +413,108 @@ def test_the_closed_form_gradient_is_autograds(head: Head, with_entropy: bool) -
 
 
 @pytest.mark.parametrize("head", HEADS, ids=repr)
+def test_the_closed_form_gradient_of_kl_is_autograds_and_zero_at_home(head: Head) -> None:
+    old, out, weight = head.canonical(outputs(head)), outputs(head, seed=5), randn(B, seed=3)
+    ours = head.kl_gradient(old, head.canonical(out), weight)
+    torch.testing.assert_close(ours, Head.kl_gradient(head, old, head.canonical(out), weight), rtol=0, atol=1e-12)
+    assert float(head.kl_gradient(old, old, weight).abs().max()) <= 1e-14
+    leaf = out.clone().requires_grad_()  # and that of the distribution as torch has it
+    reference_gradient = torch.autograd.grad((weight * reference_kl(head, outputs(head), leaf)).sum(), leaf)[0]
+    torch.testing.assert_close(ours, reference_gradient, rtol=1e-11, atol=1e-11)
+    assert float(ours.abs().max()) > 1e-2
+
+
+def expectation_over_actions(head: Head, dist: Tensor, of) -> Tensor:
+    """E_{a∼dist} of a function of (dist, actions), for one distribution (1, P): a sum, or a quadrature."""
+    assert len(dist) == 1
+    if isinstance(head, Beta):
+        x, length = (torch.from_numpy(x) for x in double_exponential(81))
+        act = torch.cartesian_prod(*[x] * head.dims).reshape(-1, *head.shape)
+        weight = torch.cartesian_prod(*[length] * head.dims).reshape(len(act), -1).prod(-1) * float(head.scale.prod())
+        weight = weight * head.logp(dist.expand(len(act), -1), act).exp()
+    elif isinstance(head, Gaussian):  # exact for polynomials of degree 7 in every entry
+        node, w = np.polynomial.hermite.hermgauss(4)
+        z = torch.tensor(list(itertools.product(math.sqrt(2.0) * node, repeat=head.dims)))
+        weight = torch.tensor(list(itertools.product(w / math.sqrt(math.pi), repeat=head.dims))).prod(-1)
+        mean, std = dist[:, : head.dims], dist[:, head.dims :].exp()
+        act = (mean + std * z).reshape(-1, *head.shape)
+    else:
+        act = every_action(head)
+        weight = head.logp(dist.expand(len(act), -1), act).exp()
+    return torch.einsum("n,n...->...", weight, of(dist.expand(len(act), -1), act))
+
+
+SMALL_HEADS = [head for head in HEADS if getattr(head, "dims", 1) <= 2]
+
+
+@pytest.mark.parametrize("head", SMALL_HEADS, ids=repr)
+def test_the_fisher_matrix_is_the_mean_square_of_the_score_and_autograds_hessian_of_kl(head: Head) -> None:
+    dist, tangent = head.canonical(outputs(head)), randn(B, head.size, seed=6)
+    ours = head.fisher(dist, tangent)
+    torch.testing.assert_close(ours, Head.fisher(head, dist, tangent), rtol=1e-12, atol=1e-12)
+    for row in range(B):
+
+        def squared(p: Tensor, act: Tensor, u: Tensor = tangent[row]) -> Tensor:
+            score = head.gradient(p, act, torch.ones(len(act), dtype=torch.float64))
+            return score * (score @ u)[:, None]
+
+        expected = expectation_over_actions(head, dist[row : row + 1], squared)
+        # a Beta's nodes end at 2⁻²⁴, and so does its log x
+        torch.testing.assert_close(ours[row], expected, rtol=0, atol=1e-7 if isinstance(head, Beta) else 1e-11)
+
+
+@pytest.mark.parametrize("head", HEADS, ids=repr)
+def test_the_fisher_matrix_is_symmetric_and_never_negative(head: Head) -> None:
+    """For 200 pairs of directions, a pair a row."""
+    dist, (u, v) = head.canonical(outputs(head, rows=200)), randn(2, 200, head.size, seed=6)
+    left, right = (u * head.fisher(dist, v)).sum(-1), (v * head.fisher(dist, u)).sum(-1)
+    torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
+    assert float((u * head.fisher(dist, u)).sum(-1).min()) >= -1e-12
+
+
+@pytest.mark.parametrize("head", [h for h in HEADS if isinstance(h, Beta)], ids=repr)
+def test_a_betas_fisher_matrix_is_made_of_trigammas(head: Beta) -> None:
+    """In (α, β) it is [[ψ'(α) − ψ'(α+β), −ψ'(α+β)], [−ψ'(α+β), ψ'(β) − ψ'(α+β)]]; the outputs are a softplus away."""
+    out, tangent = outputs(head), randn(B, head.size, seed=6)
+    (a, b), (da, db) = (1.0 + out.exp().log1p()).split(head.dims, -1), torch.sigmoid(out).split(head.dims, -1)
+    ta, tb, both = (torch.from_numpy(special.polygamma(1, x.numpy())) for x in (a, b, a + b))
+    u, v = tangent.split(head.dims, -1)
+    expected = torch.cat(
+        [da * ((ta - both) * da * u - both * db * v), db * ((tb - both) * db * v - both * da * u)], dim=-1
+    )
+    # torch's trigamma has nine digits, scipy's all
+    torch.testing.assert_close(head.fisher(head.canonical(out), tangent), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("head", SMALL_HEADS, ids=repr)
+def test_the_gradient_of_kl_is_minus_the_old_policys_mean_of_the_new_ones_score(head: Head) -> None:
+    """KL(old ‖ π) = const − E_old[log π]: the constant drops out, so the actions taken would do, had one all of them."""
+    old, new = head.canonical(outputs(head, rows=1)), head.canonical(outputs(head, rows=1, seed=5))
+    one = torch.ones(1, dtype=torch.float64)
+
+    def score(p: Tensor, act: Tensor) -> Tensor:
+        return head.gradient(new.expand(len(act), -1), act, torch.ones(len(act), dtype=torch.float64))
+
+    exact = head.kl_gradient(old, new, one)[0]
+    atol = 1e-7 if isinstance(head, Beta) else 1e-11
+    torch.testing.assert_close(-expectation_over_actions(head, old, score), exact, rtol=0, atol=atol)
+    backwards = head.kl_gradient(new, old, one)[0]  # the other direction is another gradient
+    assert float((exact - backwards).abs().max()) > 1e-2
+
+
+@pytest.mark.parametrize("head", CONDITIONED, ids=repr)
+def test_along_is_how_the_conditioned_outputs_move_and_the_transpose_of_chain(head: Head) -> None:
+    out, tangent, grad = (randn(B, head.size, seed=s) for s in (0, 6, 7))
+    given = randn(B, head.context, seed=8) if isinstance(head, Gaussian) else context(head)
+    conditioned, moved = torch.autograd.functional.jvp(lambda x: head.condition(x, given), out, tangent)
+    dist = head.canonical(conditioned)
+    along = head.along(tangent, dist, given)
+    torch.testing.assert_close(along, moved, rtol=0, atol=1e-12)
+    chained = head.chain(grad, dist, given)
+    torch.testing.assert_close((grad * along).sum(-1), (chained * tangent).sum(-1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("head", HEADS, ids=repr)
 def test_autograd_agrees_with_differences(head: Head) -> None:
     """torch.autograd.gradcheck of log-probability, entropy and KL, from the network's outputs through the context."""
     out, act = randn(3, head.size).requires_grad_(), actions(head, 3)
@@ -488,7 +590,9 @@ def test_extremes_stay_finite(head: Head, dtype: torch.dtype) -> None:
         assert np.isfinite(head.to_env(a.numpy())).all()
         grad = head.gradient(dist, a, weight, weight)
         values += [head.logp(dist, a), grad, Head.gradient(head, dist, a, weight, weight)]
-        values += [head.chain(grad, dist, given)] if head.context else []
+        values += [head.chain(grad, dist, given), head.along(grad, dist, given)] if head.context else []
+    values += [head.kl_gradient(dist, dist.roll(k, 0), weight) for k in range(rows)]
+    values += [head.fisher(dist, torch.ones_like(dist))]
     for value in values:
         assert value.dtype == dtype
         assert torch.isfinite(value).all()

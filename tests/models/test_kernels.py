@@ -52,6 +52,17 @@ def assert_kernels_agree(network: nn.Module, obs: Tensor) -> None:
     # a second pull at the same observations replaces the first, it does not add to it
     torch.testing.assert_close(closed.pull(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(autograd.pull(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
+    v = randn(len(flat), seed=5)
+    along = autograd.push(v).clone()
+    assert along.shape == out.shape
+    assert float(along.abs().max()) > 0.0
+    torch.testing.assert_close(closed.push(v), along, rtol=0, atol=1e-12)
+    # ⟨u, Jv⟩ = ⟨Jᵀu, v⟩: each is the transpose of the other, in whatever order they are asked for
+    for kernel in (closed, autograd):
+        pulled = kernel.pull(grad_out).clone()
+        assert not kernel.push(v).requires_grad
+        torch.testing.assert_close((grad_out * kernel.push(v)).sum(), pulled @ v, rtol=1e-12, atol=1e-12)
+        assert torch.equal(kernel.pull(grad_out), pulled)
 
 
 @pytest.mark.parametrize("log_std", [False, True], ids=["", "log_std"])
@@ -86,6 +97,44 @@ def test_a_pull_is_the_sum_of_the_jacobians_rows(choice: str) -> None:
     torch.testing.assert_close(analytic, numeric, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("choice", ["closed_form", "autograd"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
+@pytest.mark.parametrize("hidden", [(), (5,), (7, 3, 4)], ids=str)
+def test_a_push_is_how_the_outputs_move_along_a_direction(
+    hidden: tuple[int, ...], activation: str, choice: str
+) -> None:
+    network, obs = mlp(hidden, activation, log_std=True), randn(6, 4)
+    flat = flatten(network)
+    kernel, v, h = make_kernel(network, flat, choice), randn(len(flat), seed=5), 1e-6
+    kernel.forward(obs)
+    along = kernel.push(v).clone()
+    flat += h * v
+    above = kernel.forward(obs).clone()
+    flat -= 2.0 * h * v
+    below = kernel.forward(obs)
+    torch.testing.assert_close(along, (above - below) / (2.0 * h), rtol=0, atol=1e-7)
+    assert float(along.abs().min()) > 0.0
+
+
+@pytest.mark.parametrize("choice", ["closed_form", "autograd"])
+def test_a_push_is_linear_and_belongs_to_the_last_forward(choice: str) -> None:
+    network = mlp((6, 5), "silu")
+    flat = flatten(network)
+    kernel, v, u = make_kernel(network, flat, choice), randn(len(flat), seed=5), randn(len(flat), seed=6)
+    kernel.forward(randn(8, 4, seed=1))
+    first, kept = kernel.push(v), kernel.push(v).clone()
+    both = kernel.push(v + 2.0 * u)
+    torch.testing.assert_close(both, kept + 2.0 * kernel.push(u), rtol=0, atol=1e-12)
+    assert torch.equal(first, kept)  # what it gave stays what it was
+    flat += 0.1 * u
+    for rows in (3, 8, 3):
+        obs = randn(rows, 4, seed=rows)
+        kernel.forward(obs)
+        other = make_kernel(network, flat, "autograd")
+        other.forward(obs)
+        torch.testing.assert_close(kernel.push(v), other.push(v), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
 def test_buffers_are_not_mixed_up_between_batch_sizes(activation: str) -> None:
     network = mlp((6, 5), activation)
@@ -96,6 +145,8 @@ def test_buffers_are_not_mixed_up_between_batch_sizes(activation: str) -> None:
         first = closed.forward(obs)
         kept = first.clone()
         torch.testing.assert_close(first, autograd.forward(obs), rtol=0, atol=1e-12)
+        v = randn(len(flat), seed=rows + 80)
+        torch.testing.assert_close(closed.push(v), autograd.push(v), rtol=0, atol=1e-12)
         torch.testing.assert_close(closed.pull(grad_out), autograd.pull(grad_out), rtol=0, atol=1e-12)
         closed.forward(randn(rows, 4, seed=99))
         assert torch.equal(first, kept)
@@ -160,6 +211,9 @@ def test_float32_works_as_well() -> None:
     grad_out = randn(32, 2 * OUTPUTS, seed=3).float()
     torch.testing.assert_close(closed.pull(grad_out), autograd.pull(grad_out), rtol=0, atol=1e-4)
     assert closed.pull(grad_out).dtype == torch.float32
+    v = randn(len(flat), seed=5).float()
+    torch.testing.assert_close(closed.push(v), autograd.push(v), rtol=1e-4, atol=1e-4)
+    assert closed.push(v).dtype == torch.float32
 
 
 def test_auto_is_the_closed_form_for_mlps_and_autograd_for_the_rest() -> None:
@@ -196,3 +250,20 @@ def test_a_parameter_that_takes_no_part_has_gradient_zero() -> None:
     grad = kernel.pull(randn(5, 2, seed=3))
     assert grad[:10].abs().min() > 0.0
     assert torch.equal(grad[10:], torch.zeros(12, dtype=torch.float64))
+    v = randn(22, seed=5)
+    along = kernel.push(v)
+    assert float(along.abs().min()) > 0.0
+    v[10:] += 1.0  # and along it nothing moves
+    assert torch.equal(kernel.push(v), along)
+
+
+def test_a_parameter_that_does_not_learn_is_in_no_direction() -> None:
+    network = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    network[0].weight.requires_grad_(False)
+    flat = torch.cat([p.detach().reshape(-1) for p in network.parameters() if p.requires_grad])
+    kernel, obs = make_kernel(network, flat, "auto"), randn(6, 4)
+    kernel.forward(obs)
+    v = randn(5 + 10 + 2, seed=5)
+    hidden = torch.tanh(network[0](obs)).detach()
+    moved = (1.0 - hidden**2) * v[:5] @ network[2].weight.detach().T + hidden @ v[5:15].view(2, 5).T + v[15:]
+    torch.testing.assert_close(kernel.push(v), moved, rtol=0, atol=1e-12)
