@@ -15,6 +15,18 @@ T, N = 4, 3
 LENGTHS = (4, 2, 3)
 
 
+def tensors(batch: Batch) -> dict[str, torch.Tensor]:
+    """The columns of a batch."""
+    columns = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+    return {name: x for name, x in columns.items() if isinstance(x, torch.Tensor)}
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    """In every column, and in which ones there are."""
+    first, second = tensors(a), tensors(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 def whole() -> Rollout:
     """Three episodes, one a column, of 4, 2 and 3 steps."""
     time = torch.arange(T)[:, None].expand(T, N)
@@ -118,7 +130,8 @@ class TestFlatten:
         assert not strided.mask.is_contiguous()
         adv = torch.arange(T * N).view(T, N) + 0.5
         a, b = rollout.flatten(adv, "step"), strided.flatten(adv.mT.contiguous().mT, "step")
-        assert all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a)[:-1])
+        assert tensors(a).keys() == {"obs", "act", "logp", "adv", "weight"}
+        assert equal(a, b)
 
     def test_an_unknown_reduction_is_refused(self):
         with pytest.raises(ValueError, match=r"reduction must be one of \('trajectory', 'step'\), got 'mean'"):
@@ -154,10 +167,19 @@ class TestMinibatches:
     def test_one_piece_is_the_batch_itself_and_more_are_shuffled_by_the_generator(self):
         batch, generator = self.make(20), torch.Generator().manual_seed(0)
         (whole,) = batch.minibatches(1, generator)
-        assert all(torch.equal(getattr(whole, f.name), getattr(batch, f.name)) for f in dataclasses.fields(batch)[:-1])
+        assert equal(whole, batch)
         first, second = ([p.act.tolist() for p in batch.minibatches(4, generator)] for _ in range(2))
         again = [p.act.tolist() for p in batch.minibatches(4, torch.Generator().manual_seed(0))]
         assert first == again != second
+
+    @pytest.mark.parametrize("count", [1, 3, 20])
+    def test_a_distribution_stays_with_its_row_where_there_is_one(self, count):
+        batch = self.make(20)
+        dist = torch.stack([batch.act, 5 * batch.act], 1)
+        for piece in dataclasses.replace(batch, dist=dist).minibatches(count, torch.Generator().manual_seed(0)):
+            assert torch.equal(piece.dist, torch.stack([piece.act, 5 * piece.act], 1))
+            assert piece.trajectories == batch.trajectories
+        assert all(piece.dist is None for piece in batch.minibatches(count, torch.Generator().manual_seed(0)))
 
 
 def test_no_critic_says_zero_and_does_not_bootstrap():

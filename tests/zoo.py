@@ -41,7 +41,7 @@ from policygrad.lab.tabular import (
 )
 from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
-from policygrad.updates import ClippedSurrogate, VanillaGradient
+from policygrad.updates import ClippedSurrogate, NaturalGradient, PenalizedSurrogate, TrustRegion, VanillaGradient
 
 # (mdp, π (S, A), critic's V (H+1, S), critic's Q (H+1, S, A) if it has one) → E[ret | t, s, a], (H, S, A)
 Credit = Callable[[MDP, Tensor, Tensor, Tensor | None], Tensor]
@@ -372,6 +372,14 @@ UPDATES = [
         lambda: ClippedSurrogate(0.01, optimizer="sgd", max_grad_norm=None, epochs=1, minibatches=1),
         first_order=True,
     ),
+    Update(
+        "PenalizedSurrogate",
+        lambda: PenalizedSurrogate(0.01, optimizer="sgd", max_grad_norm=None, epochs=1, minibatches=1),
+        first_order=True,
+    ),
+    Update("NaturalGradient", lambda: NaturalGradient(1e-4)),
+    Update("NaturalGradient(dense)", lambda: NaturalGradient(1e-4, damping=0.0, solver="dense")),
+    Update("TrustRegion", lambda: TrustRegion(1e-4)),
 ]
 
 
