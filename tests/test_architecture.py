@@ -87,7 +87,7 @@ def broken_rules(path: Path, tree: ast.Module) -> list[str]:
     if room == "updates":
         hidden = ("policygrad.gradient.estimators", "policygrad.gradient.returns", "policygrad.envs")
         wrong += [f"updates cannot see time: {n}" for n in sorted(names) if n.startswith(hidden)]
-    if "matplotlib" in top and stem != "plots":
+    if "matplotlib" in top and not stem.endswith("plots"):
         wrong.append("only plots import matplotlib")
     wrong += [f"unsafe module {t}" for t in sorted(top & UNSAFE_MODULES)]
     for node in ast.walk(tree):
@@ -130,6 +130,7 @@ def test_every_file_keeps_the_house_rules(path):
         ("lab/claims.py", "from policygrad import cli"),
         ("data.py", "from policygrad.gradient import returns"),
         ("runs/x.py", "import matplotlib.pyplot as plt"),
+        ("runs/plots_of_runs.py", "from matplotlib.figure import Figure"),
         ("runs/x.py", "from pickle import loads"),
         ("runs/x.py", "import torch\ntorch.load('x')"),
         ("runs/x.py", "import numpy as np\nnp.load('x', allow_pickle=True)"),
@@ -149,6 +150,7 @@ def test_the_rules_catch_what_they_are_for(file, source):
         ("updates/x.py", "from policygrad.gradient.natural import fisher_product"),
         ("lab/claims.py", "from policygrad.runs.agent import Agent"),
         ("runs/plots.py", "from matplotlib import pyplot"),
+        ("runs/report_plots.py", "from matplotlib.figure import Figure"),
         ("models/x.py", "policy.eval()"),
     ],
 )

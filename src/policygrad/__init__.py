@@ -69,6 +69,7 @@ _HOMES = {
     ),
     "policygrad.runs.evaluate": ("Evaluation", "evaluate"),
     "policygrad.runs.plots": ("plot",),
+    "policygrad.runs.report": ("report",),
     "policygrad.runs.train": ("train",),
     "policygrad.runs.video": ("record",),
 }
@@ -134,6 +135,7 @@ if TYPE_CHECKING:
     from policygrad.runs.evaluate import Evaluation as Evaluation
     from policygrad.runs.evaluate import evaluate as evaluate
     from policygrad.runs.plots import plot as plot
+    from policygrad.runs.report import report as report
     from policygrad.runs.train import train as train
     from policygrad.runs.video import record as record
     from policygrad.updates import ClippedSurrogate as ClippedSurrogate

@@ -21,6 +21,7 @@ COMMANDS = {  # usage, what it does, module and function
     "video": ("video RUN", "film a trained policy, as an mp4", "playing", "video"),
     "watch": ("watch RUN", "watch a trained policy play, in a window", "playing", "watch"),
     "plot": ("plot RUN …", "draw learning curves", "drawing", "plot"),
+    "report": ("report RUN", "what every update promised and did: words, a picture", "reporting", "report"),
     "list": ("list", "presets, algorithms, environments", "lists", "show_list"),
     "completion": ("completion SHELL", "completion with the Tab key, for bash, zsh, fish", "completion", "completion"),
 }

@@ -37,13 +37,15 @@ class TrainArguments:
     run_dir: str | None = None
     runs_root: str | None = None
     eval_episodes: int = 100
+    fisher_eigenvalues: int = 0
     quiet: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
     def keywords(self) -> dict[str, Any]:
         """The Agent's, but for the seed."""
-        return self.overrides | ({} if self.backend is None else {"backend": self.backend})
+        own = {"backend": self.backend, "fisher_eigenvalues": self.fisher_eigenvalues}
+        return self.overrides | {name: value for name, value in own.items() if value}
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -172,6 +174,8 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
             arguments.seeds = parse_seeds(value)
         elif name in ("eval_episodes", "jobs"):
             setattr(arguments, name, positive(name, value))
+        elif name == "fisher_eigenvalues":
+            arguments.fisher_eigenvalues = positive(name, value, least=0)
         elif name == "backend":
             if value not in BACKENDS:
                 raise UsageError(f"--backend = {value!r} is not one of: {', '.join(BACKENDS)}")

@@ -49,6 +49,9 @@ def train_parser(algo: str, env: str | None) -> Parser:
     )
     run.add_argument("--runs-root", metavar="DIR", help="where run directories are made [runs]")
     run.add_argument("--eval-episodes", metavar="N", help="of the final evaluations, greedy and sampled [100]")
+    run.add_argument(
+        "--fisher-eigenvalues", metavar="K", help="largest of the policy's Fisher matrix, in every row of metrics [0]"
+    )
     run.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     group = parser.add_argument_group("hyperparameters")
     for name, (kind, default) in parameters(algo).items():
@@ -148,6 +151,27 @@ def plot_parser() -> Parser:
     return parser
 
 
+def report_parser() -> Parser:
+    """`policygrad report`."""
+    parser = Parser(
+        "policygrad report",
+        description="Say, in words and in a picture, what every measured update of a run promised and did: where steps were "
+        "rejected, where linear and quadratic models were off, where the surrogate stopped tracking the return.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run directory, beginning of a run's name, or latest")
+    parser.add_argument("--out", metavar="FILE", help="the picture, png, pdf or svg [report.png in the run directory]")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON; a picture only with --out")
+    parser.add_argument(
+        "--eigenvalues",
+        default="0",
+        metavar="K",
+        help="largest of the final policy's Fisher matrix, on a new batch [0]",
+    )
+    parser.add_argument("--env", help="where that batch is played, of the same spaces [where it was trained]")
+    add_root(parser)
+    return parser
+
+
 def list_parser() -> Parser:
     """`policygrad list`."""
     parser = Parser(
@@ -193,6 +217,7 @@ PARSERS = {
     "video": video_parser,
     "watch": watch_parser,
     "plot": plot_parser,
+    "report": report_parser,
     "list": list_parser,
     "completion": completion_parser,
 }

@@ -66,11 +66,11 @@ def parse_number(name: str, kind: type, text: str, also: str = "") -> int | floa
     return kind(number) if whole is None else whole
 
 
-def positive(name: str, text: str) -> int:
-    """A whole number from 1 up."""
+def positive(name: str, text: str, least: int = 1) -> int:
+    """A whole number from 1, or from `least`, up."""
     value = parse_number(name, int, text)
-    if value < 1:
-        raise UsageError(f"{flag(name)} = {text} must be at least 1.")
+    if value < least:
+        raise UsageError(f"{flag(name)} = {text} must be at least {least}.")
     return int(value)
 
 

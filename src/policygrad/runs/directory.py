@@ -6,6 +6,7 @@
     policy.safetensors     weights and normaliser: what acting needs
     evaluation.json        the final policy, greedy and sampled: mean, std, 95 % interval, every return
     learning_curve.png
+    report.png             what every update promised and did, once `report` was asked
     events.out.tfevents.*  metrics for TensorBoard, by Stable-Baselines3's tags
     monitor.csv            return, length and time of every finished training episode, as SB3's Monitor writes them
     evaluations.npz        returns of every evaluation, as SB3's EvalCallback writes them; the final policy's are the last
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from policygrad.runs.agent import Agent, Row
     from policygrad.runs.plots import Chart
+    from policygrad.runs.report import Report
 
 ROOT = Path("runs")
 KEEP_CHECKPOINTS = 2
@@ -68,6 +70,11 @@ class RunDirectory:
         return self.path / "learning_curve.png"
 
     @property
+    def report_file(self) -> Path:
+        """The picture of its report."""
+        return self.path / "report.png"
+
+    @property
     def monitor_file(self) -> Path:
         """Every finished training episode."""
         return self.path / "monitor.csv"
@@ -82,6 +89,12 @@ class RunDirectory:
         from policygrad.runs.plots import plot
 
         return plot([self])
+
+    def report(self) -> Report:
+        """What every update promised and did: printed in words, shown by notebooks as a picture."""
+        from policygrad.runs.report import read
+
+        return read(self)
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint files, oldest first."""
@@ -122,6 +135,22 @@ class RunDirectory:
                 raise RunError(f"{self.metrics_file}, line {number} is not a row of metrics: {line[:60]!r}")
             rows.append(row)
         return rows
+
+    def returns(self) -> list[float]:
+        """The return of every finished training episode, in order, from monitor.csv; none without that file."""
+        if not self.monitor_file.exists():
+            return []
+        try:
+            lines = self.monitor_file.read_text("utf8").splitlines(keepends=True)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"cannot read {self.monitor_file}: {reason(error)}") from error
+        found = []
+        for number, line in enumerate(lines[2:], 3):  # below a comment and the names of the columns
+            try:
+                found += [float(line.partition(",")[0])] if line.endswith("\n") else []
+            except ValueError:
+                raise RunError(f"{self.monitor_file}, line {number} is not an episode: {line[:60]!r}") from None
+        return found
 
     def evaluation(self) -> dict[str, Any] | None:
         """evaluation.json, if the run got that far."""

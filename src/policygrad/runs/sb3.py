@@ -12,8 +12,9 @@ SB3's tags and our numbers in metrics.jsonl:
     train/entropy_loss         −entropy
     train/learning_rate        lr
     train/<name>               every other one, clip_fraction, explained_variance and value_loss as SB3 calls them
+    train/is_line_search_success    accepted > 0, beside train/accepted: TRPO's, as sb3-contrib has it
 
-`kl` is exact, SB3 estimates it from the actions taken.
+`kl` is exact, SB3 estimates it from the actions taken. sb3-contrib's train/kl_divergence_loss is exact, too, but KL(new ‖ old).
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     tagged = {TAGS.get(k, f"train/{k}"): v for k, v in numbers.items()}
     if "train/entropy_loss" in tagged:
         tagged["train/entropy_loss"] *= -1.0
+    if "train/accepted" in tagged:
+        tagged["train/is_line_search_success"] = float(tagged["train/accepted"] > 0.0)
     return tagged
 
 

@@ -132,6 +132,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "custom": agent.custom,
         "kernel": agent.policy.kernel.name,
         "backend": agent.backend,
+        "fisher_eigenvalues": agent.learner.eigenvalues,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
         "versions": versions(agent),
         "command": list(command),

@@ -50,7 +50,7 @@ _policygrad() {
             esac
           fi
           ;;
-        eval|video|watch|plot)
+        eval|video|watch|plot|report)
           words=$(_policygrad_runs)
           kind=files
           ;;

@@ -21,7 +21,7 @@ end
 
 function __policygrad_plays
     set -l given (commandline -opc)
-    test (count $given) -gt 1; and contains -- $given[2] eval video watch plot
+    test (count $given) -gt 1; and contains -- $given[2] eval video watch plot report
 end
 
 function __policygrad_runs

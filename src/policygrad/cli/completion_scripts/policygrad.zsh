@@ -34,7 +34,7 @@ _policygrad() {
             esac
           fi
           ;;
-        eval|video|watch|plot)
+        eval|video|watch|plot|report)
           runs=(runs/*/config.json(N) runs/*/*/config.json(N) runs/*/*/*/config.json(N))
           found=(latest ${${runs#runs/}%/config.json})
           kind=files

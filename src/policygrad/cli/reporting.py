@@ -1,0 +1,65 @@
+"""`policygrad report`: what every update of a run promised and did."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from policygrad.cli.flags import report_parser
+from policygrad.cli.playing import directory_of, load_run
+from policygrad.cli.reports import mending
+from policygrad.cli.tables import paragraph
+from policygrad.cli.values import UsageError, positive
+from policygrad.runs.directory import RunDirectory, find, runs
+
+
+def report(words: Sequence[str]) -> None:
+    """`policygrad report`."""
+    given = report_parser().parse(words)
+    eigenvalues = positive("eigenvalues", given.eigenvalues, least=0)
+    run = one_run(given)
+    out = Path(given.out) if given.out is not None else None if given.json else run.report_file
+    from policygrad.runs.report import read
+
+    made = read(run)
+    if out is not None:
+        check_format(out)
+    if eigenvalues:
+        agent, _ = load_run(given, "report")
+        from policygrad.envs.collector import EndlessEpisodeError
+        from policygrad.models.observations import LegalActionsError
+        from policygrad.runs.spectrum import spectrum
+
+        with mending(EndlessEpisodeError, LegalActionsError, ValueError):
+            made.found.append(spectrum(agent, eigenvalues))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made.figure().savefig(out)
+    if given.json:
+        print(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
+        return
+    print("\n".join(paragraph(line, "   ") for line in made.lines()))
+    print(f"\npicture {out}")
+
+
+def one_run(given: Namespace) -> RunDirectory:
+    """The run that RUN names; a model file stands for the run that it is of."""
+    path = find(given.run, given.runs_root)
+    path = directory_of(path) if path.is_file() and path.suffix == ".safetensors" else path
+    run = RunDirectory(path)
+    if run.config_file.exists():
+        return run
+    below = sorted(runs(path)) if path.is_dir() else []
+    if not below:
+        raise UsageError(f"{path} is not a run directory: it has no config.json.")
+    raise UsageError(f"{path} is a directory of runs: name one of its {len(below)}, e.g. {below[0]}")
+
+
+def check_format(out: Path) -> None:
+    """Refuse a file that matplotlib would write in another format, or not at all."""
+    from policygrad.runs.plots import FORMATS
+
+    if out.suffix not in FORMATS:
+        raise UsageError(f"--out = {str(out)!r} must end in one of: {', '.join(FORMATS)}")

@@ -1,0 +1,132 @@
+"""Rows of metrics as columns, and their numbers in words. Every row measures one update, see `policygrad.updates.card.Card`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+NEIGHBOURS = 5  # rows whose median says that something lasts
+
+
+class Updates:
+    """The measured updates of a run, as columns: `updates["kl"]` is an array (R,), NaN where a row has no such number."""
+
+    def __init__(self, algo: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        self.algo, self.config = algo, config
+        self.rows = [row for row in rows if math.isfinite(_number(row.get("kl")))]
+        self.steps = self["steps"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.array([_number(row.get(name)) for row in self.rows], float)
+
+    def has(self, *names: str) -> bool:
+        """Whether there are numbers of all these names."""
+        return all(np.isfinite(self[name]).any() for name in names)
+
+    def setting(self, name: str) -> float | None:
+        """A hyperparameter that is a number, or None."""
+        value = _number(self.config.get(name))
+        return value if math.isfinite(value) else None
+
+    def batch(self) -> int | None:
+        """Steps an update, where rollouts are so many steps."""
+        envs, steps = self.setting("num_envs"), 1 if self.algo == "actor_critic" else self.setting("num_steps")
+        return int(envs * steps) if envs and steps else None
+
+    def bound(self) -> tuple[str, np.ndarray] | None:
+        """What is to keep KL(old ‖ new) small: its name, and its value at every row (R,); None if nothing is."""
+        name = {"trpo": "max_kl", "npg": "max_kl", "ppo": "target_kl", "ppo_kl": "target_kl"}.get(self.algo, "")
+        value = self.setting(name)
+        if value is None or (self.algo == "npg" and self.setting("lr") is not None):
+            return None
+        values = np.full(len(self), value)
+        if name == "max_kl" and self.config.get("kl_schedule") == "linear":
+            started = self.steps - (self.batch() or 0)  # a schedule sees the steps before the batch, at least these
+            values *= 1.0 - np.clip(started / (self.setting("steps") or math.inf), 0.0, 1.0)
+        return name, values
+
+
+def lasting(x: np.ndarray) -> np.ndarray:
+    """Every row's median with its neighbours (R,): what is not one row's accident. NaN where there are no numbers."""
+    half = NEIGHBOURS // 2
+    near = [middle(x[max(i - half, 0) : i + half + 1]) for i in range(len(x))]
+    return np.array([np.nan if value is None else value for value in near])
+
+
+def ends(x: np.ndarray) -> tuple[float, float]:
+    """The medians of the first and of the last fifth of the numbers there are."""
+    x = x[np.isfinite(x)]
+    fifth = max(len(x) // 5, 1)
+    return float(np.median(x[:fifth])), float(np.median(x[-fifth:]))
+
+
+def middle(x: np.ndarray) -> float | None:
+    """The median of the numbers there are."""
+    return float(np.nanmedian(x)) if np.isfinite(x).any() else None
+
+
+def spread(x: np.ndarray) -> dict[str, float] | None:
+    """Median and quartiles of the numbers there are."""
+    if not np.isfinite(x).any():
+        return None
+    low, median, high = np.nanquantile(x, (0.25, 0.5, 0.75)).tolist()
+    return {"median": median, "quartile_1": low, "quartile_3": high}
+
+
+def spread_text(x: np.ndarray) -> str:
+    """Median and quartiles in words."""
+    s = spread(x)
+    if s is None:
+        return "is nowhere defined"
+    return f"median {num(s['median'])} (quartiles {num(s['quartile_1'])} to {num(s['quartile_3'])})"
+
+
+def stretches(steps: np.ndarray, mask: np.ndarray) -> list[list[int]]:
+    """Where the mask holds: first and last steps of rows that follow one another."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
+    return [[int(steps[a]), int(steps[b - 1])] for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def when(steps: np.ndarray, mask: np.ndarray) -> str:
+    """Where the mask holds, in words: `at 41k and 55k to 61k steps`, `from 80k steps on`."""
+    found = stretches(steps, mask)
+    if len(found) == 1 and found[0][1] == steps[-1] and found[0][0] < steps[-1]:
+        return "throughout" if found[0][0] == steps[0] else f"from {steps_text(found[0][0])} steps on"
+    parts = [steps_text(a) if a == b else f"{steps_text(a)} to {steps_text(b)}" for a, b in found]
+    if len(parts) > 4:
+        return f"at {', '.join(parts[:3])} steps and {len(parts) - 3} times more"
+    return f"at {' and '.join(filter(None, [', '.join(parts[:-1]), parts[-1]]))} steps"
+
+
+def steps_text(steps: float) -> str:
+    """Steps to three digits: 512, 41.2k, 1.05M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if steps >= size:
+            return f"{float(f'{steps / size:.3g}'):g}{unit}"
+    return f"{steps:g}"
+
+
+def num(x: float) -> str:
+    """A number to three digits, large ones whole, with a real minus."""
+    text = f"{x:,.0f}" if 1e3 <= abs(x) < 1e9 else f"{x:.3g}"
+    return text.replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+
+
+def percent(x: float) -> str:
+    """A share, in per cent."""
+    return f"{num(100 * x)} %"
+
+
+def title(algo: str) -> str:
+    """PPO-KL: as papers write it."""
+    return algo.upper().replace("_", "-")
+
+
+def _number(x: Any) -> float:
+    return float(x) if isinstance(x, int | float) and not isinstance(x, bool) else math.nan

@@ -1,0 +1,116 @@
+"""The report card of a run: what every update promised and did, in words, and as a picture.
+
+Reading a run needs neither torch nor matplotlib; the picture and the eigenvalues of its policy import them.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policygrad.runs.columns import Updates, steps_text, title
+from policygrad.runs.directory import RunDirectory, RunError, find
+from policygrad.runs.findings import Finding, findings
+from policygrad.runs.tracking import Segment, segments, tracking
+
+if TYPE_CHECKING:
+    from policygrad.runs.plots import Chart
+
+FEW = 8  # rows below which the words say that they are few
+WIDTH = 100  # characters a line, where nobody says
+
+
+class Report:
+    """The findings of a run's measured updates; `print(report)` says them, a notebook shows the picture.
+
+    updates: the rows of metrics as columns. found: the findings, in the order in which they are said. segments: what the
+    surrogate promised and the return did, see `policygrad.runs.tracking`.
+    """
+
+    def __init__(self, name: str, env: str, seed: int, updates: Updates, returns: Sequence[float]) -> None:
+        self.name, self.env, self.seed, self.updates = name, env, seed, updates
+        self.segments: list[Segment] = segments(updates, returns)
+        self.found: list[Finding] = findings(updates)
+        self.found.insert(1, tracking(updates, self.segments))
+
+    def heading(self) -> str:
+        """Whose report it is, and on how many updates it stands."""
+        updates = self.updates
+        first, last = steps_text(updates.steps[0]), steps_text(updates.steps[-1])
+        text = f"{title(updates.algo)} on {self.env}, seed {self.seed}: {len(updates)} measured updates"
+        text += f"{self.of_all()}, {first} to {last} steps"
+        return text + (": few, medians of them say little" if len(updates) < FEW else "")
+
+    def of_all(self) -> str:
+        """How many updates there were, where the settings tell; steps are counted, so it is about."""
+        batch, first, last = self.updates.batch(), self.updates.steps[0], self.updates.steps[-1]
+        every = (last - first) / max(len(self.updates) - 1, 1) / (batch or 1)
+        return f" (about 1 in {every:,.0f})" if batch and every >= 1.5 else ""
+
+    def lines(self) -> list[str]:
+        """The words, a line a finding."""
+        look = [finding.name for finding in self.found if finding.mark == "!"]
+        summary = f"Have a look at: {', '.join(look)}." if look else "Nothing stands out."
+        return [self.heading(), summary, "", *(f"{f.mark:<3}{f.name}: {f.text}" for f in self.found)]
+
+    def __str__(self) -> str:
+        fill = textwrap.TextWrapper(WIDTH, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False)
+        return "\n".join(fill.fill(line) for line in self.lines())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def figure(self) -> Chart:
+        """The picture, a matplotlib Figure."""
+        from policygrad.runs.report_plots import make_figure
+
+        return make_figure(self)
+
+    def _repr_png_(self) -> bytes:
+        return self.figure()._repr_png_()
+
+    def to_json(self) -> dict[str, Any]:
+        """The findings in plain values: of each its mark, its words, and its numbers."""
+        updates = self.updates
+        return {
+            "run": self.name,
+            "algo": updates.algo,
+            "env": self.env,
+            "seed": self.seed,
+            "measured": len(updates),
+            "steps": [int(updates.steps[0]), int(updates.steps[-1])],
+            "findings": {f.name: {"mark": f.mark, "text": f.text, "numbers": f.numbers} for f in self.found},
+        }
+
+
+def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0) -> Report:
+    """The report card of a run: `print(report("latest"))`, or `report("latest")` in a notebook.
+
+    run: what `train` returned, a run directory, or a run's name as on the command line. eigenvalues: how many of the largest
+    of its policy's Fisher matrix are found as well, on a fresh batch; 0 plays nothing and needs no torch.
+    Raises RunError for what is no run, or has no row of metrics yet.
+    """
+    run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run)))
+    made = read(run)
+    if eigenvalues:
+        from policygrad.runs.agent import load
+        from policygrad.runs.spectrum import spectrum
+
+        made.found.append(spectrum(load(run.model_file()), eigenvalues))
+    return made
+
+
+def read(run: RunDirectory) -> Report:
+    """The report of a run directory. Raises RunError, naming the file."""
+    if not run.config_file.exists():
+        raise RunError(f"{run.path} is not a run directory: it has no config.json")
+    config, rows = run.config(), run.metrics()
+    if not isinstance(config["config"], dict):
+        raise RunError(f"{run.config_file} is not a run's configuration: config must be a table of hyperparameters")
+    updates = Updates(str(config["algo"]), config["config"], rows)
+    if not len(updates):
+        why = "no row of metrics yet" if not rows else "no row with the numbers of an update (kl)"
+        raise RunError(f"{run.metrics_file} has {why}: there is nothing to report")
+    return Report(str(run.path), str(config["env"]), config["seed"], updates, run.returns())

@@ -1,0 +1,132 @@
+"""Whether the surrogate tracks the truth: what it promised against what the return did, segment by segment.
+
+The run is cut into segments of equal length in steps. With gain_i the rise of the surrogate in update i, and R(x) the mean
+return of the training episodes that ended within half a segment of x steps, of the segment [a, b)
+
+    promised = Σ gain_i over its measured updates          delivered = R(b) − R(a)
+
+The two have different units (that of the advantage, often standardised, and that of the return), so signs are compared:
+the surrogate *stopped tracking* where promised > 0 and delivered is below 0 by more than three standard errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from policygrad.runs.columns import Updates, num, steps_text
+from policygrad.runs.findings import SHORTER, Finding
+
+SEGMENTS = 10
+ROWS = 3  # a segment, at least
+EPISODES = 5  # that a mean return needs
+ERRORS = (
+    3.0  # standard errors that a fall must exceed: ten segments of noise then raise one false alarm in a hundred runs
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What the surrogate promised between two steps, and what the mean return was around each of them."""
+
+    start: float
+    end: float
+    promised: float
+    before: float
+    after: float
+    error: float  # the standard error of after − before
+
+    @property
+    def direction(self) -> int:
+        """1, 0, −1: whether the return rose, neither, or fell beyond its error."""
+        moved = self.after - self.before
+        return 0 if abs(moved) <= ERRORS * self.error else int(np.sign(moved))
+
+    @property
+    def broken(self) -> bool:
+        """Whether a rise was promised, and the return fell."""
+        return self.promised > 0.0 and self.direction < 0
+
+
+def segments(updates: Updates, returns: Sequence[float]) -> list[Segment]:
+    """The run's segments that have enough episodes around both ends. returns: of every finished episode, in order.
+
+    As many as there are ROWS rows for, SEGMENTS at most; none of fewer than two.
+    """
+    count, steps, gain = min(SEGMENTS, len(updates) // ROWS), updates.steps, updates["gain"]
+    if count < 2:
+        return []
+    edges = np.linspace(steps[0], steps[-1], count + 1)
+    half = (edges[1] - edges[0]) / 2
+    ended, played = episode_steps(updates, len(returns)), np.asarray(returns, float)
+    around = [played[: len(ended)][np.abs(ended - edge) <= half] for edge in edges]
+    found = []
+    for (start, end), (before, after) in zip(pairwise(edges), pairwise(around), strict=True):
+        if min(len(before), len(after)) >= EPISODES:
+            promised = float(np.nansum(gain[(start <= steps) & (steps < end)]))
+            error = float(np.sqrt(before.var(ddof=1) / len(before) + after.var(ddof=1) / len(after)))
+            found.append(Segment(float(start), float(end), promised, float(before.mean()), float(after.mean()), error))
+    return found
+
+
+def episode_steps(updates: Updates, episodes: int) -> np.ndarray:
+    """The steps at which the first episodes ended, as far as there are rows: spread evenly between two rows."""
+    counted = np.nan_to_num(updates["episodes"])
+    number = np.arange(1, min(episodes, int(counted[-1])) + 1)
+    return np.interp(number, [0.0, *counted], [0.0, *updates.steps])
+
+
+def joined(found: Sequence[Segment]) -> list[Segment]:
+    """Segments that follow one another, as one."""
+    whole: list[Segment] = []
+    for s in found:
+        if whole and whole[-1].end == s.start:
+            first = whole.pop()
+            error = float(np.hypot(first.error, s.error))
+            s = Segment(first.start, s.end, first.promised + s.promised, first.before, s.after, error)
+        whole.append(s)
+    return whole
+
+
+def tracking(updates: Updates, found: Sequence[Segment]) -> Finding:
+    """The finding: where the surrogate stopped tracking, the worst place first."""
+    if len(found) < 2:
+        text = f"too short to tell: it takes {2 * ROWS} rows of metrics, and {EPISODES} episodes around each of them"
+        return Finding("surrogate and return", "-", text + ".")
+    broken = sorted(joined([s for s in found if s.broken]), key=lambda s: s.after - s.before)
+    numbers = {"segments": [to_json(s) for s in found], "broken": [to_json(s) for s in broken]}
+    rose, level = (sum(s.direction == d for s in found) for d in (1, 0))
+    promised, first, last = sum(s.promised for s in found), found[0].before, found[-1].after
+    whole = f"in all the surrogate promised {num(promised)}, the return went from {num(first)} to {num(last)}"
+    if not broken:
+        text = f"it tracks: {whole}; of {len(found)} segments it rose in {rose}, kept level in {level}"
+        return Finding("surrogate and return", "ok", text + ", and fell in none where a rise was promised.", numbers)
+    worst, *others = broken
+    text = (
+        f"{place(worst)} the surrogate promised {num(worst.promised)} and the return fell from {num(worst.before)} to "
+    )
+    text += f"{num(worst.after)} (± {num(worst.error)})"
+    if others:
+        text += "; it fell, too, " + ", ".join(f"{place(s)} ({num(s.before)} to {num(s.after)})" for s in others[:3])
+    text += f". {whole[0].upper()}{whole[1:]}. Steps may be too long: lower {SHORTER.get(updates.algo, 'lr')}"
+    return Finding("surrogate and return", "!", text + ".", numbers)
+
+
+def place(s: Segment) -> str:
+    """Where a segment is."""
+    return f"between {steps_text(s.start)} and {steps_text(s.end)} steps"
+
+
+def to_json(s: Segment) -> Mapping[str, Any]:
+    """A segment in plain values."""
+    return {
+        "steps": [round(s.start), round(s.end)],
+        "promised": s.promised,
+        "return_before": s.before,
+        "return_after": s.after,
+        "standard_error": s.error,
+    }
