@@ -15,7 +15,7 @@ SEEDS = range(5)
 EPISODES = 100
 
 # algorithm: the most steps its preset may take, on CartPole-v1
-BUDGETS = {"ppo": 100_000, "a2c": 100_000, "reinforce": 200_000}
+BUDGETS = {"ppo": 100_000, "a2c": 100_000, "npg": 100_000, "trpo": 100_000, "ppo_kl": 100_000, "reinforce": 200_000}
 
 
 def train_one(algo: str, env: str, seed: int) -> tuple[float, int]:
@@ -53,6 +53,8 @@ BARS = {
     ("ppo", "Pendulum-v1"): (-175.0, 100_000),
     ("ppo", "MountainCarContinuous-v0"): (90.0, 100_000),
     ("ppo", "LunarLanderContinuous-v3"): (240.0, 1_000_000),
+    ("trpo", "Pendulum-v1"): (-175.0, 100_000),
+    ("trpo", "MountainCarContinuous-v0"): (90.0, 100_000),
 }
 
 
