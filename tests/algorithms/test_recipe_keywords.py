@@ -43,13 +43,17 @@ from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
 from policygrad.models.optim import SGD, Adam
 from policygrad.models.schedules import at
 from policygrad.runs.agent import Agent
+from policygrad.updates import NaturalGradient, PenalizedSurrogate
 
 ELSEWHERE = {"num_envs"}  # of the Agent, not of the recipe
 BASE = {"hidden": (8,), "lr": 0.05, "critic_lr": 0.02}
 SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"episodes": 4, "critic_epochs": 2, "critic_minibatches": 2},
     "a2c": {"num_steps": 7},
+    "npg": {"num_steps": 7, "lr": None, "critic_epochs": 2, "critic_minibatches": 2},
+    "trpo": {"num_steps": 7, "critic_epochs": 2, "critic_minibatches": 2},
     "ppo": {"num_steps": 7, "epochs": 3, "minibatches": 2, "critic_epochs": 2, "critic_minibatches": 2},
+    "ppo_kl": {"num_steps": 7, "epochs": 3, "minibatches": 2, "critic_epochs": 2, "critic_minibatches": 2},
 }
 
 
@@ -92,7 +96,8 @@ def keywords_of(recipe: str) -> set[str]:
 def make(recipe: str, keywords: dict[str, Any]) -> Plan:
     example = environment(keywords)()
     task = Task(example.observation_space, example.action_space)
-    return RECIPES[recipe](task, **BASE | SMALL.get(recipe, {}) | keywords)
+    base = {name: value for name, value in BASE.items() if name in keywords_of(recipe)}
+    return RECIPES[recipe](task, **base | SMALL.get(recipe, {}) | keywords)
 
 
 def wrappers(plan: Plan) -> list[Any]:
@@ -122,6 +127,32 @@ def mlps(plan: Plan) -> tuple[MLP, MLP]:
 
 def rates(progress: float) -> Callable[[Any], Any]:
     return lambda plan: (at(plan.learner.update.lr, progress), at(plan.learner.critic.lr, progress))
+
+
+def critic_rate(progress: float) -> Callable[[Any], Any]:
+    return lambda plan: at(plan.learner.critic.lr, progress)
+
+
+def norms(plan: Plan) -> Any:
+    """Where gradients are clipped: the critic's always, the policy's under the rules that follow a gradient."""
+    learner = plan.learner
+    natural = isinstance(learner.update, NaturalGradient)
+    assert hasattr(learner.update, "max_grad_norm") != natural
+    parts = [learner.critic] if natural else [learner.update, learner.critic]
+    return {part.max_grad_norm for part in parts}
+
+
+def budget(progress: float) -> Callable[[Any], Any]:
+    return lambda plan: at(plan.learner.update.max_kl, progress)
+
+
+def target_kl(plan: Plan) -> Any:
+    """What stops the clipped surrogate's epochs, and what steers the penalty, which stops at nothing."""
+    update = plan.learner.update
+    if isinstance(update, PenalizedSurrogate):
+        assert update.target_kl is None
+        return update.kl_to_keep
+    return update.target_kl
 
 
 def bonus(progress: float) -> Callable[[Any], Any]:
@@ -183,19 +214,33 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"optimizer": "sgd"}, lambda plan: type(plan.learner.update.optimizer), SGD),
     ({"optimizer": "adam"}, lambda plan: type(plan.learner.update.optimizer), Adam),
     ({"lr": 0.013}, rates(0.5), (0.013, 0.02)),
-    ({"lr_schedule": "linear"}, rates(0.25), pytest.approx((0.0375, 0.015))),
-    ({"lr_schedule": "constant"}, rates(0.25), (0.05, 0.02)),
+    ({"lr_schedule": "linear", "lr": 0.05}, rates(0.25), pytest.approx((0.0375, 0.015))),
+    ({"lr_schedule": "constant", "lr": 0.05}, rates(0.25), (0.05, 0.02)),
+    ({"lr_schedule": "linear"}, critic_rate(0.25), pytest.approx(0.015)),
+    ({"lr_schedule": "constant"}, critic_rate(0.25), 0.02),
+    ({"max_kl": 0.03}, budget(0.5), 0.03),
+    ({"kl_schedule": "linear", "max_kl": 0.04}, budget(0.25), pytest.approx(0.03)),
+    ({"kl_schedule": "constant", "max_kl": 0.04}, budget(0.25), 0.04),
+    ({"damping": 0.23}, of_update("damping"), 0.23),
+    ({"cg_iterations": 4}, of_update("cg_iterations"), 4),
+    ({"solver": "dense"}, of_update("solver"), "dense"),
+    ({"solver": "cg"}, of_update("solver"), "cg"),
+    ({"backtracks": 3}, of_update("backtracks"), 3),
+    ({"shrink": 0.6}, of_update("shrink"), 0.6),
+    ({"beta": 2.5}, of_update("beta"), 2.5),
     ({"ent_coef": 0.3}, bonus(0.5), 0.3),
     ({"ent_schedule": "linear", "ent_coef": 0.4}, bonus(0.25), pytest.approx(0.3)),
-    ({"max_grad_norm": 0.17}, lambda p: (p.learner.update.max_grad_norm, p.learner.critic.max_grad_norm), (0.17, 0.17)),
-    ({"max_grad_norm": None}, lambda p: (p.learner.update.max_grad_norm, p.learner.critic.max_grad_norm), (None, None)),
+    ({"max_grad_norm": 0.17}, norms, {0.17}),
+    ({"max_grad_norm": None}, norms, {None}),
     ({"epochs": 5}, of_update("epochs"), 5),
     ({"minibatches": 3}, of_update("minibatches"), 3),
     ({"clip": 0.07}, of_update("clip"), 0.07),
-    ({"target_kl": 0.019}, of_update("target_kl"), 0.019),
+    ({"target_kl": 0.019}, target_kl, 0.019),
+    ({"target_kl": None}, target_kl, None),
     ({"critic": "v"}, lambda p: (type(p.learner.critic), type(p.learner.estimator)), (Critic, TDError)),
     ({"critic": "q"}, lambda p: (type(p.learner.critic), type(p.learner.estimator)), (QCritic, QValue)),
-    ({"critic_lr": 0.017}, rates(0.0), (0.05, 0.017)),
+    ({"critic_lr": 0.017}, critic_rate(0.0), 0.017),
+    ({"critic_lr": 0.017, "lr": 0.05}, rates(0.0), (0.05, 0.017)),
     ({"critic_epochs": 6}, of_critic("epochs"), 6),
     ({"critic_minibatches": 5}, of_critic("minibatches"), 5),
     ({"hidden": (5, 3)}, lambda p: [[x.out_features for x in m.layers][:-1] for m in mlps(p)], [[5, 3], [5, 3]]),
@@ -231,11 +276,19 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "lr_schedule": ("linear", {}),
     "ent_coef": (0.3, {}),
     "ent_schedule": ("linear", {"ent_coef": 0.3}),
+    "max_kl": (0.02, {}),
+    "kl_schedule": ("linear", {}),
+    "damping": (0.2, {}),
+    "cg_iterations": (2, {}),
+    "solver": ("dense", {}),
+    "backtracks": (0, {"max_kl": 3.0, "damping": 1e-3}),  # so that the whole step goes too far
+    "shrink": (0.5, {"max_kl": 3.0, "damping": 1e-3}),
     "max_grad_norm": (1e-3, {}),
     "epochs": (4, {}),
     "minibatches": (3, {}),
     "clip": (1e-3, {}),
-    "target_kl": (1e-9, {}),
+    "target_kl": (1e-9, {"lr": 1e-3}),  # so that KL is far below the default, too
+    "beta": (2.0, {}),
     "critic": ("q", {}),
     "critic_lr": (0.03, {}),
     "critic_epochs": (5, {}),
@@ -294,11 +347,11 @@ def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
     assert len(first) != len(other) or not all(map(torch.equal, first, other))
 
 
-@pytest.mark.parametrize("recipe", ["actor_critic", "a2c", "ppo"])
+@pytest.mark.parametrize("recipe", ["actor_critic", "a2c", "ppo", "ppo_kl"])
 def test_the_critics_rate_and_passes_follow_the_policys_where_they_are_not_given(recipe: str) -> None:
     plan = make(recipe, {"lr": 0.013, "critic_lr": None})
     assert rates(0.0)(plan) == (0.013, 0.013)
-    if recipe == "ppo":
+    if recipe in ("ppo", "ppo_kl"):
         plan = make(recipe, {"epochs": 5, "minibatches": 3, "critic_epochs": None, "critic_minibatches": None})
         assert (of_critic("epochs")(plan), of_critic("minibatches")(plan)) == (5, 3)
 
@@ -308,6 +361,23 @@ def test_ppo_stops_its_epochs_at_the_target_kl(target_kl: float | None, epochs: 
     plan = make("ppo", {"target_kl": target_kl})
     rollout = Collector(make_envs(chain, 2)).steps(plan.learner.policy, 7)
     assert plan.learner.step(rollout)["epochs"] == epochs
+
+
+def test_a_natural_rate_takes_the_place_of_the_budget() -> None:
+    """Either, in npg: with lr the step is lr · F⁻¹ĝ however long, without it the critic alone has a rate."""
+    assert at(make("npg", {"lr": 0.013}).learner.update.lr, 0.5) == 0.013
+    assert make("npg", {}).learner.update.lr is None
+    base, more = (learned("npg", frozenset({"max_kl": max_kl, "lr": 0.05}.items())) for max_kl in (0.01, 0.02))
+    assert all(map(torch.equal, base, more))
+
+
+@pytest.mark.parametrize(("target_kl", "betas"), [(1e-9, [1.0, 2.0]), (None, [1.0, 1.0]), (1e9, [1.0, 0.5])])
+def test_ppo_kl_runs_all_of_its_epochs_and_steers_beta(target_kl: float | None, betas: list[float]) -> None:
+    plan = make("ppo_kl", {"target_kl": target_kl})
+    collector = Collector(make_envs(chain, 2))
+    stats = [plan.learner.step(collector.steps(plan.learner.policy, 7)) for _ in betas]
+    assert [s["beta"] for s in stats] == betas
+    assert [s["epochs"] for s in stats] == [3, 3]
 
 
 def body(space: spaces.Space) -> nn.Module:

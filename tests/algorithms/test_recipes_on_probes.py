@@ -20,6 +20,9 @@ NUM_ENVS = 8
 ACTOR = {"hidden": (16,), "lr_schedule": "linear"}
 EPISODIC = ACTOR | {"lr": 0.06, "episodes": 32}
 CRITIC = {"critic_lr": 0.02}
+# a step of a fixed length in policy space never ends by itself: its budget goes down with the rates
+NATURAL = ACTOR | CRITIC | {"max_kl": 0.03, "kl_schedule": "linear", "num_steps": 32}
+NATURAL |= {"critic_epochs": 4, "critic_minibatches": 2}
 
 # name: (recipe, keywords, iterations). One line a recipe or variant.
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -42,8 +45,18 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
         | {"lr": 0.03, "num_steps": 16, "epochs": 4, "minibatches": 2, "critic_epochs": 4, "critic_minibatches": 2},
         20,
     ),
+    "npg": ("npg", NATURAL, 30),
+    "trpo": ("trpo", NATURAL, 30),
+    "ppo-kl": (
+        "ppo_kl",
+        ACTOR
+        | CRITIC
+        | {"lr": 0.03, "num_steps": 16, "epochs": 4, "minibatches": 2, "critic_epochs": 4, "critic_minibatches": 2}
+        | {"target_kl": 0.1},
+        20,
+    ),
 }
-WITH_CRITIC = ("reinforce-value", "actor-critic", "actor-critic-q", "a2c", "ppo")
+WITH_CRITIC = ("reinforce-value", "actor-critic", "actor-critic-q", "a2c", "npg", "trpo", "ppo", "ppo-kl")
 DISCRETE = ("actor-critic-q",)
 
 
