@@ -472,6 +472,21 @@ def test_the_fisher_matrix_is_symmetric_and_never_negative(head: Head) -> None:
     assert float((u * head.fisher(dist, u)).sum(-1).min()) >= -1e-12
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("head", [Categorical(3), MultiCategorical((3, 3))], ids=repr)
+def test_the_fisher_matrix_of_a_nearly_certain_choice_keeps_its_digits(head: Head, dtype: torch.dtype) -> None:
+    """Its entries are p(1 − p), as small as 1 − p is, however large the directions; and it is positive, not nearly so."""
+    for certain in (3.0, 10.0, 20.0, 40.0):
+        out = torch.tensor([[certain, 0.0, 0.5] * (head.size // 3)], dtype=dtype)
+        tangent = torch.tensor([[700.0, -300.0, 100.0] * (head.size // 3)], dtype=dtype)
+        p = torch.softmax(out.double().view(-1, 3), -1)
+        u = tangent.double().view(-1, 3)
+        pairs = [(i, j) for i in range(3) for j in range(i)]  # uᵀMu = Σ_{i<j} p_i p_j (u_i − u_j)²
+        exact = float(sum(p[:, i] * p[:, j] * (u[:, i] - u[:, j]) ** 2 for i, j in pairs).sum())
+        found = float((tangent * head.fisher(head.canonical(out), tangent)).double().sum())
+        assert found == pytest.approx(exact, rel=1e3 * torch.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("head", [h for h in HEADS if isinstance(h, Beta)], ids=repr)
 def test_a_betas_fisher_matrix_is_made_of_trigammas(head: Beta) -> None:
     """In (α, β) it is [[ψ'(α) − ψ'(α+β), −ψ'(α+β)], [−ψ'(α+β), ψ'(β) − ψ'(α+β)]]; the outputs are a softplus away."""
