@@ -83,6 +83,8 @@ LINES = [
     ("train ppo CartPole-v1 --lr ", []),
     ("eval ", ["latest", RUN, "mine"]),
     ("eval Cart", [RUN]),
+    ("report Cart", [RUN]),
+    ("report mine --eig", ["--eigenvalues"]),
     ("watch m", ["mine"]),
     ("video --ep", ["--episodes"]),
     ("plot --by ", ["config", "algo"]),

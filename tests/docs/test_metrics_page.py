@@ -15,16 +15,16 @@ from policygrad.runs.sb3 import NO_TAG, TAGS
 pytestmark = pytest.mark.xdist_group("metrics page")  # one training for all
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf8")
-DOCUMENTED = dict(re.findall(r"^\| `([a-z_]+)` \| (.+?) \|", PAGE, re.MULTILINE))  # name → the TensorBoard column
+DOCUMENTED = dict(re.findall(r"^\| `([a-z0-9_]+)` \| (.+?) \|", PAGE, re.MULTILINE))  # name → the TensorBoard column
 
 
 @pytest.fixture(scope="module")
 def logged() -> set[str]:
-    """The numbers in the rows of all recipes, those of an evaluation included."""
+    """The numbers in the rows of all recipes, those of an evaluation and an eigenvalue included."""
     names: set[str] = set()
     for algo in RECIPES:
         history = History()
-        agent = pg.Agent(algo, "CartPole-v1", num_envs=2)
+        agent = pg.Agent(algo, "CartPole-v1", num_envs=2, fisher_eigenvalues=1)
         agent.learn(300, [EvalCallback(every=1, episodes=1), history], log_every=1)
         names |= {name for row in history.rows for name in row}
     return names

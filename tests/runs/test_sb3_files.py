@@ -93,6 +93,11 @@ def test_sb3_logs_under_the_same_names(tmp_path):
     assert names - ours == {"train/policy_gradient_loss", "train/loss", "train/clip_range"}
 
 
+def test_a_line_search_has_sb3_contribs_tag_beside_its_own():
+    assert scalars({"accepted": 0.64}) == {"train/accepted": 0.64, "train/is_line_search_success": 1.0}
+    assert scalars({"accepted": 0.0}) == {"train/accepted": 0.0, "train/is_line_search_success": 0.0}
+
+
 def test_numbers_that_do_not_exist_and_words_are_left_out():
     assert scalars({"steps": 3, "return_mean": None, "note": "x", "kl": np.float32(0.5), "mine": 2}) == {
         "train/approx_kl": 0.5,

@@ -33,7 +33,7 @@ def report(words: Sequence[str]) -> None:
         from policygrad.runs.spectrum import spectrum
 
         with mending(EndlessEpisodeError, LegalActionsError, ValueError):
-            made.found.append(spectrum(agent, eigenvalues))
+            made.add(spectrum(agent, eigenvalues))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         made.figure().savefig(out)

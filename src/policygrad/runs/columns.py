@@ -39,6 +39,12 @@ class Updates:
         envs, steps = self.setting("num_envs"), 1 if self.algo == "actor_critic" else self.setting("num_steps")
         return int(envs * steps) if envs and steps else None
 
+    def measured(self) -> str:
+        """How many of all updates were measured, in words; nothing where it is all, or where settings do not tell."""
+        batch = self.batch()
+        every = (self.steps[-1] - self.steps[0]) / max(len(self) - 1, 1) / (batch or math.inf)
+        return f"about 1 in {every:,.0f}" if every >= 1.5 else ""
+
     def bound(self) -> tuple[str, np.ndarray] | None:
         """What is to keep KL(old ‖ new) small: its name, and its value at every row (R,); None if nothing is."""
         name = {"trpo": "max_kl", "npg": "max_kl", "ppo": "target_kl", "ppo_kl": "target_kl"}.get(self.algo, "")
@@ -119,8 +125,8 @@ def num(x: float) -> str:
 
 
 def percent(x: float) -> str:
-    """A share, in per cent."""
-    return f"{num(100 * x)} %"
+    """A share, in per cent; what is over 1000 % is not worth its digits."""
+    return f"{num(100 * x)} %" if x <= 10.0 else "over 1,000 %"
 
 
 def title(algo: str) -> str:

@@ -139,7 +139,8 @@ def kl(updates: Updates) -> Finding:
         wrong = not 1 / 3 < np.median(factor) < 3
     else:
         over, much = kl > bound[1], kl > 1.5 * bound[1]
-        text += f"; above {bound[0]} = {num(updates.setting(bound[0]) or 0.0)} in {int(over.sum())} of {len(kl)}"
+        falling = ", falling," if bound[1][-1] < bound[1][0] else ""
+        text += f"; above {bound[0]} = {num(bound[1][0])}{falling} in {int(over.sum())} of {len(kl)}"
         text += f", by more than half {when(updates.steps, much)}" if much.any() else ""
         numbers |= {"above": int(over.sum()), "above_by_half_at": stretches(updates.steps, much)}
         wrong = much.mean() > OFTEN

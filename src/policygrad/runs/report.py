@@ -33,21 +33,21 @@ class Report:
         self.name, self.env, self.seed, self.updates = name, env, seed, updates
         self.segments: list[Segment] = segments(updates, returns)
         self.found: list[Finding] = findings(updates)
-        self.found.insert(1, tracking(updates, self.segments))
+        self.found.insert(1, tracking(updates, self.segments, len(returns)))
 
     def heading(self) -> str:
         """Whose report it is, and on how many updates it stands."""
         updates = self.updates
         first, last = steps_text(updates.steps[0]), steps_text(updates.steps[-1])
         text = f"{title(updates.algo)} on {self.env}, seed {self.seed}: {len(updates)} measured updates"
-        text += f"{self.of_all()}, {first} to {last} steps"
+        text += f" ({updates.measured()})" if updates.measured() else ""
+        text += f", {first} to {last} steps"
         return text + (": few, medians of them say little" if len(updates) < FEW else "")
 
-    def of_all(self) -> str:
-        """How many updates there were, where the settings tell; steps are counted, so it is about."""
-        batch, first, last = self.updates.batch(), self.updates.steps[0], self.updates.steps[-1]
-        every = (last - first) / max(len(self.updates) - 1, 1) / (batch or 1)
-        return f" (about 1 in {every:,.0f})" if batch and every >= 1.5 else ""
+    def add(self, finding: Finding) -> None:
+        """One more, above what is not there."""
+        last = next((i for i, f in enumerate(self.found) if f.name in ("missing", "not here")), len(self.found))
+        self.found.insert(last, finding)
 
     def lines(self) -> list[str]:
         """The words, a line a finding."""
@@ -98,7 +98,7 @@ def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0) -> R
         from policygrad.runs.agent import load
         from policygrad.runs.spectrum import spectrum
 
-        made.found.append(spectrum(load(run.model_file()), eigenvalues))
+        made.add(spectrum(load(run.model_file()), eigenvalues))
     return made
 
 

@@ -44,7 +44,8 @@ def heading(figure: Chart, report: Report, height: float) -> None:
     """Title, and what the marks are."""
     text, updates = f"{title(report.updates.algo)} on {report.env}", report.updates
     figure.text(0.02, 1 - 0.28 / height, text, fontsize=14, fontweight="bold", color=INK, va="center")
-    parts = [f"seed {report.seed} · {len(updates)} measured updates{report.of_all()}"]
+    parts = [f"seed {report.seed}", f"{len(updates)} measured updates"]
+    parts += [f"{updates.measured()} is"] if updates.measured() else []
     if (updates["accepted"] == 0.0).any():
         parts.append("red line: step rejected")
     if any(segment.broken for segment in report.segments):
@@ -98,9 +99,7 @@ def divergences(axis: Axes, report: Report) -> None:
     logarithmic(axis, updates["kl"])
     if bound is not None:
         axis.plot(updates.steps, bound[1], color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
-        words.append(
-            (f"{'target' if report.updates.algo == 'ppo_kl' else 'bound'}, {bound[0]} = {num(bound[1][0])}", PALE)
-        )
+        words.append((f"{'target' if updates.algo == 'ppo_kl' else 'bound'}, {bound[0]} = {num(bound[1][0])}", PALE))
     key(axis, words)
 
 
@@ -199,12 +198,15 @@ def line(
     change: Callable[[np.ndarray], np.ndarray] | None = None,
     **how: Any,
 ) -> None:
-    """A line through the rows; of many rows their running mean, over all of them in pale."""
+    """A line through the rows, a dot for one between gaps; of many rows their running mean, over all of them in pale."""
     x, y = updates.steps, updates[name] if change is None else change(updates[name])
     if len(y) > MANY:
         axis.plot(x, y, color=color, linewidth=0.6, alpha=0.25)
         y = running_mean(y, 2 * (len(y) // MANY) + 3)
     axis.plot(x, y, color=color, linewidth=1.6, solid_capstyle="round", solid_joinstyle="round", **how)
+    gap = np.concatenate([[True], np.isnan(y), [True]])
+    alone = ~gap[1:-1] & gap[:-2] & gap[2:]
+    axis.plot(x[alone], y[alone], ".", color=color, markersize=5)
 
 
 def running_mean(y: np.ndarray, window: int) -> np.ndarray:

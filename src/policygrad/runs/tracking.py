@@ -11,8 +11,9 @@ the surrogate *stopped tracking* where promised > 0 and delivered is below 0 by 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,9 +25,7 @@ from policygrad.runs.findings import SHORTER, Finding
 SEGMENTS = 10
 ROWS = 3  # a segment, at least
 EPISODES = 5  # that a mean return needs
-ERRORS = (
-    3.0  # standard errors that a fall must exceed: ten segments of noise then raise one false alarm in a hundred runs
-)
+ERRORS = 3.0  # standard errors that a fall must exceed: one false alarm in a hundred runs of ten segments
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,13 @@ class Segment:
     promised: float
     before: float
     after: float
-    error: float  # the standard error of after − before
+    error_before: float  # standard errors of the two means
+    error_after: float
+
+    @property
+    def error(self) -> float:
+        """The standard error of after − before: no episode is in both."""
+        return math.hypot(self.error_before, self.error_after)
 
     @property
     def direction(self) -> int:
@@ -63,13 +68,14 @@ def segments(updates: Updates, returns: Sequence[float]) -> list[Segment]:
     edges = np.linspace(steps[0], steps[-1], count + 1)
     half = (edges[1] - edges[0]) / 2
     ended, played = episode_steps(updates, len(returns)), np.asarray(returns, float)
-    around = [played[: len(ended)][np.abs(ended - edge) <= half] for edge in edges]
+    around = [played[: len(ended)][(edge - half <= ended) & (ended < edge + half)] for edge in edges]
     found = []
     for (start, end), (before, after) in zip(pairwise(edges), pairwise(around), strict=True):
         if min(len(before), len(after)) >= EPISODES:
             promised = float(np.nansum(gain[(start <= steps) & (steps < end)]))
-            error = float(np.sqrt(before.var(ddof=1) / len(before) + after.var(ddof=1) / len(after)))
-            found.append(Segment(float(start), float(end), promised, float(before.mean()), float(after.mean()), error))
+            errors = (float(x.std(ddof=1) / math.sqrt(len(x))) for x in (before, after))
+            means = (float(before.mean()), float(after.mean()))
+            found.append(Segment(float(start), float(end), promised, *means, *errors))
     return found
 
 
@@ -86,16 +92,19 @@ def joined(found: Sequence[Segment]) -> list[Segment]:
     for s in found:
         if whole and whole[-1].end == s.start:
             first = whole.pop()
-            error = float(np.hypot(first.error, s.error))
-            s = Segment(first.start, s.end, first.promised + s.promised, first.before, s.after, error)
+            promised = first.promised + s.promised
+            s = replace(s, start=first.start, promised=promised, before=first.before, error_before=first.error_before)
         whole.append(s)
     return whole
 
 
-def tracking(updates: Updates, found: Sequence[Segment]) -> Finding:
-    """The finding: where the surrogate stopped tracking, the worst place first."""
+def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Finding:
+    """The finding: where the surrogate stopped tracking, the worst place first. episodes: how many there are in all."""
     if len(found) < 2:
-        text = f"too short to tell: it takes {2 * ROWS} rows of metrics, and {EPISODES} episodes around each of them"
+        text = (
+            f"too little to tell from, {len(updates)} rows of metrics and {episodes} episodes in monitor.csv: it takes "
+        )
+        text += f"{2 * ROWS} rows, and {EPISODES} episodes around both ends of two segments"
         return Finding("surrogate and return", "-", text + ".")
     broken = sorted(joined([s for s in found if s.broken]), key=lambda s: s.after - s.before)
     numbers = {"segments": [to_json(s) for s in found], "broken": [to_json(s) for s in broken]}
@@ -106,10 +115,9 @@ def tracking(updates: Updates, found: Sequence[Segment]) -> Finding:
         text = f"it tracks: {whole}; of {len(found)} segments it rose in {rose}, kept level in {level}"
         return Finding("surrogate and return", "ok", text + ", and fell in none where a rise was promised.", numbers)
     worst, *others = broken
-    text = (
-        f"{place(worst)} the surrogate promised {num(worst.promised)} and the return fell from {num(worst.before)} to "
-    )
-    text += f"{num(worst.after)} (± {num(worst.error)})"
+    part = f" in the measured updates, {updates.measured()}," if updates.measured() else ""
+    text = f"{place(worst)} the surrogate promised {num(worst.promised)}{part} and the return fell "
+    text += f"from {num(worst.before)} to {num(worst.after)} (± {num(worst.error)})"
     if others:
         text += "; it fell, too, " + ", ".join(f"{place(s)} ({num(s.before)} to {num(s.after)})" for s in others[:3])
     text += f". {whole[0].upper()}{whole[1:]}. Steps may be too long: lower {SHORTER.get(updates.algo, 'lr')}"
