@@ -71,7 +71,8 @@ def test_the_first_gradient_is_the_plain_one_whatever_beta(head: str, kernel: st
 def test_after_a_leap_the_gradients_average_to_the_one_written_out(head: str, minibatches: int) -> None:
     """The second epoch is at θ ≠ θ_old: penalty, ratios and entropy all matter, minibatch by minibatch."""
     policy = make(head)
-    batch, old, theta = batch_for(policy, ROWS), policy(make_obs(policy)).detach(), policy.flat.clone()
+    batch, theta = batch_for(policy, ROWS), policy.flat.clone()
+    old = policy(batch.obs).detach()
     spy = Leap(0.2 * randn(len(theta), seed=4), before=minibatches)
     rule_with(spy, beta=1.7, ent_coef=0.3, epochs=2, minibatches=minibatches, target_kl=None)(policy, batch)
     assert len(spy.grads) == 2 * minibatches
@@ -82,11 +83,6 @@ def test_after_a_leap_the_gradients_average_to_the_one_written_out(head: str, mi
     policy.flat.copy_(theta)
     before = plain_gradient(policy, batch, 0.3)
     torch.testing.assert_close(torch.stack(spy.grads[:minibatches]).mean(0), before, rtol=1e-11, atol=1e-11)
-
-
-def make_obs(policy: Policy) -> Tensor:
-    """The observations of `batch_for`."""
-    return batch_for(policy, ROWS).obs
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -137,7 +133,8 @@ def test_epochs_of_sgd_are_those_written_out_in_uneven_pieces_too(head: str, min
 def test_the_penalty_is_on_the_kl_from_old_to_new() -> None:
     """Negative control: of the other direction the gradient is another one."""
     policy = make("gaussian")
-    batch, old = batch_for(policy, ROWS), policy(make_obs(policy)).detach()
+    batch = batch_for(policy, ROWS)
+    old = policy(batch.obs).detach()
     spy = Leap(0.2 * randn(len(policy.flat), seed=4))
     rule_with(spy, beta=1.7, epochs=2, target_kl=None)(policy, batch)
     backwards = (batch.weight * policy.head.kl(policy(batch.obs), old)).sum()
