@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from policygrad.data import Batch
 from policygrad.models.policy import Policy, make_policy
 from policygrad.models.schedules import linear
-from policygrad.updates import ClippedSurrogate, VanillaGradient
+from policygrad.updates import ClippedSurrogate, PenalizedSurrogate, VanillaGradient
 from policygrad.updates.first_order import FirstOrder
 
 OBS = spaces.Box(-1.0, 1.0, (3,))
@@ -242,7 +242,7 @@ def test_the_entropy_bonus_is_the_gradient_of_the_weighted_entropy(action_space:
     torch.testing.assert_close(policy.flat - theta, expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("rule", [VanillaGradient, ClippedSurrogate])
+@pytest.mark.parametrize("rule", [VanillaGradient, ClippedSurrogate, PenalizedSurrogate])
 @pytest.mark.parametrize("action_space", ACTIONS, ids=str)
 def test_without_advantages_entropy_rises_with_the_bonus_and_nothing_moves_without(
     action_space: spaces.Space, rule: Any
@@ -312,6 +312,7 @@ RULES: dict[str, Any] = {
     "vanilla": lambda seed: VanillaGradient(0.01, seed=seed),
     "vanilla sgd": lambda seed: VanillaGradient(0.01, optimizer="sgd", seed=seed),
     "clipped": lambda seed: ClippedSurrogate(0.01, epochs=3, minibatches=4, seed=seed),
+    "penalized": lambda seed: PenalizedSurrogate(0.01, epochs=3, minibatches=4, seed=seed),
 }
 
 
