@@ -496,6 +496,15 @@ def test_damping_is_compared_with_the_eigenvalues(tmp_path):
     assert names[-2:] == ["Fisher eigenvalues", "not here"]
 
 
+def test_a_deterministic_policy_has_eigenvalues_of_0_and_trains_on():
+    agent = pg.ppo("CartPole-v1", hidden=(8,), num_envs=2, num_steps=32, fisher_eigenvalues=2)
+    agent.policy.flat.mul_(1e7)
+    assert spectrum(agent, 2).numbers["values"] == [0.0, 0.0]
+    history = pg.History()
+    agent.learn(128, history, log_every=1)
+    assert history.rows[0]["fisher_2"] == 0.0
+
+
 def test_eigenvalues_of_a_policy_change_no_bit_of_its_training():
     agents = [pg.trpo("CartPole-v1", num_steps=32, hidden=(8,), fisher_eigenvalues=k) for k in (0, 3)]
     histories = [pg.History(), pg.History()]

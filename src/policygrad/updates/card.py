@@ -89,5 +89,7 @@ def top_eigenvalues(policy: Policy, evaluation: Evaluation, share: Tensor, count
         raise ValueError(f"eigenvalues need a policy of at least 2 parameters, this one has {size}")
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     start = np.random.default_rng(0).standard_normal(size)
+    if not product(start).any():  # a policy that is deterministic on the batch: ARPACK refuses F = 0
+        return [0.0] * count
     found = eigsh(operator, count, which="LA", v0=start, tol=1e-6, return_eigenvectors=False)  # pyright: ignore[reportArgumentType]
     return sorted(map(float, found), reverse=True)
