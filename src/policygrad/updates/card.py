@@ -27,6 +27,7 @@ class Card:
     | entropy         | of the new policy                                                                         |
 
     k1 and k3 are unbiased for KL(old ‖ new), k2 is biased (Schulman 2020, "Approximating KL divergence"); k1 may be negative.
+    Unbiased on fresh actions: here the step was made from these very ones, and k3 usually comes out above the exact KL.
     eigenvalues: how many of F's largest are found as well, `fisher_1` ≥ `fisher_2` ≥ …
     """
 
