@@ -22,6 +22,7 @@ COMMANDS = {  # usage, what it does, module and function
     "watch": ("watch RUN", "watch a trained policy play, in a window", "playing", "watch"),
     "plot": ("plot RUN …", "draw learning curves", "drawing", "plot"),
     "report": ("report RUN", "what every update promised and did: words, a picture", "reporting", "report"),
+    "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab", "lab"),
     "list": ("list", "presets, algorithms, environments", "lists", "show_list"),
     "completion": ("completion SHELL", "completion with the Tab key, for bash, zsh, fish", "completion", "completion"),
 }

@@ -1,0 +1,262 @@
+"""`policygrad lab steps`: what each update rule would do with one policy and one batch."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policygrad.cli.flags import add_root
+from policygrad.cli.parser import Parser
+from policygrad.cli.playing import load_run
+from policygrad.cli.reports import mending
+from policygrad.cli.tables import paragraph, table
+from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, positive
+from policygrad.runs.directory import RunDirectory, find
+
+if TYPE_CHECKING:
+    from policygrad.data import Batch
+    from policygrad.lab.relations import Match, TrustPoint
+    from policygrad.lab.steps import Comparison, Objective
+    from policygrad.models.policy import Policy
+
+MDPS = ("bandit", "two-states", "chain", "random", "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
+FORMATS = (".png", ".pdf", ".svg")
+
+
+def parser() -> Parser:
+    """The flags."""
+    made = Parser(
+        "policygrad lab steps",
+        usage="policygrad lab steps [RUN] [flags]",
+        description="One policy, one batch: what PG, NPG, TRPO, PPO with a clip and PPO with a penalty would do from there, by "
+        "the rules that training uses. How long the step is and where it goes, its KL, what it promised, what the surrogate "
+        "and J rose by; and the penalty that reproduces TRPO's step.",
+    )
+    made.add_argument("run", nargs="?", metavar="RUN", help="a run, whose last checkpoint is taken [a policy on --mdp]")
+    made.add_argument("--json", action="store_true", help="print everything as JSON")
+    made.add_argument("--out", metavar="FILE", help="draw it: png, pdf or svg")
+    rules = made.add_argument_group("rules")
+    rules.add_argument("--max-kl", default="0.01", metavar="X", help="how far PG, NPG and TRPO may go, nats [0.01]")
+    rules.add_argument("--damping", metavar="X", help="of the Fisher matrix [0; with a RUN 0.1]")
+    rules.add_argument("--clip", default="0.2", metavar="X", help="of PPO's ratio [0.2]")
+    rules.add_argument("--beta", default="match", metavar="X|match", help="PPO's penalty; match: at TRPO's KL [match]")
+    rules.add_argument("--epochs", default="100", metavar="N", help="of PPO, the whole batch in each [100]")
+    rules.add_argument("--lr", metavar="X", help="of PPO's Adam [0.02; with a RUN 3e-4]")
+    world = made.add_argument_group("without a RUN")
+    world.add_argument("--mdp", metavar="{" + ",".join(MDPS) + "}", help="where the policy acts [FrozenLake-v1]")
+    world.add_argument("--episodes", metavar="N|exact", help="the batch; exact: all there are, by probability [exact]")
+    world.add_argument("--seed", metavar="S", help="of the policy's logits, the episodes, the random MDP [0]")
+    world.add_argument("--scale", metavar="X", help="standard deviation of the logits [1]")
+    trained = made.add_argument_group("with a RUN")
+    trained.add_argument("--env", help="play in this environment, of the same spaces [the one it was trained in]")
+    trained.add_argument("--eval-episodes", metavar="N", help="J is their mean return, always on the same seeds [30]")
+    add_root(made)
+    return made
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is compared: a policy and a batch, how J is found, and what all that is called."""
+
+    name: str
+    about: tuple[str, ...]  # lines
+    policy: Policy
+    batch: Batch
+    objective: Objective
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured."""
+
+    comparison: Comparison
+    match: Match | None
+    reason: str  # why there is no match
+    trust: list[TrustPoint]  # for a table of logits
+
+
+def run(words: Sequence[str]) -> None:
+    """`policygrad lab steps`."""
+    given = parser().parse(words)
+    settings = checked(given)
+    from policygrad.runs.threads import single_thread
+
+    with mending(ValueError, TypeError, FloatingPointError), single_thread():
+        case = of_mdp(given) if given.run is None else of_run(given)
+        found = measure(case, settings)
+        if given.json:
+            print(json.dumps(as_json(case, settings, found), indent=2, ensure_ascii=False))
+        else:
+            print(report(case, settings, found))
+        if given.out is not None:
+            out = draw(case, settings, found, Path(given.out))
+            if not given.json:
+                print(f"\n{out}")
+
+
+def checked(given: Namespace) -> dict[str, Any]:
+    """The keywords of `five_rules`. Raises UsageError for wrong values, and for flags that do not go with a RUN, or without."""
+    trained = given.run is not None
+    for name in ("mdp", "episodes", "seed", "scale") if trained else ("env", "eval_episodes"):
+        if getattr(given, name) is not None:
+            wrong = "does not go with a RUN: it is for policies on --mdp" if trained else "needs a RUN"
+            raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` says more.")
+    if given.out is not None and Path(given.out).suffix not in FORMATS:
+        raise UsageError(f"--out = {given.out!r} must end in one of: {', '.join(FORMATS)}")
+    return {
+        "max_kl": number("max_kl", given.max_kl),
+        "damping": number("damping", given.damping or ("0.1" if trained else "0"), least=0.0),
+        "clip": number("clip", given.clip),
+        "beta": None if given.beta == "match" else number("beta", given.beta, " or match"),
+        "epochs": positive("epochs", given.epochs),
+        "lr": number("lr", given.lr or ("3e-4" if trained else "0.02")),
+    }
+
+
+def number(name: str, text: str, also: str = "", least: float | None = None) -> float:
+    """A number above 0, or from `least` up."""
+    value = float(parse_number(name, float, text, also))
+    if value <= 0.0 if least is None else value < least:
+        raise UsageError(f"{flag(name)} = {text} must be {'above 0' if least is None else f'at least {least:g}'}.")
+    return value
+
+
+def of_mdp(given: Namespace) -> Case:
+    """A policy with random logits on an MDP, a batch of all trajectories or of some, and J exact."""
+    import torch
+
+    from policygrad.lab.tabular import optimum, tabular_policy
+    from policygrad.lab.worlds import exact_batch, exact_objective, make_mdp, sampled_batch
+
+    seed, scale = parse_seed(given.seed or "0"), number("scale", given.scale or "1", least=0.0)
+    episodes = None if given.episodes in (None, "exact") else positive("episodes", given.episodes)
+    name = given.mdp or "FrozenLake-v1"
+    mdp = make_mdp(name, seed)
+    policy = tabular_policy(mdp, torch.Generator().manual_seed(seed), scale)
+    batch = exact_batch(mdp, policy) if episodes is None else sampled_batch(mdp, policy, episodes, seed)
+    sampled = f"{episodes} episode{'s' * (episodes != 1)}, {len(batch):,} steps" if episodes else ""
+    about = (
+        f"{name}: {mdp.states} states, {mdp.actions} actions, horizon {mdp.horizon}; the best J is {optimum(mdp):.4g}",
+        f"policy: a table of {len(policy.flat):,} logits, standard deviation {scale:g}, seed {seed}",
+        f"batch: {sampled or 'every trajectory, weighed by its probability'}",
+    )
+    return Case(name, about, policy, batch, exact_objective(mdp))
+
+
+def of_run(given: Namespace) -> Case:
+    """The last checkpoint of a run, the batch that its next update would be given, and J sampled."""
+    path = find(given.run, given.runs_root)
+    if path.is_dir():
+        checkpoints = RunDirectory(path).checkpoints()
+        if not checkpoints:
+            raise UsageError(f"{path} holds no checkpoint, and a batch needs the critic: give a run that was trained.")
+        path = checkpoints[-1]
+    agent, _ = load_run(Namespace(**vars(given) | {"run": str(path)}), "lab steps")
+    from policygrad.lab.steps import sampled_objective, training_batch
+    from policygrad.runs.storage import load_state
+
+    if "collector" not in load_state(path)[0]:
+        raise UsageError(f"{path} holds a policy alone, and a batch needs the critic: give the run, or a checkpoint.")
+    episodes, batch = positive("eval_episodes", given.eval_episodes or "30"), training_batch(agent)
+    about = (
+        f"{agent.env_name}: J is the mean return of {episodes} episodes, actions sampled, always on the same seeds",
+        f"policy: {agent.algo} after {agent.collector.steps_done:,} steps; {len(agent.policy.flat):,} parameters",
+        f"batch: the next update's, {len(batch):,} steps; gains are in units of its advantages",
+    )
+    return Case(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes))
+
+
+def measure(case: Case, settings: dict[str, Any]) -> Found:
+    """Compare. Where no β has TRPO's KL, PPO's penalty gets the quadratic model's."""
+    from policygrad.lab.constrained import is_table
+    from policygrad.lab.relations import apply, matching_beta, quadratic_beta, solver, trust_path
+    from policygrad.lab.steps import compare, five_rules
+    from policygrad.updates import TrustRegion
+
+    policy, batch, max_kl, damping = case.policy, case.batch, settings["max_kl"], settings["damping"]
+    kl = apply(TrustRegion(max_kl, **solver(policy, damping)), policy, batch)[0]["kl"]
+    match, reason = None, ""
+    try:
+        match = matching_beta(policy, batch, kl, lr=settings["lr"], epochs=settings["epochs"], damping=damping)
+    except ValueError as error:
+        reason = str(error)
+    found = quadratic_beta(policy, batch, max_kl, damping) if match is None else match.beta
+    keywords: dict[str, Any] = settings | {"beta": settings["beta"] or found}
+    rules = five_rules(policy, batch, **keywords)
+    comparison = compare(policy, batch, rules, objective=case.objective, max_kl=max_kl, damping=damping)
+    deltas = [max_kl * factor for factor in (1.0, 1e-1, 1e-2, 1e-3)]
+    return Found(comparison, match, reason, trust_path(policy, batch, deltas) if is_table(policy) else [])
+
+
+def report(case: Case, settings: dict[str, Any], found: Found) -> str:
+    """The table, what its columns are, and what follows."""
+    from policygrad.lab.steps import HEADER
+
+    comparison = found.comparison
+    sampled = any(step.interval for step in comparison.steps)
+    notes = (
+        f"PG's learning rate is such that ½ΔθᵀFΔθ = {settings['max_kl']:g}, where NPG ends, too. F: the batch's Fisher matrix",
+        "KL(old ‖ new): exact, in nats. predicted: ĝᵀΔθ. surrogate: Σ weight · (ratio − 1) · adv",
+        f"real: J(θ + Δθ) − J(θ), {'with its 95 % interval' if sampled else 'exact'}; J(θ) = {comparison.before:.4g}",
+    )
+    parts = [
+        paragraph("\n".join(case.about)),
+        table(HEADER, comparison.cells(), right=range(1, len(HEADER))),
+        paragraph("\n".join(notes)),
+        paragraph(penalty_text(found)),
+        trust_table(found),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def penalty_text(found: Found) -> str:
+    """The penalty that reproduces TRPO's step."""
+    match = found.match
+    if match is None:
+        return f"no β takes TRPO's KL: {found.reason}"
+    from policygrad.lab.relations import angle
+
+    trpo, where = found.comparison["TRPO"], "in the limit" if found.trust else "in its epochs"
+    degrees, more = angle(match.step, trpo.step), 100.0 * (match.gain / trpo.gain - 1.0)
+    return (
+        f"β* = {match.beta:.3g} is the penalty that {where} takes TRPO's KL; were the gain linear and KL quadratic it would be "
+        f"{match.beta_quadratic:.3g}\nits step is {degrees:.1f}° from TRPO's, its surrogate gain {more:+.1f} %"
+    )
+
+
+def trust_table(found: Found) -> str:
+    """NPG against the exact solution as δ → 0."""
+    rows = [[f"{p.max_kl:g}", f"{p.angle:.3g}", f"{100.0 * p.gap:.2g}"] for p in found.trust]
+    return table(["δ → 0", "° NPG to TRPO, exact", "gain lost at equal KL, %"], rows, right=(1, 2)) if rows else ""
+
+
+def as_json(case: Case, settings: dict[str, Any], found: Found) -> dict[str, Any]:
+    """Everything that was measured."""
+    match = None if found.match is None else {k: v for k, v in vars(found.match).items() if k != "step"}
+    rest = {"match": match, "trust_path": [asdict(point) for point in found.trust]}
+    return {"name": case.name, "about": case.about, "settings": settings} | found.comparison.to_json() | rest
+
+
+def draw(case: Case, settings: dict[str, Any], found: Found, out: Path) -> Path:
+    """Measure what only the picture shows, and draw everything."""
+    import numpy as np
+
+    from policygrad.lab import plots
+    from policygrad.lab.relations import dense_against_cg, penalty_path, quadratic_beta, trust_path
+
+    policy, batch, max_kl = case.policy, case.batch, settings["max_kl"]
+    middle = found.match.beta if found.match else quadratic_beta(policy, batch, max_kl, settings["damping"])
+    betas = np.geomspace(middle / 10.0, middle * 10.0, 9).tolist()
+    penalties = penalty_path(policy, batch, betas, lr=settings["lr"], epochs=settings["epochs"])
+    about = " · ".join(line.partition("; ")[0] for line in case.about[1:])
+    story = plots.Story(
+        f"One policy, one batch, five update rules: {case.name}", about, found.comparison, found.match, penalties
+    )
+    if not found.trust:
+        return plots.draw(story, out)
+    trust = trust_path(policy, batch, np.geomspace(1e-6, 0.1, 11).tolist())
+    return plots.draw(story.with_theory(trust, dense_against_cg((2, 4, 8, 16, 24, 64, 128, 256))), out)
