@@ -74,7 +74,7 @@ def trained(tmp_path_factory) -> Path:
 MISTAKES = [
     # commands, algorithms, environments
     ("trian ppo CartPole-v1", ["'trian'", "'train'"]),
-    ("frobnicate", ["train, eval, video, watch, plot, report, list, completion"]),
+    ("frobnicate", ["train, eval, video, watch, plot, report, lab, list, completion"]),
     ("train", ["policygrad train ppo CartPole-v1", "reinforce"]),
     ("train ppo", ["policygrad train ppo CartPole-v1", "list envs"]),
     ("train pppo CartPole-v1", ["'pppo'", "Did you mean 'ppo'"]),

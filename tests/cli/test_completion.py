@@ -88,6 +88,10 @@ LINES = [
     ("watch m", ["mine"]),
     ("video --ep", ["--episodes"]),
     ("plot --by ", ["config", "algo"]),
+    ("lab ", ["steps"]),
+    ("lab steps Cart", [RUN]),
+    ("lab steps --ma", ["--max-kl"]),
+    ("lab steps --mdp Fr", ["FrozenLake-v1", "FrozenLake8x8-v1"]),
     ("list ", ["presets", "algorithms", "envs"]),
     ("completion ", ["bash", "zsh", "fish"]),
 ]

@@ -13,11 +13,12 @@ from importlib.resources import files
 
 from policygrad.algorithms.config import presets
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.cli import COMMANDS
+from policygrad.cli import COMMANDS, lab
 from policygrad.cli.flags import LISTS, PARSERS, SHELLS, completion_parser, train_parser
 from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import UsageError
 
+CHOICES = {"lab": tuple(lab.EXPERIMENTS), "list": LISTS, "completion": SHELLS}  # the first word after a command
 WHERE = {"--run-dir": "dirs", "--runs-root": "dirs", "--out": "files"}
 
 
@@ -65,9 +66,10 @@ def flags(parser: Parser) -> list[Flag]:
 
 
 def groups() -> dict[str, list[Flag]]:
-    """The flags of every algorithm, and of every other command."""
+    """The flags of every algorithm, of every other command and of every experiment."""
     trains = {f"train {algo}": flags(train_parser(algo, None)) for algo in RECIPES}
-    return trains | {command: flags(make()) for command, make in PARSERS.items()}
+    experiments = {f"lab {name}": flags(lab.module(name).parser()) for name in lab.EXPERIMENTS}
+    return trains | {command: flags(make()) for command, make in PARSERS.items()} | experiments
 
 
 def names(found: Iterable[Flag], follows: str | None = None) -> list[str]:
@@ -81,7 +83,7 @@ def bash() -> dict[str, list[str]]:
         "commands": [f'words="{" ".join([*COMMANDS, "--help", "--version"])}"'],
         "algorithms": [f"{'|'.join(RECIPES)}) algo=${{COMP_WORDS[i]}} ;;"],
         "algorithm_names": [f'words="{" ".join(RECIPES)}"'],
-        "lists": [f'list) words="{" ".join(LISTS)}" ;;', f'completion) words="{" ".join(SHELLS)}" ;;'],
+        "lists": [f'{command}) words="{" ".join(choices)}" ;;' for command, choices in CHOICES.items()],
         "environments": [f'{algo}) words="{" ".join(presets(algo))}" ;;' for algo in RECIPES],
         "values": [],
         "flags": [],
@@ -118,7 +120,7 @@ def fish() -> dict[str, list[str]]:
     for algo, function in RECIPES.items():
         lines.append(f"{start} -n '__policygrad_no_algo' -a {algo} -d {quoted(first_line(function))}")
         lines += [f"{start} -n '__policygrad_no_env {algo}' -a {env}" for env in presets(algo)]
-    for command, choices in (("list", LISTS), ("completion", SHELLS)):
+    for command, choices in CHOICES.items():
         lines.append(f"{start} -n '__policygrad_is {command}' -a '{' '.join(choices)}'")
     for group, found in groups().items():
         for flag in found:

@@ -161,10 +161,11 @@ def of_run(given: Namespace) -> Case:
 
     if "collector" not in load_state(path)[0]:
         raise UsageError(f"{path} holds a policy alone, and a batch needs the critic: give the run, or a checkpoint.")
-    episodes, batch = positive("eval_episodes", given.eval_episodes or "30"), training_batch(agent)
+    episodes, steps = positive("eval_episodes", given.eval_episodes or "30"), agent.collector.steps_done
+    batch = training_batch(agent)
     about = (
         f"{agent.env_name}: J is the mean return of {episodes} episodes, actions sampled, always on the same seeds",
-        f"policy: {agent.algo} after {agent.collector.steps_done:,} steps; {len(agent.policy.flat):,} parameters",
+        f"policy: {agent.algo} after {steps:,} steps; {len(agent.policy.flat):,} parameters",
         f"batch: the next update's, {len(batch):,} steps; gains are in units of its advantages",
     )
     return Case(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes))
@@ -220,11 +221,11 @@ def penalty_text(found: Found) -> str:
         return f"no β takes TRPO's KL: {found.reason}"
     from policygrad.lab.relations import angle
 
-    trpo, where = found.comparison["TRPO"], "in the limit" if found.trust else "in its epochs"
+    trpo, whose = found.comparison["TRPO"], "maximiser has" if found.trust else "epochs end at"
     degrees, more = angle(match.step, trpo.step), 100.0 * (match.gain / trpo.gain - 1.0)
     return (
-        f"β* = {match.beta:.3g} is the penalty that {where} takes TRPO's KL; were the gain linear and KL quadratic it would be "
-        f"{match.beta_quadratic:.3g}\nits step is {degrees:.1f}° from TRPO's, its surrogate gain {more:+.1f} %"
+        f"β* = {match.beta:.3g}: the penalty whose {whose} TRPO's KL ({match.beta_quadratic:.3g}, were the gain linear and KL "
+        f"quadratic)\nits step is {degrees:.1f}° from TRPO's, its surrogate gain {more:+.1f} %"
     )
 
 

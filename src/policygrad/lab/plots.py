@@ -75,7 +75,14 @@ def make_figure(story: Story) -> Chart:
         story.title, x=0.03, y=1 - 0.2 / inches, ha="left", va="top", fontsize=16, fontweight="bold", color=INK
     )
     figure.text(0.03, 1 - 0.55 / inches, story.about, fontsize=10.5, color=PALE, va="top")
-    figure.subplots_adjust(left=0.05, right=0.98, bottom=0.55 / inches, top=1 - 1.75 / inches, wspace=0.26, hspace=0.38)
+    figure.subplots_adjust(
+        left=0.05 if story.trust else 0.075,
+        right=0.98,
+        bottom=0.55 / inches,
+        top=1 - 1.75 / inches,
+        wspace=0.26,
+        hspace=0.38,
+    )
     return figure
 
 

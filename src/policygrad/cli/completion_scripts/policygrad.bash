@@ -27,6 +27,7 @@ _policygrad() {
     esac
   done
   [[ $command == train ]] && command="train $algo"
+  [[ $command == lab ]] && ((COMP_CWORD > 2)) && command="lab ${COMP_WORDS[2]}"
   case "$command $prev" in
     @values@
   esac
@@ -50,7 +51,7 @@ _policygrad() {
             esac
           fi
           ;;
-        eval|video|watch|plot|report)
+        eval|video|watch|plot|report|"lab steps")
           words=$(_policygrad_runs)
           kind=files
           ;;

@@ -11,6 +11,7 @@ _policygrad() {
     esac
   done
   [[ $command == train ]] && command="train $algo"
+  [[ $command == lab ]] && ((CURRENT > 3)) && command="lab $words[3]"
   case "$command $prev" in
     @values@
   esac
@@ -34,7 +35,7 @@ _policygrad() {
             esac
           fi
           ;;
-        eval|video|watch|plot|report)
+        eval|video|watch|plot|report|"lab steps")
           runs=(runs/*/config.json(N) runs/*/*/config.json(N) runs/*/*/*/config.json(N))
           found=(latest ${${runs#runs/}%/config.json})
           kind=files
