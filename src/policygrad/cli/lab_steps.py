@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from policygrad.lab.steps import Comparison, Objective
     from policygrad.models.policy import Policy
 
-MDPS = ("bandit", "two-states", "chain", "random", "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
+MDPS = ("bandit", "two-states", "chain", "random", "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1")
 FORMATS = (".png", ".pdf", ".svg")
 
 
@@ -41,11 +41,11 @@ def parser() -> Parser:
     made.add_argument("--out", metavar="FILE", help="draw it: png, pdf or svg")
     rules = made.add_argument_group("rules")
     rules.add_argument("--max-kl", default="0.01", metavar="X", help="how far PG, NPG and TRPO may go, nats [0.01]")
-    rules.add_argument("--damping", metavar="X", help="of the Fisher matrix [0; with a RUN 0.1]")
+    rules.add_argument("--damping", metavar="X", help="of the Fisher matrix [table: 0, network: 0.1]")
     rules.add_argument("--clip", default="0.2", metavar="X", help="of PPO's ratio [0.2]")
     rules.add_argument("--beta", default="match", metavar="X|match", help="PPO's penalty; match: at TRPO's KL [match]")
     rules.add_argument("--epochs", default="100", metavar="N", help="of PPO, the whole batch in each [100]")
-    rules.add_argument("--lr", metavar="X", help="of PPO's Adam [0.02; with a RUN 3e-4]")
+    rules.add_argument("--lr", metavar="X", help="of PPO's Adam [table: 0.02, network: 3e-4]")
     world = made.add_argument_group("without a RUN")
     world.add_argument("--mdp", metavar="{" + ",".join(MDPS) + "}", help="where the policy acts [FrozenLake-v1]")
     world.add_argument("--episodes", metavar="N|exact", help="the batch; exact: all there are, by probability [exact]")
@@ -87,6 +87,7 @@ def run(words: Sequence[str]) -> None:
 
     with mending(ValueError, TypeError, FloatingPointError), single_thread():
         case = of_mdp(given) if given.run is None else of_run(given)
+        settings = with_defaults(settings, case.policy)
         found = measure(case, settings)
         if given.json:
             print(json.dumps(as_json(case, settings, found), indent=2, ensure_ascii=False))
@@ -99,21 +100,21 @@ def run(words: Sequence[str]) -> None:
 
 
 def checked(given: Namespace) -> dict[str, Any]:
-    """The keywords of `five_rules`. Raises UsageError for wrong values, and for flags that do not go with a RUN, or without."""
+    """The keywords of `five_rules`, None for a default. Raises UsageError for wrong values, or where there must be a RUN."""
     trained = given.run is not None
     for name in ("mdp", "episodes", "seed", "scale") if trained else ("env", "eval_episodes"):
         if getattr(given, name) is not None:
-            wrong = "does not go with a RUN: it is for policies on --mdp" if trained else "needs a RUN"
+            wrong = "does not go with a RUN" if trained else "needs a RUN"
             raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` says more.")
     if given.out is not None and Path(given.out).suffix not in FORMATS:
         raise UsageError(f"--out = {given.out!r} must end in one of: {', '.join(FORMATS)}")
     return {
         "max_kl": number("max_kl", given.max_kl),
-        "damping": number("damping", given.damping or ("0.1" if trained else "0"), least=0.0),
+        "damping": None if given.damping is None else number("damping", given.damping, least=0.0),
         "clip": number("clip", given.clip),
         "beta": None if given.beta == "match" else number("beta", given.beta, " or match"),
         "epochs": positive("epochs", given.epochs),
-        "lr": number("lr", given.lr or ("3e-4" if trained else "0.02")),
+        "lr": None if given.lr is None else number("lr", given.lr),
     }
 
 
@@ -123,6 +124,14 @@ def number(name: str, text: str, also: str = "", least: float | None = None) -> 
     if value <= 0.0 if least is None else value < least:
         raise UsageError(f"{flag(name)} = {text} must be {'above 0' if least is None else f'at least {least:g}'}.")
     return value
+
+
+def with_defaults(settings: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    """The settings, filled up: a table of logits takes longer steps than a network, and its F needs no damping."""
+    from policygrad.lab.constrained import is_table
+
+    defaults = {"damping": 0.0, "lr": 0.02} if is_table(policy) else {"damping": 0.1, "lr": 3e-4}
+    return settings | {name: value for name, value in defaults.items() if settings[name] is None}
 
 
 def of_mdp(given: Namespace) -> Case:
@@ -138,7 +147,7 @@ def of_mdp(given: Namespace) -> Case:
     mdp = make_mdp(name, seed)
     policy = tabular_policy(mdp, torch.Generator().manual_seed(seed), scale)
     batch = exact_batch(mdp, policy) if episodes is None else sampled_batch(mdp, policy, episodes, seed)
-    sampled = f"{episodes} episode{'s' * (episodes != 1)}, {len(batch):,} steps" if episodes else ""
+    sampled = f"{episodes:,} episodes sampled, {len(batch):,} steps in all" if episodes else ""
     about = (
         f"{name}: {mdp.states} states, {mdp.actions} actions, horizon {mdp.horizon}; the best J is {optimum(mdp):.4g}",
         f"policy: a table of {len(policy.flat):,} logits, standard deviation {scale:g}, seed {seed}",
@@ -153,7 +162,7 @@ def of_run(given: Namespace) -> Case:
     if path.is_dir():
         checkpoints = RunDirectory(path).checkpoints()
         if not checkpoints:
-            raise UsageError(f"{path} holds no checkpoint, and a batch needs the critic: give a run that was trained.")
+            raise UsageError(f"{path} holds no checkpoint, and a batch needs the critic: is it a run directory?")
         path = checkpoints[-1]
     agent, _ = load_run(Namespace(**vars(given) | {"run": str(path)}), "lab steps")
     from policygrad.lab.steps import sampled_objective, training_batch
@@ -231,8 +240,12 @@ def penalty_text(found: Found) -> str:
 
 def trust_table(found: Found) -> str:
     """NPG against the exact solution as δ → 0."""
-    rows = [[f"{p.max_kl:g}", f"{p.angle:.3g}", f"{100.0 * p.gap:.2g}"] for p in found.trust]
-    return table(["δ → 0", "° NPG to TRPO, exact", "gain lost at equal KL, %"], rows, right=(1, 2)) if rows else ""
+    header = ["δ → 0", "NPG to exact, °", "gain lost at equal KL, %", "by TRPO, %"]
+    rows = [
+        [f"{p.max_kl:g}", *(f"{max(x, 0.0):.2g}" for x in (p.angle, 100.0 * p.gap, 100.0 * p.trpo_gap))]
+        for p in found.trust
+    ]
+    return table(header, rows, right=(1, 2, 3)) if rows else ""
 
 
 def as_json(case: Case, settings: dict[str, Any], found: Found) -> dict[str, Any]:
@@ -257,7 +270,7 @@ def draw(case: Case, settings: dict[str, Any], found: Found, out: Path) -> Path:
     story = plots.Story(
         f"One policy, one batch, five update rules: {case.name}", about, found.comparison, found.match, penalties
     )
-    if not found.trust:
+    if any(step.interval for step in found.comparison.steps):
         return plots.draw(story, out)
     trust = trust_path(policy, batch, np.geomspace(1e-6, 0.1, 11).tolist())
     return plots.draw(story.with_theory(trust, dense_against_cg((2, 4, 8, 16, 24, 64, 128, 256))), out)

@@ -47,15 +47,16 @@ class Optimum:
 def constrained(old: Tensor, adv: Tensor, d: Tensor, max_kl: float) -> Optimum:
     """The best policy (S, A) with Σ d KL(old ‖ π) ≤ max_kl, for advantages (S, A) and a distribution d (S,), in float64.
 
-    KL falls with β, so that β is one root. Where no action is better than another there is nothing
-    to gain: the old policy, β = 0. Raises ValueError for tables that do not fit, or max_kl outside (0, 100].
+    KL falls with β, so that β is one root. Where no action is better than another there is nothing to gain: the old policy,
+    β = 0. Raises ValueError for tables that do not fit, or max_kl outside (0, 100].
     """
     old, adv, d = _checked(old, adv, d)
     if not 0.0 < max_kl <= MAX_KL:
         raise ValueError(
-            f"max_kl must be in (0, {MAX_KL:g}], got {max_kl}: at {MAX_KL:g} nats π is greedy to within e⁻¹⁰⁰"
+            f"max_kl = {max_kl:g} must be in (0, {MAX_KL:g}]: at {MAX_KL:g} nats π is greedy, but for e⁻¹⁰⁰"
         )
-    variance = float((d * (old * adv.square()).sum(-1) - d * (old * adv).sum(-1).square()).sum())
+    centred = adv - (old * adv).sum(-1, keepdim=True)
+    variance = float((d * (old * centred.square()).sum(-1)).sum())
     if variance <= 1e-24 * float(adv.square().amax()):
         return Optimum(old, 0.0, 0.0, 0.0, 0.0)
 

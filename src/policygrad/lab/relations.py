@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -156,9 +156,9 @@ def penalty_path(
 class TrustPoint:
     """A bound δ, and NPG and TRPO against the exact solution at it.
 
-    gap: the share of the exact solution's gain that NPG's direction loses when it is followed to exact KL = δ; angle ∝ √δ and
-    gap ∝ δ as δ → 0. trpo_gap: what TRPO loses. It does not vanish where KL exceeds its quadratic model, be it by little: then
-    the line search shrinks the step, by 20 %.
+    gap: the share of the exact solution's gain that NPG's direction loses when it is followed to exact KL = δ. As δ → 0, angle
+    and gap fall as √δ and δ, or faster. trpo_gap: what TRPO loses; it does not vanish where KL exceeds its quadratic model, be
+    it by little, for then the line search takes 20 % of the step away.
     """
 
     max_kl: float
@@ -169,8 +169,12 @@ class TrustPoint:
 
 
 def trust_path(policy: Policy, batch: Batch, deltas: Sequence[float]) -> list[TrustPoint]:
-    """NPG and TRPO against `ExactTrustRegion` for bounds δ. Raises TypeError for a policy that is no table of logits."""
-    points = []
+    """NPG and TRPO against `ExactTrustRegion` for bounds δ, in float64: the differences are small.
+
+    Raises TypeError for a policy that is no table of logits.
+    """
+    policy, points = deepcopy(policy).double(), []
+    batch = replace(batch, logp=batch.logp.double(), adv=batch.adv.double(), weight=batch.weight.double())
     for max_kl in deltas:
         exact, at_optimum = apply(ExactTrustRegion(max_kl), policy, batch)
         keywords, step = solver(policy, 0.0), natural_step(policy, batch, max_kl)

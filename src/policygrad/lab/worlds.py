@@ -61,7 +61,7 @@ WORLDS: dict[str, Callable[[int], MDP]] = {
     "two-states": lambda seed: two_states(),
     "chain": lambda seed: chain(6, horizon=12, slip=0.1),
     "random": lambda seed: random_mdp(8, 4, 10, np.random.default_rng(seed)),
-    **{env: _gymnasium(env) for env in ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")},
+    **{env: _gymnasium(env) for env in ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1")},
 }
 
 
