@@ -161,12 +161,12 @@ def five_rules(
     PG's learning rate is made such that it ends where NPG does: at a quadratic KL of max_kl. PPO climbs with Adam, the whole
     batch in every epoch. beta: of the penalty; None is β*, with which it ends at TRPO's KL (see `matching_beta`).
     """
-    trpo = TrustRegion(max_kl, **solver(policy, damping))
+    rate, trpo = _rate(policy, batch, max_kl), TrustRegion(max_kl, **solver(policy, damping))
     if beta is None:
         kl = apply(trpo, policy, batch)[0]["kl"]
         beta = matching_beta(policy, batch, kl, lr=lr, epochs=epochs, damping=damping).beta
     rules: dict[str, Rule] = {
-        "PG": VanillaGradient(_rate(policy, batch, max_kl), optimizer="sgd", max_grad_norm=None),
+        "PG": VanillaGradient(rate, optimizer="sgd", max_grad_norm=None),
         "NPG": NaturalGradient(max_kl, **solver(policy, damping)),
         "TRPO": trpo,
         "PPO-clip": ClippedSurrogate(lr, clip=clip, epochs=epochs, minibatches=1, max_grad_norm=None),

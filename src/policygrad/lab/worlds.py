@@ -39,7 +39,8 @@ MAX_STEPS = 100  # of an episode, where Gymnasium sets no limit
 def two_states(horizon: int = 8) -> MDP:
     """Left pays 1 in the left state, right pays 2 in the right one, and each leads there; the start is left with 0.8.
 
-    Always left is a local maximum of J, always right the best. After Kakade 2001, figure 1.
+    Always right is best. To a policy that mostly goes left in the right state, going there is worth little, and the gradient
+    leads it away: a plateau, after Kakade 2001, figure 1.
     """
     transition = torch.zeros(2, 2, 2)
     transition[:, 0, 0] = transition[:, 1, 1] = 1.0
