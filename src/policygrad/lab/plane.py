@@ -15,6 +15,7 @@ from policygrad.lab.relations import natural_step
 from policygrad.lab.tabular import objective, policy_matrix
 from policygrad.lab.worlds import exact_batch, two_logit_policy, two_states
 from policygrad.models.climb import mean_kl
+from policygrad.runs.threads import single_thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,7 @@ def ellipse(theta: tuple[float, float], max_kl: float, points: int = 121) -> np.
     return np.asarray(theta) + (circle @ half).numpy()
 
 
+@single_thread()  # tiny matrices: with more, threads wait for each other most of the time
 def look(theta: tuple[float, float], max_kl: float, reach: float = 1.7, size: int = 41) -> Plane:
     """The plane within `reach` of θ, and the steps of PG and NPG from there with quadratic KL = max_kl."""
     mdp, policy = two_states(), two_logit_policy(theta)
@@ -67,6 +69,7 @@ def look(theta: tuple[float, float], max_kl: float, reach: float = 1.7, size: in
     return Plane(theta, max_kl, x, y, J, kl, ellipse(theta, max_kl), gradient.numpy(), natural.numpy())
 
 
+@single_thread()
 def most_kl(values: np.ndarray) -> np.ndarray:
     """The KL of a parameter step of length 1 in the direction where it is largest, ½ λ_max(F): a map over θ₁ × θ₂."""
     found = [[float(torch.linalg.eigvalsh(fisher((a, b)))[-1]) / 2.0 for a in values] for b in values]
