@@ -67,7 +67,7 @@ def make_figure(story: Story) -> Chart:
     else:
         panels = [gains, lambda axis: draw_real(axis, story.comparison), penalties]
     rows, inches = len(panels) // 3, len(panels) // 3 * 5.6 + 0.8
-    figure = Chart(figsize=(17.5, inches), dpi=110, facecolor="white")
+    figure = Chart(figsize=(17.5, inches), dpi=92, facecolor="white")
     axes = figure.subplots(rows, 3, squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=True):
         panel(axis)

@@ -273,11 +273,13 @@ def enumerate_trajectories(mdp: MDP, policy: Policy) -> tuple[Rollout, Tensor]:
         over = mdp.over[s] | (t == mdp.horizon - 1)
         finished.append((states[over], actions[over], probability[over]))
         states, actions, probability = states[~over], actions[~over], probability[~over]
-    return _rollout(mdp, policy, finished), torch.cat([p for _, _, p in finished])
+    return as_rollout(mdp, policy, finished), torch.cat([p for _, _, p in finished])
 
 
-def _rollout(mdp: MDP, policy: Policy, finished: list[tuple[Tensor, Tensor, Tensor]]) -> Rollout:
-    """The trajectories as columns: the t-th group has t + 1 steps."""
+def as_rollout(mdp: MDP, policy: Policy, finished: list[tuple[Tensor, Tensor, Tensor]]) -> Rollout:
+    """Trajectories as columns, padded with masked rows. The t-th group has t + 1 steps: states (n, t+2), actions (n, t+1), and
+    what belongs to each trajectory, (n,).
+    """
     T, columns = mdp.horizon, [len(p) for _, _, p in finished]
     length = torch.repeat_interleave(torch.arange(1, T + 1), torch.tensor(columns))
     obs = torch.zeros(T + 1, len(length), mdp.states, dtype=torch.float64)

@@ -18,7 +18,7 @@ from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantag
 from policygrad.lab.tabular import (
     MDP,
     ExactCritic,
-    _rollout,
+    as_rollout,
     bandit,
     chain,
     discounts,
@@ -136,7 +136,7 @@ def sample_episodes(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> R
         over = mdp.over[s.squeeze(1)] | (t == mdp.horizon - 1)
         finished.append((states[over], actions[over], torch.full((int(over.sum()),), 1.0 / episodes)))
         states, actions = states[~over], actions[~over]
-    return _rollout(mdp, policy, finished)
+    return as_rollout(mdp, policy, finished)
 
 
 def exact_objective(mdp: MDP) -> Callable[[Policy], float]:
