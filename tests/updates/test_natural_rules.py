@@ -373,7 +373,11 @@ def test_fewer_iterations_are_a_worse_solution() -> None:
 @pytest.mark.parametrize(
     ("field", "bad"),
     # tanh of an infinite observation is a number, and so is a ratio to an infinite density
-    [*((field, math.nan) for field in ("obs", "adv", "logp", "weight")), ("adv", math.inf), ("weight", math.inf)],
+    [
+        *((field, math.nan) for field in ("obs", "act", "adv", "logp", "weight")),
+        ("adv", math.inf),
+        ("weight", math.inf),
+    ],
 )
 def test_a_number_that_is_not_finite_stops_before_the_policy_moves(
     field: str, bad: float, rule: Any, solver: str

@@ -271,7 +271,7 @@ def test_schedules_drive_the_rate_and_the_bonus() -> None:
         torch.testing.assert_close(moved(progress, lr=0.1, ent_coef=linear(1.0)), expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("field", ["obs", "adv", "logp", "weight"])
+@pytest.mark.parametrize("field", ["obs", "act", "adv", "logp", "weight"])
 def test_a_number_that_is_not_finite_stops_before_the_policy_moves(field: str) -> None:
     policy, rule = make("gaussian"), PenalizedSurrogate(minibatches=1)
     batch, theta = batch_for(policy, ROWS), policy.flat.clone()

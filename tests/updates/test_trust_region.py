@@ -330,14 +330,19 @@ def test_without_a_gradient_nothing_moves() -> None:
     assert torch.equal(policy.flat, theta)
 
 
-def test_a_schedule_drives_the_bound() -> None:
-    batch = batch_for(make("gaussian"))
-    for progress in (0.0, 0.75, 1.0):
-        policy, twin = make("gaussian"), make("gaussian")
-        TrustRegion(linear(0.02))(policy, batch, progress)
-        if progress < 1.0:
-            TrustRegion(0.02 * (1.0 - progress))(twin, batch)
-        torch.testing.assert_close(policy.flat, twin.flat, rtol=0, atol=1e-12)
+def test_a_schedule_drives_the_bound_of_step_and_search() -> None:
+    """Half-way down from twice the bound it is the bound, on batches that the search shortens the step on."""
+    accepted = set()
+    for case in ODD:
+        policy, twin = case.policy(), case.policy()
+        batch, keywords = case.batch(policy), {"damping": case.damping}
+        accepted.add(TrustRegion(linear(2.0 * case.max_kl), **keywords)(policy, batch, 0.5)["accepted"])
+        TrustRegion(case.max_kl, **keywords)(twin, batch)
+        assert torch.equal(policy.flat, twin.flat)
+        theta = policy.flat.clone()
+        TrustRegion(linear(2.0 * case.max_kl), **keywords)(policy, batch, 1.0)  # and at the end nothing is left of it
+        assert torch.equal(policy.flat, theta)
+    assert len(accepted) > 3
 
 
 @pytest.mark.parametrize(
