@@ -150,7 +150,7 @@ def test_a_run_is_compared_at_its_last_checkpoint_with_intervals(trained, capsys
 
 def test_a_penalty_that_cannot_go_as_far_as_trpo_is_said_to(trained, capsys):
     assert main(["lab", "steps", str(trained), "--eval-episodes", "2", "--epochs", "1", "--lr", "1e-6"]) == 0
-    assert "no β takes TRPO's KL: the penalty's steps end at KL = " in capsys.readouterr().out
+    assert "no β takes TRPO's KL: the penalty's steps stay short of KL = " in capsys.readouterr().out
 
 
 def test_the_picture_has_six_panels_and_nothing_is_printed_over_anything_or_beyond_the_edge(capsys, figures):

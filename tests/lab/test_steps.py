@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import policygrad as pg
-from policygrad.data import Batch
+from policygrad.data import Batch, TooFewError
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantages
 from policygrad.lab import plane, relations, steps, tabular, worlds
@@ -237,8 +237,10 @@ def test_for_a_network_the_matching_penalty_is_that_of_the_rule_with_its_epochs(
     stats, moved = relations.apply(relations.penalty(match.beta, 0.01, 30), policy, batch)
     assert stats["kl"] == match.kl == pytest.approx(0.005, rel=2e-3)
     assert torch.equal(moved.flat - policy.flat, match.step)
-    with pytest.raises(ValueError, match=r"end at KL = .* however small beta, short of 0.005: raise epochs or lr"):
+    with pytest.raises(ValueError, match=r"stay short of KL = 0.005 however small beta: raise epochs or lr"):
         relations.matching_beta(policy, batch, 0.005, lr=1e-5, epochs=2)
+    with pytest.raises(ValueError, match="go beyond KL = 1e-08 however large beta: lower lr"):
+        relations.matching_beta(policy, batch, 1e-8, lr=0.5, epochs=2)
     with pytest.raises(ValueError, match="KL > 0, got 0"):
         relations.matching_beta(policy, batch, 0.0)
 
@@ -296,6 +298,7 @@ def test_columns_have_as_many_decimals_as_their_largest_number_needs_for_three_d
     assert decimals([0.0123, -0.0004, None, math.nan]) == ["0.0123", "-0.0004", "", "–"]
     assert decimals([1234.5, 0.3]) == ["1,234", "0"]
     assert decimals([9.96, 60.3]) == ["10.0", "60.3"]
+    assert decimals([-0.004, 133.0]) == ["0", "133"]
     assert decimals([0.0, 0.0]) == ["0", "0"]
 
 
@@ -359,5 +362,10 @@ def test_the_batch_of_an_agent_is_what_its_next_update_is_given():
     agents[1].learner.step(agents[1]._collect())
     for name in ("obs", "act", "logp", "adv", "weight"):
         assert torch.equal(getattr(batch, name), getattr(given[0], name))
-    objective_ = steps.sampled_objective(agents[0], 3)
-    assert objective_(agents[0].policy) == agents[0].evaluate(3, greedy=False).returns
+    returns = steps.sampled_objective(agents[0], 3)(agents[0].policy)
+    assert returns == agents[0].evaluate(3, greedy=False).returns
+    rollout = agents[0]._collect()
+    none = {name: torch.zeros_like(rollout.mask) for name in ("mask", "terminated", "truncated", "cut")}
+    agents[0]._collect = lambda: replace(rollout, **none)  # pyright: ignore
+    with pytest.raises(TooFewError, match="the next rollout holds no step, only a reset"):
+        steps.training_batch(agents[0])

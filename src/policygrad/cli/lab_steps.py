@@ -127,10 +127,10 @@ def number(name: str, text: str, also: str = "", least: float | None = None) -> 
 
 
 def with_defaults(settings: dict[str, Any], policy: Policy) -> dict[str, Any]:
-    """The settings, filled up: a table of logits takes longer steps than a network, and its F needs no damping."""
-    from policygrad.lab.constrained import is_table
+    """The settings, filled up with what the policy needs."""
+    from policygrad.lab.relations import default_damping, default_lr
 
-    defaults = {"damping": 0.0, "lr": 0.02} if is_table(policy) else {"damping": 0.1, "lr": 3e-4}
+    defaults = {"damping": default_damping(policy), "lr": default_lr(policy)}
     return settings | {name: value for name, value in defaults.items() if settings[name] is None}
 
 
@@ -175,7 +175,7 @@ def of_run(given: Namespace) -> Case:
     about = (
         f"{agent.env_name}: J is the mean return of {episodes} episodes, actions sampled, always on the same seeds",
         f"policy: {agent.algo} after {steps:,} steps; {len(agent.policy.flat):,} parameters",
-        f"batch: the next update's, {len(batch):,} steps; gains are in units of its advantages",
+        f"batch: the next update's, {len(batch):,} step{'s' * (len(batch) > 1)}; gains are in units of its advantages",
     )
     return Case(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes))
 

@@ -26,7 +26,7 @@ from policygrad.models.heads import Categorical
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.policy import Policy
 
-MAX_KL = 100.0  # nats: the least likely action that A prefers another to has kept e^−100 of its probability
+MAX_KL = 100.0  # nats: long before, the policy is greedy but for rounding
 NEWTON_STEPS = 100  # six do; a bound in case of numbers that are none
 
 
@@ -52,9 +52,7 @@ def constrained(old: Tensor, adv: Tensor, d: Tensor, max_kl: float) -> Optimum:
     """
     old, adv, d = _checked(old, adv, d)
     if not 0.0 < max_kl <= MAX_KL:
-        raise ValueError(
-            f"max_kl = {max_kl:g} must be in (0, {MAX_KL:g}]: at {MAX_KL:g} nats π is greedy, but for e⁻¹⁰⁰"
-        )
+        raise ValueError(f"max_kl = {max_kl:g} must be in (0, {MAX_KL:g}]: at {MAX_KL:g} nats the policy is greedy")
     centred = adv - (old * adv).sum(-1, keepdim=True)
     variance = float((d * (old * centred.square()).sum(-1)).sum())
     if variance <= 1e-24 * float(adv.square().amax()):

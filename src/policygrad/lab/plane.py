@@ -58,7 +58,7 @@ def look(theta: tuple[float, float], max_kl: float, reach: float = 1.7, size: in
     evaluation, share = policy.evaluate(batch.obs, batch.act), batch.weight / batch.weight.sum()
     gradient = evaluation.gradient(batch.weight * batch.adv).clone()
     gradient *= (2.0 * max_kl / evaluation.fisher_norm(gradient, share)) ** 0.5
-    natural = natural_step(policy, batch, max_kl)
+    natural = natural_step(policy, batch, max_kl, damping=0.0)
     old, moved = policy.dist(batch.obs).clone(), two_logit_policy(theta)
     x, y = (np.linspace(centre - reach, centre + reach, size) for centre in theta)
     J, kl = np.zeros((size, size)), np.zeros((size, size))

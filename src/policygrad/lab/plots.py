@@ -17,7 +17,7 @@ from policygrad.lab.relations import Cost, Match, PenaltyPoint, TrustPoint
 from policygrad.lab.steps import Comparison
 from policygrad.runs.plots import COLORS, GRID, INK, PALE, Chart
 
-BLUE, ORANGE, GREEN, PURPLE, PINK = COLORS[:3] + COLORS[3:5]
+BLUE, ORANGE, GREEN, PURPLE, PINK = COLORS[:5]
 RULES = {"PG": ORANGE, "NPG": BLUE, "TRPO": GREEN, "PPO-clip": PURPLE, "PPO-penalty": PINK, "TRPO, exact": INK}
 DASHED, DOTTED = (0, (4, 3)), (0, (1, 1.2))
 START, MAX_KL = (-1.0, -2.0), 0.02  # of the policy of two parameters

@@ -31,6 +31,7 @@ from policygrad.updates import NaturalGradient, PenalizedSurrogate, TrustRegion
 from policygrad.updates.card import Card
 
 DENSE = 600  # parameters up to which F is written down and inverted, at once
+EPOCHS = 100  # of PPO, each the whole batch
 
 Rule = Callable[[Policy, Batch], Any]  # an update rule: it moves the policy
 
@@ -49,14 +50,23 @@ def apply(rule: Rule, policy: Policy, batch: Batch) -> tuple[Stats, Policy]:
     return card.read(moved, batch)[0], moved
 
 
-def solver(policy: Policy, damping: float) -> dict[str, Any]:
-    """Keywords of NaturalGradient and TrustRegion: the dense F where that is cheap, and more CG iterations without damping."""
-    if len(policy.flat) <= DENSE:
-        return {"damping": damping, "solver": "dense"}
-    return {"damping": damping, "cg_iterations": 10 if damping else 100}
+def default_damping(policy: Policy) -> float:
+    """Of the Fisher matrix: none for a table of logits, that the library uses for networks."""
+    return 0.0 if is_table(policy) else 0.1
 
 
-def natural_step(policy: Policy, batch: Batch, max_kl: float, damping: float = 0.0) -> Tensor:
+def default_lr(policy: Policy) -> float:
+    """Of PPO's Adam: a table takes longer steps than a network, each logit has its own states."""
+    return 0.02 if is_table(policy) else 3e-4
+
+
+def solver(policy: Policy, damping: float | None = None) -> dict[str, Any]:
+    """Keywords of NaturalGradient and TrustRegion: the dense F where that is cheap, conjugate gradients elsewhere."""
+    damping = default_damping(policy) if damping is None else damping
+    return {"damping": damping, "solver": "dense" if len(policy.flat) <= DENSE else "cg"}
+
+
+def natural_step(policy: Policy, batch: Batch, max_kl: float, damping: float | None = None) -> Tensor:
     """NPG's step s (P,), ½ sᵀ(F + damping · I)s = max_kl. Raises ValueError where the batch's gradient is 0."""
     rule = NaturalGradient(max_kl, **solver(policy, damping))
     step, stats = rule.propose(policy.evaluate(batch.obs, batch.act), batch, 0.0)
@@ -65,7 +75,7 @@ def natural_step(policy: Policy, batch: Batch, max_kl: float, damping: float = 0
     return step
 
 
-def penalty(beta: float, lr: float, epochs: int) -> PenalizedSurrogate:
+def penalty(beta: float, lr: float, epochs: int = EPOCHS) -> PenalizedSurrogate:
     """PPO's penalty with a fixed β, Adam on the whole batch."""
     return PenalizedSurrogate(lr, beta=beta, target_kl=None, epochs=epochs, minibatches=1, max_grad_norm=None)
 
@@ -81,7 +91,7 @@ class Match:
     step: Tensor  # (P,)
 
 
-def quadratic_beta(policy: Policy, batch: Batch, kl: float, damping: float = 0.0) -> float:
+def quadratic_beta(policy: Policy, batch: Batch, kl: float, damping: float | None = None) -> float:
     """The β whose step has this KL if the gain were linear and KL quadratic: √(ĝᵀF⁻¹ĝ / 2 KL) / Σ weight.
 
     It is NPG's predicted gain for each nat, halved: with s its step, ĝᵀs = √(2 KL · ĝᵀF⁻¹ĝ).
@@ -91,7 +101,13 @@ def quadratic_beta(policy: Policy, batch: Batch, kl: float, damping: float = 0.0
 
 
 def matching_beta(
-    policy: Policy, batch: Batch, kl: float, *, lr: float = 3e-4, epochs: int = 100, damping: float = 0.0
+    policy: Policy,
+    batch: Batch,
+    kl: float,
+    *,
+    lr: float | None = None,
+    epochs: int = EPOCHS,
+    damping: float | None = None,
 ) -> Match:
     """β* with mean KL(old ‖ new) = kl, e.g. a TRPO step's.
 
@@ -102,11 +118,12 @@ def matching_beta(
         raise ValueError(f"a penalty can be matched to a step with KL > 0, got {kl}")
     quadratic = quadratic_beta(policy, batch, kl, damping)
     if is_table(policy):
-        rule: Rule = ExactTrustRegion(kl)
         beta = ExactTrustRegion(kl).solve(policy, batch).beta
+        rule: Rule = ExactTrustRegion(beta=beta)
     else:
-        beta = _falling_to(lambda beta: apply(penalty(beta, lr, epochs), policy, batch)[0]["kl"], kl, quadratic)
-        rule = penalty(beta, lr, epochs)
+        rate = default_lr(policy) if lr is None else lr
+        beta = _falling_to(lambda beta: apply(penalty(beta, rate, epochs), policy, batch)[0]["kl"], kl, quadratic)
+        rule = penalty(beta, rate, epochs)
     stats, moved = apply(rule, policy, batch)
     return Match(beta, quadratic, stats["kl"], stats["gain"], moved.flat - policy.flat)
 
@@ -117,16 +134,15 @@ def _falling_to(kl_of: Callable[[float], float], kl: float, guess: float) -> flo
     def excess(log_beta: float) -> float:
         return math.log(max(kl_of(math.exp(log_beta)), 1e-30) / kl)
 
-    low = high = math.log(guess)
+    low = high = middle = math.log(guess)
     while excess(low) < 0.0:
         low -= 1.0
-        if low < math.log(guess) - 8.0:
-            raise ValueError(
-                f"the penalty's steps end at KL = {kl_of(math.exp(low)):.2g} however small beta, short of {kl:.2g}: "
-                "raise epochs or lr"
-            )
-    while excess(high) > 0.0 and high < math.log(guess) + 8.0:
+        if low < middle - 8.0:
+            raise ValueError(f"the penalty's steps stay short of KL = {kl:.2g} however small beta: raise epochs or lr")
+    while excess(high) > 0.0:
         high += 1.0
+        if high > middle + 8.0:
+            raise ValueError(f"the penalty's steps go beyond KL = {kl:.2g} however large beta: lower lr")
     return math.exp(root(excess, low, high, 5e-4))
 
 
@@ -141,12 +157,12 @@ class PenaltyPoint:
 
 
 def penalty_path(
-    policy: Policy, batch: Batch, betas: Sequence[float], *, lr: float = 3e-4, epochs: int = 100
+    policy: Policy, batch: Batch, betas: Sequence[float], *, lr: float | None = None, epochs: int = EPOCHS
 ) -> list[PenaltyPoint]:
     """What every β allows: PPO's penalty after so many epochs and, for a table, in the limit."""
-    points = []
+    points, rate = [], default_lr(policy) if lr is None else lr
     for beta in betas:
-        stats, _ = apply(penalty(beta, lr, epochs), policy, batch)
+        stats, _ = apply(penalty(beta, rate, epochs), policy, batch)
         limit = ExactTrustRegion(beta=beta).solve(policy, batch).kl if is_table(policy) else None
         points.append(PenaltyPoint(beta, stats["kl"], stats["gain"], limit))
     return points
@@ -177,7 +193,7 @@ def trust_path(policy: Policy, batch: Batch, deltas: Sequence[float]) -> list[Tr
     batch = replace(batch, logp=batch.logp.double(), adv=batch.adv.double(), weight=batch.weight.double())
     for max_kl in deltas:
         exact, at_optimum = apply(ExactTrustRegion(max_kl), policy, batch)
-        keywords, step = solver(policy, 0.0), natural_step(policy, batch, max_kl)
+        keywords, step = solver(policy), natural_step(policy, batch, max_kl)
         npg, _ = apply(NaturalGradient(max_kl, **keywords), policy, batch)
         trpo, _ = apply(TrustRegion(max_kl, **keywords), policy, batch)
         along = _gain_at_kl(policy, batch, step, max_kl)

@@ -17,10 +17,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from policygrad.data import Batch
+from policygrad.data import Batch, TooFewError
 from policygrad.gradient.estimators import advantages
 from policygrad.lab.constrained import ExactTrustRegion, is_table
-from policygrad.lab.relations import Rule, angle, apply, matching_beta, natural_step, penalty, solver
+from policygrad.lab.relations import (
+    EPOCHS,
+    Rule,
+    angle,
+    apply,
+    default_lr,
+    matching_beta,
+    natural_step,
+    penalty,
+    solver,
+)
 from policygrad.models.policy import Policy
 from policygrad.runs.agent import Agent
 from policygrad.runs.evaluate import Evaluation, evaluate
@@ -65,7 +75,7 @@ class Comparison:
     before: float | None  # J(θ)
 
     def __getitem__(self, rule: str) -> Step:
-        return next(step for step in self.steps if step.rule == rule)
+        return {step.rule: step for step in self.steps}[rule]
 
     def cells(self) -> list[list[str]]:
         """A row a rule, to go under HEADER."""
@@ -96,7 +106,8 @@ def decimals(values: Sequence[float | None]) -> list[str]:
     """Numbers of a column with the same decimals, so many that the largest has three digits; "–" for NaN, "" for None."""
     largest = max((abs(x) for x in values if x is not None and math.isfinite(x)), default=0.0)
     digits = min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest > 0.0 else 0
-    return ["" if x is None else "–" if math.isnan(x) else f"{x:,.{digits}f}" for x in values]
+    rounded = [x if x is None else round(x, digits) + 0.0 for x in values]  # + 0.0: there is no -0
+    return ["" if x is None else "–" if math.isnan(x) else f"{x:,.{digits}f}" for x in rounded]
 
 
 def compare(
@@ -106,43 +117,36 @@ def compare(
     *,
     objective: Objective | None = None,
     max_kl: float = 0.01,
-    damping: float = 0.0,
+    damping: float | None = None,
     **keywords: Any,
 ) -> Comparison:
     """Call every rule on a copy of the policy with the batch, and measure what it did. Policy and rules stay what they are.
 
     rules: by name, [`five_rules`] with these keywords. objective: J of a policy, for the real gain, e.g. `exact_objective`
-    or `sampled_objective`. damping: of the natural step that angles are measured to.
+    or `sampled_objective`. damping: of the natural step that angles are measured to, [0 for tables, 0.1 for networks].
     Raises ValueError where the batch's gradient is 0.
     """
     rules = five_rules(policy, batch, max_kl=max_kl, damping=damping, **keywords) if rules is None else rules
-    start, natural = policy.flat, natural_step(policy, batch, max_kl, damping)
-    evaluation = policy.evaluate(batch.obs, batch.act)
-    gradient = evaluation.gradient(batch.weight * batch.adv).clone()
+    gradient, natural = _gradient(policy, batch), natural_step(policy, batch, max_kl, damping)
     before = None if objective is None else np.asarray(objective(policy), np.float64)
     steps = []
     for name, rule in rules.items():
         card, moved = apply(rule, policy, batch)
-        step, real, interval = moved.flat - start, None, None
-        if objective is not None and before is not None:
-            differences = Evaluation(tuple(np.ravel(np.asarray(objective(moved)) - before).tolist()), ())
-            real, interval = differences.mean, None if before.ndim == 0 else differences.ci95
-        steps.append(
-            Step(
-                name,
-                card["step_norm"],
-                angle(step, gradient),
-                angle(step, natural),
-                card["kl_quadratic"],
-                card["kl"],
-                card["predicted_gain"],
-                card["gain"],
-                real,
-                interval,
-                step,
-            )
-        )
+        step = moved.flat - policy.flat
+        real, interval = (None, None) if objective is None else _rise(before, objective(moved))
+        angles = {"angle_pg": angle(step, gradient), "angle_npg": angle(step, natural)}
+        measured = {key: card[key] for key in ("step_norm", "kl_quadratic", "kl", "predicted_gain", "gain")}
+        steps.append(Step(name, **angles, **measured, real_gain=real, interval=interval, step=step))
     return Comparison(tuple(steps), None if before is None else float(before.mean()))
+
+
+def _rise(before: Any, after: float | Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """J's rise; of returns of the same episodes before and after, their mean difference and its 95 % interval."""
+    differences = np.asarray(after, np.float64) - before
+    if differences.ndim == 0:
+        return float(differences), None
+    paired = Evaluation(tuple(differences.tolist()), ())
+    return paired.mean, paired.ci95
 
 
 def five_rules(
@@ -152,16 +156,18 @@ def five_rules(
     max_kl: float = 0.01,
     clip: float = 0.2,
     beta: float | None = None,
-    lr: float = 3e-4,
-    epochs: int = 100,
-    damping: float = 0.0,
+    lr: float | None = None,
+    epochs: int = EPOCHS,
+    damping: float | None = None,
 ) -> dict[str, Rule]:
     """PG, NPG, TRPO, PPO-clip, PPO-penalty and, for a table of logits, the exact solution of TRPO's problem.
 
     PG's learning rate is made such that it ends where NPG does: at a quadratic KL of max_kl. PPO climbs with Adam, the whole
-    batch in every epoch. beta: of the penalty; None is β*, with which it ends at TRPO's KL (see `matching_beta`).
+    batch in every epoch. beta: of the penalty, [β*, with which it ends at TRPO's KL, see `matching_beta`]. lr: PPO's, [0.02 for
+    tables, 3e-4 for networks].
     """
-    rate, trpo = _rate(policy, batch, max_kl), TrustRegion(max_kl, **solver(policy, damping))
+    rate, trpo = _pg_rate(policy, batch, max_kl), TrustRegion(max_kl, **solver(policy, damping))
+    lr = default_lr(policy) if lr is None else lr
     if beta is None:
         kl = apply(trpo, policy, batch)[0]["kl"]
         beta = matching_beta(policy, batch, kl, lr=lr, epochs=epochs, damping=damping).beta
@@ -175,19 +181,28 @@ def five_rules(
     return rules | ({"TRPO, exact": ExactTrustRegion(max_kl)} if is_table(policy) else {})
 
 
-def _rate(policy: Policy, batch: Batch, max_kl: float) -> float:
+def _pg_rate(policy: Policy, batch: Batch, max_kl: float) -> float:
     """The learning rate α with ½ (αĝ)ᵀF(αĝ) = max_kl."""
-    evaluation = policy.evaluate(batch.obs, batch.act)
-    gradient = evaluation.gradient(batch.weight * batch.adv).clone()
-    curvature = evaluation.fisher_norm(gradient, batch.weight / batch.weight.sum())
+    gradient = _gradient(policy, batch)
+    curvature = policy.evaluate(batch.obs, batch.act).fisher_norm(gradient, batch.weight / batch.weight.sum())
     if not curvature > 0.0:
         raise ValueError("the batch's gradient is 0: it prefers no action to another, and no rule would move")
     return math.sqrt(2.0 * max_kl / curvature)
 
 
+def _gradient(policy: Policy, batch: Batch) -> Tensor:
+    """ĝ = Σ weight · adv · ∇log π, (P,)."""
+    return policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone()
+
+
 def training_batch(agent: Agent) -> Batch:
-    """What the agent's next update would be given: a rollout of its own collector, its critic, estimator and baseline."""
+    """What the agent's next update would be given: a rollout of its own collector, its critic, estimator and baseline.
+
+    Raises TooFewError where the rollout holds no step, as one of a single row may that is a reset.
+    """
     rollout, learner = agent._collect(), agent.learner
+    if rollout.steps == 0:
+        raise TooFewError("the next rollout holds no step, only a reset: collect more with num_steps")
     adv, _ = advantages(rollout, learner.critic(rollout, agent.policy), learner.estimator, learner.baseline)
     return rollout.flatten(adv, learner.reduction)
 

@@ -69,9 +69,10 @@ WORLDS: dict[str, Callable[[int], MDP]] = {
 def make_mdp(name: str, seed: int = 0) -> MDP:
     """An MDP by its name; seed: of the random one. Raises ValueError, with the nearest name, for one that is not there."""
     if name not in WORLDS:
-        near = difflib.get_close_matches(name.lower(), {known.lower(): known for known in WORLDS}, n=1)
-        hint = next((f"did you mean {known!r}?" for known in WORLDS if [known.lower()] == near), "")
-        raise ValueError(f"there is no MDP {name!r}: {hint or 'there are ' + ', '.join(WORLDS)}")
+        known = {world.lower(): world for world in WORLDS}
+        near = difflib.get_close_matches(name.lower(), known, n=1)
+        hint = f"did you mean {known[near[0]]!r}?" if near else f"there are {', '.join(WORLDS)}"
+        raise ValueError(f"there is no MDP {name!r}: {hint}")
     return WORLDS[name](seed)
 
 
