@@ -83,11 +83,13 @@ def dense(product: Product, like: Tensor) -> Tensor:
 def dense_solve(product: Product, b: Tensor) -> Solution:
     """A⁺b by the eigenvalues of the dense A, in float64: the solution of least norm where A is singular.
 
-    Eigenvalues below P · eps · the largest count as 0. Raises CurvatureError where one is below minus that.
+    Eigenvalues below P · eps · the largest, and below eps², count as 0: A is then 0 to rounding, as F is where a policy has become
+    deterministic. Raises CurvatureError where one is below minus that.
     """
     A = dense(product, b).double()
     values, vectors = torch.linalg.eigh(0.5 * (A + A.T))
-    least = float(values[-1].clamp(min=0.0)) * len(b) * torch.finfo(b.dtype).eps
+    eps = torch.finfo(b.dtype).eps
+    least = max(float(values[-1]) * len(b) * eps, eps**2)
     if float(values[0]) < -least:
         raise CurvatureError(f"the matrix has the negative eigenvalue {float(values[0]):.3g}: raise damping")
     inverse = torch.where(values > least, 1.0 / values, 0.0)
