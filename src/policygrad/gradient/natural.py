@@ -83,10 +83,12 @@ def dense(product: Product, like: Tensor) -> Tensor:
 def dense_solve(product: Product, b: Tensor) -> Solution:
     """A⁺b by the eigenvalues of the dense A, in float64: the solution of least norm where A is singular.
 
-    Eigenvalues below P · eps · the largest, and below eps², count as 0: A is then 0 to rounding, as F is where a policy has become
-    deterministic. Raises CurvatureError where one is below minus that.
+    Eigenvalues below P · eps · the largest, and below eps², count as 0: A is then 0 to rounding, as F is where a policy has
+    become deterministic. Raises CurvatureError where one is below minus that, FloatingPointError where A or b is not finite.
     """
     A = dense(product, b).double()
+    if not math.isfinite(float(A.sum() + b.sum())):
+        raise FloatingPointError("the matrix or the right-hand side is not finite: nothing can be solved for")
     values, vectors = torch.linalg.eigh(0.5 * (A + A.T))
     eps = torch.finfo(b.dtype).eps
     least = max(float(values[-1]) * len(b) * eps, eps**2)

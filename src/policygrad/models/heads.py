@@ -166,10 +166,10 @@ class Categorical(Head):
         return (new.exp() - old.exp()).mul_(weight.unsqueeze(-1))  # ∂KL/∂logit = p_new − p_old
 
     def fisher(self, dist: Tensor, tangent: Tensor) -> Tensor:
-        # M = diag(p) − p pᵀ
+        # M u = (diag(p) − p pᵀ) u = p (u − E_p u); centred twice, for where p is nearly 1 the first difference is rounding
         p = dist.exp()
-        weighed = p * tangent
-        return weighed - p * weighed.sum(-1, keepdim=True)
+        centred = tangent - (p * tangent).sum(-1, keepdim=True)
+        return p * (centred - (p * centred).sum(-1, keepdim=True))
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return gumbel(rng, (*shape, self.size))
@@ -242,9 +242,10 @@ class MultiCategorical(Head):
     def fisher(self, dist: Tensor, tangent: Tensor) -> Tensor:
         # as Categorical's, entry by entry
         p, entry = dist.exp(), self.entry.to(dist.device)
-        weighed = p * tangent
-        sums = p.new_zeros(len(p), len(self.sizes)).index_add_(-1, entry, weighed)
-        return weighed - p * sums[:, entry]
+        for _ in range(2):
+            means = p.new_zeros(len(p), len(self.sizes)).index_add_(-1, entry, p * tangent)
+            tangent = tangent - means[:, entry]
+        return p * tangent
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return gumbel(rng, (*shape, self.size))

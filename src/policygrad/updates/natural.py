@@ -69,7 +69,7 @@ class NaturalGradient:
         step = (
             to_boundary(solution, at(self.max_kl, progress)) if self.lr is None else at(self.lr, progress) * solution.x
         )
-        if not math.isfinite(float(step.sum())):
+        if not math.isfinite(float(step.sum()) + solution.energy):
             raise FloatingPointError("the natural step is not finite: raise damping. Nothing was updated.")
         return step, {
             "grad_norm": norm,
