@@ -131,6 +131,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.adv)
 
+    @cached_property
+    def share(self) -> Tensor:
+        """(B,) the weights scaled to sum 1: Σ share · x is the mean of x."""
+        return self.weight / self.weight.sum()
+
     def minibatches(self, count: int, generator: torch.Generator) -> Iterator[Batch]:
         """One shuffled pass in `count` even pieces; each piece's weights are scaled so that its sums estimate the batch's."""
         if count == 1:

@@ -31,6 +31,12 @@ from policygrad.gradient.baselines import CrossFit
         ("reinforce", {"baseline": "leave-one-out", "episodes": 1}, "leave-one-out needs episodes of at least 2"),
         ("actor_critic", {"critic": "vq"}, "critic = 'vq' is not one of: v, q"),
         ("actor_critic", {"num_steps": 5}, "actor_critic has no hyperparameter 'num_steps'"),
+        (
+            "npg",
+            {"learning_rate": 0.1},
+            "npg has no hyperparameter 'learning_rate'",
+        ),  # of the policy, or of the critic?
+        ("ppo", {"delta": 0.1}, "ppo has no hyperparameter 'delta'. There are:"),  # an alias, but none of ppo's
     ],
 )
 def test_what_cannot_be_is_refused(algo: str, overrides: dict[str, Any], message: str) -> None:

@@ -253,8 +253,22 @@ def test_damping_adds_a_multiple_of_the_identity() -> None:
 def test_the_dense_matrix_has_the_products_as_its_columns_even_from_one_buffer_and_has_its_limit() -> None:
     A, buffer = randn(5, 5), torch.zeros(5, dtype=torch.float64)
     torch.testing.assert_close(dense(lambda v: torch.mv(A, v, out=buffer), buffer), A, rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"a dense matrix of 5,001 parameters is too large.*use solver = cg"):
+    with pytest.raises(ValueError, match=r"at most 1,500 parameters, this policy has 1,501: use cg"):
         dense(lambda v: v, torch.zeros(MAX_DENSE + 1))
+
+
+@pytest.mark.parametrize("iterations", [10, 100])
+@pytest.mark.parametrize("rank", [1, 2, 5])
+def test_a_singular_matrix_in_float32_is_solved_to_its_precision_and_not_called_negative(rank, iterations) -> None:
+    """Once what is left is rounding, a direction's curvature is noise of either sign."""
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        B = torch.randn(8, rank, generator=generator)
+        A, b = B @ B.T, B @ torch.randn(rank, generator=generator)
+        found = conjugate_gradient(lambda v: A @ v, b, iterations)  # noqa: B023
+        assert float((A.double() @ found.x.double() - b.double()).norm() / b.norm()) < 1e-3
+        with pytest.raises(CurvatureError):
+            conjugate_gradient(lambda v: -(A @ v), b, iterations)  # noqa: B023
 
 
 @pytest.mark.parametrize("max_kl", [1e-6, 0.01, 3.0])

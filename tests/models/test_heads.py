@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -515,6 +516,22 @@ def test_the_gradient_of_kl_is_minus_the_old_policys_mean_of_the_new_ones_score(
     torch.testing.assert_close(-expectation_over_actions(head, old, score), exact, rtol=0, atol=atol)
     backwards = head.kl_gradient(new, old, one)[0]  # the other direction is another gradient
     assert float((exact - backwards).abs().max()) > 1e-2
+
+
+class Scaled(Categorical):
+    """A head of a user's own: logits multiplied by the context. It says how gradients flow back, and no more."""
+
+    def condition(self, out: Any, context: Any) -> Any:
+        return out * context
+
+    def chain(self, grad: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+        return grad * context
+
+
+def test_a_head_of_ones_own_needs_only_chain_for_its_fisher_products() -> None:
+    head = Scaled(3, legal=True)
+    tangent, context = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(head.along(tangent, tangent, context), tangent * context, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("head", CONDITIONED, ids=repr)

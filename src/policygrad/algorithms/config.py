@@ -21,6 +21,7 @@ TINY = 1e-9  # the lowest value of what must be above 0
 # name: (help, lowest, highest); bounds apply to numbers and to each number of a tuple
 HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
     "seed": ("of everything random", 0, 2**32 - 1),
+    "fisher_eigenvalues": ("how many of the largest of the policy's Fisher matrix rows have", 0, 100),
     "steps": ("environment steps to train for; training stops at the last whole iteration that fits", 1, None),
     "num_envs": ("environments stepped side by side", 1, 4096),
     "num_steps": ("steps of every environment an iteration", 1, None),
@@ -143,6 +144,8 @@ def aliases(algo: str) -> dict[str, str]:
     """What stands for what in a recipe: alias → hyperparameter."""
     known = parameters(algo)
     every = ALIASES | (TRUST_REGION_ALIASES if "max_kl" in known else {})
+    if {"max_kl", "lr"} <= set(known):  # npg: a rate of its own, and the critic's
+        del every["learning_rate"]
     return {alias: own for alias, own in every.items() if own in known and alias not in known}
 
 
@@ -193,7 +196,7 @@ def _check_together(config: dict[str, Any]) -> None:
 def unknown_keyword(algo: str, name: str) -> str:
     """The message for a keyword that a recipe does not have."""
     known = parameters(algo)
-    near = difflib.get_close_matches(name, [*known, *ALIASES], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, [*known, *aliases(algo)], n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."
     return f"{algo} has no hyperparameter {name!r}.{hint}"
 

@@ -235,9 +235,12 @@ def npg(
     """
     from policygrad.algorithms.task import Plan, make_schedule
     from policygrad.gradient.estimators import GAE
+    from policygrad.gradient.natural import check_dense
     from policygrad.updates import NaturalGradient
 
     policy = task.policy()
+    if solver == "dense":
+        check_dense(len(policy.flat))
     critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
     update = NaturalGradient(
         make_schedule(kl_schedule, max_kl),
@@ -279,9 +282,12 @@ def trpo(
     """Trust-region policy optimisation (Schulman et al. 2015): the natural step, held to its KL bound and to a gain."""
     from policygrad.algorithms.task import Plan, make_schedule
     from policygrad.gradient.estimators import GAE
+    from policygrad.gradient.natural import check_dense
     from policygrad.updates import TrustRegion
 
     policy = task.policy()
+    if solver == "dense":
+        check_dense(len(policy.flat))
     critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
     update = TrustRegion(
         make_schedule(kl_schedule, max_kl),

@@ -18,7 +18,7 @@ from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]  # v (P,) → A v (P,), A symmetric
 
-MAX_DENSE = 5_000  # parameters: F has 25 million entries then, its inverse takes seconds
+MAX_DENSE = 1_500  # parameters: F takes as many products, some seconds at 2,048 rows
 
 
 class CurvatureError(FloatingPointError):
@@ -43,19 +43,22 @@ def conjugate_gradient(product: Product, b: Tensor, iterations: int = 10, tolera
     """Solve A x = b for a symmetric positive definite A, by products alone (Nocedal & Wright, algorithm 5.2).
 
     Stops at ‖b − Ax‖ ≤ tolerance · ‖b‖ or after `iterations` products. b = 0: x = 0 without any. Raises CurvatureError where
-    pᵀAp < 0 by more than rounding, FloatingPointError where b or a product is not finite.
+    pᵀAp < 0 by more than rounding and there is something left to solve, FloatingPointError where b or a product is not finite.
     """
     x, r, p = torch.zeros_like(b), b.clone(), b.clone()
     rr = bb = float(r @ r)
     if not math.isfinite(bb):
         raise FloatingPointError(f"the right-hand side has squared norm {bb}: nothing can be solved for")
-    curvature, k, eps = math.inf, 0, torch.finfo(b.dtype).eps
+    curvature, steepest, k, eps = math.inf, 0.0, 0, torch.finfo(b.dtype).eps
     while k < iterations and rr > tolerance**2 * bb:
         Ap = product(p)
-        pAp, pp = float(p @ Ap), float(p @ p)
+        pAp, pp, length = float(p @ Ap), float(p @ p), float(torch.linalg.vector_norm(Ap))
         if not math.isfinite(pAp):
             raise FloatingPointError(f"a product in conjugate gradients is not finite: pᵀAp = {pAp}")
-        if abs(pAp) <= eps * math.sqrt(pp) * float(torch.linalg.vector_norm(Ap)):
+        steepest = max(steepest, length / math.sqrt(pp))  # at most A's largest eigenvalue
+        if abs(pAp) <= eps * max(math.sqrt(pp) * length, math.sqrt(len(b)) * steepest * pp) or (
+            pAp < 0.0 and rr <= eps * bb  # as solved as the numbers' type allows: p is what rounding left
+        ):
             break  # A says nothing about this direction beyond rounding
         curvature, k = min(curvature, pAp / pp), k + 1
         if pAp < 0.0:
@@ -71,12 +74,17 @@ def conjugate_gradient(product: Product, b: Tensor, iterations: int = 10, tolera
     return Solution(x, float(x @ (b - r)), k, residual, curvature if k else math.nan)
 
 
+def check_dense(parameters: int) -> None:
+    """Raises ValueError where a dense matrix would be too large."""
+    if parameters > MAX_DENSE:
+        raise ValueError(
+            f"solver = dense is for at most {MAX_DENSE:,} parameters, this policy has {parameters:,}: use cg"
+        )
+
+
 def dense(product: Product, like: Tensor) -> Tensor:
     """The matrix A (P, P) of a product, column by column. Raises ValueError where P is more than MAX_DENSE."""
-    if len(like) > MAX_DENSE:
-        raise ValueError(
-            f"a dense matrix of {len(like):,} parameters is too large, at most {MAX_DENSE:,}: use solver = cg"
-        )
+    check_dense(len(like))
     return torch.stack([product(e).clone() for e in torch.eye(len(like), dtype=like.dtype, device=like.device)], dim=1)
 
 

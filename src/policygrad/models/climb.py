@@ -35,11 +35,11 @@ def climb(
 
     `weigh` gives w at the current policy; means have the batch's weights.
 
-    target_kl: stop after the first epoch whose exact mean KL(old ‖ new) exceeds it.
+    target_kl: stop after the first epoch whose exact mean KL(old ‖ new) exceeds it. With it, or a kl_coef, the stats have `kl`.
     """
     old = policy.dist(batch.obs) if target_kl is not None or kl_coef else None
     batch = replace(batch, dist=old) if kl_coef else batch
-    flat, norms, steps, epoch = policy.flat, 0.0, 0, 0
+    flat, norms, steps, epoch, stats = policy.flat, 0.0, 0, 0, Stats()
     for epoch in range(1, epochs + 1):  # noqa: B007
         for mb in batch.minibatches(minibatches, generator):
             evaluation = policy.evaluate(mb.obs, mb.act)
@@ -52,12 +52,21 @@ def climb(
             norms += norm
             optimizer.step(flat, grad, lr)
             steps += 1
-        if old is not None and target_kl is not None and mean_kl(policy, old, batch) > target_kl:
-            break
-    return {"epochs": epoch, "grad_norm": norms / max(steps, 1)}
+        if old is not None and target_kl is not None:
+            stats["kl"] = mean_kl(policy, old, batch)
+            if stats["kl"] > target_kl:
+                break
+    if old is not None and "kl" not in stats:
+        stats["kl"] = mean_kl(policy, old, batch)
+    return stats | {"epochs": epoch, "grad_norm": norms / max(steps, 1)}
 
 
-def mean_kl(policy: Policy, old: Tensor, batch: Batch) -> float:
-    """Exact mean KL(old ‖ new) over the batch, with the batch's weights; old: the distribution before, (B, P)."""
-    kl = policy.head.kl(old, policy.dist(batch.obs))
-    return float((batch.weight * kl).sum() / batch.weight.sum())
+def mean_kl(policy: Policy, old: Tensor, batch: Batch, new: Tensor | None = None) -> float:
+    """Exact mean KL(old ‖ new) over the batch, with the batch's weights; new: the policy's distribution (B, P), if at hand.
+
+    In float64, and `canonical` once more: of two float32 distributions that are close, the difference would be rounding, and
+    their log-probabilities do not quite sum to 1.
+    """
+    head, new = policy.head, policy.dist(batch.obs) if new is None else new
+    kl = head.kl(head.canonical(old.double()), head.canonical(new.double()))
+    return float((batch.share.double() * kl).sum())

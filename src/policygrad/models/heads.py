@@ -45,7 +45,11 @@ class Head:
 
     def along(self, tangent: Tensor, dist: Tensor, context: Tensor) -> Tensor:
         """How the outputs after `condition` move where the network's move by `tangent`, (B, P): the transpose of `chain`."""
-        return tangent
+        if type(self).chain is Head.chain:
+            return tangent
+        with torch.enable_grad():  # chain is linear in its gradient, so its derivative is the transpose
+            u = torch.zeros_like(tangent, requires_grad=True)
+            return torch.autograd.grad((self.chain(u, dist, context) * tangent).sum(), u)[0]
 
     def canonical(self, out: Tensor) -> Tensor:
         """The distribution's parameters: (B, P) → (B, P)."""

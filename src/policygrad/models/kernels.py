@@ -26,6 +26,10 @@ QUIET = np.errstate(invalid="ignore", over="ignore")
 KERNELS = ("auto", "autograd", "closed_form")
 
 
+class SecondDerivativeError(RuntimeError):
+    """A network that can be differentiated once only: it has gradients, but no Fisher-vector products."""
+
+
 class Kernel(Protocol):
     """The contract of the seam."""
 
@@ -109,11 +113,20 @@ class AutogradKernel:
         # uᵀ(∂out/∂θ) is linear in u, so its derivative along v is ∂out/∂θ · v: forward mode out of two reverse passes, for
         # every operation that can be differentiated twice; forward-mode rules of torch's own are fewer
         assert self.out is not None
+        try:
+            return self._push(self.out, v)
+        except RuntimeError as error:
+            raise SecondDerivativeError(
+                f"a Fisher-vector product needs this network's second derivative, and torch has none ({error}). NPG and TRPO "
+                "need a body without that operation; attention has one inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)."
+            ) from error
+
+    def _push(self, out: Tensor, v: Tensor) -> Tensor:
         if self.pullback is None:
             with torch.enable_grad():
-                u = torch.zeros_like(self.out, requires_grad=True)
+                u = torch.zeros_like(out, requires_grad=True)
                 grads = torch.autograd.grad(
-                    self.out, self.parameters, u, create_graph=True, allow_unused=True, materialize_grads=True
+                    out, self.parameters, u, create_graph=True, allow_unused=True, materialize_grads=True
                 )
             self.pullback = u, grads
         u, grads = self.pullback

@@ -46,6 +46,8 @@ class Evaluation:
         The weights (B,) are held constant; old: a distribution (B, P), where there is a kl_weight.
         """
         self._check_current()
+        if kl_weight is not None and old is None:
+            raise ValueError("kl_weight needs old, the distribution (B, P) that KL(old ‖ π) is taken from")
         grad = self.head.gradient(self.dist, self.act, weight, ent_weight)
         if kl_weight is not None and old is not None:
             grad = grad + self.head.kl_gradient(old, self.dist, kl_weight)

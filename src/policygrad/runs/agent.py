@@ -62,8 +62,6 @@ class Agent:
             check_env_id(env)
         elif not isinstance(env, gym.Env | VectorEnv) and not callable(env):
             raise TypeError(f"env must be an id, an environment or a callable, got {env!r}")
-        if fisher_eigenvalues < 0:
-            raise ValueError(f"fisher_eigenvalues must be at least 0, got {fisher_eigenvalues}")
         overrides = _with_num_envs(env, overrides)
         self.env_name = env_name(env)
         self.config, self.tuned = resolve(self.algo, self.env_name, overrides)
@@ -82,7 +80,7 @@ class Agent:
         with single_thread():  # the initial weights' last bits would depend on their number
             self.plan = RECIPES[self.algo](task, **{k: v for k, v in self.config.items() if k != "steps"})
         self.learner = self.plan.learner
-        self.learner.eigenvalues = fisher_eigenvalues
+        self.learner.eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.policy = self.learner.policy
         self.collector = Collector(self.envs, seed)
         self.rng = np.random.default_rng([seed, 1])  # of `predict`

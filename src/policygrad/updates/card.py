@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
+from policygrad.models.climb import mean_kl
+from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Evaluation, Policy
 
 
@@ -33,12 +35,11 @@ class Card:
 
     def __init__(self, policy: Policy, batch: Batch, eigenvalues: int = 0) -> None:
         self.theta = policy.flat.clone()
-        self.share = batch.weight / batch.weight.sum()
         evaluation = policy.evaluate(batch.obs, batch.act)
         self.dist, self.logp = evaluation.dist, evaluation.logp
         self.ratio = (evaluation.logp - batch.logp).exp()
         self.gradient = evaluation.gradient(batch.weight * batch.adv * self.ratio).clone()
-        top = top_eigenvalues(policy, evaluation, self.share, eigenvalues) if eigenvalues else []
+        top = top_eigenvalues(policy, evaluation, batch.share, eigenvalues) if eigenvalues else []
         self.spectrum = {f"fisher_{i}": value for i, value in enumerate(top, 1)}
 
     def read(self, policy: Policy, batch: Batch) -> tuple[Stats, Tensor]:
@@ -46,34 +47,37 @@ class Card:
         step = policy.flat - self.theta
         quadratic = self._quadratic(policy, batch, step)
         after = policy.evaluate(batch.obs, batch.act)
-        kl = self._mean(policy.head.kl(self.dist, after.dist))
+        kl = mean_kl(policy, self.dist, batch, after.dist)
         log_ratio = after.logp - self.logp
+
+        def mean(x: Tensor) -> float:
+            return float((batch.share * x).sum())
+
         risen = (after.logp - batch.logp).exp() - self.ratio
         return {
             "gain": float((batch.weight * batch.adv * risen).sum()),
             "predicted_gain": float(self.gradient @ step),
             "kl": kl,
             "kl_quadratic": quadratic,
-            "kl_k1": self._mean(-log_ratio),
-            "kl_k2": self._mean(0.5 * log_ratio.square()),
-            "kl_k3": self._mean(log_ratio.expm1() - log_ratio),
+            "kl_k1": mean(-log_ratio),
+            "kl_k2": mean(0.5 * log_ratio.square()),
+            "kl_k3": mean(log_ratio.expm1() - log_ratio),
             "step_norm": float(torch.linalg.vector_norm(step)),
             "policy_step": math.sqrt(2.0 * max(kl, 0.0)),
             "grad_norm": float(torch.linalg.vector_norm(self.gradient)),
-            "entropy": self._mean(policy.head.entropy(after.dist)),
+            "entropy": mean(policy.head.entropy(after.dist)),
         } | self.spectrum, after.logp
 
     def _quadratic(self, policy: Policy, batch: Batch, step: Tensor) -> float:
-        """½ sᵀFs, back at θ_old for a moment: the product needs the network as it was."""
+        """½ sᵀFs, back at θ_old for a moment: the product needs the network as it was. NaN without a second derivative."""
         now = policy.flat.clone()
         policy.flat.copy_(self.theta)
         try:
-            return 0.5 * policy.evaluate(batch.obs, batch.act).fisher_norm(step, self.share)
+            return 0.5 * policy.evaluate(batch.obs, batch.act).fisher_norm(step, batch.share)
+        except SecondDerivativeError:
+            return math.nan
         finally:
             policy.flat.copy_(now)
-
-    def _mean(self, x: Tensor) -> float:
-        return float((self.share * x).sum())
 
 
 def top_eigenvalues(policy: Policy, evaluation: Evaluation, share: Tensor, count: int) -> list[float]:

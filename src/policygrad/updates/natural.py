@@ -38,9 +38,11 @@ class NaturalGradient:
         solver: str = "cg",
         ent_coef: Schedule = 0.0,
     ) -> None:
-        if not callable(max_kl) and max_kl <= 0.0:
+        if not (callable(max_kl) or max_kl > 0.0):
             raise ValueError(f"max_kl must be positive, got {max_kl}")
-        if damping < 0.0:
+        if not (callable(lr) or lr is None or lr > 0.0):
+            raise ValueError(f"lr must be positive, or None for a step from max_kl, got {lr}")
+        if not damping >= 0.0:
             raise ValueError(f"damping must be at least 0, got {damping}")
         if cg_iterations < 1:
             raise ValueError(f"cg_iterations must be at least 1, got {cg_iterations}")
@@ -80,8 +82,7 @@ class NaturalGradient:
 
     def solve(self, evaluation: Evaluation, batch: Batch, b: Tensor) -> Solution:
         """(F + damping · I)⁻¹ b."""
-        share = batch.weight / batch.weight.sum()
-        product = damped(lambda v: evaluation.fisher_product(v, share), self.damping)
+        product = damped(lambda v: evaluation.fisher_product(v, batch.share), self.damping)
         if self.solver == "dense":
             return dense_solve(product, b)
         return conjugate_gradient(product, b, self.cg_iterations, self.cg_tolerance)

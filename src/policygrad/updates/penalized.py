@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
-from policygrad.models.climb import mean_kl
 from policygrad.models.policy import Policy
 from policygrad.models.schedules import Schedule
 from policygrad.updates.first_order import FirstOrder
@@ -34,11 +33,11 @@ class PenalizedSurrogate(FirstOrder):
         **kwargs,
     ) -> None:
         super().__init__(lr, epochs=epochs, minibatches=minibatches, **kwargs)
-        if beta <= 0:
+        if not beta > 0:
             raise ValueError(f"beta must be positive, got {beta}")
-        if target_kl is not None and target_kl <= 0:
+        if target_kl is not None and not target_kl > 0:
             raise ValueError(f"target_kl must be positive, or None for a fixed beta, got {target_kl}")
-        self.beta, self.kl_to_keep = beta, target_kl
+        self.beta, self.kl_to_keep = beta, target_kl  # not FirstOrder's target_kl, which ends the epochs
 
     def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
         """The weights w = weight · ratio · adv, (B,); the penalty's gradient is the climb's business."""
@@ -46,11 +45,10 @@ class PenalizedSurrogate(FirstOrder):
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
         beta = self.beta
-        old = policy.dist(batch.obs) if self.kl_to_keep is not None else None
         stats = self.climb(policy, batch, progress, kl_coef=beta)
-        if old is not None and self.kl_to_keep is not None:
-            kl = mean_kl(policy, old, batch)
-            factor = 2.0 if kl > 1.5 * self.kl_to_keep else 0.5 if kl < self.kl_to_keep / 1.5 else 1.0
+        if self.kl_to_keep is not None:
+            over = stats["kl"] / self.kl_to_keep
+            factor = 2.0 if over > 1.5 else 0.5 if over < 1.0 / 1.5 else 1.0
             self.beta = min(max(beta * factor, LEAST_BETA), MOST_BETA)
         return stats | {"beta": beta}
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
+from policygrad.models.climb import mean_kl
 from policygrad.models.policy import Evaluation, Policy
 from policygrad.models.schedules import Schedule, at
 from policygrad.updates.natural import NaturalGradient
@@ -33,14 +34,13 @@ class TrustRegion(NaturalGradient):
         start = policy.evaluate(batch.obs, batch.act)
         step, stats = self.propose(start, batch, progress)
         ent_coef, theta, accepted, tried = at(self.ent_coef, progress), policy.flat.clone(), 0.0, 0
-        share, before = batch.weight / batch.weight.sum(), self.surrogate(start, batch, ent_coef)
-        old = start.dist.double()  # of two float32 distributions that are close, KL would be rounding
+        before = self.surrogate(start, batch, ent_coef)
         try:
             for tried in range(self.backtracks + 1):
                 fraction = self.shrink**tried
                 torch.add(theta, step, alpha=fraction, out=policy.flat)
                 trial = policy.evaluate(batch.obs, batch.act)
-                kl = float((share * policy.head.kl(old, trial.dist.double())).sum())
+                kl = mean_kl(policy, start.dist, batch, trial.dist)
                 if kl <= at(self.max_kl, progress) and self.surrogate(trial, batch, ent_coef) >= before:
                     accepted = fraction
                     break
