@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from policygrad.cli import lab, main
-from policygrad.cli.lab_steps import MDPS
+from policygrad.cli.lab_steps import MDPS, own_settings
 from policygrad.lab import plots, worlds
 
 SMALL = ["--num-envs", "2", "--num-steps", "50", "--epochs", "1", "--minibatches", "2", "--hidden", "8"]
+OWN = ["--lr", "1e-3", "--clip", "0.15", "--target-kl", "0.02"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,7 @@ def trained(tmp_path_factory) -> Path:
         "--steps",
         "300",
         *SMALL,
+        *OWN,
         "--eval-episodes",
         "2",
         "--run-dir",
@@ -115,7 +117,7 @@ def test_every_setting_arrives(capsys):
         "batch: 5 episodes sampled, 50 steps in all",
     ]
     by_rule = {step["rule"]: step for step in found["steps"]}
-    assert by_rule["PG"]["kl_quadratic"] == pytest.approx(0.02)
+    assert by_rule["PG"]["kl_quadratic"] == pytest.approx(by_rule["NPG"]["kl_quadratic"])
     assert by_rule["NPG"]["kl_quadratic"] < 0.02  # the damping takes its share
     assert all(step["real_gain"] is not None and step["interval"] is None for step in found["steps"])
     assert found["match"]["kl"] == pytest.approx(by_rule["TRPO"]["kl"])
@@ -132,7 +134,8 @@ def test_a_run_is_compared_at_its_last_checkpoint_with_intervals(trained, capsys
     for step in found["steps"]:
         low, high = step["interval"]
         assert low <= step["real_gain"] <= high
-    assert found["settings"]["damping"] == 0.1
+    own = {"max_kl": 0.02, "clip": 0.15, "lr": 1e-3}  # the run's
+    assert found["settings"] == own | {"damping": 0.1, "beta": None, "epochs": 20}
     assert found["trust_path"] == []
     checkpoint = next((trained / "checkpoints").glob("*"))
     assert main(["lab", "steps", str(checkpoint), *words[3:], "--out", "pictures/run.png"]) == 0
@@ -146,6 +149,15 @@ def test_a_run_is_compared_at_its_last_checkpoint_with_intervals(trained, capsys
         "A penalty is a soft trust region",
     ]
     check_texts(figures[0])
+
+
+def test_settings_of_a_run_are_the_defaults_where_they_are_the_same_rules():
+    assert own_settings("npg", {"max_kl": 0.03, "damping": 0.0, "lr": 0.5, "hidden": (8,)}) == {
+        "max_kl": 0.03,
+        "damping": 0.0,
+    }
+    assert own_settings("ppo_kl", {"target_kl": 0.02, "beta": 2.0, "lr": 1e-3}) == {"max_kl": 0.02, "lr": 1e-3}
+    assert own_settings("ppo", {"target_kl": None, "clip": 0.1, "lr": 0.0}) == {"clip": 0.1}
 
 
 def test_a_penalty_that_cannot_go_as_far_as_trpo_is_said_to(trained, capsys):
@@ -182,7 +194,9 @@ def check_texts(figure: Figure) -> None:
         ("xyzzy", "There are: steps"),
         ("steps --mdp frozenlake-v1", "there is no MDP 'frozenlake-v1': did you mean 'FrozenLake-v1'?"),
         ("steps --max-kl 0", "--max-kl = 0 must be above 0"),
-        ("steps --max-kl 1e3", "--max-kl = 1000 must be in (0, 100]"),
+        ("steps --max-kl 1e3", "--max-kl = 1e3 must be in [1e-08, 100]"),
+        ("steps --max-kl 1e-30", "--max-kl = 1e-30 must be in [1e-08, 100]: below, a KL is mostly rounding"),
+        ("steps --mdp bandit --scale 100", "so certain on this batch that its Fisher matrix is 0 to rounding"),
         ("steps --damping -1", "--damping = -1 must be at least 0"),
         ("steps --beta many", "--beta = 'many' must be a number, such as 0.5 or 3e-4 or match"),
         ("steps --epochs 0", "--epochs = 0 must be at least 1"),

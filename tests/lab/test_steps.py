@@ -166,6 +166,38 @@ def test_pg_and_npg_end_on_the_same_ellipse_and_their_angle_there_is_the_ratio_o
     assert found["TRPO"].kl <= 0.02
 
 
+def test_with_damping_pg_has_the_quadratic_kl_of_npgs_own_step_which_is_less_than_max_kl():
+    policy = network()
+    batch = worlds.exact_batch(MDP, policy)
+    batch = replace(batch, logp=batch.logp + 0.3 * torch.sin(torch.arange(len(batch)).double()))  # ratios are not 1
+    for damping in (0.1, 3.0):
+        found = compare(
+            policy, batch, five_rules(policy, batch, max_kl=0.02, beta=1.0, damping=damping), damping=damping
+        )
+        assert found["PG"].kl_quadratic == pytest.approx(found["NPG"].kl_quadratic, rel=1e-9)
+        assert 0.0 < found["NPG"].kl_quadratic < 0.019
+
+
+def test_angles_and_predictions_are_to_the_cards_gradient_which_has_the_ratio():
+    batch = replace(BATCH, logp=BATCH.logp + 0.5 * torch.sin(torch.arange(len(BATCH)).double()))
+    g = Card(deepcopy(POLICY), batch).gradient
+
+    def along(policy: Policy, batch: Batch) -> None:
+        policy.flat.add_(g, alpha=0.1)
+
+    found = compare(POLICY, batch, {"along": along, "PG": five_rules(POLICY, batch, beta=1.0)["PG"]})
+    assert found["along"].angle_pg == pytest.approx(0.0, abs=1e-6)
+    assert found["PG"].angle_pg > 1.0  # VanillaGradient has no ratio
+
+
+def test_a_policy_that_is_certain_to_rounding_is_refused_with_the_reason():
+    certain = tabular_policy(worlds.make_mdp("bandit"), torch.Generator().manual_seed(0), 100.0)
+    batch = worlds.exact_batch(worlds.make_mdp("bandit"), certain)
+    for call in (compare, five_rules, lambda *a: relations.quadratic_beta(*a, kl=0.01)):
+        with pytest.raises(ValueError, match="so certain on this batch that its Fisher matrix is 0 to rounding"):
+            call(certain, batch)
+
+
 def test_real_gains_over_episodes_are_paired_and_have_an_interval():
     returns = {0: np.arange(10.0), 1: np.arange(10.0) + np.tile([1.0, 2.0], 5)}
     found = compare(

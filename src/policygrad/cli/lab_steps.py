@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from policygrad.cli.parser import Parser
 from policygrad.cli.playing import load_run
 from policygrad.cli.reports import mending
 from policygrad.cli.tables import paragraph, table
-from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, positive
+from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, picture, positive, show
 from policygrad.runs.directory import RunDirectory, find
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from policygrad.models.policy import Policy
 
 MDPS = ("bandit", "two-states", "chain", "random", "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1")
-FORMATS = (".png", ".pdf", ".svg")
+LEAST_KL, MOST_KL = 1e-8, 100.0  # the exact problem is solved down to a thousandth of max_kl, and that from 1e-12 up
 
 
 def parser() -> Parser:
@@ -39,13 +39,17 @@ def parser() -> Parser:
     made.add_argument("run", nargs="?", metavar="RUN", help="a run, whose last checkpoint is taken [a policy on --mdp]")
     made.add_argument("--json", action="store_true", help="print everything as JSON")
     made.add_argument("--out", metavar="FILE", help="draw it: png, pdf or svg")
-    rules = made.add_argument_group("rules")
-    rules.add_argument("--max-kl", default="0.01", metavar="X", help="how far PG, NPG and TRPO may go, nats [0.01]")
-    rules.add_argument("--damping", metavar="X", help="of the Fisher matrix [table: 0, network: 0.1]")
-    rules.add_argument("--clip", default="0.2", metavar="X", help="of PPO's ratio [0.2]")
+    rules = made.add_argument_group("rules", "Defaults with a RUN: what its configuration has of them, else these.")
+    rules.add_argument(
+        "--max-kl",
+        metavar="X",
+        help="how far NPG and TRPO may go, nats; PG goes as far as NPG [RUN's, or its target-kl; 0.01]",
+    )
+    rules.add_argument("--damping", metavar="X", help="of the Fisher matrix [RUN's; table: 0, network: 0.1]")
+    rules.add_argument("--clip", metavar="X", help="of PPO's ratio [RUN's; 0.2]")
     rules.add_argument("--beta", default="match", metavar="X|match", help="PPO's penalty; match: at TRPO's KL [match]")
     rules.add_argument("--epochs", default="100", metavar="N", help="of PPO, the whole batch in each [100]")
-    rules.add_argument("--lr", metavar="X", help="of PPO's Adam [table: 0.02, network: 3e-4]")
+    rules.add_argument("--lr", metavar="X", help="of PPO's Adam [a PPO RUN's; table: 0.02, network: 3e-4]")
     world = made.add_argument_group("without a RUN")
     world.add_argument("--mdp", metavar="{" + ",".join(MDPS) + "}", help="where the policy acts [FrozenLake-v1]")
     world.add_argument("--episodes", metavar="N|exact", help="the batch; exact: all there are, by probability [exact]")
@@ -67,6 +71,7 @@ class Case:
     policy: Policy
     batch: Batch
     objective: Objective
+    own: Mapping[str, Any] = field(default_factory=dict)  # settings that a run has
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def run(words: Sequence[str]) -> None:
 
     with mending(ValueError, TypeError, FloatingPointError), single_thread():
         case = of_mdp(given) if given.run is None else of_run(given)
-        settings = with_defaults(settings, case.policy)
+        settings = with_defaults(settings, case)
         found = measure(case, settings)
         if given.json:
             print(json.dumps(as_json(case, settings, found), indent=2, ensure_ascii=False))
@@ -106,12 +111,16 @@ def checked(given: Namespace) -> dict[str, Any]:
         if getattr(given, name) is not None:
             wrong = "does not go with a RUN" if trained else "needs a RUN"
             raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` says more.")
-    if given.out is not None and Path(given.out).suffix not in FORMATS:
-        raise UsageError(f"--out = {given.out!r} must end in one of: {', '.join(FORMATS)}")
+    if given.out is not None:
+        picture(given.out)
+    max_kl = None if given.max_kl is None else number("max_kl", given.max_kl)
+    if max_kl is not None and not LEAST_KL <= max_kl <= MOST_KL:
+        why = f"below, a KL is mostly rounding, and at {MOST_KL:g} nats the policy is greedy"
+        raise UsageError(f"--max-kl = {given.max_kl} must be in [{LEAST_KL:g}, {MOST_KL:g}]: {why}.")
     return {
-        "max_kl": number("max_kl", given.max_kl),
+        "max_kl": max_kl,
         "damping": None if given.damping is None else number("damping", given.damping, least=0.0),
-        "clip": number("clip", given.clip),
+        "clip": None if given.clip is None else number("clip", given.clip),
         "beta": None if given.beta == "match" else number("beta", given.beta, " or match"),
         "epochs": positive("epochs", given.epochs),
         "lr": None if given.lr is None else number("lr", given.lr),
@@ -126,12 +135,25 @@ def number(name: str, text: str, also: str = "", least: float | None = None) -> 
     return value
 
 
-def with_defaults(settings: dict[str, Any], policy: Policy) -> dict[str, Any]:
-    """The settings, filled up with what the policy needs."""
+def with_defaults(settings: dict[str, Any], case: Case) -> dict[str, Any]:
+    """The settings, filled up with those that a run has, and with what the policy needs."""
     from policygrad.lab.relations import default_damping, default_lr
 
-    defaults = {"damping": default_damping(policy), "lr": default_lr(policy)}
-    return settings | {name: value for name, value in defaults.items() if settings[name] is None}
+    defaults = {"max_kl": 0.01, "damping": default_damping(case.policy), "clip": 0.2, "lr": default_lr(case.policy)}
+    return settings | {name: value for name, value in {**defaults, **case.own}.items() if settings[name] is None}
+
+
+def own_settings(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules' settings that a run's configuration has, schedules where they begin.
+
+    Of lr only PPO's: that of others is another rule's. No β: the default is the one that matches TRPO.
+    """
+    found = {name: config.get(name) for name in ("max_kl", "damping", "clip")}
+    if found["max_kl"] is None:
+        found["max_kl"] = config.get("target_kl")
+    if algo in ("ppo", "ppo_kl"):
+        found["lr"] = config.get("lr") or None  # 0 would not move
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def of_mdp(given: Namespace) -> Case:
@@ -177,7 +199,8 @@ def of_run(given: Namespace) -> Case:
         f"policy: {agent.algo} after {steps:,} steps; {len(agent.policy.flat):,} parameters",
         f"batch: the next update's, {len(batch):,} step{'s' * (len(batch) > 1)}; gains are in units of its advantages",
     )
-    return Case(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes))
+    own = own_settings(agent.algo, agent.config)
+    return Case(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes), own)
 
 
 def measure(case: Case, settings: dict[str, Any]) -> Found:
@@ -209,7 +232,9 @@ def report(case: Case, settings: dict[str, Any], found: Found) -> str:
     comparison = found.comparison
     sampled = any(step.interval for step in comparison.steps)
     notes = (
-        f"PG's learning rate is such that ½ΔθᵀFΔθ = {settings['max_kl']:g}, where NPG ends, too. F: the batch's Fisher matrix",
+        f"max_kl = {show(settings['max_kl'])}, damping = {show(settings['damping'])}; PPO: clip = {show(settings['clip'])}, "
+        f"lr = {show(settings['lr'])}, {settings['epochs']} epochs",
+        "PG's learning rate is such that its ½ΔθᵀFΔθ is that of NPG's step. F: the batch's Fisher matrix",
         "KL(old ‖ new): exact, in nats. predicted: ĝᵀΔθ. surrogate: Σ weight · (ratio − 1) · adv",
         f"real: J(θ + Δθ) − J(θ), {'with its 95 % interval' if sampled else 'exact'}; J(θ) = {comparison.before:.4g}",
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}  # 20k, 2M: as plots write steps
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+PICTURES = (".png", ".pdf", ".svg")
 MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1000  # in one command
 
@@ -72,6 +74,13 @@ def positive(name: str, text: str, least: int = 1) -> int:
     if value < least:
         raise UsageError(f"{flag(name)} = {text} must be at least {least}.")
     return int(value)
+
+
+def picture(out: str | Path) -> Path:
+    """The file of a picture, refused where matplotlib would write another format, or none."""
+    if Path(out).suffix not in PICTURES:
+        raise UsageError(f"--out = {str(out)!r} must end in one of: {', '.join(PICTURES)}")
+    return Path(out)
 
 
 def parse_seed(text: str) -> int:

@@ -26,7 +26,8 @@ from policygrad.models.heads import Categorical
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.policy import Policy
 
-MAX_KL = 100.0  # nats: long before, the policy is greedy but for rounding
+MIN_KL = 1e-12  # nats: ratios differ from 1 by 1e-6 then, and KL is right to ten digits
+MAX_KL = 100.0  # long before, the policy is greedy but for rounding
 NEWTON_STEPS = 100  # six do; a bound in case of numbers that are none
 
 
@@ -48,11 +49,12 @@ def constrained(old: Tensor, adv: Tensor, d: Tensor, max_kl: float) -> Optimum:
     """The best policy (S, A) with Σ d KL(old ‖ π) ≤ max_kl, for advantages (S, A) and a distribution d (S,), in float64.
 
     KL falls with β, so that β is one root. Where no action is better than another there is nothing to gain: the old policy,
-    β = 0. Raises ValueError for tables that do not fit, or max_kl outside (0, 100].
+    β = 0. Raises ValueError for tables that do not fit, or max_kl outside [1e-12, 100].
     """
     old, adv, d = _checked(old, adv, d)
-    if not 0.0 < max_kl <= MAX_KL:
-        raise ValueError(f"max_kl = {max_kl:g} must be in (0, {MAX_KL:g}]: at {MAX_KL:g} nats the policy is greedy")
+    if not MIN_KL <= max_kl <= MAX_KL:
+        why = f"below, a KL is mostly rounding, and at {MAX_KL:g} nats the policy is greedy"
+        raise ValueError(f"max_kl = {max_kl:g} must be in [{MIN_KL:g}, {MAX_KL:g}]: {why}")
     centred = adv - (old * adv).sum(-1, keepdim=True)
     variance = float((d * (old * centred.square()).sum(-1)).sum())
     if variance <= 1e-24 * float(adv.square().amax()):

@@ -32,6 +32,10 @@ from policygrad.updates.card import Card
 
 DENSE = 600  # parameters up to which F is written down and inverted, at once
 EPOCHS = 100  # of PPO, each the whole batch
+STUCK = (
+    "the policy is so certain on this batch that its Fisher matrix is 0 to rounding: no step has a KL to be compared. "
+    "Take a less certain one, e.g. logits of a smaller scale"
+)
 
 Rule = Callable[[Policy, Batch], Any]  # an update rule: it moves the policy
 
@@ -67,11 +71,13 @@ def solver(policy: Policy, damping: float | None = None) -> dict[str, Any]:
 
 
 def natural_step(policy: Policy, batch: Batch, max_kl: float, damping: float | None = None) -> Tensor:
-    """NPG's step s (P,), ½ sᵀ(F + damping · I)s = max_kl. Raises ValueError where the batch's gradient is 0."""
+    """NPG's step s (P,), ½ sᵀ(F + damping · I)s = max_kl. Raises ValueError where the batch's gradient is 0, or the step."""
     rule = NaturalGradient(max_kl, **solver(policy, damping))
     step, stats = rule.propose(policy.evaluate(batch.obs, batch.act), batch, 0.0)
     if stats["grad_norm"] == 0.0:
         raise ValueError("the batch's gradient is 0: it prefers no action to another, and no rule would move")
+    if not step.any():
+        raise ValueError(STUCK)
     return step
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -22,6 +23,7 @@ from policygrad.gradient.estimators import advantages
 from policygrad.lab.constrained import ExactTrustRegion, is_table
 from policygrad.lab.relations import (
     EPOCHS,
+    STUCK,
     Rule,
     angle,
     apply,
@@ -35,6 +37,7 @@ from policygrad.models.policy import Policy
 from policygrad.runs.agent import Agent
 from policygrad.runs.evaluate import Evaluation, evaluate
 from policygrad.updates import ClippedSurrogate, NaturalGradient, TrustRegion, VanillaGradient
+from policygrad.updates.card import Card
 
 Objective = Callable[[Policy], float | Sequence[float]]  # J; or returns of episodes, whose seeds are always the same
 
@@ -56,7 +59,7 @@ class Step:
 
     rule: str
     step_norm: float  # ‖Δθ‖₂
-    angle_pg: float  # to ĝ
+    angle_pg: float  # to ĝ, the Card's
     angle_npg: float  # to the natural step
     kl_quadratic: float  # ½ Δθᵀ F Δθ
     kl: float  # mean KL(old ‖ new), exact
@@ -124,10 +127,10 @@ def compare(
 
     rules: by name, [`five_rules`] with these keywords. objective: J of a policy, for the real gain, e.g. `exact_objective`
     or `sampled_objective`. damping: of the natural step that angles are measured to, [0 for tables, 0.1 for networks].
-    Raises ValueError where the batch's gradient is 0.
+    Raises ValueError where the batch's gradient is 0, or the natural step.
     """
     rules = five_rules(policy, batch, max_kl=max_kl, damping=damping, **keywords) if rules is None else rules
-    gradient, natural = _gradient(policy, batch), natural_step(policy, batch, max_kl, damping)
+    gradient, natural = Card(deepcopy(policy), batch).gradient, natural_step(policy, batch, max_kl, damping)
     before = None if objective is None else np.asarray(objective(policy), np.float64)
     steps = []
     for name, rule in rules.items():
@@ -162,11 +165,12 @@ def five_rules(
 ) -> dict[str, Rule]:
     """PG, NPG, TRPO, PPO-clip, PPO-penalty and, for a table of logits, the exact solution of TRPO's problem.
 
-    PG's learning rate is made such that it ends where NPG does: at a quadratic KL of max_kl. PPO climbs with Adam, the whole
-    batch in every epoch. beta: of the penalty, [β*, with which it ends at TRPO's KL, see `matching_beta`]. lr: PPO's, [0.02 for
-    tables, 3e-4 for networks].
+    PG's learning rate is made such that its step has the quadratic KL of NPG's: max_kl without damping, less with it. PPO
+    climbs with Adam, the whole batch in every epoch. beta: of the penalty, [β*, with which it ends at TRPO's KL, see
+    `matching_beta`]. lr: PPO's, [0.02 for tables, 3e-4 for networks].
     """
-    rate, trpo = _pg_rate(policy, batch, max_kl), TrustRegion(max_kl, **solver(policy, damping))
+    rate = _pg_rate(policy, batch, natural_step(policy, batch, max_kl, damping))
+    trpo = TrustRegion(max_kl, **solver(policy, damping))
     lr = default_lr(policy) if lr is None else lr
     if beta is None:
         kl = apply(trpo, policy, batch)[0]["kl"]
@@ -181,18 +185,14 @@ def five_rules(
     return rules | ({"TRPO, exact": ExactTrustRegion(max_kl)} if is_table(policy) else {})
 
 
-def _pg_rate(policy: Policy, batch: Batch, max_kl: float) -> float:
-    """The learning rate α with ½ (αĝ)ᵀF(αĝ) = max_kl."""
-    gradient = _gradient(policy, batch)
-    curvature = policy.evaluate(batch.obs, batch.act).fisher_norm(gradient, batch.weight / batch.weight.sum())
-    if not curvature > 0.0:
-        raise ValueError("the batch's gradient is 0: it prefers no action to another, and no rule would move")
-    return math.sqrt(2.0 * max_kl / curvature)
-
-
-def _gradient(policy: Policy, batch: Batch) -> Tensor:
-    """ĝ = Σ weight · adv · ∇log π, (P,)."""
-    return policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone()
+def _pg_rate(policy: Policy, batch: Batch, natural: Tensor) -> float:
+    """The learning rate α with which PG's step αg has the quadratic KL of the natural step s: α² gᵀFg = sᵀFs."""
+    evaluation = policy.evaluate(batch.obs, batch.act)
+    direction = evaluation.gradient(batch.weight * batch.adv).clone()  # VanillaGradient's: without the ratio
+    length, reached = (evaluation.fisher_norm(v, batch.share) for v in (direction, natural))
+    if not (length > 0.0 and reached > 0.0):
+        raise ValueError(STUCK)
+    return math.sqrt(reached / length)
 
 
 def training_batch(agent: Agent) -> Batch:
