@@ -98,7 +98,12 @@ def test_jobs_of_several_seeds_have_them_too(tmp_path):
         ("report nothing", ["'nothing'", "CartPole-v1/trpo/seed0-fisher"]),
         ("report runs", ["directory of runs", "one of its 2", "seed0-fisher"]),
         ("report seed0-plain --out x.gif", ["'x.gif'", ".png, .pdf, .svg"]),
-        ("report seed0-plain --eigenvalues -1", ["--eigenvalues = -1", "at least 0"]),
+        ("report seed0-plain --eigenvalues -1", ["--eigenvalues = -1 must be in [0, 100]"]),
+        ("report seed0-plain --eigenvalues 1000000", ["--eigenvalues = 1000000 must be in [0, 100]"]),
+        (
+            "report seed0-plain --env CartPole-v1",
+            ["--env is where the batch for eigenvalues is played", "--eigenvalues"],
+        ),
         ("report seed0-plain --eigenvalues many", ["--eigenvalues", "'many'", "whole number"]),
         ("report seed0-plain --eigenvalues 2 --env Pendulum-v1", ["observation_space"]),
         ("report seed0-plain --env Pendulm-v1 --eigenvalues 2", ["Did you mean 'Pendulum-v1'"]),

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 import policygrad as pg
+from policygrad.algorithms.config import ConfigError
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.gradient.natural import dense
 from policygrad.runs.columns import Updates, num, steps_text, stretches, when
@@ -496,6 +497,20 @@ def test_damping_is_compared_with_the_eigenvalues(tmp_path):
     assert names[-2:] == ["Fisher eigenvalues", "not here"]
 
 
+@pytest.mark.parametrize("wrong", [-1, 1.5, "2", 101, True])
+def test_a_number_of_eigenvalues_that_is_none_is_refused_before_anything_is_read(wrong, tmp_path):
+    with pytest.raises(ConfigError, match=rf"^eigenvalues = '?{wrong}'? must be (in \[0, 100\]|a whole number)"):
+        report(tmp_path, eigenvalues=wrong)
+
+
+def test_where_all_eigenvalues_that_were_found_are_above_damping_more_are_to_be_asked_for():
+    agent = pg.trpo("CartPole-v1", hidden=(8,), num_envs=2, damping=1e-3)
+    text = spectrum(agent, 2).text
+    assert "At least 2 are above damping = 0.001: ask for more to see how many" in text
+    assert "all others" not in text
+    assert "ask for more" not in spectrum(pg.trpo("CartPole-v1", hidden=(8,), num_envs=2, damping=100.0), 2).text
+
+
 def test_a_deterministic_policy_has_eigenvalues_of_0_and_trains_on():
     agent = pg.ppo("CartPole-v1", hidden=(8,), num_envs=2, num_steps=32, fisher_eigenvalues=2)
     agent.policy.flat.mul_(1e7)
@@ -518,5 +533,5 @@ def test_eigenvalues_of_a_policy_change_no_bit_of_its_training():
     timed = {"seconds", "steps_per_second", "fisher_1", "fisher_2", "fisher_3"}
     for a, b in zip(plain, with_them, strict=True):
         assert {k: v for k, v in a.items() if k not in timed} == {k: v for k, v in b.items() if k not in timed}
-    with pytest.raises(ValueError, match="fisher_eigenvalues must be at least 0"):
+    with pytest.raises(ValueError, match=r"fisher_eigenvalues = -1 must be in \[0, 100\]"):
         pg.trpo("CartPole-v1", fisher_eigenvalues=-1)

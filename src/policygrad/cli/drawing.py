@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policygrad.cli.flags import plot_parser
-from policygrad.cli.values import UsageError
+from policygrad.cli.values import UsageError, picture
 from policygrad.runs.directory import RunDirectory, find, runs
 
 
@@ -24,10 +24,8 @@ def plot(words: Sequence[str]) -> None:
         chosen |= {run.resolve(): RunDirectory(run) for run in below}
     directories = list(chosen.values())
     out = directories[0].curve_file if len(directories) == 1 else Path("learning_curves.png")
-    out = Path(given.out) if given.out is not None else out
-    from policygrad.runs.plots import FORMATS, plot_runs
+    out = picture(given.out) if given.out is not None else out
+    from policygrad.runs.plots import plot_runs
 
-    if out.suffix not in FORMATS:
-        raise UsageError(f"--out = {str(out)!r} must end in one of: {', '.join(FORMATS)}")
     plot_runs(directories, out, "algo" if given.by == "algo" else "config")
     print(out)

@@ -165,9 +165,11 @@ def report_parser() -> Parser:
         "--eigenvalues",
         default="0",
         metavar="K",
-        help="largest of the final policy's Fisher matrix, on a new batch [0]",
+        help="so many largest of the final policy's Fisher matrix, on a new batch; 100 at most [0]",
     )
-    parser.add_argument("--env", help="where that batch is played, of the same spaces [where it was trained]")
+    parser.add_argument(
+        "--env", help="with --eigenvalues: where that batch is played, of the same spaces [where it was trained]"
+    )
     add_root(parser)
     return parser
 

@@ -5,27 +5,30 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
+from policygrad.algorithms.config import ConfigError
 from policygrad.cli.flags import report_parser
 from policygrad.cli.playing import directory_of, load_run
 from policygrad.cli.reports import mending
 from policygrad.cli.tables import paragraph
-from policygrad.cli.values import UsageError, positive
+from policygrad.cli.values import UsageError, parse_number, picture
 from policygrad.runs.directory import RunDirectory, find, runs
+from policygrad.runs.report import checked_eigenvalues, read
 
 
 def report(words: Sequence[str]) -> None:
     """`policygrad report`."""
     given = report_parser().parse(words)
-    eigenvalues = positive("eigenvalues", given.eigenvalues, least=0)
+    eigenvalues = int(parse_number("eigenvalues", int, given.eigenvalues))
+    try:
+        eigenvalues = checked_eigenvalues(eigenvalues)
+    except ConfigError as error:
+        raise UsageError(f"--{error}") from None
+    if given.env is not None and not eigenvalues:
+        raise UsageError("--env is where the batch for eigenvalues is played: give --eigenvalues, too, e.g. 5.")
     run = one_run(given)
-    out = Path(given.out) if given.out is not None else None if given.json else run.report_file
-    from policygrad.runs.report import read
-
+    out = picture(given.out) if given.out is not None else None if given.json else run.report_file
     made = read(run)
-    if out is not None:
-        check_format(out)
     if eigenvalues:
         agent, _ = load_run(given, "report")
         from policygrad.envs.collector import EndlessEpisodeError
@@ -55,11 +58,3 @@ def one_run(given: Namespace) -> RunDirectory:
     if not below:
         raise UsageError(f"{path} is not a run directory: it has no config.json.")
     raise UsageError(f"{path} is a directory of runs: name one of its {len(below)}, e.g. {below[0]}")
-
-
-def check_format(out: Path) -> None:
-    """Refuse a file that matplotlib would write in another format, or not at all."""
-    from policygrad.runs.plots import FORMATS
-
-    if out.suffix not in FORMATS:
-        raise UsageError(f"--out = {str(out)!r} must end in one of: {', '.join(FORMATS)}")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 By = Literal["config", "algo"]
 
 HEAD_INCHES = 1.5  # title, subtitle and the steps axis
-FORMATS = (".png", ".pdf", ".svg")
 COLORS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2", "#ca8a04", "#475569")
 LINES, MARKERS, SIGNS = (
     ("-", (0, (4, 2)), (0, (1, 1.2))),

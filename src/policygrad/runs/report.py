@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from policygrad.algorithms.config import ConfigError, check
 from policygrad.runs.columns import Updates, steps_text, title
 from policygrad.runs.directory import RunDirectory, RunError, find
 from policygrad.runs.findings import Finding, findings
@@ -89,9 +90,10 @@ def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0) -> R
     """The report card of a run: `print(report("latest"))`, or `report("latest")` in a notebook.
 
     run: what `train` returned, a run directory, or a run's name as on the command line. eigenvalues: how many of the largest
-    of its policy's Fisher matrix are found as well, on a fresh batch; 0 plays nothing and needs no torch.
-    Raises RunError for what is no run, or has no row of metrics yet.
+    of its policy's Fisher matrix are found as well, on a fresh batch, 100 at most; 0 plays nothing and needs no torch.
+    Raises RunError for what is no run, or has no row of metrics yet, ConfigError for eigenvalues that are no such number.
     """
+    eigenvalues = checked_eigenvalues(eigenvalues)
     run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run)))
     made = read(run)
     if eigenvalues:
@@ -100,6 +102,14 @@ def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0) -> R
 
         made.add(spectrum(load(run.model_file()), eigenvalues))
     return made
+
+
+def checked_eigenvalues(count: int) -> int:
+    """The number of eigenvalues, 0 to 100 as for an Agent's rows. Raises ConfigError."""
+    try:
+        return int(check("fisher_eigenvalues", int, count))
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("fisher_")) from None
 
 
 def read(run: RunDirectory) -> Report:

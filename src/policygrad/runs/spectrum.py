@@ -15,18 +15,19 @@ from policygrad.runs.findings import Finding
 from policygrad.runs.threads import single_thread
 from policygrad.updates.card import top_eigenvalues
 
-STEPS = 1_024  # of a batch, at least: a mean over fewer states says little
+STEPS = 1_024  # of a batch, about: a mean over fewer states says little
+MOST = 100  # eigenvalues that can be asked for
 
 
 def spectrum(agent: Agent, count: int) -> Finding:
     """The `count` largest eigenvalues λ of F = E_s E_{a∼π}[ ∇log π ∇log πᵀ ], and their share of its trace Σ λ.
 
     A step s along an eigenvector costs ½ λ ‖s‖² nats, and the natural step (F + damping · I)⁻¹ ĝ is ĝ divided by λ + damping:
-    where λ is far below damping, it is a plain gradient step.
+    where λ is far below damping, it is a plain gradient step. count: 1 or more, as many as the policy has parameters but one.
     """
     with single_thread():
         batch = collect(agent)
-        share = batch.weight / batch.weight.sum()
+        share = batch.share
         values = top_eigenvalues(agent.policy, agent.policy.evaluate(batch.obs, batch.act), share, count)
         whole = max(trace(agent.policy, batch, share), sum(values))  # it is an estimate, and they are not
     size, damping = len(agent.policy.flat), float(agent.config.get("damping") or 0.0)
@@ -37,10 +38,12 @@ def spectrum(agent: Agent, count: int) -> Finding:
     )
     if damping:
         above = sum(value > damping for value in values)
-        text += (
-            f". {above} of {len(values)} are above damping = {num(damping)}: along these the natural step divides the "
-        )
-        text += "gradient by λ, along all others it is a plain gradient step"
+        if above == len(values):
+            more = ": ask for more to see how many" if len(values) < min(MOST, size - 1) else ""
+            text += f". At least {above} are above damping = {num(damping)}{more}"
+        else:
+            text += f". {above} of {len(values)} are above damping = {num(damping)}, and so no other is"
+        text += "; the natural step divides the gradient by λ + damping, so where λ is far smaller it is a plain gradient step"
     elif values[0] > 0.0:
         longest = math.sqrt(2 * 0.01 / values[0])
         text += (
@@ -51,7 +54,7 @@ def spectrum(agent: Agent, count: int) -> Finding:
 
 
 def collect(agent: Agent) -> Batch:
-    """A batch as the recipe would see it, of STEPS steps at least where it counts steps; the advantages are 0."""
+    """A batch as the recipe would see it, of about STEPS or more where it counts steps: resets drop out. Advantages are 0."""
     collector, plan = agent.collector, agent.plan
     if plan.episodes is not None:
         rollout = collector.episodes(agent.policy, plan.episodes)
