@@ -107,7 +107,7 @@ def linear_model(updates: Updates) -> Finding:
 def kl_model(updates: Updates) -> Finding:
     """KL / ½ sᵀFs: how far the Fisher matrix says what a step costs."""
     kl, quadratic = updates["kl"], updates["kl_quadratic"]
-    ratio = quotient(kl, quadratic, ROUNDING)
+    ratio = np.where(kl > ROUNDING, quotient(kl, quadratic, ROUNDING), np.nan)
     off = (lasting(ratio) > ROUGH) | (lasting(ratio) < 1.0 / ROUGH)
     small = int((kl <= ROUNDING).sum())
     text = f"KL / ½ sᵀFs {spread_text(ratio)}"

@@ -5,6 +5,7 @@ Reading a run needs neither torch nor matplotlib; the picture and the eigenvalue
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,10 @@ class Report:
         self.segments: list[Segment] = segments(updates, returns)
         self.found: list[Finding] = findings(updates)
         self.found.insert(1, tracking(updates, self.segments, len(returns)))
+        odd = sum(not math.isfinite(x) for x in returns)
+        if odd:
+            text = f"{odd} of {len(returns)} in monitor.csv are not finite: they are left out."
+            self.found.insert(2, Finding("returns", "!", text, {"not_finite": odd}))
 
     def heading(self) -> str:
         """Whose report it is, and on how many updates it stands."""

@@ -149,7 +149,8 @@ def eigenvalues(axis: Axes, report: Report) -> None:
     """The Fisher matrix's largest eigenvalues, and damping."""
     updates, damping = report.updates, report.updates.setting("damping")
     names = sorted(
-        {name for row in updates.rows for name in row if name.startswith("fisher_")}, key=lambda n: int(n[7:])
+        {name for row in updates.rows for name in row if name[:7] == "fisher_" and name[7:].isdecimal()},
+        key=lambda name: int(name[7:]),
     )
     for k, name in enumerate(names):
         axis.plot(updates.steps, positive(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k)
