@@ -129,3 +129,12 @@ def test_an_observation_of_another_shape_than_the_space_says_is_refused() -> Non
     envs.reset()
     with pytest.raises(ValueError, match=r"observation of shape \(1,\), its space says \(4,\)"):
         envs.step(np.zeros(2, int))
+
+
+def test_a_missing_physics_engine_is_named_with_the_extra_that_brings_a_tested_one(monkeypatch) -> None:
+    def missing(*_, **__):
+        raise gym.error.DependencyNotInstalled('MuJoCo is not installed, run `pip install "gymnasium[mujoco]"`')
+
+    monkeypatch.setattr(gym, "make", missing)
+    with pytest.raises(ValueError, match=r'Hopper-v5 needs a package that is not installed.*"policygrad\[mujoco\]"'):
+        make_one("Hopper-v5")

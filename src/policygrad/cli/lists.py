@@ -65,7 +65,8 @@ def environments_table() -> str:
         missing = [p for module, p in EXTRAS.items() if str(spec.entry_point).startswith(module) and not find_spec(p)]
         tuned = ", ".join(algo for algo in RECIPES if spec.id in presets(algo))
         solved = "" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
-        needs = f"gymnasium[{missing[0].lower()}]" if missing else ""
+        extra = "policygrad[mujoco]" if "mujoco" in missing else f"gymnasium[{''.join(missing).lower()}]"
+        needs = extra if missing else ""
         rows.append([spec.id, needs, str(spec.max_episode_steps or ""), solved, tuned])
     return table(["environment", "needs", "max steps", "solved at", "presets"], rows, right=(2, 3))
 

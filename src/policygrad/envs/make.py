@@ -58,7 +58,8 @@ def make_one(env: EnvLike) -> gym.Env:
         try:
             return gym.make(check_env_id(env), disable_env_checker=True)
         except gym.error.DependencyNotInstalled as error:
-            raise ValueError(f"{env} needs a package that is not installed: {error}") from error
+            reason = str(error).replace("gymnasium[mujoco]", "policygrad[mujoco]")  # with an engine that was tested
+            raise ValueError(f"{env} needs a package that is not installed: {reason}") from error
     if isinstance(env, VectorEnv):
         raise TypeError("expected an environment id, an environment or a callable, got a vector environment")
     made = env if isinstance(env, gym.Env) else env()
