@@ -29,7 +29,8 @@ class CurvatureError(FloatingPointError):
 class Solution:
     """x with A x ≈ b, and how good it is.
 
-    residual: ‖b − Ax‖ / ‖b‖. curvature: the least pᵀAp / pᵀp met on the way, at least A's lowest eigenvalue; NaN if none was.
+    residual: ‖b − Ax‖ / ‖b‖, of conjugate gradients as their recurrence has it: in float32 the true one stays above 1e-7.
+    curvature: the least pᵀAp / pᵀp met on the way, at least A's lowest eigenvalue; NaN if none was.
     """
 
     x: Tensor  # (P,)
