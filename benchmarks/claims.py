@@ -1,0 +1,394 @@
+"""Recorded learning runs, for the claims about learning: a table of experiments, a JSON file each, every seed listed.
+
+    python benchmarks/claims.py                       # what is not there yet, one process: about three quarters of an hour
+    python benchmarks/claims.py shaping stability     # these
+    python benchmarks/claims.py --list
+
+The files are data of the package: `policygrad.lab.claims.recorded` reads them. A file is written after every arm, and arms
+that are there with the same settings are not run again. Nothing was tuned for an outcome: what arms share is in `shared`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from policygrad.envs.shaping import PotentialShaping, ShapedReward
+from policygrad.runs.agent import Agent, Row
+from policygrad.runs.train import versions
+
+OUT = Path(__file__).parent.parent / "src/policygrad/lab/claims/recorded"
+DIGITS = 5  # significant, in the files
+EPISODES = 20  # of an evaluation
+
+Measured = dict[str, Any]  # what a run leaves: a list of `points` numbers, or a number, for each name
+Arms = dict[str, tuple[str, dict[str, Any]]]  # name → recipe, keywords besides the shared ones
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms that differ in what is compared and share the rest; `points` equal intervals of the training steps.
+
+    task: an id, whose presets stay out, or a callable in TASKS; an arm's keyword `task` overrides it. preset: the tuned
+    settings of the id instead of the recipe's defaults. rows: columns of the metrics to keep. evaluate: play the final policy,
+    sampled and greedy, in this environment.
+    """
+
+    about: str
+    task: str
+    steps: int
+    arms: Arms
+    shared: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = tuple(range(10))
+    points: int = 40
+    rows: tuple[str, ...] = ()
+    preset: bool = False
+    evaluate: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What the file says besides the results."""
+        return {
+            "about": " ".join(self.about.split()),
+            "task": self.task,
+            "curve": "mean return of the training episodes that ended in each interval of steps",
+            "steps": self.steps,
+            "points": self.points,
+            "seeds": list(self.seeds),
+            "shared": self.shared,
+        }
+
+    def keywords(self, arm: str) -> dict[str, Any]:
+        """Everything an arm sets."""
+        return {"task": self.task} | self.shared | self.arms[arm][1]
+
+    def run(self, arm: str, seed: int) -> tuple[Measured, dict[str, Any]]:
+        """One seed of an arm: what was measured, and the whole configuration."""
+        keywords = self.keywords(arm)
+        task = keywords.pop("task")
+        env = task if self.preset else TASKS.get(task, lambda: gym.make(task))
+        agent = Agent(self.arms[arm][0], env, seed=seed, backend="gymnasium", **keywords)
+        curve = Curve(self.steps, self.points, ("entropy", *self.rows))
+        agent.collector.finished = curve.finished
+        agent.learn(self.steps, curve, self.steps // self.points)
+        measured = curve.read()
+        if self.evaluate is not None:
+            for name, greedy in (("sampled", False), ("greedy", True)):
+                measured[name] = agent.evaluate(EPISODES, greedy, env=self.evaluate).mean
+        agent.envs.close()
+        config = {name: value for name, value in agent.config.items() if name != "steps"}
+        return measured, config | {"versions": versions(agent)}
+
+
+class Curve:
+    """A callback that keeps, of every interval of steps, the mean return of the episodes that ended and rows of metrics."""
+
+    def __init__(self, steps: int, points: int, rows: tuple[str, ...]) -> None:
+        self.steps, self.points, self.rows = steps, points, rows
+        self.finished: list[tuple[float, int]] = []
+        self.seen: dict[str, list[list[float]]] = {name: [[] for _ in range(points)] for name in ("return", *rows)}
+
+    def __call__(self, agent: Agent, row: Row | None) -> None:
+        k = min((agent.collector.steps_done - 1) * self.points // self.steps, self.points - 1)
+        self.seen["return"][k] += [ret for ret, _ in self.finished]
+        self.finished.clear()
+        for name in self.rows:
+            if row is not None and row.get(name) is not None:
+                self.seen[name][k].append(float(row[name]))  # pyright: ignore[reportArgumentType]
+
+    def read(self) -> Measured:
+        """Means; None where an interval has nothing."""
+        return {name: [float(np.mean(x)) if x else None for x in bins] for name, bins in self.seen.items()}
+
+
+MCC, GAMMA = "MountainCarContinuous-v0", 0.99
+
+
+def movement(scale: float, at_goal: float = 0.0) -> Callable[[], gym.Env]:
+    """MountainCarContinuous with scale · |Δposition| added, and something at the goal."""
+
+    def bonus(obs: np.ndarray, act: Any, next_obs: np.ndarray, terminated: bool) -> float:
+        return scale * abs(float(next_obs[0] - obs[0])) + at_goal * terminated
+
+    return lambda: ShapedReward(gym.make(MCC), bonus)
+
+
+def kinetic_energy(obs: np.ndarray) -> float:
+    """50 at full speed; observation 1 is the velocity, 0.07 at most."""
+    return 50.0 * (float(obs[1]) / 0.07) ** 2
+
+
+def scaled(factor: float) -> Callable[[], gym.Env]:
+    """CartPole with its rewards multiplied."""
+    return lambda: gym.wrappers.TransformReward(gym.make("CartPole-v1"), lambda r: factor * float(r))
+
+
+TASKS: dict[str, Callable[[], gym.Env]] = {
+    "movement 0.1": movement(0.1, at_goal=100.0),
+    "movement 100": movement(100.0),
+    "potential": lambda: PotentialShaping(gym.make(MCC), kinetic_energy, GAMMA),
+    "CartPole-v1 x 0.01": scaled(0.01),
+    "CartPole-v1 x 100": scaled(100.0),
+}
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+BOUNDS = (0.003, 0.01, 0.03, 0.1, 0.3)
+BATCH = {"num_envs": 8, "num_steps": 256}
+EPOCHS = BATCH | {"epochs": 10, "minibatches": 8}
+FIRST_ORDER: dict[str, tuple[str, dict[str, Any]]] = {
+    "reinforce, no baseline": ("reinforce", {"baseline": "none"}),
+    "reinforce": ("reinforce", {}),
+    "a2c": ("a2c", {"num_steps": 16, "lam": 0.95}),
+    "a2c, 2048 steps": ("a2c", BATCH | {"lam": 0.95}),
+    "ppo, no clip": ("ppo", EPOCHS | {"clip": 10.0}),
+    "ppo": ("ppo", EPOCHS),
+    "ppo_kl": ("ppo_kl", EPOCHS),
+}
+NATURAL: dict[str, tuple[str, dict[str, Any]]] = {"npg": ("npg", BATCH), "trpo": ("trpo", BATCH)}
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "stability": Experiment(
+        """CartPole-v1, seven first-order algorithms at five learning rates, each the same for policy and critic, and
+        two natural ones at five bounds of the KL. γ 0.99, 64 × 64 tanh networks, Adam, gradients clipped to norm 0.5
+        (REINFORCE too), no entropy bonus, constant rates; the rest are the recipes' defaults: 16 episodes an update
+        (reinforce), 8 × 16 steps (a2c), 8 × 256 steps (the others), 10 epochs of 8 minibatches (ppo, ppo_kl), clip 0.2
+        (ppo). "ppo, no clip" has clip 10: ratios up to 11 count in full.""",
+        "CartPole-v1",
+        100_000,
+        {
+            f"{name}, lr {lr:g}": (algo, keywords | {"lr": lr, "critic_lr": lr})
+            for (name, (algo, keywords)), lr in product(FIRST_ORDER.items(), RATES)
+        }
+        | {
+            f"{name}, max_kl {kl:g}": (algo, keywords | {"max_kl": kl})
+            for (name, (algo, keywords)), kl in product(NATURAL.items(), BOUNDS)
+        },
+        shared={"gamma": 0.99, "max_grad_norm": 0.5},
+        rows=("kl",),
+    ),
+    "estimators-cartpole": Experiment(
+        """CartPole-v1, REINFORCE with one thing changed at a time: 16 whole episodes an update, one step of Adam,
+        learning rate 0.01 for policy and critic, γ 0.99, 64 × 64 tanh networks, no clipping of gradients.""",
+        "CartPole-v1",
+        100_000,
+        {
+            "total return": ("reinforce", {"returns": "total", "baseline": "none"}),
+            "total return, leave-one-out": ("reinforce", {"returns": "total", "baseline": "leave-one-out"}),
+            "to-go": ("reinforce", {"baseline": "none"}),
+            "to-go, constant 20": ("reinforce", {"baseline": "constant", "baseline_value": 20.0}),
+            "to-go, running mean": ("reinforce", {"baseline": "running-mean"}),
+            "to-go, leave-one-out": ("reinforce", {"baseline": "leave-one-out"}),
+            "to-go, time average": ("reinforce", {"baseline": "time-average"}),
+            "to-go, linear": ("reinforce", {"baseline": "linear"}),
+            "to-go, V": ("reinforce", {"baseline": "value"}),
+            "to-go, V, state discount": ("reinforce", {"baseline": "value", "state_discount": True}),
+        },
+        shared={"gamma": 0.99, "lr": 0.01, "critic_lr": 0.01},
+        rows=("grad_norm",),
+    ),
+    "normalisation": Experiment(
+        """CartPole-v1, REINFORCE with reward-to-go and no baseline, the weights of ∇log π left as they are,
+        standardised over the batch, or over each episode; rewards times 0.01, 1 and 100; SGD with learning rate 0.1, or
+        Adam with 0.01; mean over steps, γ 0.99, 64 × 64 tanh networks, no clipping. The returns recorded are those of
+        the scaled rewards.""",
+        "CartPole-v1",
+        100_000,
+        {
+            f"{optimizer}, {way}, rewards x {scale:g}": (
+                "reinforce",
+                {"optimizer": optimizer, "lr": lr, "standardize": way}
+                | ({} if scale == 1 else {"task": f"CartPole-v1 x {scale:g}"}),
+            )
+            for (optimizer, lr), way, scale in product(
+                (("sgd", 0.1), ("adam", 0.01)), ("no", "batch", "episode"), (0.01, 1, 100)
+            )
+        },
+        shared={"gamma": 0.99, "baseline": "none", "reduction": "step"},
+    ),
+    "lambda": Experiment(
+        """CartPole-v1, A2C with λ from 0 (TD error) to 1 (returns of 16 steps and V), 8 × 16 steps an update, learning
+        rate 3e-3 for policy and critic, γ 0.99, 64 × 64 tanh networks, gradients clipped to norm 0.5.""",
+        "CartPole-v1",
+        100_000,
+        {f"λ {lam:g}": ("a2c", {"lam": lam}) for lam in (0.0, 0.5, 0.8, 0.9, 0.95, 1.0)},
+        shared={"gamma": 0.99, "lr": 3e-3, "num_steps": 16},
+        rows=("grad_norm", "explained_variance"),
+    ),
+    "sensitivity": Experiment(
+        """CartPole-v1, A2C on a grid of learning rate, entropy coefficient and discount; λ 0.95, 8 × 16 steps an
+        update, 64 × 64 tanh networks, gradients clipped to norm 0.5, the critic's rate that of the policy.""",
+        "CartPole-v1",
+        60_000,
+        {
+            f"lr {lr:g}, entropy {ent:g}, γ {gamma:g}": ("a2c", {"lr": lr, "ent_coef": ent, "gamma": gamma})
+            for lr, ent, gamma in product(RATES, (0.0, 0.01, 0.1), (0.9, 0.98, 0.999))
+        },
+        shared={"lam": 0.95, "num_steps": 16},
+        seeds=tuple(range(5)),
+        points=20,
+    ),
+    "sensitivity-ppo": Experiment(
+        """CartPole-v1, PPO on a grid of learning rate, entropy coefficient and discount; λ 0.95, 8 × 256 steps an
+        update, 10 epochs of 8 minibatches, clip 0.2, 64 × 64 tanh networks, gradients clipped to norm 0.5, the critic's
+        rate that of the policy.""",
+        "CartPole-v1",
+        60_000,
+        {
+            f"lr {lr:g}, entropy {ent:g}, γ {gamma:g}": ("ppo", {"lr": lr, "ent_coef": ent, "gamma": gamma})
+            for lr, ent, gamma in product(RATES, (0.0, 0.01, 0.1), (0.9, 0.98, 0.999))
+        },
+        shared=EPOCHS,
+        seeds=tuple(range(5)),
+        points=20,
+    ),
+    "entropy-lake": Experiment(
+        """FrozenLake 4 × 4 and 8 × 8, slippery: the only reward is 1 at the goal, which the uniform policy of the start
+        reaches in about one episode in 70, and in one of 500. A2C with a table of logits, learning rate 0.1 for policy
+        and critic, γ 0.99, λ 0.95, 8 × 16 steps an update, constant entropy bonus.""",
+        "FrozenLake-v1",
+        100_000,
+        {
+            f"{task}, entropy {ent:g}": ("a2c", {"task": task, "ent_coef": ent})
+            for task, ent in product(("FrozenLake-v1", "FrozenLake8x8-v1"), (0.0, 0.001, 0.01, 0.1))
+        },
+        shared={"hidden": (), "lr": 0.1, "gamma": 0.99, "lam": 0.95, "num_steps": 16},
+        seeds=tuple(range(20)),
+    ),
+    "entropy-car": Experiment(
+        """MountainCarContinuous-v0, where only the goal pays and every action costs: PPO with a constant entropy bonus
+        of three sizes, 8 × 256 steps an update, 10 epochs of 8 minibatches, learning rate 1e-3, γ 0.99, λ 0.95,
+        observations normalised.""",
+        MCC,
+        100_000,
+        {f"entropy {ent:g}": ("ppo", {"ent_coef": ent}) for ent in (0.0, 0.01, 0.1, 0.3)},
+        shared=EPOCHS | {"lr": 1e-3, "gamma": GAMMA, "normalize_obs": True},
+        points=20,
+        evaluate=MCC,
+    ),
+    "shaping": Experiment(
+        """MountainCarContinuous-v0, PPO as in entropy-car, trained with no bonus; with 0.1 |Δposition| and 100 more at
+        the goal, as a tutorial has it; with 100 |Δposition|; and with γΦ(s′) − Φ(s), Φ = 50 (velocity / 0.07)². Curves
+        are of the rewards that were learned from; `sampled` and `greedy` are returns of the final policy in the
+        environment as it is.""",
+        MCC,
+        100_000,
+        {
+            name: ("ppo", {"task": task})
+            for name, task in {
+                "no bonus": MCC,
+                "movement 0.1": "movement 0.1",
+                "movement 100": "movement 100",
+                "potential": "potential",
+            }.items()
+        },
+        shared=EPOCHS | {"lr": 1e-3, "gamma": GAMMA, "normalize_obs": True},
+        points=20,
+        evaluate=MCC,
+    ),
+    "continuous-pendulum": Experiment(
+        """Pendulum-v1, one continuous torque in [−2, 2], the tuned presets of three recipes.""",
+        "Pendulum-v1",
+        100_000,
+        {algo: (algo, {}) for algo in ("ppo", "trpo", "a2c")},
+        preset=True,
+        evaluate="Pendulum-v1",
+    ),
+    "continuous-car": Experiment(
+        """MountainCarContinuous-v0: REINFORCE at learning rate 1e-3; PPO's tuned preset, whose noise is correlated from
+        step to step; and the same with independent noise.""",
+        MCC,
+        100_000,
+        {
+            "reinforce": ("reinforce", {"lr": 1e-3, "critic_lr": 1e-3, "gamma": GAMMA, "normalize_obs": True}),
+            "ppo, independent noise": ("ppo", {"correlation": 0.0}),
+            "ppo, correlated noise": ("ppo", {}),
+        },
+        preset=True,
+        points=20,
+        evaluate=MCC,
+    ),
+    "practical-acrobot": Experiment(
+        """Acrobot-v1, −1 a step until the tip is high enough, 500 steps at most: vanilla REINFORCE (16 episodes an
+        update, with and without a learned V), A2C (8 × 16 steps) and PPO (8 × 256 steps, 10 epochs of 8 minibatches) at
+        one learning rate, 3e-3, for policy and critic; γ 0.99, 64 × 64 tanh networks, gradients clipped to norm
+        0.5.""",
+        "Acrobot-v1",
+        100_000,
+        {name: FIRST_ORDER[name] for name in ("reinforce, no baseline", "reinforce", "a2c", "ppo")},
+        shared={"gamma": 0.99, "lr": 3e-3, "critic_lr": 3e-3, "max_grad_norm": 0.5},
+    ),
+}
+
+
+def record(name: str, experiment: Experiment, folder: Path) -> None:
+    """Run the arms that are missing, and write the file after each."""
+    path = folder / f"{name}.json"
+    data = {"name": name, "command": f"python benchmarks/claims.py {name}"} | experiment.describe()
+    data = json.loads(json.dumps(data))
+    before = json.loads(path.read_text()) if path.exists() else {}
+    same = {k: before.get(k) for k in data if k != "about"} == {k: v for k, v in data.items() if k != "about"}
+    there = before.get("arms", {}) if same else {}
+    arms: dict[str, Any] = {}
+    for arm, (algo, given) in experiment.arms.items():
+        given = json.loads(json.dumps(given))
+        if arm in there and (there[arm]["algo"], there[arm]["given"]) == (algo, given):
+            arms[arm] = there[arm]
+            continue
+        start = time.perf_counter()
+        runs = [experiment.run(arm, seed) for seed in experiment.seeds]
+        config = runs[0][1]
+        data["versions"] = config.pop("versions")
+        measures = {key: [rounded(measured[key]) for measured, _ in runs] for key in runs[0][0]}
+        arms[arm] = {"algo": algo, "given": given, "config": config, "measures": measures}
+        write(path, data | {"arms": arms})
+        print(f"{name}: {arm}: {time.perf_counter() - start:.1f} s", flush=True)
+    data.setdefault("versions", before.get("versions"))
+    write(path, data | {"arms": arms})
+
+
+def rounded(x: Any) -> Any:
+    """To DIGITS significant digits; lists element by element."""
+    if isinstance(x, list):
+        return [rounded(item) for item in x]
+    return x if x is None else float(f"{x:.{DIGITS}g}")
+
+
+def write(path: Path, data: dict[str, Any]) -> None:
+    """As JSON, with a list of numbers on one line."""
+    text = json.dumps(data, indent=1, ensure_ascii=False)
+    flat = re.sub(
+        r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(flat + "\n")
+
+
+def main() -> None:
+    """Run the experiments that were named, or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments [all]")
+    parser.add_argument("--list", action="store_true", help="print the experiments and end")
+    parser.add_argument("--out", type=Path, default=OUT, help="the folder of the files [the package's]")
+    args = parser.parse_args()
+    unknown = [name for name in args.names if name not in EXPERIMENTS]
+    if unknown:
+        parser.error(f"there is no experiment {unknown[0]!r}: there are {', '.join(EXPERIMENTS)}")
+    for name in args.names or EXPERIMENTS:
+        experiment = EXPERIMENTS[name]
+        if args.list:
+            print(f"{name}: {len(experiment.arms)} arms × {len(experiment.seeds)} seeds × {experiment.steps:,} steps")
+        else:
+            record(name, experiment, args.out)
+
+
+if __name__ == "__main__":
+    main()
