@@ -75,7 +75,8 @@ def exact(algo: str, env: str, seed: int) -> float:
     import torch
 
     from policygrad import Agent
-    from policygrad.lab.tabular import from_gymnasium, greedy, objective, optimum
+    from policygrad.lab.mdp import from_gymnasium
+    from policygrad.lab.tabular import greedy, objective, optimum
 
     agent, made = Agent(algo, env, seed=seed), gymnasium.make(env)
     policy, mdp = agent.learn().policy, from_gymnasium(made)

@@ -22,7 +22,8 @@ from policygrad.lab.constrained import (
     penalised,
     tables,
 )
-from policygrad.lab.tabular import MDP, random_mdp, tabular_policy
+from policygrad.lab.mdp import MDP, random_mdp
+from policygrad.lab.tabular import tabular_policy
 from policygrad.models.heads import Categorical, MultiCategorical
 from policygrad.models.networks import MLP, TabularNetwork
 from policygrad.models.policy import Policy

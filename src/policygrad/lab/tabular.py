@@ -1,24 +1,27 @@
-"""The exact world: small Markov decision processes (MDPs) on which J, V, Q and ∇J are known, not estimated.
+"""The exact world: J, V, Q, A, ∇J, the Fisher matrix and the states visited, of a policy on a finite MDP. Nothing is sampled.
 
-Everything is float64 and time-dependent, for the horizon is finite. States are shown to policies as one-hot observations,
-so any `Policy` over discrete actions will do. Every trajectory can be listed with its probability: the expectation of any
-estimator is then a finite sum, exact to rounding.
+Everything is float64. Tables are time-dependent, first axis t, where the horizon is finite; without a horizon everything is
+stationary and that axis is 1, so that one formula serves both: J = Σ_t Σ_s occupancy_t(s) Σ_a π(a|s) r(s,a).
+A policy is a table π(a|s), (S, A), or (H, S, A) where it depends on time, or a `Policy` over discrete actions, which is shown
+states as one-hot observations. Every trajectory can be listed with its probability: the expectation of any estimator is then a
+finite sum, exact to rounding.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from policygrad.data import Rollout, Stats, Values
+from policygrad.lab.mdp import MDP as MDP
+from policygrad.lab.mdp import bandit as bandit
+from policygrad.lab.mdp import chain as chain
+from policygrad.lab.mdp import from_gymnasium as from_gymnasium
+from policygrad.lab.mdp import random_mdp as random_mdp
 from policygrad.models.heads import Categorical
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.policy import Policy
@@ -26,152 +29,30 @@ from policygrad.models.policy import Policy
 MAX_TRAJECTORIES = 1_000_000
 
 
-@dataclass(frozen=True, eq=False)
-class MDP:
-    """A finite MDP with horizon H: S states, A actions, J = E[ Σ_{t<H} γᵗ r(s_t, a_t) ].
+class Grouped(nn.Module):
+    """Shows a network the group of a state instead of the state: (B, S) one-hot → (B, G) one-hot → network."""
 
-    Entering a terminal state ends the episode; so does the H-th step, which is part of the task: both are `terminated`.
-    Tables may be anything that `torch.as_tensor` takes.
-    """
+    membership: Tensor
 
-    transition: Tensor  # (S, A, S)  P(s'|s, a)
-    reward: Tensor  # (S, A)
-    start: Tensor  # (S,)            distribution of s_0, none of it on terminal states
-    horizon: int
-    gamma: float = 1.0
-    terminal: tuple[int, ...] = ()
+    def __init__(self, groups: tuple[int, ...], network: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("membership", nn.functional.one_hot(torch.tensor(groups)).double())
+        self.network = network
 
-    def __post_init__(self) -> None:
-        for name in ("transition", "reward", "start"):
-            object.__setattr__(self, name, torch.as_tensor(getattr(self, name), dtype=torch.float64))
-        object.__setattr__(self, "terminal", tuple(int(s) for s in self.terminal))
-        if self.reward.ndim != 2 or 0 in self.reward.shape:
-            raise ValueError(f"reward must be (S, A), got {tuple(self.reward.shape)}")
-        S, A = self.reward.shape
-        for name, shape in (("transition", (S, A, S)), ("start", (S,))):
-            if getattr(self, name).shape != shape:
-                raise ValueError(
-                    f"{name} must be {shape} to go with the reward, got {tuple(getattr(self, name).shape)}"
-                )
-        if not torch.isfinite(self.reward).all():
-            raise ValueError("reward must be finite")
-        for name, table in (("transition[s, a]", self.transition), ("start", self.start)):
-            _check_distribution(name, table)
-            object.__setattr__(self, name.partition("[")[0], table / table.sum(-1, keepdim=True))  # float32's rounding
-        if self.horizon < 1:
-            raise ValueError(f"horizon must be at least 1, got {self.horizon}")
-        if not 0.0 <= self.gamma <= 1.0:
-            raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
-        if any(not 0 <= s < S for s in self.terminal):
-            raise ValueError(f"terminal states must be in 0..{S - 1}, got {self.terminal}")
-        if (self.start[self.over] > 0).any():
-            raise ValueError("start must give terminal states probability 0: an episode has at least one step")
-
-    @property
-    def states(self) -> int:
-        """S."""
-        return self.reward.shape[0]
-
-    @property
-    def actions(self) -> int:
-        """A."""
-        return self.reward.shape[1]
-
-    @cached_property
-    def over(self) -> Tensor:
-        """(S,) bool: the terminal states."""
-        over = torch.zeros(self.states, dtype=torch.bool)
-        over[list(self.terminal)] = True
-        return over
-
-
-def _check_distribution(name: str, p: Tensor) -> None:
-    # written so that NaN fails too
-    wrong = ~((p >= 0).all(-1) & ((p.sum(-1) - 1.0).abs() <= 1e-6))
-    if wrong.any():
-        first = p[wrong][0] if p.ndim > 1 else p
-        raise ValueError(f"{name} must be a probability distribution (entries ≥ 0, sum 1), got {first.tolist()}")
-
-
-def random_mdp(
-    states: int,
-    actions: int,
-    horizon: int,
-    rng: np.random.Generator,
-    gamma: float = 1.0,
-    terminal: Sequence[int] = (),
-) -> MDP:
-    """Dirichlet(1) transitions and start (none on terminal states), standard normal rewards."""
-    start = np.zeros(states)
-    live = [s for s in range(states) if s not in terminal]
-    start[live] = rng.dirichlet(np.ones(len(live)))
-    transition = rng.dirichlet(np.ones(states), size=(states, actions))
-    reward = rng.standard_normal((states, actions))
-    P, r, d = (torch.from_numpy(table) for table in (transition, reward, start))
-    return MDP(P, r, d, horizon, gamma, tuple(terminal))
-
-
-def chain(states: int, horizon: int, gamma: float = 1.0, slip: float = 0.0) -> MDP:
-    """States in a row; action 0 goes left, 1 right, the other way with probability `slip`; 1 for reaching the right end.
-
-    The start is the left end, where left stays; the right end is terminal. Slip 0: deterministic.
-    """
-    if states < 2:
-        raise ValueError(f"a chain needs at least 2 states, got {states}")
-    transition = torch.zeros(states, 2, states, dtype=torch.float64)
-    for s in range(states):
-        left, right = max(s - 1, 0), min(s + 1, states - 1)
-        for action, p_right in ((0, slip), (1, 1.0 - slip)):
-            transition[s, action, left] += 1.0 - p_right
-            transition[s, action, right] += p_right
-    reward = transition[:, :, -1].clone()
-    reward[-1] = 0.0
-    start = torch.eye(states, dtype=torch.float64)[0]
-    return MDP(transition, reward, start, horizon, gamma, (states - 1,))
-
-
-def bandit(rewards: Sequence[float]) -> MDP:
-    """One state, one step: J = Σ_a π(a) r_a and ∂J/∂logit_a = π(a) (r_a − J)."""
-    reward = torch.tensor([list(rewards)], dtype=torch.float64)
-    return MDP(torch.ones(1, len(rewards), 1), reward, torch.ones(1), horizon=1)
-
-
-def from_gymnasium(env: gym.Env, gamma: float = 1.0) -> MDP:
-    """The MDP of a Gymnasium environment that has its table, P[s][a] = [(probability, s', reward, terminated)]: FrozenLake,
-    Taxi, CliffWalking. The horizon is its time limit.
-    """
-    table, start = (getattr(env.unwrapped, name, None) for name in ("P", "initial_state_distrib"))
-    horizon = env.spec.max_episode_steps if env.spec is not None else None
-    if table is None or start is None or horizon is None:
-        raise ValueError(f"{env} has no transition table, initial_state_distrib and time limit: write its MDP yourself")
-    S, A = len(table), len(table[0])
-    transition, reward = torch.zeros(S, A, S, dtype=torch.float64), torch.zeros(S, A, dtype=torch.float64)
-    terminal = set()
-    for s, a in itertools.product(range(S), range(A)):
-        for p, after, r, terminated in table[s][a]:
-            transition[s, a, after] += p
-            reward[s, a] += p * r
-            if terminated:
-                terminal.add(int(after))
-    return MDP(transition, reward, torch.as_tensor(start), horizon, gamma, tuple(sorted(terminal)))
-
-
-def optimum(mdp: MDP) -> float:
-    """J* = max_π J, over time-dependent policies: V_t(s) = max_a Q_t(s, a), backwards (Bellman)."""
-    live, V = (~mdp.over).to(torch.float64), torch.zeros_like(mdp.start)
-    for _ in range(mdp.horizon):
-        V = (live[:, None] * (mdp.reward + mdp.gamma * mdp.transition @ V)).amax(1)
-    return float(mdp.start @ V)
-
-
-def greedy(pi: Tensor) -> Tensor:
-    """The policy that takes the likeliest action, (S, A)."""
-    return torch.nn.functional.one_hot(pi.argmax(-1), pi.shape[-1]).to(pi.dtype)
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.network(obs @ self.membership.to(obs.dtype))
 
 
 def tabular_policy(mdp: MDP, generator: torch.Generator | None = None, scale: float = 1.0) -> Policy:
-    """The softmax policy with one logit for each (state, action), float64; the logits are N(0, scale²), uniform at 0."""
-    policy = Policy(TabularNetwork(mdp.states, mdp.actions), Categorical(mdp.actions)).double()
+    """The softmax policy with one logit for each (state, action), or (group, action) where states look alike; float64.
+
+    The logits are N(0, scale²): uniform at 0.
+    """
+    if mdp.groups is None:
+        network: nn.Module = TabularNetwork(mdp.states, mdp.actions)
+    else:
+        network = Grouped(mdp.groups, TabularNetwork(max(mdp.groups) + 1, mdp.actions))
+    policy = Policy(network, Categorical(mdp.actions)).double()
     policy.flat.copy_(scale * torch.randn(policy.flat.shape, generator=generator, dtype=torch.float64))
     return policy
 
@@ -187,16 +68,33 @@ def policy_matrix(mdp: MDP, policy: Policy) -> Tensor:
     return log_policy(mdp, policy).exp()
 
 
-def solve(mdp: MDP, pi: Tensor) -> tuple[Tensor, Tensor]:
-    """V (H+1, S) and Q (H, S, A) of π, by dynamic programming backwards; differentiable in π.
+def greedy(pi: Tensor) -> Tensor:
+    """The policy that takes the action of the largest number: (…, A) → (…, A), 0 or 1."""
+    return nn.functional.one_hot(pi.argmax(-1), pi.shape[-1]).to(pi.dtype)
 
-    Q_t(s,a) = r(s,a) + γ Σ_s' P(s'|s,a) V_{t+1}(s'),  V_t(s) = Σ_a π(a|s) Q_t(s,a),  V_H = 0; terminal states have 0.
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+def solve(mdp: MDP, pi: Tensor) -> tuple[Tensor, Tensor]:
+    """V and Q of π: (H+1, S) and (H, S, A); without a horizon (2, S), twice the same, and (1, S, A). Differentiable in π.
+
+        Q_t(s,a) = r(s,a) + γ Σ_s' P(s'|s,a) V_{t+1}(s'),    V_t(s) = Σ_a π(a|s) Q_t(s,a),    V_H = 0; terminal states have 0.
+
+    Backwards in time, or by the linear equations V = r_π + γ P_π V. Raises ValueError where those have no solution: γ = 1 and
+    an episode that need not end.
     """
-    live = (~mdp.over).to(pi.dtype)
+    if mdp.horizon is None:
+        pi = _stationary(mdp, pi)
+        r, P = (pi * mdp.reward).sum(1), torch.einsum("sa,sap->sp", pi, mdp.transition)
+        V = _solve(mdp, torch.eye(mdp.states, dtype=pi.dtype) - mdp.gamma * mdp.live[:, None] * P, mdp.live * r)
+        Q = mdp.live[:, None] * (mdp.reward + mdp.gamma * mdp.transition @ V)
+        return V.expand(2, -1), Q.unsqueeze(0)
+    pi = _timed(mdp, pi)
     V, Q = [torch.zeros_like(mdp.start)], []
-    for _ in range(mdp.horizon):
-        Q.append(live[:, None] * (mdp.reward + mdp.gamma * mdp.transition @ V[-1]))
-        V.append((pi * Q[-1]).sum(1))
+    for t in reversed(range(mdp.horizon)):
+        Q.append(mdp.live[:, None] * (mdp.reward + mdp.gamma * mdp.transition @ V[-1]))
+        V.append((pi[t] * Q[-1]).sum(1))
     return torch.stack(V[::-1]), torch.stack(Q[::-1])
 
 
@@ -205,39 +103,135 @@ def objective(mdp: MDP, pi: Tensor) -> Tensor:
     return mdp.start @ solve(mdp, pi)[0][0]
 
 
-def visits(mdp: MDP, pi: Tensor) -> Tensor:
-    """d_t(s) = P(s_t = s and the episode is running), (H, S), forwards."""
-    live = (~mdp.over).to(pi.dtype)
-    d = [mdp.start]
-    for _ in range(mdp.horizon - 1):
-        d.append(live * torch.einsum("s,sa,sap->p", d[-1], pi, mdp.transition))
+def advantage(mdp: MDP, pi: Tensor) -> Tensor:
+    """A_t(s,a) = Q_t(s,a) − V_t(s), (H | 1, S, A)."""
+    V, Q = solve(mdp, pi)
+    return Q - V[:-1].unsqueeze(-1)
+
+
+# --- states visited ------------------------------------------------------------------------------------------------
+
+
+def visits(mdp: MDP, pi: Tensor, limit: int | None = None) -> Tensor:
+    """d_t(s) = P(s_t = s and the episode is running), (H, S); without a horizon the number of visits Σ_t d_t(s), (1, S).
+
+    limit: of the first so many steps, (limit, S). Without it and a horizon, ValueError where episodes need not end.
+    """
+    return _reached(mdp, pi, 1.0, limit)
+
+
+def occupancy(mdp: MDP, pi: Tensor, limit: int | None = None) -> Tensor:
+    """γᵗ d_t(s), (H, S); without a horizon Σ_t γᵗ d_t(s), (1, S). limit: of the first so many steps, (limit, S)."""
+    return _reached(mdp, pi, mdp.gamma, limit)
+
+
+def _reached(mdp: MDP, pi: Tensor, gamma: float, limit: int | None) -> Tensor:
+    steps = mdp.horizon if limit is None else min(limit, mdp.horizon or limit)
+    if steps is None:
+        P = torch.einsum("sa,sap->sp", _stationary(mdp, pi), mdp.transition) * mdp.live
+        return _solve(mdp, torch.eye(mdp.states, dtype=pi.dtype) - gamma * P.T, mdp.start).unsqueeze(0)
+    pi, d = _timed(mdp, pi, steps), [mdp.start]
+    for t in range(steps - 1):
+        d.append(gamma * mdp.live * torch.einsum("s,sa,sap->p", d[-1], pi[t], mdp.transition))
     return torch.stack(d)
 
 
 def discounts(mdp: MDP) -> Tensor:
-    """γᵗ, (H, 1, 1): multiplies a table (H, S, A)."""
+    """γᵗ, (H, 1, 1): multiplies a table (H, S, A). Raises ValueError without a horizon, where `occupancy` has γᵗ in it."""
+    if mdp.horizon is None:
+        raise ValueError("without a horizon there is no table over t: take `occupancy`")
     return mdp.gamma ** torch.arange(mdp.horizon, dtype=torch.float64).view(-1, 1, 1)
 
 
+def _timed(mdp: MDP, pi: Tensor, steps: int | None = None) -> Tensor:
+    """π as a table for every step, (H, S, A)."""
+    H, shape = steps or mdp.horizon or 1, (mdp.states, mdp.actions)
+    if pi.shape[-2:] != shape or pi.ndim > 3 or (pi.ndim == 3 and pi.shape[0] != 1 and pi.shape[0] < H):
+        raise ValueError(f"pi must be (S, A) = {shape}, or that for each of {H} steps, got {tuple(pi.shape)}")
+    return pi.expand(H, *shape) if pi.ndim == 2 or len(pi) == 1 else pi
+
+
+def _stationary(mdp: MDP, pi: Tensor) -> Tensor:
+    if pi.shape[-2:] != (mdp.states, mdp.actions) or pi.numel() != mdp.states * mdp.actions:
+        raise ValueError(f"without a horizon pi must be (S, A) = {(mdp.states, mdp.actions)}, got {tuple(pi.shape)}")
+    return pi.view(mdp.states, mdp.actions)
+
+
+def _solve(mdp: MDP, matrix: Tensor, right: Tensor) -> Tensor:
+    solution, info = torch.linalg.solve_ex(matrix, right)
+    if int(info) or not torch.isfinite(solution).all():
+        raise ValueError(f"with gamma = {mdp.gamma:g} and this policy an episode need not end: there is no solution")
+    return solution
+
+
+# --- the optimum ---------------------------------------------------------------------------------------------------
+
+
+def policy_iteration(mdp: MDP, pi: Tensor | None = None) -> list[Tensor]:
+    """Howard's policy iteration from π, [uniform]: every policy on the way, (H | 1, S, A), the last one optimal.
+
+    π_{k+1} is greedy in Q of π_k, at every step t of a finite horizon; an action changes only for a better one, so it ends.
+    Policies may tell all states apart, whatever the MDP's groups.
+    """
+    if pi is None:
+        pi = torch.full((mdp.states, mdp.actions), 1.0 / mdp.actions, dtype=torch.float64)
+    path = [_timed(mdp, pi)]
+    while True:
+        Q = solve(mdp, path[-1])[1]
+        old = (path[-1] * Q).sum(-1)
+        better = Q.amax(-1) > old + 1e-12 * (1.0 + old.abs())
+        if not better.any():
+            settled = path[-1].amax(-1) < 1.0  # not greedy, but as good: the first of the best actions
+            if not settled.any():
+                return path
+            return [*path, torch.where(settled.unsqueeze(-1), greedy(Q), path[-1])]
+        path.append(torch.where(better.unsqueeze(-1), greedy(Q), path[-1]))
+
+
+def optimal_policy(mdp: MDP) -> Tensor:
+    """A deterministic optimal policy, (H | 1, S, A): it may depend on time where there is a horizon."""
+    return policy_iteration(mdp)[-1]
+
+
+def optimum(mdp: MDP) -> float:
+    """J* = max_π J, over all policies, time-dependent ones too; those that tell all states apart, whatever the groups."""
+    if mdp.horizon is None:
+        return float(objective(mdp, optimal_policy(mdp)))
+    V = torch.zeros_like(mdp.start)
+    for _ in range(mdp.horizon):  # Bellman, backwards
+        V = (mdp.live[:, None] * (mdp.reward + mdp.gamma * mdp.transition @ V)).amax(1)
+    return float(mdp.start @ V)
+
+
+# --- gradients -----------------------------------------------------------------------------------------------------
+
+
 def exact_gradient(mdp: MDP, policy: Policy) -> Tensor:
-    """∇J, (P,): autograd through the dynamic programme."""
+    """∇J, (P,): autograd through the dynamic programme, or through the linear solve."""
     return policy.gradient(objective(mdp, policy_matrix(mdp, policy)))
 
 
-def credited_gradient(mdp: MDP, policy: Policy, credit: Tensor) -> Tensor:
+def credited_gradient(mdp: MDP, policy: Policy, credit: Tensor, reached: Tensor | None = None) -> Tensor:
     """Σ_t Σ_s d_t(s) Σ_a π(a|s) credit_t(s,a) ∇log π(a|s), (P,): the mean of Σ_t adv_t ∇log π for any adv whose mean, given
     (t, s, a), is credit (H, S, A) up to a term without a. γᵗ Q_t gives ∇J; Q_t without γᵗ is what deep RL computes.
+
+    reached: other weights than d, [`visits`].
     """
     logp = log_policy(mdp, policy)
     pi = logp.detach().exp()
-    weight = (visits(mdp, pi).unsqueeze(-1) * pi * credit).sum(0)
+    d = visits(mdp, pi) if reached is None else reached
+    weight = (d.unsqueeze(-1) * pi * credit).sum(0)
     return policy.gradient((weight * logp).sum())
 
 
-def gradient_theorem(mdp: MDP, policy: Policy) -> Tensor:
-    """∇J = Σ_t γᵗ Σ_s d_t(s) Σ_a π(a|s) Q_t(s,a) ∇log π(a|s): Sutton et al. 2000, theorem 1, for a finite horizon."""
-    Q = solve(mdp, policy_matrix(mdp, policy).detach())[1]
-    return credited_gradient(mdp, policy, discounts(mdp) * Q)
+def gradient_theorem(mdp: MDP, policy: Policy, limit: int | None = None) -> Tensor:
+    """∇J = Σ_t γᵗ Σ_s d_t(s) Σ_a π(a|s) Q_t(s,a) ∇log π(a|s), (P,): Sutton et al. 2000, theorem 1.
+
+    limit: the sum over the first so many steps alone, with Q of the whole task: what data can tell that is truncated there.
+    """
+    pi = policy_matrix(mdp, policy).detach()
+    Q, reached = solve(mdp, pi)[1], occupancy(mdp, pi, limit)
+    return credited_gradient(mdp, policy, Q[: len(reached)], reached)
 
 
 def gradient_by_differences(mdp: MDP, policy: Policy, step: float = 1e-5) -> Tensor:
@@ -253,48 +247,90 @@ def gradient_by_differences(mdp: MDP, policy: Policy, step: float = 1e-5) -> Ten
     return grad
 
 
-def enumerate_trajectories(mdp: MDP, policy: Policy) -> tuple[Rollout, Tensor]:
+def scores(mdp: MDP, policy: Policy) -> Tensor:
+    """∇log π(a|s), (S, A, P), by the production kernel, one (s, a) after the other."""
+    obs, one = torch.eye(mdp.states, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    rows = [
+        policy.evaluate(obs[s : s + 1], torch.tensor([a])).gradient(one).clone()
+        for s, a in itertools.product(range(mdp.states), range(mdp.actions))
+    ]
+    return torch.stack(rows).view(mdp.states, mdp.actions, -1)
+
+
+def fisher(mdp: MDP, policy: Policy) -> Tensor:
+    """F = Σ_s ρ(s) Σ_a π(a|s) ∇log π ∇log πᵀ, (P, P), ρ the occupancy summed over t, scaled to 1 (Kakade 2001)."""
+    pi = policy_matrix(mdp, policy).detach()
+    rho, score = occupancy(mdp, pi).sum(0), scores(mdp, policy)
+    return torch.einsum("s,sa,sap,saq->pq", rho / rho.sum(), pi, score, score)
+
+
+def natural_gradient(mdp: MDP, policy: Policy) -> Tensor:
+    """F⁺∇J, (P,): of all solutions of F x = ∇J the smallest, for softmax tables have directions that change nothing.
+
+    Such a table's is the advantage, Σ_t γᵗ d_t(s) A_t(s,a) / ρ(s), up to a constant in each state.
+    """
+    return torch.linalg.pinv(fisher(mdp, policy), hermitian=True, rtol=1e-12) @ exact_gradient(mdp, policy)
+
+
+# --- trajectories --------------------------------------------------------------------------------------------------
+
+
+def enumerate_trajectories(mdp: MDP, policy: Policy, limit: int | None = None) -> tuple[Rollout, Tensor]:
     """Every trajectory of non-zero probability, one a column, padded with masked rows, and its probability (N,).
 
-    The state after the last step is drawn too, as an environment would: columns may differ in it alone.
+    The state after the last step is drawn too, as an environment would: columns may differ in it alone. limit: trajectories
+    that are longer are truncated there; it must be given where there is no horizon.
+    Raises ValueError for more than MAX_TRAJECTORIES.
     """
-    pi = policy_matrix(mdp, policy).detach()
+    pi, H = policy_matrix(mdp, policy).detach(), steps_seen(mdp, limit)
     step = pi.unsqueeze(-1) * mdp.transition  # (S, A, S): P(a, s'|s)
-    states = mdp.start.nonzero()
-    actions, probability = states[:, :0], mdp.start[states[:, 0]]
-    finished: list[tuple[Tensor, Tensor, Tensor]] = []
-    for t in range(mdp.horizon):
-        p = probability.view(-1, 1, 1) * step[states[:, -1]]
+    first = mdp.start.nonzero().squeeze(1)
+    states = first.new_zeros(H + 1, len(first))  # what follows an end stays 0 and is masked
+    states[0] = first
+    actions, probability = first.new_zeros(H, len(first)), mdp.start[first]
+    finished: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    for t in range(H):
+        p = probability.view(-1, 1, 1) * step[states[t]]
         i, a, s = p.nonzero(as_tuple=True)
         if len(i) > MAX_TRAJECTORIES:
             raise ValueError(f"more than {MAX_TRAJECTORIES} trajectories by step {t}: take a smaller MDP or horizon")
-        states, actions = torch.cat([states[i], s[:, None]], 1), torch.cat([actions[i], a[:, None]], 1)
-        probability = p[i, a, s]
-        over = mdp.over[s] | (t == mdp.horizon - 1)
-        finished.append((states[over], actions[over], probability[over]))
-        states, actions, probability = states[~over], actions[~over], probability[~over]
-    return as_rollout(mdp, policy, finished), torch.cat([p for _, _, p in finished])
+        states, actions, probability = states[:, i], actions[:, i], p[i, a, s]
+        states[t + 1], actions[t] = s, a
+        over = mdp.over[s] | (t == H - 1)
+        length = torch.full((int(over.sum()),), t + 1)
+        finished.append((states[:, over], actions[:, over], probability[over], length))
+        states, actions, probability = states[:, ~over], actions[:, ~over], probability[~over]
+    s, a, p, length = (torch.cat(parts, -1) for parts in zip(*finished, strict=True))
+    return as_rollout(mdp, log_policy(mdp, policy).detach(), s, a, length), p
 
 
-def as_rollout(mdp: MDP, policy: Policy, finished: list[tuple[Tensor, Tensor, Tensor]]) -> Rollout:
-    """Trajectories as columns, padded with masked rows. The t-th group has t + 1 steps: states (n, t+2), actions (n, t+1), and
-    what belongs to each trajectory, (n,).
+def steps_seen(mdp: MDP, limit: int | None) -> int:
+    """The most steps an episode has: the horizon, or a smaller limit. Raises ValueError where there is neither."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    if limit is None and mdp.horizon is None:
+        raise ValueError(
+            "this MDP has no horizon: give a limit, the number of steps after which episodes are truncated"
+        )
+    return min(x for x in (limit, mdp.horizon) if x is not None)
+
+
+def as_rollout(mdp: MDP, log_pi: Tensor, states: Tensor, actions: Tensor, length: Tensor) -> Rollout:
+    """Episodes as columns of a rollout: states (T+1, N), actions (T, N), and how many of the T rows count, (N,).
+
+    log_pi: of the policy that acted, (S, A) or (T, S, A). An episode that ends neither in a terminal state nor at the horizon
+    was truncated.
     """
-    T, columns = mdp.horizon, [len(p) for _, _, p in finished]
-    length = torch.repeat_interleave(torch.arange(1, T + 1), torch.tensor(columns))
-    obs = torch.zeros(T + 1, len(length), mdp.states, dtype=torch.float64)
-    act = torch.zeros(T, len(length), dtype=torch.int64)
-    first = 0
-    for states, actions, _ in finished:
-        group = slice(first, first + len(states))
-        obs[: states.shape[1], group] = torch.eye(mdp.states, dtype=torch.float64)[states.T]
-        act[: actions.shape[1], group] = actions.T
-        first += len(states)
-    time = torch.arange(T).unsqueeze(1).expand_as(act)
-    mask, end, none = time < length, time == length - 1, torch.zeros(act.shape, dtype=torch.bool)
-    rew = torch.where(mask, mdp.reward[obs[:-1].argmax(-1), act], 0.0)
-    logp = policy.evaluate(obs[:-1].flatten(0, 1), act.flatten()).logp.view(act.shape)
-    return Rollout(obs, obs[1:], act, rew, logp, terminated=end, truncated=none, cut=none, mask=mask, time=time)
+    T = len(actions)
+    obs = torch.nn.functional.one_hot(states, mdp.states).double()
+    time = torch.arange(T).unsqueeze(1).expand_as(actions)
+    obs[1:] *= (time < length).unsqueeze(-1)
+    mask, last = time < length, time == length - 1
+    terminated = last & (mdp.over[states[1:]] | (time + 1 == mdp.horizon))
+    rew = torch.where(mask, mdp.outcome[states[:-1], actions, states[1:]], 0.0)
+    logp = log_pi[states[:-1], actions] if log_pi.ndim == 2 else log_pi[time, states[:-1], actions]
+    logp, none = torch.where(mask, logp, 0.0), torch.zeros_like(mask)
+    return Rollout(obs, obs[1:], actions, rew, logp, terminated, last & ~terminated, none, mask, time)
 
 
 def enumerate_batches(rollout: Rollout, probability: Tensor, k: int) -> Iterator[tuple[Rollout, Tensor]]:
@@ -304,22 +340,29 @@ def enumerate_batches(rollout: Rollout, probability: Tensor, k: int) -> Iterator
 
 
 class ExactCritic:
-    """The exact, time-dependent V^π of the policy it is called with; or any table V (H+1, S), e.g. a deliberately wrong one.
+    """The exact V^π of the policy it is called with; or any table V as `solve` makes it, e.g. a deliberately wrong one.
 
-    Called like `models.critic.Critic`; it has nothing to learn. `ExactQCritic` is the same with Q.
+    V is (H+1, S), and (2, S) without a horizon. Called like `models.critic.Critic`; it has nothing to learn. `ExactQCritic` is
+    the same with Q.
     """
 
     bootstraps = True
 
     def __init__(self, mdp: MDP, V: Tensor | None = None) -> None:
-        if V is not None and V.shape != (mdp.horizon + 1, mdp.states):
-            raise ValueError(f"V must be (H+1, S) = {(mdp.horizon + 1, mdp.states)}, got {tuple(V.shape)}")
+        shape = ((mdp.horizon or 1) + 1, mdp.states)
+        if V is not None and V.shape != shape:
+            raise ValueError(f"V must be (H+1, S) = {shape}, got {tuple(V.shape)}")
         self.mdp, self.V = mdp, V
+
+    def _where(self, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
+        """t, s_t and s_{t+1} of every row; t = 0 throughout where there is no horizon."""
+        time = rollout.time if self.mdp.horizon else torch.zeros_like(rollout.time)
+        return time, rollout.obs[:-1].argmax(-1), rollout.next_obs.argmax(-1)
 
     def __call__(self, rollout: Rollout, policy: Policy) -> Values:
         V = solve(self.mdp, policy_matrix(self.mdp, policy).detach())[0] if self.V is None else self.V
-        state, after = rollout.obs[:-1].argmax(-1), rollout.next_obs.argmax(-1)
-        return Values(V[rollout.time, state], V[rollout.time + 1, after])
+        time, state, after = self._where(rollout)
+        return Values(V[time, state], V[time + 1, after])
 
     def fit(self, rollout: Rollout, target: Tensor, policy: Policy, progress: float = 0.0) -> Stats:
         """Nothing to learn."""
@@ -334,11 +377,11 @@ class ExactCritic:
 
 
 class ExactQCritic(ExactCritic):
-    """The exact, time-dependent Q^π of the policy it is called with; or any table Q (H+1, S, A): V = Σ_a π(a|s) Q(s,a)."""
+    """The exact Q^π of the policy it is called with; or any table Q (H+1, S, A), (2, S, A) without a horizon: V = Σ_a π Q."""
 
     def __init__(self, mdp: MDP, Q: Tensor | None = None) -> None:
         super().__init__(mdp)
-        shape = (mdp.horizon + 1, mdp.states, mdp.actions)
+        shape = ((mdp.horizon or 1) + 1, mdp.states, mdp.actions)
         if Q is not None and Q.shape != shape:
             raise ValueError(f"Q must be (H+1, S, A) = {shape}, got {tuple(Q.shape)}")
         self.Q = Q
@@ -348,7 +391,7 @@ class ExactQCritic(ExactCritic):
         Q = self.Q
         if Q is None:
             Q = solve(self.mdp, pi)[1]
-            Q = torch.cat([Q, torch.zeros_like(Q[:1])])
+            Q = torch.cat([Q, torch.zeros_like(Q[:1]) if self.mdp.horizon else Q])
         V = (pi * Q).sum(-1)
-        state, after = rollout.obs[:-1].argmax(-1), rollout.next_obs.argmax(-1)
-        return Values(V[rollout.time, state], V[rollout.time + 1, after], act_val=Q[rollout.time, state, rollout.act])
+        time, state, after = self._where(rollout)
+        return Values(V[time, state], V[time + 1, after], act_val=Q[time, state, rollout.act])

@@ -6,7 +6,10 @@ A `Batch` from here is what an update rule is given in training, and `compare` i
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,20 +18,26 @@ from torch import Tensor, nn
 from policygrad.data import Batch, Rollout
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantages
-from policygrad.lab.tabular import (
+from policygrad.lab.mdp import (
     MDP,
-    ExactCritic,
-    as_rollout,
     bandit,
     chain,
-    discounts,
+    delayed,
     from_gymnasium,
+    gridworld,
+    random_mdp,
+    rock_paper_scissors,
+    switched_corridor,
+)
+from policygrad.lab.sampling import sample
+from policygrad.lab.tabular import (
+    ExactCritic,
+    advantage,
     log_policy,
     objective,
+    occupancy,
     policy_matrix,
-    random_mdp,
-    solve,
-    visits,
+    tabular_policy,
 )
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
@@ -57,23 +66,57 @@ def _gymnasium(env: str) -> Callable[[int], MDP]:
     return make
 
 
+GRID = ("...G", ".#.X", "S...")  # Russell & Norvig, 17.1
+ALIASED = ("SSSSS", "X#G#X")  # after D. Silver's lecture 7: the second and the fourth cell look alike
+
 WORLDS: dict[str, Callable[[int], MDP]] = {
     "bandit": lambda seed: bandit([1.0, 0.0, 2.0, 0.5]),
     "two-states": lambda seed: two_states(),
     "chain": lambda seed: chain(6, horizon=12, slip=0.1),
+    "gridworld": lambda seed: gridworld(GRID, 20, slip=0.2, step=-0.04),
     "random": lambda seed: random_mdp(8, 4, 10, np.random.default_rng(seed)),
-    **{env: _gymnasium(env) for env in ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1")},
+    "small": lambda seed: random_mdp(3, 2, 4, np.random.default_rng(seed), gamma=0.9),
+    "deceptive": lambda seed: bandit([1.0, 0.0]),
+    "delayed": lambda seed: delayed(4),
+    "aliased": lambda seed: gridworld(ALIASED, 20, gamma=0.9, aliased=True),
+    "corridor": lambda seed: switched_corridor(),
+    "rock-paper-scissors": lambda seed: rock_paper_scissors(6),
+    **{
+        env: _gymnasium(env)
+        for env in ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4")
+    },
 }
 
 
-def make_mdp(name: str, seed: int = 0) -> MDP:
-    """An MDP by its name; seed: of the random one. Raises ValueError, with the nearest name, for one that is not there."""
+def make_mdp(name: str, seed: int = 0, *, horizon: float | None = None, gamma: float | None = None) -> MDP:
+    """An MDP by its name. seed: of the random ones. horizon, gamma: others than its own; horizon = inf: without end.
+
+    Raises ValueError, with the nearest name, for one that is not there.
+    """
     if name not in WORLDS:
         known = {world.lower(): world for world in WORLDS}
         near = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {known[near[0]]!r}?" if near else f"there are {', '.join(WORLDS)}"
         raise ValueError(f"there is no MDP {name!r}: {hint}")
-    return WORLDS[name](seed)
+    mdp = WORLDS[name](seed)
+    paid: dict[str, Any] = {"reward": mdp.outcome}
+    if horizon is not None:
+        paid["horizon"] = None if horizon == math.inf else int(horizon)
+    if gamma is not None:
+        paid["gamma"] = gamma
+    return replace(mdp, **paid) if len(paid) > 1 else mdp
+
+
+def make_policy(name: str, mdp: MDP, seed: int = 0, scale: float = 1.0) -> Policy:
+    """The table of logits to study an MDP with, N(0, scale²).
+
+    On "deceptive" the logits are (log 9, 0): V is near what the likely action gets, and the best baseline near what the other
+    one does, whose score is long; subtracting V makes the variance larger than subtracting nothing.
+    """
+    policy = tabular_policy(mdp, torch.Generator().manual_seed(seed), scale)
+    if name == "deceptive":
+        policy.flat.copy_(torch.tensor([math.log(9.0), 0.0], dtype=torch.float64))
+    return policy
 
 
 class TwoLogits(nn.Module):
@@ -105,10 +148,9 @@ def exact_batch(mdp: MDP, policy: Policy) -> Batch:
     """
     logp = log_policy(mdp, policy).detach()
     pi = logp.exp()
-    V, Q = solve(mdp, pi)
-    reached = discounts(mdp) * visits(mdp, pi).unsqueeze(-1)  # (H, S, 1)
+    reached = occupancy(mdp, pi).unsqueeze(-1)  # (H, S, 1)
     w = reached.sum(0)  # (S, 1)
-    adv = torch.where(w > 0, (reached * (Q - V[:-1].unsqueeze(-1))).sum(0) / w, 0.0)
+    adv = torch.where(w > 0, (reached * advantage(mdp, pi)).sum(0) / w, 0.0)
     s, a = (w * pi > 0).nonzero(as_tuple=True)
     obs = torch.eye(mdp.states, dtype=torch.float64)[s]
     return Batch(obs, a, logp[s, a], adv[s, a], (w * pi)[s, a], trajectories=1)
@@ -123,21 +165,8 @@ def sampled_batch(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Bat
 
 
 def sample_episodes(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Rollout:
-    """Episodes of the MDP, a column each, in the layout of `enumerate_trajectories`: sorted by length."""
-    if episodes < 1:
-        raise ValueError(f"episodes must be at least 1, got {episodes}")
-    generator = torch.Generator().manual_seed(seed)
-    pi = log_policy(mdp, policy).detach().exp()
-    states = torch.multinomial(mdp.start, episodes, True, generator=generator).unsqueeze(1)
-    actions, finished = states[:, :0], []
-    for t in range(mdp.horizon):
-        a = torch.multinomial(pi[states[:, -1]], 1, generator=generator)
-        s = torch.multinomial(mdp.transition[states[:, -1], a.squeeze(1)], 1, generator=generator)
-        states, actions = torch.cat([states, s], 1), torch.cat([actions, a], 1)
-        over = mdp.over[s.squeeze(1)] | (t == mdp.horizon - 1)
-        finished.append((states[over], actions[over], torch.full((int(over.sum()),), 1.0 / episodes)))
-        states, actions = states[~over], actions[~over]
-    return as_rollout(mdp, policy, finished)
+    """Episodes of the MDP, a column each: `sampling.sample` with a seed."""
+    return sample(mdp, policy, episodes, torch.Generator().manual_seed(seed))
 
 
 def exact_objective(mdp: MDP) -> Callable[[Policy], float]:
