@@ -1,0 +1,1 @@
+"""The claims that tutorials make of policy gradients, each an experiment."""

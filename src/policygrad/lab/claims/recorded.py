@@ -1,0 +1,211 @@
+"""Recorded learning runs: what `benchmarks/claims.py` measured, read back, and what claims ask of it.
+
+    runs = load("stability")
+    interval(runs.final("ppo, lr 0.003"))                        # mean return of the last fifth of training, 95 %
+    probability_of_improvement(runs.speed("a2c, lr 0.003"), runs.speed("reinforce, lr 0.003"))
+    runs.falls("a2c, lr 0.03", level=400)                        # how many seeds got there and lost it again
+
+A file says which command made it, with which versions, settings and seeds; every seed is there. What is *not* here: verdicts
+(learning.py), pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+FOLDER = files("policygrad.lab.claims") / "recorded"
+RESAMPLES = 2_000  # of a bootstrap
+LAST = 0.2  # of a training: what `final` is the mean of
+
+
+class RecordError(ValueError):
+    """Recorded runs that are not there, or a file that does not hold any."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """The runs of one setting. given: what it sets besides the shared; config: all of it.
+
+    measures: (seeds, points), NaN where an interval of steps has nothing, or (seeds,): of the final policy.
+    """
+
+    algo: str
+    given: dict[str, Any]
+    config: dict[str, Any]
+    measures: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """An experiment: arms that differ in what is compared. A curve has `points` equal intervals of the steps."""
+
+    name: str
+    about: str
+    task: str
+    curve: str  # what "return" is
+    command: str
+    versions: dict[str, str]
+    steps: int  # of a run: environment steps, or updates
+    points: int
+    seeds: tuple[int, ...]
+    arms: dict[str, Arm]
+
+    def arm(self, name: str) -> Arm:
+        """An arm by its name. Raises ValueError for one that is not there."""
+        if name not in self.arms:
+            raise ValueError(f"{self.name} has no arm {name!r}: there are {', '.join(map(repr, self.arms))}")
+        return self.arms[name]
+
+    def curves(self, arm: str, measure: str = "return") -> np.ndarray:
+        """(seeds, points); where an interval of steps has nothing, what was before it, or, at the start, what comes first."""
+        found = self.arm(arm).measures
+        if measure not in found:
+            raise ValueError(f"{self.name} has no {measure!r} of {arm!r}: there are {', '.join(found)}")
+        values = found[measure]
+        if values.ndim < 2:
+            raise ValueError(f"{measure!r} of {self.name} is one number a run, no curve")
+        return np.array([_filled(row) for row in values])
+
+    def at(self) -> np.ndarray:
+        """The steps at which the intervals of the curves end, (points,)."""
+        return np.arange(1, self.points + 1) * self.steps / self.points
+
+    def final(self, arm: str, measure: str = "return") -> np.ndarray:
+        """(seeds,): the mean over the last fifth of training; of a number of the final policy, that number."""
+        values = self.arm(arm).measures.get(measure)
+        if values is not None and values.ndim == 1:
+            return values
+        return self.curves(arm, measure)[:, -max(1, round(LAST * self.points)) :].mean(1)
+
+    def speed(self, arm: str, measure: str = "return") -> np.ndarray:
+        """(seeds,): the mean over the whole training, the area under the curve; higher: more was learned from fewer steps."""
+        return self.curves(arm, measure).mean(1)
+
+    def steps_to(self, arm: str, threshold: float, measure: str = "return") -> np.ndarray:
+        """(seeds,): the end of the first interval whose mean is at least the threshold; ∞ if there is none."""
+        there = self.curves(arm, measure) >= threshold
+        return np.where(there.any(1), self.at()[there.argmax(1)], np.inf)
+
+    def falls(self, arm: str, level: float, share: float = 0.5, measure: str = "return") -> np.ndarray:
+        """(seeds,) bool: whether the curve reached the level and was, at some later point, below share · level."""
+        curves = self.curves(arm, measure)
+        reached = np.logical_or.accumulate(curves >= level, axis=1)
+        return np.any(reached & (curves < share * level), axis=1)
+
+
+def interval(x: Sequence[float] | np.ndarray) -> Interval:
+    """The mean of independent numbers (n,) with its 95 % BCa bootstrap interval (Efron 1987); a point if all are equal.
+
+    Raises ValueError if there are none, or one is not finite.
+    """
+    x = _sample(x)
+    if len(x) < 2 or np.ptp(x) == 0.0:
+        return Interval(float(x.mean()), float(x.mean()), float(x.mean()))
+    from scipy.stats import bootstrap
+
+    found = bootstrap((x,), np.mean, n_resamples=RESAMPLES, rng=np.random.default_rng(0)).confidence_interval
+    return Interval(float(x.mean()), float(found.low), float(found.high))
+
+
+def difference(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:
+    """mean(x) − mean(y) of two independent samples, with a 95 % percentile bootstrap interval."""
+    return _two_samples(x, y, lambda x, y, axis=-1: x.mean(axis) - y.mean(axis))
+
+
+def probability_of_improvement(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:
+    """P(X > Y) + ½ P(X = Y) for a run of each (Agarwal et al. 2021, arXiv 2108.13264), 95 % percentile bootstrap interval."""
+    return _two_samples(x, y, _better)
+
+
+def _better(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+    sign = np.sign(np.moveaxis(x, axis, -1)[..., :, None] - np.moveaxis(y, axis, -1)[..., None, :])
+    return 0.5 + 0.5 * sign.mean((-2, -1))
+
+
+def _two_samples(x: Any, y: Any, statistic: Any) -> Interval:
+    x, y = _sample(x), _sample(y)
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (x, y), statistic, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return Interval(float(statistic(x, y)), float(found.low), float(found.high))
+
+
+def _sample(x: Any) -> np.ndarray:
+    x = np.asarray(x, float)
+    if x.ndim != 1 or len(x) == 0 or not np.isfinite(x).all():
+        raise ValueError(f"expected finite numbers, (n,) with n at least 1, got {x}")
+    return x
+
+
+def _filled(row: np.ndarray) -> np.ndarray:
+    known = np.flatnonzero(~np.isnan(row))
+    if not len(known):
+        return row
+    before = np.searchsorted(known, np.arange(len(row)), side="right") - 1
+    return row[known[np.maximum(before, 0)]]
+
+
+def names() -> list[str]:
+    """The recorded experiments."""
+    return sorted(file.name.removesuffix(".json") for file in FOLDER.iterdir() if file.name.endswith(".json"))
+
+
+@cache
+def load(name: str) -> Recorded:
+    """A recorded experiment by its name. Raises RecordError if it is not there or its file is not what it should be."""
+    file = FOLDER / f"{name}.json"
+    if not file.is_file():
+        raise RecordError(
+            f"there are no recorded runs {name!r}: python benchmarks/claims.py {name} makes them; there are "
+            f"{', '.join(names()) or 'none'}"
+        )
+    return parse(file.read_text(encoding="utf-8"), name)
+
+
+def parse(text: str, name: str) -> Recorded:
+    """What a file says, checked. Raises RecordError, with the name, for what is missing or of the wrong shape."""
+    try:
+        data = json.loads(text)
+        arms = {arm: _arm(found) for arm, found in data["arms"].items()}
+        fields = {
+            key: data[key] for key in ("name", "about", "task", "curve", "command", "versions", "steps", "points")
+        }
+        read = Recorded(**fields, seeds=tuple(data["seeds"]), arms=arms)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"the file of {name!r} is no record of runs ({type(error).__name__}: {error})") from error
+    for arm, found in read.arms.items():
+        for measure, values in found.measures.items():
+            if values.shape not in ((len(read.seeds),), (len(read.seeds), read.points)):
+                raise RecordError(
+                    f"{measure!r} of {arm!r} in {name!r} has shape {values.shape}: {len(read.seeds)} seeds, with "
+                    f"{read.points} points or one number each"
+                )
+    if read.name != name or not read.arms:
+        raise RecordError(f"the file of {name!r} says it is {read.name!r}, with {len(read.arms)} arms")
+    return read
+
+
+def _arm(data: Mapping[str, Any]) -> Arm:
+    measures = {name: np.array(values, float) for name, values in data["measures"].items()}
+    return Arm(data["algo"], data["given"], data["config"], measures)
