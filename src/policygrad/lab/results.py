@@ -1,0 +1,62 @@
+"""What the bench's results have in common: a table to read, and JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+class Result:
+    """A frozen dataclass of numbers. `print` shows `table()`; `to_json()` has every field but tensors, NaN and ±∞ as None."""
+
+    def table(self) -> str:
+        """The numbers, to be read."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, for json.dumps; tensors are left out."""
+        return _json(self)
+
+
+def _json(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {f.name: getattr(value, f.name) for f in fields(value)}
+        return {name: _json(x) for name, x in named.items() if not isinstance(x, Tensor)}
+    if isinstance(value, dict):
+        return {key: _json(x) for key, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(x) for x in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns under a header, the first to the left, the others to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            [f"{line[0]:<{widths[0]}}", *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for line in lines
+    )
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """The slope of log y over log x, by least squares: the power p of y ∝ xᵖ. Points with y = 0 are left out.
+
+    Raises ValueError where fewer than two are left.
+    """
+    points = np.array([(a, b) for a, b in zip(x, y, strict=True) if b > 0.0])
+    if len(points) < 2:
+        raise ValueError(f"a slope needs two points with y > 0, got {len(points)}")
+    return float(np.polyfit(*np.log(points).T, deg=1)[0])
