@@ -39,6 +39,7 @@ _HOMES = {
         "RunningMean",
         "TimeAverage",
     ),
+    "policygrad.gradient.importance": ("CollapsedError", "ImportanceWeighted", "PerDecision"),
     "policygrad.models.policy": ("Policy", "make_policy"),
     "policygrad.models.advantage": ("AdvantageRegressor", "fit_advantage"),
     "policygrad.models.critic": ("Critic", "NoCritic", "QCritic", "make_critic", "make_q_critic"),
@@ -107,6 +108,9 @@ if TYPE_CHECKING:
     from policygrad.gradient.estimators import TDError as TDError
     from policygrad.gradient.estimators import TotalReturn as TotalReturn
     from policygrad.gradient.estimators import advantages as advantages
+    from policygrad.gradient.importance import CollapsedError as CollapsedError
+    from policygrad.gradient.importance import ImportanceWeighted as ImportanceWeighted
+    from policygrad.gradient.importance import PerDecision as PerDecision
     from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
     from policygrad.models.advantage import fit_advantage as fit_advantage
     from policygrad.models.critic import Critic as Critic

@@ -6,7 +6,7 @@ Axes: T steps, N environments (time-major), B valid steps, `*` event shapes. Wha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -35,16 +35,20 @@ class Rollout:
     next_obs: Tensor  # (T, N, *)   s_{t+1} before any reset; a view of obs[1:] wherever the layout allows
     act: Tensor  # (T, N, *)        as sampled, before clipping to the action space
     rew: Tensor  # (T, N)           as the environment gave it
-    logp: Tensor  # (T, N)          log-probability under the policy that acted
+    logp: Tensor  # (T, N)          log-probability under the policy that learns
     terminated: Tensor  # (T, N) bool
     truncated: Tensor  # (T, N) bool
     cut: Tensor  # (T, N) bool
     mask: Tensor  # (T, N) bool     True on the steps that count
     time: Tensor  # (T, N) int      step index inside the episode, from 0
+    # (T, N) log-probability under the policy that acted; unless another one is given, that is the one that learns: `logp`
+    behavior: Tensor = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
         T, N = self.rew.shape
-        for name in ("act", "logp", "terminated", "truncated", "cut", "mask", "time", "next_obs"):
+        if self.behavior is None:
+            object.__setattr__(self, "behavior", self.logp)
+        for name in ("act", "logp", "behavior", "terminated", "truncated", "cut", "mask", "time", "next_obs"):
             if getattr(self, name).shape[:2] != (T, N):
                 raise ValueError(f"{name} must start with (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
         if self.obs.shape != (T + 1, *self.next_obs.shape[1:]):
@@ -122,7 +126,7 @@ class Batch:
 
     obs: Tensor  # (B, *)
     act: Tensor  # (B, *)
-    logp: Tensor  # (B,)    under the policy that acted
+    logp: Tensor  # (B,)    under the policy before the update
     adv: Tensor  # (B,)     whatever multiplies ∇log π
     weight: Tensor  # (B,)  the weights of every mean: Σ weight·x
     trajectories: int
@@ -171,6 +175,7 @@ class Estimate:
 
     ret: Tensor  # (T, N)     return estimate; the advantage is ret − baseline
     target: Tensor  # (T, N)  what the critic regresses on
+    stats: Stats = field(default_factory=dict)  # numbers of its own, kept with the update's
 
 
 def _columns(record: Rollout | Values, index: Sequence[int] | Tensor) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Learner:
         batch = rollout.flatten(adv, self.reduction)
         _check_finite(batch.adv, adv, rollout)
         card = Card(self.policy, batch, self.eigenvalues) if diagnose else None
-        stats = self.update(self.policy, batch, progress)
+        stats = estimate.stats | self.update(self.policy, batch, progress)
         if card is not None:
             measured, logp = card.read(self.policy, batch)
             stats |= measured | self.update.report(logp, batch)

@@ -13,8 +13,9 @@
 
 With the critic's own V as baseline (the default) `TDError` gives the TD error, `GAE` the generalised advantage, `QValue`
 q(s,a) − Σ_a π(a|s) q(s,a).
-`StateDiscounted` and `Standardized` wrap any of them. An estimator is a frozen value: it prints, compares and holds no
-state. What is *not* here: baselines (baselines.py), the recursions (returns.py).
+`StateDiscounted` and `Standardized` wrap any of them; the weights of importance.py go around that, for trajectories that
+another policy sampled. An estimator is a frozen value: it prints, compares and holds no state. What is *not* here: baselines
+(baselines.py), importance weights (importance.py), the recursions (returns.py).
 """
 
 from __future__ import annotations
@@ -211,6 +212,11 @@ class QValue(_Plain):
 class _Wrapper:
     inner: Any  # an Estimator
 
+    def __post_init__(self) -> None:
+        if getattr(self.inner, "outermost", False):
+            inner, outer = type(self.inner).__name__, type(self).__name__
+            raise ValueError(f"{inner} must be the outermost wrapper: write {inner}({outer}(…))")
+
     @property
     def gamma(self) -> float:
         return self.inner.gamma
@@ -234,6 +240,7 @@ class StateDiscounted(_Wrapper):
     """
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.inner, Standardized):
             raise ValueError("Standardized must be the outermost wrapper: write Standardized(StateDiscounted(…))")
         if isinstance(self.inner, StateDiscounted):
@@ -258,6 +265,7 @@ class Standardized(_Wrapper):
     over: str = "batch"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.over not in ("batch", "episode"):
             raise ValueError(f"over must be 'batch' or 'episode', got {self.over!r}")
         if isinstance(self.inner, Standardized):

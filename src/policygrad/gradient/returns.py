@@ -49,10 +49,14 @@ def total_return(rollout: Rollout, gamma: float) -> Tensor:
     return (discount * rewards(rollout)).sum(0).expand_as(rollout.rew)
 
 
-def reward_to_go(rollout: Rollout, next_val: Tensor, gamma: float) -> Tensor:
-    """G_t = Σ_{k≥t} γ^{k−t} r_k, plus γ^{…} V(s) where a trajectory was truncated or cut."""
+def reward_to_go(rollout: Rollout, next_val: Tensor, gamma: float, change: Tensor | None = None) -> Tensor:
+    """G_t = Σ_{k≥t} γ^{k−t} r_k, plus γ^{…} V(s) where a trajectory was truncated or cut.
+
+    change (T, N): what else the return from t + 1 on is multiplied by at t, G_t = r_t + γ change_t G_{t+1}.
+    """
     rest = torch.where(rollout.end, bootstrap(rollout, next_val), 0.0)
-    return discounted_cumsum(rewards(rollout) + gamma * rest, _decay(rollout, gamma))
+    decay = _decay(rollout, gamma) if change is None else _decay(rollout, gamma) * change
+    return discounted_cumsum(rewards(rollout) + gamma * rest, decay)
 
 
 def n_step(rollout: Rollout, next_val: Tensor, gamma: float, n: int) -> Tensor:

@@ -1,0 +1,169 @@
+"""Importance sampling: the gradient of a policy π from trajectories that another one, μ, has sampled.
+
+    ρ_t = π(a_t|s_t) / μ(a_t|s_t),     W_t = ρ_0 ρ_1 ⋯ ρ_t,     E_μ[ W_t x ] = E_π[ x ]   for any x that is known by step t
+
+The dynamics cancel in P_π(τ) / P_μ(τ), so only the policies are needed; μ must give every action that π may take a probability
+above 0 (full support). W keeps its last value after a trajectory's end. log μ is `Rollout.behavior`, log π is `Rollout.logp`:
+`dataclasses.replace(rollout, logp=…)` shows stored trajectories to another policy. Where both are the same, W = 1 and every
+estimator is what it is without weights.
+
+| wrapper                              | adv_t                                        | reward k is weighed by       |
+|--------------------------------------|----------------------------------------------|------------------------------|
+| `ImportanceWeighted`(any estimator)  | W (ret_t − b_t), W of the whole trajectory   | all ratios of its trajectory |
+| `PerDecision`(`RewardToGo`)          | Σ_{k≥t} γ^{k−t} W_k r_k − W_t b_t            | the ratios up to k           |
+
+Both carry every estimator's expectation over from π to μ: unbiased where it is, with any baseline that is unbiased there. The
+price is variance, which grows with the horizon and with the distance from μ to π; per decision it is lower, though not in
+every MDP. Two ways to pay with bias instead:
+
+self_normalize    W_t / (mean of W_t over the trajectories), a weighted average: a bias of O(1/N), and no weight exceeds N.
+max_weight = c    min(W_t, c): the bias is E_μ[ (min(W, c) − W) x ], whatever N. Clipped first, then normalised.
+
+Precup, Sutton & Singh 2000, "Eligibility traces for off-policy policy evaluation"; Ionides 2008, "Truncated importance
+sampling".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policygrad.data import Estimate, Rollout, Stats, Values
+from policygrad.gradient import returns
+from policygrad.gradient.estimators import RewardToGo, _Wrapper
+
+
+class CollapsedError(ValueError):
+    """The weights have collapsed: too few trajectories are left that count."""
+
+
+def log_weights(rollout: Rollout) -> Tensor:
+    """Log W_t = Σ_{k≤t} log π(a_k|s_k) − log μ(a_k|s_k), (T, N), float64; rows after the end repeat it.
+
+    Raises ValueError where columns are no whole episodes, and where μ cannot have taken an action: log μ = −inf. Actions that
+    μ never takes and π does, which no sample shows, cannot be noticed: they bias the estimate.
+    """
+    if not rollout.whole_episodes:
+        raise ValueError("importance weights need whole episodes, one a column, from time 0 to their end")
+    impossible = rollout.mask & ~(rollout.behavior > -math.inf)
+    if impossible.any():
+        t, n = (int(i) for i in impossible.nonzero()[0])
+        raise ValueError(
+            f"log μ = {float(rollout.behavior[t, n])} at step {t} of trajectory {n}: the policy that sampled it never takes "
+            "this action. The trajectories are not its own, or its log-probabilities are wrong."
+        )
+    log_rho = rollout.logp.double() - rollout.behavior.double()
+    return torch.where(rollout.mask, log_rho, 0.0).cumsum(0)
+
+
+def effective_sample_size(log_w: Tensor) -> float:
+    """(Σw)² / Σw² of weights given as logarithms (N,): N where all are equal, 1 where one is everything, 0 where all are 0.
+
+    Kong 1992: a weighted mean of N has about the variance of a plain one of so many.
+    """
+    largest = log_w.max()
+    if largest == -math.inf:
+        return 0.0
+    w = (log_w - largest).exp()
+    return float(w.sum() ** 2 / w.square().sum())
+
+
+@dataclass(frozen=True)
+class _Weighted(_Wrapper):
+    """What both forms share. min_ess: a share of the trajectories; with a smaller effective sample size they are refused."""
+
+    self_normalize: bool = False
+    max_weight: float | None = None
+    min_ess: float = 0.0
+
+    outermost = (
+        True  # what is done to weighted advantages is not weighed, and biased: `Standardized` would subtract a mean
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_weight is not None and not self.max_weight > 0.0:
+            raise ValueError(f"max_weight must be above 0, got {self.max_weight}")
+        if not 0.0 <= self.min_ess <= 1.0:
+            raise ValueError(f"min_ess must be a share of the trajectories, in [0, 1], got {self.min_ess}")
+
+    def needs_episodes(self, bootstraps: bool) -> bool:
+        return True
+
+    def log_weights(self, rollout: Rollout) -> Tensor:
+        """Log W_t as they are used, (T, N): clipped, normalised. Raises CollapsedError where they have collapsed."""
+        log_w = self._clipped(rollout)
+        self._check(rollout, effective_sample_size(log_w[-1]))
+        if not self.self_normalize:
+            return log_w
+        largest = log_w.amax(1, keepdim=True)
+        return log_w - largest - (log_w - largest).exp().mean(1, keepdim=True).log()
+
+    def stats(self, rollout: Rollout) -> Stats:
+        """ess: the effective sample size, in trajectories. weight_mean: 1 on average. behavior_kl: KL(μ ‖ π) of a trajectory,
+        in nats, unbiased and noisy, so below 0 at times. The last two of the weights as they are before clipping.
+        """
+        log_w = log_weights(rollout)[-1]
+        ess = effective_sample_size(self._clipped(rollout)[-1])
+        return {"ess": ess, "weight_mean": float(log_w.exp().mean()), "behavior_kl": float(-log_w.mean())}
+
+    def _clipped(self, rollout: Rollout) -> Tensor:
+        log_w = log_weights(rollout)
+        return log_w if self.max_weight is None else log_w.clamp(max=math.log(self.max_weight))
+
+    def _check(self, rollout: Rollout, ess: float) -> None:
+        n = rollout.trajectories
+        if ess < self.min_ess * n or (ess == 0.0 and self.self_normalize):
+            kl = self.stats(rollout)["behavior_kl"]
+            raise CollapsedError(
+                f"the importance weights have collapsed: {n} stored trajectories count like {ess:.1f}, less than "
+                f"{self.min_ess:.0%} of them (min_ess); the policy is {kl:.3g} nats a trajectory away from the one that "
+                "sampled them. Nothing was updated: collect new ones with it, or take fewer or smaller steps."
+            )
+
+
+@dataclass(frozen=True)
+class ImportanceWeighted(_Weighted):
+    """W · adv, W the weight of the whole trajectory: E_μ[ W x ] = E_π[ x ] for whatever the estimator inside makes of it.
+
+    Unbiased where that is (with `self_normalize` or `max_weight`: see above). A critic learns from the targets as they are:
+    V of the policy that sampled, as a baseline without bias, and its word where episodes are truncated.
+    """
+
+    def __call__(self, rollout: Rollout, values: Values) -> Estimate:
+        estimate = self.inner(rollout, values)
+        return replace(estimate, stats=estimate.stats | self.stats(rollout))
+
+    def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:
+        return self.log_weights(rollout)[-1].exp().to(adv.dtype) * self.inner.wrap(adv, rollout)
+
+
+@dataclass(frozen=True)
+class PerDecision(_Weighted):
+    """ret_t = r_t + γ (W_{t+1} / W_t) ret_{t+1}, and W_t · adv: every reward is weighed by the ratios up to it, no more.
+
+    Σ_t ∇log π_t Σ_{k≥t} γ^{k−t} r_k W_k: what comes after a reward has mean 1 and is left out. Of `RewardToGo`, in
+    `StateDiscounted` and `Standardized` or bare; ret_t is then an estimate of Q^π(s_t, a_t). Critics: as above.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        innermost: Any = self.inner
+        while isinstance(innermost, _Wrapper):
+            innermost = innermost.inner
+        if not isinstance(innermost, RewardToGo):
+            raise ValueError(f"PerDecision weighs reward by reward, so it is of RewardToGo, got {innermost}")
+
+    def __call__(self, rollout: Rollout, values: Values) -> Estimate:
+        estimate, log_w = self.inner(rollout, values), self.log_weights(rollout)
+        change = torch.ones_like(log_w)  # W_{t+1} / W_t; after a weight of 0 nothing counts
+        change[:-1] = torch.where(log_w[:-1] > -math.inf, (log_w[1:] - log_w[:-1]).exp(), 0.0)
+        ret = returns.reward_to_go(rollout, values.next_val, self.gamma, change.to(rollout.rew.dtype))
+        return replace(estimate, ret=ret, stats=estimate.stats | self.stats(rollout))
+
+    def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:
+        return self.log_weights(rollout).exp().to(adv.dtype) * self.inner.wrap(adv, rollout)
