@@ -12,6 +12,11 @@ from policygrad.cli.values import UsageError
 
 EXPERIMENTS = {  # usage, what it shows, module
     "steps": ("steps [RUN]", "one policy, one batch: the step of each update rule, and what it is worth", "lab_steps"),
+    "claims": (
+        "claims [WHICH …]",
+        "what textbooks say about policy gradients, each claim with a verdict",
+        "lab_claims",
+    ),
 }
 
 HELP = """usage: policygrad lab EXPERIMENT …
@@ -28,7 +33,8 @@ def lab(words: Sequence[str]) -> None:
     """`policygrad lab`."""
     name, rest = (words[0], words[1:]) if words else ("help", [])
     if name in ("help", "-h", "--help"):
-        rows = "\n".join(f"  {usage:<16}{what}" for usage, what, _ in EXPERIMENTS.values())
+        width = max(len(usage) for usage, _, _ in EXPERIMENTS.values()) + 2
+        rows = "\n".join(f"  {usage:<{width}}{what}" for usage, what, _ in EXPERIMENTS.values())
         print(paragraph(HELP.format(experiments=rows), " " * 4), end="")
         return
     if name not in EXPERIMENTS:

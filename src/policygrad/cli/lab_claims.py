@@ -1,0 +1,85 @@
+"""`policygrad lab claims`: what textbooks say about policy gradients, each claim an experiment with a verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from policygrad.cli.parser import Parser
+from policygrad.cli.reports import mending
+from policygrad.cli.tables import paragraph
+from policygrad.cli.values import UsageError
+
+if TYPE_CHECKING:
+    from policygrad.lab.claims import Claim
+
+
+def parser() -> Parser:
+    """The flags."""
+    made = Parser(
+        "policygrad lab claims",
+        usage="policygrad lab claims [WHICH …] [flags]",
+        description="What textbooks and tutorials say about policy gradients, each claim an experiment with a verdict: holds, "
+        "holds with caveat, fails as stated; the numbers, and the counterexample where there is one. All of them take some "
+        "minutes.",
+    )
+    made.add_argument("which", nargs="*", metavar="WHICH", help="numbers, 89 or 80-97, or words of the claims [all]")
+    made.add_argument("--list", action="store_true", help="list the claims, run nothing")
+    made.add_argument("--json", action="store_true", help="print everything as JSON, the counterexamples' tables too")
+    made.add_argument("--out", metavar="FILE.md", help="write the page, in Markdown")
+    return made
+
+
+def run(words: Sequence[str]) -> None:
+    """`policygrad lab claims`."""
+    given = parser().parse(words)
+    if given.out is not None:
+        _check_out(given.out)
+    from policygrad.lab import claims
+    from policygrad.lab.claims import report
+    from policygrad.runs.threads import single_thread
+
+    chosen = choose(claims.load(), given.which)
+    if given.list:
+        print("\n".join(f"{c.number:>4}  {c.text}" for c in chosen))
+        return
+    results = []
+    with mending(ValueError, OSError), single_thread():
+        for result in report.run(chosen):
+            results.append(result)
+            if not given.json:
+                print(paragraph(report.text(result), " " * 5) + f" [{result.seconds:.1f} s]\n", flush=True)
+        if given.json:
+            print(json.dumps([report.to_json(r) for r in results], indent=2, ensure_ascii=False))
+        else:
+            print(report.summary(results))
+        if given.out is not None:
+            Path(given.out).write_text(report.markdown(results), encoding="utf-8")
+
+
+def _check_out(out: str) -> None:
+    if not out.endswith(".md"):
+        raise UsageError(f"--out = {out} must end with .md: the page is Markdown.")
+    if not Path(out).parent.is_dir():
+        raise UsageError(f"--out = {out}: there is no directory {Path(out).parent}.")
+
+
+def choose(claims: dict[int, Claim], which: Sequence[str]) -> list[Claim]:
+    """The claims with these numbers, in these ranges, or with these words in them; all without any."""
+    if not which:
+        return list(claims.values())
+    chosen: dict[int, Claim] = {}
+    for word in which:
+        first, dash, last = word.partition("-")
+        if first.isdigit() and (last.isdigit() or not dash):
+            found = {n: c for n, c in claims.items() if int(first) <= n <= int(last or first)}
+        else:
+            found = {n: c for n, c in claims.items() if word.lower() in f"{c.text} {c.topic}".lower()}
+        if not found:
+            raise UsageError(
+                f"no claim has {word!r}: they are {min(claims)} to {max(claims)}; `policygrad lab claims --list` lists them."
+            )
+        chosen |= found
+    return [chosen[n] for n in sorted(chosen)]

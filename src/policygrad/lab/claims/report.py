@@ -1,0 +1,144 @@
+"""Claims and what was found, as text, as JSON and as the page docs/claims.md."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from policygrad.lab.claims import TOPICS, Claim, Counterexample, Finding
+from policygrad.lab.mdp import MDP
+
+LINES = 16  # of a counterexample's table, at most
+
+HEAD = """# Claims
+
+What textbooks and tutorials say about policy gradients, each claim an experiment with a verdict. **holds**: what is claimed was
+seen. **holds with caveat**: it was, but not always, or not only; the text says what to mind. **fails as stated**: it was not.
+**pending**: it needs an algorithm that is not here yet. Evidence is *exact*: computed on finite MDPs, to rounding; *simulated*:
+sampled, with intervals; or *recorded*: of training runs, with all seeds, that `benchmarks/claims.py` made.
+
+This page is written by `policygrad lab claims --out docs/claims.md`, from the numbers it measures. `policygrad lab claims 89`
+repeats one experiment, `--json` gives its numbers and the tables of its counterexample.
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A claim, what was found, and how long that took."""
+
+    claim: Claim
+    finding: Finding
+    seconds: float
+
+
+def run(claims: Iterable[Claim]) -> Iterator[Result]:
+    """The experiments, one after the other."""
+    for claim in claims:
+        started = time.perf_counter()
+        finding = claim.experiment()
+        yield Result(claim, finding, time.perf_counter() - started)
+
+
+def summary(results: Sequence[Result]) -> str:
+    """How many claims got which verdict."""
+    count = Counter(r.finding.verdict for r in results)
+    words = {
+        "holds": "hold" if count["holds"] != 1 else "holds",
+        "holds with caveat": "with a caveat",
+        "fails as stated": "fail as stated" if count["fails as stated"] != 1 else "fails as stated",
+        "pending": "pending",
+    }
+    said = ", ".join(f"{count[verdict]} {word}" for verdict, word in words.items() if count[verdict])
+    return f"{len(results)} claim{'s' * (len(results) != 1)}: {said}"
+
+
+def text(result: Result) -> str:
+    """A paragraph: the claim, the verdict, why, and the counterexample."""
+    claim, finding = result.claim, result.finding
+    lines = [f"{claim.number}  {claim.text}", f"{finding.verdict} ({claim.evidence}). {finding.because}"]
+    if finding.counterexample is not None:
+        lines += [f"counterexample, {finding.counterexample.name}: {finding.counterexample.what}"]
+        lines += describe(finding.counterexample)
+    return "\n     ".join(lines)
+
+
+def describe(example: Counterexample) -> list[str]:
+    """The MDP and the policy in lines, a line a state and action; of large ones the size alone."""
+    mdp = example.mdp
+    horizon = "no horizon" if mdp.horizon is None else f"horizon {mdp.horizon}"
+    size = f"{mdp.states} states, {mdp.actions} actions, {horizon}, γ = {mdp.gamma:g}"
+    start = " ".join(f"s{s}: {p:.3g}" for s, p in enumerate(mdp.start.tolist()) if p > 0)
+    lines = [f"{size}; start {start}"]
+    rows = [(s, a) for s in range(mdp.states) if s not in mdp.terminal for a in range(mdp.actions)]
+    if len(rows) > LINES:
+        return [*lines, f"its {len(rows)} rows are in --json"]
+    return [*lines, *(_row(mdp, example.pi, s, a) for s, a in rows)]
+
+
+def _row(mdp: MDP, pi: Sequence[Sequence[float]], s: int, a: int) -> str:
+    after = [
+        f"s{n}{' (end)' * (n in mdp.terminal)} {p:.3g}" for n, p in enumerate(mdp.transition[s, a].tolist()) if p > 0
+    ]
+    return f"s{s} a{a}: π = {pi[s][a]:.3g}, r = {float(mdp.reward[s, a]):.3g}, → {', '.join(after)}"
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """Everything, the tables of the counterexample included."""
+    claim, finding = result.claim, result.finding
+    found: dict[str, Any] = {
+        "number": claim.number,
+        "claim": claim.text,
+        "topic": claim.topic,
+        "evidence": claim.evidence,
+        "verdict": finding.verdict,
+        "because": finding.because,
+        "numbers": {name: None if x != x else float(x) for name, x in finding.numbers.items()},
+        "seconds": round(result.seconds, 2),
+    }
+    if (example := finding.counterexample) is not None:
+        mdp = example.mdp
+        found["counterexample"] = {
+            "name": example.name,
+            "what": example.what,
+            "transition": mdp.transition.tolist(),
+            "reward": mdp.reward.tolist(),
+            "start": mdp.start.tolist(),
+            "horizon": mdp.horizon,
+            "gamma": mdp.gamma,
+            "terminal": list(mdp.terminal),
+            "groups": None if mdp.groups is None else list(mdp.groups),
+            "pi": [list(row) for row in example.pi],
+        }
+    return found
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The page: a table of verdicts, then every claim with its numbers."""
+    parts = [HEAD, f"{summary(results)}.\n"]
+    for topic in TOPICS:
+        chosen = [r for r in results if r.claim.topic == topic]
+        if not chosen:
+            continue
+        table = "\n".join(f"| {r.claim.number} | {_cell(r.claim.text)} | {r.finding.verdict} |" for r in chosen)
+        parts.append(f"## {topic}\n\n| | claim | verdict |\n|---|---|---|\n{table}\n")
+        parts += [_section(r) for r in chosen]
+    return "\n".join(parts)
+
+
+def _section(result: Result) -> str:
+    claim, finding = result.claim, result.finding
+    lines = [f"**{claim.number}. {claim.text}** *{finding.verdict}*, {claim.evidence}. {finding.because}"]
+    if finding.numbers:
+        listed = ", ".join(f"{name} {x:.4g}" for name, x in finding.numbers.items())
+        lines.append(f"Numbers: {listed}.")
+    if finding.counterexample is not None:
+        table = "\n".join(f"    {line}" for line in describe(finding.counterexample))
+        lines += [f"Counterexample, {finding.counterexample.name}: {finding.counterexample.what}", table]
+    return "\n\n".join(lines) + "\n"
+
+
+def _cell(words: str) -> str:
+    return words.replace("|", "\\|")

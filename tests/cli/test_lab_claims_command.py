@@ -1,0 +1,122 @@
+"""`policygrad lab claims`: what is chosen, what is printed, the page, and wrong input."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from policygrad.cli import main
+from policygrad.lab import claims, worlds
+from policygrad.lab.claims import Claim, Counterexample, Finding, decide, report
+
+
+def holds() -> Finding:
+    return Finding("holds", "The gap is 3e-17.", {"gap": 3e-17})
+
+
+def fails() -> Finding:
+    pi = ((0.5, 0.5),) * 3
+    return Finding(
+        "fails as stated", "It rises.", {"rise": 2.0}, Counterexample("small", worlds.make_mdp("small"), pi, "it rises")
+    )
+
+
+def waits() -> Finding:
+    return Finding("pending", "It needs DQN.", {})
+
+
+TWO = "Baselines and advantages"
+MADE = {
+    5: Claim(5, "Five is exact.", "Learning", "recorded", waits),
+    7: Claim(7, "Seven | is odd.", TWO, "exact", holds),
+    9: Claim(9, "Nine is square.", TWO, "simulated", fails),
+}
+
+
+@pytest.fixture(autouse=True)
+def _three_claims(monkeypatch):
+    monkeypatch.setattr(claims, "load", lambda: MADE)
+
+
+@pytest.mark.parametrize(
+    ("which", "numbers"),
+    [
+        ([], [5, 7, 9]),
+        (["7"], [7]),
+        (["6-9"], [7, 9]),
+        (["9", "5"], [5, 9]),
+        (["square"], [9]),
+        (["baselines"], [7, 9]),
+    ],
+)
+def test_claims_are_chosen_by_number_range_or_word(which, numbers, capsys):
+    assert main(["lab", "claims", *which, "--list"]) == 0
+    assert [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()] == numbers
+
+
+def test_the_report_says_verdict_reason_counterexample_and_how_many(capsys):
+    assert main(["lab", "claims"]) == 0
+    out = capsys.readouterr().out
+    assert "7  Seven | is odd.\n     holds (exact). The gap is 3e-17." in out
+    assert "fails as stated (simulated). It rises.\n     counterexample, small: it rises" in out
+    assert "s0 a0: π = 0.5" in out
+    assert out.endswith("3 claims: 1 holds, 1 fails as stated, 1 pending\n")
+
+
+def test_json_has_the_numbers_and_the_tables_of_the_counterexample(capsys):
+    assert main(["lab", "claims", "9", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["numbers"]) == ("fails as stated", {"rise": 2.0})
+    example, mdp = found["counterexample"], worlds.make_mdp("small")
+    assert example["transition"] == mdp.transition.tolist()
+    assert (example["horizon"], example["gamma"]) == (4, 0.9)
+
+
+def test_the_page_has_every_claim_under_its_topic(tmp_path, capsys):
+    page = tmp_path / "claims.md"
+    assert main(["lab", "claims", "--out", str(page)]) == 0
+    written = page.read_text()
+    assert written.index("## Baselines and advantages") < written.index("## Learning")
+    assert "| 7 | Seven \\| is odd. | holds |" in written
+    assert "Numbers: gap 3e-17." in written
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["8"], "no claim has '8': they are 5 to 9"),
+        (["frobnicate"], "no claim has 'frobnicate'"),
+        (["--out", "claims.txt"], "must end with .md"),
+        (["--out", "nowhere/claims.md"], "there is no directory nowhere"),
+    ],
+)
+def test_wrong_input_is_named(words, message, capsys):
+    assert main(["lab", "claims", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_verdict_is_what_was_measured():
+    assert decide(True) == "holds"
+    assert decide(True, caveat=True) == "holds with caveat"
+    assert decide(False) == decide(False, caveat=True) == "fails as stated"
+
+
+def test_a_large_counterexample_is_described_by_its_size():
+    mdp = worlds.make_mdp("random")
+    example = Counterexample("random", mdp, ((0.25,) * 4,) * 8, "it fails")
+    lines = report.describe(example)
+    assert len(lines) == 2
+    assert lines[0].startswith("8 states, 4 actions, horizon 10, γ = 1")
+
+
+def test_a_number_and_a_topic_are_checked(monkeypatch):
+    monkeypatch.setattr(claims, "CLAIMS", {})
+    register = claims.claim(3, "Three.", TWO, "exact")
+    assert register(holds).number == 3
+    with pytest.raises(ValueError, match="claim 3 is there twice"):
+        register(holds)
+    with pytest.raises(ValueError, match="topic must be one of"):
+        claims.claim(4, "Four.", "Weather", "exact")
+    assert replace(MADE[7], text="x") != MADE[7]
