@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from claims_tabular import TABULAR, Tabular
 
+import policygrad
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
 from policygrad.runs.agent import Agent, Row
-from policygrad.runs.train import versions
 
 OUT = Path(__file__).parent.parent / "src/policygrad/lab/claims/recorded"
 DIGITS = 5  # significant, in the files
@@ -67,16 +70,17 @@ class Experiment:
             "shared": self.shared,
         }
 
-    def keywords(self, arm: str) -> dict[str, Any]:
-        """Everything an arm sets."""
-        return {"task": self.task} | self.shared | self.arms[arm][1]
+    def given(self, arm: str) -> tuple[str, dict[str, Any]]:
+        """The algorithm and what the arm sets."""
+        return self.arms[arm]
 
     def run(self, arm: str, seed: int) -> tuple[Measured, dict[str, Any]]:
         """One seed of an arm: what was measured, and the whole configuration."""
-        keywords = self.keywords(arm)
+        algo, given = self.arms[arm]
+        keywords: dict[str, Any] = {"task": self.task} | self.shared | given
         task = keywords.pop("task")
         env = task if self.preset else TASKS.get(task, lambda: gym.make(task))
-        agent = Agent(self.arms[arm][0], env, seed=seed, backend="gymnasium", **keywords)
+        agent = Agent(algo, env, seed=seed, backend="gymnasium", **keywords)
         curve = Curve(self.steps, self.points, ("entropy", *self.rows))
         agent.collector.finished = curve.finished
         agent.learn(self.steps, curve, self.steps // self.points)
@@ -85,8 +89,7 @@ class Experiment:
             for name, greedy in (("sampled", False), ("greedy", True)):
                 measured[name] = agent.evaluate(EPISODES, greedy, env=self.evaluate).mean
         agent.envs.close()
-        config = {name: value for name, value in agent.config.items() if name != "steps"}
-        return measured, config | {"versions": versions(agent)}
+        return measured, {name: value for name, value in agent.config.items() if name != "steps"}
 
 
 class Curve:
@@ -329,30 +332,37 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def record(name: str, experiment: Experiment, folder: Path) -> None:
+def record(name: str, experiment: Experiment | Tabular, folder: Path) -> None:
     """Run the arms that are missing, and write the file after each."""
     path = folder / f"{name}.json"
-    data = {"name": name, "command": f"python benchmarks/claims.py {name}"} | experiment.describe()
-    data = json.loads(json.dumps(data))
-    before = json.loads(path.read_text()) if path.exists() else {}
-    same = {k: before.get(k) for k in data if k != "about"} == {k: v for k, v in data.items() if k != "about"}
-    there = before.get("arms", {}) if same else {}
+    data = plain({"name": name, "command": f"python benchmarks/claims.py {name}"} | experiment.describe())
+    before = json.loads(path.read_text()) if path.exists() else {"arms": {}}
+    same = all(before.get(key) == value for key, value in data.items() if key != "about")
+    there = before["arms"] if same else {}
+    data["versions"] = before["versions"] if there else versions()
     arms: dict[str, Any] = {}
-    for arm, (algo, given) in experiment.arms.items():
-        given = json.loads(json.dumps(given))
-        if arm in there and (there[arm]["algo"], there[arm]["given"]) == (algo, given):
-            arms[arm] = there[arm]
-            continue
-        start = time.perf_counter()
-        runs = [experiment.run(arm, seed) for seed in experiment.seeds]
-        config = runs[0][1]
-        data["versions"] = config.pop("versions")
-        measures = {key: [rounded(measured[key]) for measured, _ in runs] for key in runs[0][0]}
-        arms[arm] = {"algo": algo, "given": given, "config": config, "measures": measures}
-        write(path, data | {"arms": arms})
-        print(f"{name}: {arm}: {time.perf_counter() - start:.1f} s", flush=True)
-    data.setdefault("versions", before.get("versions"))
+    for arm in experiment.arms:
+        algo, given = plain(experiment.given(arm))
+        arms[arm] = there.get(arm, {})
+        if (arms[arm].get("algo"), arms[arm].get("given")) != (algo, given):
+            start = time.perf_counter()
+            runs = [experiment.run(arm, seed) for seed in experiment.seeds]
+            measures = {key: [rounded(measured[key]) for measured, _ in runs] for key in runs[0][0]}
+            arms[arm] = {"algo": algo, "given": given, "config": runs[0][1], "measures": measures}
+            print(f"{name}: {arm}: {time.perf_counter() - start:.1f} s", flush=True)
+            write(path, data | {"arms": arms})
     write(path, data | {"arms": arms})
+
+
+def plain(x: Any) -> Any:
+    """As it comes back from a JSON file."""
+    return json.loads(json.dumps(x))
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on."""
+    packages = {name: version(name) for name in ("torch", "numpy", "gymnasium")}
+    return {"policygrad": policygrad.__version__, "python": platform.python_version()} | packages
 
 
 def rounded(x: Any) -> Any:
@@ -379,13 +389,15 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the experiments and end")
     parser.add_argument("--out", type=Path, default=OUT, help="the folder of the files [the package's]")
     args = parser.parse_args()
-    unknown = [name for name in args.names if name not in EXPERIMENTS]
+    experiments = EXPERIMENTS | TABULAR
+    unknown = [name for name in args.names if name not in experiments]
     if unknown:
-        parser.error(f"there is no experiment {unknown[0]!r}: there are {', '.join(EXPERIMENTS)}")
-    for name in args.names or EXPERIMENTS:
-        experiment = EXPERIMENTS[name]
+        parser.error(f"there is no experiment {unknown[0]!r}: there are {', '.join(experiments)}")
+    for name in args.names or experiments:
+        experiment = experiments[name]
         if args.list:
-            print(f"{name}: {len(experiment.arms)} arms × {len(experiment.seeds)} seeds × {experiment.steps:,} steps")
+            size = experiment.describe()["steps"]
+            print(f"{name}: {len(experiment.arms)} arms × {len(experiment.seeds)} seeds × {size:,} steps or updates")
         else:
             record(name, experiment, args.out)
 
