@@ -1,6 +1,7 @@
 """Functions of a parameter vector, to be differentiated and climbed: J of a policy, and toys whose answers are known.
 
-Each takes θ (P,) and gives a scalar, by operations of torch, so that automatic differentiation needs nothing more.
+Each takes θ (P,) and gives a scalar (`probabilities` a table), by operations of torch: automatic differentiation needs nothing
+more.
 """
 
 from __future__ import annotations
@@ -14,23 +15,29 @@ from torch.func import functional_call
 from policygrad.lab.tabular import MDP, objective
 from policygrad.models.policy import Policy
 
-Function = Callable[[Tensor], Tensor]  # θ (P,) → a scalar
+Function = Callable[[Tensor], Tensor]  # θ (P,) → a scalar, as a rule
 
 
-def performance(mdp: MDP, policy: Policy) -> Function:
-    """J as a function of the policy's parameters, θ (P,) in the order of `policy.flat`; the policy itself does not move.
+def probabilities(mdp: MDP, policy: Policy) -> Function:
+    """π(a|s), (S, A), as a function of the policy's parameters, θ (P,) in the order of `policy.flat`; the policy does not move.
 
     For any network whose parameters all train, with the softmax over the MDP's actions as its head.
     """
     parameters = dict(policy.network.named_parameters())
     obs = policy.features(torch.eye(mdp.states, dtype=torch.float64))
 
-    def J(theta: Tensor) -> Tensor:
+    def pi(theta: Tensor) -> Tensor:
         parts = theta.split([p.numel() for p in parameters.values()])
         named = {name: part.view_as(p) for (name, p), part in zip(parameters.items(), parts, strict=True)}
-        return objective(mdp, torch.softmax(functional_call(policy.network, named, (obs,)), -1))
+        return torch.softmax(functional_call(policy.network, named, (obs,)), -1)
 
-    return J
+    return pi
+
+
+def performance(mdp: MDP, policy: Policy) -> Function:
+    """J as a function of the policy's parameters, see `probabilities`."""
+    pi = probabilities(mdp, policy)
+    return lambda theta: objective(mdp, pi(theta))
 
 
 def table_performance(mdp: MDP) -> Function:

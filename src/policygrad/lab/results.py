@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Result:
-    """A frozen dataclass of numbers. `print` shows `table()`; `to_json()` has every field but tensors, NaN and ±∞ as None."""
+    """A frozen dataclass of numbers. `print` shows `table()`; `to_json()` has fields and properties, but no tensors."""
 
     def table(self) -> str:
         """The numbers, to be read."""
@@ -22,13 +22,14 @@ class Result:
         return self.table()
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, for json.dumps; tensors are left out."""
+        """All fields and properties, for json.dumps. Tensors are left out, NaN and ±∞ are None."""
         return _json(self)
 
 
 def _json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        named = {f.name: getattr(value, f.name) for f in fields(value)}
+        properties = [name for name, x in vars(type(value)).items() if isinstance(x, property)]
+        named = {name: getattr(value, name) for name in [*(f.name for f in fields(value)), *properties]}
         return {name: _json(x) for name, x in named.items() if not isinstance(x, Tensor)}
     if isinstance(value, dict):
         return {key: _json(x) for key, x in value.items()}
