@@ -43,6 +43,7 @@ from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
 MAX_STEPS = 100  # of an episode, where Gymnasium sets no limit
+ENDLESS = 1000  # steps after which an episode without a horizon is truncated
 
 
 def two_states(horizon: int = 8) -> MDP:
@@ -165,8 +166,8 @@ def sampled_batch(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Bat
 
 
 def sample_episodes(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Rollout:
-    """Episodes of the MDP, a column each: `sampling.sample` with a seed."""
-    return sample(mdp, policy, episodes, torch.Generator().manual_seed(seed))
+    """Episodes of the MDP, a column each: `sampling.sample` with a seed. Without a horizon they are truncated at ENDLESS."""
+    return sample(mdp, policy, episodes, torch.Generator().manual_seed(seed), None if mdp.horizon else ENDLESS)
 
 
 def exact_objective(mdp: MDP) -> Callable[[Policy], float]:
