@@ -100,6 +100,24 @@ def test_steps_prints_a_table_beta_and_what_happens_as_delta_goes_to_0(capsys):
     assert capsys.readouterr().out != text
 
 
+@pytest.mark.parametrize("words", [["corridor"], ["corridor", "--episodes", "5"], ["rock-paper-scissors"], ["aliased"]])
+def test_policies_that_cannot_tell_states_apart_are_compared_with_the_settings_of_tables(words, capsys):
+    assert main(["lab", "steps", "--mdp", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["about"][0].endswith(", where states that look alike are told apart")
+    assert (found["settings"]["damping"], found["settings"]["lr"]) == (0.0, 0.02)
+    assert [step["rule"] for step in found["steps"]] == ["PG", "NPG", "TRPO", "PPO-clip", "PPO-penalty"]
+    assert all(step["real_gain"] > 0.0 for step in found["steps"])
+
+
+def test_what_is_0_to_rounding_is_shown_as_0(capsys):
+    assert main(["lab", "steps", "--mdp", "deceptive", "--scale", "3"]) == 0  # one direction: all rules agree
+    out = capsys.readouterr().out
+    assert "logits, log 9 and 0\n" in out
+    assert "0.000000" not in out
+    assert "e-1" not in out
+
+
 def test_every_setting_arrives(capsys):
     flags = ["--max-kl", "0.02", "--clip", "0.1", "--beta", "3", "--epochs", "7", "--lr", "0.005", "--damping", "0.3"]
     assert main(["lab", "steps", "--mdp", "random", "--episodes", "5", "--scale", "0.5", *flags, "--json"]) == 0

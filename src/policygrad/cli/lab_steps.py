@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from policygrad.lab.steps import Comparison, Objective
     from policygrad.models.policy import Policy
 
-MDPS = ("bandit", "two-states", "chain", "random", "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1")
+MDPS = (
+    *("bandit", "two-states", "chain", "gridworld", "random", "small", "deceptive", "delayed", "aliased", "corridor"),
+    *(
+        "rock-paper-scissors",
+        "FrozenLake-v1",
+        "FrozenLake8x8-v1",
+        "CliffWalking-v1",
+        "CliffWalkingSlippery-v1",
+        "Taxi-v4",
+    ),
+)
 LEAST_KL, MOST_KL = 1e-8, 100.0  # the exact problem is solved down to a thousandth of max_kl, and that from 1e-12 up
 
 
@@ -51,7 +61,7 @@ def parser() -> Parser:
     rules.add_argument("--epochs", default="100", metavar="N", help="of PPO, the whole batch in each [100]")
     rules.add_argument("--lr", metavar="X", help="of PPO's Adam [a PPO RUN's; table: 0.02, network: 3e-4]")
     world = made.add_argument_group("without a RUN")
-    world.add_argument("--mdp", metavar="{" + ",".join(MDPS) + "}", help="where the policy acts [FrozenLake-v1]")
+    world.add_argument("--mdp", metavar="NAME", help=f"where the policy acts: {', '.join(MDPS)} [FrozenLake-v1]")
     world.add_argument("--episodes", metavar="N|exact", help="the batch; exact: all there are, by probability [exact]")
     world.add_argument("--seed", metavar="S", help="of the policy's logits, the episodes, the random MDP [0]")
     world.add_argument("--scale", metavar="X", help="standard deviation of the logits [1]")
@@ -158,21 +168,21 @@ def own_settings(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_mdp(given: Namespace) -> Case:
     """A policy with random logits on an MDP, a batch of all trajectories or of some, and J exact."""
-    import torch
-
-    from policygrad.lab.tabular import optimum, tabular_policy
-    from policygrad.lab.worlds import exact_batch, exact_objective, make_mdp, sampled_batch
+    from policygrad.lab.tabular import optimum
+    from policygrad.lab.worlds import exact_batch, exact_objective, make_mdp, make_policy, sampled_batch
 
     seed, scale = parse_seed(given.seed or "0"), number("scale", given.scale or "1", least=0.0)
     episodes = None if given.episodes in (None, "exact") else positive("episodes", given.episodes)
     name = given.mdp or "FrozenLake-v1"
     mdp = make_mdp(name, seed)
-    policy = tabular_policy(mdp, torch.Generator().manual_seed(seed), scale)
+    policy = make_policy(name, mdp, seed, scale)
     batch = exact_batch(mdp, policy) if episodes is None else sampled_batch(mdp, policy, episodes, seed)
     sampled = f"{episodes:,} episodes sampled, {len(batch):,} steps in all" if episodes else ""
+    horizon, told = mdp.horizon or "none", "" if mdp.groups is None else ", where states that look alike are told apart"
+    logits = "log 9 and 0" if name == "deceptive" else f"standard deviation {scale:g}, seed {seed}"
     about = (
-        f"{name}: {mdp.states} states, {mdp.actions} actions, horizon {mdp.horizon}; the best J is {optimum(mdp):.4g}",
-        f"policy: a table of {len(policy.flat):,} logits, standard deviation {scale:g}, seed {seed}",
+        f"{name}: {mdp.states} states, {mdp.actions} actions, horizon {horizon}; the best J is {optimum(mdp):.4g}{told}",
+        f"policy: a table of {len(policy.flat):,} logits, {logits}",
         f"batch: {sampled or 'every trajectory, weighed by its probability'}",
     )
     return Case(name, about, policy, batch, exact_objective(mdp))
@@ -267,7 +277,7 @@ def trust_table(found: Found) -> str:
     """NPG against the exact solution as δ → 0."""
     header = ["δ → 0", "NPG to exact, °", "gain lost at equal KL, %", "by TRPO, %"]
     rows = [
-        [f"{p.max_kl:g}", *(f"{max(x, 0.0):.2g}" for x in (p.angle, 100.0 * p.gap, 100.0 * p.trpo_gap))]
+        [f"{p.max_kl:g}", *(f"{abs(round(max(x, 0.0), 9)):.2g}" for x in (p.angle, 100.0 * p.gap, 100.0 * p.trpo_gap))]
         for p in found.trust
     ]
     return table(header, rows, right=(1, 2, 3)) if rows else ""

@@ -22,9 +22,10 @@ from torch import Tensor
 from policygrad.data import Batch, Stats
 from policygrad.gradient.natural import conjugate_gradient, damped, dense_solve
 from policygrad.lab.constrained import ExactTrustRegion, is_table, root
+from policygrad.lab.tabular import Grouped
 from policygrad.models.climb import mean_kl
 from policygrad.models.heads import Categorical
-from policygrad.models.networks import MLP
+from policygrad.models.networks import MLP, TabularNetwork
 from policygrad.models.policy import Policy
 from policygrad.runs.threads import single_thread
 from policygrad.updates import NaturalGradient, PenalizedSurrogate, TrustRegion
@@ -56,12 +57,18 @@ def apply(rule: Rule, policy: Policy, batch: Batch) -> tuple[Stats, Policy]:
 
 def default_damping(policy: Policy) -> float:
     """Of the Fisher matrix: none for a table of logits, that the library uses for networks."""
-    return 0.0 if is_table(policy) else 0.1
+    return 0.0 if _has_table(policy) else 0.1
 
 
 def default_lr(policy: Policy) -> float:
     """Of PPO's Adam: a table takes longer steps than a network, each logit has its own states."""
-    return 0.02 if is_table(policy) else 3e-4
+    return 0.02 if _has_table(policy) else 3e-4
+
+
+def _has_table(policy: Policy) -> bool:
+    """Whether the parameters are a table of logits, one row a state or a group of them."""
+    network = policy.network
+    return isinstance(network.network if isinstance(network, Grouped) else network, TabularNetwork)
 
 
 def solver(policy: Policy, damping: float | None = None) -> dict[str, Any]:

@@ -106,9 +106,12 @@ class Comparison:
 
 
 def decimals(values: Sequence[float | None]) -> list[str]:
-    """Numbers of a column with the same decimals, so many that the largest has three digits; "–" for NaN, "" for None."""
+    """Numbers of a column with the same decimals, so many that the largest has three digits; "–" for NaN, "" for None.
+
+    Below 1e-9 a column is 0: rounding.
+    """
     largest = max((abs(x) for x in values if x is not None and math.isfinite(x)), default=0.0)
-    digits = min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest > 0.0 else 0
+    digits = min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest >= 1e-9 else 0
     rounded = [x if x is None else round(x, digits) + 0.0 for x in values]  # + 0.0: there is no -0
     return ["" if x is None else "–" if math.isnan(x) else f"{x:,.{digits}f}" for x in rounded]
 

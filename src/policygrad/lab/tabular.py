@@ -88,12 +88,12 @@ def solve(mdp: MDP, pi: Tensor) -> tuple[Tensor, Tensor]:
         pi = _stationary(mdp, pi)
         r, P = (pi * mdp.reward).sum(1), torch.einsum("sa,sap->sp", pi, mdp.transition)
         V = _solve(mdp, torch.eye(mdp.states, dtype=pi.dtype) - mdp.gamma * mdp.live[:, None] * P, mdp.live * r)
-        Q = mdp.live[:, None] * (mdp.reward + mdp.gamma * mdp.transition @ V)
+        Q = mdp.live[:, None] * (mdp.reward + mdp.gamma * (mdp.transition @ V))
         return V.expand(2, -1), Q.unsqueeze(0)
     pi = _timed(mdp, pi)
     V, Q = [torch.zeros_like(mdp.start)], []
     for t in reversed(range(mdp.horizon)):
-        Q.append(mdp.live[:, None] * (mdp.reward + mdp.gamma * mdp.transition @ V[-1]))
+        Q.append(mdp.live[:, None] * (mdp.reward + mdp.gamma * (mdp.transition @ V[-1])))
         V.append((pi[t] * Q[-1]).sum(1))
     return torch.stack(V[::-1]), torch.stack(Q[::-1])
 
@@ -130,9 +130,9 @@ def _reached(mdp: MDP, pi: Tensor, gamma: float, limit: int | None) -> Tensor:
     if steps is None:
         P = torch.einsum("sa,sap->sp", _stationary(mdp, pi), mdp.transition) * mdp.live
         return _solve(mdp, torch.eye(mdp.states, dtype=pi.dtype) - gamma * P.T, mdp.start).unsqueeze(0)
-    pi, d = _timed(mdp, pi, steps), [mdp.start]
+    pi, d, P = _timed(mdp, pi, steps), [mdp.start], mdp.transition.flatten(0, 1)
     for t in range(steps - 1):
-        d.append(gamma * mdp.live * torch.einsum("s,sa,sap->p", d[-1], pi[t], mdp.transition))
+        d.append(gamma * mdp.live * ((d[-1][:, None] * pi[t]).flatten() @ P))
     return torch.stack(d)
 
 
@@ -199,7 +199,7 @@ def optimum(mdp: MDP) -> float:
         return float(objective(mdp, optimal_policy(mdp)))
     V = torch.zeros_like(mdp.start)
     for _ in range(mdp.horizon):  # Bellman, backwards
-        V = (mdp.live[:, None] * (mdp.reward + mdp.gamma * mdp.transition @ V)).amax(1)
+        V = (mdp.live[:, None] * (mdp.reward + mdp.gamma * (mdp.transition @ V))).amax(1)
     return float(mdp.start @ V)
 
 
