@@ -1,1 +1,234 @@
-"""Claims: optimisation."""
+"""Claims: gradient ascent, and how derivatives are found."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from policygrad.lab.ascent import Path, ascend, fixed, landscapes, sgd
+from policygrad.lab.claims import Finding, claim, decide
+from policygrad.lab.derivatives import check_gradient, costs, error_by_step
+from policygrad.lab.functions import (
+    Function,
+    branches_and_loops,
+    performance,
+    quadratic,
+    table_performance,
+)
+from policygrad.lab.results import slope
+from policygrad.lab.tabular import MDP, exact_gradient, gradient_theorem, tabular_policy
+from policygrad.lab.worlds import make_mdp, sampled_batch
+from policygrad.models.policy import Policy
+
+TOPIC = "Optimisation and derivatives"
+
+
+def study() -> tuple[MDP, Policy]:
+    """A random MDP of 3 states and 2 actions, 4 steps, and a random table of logits."""
+    mdp = make_mdp("small")
+    return mdp, tabular_policy(mdp, torch.Generator().manual_seed(0))
+
+
+@claim(
+    119,
+    "The gradient is the direction of steepest ascent, and gradient ascent stops at stationary points.",
+    TOPIC,
+    "exact",
+)
+def steepest() -> Finding:
+    mdp, policy = study()
+    J, theta, g, h = performance(mdp, policy), policy.flat.clone(), exact_gradient(mdp, policy), 1e-4
+    u = torch.randn(500, len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u = torch.cat([g.unsqueeze(0), u])
+    u /= u.norm(dim=-1, keepdim=True)
+    slopes = torch.stack([(J(theta + h * d) - J(theta - h * d)) / (2.0 * h) for d in u]).detach()
+    wrong = float((slopes - u @ g).abs().amax())  # slope = cosine · ‖g‖
+    best_other = float(slopes[1:].amax() / slopes[0])
+    found = landscapes(400)
+    stopped = [case for case in found.cases if case.path.stopped == "stationary"]
+    largest = max(case.path.grad_norm[-1] for case in stopped)
+    still = max(case.path.grad_norm[-1] for case in found.cases if case.path.stopped == "steps")
+    lower = found["two hills, from left"].lost
+    holds = wrong <= 1e-6 and best_other < 1.0 and len(stopped) == 4 and largest <= 1e-6
+    return Finding(
+        decide(holds),
+        f"Of 500 random directions none rises as fast as ∇J, the fastest {best_other:.0%} as fast; every slope is "
+        f"‖∇J‖ times a cosine, to {wrong:.0e}. Of {len(found.cases)} ascents {len(stopped)} came to rest, where "
+        f"‖∇f‖ ≤ {largest:.0e}: on a top, on a lower hill ({lower:.2f} below the best) and on a saddle, so that a "
+        "stop says nothing of the height.",
+        {
+            "error of slope = cosine · ‖∇J‖": wrong,
+            "steepest of 500 random directions, in units of ‖∇J‖": best_other,
+            "ascents that came to rest": float(len(stopped)),
+            "largest ‖∇f‖ where one did": largest,
+            "largest ‖∇f‖ where none did": still,
+            "what the lower hill lacks": lower,
+        },
+    )
+
+
+def bowl(sign: float) -> Function:
+    """½ sign · (θ₁² + 4 θ₂²)."""
+    return quadratic(sign * torch.tensor([1.0, 4.0], dtype=torch.float64))
+
+
+def from_many(function: Function) -> list[Path]:
+    """Ascents from ten random starts and from 0."""
+    start = torch.randn(10, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return [ascend(function, theta, 400, fixed(0.2)) for theta in (*start, torch.zeros(2, dtype=torch.float64))]
+
+
+@claim(
+    120,
+    "If f is convex, the only point where gradient ascent stops is the global maximum.",
+    TOPIC,
+    "exact",
+)
+def convexity() -> Finding:
+    around = torch.randn(100, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def share_on_top(function: Function) -> float:
+        """Of the ascents, those that stopped at a point that no other one around is above."""
+        tops = [
+            path.stopped == "stationary" and all(function(x) <= path.value[-1] + 1e-9 for x in around)
+            for path in from_many(function)
+        ]
+        return sum(tops) / len(tops)
+
+    convex, concave = share_on_top(bowl(1.0)), share_on_top(bowl(-1.0))
+    diverged = sum(path.stopped == "diverged" for path in from_many(bowl(1.0)))
+    return Finding(
+        decide(convex == 1.0, concave < 1.0),
+        f"It is of *concave* functions: on −½(x² + 4y²) all of 11 ascents end at the maximum ({concave:.0%}), on "
+        f"the convex ½(x² + 4y²) {convex:.0%} do. There {diverged} run away and one, begun at the stationary point, "
+        "stays at the minimum. For descent on a loss the word is right.",
+        {
+            "share of ascents that end at the maximum, convex": convex,
+            "share of ascents that end at the maximum, concave": concave,
+            "ascents of 11 that diverge, convex": float(diverged),
+        },
+    )
+
+
+@claim(
+    121,
+    "Automatic differentiation needs no small step, and goes through branches and loops.",
+    TOPIC,
+    "exact",
+)
+def automatic_differentiation() -> Finding:
+    mdp, policy = study()
+    theta, exact = policy.flat.clone(), gradient_theorem(mdp, policy)
+    errors = error_by_step(table_performance(mdp), theta, exact)
+    best = min(errors.best(method)[1] for method in ("forward", "central"))
+    starts = 3.0 * torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    right = sum(check_gradient(branches_and_loops, x).verdict == "right" for x in starts)
+    planted = exact.clone()
+    planted[2] *= 1.001
+    caught = check_gradient(table_performance(mdp), theta, planted)
+    kink = check_gradient(lambda x: x.abs().sum(), torch.zeros(1, dtype=torch.float64))
+    holds = errors.automatic <= 1e-13 and right == 20 and caught.wrong == (2,)
+    return Finding(
+        decide(holds),
+        f"∇J through a loop over the horizon is right to {errors.automatic:.0e}, without a step to choose, while "
+        f"differences at their best step are right to {best:.0e}. Of 20 points of a function whose loops and "
+        f"branches depend on θ, {right} pass the gradient check, which finds a component wrong by 0.1 %. On the "
+        f'edge itself, |x| at 0, its verdict is "{kink.verdict}": there is no derivative, and automatic '
+        "differentiation gives a number all the same.",
+        {
+            "relative error, automatic": errors.automatic,
+            "relative error, best differences": best,
+            "points of 20 right through branches and loops": float(right),
+            "components found wrong, of 1 planted": float(len(caught.wrong)),
+        },
+    )
+
+
+@claim(
+    122,
+    "Numerical differentiation needs an evaluation for each parameter and suffers from rounding.",
+    TOPIC,
+    "exact",
+)
+def numerical_differentiation() -> Finding:
+    mdp, policy = study()
+    errors = error_by_step(table_performance(mdp), policy.flat.clone(), gradient_theorem(mdp, policy))
+    bill = {(c.method, c.parameters): c for c in costs((2, 8, 32))}
+    sizes = sorted({parameters for _, parameters in bill})
+    counts = {m: [bill[m, d].evaluations for d in sizes] for m in ("forward", "central", "automatic")}
+    as_said = all(
+        (forward, central, automatic) == (d + 1, 2 * d, 1)
+        for d, forward, central, automatic in zip(sizes, *counts.values(), strict=True)
+    )
+    best, (left, right) = errors.best("central"), errors.slopes("central")
+    rounding = errors.errors["central"][0]
+    holds = as_said and rounding > 100.0 * best[1] > 100.0 * errors.automatic and -1.3 < left < -0.7
+    times = {m: bill[m, sizes[-1]].relative_seconds for m in ("central", "automatic")}
+    return Finding(
+        decide(holds),
+        f"With {sizes[-1]} parameters J is evaluated {counts['forward'][-1]} times by forward and "
+        f"{counts['central'][-1]} by central differences, once by automatic differentiation; in time "
+        f"{times['central']:.0f} evaluations against {times['automatic']:.1f}. Central differences are best, "
+        f"{best[1]:.0e}, at h = {best[0]:.0e}; below, rounding makes the error grow as h^{left:.1f}, to "
+        f"{rounding:.0e} at 1e-13. A complex step has no difference to round ({errors.errors['complex'][0]:.0e} "
+        "there), and needs as many evaluations.",
+        {
+            "evaluations, forward": float(counts["forward"][-1]),
+            "evaluations, central": float(counts["central"][-1]),
+            "parameters": float(sizes[-1]),
+            "least relative error, central": best[1],
+            "relative error at h = 1e-13, central": rounding,
+            "power of h below the best step": left,
+            "power of h above the best step": right,
+        },
+    )
+
+
+def sampled_gradient(mdp: MDP, policy: Policy, episodes: int) -> Function:
+    """θ → ĝ(θ) of fresh episodes, unbiased: reward-to-go minus the exact V."""
+    seeds, moved = itertools.count(), tabular_policy(mdp)
+
+    def estimate(theta: Tensor) -> Tensor:
+        moved.flat.copy_(theta)
+        batch = sampled_batch(mdp, moved, episodes, next(seeds))
+        return moved.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone()
+
+    return estimate
+
+
+@claim(
+    123,
+    "For nice functions stochastic gradient ascent gets near a stationary point: the longer it runs, the flatter "
+    "it is there.",
+    TOPIC,
+    "simulated",
+)
+def stochastic_ascent() -> Finding:
+    mdp, policy = study()
+    walker, runs, shown = tabular_policy(mdp), (50, 100, 200, 400, 800), []
+    estimate = sampled_gradient(mdp, policy, episodes=4)
+    for steps in runs:  # α ∝ 1/√K, the theorem's: E‖∇J‖² = O(1/√K), Ghadimi & Lan 2013
+        norms = []
+        for theta in sgd(policy.flat, estimate, steps, 2.0 / steps**0.5)[:-1]:
+            walker.flat.copy_(theta)
+            norms.append(float(exact_gradient(mdp, walker).square().sum()))
+        shown.append(sum(norms) / steps)
+    power = slope(runs, shown)
+    f = bowl(1.0)
+    start = torch.ones(2, dtype=torch.float64)
+    steep = sgd(start, lambda theta: theta * torch.tensor([1.0, 4.0], dtype=torch.float64), 50, 0.1)
+    steeper = float((steep[-1] * torch.tensor([1.0, 4.0], dtype=torch.float64)).norm() / (17.0**0.5))
+    return Finding(
+        decide(power < -0.25 and shown[-1] < 0.5 * shown[0]),
+        f"On J, with 4 sampled episodes a step and α ∝ 1/√K, the mean of ‖∇J‖² over a run falls from {shown[0]:.3f} "
+        f"in {runs[0]} steps to {shown[-1]:.4f} in {runs[-1]}, as K^{power:.2f} (the theorem's bound: K^−0.5). On a "
+        f"function without an upper bound it need not: on ½(x² + 4y²) ‖∇f‖ grows {steeper:.1g}-fold in 50 steps, at "
+        f"f = {float(f(steep[-1])):.0e}.",
+        {
+            **{f"mean ‖∇J‖² of {k} steps": x for k, x in zip(runs, shown, strict=True)},
+            "power of K": power,
+            "growth of ‖∇f‖ without a bound": steeper,
+        },
+    )
