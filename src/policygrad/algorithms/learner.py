@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from policygrad.algorithms.meter import gradient_noise
 from policygrad.data import REDUCTIONS, Batch, Rollout, Stats, Values
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
@@ -70,8 +71,9 @@ class Learner:
         """Whether rollouts must be whole episodes, one a column."""
         return self.estimator.needs_episodes(self.critic.bootstraps) or self.baseline.needs_episodes
 
-    def step(self, rollout: Rollout, progress: float = 0.0, diagnose: bool = False) -> Stats:
-        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds the update's `Card` to the stats.
+    def step(self, rollout: Rollout, progress: float = 0.0, diagnose: bool = False, meter: bool = False) -> Stats:
+        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds the update's `Card` to the stats, meter
+        what `gradient_noise` finds before it.
 
         Raises FloatingPointError, before anything moves, when an advantage is not finite.
         """
@@ -81,6 +83,7 @@ class Learner:
         adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
         batch = rollout.flatten(adv, self.reduction)
         _check_finite(batch.adv, adv, rollout)
+        noise = gradient_noise(self.policy, rollout, batch, self.reduction) if meter else {}
         card = Card(self.policy, batch, self.eigenvalues) if diagnose else None
         stats = estimate.stats | self.update(self.policy, batch, progress)
         if card is not None:
@@ -92,7 +95,7 @@ class Learner:
         self.baseline.fit(rollout, estimate.ret)
         if self.policy.normalizer is not None:
             self.policy.normalizer.update(rollout)
-        return stats
+        return stats | noise
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""

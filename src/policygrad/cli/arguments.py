@@ -38,13 +38,18 @@ class TrainArguments:
     runs_root: str | None = None
     eval_episodes: int = 100
     fisher_eigenvalues: int = 0
+    gradient_meter: bool = False
     quiet: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
     def keywords(self) -> dict[str, Any]:
         """The Agent's, but for the seed."""
-        own = {"backend": self.backend, "fisher_eigenvalues": self.fisher_eigenvalues}
+        own = {
+            "backend": self.backend,
+            "fisher_eigenvalues": self.fisher_eigenvalues,
+            "gradient_meter": self.gradient_meter,
+        }
         return self.overrides | {name: value for name, value in own.items() if value}
 
 
@@ -52,7 +57,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words that belong to no flag, ALGO and ENV, and all others: ALGO decides which flags there are."""
     known = flags_of_all()
     kinds = {name: inner(kind)[0] for algo in RECIPES for name, (kind, _) in parameters(algo).items()}
-    bare = {"quiet", "help", "q", "h", "normalize-advantage"} | {
+    bare = {"quiet", "gradient-meter", "help", "q", "h", "normalize-advantage"} | {
         name.replace("_", "-") for name, kind in kinds.items() if kind is bool
     }
     many = {name.replace("_", "-") for name, kind in kinds.items() if get_origin(kind) is tuple} | {"seed"}
@@ -180,7 +185,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
             if value not in BACKENDS:
                 raise UsageError(f"--backend = {value!r} is not one of: {', '.join(BACKENDS)}")
             arguments.backend = value
-        elif name in ("run_dir", "runs_root", "quiet"):
+        elif name in ("run_dir", "runs_root", "quiet", "gradient_meter"):
             setattr(arguments, name, value)
         elif name == "normalize_advantage":
             arguments.overrides[name] = parse_bool(name, value) if value != ["no"] else False

@@ -99,7 +99,7 @@ class LiveBoard(SilentBoard):
 def words(state: State) -> list[str]:
     """What there is to say of a run."""
     if state.phase == "training":
-        so_far = fields(state.steps, state.total, state.speed, state.mean)
+        so_far = fields(state.steps, state.total, state.speed, state.mean, state.note)
         return so_far if state.steps else [state.path or state.phase]
     if state.phase == "done":
         means = [f"{name} {entry['mean']:,.1f}" for name, entry in state.evaluations.items()]

@@ -52,6 +52,11 @@ def train_parser(algo: str, env: str | None) -> Parser:
     run.add_argument(
         "--fisher-eigenvalues", metavar="K", help="largest of the policy's Fisher matrix, in every row of metrics [0]"
     )
+    run.add_argument(
+        "--gradient-meter",
+        action="store_true",
+        help="measure signal and noise of the gradient in every second row [no]",
+    )
     run.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     group = parser.add_argument_group("hyperparameters")
     for name, (kind, default) in parameters(algo).items():

@@ -70,6 +70,10 @@ class Evaluation:
         tangent = self._push(v)
         return float((weight.unsqueeze(-1) * tangent * self.head.fisher(self.dist, tangent)).sum())
 
+    def along(self, v: Tensor) -> Tensor:
+        """∇log π(a_b|s_b) · v of every row, (B,), for a direction v (P,): how fast each log-probability moves along it."""
+        return (self.head.gradient(self.dist, self.act, torch.ones_like(self.logp)) * self._push(v)).sum(-1)
+
     def _push(self, v: Tensor) -> Tensor:
         """How the distribution's parameters move along v, (B, P)."""
         self._check_current()

@@ -31,6 +31,7 @@ Row = dict[str, float | int | None]
 Callback = Callable[["Agent", Row | None], bool | None]
 
 LOG_EVERY = 2_000  # steps between rows of metrics: the diagnostics then cost a few per cent at most
+METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much
 
 
 class Agent:
@@ -40,7 +41,8 @@ class Agent:
     tuned preset, where the environment has one, and the recipe's defaults. body, critic_body: modules of your own, or
     functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who steps
     the environments, see `make_envs`. fisher_eigenvalues: how many of the largest of the policy's Fisher matrix every row of
-    metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing.
+    metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing. gradient_meter:
+    measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing either.
     Raises ConfigError or ValueError for what cannot be, TypeError for unsupported spaces.
     """
 
@@ -55,6 +57,7 @@ class Agent:
         kernel: str = "auto",
         backend: str = "auto",
         fisher_eigenvalues: int = 0,
+        gradient_meter: bool = False,
         **overrides: Any,
     ) -> None:
         self.algo, self.env, self.seed = algorithm(algo), env, int(check("seed", int, seed))
@@ -81,6 +84,7 @@ class Agent:
             self.plan = RECIPES[self.algo](task, **{k: v for k, v in self.config.items() if k != "steps"})
         self.learner = self.plan.learner
         self.learner.eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
+        self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.policy = self.learner.policy
         self.collector = Collector(self.envs, seed)
         self.rng = np.random.default_rng([seed, 1])  # of `predict`
@@ -106,7 +110,7 @@ class Agent:
         collector, first = self.collector, self.collector.steps_done
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
-        started, logged, last = time.perf_counter(), -log_every, 0
+        started, logged, last, rows = time.perf_counter(), -log_every, 0, 0
         callback = combine(callback, self)
         with single_thread():
             while last == 0 or collector.steps_done - first + last <= total:
@@ -115,7 +119,8 @@ class Agent:
                 last = collector.steps_done - before if self.plan.episodes else rollout.mask.numel()
                 diagnose = collector.steps_done - first - logged >= log_every
                 progress = min((before - first) / total, 1.0)
-                stats = self.learner.step(rollout, progress, diagnose)
+                meter = diagnose and self.gradient_meter and rows % METER_EVERY == 0
+                stats = self.learner.step(rollout, progress, diagnose, meter)
                 lr = getattr(self.learner.update, "lr", None) if diagnose else None
                 if lr is not None:
                     stats["lr"] = float(at(lr, progress))
@@ -123,7 +128,7 @@ class Agent:
                     self._row(stats, collector.steps_done - first, time.perf_counter() - started) if diagnose else None
                 )
                 if diagnose:
-                    logged = collector.steps_done - first
+                    logged, rows = collector.steps_done - first, rows + 1
                 if callback is not None and callback(self, row) is False:
                     break
         return self

@@ -6,7 +6,7 @@ looked at where it *lasts*: the median of a row and its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ ROUNDING = 1e-7  # nats: below it an exact KL in 32 bits is mostly rounding
 ROUGH = 2.0  # a model that is off by more says nothing
 FAR = 0.05  # nats: an update that moves the policy so far is too large, whatever the rule
 OFTEN = 0.1  # of the updates
+ENOUGH = 5  # measurements of an SNR: a mean of fewer says nothing
+SMALL = 0.5  # an SNR: noise is the larger part of such a gradient
 SHORTER = {  # what makes a rule's steps shorter; of the others lr
     "npg": "max_kl, or lr where it is set",
     "trpo": "max_kl",
@@ -215,6 +217,57 @@ def beta(updates: Updates) -> Finding:
     return Finding("beta", "ok", text + ".", {"first": first, "last": last, "least": least, "most": most})
 
 
+def gradient_noise(updates: Updates) -> Finding:
+    """The gradient meter's SNR, mean of the first and of the second half of its measurements; the batch that would have 1."""
+    snr = updates["snr"][np.isfinite(updates["snr"])]
+    half = len(snr) // 2 if len(snr) >= 2 * ENOUGH else len(snr)
+    parts = [mean_and_error(x) for x in (snr[:half], snr[half:]) if len(x)]
+    said = [f"{num(mean)} ± {num(error)}" for mean, error in parts]
+    text = f"SNR {said[0]} in the first half of {len(snr)} measured batches, {said[-1]} in the second"
+    text = text if len(parts) > 1 else f"SNR {said[0]} over {len(snr)} measured batches"
+    numbers: dict[str, Any] = {"measured": len(snr), "snr": parts}
+    mean, error = parts[-1]
+    batch, most = middle(updates["noise_scale"] * updates["snr"]), mean + 2.0 * error
+    small = len(snr) >= ENOUGH and most < SMALL
+    if batch is not None and mean > 2.0 * error:
+        numbers |= {"batch": batch, "batch_suggested": batch / mean}
+        text += f". It would be 1 with batches of {steps_text(batch / mean)} steps; these have {steps_text(batch)}"
+    elif batch is not None and small:
+        numbers |= {"batch": batch, "batch_least": batch / max(most, 0.0) if most > 0.0 else None}
+    if small:
+        times = f"at least {num(1.0 / most)} times" if most > 0.0 else "many times"
+        text += (
+            f". Batches are {times} too small for it to be 1: larger ones, or a better baseline; at an optimum it is 0"
+        )
+    shares = [updates[f"variance_{k}"] for k in range(1, 5)]
+    if all(np.isfinite(x).any() for x in shares):
+        numbers["variance"] = [float(np.nanmean(x)) for x in shares]
+        text += f". Of the variance {', '.join(percent(x) for x in numbers['variance'])} is from the four quarters of the steps"
+    spent = float(np.nansum(updates["meter_seconds"]) / updates["seconds"][-1])
+    if np.isfinite(spent):
+        numbers["meter_share"] = spent
+        text += f". The meter took {percent(spent)} of the time"
+    return Finding("gradient noise", "!" if small else "ok", text + ".", numbers)
+
+
+def mean_and_error(snr: np.ndarray) -> tuple[float, float]:
+    """The mean SNR of several measurements and its standard error, infinite for one.
+
+    Not the median: a measurement is unbiased, nearly, and skewed, so that most of them are below the truth.
+    """
+    return float(snr.mean()), float(snr.std(ddof=1) / np.sqrt(len(snr))) if len(snr) > 1 else float("inf")
+
+
+def snr_words(snr: Sequence[float]) -> str:
+    """The last measurements in a few words for a live display, mean and two errors; nothing before there are enough."""
+    if len(snr) < ENOUGH:
+        return ""
+    mean, error = mean_and_error(np.array(snr))
+    low, high = max(mean - 2.0 * error, 0.0), max(mean + 2.0 * error, 0.0)
+    text = f"SNR {num(max(mean, 0.0))} ({num(low)} to {num(high)})"
+    return text + (f", batch {num(1.0 / high)} times too small at least" if 0.0 < high < SMALL else "")
+
+
 def fisher(updates: Updates) -> Finding:
     """The largest eigenvalue of F over the run."""
     (first, last), most = ends(updates["fisher_1"]), float(np.nanmax(updates["fisher_1"]))
@@ -241,10 +294,12 @@ CHECKS: dict[tuple[str, ...], Callable[[Updates], Finding]] = {  # the numbers t
     ("clip_fraction",): clip,
     ("beta",): beta,
     ("fisher_1",): fisher,
+    ("snr",): gradient_noise,
 }
 WHOSE = {  # the numbers that not every run has, and which do
     "cg_residual": "conjugate gradients (NPG, TRPO)",
     "clip_fraction": "clip (PPO)",
     "beta": "β (PPO-KL)",
     "fisher_1": "Fisher eigenvalues in the rows (train with --fisher-eigenvalues)",
+    "snr": "gradient noise (train with --gradient-meter)",
 }

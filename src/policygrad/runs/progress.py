@@ -19,8 +19,8 @@ class Progress(Protocol):
         """Training begins."""
         ...
 
-    def update(self, steps: int, speed: float, mean_return: float | None) -> None:
-        """So far: steps, steps per second, mean return of the last 100 episodes."""
+    def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
+        """So far: steps, steps per second, mean return of the last 100 episodes, and what else there is to say."""
         ...
 
     def stop(self) -> None:
@@ -35,7 +35,7 @@ class Silent:
 
     def start(self, total: int) -> None: ...
 
-    def update(self, steps: int, speed: float, mean_return: float | None) -> None: ...
+    def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None: ...
 
     def stop(self) -> None: ...
 
@@ -49,10 +49,10 @@ class Lines:
     def start(self, total: int) -> None:
         self.total, self.steps = total, -1
 
-    def update(self, steps: int, speed: float, mean_return: float | None) -> None:
+    def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
         if steps != self.steps:  # the last line comes when training ends, which may be just now
             self.steps = steps
-            line = "  ".join(fields(steps, self.total, speed, mean_return))
+            line = "  ".join(fields(steps, self.total, speed, mean_return, note))
             rich = utf(getattr(self.stream, "encoding", None))
             print(line if rich else line.replace("–", "-"), file=self.stream, flush=True)
 
@@ -75,17 +75,17 @@ class Bar:
         self.total = total
         self.live.start()
 
-    def update(self, steps: int, speed: float, mean_return: float | None) -> None:
-        self.live.update(self.line(steps, speed, mean_return), refresh=True)
+    def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
+        self.live.update(self.line(steps, speed, mean_return, note), refresh=True)
 
-    def line(self, steps: int, speed: float, mean_return: float | None) -> Text:
+    def line(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> Text:
         """What is drawn."""
         from rich.text import Text
 
         console = self.live.console
         stroke = "━" if utf(console.encoding) else "-"
         text = Text(no_wrap=True)
-        for part in fit(fields(steps, self.total, speed, mean_return), console.width):
+        for part in fit(fields(steps, self.total, speed, mean_return, note), console.width):
             text.append("  " if text else "")
             if part == BAR:
                 done = round(BAR_WIDTH * min(steps / self.total, 1.0))
@@ -103,8 +103,8 @@ BAR_WIDTH = 28
 BAR = "-" * BAR_WIDTH
 
 
-def fields(steps: int, total: int, speed: float, mean_return: float | None) -> list[str]:
-    """What there is to say: per cent, steps, steps a second, time left, mean return."""
+def fields(steps: int, total: int, speed: float, mean_return: float | None, note: str = "") -> list[str]:
+    """What there is to say: per cent, steps, steps a second, time left, mean return, and a note if there is one."""
     of = f" of {total:,}" if steps <= total else ""  # an iteration may be more than was asked for
     return [
         f"{min(100 * steps // total, 100):3d} %",
@@ -112,19 +112,21 @@ def fields(steps: int, total: int, speed: float, mean_return: float | None) -> l
         f"{speed:,.0f} steps/s",
         f"{clock((total - steps) / (speed or 1.0))} left",
         f"return {number(mean_return)}",
+        *([note] if note else []),
     ]
 
 
 def fit(parts: list[str], width: int) -> list[str]:
     """The bar and the fields, or as many as fit in the width: what matters least goes first."""
-    share, steps, speed, left, mean = parts
+    share, steps, speed, left, mean, *note = parts
     bare = f"{steps.partition(' ')[0]} steps"
     layouts = [
-        [BAR, share, steps, speed, left, mean],
-        [share, steps, speed, left, mean],
-        [share, steps, left, mean],
-        [share, bare, left, mean],
-        [share, left, mean],
+        [BAR, share, steps, speed, left, mean, *note],
+        [share, steps, speed, left, mean, *note],
+        [share, steps, left, mean, *note],
+        [share, bare, left, mean, *note],
+        [share, left, mean, *note],
+        [share, mean, *note],
         [share, mean],
         [share],
     ]

@@ -12,6 +12,7 @@ SB3's tags and our numbers in metrics.jsonl:
     train/entropy_loss         −entropy
     train/learning_rate        lr
     train/<name>               every other one, clip_fraction, explained_variance and value_loss as SB3 calls them
+    gradient/<name>            what the gradient meter finds, as `snr`
     train/is_line_search_success    accepted > 0, beside train/accepted: TRPO's, as sb3-contrib has it
 
 `kl` is exact, SB3 estimates it from the actions taken. sb3-contrib's train/kl_divergence_loss is exact, too, but KL(new ‖ old).
@@ -28,6 +29,10 @@ from typing import Any
 
 import numpy as np
 
+GRADIENT = (  # of the gradient meter
+    "signal noise snr snr_low snr_high half_cosine noise_scale noise_trajectories batch_suggested "
+    "variance_1 variance_2 variance_3 variance_4 variance_steps meter_groups meter_seconds"
+).split()
 TAGS = {
     "return_mean": "rollout/ep_rew_mean",
     "length_mean": "rollout/ep_len_mean",
@@ -38,6 +43,7 @@ TAGS = {
     "kl": "train/approx_kl",
     "entropy": "train/entropy_loss",
     "lr": "train/learning_rate",
+    **{name: f"gradient/{name}" for name in GRADIENT},
 }
 NO_TAG = ("steps", "seconds", "eval_steps")  # TensorBoard has an axis for each
 

@@ -58,6 +58,7 @@ class State:
     steps: int = 0
     speed: float = 0.0
     mean: float | None = None
+    note: str = ""
     evaluations: dict[str, Any] = field(default_factory=dict)  # mean and ci95, greedy and sampled
     message: str = ""
 
@@ -229,8 +230,8 @@ class Channel:
     def start(self, total: int) -> None:
         self.tell(phase="training", total=total)
 
-    def update(self, steps: int, speed: float, mean_return: float | None) -> None:
-        self.tell(steps=steps, speed=speed, mean=mean_return)
+    def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
+        self.tell(steps=steps, speed=speed, mean=mean_return, note=note)
 
     def stop(self) -> None: ...
 

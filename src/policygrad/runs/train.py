@@ -6,6 +6,7 @@ import platform
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from policygrad.runs.callbacks import settle
 from policygrad.runs.directory import ROOT, RunDirectory, create
 from policygrad.runs.evaluate import Evaluation
 from policygrad.runs.events import EventFile
+from policygrad.runs.findings import snr_words
 from policygrad.runs.progress import Progress, Silent
 from policygrad.runs.sb3 import EvaluationTable, MonitorFile, scalars, split
 
 CHECKPOINTS = 10  # of a run, evenly spaced
 ROWS = 50  # of metrics a run, at least: short runs log more often than LOG_EVERY
+RECENT = 10  # measurements of the gradient's SNR that the display speaks of
 WAYS = {"greedy": True, "sampled": False}
 
 
@@ -133,6 +136,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "kernel": agent.policy.kernel.name,
         "backend": agent.backend,
         "fisher_eigenvalues": agent.learner.eigenvalues,
+        "gradient_meter": agent.gradient_meter,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
         "versions": versions(agent),
         "command": list(command),
@@ -193,6 +197,7 @@ class Recorder:
         self.next_checkpoint = self.first + self.every
         self.monitor = MonitorFile(run.monitor_file, agent.env_name, agent.collector.episodes_done)
         self.events = EventFile(run.path)
+        self.snr: deque[float] = deque(maxlen=RECENT)
         agent.collector.finished = []
         self.started = time.perf_counter()
         self.next_draw = self.started + progress.interval
@@ -212,6 +217,9 @@ class Recorder:
     def keep(self, agent: Agent, row: Row) -> None:
         """Write a row of metrics, for us and for TensorBoard, and the episodes that ended since the last one."""
         self.run.append_metrics(row)
+        snr = row.get("snr")
+        if snr is not None:
+            self.snr.append(snr)
         training, evaluation = split(scalars(row))
         if evaluation:
             self.events.write(int(row["eval_steps"] or 0), evaluation)
@@ -235,4 +243,4 @@ class Recorder:
         self.next_draw = now + self.progress.interval
         steps, returns = agent.collector.steps_done - self.first, agent.collector.returns
         mean = float(np.mean(returns)) if returns else None
-        self.progress.update(steps, steps / (now - self.started), mean)
+        self.progress.update(steps, steps / (now - self.started), mean, snr_words(self.snr))

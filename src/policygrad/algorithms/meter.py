@@ -1,0 +1,118 @@
+"""The gradient meter: signal and noise of the gradient that an update is given, while it trains.
+
+ĝ = Σ weight · adv · ∇log π over the batch is a sum over trajectories, independent given the policy: whole episodes, and what
+the edges of a rollout cut off. They are dealt into at most 16 groups, whose gradients A_k give all that `gradient.noise` needs.
+The advantages are taken as the update takes them: what standardisation, a critic or a baseline of the same batch has done to
+them is held fixed. No random number of the training is drawn, and nothing is kept from one measurement to the next.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from policygrad.data import Batch, Rollout, Stats
+from policygrad.gradient.noise import deviations, measure
+from policygrad.models.kernels import SecondDerivativeError
+from policygrad.models.policy import Policy
+
+GROUPS = 16  # at most, and as many gradients
+ROWS = 16_384  # steps measured, about: of a larger batch some of the trajectories
+NUMBERS = 2**26  # of all the groups' gradients together, as long as that leaves 8 groups
+BUCKETS = 4  # of the steps of an episode
+
+
+def gradient_noise(policy: Policy, rollout: Rollout, batch: Batch, reduction: str) -> Stats:
+    """Measure the gradient of `batch`, the flattened `rollout`, at the policy as it is.
+
+    | signal, noise           | ‖E ĝ‖², unbiased and so at times negative, and tr Cov(ĝ), of the whole batch              |
+    | snr, snr_low, snr_high  | signal / noise, and the 95 % interval of their true ratio                                 |
+    | half_cosine             | cosine of the angle between the gradients of two halves of what was measured              |
+    | noise_scale             | steps a batch would need for SNR = 1: steps / SNR; NaN where the estimate is not above 0  |
+    | noise_trajectories      | the same in trajectories, tr Σ / ‖E g‖² (McCandlish et al. 2018, arXiv 1812.06162)        |
+    | batch_suggested         | noise_scale, where the interval of the SNR excludes 0                                     |
+    | variance_1 … variance_4 | shares of tr Cov(ĝ), which sum to 1, of four equal stretches of the step index            |
+    | variance_steps          | the steps in the four stretches together: the longest episode measured                    |
+    | meter_groups            | the groups that the numbers stand on; with 1 there are no numbers, below 8 no interval    |
+    | meter_seconds           | what the measurement took                                                                 |
+
+    The gradient of a time stretch, g = Σ_b g_b, has the share Σ_k A_kᵇ · D_k / Σ ‖D_k‖², an estimate of
+    tr Cov(g_b, g) / tr Cov(g); it may be negative. Absent for networks without a second derivative.
+    """
+    started = time.perf_counter()
+    stats = _measure(policy, rollout, batch, reduction)
+    return stats | {"meter_seconds": time.perf_counter() - started}
+
+
+def _measure(policy: Policy, rollout: Rollout, batch: Batch, reduction: str) -> Stats:
+    group, sampled = deal(rollout, most_groups(len(policy.flat)))
+    rows = group.argsort(stable=True)[int((group < 0).sum()) :]
+    sizes = torch.bincount(group[rows]).tolist()
+    stats: Stats = {"meter_groups": len(sizes)}
+    if len(sizes) < 2:
+        return stats
+    end = rollout.valid(rollout.end)[rows]
+    mass, whole = (
+        (torch.ones(len(rows)), rollout.steps) if reduction == "step" else (end.double(), rollout.trajectories)
+    )
+    share = torch.stack([part.sum() for part in mass.split(sizes)]).double() / mass.sum()
+    weight = batch.weight[rows] * batch.adv[rows] * (whole / float(mass.sum()))
+    parts = list(zip(batch.obs[rows].split(sizes), batch.act[rows].split(sizes), weight.split(sizes), strict=True))
+    A = torch.stack([policy.evaluate(obs, act).gradient(w).clone() for obs, act, w in parts])
+    noise = measure((A @ A.T).double(), share, sampled)
+    found = noise.snr > 0.0
+    stats |= {
+        "signal": noise.signal,
+        "noise": noise.noise,
+        "snr": noise.snr,
+        "snr_low": noise.low,
+        "snr_high": noise.high,
+        "half_cosine": noise.cosine,
+        "noise_scale": rollout.steps / noise.snr if found else float("nan"),
+        "noise_trajectories": rollout.trajectories / noise.snr if found else float("nan"),
+        "batch_suggested": rollout.steps / noise.snr if found and noise.low > 0.0 else float("nan"),
+    }
+    step = rollout.valid(rollout.time)[rows]
+    length = int(step.max()) + 1
+    try:
+        shares = variance_shares(policy, parts, A, share, step * BUCKETS // length)
+    except SecondDerivativeError:
+        return stats
+    return stats | {f"variance_{b}": x for b, x in enumerate(shares, 1)} | {"variance_steps": length}
+
+
+def variance_shares(policy: Policy, parts: list, A: Tensor, share: Tensor, bucket: Tensor) -> list[float]:
+    """Σ_k A_kᵇ · (D_k − Σ_j f_j D_j) / Σ ‖D_k‖² for every bucket b: a directional derivative of every row's log π.
+
+    The second term is what centring the stretches would change, and is 0 for equal shares. bucket: of every row, (B,).
+    """
+    minus = deviations(share).to(A.dtype)
+    D = minus @ A
+    pushed = minus.T @ D
+    terms = [w * policy.evaluate(obs, act).along(v) for (obs, act, w), v in zip(parts, pushed, strict=True)]
+    sums = torch.bincount(bucket, torch.cat(terms).double(), BUCKETS)
+    return (sums / D.double().square().sum()).tolist()
+
+
+def most_groups(parameters: int) -> int:
+    """As many groups as a policy of this size can have."""
+    return min(GROUPS, max(8, NUMBERS // parameters))
+
+
+def deal(rollout: Rollout, groups: int) -> tuple[Tensor, float]:
+    """The group of every valid row, (B,), −1 where it is in none; and the share of the trajectories that are in one.
+
+    Trajectories are dealt like shuffled cards, always shuffled alike. Of a batch above ROWS steps as many are as have ROWS
+    on average, 8 at least: how many does not depend on which.
+    """
+    ends = rollout.end.long()
+    before = ends.cumsum(0) - ends  # in the same column
+    first = ends.sum(0).cumsum(0) - ends.sum(0)
+    n = rollout.trajectories
+    count = min(n, max(8, n * ROWS // rollout.steps))
+    rank = torch.empty(n, dtype=torch.long)
+    rank[torch.randperm(n, generator=torch.Generator().manual_seed(0))] = torch.arange(n)
+    group = torch.where(rank < count, rank % min(groups, count), -1)
+    return group[rollout.valid(before + first)], count / n
