@@ -1,1 +1,786 @@
-"""Claims: estimates."""
+"""Claims about the policy gradient and its estimators: the score, unbiasedness, variance, weights, data, loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policygrad.data import Rollout, Values
+from policygrad.gradient.baselines import Baseline, Constant, CriticValue, LeaveOneOut, NoBaseline
+from policygrad.gradient.estimators import (
+    GAE,
+    Estimator,
+    QValue,
+    RewardToGo,
+    Standardized,
+    StateDiscounted,
+    TotalReturn,
+    advantages,
+)
+from policygrad.gradient.importance import ImportanceWeighted, PerDecision
+from policygrad.lab.claims import Finding, claim, decide
+from policygrad.lab.claims.tools import EXACT, LIMIT, Case, Critic, case, cosine, simple, small, z_score
+from policygrad.lab.functions import probabilities
+from policygrad.lab.mdp import chain, delayed, random_mdp
+from policygrad.lab.results import slope
+from policygrad.lab.sampling import sample
+from policygrad.lab.tabular import (
+    MDP,
+    ExactCritic,
+    ExactQCritic,
+    enumerate_trajectories,
+    exact_gradient,
+    log_policy,
+    objective,
+    policy_matrix,
+    tabular_policy,
+)
+from policygrad.lab.worlds import exact_batch
+from policygrad.models.critic import NoCritic
+from policygrad.models.policy import Policy
+from policygrad.updates import VanillaGradient
+
+TOPIC = "The gradient and its estimators"
+
+SEARCHED = 200  # random MDPs that a counterexample is looked for in
+
+
+# --- the identity ----------------------------------------------------------------------------------------------------
+
+
+@claim(80, "The gradient of the expected return is the expectation of the score times the return.", TOPIC, "exact")
+def score_times_return() -> Finding:
+    gap = max(c.gap(c.estimates(TotalReturn(c.mdp.gamma))) for c in small())
+    c, episodes = small()[0], 50_000
+    z = z_score(c.estimates(TotalReturn(c.mdp.gamma), rollout=c.sample(episodes)), c.gradient)
+    return Finding(
+        decide(gap <= EXACT and z <= LIMIT),
+        f"On 20 random MDPs, Σ P(τ) R(τ) ∇log P(τ) over all trajectories is ∇J by autograd to {gap:.0e}. The mean of {episodes:,} "
+        f"sampled episodes is within {z:.1f} standard errors of it in every parameter.",
+        {"largest |E ĝ − ∇J|": gap, "largest |z| of a sampled mean": z},
+    )
+
+
+@claim(81, "The mean over N trajectories estimates the gradient, with an error that falls as 1/√N.", TOPIC, "simulated")
+def error_over_trajectories() -> Finding:
+    c = small()[0]
+    x = c.estimates(TotalReturn(c.mdp.gamma), rollout=c.sample(2**18))
+    one = c.variance(c.estimates(TotalReturn(c.mdp.gamma)))
+    sizes, errors, z = [4**k for k in range(7)], [], 0.0
+    for n in sizes:
+        squared = (x.view(-1, n, x.shape[1]).mean(1) - c.gradient).square().sum(-1)
+        errors.append(float(squared.mean().sqrt()))
+        z = max(z, z_score(squared.unsqueeze(-1), torch.tensor([one / n])))
+    power = slope(sizes, errors)
+    return Finding(
+        decide(abs(power + 0.5) <= 0.05 and z <= LIMIT),
+        f"The error of the mean of 1 trajectory is {errors[0]:.3g}, of {sizes[-1]:,} it is {errors[-1]:.3g}: ∝ N^{power:.3f}. Its "
+        f"square is the exact variance divided by N to within {z:.1f} standard errors at every N.",
+        {"power of N": power, "error at N = 1": errors[0], "error at N = 4096": errors[-1], "largest |z|": z},
+    )
+
+
+@claim(82, "The log-derivative trick: ∇P(τ) = P(τ) ∇log P(τ).", TOPIC, "exact")
+def log_derivative() -> Finding:
+    c = Case(mdp := random_mdp(2, 2, 3, np.random.default_rng(0)), tabular_policy(mdp, torch.Generator().manual_seed(0)))
+    r, pi = c.rollout, probabilities(c.mdp, c.policy)
+
+    def probability(theta: Tensor) -> Tensor:
+        """P(τ) of every trajectory, the product of what the policy and the dynamics choose: no logarithm in it."""
+        s, after = r.obs[:-1].argmax(-1), r.next_obs.argmax(-1)
+        dynamics = mdp.start[s[0]] * mdp.transition[s, r.act, after].prod(0)
+        return dynamics * pi(theta)[s, r.act].prod(0)
+
+    jacobian = torch.autograd.functional.jacobian(probability, c.policy.flat.clone())
+    assert isinstance(jacobian, Tensor)
+    trick = c.probability.unsqueeze(-1) * c.contract(r, torch.ones_like(r.rew))
+    gap, mean = float((jacobian - trick).abs().max()), float(trick.sum(0).abs().max())
+    return Finding(
+        decide(gap <= EXACT and mean <= EXACT),
+        f"For each of {len(trick)} trajectories autograd of the product of probabilities and P(τ) times the sum of scores agree to "
+        f"{gap:.0e}. Summed over all trajectories that is 0, to {mean:.0e}: the expected score.",
+        {"largest difference": gap, "largest |expected score|": mean},
+    )
+
+
+@claim(83, "Only the policy's part of log P(τ) depends on θ: the dynamics drop out of the gradient.", TOPIC, "exact")
+def dynamics_drop_out() -> Finding:
+    first, second = (random_mdp(2, 2, 3, np.random.default_rng(seed)) for seed in (0, 1))
+    policy = tabular_policy(first, torch.Generator().manual_seed(0))
+    r, pi = enumerate_trajectories(first, policy)[0], probabilities(first, policy)
+    s, after = r.obs[:-1].argmax(-1), r.next_obs.argmax(-1)
+
+    def log_probability(mdp: MDP, theta: Tensor) -> Tensor:
+        steps = (mdp.transition * pi(theta).unsqueeze(-1))[s, r.act, after]
+        return mdp.start[s[0]].log() + steps.log().sum(0)
+
+    theta = policy.flat.clone()
+    there, here = (log_probability(mdp, theta) for mdp in (first, second))
+    scores = [
+        torch.autograd.functional.jacobian(lambda theta, mdp=mdp: log_probability(mdp, theta), theta)
+        for mdp in (first, second)
+    ]
+    a, b = (x for x in scores if isinstance(x, Tensor))
+    summed = Case(first, policy).contract(r, torch.ones_like(r.rew))
+    gap = max(float((a - b).abs().max()), float((a - summed).abs().max()))
+    ratio = float((there - here).abs().max().exp())
+    return Finding(
+        decide(gap <= EXACT and ratio > 2.0),
+        f"Under two random dynamics the probabilities of the same {len(a)} trajectories differ by factors of up to {ratio:.3g}, and "
+        f"their ∇log P(τ) are the same, the sum of the policy's scores, to {gap:.0e}.",
+        {"largest difference of ∇log P(τ)": gap, "largest ratio of P(τ)": ratio},
+    )
+
+
+@claim(84, "REINFORCE is unbiased.", TOPIC, "exact")
+def reinforce_is_unbiased() -> Finding:
+    gap = max(c.gap(c.estimates(e)) for c in small() for e in (TotalReturn(c.mdp.gamma), c.to_go))
+    c, batches, size = small()[0], 1000, 10
+    r, made = c.sample(batches * size), []
+    adv = advantages(r, Values.zeros(r), c.to_go, NoBaseline())[0]
+    for k in range(batches):  # as in training: a batch, its weights, one gradient
+        columns = torch.arange(k * size, (k + 1) * size)
+        batch = r.columns(columns).flatten(adv[:, columns], "trajectory")
+        made.append(c.policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone())
+    z = z_score(torch.stack(made), c.gradient)
+    other = c.estimates(c.to_go, rollout=sample(c.mdp, torch.full_like(c.pi, 0.5), 1000, torch.Generator().manual_seed(0)))
+    wrong = z_score(other, c.gradient)
+    dropped = float(np.median([c.bias(c.estimates(RewardToGo(c.mdp.gamma))) for c in small()]))
+    return Finding(
+        decide(gap <= EXACT and z <= LIMIT < wrong),
+        f"On 20 random MDPs the expectation is ∇J to {gap:.0e}, with total return and with reward-to-go. The mean of {batches:,} "
+        f"batches of {size} episodes is within {z:.1f} standard errors. It holds for the policy's own data, {wrong:.0f} standard errors "
+        f"away with a thousand episodes of another policy, and with γᵗ: left out, the bias is {dropped:.0%} of ‖∇J‖ (median, γ = 0.9).",
+        {
+            "largest |E ĝ − ∇J|": gap,
+            "largest |z| on own data": z,
+            "largest |z| on another policy's data": wrong,
+            "relative bias without γᵗ, median": dropped,
+        },
+    )
+
+
+# --- what multiplies the score -----------------------------------------------------------------------------------------
+
+
+@claim(85, "Rewards of the past do not matter: reward-to-go has the expectation of the total return.", TOPIC, "exact")
+def past_rewards() -> Finding:
+    gap, moved = 0.0, math.inf
+    for c in small():
+        past = c.estimates(TotalReturn(c.mdp.gamma)) - c.estimates(c.to_go)
+        gap = max(gap, float(c.mean(past).abs().max()))
+        moved = min(moved, float(past.abs().max()))
+    return Finding(
+        decide(gap <= EXACT and moved > 0.1),
+        f"On 20 random MDPs the past rewards' share of the expectation is 0, to {gap:.0e}; in single trajectories it is as large as "
+        f"{moved:.2g} at least.",
+        {"largest |E of the past's share|": gap, "largest share in one trajectory, at least": moved},
+    )
+
+
+def compare(new: Sequence[float], old: Sequence[float]) -> tuple[np.ndarray, float, int]:
+    """Variances relative to others: the ratios, the share that is lower, and which one is the largest."""
+    ratio = np.array(new) / np.array(old)
+    return ratio, float((ratio < 1.0).mean()), int(ratio.argmax())
+
+
+@claim(86, "Reward-to-go lowers the variance.", TOPIC, "exact")
+def to_go_lowers_variance() -> Finding:
+    cases = simple(SEARCHED)
+    to_go, total = zip(*((c.variance(c.estimates(c.to_go)), c.variance(c.estimates(TotalReturn()))) for c in cases), strict=True)
+    ratio, lower, worst = compare(to_go, total)
+    what = f"the variance is {to_go[worst]:.3g} with reward-to-go and {total[worst]:.3g} with the total return"
+    return Finding(
+        decide(lower > 0.9, caveat=ratio[worst] > 1.0),
+        f"In {lower:.1%} of {len(cases)} random MDPs it does, to {np.median(ratio):.2f} of the total return's variance in the median. "
+        f"It is no theorem: where what was earned and what will be cancel, leaving out the past makes it {ratio[worst]:.2f} times as large.",
+        {"share of MDPs where it is lower": lower, "variance ratio, median": float(np.median(ratio)), "variance ratio, largest": ratio[worst]},
+        cases[worst].counterexample("found among random MDPs", what) if ratio[worst] > 1.0 else None,
+    )
+
+
+def with_q(c: Case) -> Tensor:
+    """γᵗ Q(s_t, a_t), (N, P)."""
+    return c.estimates(StateDiscounted(QValue(c.mdp.gamma)), critic=ExactQCritic(c.mdp))
+
+
+@claim(87, "Q(s, a) may replace the reward-to-go.", TOPIC, "exact")
+def q_for_to_go() -> Finding:
+    gap = max(c.gap(with_q(c)) for c in small())
+    cases = simple(SEARCHED)
+    q, to_go = zip(*((c.variance(with_q(c)), c.variance(c.estimates(c.to_go))) for c in cases), strict=True)
+    ratio, lower, worst = compare(q, to_go)
+    noise = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    c = small()[0]
+    wrong = torch.cat([c.Q, torch.zeros_like(c.Q[:1])]) + noise
+    bias = c.bias(c.estimates(StateDiscounted(QValue(c.mdp.gamma)), critic=ExactQCritic(c.mdp, wrong)))
+    return Finding(
+        decide(gap <= EXACT),
+        f"With the exact Q the expectation is ∇J, to {gap:.0e} on 20 random MDPs. The variance is lower in {lower:.1%} of {len(cases)}, "
+        f"{np.median(ratio):.2f} of it in the median ({ratio[worst]:.2f} at worst). A Q that is wrong by noise of standard deviation 1 "
+        f"has a bias of {bias:.0%}.",
+        {
+            "largest |E ĝ − ∇J|": gap,
+            "share of MDPs where the variance is lower": lower,
+            "variance ratio, median": float(np.median(ratio)),
+            "variance ratio, largest": ratio[worst],
+            "relative bias of a wrong Q": bias,
+        },
+    )
+
+
+# --- variance --------------------------------------------------------------------------------------------------------
+
+
+@claim(98, "REINFORCE has high variance: it learns from whole episodes.", TOPIC, "simulated")
+def variance_over_horizon() -> Finding:
+    horizons, needed, low, with_v = (1, 4, 16, 64), [], [], []
+    for H in horizons:
+        c = case("random", horizon=H)
+        r = c.sample(4000)
+        signal = float(c.gradient.square().sum())
+        noise = (c.estimates(TotalReturn(), rollout=r) - c.gradient).square().sum(-1) / signal
+        needed.append(float(noise.mean()))
+        low.append(float(noise.mean() - LIMIT * noise.std() / len(noise) ** 0.5))
+        x = c.estimates(c.to_go, CriticValue(), ExactCritic(c.mdp), r)
+        with_v.append(float((x - c.gradient).square().sum(-1).mean()) / signal)
+    return Finding(
+        decide(low[-1] > 3.0 * needed[0] and all(b > a for a, b in zip(needed, needed[1:], strict=False))),
+        f"The episodes needed until the signal equals the noise, tr Σ / ‖∇J‖², grow from {needed[0]:.0f} at 1 step to {needed[-1]:.0f} at "
+        f"{horizons[-1]} steps in a random MDP with 8 states; with reward-to-go and V subtracted it is {with_v[-1]:.0f} there.",
+        {f"episodes needed at {H} steps": n for H, n in zip(horizons, needed, strict=True)}
+        | {f"episodes needed at {H} steps, with V": n for H, n in zip(horizons, with_v, strict=True)},
+    )
+
+
+@claim(99, "Small changes in the returns can lead to big changes of the update.", TOPIC, "simulated")
+def offset_of_returns() -> Finding:
+    c, batches, size = small()[0], 1000, 16
+    total = TotalReturn(c.mdp.gamma)
+    spread = c.variance(total(c.rollout, Values.zeros(c.rollout)).ret[0].unsqueeze(-1)) ** 0.5
+    r = c.sample(batches * size)
+
+    def offset(rollout: Rollout, by: float) -> Rollout:
+        """Every return is larger by so much; no difference between two of them changes."""
+        return replace(rollout, rew=rollout.rew + by * (rollout.time == 0))
+
+    def updates(by: float) -> Tensor:
+        return c.estimates(total, rollout=offset(r, by)).view(batches, size, -1).mean(1)
+
+    def agreement(x: Tensor) -> float:
+        return float(torch.cosine_similarity(x, c.gradient.expand_as(x)).mean())
+
+    plain, one, ten = updates(0.0), updates(spread), updates(10.0 * spread)
+    change = float((one - plain).norm(dim=-1).mean() / c.gradient.norm())
+    gap = c.gap(c.estimates(total, rollout=offset(c.rollout, spread)))
+    few = r.columns(range(size))
+    with_baseline = float(
+        (c.estimates(total, LeaveOneOut(), rollout=offset(few, spread)) - c.estimates(total, LeaveOneOut(), rollout=few)).abs().max()
+    )
+    return Finding(
+        decide(change > 0.5 and gap <= EXACT and with_baseline <= EXACT),
+        f"An offset of one standard deviation of the returns leaves ∇J as it is (to {gap:.0e}) and moves the update from {size} episodes by "
+        f"{change:.1f} ‖∇J‖ on average; its cosine with ∇J falls from {agreement(plain):.2f} to {agreement(one):.2f}, and to "
+        f"{agreement(ten):.2f} at ten of them. A baseline that moves with the returns undoes all of it (leave-one-out, to {with_baseline:.0e}).",
+        {
+            "change of the update, in ‖∇J‖": change,
+            "change of the expected update": gap,
+            "change of the update with leave-one-out": with_baseline,
+            "cosine with ∇J": agreement(plain),
+            "cosine with ∇J at an offset of 1 standard deviation": agreement(one),
+            "cosine with ∇J at an offset of 10": agreement(ten),
+        },
+    )
+
+
+LAMBDAS = (0.0, 0.5, 0.9, 1.0)
+
+
+@claim(100, "Bootstrapping reduces the variance.", TOPIC, "exact")
+def bootstrapping() -> Finding:
+    def estimates(c: Case, lam: float, V: Tensor | None = None) -> Tensor:
+        return c.estimates(StateDiscounted(GAE(c.mdp.gamma, lam)), CriticValue(), ExactCritic(c.mdp, V))
+
+    gap = max(c.gap(estimates(c, lam)) for c in small()[:5] for lam in LAMBDAS)
+    variances = {lam: float(np.mean([c.variance(estimates(c, lam)) for c in small()])) for lam in LAMBDAS}
+    cases = simple(SEARCHED)
+    ratio, lower, worst = compare(*zip(*((c.variance(estimates(c, 0.0)), c.variance(estimates(c, 1.0))) for c in cases), strict=True))
+    generator, biases = torch.Generator().manual_seed(0), {lam: [] for lam in LAMBDAS}
+    for c in small():
+        wrong = c.V + torch.randn(c.V.shape, generator=generator, dtype=torch.float64)
+        for lam in LAMBDAS:
+            biases[lam].append(c.bias(estimates(c, lam, wrong)))
+    bias = {lam: float(np.median(x)) for lam, x in biases.items()}
+    falls = all(variances[a] < variances[b] for a, b in zip(LAMBDAS, LAMBDAS[1:], strict=False))
+    what = f"the TD error has {ratio[worst]:.3f} times the variance of reward-to-go minus V, with the exact V in both"
+    return Finding(
+        decide(gap <= EXACT and falls and lower > 0.9, caveat=bias[0.0] > 1e-3 or ratio[worst] > 1.0),
+        f"With the exact V, GAE is unbiased for every λ (to {gap:.0e}), and its variance on 20 random MDPs rises from {variances[0.0]:.2f} at "
+        f"λ = 0 to {variances[1.0]:.2f} at λ = 1; it is lower at λ = 0 in {lower:.1%} of {len(cases)} small ones. With a V that is wrong by "
+        f"noise of standard deviation 1, λ = 0 has a bias of {bias[0.0]:.0%} of ‖∇J‖ (median), λ = 0.9 of {bias[0.9]:.0%}, λ = 1 of none.",
+        {f"variance at λ = {lam:g}": x for lam, x in variances.items()}
+        | {f"relative bias with a wrong V at λ = {lam:g}": x for lam, x in bias.items()}
+        | {"largest |E ĝ − ∇J| with the exact V": gap, "share of MDPs where it is lower": lower, "variance ratio, largest": ratio[worst]},
+        cases[worst].counterexample("found among random MDPs", what) if ratio[worst] > 1.0 else None,
+    )
+
+
+@claim(145, "Credit assignment is hard with whole-episode returns.", TOPIC, "exact")
+def delayed_reward() -> Finding:
+    delays, noise, oracle = (1, 2, 3, 4, 5), [], []
+    for d in delays:
+        mdp = delayed(d)
+        c = Case(mdp, tabular_policy(mdp, scale=0.0))
+        signal = float(c.gradient.square().sum())  # of the first action alone: nothing else matters
+        noise.append(c.variance(c.estimates(TotalReturn())) / signal)
+        oracle.append(c.variance(c.estimates(QValue(1.0), CriticValue(), ExactQCritic(mdp))) / signal)
+    return Finding(
+        decide(all(b > a for a, b in zip(noise, noise[1:], strict=False)) and noise[-1] > 5.0 * noise[0]),
+        f"One action decides what is paid d steps later, coins pay ±1 between. From d = 1 to {delays[-1]} the episodes needed for a signal as "
+        f"large as the noise grow from {noise[0]:.0f} to {noise[-1]:.0f} with the total return. Told Q − V of every action, it is "
+        f"{oracle[0]:.2g} and {oracle[-1]:.2g}: the noise is the credit's.",
+        {f"episodes needed at delay {d}": n for d, n in zip(delays, noise, strict=True)}
+        | {f"episodes needed with Q − V at delay {d}": n for d, n in zip(delays, oracle, strict=True)},
+    )
+
+
+# --- when, and with what data ------------------------------------------------------------------------------------------
+
+
+@cache
+def first_updates(algo: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Environment steps between the first twenty changes of the parameters, in training on CartPole; and the episodes' lengths."""
+    from policygrad.runs.agent import Agent, Row
+
+    agent = Agent(algo, "CartPole-v1", seed=0, num_envs=1, **({"episodes": 1} if algo == "reinforce" else {}))
+    before, changed, lengths = agent.policy.flat.clone(), [0], []
+
+    def look(agent: Agent, row: Row | None) -> bool:
+        nonlocal before
+        if not torch.equal(agent.policy.flat, before):
+            changed.append(agent.collector.steps_done)
+            before = agent.policy.flat.clone()
+        lengths[:] = list(agent.collector.lengths)
+        return len(changed) <= 20
+
+    agent.learn(10_000, look, log_every=10_000)
+    agent.envs.close()
+    return tuple(int(n) for n in np.diff(changed)), tuple(int(n) for n in lengths)
+
+
+@claim(101, "Actor-critic methods can update after every step.", TOPIC, "simulated")
+def update_every_step() -> Finding:
+    waits, _ = first_updates("actor_critic")
+    others, _ = first_updates("reinforce")
+    return Finding(
+        decide(len(waits) == 20 and max(waits) == 1 < min(others)),
+        f"Trained on CartPole, one-step actor-critic changed its parameters after each of the first {len(waits)} steps; REINFORCE with one "
+        f"episode an update for the first time after {others[0]} steps.",
+        {"largest number of steps between updates": max(waits), "steps before REINFORCE's first update": others[0]},
+    )
+
+
+@claim(146, "REINFORCE must wait for the end of the episode.", TOPIC, "simulated")
+def wait_for_the_end() -> Finding:
+    waits, lengths = first_updates("reinforce")
+    c = small()[0]
+    r = c.sample(4)
+    unfinished = replace(r, terminated=torch.zeros_like(r.terminated), cut=r.terminated)
+    refused = 0
+    for estimator in (TotalReturn(), RewardToGo()):
+        try:
+            estimator(unfinished, Values.zeros(unfinished))
+        except ValueError:
+            refused += 1
+    return Finding(
+        decide(waits == lengths[: len(waits)] and refused == 2),
+        f"Trained on CartPole with one episode an update, its parameters changed {len(waits)} times, each time when an episode of "
+        f"{min(waits)} to {max(waits)} steps had ended. Without a critic, total return and reward-to-go refuse episodes cut short: "
+        "their returns are not known yet.",
+        {"steps before the first update": waits[0], "length of the first episode": lengths[0], "estimators that refuse a cut": refused},
+    )
+
+
+@claim(105, "On-policy methods need many rollouts: their sample complexity is high.", TOPIC, "recorded")
+def sample_complexity() -> Finding:
+    because = (
+        "It needs an off-policy method to compare with: environment steps to a threshold, on the same tasks with the same seeds, "
+        "of DQN and of the on-policy methods."
+    )
+    return Finding("pending", because, {})
+
+
+@claim(106, "Experience replay gives sample efficiency.", TOPIC, "recorded")
+def experience_replay() -> Finding:
+    because = "It needs a method with replay: environment steps to a threshold of DQN with its buffer, and of DQN that learns from the last step alone."
+    return Finding("pending", because, {})
+
+
+@cache
+def learning_path(updates: int) -> tuple[Case, ...]:
+    """A small MDP, and the policy after 0, 1, 2, … updates along the exact gradient, of the length 0.3 each."""
+    start = small()[1]
+    path = [start]
+    for _ in range(updates):
+        policy = deepcopy(path[-1].policy)
+        step = 0.3 / float(path[-1].gradient.norm())
+        VanillaGradient(step, optimizer="sgd", max_grad_norm=None)(policy, exact_batch(start.mdp, policy))
+        path.append(Case(start.mdp, policy))
+    return tuple(path)
+
+
+@claim(109, "The loss of a policy gradient does not measure performance.", TOPIC, "exact")
+def loss_is_no_score() -> Finding:
+    path, offset = learning_path(15), 5.0
+    J = [float(c.mean(c.rollout.rew.sum(0))) for c in path]
+    J = [float(objective(c.mdp, c.pi)) for c in path]
+
+    def loss(c: Case, by: float) -> float:
+        """−E[ Σ_t γᵗ G_t log π(a_t|s_t) ] with `by` added to every reward: whose gradient is −∇J, whatever `by` is."""
+        r = replace(c.rollout, rew=c.rollout.rew + by)
+        adv = advantages(r, Values.zeros(r), c.to_go, NoBaseline())[0]
+        return -float(c.mean(torch.where(r.mask, adv * r.logp, 0.0).sum(0)))
+
+    def with_offset(c: Case, by: float) -> Case:
+        return Case(replace(c.mdp, reward=c.mdp.outcome + by), c.policy)
+
+    gap = max(float((with_offset(c, by).gradient - c.gradient).abs().max()) for c in path[:3] for by in (offset, -offset))
+    more, less = ([loss(c, by) for c in path] for by in (offset, -offset))
+    falls, rises = (float(np.corrcoef(J, x)[0, 1]) for x in (more, less))
+    return Finding(
+        decide(J[-1] > J[0] and gap <= EXACT and falls < -0.5 and rises > 0.5),
+        f"Along {len(path) - 1} updates J rises from {J[0]:.2f} to {J[-1]:.2f}. With {offset:g} added to every reward, which changes no "
+        f"gradient (to {gap:.0e}), the loss falls from {more[0]:.1f} to {more[-1]:.1f}; with {offset:g} subtracted it rises from {less[0]:.1f} "
+        f"to {less[-1]:.1f}: the same policies, and a loss that improves or worsens. Its correlation with J is {falls:.2f} and {rises:.2f}.",
+        {
+            "correlation of loss and J, rewards + 5": falls,
+            "correlation of loss and J, rewards − 5": rises,
+            "rise of J": J[-1] - J[0],
+            "rise of the loss, rewards − 5": less[-1] - less[0],
+            "largest difference of ∇J": gap,
+        },
+    )
+
+
+def retold(r: Rollout, mdp: MDP, policy: Policy) -> Rollout:
+    """Trajectories that another policy sampled, shown to this one."""
+    logp = log_policy(mdp, policy).detach()[r.obs[:-1].argmax(-1), r.act]
+    return replace(r, logp=torch.where(r.mask, logp, 0.0), behavior=r.logp)
+
+
+@claim(110, "The data must come from the most recent policy.", TOPIC, "exact")
+def stale_data() -> Finding:
+    path, ages = learning_path(15), (0, 1, 2, 5, 10, 15)
+    c, error, agreement, corrected, variance = path[-1], [], [], [], []
+    for age in ages:
+        old = path[-1 - age]
+        r = retold(old.rollout, c.mdp, c.policy)
+        stale = old.mean(c.estimates(c.to_go, rollout=r))
+        error.append(float((stale - c.gradient).norm() / c.gradient.norm()))
+        agreement.append(cosine(stale, c.gradient))
+        weighted = c.estimates(PerDecision(c.to_go), rollout=r)
+        corrected.append(float((old.mean(weighted) - c.gradient).abs().max()))
+        variance.append(old.variance(weighted))
+    return Finding(
+        decide(error[0] <= EXACT and error[-1] > 0.1 and max(corrected) <= EXACT),
+        f"Each update moves the logits by 0.3. The expected gradient from trajectories of the policy one update ago is wrong by "
+        f"{error[1]:.0%} of ‖∇J‖, of {ages[-1]} updates ago by {error[-1]:.0%} (cosine {agreement[-1]:.2f}). Importance weights correct it "
+        f"(to {max(corrected):.0e}), and the variance goes from {variance[0]:.2f} to {variance[-1]:.2f}.",
+        {f"relative error, {age} updates old": x for age, x in zip(ages, error, strict=True)}
+        | {f"cosine, {age} updates old": x for age, x in zip(ages, agreement, strict=True)}
+        | {"largest error with importance weights": max(corrected), "variance with weights, 15 updates old": variance[-1], "variance with new data": variance[0]},
+    )
+
+
+# --- as it is coded ----------------------------------------------------------------------------------------------------
+
+
+@claim(108, "Log-probabilities are easier than probabilities.", TOPIC, "simulated")
+def logarithms() -> Finding:
+    c = case("random", horizon=2000)
+    r = c.sample(1)
+    logp = r.logp[:, 0]
+    underflow = {}
+    for dtype in (torch.float32, torch.float64):
+        product = logp.exp().to(dtype).cumprod(0)
+        underflow[dtype] = int((product == 0).nonzero()[0]) + 1 if (product == 0).any() else len(logp) + 1
+    error = abs(float(logp.float().sum()) / float(logp.sum()) - 1.0)
+    pi = probabilities(c.mdp, c.policy)
+    chosen = (r.obs[:-1, 0].argmax(-1), r.act[:, 0])
+    theta = c.policy.flat.clone().requires_grad_()
+    product = torch.autograd.grad(pi(theta)[chosen].prod(), theta)[0]
+    score = torch.autograd.grad(pi(theta)[chosen].log().sum(), theta)[0]
+    gap = float((score - c.contract(r, torch.ones_like(r.rew))[0]).abs().max() / score.norm())
+    return Finding(
+        decide(max(underflow.values()) <= len(logp) and error < 1e-5 and gap <= EXACT and not product.any()),
+        f"The product of the probabilities of a trajectory's actions is 0 from step {underflow[torch.float32]} on in float32, from "
+        f"{underflow[torch.float64]} on in float64, and its gradient with it. Their logarithms sum to {float(logp.sum()):.0f} at step "
+        f"{len(logp)}, with a relative error of {error:.0e} in float32, and the gradient of the sum is right.",
+        {
+            "steps until the product is 0, float32": underflow[torch.float32],
+            "steps until the product is 0, float64": underflow[torch.float64],
+            "relative error of the sum of logarithms, float32": error,
+            "relative error of its gradient": gap,
+        },
+    )
+
+
+def by_step(c: Case) -> Tensor:
+    """E[ĝ] of single trajectories when the loss is a mean over steps: `reduction="step"`."""
+    return c.batch_mean(1, c.to_go, reduction="step")
+
+
+@claim(111, "The gradient of the loss −mean(adv · log π) is the policy gradient.", TOPIC, "exact")
+def loss_gradient() -> Finding:
+    c = small()[0]
+    r = c.sample(64)
+    adv = advantages(r, Values.zeros(r), c.to_go, NoBaseline())[0]
+    batch = r.flatten(adv, "trajectory")
+    loss = -(batch.weight * batch.adv * c.policy.logp(batch.obs, batch.act)).sum()
+    gap = float((c.policy.gradient(-loss) - c.contract(r, adv).mean(0)).abs().max())
+    cases = simple(SEARCHED, ends=True)
+    scaled = 0.0  # every batch, whatever its lengths: the same estimate times N/ΣT
+    for other in cases[:20]:
+        r = other.sample(8)
+        adv = advantages(r, Values.zeros(r), other.to_go, NoBaseline())[0]
+        flat = r.flatten(adv, "step")
+        step = other.policy.evaluate(flat.obs, flat.act).gradient(flat.weight * flat.adv)
+        scaled = max(scaled, float((step - other.contract(r, adv).mean(0) * 8 / r.steps).abs().max()))
+    agreement = [cosine(by_step(other), other.gradient) for other in cases]
+    worst = int(np.argmin(agreement))
+    c = cases[worst]
+    larger = cosine(c.batch_mean(2, c.to_go, reduction="step"), c.gradient)
+    what = f"the expected gradient of the mean over steps has cosine {agreement[worst]:.2f} with ∇J, in batches of one; {larger:.2f} in batches of two"
+    return Finding(
+        decide(gap <= EXACT and scaled <= EXACT, caveat=agreement[worst] < 1.0 - 1e-6),
+        f"It is where the mean is over trajectories (autograd agrees to {gap:.0e}). The usual mean over steps is the same times N/ΣT (to "
+        f"{scaled:.0e}): one scale where all episodes are equally long, else a random one that goes with the returns. In {len(cases)} "
+        f"random MDPs with ends the median cosine with ∇J is {np.median(agreement):.3f}, and {agreement[worst]:.2f} at worst.",
+        {
+            "largest difference, mean over trajectories": gap,
+            "largest difference from ĝ N/ΣT": scaled,
+            "cosine with ∇J, median": float(np.median(agreement)),
+            "cosine with ∇J, lowest": agreement[worst],
+            "cosine with ∇J there in batches of 2": larger,
+        },
+        c.counterexample("found among random MDPs", what) if agreement[worst] < 0.0 else None,
+    )
+
+
+@claim(112, "Good trajectories become more likely after an update.", TOPIC, "exact")
+def good_trajectories() -> Finding:
+    step, slopes, mass = 1e-4, [], []
+    for c in small():
+        r, policy = c.rollout, deepcopy(c.policy)
+        VanillaGradient(step, optimizer="sgd", max_grad_norm=None)(policy, exact_batch(c.mdp, c.policy))
+        change = torch.where(r.mask, retold(r, c.mdp, policy).logp - r.logp, 0.0).sum(0)  # of log P(τ)
+        ret = TotalReturn(c.mdp.gamma)(r, Values.zeros(r)).ret[0]
+        good = ret > c.mean(ret)
+        slopes.append(float(c.mean((ret - c.mean(ret)) * change) / step / c.gradient.square().sum()))
+        mass.append(float(c.probability[good & (change > 0)].sum() / c.probability[good].sum()))
+    gap = max(abs(x - 1.0) for x in slopes)
+    return Finding(
+        decide(gap <= 0.01, caveat=min(mass) < 0.99),
+        f"On average, yes: after a step of α along ∇J, Cov(R, Δlog P) is α ‖∇J‖², within {gap:.1%} on 20 random MDPs. Not each of them: of "
+        f"the trajectories better than average {np.mean(mass):.0%} became more likely, weighed by their probability, in the worst MDP "
+        f"{min(mass):.0%}; the others share their actions with bad ones.",
+        {
+            "largest |Cov(R, Δlog P) / (α ‖∇J‖²) − 1|": gap,
+            "share of good trajectories that became more likely, mean": float(np.mean(mass)),
+            "share in the worst MDP": min(mass),
+        },
+    )
+
+
+@claim(113, "Returns should be normalised.", TOPIC, "exact")
+def normalised_returns() -> Finding:
+    c = small()[0]
+    r = c.sample(16)
+    larger = replace(r, rew=1000.0 * r.rew)
+    in_batch, in_episode = Standardized(c.to_go), [Standardized(x.to_go, over="episode") for x in (c, *simple(SEARCHED))]
+    once, scaled = (c.estimates(in_batch, rollout=x).mean(0) for x in (r, larger))
+    invariance = float((scaled - once).norm() / once.norm())
+    two, cases = Case(mdp := chain(3, 3, gamma=0.9), tabular_policy(mdp, torch.Generator().manual_seed(0))), simple(SEARCHED)
+    batch = {k: cosine(two.batch_mean(k, Standardized(two.to_go)), two.gradient) for k in (2, 3)}
+    episode = [cosine(x.mean(x.estimates(e)), x.gradient) for x, e in zip(cases, in_episode[1:], strict=True)]
+    longer = [cosine(x.mean(x.estimates(Standardized(x.to_go, over="episode"))), x.gradient) for x in small()]
+    worst = int(np.nanargmin(episode))
+    what = f"the expected gradient has cosine {episode[worst]:.2f} with ∇J: ascending it lowers J"
+    return Finding(
+        decide(invariance <= 1e-6, caveat=min(batch.values()) < 1.0 - 1e-6 or episode[worst] < 1.0 - 1e-6),
+        f"It makes steps free of scale: rewards 1000 times as large change the update by {invariance:.0e}. It is biased: over batches of 2 "
+        f"and 3 episodes the expected gradient's cosine with ∇J is {batch[2]:.4f} and {batch[3]:.4f} on a chain. Within each episode, as "
+        f"tutorials do, no batch helps: {min(longer):.2f} to {max(longer):.2f} on 20 random MDPs of 4 steps, and below 0 in "
+        f"{np.mean(np.array(episode) < 0):.1%} of {len(cases)} of 2 steps.",
+        {
+            "relative change when rewards are × 1000": invariance,
+            "cosine with ∇J, over batches of 2": batch[2],
+            "cosine with ∇J, over batches of 3": batch[3],
+            "cosine with ∇J, per episode, lowest of 20": min(longer),
+            "cosine with ∇J, per episode, lowest": episode[worst],
+            "share below 0, per episode": float(np.mean(np.array(episode) < 0)),
+        },
+        cases[worst].counterexample("found among random MDPs", what) if episode[worst] < 0.0 else None,
+    )
+
+
+# --- importance sampling -----------------------------------------------------------------------------------------------
+
+
+def off_policy(c: Case, behavior: Case, estimator: Estimator) -> Tensor:
+    """The estimates of ∇J of c's policy from all trajectories of another, (N, P); their mean and variance are `behavior`'s."""
+    return c.estimates(estimator, rollout=retold(behavior.rollout, c.mdp, c.policy))
+
+
+def weighted(c: Case) -> tuple[Estimator, ...]:
+    """Trajectory-wise, of both returns, and per decision."""
+    return ImportanceWeighted(TotalReturn(c.mdp.gamma)), ImportanceWeighted(c.to_go), PerDecision(c.to_go)
+
+
+@claim(114, "Importance sampling is unbiased if the sampler takes every action that the policy may take.", TOPIC, "exact")
+def importance_unbiased() -> Finding:
+    gap, unweighted = 0.0, []
+    for seed, c in enumerate(small()):
+        behavior = Case(c.mdp, tabular_policy(c.mdp, torch.Generator().manual_seed(100 + seed)))
+        for estimator in weighted(c):
+            gap = max(gap, float((behavior.mean(off_policy(c, behavior, estimator)) - c.gradient).abs().max()))
+        stale = behavior.mean(off_policy(c, behavior, c.to_go))
+        unweighted.append(float((stale - c.gradient).norm() / c.gradient.norm()))
+    c = small()[0]
+    never = tabular_policy(c.mdp, scale=0.0)
+    never.flat[0] = -1e9  # the first action in the first state has probability 0
+    behavior = Case(c.mdp, never)
+    missing = float((behavior.mean(off_policy(c, behavior, weighted(c)[-1])) - c.gradient).norm() / c.gradient.norm())
+    return Finding(
+        decide(gap <= EXACT and missing > 0.01),
+        f"From data of another random policy, on 20 random MDPs, the expectation is ∇J to {gap:.0e}, trajectory-wise and per decision; "
+        f"without weights it is wrong by {np.median(unweighted):.0%} of ‖∇J‖ (median). Of a sampler that never takes one action in one "
+        f"state the weighted gradient is wrong by {missing:.0%}, and no sample shows it.",
+        {
+            "largest |E ĝ − ∇J|": gap,
+            "relative bias without weights, median": float(np.median(unweighted)),
+            "relative bias without full support": missing,
+        },
+    )
+
+
+@claim(115, "The variance of importance sampling can blow up where the policy puts mass and the sampler little.", TOPIC, "exact")
+def importance_variance() -> Finding:
+    mdp = small()[0].mdp
+    c = Case(mdp, tabular_policy(mdp, scale=0.0))
+    rare, whole, per_decision, share, gap = (0.5, 0.2, 0.1, 0.05, 0.02), [], [], [], 0.0
+    for epsilon in rare:
+        policy = tabular_policy(mdp)
+        policy.flat.copy_(torch.tensor([epsilon, 1.0 - epsilon], dtype=torch.float64).log().repeat(mdp.states))
+        behavior = Case(mdp, policy)
+        trajectory_wise, stepwise = (off_policy(c, behavior, e) for e in weighted(c)[1:])
+        gap = max(gap, float((behavior.mean(trajectory_wise) - c.gradient).abs().max()))
+        whole.append(behavior.variance(trajectory_wise))
+        per_decision.append(behavior.variance(stepwise))
+        w = retold(behavior.rollout, mdp, c.policy)
+        share.append(1.0 / float(behavior.mean((w.logp - w.behavior).sum(0).exp().square())))
+    return Finding(
+        decide(gap <= 1e-10 and whole[-1] > 100.0 * whole[0]),
+        f"A policy that takes both actions alike for 4 steps, and a sampler that takes one of them with probability ε. From ε = {rare[0]} to "
+        f"{rare[-1]} the expectation stays ∇J (to {gap:.0e}) and the variance goes from {whole[0]:.2g} to {whole[-1]:.2g}, per decision to "
+        f"{per_decision[-1]:.2g}. The effective sample size falls to {share[-1]:.1e} of the trajectories.",
+        {f"variance at ε = {e}": x for e, x in zip(rare, whole, strict=True)}
+        | {f"variance per decision at ε = {e}": x for e, x in zip(rare, per_decision, strict=True)}
+        | {f"effective share of the sample at ε = {e}": x for e, x in zip(rare, share, strict=True)}
+        | {"largest |E ĝ − ∇J|": gap},
+    )
+
+
+@claim(116, "REINFORCE is importance sampling whose sampler is the policy itself.", TOPIC, "exact")
+def importance_identity() -> Finding:
+    gap, ratio = 0.0, 0.0
+    for c in small():
+        r = retold(c.rollout, c.mdp, c.policy)
+        ratio = max(ratio, float((r.logp - r.behavior).abs().max()))
+        for plain, estimator in zip((TotalReturn(c.mdp.gamma), c.to_go, c.to_go), weighted(c), strict=True):
+            gap = max(gap, float((off_policy(c, c, estimator) - c.estimates(plain)).abs().max()))
+    return Finding(
+        decide(gap <= EXACT and ratio == 0.0),
+        f"All ratios are 1 then, and the weighted estimate of every trajectory of 20 random MDPs is REINFORCE's (largest difference {gap:.0e}).",
+        {"largest difference in one trajectory": gap, "largest |log ratio|": ratio},
+    )
+
+
+# --- what makes an estimator good ----------------------------------------------------------------------------------------
+
+Choice = tuple[Estimator, Baseline, Critic]
+
+
+def choices(c: Case) -> dict[str, Choice]:
+    """Estimators from noisy to quiet, and biased ones."""
+    gamma, none, V = c.mdp.gamma, NoCritic(), ExactCritic(c.mdp)
+    noise = torch.randn(c.V.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return {
+        "total return − (−5)": (TotalReturn(gamma), Constant(-5.0), none),
+        "total return": (TotalReturn(gamma), NoBaseline(), none),
+        "reward-to-go": (c.to_go, NoBaseline(), none),
+        "reward-to-go without γᵗ": (RewardToGo(gamma), NoBaseline(), none),
+        "reward-to-go − V": (c.to_go, CriticValue(), V),
+        "TD error": (StateDiscounted(GAE(gamma, 0.0)), CriticValue(), V),
+        "Q − V": (StateDiscounted(QValue(gamma)), CriticValue(), ExactQCritic(c.mdp)),
+        "TD error, wrong V": (StateDiscounted(GAE(gamma, 0.0)), CriticValue(), ExactCritic(c.mdp, c.V + 3.0 * noise)),
+    }
+
+
+@claim(117, "The mean squared error is the squared bias plus the variance.", TOPIC, "exact")
+def mse() -> Finding:
+    gap, biased = 0.0, 0.0
+    for c in small()[:5]:
+        for estimator, baseline, critic in choices(c).values():
+            x = c.estimates(estimator, baseline, critic)
+            whole = float(c.mean((x - c.gradient).square().sum(-1)))
+            squared = float((c.mean(x) - c.gradient).square().sum())
+            gap, biased = max(gap, abs(whole - squared - c.variance(x)) / whole), max(biased, squared / whole)
+    return Finding(
+        decide(gap <= EXACT and biased > 0.01),
+        f"Of 8 estimators on 5 random MDPs, over all trajectories, the two sides agree to {gap:.0e}, relative; the bias is up to "
+        f"{biased:.0%} of the whole.",
+        {"largest relative difference": gap, "largest share of the bias": biased},
+    )
+
+
+RUNS, UPDATES, EPISODES = 16, 20, 2
+
+
+def learned(c: Case, choice: Choice, lr: float) -> list[float]:
+    """J after some updates from a few episodes each, of every run; runs share their seeds between estimators."""
+    estimator, baseline, critic = choice
+    final = []
+    for seed in range(RUNS):
+        generator, policy = torch.Generator().manual_seed(seed), deepcopy(c.policy)
+        rule = VanillaGradient(lr, optimizer="sgd", max_grad_norm=None)
+        for _ in range(UPDATES):
+            r = sample(c.mdp, policy, EPISODES, generator)
+            adv = advantages(r, critic(r, policy), estimator, baseline)[0]
+            rule(policy, r.flatten(adv, "trajectory"))
+        final.append(float(objective(c.mdp, policy_matrix(c.mdp, policy).detach())))
+    return final
+
+
+@claim(118, "No bias and little variance are what makes an estimator good.", TOPIC, "simulated")
+def good_estimators() -> Finding:
+    from scipy.stats import spearmanr
+
+    agreement, better = [], []
+    for c in small()[:3]:
+        errors, J = [], []
+        for choice in choices(c).values():
+            x = c.estimates(*choice)
+            errors.append(float(c.mean((x - c.gradient).square().sum(-1)) / c.gradient.square().sum()))
+            J.append(float(np.mean(learned(c, choice, 0.5 / float(c.gradient.norm())))))
+        agreement.append(float(spearmanr(errors, -np.array(J)).statistic))
+        better.append((errors, J))
+    print(agreement, better)
+    return Finding(decide(min(agreement) > 0.5, caveat=min(agreement) < 0.99), "", {})
