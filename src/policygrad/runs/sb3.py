@@ -30,9 +30,10 @@ from typing import Any
 import numpy as np
 
 GRADIENT = (  # of the gradient meter
-    "signal noise snr snr_low snr_high half_cosine noise_scale noise_trajectories batch_suggested "
-    "variance_1 variance_2 variance_3 variance_4 variance_steps meter_groups meter_seconds"
-).split()
+    *("signal", "noise", "snr", "snr_low", "snr_high", "half_cosine"),
+    *("noise_scale", "noise_trajectories", "batch_suggested"),
+    *("variance_1", "variance_2", "variance_3", "variance_4", "variance_steps", "meter_groups", "meter_seconds"),
+)
 TAGS = {
     "return_mean": "rollout/ep_rew_mean",
     "length_mean": "rollout/ep_len_mean",
