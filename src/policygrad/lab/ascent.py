@@ -8,7 +8,7 @@ plateau, where the gradient is nearly 0 for long.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -168,8 +168,11 @@ class Landscapes(Result):
         return align(("f", "start", "end", "below the best", "‖∇f‖", "steps", "stopped"), rows)
 
 
-def landscapes(steps: int = 1000) -> Landscapes:
-    """Concave, convex, a saddle, two hills from either side, far from both, and J with and without a plateau at the start."""
+def landscapes(steps: int = 1000, extra: Sequence[Case] = ()) -> Landscapes:
+    """Concave, convex, a saddle, two hills from either side, far from both, and J with and without a plateau at the start.
+
+    extra: cases to go below these.
+    """
     bowl, start = torch.tensor([1.0, 4.0], dtype=torch.float64), torch.tensor([1.0, 0.5], dtype=torch.float64)
     concave, convex, saddle = quadratic(-bowl), quadratic(bowl), quadratic(torch.tensor([-1.0, 4.0]))
     on_ridge = torch.tensor([1.0, 0.0], dtype=torch.float64)
@@ -187,4 +190,4 @@ def landscapes(steps: int = 1000) -> Landscapes:
         policy = two_logit_policy(logits)
         path = ascend(performance(mdp, policy), policy.flat.clone(), steps, fixed(0.2), tolerance=1e-4)
         cases.append(Case(f"J, from {name} choices", path, optimum(mdp)))
-    return Landscapes(tuple(cases))
+    return Landscapes((*cases, *extra))

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from policygrad.lab.results import Result
 from policygrad.lab.sampling import sample
-from policygrad.lab.tabular import MDP, advantage, objective, occupancy
+from policygrad.lab.tabular import MDP, advantage, objective, occupancy, policy_matrix, tabular_policy
 
-TAIL = 1e-6  # γᵗ of the last step of an episode, where there is no horizon
+TAIL, LONGEST = 1e-6, 1000
 
 
 @dataclass(frozen=True)
@@ -93,18 +93,26 @@ class SampledLemma(Result):
         )
 
 
+def episode_limit(mdp: MDP) -> int | None:
+    """Where to truncate episodes of an MDP without a horizon: where γᵗ falls to 1e-6, after 1,000 steps at most."""
+    if mdp.horizon is not None:
+        return None
+    if mdp.gamma in (0.0, 1.0):
+        return 1 if mdp.gamma == 0.0 else LONGEST
+    return min(LONGEST, math.ceil(math.log(TAIL) / math.log(mdp.gamma)))
+
+
 def sampled_lemma(
     mdp: MDP, pi: Tensor, pi_new: Tensor, episodes: int, generator: torch.Generator, limit: int | None = None
 ) -> SampledLemma:
     """The right side of the lemma from episodes of π' and the exact A^π, unbiased.
 
-    limit: of the steps of an episode where there is no horizon, [so many that γᵗ falls to 1e-6]; `exact` is the sum over as
-    many. Raises ValueError for fewer than 2 episodes, or where γ = 1 and there is neither horizon nor limit.
+    limit: of an episode's steps, [`episode_limit`]; `exact` is the sum over as many. Raises ValueError for fewer than 2
+    episodes.
     """
     if episodes < 2:
         raise ValueError(f"an estimate with its error needs at least 2 episodes, got {episodes}")
-    if limit is None and mdp.horizon is None and mdp.gamma < 1.0:
-        limit = max(1, math.ceil(math.log(TAIL) / math.log(mdp.gamma))) if mdp.gamma > 0.0 else 1
+    limit = episode_limit(mdp) if limit is None else limit
     A, expected = advantage(mdp, pi), expected_advantage(mdp, pi, pi_new)
     rollout = sample(mdp, pi_new, episodes, generator, limit)
     state, time = rollout.obs[:-1].argmax(-1), rollout.time
@@ -114,3 +122,33 @@ def sampled_lemma(
     exact = float((occupancy(mdp, pi_new, limit) * expected).sum())
     numbers = [float(x) for y in (by_action, by_state) for x in (y.mean(), y.std() / math.sqrt(episodes))]
     return SampledLemma(exact, episodes, *numbers)
+
+
+@dataclass(frozen=True)
+class LemmaCheck(Result):
+    """The lemma for many pairs of random policies, one of them in detail and sampled."""
+
+    differences: tuple[float, ...]  # J(π') − J(π)
+    expected: tuple[float, ...]  # the right side
+    first: Lemma
+    sampled: SampledLemma
+
+    @property
+    def gap(self) -> float:
+        """The largest |left − right|."""
+        return max(abs(a - b) for a, b in zip(self.differences, self.expected, strict=True))
+
+    def table(self) -> str:
+        """The first pair, sampled and exact, and the largest gap of all."""
+        many = f"{len(self.differences)} pairs of random policies: the sides differ by {self.gap:.1e} at most"
+        return f"{self.first}\n{self.sampled}\n{many}"
+
+
+def check_lemma(mdp: MDP, pairs: int = 100, episodes: int = 5000, seed: int = 0) -> LemmaCheck:
+    """The lemma for pairs of policies with logits N(0, 1), both sides exact; and from episodes for the first pair."""
+    generator = torch.Generator().manual_seed(seed)
+    tables = [policy_matrix(mdp, tabular_policy(mdp, generator)).detach() for _ in range(2 * pairs)]
+    found = [lemma(mdp, *pair) for pair in zip(tables[::2], tables[1::2], strict=True)]
+    sampled = sampled_lemma(mdp, tables[0], tables[1], episodes, generator)
+    sides = tuple(x.difference for x in found), tuple(x.expected_advantage for x in found)
+    return LemmaCheck(*sides, found[0], sampled)
