@@ -53,7 +53,7 @@ class MDP:
         if not torch.isfinite(self.reward).all():
             raise ValueError("reward must be finite")
         for name, table in (("transition[s, a]", self.transition), ("start", self.start)):
-            _check_distribution(name, table)
+            check_distribution(name, table)
             object.__setattr__(self, name.partition("[")[0], table / table.sum(-1, keepdim=True))  # float32's rounding
         paid = self.reward if self.reward.ndim == 3 else self.reward.unsqueeze(-1).expand(S, A, S)
         object.__setattr__(self, "outcome", paid)
@@ -100,7 +100,8 @@ class MDP:
         return (~self.over).to(self.start.dtype)
 
 
-def _check_distribution(name: str, p: Tensor) -> None:
+def check_distribution(name: str, p: Tensor) -> None:
+    """Raises ValueError where a row of p (…, K) is no probability distribution."""
     # written so that NaN fails too
     wrong = ~((p >= 0).all(-1) & ((p.sum(-1) - 1.0).abs() <= 1e-6))
     if wrong.any():

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Rollout
-from policygrad.lab.mdp import MDP
-from policygrad.lab.tabular import as_rollout, log_policy, steps_seen
+from policygrad.lab.mdp import MDP, check_distribution
+from policygrad.lab.tabular import as_rollout, each_step, log_policy, steps_seen
 from policygrad.models.policy import Policy
 
 
@@ -23,9 +23,11 @@ def sample(
     """Episodes of a policy, or of a table (S, A) or (H, S, A), as columns of a rollout, in float64.
 
     limit: episodes that are longer are truncated there; it must be given where the MDP has no horizon.
-    Raises ValueError for less than one episode.
+    Raises ValueError for less than one episode, and for a table that is no policy of this MDP.
     """
-    log_pi = log_policy(mdp, policy).detach() if isinstance(policy, Policy) else policy.log()
+    log_pi = log_policy(mdp, policy).detach() if isinstance(policy, Policy) else policy.double().log()
+    if log_pi.ndim == 3 and len(log_pi) == 1:  # stationary, as without a horizon
+        log_pi = log_pi[0]
     return as_rollout(mdp, log_pi, *simulate(mdp, log_pi.exp(), episodes, generator, limit))
 
 
@@ -36,6 +38,7 @@ def simulate(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     T, A = steps_seen(mdp, limit), mdp.actions
+    check_distribution("pi(a|s)", each_step(mdp, pi, T))
     chosen, (after, arrives) = pi.cumsum(-1), _successors(mdp)
     states = torch.zeros(T + 1, episodes, dtype=torch.int64)
     actions, length = torch.zeros(T, episodes, dtype=torch.int64), torch.full((episodes,), T)

@@ -86,11 +86,10 @@ def solve(mdp: MDP, pi: Tensor) -> tuple[Tensor, Tensor]:
     """
     if mdp.horizon is None:
         pi = _stationary(mdp, pi)
-        r, P = (pi * mdp.reward).sum(1), torch.einsum("sa,sap->sp", pi, mdp.transition)
-        V = _solve(mdp, torch.eye(mdp.states, dtype=pi.dtype) - mdp.gamma * mdp.live[:, None] * P, mdp.live * r)
+        V = torch.linalg.solve(_system(mdp, pi, mdp.gamma), mdp.live * (pi * mdp.reward).sum(1))
         Q = mdp.live[:, None] * (mdp.reward + mdp.gamma * (mdp.transition @ V))
         return V.expand(2, -1), Q.unsqueeze(0)
-    pi = _timed(mdp, pi)
+    pi = each_step(mdp, pi)
     V, Q = [torch.zeros_like(mdp.start)], []
     for t in reversed(range(mdp.horizon)):
         Q.append(mdp.live[:, None] * (mdp.reward + mdp.gamma * (mdp.transition @ V[-1])))
@@ -128,9 +127,8 @@ def occupancy(mdp: MDP, pi: Tensor, limit: int | None = None) -> Tensor:
 def _reached(mdp: MDP, pi: Tensor, gamma: float, limit: int | None) -> Tensor:
     steps = mdp.horizon if limit is None else min(limit, mdp.horizon or limit)
     if steps is None:
-        P = torch.einsum("sa,sap->sp", _stationary(mdp, pi), mdp.transition) * mdp.live
-        return _solve(mdp, torch.eye(mdp.states, dtype=pi.dtype) - gamma * P.T, mdp.start).unsqueeze(0)
-    pi, d, P = _timed(mdp, pi, steps), [mdp.start], mdp.transition.flatten(0, 1)
+        return torch.linalg.solve(_system(mdp, _stationary(mdp, pi), gamma).T, mdp.start).unsqueeze(0)
+    pi, d, P = each_step(mdp, pi, steps), [mdp.start], mdp.transition.flatten(0, 1)
     for t in range(steps - 1):
         d.append(gamma * mdp.live * ((d[-1][:, None] * pi[t]).flatten() @ P))
     return torch.stack(d)
@@ -143,8 +141,8 @@ def discounts(mdp: MDP) -> Tensor:
     return mdp.gamma ** torch.arange(mdp.horizon, dtype=torch.float64).view(-1, 1, 1)
 
 
-def _timed(mdp: MDP, pi: Tensor, steps: int | None = None) -> Tensor:
-    """π as a table for every step, (H, S, A)."""
+def each_step(mdp: MDP, pi: Tensor, steps: int | None = None) -> Tensor:
+    """π as a table for every step, (H, S, A). Raises ValueError for other shapes."""
     H, shape = steps or mdp.horizon or 1, (mdp.states, mdp.actions)
     if pi.shape[-2:] != shape or pi.ndim > 3 or (pi.ndim == 3 and pi.shape[0] != 1 and pi.shape[0] < H):
         raise ValueError(f"pi must be (S, A) = {shape}, or that for each of {H} steps, got {tuple(pi.shape)}")
@@ -157,11 +155,29 @@ def _stationary(mdp: MDP, pi: Tensor) -> Tensor:
     return pi.view(mdp.states, mdp.actions)
 
 
-def _solve(mdp: MDP, matrix: Tensor, right: Tensor) -> Tensor:
-    solution, info = torch.linalg.solve_ex(matrix, right)
-    if int(info) or not torch.isfinite(solution).all():
-        raise ValueError(f"with gamma = {mdp.gamma:g} and this policy an episode need not end: there is no solution")
-    return solution
+def _system(mdp: MDP, pi: Tensor, gamma: float) -> Tensor:
+    """I − γ P_π of the states where an episode goes on, (S, S): V = (I − γ P_π)⁻¹ r_π, and transposed the occupancy."""
+    if gamma == 1.0:  # singular where no end can be reached; rounding would hide it
+        ends = sum((new for new, _ in _towards_an_end(mdp, pi.detach())), mdp.over)
+        if not ends.all():
+            s = int((~ends).nonzero()[0])
+            raise ValueError(
+                f"with this policy an undiscounted episode need not end: state {s} leads to no terminal one"
+            )
+    P = torch.einsum("sa,sap->sp", pi, mdp.transition)
+    return torch.eye(mdp.states, dtype=pi.dtype) - gamma * mdp.live[:, None] * P * mdp.live
+
+
+def _towards_an_end(mdp: MDP, pi: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The states that are 1, 2, … steps from a terminal one, (S,) bool, and what leads nearer in π, (S, A) bool."""
+    near = mdp.over
+    while True:
+        leads = (mdp.transition @ near.to(pi.dtype) > 0) & (pi > 0)
+        new = leads.any(-1) & ~near
+        if not new.any():
+            return
+        yield new, leads
+        near = near | new
 
 
 # --- the optimum ---------------------------------------------------------------------------------------------------
@@ -171,21 +187,31 @@ def policy_iteration(mdp: MDP, pi: Tensor | None = None) -> list[Tensor]:
     """Howard's policy iteration from π, [uniform]: every policy on the way, (H | 1, S, A), the last one optimal.
 
     π_{k+1} is greedy in Q of π_k, at every step t of a finite horizon; an action changes only for a better one, so it ends.
-    Policies may tell all states apart, whatever the MDP's groups.
+    Policies may tell all states apart, whatever the MDP's groups. With γ = 1 and no horizon it is the best of those whose
+    episodes end, as π's must: ValueError else.
     """
     if pi is None:
         pi = torch.full((mdp.states, mdp.actions), 1.0 / mdp.actions, dtype=torch.float64)
-    path = [_timed(mdp, pi)]
+    path = [each_step(mdp, pi)]
     while True:
         Q = solve(mdp, path[-1])[1]
         old = (path[-1] * Q).sum(-1)
         better = Q.amax(-1) > old + 1e-12 * (1.0 + old.abs())
         if not better.any():
-            settled = path[-1].amax(-1) < 1.0  # not greedy, but as good: the first of the best actions
-            if not settled.any():
-                return path
-            return [*path, torch.where(settled.unsqueeze(-1), greedy(Q), path[-1])]
+            certain = path[-1].amax(-1) == 1.0
+            return path if certain.all() else [*path, _certain(mdp, path[-1], Q, certain)]
         path.append(torch.where(better.unsqueeze(-1), greedy(Q), path[-1]))
+
+
+def _certain(mdp: MDP, pi: Tensor, Q: Tensor, certain: Tensor) -> Tensor:
+    """An optimal π with one action in every state: the first of the best. Without a horizon the first of those, if any, that
+    lead nearer to an end: where γ = 1, going in circles between equal values is worth nothing.
+    """
+    best = torch.where(certain.unsqueeze(-1), pi, greedy(Q))
+    if mdp.horizon is None:
+        for new, leads in _towards_an_end(mdp, pi[0]):
+            best[0, new] = greedy(leads[new].to(pi.dtype))
+    return best
 
 
 def optimal_policy(mdp: MDP) -> Tensor:
