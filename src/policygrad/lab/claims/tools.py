@@ -120,7 +120,7 @@ class Case:
         return float((self.mean(x) - self.gradient).norm() / self.gradient.norm())
 
     def gap(self, x: Tensor) -> float:
-        """max |E[x] − ∇J| over parameters: rounding, where x is unbiased."""
+        """Max |E[x] − ∇J| over parameters: rounding, where x is unbiased."""
         return float((self.mean(x) - self.gradient).abs().max())
 
     def sample(self, episodes: int, seed: int = 0) -> Rollout:
