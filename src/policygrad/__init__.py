@@ -72,10 +72,11 @@ _HOMES = {
     "policygrad.runs.plots": ("plot",),
     "policygrad.runs.report": ("report",),
     "policygrad.runs.train": ("train",),
+    "policygrad.runs.trajectories": ("Trajectories",),
     "policygrad.runs.video": ("record",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_RECIPES = ("a2c", "actor_critic", "npg", "ppo", "ppo_kl", "reinforce", "trpo")
+_RECIPES = ("a2c", "actor_critic", "npg", "off_policy_pg", "ppo", "ppo_kl", "reinforce", "trpo")
 
 __all__ = [*sorted(_HOME), *_RECIPES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -141,6 +142,7 @@ if TYPE_CHECKING:
     from policygrad.runs.plots import plot as plot
     from policygrad.runs.report import report as report
     from policygrad.runs.train import train as train
+    from policygrad.runs.trajectories import Trajectories as Trajectories
     from policygrad.runs.video import record as record
     from policygrad.updates import ClippedSurrogate as ClippedSurrogate
     from policygrad.updates import FirstOrder as FirstOrder
@@ -178,6 +180,11 @@ def a2c(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
 def npg(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
     """Natural policy gradient as an `Agent`; keywords as in `policygrad.algorithms.recipes.npg`."""
     return _agent("npg", env, seed, overrides)
+
+
+def off_policy_pg(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
+    """Off-policy REINFORCE as an `Agent`; dataset: where it learns from; keywords as in `recipes.off_policy_pg`."""
+    return _agent("off_policy_pg", env, seed, overrides)
 
 
 def trpo(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:

@@ -38,17 +38,21 @@ from policygrad.gradient.estimators import (
     TDError,
     TotalReturn,
 )
+from policygrad.gradient.importance import CollapsedError, ImportanceWeighted, PerDecision
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
 from policygrad.models.optim import SGD, Adam
 from policygrad.models.schedules import at
 from policygrad.runs.agent import Agent
+from policygrad.runs.replay import Replay
+from policygrad.runs.trajectories import collect
 from policygrad.updates import NaturalGradient, PenalizedSurrogate
 
 ELSEWHERE = {"num_envs"}  # of the Agent, not of the recipe
 BASE = {"hidden": (8,), "lr": 0.05, "critic_lr": 0.02}
 SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"episodes": 4, "critic_epochs": 2, "critic_minibatches": 2},
+    "off_policy_pg": {"episodes": 4, "critic_epochs": 2, "critic_minibatches": 2},
     "a2c": {"num_steps": 7},
     "npg": {"num_steps": 7, "lr": None, "critic_epochs": 2, "critic_minibatches": 2},
     "trpo": {"num_steps": 7, "critic_epochs": 2, "critic_minibatches": 2},
@@ -109,7 +113,7 @@ def wrappers(plan: Plan) -> list[Any]:
 
 
 def kinds(plan: Plan) -> list[type]:
-    return [type(layer) for layer in wrappers(plan)][:-1]
+    return [type(layer) for layer in wrappers(plan) if not isinstance(layer, ImportanceWeighted | PerDecision)][:-1]
 
 
 def over(plan: Plan) -> list[str]:
@@ -171,6 +175,12 @@ def of_critic(name: str) -> Callable[[Any], Any]:
 CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"num_steps": 11}, lambda plan: plan.num_steps, 11),
     ({"episodes": 7}, lambda plan: plan.episodes, 7),
+    ({"weighting": "per-decision"}, lambda plan: type(plan.learner.estimator), PerDecision),
+    ({"weighting": "trajectory"}, lambda plan: type(plan.learner.estimator), ImportanceWeighted),
+    ({"self_normalize": False}, lambda plan: plan.learner.estimator.self_normalize, False),
+    ({"max_weight": 3.5}, lambda plan: plan.learner.estimator.max_weight, 3.5),
+    ({"min_ess": 0.15}, lambda plan: plan.learner.estimator.min_ess, 0.15),
+    ({"clone_epochs": 3}, lambda plan: plan.clone_epochs, 3),
     ({"returns": "to-go"}, lambda plan: type(wrappers(plan)[-1]), RewardToGo),
     ({"returns": "total"}, lambda plan: type(wrappers(plan)[-1]), TotalReturn),
     ({"baseline": "value"}, lambda p: (type(p.learner.baseline), type(p.learner.critic)), (CriticValue, Critic)),
@@ -262,6 +272,11 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
 CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "num_steps": (9, {}),
     "episodes": (5, {}),
+    "weighting": ("trajectory", {}),
+    "self_normalize": (False, {}),
+    "max_weight": (0.9, {"self_normalize": False}),
+    "min_ess": (1.0, {}),  # it refuses, and learns nothing
+    "clone_epochs": (2, {}),
     "returns": ("total", {}),
     "baseline": ("none", {}),
     "baseline_value": (0.7, {"baseline": "constant"}),
@@ -319,12 +334,28 @@ def test_a_keyword_reaches_the_object_it_names(recipe: str) -> None:
     assert seen == keywords_of(recipe) - ELSEWHERE
 
 
+def learned_from_stored(plan: Plan, other: Plan, env: Callable[[], gym.Env]) -> list[Tensor]:
+    """The same from the episodes of another policy; nothing where the weights are refused."""
+    other.learner.policy.flat.mul_(1.5)
+    replay = Replay(collect(other.learner.policy, env, 12), plan.learner.policy, clone_epochs=plan.clone_epochs)
+    replay.begin(plan.learner.policy)
+    assert plan.episodes is not None
+    try:
+        for progress in (0.0, 0.5):
+            plan.learner.step(replay.episodes(plan.learner.policy, plan.episodes), progress)
+    except CollapsedError:
+        return []
+    return [plan.learner.policy.flat, *([plan.learner.critic.flat] if isinstance(plan.learner.critic, Critic) else [])]
+
+
 @cache
 def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
     """Policy and critic after two iterations."""
     keywords = dict(items)
     plan, env = make(recipe, keywords), environment(keywords)
     collector = Collector(make_envs(env, 2))
+    if recipe == "off_policy_pg":
+        return learned_from_stored(plan, make(recipe, keywords), env)
     for progress in (0.0, 0.5):
         if plan.num_steps is not None:
             rollout = collector.steps(plan.learner.policy, plan.num_steps)

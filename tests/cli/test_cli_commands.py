@@ -27,6 +27,7 @@ SMALL = {
     "ppo": ["--num-steps", "50", "--epochs", "2", "--minibatches", "2"],
     "a2c": ["--num-steps", "10"],
     "reinforce": ["--episodes", "4"],
+    "off_policy_pg": ["--episodes", "4"],
     "actor_critic": [],
     "npg": ["--num-steps", "50", "--critic-epochs", "2"],
     "trpo": ["--num-steps", "50", "--critic-epochs", "2"],

@@ -74,14 +74,14 @@ def trained(tmp_path_factory) -> Path:
 MISTAKES = [
     # commands, algorithms, environments
     ("trian ppo CartPole-v1", ["'trian'", "'train'"]),
-    ("frobnicate", ["train, eval, video, watch, plot, report, lab, list, completion"]),
+    ("frobnicate", ["train, eval, collect, video, watch, plot, report, lab, list, completion"]),
     ("train", ["policygrad train ppo CartPole-v1", "reinforce"]),
     ("train ppo", ["policygrad train ppo CartPole-v1", "list envs"]),
     ("train trpo CartPole-v1 --solver dense", ["solver = dense is for at most 1,500 parameters", "use cg"]),
     ("train trpo CartPole-v1 --fisher-eigenvalues 1000", ["fisher", "in [0, 100]"]),
     ("train pppo CartPole-v1", ["'pppo'", "Did you mean 'ppo'"]),
     ("train reinforc CartPole-v1", ["Did you mean 'reinforce'"]),
-    ("train zzz CartPole-v1", ["'zzz'", "reinforce, actor_critic, a2c, npg, trpo, ppo, ppo_kl"]),
+    ("train zzz CartPole-v1", ["'zzz'", "reinforce, off_policy_pg, actor_critic, a2c, npg, trpo, ppo, ppo_kl"]),
     ("train ppo CartPol-v1", ["'CartPol-v1'", "Did you mean 'CartPole-v1'"]),
     ("train ppo lunarlander-v3", ["Did you mean 'LunarLander-v3'"]),
     ("train ppo LunarLander-v2", ["LunarLander-v2 is LunarLander-v3 now"]),

@@ -475,6 +475,7 @@ def test_what_is_damaged_or_old_is_named_or_left_out(tmp_path):
 SMALL = {
     "actor_critic": {"num_envs": 2},
     "reinforce": {"episodes": 4},
+    "off_policy_pg": {"episodes": 4},
     "a2c": {},
     "ppo": {"num_steps": 32, "epochs": 2},
     "ppo_kl": {"num_steps": 32, "epochs": 2},

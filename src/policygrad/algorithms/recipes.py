@@ -1,6 +1,7 @@
 """The named algorithms. A recipe's keyword signature is its configuration; its body is the composition.
 
     reinforce      TotalReturn or RewardToGo − any baseline    VanillaGradient
+    off_policy_pg  RewardToGo, weighed − any baseline          VanillaGradient
     actor_critic   TD error, or q − V, every step              VanillaGradient
     a2c            GAE − V                                     VanillaGradient
     npg            GAE − V                                     NaturalGradient
@@ -113,6 +114,70 @@ def reinforce(
         reduction,
     )
     return Plan(learner, episodes=episodes)
+
+
+@recipe
+def off_policy_pg(
+    task: Task,
+    *,
+    num_envs: int = 8,
+    episodes: int = 512,
+    weighting: Literal["per-decision", "trajectory"] = "per-decision",
+    self_normalize: bool = True,
+    max_weight: float | None = None,
+    min_ess: float = 0.1,
+    clone_epochs: int = 10,
+    baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
+    baseline_value: float = 0.0,
+    cross_fit: int | None = None,
+    gamma: float = 0.99,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "no",
+    reduction: Literal["trajectory", "step"] = "trajectory",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 3e-4,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = None,
+    critic_lr: float = 3e-3,
+    critic_epochs: int = 10,
+    critic_minibatches: int = 4,
+) -> Plan:
+    """REINFORCE from stored trajectories by importance sampling (Precup, Sutton & Singh 2000); refuses weights that collapse.
+
+    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE.
+    """
+    from policygrad.algorithms.task import Plan, make_baseline, make_schedule
+    from policygrad.gradient.estimators import RewardToGo
+    from policygrad.gradient.importance import ImportanceWeighted, PerDecision
+    from policygrad.models.critic import NoCritic
+    from policygrad.updates import VanillaGradient
+
+    policy = task.policy()
+    critic = NoCritic()
+    if baseline == "value":
+        critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
+    form = PerDecision if weighting == "per-decision" else ImportanceWeighted
+    update = VanillaGradient(
+        make_schedule(lr_schedule, lr),
+        optimizer=optimizer,
+        ent_coef=make_schedule(ent_schedule, ent_coef),
+        max_grad_norm=max_grad_norm,
+        seed=task.seed,
+    )
+    learner = task.learner(
+        policy,
+        RewardToGo(gamma),
+        update,
+        critic,
+        make_baseline(baseline, baseline_value, cross_fit),
+        state_discount,
+        standardize,
+        reduction,
+        lambda estimator: form(estimator, self_normalize, max_weight, min_ess),
+    )
+    return Plan(learner, episodes=episodes, clone_epochs=clone_epochs)
 
 
 @recipe

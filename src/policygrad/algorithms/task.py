@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,11 +47,15 @@ def make_baseline(name: str, constant: float = 0.0, cross_fit: int | None = None
 
 @dataclass(frozen=True)
 class Plan:
-    """A learner and what it wants to see an iteration: steps of every environment, or whole episodes in all."""
+    """A learner and what it wants to see an iteration: steps of every environment, or whole episodes in all.
+
+    clone_epochs: where the episodes are stored ones, the passes of maximum likelihood over them before the first update.
+    """
 
     learner: Learner
     num_steps: int | None = None
     episodes: int | None = None
+    clone_epochs: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,13 @@ class Task:
         state_discount: bool,
         standardize: str,
         reduction: str,
+        weigh: Callable[[Estimator], Estimator] | None = None,
     ) -> Learner:
-        """The learner, with the estimator in the wrappers asked for."""
+        """The learner, with the estimator in the wrappers asked for; weigh: puts importance weights around them."""
         if state_discount:
             estimator = StateDiscounted(estimator)
         if standardize != "no":
             estimator = Standardized(estimator, over=standardize)
+        if weigh is not None:
+            estimator = weigh(estimator)
         return Learner(policy, estimator, update, critic=critic, baseline=baseline, reduction=reduction)

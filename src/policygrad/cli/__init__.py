@@ -18,6 +18,7 @@ import policygrad
 COMMANDS = {  # usage, what it does, module and function
     "train": ("train ALGO ENV", "train a policy, evaluate it, keep all in a run directory", "training", "train"),
     "eval": ("eval RUN", "play a trained policy on fixed seeds: mean, 95 % interval", "playing", "evaluate"),
+    "collect": ("collect RUN", "play a trained policy and keep the trajectories, to learn from", "playing", "collect"),
     "video": ("video RUN", "film a trained policy, as an mp4", "playing", "video"),
     "watch": ("watch RUN", "watch a trained policy play, in a window", "playing", "watch"),
     "plot": ("plot RUN …", "draw learning curves", "drawing", "plot"),

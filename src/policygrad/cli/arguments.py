@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, get_origin
 
 from policygrad.algorithms.config import algorithm, parameters
@@ -23,6 +24,7 @@ from policygrad.cli.values import (
     parse_value,
     positive,
 )
+from policygrad.runs.directory import ROOT, find
 
 
 @dataclass
@@ -39,6 +41,8 @@ class TrainArguments:
     eval_episodes: int = 100
     fisher_eigenvalues: int = 0
     gradient_meter: bool = False
+    save_trajectories: bool = False
+    dataset: str | None = None
     quiet: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 
@@ -49,6 +53,7 @@ class TrainArguments:
             "backend": self.backend,
             "fisher_eigenvalues": self.fisher_eigenvalues,
             "gradient_meter": self.gradient_meter,
+            "dataset": self.dataset,
         }
         return self.overrides | {name: value for name, value in own.items() if value}
 
@@ -57,7 +62,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words that belong to no flag, ALGO and ENV, and all others: ALGO decides which flags there are."""
     known = flags_of_all()
     kinds = {name: inner(kind)[0] for algo in RECIPES for name, (kind, _) in parameters(algo).items()}
-    bare = {"quiet", "gradient-meter", "help", "q", "h", "normalize-advantage"} | {
+    bare = {"quiet", "gradient-meter", "save-trajectories", "help", "q", "h", "normalize-advantage"} | {
         name.replace("_", "-") for name, kind in kinds.items() if kind is bool
     }
     many = {name.replace("_", "-") for name, kind in kinds.items() if get_origin(kind) is tuple} | {"seed"}
@@ -185,13 +190,22 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
             if value not in BACKENDS:
                 raise UsageError(f"--backend = {value!r} is not one of: {', '.join(BACKENDS)}")
             arguments.backend = value
-        elif name in ("run_dir", "runs_root", "quiet", "gradient_meter"):
+        elif name in ("run_dir", "runs_root", "quiet", "gradient_meter", "save_trajectories", "dataset"):
             setattr(arguments, name, value)
         elif name == "normalize_advantage":
             arguments.overrides[name] = parse_bool(name, value) if value != ["no"] else False
         else:
             arguments.overrides[name] = parse_value(name, kinds[name], value)
+    if arguments.dataset is not None:
+        if arguments.save_trajectories:
+            raise UsageError("--save-trajectories keeps what is played, and with --dataset nothing is.")
+        arguments.dataset = find_dataset(arguments.dataset, arguments.runs_root or ROOT)
     return arguments
+
+
+def find_dataset(text: str, root: str | Path) -> str:
+    """What --dataset names: minari:NAME as it is, otherwise a path, or a run as the other commands find it."""
+    return text if text.startswith("minari:") else str(find(text, root))
 
 
 def check_env(env: str) -> str:

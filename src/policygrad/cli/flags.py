@@ -57,6 +57,17 @@ def train_parser(algo: str, env: str | None) -> Parser:
         action="store_true",
         help="measure signal and noise of the gradient in every second row [no]",
     )
+    run.add_argument(
+        "--save-trajectories",
+        action="store_true",
+        help="keep every training episode in the run directory, to learn from [no]",
+    )
+    if "clone_epochs" in parameters(algo):
+        run.add_argument(
+            "--dataset",
+            metavar="DATA",
+            help="learn from stored trajectories: a run's, a file or directory of them, minari:NAME [episodes of its own]",
+        )
     run.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     group = parser.add_argument_group("hyperparameters")
     for name, (kind, default) in parameters(algo).items():
@@ -116,6 +127,20 @@ def eval_parser() -> Parser:
     add_run(parser)
     parser.add_argument("--episodes", default="100", metavar="N", help="of each kind [100]")
     parser.add_argument("--json", action="store_true", help="print what evaluation.json holds")
+    return parser
+
+
+def collect_parser() -> Parser:
+    """`policygrad collect`."""
+    parser = Parser(
+        "policygrad collect",
+        description="Play a trained policy, its actions sampled, and keep the trajectories with their log-probabilities: a "
+        "dataset for off_policy_pg.",
+    )
+    add_run(parser)
+    parser.add_argument("--episodes", default="500", metavar="N", help="whole episodes [500]")
+    parser.add_argument("--seed", default="20000", metavar="S", help="of environments and actions [20000]")
+    parser.add_argument("--out", metavar="FILE", help="safetensors [trajectories.safetensors in the run directory]")
     return parser
 
 
@@ -221,6 +246,7 @@ def add_root(parser: Parser) -> None:
 
 PARSERS = {
     "eval": eval_parser,
+    "collect": collect_parser,
     "video": video_parser,
     "watch": watch_parser,
     "plot": plot_parser,

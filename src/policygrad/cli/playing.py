@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import check_env
-from policygrad.cli.flags import eval_parser, video_parser, watch_parser
+from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watch_parser
 from policygrad.cli.reports import evaluation_table, mending
 from policygrad.cli.values import UsageError, parse_seed, positive
 from policygrad.runs.directory import RunDirectory, find
@@ -36,6 +36,24 @@ def evaluate(words: Sequence[str]) -> None:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
     else:
         print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: {path}\n\n{evaluation_table(evaluations)}")
+
+
+def collect(words: Sequence[str]) -> None:
+    """`policygrad collect`."""
+    given = collect_parser().parse(words)
+    episodes = positive("episodes", given.episodes)
+    seed = parse_seed(given.seed)
+    if given.out is not None and Path(given.out).suffix != ".safetensors":
+        raise UsageError(f"--out = {given.out!r} must end in .safetensors")
+    agent, path = load_run(given, "collect")
+    from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.models.observations import LegalActionsError
+
+    with mending(EndlessEpisodeError, LegalActionsError, FloatingPointError):
+        trajectories = agent.collect(episodes, seed)
+    out = trajectories.save(directory_of(path) / "trajectories.safetensors" if given.out is None else given.out)
+    mean = float(trajectories.returns.mean())
+    print(f"{out}  {len(trajectories):,} episodes, {trajectories.steps:,} steps, mean return {mean:,.1f}")
 
 
 def video(words: Sequence[str]) -> None:

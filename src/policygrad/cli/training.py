@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from policygrad.algorithms.config import resolve
@@ -43,6 +44,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     """A run in this process."""
     from policygrad.data import TooFewError
     from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.gradient.importance import CollapsedError
     from policygrad.models.observations import LegalActionsError
     from policygrad.runs import train as training
     from policygrad.runs.agent import Agent
@@ -52,18 +54,20 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
         text = preset(agent.algo, agent.env_name, agent.config, agent.tuned)
-        text += stepped(agent.backend)
+        text += source(given, agent.backend)
         print(paragraph(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
     started = time.perf_counter()
     try:
-        training.learn(agent, run, make_progress(given.quiet))
+        training.learn(agent, run, make_progress(given.quiet), save_trajectories=given.save_trajectories)
         if not given.quiet:
             spent = clock(time.perf_counter() - started)
             print(f"{agent.collector.steps_done:,} steps in {spent}; now playing the final policy", flush=True)
         evaluations = training.assess(agent, run, given.eval_episodes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
+    except CollapsedError as error:
+        raise UsageError(f"training stopped: {error}\n{saved(run)}") from error
     except (TooFewError, FloatingPointError, MemoryError, EndlessEpisodeError, LegalActionsError) as error:
         when = "evaluation" if run.policy_file.exists() else "training"
         raise UsageError(f"{when} stopped: {str(error) or type(error).__name__}\n{saved(run)}") from error
@@ -82,7 +86,8 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     jobs = make_jobs(given, command)
     at_once = min(given.jobs or usable_cores(), len(jobs))
     if not given.quiet:
-        text = preset(given.algo, given.env, config, tuned) + stepped(backend)
+        text = preset(given.algo, given.env, config, tuned)
+        text += source(given, backend)
         seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
         print(paragraph(f"{given.algo} on {given.env}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
     started, board = time.perf_counter(), make_board(given.quiet)
@@ -105,6 +110,13 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
         raise UsageError(failed)
 
 
+def source(given: TrainArguments, backend: str) -> str:
+    """Where episodes come from, where that is not Gymnasium in this process."""
+    if given.dataset is not None:
+        return f"; from {given.dataset}"
+    return stepped(backend) + ("; no --dataset: it plays its own episodes" if given.algo == "off_policy_pg" else "")
+
+
 def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
     """A job a seed; with --run-dir DIR, in DIR/seed<k>, all of them new or empty."""
     root, jobs = str(given.runs_root or ROOT), []
@@ -117,7 +129,8 @@ def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
         if path is not None and path.is_dir() and any(path.iterdir()):
             raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
         run_dir = None if path is None else str(path)
-        jobs.append(Job(given.algo, given.env, seed, given.keywords, run_dir, root, given.eval_episodes, command))
+        job = Job(given.algo, given.env, seed, given.keywords, run_dir, root, given.eval_episodes, command)
+        jobs.append(replace(job, save_trajectories=given.save_trajectories))
     return jobs
 
 

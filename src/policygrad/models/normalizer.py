@@ -36,8 +36,11 @@ class Normalizer(nn.Module):
         return (obs - mean).mul_(inv_std).clamp_(-self.clip, self.clip)
 
     def update(self, rollout: Rollout) -> None:
-        """Merge the valid rows' observations, without the context behind their features."""
-        x = rollout.valid(rollout.obs[:-1])
+        """Merge the valid rows' observations."""
+        self.merge(rollout.valid(rollout.obs[:-1]))
+
+    def merge(self, x: Tensor) -> None:
+        """Merge encoded observations (B, *), without the context behind their features."""
         if x.shape[1:] != self.mean.shape:
             x = x[:, : self.mean.numel()].view(-1, *self.mean.shape)
         x = x.double()

@@ -20,16 +20,20 @@ from policygrad.algorithms.task import Task
 from policygrad.data import Rollout
 from policygrad.envs.collector import Collector, action_adapter, encoding_of
 from policygrad.envs.make import EnvLike, check_env_id, env_name, legal_info, make_envs, resolve_backend
+from policygrad.gradient.importance import ImportanceWeighted, PerDecision
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.runs.callbacks import combine
 from policygrad.runs.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from policygrad.runs.replay import Replay
 from policygrad.runs.storage import ModelFileError, load_state, save_state, space_to_json
 from policygrad.runs.threads import single_thread
+from policygrad.runs.trajectories import Trajectories, collect, open_dataset
 
 Row = dict[str, float | int | None]
 Callback = Callable[["Agent", Row | None], bool | None]
 
+COLLECT_SEED = 20_000  # of the episodes that `collect` plays, neither training's nor an evaluation's
 LOG_EVERY = 2_000  # steps between rows of metrics: the diagnostics then cost a few per cent at most
 METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much
 
@@ -43,6 +47,7 @@ class Agent:
     the environments, see `make_envs`. fisher_eigenvalues: how many of the largest of the policy's Fisher matrix every row of
     metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing. gradient_meter:
     measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing either.
+    dataset: stored trajectories to learn from instead of playing, for off_policy_pg: `Trajectories`, a path, "minari:NAME".
     Raises ConfigError or ValueError for what cannot be, TypeError for unsupported spaces.
     """
 
@@ -58,6 +63,7 @@ class Agent:
         backend: str = "auto",
         fisher_eigenvalues: int = 0,
         gradient_meter: bool = False,
+        dataset: Trajectories | str | Path | None = None,
         **overrides: Any,
     ) -> None:
         self.algo, self.env, self.seed = algorithm(algo), env, int(check("seed", int, seed))
@@ -86,8 +92,21 @@ class Agent:
         self.learner.eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.policy = self.learner.policy
-        self.collector = Collector(self.envs, seed)
+        self.dataset = None if dataset is None else str(dataset)
+        self.collector = Collector(self.envs, seed) if dataset is None else self._replay(dataset)
+        self.on_rollout: Callable[[Rollout, int], None] | None = (
+            None  # is shown every one, and the steps done before it
+        )
         self.rng = np.random.default_rng([seed, 1])  # of `predict`
+
+    def _replay(self, dataset: Trajectories | str | Path) -> Replay:
+        """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
+        if not isinstance(self.learner.estimator, ImportanceWeighted | PerDecision):
+            raise ConfigError(f"{self.algo} learns from what its own policy does: a dataset is for off_policy_pg")
+        trajectories = dataset if isinstance(dataset, Trajectories) else open_dataset(dataset, self.policy)
+        trajectories.check(self.policy, self.envs.single_observation_space, self.envs.single_action_space)
+        with single_thread():
+            return Replay(trajectories, self.policy, self.seed, self.plan.clone_epochs)
 
     def __repr__(self) -> str:
         return f"{self.algo}({self.env_name!r}, seed={self.seed}, steps_done={self.collector.steps_done})"
@@ -113,9 +132,13 @@ class Agent:
         started, logged, last, rows = time.perf_counter(), -log_every, 0, 0
         callback = combine(callback, self)
         with single_thread():
+            if isinstance(collector, Replay):
+                collector.begin(self.policy)
             while last == 0 or collector.steps_done - first + last <= total:
                 before = collector.steps_done
                 rollout = self._collect()
+                if self.on_rollout is not None:
+                    self.on_rollout(rollout, before)
                 last = collector.steps_done - before if self.plan.episodes else rollout.mask.numel()
                 diagnose = collector.steps_done - first - logged >= log_every
                 progress = min((before - first) / total, 1.0)
@@ -189,6 +212,12 @@ class Agent:
         with single_thread():
             return evaluate(self.policy, env, episodes, greedy, seed)
 
+    def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
+        """Whole episodes of the policy as it is, its actions sampled, for others to learn from; `.save(path)` keeps them."""
+        env = self.evaluation_env() if env is None else env
+        with single_thread():
+            return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
+
     def evaluation_env(self) -> EnvLike:
         """What `evaluate` plays in by default: the id or callable, or an environment like the one given."""
         if isinstance(self.env, VectorEnv):
@@ -220,6 +249,8 @@ class Agent:
         """The inverse of `state_dict`. A policy alone is enough to act."""
         if "collector" not in state:
             self.policy.load_state_dict(state["learner"]["policy"])
+            if isinstance(self.collector, Replay):
+                self.collector.begun = True
             return
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
@@ -267,16 +298,21 @@ def _with_suffix(path: str | Path) -> Path:
 
 
 def load(
-    path: str | Path, env: EnvLike | None = None, body: Body | None = None, critic_body: Body | None = None
+    path: str | Path,
+    env: EnvLike | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    dataset: Trajectories | str | Path | None = None,
 ) -> Agent:
     """An agent from a file of `Agent.save` or a run's policy.safetensors. Nothing in the file is executed.
 
-    env: needed when the agent was not made from an environment id. body, critic_body: needed when it had its own.
+    env: needed when the agent was not made from an environment id. body, critic_body: needed when it had its own. dataset: to
+    learn on from stored trajectories.
     """
     path = _with_suffix(path)
     state, meta = load_state(path)
     try:
-        return _rebuild(path, state, meta, env, body, critic_body)
+        return _rebuild(path, state, meta, env, body, critic_body, dataset)
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
@@ -286,7 +322,13 @@ def load(
 
 
 def _rebuild(
-    path: Path, state: dict, meta: dict, env: EnvLike | None, body: Body | None, critic_body: Body | None
+    path: Path,
+    state: dict,
+    meta: dict,
+    env: EnvLike | None,
+    body: Body | None,
+    critic_body: Body | None,
+    dataset: Trajectories | str | Path | None,
 ) -> Agent:
     if meta["custom"] and body is None and critic_body is None:
         raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
@@ -313,6 +355,7 @@ def _rebuild(
         critic_body=critic_body,
         kernel=meta["kernel"],
         backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
+        dataset=dataset,
         **config,
     )
     for name, space in (

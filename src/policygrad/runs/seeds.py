@@ -45,6 +45,7 @@ class Job:
     root: str
     episodes: int  # of the final evaluations
     command: list[str] = field(default_factory=list)
+    save_trajectories: bool = False
 
 
 @dataclass
@@ -290,7 +291,7 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
     agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
     run.append(training.start(agent, job.run_dir, root=job.root, command=job.command))
     channel.tell(path=str(run[0].path))
-    training.learn(agent, run[0], channel)
+    training.learn(agent, run[0], channel, save_trajectories=job.save_trajectories)
     channel.tell(phase="evaluating")
     evaluations = training.assess(agent, run[0], job.episodes)
     entries = {name: {"mean": e.mean, "ci95": list(e.ci95)} for name, e in evaluations.items()}
@@ -301,12 +302,15 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
     """What to say of an error; of one that no user's values explain, the traceback is kept in the run directory."""
     from policygrad.data import TooFewError
     from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.gradient.importance import CollapsedError
     from policygrad.models.observations import LegalActionsError
 
     text = str(error) or type(error).__name__
     if run is None:
         expected = isinstance(error, ValueError | TypeError | ImportError | OSError | MemoryError)
         return text if expected else f"{type(error).__name__}: {error}"
+    if isinstance(error, CollapsedError):
+        return f"training stopped: {text}"
     when = "evaluation" if run.policy_file.exists() else "training"
     if isinstance(error, TooFewError | FloatingPointError | MemoryError | EndlessEpisodeError | LegalActionsError):
         return f"{when} stopped: {text}"

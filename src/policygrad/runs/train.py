@@ -20,6 +20,7 @@ import torch
 
 import policygrad
 from policygrad.envs.make import EnvLike
+from policygrad.gradient.importance import CollapsedError
 from policygrad.runs.agent import LOG_EVERY, Agent, Callback, Row
 from policygrad.runs.callbacks import settle
 from policygrad.runs.directory import ROOT, RunDirectory, create
@@ -28,6 +29,8 @@ from policygrad.runs.events import EventFile
 from policygrad.runs.findings import snr_words
 from policygrad.runs.progress import Progress, Silent
 from policygrad.runs.sb3 import EvaluationTable, MonitorFile, scalars, split
+from policygrad.runs.trajectories import FOLDER, TrajectoryWriter
+from policygrad.runs.trajectories import describe as describe_task
 
 CHECKPOINTS = 10  # of a run, evenly spaced
 ROWS = 50  # of metrics a run, at least: short runs log more often than LOG_EVERY
@@ -45,16 +48,19 @@ def train(
     root: str | Path = ROOT,
     progress: Progress | None = None,
     callback: Callback | Sequence[Callback] | None = None,
+    save_trajectories: bool = False,
 ) -> RunDirectory:
     """Train, evaluate the final policy greedily and sampled, and keep everything in a run directory.
 
     run_dir: an empty or new directory; default `<root>/<env>/<algo>/seed<k>-<utc>`. steps: default the configuration's.
     callback: one or several, called before the row of metrics is written (see `policygrad.runs.callbacks`).
+    save_trajectories: keep every finished training episode, see `policygrad.runs.trajectories`.
     Ctrl-C ends the iteration, saves checkpoint and policy, and then raises KeyboardInterrupt; a second one does not wait.
+    Importance weights that collapse end training the same way, with CollapsedError.
     """
     eval_env = agent.evaluation_env() if eval_env is None else eval_env  # refused before training, not after it
     run = start(agent, run_dir, steps=steps, root=root)
-    learn(agent, run, progress, callback)
+    learn(agent, run, progress, callback, save_trajectories)
     assess(agent, run, episodes, eval_env)
     return run
 
@@ -81,24 +87,40 @@ def learn(
     run: RunDirectory,
     progress: Progress | None = None,
     callback: Callback | Sequence[Callback] | None = None,
+    save_trajectories: bool = False,
 ) -> None:
     """Train for the steps in config.json, with metrics and checkpoints, and save the policy."""
     steps, progress = run.config()["config"]["steps"], progress or Silent()
     callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
     settle(callbacks, run.path)
+    writer = make_writer(agent, run, steps) if save_trajectories else None
+    collapsed: CollapsedError | None = None
     with interrupts() as interrupt:
-        recorder = Recorder(run, agent, steps, progress, interrupt)
+        recorder = Recorder(run, agent, steps, progress, interrupt, writer)
         progress.start(steps)
         try:
             agent.learn(steps, [*callbacks, recorder], min(LOG_EVERY, max(1, steps // ROWS)))
             recorder.draw(agent)
+        except CollapsedError as error:  # before the update: what was learned until then is sound
+            collapsed = error
         finally:
             recorder.close(agent)
             progress.stop()
         run.save_checkpoint(agent)
         agent.save_policy(run.policy_file)
+    if collapsed is not None:
+        raise collapsed
     if interrupt.requested:
         raise KeyboardInterrupt
+
+
+def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter:
+    """Who keeps the episodes of training, in the run directory. Raises ValueError where none are played."""
+    if agent.dataset is not None:
+        raise ValueError("there are no trajectories to save: an agent with a dataset plays nothing")
+    spaces = agent.envs.single_observation_space, agent.envs.single_action_space
+    about = describe_task(agent.policy, *spaces, agent.env_name)
+    return TrajectoryWriter(run.path / FOLDER, about, agent.collector.steps_done, steps)
 
 
 def assess(
@@ -137,6 +159,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "backend": agent.backend,
         "fisher_eigenvalues": agent.learner.eigenvalues,
         "gradient_meter": agent.gradient_meter,
+        "dataset": agent.dataset,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
         "versions": versions(agent),
         "command": list(command),
@@ -189,7 +212,13 @@ class Recorder:
     """The callback of every iteration. Mostly it has nothing to do, and finds that out in under a microsecond."""
 
     def __init__(
-        self, run: RunDirectory, agent: Agent, steps: int, progress: Progress, interrupt: Interrupt | None = None
+        self,
+        run: RunDirectory,
+        agent: Agent,
+        steps: int,
+        progress: Progress,
+        interrupt: Interrupt | None = None,
+        writer: TrajectoryWriter | None = None,
     ) -> None:
         self.run, self.progress, self.interrupt = run, progress, interrupt or Interrupt()
         self.first = agent.collector.steps_done
@@ -199,6 +228,7 @@ class Recorder:
         self.events = EventFile(run.path)
         self.snr: deque[float] = deque(maxlen=RECENT)
         agent.collector.finished = []
+        self.writer, agent.on_rollout = writer, None if writer is None else writer.add
         self.started = time.perf_counter()
         self.next_draw = self.started + progress.interval
 
@@ -208,6 +238,7 @@ class Recorder:
             self.keep(agent, row)
         if steps >= self.next_checkpoint:
             self.keep_episodes(agent)  # as many as the checkpoint has counted
+            self.flush(agent)
             self.run.save_checkpoint(agent)
             self.next_checkpoint = steps + self.every
         if time.perf_counter() >= self.next_draw:
@@ -232,10 +263,16 @@ class Recorder:
             self.monitor.write(agent.collector.finished)
             agent.collector.finished.clear()
 
+    def flush(self, agent: Agent) -> None:
+        """Write the trajectories that have ended."""
+        if self.writer is not None:
+            self.writer.flush(agent.collector.steps_done)
+
     def close(self, agent: Agent) -> None:
         """Training is over, or has failed."""
         self.keep_episodes(agent)
-        agent.collector.finished = None
+        self.flush(agent)
+        agent.collector.finished = agent.on_rollout = None
 
     def draw(self, agent: Agent) -> None:
         """Tell the progress display where training is."""
