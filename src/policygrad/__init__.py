@@ -78,9 +78,10 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _RECIPES = ("a2c", "actor_critic", "npg", "off_policy_pg", "ppo", "ppo_kl", "reinforce", "trpo")
 
-__all__ = [*sorted(_HOME), *_RECIPES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*sorted(_HOME), *_RECIPES, "__version__", "lab"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
+    from policygrad import lab as lab
     from policygrad.algorithms.learner import Learner as Learner
     from policygrad.data import Batch as Batch
     from policygrad.data import Estimate as Estimate
@@ -153,6 +154,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "lab":
+        return import_module("policygrad.lab")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'policygrad' has no attribute {name!r}")
