@@ -1,1 +1,149 @@
-"""Claims: policies."""
+"""Claims: where policy gradients come to rest, and what shaped rewards do to the best policy. Claims about policies that need
+training runs are in learning.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import gymnasium as gym
+import torch
+
+from policygrad.envs.shaping import PotentialShaping, ShapedReward
+from policygrad.lab.ascent import Path, ascend
+from policygrad.lab.claims import Counterexample, Finding, claim, decide
+from policygrad.lab.claims.tasks import detour
+from policygrad.lab.functions import performance
+from policygrad.lab.improvement import cautious, improvement, shortcut
+from policygrad.lab.mdp import MDP, from_gymnasium
+from policygrad.lab.tabular import (
+    exact_gradient,
+    greedy,
+    objective,
+    optimal_policy,
+    optimum,
+    policy_matrix,
+    tabular_policy,
+)
+from policygrad.lab.worlds import make_mdp
+from policygrad.models.policy import Policy
+
+TOPIC = "Policies, exploration and rewards"
+
+
+def rises(path: Path) -> bool:
+    """Whether no step of the ascent made J fall."""
+    return all(after >= before for before, after in itertools.pairwise(path.value))
+
+
+def sharing(mdp: MDP, probability: float) -> Policy:
+    """Two actions, one logit each for all states: action 1 has this probability everywhere."""
+    policy = tabular_policy(replace(mdp, groups=(0,) * mdp.states), scale=0.0)
+    policy.flat[1] = torch.tensor(probability / (1.0 - probability), dtype=torch.float64).log()
+    return policy
+
+
+@claim(
+    143,
+    "Policy gradients have better convergence guarantees than methods that learn values, in some cases; they may "
+    "end in local optima.",
+    TOPIC,
+    "exact",
+)
+def convergence() -> Finding:
+    """Exact ascent with a table, and where states look alike; fitted policy iteration there; two optima of one parameter."""
+    paths, gaps = [], []
+    for seed in range(3):
+        mdp = make_mdp("small", seed, horizon=float("inf"))
+        policy = tabular_policy(mdp, torch.Generator().manual_seed(seed))
+        paths.append(ascend(performance(mdp, policy), policy.flat, 300))
+        gaps.append((optimum(mdp) - paths[-1].value[-1]) / (optimum(mdp) - paths[-1].value[0]))
+    mdp = shortcut()
+    alike = ascend(performance(mdp, cautious(mdp)), cautious(mdp).flat, 300)
+    values = improvement(mdp, iterations=20).paths["PI, fitted Q"][-10:]
+    swings = max(values) - min(values)
+    mdp = replace(detour(3), groups=(0,) * 4)
+    ends = {p: ascend(performance(mdp, policy := sharing(mdp, p)), policy.flat, 300) for p in (0.1, 0.5)}
+    near, far = (ends[p].value[-1] for p in (0.1, 0.5))
+    local = near < far - 1.0
+    guaranteed = all(map(rises, (*paths, alike, *ends.values()))) and max(gaps) < 0.01 and alike.grad_norm[-1] < 1e-3
+    start = policy_matrix(mdp, sharing(mdp, 0.1)).detach()
+    return Finding(
+        decide(guaranteed and swings > 1.0, caveat=local),
+        f"No step of exact ascent made J fall, and with a table of logits it closed {1.0 - max(gaps):.2%} or more "
+        "of the gap to J* on three random MDPs. Where states look alike it came to rest (‖∇J‖ = "
+        f"{alike.grad_norm[-1]:.0e}) while fitted policy iteration swings between J = {min(values):.0f} and "
+        f"{max(values):.0f} for ever. But where all states share one parameter its start decides: from π(1) = 0.1 "
+        f"it ends at J = {near:.2f}, from 0.5 at {far:.2f}.",
+        {
+            "largest share of the gap to J* that is left, table": max(gaps),
+            "‖∇J‖ at the end, states that look alike": alike.grad_norm[-1],
+            "swing of J, fitted policy iteration": swings,
+            "J where ascent ends, from π(1) = 0.1": near,
+            "J where ascent ends, from π(1) = 0.5": far,
+        },
+        Counterexample(
+            "detour",
+            mdp,
+            tuple(tuple(round(p, 6) for p in row) for row in start.tolist()),
+            f"One parameter for all states, J = 1 − p + 10 p³: from p = 0.1 ascent goes to p = 0, J = {near:.2f}, "
+            "and not to 10.",
+        )
+        if local
+        else None,
+    )
+
+
+def lake() -> tuple[gym.Env, MDP]:
+    """FrozenLake without slipping, 1 at the goal and 0 elsewhere, and its MDP without a horizon, γ = 0.99."""
+    env = gym.make("FrozenLake-v1", is_slippery=False)
+    return env, replace(from_gymnasium(env), horizon=None, gamma=0.99)
+
+
+def cells(state: int, other: int) -> int:
+    """Steps between two cells of the lake, four in a row."""
+    return sum(abs(a - b) for a, b in zip(divmod(state, 4), divmod(other, 4), strict=True))
+
+
+def shaped(mdp: MDP, wrapper: ShapedReward) -> MDP:
+    """The MDP with the rewards of a wrapped environment whose observations are its states."""
+    bonus = torch.zeros(mdp.states, mdp.actions, mdp.states, dtype=torch.float64)
+    for s, a, after in (mdp.transition * mdp.live[:, None, None]).nonzero().tolist():
+        bonus[s, a, after] = wrapper.bonus(s, a, after, after in mdp.terminal)
+    return replace(mdp, reward=mdp.outcome + bonus)
+
+
+def shaping() -> Finding:
+    """What is best on the lake under a bonus for movement and under a potential, and what the potential does to gradients."""
+    env, mdp = lake()
+    best, goal = optimum(mdp), mdp.states - 1
+
+    def true_J(wrapper: ShapedReward) -> float:  # of what is best under the shaped rewards
+        return float(objective(mdp, optimal_policy(shaped(mdp, wrapper))))
+
+    sizes = (0.001, 0.01, 0.02, 0.1)
+    moved = [true_J(ShapedReward(env, lambda s, a, after, over, c=c: c * cells(s, after))) for c in sizes]
+    potential = PotentialShaping(env, lambda s: 0.1 * (6 - cells(s, goal)), mdp.gamma)
+    kept = true_J(potential)
+    policy, other = tabular_policy(mdp, scale=0.0), shaped(mdp, potential)
+    gradient = exact_gradient(mdp, policy)
+    same = float((exact_gradient(other, policy) - gradient).norm() / gradient.norm())
+    at_once = [float(objective(mdp, greedy(m.reward))) for m in (mdp, other)]  # by the next reward alone
+    changed = [c for c, J in zip(sizes, moved, strict=True) if best - 1e-9 > J]
+    return Finding(
+        decide(abs(kept - best) <= 1e-9 and same <= 1e-9, caveat=bool(changed)),
+        f"On a FrozenLake of 16 cells, γ = 0.99, exactly: if every cell moved pays {sizes[-1]:g} it is best to walk "
+        f"for ever, J without the bonus is {moved[-1]:.2f} instead of {best:.2f}; so from "
+        f"{min(changed, default=0.0):g} on, and not at {sizes[1]:g}. With a potential, the distance gone, what is "
+        f"best has J = {kept:.2f}; who looks at the next reward alone gets {at_once[1]:.2f} instead of "
+        f"{at_once[0]:.2f}, while ∇J stays what it is, to {same:.0e}.",
+        {
+            "J of the best policy": best,
+            **{f"J of what is best with {c:g} a cell": J for c, J in zip(sizes, moved, strict=True)},
+            "J of what is best with a potential": kept,
+            "relative change of ∇J by the potential": same,
+            "J by the next reward alone": at_once[0],
+            "J by the next reward alone, with the potential": at_once[1],
+        },
+    )
