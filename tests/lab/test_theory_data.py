@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from policygrad.data import Values
-from policygrad.gradient.baselines import NoBaseline
-from policygrad.gradient.estimators import RewardToGo, Standardized
+from policygrad.gradient.estimators import RewardToGo
 from policygrad.lab import theory
 from policygrad.lab.derivatives import automatic
 from policygrad.lab.functions import performance
@@ -40,11 +39,9 @@ def policy_of(mdp, seed=0):
 def test_sampled_gradients_are_unbiased_and_those_of_other_estimators_are_not():
     policy = policy_of(SMALL)
     theta, exact = policy.flat.clone() + 0.3, automatic(performance(SMALL, policy), policy.flat + 0.3)
-    for keywords, unbiased in (
-        ({}, True),
-        ({"estimator": Standardized(RewardToGo(0.9)), "baseline": NoBaseline()}, False),
-    ):
-        estimate = sampled_gradient(SMALL, policy, 20, torch.Generator().manual_seed(0), **keywords)
+    for estimator, unbiased in ((None, True), (RewardToGo(0.9), False)):  # the second forgets γᵗ
+        generator = torch.Generator().manual_seed(0)
+        estimate = sampled_gradient(SMALL, policy, 100, generator, estimator=estimator)
         found = torch.stack([estimate(theta) for _ in range(400)])
         z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(400))
         assert (float(z.abs().max()) <= 4.5) is unbiased
@@ -53,7 +50,7 @@ def test_sampled_gradients_are_unbiased_and_those_of_other_estimators_are_not():
 
 def test_the_mean_squared_gradient_falls_as_the_square_root_of_the_steps_and_stays_below_the_bound():
     """Row 123. Four budgets, each four times the one before."""
-    found = decay(SMALL, policy_of(SMALL), budgets=(4, 16, 64, 256), runs=3)
+    found = decay(SMALL, policy_of(SMALL), budgets=(4, 16, 64, 256), runs=2)
     assert found.slope == pytest.approx(-0.5, abs=0.12)
     for budget in found.budgets:
         assert budget.squared_norm <= budget.bound
@@ -91,7 +88,7 @@ def test_the_losses_are_those_of_the_enumerated_trajectories_and_have_one_gradie
     rollout, p = enumerate_trajectories(mdp, policy)
     discount = mdp.gamma ** rollout.time.double()
     for c, loss in ((0.0, found.losses[1]), (found.shift, found.losses[2]), (-found.shift, found.losses[3])):
-        shifted = type(rollout)(**{**vars_of(rollout), "rew": rollout.rew + c * rollout.mask})
+        shifted = type(rollout)(**{**vars_of(rollout), "rew": rollout.rew + c * rollout.mask.double()})
         ret = RewardToGo(mdp.gamma)(shifted, Values.zeros(shifted)).ret
         expected = -float((p * (discount * ret * rollout.logp).sum(0)).sum())
         assert loss.values[0] == pytest.approx(expected, abs=1e-12)
@@ -176,7 +173,7 @@ def test_too_many_trajectories_are_not_listed_and_no_horizon_is_refused():
 
 
 @pytest.mark.parametrize("name", ["lemma", "surrogate"])
-@pytest.mark.parametrize("mdp", ["corridor", "aliased", "CliffWalking-v1"])
+@pytest.mark.parametrize("mdp", ["corridor", "aliased", "chain"])
 def test_the_bench_takes_every_world(name, mdp):
     assert theory.measure(name, mdp).to_json()
 

@@ -1,0 +1,96 @@
+"""`policygrad lab theory`: what the theory of policy gradients says, measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from policygrad.cli.lab_steps import MDPS
+from policygrad.cli.parser import Parser
+from policygrad.cli.reports import mending
+from policygrad.cli.tables import paragraph
+from policygrad.cli.values import UsageError, parse_seed, picture
+
+if TYPE_CHECKING:
+    from policygrad.lab.results import Result
+
+WHICH = ("lemma", "surrogate", "improvement", "ascent", "sgd", "derivatives", "loss", "staleness")
+
+
+def parser() -> Parser:
+    """The flags."""
+    made = Parser(
+        "policygrad lab theory",
+        usage="policygrad lab theory [WHICH] [flags]",
+        description="What theory says of policy gradients, measured on small MDPs, exact wherever that can be: the performance "
+        "difference lemma, the surrogate's order and bounds, policy iteration against trust regions, ascent and stochastic "
+        "ascent, derivatives three ways, losses that are not performance, data of an older policy.",
+    )
+    made.add_argument("which", nargs="?", metavar="WHICH", help=f"one of {', '.join(WHICH)} [all]")
+    made.add_argument("--mdp", metavar="{" + ",".join(MDPS) + "}", help="where [each experiment's own]")
+    made.add_argument("--seed", default="0", metavar="S", help="of policies, samples and the random MDPs [0]")
+    made.add_argument("--json", action="store_true", help="print everything as JSON")
+    made.add_argument("--out", metavar="FILE", help="draw it: png, pdf or svg")
+    return made
+
+
+def run(words: Sequence[str]) -> None:
+    """`policygrad lab theory`."""
+    given = parser().parse(words)
+    seed, out = parse_seed(given.seed), None if given.out is None else picture(given.out)
+    from policygrad.runs.threads import single_thread
+
+    with mending(ValueError, FloatingPointError), single_thread():
+        found, refused = bench(given.which, given.mdp, seed)
+        if given.json:
+            written = {name: result.to_json() for name, result in found.items()} | {"refused": refused}
+            print(json.dumps(written, indent=2, ensure_ascii=False))
+        else:
+            print(report(found, refused))
+        if out is not None:
+            drawn = draw(found, given.mdp, out)
+            if not given.json:
+                print(f"\n{drawn}")
+
+
+def bench(which: str | None, mdp: str | None, seed: int) -> tuple[dict[str, Result], dict[str, str]]:
+    """Results by name, and why there is none of an experiment that is not for this MDP, where all were asked for."""
+    from policygrad.lab.theory import EXPERIMENTS, measure
+    from policygrad.lab.worlds import make_mdp
+
+    if which is not None:
+        return {which: measure(which, mdp, seed)}, {}
+    if mdp is not None:
+        make_mdp(mdp, seed)  # a name that is not there is said once
+    found, refused = {}, {}
+    for name in EXPERIMENTS:
+        try:
+            found[name] = measure(name, mdp, seed)
+        except ValueError as error:
+            refused[name] = str(error)
+    if not found:
+        raise UsageError(next(iter(refused.values())))
+    return found, refused
+
+
+def report(found: dict[str, Result], refused: dict[str, str]) -> str:
+    """Of every experiment its title, what theory says, and the numbers."""
+    from policygrad.lab.theory import EXPERIMENTS
+
+    parts = []
+    for name, experiment in EXPERIMENTS.items():
+        if name in found:
+            parts.append(f"{experiment.title}  ({name})\n{paragraph(experiment.says)}\n\n{found[name].table()}")
+        elif name in refused:
+            parts.append(f"{experiment.title}  ({name})\n{paragraph(f'not measured: {refused[name]}')}")
+    return f"\n\n{'─' * 80}\n\n".join(parts)
+
+
+def draw(found: dict[str, Result], mdp: str | None, out: Path) -> Path:
+    """The picture."""
+    from policygrad.lab import theory_plots
+
+    title = "What theory says, measured" + (f": {mdp}" if mdp else "")
+    return theory_plots.draw(list(found.values()), title, out)

@@ -1,0 +1,85 @@
+"""`policygrad lab theory`: one report, one experiment, JSON, a picture; and what is refused in a line."""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib
+import pytest
+
+from policygrad.cli import lab_theory
+from policygrad.cli.values import UsageError
+from policygrad.lab import theory, theory_plots
+from policygrad.lab.ascent import ascend, fixed
+from policygrad.lab.functions import two_hills
+
+matplotlib.use("agg")
+
+
+def test_the_flags_name_every_experiment():
+    assert tuple(theory.EXPERIMENTS) == lab_theory.WHICH
+    text = lab_theory.parser().format_help()
+    assert all(name in text for name in lab_theory.WHICH)
+
+
+def test_one_experiment_is_a_title_what_theory_says_and_the_numbers(capsys):
+    lab_theory.run(["surrogate", "--mdp", "aliased", "--seed", "3"])
+    text = capsys.readouterr().out
+    assert "The surrogate matches to first order" in text
+    assert "second order" in text
+    assert "bounds hold" in text
+    lab_theory.run(["surrogate", "--mdp", "aliased", "--seed", "4"])
+    assert capsys.readouterr().out != text
+
+
+def test_json_holds_what_the_report_says(capsys):
+    lab_theory.run(["lemma", "--json"])
+    written = json.loads(capsys.readouterr().out)
+    assert written["lemma"]["gap"] <= 1e-10
+    assert written["refused"] == {}
+
+
+def test_all_on_one_mdp_leaves_out_what_it_is_not_for(capsys, monkeypatch):
+    kept = {name: theory.EXPERIMENTS[name] for name in ("lemma", "derivatives", "loss")}
+    monkeypatch.setattr(theory, "EXPERIMENTS", kept)
+    lab_theory.run(["--mdp", "corridor", "--json"])
+    written = json.loads(capsys.readouterr().out)
+    assert set(written) == {"lemma", "refused"}
+    assert set(written["refused"]) == {"derivatives", "loss"}
+    lab_theory.run(["--mdp", "corridor"])
+    assert "not measured: the closed form here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["lemma", "surrogate", "improvement", "ascent", "loss", "staleness"])
+def test_pictures(name, tmp_path, capsys):
+    out = tmp_path / "below" / "picture.png"
+    lab_theory.run([name, "--out", str(out)])
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.endswith(f"{out}\n")
+
+
+def test_a_picture_of_something_else_is_refused():
+    path = ascend(two_hills, theory.make_policy("two-states", theory.make_mdp("two-states")).flat[:2], 3, fixed(0.1))
+    with pytest.raises(TypeError, match="there is no picture of a Path"):
+        theory_plots.panels_of(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["surogate"], "did you mean 'surrogate'"),
+        (["nothing"], "there are lemma, surrogate"),
+        (["lemma", "--mdp", "chian"], "did you mean 'chain'"),
+        (["--mdp", "chian"], "did you mean 'chain'"),
+        (["loss", "--mdp", "chain"], "a constant on all rewards changes the task"),
+        (["staleness", "--mdp", "corridor"], "need a horizon"),
+        (["lemma", "--seed", "x"], "--seed"),
+        (["lemma", "--out", "x.jpg"], "must end in one of"),
+        (["lemma", "more"], "unexpected argument 'more'"),
+        (["lemma", "--sed", "1"], "Did you mean --seed"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(words, message):
+    with pytest.raises(UsageError, match=message) as error:
+        lab_theory.run(words)
+    assert len(str(error.value).splitlines()) <= 3
