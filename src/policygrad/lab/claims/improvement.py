@@ -621,10 +621,10 @@ def epochs_of(beta: float, epochs: int) -> PenalizedSurrogate:
 def sample_objective() -> Finding:
     """Steps of PPO's epochs against the gradient of its objective by autodiff; the surrogate and J over 256 epochs."""
     mdp, policy, _ = study("gridworld")
-    batches = [sampled_batch(mdp, policy, 20, seed) for seed in range(10)]
+    batches = [sampled_batch(mdp, policy, 20, seed) for seed in range(5)]
     off, values = climbed_by(mdp, policy, batches[0], beta=1.0, epochs=20)
     rising = all(a < b for a, b in itertools.pairwise(values))
-    tried = (1, 4, 16, 32, 64, 128, 256)
+    tried = (1, 16, 64, 256)
     before = float(objective(mdp, policy_matrix(mdp, policy).detach()))
 
     def after(beta: float, epochs: int) -> tuple[float, float]:  # the surrogate's gain and J's
@@ -640,10 +640,11 @@ def sample_objective() -> Finding:
     return Finding(
         decide(off <= 1e-9 and rising),
         f"Each epoch moves θ by α times the gradient of Σ ratio · A − β KL over the batch, to {off:.0e}, and that "
-        "objective rises with all of 20. J is another matter: without a penalty, mean of 10 batches of 20 "
-        f"episodes, it stops rising after {tried[top]} epochs, at {free[top][1]:+.2f} where the surrogate says "
-        f"{free[top][0]:+.2f}; after {tried[-1]} it is at {free[-1][1]:+.2f}, the surrogate at {free[-1][0]:+.2f}. "
-        f"With β = 1 they end at {held[-1][1]:+.2f} and {held[-1][0]:+.2f}.",
+        "objective rises with all of 20. J rises by less: without a penalty, mean of 5 batches of 20 episodes, by "
+        f"{free[0][1]:.3f} after one epoch, where the surrogate says {free[0][0]:.3f}, and no further after "
+        f"{tried[top]} epochs ({free[top][1]:.2f} against {free[top][0]:.2f}); after {tried[-1]} it is "
+        f"{free[-1][1]:.2f} against {free[-1][0]:.2f}. With β = 1 they end at {held[-1][1]:.2f} and "
+        f"{held[-1][0]:.2f}.",
         {
             "largest relative gap of an epoch's step to α ∇": off,
             "epochs of 20 that raise the objective": float(sum(a < b for a, b in itertools.pairwise(values))),

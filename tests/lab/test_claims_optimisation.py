@@ -1,0 +1,58 @@
+"""Claims about gradient ascent and derivatives: their verdicts, and that these change where what they rest on is broken."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from policygrad.lab import derivatives
+from policygrad.lab.claims import optimisation
+
+CLAIMS = {
+    119: (optimisation.steepest, "holds"),
+    120: (optimisation.convexity, "fails as stated"),
+    121: (optimisation.automatic_differentiation, "holds"),
+    122: (optimisation.numerical_differentiation, "holds"),
+    123: (optimisation.stochastic_ascent, "holds"),
+}
+
+
+@pytest.mark.parametrize("number", CLAIMS)
+def test_verdicts(number):
+    claim, expected = CLAIMS[number]
+    found = claim.experiment()
+    assert claim.number == number
+    assert found.verdict == expected, found
+    assert found.numbers
+    assert 1 <= found.because.count(". ") + 1 <= 4
+
+
+def test_steepest_fails_where_the_gradient_is_another(monkeypatch):
+    exact = optimisation.exact_gradient
+    monkeypatch.setattr(optimisation, "exact_gradient", lambda mdp, policy: exact(mdp, policy) * torch.arange(1.0, 7.0))
+    assert optimisation.steepest.experiment().verdict == "fails as stated"
+
+
+def test_convexity_holds_of_concave_functions(monkeypatch):
+    bowl = optimisation.bowl
+    monkeypatch.setattr(optimisation, "bowl", lambda sign: bowl(-1.0))
+    assert optimisation.convexity.experiment().verdict == "holds"
+
+
+def test_automatic_differentiation_fails_where_the_closed_form_is_another(monkeypatch):
+    exact = optimisation.gradient_theorem
+    monkeypatch.setattr(optimisation, "gradient_theorem", lambda mdp, policy: exact(mdp, policy) * (1.0 + 1e-9))
+    assert optimisation.automatic_differentiation.experiment().verdict == "fails as stated"
+
+
+def test_numerical_differentiation_fails_where_a_central_difference_is_one_sided(monkeypatch):
+    monkeypatch.setitem(derivatives.DIFFERENCES, "central", lambda f, theta, h: derivatives.complex_step(f, theta, h))
+    assert optimisation.numerical_differentiation.experiment().verdict == "fails as stated"
+
+
+def test_stochastic_ascent_fails_where_the_estimates_point_down(monkeypatch):
+    from policygrad.lab import stochastic
+
+    sgd = stochastic.sgd
+    monkeypatch.setattr(stochastic, "sgd", lambda *args: sgd(*args, maximize=False))
+    assert optimisation.stochastic_ascent.experiment().verdict == "fails as stated"

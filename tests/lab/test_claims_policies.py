@@ -1,0 +1,77 @@
+"""Claims about where policy gradients come to rest and about shaped rewards: verdicts, and what makes these change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from policygrad.lab.ascent import ascend, fixed
+from policygrad.lab.claims import policies
+from policygrad.lab.functions import performance
+from policygrad.lab.tabular import objective
+
+
+def test_convergence_has_a_caveat_and_its_counterexample_is_one():
+    claim, found = policies.convergence, policies.convergence.experiment()
+    assert (claim.number, found.verdict) == (143, "holds with caveat"), found
+    example = found.counterexample
+    assert example is not None
+    p = example.pi[0][1]
+    J = [float(objective(example.mdp, torch.tensor([[1.0 - q, q]]).expand(4, 2).double())) for q in (0.0, p, 1.0)]
+    assert pytest.approx([1.0, 1.0 - p + 10.0 * p**3, 10.0], abs=1e-6) == J
+    assert J[1] < J[0]
+    slope = -1.0 + 30.0 * p**2
+    assert slope < 0.0  # away from the better end
+
+
+def test_convergence_fails_where_steps_are_too_long(monkeypatch):
+    monkeypatch.setattr(policies, "ascend", lambda f, theta, steps: ascend(f, theta, steps, fixed(100.0)))
+    assert policies.convergence.experiment().verdict == "fails as stated"
+
+
+def test_convergence_has_no_caveat_where_every_start_leads_to_the_better_optimum(monkeypatch):
+    sharing = policies.sharing
+    monkeypatch.setattr(policies, "sharing", lambda mdp, p: sharing(mdp, 0.5))
+    found = policies.convergence.experiment()
+    assert (found.verdict, found.counterexample) == ("holds", None)
+
+
+def test_one_parameter_is_shared_by_all_states():
+    mdp = policies.detour(3)
+    J = performance(mdp, policies.sharing(mdp, 0.3))(policies.sharing(mdp, 0.3).flat)
+    assert float(J) == pytest.approx(0.7 + 10.0 * 0.3**3)
+
+
+def test_shaping_has_a_caveat():
+    found = policies.shaping()
+    assert found.verdict == "holds with caveat", found
+    assert found.numbers["J of what is best with 0.1 a cell"] == 0.0
+    assert found.numbers["J of the best policy"] == pytest.approx(0.99**5)
+
+
+def test_a_bonus_for_movement_changes_the_best_policy_where_walking_for_ever_pays_more():
+    """C γ⁶ / (1 − γ) > γ⁵: from c = 0.0101 on."""
+    env, mdp = policies.lake()
+    for c, changed in ((0.0100, False), (0.0102, True)):
+        wrapper = policies.ShapedReward(env, lambda s, a, after, over, c=c: c * policies.cells(s, after))
+        J = float(objective(mdp, policies.optimal_policy(policies.shaped(mdp, wrapper))))
+        assert (J < 0.5) == changed
+
+
+def test_shaping_fails_where_the_potential_has_another_discount(monkeypatch):
+    potential = policies.PotentialShaping
+    monkeypatch.setattr(policies, "PotentialShaping", lambda env, phi, gamma: potential(env, phi, 0.5))
+    assert policies.shaping().verdict == "fails as stated"
+
+
+def test_shaping_fails_where_the_potential_counts_at_the_end(monkeypatch):
+    """Φ of a terminal state must be 0: a goal that pays less than it costs to get there."""
+    potential = policies.PotentialShaping
+
+    def counted(env, phi, gamma):
+        made = potential(env, lambda s: -5.0 * phi(s), gamma)
+        made.bonus = lambda s, a, after, over: gamma * made.potential(after) - made.potential(s)
+        return made
+
+    monkeypatch.setattr(policies, "PotentialShaping", counted)
+    assert policies.shaping().verdict == "fails as stated"
