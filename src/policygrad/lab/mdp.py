@@ -154,7 +154,8 @@ def bandit(rewards: Sequence[float]) -> MDP:
 
 def from_gymnasium(env: gym.Env, gamma: float = 1.0) -> MDP:
     """The MDP of a Gymnasium environment that has its table, P[s][a] = [(probability, s', reward, terminated)]: FrozenLake,
-    Taxi, CliffWalking. The horizon is its time limit.
+    Taxi, CliffWalking. The horizon is its time limit. Where ways from s to s' pay differently, `outcome` is their mean: on
+    slippery cliffs the start is where one falls to, −100, or stays, −1.
 
     Raises ValueError where there is no table, or where some ways into a state end the episode and others do not.
     """
@@ -166,11 +167,11 @@ def from_gymnasium(env: gym.Env, gamma: float = 1.0) -> MDP:
     transition, paid = torch.zeros(S, A, S, dtype=torch.float64), torch.zeros(S, A, S, dtype=torch.float64)
     for s, a in itertools.product(range(S), range(A)):
         for p, after, r, _ in table[s][a]:
-            transition[s, a, after] += p
-            paid[s, a, after] += p * r
-    reward = torch.where(transition > 0, paid / transition, 0.0)
+            if p > 0:
+                transition[s, a, after] += p  # and a running mean, which leaves equal rewards what they are
+                paid[s, a, after] += (p / transition[s, a, after]) * (r - paid[s, a, after])
     terminal = _terminal(table, np.flatnonzero(np.asarray(start)).tolist())
-    return MDP(transition, reward, torch.as_tensor(start), horizon, gamma, terminal)
+    return MDP(transition, paid, torch.as_tensor(start), horizon, gamma, terminal)
 
 
 def _terminal(table: Any, start: list[int]) -> tuple[int, ...]:

@@ -40,27 +40,26 @@ def simulate(
     T, A = steps_seen(mdp, limit), mdp.actions
     check_distribution("pi(a|s)", each_step(mdp, pi, T))
     chosen, (after, arrives) = pi.cumsum(-1), _successors(mdp)
-    states = torch.zeros(T + 1, episodes, dtype=torch.int64)
-    actions, length = torch.zeros(T, episodes, dtype=torch.int64), torch.full((episodes,), T)
-    running = torch.arange(episodes)  # the columns whose episode goes on
+    length, running = torch.full((episodes,), T), torch.arange(episodes)  # the columns whose episode goes on
     s = _invert(mdp.start.cumsum(-1).expand(episodes, -1), generator)
-    states[0] = s
+    states, actions = [s], []
     for t in range(T):
         a = _invert((chosen if pi.ndim == 2 else chosen[t])[s], generator)
         pair = s * A + a
         s = after[pair, _invert(arrives[pair], generator)]
-        if len(running) == episodes:  # no copy through an index while all are running
-            actions[t], states[t + 1] = a, s
+        if len(running) < episodes:
+            a, arrived = (length.new_zeros(episodes).index_copy_(0, running, x) for x in (a, s))
         else:
-            actions[t, running], states[t + 1, running] = a, s
+            arrived = s
+        actions.append(a)
+        states.append(arrived)
         over = mdp.over[s]
         if over.any():
             length[running[over]] = t + 1
             running, s = running[~over], s[~over]
             if not len(running):
-                T = t + 1
                 break
-    return states[: T + 1], actions[:T], length
+    return torch.stack(states), torch.stack(actions), length
 
 
 def _successors(mdp: MDP) -> tuple[Tensor, Tensor]:

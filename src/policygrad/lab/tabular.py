@@ -169,11 +169,11 @@ def _system(mdp: MDP, pi: Tensor, gamma: float) -> Tensor:
 
 
 def _towards_an_end(mdp: MDP, pi: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The states that are 1, 2, … steps from a terminal one, (S,) bool, and what leads nearer in π, (S, A) bool."""
+    """The states 1, 2, … steps from a terminal one, (S,) bool, and how likely π's actions are to lead nearer, (S, A)."""
     near = mdp.over
     while True:
-        leads = (mdp.transition @ near.to(pi.dtype) > 0) & (pi > 0)
-        new = leads.any(-1) & ~near
+        leads = (mdp.transition @ near.to(pi.dtype)) * (pi > 0)
+        new = (leads > 0).any(-1) & ~near
         if not new.any():
             return
         yield new, leads
@@ -204,13 +204,13 @@ def policy_iteration(mdp: MDP, pi: Tensor | None = None) -> list[Tensor]:
 
 
 def _certain(mdp: MDP, pi: Tensor, Q: Tensor, certain: Tensor) -> Tensor:
-    """An optimal π with one action in every state: the first of the best. Without a horizon the first of those, if any, that
-    lead nearer to an end: where γ = 1, going in circles between equal values is worth nothing.
+    """An optimal π with one action in every state: the first of the best. Without a horizon the one of those that leads
+    nearer to an end, if one can: where γ = 1, going in circles between equal values is worth nothing.
     """
     best = torch.where(certain.unsqueeze(-1), pi, greedy(Q))
     if mdp.horizon is None:
         for new, leads in _towards_an_end(mdp, pi[0]):
-            best[0, new] = greedy(leads[new].to(pi.dtype))
+            best[0, new] = greedy(leads[new])
     return best
 
 
