@@ -168,7 +168,7 @@ class Landscapes(Result):
         return align(("f", "start", "end", "below the best", "‖∇f‖", "steps", "stopped"), rows)
 
 
-def landscapes(steps: int = 1000, extra: Sequence[Case] = ()) -> Landscapes:
+def landscapes(steps: int = 500, extra: Sequence[Case] = ()) -> Landscapes:
     """Concave, convex, a saddle, two hills from either side, far from both, and J with and without a plateau at the start.
 
     extra: cases to go below these.
