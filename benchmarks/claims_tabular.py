@@ -218,7 +218,7 @@ TABULAR: dict[str, Tabular] = {
         1000,
         {
             f"detour {n}, {start}, entropy {ent:g}": {"task": f"detour {n}", "scale": scale, "ent_coef": ent}
-            for n in (2, 4, 6, 8)
+            for n in (2, 4, 8)
             for start, scale, bonuses in (("uniform", 0.0, (0.0, 0.3, 1.0)), ("nearly certain", 5.0, (0.0, 1.0)))
             for ent in bonuses
         },
