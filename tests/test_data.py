@@ -52,8 +52,12 @@ class TestRollout:
 
     @pytest.mark.parametrize("name", ["act", "logp", "terminated", "truncated", "cut", "mask", "time"])
     def test_a_field_of_another_shape_is_named(self, name):
-        with pytest.raises(ValueError, match=rf"{name} must start with \(T, N\) = \(4, 3\), got \(3, 3\)"):
+        begins = "start with" if name == "act" else "be"
+        with pytest.raises(ValueError, match=rf"{name} must {begins} \(T, N\) = \(4, 3\), got \(3, 3\)"):
             dataclasses.replace(whole(), **{name: getattr(whole(), name)[1:]})
+        if name != "act":
+            with pytest.raises(ValueError, match=rf"{name} must be \(T, N\) = \(4, 3\), got \(4, 3, 1\)"):
+                dataclasses.replace(whole(), **{name: getattr(whole(), name).unsqueeze(-1)})
 
     def test_observations_have_one_row_more_and_the_shape_of_the_next_ones(self):
         rollout = whole()

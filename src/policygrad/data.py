@@ -48,9 +48,12 @@ class Rollout:
         T, N = self.rew.shape
         if self.behavior is None:
             object.__setattr__(self, "behavior", self.logp)
-        for name in ("act", "logp", "behavior", "terminated", "truncated", "cut", "mask", "time", "next_obs"):
+        for name in ("act", "next_obs"):
             if getattr(self, name).shape[:2] != (T, N):
                 raise ValueError(f"{name} must start with (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
+        for name in ("logp", "behavior", "terminated", "truncated", "cut", "mask", "time"):
+            if getattr(self, name).shape != (T, N):
+                raise ValueError(f"{name} must be (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
         if self.obs.shape != (T + 1, *self.next_obs.shape[1:]):
             raise ValueError(f"obs must be {(T + 1, *self.next_obs.shape[1:])}, got {tuple(self.obs.shape)}")
         mask, end = self.mask, self.end

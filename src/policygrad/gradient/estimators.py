@@ -58,9 +58,23 @@ class Estimator(Protocol):
 
 
 def advantages(rollout: Rollout, values: Values, estimator: Estimator, baseline: Baseline) -> tuple[Tensor, Estimate]:
-    """Adv = wrap(ret − baseline), (T, N), and the estimate it came from."""
+    """Adv = wrap(ret − baseline), (T, N), and the estimate it came from.
+
+    Raises ValueError where one of these has another shape: (T, 1) and (T,) would broadcast, and mix the steps.
+    """
     estimate = estimator(rollout, values)
-    return estimator.wrap(estimate.ret - baseline(rollout, estimate.ret, values), rollout), estimate
+    b = baseline(rollout, estimate.ret, values)
+    for part, what, x in ((estimator, "ret", estimate.ret), (baseline, "b", b)):
+        _check_shape(part, what, x, rollout)
+    adv = estimator.wrap(estimate.ret - b, rollout)
+    _check_shape(estimator, "adv", adv, rollout)
+    return adv, estimate
+
+
+def _check_shape(part: object, what: str, x: Tensor, rollout: Rollout) -> None:
+    if x.shape != rollout.rew.shape:
+        expected = tuple(rollout.rew.shape)
+        raise ValueError(f"{type(part).__name__} must give {what} as (T, N) = {expected}, got {tuple(x.shape)}")
 
 
 class _Plain:
