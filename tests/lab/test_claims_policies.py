@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -75,3 +77,36 @@ def test_shaping_fails_where_the_potential_counts_at_the_end(monkeypatch):
 
     monkeypatch.setattr(policies, "PotentialShaping", counted)
     assert policies.shaping().verdict == "fails as stated"
+
+
+def test_where_policies_must_be_stochastic_the_known_optima_are_found():
+    found = policies.stochastic_optima()
+    assert found.verdict == "holds", found
+    assert found.numbers["rock-paper-scissors: J deterministic, best"] == pytest.approx(-5.0)
+    assert found.numbers["corridor: J where ascent ends"] == pytest.approx(-6.0 - 4.0 * 2.0**0.5, abs=1e-6)
+    assert found.numbers["corridor: J deterministic, best"] == -float("inf")
+    assert found.numbers["corridor: J ε-greedy, ε = 0.1, best"] == pytest.approx(-44.2, abs=0.1)  # Sutton & Barto, 13.1
+
+
+def test_it_fails_where_states_can_be_told_apart(monkeypatch):
+    make = policies.make_mdp
+    monkeypatch.setattr(policies, "make_mdp", lambda world: replace(make(world, horizon=20), groups=None))
+    monkeypatch.setattr(policies, "STOCHASTIC", ("corridor",))
+    assert policies.stochastic_optima().verdict == "fails as stated"
+
+
+def test_exploring_helps_and_has_a_caveat():
+    assert policies.exploring().verdict == "holds with caveat"
+
+
+def test_exploring_has_no_caveat_without_the_shared_parameter(monkeypatch):
+    monkeypatch.setattr(
+        policies, "sharing", lambda mdp, p: policies.tabular_policy(replace(mdp, groups=None), scale=0.0)
+    )
+    assert policies.exploring().verdict == "holds"
+
+
+def test_exploring_fails_where_going_on_does_not_pay(monkeypatch):
+    detour = policies.detour
+    monkeypatch.setattr(policies, "detour", lambda length: replace(detour(length), reward=-detour(length).outcome))
+    assert policies.exploring().verdict == "fails as stated"

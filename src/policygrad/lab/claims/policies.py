@@ -1,17 +1,20 @@
-"""Claims: where policy gradients come to rest, and what shaped rewards do to the best policy. Claims about policies that need
-training runs are in learning.py.
+"""Claims: where policy gradients come to rest. Of claims that training runs are recorded for, in learning.py, what is exact:
+policies that must be stochastic, local optima, what shaped rewards do to the best policy.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import gymnasium as gym
 import torch
+from torch import Tensor, nn
 
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
-from policygrad.lab.ascent import Path, ascend
+from policygrad.lab.ascent import Path, ascend, fixed
 from policygrad.lab.claims import Counterexample, Finding, claim, decide
 from policygrad.lab.claims.tasks import detour
 from policygrad.lab.functions import performance
@@ -95,6 +98,85 @@ def convergence() -> Finding:
     )
 
 
+def certain(mdp: MDP, actions: Sequence[int], epsilon: float = 0.0) -> Tensor:
+    """One action for each group of states that look alike, with probability ε any action instead: (S, A)."""
+    chosen = nn.functional.one_hot(torch.tensor(actions), mdp.actions).double()
+    groups = range(mdp.states) if mdp.groups is None else mdp.groups
+    return ((1.0 - epsilon) * chosen + epsilon / mdp.actions)[list(groups)]
+
+
+def best_certain(mdp: MDP, epsilon: float = 0.0) -> float:
+    """The best J of all policies that are greedy, or ε-greedy, in values that see the groups."""
+    groups = range(mdp.states) if mdp.groups is None else mdp.groups
+    live = {group for s, group in enumerate(groups) if s not in mdp.terminal}
+    choices = [range(mdp.actions) if group in live else (0,) for group in range(max(groups) + 1)]
+
+    def J(actions: Sequence[int]) -> float:
+        try:
+            return float(objective(mdp, certain(mdp, actions, epsilon)))
+        except ValueError:  # an episode that need not end, at a cost for every step
+            return -math.inf
+
+    return max(map(J, itertools.product(*choices)))
+
+
+STOCHASTIC = ("rock-paper-scissors", "aliased", "corridor")
+
+
+def stochastic_optima() -> Finding:
+    """Of claim 141, what is exact: ascent's end against every deterministic and every ε-greedy policy."""
+    numbers, above, said = {}, [], []
+    for world in STOCHASTIC:
+        mdp = make_mdp(world)
+        policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
+        path = ascend(performance(mdp, policy), policy.flat, 300, fixed(0.01) if world == "corridor" else None)
+        found = {
+            "where ascent ends": path.value[-1],
+            "deterministic, best": best_certain(mdp),
+            "ε-greedy, ε = 0.1, best": best_certain(mdp, 0.1),
+        }
+        numbers |= {f"{world}: J {name}": J for name, J in found.items()}
+        above.append(path.value[-1] > max(list(found.values())[1:]) + 1e-3)
+        if world == "corridor":
+            policy.flat.copy_(path.theta[-1])
+            numbers["corridor: π(right) at the end"] = float(policy_matrix(mdp, policy).detach()[0, 1])
+        J, greedy_J, epsilon_J = (f"{x:.2f}".replace("-inf", "−∞") for x in found.values())
+        said.append(f"{world} {J} against {greedy_J} and {epsilon_J}")
+    return Finding(
+        decide(all(above)),
+        "J where exact ascent from random logits ends, against the best policy that is greedy, and ε-greedy with ε "
+        f"= 0.1, in whatever values: {'; '.join(said)}. In the corridor π(right) = "
+        f"{numbers['corridor: π(right) at the end']:.4f}, the best is 2 − √2. A value-based agent's own runs are "
+        "pending: what it can represent is this.",
+        numbers,
+    )
+
+
+def exploring() -> Finding:
+    """Of claim 144, what is exact: single changes of deterministic policies, and ascent from stochastic ones, on detours."""
+    numbers, ends = {}, {}
+    for length in (3, 8):
+        mdp = detour(length)
+        policy = tabular_policy(mdp, scale=0.0)
+        ends[length] = ascend(performance(mdp, policy), policy.flat, 300).value[-1]
+        numbers[f"J where ascent from uniform ends, {length} actions"] = ends[length]
+    mdp = detour(3)
+    lazy = float(objective(mdp, certain(mdp, (0,) * 4)))
+    changes = [float(objective(mdp, certain(mdp, [int(s == k) for s in range(4)]))) for k in range(3)]
+    alike = replace(mdp, groups=(0,) * 4)
+    shared = ascend(performance(alike, sharing(alike, 0.1)), sharing(alike, 0.1).flat, 300).value[-1]
+    numbers |= {"J of the best single change of the lazy policy": max(changes), "J from π(1) = 0.1, shared": shared}
+    helps = max(changes) <= lazy and ends[3] > 9.0
+    return Finding(
+        decide(helps, caveat=shared < 9.0),
+        "1 at once, or 10 after n right actions. With n = 3 no single change of the deterministic policy that "
+        f"takes the 1 is better ({max(changes):.0f} at most): a local optimum, which exact ascent from the uniform "
+        f"policy does not end in (J = {ends[3]:.2f}, and {ends[8]:.2f} with n = 8). With one parameter for all "
+        f"states there is one for stochastic policies too: from π(1) = 0.1 ascent ends at J = {shared:.2f}.",
+        numbers,
+    )
+
+
 def lake() -> tuple[gym.Env, MDP]:
     """FrozenLake without slipping, 1 at the goal and 0 elsewhere, and its MDP without a horizon, γ = 0.99."""
     env = gym.make("FrozenLake-v1", is_slippery=False)
@@ -115,7 +197,7 @@ def shaped(mdp: MDP, wrapper: ShapedReward) -> MDP:
 
 
 def shaping() -> Finding:
-    """What is best on the lake under a bonus for movement and under a potential, and what the potential does to gradients."""
+    """Of claim 147, what is exact: what is best on a lake under a bonus for movement and under a potential; ∇J under it."""
     env, mdp = lake()
     best, goal = optimum(mdp), mdp.states - 1
 
