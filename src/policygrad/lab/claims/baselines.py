@@ -1,1 +1,413 @@
-"""Claims: baselines."""
+"""Claims about baselines and advantages: what may be subtracted, what is best subtracted, and what is left."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policygrad.data import Rollout, Values
+from policygrad.gradient.baselines import (
+    Baseline,
+    Constant,
+    CriticValue,
+    CrossFit,
+    LeaveOneOut,
+    NoBaseline,
+    TimeAverage,
+)
+from policygrad.gradient.estimators import TotalReturn
+from policygrad.lab.audit_cells import Cell, Chunk, SameBatchFit
+from policygrad.lab.claims import Finding, claim, decide
+from policygrad.lab.claims.tools import EXACT, Case, case, simple, small
+from policygrad.lab.mdp import bandit, chain
+from policygrad.lab.optimal_baselines import Table, optimal_baseline
+from policygrad.lab.results import slope
+from policygrad.lab.tabular import (
+    ExactCritic,
+    ExactQCritic,
+    advantage,
+    objective,
+    occupancy,
+    optimal_policy,
+    tabular_policy,
+)
+from policygrad.lab.worlds import two_logit_policy, two_states
+
+TOPIC = "Baselines and advantages"
+
+SEARCHED = 200  # random MDPs that a counterexample is looked for in
+
+
+def deceptive() -> Case:
+    """The likely action pays 1, the other one nothing: V is near 1, the best baseline near 0."""
+    return case("deceptive")
+
+
+def tables(c: Case, count: int = 5) -> list[Tensor]:
+    """Random numbers for every time and state, (H+1, S)."""
+    generator = torch.Generator().manual_seed(0)
+    return [3.0 * torch.randn(c.V.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
+
+
+def to_go(c: Case, baseline: Baseline | None = None, V: Tensor | None = None) -> Tensor:
+    """γᵗ (G_t − b), (N, P), with the exact values, or V, at the baseline's disposal."""
+    return c.estimates(c.to_go, baseline, ExactCritic(c.mdp, V))
+
+
+class NextValue(NoBaseline):
+    """V(s_{t+1}): a function of the state that the action led to, hence of the action."""
+
+    def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
+        return values.next_val
+
+
+class ActionValue(NoBaseline):
+    """Q(s_t, a_t)."""
+
+    def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
+        assert values.act_val is not None
+        return values.act_val
+
+
+# --- bias ------------------------------------------------------------------------------------------------------------
+
+
+@claim(88, "Subtracting a baseline b(s) does not change the expected gradient.", TOPIC, "exact")
+def baseline_adds_no_bias() -> Finding:
+    """V, a constant and random tables; a baseline that looks ahead, for comparison."""
+    gap, moved = 0.0, 0.0
+    for c in small():
+        for baseline, table in ((CriticValue(), None), (Constant(5.0), None), (CriticValue(), tables(c)[0])):
+            x = to_go(c, baseline, table)
+            gap = max(gap, c.gap(x))
+            moved = max(moved, float((x - to_go(c)).abs().max()))
+    bias = float(np.median([c.bias(to_go(c, NextValue())) for c in small()]))
+    return Finding(
+        decide(gap <= EXACT and moved > 1.0 and bias > 0.01),
+        f"With V, the constant 5 and random numbers for every time and state the expectation is ∇J, to {gap:.0e} on "
+        f"20 random MDPs, while single estimates move by up to {moved:.0f}. b must not depend on the action: with "
+        f"V(s_{{t+1}}) the bias is {bias:.0%} of ‖∇J‖ (median).",
+        {
+            "largest |E ĝ − ∇J|": gap,
+            "largest move of one estimate": moved,
+            "relative bias with V(s_{t+1}), median": bias,
+        },
+    )
+
+
+@claim(93, "The gradient is unbiased regardless of the baseline.", TOPIC, "exact")
+def regardless_of_the_baseline() -> Finding:
+    """Random tables; baselines that depend on the action; one that is fitted to its own batch."""
+    gap = max(c.gap(to_go(c, CriticValue(), table)) for c in small() for table in tables(c))
+    after = float(np.median([c.bias(to_go(c, NextValue())) for c in small()]))
+    own = max(abs(c.bias(c.estimates(c.to_go, ActionValue(), ExactQCritic(c.mdp))) - 1.0) for c in small())
+    few = few_trajectories()
+    same = relative(few.batch_mean(2, few.to_go, SameBatchFit(TimeAverage())), few.gradient)
+    return Finding(
+        decide(gap <= EXACT, caveat=after > 0.01 or own <= 1e-9 or abs(same - 1.0) > 0.01),
+        f"It is for any b(t, s) that does not know the sample: 100 random tables, to {gap:.0e}. It is not if b "
+        f"depends on the action: V(s_{{t+1}}) has a bias of {after:.0%} of ‖∇J‖ (median of 20), and Q(s, a) leaves "
+        f"nothing of the gradient (to {own:.0e}). Nor if b was fitted to the same data: the mean of the batch's own 2 "
+        f"trajectories leaves {same:.2f} ∇J.",
+        {
+            "largest |E ĝ − ∇J|, any b(t, s)": gap,
+            "relative bias with V(s_{t+1}), median": after,
+            "what Q(s, a) leaves of the gradient": own,
+            "multiple of ∇J, own mean of 2 trajectories": same,
+        },
+    )
+
+
+def few_trajectories() -> Case:
+    """Two states, two steps: 8 trajectories of the same length, so that batches can be listed."""
+    return Case(two_states(2), two_logit_policy((0.5, -1.0)))
+
+
+def relative(x: Tensor, gradient: Tensor) -> float:
+    """The multiple of ∇J that lies nearest to x."""
+    return float(x @ gradient / (gradient @ gradient))
+
+
+@claim(94, "A baseline must be fitted on other trajectories than those it is subtracted from.", TOPIC, "exact")
+def same_data() -> Finding:
+    """Expectations over all batches of baselines fitted to these, to parts of them, and to earlier ones."""
+    one_step, few = Case(mdp := bandit([1.0, -0.5, 2.0]), tabular_policy(mdp, scale=0.0)), few_trajectories()
+    bias, off, fitted = {}, 0.0, 0.0
+    for c, k in ((one_step, 4), (one_step, 3), (few, 2)):
+        x = c.batch_mean(k, c.to_go, SameBatchFit(TimeAverage()))
+        bias[k] = relative(x, c.gradient) - 1.0
+        off = max(off, float((x - (1.0 - 1.0 / k) * c.gradient).abs().max()))
+        for baseline in (LeaveOneOut(), *([CrossFit(TimeAverage(), 2)] if k < 4 else [])):
+            fitted = max(fitted, float((c.batch_mean(k, c.to_go, baseline) - c.gradient).abs().max()))
+    uneven = Case(mdp := chain(3, 3), tabular_policy(mdp, torch.Generator().manual_seed(0)))
+    shorter = relative(uneven.batch_mean(2, uneven.to_go, SameBatchFit(TimeAverage())), uneven.gradient) - 1.0
+    earlier = TimeAverage()
+    r = few.sample(8, seed=1)
+    earlier.fit(r, few.to_go(r, Values.zeros(r)).ret)
+    other = few.gap(few.estimates(few.to_go, earlier))
+    power = slope(list(bias), [-x for x in bias.values()])
+    return Finding(
+        decide(off <= EXACT and fitted <= EXACT and other <= EXACT and abs(power + 1.0) <= 1e-6),
+        f"The mean of the batch's own N trajectories shrinks the expected gradient by 1/N exactly (to {off:.0e}, N = "
+        f"2 to 4; two MDPs whose episodes are equally long; by {-shorter:.2f} on a chain with ends, N = 2). Fitted on "
+        f"an earlier batch, on the other folds or on the others, it has no bias (to {max(fitted, other):.0e}).",
+        {f"relative bias, own data, N = {k}": x for k, x in bias.items()}
+        | {
+            "power of N": power,
+            "relative bias on a chain with ends, N = 2": shorter,
+            "largest |E ĝ − (1 − 1/N) ∇J|, own data": off,
+            "largest |E ĝ − ∇J|, cross-fit and leave-one-out": fitted,
+            "largest |E ĝ − ∇J|, earlier batch": other,
+        },
+    )
+
+
+# --- variance --------------------------------------------------------------------------------------------------------
+
+
+def by_constant(c: Case, b: float) -> float:
+    """Tr Cov of (R − b) Σ ∇log π."""
+    return c.variance(c.estimates(TotalReturn(c.mdp.gamma), Constant(b)))
+
+
+def best_constant(c: Case) -> float:
+    """b* = E[‖s‖² R] / E[‖s‖²], s the score of the trajectory."""
+    total = TotalReturn(c.mdp.gamma)
+    s = c.estimates(total) - c.estimates(total, Constant(1.0))
+    ret, squared = total(c.rollout, Values.zeros(c.rollout)).ret[0], s.square().sum(-1)
+    return float(c.mean(squared * ret) / c.mean(squared))
+
+
+@claim(89, "A constant baseline reduces the variance.", TOPIC, "exact")
+def constant_baseline() -> Finding:
+    """The variance over b, its lowest point by a formula and by a parabola."""
+    c = chain_case()
+    best = best_constant(c)
+    multiples = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+    curve = {m: by_constant(c, m * best) for m in multiples}
+    gap = 0.0
+    for other in (c, deceptive(), *small()[:5]):
+        low, middle, high = (by_constant(other, b) for b in (-1.0, 0.0, 1.0))
+        vertex = 0.5 * (low - high) / (low + high - 2.0 * middle)  # of the parabola through the three
+        gap = max(gap, abs(vertex - best_constant(other)))
+    d = deceptive()
+    mean = float(objective(d.mdp, d.pi))
+    none, with_mean = by_constant(d, 0.0), by_constant(d, mean)
+    what = f"with the mean return {mean:g} as baseline the variance is {with_mean:.3g}, without one {none:.3g}"
+    return Finding(
+        decide(curve[1.0] < curve[0.0] and gap <= 1e-9, caveat=curve[-1.0] > curve[0.0] and curve[3.0] > curve[0.0]),
+        "The variance is a parabola in b with its lowest point at b* = E[‖s‖²R] / E[‖s‖²], s the score of the "
+        f"trajectory (to {gap:.0e} on 7 MDPs). On a chain, b* = {best:.2f}, a b between 0 and 2b* lowers it, to "
+        f"{curve[1.0] / curve[0.0]:.2f} of that without a baseline at best; −b* and 3b* raise it "
+        f"{curve[-1.0] / curve[0.0]:.1f} and {curve[3.0] / curve[0.0]:.1f} times. The mean return can be such a b: on "
+        f"a bandit it makes the variance {with_mean / none:.1f} times as large.",
+        {f"variance at b = {m:g} b*": x for m, x in curve.items()}
+        | {
+            "b* on the chain": best,
+            "largest |vertex − b*|": gap,
+            "variance ratio of the mean return on the bandit": with_mean / none,
+        },
+        d.counterexample("a likely action that pays 1", what) if with_mean > none else None,
+    )
+
+
+def chain_case() -> Case:
+    """Four states in a row, rewards at the end only."""
+    mdp = chain(4, 5, slip=0.2)
+    return Case(mdp, tabular_policy(mdp, torch.Generator().manual_seed(0)))
+
+
+@claim(90, "The variance of the gradient is proportional to E[(G − b)²].", TOPIC, "exact")
+def proportional_variance() -> Finding:
+    """Both sides as b moves."""
+
+    def against(c: Case, b: float) -> tuple[float, float]:
+        ret = TotalReturn(c.mdp.gamma)(c.rollout, Values.zeros(c.rollout)).ret[0]
+        return by_constant(c, b), float(c.mean((ret - b).square()))
+
+    ratios, correlations = [], []
+    for c in (*small(), deceptive()):
+        J = float(objective(c.mdp, c.pi))
+        pairs = np.array([against(c, J + offset) for offset in (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)])
+        ratio = pairs[:, 0] / pairs[:, 1]
+        ratios.append(float(ratio.max() / ratio.min()))
+        correlations.append(float(np.corrcoef(pairs.T)[0, 1]))
+    d = deceptive()
+    J = float(objective(d.mdp, d.pi))
+    (none, squared), (with_mean, least) = against(d, 0.0), against(d, J)
+    what = (
+        f"b = E[G] = {J:g} lowers E[(G − b)²] from {squared:.3g} to {least:.3g} and raises the variance from "
+        f"{none:.3g} to {with_mean:.3g}"
+    )
+    return Finding(
+        decide(max(ratios) <= 1.01),
+        f"As b moves by ±2 around the mean return the ratio of the two changes by a factor of {np.median(ratios):.2f} "
+        f"(median of 21 MDPs), up to {max(ratios):.2f}: ‖Σ ∇log π‖² goes with G, and ‖∇J‖² is subtracted. As a rule "
+        f"of thumb it is good (correlation over b: median {np.median(correlations):.3f}, lowest "
+        f"{min(correlations):.2f}), but the b of least E[(G − b)²] can raise the variance.",
+        {
+            "factor by which the ratio changes, median": float(np.median(ratios)),
+            "factor by which the ratio changes, largest": max(ratios),
+            "correlation over b, median": float(np.median(correlations)),
+            "correlation over b, lowest": min(correlations),
+            "variance ratio at b = E[G], deceptive": with_mean / none,
+        },
+        d.counterexample("a likely action that pays 1", what) if with_mean > none and least < squared else None,
+    )
+
+
+def least_variance(c: Case, kind: str) -> float:
+    """Tr Cov with the baseline of least variance: one number ("best"), one a parameter, a state, or a state and "
+    "time.
+    """
+    chunk = Chunk(c.rollout, Values.zeros(c.rollout), 1, c.mdp.actions)
+    cell = Cell(("to-go", "none", "discount"), c.to_go, NoBaseline())
+    b = optimal_baseline(kind, cell, [(chunk, c.probability)], c.score.flatten(0, 1), len(c.rollout.rew))
+    if kind == "best-parameter":
+        return c.variance(to_go(c) - b * (to_go(c) - to_go(c, Constant(1.0))))
+    return c.variance(to_go(c, Table(b)))
+
+
+@claim(91, "The best baseline is b(s) = V(s).", TOPIC, "exact")
+def value_is_best() -> Finding:
+    """Variances with V and with the four baselines of least variance."""
+    kinds = {
+        "one number": "best",
+        "one a parameter": "best-parameter",
+        "b*(s)": "best-state",
+        "b*(t, s)": "best-time-state",
+    }
+    left: dict[str, list[float]] = {name: [] for name in ("V", *kinds)}
+    for c in small():
+        none = c.variance(to_go(c))
+        left["V"].append(c.variance(to_go(c, CriticValue())) / none)
+        for name, kind in kinds.items():
+            left[name].append(least_variance(c, kind) / none)
+    median = {name: float(np.median(x)) for name, x in left.items()}
+    above = np.array(left["V"]) / np.array(left["b*(t, s)"])
+    d = deceptive()
+    none, with_v, best = d.variance(to_go(d)), d.variance(to_go(d, CriticValue())), least_variance(d, "best-state")
+    what = (
+        f"the variance is {none:.3g} without a baseline, {with_v:.3g} with V and {round(best, 9):g} with the best b(s)"
+    )
+    return Finding(
+        decide(median["V"] < 1.0, caveat=float(above.min()) > 1.0 + 1e-9 or with_v > none),
+        f"It is good, and in none of 20 random MDPs the best: {median['V']:.2f} of the variance without a baseline in "
+        f"the median, where the best b(t, s) leaves {median['b*(t, s)']:.2f}. V has {above.min():.3f} to "
+        f"{above.max():.2f} times the variance of that one, and more than no baseline in "
+        f"{sum(x > 1.0 for x in left['V'])} of the 20.",
+        {f"variance with {name}, in that without, median": x for name, x in median.items()}
+        | {
+            "variance with V, in that of the best b(t, s), lowest": float(above.min()),
+            "variance with V, in that of the best b(t, s), largest": float(above.max()),
+            "share of MDPs where V raises the variance": float(np.mean(np.array(left["V"]) > 1.0)),
+            "variance with V, in that without, deceptive": with_v / none,
+        },
+        d.counterexample("a likely action that pays 1", what) if with_v > none else None,
+    )
+
+
+@claim(92, "The average reward-to-go is a usable baseline, and V is a better one.", TOPIC, "exact")
+def average_to_go() -> Finding:
+    """Both baselines on random MDPs."""
+    average, value, gap = [], [], 0.0
+    cases = simple(SEARCHED)
+    for c in cases:
+        baseline, r = TimeAverage(), c.sample(500, seed=1)
+        baseline.fit(r, c.to_go(r, Values.zeros(r)).ret)  # other episodes than those it is subtracted from
+        x, none = to_go(c, baseline), c.variance(to_go(c))
+        gap = max(gap, c.gap(x))
+        average.append(c.variance(x) / none)
+        value.append(c.variance(to_go(c, CriticValue())) / none)
+    a, v = np.array(average), np.array(value)
+    usable, better = float(np.mean(a < 1.0)), float(np.mean(v < a))
+    worst = int((v / a).argmax())
+    c = cases[worst]
+    what = f"with V the variance is {v[worst]:.2f}, with the average {a[worst]:.2f} of that without a baseline"
+    return Finding(
+        decide(gap <= EXACT and usable > 0.5 and better > 0.5, caveat=min(usable, better) < 1.0),
+        f"Fitted on 500 other episodes the average leaves the gradient unbiased (to {gap:.0e}) and lowers the "
+        f"variance in {usable:.0%} of {len(cases)} random MDPs, to {np.median(a):.2f} in the median; V is better "
+        f"still in {better:.0%}, {np.median(v):.2f} in the median. Neither is certain: V has up to "
+        f"{v[worst] / a[worst]:.2f} times the variance of the average.",
+        {
+            "largest |E ĝ − ∇J|": gap,
+            "share of MDPs where the average lowers the variance": usable,
+            "share of MDPs where V is better than the average": better,
+            "variance with the average, in that without, median": float(np.median(a)),
+            "variance with V, in that without, median": float(np.median(v)),
+            "variance with V, in that with the average, largest": float(v[worst] / a[worst]),
+        },
+        c.counterexample("found among random MDPs", what) if v[worst] > a[worst] else None,
+    )
+
+
+# --- advantages ------------------------------------------------------------------------------------------------------
+
+WORLDS = ("gridworld", "two-states", "chain", "random")
+
+
+def worlds() -> Sequence[Case]:
+    """The small ones, four of the zoo, and those without a horizon, γ = 0.9."""
+    endless = [case(name, horizon=math.inf, gamma=0.9) for name in WORLDS]
+    return (*small(), *(case(name) for name in WORLDS), *endless)
+
+
+@claim(95, "The expected advantage is 0 in every state: Σ_a π(a|s) A(s, a) = 0.", TOPIC, "exact")
+def advantage_has_mean_zero() -> Finding:
+    """Σ_a π A on MDPs with and without a horizon."""
+    mean, size = 0.0, math.inf
+    for c in worlds():
+        A = advantage(c.mdp, c.pi)
+        mean = max(mean, float((c.pi * A).sum(-1).abs().max()))
+        size = min(size, float(A.abs().max()))
+    return Finding(
+        decide(mean <= EXACT and size > 0.01),
+        f"On {len(worlds())} MDPs, with horizon and without, it is, to {mean:.0e}; single advantages are at least as "
+        f"large as {size:.2g} in each.",
+        {"largest |Σ_a π A|": mean, "largest |A|, at least": size},
+    )
+
+
+@claim(96, "For an optimal policy no advantage is positive.", TOPIC, "exact")
+def no_positive_advantage() -> Finding:
+    """The largest advantage under the optimal policy, and under a random one."""
+    best, other = -math.inf, math.inf
+    for c in worlds():
+        best = max(best, float(advantage(c.mdp, optimal_policy(c.mdp)).max()))
+        other = min(other, float(advantage(c.mdp, c.pi).max()))
+    return Finding(
+        decide(best <= 1e-10 and other > 1e-3),
+        f"On {len(worlds())} MDPs the largest advantage under the policy that policy iteration ends at is {best:.0e}; "
+        f"under a random one it is at least {other:.2g} in each.",
+        {"largest advantage, optimal policy": best, "largest advantage, random policy, at least": other},
+    )
+
+
+@claim(97, "An advantage is positive where the action is better than the policy's average.", TOPIC, "exact")
+def sign_of_the_advantage() -> Finding:
+    """How J changes when one action is taken a little more often, at one time in one state."""
+    epsilon, gap, signs, checked = 1e-2, 0.0, 0, 0
+    for c in small():
+        A, reached, J = advantage(c.mdp, c.pi), occupancy(c.mdp, c.pi), float(objective(c.mdp, c.pi))
+        whole = c.pi.expand(len(A), *c.pi.shape)
+        for t, s, a in itertools.product(*map(range, A.shape)):
+            changed = whole.clone()
+            changed[t, s] *= 1.0 - epsilon
+            changed[t, s, a] += epsilon  # at time t in state s the action is taken a little more often
+            gain = (float(objective(c.mdp, changed)) - J) / (epsilon * float(reached[t, s]))
+            gap = max(gap, abs(gain - float(A[t, s, a])))
+            signs += (gain > 0.0) == (float(A[t, s, a]) > 0.0)
+            checked += 1
+    return Finding(
+        decide(gap <= 1e-10 and signs == checked),
+        "Taken a little more often than the policy does, at one time in one state, an action changes J by its "
+        f"advantage times the probability that goes there: to {gap:.0e}, and with the right sign for {signs} of "
+        f"{checked} actions of 20 random MDPs.",
+        {"largest |ΔJ / (ε P(s_t = s) γᵗ) − A|": gap, "signs that agree": signs, "actions": checked},
+    )

@@ -14,6 +14,7 @@ from torch import Tensor
 from policygrad.data import Rollout, Values
 from policygrad.gradient.baselines import Baseline, NoBaseline
 from policygrad.gradient.estimators import Estimator, RewardToGo, StateDiscounted, advantages
+from policygrad.lab.audit_cells import Chunk
 from policygrad.lab.claims import Counterexample
 from policygrad.lab.mdp import MDP
 from policygrad.lab.sampling import sample
@@ -89,11 +90,8 @@ class Case:
 
     def contract(self, rollout: Rollout, adv: Tensor) -> Tensor:
         """Σ_t adv_t ∇log π(a_t|s_t) of each column, (N, P). adv: (T, N)."""
-        adv, state = torch.where(rollout.mask, adv, 0.0), rollout.obs[:-1].argmax(-1)
-        total = self.score.new_zeros(adv.shape[1], self.score.shape[-1])
-        for t in range(len(adv)):
-            total.addcmul_(adv[t].unsqueeze(-1), self.score[state[t], rollout.act[t]])
-        return total
+        chunk = Chunk(rollout, Values.zeros(rollout), 1, self.mdp.actions)
+        return chunk.sums(adv) @ self.score.flatten(0, 1)
 
     def estimates(
         self,
@@ -157,8 +155,8 @@ def case(world: str, seed: int = 0, **changes: Any) -> Case:
 
 @cache
 def small() -> tuple[Case, ...]:
-    """Twenty random MDPs with 3 states, 2 actions, 4 steps, γ = 0.9, and random policies."""
-    return tuple(case("small", seed) for seed in range(20))
+    """Twenty random MDPs with 3 states, 2 actions, 3 steps, γ = 0.9, and random policies."""
+    return tuple(case("small", seed, horizon=3) for seed in range(20))
 
 
 @cache
