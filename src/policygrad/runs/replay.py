@@ -13,11 +13,13 @@ from torch import Tensor
 
 from policygrad.data import Batch, Rollout
 from policygrad.models.climb import climb
+from policygrad.models.networks import TabularNetwork
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
 from policygrad.runs.trajectories import Trajectories, TrajectoryError
 
 CLONE_RATE = 3e-3  # of maximum likelihood, falling to 0
+TABLE_RATE = 0.1  # the same where every state has numbers of its own
 CLONE_ROWS = 256  # a minibatch
 
 
@@ -94,12 +96,13 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
         policy.normalizer.merge(obs)
     batch = Batch(obs, act, torch.zeros_like(ones), ones, ones / trajectories.steps, len(trajectories))
     optimizer, generator = Adam(), torch.Generator().manual_seed(seed)
+    rate = TABLE_RATE if isinstance(policy.network, TabularNetwork) else CLONE_RATE
     pieces = math.ceil(trajectories.steps / CLONE_ROWS)
 
     def likelihood(logp: Tensor, batch: Batch) -> Tensor:
         return batch.weight
 
     for epoch in range(epochs):
-        lr = CLONE_RATE * (1.0 - epoch / epochs)
+        lr = rate * (1.0 - epoch / epochs)
         climb(policy, batch, likelihood, optimizer=optimizer, lr=lr, generator=generator, minibatches=pieces)
     return float(policy.evaluate(obs, act).logp.mean())

@@ -142,7 +142,8 @@ class Trajectories:
             )
         for name, own in describe(policy, observation_space, action_space, "").items():
             if name != "env" and self.about[name] != own:
-                raise TrajectoryError(f"the trajectories are of another {name}: {self.about[name]}, here it is {own}")
+                given = f": {self.about[name]}, here it is {own}" if name in ("legal", "head") else ""
+                raise TrajectoryError(f"the trajectories are of {self.about['env']}, with another {name}{given}")
         shape = encoding_of(policy, observation_space).shape
         choices = {spaces.Discrete: "n", spaces.MultiDiscrete: "nvec"}.get(type(action_space))
         most = torch.as_tensor(getattr(action_space, choices)) if choices else torch.tensor(2)
