@@ -81,22 +81,26 @@ def error_over_trajectories() -> Finding:
     for n in sizes:
         squared = (x.view(-1, n, x.shape[1]).mean(1) - c.gradient).square().sum(-1)
         errors.append(float(squared.mean().sqrt()))
-        z = max(z, z_score(squared.unsqueeze(-1), torch.tensor([one / n])))
+        z = max(z, z_score(squared.unsqueeze(-1), x.new_tensor([one / n])))
     power = slope(sizes, errors)
     return Finding(
         decide(abs(power + 0.5) <= 0.05 and z <= LIMIT),
         f"The error of the mean of 1 trajectory is {errors[0]:.3g}, of {sizes[-1]:,} it is {errors[-1]:.3g}: ∝ "
         f"N^{power:.3f}. Its square is the exact variance divided by N to within {z:.1f} standard errors at every N.",
-        {"power of N": power, "error at N = 1": errors[0], "error at N = 1024": errors[-1], "largest |z|": z},
+        {
+            "power of N": power,
+            "error of 1 trajectory": errors[0],
+            "error of the mean of 1,024": errors[-1],
+            "largest |z|": z,
+        },
     )
 
 
 @claim(82, "The log-derivative trick: ∇P(τ) = P(τ) ∇log P(τ).", TOPIC, "exact")
 def log_derivative() -> Finding:
     """The Jacobian of the product of probabilities, by autograd, against P(τ) times the scores."""
-    c = Case(
-        mdp := random_mdp(2, 2, 3, np.random.default_rng(0)), tabular_policy(mdp, torch.Generator().manual_seed(0))
-    )
+    mdp = random_mdp(2, 2, 3, np.random.default_rng(0))
+    c = Case(mdp, tabular_policy(mdp, torch.Generator().manual_seed(0)))
     r, pi = c.rollout, probabilities(c.mdp, c.policy)
 
     def probability(theta: Tensor) -> Tensor:
@@ -370,10 +374,8 @@ def delayed_reward() -> Finding:
     delays, noise, oracle = (1, 2, 3, 4, 5), [], []
     for d in delays:
         mdp = delayed(d)
-        c = Case(
-            mdp, tabular_policy(mdp, torch.Generator().manual_seed(0))
-        )  # the first action's logits are always the same
-        signal = float(c.gradient.square().sum())  # the first action's alone: the others change nothing
+        c = Case(mdp, tabular_policy(mdp, torch.Generator().manual_seed(0)))  # the same logits of the first action
+        signal = float(c.gradient.square().sum())  # of the first action alone: the others change nothing
         noise.append(c.variance(c.estimates(TotalReturn())) / signal)
         oracle.append(c.variance(c.estimates(QValue(1.0), CriticValue(), ExactQCritic(mdp))) / signal)
     return Finding(
@@ -392,9 +394,7 @@ def delayed_reward() -> Finding:
 
 @cache
 def first_updates(algo: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Environment steps between the first twenty changes of the parameters, in training on CartPole; and the "
-    "episodes' lengths.
-    """
+    """Environment steps between the first twenty changes of the parameters in training on CartPole, and episodes' lengths."""
     from policygrad.runs.agent import Agent, Row
 
     settings: dict[str, Any] = {"episodes": 1} if algo == "reinforce" else {}
@@ -680,9 +680,7 @@ def normalised_returns() -> Finding:
 
 
 def off_policy(c: Case, behavior: Case, estimator: Estimator) -> Tensor:
-    """The estimates of ∇J of c's policy from all trajectories of another, (N, P); their mean and variance are "
-    "`behavior`'s.
-    """
+    """Estimates of ∇J of c's policy from all trajectories of another, (N, P); mean and variance are those of `behavior`."""
     return c.estimates(estimator, rollout=retold(behavior.rollout, c.mdp, c.policy))
 
 
