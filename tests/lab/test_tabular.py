@@ -285,3 +285,15 @@ def test_tables_that_are_no_mdp_are_refused_with_what_was_expected(changes, mess
 def test_a_chain_needs_two_states():
     with pytest.raises(ValueError, match="a chain needs at least 2 states, got 1"):
         chain(1, 3)
+
+
+def test_episodes_too_long_to_be_told_are_refused():
+    stay_or_go = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]] * 2)
+    mdp = MDP(stay_or_go, -torch.ones(2, 2), torch.tensor([1.0, 0.0]), None, terminal=(1,))
+
+    def go(p: float) -> float:
+        return float(objective(mdp, torch.tensor([[1.0 - p, p]] * 2, dtype=torch.float64)))
+
+    assert [go(p) for p in (0.5, 1e-3, 1e-9)] == pytest.approx([-2.0, -1e3, -1e9], rel=1e-6)
+    with pytest.raises(ValueError, match="float64 cannot tell"):
+        go(1e-14)

@@ -27,6 +27,7 @@ from policygrad.models.networks import TabularNetwork
 from policygrad.models.policy import Policy
 
 MAX_TRAJECTORIES = 1_000_000
+MAX_CONDITION = 1e12  # of linear equations: their solution has four digits then
 
 
 class Grouped(nn.Module):
@@ -165,7 +166,13 @@ def _system(mdp: MDP, pi: Tensor, gamma: float) -> Tensor:
                 f"with this policy an undiscounted episode need not end: state {s} leads to no terminal one"
             )
     P = torch.einsum("sa,sap->sp", pi, mdp.transition)
-    return torch.eye(mdp.states, dtype=pi.dtype) - gamma * mdp.live[:, None] * P * mdp.live
+    system = torch.eye(mdp.states, dtype=pi.dtype) - gamma * mdp.live[:, None] * P * mdp.live
+    if gamma == 1.0 and (condition := float(torch.linalg.cond(system.detach(), 1))) > MAX_CONDITION:
+        raise ValueError(
+            f"with this policy episodes last so long that float64 cannot tell how long (condition {condition:.0e}): take "
+            "gamma below 1 or a horizon"
+        )
+    return system
 
 
 def _towards_an_end(mdp: MDP, pi: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
