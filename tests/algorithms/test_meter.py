@@ -206,7 +206,7 @@ def test_the_noise_scale_is_the_exact_one() -> None:
         assert found["snr_low"] > 0.0
         assert found["batch_suggested"] == found["noise_scale"]
         scales.append(found["noise_trajectories"] * exact)
-    mean, error = np.mean(scales), np.std(scales, ddof=1) / math.sqrt(20)
+    mean, error = np.mean(scales), float(np.std(scales, ddof=1)) / math.sqrt(20)
     assert mean == pytest.approx(1.0, abs=4 * error + 0.02)  # 0.02: the mean of a ratio
     assert error < 0.1
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import GAE, RewardToGo, TotalReturn, advantages
-from policygrad.gradient.noise import DRAWS, FEWEST, halves, measure, standard_draws
+from policygrad.gradient.noise import DRAWS, FEWEST, chi_square, halves, measure, standard_draws
 from policygrad.lab.tabular import ExactCritic, bandit, chain, enumerate_trajectories, random_mdp, tabular_policy
 from policygrad.lab.worlds import two_states
 
@@ -130,13 +130,15 @@ def test_numbers_that_do_not_exist_are_nan() -> None:
 
 
 def test_the_draws_are_what_they_are_said_to_be() -> None:
-    xi, variance, student = standard_draws(9)
+    xi, z = standard_draws(9)
     assert xi.shape == (DRAWS, 9)
-    for x in (xi, variance):
+    for x in (xi, z):
         assert float(x.mean()) == pytest.approx(0.0, abs=4 / math.sqrt(x.numel()))
         assert float(x.var()) == pytest.approx(1.0, abs=4 * math.sqrt(2 / x.numel()))
-    assert float(student.square().mean()) == pytest.approx(1.0, abs=4 * math.sqrt(2 / 8 / DRAWS))
-    assert float((student**-2).mean()) == pytest.approx(8 / 6, abs=0.15)  # of Student's t with 8 degrees, the variance
+    for nu in (3.0, 8.0, 300.0):
+        chi = chi_square(torch.randn(100_000, generator=seeded(1), dtype=torch.float64), torch.tensor(nu))
+        assert float(chi.mean()) == pytest.approx(1.0, abs=0.01)
+        assert float(chi.var()) == pytest.approx(2.0 / nu, rel=0.05)
     state = torch.random.get_rng_state()
     standard_draws.cache_clear()
     halves.cache_clear()
@@ -212,3 +214,21 @@ def test_signal_is_found_where_there_is_enough_and_rarely_where_there_is_none() 
 
     assert found("no signal") < 0.025 + 4 * math.sqrt(0.025 * 0.975 / REPEATS)
     assert found("two states, V") > 0.99
+
+
+def test_of_one_parameter_signal_is_found_as_students_t_test_finds_it() -> None:
+    """8 normal parts without signal: the two-sided test with 7 degrees of freedom, 5 %; a normal's tails would make it 9 %."""
+    x = torch.randn(2000, 8, generator=seeded(5), dtype=torch.float64)
+    share = torch.full((8,), 1 / 8, dtype=torch.float64)
+    found = np.mean([measure(torch.outer(part, part), share).low > 0.0 for part in x])
+    error = math.sqrt(0.05 * 0.95) * math.sqrt(1 / 2000 + 1 / DRAWS)
+    assert found == pytest.approx(0.05, abs=3.5 * error)
+
+
+def test_where_noise_has_many_directions_its_length_is_known_and_the_interval_is_short() -> None:
+    A = torch.randn(16, 400, generator=seeded(6), dtype=torch.float64)
+    share = torch.full((16,), 1 / 16, dtype=torch.float64)
+    nothing, something = (measure(x @ x.T, share) for x in (A, A + 0.25))
+    assert nothing.low == 0.0
+    assert nothing.high < 0.8
+    assert 0.0 < something.low < something.snr < something.high < 2.0  # of 16 · 0.25², exactly 1

@@ -30,8 +30,8 @@ class Noise:
     """What the parts of an estimate say of it. Numbers that do not exist are NaN.
 
     signal: ‖E ĝ‖², unbiased, so it may be negative; noise: tr Cov(ĝ); snr: their ratio. low, high: the interval of the SNR,
-    low = 0 where it cannot be told from 0. cosine: between the sums over two halves of the parts, the mean of 100 ways to halve
-    them; about SNR / (SNR + 2) where there is signal.
+    low = 0 where it cannot be told from 0; where there is no signal, it can by chance in at most 5 %. cosine: between the sums
+    over two halves of the parts, the mean of 100 ways to halve them; about SNR / (SNR + 2) where there is signal.
     """
 
     signal: float
@@ -74,30 +74,35 @@ def plausible(square: Tensor, along: Tensor, spread: Tensor, share: Tensor) -> T
     """SNRs that could have given this estimate, (1000,): quantiles of these are the ends of an interval.
 
     In units in which V = 1. square: ‖ĝ‖²; along: ĝ · D_k / ‖ĝ‖ (m,); spread: D Dᵀ (m, m). An error ε = Σ ξ_k D_k / √(1 − Σ f²),
-    ξ normal, has the covariance that the parts show; Student's tails are put on it. With E ĝ taken to point where ĝ points,
-    λ = ‖E ĝ‖² is then what solves
+    ξ normal, has the covariance that the parts show; V itself is off by a factor χ²_ν / ν. With E ĝ taken to point where ĝ
+    points, the SNR is what solves
 
-        ‖ĝ‖² = λ + 2 √λ ε·ĝ/‖ĝ‖ + ‖ε‖²,          0 where the error alone is longer than ĝ,
+        ‖ĝ‖² χ²_ν / ν = SNR + 2 √SNR ε·ĝ/‖ĝ‖ + ‖ε‖²,         0 where the error alone is longer than ĝ.
 
-    and is divided by a draw of the variance, log-normal, as uncertain as the spread of the ‖D_k‖² says.
+    ν = 2 / Var(V): the variance that is seen in the ‖D_k‖², or that of normal parts, 2 tr Σ² / (m − 1), whichever is larger.
     """
-    xi, variance, student = standard_draws(len(share))
+    xi, z = standard_draws(len(share))
     freedom = 1.0 - share.square().sum()
-    xi = xi / (freedom.sqrt() * student.unsqueeze(1))
-    b, c = xi @ along, ((xi @ spread) * xi).sum(1)
-    root = torch.where(b.square() + square >= c, (b.square() + square - c).clamp(min=0.0).sqrt() - b, 0.0).clamp(
-        min=0.0
-    )
-    relative = spread.diagonal() - share * spread.trace()  # of every part's term in V, what its share does not explain
-    return root.square() * (relative.square().sum().sqrt() / freedom.pow(1.5) * variance / student).exp()
+    b, c = xi @ along / freedom.sqrt(), ((xi @ spread) * xi).sum(1) / freedom
+    lengths = spread.diagonal() - share * spread.trace()
+    seen = lengths.square().sum() / freedom**3
+    normal = 2.0 * (spread.square().sum() - spread.diagonal().square().sum()) / freedom**2 / (len(share) - 1)
+    chi = chi_square(z, 2.0 / torch.maximum(seen, normal))
+    root = b.square() + square * chi - c
+    return torch.where(root >= 0.0, (root.clamp(min=0.0).sqrt() - b).clamp(min=0.0), 0.0).square()
+
+
+def chi_square(z: Tensor, nu: Tensor) -> Tensor:
+    """χ²_ν / ν of normal numbers z, by their cube (Wilson & Hilferty 1931)."""
+    spread = 2.0 / (9.0 * nu)
+    return (1.0 - spread + z * spread.sqrt()).clamp(min=0.0) ** 3
 
 
 @cache
-def standard_draws(m: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Normal numbers (1000, m) and (1000,), and (1000,) by which to divide for Student's, m − 1 degrees; always the same."""
-    generator = torch.Generator().manual_seed(0)
-    xi, variance, chi = (torch.randn(DRAWS, k, generator=generator, dtype=torch.float64) for k in (m, 1, m - 1))
-    return xi, variance.squeeze(1), chi.square().mean(1).sqrt()
+def standard_draws(m: int) -> tuple[Tensor, Tensor]:
+    """Normal numbers (1000, m) and (1000,), always the same."""
+    draws = torch.randn(DRAWS, m + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return draws[:, :m], draws[:, m]
 
 
 def half_cosine(gram: Tensor) -> Tensor:
