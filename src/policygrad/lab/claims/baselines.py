@@ -105,7 +105,10 @@ def regardless_of_the_baseline() -> Finding:
     """Random tables; baselines that depend on the action; one that is fitted to its own batch."""
     gap = max(c.gap(to_go(c, CriticValue(), table)) for c in small() for table in tables(c))
     after = float(np.median([c.bias(to_go(c, NextValue())) for c in small()]))
-    own = max(abs(c.bias(c.estimates(c.to_go, ActionValue(), ExactQCritic(c.mdp))) - 1.0) for c in small())
+    own = 0.0  # ‖E ĝ‖ / ‖∇J‖
+    for c in small():
+        left = c.mean(c.estimates(c.to_go, ActionValue(), ExactQCritic(c.mdp)))
+        own = max(own, float(left.norm() / c.gradient.norm()))
     few = few_trajectories()
     same = relative(few.batch_mean(2, few.to_go, SameBatchFit(TimeAverage())), few.gradient)
     return Finding(
