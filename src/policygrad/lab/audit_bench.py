@@ -5,6 +5,7 @@ What is *not* here: which estimators (audit_cells.py), what is said of them (aud
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,7 +34,8 @@ CRITICS = ("exact", "wrong", "zero", "none")
 
 MAX_LISTED = 20_000  # trajectories whose exact moments are taken
 MAX_BATCHES = 2_000  # the same for batches, where the estimates of a batch's episodes depend on each other
-MAX_NUMBERS = 20_000_000  # of observations at a time: 160 MB
+MAX_NUMBERS = 10_000_000  # of observations at a time: 80 MB
+SPARSE = 0.05  # scores of which fewer are not 0 are kept as a sparse matrix, too: those of a large table
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,14 @@ class Bench:
         self.critic = make_critic(critic, mdp, self.pi, seed) if isinstance(critic, str) else critic
         self.scores = scores(mdp, policy).flatten(0, 1)  # (S·A, P)
         self.reference = gradient_theorem(mdp, policy, limit).clone()
+
+    @cached_property
+    def sparse(self) -> Tensor | None:
+        """The scores transposed, where few are not 0."""
+        few = int((self.scores != 0).sum()) < SPARSE * self.scores.numel()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "sparse CSR is in beta"
+            return self.scores.T.to_sparse_csr() if few else None
 
     @cached_property
     def trajectories(self) -> int:
@@ -116,7 +126,7 @@ class Bench:
 
     def gradient(self, sums: Tensor) -> Tensor:
         """Sums (N, S·A) times ∇log π: (N, P)."""
-        return sums @ self.scores
+        return sums @ self.scores if self.sparse is None else (self.sparse @ sums.T).T
 
     def estimates(self, cell: Cell, chunk: Chunk, coupled: bool) -> Tensor:
         """ĝ of every batch of a chunk, (N, P)."""

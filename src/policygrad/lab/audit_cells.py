@@ -271,9 +271,21 @@ def make_cells(
                 left_out.append((f"{estimator_name} · {wrapper_name}", str(error)))
                 continue
             for baseline_name, baseline in made_baselines:
-                if baseline_name in BEST and "standardize" in wrapper_name:
-                    why = "standardised advantages are not linear in a baseline: none has least variance by a formula"
+                why = no_formula(baseline_name, wrapper_name)
+                if why:
                     left_out.append((f"{estimator_name} · {baseline_name} · {wrapper_name}", why))
                     continue
                 cells.append(Cell((estimator_name, baseline_name, wrapper_name), wrapped, baseline, reduction))
     return cells, left_out
+
+
+def no_formula(baseline: str, wrapper: str) -> str:
+    """Why a baseline of least variance cannot be computed under a wrapper; nothing where it can."""
+    parts = [part.partition(":")[0] for part in wrapper.split("+")]
+    if baseline not in BEST:
+        return ""
+    if any(part.startswith("standardize") or part in ("step", "is-normalized") for part in parts):
+        return "what is divided by the batch's own moments or steps has no baseline of least variance in a formula"
+    if "is" in parts and "state" in baseline:
+        return "weights of whole trajectories correlate the scores of its steps: no formula for a baseline of states"
+    return ""

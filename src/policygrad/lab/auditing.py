@@ -28,7 +28,7 @@ from torch import Tensor
 from policygrad.lab.audit_bench import Bench, Moments
 from policygrad.lab.audit_cells import BEST, FITTED, Cell, Chunk, label, make_cells
 from policygrad.lab.audit_table import table
-from policygrad.lab.optimal_baselines import Table, Weighed, bare, optimal_baseline
+from policygrad.lab.optimal_baselines import Curve, Table, Weighed, bare, optimal_baseline
 from policygrad.lab.results import Result
 from policygrad.lab.tabular import (
     MDP,
@@ -127,19 +127,19 @@ class Audit(Result):
             named |= {name: None if x is None else x.tolist() for name, x in found.items()}
         return made | {"reference": self.reference.tolist()}
 
-    def plot(self, path: str | Path) -> Path:
-        """Draw bias against variance, and what each row costs: png, pdf or svg."""
+    def plot(self, path: str | Path, curve: Curve | None = None) -> Path:
+        """Draw bias and variance of every row: png, pdf or svg. curve: a U-curve beside them."""
         from policygrad.lab.audit_plots import draw
 
-        return draw(self, Path(path))
+        return draw(self, Path(path), curve)
 
-    def html(self, path: str | Path) -> Path:
-        """Write one page that needs nothing else: what each estimator is, the table, pictures, how to read them."""
+    def html(self, path: str | Path, curve: Curve | None = None) -> Path:
+        """Write one page that needs nothing else: the table, pictures, what each estimator is, how to read them."""
         from policygrad.lab.audit_page import page
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(self), encoding="utf-8")
+        path.write_text(page(self, curve), encoding="utf-8")
         return path
 
 
@@ -167,7 +167,7 @@ def audit(
     be given where the MDP has no horizon. behavior: a policy that samples instead, for importance weights. alpha: the
     probability that any row is called biased though it is not, of those whose mean is not known exactly (Bonferroni).
 
-    Raises ValueError for names that are not there, and for numbers out of their range.
+    Raises ValueError for names that are not there, numbers out of their range, and where no combination makes sense.
     """
     if repeats < 2:
         raise ValueError(f"repeats must be at least 2, got {repeats}")
@@ -185,6 +185,8 @@ def audit(
             tried.append(_Tried(made, bench.couples(made, trial), _microseconds(made, trial)))
         except ValueError as error:
             left_out.append((str(cell), str(error)))
+    if not tried:
+        raise ValueError("nothing is left to audit: " + (": ".join(left_out[0]) if left_out else "give an estimator"))
     for chunk in bench.sample(repeats, torch.Generator().manual_seed(seed)):
         for one in tried:
             one.found.append(bench.estimates(one.cell, chunk, one.coupled))

@@ -145,6 +145,7 @@ def baseline_curve(
     if not cells:
         raise ValueError(": ".join(left_out[0]))
     cell = cells[0]
+    bench.allowed(cell)
     if bench.listed is not None:
         data: Iterable[Weighed] = [bench.listed]
     else:

@@ -1,0 +1,218 @@
+"""`policygrad lab audit`: estimators of the policy gradient against the exact one."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policygrad.cli.lab_steps import MDPS, number
+from policygrad.cli.parser import Parser
+from policygrad.cli.reports import mending
+from policygrad.cli.tables import paragraph, table
+from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, picture, positive
+
+if TYPE_CHECKING:
+    from policygrad.lab.auditing import Audit
+    from policygrad.lab.mdp import MDP
+    from policygrad.lab.optimal_baselines import Curve
+
+CRITICS = ("exact", "wrong", "zero", "none")
+ESTIMATORS = "total, to-go, td, n-step:N, gae:LAMBDA, q"
+BASELINES = (
+    "none, const:X, value, mean, time, linear, loo, crossfit, best, best-state, best-time-state, best-parameter; and "
+)
+BASELINES += "two defects, same-mean, same-time"
+WRAPPERS = (
+    "plain, discount, standardize, standardize-episode, step; with --off-policy is, is:C, is-normalized, per-decision; "
+)
+WRAPPERS += "several at once: discount+standardize"
+NUMBERS = 400_000_000  # of observations that the default number of batches may have: a table of 500 states gets fewer
+
+
+def parser() -> Parser:
+    """The flags."""
+    made = Parser(
+        "policygrad lab audit",
+        usage="policygrad lab audit [flags]",
+        description="Estimators of the policy gradient against the exact one, on a finite MDP: for every estimator, baseline "
+        "and wrapper whether the mean is the gradient, how far it is from it, how much estimates scatter, how many episodes "
+        "drown the noise. The estimators are those that training uses.",
+    )
+    what = made.add_argument_group("what", "Names, separated by commas.")
+    what.add_argument("--estimators", metavar="A,B", help=f"{ESTIMATORS} [total,to-go,td,n-step:5,gae:0.95,q]")
+    what.add_argument("--baselines", metavar="A,B", help=f"{BASELINES} [none,value]")
+    what.add_argument("--wrappers", metavar="A,B", help=f"{WRAPPERS} [plain,discount]")
+    what.add_argument(
+        "--critic",
+        default="exact",
+        choices=CRITICS,
+        metavar="{" + ",".join(CRITICS) + "}",
+        help="V and q: exact; with noise as large as they are; 0; or none [exact]",
+    )
+    world = made.add_argument_group("where")
+    world.add_argument("--mdp", default="small", metavar="NAME", help=f"{', '.join(MDPS)} [small]")
+    world.add_argument("--horizon", metavar="N|inf", help="steps of an episode [the MDP's]")
+    world.add_argument("--gamma", metavar="X", help="the discount [the MDP's]")
+    world.add_argument("--limit", metavar="T", help="truncate episodes there; needed without a horizon [no]")
+    world.add_argument("--scale", default="1", metavar="X", help="standard deviation of the policy's logits [1]")
+    world.add_argument(
+        "--off-policy",
+        metavar="X",
+        help="episodes of a policy whose logits are N(0, X²) away: see is and per-decision [no]",
+    )
+    how = made.add_argument_group("how")
+    how.add_argument("--batch", default="16", metavar="N", help="episodes of an estimate [16]")
+    how.add_argument("--repeats", metavar="R", help="estimates [1000; fewer for tables of hundreds of states]")
+    how.add_argument("--alpha", default="0.01", metavar="X", help="chance of a false alarm in the table [0.01]")
+    how.add_argument("--seed", default="0", metavar="S", help="of the logits, the episodes, the random MDP [0]")
+    out = made.add_argument_group("output")
+    out.add_argument("--json", action="store_true", help="print everything as JSON")
+    out.add_argument("--out", metavar="FILE", help="draw it: png, pdf or svg")
+    out.add_argument("--html", metavar="FILE", help="write one page: table, pictures, formulas, how to read it")
+    out.add_argument("--curve", action="store_true", help="the variance over a constant baseline, too: the U-curve")
+    return made
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The flags as numbers and names."""
+
+    mdp: dict[str, Any]
+    grid: dict[str, Any]
+    scale: float
+    off_policy: float | None
+    repeats: int | None
+    options: dict[str, Any]
+
+
+def run(words: Sequence[str]) -> None:
+    """`policygrad lab audit`."""
+    given = parser().parse(words)
+    settings = checked(given)
+    from policygrad.runs.threads import single_thread
+
+    with mending(ValueError), single_thread():
+        audit, curve = measure(given.mdp, settings, given.curve)
+        if given.json:
+            found = audit.to_json() | {"mdp": given.mdp, "curve": None if curve is None else curve.to_json()}
+            print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
+        else:
+            print(report(audit, curve))
+        written = write(given, audit, curve)
+        if written and not given.json:
+            print("\n" + "\n".join(map(str, written)))
+
+
+def checked(given: Namespace) -> Settings:
+    """The settings. Raises UsageError for wrong ones; names are looked up later."""
+    if given.out is not None:
+        picture(given.out)
+    if given.html is not None and Path(given.html).suffix not in (".html", ".htm"):
+        raise UsageError(f"--html = {given.html!r} must end in .html")
+    seed = parse_seed(given.seed)
+    horizon = None
+    if given.horizon is not None:
+        horizon = float("inf") if given.horizon == "inf" else positive("horizon", given.horizon)
+    alpha = number("alpha", given.alpha)
+    if alpha >= 1.0:
+        raise UsageError(f"--alpha = {given.alpha} must be below 1.")
+    options = {
+        "critic": given.critic,
+        "batch": positive("batch", given.batch),
+        "limit": None if given.limit is None else positive("limit", given.limit),
+        "alpha": alpha,
+        "seed": seed,
+    }
+    return Settings(
+        {
+            "seed": seed,
+            "horizon": horizon,
+            "gamma": None if given.gamma is None else parse_number("gamma", float, given.gamma),
+        },
+        {
+            name: names(name, getattr(given, name))
+            for name in ("estimators", "baselines", "wrappers")
+            if getattr(given, name)
+        },
+        number("scale", given.scale, least=0.0),
+        None if given.off_policy is None else number("off_policy", given.off_policy),
+        None if given.repeats is None else positive("repeats", given.repeats, 2),
+        options,
+    )
+
+
+def names(name: str, text: str) -> list[str]:
+    """Names between commas, each once."""
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise UsageError(f"{flag(name)} = {text!r} names nothing. `policygrad lab audit --help` lists the names.")
+    return found
+
+
+def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, Curve | None]:
+    """The audit; and the U-curve of its first estimator, whose baseline is a constant."""
+    from dataclasses import replace
+
+    import torch
+
+    from policygrad.lab.auditing import ESTIMATORS, audit
+    from policygrad.lab.optimal_baselines import baseline_curve
+    from policygrad.lab.worlds import make_mdp, make_policy
+
+    mdp = make_mdp(name, **settings.mdp)
+    seed, options = settings.mdp["seed"], settings.options
+    policy = make_policy(name, mdp, seed, settings.scale)
+    repeats = settings.repeats or default_repeats(mdp, options["batch"], options["limit"])
+    behavior = None
+    if settings.off_policy is not None:
+        behavior = make_policy(name, mdp, seed, settings.scale)
+        noise = torch.randn(
+            policy.flat.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=policy.flat.dtype
+        )
+        behavior.flat.add_(settings.off_policy * noise)
+    made = audit(mdp, policy, **settings.grid, **options, repeats=repeats, behavior=behavior)
+    where = f"{name}: {made.about}" + ("" if behavior is None else "; episodes of another policy")
+    made = replace(made, about=where)
+    curve = None
+    if with_curve:
+        first = settings.grid.get("estimators", ESTIMATORS)[0]
+        curve = baseline_curve(mdp, policy, first, critic=options["critic"], limit=options["limit"], seed=seed)
+    return made, curve
+
+
+def default_repeats(mdp: MDP, batch: int, limit: int | None) -> int:
+    """1000, or fewer where that would take minutes."""
+    from policygrad.lab.tabular import steps_seen
+
+    return max(50, min(1000, NUMBERS // (batch * steps_seen(mdp, limit) * mdp.states)))
+
+
+def report(audit: Audit, curve: Curve | None) -> str:
+    """The table, what its columns are, what was left out."""
+    from policygrad.lab import audit_table
+
+    rows = [audit_table.cells_of(row) for row in audit.rows]
+    parts = [
+        paragraph(audit_table.header(audit)),
+        table(audit_table.HEADER, rows, right=range(1, len(audit_table.HEADER))),
+        "" if curve is None else curve.table(),
+        paragraph(audit_table.legend(audit), " " * 10),
+        paragraph(audit_table.left_out(audit), " " * 4),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def write(given: Namespace, audit: Audit, curve: Curve | None) -> list[Path]:
+    """The picture and the page that were asked for."""
+    written = []
+    if given.out is not None:
+        from policygrad.lab.audit_plots import draw
+
+        written.append(draw(audit, Path(given.out), curve))
+    if given.html is not None:
+        written.append(audit.html(given.html, curve))
+    return written
