@@ -80,7 +80,7 @@ def test_the_page_has_every_claim_under_its_topic(tmp_path, capsys):
     written = page.read_text()
     assert written.index("## Baselines and advantages") < written.index("## Learning")
     assert "| 7 | Seven \\| is odd. | holds |" in written
-    assert "Numbers: gap 3e-17." in written
+    assert "Numbers. gap: 3e-17." in written
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,8 @@ def _section(result: Result) -> str:
     claim, finding = result.claim, result.finding
     lines = [f"**{claim.number}. {claim.text}** *{finding.verdict}*, {claim.evidence}. {finding.because}"]
     if finding.numbers:
-        listed = ", ".join(f"{name} {x:.4g}" for name, x in finding.numbers.items())
-        lines.append(f"Numbers: {listed}.")
+        listed = "; ".join(f"{name}: {x:.4g}" for name, x in finding.numbers.items())
+        lines.append(f"Numbers. {listed}.")
     if finding.counterexample is not None:
         table = "\n".join(f"    {line}" for line in describe(finding.counterexample))
         lines += [f"Counterexample, {finding.counterexample.name}: {finding.counterexample.what}", table]
