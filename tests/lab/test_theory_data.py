@@ -28,6 +28,7 @@ from policygrad.lab.tabular import (
     tabular_policy,
 )
 from policygrad.lab.worlds import make_mdp
+from policygrad.updates import VanillaGradient
 
 SMALL = make_mdp("small")
 
@@ -159,6 +160,15 @@ def test_the_second_moment_of_the_weights_is_that_of_all_trajectories():
         assert trajectory_count(mdp) == len(p)
         assert second_moment(mdp, mu, mu) == pytest.approx(1.0)
     assert trajectory_count(make_mdp("corridor")) == math.inf
+
+
+def test_a_policy_that_is_certain_has_no_variance_to_compare_with():
+    mdp = make_mdp("deceptive")
+    found = staleness(mdp, policy_of(mdp), rule=VanillaGradient(1e6, optimizer="sgd", max_grad_norm=None), ages=(0, 3))
+    weighted = found.rows[0].weighted
+    assert weighted is not None
+    assert math.isnan(weighted.relative)
+    assert "nan" in str(found)
 
 
 def test_too_many_trajectories_are_not_listed_and_no_horizon_is_refused():

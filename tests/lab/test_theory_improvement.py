@@ -150,6 +150,16 @@ def test_kl_is_infinite_where_the_new_policy_never_goes():
     assert bounds(mdp, stay, even).max_advantage == 0.0
 
 
+def test_where_nothing_is_left_to_gain_gradient_rules_stay_where_they_are():
+    mdp = make_mdp("two-states")
+    found = improvement(
+        mdp, tabular_policy(mdp, torch.Generator().manual_seed(0)), iterations=60, max_kl=0.1, horizons=(5,)
+    )
+    for rule in ("PG", "NPG", "TRPO"):
+        assert len(found.paths[rule]) == 61
+        assert found.paths[rule][-1] == pytest.approx(found.best, abs=0.01)
+
+
 def test_the_report_and_what_is_refused():
     text = str(FOUND)
     assert "PI, fitted Q" in text

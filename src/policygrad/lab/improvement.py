@@ -29,7 +29,6 @@ from policygrad.lab.steps import five_rules
 from policygrad.lab.tabular import MDP, greedy, objective, occupancy, optimum, policy_matrix, solve, tabular_policy
 from policygrad.lab.worlds import exact_batch
 from policygrad.models.policy import Policy
-from policygrad.updates import TrustRegion
 
 HORIZONS = (5, 10, 20, 40, 80, 160)
 GRADIENT_RULES = ("PG", "NPG", "TRPO")
@@ -147,8 +146,9 @@ class Improvement(Result):
         rows = [[rule, *(f"{J[k]:.3f}" for k in marks), f"{min(J):.3f}"] for rule, J in self.paths.items()]
         path = align((f"J ({self.best:.3f} is best) after", *map(str, marks), "lowest"), rows)
         bound = [[str(H), *(f"{x:.2f}" for x in (c.rise, c.bound, c.share))] for H, c in self.horizons]
-        parts = [align(header, first), path, align(("H", "ΔJ, fitted PI", "bound, H · min Ā", "share"), bound)]
-        return "\n\n".join(parts)
+        note = "min Ā: the worst Σ_a π'(a|s) A(s,a); TV, KL: of the policies where it is largest, of the states visited"
+        last = align(("H", "ΔJ, fitted PI", "bound, H · min Ā", "share"), bound)
+        return "\n\n".join([f"{align(header, first)}\n{note}", path, last])
 
 
 def improvement(
@@ -197,9 +197,10 @@ def _climb(mdp: MDP, policy: Policy, name: str, iterations: int, max_kl: float) 
     path = [policy_matrix(mdp, policy).detach()]
     for _ in range(iterations):
         batch = fitted_batch(mdp, policy)
-        rule = TrustRegion(max_kl, damping=0.0, solver="dense")
-        if name != "TRPO":
-            rule = five_rules(policy, batch, max_kl=max_kl, beta=1.0, damping=0.0)[name]
-        policy = apply(rule, policy, batch)[1]
+        try:
+            rules = five_rules(policy, batch, max_kl=max_kl, beta=1.0, damping=0.0)
+        except ValueError:  # the gradient is 0, or the policy certain: it has arrived
+            return path + path[-1:] * (iterations + 1 - len(path))
+        policy = apply(rules[name], policy, batch)[1]
         path.append(policy_matrix(mdp, policy).detach())
     return path

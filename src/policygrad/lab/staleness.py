@@ -61,6 +61,11 @@ class Weighted:
     unweighted: float  # tr Cov ĝ without
     fresh: float  # tr Cov ĝ of the policy's own data
 
+    @property
+    def relative(self) -> float:
+        """The variance in units of the policy's own data's; NaN where that is 0."""
+        return self.variance / self.fresh if self.fresh > 0.0 else math.nan
+
 
 @dataclass(frozen=True)
 class Stale:
@@ -87,11 +92,7 @@ class Staleness(Result):
             cells = [str(row.age), f"{row.kl:.4f}"]
             cells += [f"{x:.3f}" for bias in (row.plain, row.ratio) for x in (bias.cosine, bias.error)]
             weighted = row.weighted
-            cells += (
-                ["–", "–"]
-                if weighted is None
-                else [f"{weighted.error:.0e}", f"{weighted.variance / weighted.fresh:.2f}"]
-            )
+            cells += ["–", "–"] if weighted is None else [f"{weighted.error:.0e}", f"{weighted.relative:.2f}"]
             lines.append([*cells, f"{100.0 * row.ess:.1f} %"])
         header = ("age", "KL", "cos, plain", "bias, plain", "cos, ratio", "bias, ratio")
         header = (*header, "bias, trajectory", "its variance", "its ESS")

@@ -269,7 +269,7 @@ def draw_variance(axis: Axes, result: Staleness) -> None:
     say(axis, "E[w²]", (ages[-2], 1.0 / result.rows[-2].ess), (10, -10), PALE)
     weighted = [row.weighted for row in result.rows if row.weighted is not None]
     if weighted:
-        ratio = [x.variance / x.fresh for x in weighted]
+        ratio = [x.relative for x in weighted]
         axis.plot(ages, ratio, "o-", color=GREEN, **DOTS)
         say(axis, "variance", (ages[-1], ratio[-1]), (-10, 4), GREEN, ha="right")
     name_axes(axis, "updates since")
