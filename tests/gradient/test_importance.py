@@ -216,7 +216,7 @@ def test_the_variance_of_batches_is_the_second_moment_of_one_trajectory_over_the
 def between(name: str, distance: float) -> Pair:
     """μ from π itself, distance 0, by way of the uniform policy, 1, to its opposite, 2: its logits times 1 − distance."""
     world = WORLDS[name]
-    mu = tabular_policy(world.mdp)
+    mu = tabular_policy(world.mdp, scale=0.0)
     mu.flat.copy_((1.0 - distance) * world.policy().flat)
     rollout, probability = enumerate_trajectories(world.mdp, mu)
     return Pair(world, mu, world.policy(), seen_by(rollout, world.policy()), probability)
@@ -320,7 +320,7 @@ def test_leave_one_out_is_unbiased_under_weights_and_the_batch_mean_is_not(name,
 
 def test_actions_that_the_sampling_policy_never_takes_bias_the_estimate_unnoticed():
     world = WORLDS["bandit"]
-    mu = tabular_policy(world.mdp)
+    mu = tabular_policy(world.mdp, scale=0.0)
     mu.flat[0] = -1e4  # exp underflows: probability 0
     rollout, probability = enumerate_trajectories(world.mdp, mu)
     p = Pair(world, mu, world.policy(), seen_by(rollout, world.policy()), probability)
@@ -375,7 +375,7 @@ def test_collapsed_weights_are_refused_with_the_reason_before_anything_moves(wei
     rollout = p.rollout.columns(list(range(64)))
     share = effective_sample_size(log_weights(rollout)[-1]) / 64
     for least, refused in ((0.999 * share, False), (1.001 * share, True)):
-        policy = tabular_policy(p.world.mdp)
+        policy = tabular_policy(p.world.mdp, scale=0.0)
         policy.flat.copy_(p.pi.flat)
         update = VanillaGradient(0.1)
         learner = Learner(policy, weigh(RewardToGo(0.9), min_ess=least), update, baseline=LeaveOneOut())
@@ -442,7 +442,7 @@ def test_rules_with_a_ratio_count_it_from_the_policy_before_the_update():
     estimator = PerDecision(StateDiscounted(RewardToGo(p.world.mdp.gamma)))
     steps = []
     for rule in (VanillaGradient, ClippedSurrogate):
-        policy = tabular_policy(p.world.mdp)
+        policy = tabular_policy(p.world.mdp, scale=0.0)
         policy.flat.copy_(p.pi.flat)
         update = rule(0.01, optimizer="sgd", max_grad_norm=None, epochs=1, minibatches=1)
         Learner(policy, estimator, update, reduction="trajectory").step(p.rollout)
@@ -454,7 +454,7 @@ def test_rules_with_a_ratio_count_it_from_the_policy_before_the_update():
 def test_improving_on_the_policy_that_sampled_with_all_its_trajectories():
     """Exact ascent from μ's trajectories alone: J rises where the weights are right, up to the best policy."""
     p = pair("level, γ=0.8")
-    policy, mdp = tabular_policy(p.world.mdp), p.world.mdp
+    policy, mdp = tabular_policy(p.world.mdp, scale=0.0), p.world.mdp
     policy.flat.copy_(p.mu.flat)
     before = objective(mdp, policy_matrix(mdp, p.mu)).detach()
     for _ in range(50):

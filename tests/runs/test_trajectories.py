@@ -178,7 +178,9 @@ def test_training_keeps_every_episode_that_it_finished_and_learns_the_same(algo,
     def run(name: str, keep: bool) -> RunDirectory:
         Numbered.made = 0
         agent = pg.Agent(algo, Numbered, num_envs=3, hidden=(8,), **more)
-        return pg.train(agent, tmp_path / name, steps=600, episodes=1, save_trajectories=keep)
+        run = training.start(agent, tmp_path / name, steps=600)
+        training.learn(agent, run, save_trajectories=keep)
+        return run
 
     kept, plain = run("kept", True), run("plain", False)
     assert kept.policy_file.read_bytes() == plain.policy_file.read_bytes()

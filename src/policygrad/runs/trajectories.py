@@ -69,6 +69,11 @@ class Trajectories:
             if not torch.isfinite(getattr(self, name)).all():
                 raise TrajectoryError(f"{name} is not finite everywhere")
 
+    @staticmethod
+    def read(path: str | Path) -> Trajectories:
+        """Of a file, a directory or a run: see `read`."""
+        return read(path)
+
     def __len__(self) -> int:
         return len(self.length)
 
