@@ -83,6 +83,7 @@ LINES = [
     ("train ppo CartPole-v1 --lr ", []),
     ("eval ", ["latest", RUN, "mine"]),
     ("eval Cart", [RUN]),
+    ("collect Cart", [RUN]),
     ("report Cart", [RUN]),
     ("report mine --eig", ["--eigenvalues"]),
     ("watch m", ["mine"]),

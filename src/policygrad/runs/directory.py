@@ -10,6 +10,7 @@
     events.out.tfevents.*  metrics for TensorBoard, by Stable-Baselines3's tags
     monitor.csv            return, length and time of every finished training episode, as SB3's Monitor writes them
     evaluations.npz        returns of every evaluation, as SB3's EvalCallback writes them; the final policy's are the last
+    trajectories/          every training episode, with `save_trajectories`; trajectories.safetensors: what `collect` played
     best_policy.safetensors, snapshots/    of an EvalCallback and a CheckpointCallback
 
 Nothing heavy is imported: plots and tables read runs without torch.
