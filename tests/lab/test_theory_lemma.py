@@ -24,6 +24,7 @@ from policygrad.lab.tabular import (
     random_mdp,
     solve,
     tabular_policy,
+    visits,
 )
 from policygrad.lab.worlds import make_mdp
 
@@ -119,10 +120,25 @@ def test_the_trpo_bound_without_a_horizon_is_the_papers():
     found, gamma = bounds(mdp, pi, new), mdp.gamma
     alpha, epsilon = 0.5 * float((pi - new).abs().sum(1).max()), float(advantage(mdp, pi).abs().max())
     assert found.trpo == pytest.approx(4.0 * epsilon * gamma * alpha**2 / (1.0 - gamma) ** 2)
+    d, tv = (1.0 - gamma) * occupancy(mdp, pi)[0], 0.5 * (pi - new).abs().sum(1)
+    worst = float(expected_advantage(mdp, pi, new).abs().max())
+    assert found.achiam == pytest.approx(2.0 * gamma * worst / (1.0 - gamma) ** 2 * float(d @ tv))
     corridor = make_mdp("corridor")
     far = bounds(corridor, table(corridor, 0), table(corridor, 1))
     assert far.trpo == far.achiam == math.inf
     assert bounds(corridor, table(corridor, 0), table(corridor, 0)).error == 0.0
+
+
+def test_the_bound_with_a_horizon_counts_the_steps_at_which_policies_may_have_parted():
+    """‖P'_t − P_t‖₁ ≤ 2 Σ_{k<t} E[TV_k], so |J − L| ≤ ε' Σ_t γᵗ 2 Σ_{k<t} Σ_s P(s_k = s | π) TV(s): here as a double loop."""
+    mdp = random_mdp(5, 3, 6, np.random.default_rng(1), 0.8, (4,))
+    pi, new = table(mdp, 0), table(mdp, 1)
+    d, tv = visits(mdp, pi), 0.5 * (pi - new).abs().sum(1)
+    parted = sum(0.8**t * 2.0 * float(d[k] @ tv) for t in range(6) for k in range(t))
+    found = bounds(mdp, pi, new)
+    assert found.achiam == pytest.approx(parted * float(expected_advantage(mdp, pi, new).abs().max()))
+    times = sum(t * 0.8**t for t in range(6))
+    assert found.trpo == pytest.approx(4.0 * found.max_advantage * found.max_tv**2 * times)
 
 
 def test_the_surrogate_has_the_gradient_of_J_where_it_starts():
