@@ -20,11 +20,11 @@ DOCUMENTED = dict(re.findall(r"^\| `([a-z0-9_]+)` \| (.+?) \|", PAGE, re.MULTILI
 
 @pytest.fixture(scope="module")
 def logged() -> set[str]:
-    """The numbers in the rows of all recipes, those of an evaluation and an eigenvalue included."""
+    """The numbers in the rows of all recipes, those of an evaluation, an eigenvalue and the gradient meter included."""
     names: set[str] = set()
     for algo in RECIPES:
         history = History()
-        agent = pg.Agent(algo, "CartPole-v1", num_envs=2, fisher_eigenvalues=1)
+        agent = pg.Agent(algo, "CartPole-v1", num_envs=2, fisher_eigenvalues=1, gradient_meter=True)
         agent.learn(300, [EvalCallback(every=1, episodes=1), history], log_every=1)
         names |= {name for row in history.rows for name in row}
     return names
