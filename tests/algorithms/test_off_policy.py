@@ -145,6 +145,8 @@ def test_draws_are_whole_episodes_each_once_and_all_of_them_where_there_are_no_m
     assert not torch.equal(first.rew, collector.episodes(agent.policy, 60).rew)
     collector.rng.bit_generator.state = drawn
     assert torch.equal(first.rew, collector.episodes(agent.policy, 60).rew)
+    for _ in range(5):  # of all but one, every return is there once
+        assert 0.0 <= float(uniform.returns.sum() - collector.episodes(agent.policy, 399).rew.sum()) <= 4.0
     with pytest.raises(TrajectoryError, match="whole episodes"):
         collector.steps(agent.policy, 5)
 

@@ -15,10 +15,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import policygrad as pg
 from policygrad.cli import main
-from policygrad.envs.collector import Collector
+from policygrad.envs.collector import Collector, action_adapter
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Target
-from policygrad.models.policy import Policy, make_policy
+from policygrad.models.policy import Policy, make_head, make_policy
 from policygrad.runs import train as training
 from policygrad.runs.directory import RunDirectory
 from policygrad.runs.replay import Replay, clone
@@ -29,6 +29,7 @@ from policygrad.runs.trajectories import (
     Trajectories,
     TrajectoryError,
     TrajectoryWriter,
+    _to_head,
     collect,
     describe,
     from_minari,
@@ -349,6 +350,24 @@ def test_who_left_no_log_probabilities_is_estimated_and_the_clone_is_the_estimat
     assert rollout.trajectories == 5
     torch.testing.assert_close(rollout.logp[rollout.mask], rollout.behavior[rollout.mask], rtol=0, atol=1e-5)
     assert torch.equal(blind.under(policy).logp, blind.under(policy).logp)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(3, start=-2),
+        spaces.MultiDiscrete([2, 3], start=[5, -1]),
+        spaces.MultiBinary(4),
+        spaces.Box(-1.0, 1.0, (2,)),
+    ],
+    ids=lambda space: type(space).__name__,
+)
+def test_actions_of_an_environment_become_a_heads_and_back(space):
+    space.seed(0)
+    head, acts = make_head(space), np.stack([space.sample() for _ in range(20)])
+    own = _to_head(space)(acts)
+    assert np.array_equal(action_adapter(space, head)(own), acts)
+    assert own.dtype == (np.float32 if isinstance(space, spaces.Box) else np.int64)
 
 
 @pytest.fixture
