@@ -54,7 +54,9 @@ def parser() -> Parser:
         help="V and q: exact; with noise as large as they are; 0; or none [exact]",
     )
     world = made.add_argument_group("where")
-    world.add_argument("--mdp", default="small", metavar="NAME", help=f"{', '.join(MDPS)} [small]")
+    world.add_argument(
+        "--mdp", default="small", metavar="{" + ",".join(MDPS) + "}", help="where the policy acts [small]"
+    )
     world.add_argument("--horizon", metavar="N|inf", help="steps of an episode [the MDP's]")
     world.add_argument("--gamma", metavar="X", help="the discount [the MDP's]")
     world.add_argument("--limit", metavar="T", help="truncate episodes there; needed without a horizon [no]")

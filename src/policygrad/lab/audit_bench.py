@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policygrad.data import Rollout
+from policygrad.data import Rollout, Values
 from policygrad.lab.audit_cells import Cell, Chunk
 from policygrad.lab.sampling import sample
 from policygrad.lab.tabular import (
@@ -136,13 +136,16 @@ class Bench:
         return found
 
     def couples(self, cell: Cell, chunk: Chunk) -> bool:
-        """Whether adv of an episode depends on the batch it is in: on none but it, twice, it is another one, or refused."""
-        together = cell.adv(chunk.rollout, chunk.values)
+        """Whether adv of an episode depends on the batch it is in: by itself, twice, it is another one, or refused.
+
+        Rewards and values get noise, so that no two episodes are alike.
+        """
+        rollout, values = _noisy(chunk.rollout, chunk.values)
+        together = cell.adv(rollout, values)
         for n in range(min(together.shape[1], 8)):
-            twice = chunk.rollout.columns([n, n]), chunk.values.columns([n, n])
-            valid = chunk.rollout.mask[:, n]
+            valid = rollout.mask[:, n]
             try:
-                alone = cell.adv(*twice)
+                alone = cell.adv(rollout.columns([n, n]), values.columns([n, n]))
             except ValueError:
                 return True
             if not torch.allclose(alone[valid, 0], together[valid, n], rtol=1e-9, atol=1e-12):
@@ -166,6 +169,17 @@ class Bench:
         needy = [part for part in (cell.estimator, cell.baseline) if getattr(part, "needs_critic", False)]
         if needy and not self.critic.bootstraps:
             raise ValueError("needs a critic, and there is none")
+
+
+def _noisy(rollout: Rollout, values: Values) -> tuple[Rollout, Values]:
+    generator = torch.Generator().manual_seed(0)
+
+    def noisy(x: Tensor) -> Tensor:
+        return torch.where(rollout.mask, x + torch.randn(x.shape, generator=generator, dtype=x.dtype), 0.0)
+
+    act_val = None if values.act_val is None else noisy(values.act_val)
+    val, next_val = noisy(values.val), noisy(values.next_val)
+    return replace(rollout, rew=noisy(rollout.rew)), replace(values, val=val, next_val=next_val, act_val=act_val)
 
 
 def make_critic(name: str, mdp: MDP, pi: Tensor, seed: int = 0) -> Any:

@@ -92,7 +92,7 @@ def cells_of(row: Row) -> list[str]:
         bias,
         short(along),
         *(short(x) for x in (variance, mse, row.snr)),
-        f"{row.cosine:.2f}",
+        f"{row.cosine:.2f}" if math.isfinite(row.cosine) else "-",
         f"{row.episodes:,.0f}" if row.episodes >= 100 else short(row.episodes),
         f"{row.microseconds:.0f}",
     ]

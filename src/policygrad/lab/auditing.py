@@ -236,7 +236,7 @@ def fitted(bench: Bench, cell: Cell, generator: torch.Generator) -> Cell:
     if bench.listed is not None:
         data: Iterable[Weighed] = [bench.listed]
     else:
-        data = ((c, torch.ones(c.batches)) for c in bench.sample(FITTING, generator, batch=1))
+        data = ((c, torch.ones(c.batches, dtype=torch.float64)) for c in bench.sample(FITTING, generator, batch=1))
     best = optimal_baseline(cell.baseline, cell, data, bench.scores, bench.steps)
     if cell.baseline == "best-parameter":
         return replace(bare(cell), per_parameter=best)
