@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import policygrad as pg
 from policygrad.algorithms import meter
 from policygrad.algorithms.meter import BUCKETS, GROUPS, deal, gradient_noise, most_groups
+from policygrad.algorithms.recipes import RECIPES
 from policygrad.data import Rollout, Stats
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import RewardToGo, TotalReturn, advantages
@@ -263,6 +264,7 @@ def test_what_is_measured_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 SMALL: dict[str, dict[str, Any]] = {
     "actor_critic": {"num_envs": 4},
     "reinforce": {"episodes": 6},
+    "off_policy_pg": {"episodes": 6},
     "a2c": {},
     "ppo": {"num_steps": 32, "epochs": 2},
     "ppo_kl": {"num_steps": 32, "epochs": 2},
@@ -301,6 +303,17 @@ def test_no_bit_of_a_training_changes(algo: str, env: str, keywords: dict[str, A
         timed = {"seconds", "steps_per_second"} | own
         assert {x: y for x, y in a.items() if x not in timed} == {x: y for x, y in b.items() if x not in timed}
     assert any(row.get("snr") is not None for row in more)
+
+
+def test_every_recipe_is_among_them() -> None:
+    assert set(SMALL) == set(RECIPES)
+
+
+def test_no_bit_changes_where_stored_trajectories_are_learned_from() -> None:
+    stored = pg.reinforce("CartPole-v1", hidden=(8,)).collect(12)
+    pairs = [trained("off_policy_pg", "CartPole-v1", meter, episodes=9, dataset=stored) for meter in (False, True)]
+    assert equal(pairs[0][0].state_dict(), pairs[1][0].state_dict())
+    assert pairs[1][1][0]["snr_high"] > 0.0
 
 
 def test_a_saved_training_goes_on_the_same_with_and_without_and_always_measures_the_same(tmp_path: Path) -> None:
