@@ -93,7 +93,7 @@ def cells_of(row: Row) -> list[str]:
         short(along),
         *(short(x) for x in (variance, mse, row.snr)),
         f"{row.cosine:.2f}" if math.isfinite(row.cosine) else "-",
-        f"{row.episodes:,.0f}" if row.episodes >= 100 else short(row.episodes),
+        short(row.episodes),
         f"{row.microseconds:.0f}",
     ]
 
@@ -112,6 +112,8 @@ def short(x: float) -> str:
         return "∞" if x == math.inf else "-"
     if abs(x) < 1e-9:
         return "0"
+    if 1000.0 <= abs(x) < 1e7:
+        return f"{x:,.0f}"
     text = f"{x:.3g}"
     return f"{x:.1e}" if "e" in text else text
 
