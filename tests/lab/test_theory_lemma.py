@@ -74,7 +74,7 @@ def test_advantages_of_the_new_policy_would_be_wrong():
 
 @pytest.mark.parametrize("horizon", [6, None], ids=["finite", "infinite"])
 def test_the_sampled_side_is_unbiased_and_the_dot_product_has_less_variance(horizon):
-    """Row 128: Σ_a π'(a|s) A(s,a) is a dot product; actions need not be sampled."""
+    """Σ_a π'(a|s) A(s,a) is a dot product; actions need not be sampled."""
     mdp = world(1, horizon)
     pi, new = table(mdp, 0), table(mdp, 1)
     found = sampled_lemma(mdp, pi, new, 5_000, torch.Generator().manual_seed(0))

@@ -151,7 +151,7 @@ def draw_shifts(axis: Axes, result: Improvement) -> None:
 
 def draw_hills(axis: Axes, result: Landscapes) -> None:
     """Paths on the two hills."""
-    subtitle = "Exact ascent from three starts: the higher hill, the lower one, and a plateau\nthat it does not leave"
+    subtitle = "Exact ascent from three starts: the higher hill, the lower one,\nand a plateau that it does not leave"
     head(axis, "Ascent ends where it is flat", subtitle)
     x, y = np.meshgrid(np.linspace(-5.2, 3.2, 85), np.linspace(-2.4, 3.2, 57))
     points = torch.from_numpy(np.stack([x, y], -1)).view(-1, 2)
