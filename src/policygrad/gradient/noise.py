@@ -30,7 +30,7 @@ class Noise:
     """What the parts of an estimate say of it. Numbers that do not exist are NaN.
 
     signal: ‖E ĝ‖², unbiased, so it may be negative; noise: tr Cov(ĝ); snr: their ratio. low, high: the interval of the SNR,
-    low = 0 where it cannot be told from 0; where there is no signal, it can by chance in at most 5 %. cosine: between the sums
+    low = 0 where it cannot be told from 0; where there is no signal, it can by chance, in 5 % or less. cosine: between the sums
     over two halves of the parts, the mean of 100 ways to halve them; about SNR / (SNR + 2) where there is signal.
     """
 
