@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from policygrad.cli import lab, main
-from policygrad.cli.lab_steps import MDPS, own_settings
+from policygrad.cli.lab_flags import MDPS
+from policygrad.cli.lab_steps import own_settings
 from policygrad.lab import plots, worlds
 
 SMALL = ["--num-envs", "2", "--num-steps", "50", "--epochs", "1", "--minibatches", "2", "--hidden", "8"]
@@ -209,7 +210,7 @@ def check_texts(figure: Figure) -> None:
     ("words", "message"),
     [
         ("stps", "there is no experiment 'stps'. Did you mean 'steps'?"),
-        ("xyzzy", "There are: steps"),
+        ("xyzzy", "There are: audit, steps, theory, claims."),
         ("steps --mdp frozenlake-v1", "there is no MDP 'frozenlake-v1': did you mean 'FrozenLake-v1'?"),
         ("steps --max-kl 0", "--max-kl = 0 must be above 0"),
         ("steps --max-kl 1e3", "--max-kl = 1e3 must be in [1e-08, 100]"),

@@ -57,6 +57,8 @@ def flags(parser: Parser) -> list[Flag]:
         metavar = action.metavar if isinstance(action.metavar, str) else ""
         if action.nargs == 0 or isinstance(action, Switch):
             follows = "nothing"
+        elif words := getattr(action, "words", ()):
+            follows, choices = "words", words
         elif metavar.startswith("{"):
             follows, choices = "words", tuple(metavar.strip("{}").split(","))
         follows = WHERE.get(action.option_strings[0], follows)

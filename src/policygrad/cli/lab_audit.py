@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.cli.lab_steps import MDPS, number
+from policygrad.cli.lab_flags import add_mdp, number
 from policygrad.cli.parser import Parser
 from policygrad.cli.reports import mending
 from policygrad.cli.tables import paragraph, table
@@ -54,9 +54,7 @@ def parser() -> Parser:
         help="V and q: exact; with noise as large as they are; 0; or none [exact]",
     )
     world = made.add_argument_group("where")
-    world.add_argument(
-        "--mdp", default="small", metavar="{" + ",".join(MDPS) + "}", help="where the policy acts [small]"
-    )
+    add_mdp(world, "where the policy acts", "small")
     world.add_argument("--horizon", metavar="N|inf", help="steps of an episode [the MDP's]")
     world.add_argument("--gamma", metavar="X", help="the discount [the MDP's]")
     world.add_argument("--limit", metavar="T", help="truncate episodes there; needed without a horizon [no]")
@@ -98,9 +96,9 @@ def run(words: Sequence[str]) -> None:
     from policygrad.runs.threads import single_thread
 
     with mending(ValueError), single_thread():
-        audit, curve = measure(given.mdp, settings, given.curve)
+        audit, curve = measure(given.mdp or "small", settings, given.curve)
         if given.json:
-            found = audit.to_json() | {"mdp": given.mdp, "curve": None if curve is None else curve.to_json()}
+            found = audit.to_json() | {"mdp": given.mdp or "small", "curve": None if curve is None else curve.to_json()}
             print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
         else:
             print(report(audit, curve))

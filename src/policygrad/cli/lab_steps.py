@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.flags import add_root
+from policygrad.cli.lab_flags import add_mdp, number
 from policygrad.cli.parser import Parser
 from policygrad.cli.playing import load_run
 from policygrad.cli.reports import mending
 from policygrad.cli.tables import paragraph, table
-from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, picture, positive, show
+from policygrad.cli.values import UsageError, flag, parse_seed, picture, positive, show
 from policygrad.runs.directory import RunDirectory, find
 
 if TYPE_CHECKING:
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
     from policygrad.lab.steps import Comparison, Objective
     from policygrad.models.policy import Policy
 
-MDPS = (
-    *("bandit", "two-states", "chain", "gridworld", "random", "small", "deceptive", "delayed", "aliased", "corridor"),
-    *(
-        "rock-paper-scissors",
-        "FrozenLake-v1",
-        "FrozenLake8x8-v1",
-        "CliffWalking-v1",
-        "CliffWalkingSlippery-v1",
-        "Taxi-v4",
-    ),
-)
 LEAST_KL, MOST_KL = 1e-8, 100.0  # the exact problem is solved down to a thousandth of max_kl, and that from 1e-12 up
 
 
@@ -61,7 +51,7 @@ def parser() -> Parser:
     rules.add_argument("--epochs", default="100", metavar="N", help="of PPO, the whole batch in each [100]")
     rules.add_argument("--lr", metavar="X", help="of PPO's Adam [a PPO RUN's; table: 0.02, network: 3e-4]")
     world = made.add_argument_group("without a RUN")
-    world.add_argument("--mdp", metavar="NAME", help=f"where the policy acts: {', '.join(MDPS)} [FrozenLake-v1]")
+    add_mdp(world, "where the policy acts", "FrozenLake-v1")
     world.add_argument("--episodes", metavar="N|exact", help="the batch; exact: all there are, by probability [exact]")
     world.add_argument("--seed", metavar="S", help="of the policy's logits, the episodes, the random MDP [0]")
     world.add_argument("--scale", metavar="X", help="standard deviation of the logits [1]")
@@ -135,14 +125,6 @@ def checked(given: Namespace) -> dict[str, Any]:
         "epochs": positive("epochs", given.epochs),
         "lr": None if given.lr is None else number("lr", given.lr),
     }
-
-
-def number(name: str, text: str, also: str = "", least: float | None = None) -> float:
-    """A number above 0, or from `least` up."""
-    value = float(parse_number(name, float, text, also))
-    if value <= 0.0 if least is None else value < least:
-        raise UsageError(f"{flag(name)} = {text} must be {'above 0' if least is None else f'at least {least:g}'}.")
-    return value
 
 
 def with_defaults(settings: dict[str, Any], case: Case) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from policygrad.cli.lab_steps import MDPS
+from policygrad.cli.lab_flags import add_mdp
 from policygrad.cli.parser import Parser
 from policygrad.cli.reports import mending
 from policygrad.cli.tables import paragraph
@@ -29,7 +29,7 @@ def parser() -> Parser:
         "ascent, derivatives three ways, losses that are not performance, data of an older policy.",
     )
     made.add_argument("which", nargs="?", metavar="WHICH", help=f"one of {', '.join(WHICH)} [all]")
-    made.add_argument("--mdp", metavar="{" + ",".join(MDPS) + "}", help="where [each experiment's own]")
+    add_mdp(made, "where", "each experiment's own")
     made.add_argument("--seed", default="0", metavar="S", help="of policies, samples and the random MDPs [0]")
     made.add_argument("--json", action="store_true", help="print everything as JSON")
     made.add_argument("--out", metavar="FILE", help="draw it: png, pdf or svg")

@@ -1,0 +1,35 @@
+"""What the experiments' flags have in common: MDPs by name, numbers."""
+
+from __future__ import annotations
+
+from argparse import _ArgumentGroup
+from typing import Any
+
+from policygrad.cli.parser import Parser
+from policygrad.cli.values import UsageError, flag, parse_number
+
+MDPS = (
+    *("bandit", "two-states", "chain", "gridworld", "random", "small", "deceptive", "delayed", "aliased", "corridor"),
+    *(
+        "rock-paper-scissors",
+        "FrozenLake-v1",
+        "FrozenLake8x8-v1",
+        "CliffWalking-v1",
+        "CliffWalkingSlippery-v1",
+        "Taxi-v4",
+    ),
+)
+
+
+def add_mdp(where: Parser | _ArgumentGroup, what: str, default: str) -> None:
+    """`--mdp NAME`. default: what is said of it; the names are the completion's, too."""
+    action: Any = where.add_argument("--mdp", metavar="NAME", help=f"{what}: {', '.join(MDPS)} [{default}]")
+    action.words = MDPS
+
+
+def number(name: str, text: str, also: str = "", least: float | None = None) -> float:
+    """A number above 0, or from `least` up."""
+    value = float(parse_number(name, float, text, also))
+    if value <= 0.0 if least is None else value < least:
+        raise UsageError(f"{flag(name)} = {text} must be {'above 0' if least is None else f'at least {least:g}'}.")
+    return value
