@@ -185,8 +185,8 @@ def draw_decay(axis: Axes, result: Decay) -> None:
     )
     axis.errorbar(K, means, 1.96 * errors, fmt="o-", color=BLUE, **DOTS)
     axis.plot(K, [b.last for b in result.budgets], "o-", color=ORANGE, **DOTS)
-    say(axis, "mean over the path", (K[-2], means[-2]), (0, -18), BLUE, ha="right")
-    say(axis, "at the end", (K[-2], result.budgets[-2].last), (-8, -10), ORANGE, ha="right")
+    say(axis, "mean over the path", (K[-1], means[-1]), (0, -16), BLUE, ha="right")
+    say(axis, "at the end", (K[-1], result.budgets[-1].last), (-14, -2), ORANGE, ha="right")
     name_axes(axis, "steps K", "‖∇J‖²")
 
 
