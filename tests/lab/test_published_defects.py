@@ -541,7 +541,11 @@ def test_15_paid_for_movement_the_best_is_to_go_back_and_forth_and_a_potential_c
     assert optimum(plain) == pytest.approx(GAMMA**2)
     movement = ShapedReward(Line(), lambda obs, act, after, over: 0.1 * abs(float(after[0] - obs[0])))
     assert true_value(movement) == 0.0  # it never arrives
-    for potential in (lambda obs: float(obs[0]), lambda obs: -7.0 * float(obs[0] == 1.0)):
+    for potential in (
+        lambda obs: float(obs[0]),
+        lambda obs: -7.0 * (obs[0] == 1.0),
+        lambda obs: -7.0 * (obs[0] == GOAL),
+    ):
         assert true_value(PotentialShaping(Line(), potential, GAMMA)) == pytest.approx(optimum(plain))
 
 

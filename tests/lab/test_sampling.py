@@ -88,6 +88,7 @@ def test_rows_are_those_of_the_listed_trajectories():
     mdp = small()
     policy = tabular_policy(mdp, seeded(1))
     rollout, (listed, _) = sample(mdp, policy, 300, seeded()), enumerate_trajectories(mdp, policy)
+    assert int(rollout.terminated.sum()) == 300  # the horizon is part of the task
     index = {name: i for i, name in enumerate(keys(listed))}
     same = listed.columns([index[name] for name in keys(rollout)])
     for field in dataclasses.fields(rollout):
