@@ -19,6 +19,7 @@ FEW: dict[str, list[str]] = {  # the arguments that make each of them short
     "custom_environment": ["2000"],
     "custom_network": ["2000"],
     "custom_estimator": ["2"],
+    "audit_your_own": [],
     "custom_update_rule": ["2000"],
 }
 

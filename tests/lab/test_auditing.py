@@ -176,6 +176,15 @@ def test_snr_episodes_and_cosine_follow_from_the_exact_moments(grid):
     assert found.microseconds > 0.0
 
 
+def test_estimates_of_zero_point_nowhere_and_those_that_never_vary_have_no_noise():
+    """Leave-one-out of episodes that are all alike is 0; the best baseline of a bandit with two arms leaves no variance."""
+    found = audit(bandit([1.0, 0.0, 2.0, 0.5]), None, ["to-go"], ["loo", "none"], ["plain"], batch=2, repeats=300)
+    assert 0.0 < found["to-go", "loo", "plain"].cosine < 1.0
+    still = audit(make_mdp("deceptive"), None, ["to-go"], ["best"], repeats=50).rows[0]
+    assert still.snr == math.inf
+    assert still.cosine == pytest.approx(1.0)
+
+
 def test_an_snr_of_one_is_what_so_many_episodes_have():
     found = audit(SMALL, None, ["to-go"], ["value"], ["discount"], batch=1, repeats=2)
     episodes = math.ceil(found.rows[0].episodes)

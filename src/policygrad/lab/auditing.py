@@ -74,7 +74,7 @@ class Row:
     mse: float  # E‖ĝ − g‖² = bias² + variance
     mse_exact: float | None
     snr: float  # ‖E ĝ‖² / variance
-    cosine: float  # the mean of cos(ĝ, g)
+    cosine: float  # the mean of cos(ĝ, g), 0 for a ĝ of 0
     angle: float  # between the mean of ĝ and g, degrees
     episodes: float  # for an SNR of 1: variance of one episode's estimate / ‖g‖²; takes ĝ for unbiased
     microseconds: float  # to compute adv of one batch
@@ -278,7 +278,7 @@ def row(
     bias = None if exact is None else exact.mean - g
     length = None if bias is None else float(bias.norm()) / norm
     known = None if length is None else length <= ROUNDING * (1.0 + math.sqrt(variance) / norm)
-    cosines = torch.nn.functional.cosine_similarity(torch.stack([mean, *estimates]), g, dim=1, eps=0.0)
+    cosines = _cosines(torch.cat([mean.unsqueeze(0), estimates]), g)
     return Row(
         *cell.names,
         "unbiased" if (known if known is not None else not judged.biased) else "biased",
@@ -295,7 +295,7 @@ def row(
         None if exact is None else variance / norm**2,
         mse / norm**2,
         None if length is None else length**2 + variance / norm**2,
-        max(signal, 0.0) / variance if variance > 0.0 else math.inf,
+        max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf,
         float(cosines[1:].mean()),
         math.degrees(math.acos(min(1.0, max(-1.0, float(cosines[0]))))),
         bench.batch * variance / norm**2,
@@ -306,6 +306,12 @@ def row(
         estimates.var(0),
         None if exact is None else exact.variances,
     )
+
+
+def _cosines(x: Tensor, g: Tensor) -> Tensor:
+    """Of the angles between vectors (N, P) and g; of a vector that is 0, 0; NaN where g is."""
+    lengths = x.norm(dim=1)
+    return torch.where(lengths > 0.0, (x @ g) / (lengths * g.norm()), 0.0 * g.norm() / g.norm())
 
 
 def _relative(x: float, to: float) -> float:
