@@ -35,6 +35,7 @@ CRITICS = ("exact", "wrong", "zero", "none")
 MAX_LISTED = 20_000  # trajectories whose exact moments are taken
 MAX_BATCHES = 2_000  # the same for batches, where the estimates of a batch's episodes depend on each other
 MAX_NUMBERS = 10_000_000  # of observations at a time: 80 MB
+MAX_AT_ONCE = 2_000  # batches: where they are coupled each is a rollout of its own
 SPARSE = 0.05  # scores of which fewer are not 0 are kept as a sparse matrix, too: those of a large table
 
 
@@ -119,7 +120,7 @@ class Bench:
     def sample(self, batches: int, generator: torch.Generator, batch: int | None = None) -> Iterator[Chunk]:
         """So many batches, some at a time."""
         batch = batch or self.batch
-        most = max(1, MAX_NUMBERS // (self.steps * self.mdp.states * batch))
+        most = min(MAX_AT_ONCE, max(1, MAX_NUMBERS // (self.steps * self.mdp.states * batch)))
         for first in range(0, batches, most):
             n = min(most, batches - first)
             yield self.chunk(sample(self.mdp, self.acts, n * batch, generator, self.limit), batch)
