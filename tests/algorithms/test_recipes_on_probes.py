@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "reinforce-time-average": ("reinforce", EPISODIC | {"baseline": "time-average"}, 40),
     "reinforce-linear": ("reinforce", EPISODIC | {"baseline": "linear"}, 40),
     "reinforce-linear-cross-fit": ("reinforce", EPISODIC | {"baseline": "linear", "cross_fit": 4}, 40),
+    "off-policy": ("off_policy_pg", EPISODIC | CRITIC | {"baseline": "value"}, 40),  # on its own episodes
     "actor-critic": ("actor_critic", ACTOR | CRITIC | {"lr": 0.01}, 600),
     "actor-critic-q": ("actor_critic", ACTOR | CRITIC | {"lr": 0.01, "critic": "q"}, 600),
     "a2c": ("a2c", ACTOR | CRITIC | {"lr": 0.03, "num_steps": 16, "critic_epochs": 4}, 50),
@@ -56,7 +57,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
         20,
     ),
 }
-WITH_CRITIC = ("reinforce-value", "actor-critic", "actor-critic-q", "a2c", "npg", "trpo", "ppo", "ppo-kl")
+WITH_CRITIC = ("reinforce-value", "off-policy", "actor-critic", "actor-critic-q", "a2c", "npg", "trpo", "ppo", "ppo-kl")
 DISCRETE = ("actor-critic-q",)
 
 
