@@ -193,23 +193,24 @@ def audit(
     truth = exact_gradient(mdp, policy)
     exact = [bench.exact(one.cell, one.coupled) for one in tried]
     level = alpha / max(1, exact.count(None))  # Bonferroni, over the rows that are tested
+    rows = [
+        row(bench, one.cell, torch.cat(one.found), known, level, one.microseconds)
+        for one, known in zip(tried, exact, strict=True)
+    ]
     return Audit(
-        [
-            row(bench, one.cell, torch.cat(one.found), known, level, one.microseconds)
-            for one, known in zip(tried, exact, strict=True)
-        ],
+        rows,
         left_out,
-        batch,
-        repeats,
-        limit,
-        critic if isinstance(critic, str) else label(critic),
-        alpha,
-        seed,
-        bench.trajectories if bench.listed else None,
-        _relative(float((bench.reference - truth).norm()), float(truth.norm())),
-        float(bench.reference.norm()),
-        bench.reference,
-        f"{mdp.states} states, {mdp.actions} actions, horizon {mdp.horizon or '∞'}, γ = {mdp.gamma:g}; "
+        batch=batch,
+        repeats=repeats,
+        limit=limit,
+        critic=critic if isinstance(critic, str) else label(critic),
+        alpha=alpha,
+        seed=seed,
+        listed=bench.trajectories if bench.listed else None,
+        truncated=_relative(float((bench.reference - truth).norm()), float(truth.norm())),
+        norm=float(bench.reference.norm()),
+        reference=bench.reference,
+        about=f"{mdp.states} states, {mdp.actions} actions, horizon {mdp.horizon or '∞'}, γ = {mdp.gamma:g}; "
         f"a policy of {len(bench.reference):,} parameters",
     )
 
@@ -281,30 +282,30 @@ def row(
     cosines = _cosines(torch.cat([mean.unsqueeze(0), estimates]), g)
     return Row(
         *cell.names,
-        "unbiased" if (known if known is not None else not judged.biased) else "biased",
-        "test" if known is None else "exact",
-        judged.p,
-        judged.length / norm,
-        (judged.interval[0] / norm, judged.interval[1] / norm),
-        length,
-        along,
-        (along_ends[0], along_ends[1]),
-        None if bias is None else float(bias @ g) / norm**2,
-        trace / norm**2,
-        (ends[0] / norm**2, ends[1] / norm**2),
-        None if exact is None else variance / norm**2,
-        mse / norm**2,
-        None if length is None else length**2 + variance / norm**2,
-        max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf,
-        float(cosines[1:].mean()),
-        math.degrees(math.acos(min(1.0, max(-1.0, float(cosines[0]))))),
-        bench.batch * variance / norm**2,
-        microseconds,
-        judged.bias,
-        estimates.std(0) / math.sqrt(R),
-        bias,
-        estimates.var(0),
-        None if exact is None else exact.variances,
+        verdict="unbiased" if (known if known is not None else not judged.biased) else "biased",
+        proof="test" if known is None else "exact",
+        p=judged.p,
+        bias=judged.length / norm,
+        bias_interval=(judged.interval[0] / norm, judged.interval[1] / norm),
+        bias_exact=length,
+        along=along,
+        along_interval=(along_ends[0], along_ends[1]),
+        along_exact=None if bias is None else float(bias @ g) / norm**2,
+        variance=trace / norm**2,
+        variance_interval=(ends[0] / norm**2, ends[1] / norm**2),
+        variance_exact=None if exact is None else variance / norm**2,
+        mse=mse / norm**2,
+        mse_exact=None if length is None else length**2 + variance / norm**2,
+        snr=max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf,
+        cosine=float(cosines[1:].mean()),
+        angle=math.degrees(math.acos(min(1.0, max(-1.0, float(cosines[0]))))),
+        episodes=bench.batch * variance / norm**2,
+        microseconds=microseconds,
+        bias_vector=judged.bias,
+        bias_error=estimates.std(0) / math.sqrt(R),
+        bias_vector_exact=bias,
+        variances=estimates.var(0),
+        variances_exact=None if exact is None else exact.variances,
     )
 
 
