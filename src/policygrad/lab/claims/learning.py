@@ -37,7 +37,7 @@ def _both(exact: Finding, recorded: Finding) -> Finding:
     """What is exact and what was recorded, with the weaker of the two verdicts; numbers that are finite."""
     weaker: tuple[Verdict, ...] = ("holds", "holds with caveat", "fails as stated")
     return Finding(
-        max(exact.verdict, recorded.verdict, key=weaker.index),
+        weaker[max(weaker.index(exact.verdict), weaker.index(recorded.verdict))],
         f"{exact.because} {recorded.because}",
         {name: x for name, x in {**exact.numbers, **recorded.numbers}.items() if np.isfinite(x)},
         exact.counterexample,
