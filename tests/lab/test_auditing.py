@@ -285,6 +285,9 @@ def test_a_gradient_of_zero_is_audited_in_absolute_numbers():
     found = audit(mdp, None, ["to-go"], ["none", "value"], ["plain"], repeats=200)
     assert found.norm == 0.0
     assert "g being 0" in str(found)
+    assert found.rows[0].episodes == math.inf
+    assert math.isnan(found.rows[0].angle)
+    assert found.to_json()["rows"][0]["angle"] is None
     assert found["to-go", "none", "plain"].variance > 0.0
     assert "nan" not in str(found)
 

@@ -75,7 +75,7 @@ class Row:
     mse_exact: float | None
     snr: float  # ‖E ĝ‖² / variance
     cosine: float  # the mean of cos(ĝ, g), 0 for a ĝ of 0
-    angle: float  # between the mean of ĝ and g, degrees
+    angle: float  # between the mean of ĝ and g, degrees; NaN where g is 0, as the cosine
     episodes: float  # for an SNR of 1: variance of one episode's estimate / ‖g‖²; takes ĝ for unbiased
     microseconds: float  # to compute adv of one batch
     bias_vector: Tensor  # (P,), not in units of ‖g‖, as the rest of these
@@ -298,8 +298,8 @@ def row(
         mse_exact=None if length is None else length**2 + variance / norm**2,
         snr=max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf,
         cosine=float(cosines[1:].mean()),
-        angle=math.degrees(math.acos(min(1.0, max(-1.0, float(cosines[0]))))),
-        episodes=bench.batch * variance / norm**2,
+        angle=math.degrees(float(cosines[0].clamp(-1.0, 1.0).acos())),
+        episodes=bench.batch * variance / norm**2 if bench.reference.any() else math.inf,
         microseconds=microseconds,
         bias_vector=judged.bias,
         bias_error=estimates.std(0) / math.sqrt(R),
