@@ -89,8 +89,8 @@ def draw_errors(axis: Axes, audit: Audit) -> None:
     for label, row in zip(axis.get_yticklabels(), audit.rows, strict=True):
         label.set_color(ORANGE if row.verdict == "biased" else INK)
     axis.grid(axis="y", visible=False)
-    axis.annotate("1 = ‖g‖²", (1.0, 0.0), (3, 4), xycoords=("data", "axes fraction"), textcoords="offset points",
-                  fontsize=9, color=PALE)  # fmt: skip
+    axis.annotate("1 = ‖g‖²", (1.0, 1.0), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+                  fontsize=9, color=PALE, ha="center")  # fmt: skip
     axis.axvline(1.0, color=PALE, lw=0.8)
     name_axes(axis, "share of the error of one batch")
 
