@@ -225,6 +225,11 @@ def claim_118() -> Finding:
             found.append(float(np.corrcoef(rankdata(-np.array(error)), rankdata(speed))[0, 1]))
             numbers[f"{task}, lr {lr}: rank correlation of −{measure} and speed"] = found[-1]
     low, high = min(agreement["scaled_mse"]), max(agreement["scaled_mse"])
+    cart = {
+        arm: interval(load("estimators-cartpole").final(arm))
+        for arm in ("total return", "to-go", "to-go, leave-one-out", "to-go, V")
+    }
+    numbers |= {f"CartPole, {arm}": x.mean for arm, x in cart.items()}
     biased, plain = "chain: TD error, V = 0", "chain: total return"
     for name in (biased, plain):
         numbers |= {
@@ -237,7 +242,8 @@ def claim_118() -> Finding:
         f"error of ĝ is {min(agreement['mse']):.2f} to {max(agreement['mse']):.2f}; with a small error of c ĝ, best c, "
         f"{low:.2f} to {high:.2f}. A small error that is bias does not average out: on the chain the TD error with V = 0 "
         f"has {numbers[f'{biased}: error of ĝ']:.2f} and ends at J = {numbers[f'{biased}, lr 1: J at the end']:.2f}, the "
-        f"total return {numbers[f'{plain}: error of ĝ']:.2f} and {numbers[f'{plain}, lr 1: J at the end']:.2f}.",
+        f"total return {numbers[f'{plain}: error of ĝ']:.2f} and {numbers[f'{plain}, lr 1: J at the end']:.2f}. On CartPole, "
+        f"REINFORCE, return in the last fifth: {', '.join(f'{arm} {x}' for arm, x in cart.items())}.",
         numbers,
     )
 
