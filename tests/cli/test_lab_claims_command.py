@@ -62,6 +62,7 @@ def test_the_report_says_verdict_reason_counterexample_and_how_many(capsys):
     assert "7  Seven | is odd.\n     holds (exact). The gap is 3e-17." in out
     assert "fails as stated (simulated). It rises.\n     counterexample, small: it rises" in out
     assert "s0 a0: π = 0.5" in out
+    assert "pending. It needs DQN." in out
     assert out.endswith("3 claims: 1 holds, 1 fails as stated, 1 pending\n")
 
 

@@ -58,7 +58,8 @@ def summary(results: Sequence[Result]) -> str:
 def text(result: Result) -> str:
     """A paragraph: the claim, the verdict, why, and the counterexample."""
     claim, finding = result.claim, result.finding
-    lines = [f"{claim.number}  {claim.text}", f"{finding.verdict} ({claim.evidence}). {finding.because}"]
+    evidence = "" if finding.verdict == "pending" else f" ({claim.evidence})"
+    lines = [f"{claim.number}  {claim.text}", f"{finding.verdict}{evidence}. {finding.because}"]
     if finding.counterexample is not None:
         lines += [f"counterexample, {finding.counterexample.name}: {finding.counterexample.what}"]
         lines += describe(finding.counterexample)
@@ -130,7 +131,8 @@ def markdown(results: Sequence[Result]) -> str:
 
 def _section(result: Result) -> str:
     claim, finding = result.claim, result.finding
-    lines = [f"**{claim.number}. {claim.text}** *{finding.verdict}*, {claim.evidence}. {finding.because}"]
+    evidence = "" if finding.verdict == "pending" else f", {claim.evidence}"
+    lines = [f"**{claim.number}. {claim.text}** *{finding.verdict}*{evidence}. {finding.because}"]
     if finding.numbers:
         listed = "; ".join(f"{name}: {x:.4g}" for name, x in finding.numbers.items())
         lines.append(f"Numbers. {listed}.")

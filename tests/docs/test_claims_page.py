@@ -1,0 +1,44 @@
+"""docs/claims.md is what `policygrad lab claims --out docs/claims.md` writes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from policygrad.lab import claims
+from policygrad.lab.claims import report
+
+PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
+
+
+def verdicts(page: str) -> dict[int, tuple[str, str]]:
+    """The rows of the tables: number → claim, verdict."""
+    rows = re.findall(r"^\| (\d+) \| (.*) \| ([a-z ]+) \|$", page, re.MULTILINE)
+    return {int(number): (text.replace("\\|", "|"), verdict) for number, text, verdict in rows}
+
+
+def test_the_page_has_every_claim_by_number_and_nothing_else() -> None:
+    made = claims.load()
+    assert list(made) == list(range(80, 149))
+    assert {n: text for n, (text, _) in verdicts(PAGE.read_text("utf8")).items()} == {
+        n: c.text for n, c in made.items()
+    }
+
+
+def test_the_page_begins_as_it_is_written_now() -> None:
+    assert PAGE.read_text("utf8").startswith(report.HEAD)
+
+
+def test_only_what_needs_a_method_that_is_not_here_is_pending() -> None:
+    found = verdicts(PAGE.read_text("utf8"))
+    assert [n for n, (_, verdict) in found.items() if verdict == "pending"] == [105, 106]
+
+
+@pytest.mark.slow
+def test_the_verdicts_on_the_page_are_those_that_are_measured() -> None:
+    results = list(report.run(claims.load().values()))
+    assert verdicts(report.markdown(results)) == verdicts(PAGE.read_text("utf8"))
+    for result in results:
+        assert bool(result.finding.numbers) == (result.finding.verdict != "pending")
