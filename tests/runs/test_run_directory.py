@@ -47,7 +47,7 @@ class Telling(Silent):
     def start(self, total):
         self.told.append(("start", total))
 
-    def update(self, steps, speed, mean_return):
+    def update(self, steps, speed, mean_return, note=""):
         self.told.append((steps, speed, mean_return))
 
     def stop(self):

@@ -407,7 +407,7 @@ def claim_148() -> Finding:
         if rival == "reinforce, no baseline":
             wins = [best.low > 0.5, there.low > 0.5]
         said.append(
-            f"against {rival}: CartPole, better at {sum(p.low > 0.5 for p in against)} of 5 rates, worse at "
+            f"against {'REINFORCE with V' if rival == 'reinforce' else 'REINFORCE'}: CartPole, better at {sum(p.low > 0.5 for p in against)} of 5 rates, worse at "
             f"{sum(p.high < 0.5 for p in against)}, best rates P = {best.mean:.2f} [{best.low:.2f}, {best.high:.2f}] "
             f"({cart.speed(top).mean():.0f} and {cart.speed(other).mean():.0f}); Acrobot P = {there.mean:.2f} "
             f"[{there.low:.2f}, {there.high:.2f}] ({acrobot.speed('a2c').mean():.0f} and {acrobot.speed(rival).mean():.0f})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -96,7 +97,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "evidence": claim.evidence,
         "verdict": finding.verdict,
         "because": finding.because,
-        "numbers": {name: None if x != x else float(x) for name, x in finding.numbers.items()},
+        "numbers": {name: float(x) if math.isfinite(x) else None for name, x in finding.numbers.items()},
         "seconds": round(result.seconds, 2),
     }
     if (example := finding.counterexample) is not None:
