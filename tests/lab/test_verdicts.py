@@ -60,13 +60,31 @@ def test_a_test_that_takes_all_directions_for_equal_would_call_bias_what_is_none
     assert (torch.stack(p) < 0.01).double().mean() > 0.05
 
 
-def test_estimates_that_never_vary_are_unbiased_or_biased_for_certain():
+def test_estimates_that_never_vary_refute_nothing():
     reference = torch.tensor([1.0, -2.0], dtype=torch.float64)
-    assert judge(reference.expand(10, 2), reference).p == 1.0
-    off = judge(reference.expand(10, 2) + 1e-3, reference)
-    assert off.p == 0.0
-    assert off.biased
+    right, off = (judge(reference.expand(10, 2) + by, reference) for by in (0.0, 1e-3))
+    assert right.p == off.p == 1.0
+    assert right.interval == (0.0, 0.0)
+    assert off.interval == (0.0, math.inf)
     assert judge(torch.zeros(10, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)).p == 1.0
+
+
+def test_rare_estimates_raise_no_more_false_alarms_than_they_should():
+    """One estimate in a hundred is 100, the others are 0: of 40 mostly all are 0, and their mean is not 1."""
+    seen = torch.rand(REPEATS, R, 1, generator=torch.Generator().manual_seed(5), dtype=torch.float64) < 0.01
+    alarms = [judge(100.0 * x.double(), torch.ones(1, dtype=torch.float64)).biased for x in seen]
+    assert sum((~seen).all(1)) > 0.5 * REPEATS
+    assert sum(alarms) <= 0.02 * REPEATS
+
+
+def test_the_interval_begins_at_0_where_p_is_the_level():
+    """The ball and the test are one: at α = p the ball around the difference just reaches to no bias."""
+    for spectrum in SPECTRA.values():
+        for sample in gaussian(spectrum, 6, 5 * R).split(R):
+            reference = torch.full((len(spectrum),), 0.1, dtype=torch.float64)
+            p = judge(sample, reference).p
+            found = judge(sample, reference, alpha=p)
+            assert abs(found.length - found.radius) <= 1e-6 * found.length
 
 
 def test_a_state_that_was_never_seen_is_no_bias():

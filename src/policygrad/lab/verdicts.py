@@ -6,7 +6,8 @@ The length of d is tested as it is. Hotelling's T² would divide by the covarian
 a state that is rarely visited, there is little to divide by: unbiased estimates of a bandit's gradient are then refuted 2.6
 times as often as they should. This test does not divide, takes more parameters than estimates, and comes with a ball around d
 that holds the true bias: the interval of its length has 0 in it just where no bias is found. The price is power against a
-bias in a direction of little variance. What is *not* here: what is tested (auditing.py).
+bias in a direction of little variance. Estimates that are all alike refute nothing: where a reward is rare, unbiased ones are 0
+for long, and how large the others would be, no sample shows. What is *not* here: what is tested (auditing.py).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ ROUNDING = 1e-10  # relative to the numbers at hand: what may be rounding is no 
 class Judgement:
     """What R estimates say of the bias. radius: with probability 1 − α the true bias is no farther from `bias`.
 
-    p is the probability of so long a difference, or a longer one, where there is no bias.
+    p is the probability of so long a difference, or a longer one, where there is no bias; where all estimates are alike it is
+    1, and the radius ∞ if they are not g.
     """
 
     bias: Tensor  # (P,)  mean − reference
@@ -63,8 +65,8 @@ def judge(estimates: Tensor, reference: Tensor, alpha: float = 0.01) -> Judgemen
     mean = estimates.mean(0)
     bias, centred = mean - reference, estimates - mean
     rounding = ROUNDING * float(reference.norm() + estimates.abs().max())
-    if float(centred.norm()) <= rounding * math.sqrt(len(estimates)):  # always the same
-        return Judgement(bias, float(bias.norm() <= rounding), 0.0, alpha)
+    if float(centred.norm()) <= rounding * math.sqrt(len(estimates)):  # all alike
+        return Judgement(bias, 1.0, 0.0 if float(bias.norm()) <= rounding else math.inf, alpha)
     sums, n = power_sums(centred), len(estimates) - 1
     squared = float(bias.square().sum()) * len(estimates)
     radius = math.sqrt(_quantile(alpha, sums, n) / len(estimates))
