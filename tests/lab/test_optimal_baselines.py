@@ -120,6 +120,8 @@ def test_the_curve_is_the_exact_variance_with_that_constant(estimator, wrapper):
     best = cell(on, estimator, "best", wrapper)
     assert curve.best == pytest.approx(float(best.baseline.table), rel=1e-9)
     assert curve.least == pytest.approx(variance(on, best), rel=1e-9)
+    assert curve.without == pytest.approx(variance(on, plain), rel=1e-9)
+    assert curve.at_mean == pytest.approx(variance(on, replace(plain, baseline=Constant(curve.mean))), rel=1e-9)
     assert curve.exact
     assert curve.least < min(curve.variances[0], curve.variances[-1], curve.without)
     assert "b*" in str(curve)
