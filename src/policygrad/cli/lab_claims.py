@@ -22,8 +22,8 @@ def parser() -> Parser:
         "policygrad lab claims",
         usage="policygrad lab claims [WHICH …] [flags]",
         description="What textbooks and tutorials say about policy gradients, each claim an experiment with a verdict: holds, "
-        "holds with caveat, fails as stated; the numbers, and the counterexample where there is one. All of them take some "
-        "minutes.",
+        "holds with caveat, fails as stated, or pending; the numbers, and the counterexample where there is one. All of them "
+        "take some ten seconds.",
     )
     made.add_argument("which", nargs="*", metavar="WHICH", help="numbers, 89 or 80-97, or words of the claims [all]")
     made.add_argument("--list", action="store_true", help="list the claims, run nothing")
