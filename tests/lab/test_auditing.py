@@ -488,3 +488,22 @@ def test_batches_come_some_at_a_time_and_in_all_as_many_as_asked_for(monkeypatch
     made = row(on, cell, found, None)
     assert made.proof == "test"
     assert made.bias_exact is None
+
+
+def test_batches_of_which_not_even_two_fit_at_a_time_are_audited_alike(monkeypatch):
+    together = audit(SMALL, None, ["to-go"], ["none", "mean", "loo"], ["plain"], repeats=5)
+    monkeypatch.setattr("policygrad.lab.audit_bench.MAX_NUMBERS", 16 * 3 * 4)
+    one_by_one = audit(SMALL, None, ["to-go"], ["none", "mean", "loo"], ["plain"], repeats=5)
+    assert len(one_by_one.rows) == len(together.rows) == 3
+    assert one_by_one.listed is None  # too many numbers for that, too
+    assert [r.microseconds > 0.0 for r in one_by_one.rows] == [True] * 3
+
+
+def test_estimates_that_are_not_finite_are_refused_and_zeros_have_no_ratio_to_noise():
+    for baseline in ("const:nan", "const:inf"):
+        with pytest.raises(ValueError, match=f"to-go · {baseline} · plain: some estimate is not finite"):
+            audit(SMALL, None, ["to-go"], [baseline], ["plain"], repeats=5)
+    nothing = audit(SMALL, None, [lambda rollout, values: 0.0 * rollout.rew], ["none"], ["plain"], repeats=5).rows[0]
+    assert nothing.variance == 0.0
+    assert math.isnan(nothing.snr)
+    assert nothing.verdict == "biased"

@@ -73,7 +73,7 @@ class Row:
     variance_exact: float | None
     mse: float  # E‖ĝ − g‖² = bias² + variance
     mse_exact: float | None
-    snr: float  # ‖E ĝ‖² / variance
+    snr: float  # ‖E ĝ‖² / variance, NaN where all estimates are 0
     cosine: float  # the mean of cos(ĝ, g), 0 for a ĝ of 0
     angle: float  # between the mean of ĝ and g, degrees; NaN where g is 0, as the cosine
     episodes: float  # for an SNR of 1: variance of one episode's estimate / ‖g‖²; takes ĝ for unbiased
@@ -167,7 +167,8 @@ def audit(
     be given where the MDP has no horizon. behavior: a policy that samples instead, for importance weights. alpha: the
     probability that any row is called biased though it is not, of those whose mean is not known exactly (Bonferroni).
 
-    Raises ValueError for names that are not there, numbers out of their range, and where no combination makes sense.
+    Raises ValueError for names that are not there, numbers out of their range, estimates that are not finite, and where no
+    combination makes sense.
     """
     if repeats < 2:
         raise ValueError(f"repeats must be at least 2, got {repeats}")
@@ -175,7 +176,7 @@ def audit(
         policy = tabular_policy(mdp, torch.Generator().manual_seed(seed))
     bench = Bench(mdp, policy, critic, batch, limit, behavior, seed)
     cells, left_out = make_cells(estimators, baselines, wrappers, mdp.gamma)
-    (trial,) = bench.sample(2, torch.Generator().manual_seed(seed + FIRST))
+    trial = next(bench.sample(2, torch.Generator().manual_seed(seed + FIRST)))  # one, where two are too large
     tried: list[_Tried] = []
     for cell in cells:
         try:
@@ -264,6 +265,8 @@ def row(
     microseconds: float = math.nan,
 ) -> Row:
     """What estimates (R, P) of a cell say, and what is exact."""
+    if not torch.isfinite(estimates).all():
+        raise ValueError(f"{cell}: some estimate is not finite")
     g, R = bench.reference, len(estimates)
     norm = float(g.norm()) or 1.0
     judged = judge(estimates, g, alpha)
@@ -296,7 +299,7 @@ def row(
         variance_exact=None if exact is None else variance / norm**2,
         mse=mse / norm**2,
         mse_exact=None if length is None else length**2 + variance / norm**2,
-        snr=max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf,
+        snr=max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf if signal > 0.0 else math.nan,
         cosine=float(cosines[1:].mean()),
         angle=math.degrees(float(cosines[0].clamp(-1.0, 1.0).acos())),
         episodes=bench.batch * variance / norm**2 if bench.reference.any() else math.inf,
