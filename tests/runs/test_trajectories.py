@@ -313,6 +313,8 @@ def test_trajectories_of_another_task_are_refused(played):
         played.check(policy_for(Numbered), own[0], spaces.Discrete(3))
     with pytest.raises(TrajectoryError, match="some action is none"):
         replace(played, act=played.act + 1).check(policy, *own)
+    with pytest.raises(TrajectoryError, match="some action is none"):
+        replace(played, act=played.act.double()).check(policy, *own)
     with pytest.raises(TrajectoryError, match="another shape"):
         replace(played, obs=played.obs[:, :1]).check(policy, *own)
     box = collect(policy_for(Target), Target, 3)

@@ -150,7 +150,10 @@ def baseline_curve(
         data: Iterable[Weighed] = [bench.listed]
     else:
         generator = torch.Generator().manual_seed(seed)
-        data = [(c, torch.full((c.batches,), 1.0 / episodes, dtype=torch.float64)) for c in bench.sample(episodes, generator)]
+        data = [
+            (c, torch.full((c.batches,), 1.0 / episodes, dtype=torch.float64))
+            for c in bench.sample(episodes, generator)
+        ]
     sums = torch.zeros(5, dtype=torch.float64)
     mean = torch.zeros_like(bench.reference)
     for chunk, p in data:

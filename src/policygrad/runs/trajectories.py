@@ -157,7 +157,7 @@ class Trajectories:
             raise TrajectoryError(
                 "the trajectories are damaged: observations or actions of another shape than their space"
             )
-        if discrete and ((self.act < 0) | (self.act >= most)).any():
+        if discrete and (self.act.dtype != torch.int64 or ((self.act < 0) | (self.act >= most)).any()):
             raise TrajectoryError("the trajectories are damaged: some action is none of its space")
 
     def save(self, path: str | Path) -> Path:
