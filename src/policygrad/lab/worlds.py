@@ -43,8 +43,7 @@ from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
 MAX_STEPS = 100  # of an episode, where Gymnasium sets no limit
-LONG = 1_000  # steps, after which episodes of an MDP without a horizon are truncated
-ENDLESS = 1000  # steps after which an episode without a horizon is truncated
+ENDLESS = 1_000  # steps after which an episode without a horizon is truncated
 
 
 def two_states(horizon: int = 8) -> MDP:
@@ -161,7 +160,7 @@ def exact_batch(mdp: MDP, policy: Policy) -> Batch:
 def sampled_batch(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Batch:
     """Episodes sampled with the policy, their advantages reward-to-go minus the exact V, times γᵗ: ĝ is unbiased.
 
-    Without a horizon, V stands for what follows LONG steps, and later actions are not seen.
+    Without a horizon, V stands for what follows ENDLESS steps, and later actions are not seen.
     """
     rollout = sample_episodes(mdp, policy, episodes, seed)
     estimator = StateDiscounted(RewardToGo(mdp.gamma))
