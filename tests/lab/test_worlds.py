@@ -203,7 +203,7 @@ def test_episodes_without_a_horizon_are_truncated_late():
     assert rollout.terminated.any(0).all()
     policy.flat.view(-1, 2)[:, 0] = 20.0  # hardly ever there
     rollout = worlds.sample_episodes(mdp, policy, 2)
-    assert len(rollout.rew) == worlds.LONG
+    assert len(rollout.rew) == worlds.ENDLESS
     assert rollout.truncated[-1].all()
 
 
