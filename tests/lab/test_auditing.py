@@ -507,3 +507,33 @@ def test_estimates_that_are_not_finite_are_refused_and_zeros_have_no_ratio_to_no
     assert nothing.variance == 0.0
     assert math.isnan(nothing.snr)
     assert nothing.verdict == "biased"
+
+
+def test_an_mdp_by_its_name_has_the_policy_that_goes_with_it():
+    named = audit("deceptive", None, "to-go", "none,value", "plain", repeats=2)
+    mdp = make_mdp("deceptive")
+    given = audit(mdp, make_policy("deceptive", mdp), ["to-go"], ["none", "value"], ["plain"], repeats=2)
+    assert [row.variance_exact for row in named.rows] == [row.variance_exact for row in given.rows]
+    assert named.rows[1].variance_exact > 60 * named.rows[0].variance_exact
+
+
+def test_episodes_do_not_depend_on_the_scale_of_an_estimate():
+    def tripled(rollout, values):
+        return 3.0 * RewardToGo(SMALL.gamma)(rollout, values).ret.numpy()
+
+    plain, scaled = (audit(SMALL, None, [e], ["none"], ["plain"], repeats=2).rows[0] for e in ("to-go", tripled))
+    assert (plain.verdict, scaled.verdict) == ("biased", "biased")
+    assert scaled.variance_exact == pytest.approx(9 * plain.variance_exact)
+    assert scaled.episodes == pytest.approx(plain.episodes)
+
+
+def test_where_nothing_is_left_to_audit_every_reason_is_given():
+    with pytest.raises(ValueError, match=r"total · value · plain: needs a critic.*") as caught:
+        audit(SMALL, None, ["total"], ["value"], ["plain", "discount"], critic="none")
+    assert "discount" in str(caught.value)
+
+    def narrow(rollout, values):
+        return rollout.rew[:1]
+
+    with pytest.raises(ValueError, match="narrow must give"):
+        audit(SMALL, None, [narrow], ["none"], ["plain"])

@@ -24,17 +24,20 @@ _HOMES = {
         "enumerate_trajectories",
         "exact_gradient",
         "fisher",
+        "gradient_by_differences",
+        "gradient_theorem",
         "natural_gradient",
         "objective",
         "occupancy",
         "optimal_policy",
+        "optimum",
         "policy_iteration",
         "policy_matrix",
         "scores",
         "solve",
         "tabular_policy",
     ),
-    "policygrad.lab.worlds": ("make_mdp",),
+    "policygrad.lab.worlds": ("make_mdp", "make_policy"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -57,16 +60,20 @@ if TYPE_CHECKING:
     from policygrad.lab.tabular import enumerate_trajectories as enumerate_trajectories
     from policygrad.lab.tabular import exact_gradient as exact_gradient
     from policygrad.lab.tabular import fisher as fisher
+    from policygrad.lab.tabular import gradient_by_differences as gradient_by_differences
+    from policygrad.lab.tabular import gradient_theorem as gradient_theorem
     from policygrad.lab.tabular import natural_gradient as natural_gradient
     from policygrad.lab.tabular import objective as objective
     from policygrad.lab.tabular import occupancy as occupancy
     from policygrad.lab.tabular import optimal_policy as optimal_policy
+    from policygrad.lab.tabular import optimum as optimum
     from policygrad.lab.tabular import policy_iteration as policy_iteration
     from policygrad.lab.tabular import policy_matrix as policy_matrix
     from policygrad.lab.tabular import scores as scores
     from policygrad.lab.tabular import solve as solve
     from policygrad.lab.tabular import tabular_policy as tabular_policy
     from policygrad.lab.worlds import make_mdp as make_mdp
+    from policygrad.lab.worlds import make_policy as make_policy
 
 
 def __getattr__(name: str) -> Any:

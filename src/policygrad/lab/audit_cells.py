@@ -153,7 +153,13 @@ class Own:
 
     def __call__(self, rollout: Rollout, values: Values) -> Estimate:
         ret = self.f(rollout, values)
-        return ret if isinstance(ret, Estimate) else Estimate(ret, ret)
+        if isinstance(ret, Estimate):
+            return ret
+        ret = torch.as_tensor(ret, dtype=rollout.rew.dtype)
+        if ret.shape != rollout.rew.shape:
+            expected = tuple(rollout.rew.shape)
+            raise ValueError(f"{label(self.f)} must give (T, N) = {expected}, got {tuple(ret.shape)}")
+        return Estimate(ret, ret)
 
 
 ESTIMATORS: dict[str, Callable[..., Any]] = {

@@ -107,14 +107,16 @@ def summary(audit: Audit) -> str:
     if not audit.rows:
         return "<p>No combination was left to audit.</p>"
     unbiased = [row for row in audit.rows if row.verdict == "unbiased"]
-    least = min(audit.rows, key=lambda row: row.mse if row.mse_exact is None else row.mse_exact)
-    text = f"{len(unbiased)} of {len(audit.rows)} rows have no bias, or none that was seen. "
-    text += f"The least mean squared error has {name_of(least)}"
+    proven = [row for row in unbiased if row.proof == "exact"]
+    text = f"Of {len(audit.rows)} rows {len(proven)} have no bias"
+    text += f", and in {len(unbiased) - len(proven)} none was seen" if len(unbiased) > len(proven) else ""
     if unbiased:
         best = min(unbiased, key=lambda row: row.episodes)
         most = max(unbiased, key=lambda row: row.episodes)
-        text += f"; of those without bias, {name_of(best)} needs {short(best.episodes)} episodes for a signal as strong as the "
-        text += f"noise, {name_of(most)} {short(most.episodes)}"
+        text += (
+            f". Of these, {name_of(best)} needs {short(best.episodes)} episodes for a signal as strong as the noise, "
+        )
+        text += f"{name_of(most)} {short(most.episodes)}"
     return f"<p>{escape(text)}.</p>"
 
 

@@ -96,10 +96,12 @@ def draw_errors(axis: Axes, audit: Audit) -> None:
 
 
 def logarithmic_x(axis: Axes) -> None:
-    """Ticks at powers of ten."""
+    """Ticks at powers of ten; between them, too, where there are few."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axis.xaxis.set_major_locator(LogLocator(numticks=7))
+    low, high = axis.get_xlim()
+    subs = (1.0,) if high > 50.0 * low else (1.0, 2.0, 5.0)
+    axis.xaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: plain(x)))
 
@@ -132,6 +134,7 @@ def draw_trade(axis: Axes, audit: Audit) -> None:
                   color=COLORS[names.index(row.estimator) % len(COLORS)], ms=8.5, alpha=0.9, mec="white", mew=0.7)  # fmt: skip
     logarithmic(axis)
     axis.set(xlim=(low, high), ylim=(floor, top))
+    logarithmic_x(axis)
     axis.set_yticks([t for t in axis.get_yticks() if bottom <= t <= top])
     legend = [Line2D([], [], marker="o", ls="", color=COLORS[i % len(COLORS)], label=n) for i, n in enumerate(names)]
     legend += [Line2D([], [], marker=MARKS[i % len(MARKS)], ls="", color=PALE, label=n) for i, n in enumerate(others)]

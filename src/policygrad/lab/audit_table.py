@@ -54,9 +54,9 @@ def legend(audit: Audit) -> str:
         "along": f"the part of the bias along g, in {unit}: at −6.25 the mean of ĝ is 15/16 of g",
         "variance": f"the trace of the covariance of one batch's ĝ, in units of {square}",
         "MSE": "E‖ĝ − g‖² = bias² + variance, in the same units",
-        "SNR": "‖E ĝ‖² / variance, signal to noise of one batch",
+        "SNR": "‖E ĝ‖² / variance, signal to noise of one batch; ‖g‖² for ‖E ĝ‖² where no bias is seen",
         "cos": "the mean cosine of the angle between ĝ and g",
-        "episodes": "how many make the SNR 1, were ĝ unbiased",
+        "episodes": "how many make the SNR 1: batch / SNR, whatever the scale of ĝ",
         "µs": "to compute the advantages of one batch",
     }
     return "\n".join(f"{name:<9} {what}" for name, what in lines.items())

@@ -36,6 +36,7 @@ from policygrad.lab.tabular import (
     tabular_policy,
 )
 from policygrad.lab.verdicts import ROUNDING, judge, mean_interval, variance_interval
+from policygrad.lab.worlds import make_mdp, make_policy
 from policygrad.models.policy import Policy
 
 ESTIMATORS = ("total", "to-go", "td", "n-step:5", "gae:0.95", "q")
@@ -76,7 +77,7 @@ class Row:
     snr: float  # ‖E ĝ‖² / variance, NaN where all estimates are 0
     cosine: float  # the mean of cos(ĝ, g), 0 for a ĝ of 0
     angle: float  # between the mean of ĝ and g, degrees; NaN where g is 0, as the cosine
-    episodes: float  # for an SNR of 1: variance of one episode's estimate / ‖g‖²; takes ĝ for unbiased
+    episodes: float  # for an SNR of 1: batch / SNR, whatever the scale of ĝ
     microseconds: float  # to compute adv of one batch
     bias_vector: Tensor  # (P,), not in units of ‖g‖, as the rest of these
     bias_error: Tensor  # (P,) its standard errors
@@ -144,11 +145,11 @@ class Audit(Result):
 
 
 def audit(
-    mdp: MDP,
+    mdp: MDP | str,
     policy: Policy | None = None,
-    estimators: Sequence[Any] = ESTIMATORS,
-    baselines: Sequence[Any] = BASELINES,
-    wrappers: Sequence[Any] = WRAPPERS,
+    estimators: Sequence[Any] | str = ESTIMATORS,
+    baselines: Sequence[Any] | str = BASELINES,
+    wrappers: Sequence[Any] | str = WRAPPERS,
     *,
     critic: Any = "exact",
     batch: int = 16,
@@ -161,8 +162,9 @@ def audit(
     """Hold estimators against the exact gradient: every estimator × baseline × wrapper on the same `repeats` batches of `batch`
     episodes.
 
-    policy: over discrete actions, shown states one-hot; a table of random logits by default. Estimators, baselines and wrappers
-    are names (audit_cells.py) or objects; any f(rollout, values) that gives (T, N) is an estimator. critic: exact, wrong, zero,
+    mdp: also one by its name, see `make_mdp`. policy: over discrete actions, shown states one-hot; a table of random logits by
+    default, on a named MDP that of `make_policy`. Estimators, baselines, wrappers: names (audit_cells.py), one by one or
+    "to-go,gae:0.9", or objects; any f(rollout, values) that gives (T, N) is an estimator. critic: exact, wrong, zero,
     none, or what is called with (rollout, policy) and gives `Values`. limit: steps after which episodes are truncated; it must
     be given where the MDP has no horizon. behavior: a policy that samples instead, for importance weights. alpha: the
     probability that any row is called biased though it is not, of those whose mean is not known exactly (Bonferroni).
@@ -172,10 +174,13 @@ def audit(
     """
     if repeats < 2:
         raise ValueError(f"repeats must be at least 2, got {repeats}")
-    if policy is None:
+    if isinstance(mdp, str):
+        name, mdp = mdp, make_mdp(mdp, seed)
+        policy = make_policy(name, mdp, seed) if policy is None else policy
+    elif policy is None:
         policy = tabular_policy(mdp, torch.Generator().manual_seed(seed))
     bench = Bench(mdp, policy, critic, batch, limit, behavior, seed)
-    cells, left_out = make_cells(estimators, baselines, wrappers, mdp.gamma)
+    cells, left_out = make_cells(_names(estimators), _names(baselines), _names(wrappers), mdp.gamma)
     trial = next(bench.sample(2, torch.Generator().manual_seed(seed + FIRST)))  # one, where two are too large
     tried: list[_Tried] = []
     for cell in cells:
@@ -187,7 +192,9 @@ def audit(
         except ValueError as error:
             left_out.append((str(cell), str(error)))
     if not tried:
-        raise ValueError("nothing is left to audit: " + (": ".join(left_out[0]) if left_out else "give an estimator"))
+        reasons = {reason: cell for cell, reason in reversed(left_out)}  # a cell for each
+        why = "; ".join(f"{cell}: {reason}" for reason, cell in [*reasons.items()][:3])
+        raise ValueError(f"nothing is left to audit: {why or 'give an estimator'}")
     for chunk in bench.sample(repeats, torch.Generator().manual_seed(seed)):
         for one in tried:
             one.found.append(bench.estimates(one.cell, chunk, one.coupled))
@@ -211,9 +218,13 @@ def audit(
         truncated=_relative(float((bench.reference - truth).norm()), float(truth.norm())),
         norm=float(bench.reference.norm()),
         reference=bench.reference,
-        about=f"{mdp.states} states, {mdp.actions} actions, horizon {mdp.horizon or '∞'}, γ = {mdp.gamma:g}; "
-        f"a policy of {len(bench.reference):,} parameters",
+        about=f"{mdp.states} state{'s' * (mdp.states != 1)}, {mdp.actions} actions, horizon {mdp.horizon or '∞'}, "
+        f"γ = {mdp.gamma:g}; a policy of {len(bench.reference):,} parameters",
     )
+
+
+def _names(given: Sequence[Any] | str) -> Sequence[Any]:
+    return given.split(",") if isinstance(given, str) else given
 
 
 @dataclass
@@ -278,14 +289,19 @@ def row(
     along, *along_ends = mean_interval(errors @ g / norm**2, LEVEL)
     mean = estimates.mean(0) if exact is None else exact.mean
     variance = trace if exact is None else float(exact.variances.sum())
-    signal = float(mean.square().sum()) - (trace / R if exact is None else 0.0)  # ‖mean‖² is too large by that
     bias = None if exact is None else exact.mean - g
     length = None if bias is None else float(bias.norm()) / norm
     known = None if length is None else length <= ROUNDING * (1.0 + math.sqrt(variance) / norm)
+    unbiased = known if known is not None else not judged.biased
+    if unbiased:
+        signal = float(g.square().sum())
+    else:  # of a sample, ‖mean‖² is too large by trace / R
+        signal = float(mean.square().sum()) - (trace / R if exact is None else 0.0)
+    snr = max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf if signal > 0.0 else math.nan
     cosines = _cosines(torch.cat([mean.unsqueeze(0), estimates]), g)
     return Row(
         *cell.names,
-        verdict="unbiased" if (known if known is not None else not judged.biased) else "biased",
+        verdict="unbiased" if unbiased else "biased",
         proof="test" if known is None else "exact",
         p=judged.p,
         bias=judged.length / norm,
@@ -299,10 +315,10 @@ def row(
         variance_exact=None if exact is None else variance / norm**2,
         mse=mse / norm**2,
         mse_exact=None if length is None else length**2 + variance / norm**2,
-        snr=max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf if signal > 0.0 else math.nan,
+        snr=snr,
         cosine=float(cosines[1:].mean()),
         angle=math.degrees(float(cosines[0].clamp(-1.0, 1.0).acos())),
-        episodes=bench.batch * variance / norm**2 if bench.reference.any() else math.inf,
+        episodes=math.inf if math.isnan(snr) or snr == 0.0 else bench.batch / snr,
         microseconds=microseconds,
         bias_vector=judged.bias,
         bias_error=estimates.std(0) / math.sqrt(R),
