@@ -73,7 +73,7 @@ def choose(claims: dict[int, Claim], which: Sequence[str]) -> list[Claim]:
     chosen: dict[int, Claim] = {}
     for word in which:
         first, dash, last = word.partition("-")
-        if first.isdigit() and (last.isdigit() or not dash):
+        if first.isdecimal() and (last.isdecimal() or not dash):
             found = {n: c for n, c in claims.items() if int(first) <= n <= int(last or first)}
         else:
             found = {n: c for n, c in claims.items() if word.lower() in f"{c.text} {c.topic}".lower()}

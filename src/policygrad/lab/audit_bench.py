@@ -23,6 +23,7 @@ from policygrad.lab.tabular import (
     enumerate_trajectories,
     gradient_theorem,
     log_policy,
+    occupancy,
     scores,
     solve,
     steps_seen,
@@ -68,14 +69,23 @@ class Bench:
             raise ValueError(f"batch must be at least 1, got {batch}")
         self.mdp, self.policy, self.batch, self.limit, self.behavior = mdp, policy, batch, limit, behavior
         self.steps = steps_seen(mdp, limit)
+        for one in (policy, behavior):
+            _check_policy(one, mdp)
         self.log_pi = log_policy(mdp, policy).detach()
         self.pi = self.log_pi.exp()
         self.acts = self.pi if behavior is None else log_policy(mdp, behavior).detach().exp()
         self.critic = make_critic(critic, mdp, self.pi, seed) if isinstance(critic, str) else critic
         self.scores = scores(mdp, policy).flatten(0, 1)  # (S·A, P)
         self.reference = gradient_theorem(mdp, policy, limit).clone()
-        if float(self.reference.norm()) <= ROUNDING * float(mdp.reward.abs().max()):
+        if float(self.reference.norm()) <= max(self.rounding, ROUNDING * float(mdp.reward.abs().max())):
             self.reference.zero_()  # no unit to measure in: what is left is rounding
+
+    @cached_property
+    def rounding(self) -> float:
+        """What rounding leaves of sums as large as those that g is: 1e-13 of Σ d π |Q| ‖∇log π‖."""
+        reached, Q = occupancy(self.mdp, self.pi, self.limit), solve(self.mdp, self.pi)[1].abs().amax(0).flatten()
+        visited = (reached.sum(0).unsqueeze(-1) * self.pi).flatten()
+        return 1e-13 * float((visited * Q * self.scores.norm(dim=1)).sum())
 
     @cached_property
     def sparse(self) -> Tensor | None:
@@ -92,6 +102,8 @@ class Bench:
         n = torch.ones_like(self.mdp.start)
         for _ in range(self.steps):
             n = follows @ torch.where(self.mdp.over, 1.0, n)
+            if n.max() > 1e18:
+                break
         total = float(n[self.mdp.start > 0].sum())
         return int(min(total, 1e18))
 
@@ -173,6 +185,19 @@ class Bench:
         needy = [part for part in (cell.estimator, cell.baseline) if getattr(part, "needs_critic", False)]
         if needy and not self.critic.bootstraps:
             raise ValueError("needs a critic, and there is none")
+
+
+def _check_policy(policy: Policy | None, mdp: MDP) -> None:
+    if policy is None:
+        return
+    if policy.flat.dtype != torch.float64:
+        raise ValueError("the policy must be float64, as all that is exact: policy.double()")
+    try:
+        log_policy(mdp, policy)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the policy must take one-hot observations of {mdp.states} states and give {mdp.actions} actions: {error}"
+        ) from error
 
 
 def _noisy(rollout: Rollout, values: Values) -> tuple[Rollout, Values]:

@@ -15,6 +15,7 @@ Wrappers add up: discount+standardize. Everything but the defects is production 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -194,6 +195,7 @@ WRAPPERS: dict[str, Callable[..., Any]] = {
     "per-decision": PerDecision,
 }
 TAKES_NUMBER = ("n-step", "gae", "const", "crossfit", "is")
+WHOLE = ("n-step", "crossfit")  # of these, a whole one
 
 
 def named(kind: str, table: dict[str, Callable[..., Any]], text: str) -> tuple[Callable[..., Any], tuple[float, ...]]:
@@ -209,11 +211,11 @@ def named(kind: str, table: dict[str, Callable[..., Any]], text: str) -> tuple[C
     try:
         value = float(number)
     except ValueError:
-        value = None
-    if value is None or name not in TAKES_NUMBER:
-        raise ValueError(
-            f"{kind} {text!r}: {name} takes {'a number' if name in TAKES_NUMBER else 'nothing'} after the colon"
-        )
+        value = math.nan
+    fine = math.isfinite(value) and (name not in WHOLE or value.is_integer())
+    if not fine or name not in TAKES_NUMBER:
+        takes = "nothing" if name not in TAKES_NUMBER else "a whole number" if name in WHOLE else "a number"
+        raise ValueError(f"{kind} {text!r}: {name} takes {takes} after the colon")
     return table[name], (value,)
 
 

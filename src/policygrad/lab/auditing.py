@@ -291,7 +291,8 @@ def row(
     variance = trace if exact is None else float(exact.variances.sum())
     bias = None if exact is None else exact.mean - g
     length = None if bias is None else float(bias.norm()) / norm
-    known = None if length is None else length <= ROUNDING * (1.0 + math.sqrt(variance) / norm)
+    tolerance = ROUNDING * (1.0 + math.sqrt(variance) / norm) + bench.rounding / norm
+    known = None if length is None else length <= tolerance
     unbiased = known if known is not None else not judged.biased
     if unbiased:
         signal = float(g.square().sum())
