@@ -413,8 +413,8 @@ def claim_148() -> Finding:
         slow = [f"{acrobot.speed(arm).mean():.0f}" for arm in ("a2c", rival)]
         said.append(
             f"against {name}: CartPole, better at {sum(p.low > 0.5 for p in against)} of 5 rates, worse at "
-            f"{sum(p.high < 0.5 for p in against)}, best rates, chosen on these seeds, P = {best.mean:.2f} [{best.low:.2f}, {best.high:.2f}] "
-            f"({' and '.join(fast)}); Acrobot P = {there.mean:.2f} "
+            f"{sum(p.high < 0.5 for p in against)}, best rates, chosen on these seeds, P = {best.mean:.2f} "
+            f"[{best.low:.2f}, {best.high:.2f}] ({' and '.join(fast)}); Acrobot P = {there.mean:.2f} "
             f"[{there.low:.2f}, {there.high:.2f}] ({' and '.join(slow)})"
         )
     return Finding(
