@@ -354,8 +354,6 @@ def collect(
 def open_dataset(dataset: str | Path, policy: Policy) -> Trajectories:
     """The trajectories of a path, see `read`, or of minari:NAME, see `from_minari`."""
     name = str(dataset)
-    if not name:
-        raise TrajectoryError("dataset is empty: give a run, a path, or minari:NAME")
     return from_minari(name.removeprefix(MINARI), policy) if name.startswith(MINARI) else read(dataset)
 
 
