@@ -12,14 +12,25 @@ import torch
 from policygrad.data import Values
 from policygrad.gradient.estimators import RewardToGo
 from policygrad.lab import theory
+from policygrad.lab.ascent import sgd
 from policygrad.lab.derivatives import automatic
 from policygrad.lab.functions import performance
 from policygrad.lab.losses import losses
-from policygrad.lab.staleness import second_moment, stale_gradient, staleness, trajectory_count
-from policygrad.lab.stochastic import decay, sampled_gradient
+from policygrad.lab.relations import apply
+from policygrad.lab.staleness import (
+    AGES,
+    UPDATE_KL,
+    VANISHED,
+    second_moment,
+    stale_gradient,
+    staleness,
+    trajectory_count,
+)
+from policygrad.lab.stochastic import decay, lipschitz, sampled_gradient
 from policygrad.lab.surrogate import surrogate
 from policygrad.lab.tabular import (
     advantage,
+    bandit,
     enumerate_trajectories,
     exact_gradient,
     log_policy,
@@ -27,8 +38,8 @@ from policygrad.lab.tabular import (
     random_mdp,
     tabular_policy,
 )
-from policygrad.lab.worlds import make_mdp
-from policygrad.updates import VanillaGradient
+from policygrad.lab.worlds import exact_batch, make_mdp, make_policy
+from policygrad.updates import NaturalGradient
 
 SMALL = make_mdp("small")
 
@@ -162,13 +173,64 @@ def test_the_second_moment_of_the_weights_is_that_of_all_trajectories():
     assert trajectory_count(make_mdp("corridor")) == math.inf
 
 
-def test_a_policy_that_is_certain_has_no_variance_to_compare_with():
-    mdp = make_mdp("deceptive")
-    found = staleness(mdp, policy_of(mdp), rule=VanillaGradient(1e6, optimizer="sgd", max_grad_norm=None), ages=(0, 3))
+def test_where_every_trajectory_gives_the_same_estimate_there_is_no_variance_to_compare_with():
+    """Of two actions, both likely alike, with rewards 1 and 0, either says (1, −1) / 4."""
+    mdp = bandit([1.0, 0.0])
+    found = staleness(mdp, tabular_policy(mdp, scale=0.0), ages=(0,))
     weighted = found.rows[0].weighted
     assert weighted is not None
     assert math.isnan(weighted.relative)
     assert "nan" in str(found)
+
+
+@pytest.mark.parametrize("name", ["delayed", "deceptive"])
+def test_updates_end_before_the_gradient_vanishes(name):
+    """In units of a gradient that is rounding, errors were 1e14, or NaN."""
+    mdp = make_mdp(name)
+    policy = make_policy(name, mdp)
+    found, first = staleness(mdp, policy), float(exact_gradient(mdp, policy).norm())
+    assert found.vanished
+    assert [row.age for row in found.rows] == [age for age in AGES if age <= found.updates]
+    for row in found.rows:
+        assert all(math.isfinite(x) for x in (row.kl, row.plain.cosine, row.plain.error, row.ratio.error, row.ess))
+        assert row.plain.error < 1.0 / VANISHED
+        assert row.weighted is not None
+        assert row.weighted.error <= 1e-11
+    assert f"ended after {found.updates} updates" in str(found)
+    path = [policy]  # the next one is too near
+    for _ in range(found.updates + 1):
+        rule = NaturalGradient(UPDATE_KL, damping=0.0, solver="dense")
+        path.append(apply(rule, path[-1], exact_batch(mdp, path[-1]))[1])
+    norms = [float(exact_gradient(mdp, p).norm()) for p in path]
+    assert norms[-1] < VANISHED * first <= norms[-2]
+    with pytest.raises(ValueError, match=f"ages must be at most {found.updates}, where ∇J has all but vanished"):
+        staleness(mdp, policy, ages=(found.updates + 1,))
+
+
+def test_where_the_gradient_is_zero_from_the_start_no_data_is_compared_with_it():
+    mdp = bandit([1.0, 1.0, 1.0])
+    with pytest.raises(ValueError, match="∇J is 0 at this policy"):
+        staleness(mdp, policy_of(mdp))
+    rules = staleness(SMALL, policy_of(SMALL), ages=(0, 1))
+    assert not rules.vanished
+    assert "ended" not in str(rules)
+
+
+def test_the_bound_is_for_steps_up_to_1_over_L_and_L_is_that_of_the_path():
+    def gradient(theta):
+        return -torch.tensor([3.0, 1.0], dtype=torch.float64) * theta
+
+    path = sgd(torch.tensor([1.0, 0.0], dtype=torch.float64), gradient, 5, 0.1)
+    assert lipschitz(gradient, path, gradient(path)) == pytest.approx(3.0)
+    assert lipschitz(gradient, path[:1].expand(3, 2), gradient(path[:1]).expand(3, 2)) == 0.0
+    leap = torch.tensor(
+        [[0.5], [99.0]], dtype=torch.float64
+    )  # onto the plateau of exp(−θ²/2): L where it began, 0.66, counts
+    assert lipschitz(lambda x: -x * torch.exp(-x.square() / 2), leap, -leap * torch.exp(-leap.square() / 2)) > 0.6
+    for lr, bounded in ((4.0, True), (40.0, False)):
+        found = decay(SMALL, policy_of(SMALL), budgets=(4, 8), runs=2, lr=lr)
+        assert all(math.isfinite(b.bound) is bounded for b in found.budgets)
+        assert ("α > 1/L" in str(found)) is not bounded
 
 
 def test_too_many_trajectories_are_not_listed_and_no_horizon_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from policygrad.lab.tabular import (
     tabular_policy,
     visits,
 )
-from policygrad.lab.worlds import make_mdp
+from policygrad.lab.worlds import make_mdp, make_policy
 
 
 def table(mdp: MDP, seed: int) -> Tensor:
@@ -114,6 +115,31 @@ def test_the_bounds_hold_for_100_pairs_near_and_far_and_are_of_second_order(hori
     assert order.slopes["trpo"] == pytest.approx(2.0, abs=0.03)
 
 
+@pytest.mark.parametrize("name", ["bandit", "deceptive"])
+def test_with_one_step_the_surrogate_is_J_and_rounding_has_no_slope(name):
+    mdp = make_mdp(name)
+    found = surrogate_order(mdp, make_policy(name, mdp))
+    assert found.slopes == {}
+    assert found.holds
+    assert "bounds hold at every step\n" in str(found)
+    assert "has no slope" in str(found)
+    # control: what is above rounding has one, though some of the shortest steps may not be
+    errors = tuple(0.3 * h**2 for h in found.lengths)
+    assert replace(found, error=errors, rounding=(1e-7,) * 21).slopes == {"error": pytest.approx(2.0)}
+
+
+def test_without_a_discount_and_a_horizon_there_is_no_bound_and_none_that_holds():
+    mdp = make_mdp("corridor")
+    found = surrogate_order(mdp, tabular_policy(mdp, torch.Generator().manual_seed(0)))
+    assert (found.bounded, found.holds) == (False, False)
+    assert "there is no bound: γ = 1 without a horizon" in str(found)
+    assert "inf" not in str(found)
+    broken = surrogate_order(world(1, 6), tabular_policy(world(1, 6), torch.Generator().manual_seed(0)))
+    broken = replace(broken, achiam=tuple(1e-3 * x for x in broken.achiam))
+    assert (broken.bounded, broken.holds) == (True, False)
+    assert "a bound is broken" in str(broken)
+
+
 def test_the_trpo_bound_without_a_horizon_is_the_papers():
     mdp = world(1, None)
     pi, new = table(mdp, 0), table(mdp, 1)
@@ -126,7 +152,8 @@ def test_the_trpo_bound_without_a_horizon_is_the_papers():
     corridor = make_mdp("corridor")
     far = bounds(corridor, table(corridor, 0), table(corridor, 1))
     assert far.trpo == far.achiam == math.inf
-    assert bounds(corridor, table(corridor, 0), table(corridor, 0)).error == 0.0
+    same = bounds(corridor, table(corridor, 0), table(corridor, 0))
+    assert (same.error, same.achiam, same.trpo) == (0.0, 0.0, 0.0)
 
 
 def test_the_bound_with_a_horizon_counts_the_steps_at_which_policies_may_have_parted():

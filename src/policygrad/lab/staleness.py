@@ -21,7 +21,7 @@ from torch import Tensor
 
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantages
-from policygrad.lab.relations import Rule, apply
+from policygrad.lab.relations import Rule, apply, solver
 from policygrad.lab.results import Result, align
 from policygrad.lab.tabular import (
     MDP,
@@ -34,6 +34,7 @@ from policygrad.lab.tabular import (
     occupancy,
     policy_matrix,
     scores,
+    solve,
 )
 from policygrad.lab.worlds import exact_batch
 from policygrad.models.policy import Policy
@@ -42,6 +43,8 @@ from policygrad.updates import NaturalGradient
 AGES = (0, 1, 2, 4, 8, 12, 16, 20)
 MAX_LISTED = 50_000  # trajectories
 UPDATE_KL = 1e-3  # nats of an update
+VANISHED = 1e-3  # of the first ‖∇J‖: where the updates end
+ROUNDING = 1e-12  # of Σ_t γᵗ E|Q_t|: a gradient below is none
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,11 @@ class Stale:
 
 @dataclass(frozen=True)
 class Staleness(Result):
-    """Gradients for one policy from data of earlier ones."""
+    """Gradients for one policy from data of earlier ones. vanished: ended early, the next update leaves no gradient."""
 
     rows: tuple[Stale, ...]
+    updates: int  # made
+    vanished: bool
 
     def table(self) -> str:
         """A row an age."""
@@ -92,11 +97,13 @@ class Staleness(Result):
             cells = [str(row.age), f"{row.kl:.4f}"]
             cells += [f"{x:.3f}" for bias in (row.plain, row.ratio) for x in (bias.cosine, bias.error)]
             weighted = row.weighted
-            cells += ["–", "–"] if weighted is None else [f"{weighted.error:.0e}", f"{weighted.relative:.2f}"]
+            cells += ["–", "–"] if weighted is None else [f"{weighted.error:.0e}", f"{weighted.relative:.3g}"]
             lines.append([*cells, f"{100.0 * row.ess:.1f} %"])
         header = ("age", "KL", "cos, plain", "bias, plain", "cos, ratio", "bias, ratio")
         header = (*header, "bias, trajectory", "its variance", "its ESS")
         note = "bias: ‖E ĝ − ∇J‖ / ‖∇J‖. variance: of one trajectory's ĝ, in units of the policy's own data's"
+        if self.vanished:
+            note += f"\nended after {self.updates} updates: one more, and ‖∇J‖ is below {VANISHED:g} of what it was at first"
         return f"{align(header, lines)}\n{note}"
 
 
@@ -109,21 +116,38 @@ def staleness(
 ) -> Staleness:
     """Update the policy max(ages) times on exact batches, and ask for ∇J at the end from the data of `age` updates before.
 
-    rule: [NaturalGradient without damping: 0.001 nats an update]. The third correction is left out where there are more than
-    50,000 trajectories to list. Raises ValueError without a horizon.
+    It ends before ‖∇J‖ falls to a thousandth of what it was at first, for errors are in units of ‖∇J‖: ages beyond are left
+    out. rule: [NaturalGradient without damping: 0.001 nats an update]. The third correction is left out where there are more
+    than 50,000 trajectories to list. Raises ValueError without a horizon, where ∇J is 0 at first, and for no age that is left.
     """
     if mdp.horizon is None:
         raise ValueError("weights of whole trajectories need a horizon: this MDP has none")
     if not ages or min(ages) < 0:
         raise ValueError(f"ages must be numbers of updates, 0 or more, got {tuple(ages)}")
-    rule = NaturalGradient(UPDATE_KL, damping=0.0, solver="dense") if rule is None else rule
-    path = [policy]
-    for _ in range(max(ages)):
-        path.append(apply(rule, path[-1], exact_batch(mdp, path[-1]))[1])
-    now = path[-1]
+    rule = NaturalGradient(UPDATE_KL, **solver(policy, 0.0)) if rule is None else rule
+    path, vanished = _path(mdp, policy, rule, max(ages))
+    now, updates = path[-1], len(path) - 1
+    kept = [age for age in ages if age <= updates]
+    if not kept:
+        raise ValueError(f"ages must be at most {updates}, where ∇J has all but vanished, got {tuple(ages)}")
     exact = exact_gradient(mdp, now)
     fresh = _moments(mdp, now, now)[1] if trajectory_count(mdp) <= MAX_LISTED else math.nan
-    return Staleness(tuple(_stale(mdp, path[-1 - age], now, age, exact, fresh) for age in ages))
+    rows = tuple(_stale(mdp, path[-1 - age], now, age, exact, fresh) for age in kept)
+    return Staleness(rows, updates, vanished)
+
+
+def _path(mdp: MDP, policy: Policy, rule: Rule, updates: int) -> tuple[list[Policy], bool]:
+    """The policies of so many updates, or of those before ∇J vanishes, and whether it does."""
+    first, pi = float(exact_gradient(mdp, policy).norm()), policy_matrix(mdp, policy).detach()
+    if first <= ROUNDING * float((occupancy(mdp, pi).unsqueeze(-1) * pi * solve(mdp, pi)[1].abs()).sum()):
+        raise ValueError("∇J is 0 at this policy: no estimate has a direction to be compared with")
+    path = [policy]
+    while len(path) <= updates:
+        new = apply(rule, path[-1], exact_batch(mdp, path[-1]))[1]
+        if float(exact_gradient(mdp, new).norm()) < VANISHED * first:
+            return path, True
+        path.append(new)
+    return path, False
 
 
 def _stale(mdp: MDP, old: Policy, now: Policy, age: int, exact: Tensor, fresh: float) -> Stale:

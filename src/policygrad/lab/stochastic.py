@@ -5,7 +5,7 @@ For f whose gradient is Lipschitz (constant L), unbiased estimates of variance �
     (1/K) Σ_{k<K} E‖∇f(θ_k)‖²  ≤  2 (E f(θ_K) − f(θ_0)) / (α K) + α L σ²
 
 (Ghadimi & Lan 2013, theorem 2.1). With α ∝ 1/√K the right side falls as 1/√K: the longer the run, the flatter the place, on
-average over the path. That it is a maximum is not said.
+average over the path. That it is a maximum is not said. L is that of the path, see `lipschitz`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 
 BUDGETS = (8, 32, 128, 512)
+BEGINNING = 1e-3  # of a step
 
 
 def sampled_gradient(
@@ -73,7 +74,7 @@ class Budget:
     squared_norm: float  # ‖∇J‖², mean over the path
     standard_error: float  # of it, between runs
     last: float  # ‖∇J‖² at the end
-    bound: float  # on squared_norm; with the L and σ² measured on the path
+    bound: float  # on squared_norm, with the L and σ² of the path; ∞ where a path has α > 1/L
     J: float  # at the end
 
 
@@ -95,8 +96,9 @@ class Decay(Result):
         """A row a budget."""
         rows = []
         for b in self.budgets:
-            numbers = (b.lr, b.squared_norm, b.standard_error, b.bound, b.last)
-            rows.append([f"{b.steps:,}", *(f"{x:.4f}" for x in numbers), f"{b.J:.3f}"])
+            numbers = [f"{x:.4f}" for x in (b.lr, b.squared_norm, b.standard_error, b.bound, b.last)]
+            numbers[3] = numbers[3] if math.isfinite(b.bound) else "α > 1/L"
+            rows.append([f"{b.steps:,}", *numbers, f"{b.J:.3f}"])
         head = align(("steps K", "step", "mean ‖∇J‖²", "± error", "bound", "‖∇J‖² at the end", "J at the end"), rows)
         return (
             f"{head}\n‖∇J‖² at the start {self.before:.4f}; mean ‖∇J‖² ∝ K^{self.slope:.2f}; {self.runs} runs each, "
@@ -148,18 +150,20 @@ def _measure(J: Function, path: Tensor, estimates: Tensor, alpha: float) -> tupl
     gradients = torch.stack([automatic(J, theta) for theta in path])
     squared, K = gradients.square().sum(-1), len(estimates)
     variance = float((estimates - gradients[:-1]).square().sum(-1).mean())
-    L = max(curvature(J, theta) for theta in path[:: max(1, K // 16)])
+    L = lipschitz(lambda theta: automatic(J, theta), path, gradients)
     first, last = float(J(path[0])), float(J(path[-1]))
-    return (
-        float(squared[:-1].mean()),
-        float(squared[-1]),
-        2.0 * (last - first) / (alpha * K) + alpha * L * variance,
-        last,
-    )
+    bound = 2.0 * (last - first) / (alpha * K) + alpha * L * variance if alpha * L <= 1.0 else math.inf
+    return float(squared[:-1].mean()), float(squared[-1]), bound, last
 
 
-def curvature(function: Function, theta: Tensor) -> float:
-    """The largest |eigenvalue| of the Hessian at θ: the local L."""
-    hessian = torch.autograd.functional.hessian(function, theta)
-    assert isinstance(hessian, Tensor)
-    return float(torch.linalg.eigvalsh(hessian).abs().amax())
+def lipschitz(gradient: Callable[[Tensor], Tensor], path: Tensor, gradients: Tensor) -> float:
+    """The L of a path: the largest ‖Δ∇f‖ / ‖Δθ‖ of its steps, and of the beginnings of 16 of them, where a step is so long that
+    it leaves the slope that it was made on. path, gradients: (K+1, P).
+    """
+    steps, changes = path.diff(dim=0), gradients.diff(dim=0)
+    for k in range(0, len(steps), max(1, len(steps) // 16)):
+        begun = BEGINNING * steps[k : k + 1]
+        change = gradient(path[k] + begun[0]) - gradients[k]
+        steps, changes = torch.cat([steps, begun]), torch.cat([changes, change.unsqueeze(0)])
+    moved = steps.norm(dim=-1)
+    return float((changes.norm(dim=-1)[moved > 0.0] / moved[moved > 0.0]).amax()) if moved.any() else 0.0

@@ -30,6 +30,7 @@ from policygrad.models.policy import Policy
 
 LENGTHS = tuple(np.logspace(-4, 1, 21).tolist())
 SMALL = 0.1  # ‖Δθ‖ up to which slopes are fitted
+ROUNDING = 1e-14  # of the rewards' size, Σ_t γᵗ E|r_t|: differences of J below say nothing
 
 
 def surrogate(
@@ -50,7 +51,7 @@ class Bounds:
 
     error: float  # J(π') − L_π(π')
     achiam: float  # bound on |error|, with the mean TV over the states visited
-    trpo: float  # bound on |error|, with the largest TV; ∞ without a horizon and γ = 1
+    trpo: float  # bound on |error|, with the largest TV; both are ∞ without a horizon and γ = 1
     max_tv: float  # α
     max_advantage: float  # ε
 
@@ -64,7 +65,8 @@ def bounds(mdp: MDP, pi: Tensor, pi_new: Tensor) -> Bounds:
     ahead, late = _ahead(mdp)
     parted = torch.where(tv > 0.0, tv * ahead.unsqueeze(-1), 0.0)  # 0 · ∞ is 0 here
     achiam = 2.0 * float(Abar.abs().amax()) * float((occupancy(mdp, pi) * parted).sum())
-    return Bounds(error, achiam, 4.0 * epsilon * alpha**2 * late, alpha, epsilon)
+    trpo = 4.0 * epsilon * alpha**2 * late if alpha > 0.0 else 0.0
+    return Bounds(error, achiam, trpo, alpha, epsilon)
 
 
 def _ahead(mdp: MDP) -> tuple[Tensor, float]:
@@ -82,44 +84,63 @@ def _ahead(mdp: MDP) -> tuple[Tensor, float]:
 class SurrogateOrder(Result):
     """|J − L| along a line θ + h u, ‖u‖ = 1, for step lengths h; the bounds; and two surrogates that are wrong.
 
-    slopes: powers of h, fitted where h ≤ 0.1. Of a surrogate that matches J to first order 2, of a wrong one 1.
+    slopes: powers of h, fitted where h ≤ 0.1 and the difference is more than rounding, at three steps or more. Of a surrogate
+    that matches J to first order 2, of a wrong one 1; of differences that are rounding, as all are with one step, none.
     """
 
     lengths: tuple[float, ...]
     error: tuple[float, ...]
-    achiam: tuple[float, ...]
+    achiam: tuple[float, ...]  # ∞: there is no bound
     trpo: tuple[float, ...]
     wrong_advantages: tuple[float, ...]  # of another policy
     wrong_states: tuple[float, ...]  # that another policy visits
+    rounding: tuple[float, ...]  # of each of these
 
     @property
     def slopes(self) -> dict[str, float]:
         """By name of the field."""
-        small = [i for i, h in enumerate(self.lengths) if h <= SMALL]
         names = ("error", "wrong_advantages", "wrong_states", "achiam", "trpo")
-        found = {name: getattr(self, name) for name in names}
-        return {
-            name: slope([self.lengths[i] for i in small], [y[i] for i in small])
-            for name, y in found.items()
-            if all(0.0 < y[i] < math.inf for i in small)
-        }
+        found = {}
+        for name in names:
+            points = zip(self.lengths, getattr(self, name), self.rounding, strict=True)
+            fitted = [(h, y) for h, y, least in points if h <= SMALL and least < y < math.inf]
+            if len(fitted) > 2:
+                found[name] = slope(*zip(*fitted, strict=True))
+        return found
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there are bounds: without a horizon not at γ = 1."""
+        return all(y < math.inf for y in (*self.achiam, *self.trpo))
 
     @property
     def holds(self) -> bool:
-        """Whether both bounds hold at every step length, up to rounding."""
-        triples = zip(self.error, self.achiam, self.trpo, strict=True)
-        return all(error <= a + 1e-13 and a <= t * (1.0 + 1e-9) + 1e-13 for error, a, t in triples)
+        """Whether there are bounds, and both hold at every step length, up to rounding."""
+        rows = zip(self.error, self.achiam, self.trpo, self.rounding, strict=True)
+        return self.bounded and all(e <= a + least and a <= t * (1.0 + 1e-9) + least for e, a, t, least in rows)
 
     def table(self) -> str:
-        """Every other step length, and the slopes."""
-        columns = (self.error, self.achiam, self.trpo, self.wrong_advantages, self.wrong_states)
-        rows = [[f"{h:.1e}", *(f"{y[i]:.1e}" for y in columns)] for i, h in enumerate(self.lengths) if i % 2 == 0]
-        found = self.slopes
-        rows.append(["slope", *(f"{found[n]:.2f}" if n in found else "–" for n in ("error", "achiam", "trpo"))])
-        rows[-1] += [f"{found[n]:.2f}" if n in found else "–" for n in ("wrong_advantages", "wrong_states")]
+        """Every other step length, the slopes, and what there is to say of them."""
+        names = ("error", "achiam", "trpo", "wrong_advantages", "wrong_states")
+        columns, found = [getattr(self, name) for name in names], self.slopes
+        rows = [
+            [f"{h:.1e}", *("none" if y[i] == math.inf else f"{y[i]:.1e}" for y in columns)]
+            for i, h in enumerate(self.lengths)
+            if i % 2 == 0
+        ]
+        rows.append(["slope", *(f"{found[name]:.2f}" if name in found else "–" for name in names)])
         header = ("‖Δθ‖", "|J − L|", "Achiam's bound", "TRPO's bound", "|J − L|, A wrong", "|J − L|, s wrong")
-        verdict = "bounds hold" if self.holds else "a bound is broken"
-        return align(header, rows) + f"\n{verdict} at every step; slopes: of the steps up to {SMALL:g}"
+        least = max(y for h, y in zip(self.lengths, self.rounding, strict=True) if h <= SMALL or h == min(self.lengths))
+        none = "" if "error" in found else "; |J − L| is no more than that, and has no slope"
+        note = f"slopes: of steps up to {SMALL:g} and of differences above rounding, {least:.0e}{none}"
+        return f"{align(header, rows)}\n{self.verdict}\n{note}"
+
+    @property
+    def verdict(self) -> str:
+        """Of the bounds."""
+        if not self.bounded:
+            return "there is no bound: γ = 1 without a horizon"
+        return "bounds hold at every step" if self.holds else "a bound is broken"
 
 
 @torch.no_grad()
@@ -134,10 +155,17 @@ def surrogate_order(
     other = policy_matrix(mdp, tabular_policy(mdp, generator))
     theta, pi = policy.flat.clone(), policy_matrix(mdp, policy)
     wrong = {"adv": advantage(mdp, other)}, {"reached": occupancy(mdp, other)}
+    before = _size(mdp, pi)
     rows = []
     for h in lengths:
         new = table(theta + h * u)
         found, J = bounds(mdp, pi, new), objective(mdp, new)
         control = [abs(float(J - surrogate(mdp, pi, new, **keywords))) for keywords in wrong]
-        rows.append((h, abs(found.error), found.achiam, found.trpo, *control))
+        rounding = ROUNDING * (before + _size(mdp, new))
+        rows.append((h, abs(found.error), found.achiam, found.trpo, *control, rounding))
     return SurrogateOrder(*(tuple(column) for column in zip(*rows, strict=True)))
+
+
+def _size(mdp: MDP, pi: Tensor) -> float:
+    """Σ_t γᵗ E|r_t|, r the mean reward of an action."""
+    return float((occupancy(mdp, pi).unsqueeze(-1) * pi * mdp.reward.abs()).sum())
