@@ -6,7 +6,8 @@ looked at where it *lasts*: the median of a row and its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,12 +29,14 @@ from policygrad.runs.columns import (
 )
 
 Mark = Literal["ok", "!", "-"]
+Rows = Sequence[Mapping[str, Any]]  # of metrics
 
 ROUNDING = 1e-7  # nats: below it an exact KL in 32 bits is mostly rounding
 ROUGH = 2.0  # a model that is off by more says nothing
 FAR = 0.05  # nats: an update that moves the policy so far is too large, whatever the rule
 OFTEN = 0.1  # of the updates
-ENOUGH = 5  # measurements of an SNR: a mean of fewer says nothing
+ENOUGH = 8  # measurements of an SNR: of fewer the standard error is too often too small
+TRAJECTORIES = 8  # a measurement: with fewer it is too uncertain to count, as in `policygrad.gradient.noise`
 SMALL = 0.5  # an SNR: noise is the larger part of such a gradient
 SHORTER = {  # what makes a rule's steps shorter; of the others lr
     "npg": "max_kl, or lr where it is set",
@@ -50,7 +53,7 @@ NO_REJECTION = {  # what the others have instead of TRPO's line search
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the rows say. mark: ok; !, have a look; -, there is no such number, and why."""
+    """One thing that the rows say. mark: ok; !, have a look; -, nothing can be said, and why."""
 
     name: str
     mark: Mark
@@ -218,27 +221,11 @@ def beta(updates: Updates) -> Finding:
 
 
 def gradient_noise(updates: Updates) -> Finding:
-    """The gradient meter's SNR, mean of the first and of the second half of its measurements; the batch that would have 1."""
-    snr = updates["snr"][np.isfinite(updates["snr"])]
-    half = len(snr) // 2 if len(snr) >= 2 * ENOUGH else len(snr)
-    parts = [mean_and_error(x) for x in (snr[:half], snr[half:]) if len(x)]
-    said = [f"{num(mean)} ± {num(error)}" for mean, error in parts]
-    text = f"SNR {said[0]} in the first half of {len(snr)} measured batches, {said[-1]} in the second"
-    text = text if len(parts) > 1 else f"SNR {said[0]} over {len(snr)} measured batches"
-    numbers: dict[str, Any] = {"measured": len(snr), "snr": parts}
-    mean, error = parts[-1]
-    batch, most = middle(updates["noise_scale"] * updates["snr"]), mean + 2.0 * error
-    small = len(snr) >= ENOUGH and most < SMALL
-    if batch is not None and mean > 2.0 * error:
-        numbers |= {"batch": batch, "batch_suggested": batch / mean}
-        text += f". It would be 1 with batches of {steps_text(batch / mean)} steps; these have {steps_text(batch)}"
-    elif batch is not None and small:
-        numbers |= {"batch": batch, "batch_least": batch / max(most, 0.0) if most > 0.0 else None}
-    if small:
-        times = f"at least {num(1.0 / most)} times" if most > 0.0 else "many times"
-        text += (
-            f". Batches are {times} too small for it to be 1: larger ones, or a better baseline; at an optimum it is 0"
-        )
+    """The gradient meter's SNR in the first and in the second half of its measurements, and the batch that would have 1."""
+    measured = metered(updates.rows)
+    rows = telling(measured)
+    numbers: dict[str, Any] = {"measured": len(measured), "counted": len(rows)}
+    mark, text = signal_words(updates, rows, numbers) if len(rows) >= ENOUGH else ("-", untold(measured))
     shares = [updates[f"variance_{k}"] for k in range(1, 5)]
     if all(np.isfinite(x).any() for x in shares):
         numbers["variance"] = [float(np.nanmean(x)) for x in shares]
@@ -247,25 +234,118 @@ def gradient_noise(updates: Updates) -> Finding:
     if np.isfinite(spent):
         numbers["meter_share"] = spent
         text += f". The meter took {percent(spent)} of the time"
-    return Finding("gradient noise", "!" if small else "ok", text + ".", numbers)
+    return Finding("gradient noise", mark, text + ".", numbers)
 
 
-def mean_and_error(snr: np.ndarray) -> tuple[float, float]:
-    """The mean SNR of several measurements and its standard error, infinite for one.
+def signal_words(updates: Updates, rows: Rows, numbers: dict[str, Any]) -> tuple[Mark, str]:
+    """Mark and words of the pooled SNRs, and a batch from the last half that has a signal; what is found joins the numbers."""
+    halves = windows(rows, 2)
+    parts = [pooled_snr(half) for half in halves]
+    numbers["snr"] = [(part.snr, part.error) for part in parts]
+    over, more = f"{len(rows)} measured batches", numbers["measured"] - len(rows)
+    over += f" ({more} more have too few trajectories or no gradient)" if more else ""
+    said = [f"{num(part.snr)} ± {num(part.error)}" for part in parts]
+    text = f"SNR {said[0]} in the first half of {over}, {said[-1]} in the second"
+    text = text if len(parts) > 1 else f"SNR {said[0]} over {over}"
+    clear = [k for k, part in enumerate(parts) if part.low > 0.0]
+    last, told = parts[-1], len(parts) - 1 in clear
+    text += "" if told else ", where it cannot be told from 0" if clear else ": it cannot be told from 0"
+    batch = batch_steps(updates, halves[clear[-1]] if clear else rows)
+    if batch is not None and clear:
+        numbers |= {"batch": batch, "batch_suggested": batch / parts[clear[-1]].snr}
+        text += f". {'It' if told else 'In the first half it'} would be 1 with batches of "
+        text += f"{steps_text(math.ceil(numbers['batch_suggested']))} steps; these have {steps_text(batch)}"
+    elif batch is not None and last.high > 0.0:
+        numbers |= {"batch": batch, "batch_least": batch / last.high}
+        text += f". Batches in which it is 1 have {steps_text(math.ceil(numbers['batch_least']))} steps at least; "
+        text += f"these have {steps_text(batch)}"
+    if last.high >= SMALL:
+        return ("ok" if told else "-"), text
+    where = " in the second" if len(parts) > 1 else ""
+    text += f". Noise is by far the larger part{where}: larger batches, or a better baseline; at an optimum it is 0"
+    return "!", text
 
-    Not the median: a measurement is unbiased, nearly, and skewed, so that most of them are below the truth.
+
+def untold(measured: Rows) -> str:
+    """Why the measurements say nothing of the SNR."""
+    wide = sum(row["meter_groups"] >= TRAJECTORIES for row in measured)
+    if len(measured) < ENOUGH:
+        return f"too few measured batches to tell: {len(measured)}, and it takes {ENOUGH}"
+    if wide >= ENOUGH:
+        return "too few batches to tell whose gradient is not 0: where all advantages are 0 it is"
+    return (
+        f"too few trajectories to tell: {wide or 'none'} of {len(measured)} measured batches had {TRAJECTORIES} or more, "
+        f"and it takes {ENOUGH} that do. Collect more episodes, environments or steps a batch"
+    )
+
+
+def metered(rows: Rows) -> Rows:
+    """The rows that have a measurement of the gradient meter."""
+    return [row for row in rows if row.get("meter_groups") is not None]
+
+
+def telling(measured: Rows) -> Rows:
+    """Those whose SNR counts: of fewer trajectories the noise is too uncertain, and a gradient of 0 has neither."""
+    wide = [row for row in measured if row["meter_groups"] >= TRAJECTORIES and row.get("signal") is not None]
+    return [row for row in wide if row["signal"] or row["noise"]]
+
+
+def windows(rows: Rows, most: int) -> list[Rows]:
+    """The rows cut into windows of equal size, so many at most, with ENOUGH rows each; none where there are fewer."""
+    count = min(most, len(rows) // ENOUGH)
+    return [rows[len(rows) * k // count : len(rows) * (k + 1) // count] for k in range(count)]
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The SNR of several batches, its standard error, and two of them below and above, not below 0.
+
+    low = 0: it cannot be told from 0.
     """
-    return float(snr.mean()), float(snr.std(ddof=1) / np.sqrt(len(snr))) if len(snr) > 1 else float("inf")
+
+    snr: float
+    error: float
+
+    @property
+    def low(self) -> float:
+        """The lower end; 0 where it cannot be told from 0."""
+        return max(self.snr - 2.0 * self.error, 0.0)
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return max(self.snr + 2.0 * self.error, 0.0)
 
 
-def snr_words(snr: Sequence[float]) -> str:
-    """The last measurements in a few words for a live display, mean and two errors; nothing before there are enough."""
-    if len(snr) < ENOUGH:
+def pooled_snr(rows: Rows) -> Pooled:
+    """The SNR of several measurements together, Σ signal / Σ noise, two rows at least; its error by the jackknife.
+
+    Not the mean of the rows' own ratios: the noise is their denominator, and they are biased, mostly upward, and without bound
+    for few trajectories; no number of rows mends that. Signal and noise are unbiased each, so that the bias of the ratio of
+    their sums goes to 0 as rows are added. The jackknife leaves out a row at a time (Efron & Tibshirani 1993, chapter 11).
+    """
+    signal, noise = (np.array([row[name] for row in rows], float) for name in ("signal", "noise"))
+    least = 1e-12 * (signal + 2.0 * noise).sum()  # what is below is rounding: one row may have all the noise, or none
+    without = (signal.sum() - signal) / np.maximum(noise.sum() - noise, least)
+    return Pooled(float(signal.sum() / max(noise.sum(), least)), float(np.sqrt((len(rows) - 1) * without.var())))
+
+
+def batch_steps(updates: Updates, rows: Rows) -> float | None:
+    """The median steps of the rows' batches: noise scale · SNR, where it is positive; else what the settings say."""
+    steps = [row["noise_scale"] * row["snr"] for row in rows if row.get("noise_scale") is not None]
+    return float(np.median(steps)) if steps else updates.batch()
+
+
+def snr_words(measured: Rows) -> str:
+    """The last measurements in a few words for a live display, SNR and two errors; nothing before there are enough."""
+    if len(measured) < ENOUGH:
         return ""
-    mean, error = mean_and_error(np.array(snr))
-    low, high = max(mean - 2.0 * error, 0.0), max(mean + 2.0 * error, 0.0)
-    text = f"SNR {num(max(mean, 0.0))} ({num(low)} to {num(high)})"
-    return text + (f", batch {num(1.0 / high)} times too small at least" if 0.0 < high < SMALL else "")
+    rows = telling(measured)
+    if len(rows) < ENOUGH:
+        return "SNR unknown: too few trajectories" if measured[-1]["meter_groups"] < TRAJECTORIES else "SNR unknown"
+    pooled = pooled_snr(rows)
+    text = f"SNR {num(max(pooled.snr, 0.0))} ({num(pooled.low)} to {num(pooled.high)})"
+    return text + (f", batch {num(1.0 / pooled.high)} times too small at least" if 0.0 < pooled.high < SMALL else "")
 
 
 def fisher(updates: Updates) -> Finding:
@@ -294,12 +374,12 @@ CHECKS: dict[tuple[str, ...], Callable[[Updates], Finding]] = {  # the numbers t
     ("clip_fraction",): clip,
     ("beta",): beta,
     ("fisher_1",): fisher,
-    ("snr",): gradient_noise,
+    ("meter_groups",): gradient_noise,
 }
 WHOSE = {  # the numbers that not every run has, and which do
     "cg_residual": "conjugate gradients (NPG, TRPO)",
     "clip_fraction": "clip (PPO)",
     "beta": "β (PPO-KL)",
     "fisher_1": "Fisher eigenvalues in the rows (train with --fisher-eigenvalues)",
-    "snr": "gradient noise (train with --gradient-meter)",
+    "meter_groups": "gradient noise (train with --gradient-meter)",
 }

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from policygrad.runs.columns import Updates, num, title
+from policygrad.runs.findings import ENOUGH, metered, pooled_snr, telling, windows
 from policygrad.runs.plots import COLORS, INK, PALE, Chart, style
 from policygrad.runs.report import Report
 from policygrad.runs.tracking import joined
@@ -18,6 +19,7 @@ BLUE, ORANGE, GREEN = COLORS[:3]
 RED, ROSE = "#dc2626", "#fee2e2"
 PANEL, HEAD, FOOT = 1.55, 1.08, 0.55  # inches: a panel, what is above all of them, and below
 MANY = 120  # rows above which lines are their rows' running means
+WINDOWS = 6  # of the gradient's SNR, at most
 WIDE = 30.0  # largest over smallest, above which a panel is logarithmic
 
 
@@ -25,6 +27,7 @@ def make_figure(report: Report) -> Chart:
     """The picture: only panels whose numbers there are."""
     updates = report.updates
     panels = [draw for needs, draw in PANELS if updates.has(*needs)]
+    panels += [noise] if len(telling(metered(updates.rows))) >= 2 * ENOUGH else []
     height = HEAD + PANEL * len(panels) + FOOT
     figure = Chart(figsize=(9.0, height), dpi=160, facecolor="white")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -163,6 +166,20 @@ def eigenvalues(axis: Axes, report: Report) -> None:
         words.append((f"damping = {num(damping)}", PALE))
     logarithmic(axis, updates["fisher_1"], always=True)
     key(axis, words)
+
+
+def noise(axis: Axes, report: Report) -> None:
+    """The SNR of the gradient, pooled in windows of its measurements; linear up to 1 and logarithmic above."""
+    parts = windows(telling(metered(report.updates.rows)), WINDOWS)
+    found = [pooled_snr(part) for part in parts]
+    x = [np.mean([row["steps"] for row in part]) for part in parts]
+    axis.errorbar(x, [p.snr for p in found], [2 * p.error for p in found], fmt="o-", color=BLUE, markersize=4, lw=1.4)
+    axis.set_yscale("symlog", linthresh=1.0)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: num(v)))
+    axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
+    axis.axhline(1.0, color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
+    batches = f"{len(parts[0])} measured batches together, ± two standard errors"
+    key(axis, [("SNR of the gradient", INK), (batches, BLUE), ("as much signal as noise", PALE)])
 
 
 PANELS: Sequence[tuple[tuple[str, ...], Callable[[Axes, Report], None]]] = (  # what a panel needs

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,7 +26,7 @@ from policygrad.runs.callbacks import settle
 from policygrad.runs.directory import ROOT, RunDirectory, create
 from policygrad.runs.evaluate import Evaluation
 from policygrad.runs.events import EventFile
-from policygrad.runs.findings import snr_words
+from policygrad.runs.findings import metered, snr_words
 from policygrad.runs.progress import Progress, Silent
 from policygrad.runs.sb3 import EvaluationTable, MonitorFile, scalars, split
 from policygrad.runs.trajectories import FOLDER, TrajectoryWriter
@@ -226,7 +226,7 @@ class Recorder:
         self.next_checkpoint = self.first + self.every
         self.monitor = MonitorFile(run.monitor_file, agent.env_name, agent.collector.episodes_done)
         self.events = EventFile(run.path)
-        self.snr: deque[float] = deque(maxlen=RECENT)
+        self.measured: deque[Mapping[str, Any]] = deque(maxlen=RECENT)
         agent.collector.finished = []
         self.writer, agent.on_rollout = writer, None if writer is None else writer.add
         self.started = time.perf_counter()
@@ -248,9 +248,7 @@ class Recorder:
     def keep(self, agent: Agent, row: Row) -> None:
         """Write a row of metrics, for us and for TensorBoard, and the episodes that ended since the last one."""
         self.run.append_metrics(row)
-        snr = row.get("snr")
-        if snr is not None:
-            self.snr.append(snr)
+        self.measured.extend(metered([row]))
         training, evaluation = split(scalars(row))
         if evaluation:
             self.events.write(int(row["eval_steps"] or 0), evaluation)
@@ -280,4 +278,4 @@ class Recorder:
         self.next_draw = now + self.progress.interval
         steps, returns = agent.collector.steps_done - self.first, agent.collector.returns
         mean = float(np.mean(returns)) if returns else None
-        self.progress.update(steps, steps / (now - self.started), mean, snr_words(self.snr))
+        self.progress.update(steps, steps / (now - self.started), mean, snr_words(self.measured))
