@@ -89,6 +89,9 @@ def test_the_batch_is_that_of_the_first_half_where_only_that_has_a_signal() -> N
     )
     assert "batches of 223 steps; these have 1k" in found.text
     assert found.numbers["batch_suggested"] == pytest.approx(1000 / 4.5)
+    larger = [row | {"noise_scale": 3 * row["noise_scale"]} for row in measured([10.0] + [0.1] * 7)]
+    found = finding(measured([4.0, 5.0] * 4) + larger)
+    assert (found.numbers["batch"], found.numbers["batch_suggested"]) == pytest.approx((1000, 1000 / 4.5))
     found = finding([4.0, 5.0] * 4 + [0.1, -0.1] * 4)
     assert (found.mark, found.numbers["batch_suggested"]) == ("!", pytest.approx(1000 / 4.5))
     assert "Noise is by far the larger part in the second: larger batches" in found.text
