@@ -25,6 +25,11 @@ from policygrad.lab.tabular import random_mdp
 matplotlib.use("agg")
 
 
+def random_world():
+    mdp = theory.make_mdp("random")
+    return mdp, theory.make_policy("random", mdp)
+
+
 def test_the_flags_name_every_experiment():
     assert tuple(theory.EXPERIMENTS) == lab_theory.WHICH
     text = lab_theory.parser().format_help()
@@ -57,6 +62,44 @@ def test_all_on_one_mdp_leaves_out_what_it_is_not_for(capsys, monkeypatch):
     assert set(written["refused"]) == {"derivatives", "loss"}
     lab_theory.run(["--mdp", "corridor"])
     assert "not measured: the closed form here" in capsys.readouterr().out
+
+
+def test_several_experiments_are_measured_in_the_order_given_and_reported_as_they_come(capsys):
+    lab_theory.run(["loss", "surrogate", "lemma", "lemma", "--mdp", "aliased"])
+    text = capsys.readouterr().out
+    titles = [line.rpartition("(")[2][:-1] for line in text.splitlines() if line.endswith(")") and "  (" in line]
+    assert titles == ["surrogate", "lemma", "loss"]
+    assert text.count("─" * 80) == 2
+    assert text.index("not measured: a constant on all rewards") > text.index("100 pairs")
+
+
+def test_a_terminal_is_told_what_is_being_measured_and_the_line_goes(capsys, monkeypatch):
+    lab_theory.run(["lemma"])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    lab_theory.run(["lemma", "--json"])
+    said = capsys.readouterr()
+    assert said.err == "measuring lemma …\r\x1b[K"
+    assert json.loads(said.out)["lemma"]
+    monkeypatch.setenv("TERM", "dumb")
+    lab_theory.run(["lemma"])
+    assert capsys.readouterr().err == ""
+
+
+def test_large_mdps_get_less_of_everything(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(theory, "decay", lambda mdp, policy, **given: asked.update(given))
+    monkeypatch.setattr(theory, "check_lemma", lambda mdp, pairs, seed: asked.update(pairs=pairs))
+    for name, budgets, runs, pairs in (
+        ("random", (8, 32, 128, 512), 4, 100),
+        ("corridor", (8, 32, 128), 4, 100),  # no horizon: episodes of 1,000 steps
+        ("CliffWalking-v1", (8, 32, 128), 4, 100),
+        ("Taxi-v4", (8, 32), 2, 20),
+    ):
+        theory.measure("sgd", name)
+        theory.measure("lemma", name)
+        assert (asked["budgets"], asked["runs"], asked["pairs"]) == (budgets, runs, pairs)
 
 
 def test_a_picture_is_written_where_it_is_asked_for(tmp_path, capsys):
@@ -93,6 +136,28 @@ def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figur
             assert 0.0 <= box.y0 <= box.y1 <= height, text.get_text()
 
 
+@pytest.mark.parametrize("result", [improvement(iterations=30, horizons=(5,)), losses(*random_world(), steps=100)])
+def test_no_axis_runs_past_its_data(result):
+    figure = theory_plots.make_figure([result], "title")
+    axis = figure.axes[0]
+    end = max(float(np.max(line.get_xdata())) for line in axis.lines)
+    assert end in (24.0, 100.0)
+    assert max(axis.get_xticks()) <= end < axis.get_xlim()[1]
+    assert axis.spines["bottom"].get_bounds() == (0, end)
+
+
+@pytest.mark.parametrize("name", ["deceptive", "corridor"])
+def test_differences_that_are_rounding_and_bounds_that_are_not_there_are_not_drawn(name):
+    mdp = theory.make_mdp(name)
+    figure = theory_plots.make_figure([surrogate_order(mdp, theory.make_policy(name, mdp))], "title")
+    (axis,) = figure.axes
+    drawn = [np.isfinite(line.get_ydata()).sum() for line in axis.lines]
+    assert drawn == ([0] * 5 if name == "deceptive" else [21] * 3)
+    words = [text.get_text() for text in axis.texts]
+    assert any("No bound" in w for w in words) is (name == "corridor")
+    assert sum(w.endswith(": rounding") for w in words) == (3 if name == "deceptive" else 0)
+
+
 def test_a_picture_of_something_else_is_refused():
     path = ascend(two_hills, theory.make_policy("two-states", theory.make_mdp("two-states")).flat[:2], 3, fixed(0.1))
     with pytest.raises(TypeError, match="there is no picture of a Path"):
@@ -103,6 +168,7 @@ def test_a_picture_of_something_else_is_refused():
     ("words", "message"),
     [
         (["surogate"], "did you mean 'surrogate'"),
+        (["lemma", "surogate"], "did you mean 'surrogate'"),
         (["nothing"], "there are lemma, surrogate"),
         (["lemma", "--mdp", "chian"], "did you mean 'chain'"),
         (["--mdp", "chian"], "did you mean 'chain'"),
@@ -110,7 +176,7 @@ def test_a_picture_of_something_else_is_refused():
         (["staleness", "--mdp", "corridor"], "need a horizon"),
         (["lemma", "--seed", "x"], "--seed"),
         (["lemma", "--out", "x.jpg"], "must end in one of"),
-        (["lemma", "more"], "unexpected argument 'more'"),
+        (["loss", "derivatives", "--mdp", "aliased"], "a constant on all rewards changes the task"),
         (["lemma", "--sed", "1"], "Did you mean --seed"),
     ],
 )

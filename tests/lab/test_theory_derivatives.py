@@ -12,6 +12,7 @@ from torch import Tensor
 
 from policygrad.lab.derivatives import (
     SIZES,
+    STEPS,
     automatic,
     central,
     check_gradient,
@@ -24,6 +25,7 @@ from policygrad.lab.derivatives import (
 from policygrad.lab.functions import branches_and_loops, performance, table_performance
 from policygrad.lab.results import slope
 from policygrad.lab.tabular import (
+    bandit,
     exact_gradient,
     gradient_theorem,
     objective,
@@ -85,6 +87,20 @@ def test_another_functions_gradient_gives_no_V():
     found = error_by_step(J, THETA, wrong)
     assert found.best("central")[1] > 1e-3
     assert abs(found.slopes("central")[1]) < 0.5
+
+
+def test_of_a_large_mdp_the_largest_components_are_differenced():
+    """As many as there is work for; errors are those of these components alone."""
+    found = three_ways(MDP, sizes=(2,), components=3)
+    assert (found.parameters, found.components) == (len(THETA), 3)
+    assert "in its 3 largest components" in str(found)
+    largest = EXACT.abs().topk(3).indices
+    error = (central(J, THETA, STEPS[22]) - EXACT)[largest].norm() / EXACT[largest].norm()
+    assert found.by_step.errors["central"][22] == pytest.approx(float(error), rel=1e-6)
+    assert found.by_step.best("central")[1] < 1e-8
+    assert three_ways(MDP, sizes=(2,)).components == len(THETA)
+    with pytest.raises(ValueError, match="the gradient is 0"):
+        three_ways(bandit([0.0, 0.0]), sizes=(2,))
 
 
 def test_costs_are_D_plus_1_and_2D_against_one():

@@ -13,7 +13,7 @@ from policygrad.cli.values import UsageError
 EXPERIMENTS = {  # usage, what it shows, module
     "audit": ("audit", "estimators of the gradient against the exact one: bias, variance, episodes", "lab_audit"),
     "steps": ("steps [RUN]", "one policy, one batch: the step of each update rule, and what it is worth", "lab_steps"),
-    "theory": ("theory [WHICH]", "lemmas, orders, bounds: what theory says, measured", "lab_theory"),
+    "theory": ("theory [WHICH …]", "lemmas, orders, bounds: what theory says, measured", "lab_theory"),
     "claims": (
         "claims [WHICH …]",
         "what textbooks say about policy gradients, each claim with a verdict",

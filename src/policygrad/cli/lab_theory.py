@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +20,19 @@ if TYPE_CHECKING:
     from policygrad.lab.results import Result
 
 WHICH = ("lemma", "surrogate", "improvement", "ascent", "sgd", "derivatives", "loss", "staleness")
+RULE = f"\n{'─' * 80}\n\n"
 
 
 def parser() -> Parser:
     """The flags."""
     made = Parser(
         "policygrad lab theory",
-        usage="policygrad lab theory [WHICH] [flags]",
+        usage="policygrad lab theory [WHICH …] [flags]",
         description="What theory says of policy gradients, measured on small MDPs, exact wherever that can be: the performance "
         "difference lemma, the surrogate's order and bounds, policy iteration against trust regions, ascent and stochastic "
         "ascent, derivatives three ways, losses that are not performance, data of an older policy.",
     )
-    made.add_argument("which", nargs="?", metavar="WHICH", help=f"one of {', '.join(WHICH)} [all]")
+    made.add_argument("which", nargs="*", metavar="WHICH", help=f"of {', '.join(WHICH)} [all]")
     add_mdp(made, "where", "each experiment's own")
     made.add_argument("--seed", default="0", metavar="S", help="of policies, samples and the random MDPs [0]")
     made.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -43,49 +47,64 @@ def run(words: Sequence[str]) -> None:
     from policygrad.runs.threads import single_thread
 
     with mending(ValueError, FloatingPointError), single_thread():
-        found, refused = bench(given.which, given.mdp, seed)
+        found, refused = bench(given.which, given.mdp, seed, show=not given.json)
         if given.json:
             written = {name: result.to_json() for name, result in found.items()} | {"refused": refused}
             print(json.dumps(written, indent=2, ensure_ascii=False))
-        else:
-            print(report(found, refused))
         if out is not None:
             drawn = draw(found, given.mdp, out)
             if not given.json:
                 print(f"\n{drawn}")
 
 
-def bench(which: str | None, mdp: str | None, seed: int) -> tuple[dict[str, Result], dict[str, str]]:
-    """Results by name, and why there is none of an experiment that is not for this MDP, where all were asked for."""
-    from policygrad.lab.theory import EXPERIMENTS, measure
+def bench(which: Sequence[str], mdp: str | None, seed: int, show: bool) -> tuple[dict[str, Result], dict[str, str]]:
+    """Results by name, and why there is none of an experiment that is not for this MDP. show: print each when it is there.
+
+    Raises UsageError where no experiment is for this MDP, ValueError for names that are not there.
+    """
+    from policygrad.lab.theory import EXPERIMENTS, find
     from policygrad.lab.worlds import make_mdp
 
-    if which is not None:
-        return {which: measure(which, mdp, seed)}, {}
+    chosen = {name: find(name) for name in which} or EXPERIMENTS
     if mdp is not None:
         make_mdp(mdp, seed)  # a name that is not there is said once
     found, refused = {}, {}
-    for name in EXPERIMENTS:
-        try:
-            found[name] = measure(name, mdp, seed)
-        except ValueError as error:
-            refused[name] = str(error)
+    for name, experiment in chosen.items():
+        with doing(f"measuring {name} …"):
+            try:
+                found[name] = experiment.run(mdp, seed)
+            except ValueError as error:
+                refused[name] = str(error)
+                continue
+        if show:
+            print(RULE * (len(found) > 1) + report(name, found[name].table()), flush=True)
     if not found:
         raise UsageError(next(iter(refused.values())))
+    if show:
+        for name, reason in refused.items():
+            print(RULE + report(name, paragraph(f"not measured: {reason}")))
     return found, refused
 
 
-def report(found: dict[str, Result], refused: dict[str, str]) -> str:
-    """Of every experiment its title, what theory says, and the numbers."""
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """A line on the terminal for as long as something takes, on stderr; none where that is no terminal."""
+    shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if shown:
+        print(what, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def report(name: str, numbers: str) -> str:
+    """The title of an experiment, what theory says, and the numbers."""
     from policygrad.lab.theory import EXPERIMENTS
 
-    parts = []
-    for name, experiment in EXPERIMENTS.items():
-        if name in found:
-            parts.append(f"{experiment.title}  ({name})\n{paragraph(experiment.says)}\n\n{found[name].table()}")
-        elif name in refused:
-            parts.append(f"{experiment.title}  ({name})\n{paragraph(f'not measured: {refused[name]}')}")
-    return f"\n\n{'─' * 80}\n\n".join(parts)
+    experiment = EXPERIMENTS[name]
+    return f"{experiment.title}  ({name})\n{paragraph(experiment.says)}\n\n{numbers}"
 
 
 def draw(found: dict[str, Result], mdp: str | None, out: Path) -> Path:

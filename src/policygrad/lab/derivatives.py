@@ -30,6 +30,7 @@ from policygrad.lab.tabular import MDP, gradient_theorem, random_mdp, tabular_po
 METHODS = ("forward", "central", "complex")
 STEPS = tuple(np.logspace(-13, -0.5, 26).tolist())
 SIZES = (2, 8, 32, 64)  # states of the MDPs whose gradients are timed
+WORK = 50_000_000  # multiplications, H · S² · A for each evaluation of J: as many components are differenced as it has room for
 
 
 def automatic(function: Function, theta: Tensor) -> Tensor:
@@ -112,7 +113,12 @@ class StepSizes(Result):
 
 
 def error_by_step(function: Function, theta: Tensor, exact: Tensor, steps: Sequence[float] = STEPS) -> StepSizes:
-    """Errors of `forward`, `central` and `complex_step` over the step h, against the exact gradient (P,)."""
+    """Errors of `forward`, `central` and `complex_step` over the step h, against the exact gradient (P,).
+
+    Raises ValueError where that is 0.
+    """
+    if not exact.any():
+        raise ValueError("the gradient is 0: errors relative to it say nothing")
 
     def error(found: Tensor) -> float:
         return float((found - exact).norm() / exact.norm())
@@ -174,6 +180,7 @@ class ThreeWays(Result):
     """The same ∇J three ways: relative errors against the closed form, and what a gradient costs."""
 
     parameters: int
+    components: int  # how many of ∇J's were differenced, the largest ones
     by_step: StepSizes
     costs: tuple[Cost, ...]
 
@@ -187,24 +194,33 @@ class ThreeWays(Result):
         head = align(("method", "best h", "error", "evaluations"), rows)
         bill = [[c.method, str(c.parameters), str(c.evaluations), f"{c.relative_seconds:.1f}"] for c in self.costs]
         cost = align(("method", "parameters", "evaluations", "time, in evaluations"), bill)
-        return "\n\n".join(
-            [f"∇J of {self.parameters} logits against its closed form", head, self.by_step.table(), cost]
-        )
+        title = f"∇J of {self.parameters:,} logits against its closed form"
+        if self.components < self.parameters:
+            title += f", in its {self.components} largest component{'s' * (self.components > 1)}"
+        return "\n\n".join([title, head, self.by_step.table(), cost])
 
 
-def three_ways(mdp: MDP, seed: int = 0, sizes: Sequence[int] = SIZES) -> ThreeWays:
+def three_ways(mdp: MDP, seed: int = 0, sizes: Sequence[int] = SIZES, components: int | None = None) -> ThreeWays:
     """∇J of a random table of logits: the policy gradient theorem in closed form against differences and autodiff.
 
-    Raises ValueError for an MDP whose states share logits.
+    components: how many of ∇J's, the largest ones, [all, but of large MDPs 50,000,000 / (H · S² · A), one at least].
+    Raises ValueError for an MDP whose states share logits, and where ∇J is 0.
     """
     if mdp.groups is not None:
         raise ValueError(
             "the closed form here is for a table with a row of logits for each state; these states share rows"
         )
-    policy = tabular_policy(mdp, torch.Generator().manual_seed(seed))
-    exact = gradient_theorem(mdp, policy)
-    by_step = error_by_step(table_performance(mdp), policy.flat.clone(), exact)
-    return ThreeWays(len(exact), by_step, tuple(costs(sizes, seed)))
+    policy, J = tabular_policy(mdp, torch.Generator().manual_seed(seed)), table_performance(mdp)
+    theta, exact = policy.flat.clone(), gradient_theorem(mdp, policy)
+    if components is None:
+        components = max(1, WORK // ((mdp.horizon or mdp.states) * mdp.states**2 * mdp.actions))
+    largest = exact.abs().topk(min(components, len(exact))).indices
+
+    def of_largest(x: Tensor) -> Tensor:
+        return J(theta.to(x.dtype).index_copy(0, largest, x))
+
+    by_step = error_by_step(of_largest, theta[largest], exact[largest])
+    return ThreeWays(len(exact), len(largest), by_step, tuple(costs(sizes, seed)))
 
 
 @dataclass(frozen=True)

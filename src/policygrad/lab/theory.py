@@ -2,7 +2,8 @@
 
     print(theory.measure("surrogate", mdp="FrozenLake-v1"))
 
-The experiments are in modules of their own, to be called with policies and MDPs that have no name.
+The experiments are in modules of their own, to be called with policies and MDPs that have no name. Here large MDPs get less:
+fewer pairs, runs, or steps where H · S · A, the size of a table, is above 5,000 or 100,000, so that none takes long.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from policygrad.lab.lemma import check_lemma, episode_limit
 from policygrad.lab.losses import losses
 from policygrad.lab.results import Result
 from policygrad.lab.staleness import staleness
-from policygrad.lab.stochastic import decay
+from policygrad.lab.stochastic import BUDGETS, decay
 from policygrad.lab.surrogate import surrogate_order
 from policygrad.lab.tabular import MDP, optimum
 from policygrad.lab.worlds import make_mdp, make_policy
 from policygrad.models.policy import Policy
+
+LARGE, VERY_LARGE = 5_000, 100_000  # H · S · A
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Experiment:
 
 
 def _lemma(name: str | None, seed: int) -> Result:
-    return check_lemma(make_mdp(name or "small", seed), seed=seed)
+    mdp = make_mdp(name or "small", seed)
+    return check_lemma(mdp, by_size(mdp, 100, 100, 20), seed=seed)
 
 
 def _surrogate(name: str | None, seed: int) -> Result:
@@ -46,20 +50,24 @@ def _surrogate(name: str | None, seed: int) -> Result:
 
 
 def _improvement(name: str | None, seed: int) -> Result:
-    return improvement() if name is None else improvement(*_made(name, seed), iterations=20)
+    if name is None:
+        return improvement()
+    mdp, policy = _made(name, seed)
+    return improvement(mdp, policy, iterations=by_size(mdp, 20, 20, 8))
 
 
 def _ascent(name: str | None, seed: int) -> Result:
     if name is None:
         return landscapes()
     mdp, policy = _made(name, seed)
-    path = ascend(performance(mdp, policy), policy.flat, 200)
+    path = ascend(performance(mdp, policy), policy.flat, by_size(mdp, 200, 200, 40))
     return landscapes(extra=[Case(f"J of {name}", path, optimum(mdp))])
 
 
 def _sgd(name: str | None, seed: int) -> Result:
     mdp, policy = _made(name or "small", seed)
-    return decay(mdp, policy, seed=seed, limit=episode_limit(mdp))
+    budgets, runs = BUDGETS[: by_size(mdp, 4, 3, 2)], by_size(mdp, 4, 4, 2)
+    return decay(mdp, policy, budgets=budgets, runs=runs, seed=seed, limit=episode_limit(mdp))
 
 
 def _derivatives(name: str | None, seed: int) -> Result:
@@ -77,6 +85,12 @@ def _staleness(name: str | None, seed: int) -> Result:
 def _made(name: str, seed: int) -> tuple[MDP, Policy]:
     mdp = make_mdp(name, seed)
     return mdp, make_policy(name, mdp, seed)
+
+
+def by_size(mdp: MDP, small: int, large: int, very_large: int) -> int:
+    """What an MDP of this size gets of something: H · S · A up to 5,000, up to 100,000, or above."""
+    size = (mdp.horizon or episode_limit(mdp) or 1) * mdp.states * mdp.actions
+    return small if size <= LARGE else large if size <= VERY_LARGE else very_large
 
 
 EXPERIMENTS = {
@@ -136,8 +150,13 @@ def measure(name: str, mdp: str | None = None, seed: int = 0) -> Result:
 
     Raises ValueError for a name that is not there, with the nearest, and for an MDP that the experiment is not for.
     """
+    return find(name).run(mdp, seed)
+
+
+def find(name: str) -> Experiment:
+    """The experiment of this name. Raises ValueError for one that is not there, with the nearest."""
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EXPERIMENTS)}"
         raise ValueError(f"there is no experiment {name!r} on the bench: {hint}")
-    return EXPERIMENTS[name].run(mdp, seed)
+    return EXPERIMENTS[name]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from policygrad.lab.ascent import Landscapes
 from policygrad.lab.derivatives import ThreeWays
@@ -80,21 +81,31 @@ def draw_lemma(axis: Axes, result: LemmaCheck) -> None:
 
 def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
     """Errors of right and wrong surrogates over the step, and the bounds."""
-    slopes = result.slopes
-    subtitle = "|J − L| along a line; slopes on the logarithmic axes.\nDashed: bounds, TRPO's above Achiam's"
-    head(axis, "The surrogate matches to first order", subtitle)
+    slopes, bounded = result.slopes, result.bounded
+    second = "Dashed: bounds, TRPO's above Achiam's" if bounded else "No bound: γ = 1 without a horizon"
+    head(
+        axis, "The surrogate matches to first order", f"|J − L| along a line; slopes on the logarithmic axes.\n{second}"
+    )
     logarithmic(axis)
-    for bound in (result.trpo, result.achiam):
-        if np.isfinite(bound).all():
-            axis.plot(result.lengths, bound, color=PALE, lw=1.3, ls=DASHED)
+    axis.set_xlim(0.6 * min(result.lengths), 1.6 * max(result.lengths))
+    least, drawn = np.array(result.rounding), 0
+
+    def above(y: Sequence[float]) -> np.ndarray:
+        return np.where(np.array(y) > least, y, np.nan)
+
+    for bound in (result.trpo, result.achiam) if bounded else ():
+        axis.plot(result.lengths, above(bound), color=PALE, lw=1.3, ls=DASHED)
     for name, values, color, text, height in (
         ("error", result.error, BLUE, "right", 0.19),
         ("wrong_advantages", result.wrong_advantages, ORANGE, "advantages of another policy", 0.12),
         ("wrong_states", result.wrong_states, PINK, "states of another policy", 0.05),
     ):
-        axis.plot(result.lengths, values, "o-", color=color, **DOTS)
-        number = f": slope {slopes[name]:.2f}" if name in slopes else ""
+        axis.plot(result.lengths, above(values), "o-", color=color, **DOTS)
+        number = f": slope {slopes[name]:.2f}" if name in slopes else ": rounding"
+        drawn += int(np.isfinite(above(values)).any())
         say(axis, text + number, (0.99, height), (0, 0), color, ha="right", xycoords="axes fraction")
+    if not drawn:
+        axis.set_yticks([])
     name_axes(axis, "‖Δθ‖")
 
 
@@ -108,7 +119,7 @@ def draw_paths(axis: Axes, result: Improvement) -> None:
     for rule, path in shown.items():
         axis.plot(range(end + 1), path, color=RULES[rule], **LINE)
     label_ends(axis, {rule: (float(np.mean(path[-2:])), RULES[rule]) for rule, path in shown.items()}, end)
-    axis.set_xlim(0, 1.3 * end)
+    leave_room(axis, end, 1.3)
     name_axes(axis, "step", "J")
 
 
@@ -119,6 +130,14 @@ def label_ends(axis: Axes, ends: Mapping[str, tuple[float, str]], x: float, font
     for text, (y, color) in sorted(ends.items(), key=lambda item: -item[1][0]):
         last = min(y, last - 0.055 * (high - low))
         say(axis, text, (x, last), (6, 0), color, fontsize=fontsize, annotation_clip=False)
+
+
+def leave_room(axis: Axes, end: float, share: float) -> None:
+    """Room for labels to the right of lines that end at x: the axis, with its ticks and its grid, ends where they do."""
+    axis.set_xticks(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(0, end))
+    axis.set_xticks([x for x in axis.get_xticks() if 0 <= x <= end])
+    axis.set_xlim(0, share * end)
+    axis.spines["bottom"].set_bounds(0, end)
 
 
 def draw_bound(axis: Axes, result: Improvement) -> None:
@@ -173,11 +192,13 @@ def draw_hills(axis: Axes, result: Landscapes) -> None:
 
 def draw_decay(axis: Axes, result: Decay) -> None:
     """The mean squared gradient over the number of steps."""
-    subtitle = f"Mean ‖∇J‖² over the path of SGD, {result.episodes} episodes a step, steps ∝ 1/√K.\nDashed: the bound"
+    bounded = [b for b in result.budgets if np.isfinite(b.bound)]
+    subtitle = f"Mean ‖∇J‖² over the path of SGD, {result.episodes} episodes a step, α ∝ 1/√K.\n"
+    subtitle += "Dashed: the bound" + (", where α ≤ 1/L" if len(bounded) < len(result.budgets) else "")
     head(axis, f"SGD finds flat places: ∝ K^{result.slope:.2f}", subtitle)
     logarithmic(axis)
     K = [b.steps for b in result.budgets]
-    axis.plot(K, [b.bound for b in result.budgets], color=PALE, lw=1.3, ls=DASHED)
+    axis.plot([b.steps for b in bounded], [b.bound for b in bounded], color=PALE, lw=1.3, ls=DASHED)
     axis.axhline(result.before, color=GREEN, lw=1.3)
     say(axis, "at the start", (K[-1], result.before), (0, 9), GREEN, ha="right")
     means, errors = (
@@ -214,7 +235,8 @@ def draw_costs(axis: Axes, result: ThreeWays) -> None:
     for method, color in (("central", BLUE), ("forward", ORANGE), ("automatic", INK)):
         rows = [c for c in result.costs if c.method == method]
         axis.plot([c.parameters for c in rows], [c.relative_seconds for c in rows], "o-", color=color, **DOTS)
-        say(axis, method, (rows[-1].parameters, rows[-1].relative_seconds), (-4, 11), color, ha="right")
+        say(axis, method, (rows[-1].parameters, rows[-1].relative_seconds), (8, 0), color)
+    axis.set_xlim(right=3.5 * max(c.parameters for c in result.costs))
     name_axes(axis, "parameters", "evaluations")
 
 
@@ -232,8 +254,8 @@ def draw_losses(axis: Axes, result: Losses) -> None:
     for loss, color in zip(result.losses, (PURPLE, BLUE, GREEN, ORANGE), strict=True):
         axis.plot(scaled(loss.values), color=color, **LINE)
         ends[f"{loss.name}: {loss.correlation:+.2f}"] = (float(scaled(loss.values)[-1]), color)
-    label_ends(axis, {"J": (1.05, INK)} | ends, len(result.J) - 1, fontsize=9)
-    axis.set_xlim(0, 1.6 * (len(result.J) - 1))
+    label_ends(axis, {"J": (1.06, INK)} | ends, len(result.J) - 1, fontsize=9)
+    leave_room(axis, len(result.J) - 1, 1.6)
     name_axes(axis, "update")
 
 
@@ -244,22 +266,25 @@ def draw_bias(axis: Axes, result: Staleness) -> None:
         "Old data points elsewhere",
         "Cosine between ∇J and the mean gradient from data of an older\npolicy, exact",
     )
-    ages = [row.age for row in result.rows]
+    ages, ends = [row.age for row in result.rows], {}
     for values, color, text in (
         ([row.plain.cosine for row in result.rows], PINK, "as it is"),
-        ([row.ratio.cosine for row in result.rows], BLUE, "with the action's ratio"),
-        ([1.0 for _ in result.rows if result.rows[0].weighted], GREEN, "with the trajectory's weight"),
+        ([row.ratio.cosine for row in result.rows], BLUE, "actions' ratios"),
+        ([1.0 for _ in result.rows if result.rows[0].weighted], GREEN, "trajectories' weights"),
     ):
         if values:
             axis.plot(ages, values, "o-", color=color, **DOTS)
-            say(axis, text, (ages[-3], values[-3]), (6, 12), color, ha="center" if values[-3] == 1.0 else "left")
+            ends[text] = values[-1], color
+    axis.set_ylim(top=max(1.0, axis.get_ylim()[1]))
+    label_ends(axis, ends, max(ages))
+    leave_room(axis, max(ages), 1.6)
     name_axes(axis, "updates since", "cosine")
 
 
 def draw_variance(axis: Axes, result: Staleness) -> None:
     """What the correction costs."""
     subtitle = (
-        "Unbiased estimates from old data: variance of one, in units of fresh data's;\nand E[w²], 1 over the ESS share"
+        "Unbiased estimates from old data: variance of one, in units of\nfresh data's; and E[w²], 1 over the ESS share"
     )
     head(axis, "and the correction costs variance", subtitle)
     logarithmic(axis)
@@ -272,6 +297,7 @@ def draw_variance(axis: Axes, result: Staleness) -> None:
         ratio = [x.relative for x in weighted]
         axis.plot(ages, ratio, "o-", color=GREEN, **DOTS)
         say(axis, "variance", (ages[-1], ratio[-1]), (-10, 4), GREEN, ha="right")
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     name_axes(axis, "updates since")
 
 
