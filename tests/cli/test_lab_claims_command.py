@@ -59,10 +59,11 @@ def test_claims_are_chosen_by_number_range_or_word(which, numbers, capsys):
 def test_the_report_says_verdict_reason_counterexample_and_how_many(capsys):
     assert main(["lab", "claims"]) == 0
     out = capsys.readouterr().out
-    assert "7  Seven | is odd.\n     holds (exact). The gap is 3e-17." in out
-    assert "fails as stated (simulated). It rises.\n     counterexample, small: it rises" in out
+    assert "7  Seven | is odd.\n     holds (exact, 0.0 s). The gap is 3e-17.\n\n" in out
+    assert "fails as stated (simulated, 0.0 s). It rises.\n     counterexample, small: it rises" in out
     assert "s0 a0: π = 0.5" in out
     assert "pending. It needs DQN." in out
+    assert " s]" not in out
     assert out.endswith("3 claims: 1 holds, 1 fails as stated, 1 pending\n")
 
 
@@ -102,6 +103,17 @@ def test_a_verdict_is_what_was_measured():
     assert decide(True) == "holds"
     assert decide(True, caveat=True) == "holds with caveat"
     assert decide(False) == decide(False, caveat=True) == "fails as stated"
+
+
+def test_the_time_is_that_of_an_experiment_and_records_take_none():
+    assert "holds (exact, 1.2 s). The" in report.text(report.Result(MADE[7], holds(), 1.23))
+    assert "holds (recorded). The" in report.text(report.Result(replace(MADE[7], evidence="recorded"), holds(), 1.23))
+    assert "s)" not in report.markdown([report.Result(MADE[7], holds(), 1.23)])
+
+
+def test_one_state_is_not_states():
+    example = Counterexample("bandit", worlds.make_mdp("deceptive"), ((0.9, 0.1),), "it fails")
+    assert report.describe(example)[0] == "1 state, 2 actions, horizon 1, γ = 1; start s0: 1"
 
 
 def test_a_large_counterexample_is_described_by_its_size():

@@ -14,7 +14,16 @@ from torch import Tensor
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import RewardToGo, advantages
 from policygrad.lab import worlds
-from policygrad.lab.mdp import MDP, chain, delayed, from_gymnasium, gridworld, rock_paper_scissors, switched_corridor
+from policygrad.lab.mdp import (
+    MDP,
+    bandit,
+    chain,
+    delayed,
+    from_gymnasium,
+    gridworld,
+    rock_paper_scissors,
+    switched_corridor,
+)
 from policygrad.lab.tabular import (
     ExactCritic,
     enumerate_trajectories,
@@ -214,6 +223,7 @@ def test_episodes_without_a_horizon_are_truncated_late():
         (lambda: delayed(0), "delay must be at least 1, got 0"),
         (lambda: gridworld(["..G"], 3), "a plan is of S, G, X, # and ., with an S in it"),
         (lambda: gridworld(["S?G"], 3), "a plan is of S, G, X, # and ., with an S in it"),
+        (lambda: gridworld(["S.G", ".#"], 3), "the rows of a plan must be equally long, got \\['S.G', '.#'\\]"),
         (
             lambda: from_gymnasium(gym.make("CartPole-v1")),
             "has no transition table, initial_state_distrib and time limit",
@@ -224,6 +234,36 @@ def test_episodes_without_a_horizon_are_truncated_late():
 def test_what_is_no_world_is_refused(ask, message):
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+@pytest.mark.parametrize(
+    ("mdp", "text"),
+    [
+        (worlds.make_mdp("small"), "MDP(3 states, 2 actions, horizon 4, γ = 0.9)"),
+        (bandit([1.0]), "MDP(1 state, 1 action, horizon 1, γ = 1)"),
+        (
+            switched_corridor(),
+            "MDP(4 states, 2 actions, no horizon, γ = 1, terminal 3, aliased: 1 group)",
+        ),
+        (worlds.make_mdp("CliffWalking-v1"), "MDP(48 states, 4 actions, horizon 100, γ = 1, terminal 47)"),
+        (chain(3, 5), "MDP(3 states, 2 actions, horizon 5, γ = 1, terminal 2)"),
+    ],
+)
+def test_an_mdp_is_printed_in_a_line(mdp, text):
+    assert str(mdp) == repr(mdp) == text
+
+
+def test_many_terminal_states_are_counted():
+    mdp = worlds.make_mdp("FrozenLake8x8-v1")
+    assert len(mdp.terminal) > 8
+    assert f", {len(mdp.terminal)} terminal)" in repr(mdp)
+
+
+def test_an_environments_name_is_no_environment():
+    with pytest.raises(TypeError, match=r"got 'FrozenLake-v1': pass gym.make\('FrozenLake-v1'\)"):
+        from_gymnasium("FrozenLake-v1")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match=r"must be a Gymnasium environment, got 3$"):
+        from_gymnasium(3)  # pyright: ignore[reportArgumentType]
 
 
 # --- Gymnasium ----------------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> None:
         for result in report.run(chosen):
             results.append(result)
             if not given.json:
-                print(paragraph(report.text(result), " " * 5) + f" [{result.seconds:.1f} s]\n", flush=True)
+                print(paragraph(report.text(result), " " * 5) + "\n", flush=True)
         if given.json:
             print(json.dumps([report.to_json(r) for r in results], indent=2, ensure_ascii=False))
         else:

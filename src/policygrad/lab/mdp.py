@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MAX_NAMED = 8  # terminal states
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class MDP:
     """A finite MDP: S states, A actions, J = E[ Σ_t γᵗ r(s_t, a_t) ] over H steps, or without end where the horizon is None.
 
@@ -77,6 +79,18 @@ class MDP:
         if self.horizon is None and self.gamma == 1.0 and not self.terminal:
             raise ValueError("without a horizon, gamma must be below 1 or there must be terminal states: J has no end")
 
+    def __repr__(self) -> str:
+        ends = f", terminal {', '.join(map(str, self.terminal))}" if self.terminal else ""
+        ends = f", {len(self.terminal)} terminal" if len(self.terminal) > MAX_NAMED else ends
+        looks = "" if self.groups is None else f", aliased: {counted(max(self.groups) + 1, 'group')}"
+        return f"MDP({self.size}{ends}{looks})"
+
+    @property
+    def size(self) -> str:
+        """The size in words: 3 states, 2 actions, horizon 4, γ = 0.9."""
+        horizon = "no horizon" if self.horizon is None else f"horizon {self.horizon}"
+        return f"{counted(self.states, 'state')}, {counted(self.actions, 'action')}, {horizon}, γ = {self.gamma:g}"
+
     @property
     def states(self) -> int:
         """S."""
@@ -98,6 +112,11 @@ class MDP:
     def live(self) -> Tensor:
         """(S,) 1 where an episode goes on, 0 in terminal states."""
         return (~self.over).to(self.start.dtype)
+
+
+def counted(number: int, what: str) -> str:
+    """1 state, 2 states."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def check_distribution(name: str, p: Tensor) -> None:
@@ -157,8 +176,12 @@ def from_gymnasium(env: gym.Env, gamma: float = 1.0) -> MDP:
     Taxi, CliffWalking. The horizon is its time limit. Where ways from s to s' pay differently, `outcome` is their mean: on
     slippery cliffs the start is where one falls to, −100, or stays, −1.
 
-    Raises ValueError where there is no table, or where some ways into a state end the episode and others do not.
+    Raises TypeError for what is no environment, such as its name; ValueError where there is no table, or where some ways into
+    a state end the episode and others do not.
     """
+    if not isinstance(env, gym.Env):
+        hint = f": pass gym.make({env!r})" if isinstance(env, str) else ""
+        raise TypeError(f"env must be a Gymnasium environment, got {env!r}{hint}")
     table, start = (getattr(env.unwrapped, name, None) for name in ("P", "initial_state_distrib"))
     horizon = env.spec.max_episode_steps if env.spec is not None else None
     if table is None or start is None or horizon is None:
@@ -205,7 +228,11 @@ def gridworld(
 
     Actions: north, east, south, west; into a wall or over the edge one stays. slip: the chance of going at a right angle, half
     of it each way. step: paid for every step. aliased: cells whose four neighbours are walls in the same way look alike.
+
+    Raises ValueError for rows of different lengths, other letters, and a plan without a start.
     """
+    if len(set(map(len, plan))) > 1:
+        raise ValueError(f"the rows of a plan must be equally long, got {list(plan)}")
     cells = {(i, j): c for i, row in enumerate(plan) for j, c in enumerate(row) if c != "#"}
     if any(c not in "SGX." for c in cells.values()) or "S" not in cells.values():
         raise ValueError(f"a plan is of S, G, X, # and ., with an S in it, got {list(plan)}")

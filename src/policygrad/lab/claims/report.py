@@ -19,7 +19,8 @@ HEAD = """# Claims
 What textbooks and tutorials say about policy gradients, each claim an experiment with a verdict. **holds**: what is claimed was
 seen. **holds with caveat**: it was, but not always, or not only; the text says what to mind. **fails as stated**: it was not.
 **pending**: it needs an algorithm that is not here yet. Evidence is *exact*: computed on finite MDPs, to rounding; *simulated*:
-sampled, with intervals; or *recorded*: of training runs, with all seeds, that `benchmarks/claims.py` made.
+sampled, with intervals; or *recorded*: of training runs, with all seeds, that `benchmarks/claims.py` made. Claims are
+numbered as in the project's list, where they begin at 80.
 
 This page is written by `policygrad lab claims --out docs/claims.md`, from the numbers it measures. `policygrad lab claims 89`
 repeats one experiment, `--json` gives its numbers and the tables of its counterexample.
@@ -57,9 +58,10 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def text(result: Result) -> str:
-    """A paragraph: the claim, the verdict, why, and the counterexample."""
+    """A paragraph: the claim, the verdict, its evidence and how long that took, why, and the counterexample."""
     claim, finding = result.claim, result.finding
-    evidence = "" if finding.verdict == "pending" else f" ({claim.evidence})"
+    took = "" if claim.evidence == "recorded" else f", {result.seconds:.1f} s"
+    evidence = "" if finding.verdict == "pending" else f" ({claim.evidence}{took})"
     lines = [f"{claim.number}  {claim.text}", f"{finding.verdict}{evidence}. {finding.because}"]
     if finding.counterexample is not None:
         lines += [f"counterexample, {finding.counterexample.name}: {finding.counterexample.what}"]
@@ -70,10 +72,8 @@ def text(result: Result) -> str:
 def describe(example: Counterexample) -> list[str]:
     """The MDP and the policy in lines, a line a state and action; of large ones the size alone."""
     mdp = example.mdp
-    horizon = "no horizon" if mdp.horizon is None else f"horizon {mdp.horizon}"
-    size = f"{mdp.states} states, {mdp.actions} actions, {horizon}, γ = {mdp.gamma:g}"
     start = " ".join(f"s{s}: {p:.3g}" for s, p in enumerate(mdp.start.tolist()) if p > 0)
-    lines = [f"{size}; start {start}"]
+    lines = [f"{mdp.size}; start {start}"]
     rows = [(s, a) for s in range(mdp.states) if s not in mdp.terminal for a in range(mdp.actions)]
     if len(rows) > LINES:
         return [*lines, f"its {len(rows)} rows are in --json"]
