@@ -57,7 +57,7 @@ def test_on_a_small_mdp_it_finds_the_exact_advantage() -> None:
 
 
 def test_its_gain_over_old_states_is_the_surrogate_and_to_first_order_the_rise_of_the_objective() -> None:
-    """Σ_t γᵗ Σ_s d_t(s) Σ_a π'(a|s) A(s,a): REQUIREMENTS of trust regions; the error shrinks with the square of the step."""
+    """Σ_t γᵗ Σ_s d_t(s) Σ_a π'(a|s) A(s,a): what trust regions rest on; the error shrinks with the square of the step."""
     (batch, exact), mdp, policy = data(WORLD), WORLD.mdp, timed(WORLD.policy(), WORLD.mdp.horizon)
     states, actions = exact.shape
     advantage = fit_advantage(
