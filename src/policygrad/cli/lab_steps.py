@@ -150,6 +150,7 @@ def own_settings(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_mdp(given: Namespace) -> Case:
     """A policy with random logits on an MDP, a batch of all trajectories or of some, and J exact."""
+    from policygrad.lab.mdp import counted
     from policygrad.lab.tabular import optimum
     from policygrad.lab.worlds import exact_batch, exact_objective, make_mdp, make_policy, sampled_batch
 
@@ -163,7 +164,7 @@ def of_mdp(given: Namespace) -> Case:
     horizon, told = mdp.horizon or "none", "" if mdp.groups is None else ", where states that look alike are told apart"
     logits = "log 9 and 0" if name == "deceptive" else f"standard deviation {scale:g}, seed {seed}"
     about = (
-        f"{name}: {mdp.states} states, {mdp.actions} actions, horizon {horizon}; the best J is {optimum(mdp):.4g}{told}",
+        f"{name}: {counted(mdp.states, 'state')}, {mdp.actions} actions, horizon {horizon}; the best J is {optimum(mdp):.4g}{told}",
         f"policy: a table of {len(policy.flat):,} logits, {logits}",
         f"batch: {sampled or 'every trajectory, weighed by its probability'}",
     )

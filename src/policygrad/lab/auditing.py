@@ -28,6 +28,7 @@ from torch import Tensor
 from policygrad.lab.audit_bench import Bench, Moments
 from policygrad.lab.audit_cells import BEST, FITTED, Cell, Chunk, label, make_cells
 from policygrad.lab.audit_table import table
+from policygrad.lab.mdp import counted
 from policygrad.lab.optimal_baselines import Curve, Table, Weighed, bare, optimal_baseline
 from policygrad.lab.results import Result
 from policygrad.lab.tabular import (
@@ -218,7 +219,7 @@ def audit(
         truncated=_relative(float((bench.reference - truth).norm()), float(truth.norm())),
         norm=float(bench.reference.norm()),
         reference=bench.reference,
-        about=f"{mdp.states} state{'s' * (mdp.states != 1)}, {mdp.actions} actions, horizon {mdp.horizon or '∞'}, "
+        about=f"{counted(mdp.states, 'state')}, {mdp.actions} actions, horizon {mdp.horizon or '∞'}, "
         f"γ = {mdp.gamma:g}; a policy of {len(bench.reference):,} parameters",
     )
 
