@@ -164,7 +164,8 @@ def of_mdp(given: Namespace) -> Case:
     horizon, told = mdp.horizon or "none", "" if mdp.groups is None else ", where states that look alike are told apart"
     logits = "log 9 and 0" if name == "deceptive" else f"standard deviation {scale:g}, seed {seed}"
     about = (
-        f"{name}: {counted(mdp.states, 'state')}, {mdp.actions} actions, horizon {horizon}; the best J is {optimum(mdp):.4g}{told}",
+        f"{name}: {counted(mdp.states, 'state')}, {mdp.actions} actions, horizon {horizon}; "
+        f"the best J is {optimum(mdp):.4g}{told}",
         f"policy: a table of {len(policy.flat):,} logits, {logits}",
         f"batch: {sampled or 'every trajectory, weighed by its probability'}",
     )
