@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import gymnasium as gym
@@ -321,3 +322,39 @@ def test_the_variance_used_here_is_that_of_the_trajectories():
     pi = policy_matrix(mdp, policy).detach()
     assert variance(mdp, pi) == pytest.approx(float(p @ (R - p @ R).square()), rel=1e-11)
     assert variance(mdp, greedy(pi)) != pytest.approx(variance(mdp, pi), rel=1e-3)
+
+
+def test_a_file_of_tables_is_an_mdp_and_its_policy(tmp_path):
+    mdp, pi = worlds.make_mdp("aliased"), torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64).expand(8, 4)
+    tables = {name: getattr(mdp, name) for name in ("horizon", "gamma", "terminal", "groups")}
+    tables |= {"transition": mdp.transition.tolist(), "reward": mdp.outcome.tolist(), "start": mdp.start.tolist()}
+    path = tmp_path / "own.json"
+    for held in (
+        tables | {"pi": pi.tolist()},
+        [{"number": 1}, {"number": 2, "counterexample": tables | {"pi": pi.tolist()}}],
+    ):
+        path.write_text(json.dumps(held))
+        read = worlds.make_mdp(str(path))
+        assert torch.equal(read.outcome, mdp.outcome)
+        assert (read.horizon, read.gamma, read.terminal, read.groups) == (20, 0.9, mdp.terminal, mdp.groups)
+        torch.testing.assert_close(policy_matrix(read, worlds.make_policy(str(path), read)).detach(), pi)
+    assert worlds.make_mdp(str(path), gamma=0.5, horizon=math.inf).horizon is None
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        (None, "cannot be read as JSON"),
+        ("{", "cannot be read as JSON"),
+        ("{}", "holds no MDP: transition, reward, start, horizon missing"),
+        ("[{}]", "holds no MDP: transition"),
+        ('{"transition": [[[1]]], "reward": [["x"]], "start": [1], "horizon": 1}', "own.json holds no MDP"),
+        ('{"transition": [[[1]]], "reward": [[1, 2]], "start": [1], "horizon": 1}', "transition must be"),
+    ],
+)
+def test_a_file_that_holds_no_mdp_is_refused(tmp_path, held, says):
+    path = tmp_path / "own.json"
+    if held is not None:
+        path.write_text(held)
+    with pytest.raises(ValueError, match=says):
+        worlds.make_mdp(str(path))

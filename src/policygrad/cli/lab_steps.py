@@ -152,7 +152,7 @@ def of_mdp(given: Namespace) -> Case:
     """A policy with random logits on an MDP, a batch of all trajectories or of some, and J exact."""
     from policygrad.lab.mdp import counted
     from policygrad.lab.tabular import optimum
-    from policygrad.lab.worlds import exact_batch, exact_objective, make_mdp, make_policy, sampled_batch
+    from policygrad.lab.worlds import exact_batch, exact_objective, make_mdp, make_policy, read_tables, sampled_batch
 
     seed, scale = parse_seed(given.seed or "0"), number("scale", given.scale or "1", least=0.0)
     episodes = None if given.episodes in (None, "exact") else positive("episodes", given.episodes)
@@ -163,6 +163,8 @@ def of_mdp(given: Namespace) -> Case:
     sampled = f"{episodes:,} episodes sampled, {len(batch):,} steps in all" if episodes else ""
     horizon, told = mdp.horizon or "none", "" if mdp.groups is None else ", where states that look alike are told apart"
     logits = "log 9 and 0" if name == "deceptive" else f"standard deviation {scale:g}, seed {seed}"
+    if name.endswith(".json") and "pi" in read_tables(name):
+        logits = "log pi of the file"
     about = (
         f"{name}: {counted(mdp.states, 'state')}, {mdp.actions} actions, horizon {horizon}; "
         f"the best J is {optimum(mdp):.4g}{told}",

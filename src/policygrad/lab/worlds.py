@@ -6,9 +6,11 @@ A `Batch` from here is what an update rule is given in training, and `compare` i
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,15 @@ from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
 MAX_STEPS = 100  # of an episode, where Gymnasium sets no limit
+TABLES = (
+    "transition",
+    "reward",
+    "start",
+    "horizon",
+    "gamma",
+    "terminal",
+    "groups",
+)  # of a file; the first four must be there
 ENDLESS = 1_000  # steps after which an episode without a horizon is truncated
 
 
@@ -92,14 +103,22 @@ WORLDS: dict[str, Callable[[int], MDP]] = {
 def make_mdp(name: str, seed: int = 0, *, horizon: float | None = None, gamma: float | None = None) -> MDP:
     """An MDP by its name. seed: of the random ones. horizon, gamma: others than its own; horizon = inf: without end.
 
-    Raises ValueError, with the nearest name, for one that is not there.
+    A name that ends with .json is a file of one's own tables, see `read_tables`.
+    Raises ValueError, with the nearest name, for one that is not there, and for a file that holds no MDP.
     """
-    if name not in WORLDS:
+    if name.endswith(".json"):
+        tables = {key: value for key, value in read_tables(name).items() if key in TABLES}
+        try:
+            mdp = MDP(**tables)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} holds no MDP: {error}") from error
+    elif name not in WORLDS:
         known = {world.lower(): world for world in WORLDS}
         near = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {known[near[0]]!r}?" if near else f"there are {', '.join(WORLDS)}"
         raise ValueError(f"there is no MDP {name!r}: {hint}")
-    mdp = WORLDS[name](seed)
+    else:
+        mdp = WORLDS[name](seed)
     paid: dict[str, Any] = {"reward": mdp.outcome}
     if horizon is not None:
         paid["horizon"] = None if horizon == math.inf else int(horizon)
@@ -108,13 +127,39 @@ def make_mdp(name: str, seed: int = 0, *, horizon: float | None = None, gamma: f
     return replace(mdp, **paid) if len(paid) > 1 else mdp
 
 
+def read_tables(path: str) -> dict[str, Any]:
+    """The tables of a JSON file: transition (S, A, S), reward (S, A) or (S, A, S), start (S,), horizon or null; gamma, terminal,
+    groups and a policy pi (S, A) if wanted. What `policygrad lab claims N --json` prints is one: its first counterexample.
+
+    Raises ValueError for a file that is not there, or has something else in it.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    if isinstance(found, list):
+        found = next((f["counterexample"] for f in found if isinstance(f, dict) and "counterexample" in f), None)
+    tables = found if isinstance(found, dict) else {}
+    missing = [key for key in TABLES[:4] if key not in tables]
+    if missing:
+        raise ValueError(f"{path} holds no MDP: {', '.join(missing)} missing")
+    return tables
+
+
 def make_policy(name: str, mdp: MDP, seed: int = 0, scale: float = 1.0) -> Policy:
     """The table of logits to study an MDP with, N(0, scale²).
 
     On "deceptive" the logits are (log 9, 0): V is near what the likely action gets, and the best baseline near what the other
-    one does, whose score is long; subtracting V makes the variance larger than subtracting nothing.
+    one does, whose score is long; subtracting V makes the variance larger than subtracting nothing. Of a file with a `pi`, that
+    policy; where states look alike, the first one's row.
     """
     policy = tabular_policy(mdp, torch.Generator().manual_seed(seed), scale)
+    if name.endswith(".json") and (given := read_tables(name).get("pi")) is not None:
+        pi = torch.tensor(given, dtype=torch.float64)
+        if pi.shape != (mdp.states, mdp.actions) or not (pi > 0).all():
+            raise ValueError(f"pi in {name} must be (S, A) = {(mdp.states, mdp.actions)}, every probability above 0")
+        first = range(mdp.states) if mdp.groups is None else [mdp.groups.index(g) for g in range(max(mdp.groups) + 1)]
+        policy.flat.copy_(pi[list(first)].log().flatten())
     if name == "deceptive":
         policy.flat.copy_(torch.tensor([math.log(9.0), 0.0], dtype=torch.float64))
     return policy
