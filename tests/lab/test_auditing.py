@@ -572,3 +572,9 @@ def test_policies_that_do_not_fit_are_named():
         audit(SMALL, tabular_policy(SMALL).float())
     with pytest.raises(ValueError, match="one-hot observations of 3 states and give 2 actions"):
         audit(SMALL, tabular_policy(chain(5, 4)))
+
+
+@pytest.mark.parametrize("given", [{"batch": 10**9}, {"limit": 10**9}])
+def test_a_batch_that_no_memory_holds_is_refused_at_once(given):
+    with pytest.raises(ValueError, match="take fewer episodes, or a smaller limit"):
+        audit("corridor", estimators="td", baselines="value", **({"limit": 100} | given))

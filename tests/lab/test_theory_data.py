@@ -24,7 +24,6 @@ from policygrad.lab.staleness import (
     second_moment,
     stale_gradient,
     staleness,
-    trajectory_count,
 )
 from policygrad.lab.stochastic import decay, lipschitz, sampled_gradient
 from policygrad.lab.surrogate import surrogate
@@ -37,6 +36,7 @@ from policygrad.lab.tabular import (
     policy_matrix,
     random_mdp,
     tabular_policy,
+    trajectory_count,
 )
 from policygrad.lab.worlds import exact_batch, make_mdp, make_policy
 from policygrad.updates import NaturalGradient

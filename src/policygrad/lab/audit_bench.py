@@ -25,8 +25,10 @@ from policygrad.lab.tabular import (
     log_policy,
     occupancy,
     scores,
+    seen_by,
     solve,
     steps_seen,
+    trajectory_count,
 )
 from policygrad.lab.verdicts import ROUNDING
 from policygrad.models.critic import NoCritic
@@ -37,6 +39,7 @@ CRITICS = ("exact", "wrong", "zero", "none")
 MAX_LISTED = 20_000  # trajectories whose exact moments are taken
 MAX_BATCHES = 2_000  # the same for batches, where the estimates of a batch's episodes depend on each other
 MAX_NUMBERS = 10_000_000  # of observations at a time: 80 MB
+MAX_BATCH = 500_000_000  # of one batch's observations: 4 GB
 MAX_AT_ONCE = 2_000  # batches: where they are coupled each is a rollout of its own
 SPARSE = 0.05  # scores of which fewer are not 0 are kept as a sparse matrix, too: those of a large table
 
@@ -69,6 +72,11 @@ class Bench:
             raise ValueError(f"batch must be at least 1, got {batch}")
         self.mdp, self.policy, self.batch, self.limit, self.behavior = mdp, policy, batch, limit, behavior
         self.steps = steps_seen(mdp, limit)
+        if batch * self.steps * mdp.states > MAX_BATCH:
+            raise ValueError(
+                f"a batch of {batch:,} episodes of up to {self.steps:,} steps and {mdp.states} states takes more than "
+                f"{MAX_BATCH:,} numbers: take fewer episodes, or a smaller limit"
+            )
         for one in (policy, behavior):
             _check_policy(one, mdp)
         self.log_pi = log_policy(mdp, policy).detach()
@@ -98,14 +106,7 @@ class Bench:
     @cached_property
     def trajectories(self) -> int:
         """How many there are, terminal states told apart; those of probability 0 left out."""
-        follows = (self.acts.unsqueeze(-1) * self.mdp.transition > 0).sum(1).double()  # (S, S'): so many ways
-        n = torch.ones_like(self.mdp.start)
-        for _ in range(self.steps):
-            n = follows @ torch.where(self.mdp.over, 1.0, n)
-            if n.max() > 1e18:
-                break
-        total = float(n[self.mdp.start > 0].sum())
-        return int(min(total, 1e18))
+        return int(min(trajectory_count(self.mdp, self.acts, self.limit), 1e18))
 
     @cached_property
     def listed(self) -> tuple[Chunk, Tensor] | None:
@@ -128,8 +129,7 @@ class Bench:
     def chunk(self, rollout: Rollout, batch: int) -> Chunk:
         """A rollout as batches, with its values; of another policy's episodes, with the log-probabilities of ours."""
         if self.behavior is not None:
-            own = self.log_pi[rollout.obs[:-1].argmax(-1), rollout.act]
-            rollout = replace(rollout, logp=torch.where(rollout.mask, own, 0.0), behavior=rollout.logp)
+            rollout = seen_by(rollout, self.log_pi)
         return Chunk(rollout, self.critic(rollout, self.policy), batch, self.mdp.actions)
 
     def sample(self, batches: int, generator: torch.Generator, batch: int | None = None) -> Iterator[Chunk]:

@@ -19,8 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from policygrad.data import Values
 from policygrad.gradient.baselines import CriticValue
-from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantages
+from policygrad.gradient.estimators import Estimator, RewardToGo, StateDiscounted, advantages
+from policygrad.gradient.importance import ImportanceWeighted
+from policygrad.lab.audit_cells import Chunk
 from policygrad.lab.relations import Rule, apply, solver
 from policygrad.lab.results import Result, align
 from policygrad.lab.tabular import (
@@ -34,7 +37,9 @@ from policygrad.lab.tabular import (
     occupancy,
     policy_matrix,
     scores,
+    seen_by,
     solve,
+    trajectory_count,
 )
 from policygrad.lab.worlds import exact_batch
 from policygrad.models.policy import Policy
@@ -172,16 +177,6 @@ def stale_gradient(mdp: MDP, old: Policy, now: Policy, ratio: bool = False) -> T
     return credited_gradient(mdp, now, credit, occupancy(mdp, mu))
 
 
-def trajectory_count(mdp: MDP) -> float:
-    """How many trajectories there are to list, ∞ without a horizon."""
-    if mdp.horizon is None:
-        return math.inf
-    ways, possible = torch.ones_like(mdp.start), (mdp.transition > 0.0).double()
-    for _ in range(mdp.horizon):
-        ways = torch.where(mdp.over, 1.0, (possible @ ways).sum(-1))
-    return float((mdp.start > 0.0).double() @ ways)
-
-
 def second_moment(mdp: MDP, mu: Tensor, pi: Tensor) -> float:
     """E_μ[w²], w the trajectory's weight Π_t π/μ, by dynamic programming: M_t(s) = Σ_a π²/μ Σ_s' P(s'|s,a) M_{t+1}(s')."""
     M, squares = torch.ones_like(mdp.start), torch.where(mu > 0.0, pi.square() / mu, 0.0)
@@ -193,13 +188,11 @@ def second_moment(mdp: MDP, mu: Tensor, pi: Tensor) -> float:
 def _moments(mdp: MDP, old: Policy, now: Policy, weigh: bool = True) -> tuple[Tensor, float]:
     """Mean (P,) and trace of the covariance of one trajectory's estimate, from the production estimator on all of them."""
     rollout, p = enumerate_trajectories(mdp, old)
-    estimator = StateDiscounted(RewardToGo(mdp.gamma))
+    rollout = seen_by(rollout, log_policy(mdp, now).detach())
+    estimator: Estimator = StateDiscounted(RewardToGo(mdp.gamma))
+    if weigh:
+        estimator = ImportanceWeighted(estimator)
     adv, _ = advantages(rollout, ExactCritic(mdp)(rollout, old), estimator, CriticValue())
-    state = rollout.obs[:-1].argmax(-1)
-    log_ratio = torch.where(rollout.mask, log_policy(mdp, now).detach()[state, rollout.act] - rollout.logp, 0.0)
-    w = log_ratio.sum(0).exp() if weigh else torch.ones_like(p)
-    each = torch.zeros(len(p), len(now.flat), dtype=torch.float64)
-    for t, score in enumerate(scores(mdp, now)[s, a] for s, a in zip(state, rollout.act, strict=True)):
-        each += (w * torch.where(rollout.mask[t], adv[t], 0.0)).unsqueeze(-1) * score
+    each = Chunk(rollout, Values.zeros(rollout), 1, mdp.actions).sums(adv) @ scores(mdp, now).flatten(0, 1)
     mean = p @ each
     return mean, float(p @ each.square().sum(-1) - mean.square().sum())

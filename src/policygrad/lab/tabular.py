@@ -10,7 +10,9 @@ finite sum, exact to rounding.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -364,6 +366,32 @@ def as_rollout(mdp: MDP, log_pi: Tensor, states: Tensor, actions: Tensor, length
     logp = log_pi[states[:-1], actions] if log_pi.ndim == 2 else log_pi[time, states[:-1], actions]
     logp, none = torch.where(mask, logp, 0.0), torch.zeros_like(mask)
     return Rollout(obs, obs[1:], actions, rew, logp, terminated, last & ~terminated, none, mask, time)
+
+
+def trajectory_count(mdp: MDP, pi: Tensor | None = None, limit: int | None = None) -> float:
+    """How many trajectories `enumerate_trajectories` would list; ∞ without a horizon and limit. pi: (S, A), [every action].
+
+    More than 1e18 are not counted to the end.
+    """
+    if mdp.horizon is None and limit is None:
+        return math.inf
+    possible = (mdp.transition > 0.0).double()
+    follows = (possible if pi is None else (pi > 0.0).unsqueeze(-1) * possible).sum(1)  # (S, S): so many ways
+    ways = torch.ones_like(mdp.start)
+    for _ in range(steps_seen(mdp, limit)):
+        ways = follows @ torch.where(mdp.over, 1.0, ways)
+        if ways.max() > 1e18:
+            break
+    return float(ways[mdp.start > 0.0].sum())
+
+
+def seen_by(rollout: Rollout, log_pi: Tensor) -> Rollout:
+    """Trajectories that one policy sampled, shown to another: `logp` is its own, `behavior` of the one that acted.
+
+    log_pi: log π(a|s) of the one that looks, (S, A).
+    """
+    logp = log_pi[rollout.obs[:-1].argmax(-1), rollout.act]
+    return replace(rollout, logp=torch.where(rollout.mask, logp, 0.0), behavior=rollout.logp)
 
 
 def enumerate_batches(rollout: Rollout, probability: Tensor, k: int) -> Iterator[tuple[Rollout, Tensor]]:

@@ -23,7 +23,7 @@ from policygrad.gradient.baselines import (
 from policygrad.gradient.estimators import TotalReturn
 from policygrad.lab.audit_cells import Cell, Chunk, SameBatchFit
 from policygrad.lab.claims import Finding, claim, decide
-from policygrad.lab.claims.tools import EXACT, Case, case, simple, small
+from policygrad.lab.claims.tools import EXACT, SEARCHED, Case, case, simple, small
 from policygrad.lab.mdp import bandit, chain
 from policygrad.lab.optimal_baselines import Table, optimal_baseline
 from policygrad.lab.results import slope
@@ -39,8 +39,6 @@ from policygrad.lab.tabular import (
 from policygrad.lab.worlds import two_logit_policy, two_states
 
 TOPIC = "Baselines and advantages"
-
-SEARCHED = 200  # random MDPs that a counterexample is looked for in
 
 
 def deceptive() -> Case:

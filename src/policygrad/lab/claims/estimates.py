@@ -28,7 +28,7 @@ from policygrad.gradient.estimators import (
 )
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
 from policygrad.lab.claims import Finding, claim, decide
-from policygrad.lab.claims.tools import EXACT, LIMIT, Case, Critic, case, cosine, simple, small, z_score
+from policygrad.lab.claims.tools import EXACT, LIMIT, SEARCHED, Case, Critic, case, cosine, simple, small, z_score
 from policygrad.lab.functions import probabilities
 from policygrad.lab.losses import losses
 from policygrad.lab.mdp import delayed, random_mdp
@@ -42,17 +42,14 @@ from policygrad.lab.tabular import (
     enumerate_trajectories,
     exact_gradient,
     log_policy,
+    seen_by,
     tabular_policy,
 )
 from policygrad.lab.worlds import exact_batch, two_logit_policy, two_states
 from policygrad.models.critic import NoCritic
-from policygrad.models.policy import Policy
 from policygrad.updates import VanillaGradient
 
 TOPIC = "The gradient and its estimators"
-
-SEARCHED = 200  # random MDPs that a counterexample is looked for in
-
 
 # --- the identity ----------------------------------------------------------------------------------------------------
 
@@ -536,12 +533,6 @@ def stale_data() -> Finding:
 # --- as it is coded ----------------------------------------------------------------------------------------------------
 
 
-def retold(r: Rollout, mdp: MDP, policy: Policy) -> Rollout:
-    """Trajectories that another policy sampled, shown to this one."""
-    logp = log_policy(mdp, policy).detach()[r.obs[:-1].argmax(-1), r.act]
-    return replace(r, logp=torch.where(r.mask, logp, 0.0), behavior=r.logp)
-
-
 @claim(108, "Log-probabilities are easier than probabilities.", TOPIC, "simulated")
 def logarithms() -> Finding:
     """The product of 2,000 probabilities and the sum of their logarithms, in float32 and float64, and their gradients."""
@@ -623,7 +614,9 @@ def good_trajectories() -> Finding:
     for c in small():
         r, policy = c.rollout, deepcopy(c.policy)
         VanillaGradient(step, optimizer="sgd", max_grad_norm=None)(policy, exact_batch(c.mdp, c.policy))
-        change = torch.where(r.mask, retold(r, c.mdp, policy).logp - r.logp, 0.0).sum(0)  # of log P(τ)
+        change = torch.where(r.mask, seen_by(r, log_policy(c.mdp, policy).detach()).logp - r.logp, 0.0).sum(
+            0
+        )  # of log P(τ)
         ret = TotalReturn(c.mdp.gamma)(r, Values.zeros(r)).ret[0]
         good = ret > c.mean(ret)
         slopes.append(float(c.mean((ret - c.mean(ret)) * change) / step / c.gradient.square().sum()))
@@ -681,7 +674,7 @@ def normalised_returns() -> Finding:
 
 def off_policy(c: Case, behavior: Case, estimator: Estimator) -> Tensor:
     """Estimates of ∇J of c's policy from all trajectories of another, (N, P); mean and variance are those of `behavior`."""
-    return c.estimates(estimator, rollout=retold(behavior.rollout, c.mdp, c.policy))
+    return c.estimates(estimator, rollout=seen_by(behavior.rollout, log_policy(c.mdp, c.policy).detach()))
 
 
 def weighted(c: Case) -> tuple[Estimator, ...]:
@@ -739,7 +732,7 @@ def importance_variance() -> Finding:
         gap = max(gap, float((behavior.mean(trajectory_wise) - c.gradient).abs().max()))
         whole.append(behavior.variance(trajectory_wise))
         per_decision.append(behavior.variance(stepwise))
-        w = retold(behavior.rollout, mdp, c.policy)
+        w = seen_by(behavior.rollout, log_policy(mdp, c.policy).detach())
         share.append(1.0 / float(behavior.mean((w.logp - w.behavior).sum(0).exp().square())))
     return Finding(
         decide(gap <= 1e-10 and whole[-1] > 100.0 * whole[0]),
@@ -759,7 +752,7 @@ def importance_identity() -> Finding:
     """Weighted estimates where the policy itself has sampled."""
     gap, ratio = 0.0, 0.0
     for c in small():
-        r = retold(c.rollout, c.mdp, c.policy)
+        r = seen_by(c.rollout, log_policy(c.mdp, c.policy).detach())
         ratio = max(ratio, float((r.logp - r.behavior).abs().max()))
         for plain, estimator in zip((TotalReturn(c.mdp.gamma), c.to_go, c.to_go), weighted(c), strict=True):
             gap = max(gap, float((off_policy(c, c, estimator) - c.estimates(plain)).abs().max()))

@@ -32,6 +32,7 @@ from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 
 EXACT = 1e-12  # what rounding leaves of sums that are equal
+SEARCHED = 200  # random MDPs that a counterexample is looked for in
 LIMIT = 4.5  # of |z|, in standard errors: a false alarm in 150,000
 
 Critic = Callable[[Rollout, Policy], Values]
