@@ -86,23 +86,16 @@ def reinforce(
 
     `--returns total --baseline none` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
     """
-    from policygrad.algorithms.task import Plan, make_baseline, make_schedule
+    from policygrad.algorithms.task import Plan, make_baseline
     from policygrad.gradient import estimators as est
     from policygrad.models.critic import NoCritic
-    from policygrad.updates import VanillaGradient
 
     policy = task.policy()
     critic = NoCritic()
     if baseline == "value":
         critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
     estimator = est.TotalReturn(gamma) if returns == "total" else est.RewardToGo(gamma)
-    update = VanillaGradient(
-        make_schedule(lr_schedule, lr),
-        optimizer=optimizer,
-        ent_coef=make_schedule(ent_schedule, ent_coef),
-        max_grad_norm=max_grad_norm,
-        seed=task.seed,
-    )
+    update = task.vanilla(lr, lr_schedule, ent_coef, ent_schedule, optimizer, max_grad_norm)
     learner = task.learner(
         policy,
         estimator,
@@ -148,24 +141,17 @@ def off_policy_pg(
 
     Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE.
     """
-    from policygrad.algorithms.task import Plan, make_baseline, make_schedule
+    from policygrad.algorithms.task import Plan, make_baseline
     from policygrad.gradient.estimators import RewardToGo
     from policygrad.gradient.importance import ImportanceWeighted, PerDecision
     from policygrad.models.critic import NoCritic
-    from policygrad.updates import VanillaGradient
 
     policy = task.policy()
     critic = NoCritic()
     if baseline == "value":
         critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
     form = PerDecision if weighting == "per-decision" else ImportanceWeighted
-    update = VanillaGradient(
-        make_schedule(lr_schedule, lr),
-        optimizer=optimizer,
-        ent_coef=make_schedule(ent_schedule, ent_coef),
-        max_grad_norm=max_grad_norm,
-        seed=task.seed,
-    )
+    update = task.vanilla(lr, lr_schedule, ent_coef, ent_schedule, optimizer, max_grad_norm)
     learner = task.learner(
         policy,
         RewardToGo(gamma),
@@ -200,9 +186,8 @@ def actor_critic(
 
     With `state_discount` it is the book's algorithm; without, as in all of deep RL, γᵗ is left out.
     """
-    from policygrad.algorithms.task import Plan, make_schedule
+    from policygrad.algorithms.task import Plan
     from policygrad.gradient.estimators import QValue, TDError
-    from policygrad.updates import VanillaGradient
 
     policy = task.policy()
     made = task.critic(
@@ -214,13 +199,7 @@ def actor_critic(
         of=critic,
         scale_rate=SCALE_RATE,
     )
-    update = VanillaGradient(
-        make_schedule(lr_schedule, lr),
-        optimizer=optimizer,
-        ent_coef=make_schedule(ent_schedule, ent_coef),
-        max_grad_norm=max_grad_norm,
-        seed=task.seed,
-    )
+    update = task.vanilla(lr, lr_schedule, ent_coef, ent_schedule, optimizer, max_grad_norm)
     estimator = QValue(gamma) if critic == "q" else TDError(gamma)
     learner = task.learner(policy, estimator, update, made, None, state_discount, "no", "step")
     return Plan(learner, num_steps=1)
@@ -247,9 +226,8 @@ def a2c(
     critic_minibatches: int = 1,
 ) -> Plan:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps."""
-    from policygrad.algorithms.task import Plan, make_schedule
+    from policygrad.algorithms.task import Plan
     from policygrad.gradient.estimators import GAE
-    from policygrad.updates import VanillaGradient
 
     policy = task.policy()
     critic = task.critic(
@@ -259,13 +237,7 @@ def a2c(
         critic_minibatches,
         max_grad_norm,
     )
-    update = VanillaGradient(
-        make_schedule(lr_schedule, lr),
-        optimizer=optimizer,
-        ent_coef=make_schedule(ent_schedule, ent_coef),
-        max_grad_norm=max_grad_norm,
-        seed=task.seed,
-    )
+    update = task.vanilla(lr, lr_schedule, ent_coef, ent_schedule, optimizer, max_grad_norm)
     learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
     return Plan(learner, num_steps=num_steps)
 

@@ -25,6 +25,7 @@ from policygrad.gradient.estimators import Estimator, Standardized, StateDiscoun
 from policygrad.models.critic import Critic, NoCritic, QCritic, make_critic, make_q_critic
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
+from policygrad.updates import VanillaGradient
 
 BOX_ONLY = {"head": "gaussian", "std": "parameter", "log_std": 0.0, "correlation": 0.0}
 
@@ -116,6 +117,24 @@ class Task:
         if of == "q":
             return make_q_critic(self.observation_space, self.action_space, **keywords)
         return make_critic(self.observation_space, **keywords)
+
+    def vanilla(
+        self,
+        lr: float,
+        lr_schedule: str,
+        ent_coef: float,
+        ent_schedule: str,
+        optimizer: str,
+        max_grad_norm: float | None,
+    ) -> VanillaGradient:
+        """One gradient step a batch, with the schedules asked for."""
+        return VanillaGradient(
+            make_schedule(lr_schedule, lr),
+            optimizer=optimizer,
+            ent_coef=make_schedule(ent_schedule, ent_coef),
+            max_grad_norm=max_grad_norm,
+            seed=self.seed,
+        )
 
     def learner(
         self,
