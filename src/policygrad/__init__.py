@@ -55,6 +55,8 @@ _HOMES = {
         "VanillaGradient",
     ),
     "policygrad.algorithms.learner": ("Learner",),
+    "policygrad.algorithms.recipe": ("Record", "recipe"),
+    "policygrad.algorithms.task": ("Plan", "Task"),
     "policygrad.envs.collector": ("Collector",),
     "policygrad.envs.make": ("make_envs",),
     "policygrad.envs.shaping": ("PotentialShaping", "ShapedReward"),
@@ -83,6 +85,10 @@ __all__ = [*sorted(_HOME), *_RECIPES, "__version__", "lab"]  # pyright: ignore[r
 if TYPE_CHECKING:
     from policygrad import lab as lab
     from policygrad.algorithms.learner import Learner as Learner
+    from policygrad.algorithms.recipe import Record as Record
+    from policygrad.algorithms.recipe import recipe as recipe
+    from policygrad.algorithms.task import Plan as Plan
+    from policygrad.algorithms.task import Task as Task
     from policygrad.data import Batch as Batch
     from policygrad.data import Estimate as Estimate
     from policygrad.data import Rollout as Rollout

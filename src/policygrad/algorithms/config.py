@@ -6,15 +6,18 @@ Hyperparameters are documented and bounded here, in one table. Nothing heavy is 
 from __future__ import annotations
 
 import difflib
-import inspect
 import math
 import tomllib
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from numbers import Real
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from policygrad.algorithms.recipe import Recipe, as_recipe, located, network
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.locate import LocateError
 
 TINY = 1e-9  # the lowest value of what must be above 0
 
@@ -114,8 +117,6 @@ ALIASES = {
     "backtrack_coeff": "shrink",
     "delta": "max_kl",
 }
-# where they mean something else: sb3-contrib's TRPO has a learning rate and minibatches for the critic only
-TRUST_REGION_ALIASES = {"learning_rate": "critic_lr", "target_kl": "max_kl"}
 
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
@@ -126,91 +127,172 @@ class ConfigError(ValueError):
     """A configuration that cannot be: what is wrong, what is allowed, what to do. Three lines at most."""
 
 
-def algorithm(name: str) -> str:
-    """The recipe's name; `-` and `_` are one. Raises ConfigError with the nearest match."""
-    key = name.lower().replace("-", "_")
+Algo = str | Recipe | Callable[..., Any]  # a name, module:name, or the recipe itself
+Preset = str | Path | Mapping[str, Any]  # a name, a TOML file, or hyperparameters
+
+
+def find_recipe(algo: Algo) -> Recipe:
+    """The recipe of a name, of `module:name` or `file.py:name`, or of a function.
+
+    `-` and `_` are one in names. Raises ConfigError with the nearest match.
+    """
+    try:
+        if not isinstance(algo, str):
+            return as_recipe(algo)
+        if ":" in algo:
+            return located(algo)
+    except (LocateError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+    key = algo.lower().replace("-", "_")
     if key not in RECIPES:
         near = difflib.get_close_matches(key, RECIPES, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"unknown algorithm {name!r}.{hint} There are: {', '.join(RECIPES)}.")
-    return key
+        own = " One of your own is module:name or file.py:name."
+        raise ConfigError(f"unknown algorithm {algo!r}.{hint} There are: {', '.join(RECIPES)}.{own}")
+    return RECIPES[key]
 
 
-@cache
-def parameters(algo: str) -> dict[str, tuple[Any, Any]]:
+def algorithm(algo: Algo) -> str:
+    """The recipe's name, see `find_recipe`."""
+    return find_recipe(algo).name
+
+
+def parameters(algo: Algo) -> dict[str, tuple[Any, Any]]:
     """The recipe's hyperparameters, `steps` first: name → (type, default)."""
-    hints = get_type_hints(RECIPES[algo], localns={"Task": object, "Plan": object})
-    keywords = {
-        p.name: (hints[p.name], p.default)
-        for p in inspect.signature(RECIPES[algo]).parameters.values()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    return {"steps": (int, DEFAULT_STEPS)} | keywords
+    return _parameters(find_recipe(algo))
 
 
 @cache
-def aliases(algo: str) -> dict[str, str]:
+def _parameters(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    known: dict[str, Any] = {"task": None, "return": None}
+    own = {k: v for k, v in getattr(recipe, "__annotations__", {}).items() if k in recipe.keywords}
+    try:
+        hints = get_type_hints(network) | get_type_hints(_Annotated(own, recipe), localns=known)
+    except NameError as error:
+        raise ConfigError(f"{recipe.name}: an annotation cannot be resolved, {error}") from error
+    kinds = {name: hints.get(name, type(p.default)) for name, p in recipe.keywords.items()}
+    for name, kind in kinds.items():
+        if not _plain(kind):
+            raise ConfigError(
+                f"{recipe.name}: {name} must be an int, float, bool, str, Literal or tuple[int, ...], or one of them | None, "
+                f"got {kind}"
+            )
+    return {"steps": (int, DEFAULT_STEPS)} | {name: (kinds[name], p.default) for name, p in recipe.keywords.items()}
+
+
+class _Annotated:
+    """Annotations and where their names are looked up, as `get_type_hints` wants them."""
+
+    def __init__(self, annotations: dict[str, Any], recipe: Any) -> None:
+        self.__annotations__, self.__wrapped__ = annotations, getattr(recipe, "__wrapped__", recipe)
+
+
+def _plain(kind: Any) -> bool:
+    """Whether a keyword of this type can come from the command line and from a file."""
+    args = get_args(kind)
+    if type(None) in args:
+        return all(_plain(a) for a in args if a is not type(None))
+    return (
+        kind in (int, float, bool, str) or get_origin(kind) is Literal or (get_origin(kind) is tuple and args[0] is int)
+    )
+
+
+def aliases(algo: Algo) -> dict[str, str]:
     """What stands for what in a recipe: alias → hyperparameter."""
-    known = parameters(algo)
-    every = ALIASES | (TRUST_REGION_ALIASES if "max_kl" in known else {})
-    if {"max_kl", "lr"} <= set(known):  # npg: a rate of its own, and the critic's
-        del every["learning_rate"]
+    recipe = find_recipe(algo)
+    known = parameters(recipe)
+    every = ALIASES | dict(recipe.record.aliases)
     return {alias: own for alias, own in every.items() if own in known and alias not in known}
 
 
-def pieces(algo: str) -> str | None:
+def pieces(algo: Algo) -> str | None:
     """The hyperparameter that batch_size stands for, a count of minibatches; None for a recipe that has none."""
-    known = parameters(algo)
-    return "minibatches" if "minibatches" in known else "critic_minibatches" if "max_kl" in known else None
+    return find_recipe(algo).record.batch_size
+
+
+def presets(algo: Algo) -> dict[str, dict[str, Any]]:
+    """The tuned presets of a recipe: environment → hyperparameters. A recipe from elsewhere brings none."""
+    return _packaged_presets(find_recipe(algo).name)
 
 
 @cache
-def presets(algo: str) -> dict[str, dict[str, Any]]:
-    """The tuned presets of a recipe: environment → hyperparameters."""
-    return tomllib.loads((files("policygrad") / "presets" / f"{algo}.toml").read_text("utf8"))
+def _packaged_presets(name: str) -> dict[str, dict[str, Any]]:
+    file = files("policygrad") / "presets" / f"{name}.toml"
+    return tomllib.loads(file.read_text("utf8")) if name in RECIPES else {}
 
 
-def resolve(algo: str, env_name: str, overrides: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The full configuration, and whether a tuned preset is under it. Raises ConfigError."""
+def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, Any] | None:
+    """The hyperparameters under what the user says: the environment's tuned ones, or those of `preset`; None for none.
+
+    preset: the name of an environment that has tuned ones, a TOML file (one table per environment, as in the package, or
+    hyperparameters alone), or a mapping. Raises ConfigError.
+    """
+    tuned = presets(algo)
+    if preset is None:
+        return tuned.get(env_name)
+    if isinstance(preset, Mapping):
+        return dict(preset)
+    if not str(preset).endswith(".toml"):
+        if preset not in tuned:
+            has = f"{algorithm(algo)} has presets for: {', '.join(tuned)}" if tuned else f"{algorithm(algo)} has none"
+            raise ConfigError(f"preset = {preset!r} is no preset and no .toml file; {has}")
+        return tuned[str(preset)]
+    try:
+        table = tomllib.loads(Path(preset).read_text("utf8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the preset {preset}: {error}") from error
+    if not any(isinstance(value, dict) for value in table.values()):
+        return table
+    if env_name not in table:
+        raise ConfigError(f"{preset} has no table for {env_name}; it has: {', '.join(table)}")
+    return table[env_name]
+
+
+def resolve(
+    algo: Algo, env_name: str, overrides: dict[str, Any], preset: Preset | None = None
+) -> tuple[dict[str, Any], bool]:
+    """The full configuration, and whether a preset is under it. Raises ConfigError."""
+    algo = find_recipe(algo)
     known = parameters(algo)
-    preset = presets(algo).get(env_name)
-    config = {name: default for name, (_, default) in known.items()} | (preset or {})
-    for name, value in _unalias(algo, overrides, config).items():
-        if name not in known:
-            raise ConfigError(unknown_keyword(algo, name))
-        config[name] = value
+    found = find_preset(algo, env_name, preset)
+    config = {name: default for name, (_, default) in known.items()}
+    for given in ({} if found is None else found, overrides):
+        for name, value in _unalias(algo, given, config).items():
+            if name not in known:
+                raise ConfigError(unknown_keyword(algo, name))
+            config[name] = value
     for name, (kind, _) in known.items():
         config[name] = check(name, kind, config[name])
     _check_together(config)
-    return config, preset is not None
+    return config, found is not None
 
 
 def _check_together(config: dict[str, Any]) -> None:
     """What no single hyperparameter shows."""
-    if config.get("baseline") == "leave-one-out" and config["episodes"] < 2:
+    if config.get("baseline") == "leave-one-out" and config.get("episodes", 2) < 2:
         raise ConfigError("baseline = leave-one-out needs episodes of at least 2: it is the mean of the others")
     folds = config.get("cross_fit")
-    if folds is not None and config["baseline"] not in FITTED:
+    if folds is not None and config.get("baseline", FITTED[0]) not in FITTED:
         raise ConfigError(f"cross_fit is for a baseline that is fitted: {', '.join(FITTED)}")
-    if folds is not None and config["episodes"] < folds:
+    if folds is not None and config.get("episodes", folds) < folds:
         raise ConfigError(f"cross_fit = {folds} needs episodes of at least {folds}: one a fold")
     rows = config["num_envs"] * config.get("num_steps", 1)
-    if "num_steps" in config and config["standardize"] != "no" and rows < 2:
+    if "num_steps" in config and config.get("standardize", "no") != "no" and rows < 2:
         raise ConfigError("standardize needs at least 2 steps an iteration: raise num_steps, or standardize = no")
     for name in ("minibatches", "critic_minibatches"):
         if "num_steps" in config and (config.get(name) or 1) > rows:
             raise ConfigError(f"{name} = {config[name]} must be at most num_envs × num_steps = {rows}")
 
 
-def unknown_keyword(algo: str, name: str) -> str:
+def unknown_keyword(algo: Algo, name: str) -> str:
     """The message for a keyword that a recipe does not have."""
     known = parameters(algo)
     near = difflib.get_close_matches(name, [*known, *aliases(algo)], n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."
-    return f"{algo} has no hyperparameter {name!r}.{hint}"
+    return f"{algorithm(algo)} has no hyperparameter {name!r}.{hint}"
 
 
-def _unalias(algo: str, overrides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def _unalias(algo: Algo, overrides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """Aliases to our names; batch_size, a count of steps, to a count of minibatches."""
     own: dict[str, Any] = {}
     for name, value in overrides.items():
@@ -243,6 +325,10 @@ def check(name: str, kind: Any, value: Any) -> Any:
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(check(name, args[0], item) for item in items)
+    if kind is str:
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} = {value!r} must be text")
+        return value
     if kind is bool:
         if not isinstance(value, bool):
             raise ConfigError(f"{name} = {value!r} must be true or false")

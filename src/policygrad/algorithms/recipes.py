@@ -1,64 +1,36 @@
 """The named algorithms. A recipe's keyword signature is its configuration; its body is the composition.
 
-    reinforce      TotalReturn or RewardToGo − any baseline    VanillaGradient
-    off_policy_pg  RewardToGo, weighed − any baseline          VanillaGradient
-    actor_critic   TD error, or q − V, every step              VanillaGradient
-    a2c            GAE − V                                     VanillaGradient
-    npg            GAE − V                                     NaturalGradient
-    trpo           GAE − V                                     TrustRegion
-    ppo            GAE − V                                     ClippedSurrogate
-    ppo_kl         GAE − V                                     PenalizedSurrogate
-
 A recipe gets a `Task` (spaces, seed, modules of the user's own) and returns a `Plan`: the learner, and how much it wants to
-see an iteration. Nothing heavy is imported here, so the command line can read signatures at once.
+see per iteration. The record above it says its cell of the grid and all that reports and the command line want to know.
+Nothing heavy is imported here, so the command line can read signatures at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import wraps
-from inspect import signature
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from policygrad.algorithms.recipe import Recipe, Record, recipe
 
 if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
 
 SCALE_RATE = 1e-3  # of a critic that is fitted after every step: its scale is that of a thousand targets
 
-RECIPES: dict[str, Callable[..., Plan]] = {}
+RECIPES: dict[str, Recipe] = {}
 
 
-def network(
-    *,
-    hidden: tuple[int, ...] = (64, 64),
-    activation: Literal["tanh", "relu", "silu"] = "tanh",
-    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
-    std: Literal["parameter", "network"] = "parameter",
-    log_std: float = 0.0,
-    correlation: float = 0.0,
-    legal: Literal["auto", "none", "observation", "info"] = "auto",
-    normalize_obs: bool = False,
-) -> None:
-    """What every recipe has besides its own keywords: the policy's network and head, `Task.network`."""
+def _packaged(record: Record) -> Callable[[Callable[..., Plan]], Recipe]:
+    """Register a recipe of the package under its function's name: command line, presets and tests pick it up from here."""
+
+    def register(function: Callable[..., Plan]) -> Recipe:
+        made = RECIPES[function.__name__] = recipe(record, function.__name__)(function)
+        return made
+
+    return register
 
 
-def recipe(function: Callable[..., Plan]) -> Callable[..., Plan]:
-    """Register a recipe, with the keywords of `network`: command line, Python face, presets and tests pick it up from here."""
-    own, shared = signature(function), signature(network)
-
-    @wraps(function)
-    def with_network(task: Task, **keywords: Any) -> Plan:
-        options = {name: keywords.pop(name, p.default) for name, p in shared.parameters.items()}
-        return function(replace(task, network=options), **keywords)
-
-    with_network.__signature__ = own.replace(parameters=[*own.parameters.values(), *shared.parameters.values()])  # pyright: ignore
-    with_network.__annotations__ = network.__annotations__ | function.__annotations__
-    RECIPES[function.__name__] = with_network
-    return with_network
-
-
-@recipe
+@_packaged(Record("TotalReturn or RewardToGo − any baseline", "VanillaGradient"))
 def reinforce(
     task: Task,
     *,
@@ -109,7 +81,7 @@ def reinforce(
     return Plan(learner, episodes=episodes)
 
 
-@recipe
+@_packaged(Record("RewardToGo, weighed − any baseline", "VanillaGradient", dataset=True))
 def off_policy_pg(
     task: Task,
     *,
@@ -166,7 +138,7 @@ def off_policy_pg(
     return Plan(learner, episodes=episodes, clone_epochs=clone_epochs)
 
 
-@recipe
+@_packaged(Record("TD error, or q − V, every step", "VanillaGradient", num_steps=1))
 def actor_critic(
     task: Task,
     *,
@@ -205,7 +177,7 @@ def actor_critic(
     return Plan(learner, num_steps=1)
 
 
-@recipe
+@_packaged(Record("GAE − V", "VanillaGradient"))
 def a2c(
     task: Task,
     *,
@@ -242,7 +214,18 @@ def a2c(
     return Plan(learner, num_steps=num_steps)
 
 
-@recipe
+@_packaged(
+    Record(
+        "GAE − V",
+        "NaturalGradient",
+        kl_limit="max_kl",
+        kl_free_with="lr",
+        shorter="max_kl, or lr where it is set",
+        no_rejection="it takes the step that the quadratic model of KL allows, unchecked",
+        batch_size="critic_minibatches",
+        aliases={"learning_rate": None, "target_kl": "max_kl"},  # the policy's rate, or the critic's: it has both
+    )
+)
 def npg(
     task: Task,
     *,
@@ -291,7 +274,17 @@ def npg(
     return Plan(learner, num_steps=num_steps)
 
 
-@recipe
+@_packaged(
+    Record(
+        "GAE − V",
+        "TrustRegion",
+        kl_limit="max_kl",
+        shorter="max_kl",
+        no_rejection=None,
+        batch_size="critic_minibatches",
+        aliases={"learning_rate": "critic_lr", "target_kl": "max_kl"},  # sb3-contrib's rate is the critic's
+    )
+)
 def trpo(
     task: Task,
     *,
@@ -339,7 +332,16 @@ def trpo(
     return Plan(learner, num_steps=num_steps)
 
 
-@recipe
+@_packaged(
+    Record(
+        "GAE − V",
+        "ClippedSurrogate",
+        kl_limit="target_kl",
+        shorter="lr, epochs or clip",
+        no_rejection="its clip stops gradients, not steps",
+        batch_size="minibatches",
+    )
+)
 def ppo(
     task: Task,
     *,
@@ -391,7 +393,17 @@ def ppo(
     return Plan(learner, num_steps=num_steps)
 
 
-@recipe
+@_packaged(
+    Record(
+        "GAE − V",
+        "PenalizedSurrogate",
+        kl_limit="target_kl",
+        steers_kl=True,
+        shorter="lr, epochs or target_kl",
+        no_rejection="after a step too long it raises β",
+        batch_size="minibatches",
+    )
+)
 def ppo_kl(
     task: Task,
     *,

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_origin
 
-from policygrad.algorithms.config import algorithm, parameters
+from policygrad.algorithms.config import ConfigError, algorithm, find_recipe, parameters
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import BACKENDS, train_help, train_parser
 from policygrad.cli.parser import Parser, dashed, is_flag, same
@@ -43,6 +43,7 @@ class TrainArguments:
     gradient_meter: bool = False
     save_trajectories: bool = False
     dataset: str | None = None
+    preset: str | None = None
     quiet: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 
@@ -54,14 +55,16 @@ class TrainArguments:
             "fisher_eigenvalues": self.fisher_eigenvalues,
             "gradient_meter": self.gradient_meter,
             "dataset": self.dataset,
+            "preset": self.preset,
         }
         return self.overrides | {name: value for name, value in own.items() if value}
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words that belong to no flag, ALGO and ENV, and all others: ALGO decides which flags there are."""
-    known = flags_of_all()
-    kinds = {name: inner(kind)[0] for algo in RECIPES for name, (kind, _) in parameters(algo).items()}
+    own = tuple(word for word in words if is_recipe(word))
+    known = flags_of_all(own)
+    kinds = {name: inner(kind)[0] for algo in (*RECIPES, *own) for name, (kind, _) in parameters(algo).items()}
     bare = {"quiet", "gradient-meter", "save-trajectories", "help", "q", "h", "normalize-advantage"} | {
         name.replace("_", "-") for name, kind in kinds.items() if kind is bool
     }
@@ -91,10 +94,21 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return free, flags
 
 
+def is_recipe(word: str) -> bool:
+    """Whether a word of the command line names a recipe from outside the package: it is imported to see."""
+    if ":" not in word or is_flag(word):
+        return False
+    try:
+        find_recipe(word)
+    except ConfigError:
+        return False
+    return True
+
+
 @cache
-def flags_of_all() -> frozenset[str]:
-    """The flags of `train` with any algorithm."""
-    flags = {f for algo in RECIPES for f in train_parser(algo, None)._option_string_actions}
+def flags_of_all(own: tuple[str, ...] = ()) -> frozenset[str]:
+    """The flags of `train` with any algorithm of the package, and with `own`."""
+    flags = {f for algo in (*RECIPES, *own) for f in train_parser(algo, None)._option_string_actions}
     return frozenset(flags | {"--algo", "--env", "--env-id"})
 
 
@@ -105,11 +119,12 @@ def numbers_from(words: Sequence[str], index: int) -> int:
 
 def refuse_unknown(free: list[str], flags: list[str]) -> None:
     """Name a flag that no algorithm has, before its words are taken for something else."""
-    known = flags_of_all()
+    own = tuple(word for word in free if is_recipe(word))
+    known = flags_of_all(own)
     for word in flags:
         name = word.partition("=")[0]
         if is_flag(word) and name not in known and (word.startswith("--") or word[:2] not in known):
-            algos = [w.lower().replace("-", "_") for w in free if w.lower().replace("-", "_") in RECIPES]
+            algos = [*own, *(w.lower().replace("-", "_") for w in free if w.lower().replace("-", "_") in RECIPES)]
             parser = train_parser(algos[0] if algos else "ppo", None)
             parser.prog = " ".join(["policygrad train", *(free if len(free) == 2 and algos else algos[:1])])
             raise UsageError(parser.unknown_flag(name))
@@ -190,7 +205,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
             if value not in BACKENDS:
                 raise UsageError(f"--backend = {value!r} is not one of: {', '.join(BACKENDS)}")
             arguments.backend = value
-        elif name in ("run_dir", "runs_root", "quiet", "gradient_meter", "save_trajectories", "dataset"):
+        elif name in ("run_dir", "runs_root", "quiet", "gradient_meter", "save_trajectories", "dataset", "preset"):
             setattr(arguments, name, value)
         elif name == "normalize_advantage":
             arguments.overrides[name] = parse_bool(name, value) if value != ["no"] else False

@@ -6,7 +6,7 @@ import argparse
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
-from policygrad.algorithms.config import HYPERPARAMETERS, aliases, parameters, pieces, presets
+from policygrad.algorithms.config import HYPERPARAMETERS, aliases, find_recipe, parameters, pieces, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import flag, inner, show
@@ -28,7 +28,8 @@ def train_parser(algo: str, env: str | None) -> Parser:
     note = notes["" if env is None else "tuned" if tuned else "none"]
     if env is None and presets(algo):
         note += f" Name an environment to see what is tuned for it: {', '.join(presets(algo))}."
-    summary = (RECIPES[algo].__doc__ or "").strip().split("\n\n")[0]
+    recipe = find_recipe(algo)
+    summary = (recipe.__doc__ or "").strip().split("\n\n")[0]
     parser = Parser(
         f"policygrad train {algo}{f' {env}' if env else ''}",
         usage=f"policygrad train {algo} {env or 'ENV'} [flags]",
@@ -40,17 +41,24 @@ def train_parser(algo: str, env: str | None) -> Parser:
         "--seed",
         nargs="+",
         metavar="S",
-        help="of everything random [0]; several, as 0 1 2 or 0-2: a run each, side by side",
+        help="random seed [0]; several, as 0 1 2 or 0-2, are trained in parallel, one run per seed",
     )
-    run.add_argument("--jobs", metavar="N", help="runs side by side, of several seeds [the cores there are]")
-    run.add_argument("--backend", metavar="{" + ",".join(BACKENDS) + "}", help="of the environments [auto]")
+    run.add_argument("--jobs", metavar="N", help="how many runs train at the same time [the number of cores]")
+    run.add_argument("--backend", metavar="{" + ",".join(BACKENDS) + "}", help="what steps the environments [auto]")
+    run.add_argument(
+        "--preset",
+        metavar="FILE|ENV",
+        help="hyperparameters from a TOML file, or those tuned for ENV [those tuned for it]",
+    )
     run.add_argument(
         "--run-dir", metavar="DIR", help="new or empty [runs/ENV/ALGO/seed<S>-<UTC>]; of several seeds: DIR/seed<S>"
     )
     run.add_argument("--runs-root", metavar="DIR", help="where run directories are made [runs]")
-    run.add_argument("--eval-episodes", metavar="N", help="of the final evaluations, greedy and sampled [100]")
+    run.add_argument("--eval-episodes", metavar="N", help="episodes per final evaluation, greedy and sampled [100]")
     run.add_argument(
-        "--fisher-eigenvalues", metavar="K", help="largest of the policy's Fisher matrix, in every row of metrics [0]"
+        "--fisher-eigenvalues",
+        metavar="K",
+        help="how many of the largest Fisher eigenvalues every row of metrics has [0]",
     )
     run.add_argument(
         "--gradient-meter",
@@ -62,7 +70,7 @@ def train_parser(algo: str, env: str | None) -> Parser:
         action="store_true",
         help="keep every training episode in the run directory, to learn from [no]",
     )
-    if "clone_epochs" in parameters(algo):
+    if recipe.record.dataset:
         run.add_argument(
             "--dataset",
             metavar="DATA",
@@ -125,7 +133,7 @@ def eval_parser() -> Parser:
     """`policygrad eval`."""
     parser = Parser("policygrad eval", description="Play a trained policy on fixed seeds, greedily and sampled.")
     add_run(parser)
-    parser.add_argument("--episodes", default="100", metavar="N", help="of each kind [100]")
+    parser.add_argument("--episodes", default="100", metavar="N", help="episodes per evaluation [100]")
     parser.add_argument("--json", action="store_true", help="print what evaluation.json holds")
     return parser
 
@@ -195,10 +203,13 @@ def report_parser() -> Parser:
         "--eigenvalues",
         default="0",
         metavar="K",
-        help="so many largest of the final policy's Fisher matrix, on a new batch; 100 at most [0]",
+        help="how many of the largest Fisher eigenvalues of the final policy to compute, at most 100 [0]",
     )
     parser.add_argument(
         "--env", help="with --eigenvalues: where that batch is played, of the same spaces [where it was trained]"
+    )
+    parser.add_argument(
+        "--recipe", metavar="MODULE:NAME", help="with --eigenvalues: the recipe, where it is not the package's"
     )
     add_root(parser)
     return parser
@@ -228,7 +239,8 @@ def completion_parser() -> Parser:
 def add_run(parser: Parser) -> None:
     """A trained policy, and where it plays."""
     parser.add_argument("run", metavar="RUN", help="run directory, model file, beginning of a run's name, or latest")
-    parser.add_argument("--env", help="play in this environment, of the same spaces [the one it was trained in]")
+    parser.add_argument("--env", help="environment to play in; its spaces must match [the one it was trained in]")
+    parser.add_argument("--recipe", metavar="MODULE:NAME", help="the recipe, where it is not one of the package's")
     add_root(parser)
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from policygrad.algorithms.config import Algo, find_recipe
 from policygrad.cli.flags import add_root
 from policygrad.cli.lab_flags import add_mdp, number
 from policygrad.cli.parser import Parser
@@ -135,7 +136,7 @@ def with_defaults(settings: dict[str, Any], case: Case) -> dict[str, Any]:
     return settings | {name: value for name, value in {**defaults, **case.own}.items() if settings[name] is None}
 
 
-def own_settings(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def own_settings(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
     """The rules' settings that a run's configuration has, schedules where they begin.
 
     Of lr only PPO's: that of others is another rule's. No β: the default is the one that matches TRPO.
@@ -143,7 +144,7 @@ def own_settings(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: config.get(name) for name in ("max_kl", "damping", "clip")}
     if found["max_kl"] is None:
         found["max_kl"] = config.get("target_kl")
-    if algo in ("ppo", "ppo_kl"):
+    if find_recipe(algo).record.update in ("ClippedSurrogate", "PenalizedSurrogate"):
         found["lr"] = config.get("lr") or None  # 0 would not move
     return {name: value for name, value in found.items() if value is not None}
 
@@ -195,7 +196,7 @@ def of_run(given: Namespace) -> Case:
         f"policy: {agent.algo} after {steps:,} steps; {len(agent.policy.flat):,} parameters",
         f"batch: the next update's, {len(batch):,} step{'s' * (len(batch) > 1)}; gains are in units of its advantages",
     )
-    own = own_settings(agent.algo, agent.config)
+    own = own_settings(agent.recipe, agent.config)
     return Case(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes), own)
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from policygrad.algorithms import recipes
 from policygrad.algorithms.config import parameters, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import LISTS, list_parser
@@ -34,11 +33,9 @@ def presets_table() -> str:
 
 
 def algorithms_table() -> str:
-    """The recipes, each with its cell of the grid estimator × update rule, from the table in their module's docstring."""
-    cells = dict(re.findall(r"^    (\w+)\s+(.+?)$", recipes.__doc__ or "", re.MULTILINE))
+    """The recipes, each with its cell of the grid estimator × update rule."""
     rows = [
-        [name, re.sub(r"\s{2,}", " × ", cells.get(name, "")), (function.__doc__ or "").strip().splitlines()[0]]
-        for name, function in RECIPES.items()
+        [name, recipe.record.cell, (recipe.__doc__ or "").strip().splitlines()[0]] for name, recipe in RECIPES.items()
     ]
     return table(["algorithm", "estimator × update rule", "what it is"], rows)
 

@@ -109,11 +109,23 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     try:
         if given.env is None:
             refuse_import(command, given.run, load_state(path)[1].get("env"))
-        return load(path, env=given.env), path
+        recipe = getattr(given, "recipe", None)
+        if recipe is None:
+            refuse_recipe(command, given.run, load_state(path)[1].get("algo"))
+        return load(path, env=given.env, recipe=recipe), path
     except UsageError:
         raise
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(str(error).replace("pass env=", "name an environment with --env")) from error
+
+
+def refuse_recipe(command: str, run: str, algo: object) -> None:
+    """Say which words import the recipe that a model file names: only the user may."""
+    if isinstance(algo, str) and re.fullmatch(r"[\w./-]+:[\w.]+", algo):
+        raise UsageError(
+            f"{run} was trained by the recipe {algo}. Importing it runs its code, so name it yourself:\n"
+            f"policygrad {command} {shlex.quote(run)} --recipe {algo}"
+        )
 
 
 def refuse_import(command: str, run: str, env: object) -> None:

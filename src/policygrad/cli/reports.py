@@ -44,11 +44,12 @@ def length(agent: Agent) -> str:
     return f"{steps:,} steps" + (f" (at least one iteration, {size:,} {unit})" if steps < size else "")
 
 
-def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool) -> str:
+def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: str | None = None) -> str:
     """Whether a tuned preset is under the configuration, and what was changed."""
-    base, _ = resolve(algo, env, {})
+    base, _ = resolve(algo, env, {}, given)
     changed = [f"{k} {show(v)}" for k, v in config.items() if k != "steps" and v != base[k]]
     text = f"tuned preset for {env}" if tuned else f"no preset for {env}: {algo}'s defaults"
+    text = f"preset {given}" if given is not None else text
     return text + (f", changed: {', '.join(changed[:4])}{', …' if len(changed) > 4 else ''}" if changed else "")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from policygrad.algorithms.config import resolve
+from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.cli.arguments import TrainArguments, parse_train
 from policygrad.cli.board import make_board
 from policygrad.cli.reports import (
@@ -53,7 +53,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
-        text = preset(agent.algo, agent.env_name, agent.config, agent.tuned)
+        text = preset(agent.algo, agent.env_name, agent.config, agent.tuned, given.preset)
         text += source(given, agent.backend)
         print(paragraph(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
@@ -62,7 +62,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         training.learn(agent, run, make_progress(given.quiet), save_trajectories=given.save_trajectories)
         if not given.quiet:
             spent = clock(time.perf_counter() - started)
-            print(f"{agent.collector.steps_done:,} steps in {spent}; now playing the final policy", flush=True)
+            print(f"{agent.collector.steps_done:,} steps in {spent}; evaluating the final policy", flush=True)
         evaluations = training.assess(agent, run, given.eval_episodes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
@@ -81,12 +81,12 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     from policygrad.envs.make import resolve_backend
 
     with mending(ValueError):
-        config, tuned = resolve(given.algo, given.env, given.overrides)  # refused once, not by every seed
+        config, tuned = resolve(given.algo, given.env, given.overrides, given.preset)  # refused once, not by every seed
         backend = resolve_backend(given.env, given.backend or "auto")
     jobs = make_jobs(given, command)
     at_once = min(given.jobs or usable_cores(), len(jobs))
     if not given.quiet:
-        text = preset(given.algo, given.env, config, tuned)
+        text = preset(given.algo, given.env, config, tuned, given.preset)
         text += source(given, backend)
         seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
         print(paragraph(f"{given.algo} on {given.env}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
@@ -114,7 +114,9 @@ def source(given: TrainArguments, backend: str) -> str:
     """Where episodes come from, where that is not Gymnasium in this process."""
     if given.dataset is not None:
         return f"; from {given.dataset}"
-    return stepped(backend) + ("; no --dataset: it plays its own episodes" if given.algo == "off_policy_pg" else "")
+    return stepped(backend) + (
+        "; no --dataset: it plays its own episodes" if find_recipe(given.algo).record.dataset else ""
+    )
 
 
 def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:

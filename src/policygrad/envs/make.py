@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from policygrad.locate import locate
 from policygrad.models.observations import LEGAL
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
@@ -27,13 +28,8 @@ def check_env_id(env_id: str) -> str:
     """The id, if Gymnasium can make it. Raises ValueError with the nearest match, or the new name, otherwise."""
     if env_id in RENAMED:
         raise ValueError(f"{env_id} is {RENAMED[env_id]} now: Gymnasium 1.x no longer has the old version")
-    if ":" in env_id:  # "module:Env-v0": the module registers the environment
-        try:
-            module, _, name = env_id.partition(":")
-            import_module(module)
-            gym.spec(name)
-        except (ImportError, ValueError, gym.error.Error) as error:
-            raise ValueError(f"unknown environment {env_id!r}: {error}") from error
+    if ":" in env_id:
+        own_maker(env_id)
         return env_id
     if env_id not in gym.registry:
         try:
@@ -45,6 +41,26 @@ def check_env_id(env_id: str) -> str:
     return env_id
 
 
+def own_maker(env_id: str) -> Callable[[], gym.Env] | None:
+    """What makes the environment of `module:Class` or `file.py:Class`; None for `module:Env-v0`, which its module registers.
+
+    Raises ValueError where there is neither.
+    """
+    module, _, name = env_id.rpartition(":")
+    try:
+        if not module.endswith(".py"):
+            found = import_module(module)
+            if not hasattr(found, name):
+                gym.spec(name)
+                return None
+        made = locate(env_id)
+    except (ImportError, TypeError, ValueError, gym.error.Error) as error:
+        raise ValueError(f"unknown environment {env_id!r}: {error}") from error
+    if not callable(made):
+        raise ValueError(f"unknown environment {env_id!r}: {made!r} is no class or function that makes one")
+    return made
+
+
 def nearest(word: str, known: Any) -> str | None:
     """The known name most like word, ignoring case, or None."""
     names = {str(name).lower(): str(name) for name in known}
@@ -54,6 +70,8 @@ def nearest(word: str, known: Any) -> str | None:
 
 def make_one(env: EnvLike) -> gym.Env:
     """One environment without a render mode: drawing costs time, and LunarLander's particles slow its physics."""
+    if isinstance(env, str) and ":" in env:
+        env = own_maker(env) or env
     if isinstance(env, str):
         try:
             return gym.make(check_env_id(env), disable_env_checker=True)

@@ -14,13 +14,11 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from policygrad.algorithms.config import ConfigError, algorithm, check, resolve
-from policygrad.algorithms.recipes import RECIPES
-from policygrad.algorithms.task import Task
+from policygrad.algorithms.config import Algo, ConfigError, Preset, check, find_recipe, resolve
+from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Rollout
 from policygrad.envs.collector import Collector, action_adapter, encoding_of
 from policygrad.envs.make import EnvLike, check_env_id, env_name, legal_info, make_envs, resolve_backend
-from policygrad.gradient.importance import ImportanceWeighted, PerDecision
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.runs.callbacks import combine
@@ -41,9 +39,11 @@ METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost
 class Agent:
     """A recipe on an environment: `learn`, `predict`, `evaluate`, `save`, `load`.
 
+    algo: a recipe's name, or any function `(task, *, keywords) → Plan`, or the text `module:function` or `file.py:function`.
     env: an id, a callable, an environment, or a Gymnasium vector environment (any autoreset mode). Keywords override the
-    tuned preset, where the environment has one, and the recipe's defaults. body, critic_body: modules of your own, or
-    functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who steps
+    preset and the recipe's defaults. preset: the environment's tuned one, where it has one; or the name of another
+    environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. body, critic_body: modules of your
+    own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who steps
     the environments, see `make_envs`. fisher_eigenvalues: how many of the largest of the policy's Fisher matrix every row of
     metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing. gradient_meter:
     measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing either.
@@ -53,10 +53,11 @@ class Agent:
 
     def __init__(
         self,
-        algo: str,
+        algo: Algo,
         env: EnvLike,
         *,
         seed: int = 0,
+        preset: Preset | None = None,
         body: Body | None = None,
         critic_body: Body | None = None,
         kernel: str = "auto",
@@ -66,14 +67,15 @@ class Agent:
         dataset: Trajectories | str | Path | None = None,
         **overrides: Any,
     ) -> None:
-        self.algo, self.env, self.seed = algorithm(algo), env, int(check("seed", int, seed))
+        self.recipe, self.env, self.seed = find_recipe(algo), env, int(check("seed", int, seed))
+        self.algo = self.recipe.name
         if isinstance(env, str):
             check_env_id(env)
         elif not isinstance(env, gym.Env | VectorEnv) and not callable(env):
             raise TypeError(f"env must be an id, an environment or a callable, got {env!r}")
         overrides = _with_num_envs(env, overrides)
         self.env_name = env_name(env)
-        self.config, self.tuned = resolve(self.algo, self.env_name, overrides)
+        self.config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
         self.backend = resolve_backend(env, backend)
         self.envs = make_envs(env, self.config["num_envs"], self.backend)
         self.kernel = kernel
@@ -87,7 +89,9 @@ class Agent:
             kernel,
         )
         with single_thread():  # the initial weights' last bits would depend on their number
-            self.plan = RECIPES[self.algo](task, **{k: v for k, v in self.config.items() if k != "steps"})
+            self.plan = self.recipe(task, **{k: v for k, v in self.config.items() if k != "steps"})
+        if not isinstance(self.plan, Plan):
+            raise TypeError(f"{self.algo} must return a Plan, got {type(self.plan).__name__}")
         self.learner = self.plan.learner
         self.learner.eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
@@ -101,7 +105,7 @@ class Agent:
 
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
         """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
-        if not isinstance(self.learner.estimator, ImportanceWeighted | PerDecision):
+        if not self.recipe.record.dataset:
             raise ConfigError(f"{self.algo} learns from what its own policy does: a dataset is for off_policy_pg")
         trajectories = dataset if isinstance(dataset, Trajectories) else open_dataset(dataset, self.policy)
         trajectories.check(self.policy, self.envs.single_observation_space, self.envs.single_action_space)
@@ -303,16 +307,18 @@ def load(
     body: Body | None = None,
     critic_body: Body | None = None,
     dataset: Trajectories | str | Path | None = None,
+    recipe: Algo | None = None,
 ) -> Agent:
     """An agent from a file of `Agent.save` or a run's policy.safetensors. Nothing in the file is executed.
 
-    env: needed when the agent was not made from an environment id. body, critic_body: needed when it had its own. dataset: to
+    env: needed when the agent was not made from an environment id. recipe: needed when it was made by one from outside the
+    package, whose module a file may not import. body, critic_body: needed when it had its own. dataset: to
     learn on from stored trajectories.
     """
     path = _with_suffix(path)
     state, meta = load_state(path)
     try:
-        return _rebuild(path, state, meta, env, body, critic_body, dataset)
+        return _rebuild(path, state, meta, env, body, critic_body, dataset, recipe)
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
@@ -329,7 +335,14 @@ def _rebuild(
     body: Body | None,
     critic_body: Body | None,
     dataset: Trajectories | str | Path | None,
+    recipe: Algo | None,
 ) -> Agent:
+    if recipe is None and ":" in meta["algo"]:
+        raise ValueError(
+            f"{path} was trained by the recipe {meta['algo']!r}, which a file may not import: pass recipe=, the function"
+        )
+    if recipe is not None and ":" not in meta["algo"] and find_recipe(recipe).name != meta["algo"]:
+        raise ValueError(f"{path} was trained by {meta['algo']}, not by {find_recipe(recipe).name}: leave recipe= out")
     if meta["custom"] and body is None and critic_body is None:
         raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
     if env is None:
@@ -348,7 +361,7 @@ def _rebuild(
     if not meta["custom"] and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
         raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
     agent = Agent(
-        meta["algo"],
+        meta["algo"] if recipe is None else recipe,
         env,
         seed=meta["seed"],
         body=body,

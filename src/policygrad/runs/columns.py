@@ -8,14 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from policygrad.algorithms.recipe import Record
+from policygrad.algorithms.recipes import RECIPES
+
 NEIGHBOURS = 5  # rows whose median says that something lasts
 
 
 class Updates:
     """The measured updates of a run, as columns: `updates["kl"]` is an array (R,), NaN where a row has no such number."""
 
-    def __init__(self, algo: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, algo: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], record: Record | None = None
+    ) -> None:
+        """record: what the algorithm's recipe says of it; of one of the package it is known."""
         self.algo, self.config = algo, config
+        self.record = record or (RECIPES[algo].record if algo in RECIPES else Record())
         self.rows = [row for row in rows if math.isfinite(_number(row.get("kl")))]
         self.steps = self["steps"]
 
@@ -36,7 +43,7 @@ class Updates:
 
     def batch(self) -> int | None:
         """Steps an update, where rollouts are so many steps."""
-        envs, steps = self.setting("num_envs"), 1 if self.algo == "actor_critic" else self.setting("num_steps")
+        envs, steps = self.setting("num_envs"), self.record.num_steps or self.setting("num_steps")
         return int(envs * steps) if envs and steps else None
 
     def measured(self) -> str:
@@ -47,9 +54,9 @@ class Updates:
 
     def bound(self) -> tuple[str, np.ndarray] | None:
         """What is to keep KL(old ‖ new) small: its name, and its value at every row (R,); None if nothing is."""
-        name = {"trpo": "max_kl", "npg": "max_kl", "ppo": "target_kl", "ppo_kl": "target_kl"}.get(self.algo, "")
-        value = self.setting(name)
-        if value is None or (self.algo == "npg" and self.setting("lr") is not None):
+        name, free = self.record.kl_limit, self.record.kl_free_with
+        value = None if name is None else self.setting(name)
+        if name is None or value is None or (free is not None and self.setting(free) is not None):
             return None
         values = np.full(len(self), value)
         if name == "max_kl" and self.config.get("kl_schedule") == "linear":
@@ -130,7 +137,9 @@ def percent(x: float) -> str:
 
 
 def title(algo: str) -> str:
-    """PPO-KL: as papers write it."""
+    """PPO-KL: as papers write it. A recipe from elsewhere keeps its function's name."""
+    if ":" in algo:
+        return algo.rpartition(":")[2]
     return algo.upper().replace("_", "-")
 
 

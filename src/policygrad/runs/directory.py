@@ -184,7 +184,7 @@ CHECKPOINT = re.compile(r"step-(\d+)\.safetensors")
 def create(path: str | Path | None, root: str | Path, algo: str, env: str, seed: int) -> RunDirectory:
     """An empty run directory: the one given, or a new `<root>/<env>/<algo>/seed<k>-<utc>`."""
     if path is None:
-        parent = Path(root) / re.sub(r"[^\w.+-]", "-", env) / algo
+        parent = Path(root) / re.sub(r"[^\w.+-]", "-", env) / algo.rpartition(":")[2]  # of module:recipe, the recipe
         return RunDirectory(_make_new(parent, f"seed{seed}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"))
     path = Path(path)
     try:

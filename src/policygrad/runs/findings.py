@@ -38,17 +38,6 @@ OFTEN = 0.1  # of the updates
 ENOUGH = 8  # measurements of an SNR: of fewer the standard error is too often too small
 TRAJECTORIES = 8  # a measurement: with fewer it is too uncertain to count, as in `policygrad.gradient.noise`
 SMALL = 0.5  # an SNR: noise is the larger part of such a gradient
-SHORTER = {  # what makes a rule's steps shorter; of the others lr
-    "npg": "max_kl, or lr where it is set",
-    "trpo": "max_kl",
-    "ppo": "lr, epochs or clip",
-    "ppo_kl": "lr, epochs or target_kl",
-}
-NO_REJECTION = {  # what the others have instead of TRPO's line search
-    "npg": "it takes the step that the quadratic model of KL allows, unchecked",
-    "ppo": "its clip stops gradients, not steps",
-    "ppo_kl": "after a step too long it raises β",
-}
 
 
 @dataclass(frozen=True)
@@ -64,8 +53,8 @@ class Finding:
 def findings(updates: Updates) -> list[Finding]:
     """All that the measured updates say, and at the end what they cannot say."""
     found = [check(updates) for needs, check in CHECKS.items() if updates.has(*needs)]
-    if updates.algo != "trpo":
-        instead = NO_REJECTION.get(updates.algo, "it takes every step as it comes, and lr sets its length")
+    instead = updates.record.no_rejection
+    if instead is not None:
         found.insert(0, Finding("rejected steps", "-", f"{title(updates.algo)} rejects none: {instead}."))
     absent = [needs for needs in CHECKS if not updates.has(*needs) and needs != ("accepted",)]
     foreign = [WHOSE[needs[0]] for needs in absent if needs[0] in WHOSE]
@@ -103,7 +92,7 @@ def linear_model(updates: Updates) -> Finding:
     if short.any():
         text += (
             f". Below one half {when(updates.steps, short)}: the step is too long for the gradient to hold, "
-            f"lower {SHORTER.get(updates.algo, 'lr')}"
+            f"lower {updates.record.shorter}"
         )
     numbers = {"ratio": spread(ratio), "below_half_at": stretches(updates.steps, short), "against_gradient": against}
     return Finding("linear model", "!" if short.any() else "ok", text + ".", numbers)
@@ -121,7 +110,7 @@ def kl_model(updates: Updates) -> Finding:
     if off.any():
         text += (
             f". Off by more than {ROUGH:g} times {when(updates.steps, off)}: steps leave the region that F describes, "
-            f"lower {SHORTER.get(updates.algo, 'lr')}"
+            f"lower {updates.record.shorter}"
         )
     numbers = {"ratio": spread(ratio), "off_at": stretches(updates.steps, off), "below_rounding": small}
     return Finding("KL model", "!" if off.any() else "ok", text + ".", numbers)
@@ -137,7 +126,7 @@ def kl(updates: Updates) -> Finding:
         far = kl > FAR
         text += f"; nothing bounds it, {int(far.sum())} of {len(kl)} are above {FAR:g}"
         wrong = far.mean() > OFTEN
-    elif updates.algo == "ppo_kl":
+    elif updates.record.steers_kl:
         factor = kl / bound[1]
         numbers["near_target"] = near = int(((factor > 1 / 1.5) & (factor < 1.5)).sum())
         text += f"; {near} of {len(kl)} within 1.5 times target_kl = {num(bound[1][0])}, where β stays"
@@ -149,7 +138,7 @@ def kl(updates: Updates) -> Finding:
         text += f", by more than half {when(updates.steps, much)}" if much.any() else ""
         numbers |= {"above": int(over.sum()), "above_by_half_at": stretches(updates.steps, much)}
         wrong = much.mean() > OFTEN
-    text += f". For shorter steps lower {SHORTER.get(updates.algo, 'lr')}" if wrong else ""
+    text += f". For shorter steps lower {updates.record.shorter}" if wrong else ""
     return Finding("KL", "!" if wrong else "ok", text + ".", numbers)
 
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from policygrad.runs.columns import title
 from policygrad.runs.directory import RunDirectory, RunError, find
 from policygrad.runs.directory import runs as runs_below
 
@@ -169,7 +170,7 @@ def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
     style(axis)
     algos = {curve.algo for curve in curves}
     axis.set_title(
-        f"{algo_title(curves[0].algo)} on {env}" if len(algos) == 1 else env,
+        f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env,
         loc="left",
         fontsize=14,
         fontweight="bold",
@@ -322,11 +323,6 @@ def plain(value: float, digits: int = 1) -> str:
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
-def algo_title(algo: str) -> str:
-    """PPO, A2C, REINFORCE: as papers write them."""
-    return algo.upper().replace("_", "-")
-
-
 def noun(curves: list[Curve]) -> str:
     """What there are several of in a curve."""
     return "runs" if any(curve.mixed for curve in curves) else "seeds"
@@ -367,7 +363,7 @@ def labels(curves: list[Curve]) -> list[str]:
         differs.sort(key=lambda k: LEAST.index(k) if k in LEAST else -1)
         settings = ", ".join(f"{k} {setting(curve.config[k])}" for k in differs[:2])
         more = ", …" if len(differs) > 2 else ""
-        name = algo_title(curve.algo) + ("" if curve.finished else ", unfinished")
+        name = title(curve.algo) + ("" if curve.finished else ", unfinished")
         names.append(name + (f"\n{settings}{more}" if settings else ""))
     return names
 

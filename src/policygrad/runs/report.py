@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import ConfigError, check
+from policygrad.algorithms.recipe import Record
 from policygrad.runs.columns import Updates, steps_text, title
 from policygrad.runs.directory import RunDirectory, RunError, find
 from policygrad.runs.findings import Finding, findings
@@ -124,7 +125,8 @@ def read(run: RunDirectory) -> Report:
     config, rows = run.config(), run.metrics()
     if not isinstance(config["config"], dict):
         raise RunError(f"{run.config_file} is not a run's configuration: config must be a table of hyperparameters")
-    updates = Updates(str(config["algo"]), config["config"], rows)
+    record = Record.from_json(config["recipe"]) if "recipe" in config else None  # runs of 0.4 have none
+    updates = Updates(str(config["algo"]), config["config"], rows, record)
     if not len(updates):
         why = "no row of metrics yet" if not rows else "no row with the numbers of an update (kl)"
         raise RunError(f"{run.metrics_file} has {why}: there is nothing to report")

@@ -1,0 +1,145 @@
+"""What a recipe is: a function `(task, *, keywords) → Plan` and the record that says what other rooms want to know of it.
+
+    @recipe(Record(estimator="GAE − V", update="my rule"))
+    def mine(task, *, num_steps: int = 128, lr: float = 3e-4) -> Plan: ...
+
+A function without the decorator is a recipe with an empty record. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache, wraps
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from policygrad.locate import LocateError, locate
+
+if TYPE_CHECKING:
+    from policygrad.algorithms.task import Plan, Task
+
+TAKES_EVERY_STEP = "it takes every step as it comes, and lr sets its length"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What reports, lists and the command line say of an algorithm. Every field has a default: a bare function is a recipe.
+
+    A run keeps its record in config.json, so that reports of a recipe from elsewhere import nothing.
+    """
+
+    estimator: str = ""  # the row of the grid
+    update: str = ""  # its column: the name of the update rule
+    kl_limit: str | None = None  # the hyperparameter that KL(old ‖ new) is held to
+    kl_free_with: str | None = None  # a hyperparameter that, where it is set, takes the place of that limit
+    steers_kl: bool = False  # whether the limit is a target from both sides
+    shorter: str = "lr"  # what to lower for shorter steps
+    no_rejection: str | None = TAKES_EVERY_STEP  # what the rule has instead of rejecting steps; None: it rejects them
+    num_steps: int | None = None  # steps of every environment per iteration, where no hyperparameter says it
+    batch_size: str | None = None  # the count of minibatches that `batch_size` is turned into
+    dataset: bool = False  # whether it can learn from stored trajectories
+    aliases: Mapping[str, str | None] = field(
+        default_factory=dict
+    )  # words that mean something else here; None: nothing
+
+    @property
+    def cell(self) -> str:
+        """The cell of the grid, in words."""
+        return " × ".join(filter(None, (self.estimator, self.update)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Any) -> Record:
+        """The inverse of `to_json`; what is not known is left out."""
+        known = {f.name for f in fields(Record)}
+        return Record(**{k: v for k, v in values.items() if k in known}) if isinstance(values, dict) else Record()
+
+
+class Recipe(Protocol):
+    """A recipe, as `recipe` or `as_recipe` returns it."""
+
+    name: str  # "ppo"; of one from elsewhere "module:function", as the command line takes it
+    record: Record
+    keywords: dict[str, Parameter]  # its own and those that all recipes share
+
+    def __call__(self, task: Task, **keywords: Any) -> Plan:
+        """The composition."""
+        ...
+
+
+def network(
+    *,
+    hidden: tuple[int, ...] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    correlation: float = 0.0,
+    legal: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+) -> None:
+    """What every recipe has besides its own keywords: the policy's network and head, `Task.network`."""
+
+
+def environments(*, num_envs: int = 8) -> None:
+    """What every recipe has that does not name it itself."""
+
+
+def recipe(record: Record = Record(), name: str | None = None) -> Callable[[Callable[..., Plan]], Any]:
+    """Make a function a recipe with this record; name: how it is called where it is registered."""
+
+    def decorate(function: Callable[..., Plan]) -> Any:
+        own, shared = signature(function), signature(network).parameters
+        keywords = {p.name: p for p in own.parameters.values() if p.kind is Parameter.KEYWORD_ONLY}
+        counted = {} if "num_envs" in keywords else dict(signature(environments).parameters)
+        missing = [p.name for p in keywords.values() if p.default is Parameter.empty]
+        if missing or len(own.parameters) - len(keywords) != 1:
+            what = f"{', '.join(missing)} has no default" if missing else f"its signature is {own}"
+            raise TypeError(
+                f"a recipe is a function (task, *, keywords with defaults) → Plan; of {function.__qualname__} {what}"
+            )
+
+        @wraps(function)
+        def with_network(task: Task, **given: Any) -> Plan:
+            options = {k: given.pop(k, p.default) for k, p in shared.items() if k not in keywords}
+            for k in counted:
+                given.pop(k, None)
+            return function(replace(task, network=options), **given)
+
+        made: Any = with_network
+        made.keywords = {**counted, **keywords, **{k: p for k, p in shared.items() if k not in keywords}}
+        made.__signature__ = own.replace(parameters=[next(iter(own.parameters.values())), *made.keywords.values()])
+        made.name = name or f"{function.__module__}:{function.__qualname__}"
+        made.record = record
+        return made
+
+    return decorate
+
+
+@cache
+def _bare(function: Callable[..., Plan]) -> Recipe:
+    """A function without the decorator, made a recipe once."""
+    return recipe()(function)
+
+
+def as_recipe(given: Any) -> Recipe:
+    """A recipe, or any function that could be one. Raises TypeError for what is none."""
+    if hasattr(given, "record") and hasattr(given, "keywords"):
+        return given
+    if not callable(given) or isinstance(given, type):
+        raise TypeError(f"a recipe is a function (task, *, keywords) → Plan, got {given!r}")
+    return _bare(given)
+
+
+def located(text: str) -> Recipe:
+    """The recipe that `module:name` or `file.py:name` names, called so. Raises LocateError."""
+    try:
+        found = as_recipe(locate(text))
+    except TypeError as error:
+        raise LocateError(f"{text} is no recipe: {error}") from error
+    found.name = text
+    return found

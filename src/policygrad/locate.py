@@ -1,0 +1,64 @@
+"""Objects by name: `module:name` or `file.py:name`, as a user types them. A file never may: what is imported here is run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+
+class LocateError(ValueError):
+    """A name that leads nowhere: what was looked for, where, and what is there instead."""
+
+
+def locate(text: str) -> Any:
+    """The object that `module:name` or `path/file.py:name` names; `name` may have dots.
+
+    Modules in the current directory are found, too, after everything that is installed. Raises LocateError.
+    """
+    place, _, name = text.rpartition(":")
+    if not place or not name:
+        raise LocateError(f"expected module:name or file.py:name, got {text!r}")
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            there = ", ".join(n for n, x in vars(found).items() if callable(x) and not n.startswith("_"))
+            raise LocateError(f"{place} has no {name!r}. It has: {there or 'nothing that can be called'}.")
+        found = getattr(found, part)
+    return found
+
+
+def _from_name(name: str) -> Any:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return import_module(name)
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:
+        raise LocateError(f"cannot import {name!r}: {error}") from error
+
+
+def _from_file(path: Path) -> Any:
+    """The module of a file, once per process."""
+    path = path.expanduser().resolve()
+    key = f"policygrad_file_{path.stem}_{abs(hash(str(path)))}"
+    if key in sys.modules:
+        return sys.modules[key]
+    if not path.is_file():
+        raise LocateError(f"there is no file {path}")
+    spec = spec_from_file_location(key, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[key] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[key]
+        if isinstance(error, ImportError | SyntaxError | TypeError | ValueError):
+            raise LocateError(f"cannot import {path}: {error}") from error
+        raise
+    return module

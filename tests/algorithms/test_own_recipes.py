@@ -1,0 +1,153 @@
+"""Any composition is an agent: from Python and from the command line, trained, evaluated, drawn, loaded, continued."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import policygrad as pg
+from policygrad.algorithms.config import ConfigError, find_recipe, parameters, resolve
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.cli import main
+from policygrad.locate import LocateError, locate
+
+HERE = Path(__file__).parent
+FILE = str(HERE / "own_recipe.py")
+RECIPE, ENV = f"{FILE}:mine", f"{FILE}:Match"
+own = locate(f"{FILE}:mine").__globals__
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = main(list(words))
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def test_a_recipe_of_ones_own_goes_the_whole_way_on_the_command_line(tmp_path, capsys):
+    root = str(tmp_path / "runs")
+    words = (RECIPE, ENV, "--steps", "2k", "--lr", "0.01", "--seed", "0", "1", "--eval-episodes", "4")
+    code, out = run(capsys, "train", *words, "--runs-root", root, "--flavour", "spicy")
+    assert code == 0, out
+    runs = sorted((tmp_path / "runs").rglob("config.json"))
+    assert len(runs) == 2
+    config = json.loads(runs[0].read_text())
+    assert config["algo"] == RECIPE
+    assert config["config"]["flavour"] == "spicy"
+    assert runs[0].parent.parent.name == "mine"
+
+    where = str(runs[0].parent)
+    code, out = run(capsys, "eval", where, "--episodes", "3")
+    assert code == 2
+    assert "--recipe" in out
+    assert RECIPE in out
+    code, out = run(capsys, "eval", where, "--recipe", RECIPE, "--env", ENV, "--episodes", "3")
+    assert code == 0, out
+    assert run(capsys, "plot", where)[0] == 0
+    code, out = run(capsys, "report", where)
+    assert code == 0, out
+    assert "mine on" in out
+
+    model = runs[0].parent / "checkpoints"
+    path = sorted(model.glob("*.safetensors"))[-1]
+    with pytest.raises(ValueError, match="pass recipe="):
+        pg.load(path, env=own["Match"])
+    agent = pg.load(path, env=own["Match"], recipe=own["mine"])
+    assert isinstance(agent.learner.update, own["HalfClipped"])
+    assert isinstance(agent.learner.critic, own["MeanCritic"])
+    before = agent.collector.steps_done
+    agent.learn(512)
+    assert agent.collector.steps_done > before
+    assert agent.learner.critic.seen == agent.collector.steps_done
+
+
+def test_a_function_and_its_name_train_the_same_bits():
+    one = pg.Agent(own["mine"], own["Match"], lr=0.01).learn(600)
+    two = pg.Agent(RECIPE, ENV, lr=0.01).learn(600)
+    three = pg.Agent(RECIPE, ENV, lr=0.02).learn(600)
+    assert torch.equal(one.policy.flat, two.policy.flat)
+    assert not torch.equal(one.policy.flat, three.policy.flat)
+
+
+def test_flags_help_bounds_and_nearest_match(capsys):
+    code, out = run(capsys, "train", RECIPE, "--help")
+    assert code == 0
+    assert all(word in out for word in ("Half-clipped policy gradient.", "--clip", "--hidden", "--flavour", "0.003"))
+    assert "second paragraph" not in out
+    code, out = run(capsys, "train", RECIPE, ENV, "--epoch", "3")
+    assert code == 2
+    assert "--epochs" in out
+    code, out = run(capsys, "train", RECIPE, ENV, "--clip", "-1")
+    assert code == 2
+    assert "above 0" in out
+    code, out = run(capsys, "train", f"{FILE}:nothing", ENV)
+    assert code == 2
+    assert "'nothing'" in out
+    assert "mine" in out
+    code, out = run(capsys, "train", "no_such_module:mine", ENV)
+    assert code == 2
+    assert "no_such_module" in out
+
+
+def test_a_preset_file_is_under_what_the_user_says(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("lr = 0.5\nclip = 0.3\n")
+    config, tuned = resolve(own["mine"], "Match", {"clip": 0.1}, file)
+    assert tuned
+    assert (config["lr"], config["clip"]) == (0.5, 0.1)
+    file.write_text('["Other-v0"]\nlr = 0.5\n["Match"]\nlr = 0.25\n')
+    assert resolve(own["mine"], "Match", {}, file)[0]["lr"] == 0.25
+    with pytest.raises(ConfigError, match="Other-v0"):
+        resolve(own["mine"], "Third-v0", {}, file)
+    file.write_text("lrr = 0.5\n")
+    with pytest.raises(ConfigError, match="'lr'"):
+        resolve(own["mine"], "Match", {}, file)
+    with pytest.raises(ConfigError, match="CartPole-v1"):
+        resolve("ppo", "Match", {}, "CartPole-v2")
+    assert resolve("ppo", "Wrapped", {}, "CartPole-v1") == resolve("ppo", "CartPole-v1", {})
+    assert resolve("ppo", "Wrapped", {})[0]["lr"] != resolve("ppo", "CartPole-v1", {})[0]["lr"]
+
+
+def positional(task, lr=0.1): ...
+def without_default(task, *, lr: float): ...
+def of_objects(task, *, network: list = []): ...  # noqa: B006
+def no_plan(task, *, lr: float = 0.1): ...
+
+
+def test_what_is_no_recipe_is_refused():
+    with pytest.raises(ConfigError, match="task, \\*, keywords"):
+        find_recipe(positional)
+    with pytest.raises(ConfigError, match="lr has no default"):
+        find_recipe(without_default)
+    with pytest.raises(ConfigError, match="network must be an int"):
+        parameters(of_objects)
+    with pytest.raises(TypeError, match="must return a Plan, got NoneType"):
+        pg.Agent(no_plan, "CartPole-v1")
+    with pytest.raises(ConfigError, match=r"Did you mean 'ppo'.*module:name"):
+        find_recipe("ppoo")
+
+
+def test_a_module_is_found_by_name_and_a_file_once(tmp_path, monkeypatch):
+    (tmp_path / "some_recipes.py").write_text("def f(task, *, lr: float = 0.1): ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert locate("some_recipes:f").__name__ == "f"
+    assert locate("some_recipes.py:f") is locate("./some_recipes.py:f")
+    for text in ("f", ":f", "some_recipes:", "nowhere.py:f"):
+        with pytest.raises(LocateError):
+            locate(text)
+
+
+def test_every_packaged_recipe_has_its_cell_and_names_that_it_has():
+    for name, recipe in RECIPES.items():
+        record = recipe.record
+        known = set(parameters(name))
+        assert recipe.name == name
+        assert record.estimator
+        assert record.update in pg.__all__
+        named = {record.kl_limit, record.kl_free_with, record.batch_size, *record.aliases.values()} - {None}
+        assert named <= known, name
+        assert type(record).from_json(json.loads(json.dumps(record.to_json()))) == record
