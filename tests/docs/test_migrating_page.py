@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policygrad.algorithms.config import ALIASES, TRUST_REGION_ALIASES, aliases, parameters, pieces, resolve
+from policygrad.algorithms.config import ALIASES, aliases, parameters, pieces, resolve
 from policygrad.algorithms.recipes import RECIPES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf8")
@@ -27,7 +27,7 @@ def pairs() -> list[tuple[str, str]]:
 
 
 def test_every_alias_is_on_the_page_with_the_name_it_stands_for():
-    assert set(ALIASES.items()) | set(TRUST_REGION_ALIASES.items()) <= set(pairs())
+    assert set(ALIASES.items()) | set(RECIPES["trpo"].record.aliases.items()) <= set(pairs())
 
 
 def test_every_name_that_the_page_calls_understood_is():

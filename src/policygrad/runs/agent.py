@@ -43,8 +43,8 @@ class Agent:
     env: an id, a callable, an environment, or a Gymnasium vector environment (any autoreset mode). Keywords override the
     preset and the recipe's defaults. preset: the environment's tuned one, where it has one; or the name of another
     environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. body, critic_body: modules of your
-    own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who steps
-    the environments, see `make_envs`. fisher_eigenvalues: how many of the largest of the policy's Fisher matrix every row of
+    own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who
+    steps the environments, see `make_envs`. fisher_eigenvalues: how many of the largest of the policy's Fisher matrix every row of
     metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing. gradient_meter:
     measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing either.
     dataset: stored trajectories to learn from instead of playing, for off_policy_pg: `Trajectories`, a path, "minari:NAME".
