@@ -61,8 +61,7 @@ CartPole, Lander, Car = "CartPole-v1", "LunarLander-v3", "MountainCarContinuous-
 CASES: dict[str, tuple[str, Any, int, dict[str, Any]]] = {  # name: recipe, environment, steps, keywords
     **{f"{algo} CartPole": (algo, CartPole, 20_000, {}) for algo in ("ppo", "a2c", "trpo", "npg", "ppo_kl")},
     **{
-        f"reinforce {b}": ("reinforce", CartPole, 20_000, {"baseline": b})
-        for b in ("value", "leave-one-out", "linear")
+        f"reinforce {b}": ("reinforce", CartPole, 20_000, {"baseline": b}) for b in ("value", "leave-one-out", "linear")
     },
     **{f"actor_critic {c}": ("actor_critic", CartPole, 20_000, {"critic": c}) for c in ("v", "q")},
     "ppo LunarLander": ("ppo", Lander, 60_000, {"backend": "gymnasium"}),

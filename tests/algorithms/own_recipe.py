@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -75,6 +75,7 @@ def mine(
     lr: float = 3e-3,
     clip: float = 0.2,
     epochs: int = 2,
+    heat: Annotated[int, pg.Option("how hot it is", low=1, high=5)] = 3,
     flavour: Literal["plain", "spicy"] = "plain",
 ) -> pg.Plan:
     """Half-clipped policy gradient.

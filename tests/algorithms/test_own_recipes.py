@@ -83,6 +83,10 @@ def test_flags_help_bounds_and_nearest_match(capsys):
     code, out = run(capsys, "train", RECIPE, ENV, "--clip", "-1")
     assert code == 2
     assert "above 0" in out
+    assert "how hot it is [3]" in run(capsys, "train", RECIPE, "--help")[1]
+    code, out = run(capsys, "train", RECIPE, ENV, "--heat", "6")
+    assert code == 2
+    assert "--heat = 6 must be in [1, 5]" in out
     code, out = run(capsys, "train", f"{FILE}:nothing", ENV)
     assert code == 2
     assert "'nothing'" in out

@@ -15,7 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from policygrad.algorithms.recipe import Recipe, as_recipe, located, network
+from policygrad.algorithms.recipe import Option, Recipe, as_recipe, environments, located, network
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.locate import LocateError
 
@@ -23,12 +23,12 @@ TINY = 1e-9  # the lowest value of what must be above 0
 
 # name: (help, lowest, highest); bounds apply to numbers and to each number of a tuple
 HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
-    "seed": ("of everything random", 0, 2**32 - 1),
-    "fisher_eigenvalues": ("how many of the largest of the policy's Fisher matrix rows have", 0, 100),
+    "seed": ("random seed", 0, 2**32 - 1),
+    "fisher_eigenvalues": ("how many of the largest Fisher eigenvalues every row of metrics has", 0, 100),
     "steps": ("environment steps to train for; training stops at the last whole iteration that fits", 1, None),
-    "num_envs": ("environments stepped side by side", 1, 4096),
-    "num_steps": ("steps of every environment an iteration", 1, None),
-    "episodes": ("whole episodes an iteration; of a dataset with fewer, all", 1, None),
+    "num_envs": ("environments stepped in parallel", 1, 4096),
+    "num_steps": ("steps per environment per iteration", 1, None),
+    "episodes": ("whole episodes per iteration; all of them where a dataset has fewer", 1, None),
     "weighting": ("importance weights of whole trajectories, or of each reward the ratios up to it", None, None),
     "self_normalize": ("divide the importance weights by their mean: biased by O(1/episodes), bounded", None, None),
     "max_weight": ("clip importance weights there, before they are normalised: biased; none: do not", TINY, None),
@@ -37,7 +37,11 @@ HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
         0,
         1,
     ),
-    "clone_epochs": ("with a dataset: passes of maximum likelihood over it, so as to start as who acted", 0, 10_000),
+    "clone_epochs": (
+        "with a dataset: passes of maximum likelihood over it, behaviour cloning before training",
+        0,
+        10_000,
+    ),
     "returns": ("what follows an action (to-go) or the whole episode's return (total)", None, None),
     "baseline": ("what is subtracted from the returns; value: a learned V(s)", None, None),
     "baseline_value": ("b of the constant baseline", None, None),
@@ -51,29 +55,37 @@ HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
     "state_discount": ("weigh step t by γᵗ, as the discounted objective's gradient does", None, None),
     "standardize": ("scale advantages to mean 0, std 1, over the batch or (biased) over each episode", None, None),
     "reduction": ("sum over an episode and average over episodes (theory), or average over steps", None, None),
-    "optimizer": ("of the policy", None, None),
+    "optimizer": ("optimiser of the policy", None, None),
     "lr": ("learning rate of the policy; Adam: usually 1e-4 to 1e-2", 0, 100),
-    "lr_schedule": ("of the learning rates: constant, or linear down to 0", None, None),
+    "lr_schedule": ("schedule of the learning rates: constant, or linear down to 0", None, None),
     "ent_coef": ("weight of the entropy bonus; usually 0 to 0.02", 0, None),
-    "ent_schedule": ("of the entropy bonus: constant, or linear down to 0", None, None),
+    "ent_schedule": ("schedule of the entropy bonus: constant, or linear down to 0", None, None),
     "max_grad_norm": ("clip each network's gradient to this ℓ₂ norm; none: do not", TINY, None),
     "epochs": ("passes over each batch for the policy", 1, 1000),
     "minibatches": ("pieces of each pass for the policy", 1, None),
     "clip": ("ε of the clipped surrogate; usually 0.1 to 0.3", TINY, 10),
     "target_kl": (
-        "exact mean KL(old ‖ new) an update: ppo stops its epochs above it, ppo_kl steers β towards it; none: neither",
+        "exact mean KL(old ‖ new) per update: ppo stops its epochs above it, ppo_kl steers β towards it; none: neither",
         TINY,
         None,
     ),
     "beta": ("β, weight of the penalty on KL(old ‖ new); at the start, where target_kl steers it", TINY, None),
     "max_kl": ("the most that an update may move the policy, KL(old ‖ new) in nats; usually 0.003 to 0.05", TINY, 100),
-    "kl_schedule": ("of max_kl: constant, or linear down to 0", None, None),
+    "kl_schedule": ("schedule of max_kl: constant, or linear down to 0", None, None),
     "backtracks": ("how often a step that breaks the bound, or loses, is shortened before it is given up", 0, 1000),
     "shrink": ("what a step is multiplied by to shorten it", 0.01, 0.99),
     "damping": ("added to the Fisher matrix's diagonal; usually 0.01 to 0.1", 0, None),
-    "cg_iterations": ("of conjugate gradients for a natural step; usually 10 to 20", 1, 10_000),
-    "solver": ("of natural steps: conjugate gradients, or the dense Fisher matrix of a small policy", None, None),
-    "critic": ("of states, V(s), or (Discrete actions) of states and actions, q(s, a)", None, None),
+    "cg_iterations": ("conjugate-gradient iterations per natural step; usually 10 to 20", 1, 10_000),
+    "solver": (
+        "solver of natural steps: conjugate gradients, or the dense Fisher matrix of a small policy",
+        None,
+        None,
+    ),
+    "critic": (
+        "what the critic learns: values of states, V(s), or (Discrete actions) of states and actions, q(s, a)",
+        None,
+        None,
+    ),
     "critic_lr": ("learning rate of the critic (Adam); none: the policy's", 0, 100),
     "critic_epochs": ("passes over each batch for the critic; none: as for the policy", 1, 1000),
     "critic_minibatches": ("pieces of each pass for the critic; none: as for the policy", 1, None),
@@ -82,11 +94,15 @@ HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
         1,
         65536,
     ),
-    "activation": ("of the hidden layers", None, None),
-    "head": ("of Box actions: normal, clipped at the bounds; tanh of a normal; Beta", None, None),
+    "activation": ("activation function of the hidden layers", None, None),
+    "head": ("distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta", None, None),
     "std": ("standard deviation of Box actions: a parameter, or an output of the network", None, None),
     "log_std": ("initial log standard deviation of Box actions", -20, 5),
-    "correlation": ("of the noise of Box actions from step to step; 0: none, 0.9: about ten steps one way", 0, 0.9999),
+    "correlation": (
+        "autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten steps",
+        0,
+        0.9999,
+    ),
     "legal": ("where legal actions come from; auto: action_mask of a Dict observation, if it is there", None, None),
     "normalize_obs": ("standardise observations by running moments, kept inside the policy", None, None),
 }
@@ -164,13 +180,8 @@ def parameters(algo: Algo) -> dict[str, tuple[Any, Any]]:
 
 @cache
 def _parameters(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
-    known: dict[str, Any] = {"task": None, "return": None}
-    own = {k: v for k, v in getattr(recipe, "__annotations__", {}).items() if k in recipe.keywords}
-    try:
-        hints = get_type_hints(network) | get_type_hints(_Annotated(own, recipe), localns=known)
-    except NameError as error:
-        raise ConfigError(f"{recipe.name}: an annotation cannot be resolved, {error}") from error
-    kinds = {name: hints.get(name, type(p.default)) for name, p in recipe.keywords.items()}
+    hints = _hints(recipe)
+    kinds = {name: _bare_type(hints.get(name, type(p.default))) for name, p in recipe.keywords.items()}
     for name, kind in kinds.items():
         if not _plain(kind):
             raise ConfigError(
@@ -180,7 +191,33 @@ def _parameters(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     return {"steps": (int, DEFAULT_STEPS)} | {name: (kinds[name], p.default) for name, p in recipe.keywords.items()}
 
 
-class _Annotated:
+def options(algo: Algo) -> dict[str, Option]:
+    """Help and bounds of the recipe's hyperparameters: its own `Annotated[…, Option(…)]`, else those that are known here."""
+    recipe = find_recipe(algo)
+    found = {name: Option(*HYPERPARAMETERS[name]) for name in parameters(recipe) if name in HYPERPARAMETERS}
+    for name, hint in _hints(recipe).items():
+        for own in getattr(hint, "__metadata__", ()):
+            if isinstance(own, Option):
+                found[name] = own
+    return found
+
+
+@cache
+def _hints(recipe: Recipe) -> dict[str, Any]:
+    """The annotations of a recipe's keywords, resolved, `Annotated` kept."""
+    own = {k: v for k, v in getattr(recipe, "__annotations__", {}).items() if k in recipe.keywords}
+    try:
+        resolved = get_type_hints(_Annotations(own, recipe), include_extras=True)
+    except NameError as error:
+        raise ConfigError(f"{recipe.name}: an annotation cannot be resolved, {error}") from error
+    return get_type_hints(network) | get_type_hints(environments) | resolved
+
+
+def _bare_type(hint: Any) -> Any:
+    return get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+
+
+class _Annotations:
     """Annotations and where their names are looked up, as `get_type_hints` wants them."""
 
     def __init__(self, annotations: dict[str, Any], recipe: Any) -> None:
@@ -253,7 +290,7 @@ def resolve(
 ) -> tuple[dict[str, Any], bool]:
     """The full configuration, and whether a preset is under it. Raises ConfigError."""
     algo = find_recipe(algo)
-    known = parameters(algo)
+    known, bounds = parameters(algo), options(algo)
     found = find_preset(algo, env_name, preset)
     config = {name: default for name, (_, default) in known.items()}
     for given in ({} if found is None else found, overrides):
@@ -262,7 +299,7 @@ def resolve(
                 raise ConfigError(unknown_keyword(algo, name))
             config[name] = value
     for name, (kind, _) in known.items():
-        config[name] = check(name, kind, config[name])
+        config[name] = check(name, kind, config[name], bounds.get(name))
     _check_together(config)
     return config, found is not None
 
@@ -313,18 +350,19 @@ def _unalias(algo: Algo, overrides: dict[str, Any], config: dict[str, Any]) -> d
     return own
 
 
-def check(name: str, kind: Any, value: Any) -> Any:
-    """The value as its type, inside its bounds. Raises ConfigError."""
+def check(name: str, kind: Any, value: Any, option: Option | None = None) -> Any:
+    """The value as its type, inside its bounds, `option`'s or those known here. Raises ConfigError."""
+    option = option or Option(*HYPERPARAMETERS.get(name, ("", None, None)))
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
         if value not in args:
             raise ConfigError(f"{name} = {value!r} is not one of: {', '.join(map(str, args))}")
         return value
     if type(None) in args:
-        return None if value is None else check(name, next(a for a in args if a is not type(None)), value)
+        return None if value is None else check(name, next(a for a in args if a is not type(None)), value, option)
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
-        return tuple(check(name, args[0], item) for item in items)
+        return tuple(check(name, args[0], item, option) for item in items)
     if kind is str:
         if not isinstance(value, str):
             raise ConfigError(f"{name} = {value!r} must be text")
@@ -336,7 +374,7 @@ def check(name: str, kind: Any, value: Any) -> Any:
     if not isinstance(value, Real) or isinstance(value, bool) or (kind is int and not float(value).is_integer()):
         raise ConfigError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
     number = float(value)
-    _, low, high = HYPERPARAMETERS.get(name, ("", None, None))
+    low, high = option.low, option.high
     if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
         raise ConfigError(f"{name} = {value} must be {_bounds(low, high)}")
     return int(number) if kind is int else number

@@ -23,6 +23,18 @@ TAKES_EVERY_STEP = "it takes every step as it comes, and lr sets its length"
 
 
 @dataclass(frozen=True)
+class Option:
+    """What the command line says of a keyword, and its bounds: `clip: Annotated[float, Option("ε upwards", low=0.0)] = 0.2`.
+
+    The bounds are inclusive, and hold for each number of a tuple.
+    """
+
+    help: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """What reports, lists and the command line say of an algorithm. Every field has a default: a bare function is a recipe.
 

@@ -6,7 +6,7 @@ import argparse
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
-from policygrad.algorithms.config import HYPERPARAMETERS, aliases, find_recipe, parameters, pieces, presets
+from policygrad.algorithms.config import aliases, find_recipe, options, parameters, pieces, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import flag, inner, show
@@ -93,7 +93,7 @@ def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:
         flag(n) for n in (name, *(a for a, own in aliases(algo).items() if own == name)) if n != "normalize_advantage"
     ]
     strings = ["-n", *strings] if name == "steps" else strings
-    text = f"{HYPERPARAMETERS.get(name, ('',))[0]} [{default}]".strip().replace("%", "%%")
+    text = f"{options(algo)[name].help if name in options(algo) else ''} [{default}]".strip().replace("%", "%%")
     kind, optional = inner(kind)
     if kind is bool:
         strings += [flag("no_" + name)]

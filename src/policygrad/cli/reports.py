@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.algorithms.config import HYPERPARAMETERS, resolve
+from policygrad.algorithms.config import resolve
 from policygrad.cli.tables import table
 from policygrad.cli.values import UsageError, flag, show
 from policygrad.runs.directory import RunDirectory
@@ -32,8 +33,8 @@ def mending(*errors: type[Exception]) -> Iterator[None]:
 
 def as_flags(message: str) -> str:
     """`lr = 5 must be …` as the command line says it: `--lr = 5 must be …`."""
-    name = message.partition(" = ")[0]
-    return message.replace(name, flag(name), 1) if name in HYPERPARAMETERS or name == "batch_size" else message
+    name, equals, _ = message.partition(" = ")
+    return message.replace(name, flag(name), 1) if equals and re.fullmatch(r"[a-z][a-z0-9_]*", name) else message
 
 
 def length(agent: Agent) -> str:

@@ -44,9 +44,9 @@ class Agent:
     preset and the recipe's defaults. preset: the environment's tuned one, where it has one; or the name of another
     environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. body, critic_body: modules of your
     own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who
-    steps the environments, see `make_envs`. fisher_eigenvalues: how many of the largest of the policy's Fisher matrix every row of
+    steps the environments, see `make_envs`. fisher_eigenvalues: how many of the largest Fisher eigenvalues every row of
     metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing. gradient_meter:
-    measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing either.
+    measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing.
     dataset: stored trajectories to learn from instead of playing, for off_policy_pg: `Trajectories`, a path, "minari:NAME".
     Raises ConfigError or ValueError for what cannot be, TypeError for unsupported spaces.
     """
