@@ -1,5 +1,6 @@
 """PPO whose clip leaves more room upwards ("clip-higher", Yu et al. 2025, arXiv 2503.14476): a rule and a recipe of your own.
-policygrad train examples/custom_update_rule.py:clip_higher CartPole-v1 --high 0.3 --seed 0 1"""
+policygrad train examples/custom_update_rule.py:clip_higher CartPole-v1 --high 0.3 --seed 0 1
+"""
 
 import sys
 from typing import Annotated, Any
