@@ -54,7 +54,7 @@ def forward_mode(policy: Policy, obs: Tensor, act: Tensor, share: Tensor) -> Pro
         parts = v.split([parameters[name].numel() for name in names])
         along = {name: part.view_as(parameters[name]) for name, part in zip(names, parts, strict=True)}
         tangent = torch.func.jvp(network, (parameters,), (along,))[1]
-        return evaluation.kernel.pull(policy.head.fisher(evaluation.dist, tangent) * share.unsqueeze(-1)).clone()
+        return evaluation.kernel.vjp(policy.head.fisher(evaluation.dist, tangent) * share.unsqueeze(-1)).clone()
 
     return product
 

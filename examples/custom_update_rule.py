@@ -15,7 +15,7 @@ class ClipHigher(pg.FirstOrder):
         super().__init__(lr, epochs=10, minibatches=4, **kwargs)
         self.low, self.high = low, high
 
-    def weigh(self, logp: Tensor, batch: pg.Batch) -> Tensor:
+    def score_weights(self, logp: Tensor, batch: pg.Batch) -> Tensor:
         """The weights w (B,) of the ascent direction Σ w ∇log π, at the current policy: that is all a rule has to say."""
         return (batch.weight * (logp - batch.logp).exp() * batch.adv).where(self.inside(logp, batch), 0.0)
 

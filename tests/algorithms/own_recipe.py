@@ -21,7 +21,7 @@ class HalfClipped(FirstOrder):
         super().__init__(lr, epochs=epochs, minibatches=2)
         self.clip = clip
 
-    def weigh(self, logp: Tensor, batch: pg.Batch) -> Tensor:
+    def score_weights(self, logp: Tensor, batch: pg.Batch) -> Tensor:
         ratio = (logp - batch.logp).exp()
         return torch.where(ratio > 1.0 + self.clip, 0.0, ratio * batch.adv * batch.weight)
 

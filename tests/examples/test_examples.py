@@ -148,7 +148,9 @@ def test_the_custom_clip_is_ppos_when_both_sides_are_equal_and_leaves_more_room_
         batch = pg.Batch(torch.zeros(41, 1), torch.zeros(41), old, torch.full_like(ratio, sign), torch.ones(41) / 41, 1)
         logp = old + (ratio + 1e-6).log()  # off the edges
         same = rule(low=0.2, high=0.2)
-        torch.testing.assert_close(same.weigh(logp, batch), pg.ClippedSurrogate(clip=0.2).weigh(logp, batch))
-        wider = rule(low=0.2, high=0.4).weigh(logp, batch) != 0
+        torch.testing.assert_close(
+            same.score_weights(logp, batch), pg.ClippedSurrogate(clip=0.2).score_weights(logp, batch)
+        )
+        wider = rule(low=0.2, high=0.4).score_weights(logp, batch) != 0
         expected = ratio < 1.4 if sign > 0 else ratio > 0.8 - 1e-9
         assert torch.equal(wider, expected)

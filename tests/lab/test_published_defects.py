@@ -80,7 +80,7 @@ from policygrad.lab.tabular import (
     solve,
     tabular_policy,
 )
-from policygrad.models.climb import mean_kl
+from policygrad.models.ascent import mean_kl
 from policygrad.models.critic import make_critic
 from policygrad.models.heads import Beta, Categorical, Gaussian
 from policygrad.models.policy import Policy, make_policy
@@ -175,7 +175,7 @@ def test_01_a_second_update_with_the_same_data_is_no_gradient_of_the_new_policy(
         return off(evaluation.gradient(weight(evaluation.logp)), exact_gradient(mdp, new))
 
     assert follow(lambda logp: batch.weight * batch.adv) > 0.02
-    assert follow(lambda logp: PenalizedSurrogate().weigh(logp, batch)) < TINY  # the ratio corrects for it
+    assert follow(lambda logp: PenalizedSurrogate().score_weights(logp, batch)) < TINY  # the ratio corrects for it
     with pytest.raises(ValueError, match="VanillaGradient takes one step a batch: reuse needs a ratio"):
         VanillaGradient(epochs=2)
 

@@ -35,7 +35,7 @@ from policygrad.models.heads import Categorical
 from policygrad.models.networks import MLP
 from policygrad.models.policy import Policy
 from policygrad.updates import ClippedSurrogate, FirstOrder, NaturalGradient, PenalizedSurrogate, TrustRegion
-from policygrad.updates.card import Card
+from policygrad.updates.diagnostics import UpdateDiagnostics
 
 MDP = random_mdp(4, 3, 4, np.random.default_rng(1), gamma=0.9, terminal=(2,))
 POLICY = tabular_policy(MDP, torch.Generator().manual_seed(1))
@@ -140,9 +140,9 @@ def test_the_numbers_are_the_cards_and_the_real_gain_is_that_of_dynamic_programm
     assert found.before == pytest.approx(J(MDP, POLICY))
     for step in found.steps:
         moved = deepcopy(POLICY)
-        card = Card(moved, BATCH)
+        diagnostics = UpdateDiagnostics(moved, BATCH)
         moved.flat.add_(step.step)
-        measured, _ = card.read(moved, BATCH)
+        measured, _ = diagnostics.compute(moved, BATCH)
         assert (step.kl, step.kl_quadratic) == pytest.approx((measured["kl"], measured["kl_quadratic"]), abs=1e-15)
         assert (step.gain, step.predicted_gain) == pytest.approx((measured["gain"], measured["predicted_gain"]))
         assert step.step_norm == pytest.approx(float(step.step.norm()))
@@ -181,7 +181,7 @@ def test_with_damping_pg_has_the_quadratic_kl_of_npgs_own_step_which_is_less_tha
 
 def test_angles_and_predictions_are_to_the_cards_gradient_which_has_the_ratio():
     batch = replace(BATCH, logp=BATCH.logp + 0.5 * torch.sin(torch.arange(len(BATCH)).double()))
-    g = Card(deepcopy(POLICY), batch).gradient
+    g = UpdateDiagnostics(deepcopy(POLICY), batch).gradient
 
     def along(policy: Policy, batch: Batch) -> None:
         policy.flat.add_(g, alpha=0.1)
@@ -258,8 +258,8 @@ def test_with_a_linear_gain_and_a_quadratic_kl_beta_would_be_npgs_gain_a_nat_hal
     for kl, tolerance in ((1e-2, 0.1), (1e-6, 1e-3)):
         match = relations.matching_beta(POLICY, BATCH, kl)
         assert match.beta == pytest.approx(match.beta_quadratic, rel=tolerance)
-    step, card = relations.natural_step(POLICY, BATCH, 0.02), Card(deepcopy(POLICY), BATCH)
-    expected = float(card.gradient @ step) / (2.0 * 0.02 * float(BATCH.weight.sum()))
+    step, diagnostics = relations.natural_step(POLICY, BATCH, 0.02), UpdateDiagnostics(deepcopy(POLICY), BATCH)
+    expected = float(diagnostics.gradient @ step) / (2.0 * 0.02 * float(BATCH.weight.sum()))
     assert relations.quadratic_beta(POLICY, BATCH, 0.02) == pytest.approx(expected)
 
 
@@ -307,7 +307,7 @@ def test_conjugate_gradients_come_close_to_the_dense_solution():
 
 def test_a_rule_of_your_own_is_compared_in_three_lines():
     class Unclipped(FirstOrder):
-        def weigh(self, logp, batch):
+        def score_weights(self, logp, batch):
             return batch.weight * batch.adv * (logp - batch.logp).exp()
 
     rules = five_rules(POLICY, BATCH, lr=0.02) | {"unclipped": Unclipped(0.02, epochs=20)}

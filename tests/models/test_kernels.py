@@ -46,23 +46,23 @@ def assert_kernels_agree(network: nn.Module, obs: Tensor) -> None:
     assert not out.requires_grad
     torch.testing.assert_close(out, autograd.forward(obs), rtol=0, atol=1e-12)
     grad_out = randn(*out.shape, seed=3)
-    expected = autograd.pull(grad_out).clone()
+    expected = autograd.vjp(grad_out).clone()
     assert float(expected.abs().max()) > 0.0
-    torch.testing.assert_close(closed.pull(grad_out), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(closed.vjp(grad_out), expected, rtol=0, atol=1e-12)
     # a second pull at the same observations replaces the first, it does not add to it
-    torch.testing.assert_close(closed.pull(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(autograd.pull(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(closed.vjp(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(autograd.vjp(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
     v = randn(len(flat), seed=5)
-    along = autograd.push(v).clone()
+    along = autograd.jvp(v).clone()
     assert along.shape == out.shape
     assert float(along.abs().max()) > 0.0
-    torch.testing.assert_close(closed.push(v), along, rtol=0, atol=1e-12)
+    torch.testing.assert_close(closed.jvp(v), along, rtol=0, atol=1e-12)
     # ⟨u, Jv⟩ = ⟨Jᵀu, v⟩: each is the transpose of the other, in whatever order they are asked for
     for kernel in (closed, autograd):
-        pulled = kernel.pull(grad_out).clone()
-        assert not kernel.push(v).requires_grad
-        torch.testing.assert_close((grad_out * kernel.push(v)).sum(), pulled @ v, rtol=1e-12, atol=1e-12)
-        assert torch.equal(kernel.pull(grad_out), pulled)
+        pulled = kernel.vjp(grad_out).clone()
+        assert not kernel.jvp(v).requires_grad
+        torch.testing.assert_close((grad_out * kernel.jvp(v)).sum(), pulled @ v, rtol=1e-12, atol=1e-12)
+        assert torch.equal(kernel.vjp(grad_out), pulled)
 
 
 @pytest.mark.parametrize("log_std", [False, True], ids=["", "log_std"])
@@ -85,7 +85,7 @@ def test_a_pull_is_the_sum_of_the_jacobians_rows(choice: str) -> None:
     flat = flatten(network)
     kernel = make_kernel(network, flat, choice)
     grad_out = randn(*kernel.forward(obs).shape, seed=3)
-    analytic = kernel.pull(grad_out).clone()
+    analytic = kernel.vjp(grad_out).clone()
     numeric = torch.zeros_like(flat)
     for i in range(len(flat)):
         values = []
@@ -107,7 +107,7 @@ def test_a_push_is_how_the_outputs_move_along_a_direction(
     flat = flatten(network)
     kernel, v, h = make_kernel(network, flat, choice), randn(len(flat), seed=5), 1e-6
     kernel.forward(obs)
-    along = kernel.push(v).clone()
+    along = kernel.jvp(v).clone()
     flat += h * v
     above = kernel.forward(obs).clone()
     flat -= 2.0 * h * v
@@ -122,9 +122,9 @@ def test_a_push_is_linear_and_belongs_to_the_last_forward(choice: str) -> None:
     flat = flatten(network)
     kernel, v, u = make_kernel(network, flat, choice), randn(len(flat), seed=5), randn(len(flat), seed=6)
     kernel.forward(randn(8, 4, seed=1))
-    first, kept = kernel.push(v), kernel.push(v).clone()
-    both = kernel.push(v + 2.0 * u)
-    torch.testing.assert_close(both, kept + 2.0 * kernel.push(u), rtol=0, atol=1e-12)
+    first, kept = kernel.jvp(v), kernel.jvp(v).clone()
+    both = kernel.jvp(v + 2.0 * u)
+    torch.testing.assert_close(both, kept + 2.0 * kernel.jvp(u), rtol=0, atol=1e-12)
     assert torch.equal(first, kept)  # what it gave stays what it was
     flat += 0.1 * u
     for rows in (3, 8, 3):
@@ -132,7 +132,7 @@ def test_a_push_is_linear_and_belongs_to_the_last_forward(choice: str) -> None:
         kernel.forward(obs)
         other = make_kernel(network, flat, "autograd")
         other.forward(obs)
-        torch.testing.assert_close(kernel.push(v), other.push(v), rtol=0, atol=1e-12)
+        torch.testing.assert_close(kernel.jvp(v), other.jvp(v), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
@@ -146,8 +146,8 @@ def test_buffers_are_not_mixed_up_between_batch_sizes(activation: str) -> None:
         kept = first.clone()
         torch.testing.assert_close(first, autograd.forward(obs), rtol=0, atol=1e-12)
         v = randn(len(flat), seed=rows + 80)
-        torch.testing.assert_close(closed.push(v), autograd.push(v), rtol=0, atol=1e-12)
-        torch.testing.assert_close(closed.pull(grad_out), autograd.pull(grad_out), rtol=0, atol=1e-12)
+        torch.testing.assert_close(closed.jvp(v), autograd.jvp(v), rtol=0, atol=1e-12)
+        torch.testing.assert_close(closed.vjp(grad_out), autograd.vjp(grad_out), rtol=0, atol=1e-12)
         closed.forward(randn(rows, 4, seed=99))
         assert torch.equal(first, kept)
 
@@ -172,7 +172,7 @@ def test_a_table_is_looked_up_and_only_the_states_seen_have_a_gradient() -> None
     out = kernel.forward(torch.eye(6, dtype=torch.float64)[states])
     assert torch.equal(out, network.table.detach()[states])
     grad_out = randn(3, OUTPUTS, seed=3)
-    grad = kernel.pull(grad_out).view(6, OUTPUTS)
+    grad = kernel.vjp(grad_out).view(6, OUTPUTS)
     torch.testing.assert_close(grad[4], grad_out[0] + grad_out[2], rtol=0, atol=1e-15)
     torch.testing.assert_close(grad[1], grad_out[1], rtol=0, atol=1e-15)
     assert (grad[[0, 2, 3, 5]] == 0.0).all()
@@ -187,7 +187,7 @@ def test_a_float32_table_counts_its_passes_and_keeps_its_type() -> None:
     assert kernel.forward(torch.eye(6)).dtype == torch.float32
     assert kernel.outputs(torch.eye(6).numpy()).dtype == "float32"
     assert kernel.passes == 2
-    assert kernel.pull(torch.ones(6, OUTPUTS)).dtype == torch.float32
+    assert kernel.vjp(torch.ones(6, OUTPUTS)).dtype == torch.float32
 
 
 def test_a_pull_belongs_to_the_last_forward_and_to_the_parameters_of_now() -> None:
@@ -200,7 +200,7 @@ def test_a_pull_belongs_to_the_last_forward_and_to_the_parameters_of_now() -> No
     obs, grad_out = randn(8, 4), randn(8, OUTPUTS, seed=3)
     torch.testing.assert_close(kernel.forward(obs), network(obs).detach(), rtol=0, atol=1e-12)
     reference.forward(obs)
-    torch.testing.assert_close(kernel.pull(grad_out), reference.pull(grad_out), rtol=0, atol=1e-12)
+    torch.testing.assert_close(kernel.vjp(grad_out), reference.vjp(grad_out), rtol=0, atol=1e-12)
 
 
 def test_float32_works_as_well() -> None:
@@ -209,11 +209,11 @@ def test_float32_works_as_well() -> None:
     closed, autograd = make_kernel(network, flat, "closed_form"), make_kernel(network, flat, "autograd")
     torch.testing.assert_close(closed.forward(obs), autograd.forward(obs), rtol=0, atol=1e-5)
     grad_out = randn(32, 2 * OUTPUTS, seed=3).float()
-    torch.testing.assert_close(closed.pull(grad_out), autograd.pull(grad_out), rtol=0, atol=1e-4)
-    assert closed.pull(grad_out).dtype == torch.float32
+    torch.testing.assert_close(closed.vjp(grad_out), autograd.vjp(grad_out), rtol=0, atol=1e-4)
+    assert closed.vjp(grad_out).dtype == torch.float32
     v = randn(len(flat), seed=5).float()
-    torch.testing.assert_close(closed.push(v), autograd.push(v), rtol=1e-4, atol=1e-4)
-    assert closed.push(v).dtype == torch.float32
+    torch.testing.assert_close(closed.jvp(v), autograd.jvp(v), rtol=1e-4, atol=1e-4)
+    assert closed.jvp(v).dtype == torch.float32
 
 
 def test_auto_is_the_closed_form_for_mlps_and_autograd_for_the_rest() -> None:
@@ -247,14 +247,14 @@ def test_a_parameter_that_takes_no_part_has_gradient_zero() -> None:
     network = Spare().double()
     kernel = make_kernel(network, flatten(network), "auto")
     kernel.forward(randn(5, 4))
-    grad = kernel.pull(randn(5, 2, seed=3))
+    grad = kernel.vjp(randn(5, 2, seed=3))
     assert grad[:10].abs().min() > 0.0
     assert torch.equal(grad[10:], torch.zeros(12, dtype=torch.float64))
     v = randn(22, seed=5)
-    along = kernel.push(v)
+    along = kernel.jvp(v)
     assert float(along.abs().min()) > 0.0
     v[10:] += 1.0  # and along it nothing moves
-    assert torch.equal(kernel.push(v), along)
+    assert torch.equal(kernel.jvp(v), along)
 
 
 def test_a_parameter_that_does_not_learn_is_in_no_direction() -> None:
@@ -266,4 +266,4 @@ def test_a_parameter_that_does_not_learn_is_in_no_direction() -> None:
     v = randn(5 + 10 + 2, seed=5)
     hidden = torch.tanh(network[0](obs)).detach()
     moved = (1.0 - hidden**2) * v[:5] @ network[2].weight.detach().T + hidden @ v[5:15].view(2, 5).T + v[15:]
-    torch.testing.assert_close(kernel.push(v), moved, rtol=0, atol=1e-12)
+    torch.testing.assert_close(kernel.jvp(v), moved, rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""The first-order rules: their weights by definition, and the climb that all of them share."""
+"""The first-order rules: their weights by definition, and the minibatch ascent that all of them share."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_clip_has_four_quadrants() -> None:
     """Above 1 + ε a positive advantage has had enough, below 1 − ε a negative one; the way back is always open."""
     logp, batch = small_batch([1.5, 0.5, 1.5, 0.5, 1.1, 0.9], [2.0, 2.0, -2.0, -2.0, 2.0, -2.0])
     expected = torch.tensor([0.0, 0.5, 1.5, 0.0, 1.1, 0.9], dtype=torch.float64) * batch.adv / 6
-    torch.testing.assert_close(ClippedSurrogate(clip=0.2).weigh(logp, batch), expected, rtol=0, atol=1e-15)
+    torch.testing.assert_close(ClippedSurrogate(clip=0.2).score_weights(logp, batch), expected, rtol=0, atol=1e-15)
     assert ClippedSurrogate(clip=0.2).report(logp, batch) == {"clip_fraction": 2 / 6}
     assert ClippedSurrogate(clip=0.6).report(logp, batch) == {"clip_fraction": 0.0}
 
@@ -79,14 +79,14 @@ def test_the_clipped_weights_are_the_gradient_of_the_written_out_objective(clip:
     leaf = logp.clone().requires_grad_()
     ratio = (leaf - batch.logp).exp()
     gain = (batch.weight * torch.min(ratio * batch.adv, ratio.clamp(1.0 - clip, 1.0 + clip) * batch.adv)).sum()
-    weights = ClippedSurrogate(clip=clip).weigh(logp, batch)
+    weights = ClippedSurrogate(clip=clip).score_weights(logp, batch)
     torch.testing.assert_close(weights, torch.autograd.grad(gain, leaf)[0], rtol=0, atol=1e-12)
     assert 0.0 < float((weights == 0.0).double().mean()) < 1.0
 
 
 def test_the_plain_weights_are_the_advantages_whatever_the_ratio() -> None:
     logp, batch = small_batch([1.5, 0.5, 1.0], [2.0, -1.0, 0.5])
-    assert torch.equal(VanillaGradient().weigh(logp, batch), batch.weight * batch.adv)
+    assert torch.equal(VanillaGradient().score_weights(logp, batch), batch.weight * batch.adv)
 
 
 class Spy:
@@ -175,7 +175,7 @@ class Register(FirstOrder):
         super().__init__(optimizer="sgd", **keywords)
         self.seen: list[list[int]] = []
 
-    def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
+    def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
         self.seen.append([int(a) for a in batch.adv])
         assert torch.equal(batch.obs[:, 0].long(), batch.adv.long())  # the fields of a row stay together
         assert torch.equal(batch.logp.long(), batch.adv.long())
@@ -408,9 +408,9 @@ def test_every_ratio_is_one_before_the_first_step_whatever_the_body_does_in_trai
     batch, ratios = batch_for(policy), []
 
     class Watched(ClippedSurrogate):
-        def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
+        def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
             ratios.append((logp - batch.logp).exp())
-            return super().weigh(logp, batch)
+            return super().score_weights(logp, batch)
 
     rule = Watched(0.05, epochs=2, minibatches=2)
     rule(policy, batch)

@@ -12,7 +12,7 @@ from explicit import HEADS, batch_for, every_action, make, plain_gradient, randn
 from torch import Tensor
 
 from policygrad.data import Batch
-from policygrad.models.climb import mean_kl
+from policygrad.models.ascent import mean_kl
 from policygrad.models.kernels import trainable
 from policygrad.models.policy import Policy
 from policygrad.models.schedules import linear

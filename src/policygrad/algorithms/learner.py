@@ -14,7 +14,7 @@ from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
-from policygrad.updates.card import Card
+from policygrad.updates.diagnostics import UpdateDiagnostics
 
 
 class UpdateRule(Protocol):
@@ -72,7 +72,7 @@ class Learner:
         return self.estimator.needs_episodes(self.critic.bootstraps) or self.baseline.needs_episodes
 
     def step(self, rollout: Rollout, progress: float = 0.0, diagnose: bool = False, meter: bool = False) -> Stats:
-        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds the update's `Card` to the stats, meter
+        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds its `UpdateDiagnostics` to the stats, meter
         what `gradient_noise` finds before it.
 
         Raises FloatingPointError, before anything moves, when an advantage is not finite.
@@ -84,10 +84,10 @@ class Learner:
         batch = rollout.flatten(adv, self.reduction)
         _check_finite(batch.adv, adv, rollout)
         noise = gradient_noise(self.policy, rollout, batch, self.reduction) if meter else {}
-        card = Card(self.policy, batch, self.eigenvalues) if diagnose else None
+        diagnostics = UpdateDiagnostics(self.policy, batch, self.eigenvalues) if diagnose else None
         stats = estimate.stats | self.update(self.policy, batch, progress)
-        if card is not None:
-            measured, logp = card.read(self.policy, batch)
+        if diagnostics is not None:
+            measured, logp = diagnostics.compute(self.policy, batch)
             stats |= measured | self.update.report(logp, batch)
             stats["explained_variance"] = explained_variance(values, estimate.target, rollout)
             stats["value_loss"] = value_loss(values, estimate.target, rollout)

@@ -14,7 +14,7 @@ from torch import Tensor
 from policygrad.lab.relations import natural_step
 from policygrad.lab.tabular import objective, policy_matrix
 from policygrad.lab.worlds import exact_batch, two_logit_policy, two_states
-from policygrad.models.climb import mean_kl
+from policygrad.models.ascent import mean_kl
 from policygrad.runs.threads import single_thread
 
 

@@ -23,13 +23,13 @@ from policygrad.data import Batch, Stats
 from policygrad.gradient.natural import conjugate_gradient, damped, dense_solve
 from policygrad.lab.constrained import ExactTrustRegion, is_table, root
 from policygrad.lab.tabular import Grouped
-from policygrad.models.climb import mean_kl
+from policygrad.models.ascent import mean_kl
 from policygrad.models.heads import Categorical
 from policygrad.models.networks import MLP, TabularNetwork
 from policygrad.models.policy import Policy
 from policygrad.runs.threads import single_thread
 from policygrad.updates import NaturalGradient, PenalizedSurrogate, TrustRegion
-from policygrad.updates.card import Card
+from policygrad.updates.diagnostics import UpdateDiagnostics
 
 DENSE = 600  # parameters up to which F is written down and inverted, at once
 EPOCHS = 100  # of PPO, each the whole batch
@@ -48,11 +48,11 @@ def angle(u: Tensor, v: Tensor) -> float:
 
 
 def apply(rule: Rule, policy: Policy, batch: Batch) -> tuple[Stats, Policy]:
-    """The rule's card, and a copy of the policy after it. Neither the policy nor the rule that was given changes."""
+    """The rule's diagnostics, and a copy of the policy after it. Neither the policy nor the rule that was given changes."""
     moved = deepcopy(policy)
-    card = Card(moved, batch)
+    diagnostics = UpdateDiagnostics(moved, batch)
     deepcopy(rule)(moved, batch)
-    return card.read(moved, batch)[0], moved
+    return diagnostics.compute(moved, batch)[0], moved
 
 
 def default_damping(policy: Policy) -> float:
@@ -109,8 +109,8 @@ def quadratic_beta(policy: Policy, batch: Batch, kl: float, damping: float | Non
 
     It is NPG's predicted gain for each nat, halved: with s its step, ĝᵀs = √(2 KL · ĝᵀF⁻¹ĝ).
     """
-    card, s = Card(deepcopy(policy), batch), natural_step(policy, batch, kl, damping)
-    return float(card.gradient @ s) / (2.0 * kl * float(batch.weight.sum()))
+    diagnostics, s = UpdateDiagnostics(deepcopy(policy), batch), natural_step(policy, batch, kl, damping)
+    return float(diagnostics.gradient @ s) / (2.0 * kl * float(batch.weight.sum()))
 
 
 def matching_beta(
@@ -225,17 +225,17 @@ def trust_path(policy: Policy, batch: Batch, deltas: Sequence[float]) -> list[Tr
 def _gain_at_kl(policy: Policy, batch: Batch, step: Tensor, max_kl: float) -> float:
     """The surrogate's gain where the line along `step` has exact KL = max_kl."""
     moved, old = deepcopy(policy), policy.dist(batch.obs).clone()
-    card = Card(moved, batch)
+    diagnostics = UpdateDiagnostics(moved, batch)
 
     def excess(fraction: float) -> float:
-        torch.add(card.theta, step, alpha=fraction, out=moved.flat)
+        torch.add(diagnostics.theta, step, alpha=fraction, out=moved.flat)
         return mean_kl(moved, old, batch) / max_kl - 1.0
 
     high = 1.0
     while excess(high) < 0.0:
         high *= 1.5
     excess(root(excess, 0.0, high))
-    return card.read(moved, batch)[0]["gain"]
+    return diagnostics.compute(moved, batch)[0]["gain"]
 
 
 @dataclass(frozen=True)

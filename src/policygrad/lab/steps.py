@@ -4,7 +4,7 @@
     policy = tabular.tabular_policy(mdp, torch.Generator().manual_seed(0))
     print(steps.compare(policy, worlds.exact_batch(mdp, policy), objective=worlds.exact_objective(mdp)))
 
-The rules are the production ones, called on copies of the policy; what they did is read from the library's `Card`.
+The rules are the production ones, called on copies of the policy; what they did is read from the library's `UpdateDiagnostics`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from policygrad.models.policy import Policy
 from policygrad.runs.agent import Agent
 from policygrad.runs.evaluate import Evaluation, evaluate
 from policygrad.updates import ClippedSurrogate, NaturalGradient, TrustRegion, VanillaGradient
-from policygrad.updates.card import Card
+from policygrad.updates.diagnostics import UpdateDiagnostics
 
 Objective = Callable[[Policy], float | Sequence[float]]  # J; or returns of episodes, whose seeds are always the same
 
@@ -59,7 +59,7 @@ class Step:
 
     rule: str
     step_norm: float  # ‖Δθ‖₂
-    angle_pg: float  # to ĝ, the Card's
+    angle_pg: float  # to ĝ, the UpdateDiagnostics's
     angle_npg: float  # to the natural step
     kl_quadratic: float  # ½ Δθᵀ F Δθ
     kl: float  # mean KL(old ‖ new), exact
@@ -133,15 +133,18 @@ def compare(
     Raises ValueError where the batch's gradient is 0, or the natural step.
     """
     rules = five_rules(policy, batch, max_kl=max_kl, damping=damping, **keywords) if rules is None else rules
-    gradient, natural = Card(deepcopy(policy), batch).gradient, natural_step(policy, batch, max_kl, damping)
+    gradient, natural = (
+        UpdateDiagnostics(deepcopy(policy), batch).gradient,
+        natural_step(policy, batch, max_kl, damping),
+    )
     before = None if objective is None else np.asarray(objective(policy), np.float64)
     steps = []
     for name, rule in rules.items():
-        card, moved = apply(rule, policy, batch)
+        diagnostics, moved = apply(rule, policy, batch)
         step = moved.flat - policy.flat
         real, interval = (None, None) if objective is None else _rise(before, objective(moved))
         angles = {"angle_pg": angle(step, gradient), "angle_npg": angle(step, natural)}
-        measured = {key: card[key] for key in ("step_norm", "kl_quadratic", "kl", "predicted_gain", "gain")}
+        measured = {key: diagnostics[key] for key in ("step_norm", "kl_quadratic", "kl", "predicted_gain", "gain")}
         steps.append(Step(name, **angles, **measured, real_gain=real, interval=interval, step=step))
     return Comparison(tuple(steps), None if before is None else float(before.mean()))
 

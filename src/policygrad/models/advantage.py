@@ -62,7 +62,7 @@ class AdvantageRegressor(FlatModule):
             for x, pi, act, adv, weight in shuffled(parts, minibatches, self.generator):
                 error = weight * (adv - self._centred(x, pi).gather(1, act)) / len(x)
                 # ∂A(s,a)/∂f(s,b) = 1[b = a] − π(b|s)
-                grad = self.kernel.pull((-error * pi).scatter_add_(1, act, error))
+                grad = self.kernel.vjp((-error * pi).scatter_add_(1, act, error))
                 self.optimizer.step(self.flat, grad, lr)
 
 

@@ -95,7 +95,7 @@ class _Regression(FlatModule):
         for _ in range(self.epochs):
             for x, *rest in shuffled(parts, self.minibatches, self.generator):
                 error = self._error(kernel.forward(x), *rest)
-                grad = kernel.pull(error.div_(len(x)))  # of −½ mean error²
+                grad = kernel.vjp(error.div_(len(x)))  # of −½ mean error²
                 norm = clip_by_norm(grad, self.max_grad_norm)
                 if not math.isfinite(norm):
                     raise FloatingPointError(f"the critic's gradient has norm {norm}: lower critic_lr")

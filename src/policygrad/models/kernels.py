@@ -1,12 +1,12 @@
-"""The network seam: forward, pull a gradient at the outputs back to the flat parameter vector, push a direction forward.
+"""The network seam: forward, and its vector-Jacobian and Jacobian-vector products in the flat parameter vector.
 
     out  = kernel.forward(obs)          (B, *) → (B, outputs), no graph
-    grad = kernel.pull(grad_out)        (B, outputs) → (P,): Σ_b grad_outᵀ ∂out_b/∂θ, for the last forward
-    out' = kernel.push(v)               (P,) → (B, outputs): ∂out_b/∂θ · v, for the last forward
+    grad = kernel.vjp(grad_out)         (B, outputs) → (P,): Σ_b grad_outᵀ ∂out_b/∂θ, for the last forward
+    out' = kernel.jvp(v)                (P,) → (B, outputs): ∂out_b/∂θ · v, for the last forward
 
 `AutogradKernel` works for every nn.Module and is the reference in the tests. `DenseKernel` is the closed form for MLPs in
 numpy, on the same memory: on a CPU its calls cost a third of torch's and its tanh a sixth. Both return a buffer of their
-own that the next `pull` overwrites.
+own that the next `vjp` overwrites.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Kernel(Protocol):
         """`forward` in numpy: acting does nothing else."""
         ...
 
-    def pull(self, grad_out: Tensor) -> Tensor:
+    def vjp(self, grad_out: Tensor) -> Tensor:
         """Σ_b grad_out_b · ∂out_b/∂θ, (P,), at the observations of the last forward."""
         ...
 
-    def push(self, v: Tensor) -> Tensor:
+    def jvp(self, v: Tensor) -> Tensor:
         """∂out_b/∂θ · v, (B, outputs), for a direction v (P,), at the observations of the last forward."""
         ...
 
@@ -102,26 +102,26 @@ class AutogradKernel:
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         return self.forward(torch.from_numpy(obs)).numpy()
 
-    def pull(self, grad_out: Tensor) -> Tensor:
+    def vjp(self, grad_out: Tensor) -> Tensor:
         assert self.out is not None
         grads = torch.autograd.grad(
             self.out, self.parameters, grad_out, retain_graph=True, allow_unused=True, materialize_grads=True
         )
         return torch.cat([g.reshape(-1) for g in grads], out=self.grad)
 
-    def push(self, v: Tensor) -> Tensor:
+    def jvp(self, v: Tensor) -> Tensor:
         # uᵀ(∂out/∂θ) is linear in u, so its derivative along v is ∂out/∂θ · v: forward mode out of two reverse passes, for
         # every operation that can be differentiated twice; forward-mode rules of torch's own are fewer
         assert self.out is not None
         try:
-            return self._push(self.out, v)
+            return self._jvp(self.out, v)
         except RuntimeError as error:
             raise SecondDerivativeError(
                 f"a Fisher-vector product needs this network's second derivative, and torch has none ({error}). NPG and TRPO "
                 "need a body without that operation; attention has one inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)."
             ) from error
 
-    def _push(self, out: Tensor, v: Tensor) -> Tensor:
+    def _jvp(self, out: Tensor, v: Tensor) -> Tensor:
         if self.pullback is None:
             with torch.enable_grad():
                 u = torch.zeros_like(out, requires_grad=True)
@@ -190,7 +190,7 @@ class DenseKernel:
         return np.add(out, bias, out=out)
 
     @QUIET
-    def pull(self, grad_out: Tensor) -> Tensor:
+    def vjp(self, grad_out: Tensor) -> Tensor:
         g = grad_out.numpy()
         if len(self.ones) < len(g):
             self.ones = np.ones(len(g), self.dtype)
@@ -205,7 +205,7 @@ class DenseKernel:
         return self.grad
 
     @QUIET
-    def push(self, v: Tensor) -> Tensor:
+    def jvp(self, v: Tensor) -> Tensor:
         direction, along = v.numpy(), None
         for i, ((start, split, stop), (weight, _)) in enumerate(zip(self.spans, self.layers, strict=True)):
             z = np.dot(self.inputs[i], direction[start:split].reshape(weight.shape).T)
@@ -268,11 +268,11 @@ class TableKernel:
         self.obs = np.ascontiguousarray(obs, self.table.dtype)
         return np.dot(self.obs, self.table)
 
-    def pull(self, grad_out: Tensor) -> Tensor:
+    def vjp(self, grad_out: Tensor) -> Tensor:
         np.dot(self.obs.T, grad_out.numpy(), out=self.grad.numpy().reshape(self.table.shape))
         return self.grad
 
-    def push(self, v: Tensor) -> Tensor:
+    def jvp(self, v: Tensor) -> Tensor:
         return torch.from_numpy(np.dot(self.obs, v.numpy().reshape(self.table.shape)))
 
 
@@ -301,11 +301,11 @@ class LogStdKernel:
         mean = self.mean.forward(obs)
         return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
 
-    def pull(self, grad_out: Tensor) -> Tensor:
-        self.mean.pull(grad_out[:, : self.dims])
+    def vjp(self, grad_out: Tensor) -> Tensor:
+        self.mean.vjp(grad_out[:, : self.dims])
         torch.sum(grad_out[:, self.dims :], 0, out=self.grad[: self.dims])
         return self.grad
 
-    def push(self, v: Tensor) -> Tensor:
-        mean = self.mean.push(v)
+    def jvp(self, v: Tensor) -> Tensor:
+        mean = self.mean.jvp(v)
         return torch.cat([mean, v[: self.dims].expand_as(mean)], dim=-1)

@@ -53,31 +53,31 @@ class Evaluation:
             grad = grad + self.head.kl_gradient(old, self.dist, kl_weight)
         if self.context is not None:
             grad = self.head.chain(grad, self.dist, self.context)
-        return self.kernel.pull(grad)
+        return self.kernel.vjp(grad)
 
     def fisher_product(self, v: Tensor, weight: Tensor) -> Tensor:
         """F v = Σ_b weight_b Jᵀ M J v, (P,), for a direction v (P,): J = ∂out_b/∂θ, M the head's Fisher matrix of row b.
 
         With weights that sum to 1, F is the mean Fisher matrix, exact in the actions: E_{a∼π}, not the ones sampled.
         """
-        product = self.head.fisher(self.dist, self._push(v)) * weight.unsqueeze(-1)
+        product = self.head.fisher(self.dist, self._jvp(v)) * weight.unsqueeze(-1)
         if self.context is not None:
             product = self.head.chain(product, self.dist, self.context)
-        return self.kernel.pull(product).clone()
+        return self.kernel.vjp(product).clone()
 
     def fisher_norm(self, v: Tensor, weight: Tensor) -> float:
         """vᵀF v with F as in `fisher_product`: twice the KL of the step v, to second order."""
-        tangent = self._push(v)
+        tangent = self._jvp(v)
         return float((weight.unsqueeze(-1) * tangent * self.head.fisher(self.dist, tangent)).sum())
 
     def along(self, v: Tensor) -> Tensor:
         """∇log π(a_b|s_b) · v of every row, (B,), for a direction v (P,): how fast each log-probability moves along it."""
-        return (self.head.gradient(self.dist, self.act, torch.ones_like(self.logp)) * self._push(v)).sum(-1)
+        return (self.head.gradient(self.dist, self.act, torch.ones_like(self.logp)) * self._jvp(v)).sum(-1)
 
-    def _push(self, v: Tensor) -> Tensor:
+    def _jvp(self, v: Tensor) -> Tensor:
         """How the distribution's parameters move along v, (B, P)."""
         self._check_current()
-        tangent = self.kernel.push(v)
+        tangent = self.kernel.jvp(v)
         return tangent if self.context is None else self.head.along(tangent, self.dist, self.context)
 
     def _check_current(self) -> None:

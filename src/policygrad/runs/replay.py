@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Rollout
-from policygrad.models.climb import climb
+from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
@@ -104,5 +104,5 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
 
     for epoch in range(epochs):
         lr = rate * (1.0 - epoch / epochs)
-        climb(policy, batch, likelihood, optimizer=optimizer, lr=lr, generator=generator, minibatches=pieces)
+        minibatch_ascent(policy, batch, likelihood, optimizer=optimizer, lr=lr, generator=generator, minibatches=pieces)
     return float(policy.evaluate(obs, act).logp.mean())

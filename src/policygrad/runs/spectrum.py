@@ -13,7 +13,7 @@ from policygrad.runs.agent import Agent
 from policygrad.runs.columns import num, percent, title
 from policygrad.runs.findings import Finding
 from policygrad.runs.threads import single_thread
-from policygrad.updates.card import top_eigenvalues
+from policygrad.updates.diagnostics import top_eigenvalues
 
 STEPS = 1_024  # of a batch, about: a mean over fewer states says little
 MOST = 100  # eigenvalues that can be asked for

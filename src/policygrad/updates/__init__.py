@@ -1,7 +1,7 @@
 """Update rules: how the parameters move. One file a rule; none of them can see time, rewards or γ.
 
 A rule is called `update(policy, batch, progress) -> Stats`, has `report(logp, batch) -> Stats` for numbers of its own, and
-`state_dict` / `load_state_dict`. `card.py` measures what a rule did, whichever it is.
+`state_dict` / `load_state_dict`. `diagnostics.py` measures what a rule did, whichever it is.
 """
 
 from policygrad.updates.clipped import ClippedSurrogate

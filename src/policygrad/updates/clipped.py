@@ -25,7 +25,7 @@ class ClippedSurrogate(FirstOrder):
             raise ValueError(f"clip must be positive, got {clip}")
         self.clip = clip
 
-    def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
+    def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
         """The weights w = weight · ratio · adv · [not clipped], (B,): eq. 7 differentiated by log π."""
         ratio = (logp - batch.logp).exp()
         clipped = (ratio - 1.0).mul_(batch.adv.sign()) > self.clip

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
-from policygrad.models.climb import climb
+from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.optim import make_optimizer
 from policygrad.models.policy import Policy
 from policygrad.models.schedules import Schedule, at
 
 
 class FirstOrder:
-    """Gradient ascent with weights `weigh(logp, batch)`: a rule is that one method.
+    """Gradient ascent with weights `score_weights(logp, batch)`: a rule is that one method.
 
     lr, ent_coef: numbers or schedules of progress. max_grad_norm: global ℓ₂ norm, None for none.
     """
@@ -41,19 +41,19 @@ class FirstOrder:
         self.optimizer = make_optimizer(optimizer)
         self.generator = torch.Generator().manual_seed(seed)
 
-    def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
+    def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
         """The weights w (B,) of the ascent direction Σ w ∇log π, at the current log-probabilities."""
         raise NotImplementedError
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
-        return self.climb(policy, batch, progress)
+        return self.ascend(policy, batch, progress)
 
-    def climb(self, policy: Policy, batch: Batch, progress: float, kl_coef: float = 0.0) -> Stats:
+    def ascend(self, policy: Policy, batch: Batch, progress: float, kl_coef: float = 0.0) -> Stats:
         """Epochs × minibatches of ascent with the rule's weights, and a penalty kl_coef on KL(old ‖ new)."""
-        return climb(
+        return minibatch_ascent(
             policy,
             batch,
-            self.weigh,
+            self.score_weights,
             optimizer=self.optimizer,
             lr=at(self.lr, progress),
             generator=self.generator,

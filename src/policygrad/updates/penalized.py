@@ -39,13 +39,13 @@ class PenalizedSurrogate(FirstOrder):
             raise ValueError(f"target_kl must be positive, or None for a fixed beta, got {target_kl}")
         self.beta, self.kl_to_keep = beta, target_kl  # not FirstOrder's target_kl, which ends the epochs
 
-    def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
-        """The weights w = weight · ratio · adv, (B,); the penalty's gradient is the climb's business."""
+    def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
+        """The weights w = weight · ratio · adv, (B,); the penalty's gradient is the ascent's business."""
         return (logp - batch.logp).exp_().mul_(batch.adv).mul_(batch.weight)
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
         beta = self.beta
-        stats = self.climb(policy, batch, progress, kl_coef=beta)
+        stats = self.ascend(policy, batch, progress, kl_coef=beta)
         if self.kl_to_keep is not None:
             over = stats["kl"] / self.kl_to_keep
             factor = 2.0 if over > 1.5 else 0.5 if over < 1.0 / 1.5 else 1.0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
-from policygrad.models.climb import mean_kl
+from policygrad.models.ascent import mean_kl
 from policygrad.models.policy import Evaluation, Policy
 from policygrad.models.schedules import Schedule, at
 from policygrad.updates.natural import NaturalGradient

@@ -19,6 +19,6 @@ class VanillaGradient(FirstOrder):
         if self.epochs > 1 or self.minibatches > 1:
             raise ValueError("VanillaGradient takes one step a batch: reuse needs a ratio, as in ClippedSurrogate")
 
-    def weigh(self, logp: Tensor, batch: Batch) -> Tensor:
+    def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
         """The weights w = weight · adv, (B,)."""
         return batch.weight * batch.adv

@@ -44,7 +44,7 @@ from policygrad.lab.tabular import (
     tabular_policy,
 )
 from policygrad.lab.worlds import exact_batch, make_mdp, sampled_batch, two_logit_policy, two_states
-from policygrad.models.climb import mean_kl
+from policygrad.models.ascent import mean_kl
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 from policygrad.runs.threads import single_thread
@@ -624,8 +624,8 @@ def sample_objective() -> Finding:
     def after(beta: float, epochs: int) -> tuple[float, float]:  # the surrogate's gain and J's
         gains, rises = [], []
         for batch in batches:
-            card, moved = apply(epochs_of(beta, epochs), policy, batch)
-            gains.append(card["gain"])
+            diagnostics, moved = apply(epochs_of(beta, epochs), policy, batch)
+            gains.append(diagnostics["gain"])
             rises.append(float(objective(mdp, policy_matrix(mdp, moved).detach())) - before)
         return mean(gains), mean(rises)
 

@@ -1,4 +1,4 @@
-"""The report card of an update: what its step promised and what it did, the same numbers whatever the rule."""
+"""Diagnostics of an update: what its step promised and what it did, the same numbers whatever the rule."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
-from policygrad.models.climb import mean_kl
+from policygrad.models.ascent import mean_kl
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Evaluation, Policy
 
 
-class Card:
-    """Opened before an update, read after it. With s = θ_new − θ_old, ĝ = Σ weight · ratio · adv · ∇log π and F the batch's
+class UpdateDiagnostics:
+    """Made before an update, computed after it. With s = θ_new − θ_old, ĝ = Σ weight · ratio · adv · ∇log π and F the batch's
     mean Fisher matrix, both at θ_old, and means with the batch's weights:
 
     | gain            | what the surrogate Σ weight · ratio · adv rose by                                         |
@@ -42,8 +42,8 @@ class Card:
         top = top_eigenvalues(policy, evaluation, batch.share, eigenvalues) if eigenvalues else []
         self.spectrum = {f"fisher_{i}": value for i, value in enumerate(top, 1)}
 
-    def read(self, policy: Policy, batch: Batch) -> tuple[Stats, Tensor]:
-        """The card, and log π (B,) at the policy as it is now."""
+    def compute(self, policy: Policy, batch: Batch) -> tuple[Stats, Tensor]:
+        """The numbers, and log π (B,) at the policy as it is now."""
         step = policy.flat - self.theta
         quadratic = self._quadratic(policy, batch, step)
         after = policy.evaluate(batch.obs, batch.act)

@@ -1,4 +1,4 @@
-"""Climb: epochs × minibatches of gradient ascent on a policy, the driver that first-order update rules share."""
+"""Minibatch ascent: epochs × minibatches of gradient ascent on a policy, the driver that first-order update rules share."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from policygrad.data import Batch, Stats
 from policygrad.models.optim import Optimizer, clip_by_norm
 from policygrad.models.policy import Policy
 
-Weigh = Callable[[Tensor, Batch], Tensor]  # (logp (B,), batch) → the weights w (B,) of Σ w ∇log π
+ScoreWeights = Callable[[Tensor, Batch], Tensor]  # (logp (B,), batch) → the weights w (B,) of Σ w ∇log π
 
 
-def climb(
+def minibatch_ascent(
     policy: Policy,
     batch: Batch,
-    weigh: Weigh,
+    score_weights: ScoreWeights,
     *,
     optimizer: Optimizer,
     lr: float,
@@ -33,7 +33,7 @@ def climb(
 ) -> Stats:
     """Ascend Σ w ∇log π + ent_coef · mean entropy − kl_coef · mean KL(old ‖ new), minibatch by minibatch.
 
-    `weigh` gives w at the current policy; means have the batch's weights.
+    `score_weights` gives w at the current policy; means have the batch's weights.
 
     target_kl: stop after the first epoch whose exact mean KL(old ‖ new) exceeds it. With it, or a kl_coef, the stats have `kl`.
     """
@@ -45,7 +45,7 @@ def climb(
             evaluation = policy.evaluate(mb.obs, mb.act)
             ent_weight = mb.weight * ent_coef if ent_coef else None
             kl_weight = mb.weight * -kl_coef if kl_coef else None
-            grad = evaluation.gradient(weigh(evaluation.logp, mb), ent_weight, kl_weight, mb.dist)
+            grad = evaluation.gradient(score_weights(evaluation.logp, mb), ent_weight, kl_weight, mb.dist)
             norm = clip_by_norm(grad, max_grad_norm)
             if not math.isfinite(norm):
                 raise FloatingPointError(f"the policy's gradient has norm {norm}: lower lr, or set max_grad_norm")

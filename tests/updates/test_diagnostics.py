@@ -1,4 +1,4 @@
-"""The report card: every number by its definition for every rule, its limit of small steps; reading it moves nothing."""
+"""Update diagnostics: every number by its definition for every rule, its limit of small steps; reading it moves nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from policygrad.models.heads import Categorical
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Policy, make_policy
 from policygrad.updates import ClippedSurrogate, NaturalGradient, PenalizedSurrogate, TrustRegion, VanillaGradient
-from policygrad.updates.card import Card, top_eigenvalues
+from policygrad.updates.diagnostics import UpdateDiagnostics, top_eigenvalues
 
 RULES: dict[str, Any] = {
     "vanilla": lambda: VanillaGradient(0.05, optimizer="sgd", max_grad_norm=None),
@@ -55,10 +55,10 @@ def test_every_number_is_what_it_says_by_definition(name: str, head: str) -> Non
     share, theta = share_of(batch), policy.flat.clone()
     F, gradient = fisher_by_kl(policy, batch.obs, share), plain_gradient(policy, batch)
     old = policy(batch.obs).detach()
-    card = Card(policy, batch)
+    diagnostics = UpdateDiagnostics(policy, batch)
     rule(policy, batch)
     step, new = policy.flat - theta, policy(batch.obs).detach()
-    numbers, logp = card.read(policy, batch)
+    numbers, logp = diagnostics.compute(policy, batch)
 
     log_old, log_new = policy.head.logp(old, batch.act), policy.head.logp(new, batch.act)
     r = (log_new - log_old).exp()
@@ -97,9 +97,9 @@ def test_the_sampled_estimates_have_the_exact_kl_as_their_mean_and_k2_has_not() 
     act = torch.arange(4).repeat(6)
     logp = policy.evaluate(obs, act).logp
     batch = Batch(obs, act, logp, torch.zeros_like(logp), logp.exp() / 6.0, 6)
-    card = Card(policy, batch)
+    diagnostics = UpdateDiagnostics(policy, batch)
     policy.flat.add_(0.3 * randn(len(policy.flat), seed=2))
-    numbers, _ = card.read(policy, batch)
+    numbers, _ = diagnostics.compute(policy, batch)
     assert numbers["kl"] > 1e-2
     assert numbers["kl_k1"] == pytest.approx(numbers["kl"], rel=1e-12)
     assert numbers["kl_k3"] == pytest.approx(numbers["kl"], rel=1e-12)
@@ -116,9 +116,9 @@ def test_for_small_steps_the_models_become_true_at_the_rate_they_should(head: st
     errors, sizes = [], [2.0**-k for k in range(8, 12)]
     for size in sizes:
         policy.flat.copy_(theta)
-        card = Card(policy, batch)
+        diagnostics = UpdateDiagnostics(policy, batch)
         policy.flat.add_(direction, alpha=size)
-        numbers, _ = card.read(policy, batch)
+        numbers, _ = diagnostics.compute(policy, batch)
         errors.append(
             (numbers["gain"] / numbers["predicted_gain"] - 1.0, numbers["kl"] / numbers["kl_quadratic"] - 1.0)
         )
@@ -130,7 +130,7 @@ def test_for_small_steps_the_models_become_true_at_the_rate_they_should(head: st
 def test_a_step_of_nothing_has_a_card_of_zeros() -> None:
     policy = make("gaussian")
     batch = elsewhere(batch_for(policy))
-    numbers, _ = Card(policy, batch).read(policy, batch)
+    numbers, _ = UpdateDiagnostics(policy, batch).compute(policy, batch)
     zeros = ("gain", "predicted_gain", "kl", "kl_quadratic", "kl_k1", "kl_k2", "kl_k3", "step_norm", "policy_step")
     assert all(numbers[k] == 0.0 for k in zeros)
     assert numbers["grad_norm"] > 0.0
@@ -141,14 +141,14 @@ def test_the_natural_rules_cards_say_what_they_were_to_do() -> None:
     for head in ("categorical", "gaussian"):
         policy = make(head)
         batch = batch_for(policy)
-        card = Card(policy, batch)
+        diagnostics = UpdateDiagnostics(policy, batch)
         NaturalGradient(0.02, damping=0.0, cg_iterations=200)(policy, batch)
-        numbers, _ = card.read(policy, batch)
+        numbers, _ = diagnostics.compute(policy, batch)
         assert numbers["kl_quadratic"] == pytest.approx(0.02, rel=1e-6)
         assert numbers["predicted_gain"] > 0.0
-        card = Card(policy, batch)
+        diagnostics = UpdateDiagnostics(policy, batch)
         TrustRegion(0.01)(policy, batch)
-        numbers, _ = card.read(policy, batch)
+        numbers, _ = diagnostics.compute(policy, batch)
         assert 0.0 < numbers["kl"] <= 0.01
         assert numbers["gain"] >= 0.0
 
@@ -168,9 +168,9 @@ def test_a_body_that_can_be_differentiated_once_trains_by_first_order_rules_and_
     act = torch.arange(8) % 2
     logp = policy.evaluate(obs, act).logp
     batch = Batch(obs, act, logp, torch.linspace(-1.0, 1.0, 8), torch.full((8,), 0.125), 8)
-    card = Card(policy, batch)
+    diagnostics = UpdateDiagnostics(policy, batch)
     ClippedSurrogate(0.01, epochs=1, minibatches=1)(policy, batch)
-    stats, _ = card.read(policy, batch)
+    stats, _ = diagnostics.compute(policy, batch)
     assert math.isnan(stats["kl_quadratic"])
     assert stats["kl"] > 0.0
     before = policy.flat.clone()
@@ -187,14 +187,14 @@ def test_opening_and_reading_change_no_bit_and_draw_nothing(body: str) -> None:
     batch = batch_for(policy, space=space)
     before = {k: x.clone() for k, x in policy.state_dict().items()}
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    card = Card(policy, batch, eigenvalues=2)
+    diagnostics = UpdateDiagnostics(policy, batch, eigenvalues=2)
     assert all(torch.equal(policy.state_dict()[k], x) for k, x in before.items())
     policy.flat.add_(0.1 * randn(len(policy.flat), seed=2))
     after = {k: x.clone() for k, x in policy.state_dict().items()}
-    first, second = card.read(policy, batch)[0], card.read(policy, batch)[0]
+    first, second = diagnostics.compute(policy, batch)[0], diagnostics.compute(policy, batch)[0]
     assert first == second
     assert all(torch.equal(policy.state_dict()[k], x) for k, x in after.items())
-    assert not torch.equal(card.theta, policy.flat)
+    assert not torch.equal(diagnostics.theta, policy.flat)
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
 
@@ -206,12 +206,12 @@ def test_an_interruption_while_the_card_looks_back_brings_the_policy_forward_aga
 
     policy = make("categorical")
     batch = batch_for(policy)
-    card = Card(policy, batch)
+    diagnostics = UpdateDiagnostics(policy, batch)
     policy.flat.add_(0.1 * randn(len(policy.flat), seed=2))
     after = policy.flat.clone()
     policy.head = Interrupted(4)
     with pytest.raises(KeyboardInterrupt):
-        card.read(policy, batch)
+        diagnostics.compute(policy, batch)
     assert torch.equal(policy.flat, after)
 
 
@@ -258,16 +258,16 @@ def test_the_top_eigenvalues_are_those_of_the_matrix_written_out(head: str, coun
     found = top_eigenvalues(policy, policy.evaluate(batch.obs, batch.act), share, count)
     assert found == pytest.approx(expected, rel=1e-5)
     assert found == sorted(found, reverse=True)
-    numbers, _ = Card(policy, batch, count).read(policy, batch)
+    numbers, _ = UpdateDiagnostics(policy, batch, count).compute(policy, batch)
     assert [numbers[f"fisher_{i}"] for i in range(1, count + 1)] == found
 
 
 def test_the_spectrum_is_that_of_the_policy_before_the_update() -> None:
     policy, twin = make("gaussian"), make("gaussian")
     batch = batch_for(policy)
-    card = Card(policy, batch, eigenvalues=2)
+    diagnostics = UpdateDiagnostics(policy, batch, eigenvalues=2)
     NaturalGradient(1.0)(policy, batch)
-    numbers, _ = card.read(policy, batch)
+    numbers, _ = diagnostics.compute(policy, batch)
     values = torch.linalg.eigvalsh(fisher_by_kl(twin, batch.obs, share_of(batch))).flip(0)
     assert [numbers["fisher_1"], numbers["fisher_2"]] == pytest.approx(values[:2].tolist(), rel=1e-5)
     moved_values = torch.linalg.eigvalsh(fisher_by_kl(policy, batch.obs, share_of(batch))).flip(0)
@@ -291,9 +291,9 @@ def test_a_policy_that_nothing_can_change_has_eigenvalues_of_zero() -> None:
     obs = torch.cat([randn(5, 3), torch.tensor([[0.0, 1.0, 0.0]]).double().expand(5, 3)], 1)
     act = torch.ones(5, dtype=torch.int64)
     batch = Batch(obs, act, policy.evaluate(obs, act).logp, randn(5), torch.full((5,), 0.2).double(), 5)
-    card = Card(policy, batch, eigenvalues=2)
+    diagnostics = UpdateDiagnostics(policy, batch, eigenvalues=2)
     NaturalGradient()(policy, batch)
-    numbers, _ = card.read(policy, batch)
+    numbers, _ = diagnostics.compute(policy, batch)
     assert numbers["fisher_1"] == numbers["fisher_2"] == numbers["kl"] == numbers["grad_norm"] == 0.0
 
 
