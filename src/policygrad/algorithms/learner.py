@@ -72,7 +72,7 @@ class Learner:
         return self.estimator.needs_episodes(self.critic.bootstraps) or self.baseline.needs_episodes
 
     def step(self, rollout: Rollout, progress: float = 0.0, diagnose: bool = False, meter: bool = False) -> Stats:
-        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds its `UpdateDiagnostics` to the stats, meter
+        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds `UpdateDiagnostics` to the stats, meter
         what `gradient_noise` finds before it.
 
         Raises FloatingPointError, before anything moves, when an advantage is not finite.

@@ -1,4 +1,4 @@
-"""Rows of metrics as columns, and their numbers in words. Every row measures one update, see `policygrad.updates.diagnostics`."""
+"""Rows of metrics as columns, and their numbers in words. Each row measures an update, see `policygrad.updates.diagnostics`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the measured updates of a run say, each finding one formula and its words. No files, no torch.
 
-With s a step in parameters, ĝ the gradient and F the Fisher matrix before it (see `policygrad.updates.diagnostics`); a number is
+With s a step in parameters, ĝ the gradient and F the Fisher matrix before it (`policygrad.updates.diagnostics`); a number is
 looked at where it *lasts*: the median of a row and its neighbours.
 """
 
