@@ -55,7 +55,7 @@ _HOMES = {
         "VanillaGradient",
     ),
     "policygrad.algorithms.learner": ("Learner",),
-    "policygrad.algorithms.recipe": ("Option", "Record", "recipe"),
+    "policygrad.algorithms.recipe": ("Option", "RecipeSpec", "recipe"),
     "policygrad.algorithms.task": ("Plan", "Task"),
     "policygrad.envs.collector": ("Collector",),
     "policygrad.envs.make": ("make_envs",),
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from policygrad import lab as lab
     from policygrad.algorithms.learner import Learner as Learner
     from policygrad.algorithms.recipe import Option as Option
-    from policygrad.algorithms.recipe import Record as Record
+    from policygrad.algorithms.recipe import RecipeSpec as RecipeSpec
     from policygrad.algorithms.recipe import recipe as recipe
     from policygrad.algorithms.task import Plan as Plan
     from policygrad.algorithms.task import Task as Task

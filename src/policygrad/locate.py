@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -26,7 +27,9 @@ def locate(text: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            there = ", ".join(n for n, x in vars(found).items() if callable(x) and not n.startswith("_"))
+            there = ", ".join(
+                n for n, x in getattr(found, "__dict__", {}).items() if callable(x) and not n.startswith("_")
+            )
             raise LocateError(f"{place} has no {name!r}. It has: {there or 'nothing that can be called'}.")
         found = getattr(found, part)
     return found
@@ -44,7 +47,7 @@ def _from_name(name: str) -> Any:
 def _from_file(path: Path) -> Any:
     """The module of a file, once per process."""
     path = path.expanduser().resolve()
-    key = f"policygrad_file_{path.stem}_{abs(hash(str(path)))}"
+    key = f"policygrad_file_{path.stem}_{zlib.crc32(str(path).encode()):08x}"  # the same in every process
     if key in sys.modules:
         return sys.modules[key]
     if not path.is_file():

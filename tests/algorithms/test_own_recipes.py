@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import policygrad as pg
 from policygrad.algorithms.config import ConfigError, find_recipe, parameters, resolve
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import main
+from policygrad.cli.arguments import own_recipes, split
 from policygrad.locate import LocateError, locate
+from policygrad.runs.directory import RunError
 
 HERE = Path(__file__).parent
 FILE = str(HERE / "own_recipe.py")
@@ -145,13 +149,97 @@ def test_a_module_is_found_by_name_and_a_file_once(tmp_path, monkeypatch):
             locate(text)
 
 
-def test_every_packaged_recipe_has_its_cell_and_names_that_it_has():
+def test_every_packaged_recipe_has_its_cell_and_its_spec_survives_json():
     for name, recipe in RECIPES.items():
-        record = recipe.record
-        known = set(parameters(name))
+        spec = recipe.spec
         assert recipe.name == name
-        assert record.estimator
-        assert record.update in pg.__all__
-        named = {record.kl_limit, record.kl_free_with, record.batch_size, *record.aliases.values()} - {None}
-        assert named <= known, name
-        assert type(record).from_json(json.loads(json.dumps(record.to_json()))) == record
+        assert spec.estimator
+        assert spec.update in pg.__all__
+        assert type(spec).from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_a_spec_names_hyperparameters_that_are_there():
+    def f(task, *, minibatches: int = 2): ...
+
+    for wrong, name in (({"kl_limit": "max_kl"}, "max_kl"), ({"batch_size": "minibatches"}, "num_steps")):
+        with pytest.raises(TypeError, match=f"names '{name}'"):
+            pg.recipe(pg.RecipeSpec(**wrong))(f)
+    with pytest.raises(TypeError, match="names 'rate'"):
+        pg.recipe(pg.RecipeSpec(aliases={"learning_rate": "rate"}))(f)
+    assert pg.recipe(pg.RecipeSpec(kl_limit="minibatches"))(f).spec.kl_limit == "minibatches"
+
+
+def test_looking_a_recipe_up_renames_none():
+    assert find_recipe("policygrad.algorithms.recipes:ppo") is RECIPES["ppo"]
+    assert RECIPES["ppo"].name == "ppo"
+    by_function, by_file = find_recipe(own["mine"]), find_recipe(RECIPE)
+    assert by_file.name == RECIPE
+    assert by_function.name == f"{own['mine'].__module__}:mine"
+    assert find_recipe(RECIPE) is by_file
+
+
+def test_the_module_of_a_file_has_the_same_name_in_every_process():
+    code = f"from policygrad.locate import locate; print(locate({RECIPE!r}).__module__)"
+    names = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": s}, capture_output=True
+        ).stdout
+        for s in ("1", "2")
+    }
+    assert names == {f"{own['mine'].__module__}\n".encode()}
+
+
+def other(task, *, num_steps: int = 32): ...
+
+
+def test_a_file_is_not_loaded_with_another_recipe(tmp_path):
+    mine = pg.Agent(own["mine"], own["Match"]).save(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"trained by the recipe .*mine, not by .*other"):
+        pg.load(mine, env=own["Match"], recipe=other)
+    with pytest.raises(ValueError, match="not by ppo"):
+        pg.load(mine, env=own["Match"], recipe="ppo")
+    ppo = pg.ppo("CartPole-v1").save(tmp_path / "ppo")
+    with pytest.raises(ValueError, match=r"trained by the recipe ppo, not by .*mine"):
+        pg.load(ppo, recipe=own["mine"])
+    assert pg.load(ppo, recipe="ppo").algo == "ppo"
+    assert pg.load(mine, env=own["Match"], recipe=RECIPE).algo == RECIPE  # the same function, elsewhere
+
+
+def test_what_a_file_names_is_said_once_for_environment_and_recipe(tmp_path, capsys):
+    path = str(pg.Agent(RECIPE, ENV).save(tmp_path / "m"))
+    code, out = run(capsys, "eval", path)
+    assert code == 2
+    assert f"--env {ENV} --recipe {RECIPE}" in out
+
+
+def test_only_the_word_in_the_place_of_the_algorithm_is_imported_to_see_whether_it_is_a_recipe(tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    free, _ = split(["off_policy_pg", "CartPole-v1", "--dataset", "trap:x"])
+    assert free == ["off_policy_pg", "CartPole-v1"]
+    assert own_recipes(free, ["--dataset", "trap:x"]) == ()
+    assert (
+        own_recipes(["CartPole-v1"], ["--algo", RECIPE])
+        == own_recipes(["CartPole-v1"], [f"--algo={RECIPE}"])
+        == (RECIPE,)
+    )
+    with pytest.raises(RuntimeError, match="imported"):  # negative control
+        own_recipes(["trap:x"], [])
+
+
+def test_keys_at_the_top_of_a_preset_file_hold_for_every_environment(tmp_path):
+    file = tmp_path / "both.toml"
+    file.write_text('lr = 0.5\nclip = 0.3\n["Match"]\nclip = 0.1\n')
+    config, _ = resolve(own["mine"], "Match", {}, file)
+    assert (config["lr"], config["clip"]) == (0.5, 0.1)
+
+
+def test_a_damaged_spec_in_a_run_is_named(tmp_path):
+    for wrong in ("text", {"num_steps": "many"}, {"steers_kl": 1}, {"shorter": 3}):
+        (tmp_path / "config.json").write_text(
+            json.dumps({"algo": "m:f", "env": "E", "seed": 0, "config": {}, "recipe": wrong})
+        )
+        (tmp_path / "metrics.jsonl").write_text('{"steps": 1, "kl": 0.1}\n')
+        with pytest.raises(RunError, match="recipe"):
+            pg.report(tmp_path)

@@ -27,7 +27,7 @@ def pairs() -> list[tuple[str, str]]:
 
 
 def test_every_alias_is_on_the_page_with_the_name_it_stands_for():
-    assert set(ALIASES.items()) | set(RECIPES["trpo"].record.aliases.items()) <= set(pairs())
+    assert set(ALIASES.items()) | set(RECIPES["trpo"].spec.aliases.items()) <= set(pairs())
 
 
 def test_every_name_that_the_page_calls_understood_is():

@@ -208,7 +208,7 @@ def _hints(recipe: Recipe) -> dict[str, Any]:
     own = {k: v for k, v in getattr(recipe, "__annotations__", {}).items() if k in recipe.keywords}
     try:
         resolved = get_type_hints(_Annotations(own, recipe), include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
         raise ConfigError(f"{recipe.name}: an annotation cannot be resolved, {error}") from error
     return get_type_hints(network) | get_type_hints(environments) | resolved
 
@@ -238,13 +238,13 @@ def aliases(algo: Algo) -> dict[str, str]:
     """What stands for what in a recipe: alias → hyperparameter."""
     recipe = find_recipe(algo)
     known = parameters(recipe)
-    every = ALIASES | dict(recipe.record.aliases)
+    every = ALIASES | dict(recipe.spec.aliases)
     return {alias: own for alias, own in every.items() if own in known and alias not in known}
 
 
 def pieces(algo: Algo) -> str | None:
     """The hyperparameter that batch_size stands for, a count of minibatches; None for a recipe that has none."""
-    return find_recipe(algo).record.batch_size
+    return find_recipe(algo).spec.batch_size
 
 
 def presets(algo: Algo) -> dict[str, dict[str, Any]]:
@@ -261,8 +261,9 @@ def _packaged_presets(name: str) -> dict[str, dict[str, Any]]:
 def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, Any] | None:
     """The hyperparameters under what the user says: the environment's tuned ones, or those of `preset`; None for none.
 
-    preset: the name of an environment that has tuned ones, a TOML file (one table per environment, as in the package, or
-    hyperparameters alone), or a mapping. Raises ConfigError.
+    preset: the name of an environment that has tuned ones, a TOML file, or a mapping. A file has hyperparameters for every
+    environment at its top, and tables of more for each environment that it names; with tables, others are refused.
+    Raises ConfigError.
     """
     tuned = presets(algo)
     if preset is None:
@@ -278,11 +279,10 @@ def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, A
         table = tomllib.loads(Path(preset).read_text("utf8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the preset {preset}: {error}") from error
-    if not any(isinstance(value, dict) for value in table.values()):
-        return table
-    if env_name not in table:
-        raise ConfigError(f"{preset} has no table for {env_name}; it has: {', '.join(table)}")
-    return table[env_name]
+    tables = {name: value for name, value in table.items() if isinstance(value, dict)}
+    if tables and env_name not in tables:
+        raise ConfigError(f"{preset} has no table for {env_name}; it has: {', '.join(tables)}")
+    return {name: value for name, value in table.items() if name not in tables} | tables.get(env_name, {})
 
 
 def resolve(

@@ -1,9 +1,9 @@
-"""What a recipe is: a function `(task, *, keywords) → Plan` and the record that says what other rooms want to know of it.
+"""What a recipe is: a function `(task, *, keywords) → Plan` and the spec that says what other rooms want to know of it.
 
-    @recipe(Record(estimator="GAE − V", update="my rule"))
+    @recipe(RecipeSpec(estimator="GAE − V", update="my rule"))
     def mine(task, *, num_steps: int = 128, lr: float = 3e-4) -> Plan: ...
 
-A function without the decorator is a recipe with an empty record. Nothing heavy is imported here.
+A function without the decorator is a recipe with an empty spec. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Record:
+class RecipeSpec:
     """What reports, lists and the command line say of an algorithm. Every field has a default: a bare function is a recipe.
 
-    A run keeps its record in config.json, so that reports of a recipe from elsewhere import nothing.
+    A run keeps its spec in config.json, so that reports of a recipe from elsewhere import nothing.
     """
 
     estimator: str = ""  # the row of the grid
@@ -65,17 +65,23 @@ class Record:
         return asdict(self)
 
     @staticmethod
-    def from_json(values: Any) -> Record:
-        """The inverse of `to_json`; what is not known is left out."""
-        known = {f.name for f in fields(Record)}
-        return Record(**{k: v for k, v in values.items() if k in known}) if isinstance(values, dict) else Record()
+    def from_json(values: Any) -> RecipeSpec:
+        """The inverse of `to_json`; fields that are not known are left out. Raises ValueError for values of other types."""
+        if not isinstance(values, dict):
+            raise ValueError(f"expected a table, got {values!r}")
+        kinds = {"num_steps": int, "steers_kl": bool, "dataset": bool, "aliases": dict}  # the others are text
+        known = {f.name: values[f.name] for f in fields(RecipeSpec) if f.name in values}
+        for name, value in known.items():
+            if value is not None and not isinstance(value, kinds.get(name, str)):
+                raise ValueError(f"{name} = {value!r} has another type than it should")
+        return RecipeSpec(**known)
 
 
 class Recipe(Protocol):
     """A recipe, as `recipe` or `as_recipe` returns it."""
 
     name: str  # "ppo"; of one from elsewhere "module:function", as the command line takes it
-    record: Record
+    spec: RecipeSpec
     keywords: dict[str, Parameter]  # its own and those that all recipes share
 
     def __call__(self, task: Task, **keywords: Any) -> Plan:
@@ -101,8 +107,8 @@ def environments(*, num_envs: int = 8) -> None:
     """What every recipe has that does not name it itself."""
 
 
-def recipe(record: Record = Record(), name: str | None = None) -> Callable[[Callable[..., Plan]], Any]:
-    """Make a function a recipe with this record; name: how it is called where it is registered."""
+def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable[[Callable[..., Plan]], Any]:
+    """Make a function a recipe with this spec; name: how it is called where it is registered."""
 
     def decorate(function: Callable[..., Plan]) -> Any:
         own, shared = signature(function), signature(network).parameters
@@ -114,6 +120,14 @@ def recipe(record: Record = Record(), name: str | None = None) -> Callable[[Call
             raise TypeError(
                 f"a recipe is a function (task, *, keywords with defaults) → Plan; of {function.__qualname__} {what}"
             )
+        every: dict[str, Parameter] = {**counted, **keywords, **{k: p for k, p in shared.items() if k not in keywords}}
+        named = {spec.kl_limit, spec.kl_free_with, spec.batch_size, *spec.aliases.values()}
+        named |= {"num_steps"} if spec.batch_size is not None else set()  # batch_size counts steps
+        unknown = named - {None, *every}
+        if unknown:
+            raise TypeError(
+                f"the spec of {function.__qualname__} names {', '.join(map(repr, unknown))}, which it has not"
+            )
 
         @wraps(function)
         def with_network(task: Task, **given: Any) -> Plan:
@@ -123,10 +137,10 @@ def recipe(record: Record = Record(), name: str | None = None) -> Callable[[Call
             return function(replace(task, network=options), **given)
 
         made: Any = with_network
-        made.keywords = {**counted, **keywords, **{k: p for k, p in shared.items() if k not in keywords}}
+        made.keywords = every
         made.__signature__ = own.replace(parameters=[next(iter(own.parameters.values())), *made.keywords.values()])
         made.name = name or f"{function.__module__}:{function.__qualname__}"
-        made.record = record
+        made.spec = spec
         return made
 
     return decorate
@@ -140,18 +154,26 @@ def _bare(function: Callable[..., Plan]) -> Recipe:
 
 def as_recipe(given: Any) -> Recipe:
     """A recipe, or any function that could be one. Raises TypeError for what is none."""
-    if hasattr(given, "record") and hasattr(given, "keywords"):
+    if hasattr(given, "spec") and hasattr(given, "keywords"):
         return given
     if not callable(given) or isinstance(given, type):
         raise TypeError(f"a recipe is a function (task, *, keywords) → Plan, got {given!r}")
     return _bare(given)
 
 
+@cache
+def _named(given: Any, name: str) -> Recipe:
+    """The same recipe under another name; the one that is given keeps its own."""
+    return recipe(given.spec, name)(given.__wrapped__)
+
+
 def located(text: str) -> Recipe:
-    """The recipe that `module:name` or `file.py:name` names, called so. Raises LocateError."""
+    """The recipe that `module:name` or `file.py:name` names, called so; one of the package keeps its name.
+
+    Raises LocateError.
+    """
     try:
         found = as_recipe(locate(text))
     except TypeError as error:
         raise LocateError(f"{text} is no recipe: {error}") from error
-    found.name = text
-    return found
+    return _named(found, text) if ":" in found.name else found

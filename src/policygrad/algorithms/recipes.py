@@ -1,7 +1,7 @@
 """The named algorithms. A recipe's keyword signature is its configuration; its body is the composition.
 
 A recipe gets a `Task` (spaces, seed, modules of the user's own) and returns a `Plan`: the learner, and how much it wants to
-see per iteration. The record above it says its cell of the grid and all that reports and the command line want to know.
+see per iteration. The spec above it says its cell of the grid and all that reports and the command line want to know.
 Nothing heavy is imported here, so the command line can read signatures at once.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from policygrad.algorithms.recipe import Recipe, Record, recipe
+from policygrad.algorithms.recipe import Recipe, RecipeSpec, recipe
 
 if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
@@ -20,17 +20,17 @@ SCALE_RATE = 1e-3  # of a critic that is fitted after every step: its scale is t
 RECIPES: dict[str, Recipe] = {}
 
 
-def _packaged(record: Record) -> Callable[[Callable[..., Plan]], Recipe]:
+def _packaged(spec: RecipeSpec) -> Callable[[Callable[..., Plan]], Recipe]:
     """Register a recipe of the package under its function's name: command line, presets and tests pick it up from here."""
 
     def register(function: Callable[..., Plan]) -> Recipe:
-        made = RECIPES[function.__name__] = recipe(record, function.__name__)(function)
+        made = RECIPES[function.__name__] = recipe(spec, function.__name__)(function)
         return made
 
     return register
 
 
-@_packaged(Record("TotalReturn or RewardToGo − any baseline", "VanillaGradient"))
+@_packaged(RecipeSpec("TotalReturn or RewardToGo − any baseline", "VanillaGradient"))
 def reinforce(
     task: Task,
     *,
@@ -81,7 +81,7 @@ def reinforce(
     return Plan(learner, episodes=episodes)
 
 
-@_packaged(Record("RewardToGo, weighed − any baseline", "VanillaGradient", dataset=True))
+@_packaged(RecipeSpec("RewardToGo, weighed − any baseline", "VanillaGradient", dataset=True))
 def off_policy_pg(
     task: Task,
     *,
@@ -138,7 +138,7 @@ def off_policy_pg(
     return Plan(learner, episodes=episodes, clone_epochs=clone_epochs)
 
 
-@_packaged(Record("TD error, or q − V, every step", "VanillaGradient", num_steps=1))
+@_packaged(RecipeSpec("TD error, or q − V, every step", "VanillaGradient", num_steps=1))
 def actor_critic(
     task: Task,
     *,
@@ -177,7 +177,7 @@ def actor_critic(
     return Plan(learner, num_steps=1)
 
 
-@_packaged(Record("GAE − V", "VanillaGradient"))
+@_packaged(RecipeSpec("GAE − V", "VanillaGradient"))
 def a2c(
     task: Task,
     *,
@@ -215,7 +215,7 @@ def a2c(
 
 
 @_packaged(
-    Record(
+    RecipeSpec(
         "GAE − V",
         "NaturalGradient",
         kl_limit="max_kl",
@@ -275,7 +275,7 @@ def npg(
 
 
 @_packaged(
-    Record(
+    RecipeSpec(
         "GAE − V",
         "TrustRegion",
         kl_limit="max_kl",
@@ -333,7 +333,7 @@ def trpo(
 
 
 @_packaged(
-    Record(
+    RecipeSpec(
         "GAE − V",
         "ClippedSurrogate",
         kl_limit="target_kl",
@@ -394,7 +394,7 @@ def ppo(
 
 
 @_packaged(
-    Record(
+    RecipeSpec(
         "GAE − V",
         "PenalizedSurrogate",
         kl_limit="target_kl",

@@ -60,9 +60,11 @@ class TrainArguments:
         return self.overrides | {name: value for name, value in own.items() if value}
 
 
-def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words that belong to no flag, ALGO and ENV, and all others: ALGO decides which flags there are."""
-    own = tuple(word for word in words if is_recipe(word))
+def split(words: Sequence[str], own: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
+    """The words that belong to no flag, ALGO and ENV, and all others: ALGO decides which flags there are.
+
+    own: recipes from outside the package, whose flags are known, too.
+    """
     known = flags_of_all(own)
     kinds = {name: inner(kind)[0] for algo in (*RECIPES, *own) for name, (kind, _) in parameters(algo).items()}
     bare = {"quiet", "gradient-meter", "save-trajectories", "help", "q", "h", "normalize-advantage"} | {
@@ -94,15 +96,15 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return free, flags
 
 
-def is_recipe(word: str) -> bool:
-    """Whether a word of the command line names a recipe from outside the package: it is imported to see."""
-    if ":" not in word or is_flag(word):
-        return False
+def own_recipes(free: Sequence[str], flags: Sequence[str]) -> tuple[str, ...]:
+    """The recipe from outside the package that stands in ALGO's place, if one does: it is imported to see."""
+    named = [flags[i + 1] for i, flag in enumerate(flags[:-1]) if flag == "--algo"]
+    named += [flag.partition("=")[2] for flag in flags if flag.startswith("--algo=")]
+    algo = next((word for word in [*named, *free] if ":" in word), "")
     try:
-        find_recipe(word)
+        return (algo,) if ":" in find_recipe(algo).name else ()
     except ConfigError:
-        return False
-    return True
+        return ()  # what is wrong with it is said where it is used
 
 
 @cache
@@ -119,7 +121,7 @@ def numbers_from(words: Sequence[str], index: int) -> int:
 
 def refuse_unknown(free: list[str], flags: list[str]) -> None:
     """Name a flag that no algorithm has, before its words are taken for something else."""
-    own = tuple(word for word in free if is_recipe(word))
+    own = own_recipes(free, flags)
     known = flags_of_all(own)
     for word in flags:
         name = word.partition("=")[0]
@@ -164,6 +166,7 @@ def named_positionals(free: list[str], flags: list[str]) -> tuple[str | None, st
 def parse_train(words: Sequence[str]) -> TrainArguments:
     """`policygrad train …`; prints help and raises SystemExit where it is asked for."""
     free, flags = split(words)
+    free, flags = split(words, own_recipes(free, flags))
     wants_help = "--help" in flags or "-h" in flags
     if not wants_help:
         refuse_unknown(free, flags)

@@ -19,7 +19,14 @@ from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import UsageError
 
 CHOICES = {"lab": tuple(lab.EXPERIMENTS), "list": LISTS, "completion": SHELLS}  # the first word after a command
-WHERE = {"--run-dir": "dirs", "--runs-root": "dirs", "--out": "files", "--html": "files", "--dataset": "files"}
+WHERE = {
+    "--preset": "files",
+    "--run-dir": "dirs",
+    "--runs-root": "dirs",
+    "--out": "files",
+    "--html": "files",
+    "--dataset": "files",
+}
 
 
 @dataclass(frozen=True)

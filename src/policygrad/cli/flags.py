@@ -70,7 +70,7 @@ def train_parser(algo: str, env: str | None) -> Parser:
         action="store_true",
         help="keep every training episode in the run directory, to learn from [no]",
     )
-    if recipe.record.dataset:
+    if recipe.spec.dataset:
         run.add_argument(
             "--dataset",
             metavar="DATA",

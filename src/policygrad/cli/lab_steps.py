@@ -59,6 +59,7 @@ def parser() -> Parser:
     trained = made.add_argument_group("with a RUN")
     trained.add_argument("--env", help="play in this environment, of the same spaces [the one it was trained in]")
     trained.add_argument("--eval-episodes", metavar="N", help="J is their mean return, always on the same seeds [30]")
+    trained.add_argument("--recipe", metavar="MODULE:NAME", help="the recipe, where it is not one of the package's")
     add_root(made)
     return made
 
@@ -108,7 +109,7 @@ def run(words: Sequence[str]) -> None:
 def checked(given: Namespace) -> dict[str, Any]:
     """The keywords of `five_rules`, None for a default. Raises UsageError for wrong values, or where there must be a RUN."""
     trained = given.run is not None
-    for name in ("mdp", "episodes", "seed", "scale") if trained else ("env", "eval_episodes"):
+    for name in ("mdp", "episodes", "seed", "scale") if trained else ("env", "eval_episodes", "recipe"):
         if getattr(given, name) is not None:
             wrong = "does not go with a RUN" if trained else "needs a RUN"
             raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` says more.")
@@ -144,7 +145,7 @@ def own_settings(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: config.get(name) for name in ("max_kl", "damping", "clip")}
     if found["max_kl"] is None:
         found["max_kl"] = config.get("target_kl")
-    if find_recipe(algo).record.update in ("ClippedSurrogate", "PenalizedSurrogate"):
+    if find_recipe(algo).spec.update in ("ClippedSurrogate", "PenalizedSurrogate"):
         found["lr"] = config.get("lr") or None  # 0 would not move
     return {name: value for name, value in found.items() if value is not None}
 

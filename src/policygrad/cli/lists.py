@@ -35,7 +35,7 @@ def presets_table() -> str:
 def algorithms_table() -> str:
     """The recipes, each with its cell of the grid estimator × update rule."""
     rows = [
-        [name, recipe.record.cell, (recipe.__doc__ or "").strip().splitlines()[0]] for name, recipe in RECIPES.items()
+        [name, recipe.spec.cell, (recipe.__doc__ or "").strip().splitlines()[0]] for name, recipe in RECIPES.items()
     ]
     return table(["algorithm", "estimator × update rule", "what it is"], rows)
 

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,31 +107,33 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     from policygrad.runs.storage import load_state
 
     try:
-        if given.env is None:
-            refuse_import(command, given.run, load_state(path)[1].get("env"))
         recipe = getattr(given, "recipe", None)
-        if recipe is None:
-            refuse_recipe(command, given.run, load_state(path)[1].get("algo"))
+        refuse_import(command, given.run, load_state(path)[1], given.env, recipe)
         return load(path, env=given.env, recipe=recipe), path
     except UsageError:
         raise
     except (ValueError, TypeError, ImportError) as error:
-        raise UsageError(str(error).replace("pass env=", "name an environment with --env")) from error
-
-
-def refuse_recipe(command: str, run: str, algo: object) -> None:
-    """Say which words import the recipe that a model file names: only the user may."""
-    if isinstance(algo, str) and re.fullmatch(r"[\w./-]+:[\w.]+", algo):
         raise UsageError(
-            f"{run} was trained by the recipe {algo}. Importing it runs its code, so name it yourself:\n"
-            f"policygrad {command} {shlex.quote(run)} --recipe {algo}"
-        )
+            str(error)
+            .replace("pass env=", "name an environment with --env")
+            .replace("pass recipe=", "name it with --recipe")
+        ) from error
 
 
-def refuse_import(command: str, run: str, env: object) -> None:
-    """Say which words import a module that a model file names: only the user may."""
-    if isinstance(env, str) and re.fullmatch(r"[\w.]+:[\w./-]+", env):
+NAME = re.compile(r"[\w./ -]+:[\w./-]+")  # module:name or file.py:name, and nothing that a shell or a terminal obeys
+
+
+def refuse_import(command: str, run: str, meta: Mapping[str, Any], env: str | None, recipe: str | None) -> None:
+    """Say which words import the modules that a model file names: only the user may. env, recipe: what the user named."""
+    named = {"--env": (env, meta.get("env")), "--recipe": (recipe, meta.get("algo"))}
+    missing = {
+        flag: text
+        for flag, (own, text) in named.items()
+        if own is None and isinstance(text, str) and NAME.fullmatch(text)
+    }
+    if missing:
+        words = " ".join(f"{flag} {shlex.quote(text)}" for flag, text in missing.items())
         raise UsageError(
-            f"{run} was trained on {env}. Importing a module runs its code, so name it yourself:\n"
-            f"policygrad {command} {shlex.quote(run)} --env {env}"
+            f"{run} was trained with {' and '.join(missing.values())}. Importing a module runs its code, so name it yourself:\n"
+            f"policygrad {command} {shlex.quote(run)} {words}"
         )

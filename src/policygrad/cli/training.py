@@ -115,7 +115,7 @@ def source(given: TrainArguments, backend: str) -> str:
     if given.dataset is not None:
         return f"; from {given.dataset}"
     return stepped(backend) + (
-        "; no --dataset: it plays its own episodes" if find_recipe(given.algo).record.dataset else ""
+        "; no --dataset: it plays its own episodes" if find_recipe(given.algo).spec.dataset else ""
     )
 
 

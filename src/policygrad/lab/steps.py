@@ -59,7 +59,7 @@ class Step:
 
     rule: str
     step_norm: float  # ‖Δθ‖₂
-    angle_pg: float  # to ĝ, the UpdateDiagnostics's
+    angle_pg: float  # to ĝ, that of the diagnostics
     angle_npg: float  # to the natural step
     kl_quadratic: float  # ½ Δθᵀ F Δθ
     kl: float  # mean KL(old ‖ new), exact

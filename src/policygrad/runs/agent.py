@@ -105,7 +105,7 @@ class Agent:
 
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
         """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
-        if not self.recipe.record.dataset:
+        if not self.recipe.spec.dataset:
             raise ConfigError(f"{self.algo} learns from what its own policy does: a dataset is for off_policy_pg")
         trajectories = dataset if isinstance(dataset, Trajectories) else open_dataset(dataset, self.policy)
         trajectories.check(self.policy, self.envs.single_observation_space, self.envs.single_action_space)
@@ -301,6 +301,11 @@ def _with_suffix(path: str | Path) -> Path:
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
 
 
+def same_recipe(one: str, other: str) -> bool:
+    """Whether two names can be of one recipe: a module may have moved, its function keeps its name."""
+    return (":" in one) == (":" in other) and one.rpartition(":")[2] == other.rpartition(":")[2]
+
+
 def load(
     path: str | Path,
     env: EnvLike | None = None,
@@ -341,8 +346,8 @@ def _rebuild(
         raise ValueError(
             f"{path} was trained by the recipe {meta['algo']!r}, which a file may not import: pass recipe=, the function"
         )
-    if recipe is not None and ":" not in meta["algo"] and find_recipe(recipe).name != meta["algo"]:
-        raise ValueError(f"{path} was trained by {meta['algo']}, not by {find_recipe(recipe).name}: leave recipe= out")
+    if recipe is not None and not same_recipe(find_recipe(recipe).name, meta["algo"]):
+        raise ValueError(f"{path} was trained by the recipe {meta['algo']}, not by {find_recipe(recipe).name}")
     if meta["custom"] and body is None and critic_body is None:
         raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
     if env is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.algorithms.recipe import Record
+from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.algorithms.recipes import RECIPES
 
 NEIGHBOURS = 5  # rows whose median says that something lasts
@@ -18,11 +18,11 @@ class Updates:
     """The measured updates of a run, as columns: `updates["kl"]` is an array (R,), NaN where a row has no such number."""
 
     def __init__(
-        self, algo: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], record: Record | None = None
+        self, algo: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], spec: RecipeSpec | None = None
     ) -> None:
-        """record: what the algorithm's recipe says of it; of one of the package it is known."""
+        """spec: what the algorithm's recipe says of it; of one of the package it is known."""
         self.algo, self.config = algo, config
-        self.record = record or (RECIPES[algo].record if algo in RECIPES else Record())
+        self.spec = spec or (RECIPES[algo].spec if algo in RECIPES else RecipeSpec())
         self.rows = [row for row in rows if math.isfinite(_number(row.get("kl")))]
         self.steps = self["steps"]
 
@@ -43,7 +43,7 @@ class Updates:
 
     def batch(self) -> int | None:
         """Steps an update, where rollouts are so many steps."""
-        envs, steps = self.setting("num_envs"), self.record.num_steps or self.setting("num_steps")
+        envs, steps = self.setting("num_envs"), self.spec.num_steps or self.setting("num_steps")
         return int(envs * steps) if envs and steps else None
 
     def measured(self) -> str:
@@ -54,7 +54,7 @@ class Updates:
 
     def bound(self) -> tuple[str, np.ndarray] | None:
         """What is to keep KL(old ‖ new) small: its name, and its value at every row (R,); None if nothing is."""
-        name, free = self.record.kl_limit, self.record.kl_free_with
+        name, free = self.spec.kl_limit, self.spec.kl_free_with
         value = None if name is None else self.setting(name)
         if name is None or value is None or (free is not None and self.setting(free) is not None):
             return None

@@ -184,7 +184,8 @@ CHECKPOINT = re.compile(r"step-(\d+)\.safetensors")
 def create(path: str | Path | None, root: str | Path, algo: str, env: str, seed: int) -> RunDirectory:
     """An empty run directory: the one given, or a new `<root>/<env>/<algo>/seed<k>-<utc>`."""
     if path is None:
-        parent = Path(root) / re.sub(r"[^\w.+-]", "-", env) / algo.rpartition(":")[2]  # of module:recipe, the recipe
+        names = env, algo.rpartition(":")[2]  # of module:recipe, the recipe
+        parent = Path(root).joinpath(*(re.sub(r"[^\w.+-]", "-", name) for name in names))
         return RunDirectory(_make_new(parent, f"seed{seed}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"))
     path = Path(path)
     try:

@@ -53,7 +53,7 @@ class Finding:
 def findings(updates: Updates) -> list[Finding]:
     """All that the measured updates say, and at the end what they cannot say."""
     found = [check(updates) for needs, check in CHECKS.items() if updates.has(*needs)]
-    instead = updates.record.no_rejection
+    instead = updates.spec.no_rejection
     if instead is not None:
         found.insert(0, Finding("rejected steps", "-", f"{title(updates.algo)} rejects none: {instead}."))
     absent = [needs for needs in CHECKS if not updates.has(*needs) and needs != ("accepted",)]
@@ -92,7 +92,7 @@ def linear_model(updates: Updates) -> Finding:
     if short.any():
         text += (
             f". Below one half {when(updates.steps, short)}: the step is too long for the gradient to hold, "
-            f"lower {updates.record.shorter}"
+            f"lower {updates.spec.shorter}"
         )
     numbers = {"ratio": spread(ratio), "below_half_at": stretches(updates.steps, short), "against_gradient": against}
     return Finding("linear model", "!" if short.any() else "ok", text + ".", numbers)
@@ -110,7 +110,7 @@ def kl_model(updates: Updates) -> Finding:
     if off.any():
         text += (
             f". Off by more than {ROUGH:g} times {when(updates.steps, off)}: steps leave the region that F describes, "
-            f"lower {updates.record.shorter}"
+            f"lower {updates.spec.shorter}"
         )
     numbers = {"ratio": spread(ratio), "off_at": stretches(updates.steps, off), "below_rounding": small}
     return Finding("KL model", "!" if off.any() else "ok", text + ".", numbers)
@@ -126,7 +126,7 @@ def kl(updates: Updates) -> Finding:
         far = kl > FAR
         text += f"; nothing bounds it, {int(far.sum())} of {len(kl)} are above {FAR:g}"
         wrong = far.mean() > OFTEN
-    elif updates.record.steers_kl:
+    elif updates.spec.steers_kl:
         factor = kl / bound[1]
         numbers["near_target"] = near = int(((factor > 1 / 1.5) & (factor < 1.5)).sum())
         text += f"; {near} of {len(kl)} within 1.5 times target_kl = {num(bound[1][0])}, where β stays"
@@ -138,7 +138,7 @@ def kl(updates: Updates) -> Finding:
         text += f", by more than half {when(updates.steps, much)}" if much.any() else ""
         numbers |= {"above": int(over.sum()), "above_by_half_at": stretches(updates.steps, much)}
         wrong = much.mean() > OFTEN
-    text += f". For shorter steps lower {updates.record.shorter}" if wrong else ""
+    text += f". For shorter steps lower {updates.spec.shorter}" if wrong else ""
     return Finding("KL", "!" if wrong else "ok", text + ".", numbers)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.algorithms.config import ConfigError, check
-from policygrad.algorithms.recipe import Record
+from policygrad.algorithms.config import Algo, ConfigError, check
+from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.runs.columns import Updates, steps_text, title
 from policygrad.runs.directory import RunDirectory, RunError, find
 from policygrad.runs.findings import Finding, findings
@@ -92,11 +92,12 @@ class Report:
         }
 
 
-def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0) -> Report:
+def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0, recipe: Algo | None = None) -> Report:
     """The report card of a run: `print(report("latest"))`, or `report("latest")` in a notebook.
 
     run: what `train` returned, a run directory, or a run's name as on the command line. eigenvalues: how many of the largest
     of its policy's Fisher matrix are found as well, on a fresh batch, 100 at most; 0 plays nothing and needs no torch.
+    recipe: for eigenvalues, where the run was trained by one from outside the package.
     Raises RunError for what is no run, or has no row of metrics yet, ConfigError for eigenvalues that are no such number.
     """
     eigenvalues = checked_eigenvalues(eigenvalues)
@@ -106,7 +107,7 @@ def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0) -> R
         from policygrad.runs.agent import load
         from policygrad.runs.spectrum import spectrum
 
-        made.add(spectrum(load(run.model_file()), eigenvalues))
+        made.add(spectrum(load(run.model_file(), recipe=recipe), eigenvalues))
     return made
 
 
@@ -125,8 +126,11 @@ def read(run: RunDirectory) -> Report:
     config, rows = run.config(), run.metrics()
     if not isinstance(config["config"], dict):
         raise RunError(f"{run.config_file} is not a run's configuration: config must be a table of hyperparameters")
-    record = Record.from_json(config["recipe"]) if "recipe" in config else None  # runs of 0.4 have none
-    updates = Updates(str(config["algo"]), config["config"], rows, record)
+    try:
+        spec = RecipeSpec.from_json(config["recipe"]) if "recipe" in config else None  # runs of 0.4 have none
+    except ValueError as error:
+        raise RunError(f"{run.config_file} is not a run's configuration: recipe, {error}") from error
+    updates = Updates(str(config["algo"]), config["config"], rows, spec)
     if not len(updates):
         why = "no row of metrics yet" if not rows else "no row with the numbers of an update (kl)"
         raise RunError(f"{run.metrics_file} has {why}: there is nothing to report")

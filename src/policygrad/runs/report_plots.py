@@ -102,7 +102,7 @@ def divergences(axis: Axes, report: Report) -> None:
     logarithmic(axis, updates["kl"])
     if bound is not None:
         axis.plot(updates.steps, bound[1], color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
-        words.append((f"{'target' if updates.record.steers_kl else 'bound'}, {bound[0]} = {num(bound[1][0])}", PALE))
+        words.append((f"{'target' if updates.spec.steers_kl else 'bound'}, {bound[0]} = {num(bound[1][0])}", PALE))
     key(axis, words)
 
 

@@ -150,7 +150,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered
     return {
         "algo": agent.algo,
-        "recipe": agent.recipe.record.to_json(),
+        "recipe": agent.recipe.spec.to_json(),
         "env": agent.env_name,
         "seed": agent.seed,
         "tuned": agent.tuned,
