@@ -6,7 +6,6 @@ import os
 import sys
 import zlib
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,8 @@ def _from_name(name: str) -> Any:
 
 def _from_file(path: Path) -> Any:
     """The module of a file, once per process."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
     path = path.expanduser().resolve()
     key = f"policygrad_file_{path.stem}_{zlib.crc32(str(path).encode()):08x}"  # the same in every process
     if key in sys.modules:

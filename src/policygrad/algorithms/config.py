@@ -10,14 +10,13 @@ import math
 import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.resources import files
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from policygrad.algorithms.recipe import Option, Recipe, as_recipe, environments, located, network
+from policygrad.algorithms.recipe import Option, Recipe, as_recipe, environments, network, renamed
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.locate import LocateError
+from policygrad.locate import LocateError, locate
 
 TINY = 1e-9  # the lowest value of what must be above 0
 
@@ -156,7 +155,8 @@ def find_recipe(algo: Algo) -> Recipe:
         if not isinstance(algo, str):
             return as_recipe(algo)
         if ":" in algo:
-            return located(algo)
+            found = as_recipe(locate(algo))
+            return renamed(found, algo) if ":" in found.name else found  # one of the package keeps its name
     except (LocateError, TypeError) as error:
         raise ConfigError(str(error)) from error
     key = algo.lower().replace("-", "_")
@@ -193,7 +193,11 @@ def _parameters(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
 
 def options(algo: Algo) -> dict[str, Option]:
     """Help and bounds of the recipe's hyperparameters: its own `Annotated[…, Option(…)]`, else those that are known here."""
-    recipe = find_recipe(algo)
+    return _options(find_recipe(algo))
+
+
+@cache
+def _options(recipe: Recipe) -> dict[str, Option]:
     found = {name: Option(*HYPERPARAMETERS[name]) for name in parameters(recipe) if name in HYPERPARAMETERS}
     for name, hint in _hints(recipe).items():
         for own in getattr(hint, "__metadata__", ()):
@@ -210,7 +214,12 @@ def _hints(recipe: Recipe) -> dict[str, Any]:
         resolved = get_type_hints(_Annotations(own, recipe), include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
         raise ConfigError(f"{recipe.name}: an annotation cannot be resolved, {error}") from error
-    return get_type_hints(network) | get_type_hints(environments) | resolved
+    return _shared_hints() | resolved
+
+
+@cache
+def _shared_hints() -> dict[str, Any]:
+    return get_type_hints(network) | get_type_hints(environments)
 
 
 def _bare_type(hint: Any) -> Any:
@@ -236,7 +245,11 @@ def _plain(kind: Any) -> bool:
 
 def aliases(algo: Algo) -> dict[str, str]:
     """What stands for what in a recipe: alias → hyperparameter."""
-    recipe = find_recipe(algo)
+    return _aliases(find_recipe(algo))
+
+
+@cache
+def _aliases(recipe: Recipe) -> dict[str, str]:
     known = parameters(recipe)
     every = ALIASES | dict(recipe.spec.aliases)
     return {alias: own for alias, own in every.items() if own in known and alias not in known}
@@ -254,8 +267,11 @@ def presets(algo: Algo) -> dict[str, dict[str, Any]]:
 
 @cache
 def _packaged_presets(name: str) -> dict[str, dict[str, Any]]:
-    file = files("policygrad") / "presets" / f"{name}.toml"
-    return tomllib.loads(file.read_text("utf8")) if name in RECIPES else {}
+    if name not in RECIPES:
+        return {}
+    from importlib.resources import files  # slow to import, and `policygrad --help` needs no preset
+
+    return tomllib.loads((files("policygrad") / "presets" / f"{name}.toml").read_text("utf8"))
 
 
 def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, Any] | None:

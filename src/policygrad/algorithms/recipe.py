@@ -14,8 +14,6 @@ from functools import cache, wraps
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from policygrad.locate import LocateError, locate
-
 if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
 
@@ -107,13 +105,16 @@ def environments(*, num_envs: int = 8) -> None:
     """What every recipe has that does not name it itself."""
 
 
+SHARED, COUNTED = signature(network).parameters, signature(environments).parameters
+
+
 def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable[[Callable[..., Plan]], Any]:
     """Make a function a recipe with this spec; name: how it is called where it is registered."""
 
     def decorate(function: Callable[..., Plan]) -> Any:
-        own, shared = signature(function), signature(network).parameters
+        own, shared = signature(function), SHARED
         keywords = {p.name: p for p in own.parameters.values() if p.kind is Parameter.KEYWORD_ONLY}
-        counted = {} if "num_envs" in keywords else dict(signature(environments).parameters)
+        counted = {} if "num_envs" in keywords else COUNTED
         missing = [p.name for p in keywords.values() if p.default is Parameter.empty]
         if missing or len(own.parameters) - len(keywords) != 1:
             what = f"{', '.join(missing)} has no default" if missing else f"its signature is {own}"
@@ -162,18 +163,6 @@ def as_recipe(given: Any) -> Recipe:
 
 
 @cache
-def _named(given: Any, name: str) -> Recipe:
+def renamed(given: Any, name: str) -> Recipe:
     """The same recipe under another name; the one that is given keeps its own."""
     return recipe(given.spec, name)(given.__wrapped__)
-
-
-def located(text: str) -> Recipe:
-    """The recipe that `module:name` or `file.py:name` names, called so; one of the package keeps its name.
-
-    Raises LocateError.
-    """
-    try:
-        found = as_recipe(locate(text))
-    except TypeError as error:
-        raise LocateError(f"{text} is no recipe: {error}") from error
-    return _named(found, text) if ":" in found.name else found

@@ -166,7 +166,9 @@ def named_positionals(free: list[str], flags: list[str]) -> tuple[str | None, st
 def parse_train(words: Sequence[str]) -> TrainArguments:
     """`policygrad train …`; prints help and raises SystemExit where it is asked for."""
     free, flags = split(words)
-    free, flags = split(words, own_recipes(free, flags))
+    own = own_recipes(free, flags)
+    if own:  # whose flags may be followed by words, too
+        free, flags = split(words, own)
     wants_help = "--help" in flags or "-h" in flags
     if not wants_help:
         refuse_unknown(free, flags)
