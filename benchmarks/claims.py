@@ -27,8 +27,9 @@ import numpy as np
 from claims_tabular import TABULAR, Tabular
 
 import policygrad
+from policygrad.data import Row
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
-from policygrad.runs.agent import Agent, Row
+from policygrad.training.agent import Agent
 
 OUT = Path(__file__).parent.parent / "src/policygrad/lab/claims/recorded"
 DIGITS = 4  # significant, in the files

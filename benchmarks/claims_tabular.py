@@ -13,9 +13,9 @@ from policygrad.algorithms.learner import Learner
 from policygrad.gradient import baselines as base
 from policygrad.gradient import estimators as est
 from policygrad.lab.claims.tasks import detour, irregular, threshold_policy
-from policygrad.lab.mdp import MDP
-from policygrad.lab.sampling import sample
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.mdp import MDP
+from policygrad.lab.exact.sampling import sample
+from policygrad.lab.exact.tabular import (
     ExactCritic,
     ExactQCritic,
     exact_gradient,
@@ -24,7 +24,7 @@ from policygrad.lab.tabular import (
     policy_matrix,
     tabular_policy,
 )
-from policygrad.lab.worlds import exact_objective, make_mdp
+from policygrad.lab.exact.worlds import exact_objective, make_mdp
 from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 from policygrad.updates import VanillaGradient
@@ -118,7 +118,7 @@ class Tabular:
 
 
 def make(task: str, seed: int, scale: float) -> tuple[MDP, Policy]:
-    """An MDP and its initial policy. "detour n" and "irregular n" are of lab/claims/tasks.py, the others of lab/worlds.py."""
+    """An MDP and its initial policy. "detour n" and "irregular n" are of claims/tasks.py, the others of exact/worlds.py."""
     kind, _, size = task.partition(" ")
     if kind == "irregular":
         return irregular(int(size), np.random.default_rng(seed)), threshold_policy(int(size))

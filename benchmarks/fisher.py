@@ -25,7 +25,7 @@ from torch import Tensor
 
 from policygrad.models.kernels import trainable
 from policygrad.models.policy import Evaluation, Policy, make_policy
-from policygrad.runs.threads import single_thread
+from policygrad.training.threads import single_thread
 
 SPACES = {
     "CartPole, softmax": (spaces.Box(-1.0, 1.0, (4,)), spaces.Discrete(2)),

@@ -19,8 +19,8 @@ from typing import Any, Literal, get_origin
 
 def train_one(algo: str, env: str, backend: str, overrides: dict[str, Any], root: Path, seed: int) -> dict[str, Any]:
     """Train one seed and say how its final policy does."""
-    from policygrad.runs.agent import Agent
-    from policygrad.runs.train import train
+    from policygrad.training.agent import Agent
+    from policygrad.training.train import train
 
     agent = Agent(algo, env, seed=seed, backend=backend, **overrides)
     run = train(agent, root=root)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import torch
 
-from policygrad.lab.mdp import MDP
-from policygrad.lab.sampling import simulate
-from policygrad.lab.worlds import ENDLESS, WORLDS, make_mdp
+from policygrad.lab.exact.mdp import MDP
+from policygrad.lab.exact.sampling import simulate
+from policygrad.lab.exact.worlds import ENDLESS, WORLDS, make_mdp
 
 REPEATS = 3
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 import policygrad as pg
-from policygrad.lab.mdp import MDP, from_gymnasium
-from policygrad.lab.tabular import greedy, objective, optimum
+from policygrad.lab.exact.mdp import MDP, from_gymnasium
+from policygrad.lab.exact.tabular import greedy, objective, optimum
 
 
 def returns(mdp: MDP, agent: pg.Agent, env: gym.Env) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 import policygrad as pg
-from policygrad.lab import tabular
+from policygrad.lab.exact import tabular
 
 
 @dataclass(frozen=True)

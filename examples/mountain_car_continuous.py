@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 import policygrad as pg
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
-from policygrad.runs.callbacks import EvalCallback
+from policygrad.training.callbacks import EvalCallback
 
 ENV, GAMMA = "MountainCarContinuous-v0", 0.99
 PPO: dict[str, Any] = {

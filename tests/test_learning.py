@@ -75,8 +75,8 @@ def exact(algo: str, env: str, seed: int) -> float:
     import torch
 
     from policygrad import Agent
-    from policygrad.lab.mdp import from_gymnasium
-    from policygrad.lab.tabular import greedy, objective, optimum
+    from policygrad.lab.exact.mdp import from_gymnasium
+    from policygrad.lab.exact.tabular import greedy, objective, optimum
 
     agent, made = Agent(algo, env, seed=seed), gymnasium.make(env)
     policy, mdp = agent.learn().policy, from_gymnasium(made)

@@ -27,7 +27,7 @@ from policygrad.algorithms.recipes import RECIPES as RECIPES  # the registry is 
 from policygrad.data import Rollout, Values
 from policygrad.gradient import baselines as base
 from policygrad.gradient import estimators as est
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     MDP,
     ExactCritic,
     ExactQCritic,

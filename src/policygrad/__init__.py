@@ -61,8 +61,8 @@ _HOMES = {
     "policygrad.envs.make": ("make_envs",),
     "policygrad.envs.shaping": ("PotentialShaping", "ShapedReward"),
     "policygrad.envs.wrappers": ("ActionRepeat",),
-    "policygrad.runs.agent": ("Agent", "load"),
-    "policygrad.runs.callbacks": (
+    "policygrad.training.agent": ("Agent", "load"),
+    "policygrad.training.callbacks": (
         "CheckpointCallback",
         "EvalCallback",
         "Every",
@@ -70,12 +70,12 @@ _HOMES = {
         "StopAfter",
         "StopOnReward",
     ),
-    "policygrad.runs.evaluate": ("Evaluation", "evaluate"),
-    "policygrad.runs.plots": ("plot",),
-    "policygrad.runs.report": ("report",),
-    "policygrad.runs.train": ("train",),
-    "policygrad.runs.trajectories": ("Trajectories",),
-    "policygrad.runs.video": ("record",),
+    "policygrad.training.evaluate": ("Evaluation", "evaluate"),
+    "policygrad.reports.plots": ("plot",),
+    "policygrad.training.reporting": ("report",),
+    "policygrad.training.train": ("train",),
+    "policygrad.stored.trajectories": ("Trajectories",),
+    "policygrad.training.video": ("record",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _RECIPES = ("a2c", "actor_critic", "npg", "off_policy_pg", "ppo", "ppo_kl", "reinforce", "trpo")
@@ -137,21 +137,21 @@ if TYPE_CHECKING:
     from policygrad.models.policy import Policy as Policy
     from policygrad.models.policy import make_policy as make_policy
     from policygrad.models.schedules import linear as linear
-    from policygrad.runs.agent import Agent as Agent
-    from policygrad.runs.agent import load as load
-    from policygrad.runs.callbacks import CheckpointCallback as CheckpointCallback
-    from policygrad.runs.callbacks import EvalCallback as EvalCallback
-    from policygrad.runs.callbacks import Every as Every
-    from policygrad.runs.callbacks import History as History
-    from policygrad.runs.callbacks import StopAfter as StopAfter
-    from policygrad.runs.callbacks import StopOnReward as StopOnReward
-    from policygrad.runs.evaluate import Evaluation as Evaluation
-    from policygrad.runs.evaluate import evaluate as evaluate
-    from policygrad.runs.plots import plot as plot
-    from policygrad.runs.report import report as report
-    from policygrad.runs.train import train as train
-    from policygrad.runs.trajectories import Trajectories as Trajectories
-    from policygrad.runs.video import record as record
+    from policygrad.reports.plots import plot as plot
+    from policygrad.stored.trajectories import Trajectories as Trajectories
+    from policygrad.training.agent import Agent as Agent
+    from policygrad.training.agent import load as load
+    from policygrad.training.callbacks import CheckpointCallback as CheckpointCallback
+    from policygrad.training.callbacks import EvalCallback as EvalCallback
+    from policygrad.training.callbacks import Every as Every
+    from policygrad.training.callbacks import History as History
+    from policygrad.training.callbacks import StopAfter as StopAfter
+    from policygrad.training.callbacks import StopOnReward as StopOnReward
+    from policygrad.training.evaluate import Evaluation as Evaluation
+    from policygrad.training.evaluate import evaluate as evaluate
+    from policygrad.training.reporting import report as report
+    from policygrad.training.train import train as train
+    from policygrad.training.video import record as record
     from policygrad.updates import ClippedSurrogate as ClippedSurrogate
     from policygrad.updates import FirstOrder as FirstOrder
     from policygrad.updates import NaturalGradient as NaturalGradient
@@ -213,6 +213,6 @@ def ppo_kl(env: Any, *, seed: int = 0, **overrides: Any) -> Agent:
 
 
 def _agent(algo: str, env: Any, seed: int, overrides: dict[str, Any]) -> Agent:
-    from policygrad.runs.agent import Agent
+    from policygrad.training.agent import Agent
 
     return Agent(algo, env, seed=seed, **overrides)

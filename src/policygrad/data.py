@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 Stats = dict[str, float]
+Row = dict[str, float | int | None]  # of metrics.jsonl; None: there is no such number yet
 
 REDUCTIONS = ("trajectory", "step")
 

@@ -21,9 +21,9 @@ from policygrad.algorithms.recipes import RECIPES
 from policygrad.data import Rollout, Stats
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import RewardToGo, TotalReturn, advantages
-from policygrad.lab.sampling import sample
-from policygrad.lab.tabular import ExactCritic, chain, enumerate_batches, enumerate_trajectories, tabular_policy
-from policygrad.lab.worlds import two_states
+from policygrad.lab.exact.sampling import sample
+from policygrad.lab.exact.tabular import ExactCritic, chain, enumerate_batches, enumerate_trajectories, tabular_policy
+from policygrad.lab.exact.worlds import two_states
 from policygrad.models.kernels import trainable
 from policygrad.models.policy import Policy, make_policy
 

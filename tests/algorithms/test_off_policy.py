@@ -13,10 +13,10 @@ from policygrad.algorithms.config import ConfigError
 from policygrad.cli import main
 from policygrad.envs.collector import Collector
 from policygrad.models.policy import make_policy
-from policygrad.runs.callbacks import EvalCallback, History
-from policygrad.runs.directory import RunDirectory
-from policygrad.runs.seeds import failure
-from policygrad.runs.trajectories import Trajectories, TrajectoryError, collect
+from policygrad.stored.directory import RunDirectory
+from policygrad.stored.trajectories import Trajectories, TrajectoryError, collect
+from policygrad.training.callbacks import EvalCallback, History
+from policygrad.training.seeds import failure
 
 
 class Steps(gym.Env):

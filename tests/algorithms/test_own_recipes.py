@@ -17,7 +17,7 @@ from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import main
 from policygrad.cli.arguments import own_recipes, split
 from policygrad.locate import LocateError, locate
-from policygrad.runs.directory import RunError
+from policygrad.stored.directory import RunError
 
 HERE = Path(__file__).parent
 FILE = str(HERE / "own_recipe.py")

@@ -43,9 +43,9 @@ from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
 from policygrad.models.optim import SGD, Adam
 from policygrad.models.schedules import at
-from policygrad.runs.agent import Agent
-from policygrad.runs.replay import Replay
-from policygrad.runs.trajectories import collect
+from policygrad.stored.replay import Replay
+from policygrad.stored.trajectories import collect
+from policygrad.training.agent import Agent
 from policygrad.updates import NaturalGradient, PenalizedSurrogate
 
 ELSEWHERE = {"num_envs"}  # of the Agent, not of the recipe

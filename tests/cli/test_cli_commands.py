@@ -262,7 +262,9 @@ def test_video_films_the_greedy_policy_into_the_run_directory(run, tmp_path, cap
     assert (run / "video.mp4").read_bytes()[4:8] == b"ftyp"
     (run / "video.mp4").unlink()
     calls = []
-    monkeypatch.setattr("policygrad.runs.video.record", lambda agent, out, **k: calls.append((out, k)) or [1.0, 2.0])
+    monkeypatch.setattr(
+        "policygrad.training.video.record", lambda agent, out, **k: calls.append((out, k)) or [1.0, 2.0]
+    )
     checkpoint = str(next((run / "checkpoints").iterdir()))
     assert main(["video", checkpoint, "--episodes", "2", "--seed", "7", "--sampled", "--env", "CartPole-v1"]) == 0
     assert capsys.readouterr().out == f"{run / 'video.mp4'}  return 1.0, 2.0\n"
@@ -280,20 +282,20 @@ def test_watch_plays_in_a_window_until_it_is_closed_or_says_that_there_is_none(r
         assert main(["watch", str(run)]) == 2
         assert "no display" in capsys.readouterr().err
     calls = []
-    monkeypatch.setattr("policygrad.runs.video.watch", lambda agent, **k: calls.append(k))
+    monkeypatch.setattr("policygrad.training.video.watch", lambda agent, **k: calls.append(k))
     assert main(["watch", str(run), "--seed", "3"]) == 0
     assert calls == [{"episodes": 5, "greedy": True, "seed": 3}]
 
     def closed(agent, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("policygrad.runs.video.watch", closed)
+    monkeypatch.setattr("policygrad.training.video.watch", closed)
     assert main(["watch", str(run)]) == 0
 
 
 def test_plot_by_algorithm_and_by_configuration(run, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr("policygrad.runs.plots.plot_runs", lambda runs, out, by="config": calls.append(by))
+    monkeypatch.setattr("policygrad.reports.plots.plot_runs", lambda runs, out, by="config": calls.append(by))
     for words in ([], ["--by", "algo"], ["--by=config"]):
         assert main(["plot", str(run), *words]) == 0
     assert calls == ["config", "algo", "config"]
@@ -435,7 +437,7 @@ def test_an_environment_that_never_ends_an_episode_stops_reinforce_with_a_messag
 
     from policygrad.envs.collector import Collector
 
-    monkeypatch.setattr("policygrad.runs.agent.Collector", partial(Collector, max_episode_steps=200))
+    monkeypatch.setattr("policygrad.training.agent.Collector", partial(Collector, max_episode_steps=200))
     assert main(["train", "reinforce", "Endless-v0", *TINY, "-q"]) == 2
     err = capsys.readouterr().err.splitlines()
     assert len(err) <= 3
@@ -461,11 +463,11 @@ def test_one_trajectory_for_leave_one_out_is_a_message(capsys):
 
 def test_too_few_rows_while_training_are_a_message_that_says_what_is_saved(capsys, monkeypatch):
     from policygrad.data import TooFewError
-    from policygrad.runs.train import Recorder
+    from policygrad.training.train import Recorder
 
     def fail(self, agent, row):
         if agent.collector.steps_done >= 200:
-            self.run.save_checkpoint(agent)
+            self.run.save_checkpoint(agent.save, agent.collector.steps_done)
             raise TooFewError("Standardized needs at least 2 valid steps, got 1")
 
     monkeypatch.setattr(Recorder, "__call__", fail)
@@ -479,7 +481,7 @@ def test_too_few_rows_while_training_are_a_message_that_says_what_is_saved(capsy
 def test_an_endless_evaluation_is_a_message_that_says_what_is_saved(capsys, monkeypatch):
     from functools import partial
 
-    from policygrad.runs import agent, evaluate, train
+    from policygrad.training import agent, evaluate, train
 
     before = train.assess
 

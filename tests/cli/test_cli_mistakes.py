@@ -9,7 +9,7 @@ import gymnasium as gym
 import pytest
 
 from policygrad.cli import main
-from policygrad.runs.storage import load_state, save_state
+from policygrad.stored.storage import load_state, save_state
 
 CARTPOLE = ["CartPole-v1", "--steps", "60", "--num-envs", "1", "--eval-episodes", "2"]
 

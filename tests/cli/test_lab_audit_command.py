@@ -9,10 +9,10 @@ import pytest
 
 from policygrad.cli import lab_audit, main
 from policygrad.cli.lab_audit import default_repeats, parser
-from policygrad.lab import auditing
-from policygrad.lab.audit_bench import CRITICS
-from policygrad.lab.audit_cells import BASELINES, BEST, ESTIMATORS, WRAPPERS
-from policygrad.lab.worlds import make_mdp
+from policygrad.lab.auditing import audit
+from policygrad.lab.auditing.bench import CRITICS
+from policygrad.lab.auditing.cells import BASELINES, BEST, ESTIMATORS, WRAPPERS
+from policygrad.lab.exact.worlds import make_mdp
 
 QUICK = ["lab", "audit", "--repeats", "30"]
 
@@ -117,7 +117,7 @@ def test_help_names_everything_there_is_with_its_default():
         assert re.search(rf"\b{name}\b", text), name
     assert lab_audit.CRITICS == CRITICS
     for kind in ("estimators", "baselines", "wrappers"):
-        default = ",".join(getattr(auditing, kind.upper()))
+        default = ",".join(getattr(audit, kind.upper()))
         assert f"[{default}]" in re.sub(r"\s+", "", parser().format_help()), kind
 
 

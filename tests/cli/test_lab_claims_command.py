@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from policygrad.cli import main
-from policygrad.lab import claims, worlds
+from policygrad.lab import claims
 from policygrad.lab.claims import Claim, Counterexample, Finding, decide, report
+from policygrad.lab.exact import worlds
 
 
 def holds() -> Finding:

@@ -17,7 +17,8 @@ from matplotlib.image import imread
 from policygrad.cli import lab, main
 from policygrad.cli.lab_flags import MDPS
 from policygrad.cli.lab_steps import own_settings
-from policygrad.lab import plots, worlds
+from policygrad.lab.exact import worlds
+from policygrad.lab.steps import plots
 
 SMALL = ["--num-envs", "2", "--num-steps", "50", "--epochs", "1", "--minibatches", "2", "--hidden", "8"]
 OWN = ["--lr", "1e-3", "--clip", "0.15", "--target-kl", "0.02"]

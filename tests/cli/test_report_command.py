@@ -13,8 +13,8 @@ from matplotlib.image import imread
 from policygrad.cli import main
 from policygrad.cli.arguments import parse_train
 from policygrad.cli.training import make_jobs
-from policygrad.runs.agent import Agent
-from policygrad.runs.directory import RunDirectory
+from policygrad.stored.directory import RunDirectory
+from policygrad.training.agent import Agent
 
 SMALL = ["--steps", "1024", "--num-envs", "2", "--num-steps", "64", "--eval-episodes", "2", "--hidden", "8"]
 TRAIN = ["train", "trpo", "CartPole-v1", *SMALL, "-q", "--run-dir"]

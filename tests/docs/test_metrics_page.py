@@ -9,8 +9,8 @@ import pytest
 
 import policygrad as pg
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.runs.callbacks import EvalCallback, History
-from policygrad.runs.sb3 import NO_TAG, TAGS
+from policygrad.interop.sb3 import NO_TAG, TAGS
+from policygrad.training.callbacks import EvalCallback, History
 
 pytestmark = pytest.mark.xdist_group("metrics page")  # one training for all
 

@@ -18,8 +18,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from policygrad.algorithms.learner import Learner
 from policygrad.data import Rollout
 from policygrad.envs.collector import Collector
-from policygrad.envs.make import SerialVectorEnv, make_envs
+from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Counting
+from policygrad.envs.serial import SerialVectorEnv
 from policygrad.gradient.estimators import GAE, RewardToGo
 from policygrad.models.critic import make_critic
 from policygrad.models.policy import Policy, make_policy

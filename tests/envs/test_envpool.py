@@ -20,7 +20,7 @@ from policygrad.data import Rollout
 from policygrad.envs import envpool as ours
 from policygrad.envs.collector import Collector
 from policygrad.envs.envpool import TESTED, EnvPoolVectorEnv, Public, Raw, check_tested, make_pool, raw_path_works
-from policygrad.envs.make import SerialVectorEnv
+from policygrad.envs.serial import SerialVectorEnv
 from policygrad.models.policy import make_policy
 
 pytest.importorskip("envpool")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from policygrad.envs.make import check_env_id, env_name, make_envs, make_one
+from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, ConstantReward, Counting
+from policygrad.envs.single import check_env_id, env_name, make_one
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 import policygrad as pg
 from policygrad.envs.collector import Collector
-from policygrad.envs.make import SerialVectorEnv, make_envs
+from policygrad.envs.make import make_envs
+from policygrad.envs.serial import SerialVectorEnv
 from policygrad.models.policy import Policy, make_policy
-from policygrad.runs.evaluate import evaluate
+from policygrad.training.evaluate import evaluate
 
 DISCRETE = spaces.Discrete(4, start=-1)
 MULTI = spaces.MultiDiscrete([[2, 3], [3, 1]], start=[[0, 5], [-1, 0]])

@@ -19,7 +19,7 @@ from policygrad.data import Rollout
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.shaping import PotentialShaping, ShapedReward, unshaped
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     MDP,
     chain,
     enumerate_trajectories,

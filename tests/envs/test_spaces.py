@@ -24,7 +24,7 @@ from policygrad.data import Rollout
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.models.policy import Policy, make_policy
-from policygrad.runs.evaluate import evaluate
+from policygrad.training.evaluate import evaluate
 
 
 class Anything(gym.Env):

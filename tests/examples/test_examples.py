@@ -87,7 +87,7 @@ def test_from_scratch_and_with_the_library_the_parameters_stay_the_same_over_man
 def test_a_utility_without_curvature_is_the_total_return_and_its_expected_gradient_is_that_of_the_utility():
     example = load("custom_estimator")
     import policygrad as pg
-    from policygrad.lab import tabular
+    from policygrad.lab.exact import tabular
 
     mdp = example["gamble"]
     policy = tabular.tabular_policy(mdp, torch.Generator().manual_seed(0))

@@ -26,7 +26,7 @@ from policygrad.gradient.baselines import (
     raw_features,
 )
 from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantages
-from policygrad.lab.tabular import enumerate_batches, enumerate_trajectories, exact_gradient
+from policygrad.lab.exact.tabular import enumerate_batches, enumerate_trajectories, exact_gradient
 
 
 def episodes(lengths: list[int], seed: int = 0, width: int = 2) -> tuple[Rollout, Tensor, Values]:

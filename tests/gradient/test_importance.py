@@ -33,7 +33,7 @@ from policygrad.gradient.importance import (
     effective_sample_size,
     log_weights,
 )
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     enumerate_batches,
     enumerate_trajectories,
     exact_gradient,

@@ -14,8 +14,8 @@ from torch import Tensor
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import GAE, RewardToGo, TotalReturn, advantages
 from policygrad.gradient.noise import DRAWS, FEWEST, chi_square, halves, measure, standard_draws
-from policygrad.lab.tabular import ExactCritic, bandit, chain, enumerate_trajectories, random_mdp, tabular_policy
-from policygrad.lab.worlds import two_states
+from policygrad.lab.exact.tabular import ExactCritic, bandit, chain, enumerate_trajectories, random_mdp, tabular_policy
+from policygrad.lab.exact.worlds import two_states
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -29,7 +29,7 @@ from policygrad.gradient.estimators import (
     TotalReturn,
     advantages,
 )
-from policygrad.runs.storage import load_state, save_state
+from policygrad.stored.storage import load_state, save_state
 
 STEP, TERMINATED, TRUNCATED, GAP = range(4)
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}

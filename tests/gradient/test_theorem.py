@@ -28,7 +28,7 @@ from policygrad.data import Batch, Rollout, Values
 from policygrad.gradient import baselines, estimators
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import GAE, NStep, RewardToGo, StateDiscounted, TotalReturn, advantages
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     ExactCritic,
     credited_gradient,
     discounts,

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 import policygrad as pg
 from policygrad.gradient.estimators import RewardToGo, Standardized, StateDiscounted
-from policygrad.lab.audit_bench import Bench
-from policygrad.lab.audit_cells import BASELINES, ESTIMATORS, WRAPPERS, Cell, make_cells
-from policygrad.lab.auditing import Audit, audit, fitted, row
-from policygrad.lab.mdp import MDP, bandit, chain, random_mdp
-from policygrad.lab.tabular import exact_gradient, tabular_policy
-from policygrad.lab.verdicts import judge
-from policygrad.lab.worlds import make_mdp, make_policy
+from policygrad.lab.auditing.audit import Audit, audit, fitted, row
+from policygrad.lab.auditing.bench import Bench
+from policygrad.lab.auditing.cells import BASELINES, ESTIMATORS, WRAPPERS, Cell, make_cells
+from policygrad.lab.auditing.verdicts import judge
+from policygrad.lab.exact.mdp import MDP, bandit, chain, random_mdp
+from policygrad.lab.exact.tabular import exact_gradient, tabular_policy
+from policygrad.lab.exact.worlds import make_mdp, make_policy
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
@@ -73,7 +73,7 @@ def test_a_large_table_keeps_its_scores_sparse_and_gets_the_same_numbers(monkeyp
     mdp = make_mdp("FrozenLake-v1")
     on = Bench(mdp, tabular_policy(mdp, seeded(0)), "none", 2)
     sums = torch.randn(3, mdp.states * mdp.actions, dtype=torch.float64, generator=seeded(0))
-    monkeypatch.setattr("policygrad.lab.audit_bench.SPARSE", 0.1)  # 4 of 64 in a row are not 0
+    monkeypatch.setattr("policygrad.lab.auditing.bench.SPARSE", 0.1)  # 4 of 64 in a row are not 0
     assert on.sparse is not None
     torch.testing.assert_close(on.gradient(sums), sums @ on.scores)
 
@@ -478,7 +478,7 @@ def test_the_same_seed_gives_the_same_numbers_and_rows_share_their_episodes():
 
 
 def test_batches_come_some_at_a_time_and_in_all_as_many_as_asked_for(monkeypatch):
-    monkeypatch.setattr("policygrad.lab.audit_bench.MAX_AT_ONCE", 3)
+    monkeypatch.setattr("policygrad.lab.auditing.bench.MAX_AT_ONCE", 3)
     on = Bench(SMALL, tabular_policy(SMALL, seeded(0)), "exact", 4)
     cell = one_cell(on, "to-go")
     chunks = list(on.sample(7, seeded(0)))
@@ -492,7 +492,7 @@ def test_batches_come_some_at_a_time_and_in_all_as_many_as_asked_for(monkeypatch
 
 def test_batches_of_which_not_even_two_fit_at_a_time_are_audited_alike(monkeypatch):
     together = audit(SMALL, None, ["to-go"], ["none", "mean", "loo"], ["plain"], repeats=5)
-    monkeypatch.setattr("policygrad.lab.audit_bench.MAX_NUMBERS", 16 * 3 * 4)
+    monkeypatch.setattr("policygrad.lab.auditing.bench.MAX_NUMBERS", 16 * 3 * 4)
     one_by_one = audit(SMALL, None, ["to-go"], ["none", "mean", "loo"], ["plain"], repeats=5)
     assert len(one_by_one.rows) == len(together.rows) == 3
     assert one_by_one.listed is None  # too many numbers for that, too

@@ -13,7 +13,7 @@ from policygrad.data import Estimate, Rollout
 from policygrad.gradient import baselines, estimators, importance
 from policygrad.lab.claims import CLAIMS, estimates, tools
 from policygrad.lab.claims.tools import Case, cosine, simple, small, z_score
-from policygrad.lab.tabular import ExactQCritic
+from policygrad.lab.exact.tabular import ExactQCritic
 
 VERDICTS = {
     80: "holds",

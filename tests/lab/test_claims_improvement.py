@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from policygrad.lab import lemma, relations, surrogate
 from policygrad.lab.claims import improvement as claims
-from policygrad.lab.constrained import ExactTrustRegion
-from policygrad.lab.tabular import solve
+from policygrad.lab.exact.tabular import solve
+from policygrad.lab.steps import relations
+from policygrad.lab.steps.constrained import ExactTrustRegion
+from policygrad.lab.theory import lemma, surrogate
 from policygrad.models.heads import Categorical
 from policygrad.updates import NaturalGradient, PenalizedSurrogate
 

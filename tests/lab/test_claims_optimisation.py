@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from policygrad.lab import derivatives
 from policygrad.lab.claims import optimisation
+from policygrad.lab.theory import derivatives
 
 CLAIMS = {
     119: (optimisation.steepest, "holds"),
@@ -51,7 +51,7 @@ def test_numerical_differentiation_fails_where_a_central_difference_is_one_sided
 
 
 def test_stochastic_ascent_fails_where_the_estimates_point_down(monkeypatch):
-    from policygrad.lab import stochastic
+    from policygrad.lab.theory import stochastic
 
     sgd = stochastic.sgd
     monkeypatch.setattr(stochastic, "sgd", lambda *args: sgd(*args, maximize=False))

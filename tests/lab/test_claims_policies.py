@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from policygrad.lab.ascent import ascend, fixed
 from policygrad.lab.claims import policies
-from policygrad.lab.functions import performance
-from policygrad.lab.tabular import objective
+from policygrad.lab.exact.tabular import objective
+from policygrad.lab.theory.ascent import ascend, fixed
+from policygrad.lab.theory.functions import performance
 
 
 def test_convergence_has_a_caveat_and_its_counterexample_is_one():

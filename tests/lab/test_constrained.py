@@ -12,8 +12,10 @@ import torch
 from scipy.optimize import NonlinearConstraint, minimize
 from torch import Tensor
 
-from policygrad.lab import worlds
-from policygrad.lab.constrained import (
+from policygrad.lab.exact import worlds
+from policygrad.lab.exact.mdp import MDP, random_mdp
+from policygrad.lab.exact.tabular import tabular_policy
+from policygrad.lab.steps.constrained import (
     MAX_KL,
     ExactTrustRegion,
     constrained,
@@ -22,8 +24,6 @@ from policygrad.lab.constrained import (
     penalised,
     tables,
 )
-from policygrad.lab.mdp import MDP, random_mdp
-from policygrad.lab.tabular import tabular_policy
 from policygrad.models.heads import Categorical, MultiCategorical
 from policygrad.models.networks import MLP, TabularNetwork
 from policygrad.models.policy import Policy

@@ -18,9 +18,9 @@ from torch import Tensor
 from policygrad.data import Rollout
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import GAE, QValue, RewardToGo, StateDiscounted, TDError, advantages
-from policygrad.lab import worlds
-from policygrad.lab.mdp import MDP, chain, random_mdp, switched_corridor
-from policygrad.lab.tabular import (
+from policygrad.lab.exact import worlds
+from policygrad.lab.exact.mdp import MDP, chain, random_mdp, switched_corridor
+from policygrad.lab.exact.tabular import (
     ExactCritic,
     ExactQCritic,
     advantage,

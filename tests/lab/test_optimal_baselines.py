@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from policygrad.gradient.baselines import Constant
-from policygrad.lab.audit_bench import Bench
-from policygrad.lab.audit_cells import BEST, Cell, make_cells
-from policygrad.lab.auditing import audit, fitted
-from policygrad.lab.mdp import MDP, gridworld
-from policygrad.lab.optimal_baselines import Table, baseline_curve, optimal_baseline
-from policygrad.lab.tabular import tabular_policy
-from policygrad.lab.worlds import make_mdp, make_policy
+from policygrad.lab.auditing.audit import audit, fitted
+from policygrad.lab.auditing.bench import Bench
+from policygrad.lab.auditing.cells import BEST, Cell, make_cells
+from policygrad.lab.auditing.optimal_baselines import Table, baseline_curve, optimal_baseline
+from policygrad.lab.exact.mdp import MDP, gridworld
+from policygrad.lab.exact.tabular import tabular_policy
+from policygrad.lab.exact.worlds import make_mdp, make_policy
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
@@ -91,7 +91,7 @@ def test_the_constant_for_the_total_return_is_the_formula_of_the_books():
 @pytest.mark.parametrize("kind", BEST)
 def test_from_a_sample_it_is_nearly_as_good(kind, monkeypatch):
     least = variance(bench("small"), cell(bench("small"), "to-go", kind, "discount"))
-    monkeypatch.setattr("policygrad.lab.audit_bench.MAX_LISTED", 10)
+    monkeypatch.setattr("policygrad.lab.auditing.bench.MAX_LISTED", 10)
     sampled = cell(bench("small"), "to-go", kind, "discount")
     monkeypatch.undo()
     assert least < variance(bench("small"), sampled) < 1.05 * least
@@ -130,7 +130,7 @@ def test_the_curve_is_the_exact_variance_with_that_constant(estimator, wrapper):
 def test_a_sampled_curve_is_near_the_exact_one(monkeypatch):
     mdp, policy = WORLDS["small"]
     exact = baseline_curve(mdp, policy)
-    monkeypatch.setattr("policygrad.lab.audit_bench.MAX_LISTED", 10)
+    monkeypatch.setattr("policygrad.lab.auditing.bench.MAX_LISTED", 10)
     sampled = baseline_curve(mdp, policy, episodes=20_000)
     assert not sampled.exact
     assert sampled.best == pytest.approx(exact.best, rel=0.05)

@@ -50,9 +50,10 @@ from torch import Tensor
 from policygrad.algorithms.learner import Learner, value_loss
 from policygrad.data import Batch, Rollout, Values
 from policygrad.envs.collector import Collector
-from policygrad.envs.make import check_env_id, make_envs
+from policygrad.envs.make import make_envs
 from policygrad.envs.probes import ActionReward, Target, TimeLimit
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
+from policygrad.envs.single import check_env_id
 from policygrad.gradient.baselines import Constant, CriticValue, CrossFit, NoBaseline, RunningMean, TimeAverage
 from policygrad.gradient.estimators import (
     GAE,
@@ -63,10 +64,9 @@ from policygrad.gradient.estimators import (
     TotalReturn,
     advantages,
 )
-from policygrad.lab import worlds
-from policygrad.lab.mdp import MDP, bandit, random_mdp
-from policygrad.lab.steps import compare
-from policygrad.lab.tabular import (
+from policygrad.lab.exact import worlds
+from policygrad.lab.exact.mdp import MDP, bandit, random_mdp
+from policygrad.lab.exact.tabular import (
     ExactCritic,
     credited_gradient,
     enumerate_batches,
@@ -80,6 +80,7 @@ from policygrad.lab.tabular import (
     solve,
     tabular_policy,
 )
+from policygrad.lab.steps.rules import compare
 from policygrad.models.ascent import mean_kl
 from policygrad.models.critic import make_critic
 from policygrad.models.heads import Beta, Categorical, Gaussian

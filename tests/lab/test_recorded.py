@@ -15,7 +15,7 @@ import torch
 from policygrad.lab.claims import Finding, learning, recorded
 from policygrad.lab.claims.recorded import RecordError, difference, interval, load, parse, probability_of_improvement
 from policygrad.lab.claims.tasks import detour, greedy_in_fit, irregular, positions, threshold_policy
-from policygrad.lab.tabular import objective, optimal_policy, optimum, policy_matrix
+from policygrad.lab.exact.tabular import objective, optimal_policy, optimum, policy_matrix
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CLAIMS = [

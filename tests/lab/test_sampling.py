@@ -14,10 +14,16 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from policygrad.data import Rollout
-from policygrad.lab import sampling, worlds
-from policygrad.lab.mdp import MDP, random_mdp
-from policygrad.lab.sampling import sample
-from policygrad.lab.tabular import enumerate_trajectories, objective, optimal_policy, policy_matrix, tabular_policy
+from policygrad.lab.exact import sampling, worlds
+from policygrad.lab.exact.mdp import MDP, random_mdp
+from policygrad.lab.exact.sampling import sample
+from policygrad.lab.exact.tabular import (
+    enumerate_trajectories,
+    objective,
+    optimal_policy,
+    policy_matrix,
+    tabular_policy,
+)
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,10 +16,8 @@ import policygrad as pg
 from policygrad.data import Batch, TooFewError
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantages
-from policygrad.lab import plane, relations, steps, tabular, worlds
-from policygrad.lab.constrained import constrained, tables
-from policygrad.lab.steps import compare, decimals, five_rules
-from policygrad.lab.tabular import (
+from policygrad.lab.exact import tabular, worlds
+from policygrad.lab.exact.tabular import (
     ExactCritic,
     enumerate_trajectories,
     exact_gradient,
@@ -31,6 +29,9 @@ from policygrad.lab.tabular import (
     tabular_policy,
     visits,
 )
+from policygrad.lab.steps import plane, relations
+from policygrad.lab.steps.constrained import constrained, tables
+from policygrad.lab.steps.rules import compare, decimals, five_rules, sampled_objective, training_batch
 from policygrad.models.heads import Categorical
 from policygrad.models.networks import MLP
 from policygrad.models.policy import Policy
@@ -392,15 +393,15 @@ def test_tiny_angles_are_exact():
 def test_the_batch_of_an_agent_is_what_its_next_update_is_given():
     settings = {"num_envs": 2, "num_steps": 32, "epochs": 1, "minibatches": 1, "hidden": (8,)}
     agents = [pg.ppo("CartPole-v1", seed=3, **settings).learn(128) for _ in range(2)]
-    batch, given = steps.training_batch(agents[0]), []
+    batch, given = training_batch(agents[0]), []
     agents[1].learner.update = lambda policy, batch, progress: given.append(batch) or {}  # pyright: ignore
     agents[1].learner.step(agents[1]._collect())
     for name in ("obs", "act", "logp", "adv", "weight"):
         assert torch.equal(getattr(batch, name), getattr(given[0], name))
-    returns = steps.sampled_objective(agents[0], 3)(agents[0].policy)
+    returns = sampled_objective(agents[0], 3)(agents[0].policy)
     assert returns == agents[0].evaluate(3, greedy=False).returns
     rollout = agents[0]._collect()
     none = {name: torch.zeros_like(rollout.mask) for name in ("mask", "terminated", "truncated", "cut")}
     agents[0]._collect = lambda: replace(rollout, **none)  # pyright: ignore
     with pytest.raises(TooFewError, match="the next rollout holds no step, only a reset"):
-        steps.training_batch(agents[0])
+        training_batch(agents[0])

@@ -12,8 +12,8 @@ from zoo import MDPS, shorter
 
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import GAE, TDError, advantages
-from policygrad.lab import tabular
-from policygrad.lab.tabular import (
+from policygrad.lab.exact import tabular
+from policygrad.lab.exact.tabular import (
     MDP,
     ExactCritic,
     ExactQCritic,

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from policygrad.lab.ascent import ascend, backtracking, fixed, landscapes, sgd
-from policygrad.lab.derivatives import automatic
-from policygrad.lab.functions import Function, performance, quadratic, two_hills
-from policygrad.lab.tabular import bandit, optimum, tabular_policy
-from policygrad.lab.worlds import make_mdp
+from policygrad.lab.exact.tabular import bandit, optimum, tabular_policy
+from policygrad.lab.exact.worlds import make_mdp
+from policygrad.lab.theory.ascent import ascend, backtracking, fixed, landscapes, sgd
+from policygrad.lab.theory.derivatives import automatic
+from policygrad.lab.theory.functions import Function, performance, quadratic, two_hills
 
 
 def vector(*numbers: float) -> Tensor:

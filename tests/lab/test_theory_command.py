@@ -10,28 +10,28 @@ import pytest
 
 from policygrad.cli import lab_theory
 from policygrad.cli.values import UsageError
-from policygrad.lab import theory, theory_plots
-from policygrad.lab.ascent import ascend, fixed, landscapes
-from policygrad.lab.derivatives import three_ways
-from policygrad.lab.functions import two_hills
-from policygrad.lab.improvement import improvement
-from policygrad.lab.lemma import check_lemma
-from policygrad.lab.losses import losses
-from policygrad.lab.staleness import staleness
-from policygrad.lab.stochastic import decay
-from policygrad.lab.surrogate import surrogate_order
-from policygrad.lab.tabular import random_mdp
+from policygrad.lab.exact.tabular import random_mdp
+from policygrad.lab.theory import experiments, plots
+from policygrad.lab.theory.ascent import ascend, fixed, landscapes
+from policygrad.lab.theory.derivatives import three_ways
+from policygrad.lab.theory.functions import two_hills
+from policygrad.lab.theory.improvement import improvement
+from policygrad.lab.theory.lemma import check_lemma
+from policygrad.lab.theory.losses import losses
+from policygrad.lab.theory.staleness import staleness
+from policygrad.lab.theory.stochastic import decay
+from policygrad.lab.theory.surrogate import surrogate_order
 
 matplotlib.use("agg")
 
 
 def random_world():
-    mdp = theory.make_mdp("random")
-    return mdp, theory.make_policy("random", mdp)
+    mdp = experiments.make_mdp("random")
+    return mdp, experiments.make_policy("random", mdp)
 
 
 def test_the_flags_name_every_experiment():
-    assert tuple(theory.EXPERIMENTS) == lab_theory.WHICH
+    assert tuple(experiments.EXPERIMENTS) == lab_theory.WHICH
     text = lab_theory.parser().format_help()
     assert all(name in text for name in lab_theory.WHICH)
 
@@ -54,8 +54,8 @@ def test_json_holds_what_the_report_says(capsys):
 
 
 def test_all_on_one_mdp_leaves_out_what_it_is_not_for(capsys, monkeypatch):
-    kept = {name: theory.EXPERIMENTS[name] for name in ("surrogate", "derivatives", "loss")}
-    monkeypatch.setattr(theory, "EXPERIMENTS", kept)
+    kept = {name: experiments.EXPERIMENTS[name] for name in ("surrogate", "derivatives", "loss")}
+    monkeypatch.setattr(experiments, "EXPERIMENTS", kept)
     lab_theory.run(["--mdp", "corridor", "--json"])
     written = json.loads(capsys.readouterr().out)
     assert set(written) == {"surrogate", "refused"}
@@ -89,16 +89,16 @@ def test_a_terminal_is_told_what_is_being_measured_and_the_line_goes(capsys, mon
 
 def test_large_mdps_get_less_of_everything(monkeypatch):
     asked = {}
-    monkeypatch.setattr(theory, "decay", lambda mdp, policy, **given: asked.update(given))
-    monkeypatch.setattr(theory, "check_lemma", lambda mdp, pairs, seed: asked.update(pairs=pairs))
+    monkeypatch.setattr(experiments, "decay", lambda mdp, policy, **given: asked.update(given))
+    monkeypatch.setattr(experiments, "check_lemma", lambda mdp, pairs, seed: asked.update(pairs=pairs))
     for name, budgets, runs, pairs in (
         ("random", (8, 32, 128, 512), 4, 100),
         ("corridor", (8, 32, 128), 4, 100),  # no horizon: episodes of 1,000 steps
         ("CliffWalking-v1", (8, 32, 128), 4, 100),
         ("Taxi-v4", (8, 32), 2, 20),
     ):
-        theory.measure("sgd", name)
-        theory.measure("lemma", name)
+        experiments.measure("sgd", name)
+        experiments.measure("lemma", name)
         assert (asked["budgets"], asked["runs"], asked["pairs"]) == (budgets, runs, pairs)
 
 
@@ -110,8 +110,8 @@ def test_a_picture_is_written_where_it_is_asked_for(tmp_path, capsys):
 
 
 def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figure():
-    mdp = theory.make_mdp("rock-paper-scissors")
-    policy = theory.make_policy("rock-paper-scissors", mdp)
+    mdp = experiments.make_mdp("rock-paper-scissors")
+    policy = experiments.make_policy("rock-paper-scissors", mdp)
     results = [
         check_lemma(mdp, pairs=5, episodes=50),
         surrogate_order(mdp, policy),
@@ -122,10 +122,10 @@ def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figur
         losses(mdp, policy, steps=5),
         staleness(mdp, policy, ages=(0, 1, 2)),
     ]
-    assert {type(result) for result in results} == set(theory_plots.PANELS)
-    figure = theory_plots.make_figure(results, "title")
+    assert {type(result) for result in results} == set(plots.PANELS)
+    figure = plots.make_figure(results, "title")
     axes = [axis for axis in figure.axes if axis.get_visible()]
-    assert len(axes) == sum(map(len, theory_plots.PANELS.values())) == 12
+    assert len(axes) == sum(map(len, plots.PANELS.values())) == 12
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
     for axis in axes:
@@ -138,7 +138,7 @@ def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figur
 
 @pytest.mark.parametrize("result", [improvement(iterations=30, horizons=(5,)), losses(*random_world(), steps=100)])
 def test_no_axis_runs_past_its_data(result):
-    figure = theory_plots.make_figure([result], "title")
+    figure = plots.make_figure([result], "title")
     axis = figure.axes[0]
     end = max(float(np.max(line.get_xdata())) for line in axis.lines)
     assert end in (24.0, 100.0)
@@ -148,8 +148,8 @@ def test_no_axis_runs_past_its_data(result):
 
 @pytest.mark.parametrize("name", ["deceptive", "corridor"])
 def test_differences_that_are_rounding_and_bounds_that_are_not_there_are_not_drawn(name):
-    mdp = theory.make_mdp(name)
-    figure = theory_plots.make_figure([surrogate_order(mdp, theory.make_policy(name, mdp))], "title")
+    mdp = experiments.make_mdp(name)
+    figure = plots.make_figure([surrogate_order(mdp, experiments.make_policy(name, mdp))], "title")
     (axis,) = figure.axes
     drawn = [np.isfinite(line.get_ydata()).sum() for line in axis.lines]
     assert drawn == ([0] * 5 if name == "deceptive" else [21] * 3)
@@ -159,9 +159,11 @@ def test_differences_that_are_rounding_and_bounds_that_are_not_there_are_not_dra
 
 
 def test_a_picture_of_something_else_is_refused():
-    path = ascend(two_hills, theory.make_policy("two-states", theory.make_mdp("two-states")).flat[:2], 3, fixed(0.1))
+    path = ascend(
+        two_hills, experiments.make_policy("two-states", experiments.make_mdp("two-states")).flat[:2], 3, fixed(0.1)
+    )
     with pytest.raises(TypeError, match="there is no picture of a Path"):
-        theory_plots.panels_of(path)
+        plots.panels_of(path)
 
 
 @pytest.mark.parametrize(

@@ -11,23 +11,7 @@ import torch
 
 from policygrad.data import Values
 from policygrad.gradient.estimators import RewardToGo
-from policygrad.lab import theory
-from policygrad.lab.ascent import sgd
-from policygrad.lab.derivatives import automatic
-from policygrad.lab.functions import performance
-from policygrad.lab.losses import losses
-from policygrad.lab.relations import apply
-from policygrad.lab.staleness import (
-    AGES,
-    UPDATE_KL,
-    VANISHED,
-    second_moment,
-    stale_gradient,
-    staleness,
-)
-from policygrad.lab.stochastic import decay, lipschitz, sampled_gradient
-from policygrad.lab.surrogate import surrogate
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     advantage,
     bandit,
     enumerate_trajectories,
@@ -38,7 +22,23 @@ from policygrad.lab.tabular import (
     tabular_policy,
     trajectory_count,
 )
-from policygrad.lab.worlds import exact_batch, make_mdp, make_policy
+from policygrad.lab.exact.worlds import exact_batch, make_mdp, make_policy
+from policygrad.lab.steps.relations import apply
+from policygrad.lab.theory import experiments
+from policygrad.lab.theory.ascent import sgd
+from policygrad.lab.theory.derivatives import automatic
+from policygrad.lab.theory.functions import performance
+from policygrad.lab.theory.losses import losses
+from policygrad.lab.theory.staleness import (
+    AGES,
+    UPDATE_KL,
+    VANISHED,
+    second_moment,
+    stale_gradient,
+    staleness,
+)
+from policygrad.lab.theory.stochastic import decay, lipschitz, sampled_gradient
+from policygrad.lab.theory.surrogate import surrogate
 from policygrad.updates import NaturalGradient
 
 SMALL = make_mdp("small")
@@ -248,13 +248,13 @@ def test_too_many_trajectories_are_not_listed_and_no_horizon_is_refused():
     ("name", "mdp"), [("surrogate", "corridor"), ("lemma", "aliased"), ("lemma", "chain"), ("surrogate", "gridworld")]
 )
 def test_the_bench_takes_every_world(name, mdp):
-    assert theory.measure(name, mdp).to_json()
+    assert experiments.measure(name, mdp).to_json()
 
 
 def test_the_bench_names_what_there_is():
     with pytest.raises(ValueError, match="did you mean 'lemma'"):
-        theory.measure("lema")
+        experiments.measure("lema")
     with pytest.raises(ValueError, match="there is no MDP 'chian'"):
-        theory.measure("lemma", "chian")
+        experiments.measure("lemma", "chian")
     with pytest.raises(ValueError, match="these states share rows"):
-        theory.measure("derivatives", "corridor")
+        experiments.measure("derivatives", "corridor")

@@ -10,7 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from policygrad.lab.derivatives import (
+from policygrad.lab.exact.tabular import (
+    bandit,
+    exact_gradient,
+    gradient_theorem,
+    objective,
+    policy_matrix,
+    random_mdp,
+    tabular_policy,
+)
+from policygrad.lab.results import slope
+from policygrad.lab.theory.derivatives import (
     SIZES,
     STEPS,
     automatic,
@@ -22,17 +32,7 @@ from policygrad.lab.derivatives import (
     forward,
     three_ways,
 )
-from policygrad.lab.functions import branches_and_loops, performance, table_performance
-from policygrad.lab.results import slope
-from policygrad.lab.tabular import (
-    bandit,
-    exact_gradient,
-    gradient_theorem,
-    objective,
-    policy_matrix,
-    random_mdp,
-    tabular_policy,
-)
+from policygrad.lab.theory.functions import branches_and_loops, performance, table_performance
 
 MDP = random_mdp(4, 3, 5, np.random.default_rng(0), 0.9, terminal=(3,))
 POLICY = tabular_policy(MDP, torch.Generator().manual_seed(0))

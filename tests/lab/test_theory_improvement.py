@@ -9,20 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from policygrad.lab.derivatives import automatic
-from policygrad.lab.functions import performance, probabilities
-from policygrad.lab.improvement import (
-    attained,
-    cautious,
-    change,
-    fitted_batch,
-    fitted_values,
-    improvement,
-    shortcut,
-)
-from policygrad.lab.results import slope
-from policygrad.lab.surrogate import bounds
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     MDP,
     exact_gradient,
     greedy,
@@ -34,7 +21,20 @@ from policygrad.lab.tabular import (
     solve,
     tabular_policy,
 )
-from policygrad.lab.worlds import make_mdp
+from policygrad.lab.exact.worlds import make_mdp
+from policygrad.lab.results import slope
+from policygrad.lab.theory.derivatives import automatic
+from policygrad.lab.theory.functions import performance, probabilities
+from policygrad.lab.theory.improvement import (
+    attained,
+    cautious,
+    change,
+    fitted_batch,
+    fitted_values,
+    improvement,
+    shortcut,
+)
+from policygrad.lab.theory.surrogate import bounds
 
 FOUND = improvement(iterations=40, horizons=(10, 40, 160))
 

@@ -11,11 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from policygrad.lab.derivatives import automatic
-from policygrad.lab.functions import performance, probabilities
-from policygrad.lab.lemma import expected_advantage, lemma, sampled_lemma
-from policygrad.lab.surrogate import bounds, surrogate, surrogate_order
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     MDP,
     advantage,
     greedy,
@@ -27,7 +23,11 @@ from policygrad.lab.tabular import (
     tabular_policy,
     visits,
 )
-from policygrad.lab.worlds import make_mdp, make_policy
+from policygrad.lab.exact.worlds import make_mdp, make_policy
+from policygrad.lab.theory.derivatives import automatic
+from policygrad.lab.theory.functions import performance, probabilities
+from policygrad.lab.theory.lemma import expected_advantage, lemma, sampled_lemma
+from policygrad.lab.theory.surrogate import bounds, surrogate, surrogate_order
 
 
 def table(mdp: MDP, seed: int) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from policygrad.lab.verdicts import judge, mean_interval, power_sums, variance_interval
+from policygrad.lab.auditing.verdicts import judge, mean_interval, power_sums, variance_interval
 
 SPECTRA = {
     "one direction": [1.0],

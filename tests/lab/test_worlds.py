@@ -14,8 +14,8 @@ from torch import Tensor
 
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import RewardToGo, advantages
-from policygrad.lab import worlds
-from policygrad.lab.mdp import (
+from policygrad.lab.exact import worlds
+from policygrad.lab.exact.mdp import (
     MDP,
     bandit,
     chain,
@@ -25,7 +25,7 @@ from policygrad.lab.mdp import (
     rock_paper_scissors,
     switched_corridor,
 )
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     ExactCritic,
     enumerate_trajectories,
     exact_gradient,

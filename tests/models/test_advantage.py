@@ -11,7 +11,7 @@ from torch import Tensor
 from zoo import MDPS, World
 
 from policygrad.data import Batch
-from policygrad.lab.tabular import discounts, objective, policy_matrix, solve, tabular_policy, visits
+from policygrad.lab.exact.tabular import discounts, objective, policy_matrix, solve, tabular_policy, visits
 from policygrad.models.advantage import AdvantageRegressor, fit_advantage
 from policygrad.models.heads import Categorical
 from policygrad.models.networks import MLP, TabularNetwork

@@ -17,7 +17,7 @@ from policygrad.data import Batch
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import RewardToGo, advantages
 from policygrad.gradient.natural import CurvatureError
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     MDP,
     ExactCritic,
     chain,

@@ -71,7 +71,7 @@ def run(argv: list[str]) -> int:
     """Dispatch; turn errors that the user can mend into a message and exit code 2."""
     from policygrad.algorithms.config import ConfigError
     from policygrad.cli.values import UsageError
-    from policygrad.runs.directory import RunError
+    from policygrad.stored.directory import RunError
 
     try:
         dispatch(argv)

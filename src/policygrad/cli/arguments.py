@@ -24,7 +24,7 @@ from policygrad.cli.values import (
     parse_value,
     positive,
 )
-from policygrad.runs.directory import ROOT, find
+from policygrad.stored.directory import ROOT, find
 
 
 @dataclass
@@ -232,7 +232,7 @@ def check_env(env: str) -> str:
     """The environment's id; `module:id` finds modules beside the user, too, after everything that is installed."""
     if ":" in env and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    from policygrad.envs.make import check_env_id
+    from policygrad.envs.single import check_env_id
 
     try:
         return check_env_id(env)

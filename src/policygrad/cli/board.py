@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from policygrad.runs.progress import BAR, BAR_WIDTH, fields, fit
-from policygrad.runs.seeds import SilentBoard, State
+from policygrad.training.progress import BAR, BAR_WIDTH, fields, fit
+from policygrad.training.seeds import SilentBoard, State
 
 
 class LineBoard(SilentBoard):

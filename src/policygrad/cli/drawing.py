@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policygrad.cli.flags import plot_parser
 from policygrad.cli.values import UsageError, picture
-from policygrad.runs.directory import RunDirectory, find, runs
+from policygrad.stored.directory import RunDirectory, find, runs
 
 
 def plot(words: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def plot(words: Sequence[str]) -> None:
     directories = list(chosen.values())
     out = directories[0].curve_file if len(directories) == 1 else Path("learning_curves.png")
     out = picture(given.out) if given.out is not None else out
-    from policygrad.runs.plots import plot_runs
+    from policygrad.reports.plots import plot_runs
 
     plot_runs(directories, out, "algo" if given.by == "algo" else "config")
     print(out)

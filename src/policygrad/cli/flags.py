@@ -10,7 +10,7 @@ from policygrad.algorithms.config import aliases, find_recipe, options, paramete
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import flag, inner, show
-from policygrad.runs.directory import ROOT
+from policygrad.stored.directory import ROOT
 
 BACKENDS = ("auto", "gymnasium", "async", "envpool")
 LISTS = ("presets", "algorithms", "envs")

@@ -16,9 +16,9 @@ from policygrad.cli.tables import paragraph, table
 from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, picture, positive
 
 if TYPE_CHECKING:
-    from policygrad.lab.auditing import Audit
-    from policygrad.lab.mdp import MDP
-    from policygrad.lab.optimal_baselines import Curve
+    from policygrad.lab.auditing.audit import Audit
+    from policygrad.lab.auditing.optimal_baselines import Curve
+    from policygrad.lab.exact.mdp import MDP
 
 CRITICS = ("exact", "wrong", "zero", "none")
 ESTIMATORS = "total, to-go, td, n-step:N, gae:LAMBDA, q"
@@ -93,7 +93,7 @@ def run(words: Sequence[str]) -> None:
     """`policygrad lab audit`."""
     given = parser().parse(words)
     settings = checked(given)
-    from policygrad.runs.threads import single_thread
+    from policygrad.training.threads import single_thread
 
     with mending(ValueError), single_thread():
         audit, curve = measure(given.mdp or "small", settings, given.curve)
@@ -159,9 +159,9 @@ def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, Cur
 
     import torch
 
-    from policygrad.lab.auditing import ESTIMATORS, audit
-    from policygrad.lab.optimal_baselines import baseline_curve
-    from policygrad.lab.worlds import make_mdp, make_policy
+    from policygrad.lab.auditing.audit import ESTIMATORS, audit
+    from policygrad.lab.auditing.optimal_baselines import baseline_curve
+    from policygrad.lab.exact.worlds import make_mdp, make_policy
 
     mdp = make_mdp(name, **settings.mdp)
     seed, options = settings.mdp["seed"], settings.options
@@ -186,14 +186,14 @@ def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, Cur
 
 def default_repeats(mdp: MDP, batch: int, limit: int | None) -> int:
     """1000, or fewer where that would take minutes."""
-    from policygrad.lab.tabular import steps_seen
+    from policygrad.lab.exact.tabular import steps_seen
 
     return max(50, min(1000, NUMBERS // (batch * steps_seen(mdp, limit) * mdp.states)))
 
 
 def report(audit: Audit, curve: Curve | None) -> str:
     """The table, what its columns are, what was left out."""
-    from policygrad.lab import audit_table
+    from policygrad.lab.auditing import table as audit_table
 
     rows = [audit_table.cells_of(row) for row in audit.rows]
     parts = [
@@ -210,7 +210,7 @@ def write(given: Namespace, audit: Audit, curve: Curve | None) -> list[Path]:
     """The picture and the page that were asked for."""
     written = []
     if given.out is not None:
-        from policygrad.lab.audit_plots import draw
+        from policygrad.lab.auditing.plots import draw
 
         written.append(draw(audit, Path(given.out), curve))
     if given.html is not None:

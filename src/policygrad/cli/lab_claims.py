@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> None:
         _check_out(given.out)
     from policygrad.lab import claims
     from policygrad.lab.claims import report
-    from policygrad.runs.threads import single_thread
+    from policygrad.training.threads import single_thread
 
     chosen = choose(claims.load(), given.which)
     if given.list:

@@ -17,12 +17,12 @@ from policygrad.cli.playing import load_run
 from policygrad.cli.reports import mending
 from policygrad.cli.tables import paragraph, table
 from policygrad.cli.values import UsageError, flag, parse_seed, picture, positive, show
-from policygrad.runs.directory import RunDirectory, find
+from policygrad.stored.directory import RunDirectory, find
 
 if TYPE_CHECKING:
     from policygrad.data import Batch
-    from policygrad.lab.relations import Match, TrustPoint
-    from policygrad.lab.steps import Comparison, Objective
+    from policygrad.lab.steps.relations import Match, TrustPoint
+    from policygrad.lab.steps.rules import Comparison, Objective
     from policygrad.models.policy import Policy
 
 LEAST_KL, MOST_KL = 1e-8, 100.0  # the exact problem is solved down to a thousandth of max_kl, and that from 1e-12 up
@@ -90,7 +90,7 @@ def run(words: Sequence[str]) -> None:
     """`policygrad lab steps`."""
     given = parser().parse(words)
     settings = checked(given)
-    from policygrad.runs.threads import single_thread
+    from policygrad.training.threads import single_thread
 
     with mending(ValueError, TypeError, FloatingPointError), single_thread():
         case = of_mdp(given) if given.run is None else of_run(given)
@@ -131,7 +131,7 @@ def checked(given: Namespace) -> dict[str, Any]:
 
 def with_defaults(settings: dict[str, Any], case: Case) -> dict[str, Any]:
     """The settings, filled up with those that a run has, and with what the policy needs."""
-    from policygrad.lab.relations import default_damping, default_lr
+    from policygrad.lab.steps.relations import default_damping, default_lr
 
     defaults = {"max_kl": 0.01, "damping": default_damping(case.policy), "clip": 0.2, "lr": default_lr(case.policy)}
     return settings | {name: value for name, value in {**defaults, **case.own}.items() if settings[name] is None}
@@ -152,9 +152,16 @@ def own_settings(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_mdp(given: Namespace) -> Case:
     """A policy with random logits on an MDP, a batch of all trajectories or of some, and J exact."""
-    from policygrad.lab.mdp import counted
-    from policygrad.lab.tabular import optimum
-    from policygrad.lab.worlds import exact_batch, exact_objective, make_mdp, make_policy, read_tables, sampled_batch
+    from policygrad.lab.exact.mdp import counted
+    from policygrad.lab.exact.tabular import optimum
+    from policygrad.lab.exact.worlds import (
+        exact_batch,
+        exact_objective,
+        make_mdp,
+        make_policy,
+        read_tables,
+        sampled_batch,
+    )
 
     seed, scale = parse_seed(given.seed or "0"), number("scale", given.scale or "1", least=0.0)
     episodes = None if given.episodes in (None, "exact") else positive("episodes", given.episodes)
@@ -185,8 +192,8 @@ def of_run(given: Namespace) -> Case:
             raise UsageError(f"{path} holds no checkpoint, and a batch needs the critic: is it a run directory?")
         path = checkpoints[-1]
     agent, _ = load_run(Namespace(**vars(given) | {"run": str(path)}), "lab steps")
-    from policygrad.lab.steps import sampled_objective, training_batch
-    from policygrad.runs.storage import load_state
+    from policygrad.lab.steps.rules import sampled_objective, training_batch
+    from policygrad.stored.storage import load_state
 
     if "collector" not in load_state(path)[0]:
         raise UsageError(f"{path} holds a policy alone, and a batch needs the critic: give the run, or a checkpoint.")
@@ -203,9 +210,9 @@ def of_run(given: Namespace) -> Case:
 
 def measure(case: Case, settings: dict[str, Any]) -> Found:
     """Compare. Where no β has TRPO's KL, PPO's penalty gets the quadratic model's."""
-    from policygrad.lab.constrained import is_table
-    from policygrad.lab.relations import apply, matching_beta, quadratic_beta, solver, trust_path
-    from policygrad.lab.steps import compare, five_rules
+    from policygrad.lab.steps.constrained import is_table
+    from policygrad.lab.steps.relations import apply, matching_beta, quadratic_beta, solver, trust_path
+    from policygrad.lab.steps.rules import compare, five_rules
     from policygrad.updates import TrustRegion
 
     policy, batch, max_kl, damping = case.policy, case.batch, settings["max_kl"], settings["damping"]
@@ -225,7 +232,7 @@ def measure(case: Case, settings: dict[str, Any]) -> Found:
 
 def report(case: Case, settings: dict[str, Any], found: Found) -> str:
     """The table, what its columns are, and what follows."""
-    from policygrad.lab.steps import HEADER
+    from policygrad.lab.steps.rules import HEADER
 
     comparison = found.comparison
     sampled = any(step.interval for step in comparison.steps)
@@ -251,7 +258,7 @@ def penalty_text(found: Found) -> str:
     match = found.match
     if match is None:
         return f"no β takes TRPO's KL: {found.reason}"
-    from policygrad.lab.relations import angle
+    from policygrad.lab.steps.relations import angle
 
     trpo, whose = found.comparison["TRPO"], "maximiser has" if found.trust else "epochs end at"
     degrees, more = angle(match.step, trpo.step), 100.0 * (match.gain / trpo.gain - 1.0)
@@ -282,8 +289,8 @@ def draw(case: Case, settings: dict[str, Any], found: Found, out: Path) -> Path:
     """Measure what only the picture shows, and draw everything."""
     import numpy as np
 
-    from policygrad.lab import plots
-    from policygrad.lab.relations import dense_against_cg, penalty_path, quadratic_beta, trust_path
+    from policygrad.lab.steps import plots
+    from policygrad.lab.steps.relations import dense_against_cg, penalty_path, quadratic_beta, trust_path
 
     policy, batch, max_kl = case.policy, case.batch, settings["max_kl"]
     middle = found.match.beta if found.match else quadratic_beta(policy, batch, max_kl, settings["damping"])

@@ -44,7 +44,7 @@ def run(words: Sequence[str]) -> None:
     """`policygrad lab theory`."""
     given = parser().parse(words)
     seed, out = parse_seed(given.seed), None if given.out is None else picture(given.out)
-    from policygrad.runs.threads import single_thread
+    from policygrad.training.threads import single_thread
 
     with mending(ValueError, FloatingPointError), single_thread():
         found, refused = bench(given.which, given.mdp, seed, show=not given.json)
@@ -62,8 +62,8 @@ def bench(which: Sequence[str], mdp: str | None, seed: int, show: bool) -> tuple
 
     Raises UsageError where no experiment is for this MDP, ValueError for names that are not there.
     """
-    from policygrad.lab.theory import EXPERIMENTS, find
-    from policygrad.lab.worlds import make_mdp
+    from policygrad.lab.exact.worlds import make_mdp
+    from policygrad.lab.theory.experiments import EXPERIMENTS, find
 
     chosen = {name: find(name) for name in which} or EXPERIMENTS
     if mdp is not None:
@@ -101,7 +101,7 @@ def doing(what: str) -> Iterator[None]:
 
 def report(name: str, numbers: str) -> str:
     """The title of an experiment, what theory says, and the numbers."""
-    from policygrad.lab.theory import EXPERIMENTS
+    from policygrad.lab.theory.experiments import EXPERIMENTS
 
     experiment = EXPERIMENTS[name]
     return f"{experiment.title}  ({name})\n{paragraph(experiment.says)}\n\n{numbers}"
@@ -109,7 +109,7 @@ def report(name: str, numbers: str) -> str:
 
 def draw(found: dict[str, Result], mdp: str | None, out: Path) -> Path:
     """The picture."""
-    from policygrad.lab import theory_plots
+    from policygrad.lab.theory import plots
 
     title = "What theory says, measured" + (f": {mdp}" if mdp else "")
-    return theory_plots.draw(list(found.values()), title, out)
+    return plots.draw(list(found.values()), title, out)

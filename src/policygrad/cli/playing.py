@@ -15,10 +15,10 @@ from policygrad.cli.arguments import check_env
 from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watch_parser
 from policygrad.cli.reports import evaluation_table, mending
 from policygrad.cli.values import UsageError, parse_seed, positive
-from policygrad.runs.directory import RunDirectory, find
+from policygrad.stored.directory import RunDirectory, find
 
 if TYPE_CHECKING:
-    from policygrad.runs.agent import Agent
+    from policygrad.training.agent import Agent
 
 
 def evaluate(words: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ def evaluate(words: Sequence[str]) -> None:
     agent, path = load_run(given, "eval")
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.models.observations import LegalActionsError
-    from policygrad.runs.train import WAYS
+    from policygrad.training.train import WAYS
 
     with mending(EndlessEpisodeError, LegalActionsError):
         evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in WAYS.items()}
@@ -65,7 +65,7 @@ def video(words: Sequence[str]) -> None:
     agent, path = load_run(given, "video")
     out = Path(given.out) if given.out is not None else directory_of(path) / "video.mp4"
     from policygrad.envs.collector import EndlessEpisodeError
-    from policygrad.runs.video import record
+    from policygrad.training.video import record
 
     with mending(EndlessEpisodeError, ValueError, ImportError):
         returns = record(agent, out, **keywords)
@@ -78,7 +78,7 @@ def watch(words: Sequence[str]) -> None:
     keywords = film(given)
     agent, _ = load_run(given, "watch")
     from policygrad.envs.collector import EndlessEpisodeError
-    from policygrad.runs.video import watch
+    from policygrad.training.video import watch
 
     with mending(EndlessEpisodeError, ValueError, ImportError), suppress(KeyboardInterrupt):
         watch(agent, **keywords)
@@ -103,8 +103,8 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")
     if given.env is not None:
         check_env(given.env)
-    from policygrad.runs.agent import load
-    from policygrad.runs.storage import load_state
+    from policygrad.stored.storage import load_state
+    from policygrad.training.agent import load
 
     try:
         recipe = getattr(given, "recipe", None)

@@ -12,8 +12,9 @@ from policygrad.cli.playing import directory_of, load_run
 from policygrad.cli.reports import mending
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError, parse_number, picture
-from policygrad.runs.directory import RunDirectory, find, runs
-from policygrad.runs.report import checked_eigenvalues, read
+from policygrad.reports.report import read
+from policygrad.stored.directory import RunDirectory, find, runs
+from policygrad.training.reporting import checked_eigenvalues
 
 
 def report(words: Sequence[str]) -> None:
@@ -33,7 +34,7 @@ def report(words: Sequence[str]) -> None:
         agent, _ = load_run(given, "report")
         from policygrad.envs.collector import EndlessEpisodeError
         from policygrad.models.observations import LegalActionsError
-        from policygrad.runs.spectrum import spectrum
+        from policygrad.training.spectrum import spectrum
 
         with mending(EndlessEpisodeError, LegalActionsError, ValueError):
             made.add(spectrum(agent, eigenvalues))

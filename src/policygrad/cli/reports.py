@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from policygrad.algorithms.config import resolve
 from policygrad.cli.tables import table
 from policygrad.cli.values import UsageError, flag, show
-from policygrad.runs.directory import RunDirectory
+from policygrad.stored.directory import RunDirectory
 
 if TYPE_CHECKING:
-    from policygrad.runs.agent import Agent
-    from policygrad.runs.evaluate import Evaluation
-    from policygrad.runs.seeds import State
+    from policygrad.training.agent import Agent
+    from policygrad.training.evaluate import Evaluation
+    from policygrad.training.seeds import State
 
 
 @contextmanager

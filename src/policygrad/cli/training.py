@@ -25,9 +25,9 @@ from policygrad.cli.reports import (
 )
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
-from policygrad.runs.directory import ROOT, RunDirectory, RunError
-from policygrad.runs.progress import clock, make_progress
-from policygrad.runs.seeds import Job, State, run_seeds, usable_cores
+from policygrad.stored.directory import ROOT, RunDirectory, RunError
+from policygrad.training.progress import clock, make_progress
+from policygrad.training.seeds import Job, State, run_seeds, usable_cores
 
 
 def train(words: Sequence[str]) -> None:
@@ -46,8 +46,8 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.gradient.importance import CollapsedError
     from policygrad.models.observations import LegalActionsError
-    from policygrad.runs import train as training
-    from policygrad.runs.agent import Agent
+    from policygrad.training import train as training
+    from policygrad.training.agent import Agent
 
     with mending(ValueError, TypeError, ImportError):
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
@@ -152,7 +152,7 @@ def picture_file(states: Sequence[State], run_dir: str | None) -> Path:
 
 def draw(states: Sequence[State], out: Path) -> Path | None:
     """All learning curves in one figure; None if no run has got that far."""
-    from policygrad.runs.plots import plot_runs
+    from policygrad.reports.plots import plot_runs
 
     directories = [RunDirectory(Path(state.path)) for state in states if state.path is not None]
     drawn = [run for run in directories if run.metrics_file.exists()]

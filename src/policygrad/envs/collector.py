@@ -18,7 +18,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from policygrad.data import Rollout
-from policygrad.envs.make import SerialVectorEnv
+from policygrad.envs.serial import SerialVectorEnv
 from policygrad.models.heads import Head
 from policygrad.models.observations import LEGAL, Encoding, LegalActionsError, expand
 from policygrad.models.policy import Policy

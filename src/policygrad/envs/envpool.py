@@ -28,7 +28,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from policygrad.envs.make import make_one
+from policygrad.envs.single import make_one
 
 # Played side by side with Gymnasium's from the same random numbers, these are the same to rounding; but LunarLander's ground,
 # the mean of three heights, lies 1 % higher (a third in EnvPool, a factor of 0.33 in Gymnasium): 0.005 in the observation.

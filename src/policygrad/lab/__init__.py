@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
-    "policygrad.lab.auditing": ("Audit", "audit"),
-    "policygrad.lab.mdp": ("MDP", "bandit", "chain", "from_gymnasium", "gridworld", "random_mdp"),
-    "policygrad.lab.optimal_baselines": ("baseline_curve",),
-    "policygrad.lab.sampling": ("sample",),
-    "policygrad.lab.tabular": (
+    "policygrad.lab.auditing.audit": ("Audit", "audit"),
+    "policygrad.lab.exact.mdp": ("MDP", "bandit", "chain", "from_gymnasium", "gridworld", "random_mdp"),
+    "policygrad.lab.auditing.optimal_baselines": ("baseline_curve",),
+    "policygrad.lab.exact.sampling": ("sample",),
+    "policygrad.lab.exact.tabular": (
         "ExactCritic",
         "ExactQCritic",
         "advantage",
@@ -37,43 +37,43 @@ _HOMES = {
         "solve",
         "tabular_policy",
     ),
-    "policygrad.lab.worlds": ("make_mdp", "make_policy"),
+    "policygrad.lab.exact.worlds": ("make_mdp", "make_policy"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [*sorted(_HOME)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
-    from policygrad.lab.auditing import Audit as Audit
-    from policygrad.lab.auditing import audit as audit
-    from policygrad.lab.mdp import MDP as MDP
-    from policygrad.lab.mdp import bandit as bandit
-    from policygrad.lab.mdp import chain as chain
-    from policygrad.lab.mdp import from_gymnasium as from_gymnasium
-    from policygrad.lab.mdp import gridworld as gridworld
-    from policygrad.lab.mdp import random_mdp as random_mdp
-    from policygrad.lab.optimal_baselines import baseline_curve as baseline_curve
-    from policygrad.lab.sampling import sample as sample
-    from policygrad.lab.tabular import ExactCritic as ExactCritic
-    from policygrad.lab.tabular import ExactQCritic as ExactQCritic
-    from policygrad.lab.tabular import advantage as advantage
-    from policygrad.lab.tabular import enumerate_trajectories as enumerate_trajectories
-    from policygrad.lab.tabular import exact_gradient as exact_gradient
-    from policygrad.lab.tabular import fisher as fisher
-    from policygrad.lab.tabular import gradient_by_differences as gradient_by_differences
-    from policygrad.lab.tabular import gradient_theorem as gradient_theorem
-    from policygrad.lab.tabular import natural_gradient as natural_gradient
-    from policygrad.lab.tabular import objective as objective
-    from policygrad.lab.tabular import occupancy as occupancy
-    from policygrad.lab.tabular import optimal_policy as optimal_policy
-    from policygrad.lab.tabular import optimum as optimum
-    from policygrad.lab.tabular import policy_iteration as policy_iteration
-    from policygrad.lab.tabular import policy_matrix as policy_matrix
-    from policygrad.lab.tabular import scores as scores
-    from policygrad.lab.tabular import solve as solve
-    from policygrad.lab.tabular import tabular_policy as tabular_policy
-    from policygrad.lab.worlds import make_mdp as make_mdp
-    from policygrad.lab.worlds import make_policy as make_policy
+    from policygrad.lab.auditing.audit import Audit as Audit
+    from policygrad.lab.auditing.audit import audit as audit
+    from policygrad.lab.auditing.optimal_baselines import baseline_curve as baseline_curve
+    from policygrad.lab.exact.mdp import MDP as MDP
+    from policygrad.lab.exact.mdp import bandit as bandit
+    from policygrad.lab.exact.mdp import chain as chain
+    from policygrad.lab.exact.mdp import from_gymnasium as from_gymnasium
+    from policygrad.lab.exact.mdp import gridworld as gridworld
+    from policygrad.lab.exact.mdp import random_mdp as random_mdp
+    from policygrad.lab.exact.sampling import sample as sample
+    from policygrad.lab.exact.tabular import ExactCritic as ExactCritic
+    from policygrad.lab.exact.tabular import ExactQCritic as ExactQCritic
+    from policygrad.lab.exact.tabular import advantage as advantage
+    from policygrad.lab.exact.tabular import enumerate_trajectories as enumerate_trajectories
+    from policygrad.lab.exact.tabular import exact_gradient as exact_gradient
+    from policygrad.lab.exact.tabular import fisher as fisher
+    from policygrad.lab.exact.tabular import gradient_by_differences as gradient_by_differences
+    from policygrad.lab.exact.tabular import gradient_theorem as gradient_theorem
+    from policygrad.lab.exact.tabular import natural_gradient as natural_gradient
+    from policygrad.lab.exact.tabular import objective as objective
+    from policygrad.lab.exact.tabular import occupancy as occupancy
+    from policygrad.lab.exact.tabular import optimal_policy as optimal_policy
+    from policygrad.lab.exact.tabular import optimum as optimum
+    from policygrad.lab.exact.tabular import policy_iteration as policy_iteration
+    from policygrad.lab.exact.tabular import policy_matrix as policy_matrix
+    from policygrad.lab.exact.tabular import scores as scores
+    from policygrad.lab.exact.tabular import solve as solve
+    from policygrad.lab.exact.tabular import tabular_policy as tabular_policy
+    from policygrad.lab.exact.worlds import make_mdp as make_mdp
+    from policygrad.lab.exact.worlds import make_policy as make_policy
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from policygrad.lab.mdp import MDP
+    from policygrad.lab.exact.mdp import MDP
 
 Verdict = Literal["holds", "holds with caveat", "fails as stated", "pending"]
 Evidence = Literal["exact", "simulated", "recorded"]

@@ -21,13 +21,12 @@ from policygrad.gradient.baselines import (
     TimeAverage,
 )
 from policygrad.gradient.estimators import TotalReturn
-from policygrad.lab.audit_cells import Cell, Chunk, SameBatchFit
+from policygrad.lab.auditing.cells import Cell, Chunk, SameBatchFit
+from policygrad.lab.auditing.optimal_baselines import Table, optimal_baseline
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, SEARCHED, Case, case, simple, small
-from policygrad.lab.mdp import bandit, chain
-from policygrad.lab.optimal_baselines import Table, optimal_baseline
-from policygrad.lab.results import slope
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.mdp import bandit, chain
+from policygrad.lab.exact.tabular import (
     ExactCritic,
     ExactQCritic,
     advantage,
@@ -36,7 +35,8 @@ from policygrad.lab.tabular import (
     optimal_policy,
     tabular_policy,
 )
-from policygrad.lab.worlds import two_logit_policy, two_states
+from policygrad.lab.exact.worlds import two_logit_policy, two_states
+from policygrad.lab.results import slope
 
 TOPIC = "Baselines and advantages"
 

@@ -29,13 +29,9 @@ from policygrad.gradient.estimators import (
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, LIMIT, SEARCHED, Case, Critic, case, cosine, simple, small, z_score
-from policygrad.lab.functions import probabilities
-from policygrad.lab.losses import losses
-from policygrad.lab.mdp import delayed, random_mdp
-from policygrad.lab.results import slope
-from policygrad.lab.sampling import sample
-from policygrad.lab.staleness import Stale, staleness
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.mdp import delayed, random_mdp
+from policygrad.lab.exact.sampling import sample
+from policygrad.lab.exact.tabular import (
     MDP,
     ExactCritic,
     ExactQCritic,
@@ -45,7 +41,11 @@ from policygrad.lab.tabular import (
     seen_by,
     tabular_policy,
 )
-from policygrad.lab.worlds import exact_batch, two_logit_policy, two_states
+from policygrad.lab.exact.worlds import exact_batch, two_logit_policy, two_states
+from policygrad.lab.results import slope
+from policygrad.lab.theory.functions import probabilities
+from policygrad.lab.theory.losses import losses
+from policygrad.lab.theory.staleness import Stale, staleness
 from policygrad.models.critic import NoCritic
 from policygrad.updates import VanillaGradient
 
@@ -392,7 +392,8 @@ def delayed_reward() -> Finding:
 @cache
 def first_updates(algo: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Environment steps between the first twenty changes of the parameters in training on CartPole, and episodes' lengths."""
-    from policygrad.runs.agent import Agent, Row
+    from policygrad.data import Row
+    from policygrad.training.agent import Agent
 
     settings: dict[str, Any] = {"episodes": 1} if algo == "reinforce" else {}
     agent = Agent(algo, "CartPole-v1", seed=0, num_envs=1, **settings)

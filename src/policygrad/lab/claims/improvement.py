@@ -16,17 +16,7 @@ from torch import Tensor, nn
 from policygrad.data import Batch
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, LIMIT
-from policygrad.lab.constrained import ExactTrustRegion, tables
-from policygrad.lab.derivatives import automatic
-from policygrad.lab.functions import probabilities
-from policygrad.lab.improvement import attained, change, fitted_values, improvement
-from policygrad.lab.lemma import check_lemma, expected_advantage, lemma, sampled_lemma
-from policygrad.lab.plane import fisher as fisher_of_two
-from policygrad.lab.plane import most_kl
-from policygrad.lab.relations import angle, apply, dense_against_cg, matching_beta, penalty, trust_path
-from policygrad.lab.results import slope
-from policygrad.lab.surrogate import surrogate, surrogate_order
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.tabular import (
     MDP,
     advantage,
     exact_gradient,
@@ -43,11 +33,21 @@ from policygrad.lab.tabular import (
     solve,
     tabular_policy,
 )
-from policygrad.lab.worlds import exact_batch, make_mdp, sampled_batch, two_logit_policy, two_states
+from policygrad.lab.exact.worlds import exact_batch, make_mdp, sampled_batch, two_logit_policy, two_states
+from policygrad.lab.results import slope
+from policygrad.lab.steps.constrained import ExactTrustRegion, tables
+from policygrad.lab.steps.plane import fisher as fisher_of_two
+from policygrad.lab.steps.plane import most_kl
+from policygrad.lab.steps.relations import angle, apply, dense_against_cg, matching_beta, penalty, trust_path
+from policygrad.lab.theory.derivatives import automatic
+from policygrad.lab.theory.functions import probabilities
+from policygrad.lab.theory.improvement import attained, change, fitted_values, improvement
+from policygrad.lab.theory.lemma import check_lemma, expected_advantage, lemma, sampled_lemma
+from policygrad.lab.theory.surrogate import surrogate, surrogate_order
 from policygrad.models.ascent import mean_kl
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
-from policygrad.runs.threads import single_thread
+from policygrad.training.threads import single_thread
 from policygrad.updates import NaturalGradient, PenalizedSurrogate, TrustRegion, VanillaGradient
 
 TOPIC = "Policy improvement, natural gradients, trust regions"

@@ -14,7 +14,7 @@ import numpy as np
 from policygrad.lab.claims import Finding, Verdict, claim, decide, policies
 from policygrad.lab.claims.recorded import Recorded, difference, interval, load, probability_of_improvement
 from policygrad.lab.claims.tasks import greedy_in_fit, irregular
-from policygrad.lab.worlds import make_mdp
+from policygrad.lab.exact.worlds import make_mdp
 
 TOPIC, POLICIES = "Learning", "Policies, exploration and rewards"
 RATES = ("0.0003", "0.001", "0.003", "0.01", "0.03")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from policygrad.lab.ascent import Path, ascend, fixed, landscapes, sgd
 from policygrad.lab.claims import Finding, claim, decide
-from policygrad.lab.derivatives import check_gradient, costs, error_by_step
-from policygrad.lab.functions import (
+from policygrad.lab.exact.tabular import MDP, exact_gradient, gradient_theorem, tabular_policy
+from policygrad.lab.exact.worlds import make_mdp
+from policygrad.lab.theory.ascent import Path, ascend, fixed, landscapes, sgd
+from policygrad.lab.theory.derivatives import check_gradient, costs, error_by_step
+from policygrad.lab.theory.functions import (
     Function,
     branches_and_loops,
     performance,
     quadratic,
     table_performance,
 )
-from policygrad.lab.stochastic import decay
-from policygrad.lab.tabular import MDP, exact_gradient, gradient_theorem, tabular_policy
-from policygrad.lab.worlds import make_mdp
+from policygrad.lab.theory.stochastic import decay
 from policygrad.models.policy import Policy
 
 TOPIC = "Optimisation and derivatives"

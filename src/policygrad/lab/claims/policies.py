@@ -14,13 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
-from policygrad.lab.ascent import Path, ascend, fixed
 from policygrad.lab.claims import Counterexample, Finding, claim, decide
 from policygrad.lab.claims.tasks import detour
-from policygrad.lab.functions import performance
-from policygrad.lab.improvement import cautious, improvement, shortcut
-from policygrad.lab.mdp import MDP, from_gymnasium
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.mdp import MDP, from_gymnasium
+from policygrad.lab.exact.tabular import (
     exact_gradient,
     greedy,
     objective,
@@ -29,7 +26,10 @@ from policygrad.lab.tabular import (
     policy_matrix,
     tabular_policy,
 )
-from policygrad.lab.worlds import make_mdp
+from policygrad.lab.exact.worlds import make_mdp
+from policygrad.lab.theory.ascent import Path, ascend, fixed
+from policygrad.lab.theory.functions import performance
+from policygrad.lab.theory.improvement import cautious, improvement, shortcut
 from policygrad.models.policy import Policy
 
 TOPIC = "Policies, exploration and rewards"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policygrad.lab.claims import TOPICS, Claim, Counterexample, Finding
-from policygrad.lab.mdp import MDP
+from policygrad.lab.exact.mdp import MDP
 
 LINES = 16  # of a counterexample's table, at most
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policygrad.lab.mdp import MDP
+from policygrad.lab.exact.mdp import MDP
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from policygrad.data import Rollout, Values
 from policygrad.gradient.baselines import Baseline, NoBaseline
 from policygrad.gradient.estimators import Estimator, RewardToGo, StateDiscounted, advantages
-from policygrad.lab.audit_cells import Chunk
+from policygrad.lab.auditing.cells import Chunk
 from policygrad.lab.claims import Counterexample
-from policygrad.lab.mdp import MDP
-from policygrad.lab.sampling import sample
-from policygrad.lab.tabular import (
+from policygrad.lab.exact.mdp import MDP
+from policygrad.lab.exact.sampling import sample
+from policygrad.lab.exact.tabular import (
     enumerate_batches,
     enumerate_trajectories,
     exact_gradient,
@@ -27,7 +27,7 @@ from policygrad.lab.tabular import (
     solve,
     tabular_policy,
 )
-from policygrad.lab.worlds import make_mdp, make_policy
+from policygrad.lab.exact.worlds import make_mdp, make_policy
 from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 

@@ -1,0 +1,92 @@
+"""One environment from whatever a user has: an id, a callable, an environment; and what it is called."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+
+from policygrad.locate import locate
+
+EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
+
+RENAMED = {
+    "LunarLander-v2": "LunarLander-v3",
+    "LunarLanderContinuous-v2": "LunarLanderContinuous-v3",
+}
+
+
+def check_env_id(env_id: str) -> str:
+    """The id, if Gymnasium can make it. Raises ValueError with the nearest match, or the new name, otherwise."""
+    if env_id in RENAMED:
+        raise ValueError(f"{env_id} is {RENAMED[env_id]} now: Gymnasium 1.x no longer has the old version")
+    if ":" in env_id:
+        own_maker(env_id)
+        return env_id
+    if env_id not in gym.registry:
+        try:
+            gym.spec(env_id)
+        except gym.error.Error as error:
+            near = nearest(env_id, gym.registry)
+            hint = f" Did you mean {near!r}?" if near else " `policygrad list envs` shows what there is."
+            raise ValueError(f"unknown environment {env_id!r}.{hint}") from error
+    return env_id
+
+
+def own_maker(env_id: str) -> Callable[[], gym.Env] | None:
+    """What makes the environment of `module:Class` or `file.py:Class`; None for `module:Env-v0`, which its module registers.
+
+    Raises ValueError where there is neither.
+    """
+    module, _, name = env_id.rpartition(":")
+    try:
+        if not module.endswith(".py"):
+            found = import_module(module)
+            if not hasattr(found, name):
+                gym.spec(name)
+                return None
+        made: Any = locate(env_id)
+    except (ImportError, TypeError, ValueError, gym.error.Error) as error:
+        raise ValueError(f"unknown environment {env_id!r}: {error}") from error
+    if not callable(made):
+        raise ValueError(f"unknown environment {env_id!r}: {made!r} is no class or function that makes one")
+    return made  # pyright: ignore[reportReturnType]  make_one checks what it makes
+
+
+def nearest(word: str, known: Any) -> str | None:
+    """The known name most like word, ignoring case, or None."""
+    names = {str(name).lower(): str(name) for name in known}
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)
+    return names[close[0]] if close else None
+
+
+def make_one(env: EnvLike) -> gym.Env:
+    """One environment without a render mode: drawing costs time, and LunarLander's particles slow its physics."""
+    if isinstance(env, str) and ":" in env:
+        env = own_maker(env) or env
+    if isinstance(env, str):
+        try:
+            return gym.make(check_env_id(env), disable_env_checker=True)
+        except gym.error.DependencyNotInstalled as error:
+            reason = str(error).replace("gymnasium[mujoco]", "policygrad[mujoco]")  # with an engine that was tested
+            raise ValueError(f"{env} needs a package that is not installed: {reason}") from error
+    if isinstance(env, VectorEnv):
+        raise TypeError("expected an environment id, an environment or a callable, got a vector environment")
+    made = env if isinstance(env, gym.Env) else env()
+    if not isinstance(made, gym.Env):
+        raise TypeError(f"the environment callable must return a gymnasium.Env, got {type(made).__name__}")
+    return made
+
+
+def env_name(env: EnvLike) -> str:
+    """A name for run directories and tables."""
+    if isinstance(env, str):
+        return env
+    spec = getattr(env, "spec", None)
+    if spec is not None:
+        return spec.id
+    return getattr(env, "__name__", type(env).__name__).strip("<>")

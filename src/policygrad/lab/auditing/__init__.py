@@ -1,0 +1,1 @@
+"""The audit: bias and variance of gradient estimators, against the exact gradient."""

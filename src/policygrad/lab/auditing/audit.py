@@ -1,0 +1,340 @@
+"""The audit: estimators of the policy gradient against the exact one.
+
+    print(pg.lab.audit(pg.lab.make_mdp("small")))
+
+Every estimator × baseline × wrapper runs as in training, `advantages` on rollouts, on many batches of episodes of a finite MDP,
+the same ones for all. A row says what came out: whether the mean is the gradient, how far from it it is, how much the estimates
+scatter. Where all trajectories can be listed, mean and variance are exact as well, and the verdict needs no test.
+
+Estimates are linear in Σ weight · adv of every (s, a), so these sums are kept and ∇log π(a|s) comes in last; `Batch` and
+`Policy.evaluate` give the same numbers, one batch after the other. What is *not* here: the names (cells.py), the batches
+(bench.py), the test (verdicts.py), baselines of least variance (optimal_baselines.py), the table, the picture and the
+page (table.py, plots.py, page.py).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policygrad.lab.auditing.bench import Bench, Moments
+from policygrad.lab.auditing.cells import BEST, FITTED, Cell, Chunk, label, make_cells
+from policygrad.lab.auditing.optimal_baselines import Curve, Table, Weighed, bare, optimal_baseline
+from policygrad.lab.auditing.table import table
+from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
+from policygrad.lab.exact.mdp import counted
+from policygrad.lab.exact.tabular import (
+    MDP,
+    exact_gradient,
+    tabular_policy,
+)
+from policygrad.lab.exact.worlds import make_mdp, make_policy
+from policygrad.lab.results import Result
+from policygrad.models.policy import Policy
+
+ESTIMATORS = ("total", "to-go", "td", "n-step:5", "gae:0.95", "q")
+BASELINES = ("none", "value")
+WRAPPERS = ("plain", "discount")
+
+FITTING = 2_000  # episodes that a baseline of least variance is estimated from, where they cannot be listed
+LEVEL = 0.99  # of intervals
+FIRST = 2**32  # seeds beyond those of users: the earlier batches are others than the audited ones
+
+
+@dataclass(frozen=True)
+class Row:
+    """What R estimates of one batch each say of a cell. `_exact`: by listing all trajectories, None where that is too many.
+
+    Lengths are in units of ‖g‖, g the reference, and squares in units of ‖g‖²; where g is 0, as they are.
+    """
+
+    estimator: str
+    baseline: str
+    wrapper: str
+    verdict: str  # "unbiased" or "biased"
+    proof: str  # "exact", or "test": unbiased then means that the test found no bias
+    p: float  # of the test, wherever the verdict is from
+    bias: float  # ‖mean ĝ − g‖
+    bias_interval: tuple[
+        float, float
+    ]  # of ‖E ĝ − g‖, all of the table's at once with 1 − α; from 0 where no bias is found
+    bias_exact: float | None
+    along: float  # the part of the bias along g: −1/N says that ĝ is (1 − 1/N) g on average
+    along_interval: tuple[float, float]
+    along_exact: float | None
+    variance: float  # the trace of the covariance
+    variance_interval: tuple[float, float]
+    variance_exact: float | None
+    mse: float  # E‖ĝ − g‖² = bias² + variance
+    mse_exact: float | None
+    snr: float  # ‖E ĝ‖² / variance, NaN where all estimates are 0
+    cosine: float  # the mean of cos(ĝ, g), 0 for a ĝ of 0
+    angle: float  # between the mean of ĝ and g, degrees; NaN where g is 0, as the cosine
+    episodes: float  # for an SNR of 1: batch / SNR, whatever the scale of ĝ
+    microseconds: float  # to compute adv of one batch
+    bias_vector: Tensor  # (P,), not in units of ‖g‖, as the rest of these
+    bias_error: Tensor  # (P,) its standard errors
+    bias_vector_exact: Tensor | None
+    variances: Tensor  # (P,)
+    variances_exact: Tensor | None
+
+
+@dataclass(frozen=True)
+class Audit(Result):
+    """The rows, and what they were measured on. `print` shows the table, `rows` has the numbers.
+
+    reference: g, what the estimates are held against: ∇J, or with a limit its terms of the first so many steps.
+    alpha: of the whole table, see `audit`. truncated: how far these are from ∇J, in units of ‖∇J‖.
+    """
+
+    rows: list[Row]
+    left_out: list[tuple[str, str]]  # a cell and the reason
+    batch: int
+    repeats: int
+    limit: int | None
+    critic: str
+    alpha: float
+    seed: int
+    listed: int | None  # how many trajectories there are; None: too many to list
+    truncated: float
+    norm: float  # ‖g‖
+    reference: Tensor = field(repr=False)
+    about: str = ""
+
+    def __getitem__(self, names: tuple[str, str, str]) -> Row:
+        """The row of (estimator, baseline, wrapper). Raises KeyError where there is none."""
+        for row in self.rows:
+            if (row.estimator, row.baseline, row.wrapper) == names:
+                return row
+        raise KeyError(f"no row {names}: there are {[(r.estimator, r.baseline, r.wrapper) for r in self.rows]}")
+
+    def table(self) -> str:
+        """A line a row, what was measured, and a line on each column."""
+        return table(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, the gradients and variances of each parameter too, as lists."""
+        vectors = ("bias_vector", "bias_error", "bias_vector_exact", "variances", "variances_exact")
+        made = super().to_json()
+        for row, named in zip(self.rows, made["rows"], strict=True):
+            found = {name: getattr(row, name) for name in vectors}
+            named |= {name: None if x is None else x.tolist() for name, x in found.items()}
+        return made | {"reference": self.reference.tolist()}
+
+    def plot(self, path: str | Path, curve: Curve | None = None) -> Path:
+        """Draw bias and variance of every row: png, pdf or svg. curve: a U-curve beside them."""
+        from policygrad.lab.auditing.plots import draw
+
+        return draw(self, Path(path), curve)
+
+    def html(self, path: str | Path, curve: Curve | None = None) -> Path:
+        """Write one page that needs nothing else: the table, pictures, what each estimator is, how to read them."""
+        from policygrad.lab.auditing.page import page
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(self, curve), encoding="utf-8")
+        return path
+
+
+def audit(
+    mdp: MDP | str,
+    policy: Policy | None = None,
+    estimators: Sequence[Any] | str = ESTIMATORS,
+    baselines: Sequence[Any] | str = BASELINES,
+    wrappers: Sequence[Any] | str = WRAPPERS,
+    *,
+    critic: Any = "exact",
+    batch: int = 16,
+    repeats: int = 1000,
+    limit: int | None = None,
+    behavior: Policy | None = None,
+    seed: int = 0,
+    alpha: float = 0.01,
+) -> Audit:
+    """Hold estimators against the exact gradient: every estimator × baseline × wrapper on the same `repeats` batches of `batch`
+    episodes.
+
+    mdp: also one by its name, see `make_mdp`. policy: over discrete actions, shown states one-hot; a table of random logits by
+    default, on a named MDP that of `make_policy`. Estimators, baselines, wrappers: names (cells.py), one by one or
+    "to-go,gae:0.9", or objects; any f(rollout, values) that gives (T, N) is an estimator. critic: exact, wrong, zero,
+    none, or what is called with (rollout, policy) and gives `Values`. limit: steps after which episodes are truncated; it must
+    be given where the MDP has no horizon. behavior: a policy that samples instead, for importance weights. alpha: the
+    probability that any row is called biased though it is not, of those whose mean is not known exactly (Bonferroni).
+
+    Raises ValueError for names that are not there, numbers out of their range, estimates that are not finite, and where no
+    combination makes sense.
+    """
+    if repeats < 2:
+        raise ValueError(f"repeats must be at least 2, got {repeats}")
+    if isinstance(mdp, str):
+        name, mdp = mdp, make_mdp(mdp, seed)
+        policy = make_policy(name, mdp, seed) if policy is None else policy
+    elif policy is None:
+        policy = tabular_policy(mdp, torch.Generator().manual_seed(seed))
+    bench = Bench(mdp, policy, critic, batch, limit, behavior, seed)
+    cells, left_out = make_cells(_names(estimators), _names(baselines), _names(wrappers), mdp.gamma)
+    trial = next(bench.sample(2, torch.Generator().manual_seed(seed + FIRST)))  # one, where two are too large
+    tried: list[_Tried] = []
+    for cell in cells:
+        try:
+            bench.allowed(cell)
+            made = fitted(bench, cell, torch.Generator().manual_seed(seed + 2 * FIRST))
+            bench.estimates(made, trial, coupled=True)
+            tried.append(_Tried(made, bench.couples(made, trial), _microseconds(made, trial)))
+        except ValueError as error:
+            left_out.append((str(cell), str(error)))
+    if not tried:
+        reasons = {reason: cell for cell, reason in reversed(left_out)}  # a cell for each
+        why = "; ".join(f"{cell}: {reason}" for reason, cell in [*reasons.items()][:3])
+        raise ValueError(f"nothing is left to audit: {why or 'give an estimator'}")
+    for chunk in bench.sample(repeats, torch.Generator().manual_seed(seed)):
+        for one in tried:
+            one.found.append(bench.estimates(one.cell, chunk, one.coupled))
+    truth = exact_gradient(mdp, policy)
+    exact = [bench.exact(one.cell, one.coupled) for one in tried]
+    level = alpha / max(1, exact.count(None))  # Bonferroni, over the rows that are tested
+    rows = [
+        row(bench, one.cell, torch.cat(one.found), known, level, one.microseconds)
+        for one, known in zip(tried, exact, strict=True)
+    ]
+    return Audit(
+        rows,
+        left_out,
+        batch=batch,
+        repeats=repeats,
+        limit=limit,
+        critic=critic if isinstance(critic, str) else label(critic),
+        alpha=alpha,
+        seed=seed,
+        listed=bench.trajectories if bench.listed else None,
+        truncated=_relative(float((bench.reference - truth).norm()), float(truth.norm())),
+        norm=float(bench.reference.norm()),
+        reference=bench.reference,
+        about=f"{counted(mdp.states, 'state')}, {mdp.actions} actions, horizon {mdp.horizon or '∞'}, "
+        f"γ = {mdp.gamma:g}; a policy of {len(bench.reference):,} parameters",
+    )
+
+
+def _names(given: Sequence[Any] | str) -> Sequence[Any]:
+    return given.split(",") if isinstance(given, str) else given
+
+
+@dataclass
+class _Tried:
+    """A cell that ran, and the estimates so far."""
+
+    cell: Cell
+    coupled: bool
+    microseconds: float
+    found: list[Tensor] = field(default_factory=list)
+
+
+def fitted(bench: Bench, cell: Cell, generator: torch.Generator) -> Cell:
+    """The cell with what is fitted before: named baselines, to an earlier batch; those of least variance."""
+    if cell.names[1] in FITTED:
+        (chunk,) = bench.sample(1, generator)
+        baseline = deepcopy(cell.baseline)
+        baseline.fit(chunk.rollout, cell.estimator(chunk.rollout, chunk.values).ret)
+        return replace(cell, baseline=baseline)
+    if cell.baseline not in BEST:
+        return cell
+    if bench.listed is not None:
+        data: Iterable[Weighed] = [bench.listed]
+    else:
+        data = ((c, torch.ones(c.batches, dtype=torch.float64)) for c in bench.sample(FITTING, generator, batch=1))
+    best = optimal_baseline(cell.baseline, cell, data, bench.scores, bench.steps)
+    if cell.baseline == "best-parameter":
+        return replace(bare(cell), per_parameter=best)
+    return replace(cell, baseline=Table(best))
+
+
+def _microseconds(cell: Cell, chunk: Chunk) -> float:
+    """To compute adv of one batch, the shortest of a few times."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        cell.adv(*chunk.parts[0])
+        return time.perf_counter() - start
+
+    return 1e6 * min(once() for _ in range(5))
+
+
+def row(
+    bench: Bench,
+    cell: Cell,
+    estimates: Tensor,
+    exact: Moments | None,
+    alpha: float = 0.01,
+    microseconds: float = math.nan,
+) -> Row:
+    """What estimates (R, P) of a cell say, and what is exact."""
+    if not torch.isfinite(estimates).all():
+        raise ValueError(f"{cell}: some estimate is not finite")
+    g, R = bench.reference, len(estimates)
+    norm = float(g.norm()) or 1.0
+    judged = judge(estimates, g, alpha)
+    trace, *ends = variance_interval(estimates, LEVEL)
+    errors = estimates - g
+    mse = float(errors.square().sum(1).mean())
+    if not math.isclose(mse, judged.length**2 + trace * (R - 1) / R, rel_tol=1e-9, abs_tol=1e-18 * norm**2):
+        raise ArithmeticError(f"{cell}: MSE {mse} is not bias² + variance, {judged.length**2} + {trace}")
+    along, *along_ends = mean_interval(errors @ g / norm**2, LEVEL)
+    mean = estimates.mean(0) if exact is None else exact.mean
+    variance = trace if exact is None else float(exact.variances.sum())
+    bias = None if exact is None else exact.mean - g
+    length = None if bias is None else float(bias.norm()) / norm
+    tolerance = ROUNDING * (1.0 + math.sqrt(variance) / norm) + bench.rounding / norm
+    known = None if length is None else length <= tolerance
+    unbiased = known if known is not None else not judged.biased
+    if unbiased:
+        signal = float(g.square().sum())
+    else:  # of a sample, ‖mean‖² is too large by trace / R
+        signal = float(mean.square().sum()) - (trace / R if exact is None else 0.0)
+    snr = max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf if signal > 0.0 else math.nan
+    cosines = _cosines(torch.cat([mean.unsqueeze(0), estimates]), g)
+    return Row(
+        *cell.names,
+        verdict="unbiased" if unbiased else "biased",
+        proof="test" if known is None else "exact",
+        p=judged.p,
+        bias=judged.length / norm,
+        bias_interval=(judged.interval[0] / norm, judged.interval[1] / norm),
+        bias_exact=length,
+        along=along,
+        along_interval=(along_ends[0], along_ends[1]),
+        along_exact=None if bias is None else float(bias @ g) / norm**2,
+        variance=trace / norm**2,
+        variance_interval=(ends[0] / norm**2, ends[1] / norm**2),
+        variance_exact=None if exact is None else variance / norm**2,
+        mse=mse / norm**2,
+        mse_exact=None if length is None else length**2 + variance / norm**2,
+        snr=snr,
+        cosine=float(cosines[1:].mean()),
+        angle=math.degrees(float(cosines[0].clamp(-1.0, 1.0).acos())),
+        episodes=math.inf if math.isnan(snr) or snr == 0.0 else bench.batch / snr,
+        microseconds=microseconds,
+        bias_vector=judged.bias,
+        bias_error=estimates.std(0) / math.sqrt(R),
+        bias_vector_exact=bias,
+        variances=estimates.var(0),
+        variances_exact=None if exact is None else exact.variances,
+    )
+
+
+def _cosines(x: Tensor, g: Tensor) -> Tensor:
+    """Of the angles between vectors (N, P) and g; of a vector that is 0, 0; NaN where g is."""
+    lengths = x.norm(dim=1)
+    return torch.where(lengths > 0.0, (x @ g) / (lengths * g.norm()), 0.0 * g.norm() / g.norm())
+
+
+def _relative(x: float, to: float) -> float:
+    return x / to if to > 0.0 else x

@@ -1,0 +1,299 @@
+"""What an audit compares: an estimator, a baseline and a wrapper make a `Cell`, by their names or as objects.
+
+| estimators               | baselines                                         | wrappers                              |
+|--------------------------|---------------------------------------------------|---------------------------------------|
+| total, to-go             | none, const:X, value                              | plain                                 |
+| td, n-step:N, gae:LAMBDA | mean, time, linear: fitted to an earlier batch    | discount: γᵗ                          |
+| q                        | loo, crossfit: of the batch's other episodes      | standardize, standardize-episode      |
+| any object               | same-mean, same-time: of the same ones, a defect  | step: mean over steps                 |
+|                          | best, best-state, best-time-state, best-parameter | is, is:C, is-normalized, per-decision |
+
+Wrappers add up: discount+standardize. Everything but the defects is production code. What is *not* here: the audit
+(audit.py), what least variance means (optimal_baselines.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policygrad.data import Estimate, Rollout, Values
+from policygrad.gradient import baselines as base
+from policygrad.gradient import estimators as est
+from policygrad.gradient.importance import ImportanceWeighted, PerDecision
+
+BEST = ("best", "best-state", "best-time-state", "best-parameter")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination. reduction: as in `Rollout.flatten`. per_parameter (P,): a baseline that is a number for each."""
+
+    names: tuple[str, str, str]  # estimator, baseline, wrapper
+    estimator: Any
+    baseline: Any
+    reduction: str = "trajectory"
+    per_parameter: Tensor | None = None
+
+    def __str__(self) -> str:
+        return " · ".join(self.names)
+
+    def adv(self, rollout: Rollout, values: Values) -> Tensor:
+        """What multiplies ∇log π, (T, N): `advantages`, as in training."""
+        return est.advantages(rollout, values, self.estimator, self.baseline)[0]
+
+    def credit_weight(self, rollout: Rollout) -> Tensor:
+        """What a baseline of 1 would take from adv, (T, N): γᵗ, importance weights, or 1."""
+        return self.estimator.wrap(torch.ones_like(rollout.rew), rollout)
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Batches of `batch` episodes side by side, the columns of one rollout, and what a critic says of them.
+
+    What several cells need of it is computed once.
+    """
+
+    rollout: Rollout
+    values: Values
+    batch: int
+    actions: int
+
+    @property
+    def batches(self) -> int:
+        """How many there are."""
+        return self.rollout.rew.shape[1] // self.batch
+
+    @cached_property
+    def pair(self) -> Tensor:
+        """s·A + a of every valid row, (B,)."""
+        return self.rollout.valid(self.rollout.obs[:-1].argmax(-1) * self.actions + self.rollout.act)
+
+    @cached_property
+    def index(self) -> Tensor:
+        """Where a valid row belongs in a table (batches, S·A), flat: (B,)."""
+        number = torch.arange(self.rollout.rew.shape[1]) // self.batch
+        return self.rollout.valid(number.expand_as(self.rollout.rew)) * self.pairs + self.pair
+
+    @property
+    def pairs(self) -> int:
+        """S·A."""
+        return self.rollout.obs.shape[-1] * self.actions
+
+    @cached_property
+    def steps(self) -> Tensor:
+        """Steps of every batch, (batches,)."""
+        return self.rollout.mask.sum(0).view(self.batches, self.batch).sum(1)
+
+    @cached_property
+    def parts(self) -> list[tuple[Rollout, Values]]:
+        """Every batch by itself."""
+        columns = torch.arange(self.rollout.rew.shape[1]).view(self.batches, self.batch)
+        return [(self.rollout.columns(c), self.values.columns(c)) for c in columns]
+
+    def adv(self, cell: Cell, coupled: bool) -> Tensor:
+        """What multiplies ∇log π, (T, N): of all columns at once, or of every batch by itself where they are coupled."""
+        if not coupled:
+            return cell.adv(self.rollout, self.values)
+        return torch.cat([cell.adv(*part) for part in self.parts], 1)
+
+    def sums(self, adv: Tensor, reduction: str = "trajectory") -> Tensor:
+        """Σ weight · adv of every batch and (s, a), (batches, S·A): times ∇log π(a|s) that is ĝ of `Rollout.flatten`."""
+        table = adv.new_zeros(self.batches * self.pairs).index_add_(0, self.index, self.rollout.valid(adv))
+        size = self.steps if reduction == "step" else self.batch
+        return table.view(self.batches, -1) / torch.as_tensor(size, dtype=adv.dtype).view(-1, 1)
+
+
+class SameBatchMean(base.NoBaseline):
+    """What LeaveOneOut is not: the mean of the *same* batch, finished episodes counting 0. It shrinks ∇J by 1 − 1/N.
+
+    A defect to demonstrate: every return is in its own baseline, which so depends on the action.
+    """
+
+    needs_episodes = True
+
+    def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
+        return ret.mean(1, keepdim=True).expand_as(ret)
+
+
+class SameBatchFit(base.NoBaseline):
+    """What CrossFit is not: a baseline fitted to the very episodes that it is subtracted from. A defect to demonstrate."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
+        inner = deepcopy(self.inner)
+        inner.fit(rollout, ret)
+        return inner(rollout, ret, values)
+
+
+@dataclass(frozen=True)
+class Own:
+    """Any `f(rollout, values)` that gives (T, N), or an `Estimate`, as an estimator: with γ, and no wrapping of its own."""
+
+    f: Callable[[Rollout, Values], Tensor | Estimate]
+    gamma: float
+    needs_critic = False
+
+    def needs_episodes(self, bootstraps: bool) -> bool:
+        """It says so itself, by an error."""
+        return False
+
+    def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:
+        """Nothing."""
+        return adv
+
+    def __call__(self, rollout: Rollout, values: Values) -> Estimate:
+        ret = self.f(rollout, values)
+        if isinstance(ret, Estimate):
+            return ret
+        ret = torch.as_tensor(ret, dtype=rollout.rew.dtype)
+        if ret.shape != rollout.rew.shape:
+            expected = tuple(rollout.rew.shape)
+            raise ValueError(f"{label(self.f)} must give (T, N) = {expected}, got {tuple(ret.shape)}")
+        return Estimate(ret, ret)
+
+
+ESTIMATORS: dict[str, Callable[..., Any]] = {
+    "total": lambda gamma: est.TotalReturn(gamma),
+    "to-go": lambda gamma: est.RewardToGo(gamma),
+    "td": lambda gamma: est.TDError(gamma),
+    "n-step": lambda gamma, n=5.0: est.NStep(gamma, int(n)),
+    "gae": lambda gamma, lam=0.95: est.GAE(gamma, lam),
+    "q": lambda gamma: est.QValue(gamma),
+}
+BASELINES: dict[str, Callable[..., Any]] = {
+    "none": base.NoBaseline,
+    "const": lambda value=1.0: base.Constant(value),
+    "value": base.CriticValue,
+    "mean": base.RunningMean,
+    "time": base.TimeAverage,
+    "linear": base.LinearFeatures,
+    "loo": base.LeaveOneOut,
+    "crossfit": lambda folds=4.0: base.CrossFit(base.TimeAverage(), int(folds)),
+    "same-mean": SameBatchMean,
+    "same-time": lambda: SameBatchFit(base.TimeAverage()),
+}
+FITTED = ("mean", "time", "linear")
+WRAPPERS: dict[str, Callable[..., Any]] = {
+    "plain": lambda inner: inner,
+    "discount": est.StateDiscounted,
+    "standardize": est.Standardized,
+    "standardize-episode": lambda inner: est.Standardized(inner, over="episode"),
+    "step": lambda inner: inner,
+    "is": lambda inner, limit=None: ImportanceWeighted(inner, max_weight=limit),
+    "is-normalized": lambda inner: ImportanceWeighted(inner, self_normalize=True),
+    "per-decision": PerDecision,
+}
+TAKES_NUMBER = ("n-step", "gae", "const", "crossfit", "is")
+WHOLE = ("n-step", "crossfit")  # of these, a whole one
+
+
+def named(kind: str, table: dict[str, Callable[..., Any]], text: str) -> tuple[Callable[..., Any], tuple[float, ...]]:
+    """What makes it, and the number after the colon. Raises ValueError, with the nearest name, for one that is not there."""
+    name, colon, number = text.partition(":")
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=1)
+        known = [f"{n}:X" if n in TAKES_NUMBER else n for n in table]
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise ValueError(f"there is no {kind} {name!r}: {hint}")
+    if not colon:
+        return table[name], ()
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    fine = math.isfinite(value) and (name not in WHOLE or value.is_integer())
+    if not fine or name not in TAKES_NUMBER:
+        takes = "nothing" if name not in TAKES_NUMBER else "a whole number" if name in WHOLE else "a number"
+        raise ValueError(f"{kind} {text!r}: {name} takes {takes} after the colon")
+    return table[name], (value,)
+
+
+def make_estimator(given: Any, gamma: float) -> tuple[str, Any]:
+    """Name and object of an estimator that is given by name, as an estimator, or as f(rollout, values)."""
+    if isinstance(given, str):
+        make, number = named("estimator", ESTIMATORS, given)
+        return given, make(gamma, *number)
+    if isinstance(given, type) or not callable(given):
+        raise ValueError(f"an estimator is a name or something that is called with (rollout, values), got {given!r}")
+    return label(given), given if hasattr(given, "wrap") else Own(given, gamma)  # pyright: ignore[reportArgumentType]
+
+
+def make_baseline(given: Any) -> tuple[str, Any]:
+    """Name and object of a baseline; of one of least variance, which depends on the rest of the cell, its name twice."""
+    if not isinstance(given, str):
+        return label(given), given
+    if given in BEST:
+        return given, given
+    make, number = named("baseline", {**BASELINES, **dict.fromkeys(BEST, base.NoBaseline)}, given)
+    return given, make(*number)
+
+
+def make_wrapper(given: Any) -> tuple[str, Callable[[Any], Any], str]:
+    """Name, what wraps an estimator, and the reduction."""
+    if not isinstance(given, str):
+        return label(given), given, "trajectory"
+    parts = [named("wrapper", WRAPPERS, part) for part in given.split("+")]
+
+    def wrap(inner: Any) -> Any:
+        for make, number in parts:
+            inner = make(inner, *number)
+        return inner
+
+    return given, wrap, "step" if "step" in given.split("+") else "trajectory"
+
+
+def label(thing: Any) -> str:
+    """What an object is called in a table."""
+    name = getattr(thing, "__name__", None)
+    if name is None:
+        name = repr(thing)
+        name = type(thing).__name__ if " object at 0x" in name else name
+    return str(name)
+
+
+def make_cells(
+    estimators: Sequence[Any], baselines: Sequence[Any], wrappers: Sequence[Any], gamma: float
+) -> tuple[list[Cell], list[tuple[str, str]]]:
+    """The cells of a grid, those that make sense; and the others with the reason."""
+    cells, left_out = [], []
+    made_baselines, made_wrappers = [make_baseline(b) for b in baselines], [make_wrapper(w) for w in wrappers]
+    for estimator_name, estimator in (make_estimator(e, gamma) for e in estimators):
+        for wrapper_name, wrap, reduction in made_wrappers:
+            if gamma == 1.0 and "discount" in wrapper_name.split("+"):
+                left_out.append((f"{estimator_name} · {wrapper_name}", "γ = 1: nothing to discount"))
+                continue
+            try:
+                wrapped = wrap(estimator)
+            except ValueError as error:
+                left_out.append((f"{estimator_name} · {wrapper_name}", str(error)))
+                continue
+            for baseline_name, baseline in made_baselines:
+                why = no_formula(baseline_name, wrapper_name)
+                if why:
+                    left_out.append((f"{estimator_name} · {baseline_name} · {wrapper_name}", why))
+                    continue
+                cells.append(Cell((estimator_name, baseline_name, wrapper_name), wrapped, baseline, reduction))
+    return cells, left_out
+
+
+def no_formula(baseline: str, wrapper: str) -> str:
+    """Why a baseline of least variance cannot be computed under a wrapper; nothing where it can."""
+    parts = [part.partition(":")[0] for part in wrapper.split("+")]
+    if baseline not in BEST:
+        return ""
+    if any(part.startswith("standardize") or part in ("step", "is-normalized") for part in parts):
+        return "what is divided by the batch's own moments or steps has no baseline of least variance in a formula"
+    if "is" in parts and "state" in baseline:
+        return "weights of whole trajectories correlate the scores of its steps: no formula for a baseline of states"
+    return ""

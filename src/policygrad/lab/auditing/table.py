@@ -1,0 +1,124 @@
+"""An audit as text: the table, and what its columns are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from policygrad.lab.results import align
+
+if TYPE_CHECKING:
+    from policygrad.lab.auditing.audit import Audit, Row
+
+HEADER = (
+    "estimator · baseline · wrapper",
+    "verdict",
+    "bias",
+    "along",
+    "variance",
+    "MSE",
+    "SNR",
+    "cos",
+    "episodes",
+    "µs",
+)
+
+
+def table(audit: Audit) -> str:
+    """What was measured, a line a row, a line on each column, and what was left out."""
+    parts = [header(audit), align(HEADER, [cells_of(row) for row in audit.rows]), legend(audit), left_out(audit)]
+    return "\n\n".join(filter(None, parts))
+
+
+def header(audit: Audit) -> str:
+    """What was measured."""
+    listed = "too many trajectories to list" if audit.listed is None else f"all {audit.listed:,} trajectories listed"
+    lines = [
+        audit.about,
+        f"{audit.repeats:,} batches of {audit.batch} episodes, the same for all rows; {listed}; critic: {audit.critic}",
+    ]
+    if audit.limit is not None:
+        terms = "g is ∇J's terms of these"
+        lines.append(f"episodes are truncated after {audit.limit} steps: {terms}, {audit.truncated:.2g} ‖∇J‖ from ∇J")
+    return "\n".join(lines)
+
+
+def legend(audit: Audit) -> str:
+    """A line on each column."""
+    unit, square = ("% of ‖g‖", "‖g‖²") if audit.norm > 0.0 else ("%, g being 0", "1, g being 0")
+    g = "g: the exact gradient" if audit.limit is None else "g: see above"
+    lines = {
+        "verdict": f"= exact, of all trajectories; ~ by a test, with a chance of {audit.alpha:g} of a false alarm here",
+        "bias": f"‖E ĝ − g‖ in {unit}; {g}. [low, high]: all are in theirs with a chance of {1.0 - audit.alpha:g}",
+        "along": f"the part of the bias along g, in {unit}: at −6.25 the mean of ĝ is 15/16 of g",
+        "variance": f"the trace of the covariance of one batch's ĝ, in units of {square}",
+        "MSE": "E‖ĝ − g‖² = bias² + variance, in the same units",
+        "SNR": "‖E ĝ‖² / variance, signal to noise of one batch; ‖g‖² for ‖E ĝ‖² where no bias is seen",
+        "cos": "the mean cosine of the angle between ĝ and g",
+        "episodes": "how many make the SNR 1: batch / SNR, whatever the scale of ĝ",
+        "µs": "to compute the advantages of one batch",
+    }
+    return "\n".join(f"{name:<9} {what}" for name, what in lines.items())
+
+
+def left_out(audit: Audit) -> str:
+    """The cells that make no sense, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for cell, reason in audit.left_out:
+        reasons.setdefault(reason, []).append(cell)
+    return "\n".join(["left out", *(f"  {few(cells)}: {why}" for why, cells in reasons.items())]) if reasons else ""
+
+
+def name_of(row: Row) -> str:
+    """Estimator · baseline · wrapper, without those that do nothing."""
+    return " · ".join([row.estimator, *(x for x in (row.baseline, row.wrapper) if x not in ("none", "plain"))])
+
+
+def cells_of(row: Row) -> list[str]:
+    """A line of the table: exact numbers where there are, else the sample's."""
+    if row.bias_exact is None:
+        low, high = (100.0 * x for x in row.bias_interval)
+        bias = f"[{short(low)}, {short(high)}]"
+    else:
+        bias = short(100.0 * row.bias_exact if row.verdict == "biased" else 0.0)
+    exactly = row.verdict == "unbiased" and row.proof == "exact"
+    along = 0.0 if exactly else 100.0 * (row.along if row.along_exact is None else row.along_exact)
+    variance = row.variance if row.variance_exact is None else row.variance_exact
+    mse = row.mse if row.mse_exact is None else row.mse_exact
+    return [
+        name_of(row),
+        VERDICTS[row.verdict, row.proof],
+        bias,
+        short(along),
+        *(short(x) for x in (variance, mse, row.snr)),
+        f"{row.cosine:.2f}" if math.isfinite(row.cosine) else "-",
+        short(row.episodes),
+        f"{row.microseconds:.0f}",
+    ]
+
+
+VERDICTS = {
+    ("unbiased", "exact"): "= unbiased",
+    ("unbiased", "test"): "~ none seen",
+    ("biased", "exact"): "= biased",
+    ("biased", "test"): "~ biased",
+}
+
+
+def short(x: float) -> str:
+    """A number in three digits; what is nothing but rounding is 0."""
+    if not math.isfinite(x):
+        return "∞" if x == math.inf else "-"
+    if abs(x) < 1e-9:
+        return "0"
+    if 1000.0 <= abs(x) < 1e7:
+        return f"{x:,.0f}"
+    text = f"{x:.3g}"
+    return f"{x:.1e}" if "e" in text else text
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Some names, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

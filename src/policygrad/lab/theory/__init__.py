@@ -1,0 +1,1 @@
+"""The theory bench: lemmas, bounds and rates of policy gradients, measured on small MDPs."""

@@ -1,0 +1,215 @@
+"""Policy iteration with fitted values against steps that stay near: how one step can make everything worse.
+
+Exact policy iteration never loses: greedy in Q^π has no negative advantage anywhere. With fitted values it may choose actions
+that have one. All that the performance difference lemma then says is
+
+    J(π') − J(π)  ≥  Σ_t γᵗ · min_{t,s} Σ_a π'(a|s) A^π_t(s, a),       H times the worst where γ = 1
+
+and `shortcut` is an MDP where the loss is of that order: the fit is right where the old policy went, on average, and the new
+one goes elsewhere. A gradient step moves the states visited by as little as it moves the policy, and there the fit is right to
+first order: Σ d^π π Â ∇log π is the exact gradient if Â errs only where the policy cannot tell states apart either (compatible
+function approximation, Sutton et al. 2000, theorem 2). A trust region says how little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from policygrad.data import Batch
+from policygrad.lab.exact.tabular import (
+    MDP,
+    greedy,
+    objective,
+    occupancy,
+    optimum,
+    policy_matrix,
+    solve,
+    tabular_policy,
+)
+from policygrad.lab.exact.worlds import exact_batch
+from policygrad.lab.results import Result, align
+from policygrad.lab.steps.relations import apply
+from policygrad.lab.steps.rules import five_rules
+from policygrad.lab.theory.lemma import expected_advantage
+from policygrad.models.policy import Policy
+
+HORIZONS = (5, 10, 20, 40, 80, 160)
+GRADIENT_RULES = ("PG", "NPG", "TRPO")
+
+
+def shortcut(horizon: int | None = None, gamma: float = 0.95) -> MDP:
+    """A road and a swamp that look alike. Action 0 leads to the road, or stays there, and pays nothing. Action 1 is a short
+    cut: from the road it pays 1 and ends in the swamp; in the swamp it pays −1 and stays there.
+
+    Rarely taken, the short cut is worth it: one is mostly on the road. Always taken, it costs 1 a step. Without a discount the
+    best that treats both alike takes it with probability 1/4 and gets 1/8 a step.
+    """
+    transition = torch.zeros(2, 2, 2)
+    transition[:, 0, 0] = transition[:, 1, 1] = 1.0
+    reward = torch.tensor([[0.0, 1.0], [0.0, -1.0]])
+    return MDP(transition, reward, torch.tensor([1.0, 0.0]), horizon, gamma, groups=(0, 0))
+
+
+def cautious(mdp: MDP, probability: float = 0.05) -> Policy:
+    """The policy that takes each action but the first with this probability, in every state."""
+    others = mdp.actions - 1
+    if not 0.0 < probability * others < 1.0:
+        raise ValueError(f"probability must be in (0, {1 / max(others, 1):g}), got {probability}")
+    policy = tabular_policy(mdp, scale=0.0)
+    logits = torch.full((mdp.actions,), math.log(probability), dtype=torch.float64)
+    logits[0] = math.log(1.0 - probability * others)
+    policy.flat.copy_(logits.repeat(len(policy.flat) // mdp.actions))
+    return policy
+
+
+def fitted_values(mdp: MDP, pi: Tensor, features: Tensor | None = None) -> Tensor:
+    """Q̂ (S, A): Q^π, averaged over time, by least squares on features of the state, (S, K), with weights: the states visited.
+
+    features: [one for each group of states that look alike]. It is what regression on the data of π converges to. Where no two
+    states look alike it is exact.
+    """
+    if features is None:
+        groups = torch.arange(mdp.states) if mdp.groups is None else torch.tensor(mdp.groups)
+        features = torch.nn.functional.one_hot(groups).double()
+    reached, Q = occupancy(mdp, pi).unsqueeze(-1), solve(mdp, pi)[1]
+    w = reached.sum(0)
+    mean = torch.where(w > 0.0, (reached * Q).sum(0) / w, 0.0)
+    root = w.sqrt()
+    return features @ (torch.linalg.pinv(root * features) @ (root * mean))
+
+
+def fitted_batch(mdp: MDP, policy: Policy, features: Tensor | None = None) -> Batch:
+    """`exact_batch` with Â = Q̂ − Σ_a π Q̂ in place of the advantages."""
+    batch, pi = exact_batch(mdp, policy), policy_matrix(mdp, policy).detach()
+    Q = fitted_values(mdp, pi, features)
+    return replace(batch, adv=(Q - (pi * Q).sum(-1, keepdim=True))[batch.obs.argmax(-1), batch.act])
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step of a rule, from π to π'."""
+
+    rise: float  # J(π') − J(π)
+    worst: float  # min over t and s of Σ_a π'(a|s) A^π_t(s,a), 0 at most
+    bound: float  # Σ_t γᵗ · worst: rise is at least that
+    policy_tv: float  # max_s TV(π, π')
+    tv: float  # of the distributions of states visited, TV(d, d')
+    kl: float  # KL(d ‖ d'), nats; ∞ where π' never goes to a state that π goes to
+
+    @property
+    def share(self) -> float:
+        """How much of the bound is attained; 0 where nothing is lost."""
+        return self.rise / self.bound if self.rise < 0.0 else 0.0
+
+
+def change(mdp: MDP, pi: Tensor, pi_new: Tensor) -> Change:
+    """What a step from π to π' changes. Policies are tables, (S, A) or (H, S, A)."""
+    worst = min(float((expected_advantage(mdp, pi, pi_new) * mdp.live).amin()), 0.0)
+    d, after = (_visited(mdp, p) for p in (pi, pi_new))
+    seen = d > 0.0
+    kl = float((d[seen] * (d[seen] / after[seen]).log()).sum())
+    policy_tv = 0.5 * float(((pi_new - pi).abs().sum(-1) * mdp.live).amax())
+    rise = float(objective(mdp, pi_new) - objective(mdp, pi))
+    bound = worst * _total(mdp) if worst else 0.0
+    return Change(rise, worst, bound, policy_tv, 0.5 * float((d - after).abs().sum()), max(kl, 0.0))
+
+
+def _visited(mdp: MDP, pi: Tensor) -> Tensor:
+    """The distribution of the states visited, discounted, (S,)."""
+    d = occupancy(mdp, pi).sum(0)
+    return d / d.sum()
+
+
+def _total(mdp: MDP) -> float:
+    """Σ_t γᵗ."""
+    if mdp.horizon is None:
+        return 1.0 / (1.0 - mdp.gamma) if mdp.gamma < 1.0 else math.inf
+    return float((mdp.gamma ** torch.arange(mdp.horizon, dtype=torch.float64)).sum())
+
+
+@dataclass(frozen=True)
+class Improvement(Result):
+    """Steps of every rule from the same policy, where each gets to, and the bound over the horizon."""
+
+    steps: dict[str, Change]  # the first step
+    paths: dict[str, tuple[float, ...]]  # J, (K+1,)
+    shifts: dict[str, tuple[float, ...]]  # TV of the states visited, from each policy to the next, (K,)
+    best: float  # J of the best policy, of all that tell states apart
+    horizons: tuple[tuple[int, Change], ...]  # one fitted step of policy iteration on `shortcut`, γ = 1
+
+    def table(self) -> str:
+        """Three tables."""
+        first = [
+            [rule, *(f"{x:+.3f}" for x in (c.rise, c.worst, c.bound)), *(f"{x:.3f}" for x in (c.policy_tv, c.tv, c.kl))]
+            for rule, c in self.steps.items()
+        ]
+        header = ("one step", "ΔJ", "min Ā", "bound on ΔJ", "TV policy", "TV states", "KL states")
+        steps = len(next(iter(self.paths.values()))) - 1
+        marks = sorted({0, 1, 2, 3, steps // 2, steps - 1, steps})
+        rows = [[rule, *(f"{J[k]:.3f}" for k in marks), f"{min(J):.3f}"] for rule, J in self.paths.items()]
+        path = align((f"J ({self.best:.3f} is best) after", *map(str, marks), "lowest"), rows)
+        bound = [[str(H), *(f"{x:.2f}" for x in (c.rise, c.bound, c.share))] for H, c in self.horizons]
+        note = "min Ā: the worst Σ_a π'(a|s) A(s,a); TV, KL: of the policies where it is largest, of the states visited"
+        last = align(("H", "ΔJ, fitted PI", "bound, H · min Ā", "share"), bound)
+        return "\n\n".join([f"{align(header, first)}\n{note}", path, last])
+
+
+def improvement(
+    mdp: MDP | None = None,
+    policy: Policy | None = None,
+    *,
+    iterations: int = 60,
+    max_kl: float = 0.01,
+    horizons: Sequence[int] = HORIZONS,
+) -> Improvement:
+    """Policy iteration, with exact and with fitted values, and PG, NPG and TRPO with the same fitted values, from one policy.
+
+    The three are the production rules, without damping; PG's rate is such that its quadratic KL is NPG's, max_kl. mdp:
+    [`shortcut()`]; policy: [`cautious`].
+    """
+    mdp = shortcut() if mdp is None else mdp
+    policy = cautious(mdp) if policy is None else policy
+    pi = policy_matrix(mdp, policy).detach()
+    paths = {
+        "PI, exact Q": _iterate(mdp, pi, lambda pi: greedy(solve(mdp, pi)[1]), iterations),
+        "PI, fitted Q": _iterate(mdp, pi, lambda pi: greedy(fitted_values(mdp, pi)), iterations),
+    }
+    paths |= {rule: _climb(mdp, policy, rule, iterations, max_kl) for rule in GRADIENT_RULES}
+    steps = {rule: change(mdp, path[0], path[1]) for rule, path in paths.items()}
+    values = {rule: tuple(float(objective(mdp, p)) for p in path) for rule, path in paths.items()}
+    shifts = {rule: tuple(change(mdp, p, q).tv for p, q in pairwise(path)) for rule, path in paths.items()}
+    return Improvement(steps, values, shifts, optimum(mdp), tuple((H, attained(H)) for H in horizons))
+
+
+def attained(horizon: int) -> Change:
+    """One step of fitted policy iteration on `shortcut` with a horizon and no discount, from `cautious`."""
+    mdp = shortcut(horizon, gamma=1.0)
+    pi = policy_matrix(mdp, cautious(mdp)).detach()
+    return change(mdp, pi, greedy(fitted_values(mdp, pi)))
+
+
+def _iterate(mdp: MDP, pi: Tensor, step: Callable[[Tensor], Tensor], iterations: int) -> list[Tensor]:
+    path = [pi]
+    for _ in range(iterations):
+        path.append(step(path[-1]))
+    return path
+
+
+def _climb(mdp: MDP, policy: Policy, name: str, iterations: int, max_kl: float) -> list[Tensor]:
+    """The policies of a gradient rule with fitted advantages, tables (S, A)."""
+    path = [policy_matrix(mdp, policy).detach()]
+    for _ in range(iterations):
+        batch = fitted_batch(mdp, policy)
+        try:
+            rules = five_rules(policy, batch, max_kl=max_kl, beta=1.0, damping=0.0)
+        except ValueError:  # the gradient is 0, or the policy certain: it has arrived
+            return path + path[-1:] * (iterations + 1 - len(path))
+        policy = apply(rules[name], policy, batch)[1]
+        path.append(policy_matrix(mdp, policy).detach())
+    return path

@@ -1,0 +1,313 @@
+"""The picture of `policygrad lab theory`: a panel or two for each result of the bench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from policygrad.lab.results import Result
+from policygrad.lab.steps.plots import BLUE, DASHED, GREEN, ORANGE, PINK, PURPLE, head, logarithmic, name_axes, say
+from policygrad.lab.theory.ascent import Landscapes
+from policygrad.lab.theory.derivatives import ThreeWays
+from policygrad.lab.theory.functions import two_hills
+from policygrad.lab.theory.improvement import Improvement
+from policygrad.lab.theory.lemma import LemmaCheck
+from policygrad.lab.theory.losses import Losses
+from policygrad.lab.theory.staleness import Staleness
+from policygrad.lab.theory.stochastic import Decay
+from policygrad.lab.theory.surrogate import SurrogateOrder
+from policygrad.reports.plots import INK, PALE, Chart
+
+Panel = Callable[[Axes], None]
+RULES = {"PI, exact Q": PURPLE, "PI, fitted Q": PINK, "PG": ORANGE, "NPG": BLUE, "TRPO": GREEN}
+LINE = {"lw": 2.2, "solid_capstyle": "round"}
+DOTS = {"lw": 2.2, "ms": 6.0, "mec": "white"}
+
+
+def draw(results: Sequence[Result], title: str, out: Path) -> Path:
+    """Draw the results, and write the figure."""
+    figure = make_figure(results, title)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+    return out
+
+
+def make_figure(results: Sequence[Result], title: str) -> Chart:
+    """The figure: at most three panels a row."""
+    panels = [panel for result in results for panel in panels_of(result)]
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    inches = rows * 5.2 + 0.8
+    figure = Chart(figsize=(5.85 * columns, inches), dpi=92, facecolor="white")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        panel(axis)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    figure.suptitle(title, x=0.03, y=1 - 0.2 / inches, ha="left", va="top", fontsize=16, fontweight="bold", color=INK)
+    left = 0.8 / (5.85 * columns)
+    top, bottom = 1 - 1.5 / inches, 0.6 / inches
+    figure.subplots_adjust(left=left, right=0.98, bottom=bottom, top=top, wspace=0.28, hspace=0.42)
+    return figure
+
+
+def panels_of(result: Result) -> list[Panel]:
+    """What there is to draw of a result. Raises TypeError for one that is none of the bench's."""
+    for kind, panels in PANELS.items():
+        if isinstance(result, kind):
+            return [partial(panel, result=result) for panel in panels]
+    raise TypeError(f"there is no picture of a {type(result).__name__}")
+
+
+def draw_lemma(axis: Axes, result: LemmaCheck) -> None:
+    """Both sides of the lemma."""
+    subtitle = (
+        f"{len(result.differences)} pairs of random policies, both sides exact: {result.gap:.0e} apart at most.\n"
+    )
+    head(axis, "The performance difference lemma", subtitle + "Bar: one right side from episodes, 95 %")
+    ends = [min(result.differences), max(result.differences)]
+    axis.plot(ends, ends, color=PALE, lw=1.3, ls=DASHED)
+    axis.plot(result.differences, result.expected, "o", color=BLUE, ms=5.0, alpha=0.6, mec="white")
+    x = result.first.difference
+    axis.plot([x, x], result.sampled.interval, color=ORANGE, lw=5.0, solid_capstyle="round")
+    name_axes(axis, "J(π') − J(π)", "mean advantage of π along the trajectories of π'")
+
+
+def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
+    """Errors of right and wrong surrogates over the step, and the bounds."""
+    slopes, bounded = result.slopes, result.bounded
+    second = "Dashed: bounds, TRPO's above Achiam's" if bounded else "No bound: γ = 1 without a horizon"
+    head(
+        axis, "The surrogate matches to first order", f"|J − L| along a line; slopes on the logarithmic axes.\n{second}"
+    )
+    logarithmic(axis)
+    axis.set_xlim(0.6 * min(result.lengths), 1.6 * max(result.lengths))
+    least, drawn = np.array(result.rounding), 0
+
+    def above(y: Sequence[float]) -> np.ndarray:
+        return np.where(np.array(y) > least, y, np.nan)
+
+    for bound in (result.trpo, result.achiam) if bounded else ():
+        axis.plot(result.lengths, above(bound), color=PALE, lw=1.3, ls=DASHED)
+    for name, values, color, text, height in (
+        ("error", result.error, BLUE, "right", 0.19),
+        ("wrong_advantages", result.wrong_advantages, ORANGE, "advantages of another policy", 0.12),
+        ("wrong_states", result.wrong_states, PINK, "states of another policy", 0.05),
+    ):
+        axis.plot(result.lengths, above(values), "o-", color=color, **DOTS)
+        number = f": slope {slopes[name]:.2f}" if name in slopes else ": rounding"
+        drawn += int(np.isfinite(above(values)).any())
+        say(axis, text + number, (0.99, height), (0, 0), color, ha="right", xycoords="axes fraction")
+    if not drawn:
+        axis.set_yticks([])
+    name_axes(axis, "‖Δθ‖")
+
+
+def draw_paths(axis: Axes, result: Improvement) -> None:
+    """J over the steps of each rule."""
+    subtitle = "J after each step from one policy; all but the exact one with the same fit.\n"
+    head(axis, "A greedy step can lose", subtitle + f"Dashed: the best J, {result.best:.3g}")
+    shown = {rule: path[:25] for rule, path in result.paths.items()}
+    end = len(next(iter(shown.values()))) - 1
+    axis.plot([0, end], [result.best] * 2, color=PALE, lw=1.3, ls=DASHED)
+    for rule, path in shown.items():
+        axis.plot(range(end + 1), path, color=RULES[rule], **LINE)
+    label_ends(axis, {rule: (float(np.mean(path[-2:])), RULES[rule]) for rule, path in shown.items()}, end)
+    leave_room(axis, end, 1.3)
+    name_axes(axis, "step", "J")
+
+
+def label_ends(axis: Axes, ends: Mapping[str, tuple[float, str]], x: float, fontsize: float = 10) -> None:
+    """Labels to the right of lines that end at x, from the top, none above another: text → (y, colour)."""
+    low, high = axis.get_ylim()
+    last = float("inf")
+    for text, (y, color) in sorted(ends.items(), key=lambda item: -item[1][0]):
+        last = min(y, last - 0.055 * (high - low))
+        say(axis, text, (x, last), (6, 0), color, fontsize=fontsize, annotation_clip=False)
+
+
+def leave_room(axis: Axes, end: float, share: float) -> None:
+    """Room for labels to the right of lines that end at x: the axis, with its ticks and its grid, ends where they do."""
+    axis.set_xticks(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(0, end))
+    axis.set_xticks([x for x in axis.get_xticks() if 0 <= x <= end])
+    axis.set_xlim(0, share * end)
+    axis.spines["bottom"].set_bounds(0, end)
+
+
+def draw_bound(axis: Axes, result: Improvement) -> None:
+    """What one fitted step loses over the horizon, and what it can lose at most."""
+    subtitle = "One step of fitted policy iteration where a short cut looks good, γ = 1.\n"
+    head(axis, "The bound is attained", subtitle + "Dashed: the bound, H times the worst advantage")
+    logarithmic(axis)
+    H = [horizon for horizon, _ in result.horizons]
+    axis.plot(H, [-c.bound for _, c in result.horizons], color=PALE, lw=1.3, ls=DASHED)
+    axis.plot(H, [-c.rise for _, c in result.horizons], "o-", color=PINK, **DOTS)
+    for horizon, c in result.horizons:
+        say(axis, f"{100 * c.share:.0f} %", (horizon, -c.rise), (8, -8), PINK, fontsize=9)
+    name_axes(axis, "horizon H", "J lost")
+
+
+def draw_shifts(axis: Axes, result: Improvement) -> None:
+    """How far the states visited move in a step."""
+    subtitle = "TV between the states visited before and after each step.\nDot: the first step"
+    head(axis, "Small steps keep the states", subtitle)
+    axis.grid(axis="y", visible=False)
+    axis.set_yticks([])
+    axis.set_ylim(len(result.shifts) - 0.5, -0.7)
+    for y, (rule, moves) in enumerate(result.shifts.items()):
+        axis.plot([min(moves), max(moves)], [y, y], color=RULES[rule], lw=5.0, alpha=0.35, solid_capstyle="round")
+        axis.plot(moves[0], y, "o", color=RULES[rule], ms=8, mec="white")
+        say(axis, rule, (moves[0], y), (-3, 15), RULES[rule], ha="right" if moves[0] > 0.8 else "left")
+    axis.set_xlim(-0.03, 1.03)
+    name_axes(axis, "total variation")
+
+
+def draw_hills(axis: Axes, result: Landscapes) -> None:
+    """Paths on the two hills."""
+    subtitle = "Exact ascent from three starts: the higher hill, the lower one,\nand a plateau that it does not leave"
+    head(axis, "Ascent ends where it is flat", subtitle)
+    x, y = np.meshgrid(np.linspace(-5.2, 3.2, 85), np.linspace(-2.4, 3.2, 57))
+    points = torch.from_numpy(np.stack([x, y], -1)).view(-1, 2)
+    values = torch.stack([two_hills(p) for p in points]).view(x.shape)
+    axis.grid(False)
+    axis.contourf(x, y, values, 14, cmap="Blues", alpha=0.55)
+    axis.contour(x, y, values, 14, colors="white", linewidths=0.8)
+    for case, color in zip(
+        (c for c in result.cases if c.name.startswith("two hills")), (GREEN, ORANGE, PINK), strict=True
+    ):
+        path = case.path.theta.numpy()
+        axis.plot(*path.T, color=color, **LINE)
+        axis.plot(*path[0], "o", color="white", mec=color, mew=2.0, ms=8)
+        axis.plot(*path[-1], "o", color=color, ms=8, mec="white")
+        say(axis, f"{case.path.value[-1]:.2f}", tuple(path[-1]), (10, -10), INK)
+    axis.set_aspect("equal", anchor="W")
+    name_axes(axis, "θ₁", "θ₂")
+
+
+def draw_decay(axis: Axes, result: Decay) -> None:
+    """The mean squared gradient over the number of steps."""
+    bounded = [b for b in result.budgets if np.isfinite(b.bound)]
+    subtitle = f"Mean ‖∇J‖² over the path of SGD, {result.episodes} episodes a step, α ∝ 1/√K.\n"
+    subtitle += "Dashed: the bound" + (", where α ≤ 1/L" if len(bounded) < len(result.budgets) else "")
+    head(axis, f"SGD finds flat places: ∝ K^{result.slope:.2f}", subtitle)
+    logarithmic(axis)
+    K = [b.steps for b in result.budgets]
+    axis.plot([b.steps for b in bounded], [b.bound for b in bounded], color=PALE, lw=1.3, ls=DASHED)
+    axis.axhline(result.before, color=GREEN, lw=1.3)
+    say(axis, "at the start", (K[-1], result.before), (0, 9), GREEN, ha="right")
+    means, errors = (
+        np.array([getattr(b, name) for b in result.budgets]) for name in ("squared_norm", "standard_error")
+    )
+    axis.errorbar(K, means, 1.96 * errors, fmt="o-", color=BLUE, **DOTS)
+    axis.plot(K, [b.last for b in result.budgets], "o-", color=ORANGE, **DOTS)
+    say(axis, "mean over the path", (K[-1], means[-1]), (0, -16), BLUE, ha="right")
+    say(axis, "at the end", (K[-1], result.budgets[-1].last), (-14, -2), ORANGE, ha="right")
+    name_axes(axis, "steps K", "‖∇J‖²")
+
+
+def draw_derivatives(axis: Axes, result: ThreeWays) -> None:
+    """Errors of differences over their step."""
+    subtitle = "Relative error of ∇J against its closed form. Left of the V rounding,\nright of it truncation"
+    head(axis, "Differences: truncation against rounding", subtitle)
+    logarithmic(axis)
+    found = result.by_step
+    for method, color, place in (("forward", ORANGE, 5), ("central", BLUE, 10), ("complex", GREEN, 1)):
+        errors = np.maximum(found.errors[method], 1e-17)
+        axis.plot(found.steps, errors, color=color, **LINE)
+        side = len(found.steps) * place // 12
+        text = {"complex": "complex step"}.get(method, method)
+        say(axis, text, (found.steps[side], errors[side]), (12, -9) if method == "central" else (6, 12), color)
+    axis.axhline(max(found.automatic, 1e-17), color=INK, lw=1.3, ls=DASHED)
+    say(axis, "automatic", (found.steps[-1], max(found.automatic, 1e-17)), (0, 9), INK, ha="right")
+    name_axes(axis, "h", "error")
+
+
+def draw_costs(axis: Axes, result: ThreeWays) -> None:
+    """Time of a gradient over the number of parameters."""
+    head(axis, "and they cost an evaluation a parameter", "Time of one gradient, in evaluations of J")
+    logarithmic(axis)
+    for method, color in (("central", BLUE), ("forward", ORANGE), ("automatic", INK)):
+        rows = [c for c in result.costs if c.method == method]
+        axis.plot([c.parameters for c in rows], [c.relative_seconds for c in rows], "o-", color=color, **DOTS)
+        say(axis, method, (rows[-1].parameters, rows[-1].relative_seconds), (8, 0), color)
+    axis.set_xlim(right=3.5 * max(c.parameters for c in result.costs))
+    name_axes(axis, "parameters", "evaluations")
+
+
+def draw_losses(axis: Axes, result: Losses) -> None:
+    """Losses along one path, each scaled to its own range."""
+    subtitle = "−Σ w · x · log π along one path of exact ascent, each scaled to [0, 1], and J.\nCorrelations with J"
+    head(axis, "The loss is not performance", subtitle)
+
+    def scaled(y: Sequence[float]) -> np.ndarray:
+        values = np.array(y)
+        return (values - values.min()) / (np.ptp(values) or 1.0)
+
+    axis.plot(scaled(result.J), color=INK, lw=3.5)
+    ends = {}
+    for loss, color in zip(result.losses, (PURPLE, BLUE, GREEN, ORANGE), strict=True):
+        axis.plot(scaled(loss.values), color=color, **LINE)
+        ends[f"{loss.name}: {loss.correlation:+.2f}"] = (float(scaled(loss.values)[-1]), color)
+    label_ends(axis, {"J": (1.06, INK)} | ends, len(result.J) - 1, fontsize=9)
+    leave_room(axis, len(result.J) - 1, 1.6)
+    name_axes(axis, "update")
+
+
+def draw_bias(axis: Axes, result: Staleness) -> None:
+    """The direction of stale gradients over their age."""
+    head(
+        axis,
+        "Old data points elsewhere",
+        "Cosine between ∇J and the mean gradient from data of an older\npolicy, exact",
+    )
+    ages, ends = [row.age for row in result.rows], {}
+    for values, color, text in (
+        ([row.plain.cosine for row in result.rows], PINK, "as it is"),
+        ([row.ratio.cosine for row in result.rows], BLUE, "actions' ratios"),
+        ([1.0 for _ in result.rows if result.rows[0].weighted], GREEN, "trajectories' weights"),
+    ):
+        if values:
+            axis.plot(ages, values, "o-", color=color, **DOTS)
+            ends[text] = values[-1], color
+    axis.set_ylim(top=max(1.0, axis.get_ylim()[1]))
+    label_ends(axis, ends, max(ages))
+    leave_room(axis, max(ages), 1.6)
+    name_axes(axis, "updates since", "cosine")
+
+
+def draw_variance(axis: Axes, result: Staleness) -> None:
+    """What the correction costs."""
+    subtitle = (
+        "Unbiased estimates from old data: variance of one, in units of\nfresh data's; and E[w²], 1 over the ESS share"
+    )
+    head(axis, "and the correction costs variance", subtitle)
+    logarithmic(axis)
+    axis.set_xscale("linear")
+    ages = [row.age for row in result.rows]
+    axis.plot(ages, [1.0 / row.ess for row in result.rows], "o-", color=PALE, **DOTS)
+    say(axis, "E[w²]", (ages[-2], 1.0 / result.rows[-2].ess), (10, -10), PALE)
+    weighted = [row.weighted for row in result.rows if row.weighted is not None]
+    if weighted:
+        ratio = [x.relative for x in weighted]
+        axis.plot(ages, ratio, "o-", color=GREEN, **DOTS)
+        say(axis, "variance", (ages[-1], ratio[-1]), (-10, 4), GREEN, ha="right")
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    name_axes(axis, "updates since")
+
+
+PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
+    LemmaCheck: (draw_lemma,),
+    SurrogateOrder: (draw_surrogate,),
+    Improvement: (draw_paths, draw_shifts, draw_bound),
+    Landscapes: (draw_hills,),
+    Decay: (draw_decay,),
+    ThreeWays: (draw_derivatives, draw_costs),
+    Losses: (draw_losses,),
+    Staleness: (draw_bias, draw_variance),
+}

@@ -1,0 +1,1 @@
+"""Reports: what the numbers of a run say, in words and pictures."""

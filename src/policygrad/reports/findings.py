@@ -1,0 +1,374 @@
+"""What the measured updates of a run say, each finding one formula and its words. No files, no torch.
+
+With s a step in parameters, ĝ the gradient and F the Fisher matrix before it (`policygrad.updates.diagnostics`); a number is
+looked at where it *lasts*: the median of a row and its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from policygrad.reports.columns import (
+    Updates,
+    ends,
+    lasting,
+    middle,
+    num,
+    percent,
+    spread,
+    spread_text,
+    steps_text,
+    stretches,
+    title,
+    when,
+)
+
+Mark = Literal["ok", "!", "-"]
+Rows = Sequence[Mapping[str, Any]]  # of metrics
+
+ROUNDING = 1e-7  # nats: below it an exact KL in 32 bits is mostly rounding
+ROUGH = 2.0  # a model that is off by more says nothing
+FAR = 0.05  # nats: an update that moves the policy so far is too large, whatever the rule
+OFTEN = 0.1  # of the updates
+ENOUGH = 8  # measurements of an SNR: of fewer the standard error is too often too small
+TRAJECTORIES = 8  # a measurement: with fewer it is too uncertain to count, as in `policygrad.gradient.noise`
+SMALL = 0.5  # an SNR: noise is the larger part of such a gradient
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the rows say. mark: ok; !, have a look; -, nothing can be said, and why."""
+
+    name: str
+    mark: Mark
+    text: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def findings(updates: Updates) -> list[Finding]:
+    """All that the measured updates say, and at the end what they cannot say."""
+    found = [check(updates) for needs, check in CHECKS.items() if updates.has(*needs)]
+    instead = updates.spec.no_rejection
+    if instead is not None:
+        found.insert(0, Finding("rejected steps", "-", f"{title(updates.algo)} rejects none: {instead}."))
+    absent = [needs for needs in CHECKS if not updates.has(*needs) and needs != ("accepted",)]
+    foreign = [WHOSE[needs[0]] for needs in absent if needs[0] in WHOSE]
+    old = [name for needs in absent if needs[0] not in WHOSE for name in needs if not updates.has(name)]
+    if old:
+        found.append(Finding("missing", "-", f"these rows have no {', '.join(old)}: an earlier version wrote them."))
+    if foreign:
+        found.append(Finding("not here", "-", f"no {', no '.join(foreign)}."))
+    return found
+
+
+def rejected_steps(updates: Updates) -> Finding:
+    """TRPO's line search: updates that were taken, shortened, rejected."""
+    accepted = updates["accepted"]
+    rejected, shortened = accepted == 0.0, (accepted > 0.0) & (accepted < 1.0)
+    measured, k = int(np.isfinite(accepted).sum()), int(rejected.sum())
+    often = k > OFTEN * measured
+    text = f"{k or 'none'} of {measured} measured updates" + (f", {when(updates.steps, rejected)}" if k else "")
+    if shortened.any():
+        text += f"; {shortened.sum()} shortened (median {num(np.median(accepted[shortened]))} of the step)"
+    text += ". The quadratic model does not hold so far: raise damping, or lower max_kl" if often else ""
+    numbers = {"measured": measured, "rejected": k, "rejected_at": stretches(updates.steps, rejected)}
+    numbers |= {"shortened": int(shortened.sum()), "accepted": spread(accepted)}
+    return Finding("rejected steps", "!" if often else "ok", text + ".", numbers)
+
+
+def linear_model(updates: Updates) -> Finding:
+    """Gain over ĝᵀs: how far the gradient says what a step gains."""
+    gain, predicted = updates["gain"], updates["predicted_gain"]
+    ratio = quotient(gain, predicted)
+    against, short = int((predicted < 0.0).sum()), lasting(ratio) < 1.0 / ROUGH
+    text = f"gain / predicted gain {spread_text(ratio)}"
+    if against:
+        text += f"; {against} of {len(updates)} steps went against the gradient of their batch"
+    if short.any():
+        text += (
+            f". Below one half {when(updates.steps, short)}: the step is too long for the gradient to hold, "
+            f"lower {updates.spec.shorter}"
+        )
+    numbers = {"ratio": spread(ratio), "below_half_at": stretches(updates.steps, short), "against_gradient": against}
+    return Finding("linear model", "!" if short.any() else "ok", text + ".", numbers)
+
+
+def kl_model(updates: Updates) -> Finding:
+    """KL / ½ sᵀFs: how far the Fisher matrix says what a step costs."""
+    kl, quadratic = updates["kl"], updates["kl_quadratic"]
+    ratio = np.where(kl > ROUNDING, quotient(kl, quadratic, ROUNDING), np.nan)
+    off = (lasting(ratio) > ROUGH) | (lasting(ratio) < 1.0 / ROUGH)
+    small = int((kl <= ROUNDING).sum())
+    text = f"KL / ½ sᵀFs {spread_text(ratio)}"
+    if small:
+        text += f"; {small} of {len(kl)} KLs are 0, or too small for 32 bits to tell"
+    if off.any():
+        text += (
+            f". Off by more than {ROUGH:g} times {when(updates.steps, off)}: steps leave the region that F describes, "
+            f"lower {updates.spec.shorter}"
+        )
+    numbers = {"ratio": spread(ratio), "off_at": stretches(updates.steps, off), "below_rounding": small}
+    return Finding("KL model", "!" if off.any() else "ok", text + ".", numbers)
+
+
+def kl(updates: Updates) -> Finding:
+    """Mean KL(old ‖ new), against max_kl or target_kl where there is one."""
+    kl, bound = updates["kl"], updates.bound()
+    most = int(np.nanargmax(kl))
+    text = f"median {num(np.nanmedian(kl))} nats, largest {num(kl[most])} at {steps_text(updates.steps[most])} steps"
+    numbers: dict[str, Any] = {"kl": spread(kl), "largest": float(kl[most]), "not_positive": int((kl <= 0.0).sum())}
+    if bound is None:
+        far = kl > FAR
+        text += f"; nothing bounds it, {int(far.sum())} of {len(kl)} are above {FAR:g}"
+        wrong = far.mean() > OFTEN
+    elif updates.spec.steers_kl:
+        factor = kl / bound[1]
+        numbers["near_target"] = near = int(((factor > 1 / 1.5) & (factor < 1.5)).sum())
+        text += f"; {near} of {len(kl)} within 1.5 times target_kl = {num(bound[1][0])}, where β stays"
+        wrong = not 1 / 3 < np.median(factor) < 3
+    else:
+        over, much = kl > bound[1], kl > 1.5 * bound[1]
+        falling = ", falling," if bound[1][-1] < bound[1][0] else ""
+        text += f"; above {bound[0]} = {num(bound[1][0])}{falling} in {int(over.sum())} of {len(kl)}"
+        text += f", by more than half {when(updates.steps, much)}" if much.any() else ""
+        numbers |= {"above": int(over.sum()), "above_by_half_at": stretches(updates.steps, much)}
+        wrong = much.mean() > OFTEN
+    text += f". For shorter steps lower {updates.spec.shorter}" if wrong else ""
+    return Finding("KL", "!" if wrong else "ok", text + ".", numbers)
+
+
+def sampled_kl(updates: Updates) -> Finding:
+    """k1, k2, k3: KL(old ‖ new) estimated from the actions taken, against the exact one, k / KL − 1."""
+    exact = updates["kl"]
+    off = {k: middle(np.abs(quotient(updates[f"kl_{k}"], exact, ROUNDING) - 1.0)) for k in ("k1", "k2", "k3")}
+    negative = int((updates["kl_k1"] < 0.0).sum())
+    parts = ", ".join(f"{k} is off by {percent(x)}" for k, x in off.items() if x is not None)
+    text = f"{parts} (medians)" if parts else "every KL is too small to compare estimates with"
+    text += f"; k1 is negative in {negative} of {len(exact)}" if negative else ""
+    return Finding("sampled KL", "ok", text + ".", {"off": off, "k1_negative": negative, "measured": len(exact)})
+
+
+def step_lengths(updates: Updates) -> Finding:
+    """√(2 KL) / ‖s‖: how far a step in parameters moves the policy, the root of F's curvature along it."""
+    step, moved = updates["step_norm"], updates["policy_step"]
+    ratio = np.where(moved**2 > 2.0 * ROUNDING, quotient(moved, step), np.nan)
+    text = f"‖s‖ = {num(middle(step) or 0.0)} in parameters, √(2 KL) = {num(middle(moved) or 0.0)} in policy (medians)"
+    numbers: dict[str, Any] = {"step_norm": spread(step), "policy_step": spread(moved), "ratio": spread(ratio)}
+    if np.isfinite(ratio).sum() > 1:
+        first, last = ends(ratio)
+        numbers |= {"ratio_first": first, "ratio_last": last}
+        text += f"; a step of length 1 moves the policy by {num(first)} in the first fifth, by {num(last)} in the last"
+    return Finding("step lengths", "ok", text + ".", numbers)
+
+
+def conjugate_gradients(updates: Updates) -> Finding:
+    """How well (F + damping · I) x = ĝ was solved, and the curvature met on the way."""
+    residual, curvature = updates["cg_residual"], middle(updates["cg_curvature"])
+    iterations, damping = middle(updates["cg_iterations"]) or 0.0, updates.setting("damping") or 0.0
+    bad = lasting(residual) > OFTEN
+    text = "solved densely" if updates.config.get("solver") == "dense" else f"{num(iterations)} iterations"
+    text += f", residual ‖ĝ − Ax‖ / ‖ĝ‖ median {num(np.nanmedian(residual))}, largest {num(np.nanmax(residual))}"
+    if curvature is not None:
+        share = f", damping {percent(min(damping / curvature, 1.0))} of it" if damping and curvature > 0.0 else ""
+        text += f"; least curvature {num(curvature)} (median){share}"
+    text += f". Not solved {when(updates.steps, bad)}: raise cg_iterations or damping" if bad.any() else ""
+    numbers = {"iterations": iterations, "residual": spread(residual), "largest_residual": float(np.nanmax(residual))}
+    numbers |= {"curvature": curvature, "damping": damping, "unsolved_at": stretches(updates.steps, bad)}
+    return Finding("conjugate gradients", "!" if bad.any() else "ok", text + ".", numbers)
+
+
+def clip(updates: Updates) -> Finding:
+    """The share of steps whose gradient PPO's clip removes after the last epoch, and epochs that target_kl saved."""
+    fraction, asked = updates["clip_fraction"], updates.setting("epochs")
+    much, idle = lasting(fraction) > 0.3, np.nanmax(fraction) == 0.0
+    early = int((updates["epochs"] < asked).sum()) if asked is not None else 0
+    median, most = percent(np.nanmedian(fraction)), percent(np.nanmax(fraction))
+    text = f"removes the gradient of {median} of the steps (median), {most} at most"
+    text += f"; target_kl ended {early} of {len(fraction)} updates early" if early else ""
+    text += (
+        f". Above 30 % {when(updates.steps, much)}: the later epochs do little, lower lr or epochs"
+        if much.any()
+        else ""
+    )
+    text += ". It does nothing: lr or epochs could be larger" if idle else ""
+    numbers = {"clip_fraction": spread(fraction), "above_30_percent_at": stretches(updates.steps, much), "early": early}
+    return Finding("clip", "!" if much.any() or idle else "ok", text + ".", numbers)
+
+
+def beta(updates: Updates) -> Finding:
+    """The path of the weight of PPO-KL's penalty."""
+    path = updates["beta"][np.isfinite(updates["beta"])]
+    first, last, least, most = (float(x) for x in (path[0], path[-1], path.min(), path.max()))
+    text = f"{num(first)} at first, {num(last)} at the end, within {num(least)} and {num(most)}"
+    text += "; target_kl = none holds it" if updates.setting("target_kl") is None else ""
+    return Finding("beta", "ok", text + ".", {"first": first, "last": last, "least": least, "most": most})
+
+
+def gradient_noise(updates: Updates) -> Finding:
+    """The gradient meter's SNR in the first and in the second half of its measurements, and the batch that would have 1."""
+    measured = metered(updates.rows)
+    rows = telling(measured)
+    numbers: dict[str, Any] = {"measured": len(measured), "counted": len(rows)}
+    mark, text = signal_words(updates, rows, numbers) if len(rows) >= ENOUGH else ("-", untold(measured))
+    shares = [updates[f"variance_{k}"] for k in range(1, 5)]
+    if all(np.isfinite(x).any() for x in shares):
+        numbers["variance"] = [float(np.nanmean(x)) for x in shares]
+        text += f". Of the variance {', '.join(percent(x) for x in numbers['variance'])} is from the four quarters of the steps"
+    spent = float(np.nansum(updates["meter_seconds"]) / updates["seconds"][-1])
+    if np.isfinite(spent):
+        numbers["meter_share"] = spent
+        text += f". The meter took {percent(spent)} of the time"
+    return Finding("gradient noise", mark, text + ".", numbers)
+
+
+def signal_words(updates: Updates, rows: Rows, numbers: dict[str, Any]) -> tuple[Mark, str]:
+    """Mark and words of the pooled SNRs, and a batch from the last half that has a signal; what is found joins the numbers."""
+    halves = windows(rows, 2)
+    parts = [pooled_snr(half) for half in halves]
+    numbers["snr"] = [(part.snr, part.error) for part in parts]
+    over, more = f"{len(rows)} measured batches", numbers["measured"] - len(rows)
+    over += f" ({more} more have too few trajectories or no gradient)" if more else ""
+    said = [f"{num(part.snr)} ± {num(part.error)}" for part in parts]
+    text = f"SNR {said[0]} in the first half of {over}, {said[-1]} in the second"
+    text = text if len(parts) > 1 else f"SNR {said[0]} over {over}"
+    clear = [k for k, part in enumerate(parts) if part.low > 0.0]
+    last, told = parts[-1], len(parts) - 1 in clear
+    text += "" if told else ", where it cannot be told from 0" if clear else ": it cannot be told from 0"
+    batch = batch_steps(updates, halves[clear[-1]] if clear else rows)
+    if batch is not None and clear:
+        numbers |= {"batch": batch, "batch_suggested": batch / parts[clear[-1]].snr}
+        text += f". {'It' if told else 'In the first half it'} would be 1 with batches of "
+        text += f"{steps_text(math.ceil(numbers['batch_suggested']))} steps; these have {steps_text(batch)}"
+    elif batch is not None and last.high > 0.0:
+        numbers |= {"batch": batch, "batch_least": batch / last.high}
+        text += f". Batches in which it is 1 have {steps_text(math.ceil(numbers['batch_least']))} steps at least; "
+        text += f"these have {steps_text(batch)}"
+    if last.high >= SMALL:
+        return ("ok" if told else "-"), text
+    where = " in the second" if len(parts) > 1 else ""
+    text += f". Noise is by far the larger part{where}: larger batches, or a better baseline; at an optimum it is 0"
+    return "!", text
+
+
+def untold(measured: Rows) -> str:
+    """Why the measurements say nothing of the SNR."""
+    wide = sum(row["meter_groups"] >= TRAJECTORIES for row in measured)
+    if len(measured) < ENOUGH:
+        return f"too few measured batches to tell: {len(measured)}, and it takes {ENOUGH}"
+    if wide >= ENOUGH:
+        return "too few batches to tell whose gradient is not 0: where all advantages are 0 it is"
+    return (
+        f"too few trajectories to tell: {wide or 'none'} of {len(measured)} measured batches had {TRAJECTORIES} or more, "
+        f"and it takes {ENOUGH} that do. Collect more episodes, environments or steps a batch"
+    )
+
+
+def metered(rows: Rows) -> Rows:
+    """The rows that have a measurement of the gradient meter."""
+    return [row for row in rows if row.get("meter_groups") is not None]
+
+
+def telling(measured: Rows) -> Rows:
+    """Those whose SNR counts: of fewer trajectories the noise is too uncertain, and a gradient of 0 has neither."""
+    wide = [row for row in measured if row["meter_groups"] >= TRAJECTORIES and row.get("signal") is not None]
+    return [row for row in wide if row["signal"] or row["noise"]]
+
+
+def windows(rows: Rows, most: int) -> list[Rows]:
+    """The rows cut into windows of equal size, so many at most, with ENOUGH rows each; none where there are fewer."""
+    count = min(most, len(rows) // ENOUGH)
+    return [rows[len(rows) * k // count : len(rows) * (k + 1) // count] for k in range(count)]
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The SNR of several batches, its standard error, and two of them below and above, not below 0.
+
+    low = 0: it cannot be told from 0.
+    """
+
+    snr: float
+    error: float
+
+    @property
+    def low(self) -> float:
+        """The lower end; 0 where it cannot be told from 0."""
+        return max(self.snr - 2.0 * self.error, 0.0)
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return max(self.snr + 2.0 * self.error, 0.0)
+
+
+def pooled_snr(rows: Rows) -> Pooled:
+    """The SNR of several measurements together, Σ signal / Σ noise, two rows at least; its error by the jackknife.
+
+    Not the mean of the rows' own ratios: the noise is their denominator, and they are biased, mostly upward, and without bound
+    for few trajectories; no number of rows mends that. Signal and noise are unbiased each, so that the bias of the ratio of
+    their sums goes to 0 as rows are added. The jackknife leaves out a row at a time (Efron & Tibshirani 1993, chapter 11).
+    """
+    signal, noise = (np.array([row[name] for row in rows], float) for name in ("signal", "noise"))
+    least = 1e-12 * (signal + 2.0 * noise).sum()  # what is below is rounding: one row may have all the noise, or none
+    without = (signal.sum() - signal) / np.maximum(noise.sum() - noise, least)
+    return Pooled(float(signal.sum() / max(noise.sum(), least)), float(np.sqrt((len(rows) - 1) * without.var())))
+
+
+def batch_steps(updates: Updates, rows: Rows) -> float | None:
+    """The median steps of the rows' batches: noise scale · SNR, where it is positive; else what the settings say."""
+    steps = [row["noise_scale"] * row["snr"] for row in rows if row.get("noise_scale") is not None]
+    return float(np.median(steps)) if steps else updates.batch()
+
+
+def snr_words(measured: Rows) -> str:
+    """The last measurements in a few words for a live display, SNR and two errors; nothing before there are enough."""
+    if len(measured) < ENOUGH:
+        return ""
+    rows = telling(measured)
+    if len(rows) < ENOUGH:
+        return "SNR unknown: too few trajectories" if measured[-1]["meter_groups"] < TRAJECTORIES else "SNR unknown"
+    pooled = pooled_snr(rows)
+    text = f"SNR {num(max(pooled.snr, 0.0))} ({num(pooled.low)} to {num(pooled.high)})"
+    return text + (f", batch {num(1.0 / pooled.high)} times too small at least" if 0.0 < pooled.high < SMALL else "")
+
+
+def fisher(updates: Updates) -> Finding:
+    """The largest eigenvalue of F over the run."""
+    (first, last), most = ends(updates["fisher_1"]), float(np.nanmax(updates["fisher_1"]))
+    text = (
+        f"largest eigenvalue {num(first)} in the first fifth of the run, {num(last)} in the last, {num(most)} at most"
+    )
+    return Finding("Fisher matrix", "ok", text + ".", {"first": first, "last": last, "most": most})
+
+
+def quotient(a: np.ndarray, b: np.ndarray, above: float = 0.0) -> np.ndarray:
+    """The ratio a / b, NaN where b is not above the least that counts."""
+    counts = b > above
+    return np.where(counts, a / np.where(counts, b, 1.0), np.nan)
+
+
+CHECKS: dict[tuple[str, ...], Callable[[Updates], Finding]] = {  # the numbers that a finding needs
+    ("accepted",): rejected_steps,
+    ("gain", "predicted_gain"): linear_model,
+    ("kl_quadratic",): kl_model,
+    ("kl",): kl,
+    ("kl_k1", "kl_k2", "kl_k3"): sampled_kl,
+    ("step_norm", "policy_step"): step_lengths,
+    ("cg_residual",): conjugate_gradients,
+    ("clip_fraction",): clip,
+    ("beta",): beta,
+    ("fisher_1",): fisher,
+    ("meter_groups",): gradient_noise,
+}
+WHOSE = {  # the numbers that not every run has, and which do
+    "cg_residual": "conjugate gradients (NPG, TRPO)",
+    "clip_fraction": "clip (PPO)",
+    "beta": "β (PPO-KL)",
+    "fisher_1": "Fisher eigenvalues in the rows (train with --fisher-eigenvalues)",
+    "meter_groups": "gradient noise (train with --gradient-meter)",
+}

@@ -1,0 +1,108 @@
+"""The report card of a run: what every update promised and did, in words, and as a picture.
+
+Reading a run needs neither torch nor matplotlib; the picture and the eigenvalues of its policy import them.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from policygrad.algorithms.recipe import RecipeSpec
+from policygrad.reports.columns import Updates, steps_text, title
+from policygrad.reports.findings import Finding, findings
+from policygrad.reports.tracking import Segment, segments, tracking
+from policygrad.stored.directory import RunDirectory, RunError
+
+if TYPE_CHECKING:
+    from policygrad.reports.plots import Chart
+
+FEW = 8  # rows below which the words say that they are few
+WIDTH = 100  # characters a line, where nobody says
+
+
+class Report:
+    """The findings of a run's measured updates; `print(report)` says them, a notebook shows the picture.
+
+    updates: the rows of metrics as columns. found: the findings, in the order in which they are said. segments: what the
+    surrogate promised and the return did, see `policygrad.reports.tracking`.
+    """
+
+    def __init__(self, name: str, env: str, seed: int, updates: Updates, returns: Sequence[float]) -> None:
+        self.name, self.env, self.seed, self.updates = name, env, seed, updates
+        self.segments: list[Segment] = segments(updates, returns)
+        self.found: list[Finding] = findings(updates)
+        self.found.insert(1, tracking(updates, self.segments, len(returns)))
+        odd = sum(not math.isfinite(x) for x in returns)
+        if odd:
+            text = f"{odd} of {len(returns)} in monitor.csv are not finite: they are left out."
+            self.found.insert(2, Finding("returns", "!", text, {"not_finite": odd}))
+
+    def heading(self) -> str:
+        """Whose report it is, and on how many updates it stands."""
+        updates = self.updates
+        first, last = steps_text(updates.steps[0]), steps_text(updates.steps[-1])
+        text = f"{title(updates.algo)} on {self.env}, seed {self.seed}: {len(updates)} measured updates"
+        text += f" ({updates.measured()})" if updates.measured() else ""
+        text += f", {first} to {last} steps"
+        return text + (": few, medians of them say little" if len(updates) < FEW else "")
+
+    def add(self, finding: Finding) -> None:
+        """One more, above what is not there."""
+        last = next((i for i, f in enumerate(self.found) if f.name in ("missing", "not here")), len(self.found))
+        self.found.insert(last, finding)
+
+    def lines(self) -> list[str]:
+        """The words, a line a finding."""
+        look = [finding.name for finding in self.found if finding.mark == "!"]
+        summary = f"Have a look at: {', '.join(look)}." if look else "Nothing stands out."
+        return [self.heading(), summary, "", *(f"{f.mark:<3}{f.name}: {f.text}" for f in self.found)]
+
+    def __str__(self) -> str:
+        fill = textwrap.TextWrapper(WIDTH, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False)
+        return "\n".join(fill.fill(line) for line in self.lines())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def figure(self) -> Chart:
+        """The picture, a matplotlib Figure."""
+        from policygrad.reports.report_plots import make_figure
+
+        return make_figure(self)
+
+    def _repr_png_(self) -> bytes:
+        return self.figure()._repr_png_()
+
+    def to_json(self) -> dict[str, Any]:
+        """The findings in plain values: of each its mark, its words, and its numbers."""
+        updates = self.updates
+        return {
+            "run": self.name,
+            "algo": updates.algo,
+            "env": self.env,
+            "seed": self.seed,
+            "measured": len(updates),
+            "steps": [int(updates.steps[0]), int(updates.steps[-1])],
+            "findings": {f.name: {"mark": f.mark, "text": f.text, "numbers": f.numbers} for f in self.found},
+        }
+
+
+def read(run: RunDirectory) -> Report:
+    """The report of a run directory. Raises RunError, naming the file."""
+    if not run.config_file.exists():
+        raise RunError(f"{run.path} is not a run directory: it has no config.json")
+    config, rows = run.config(), run.metrics()
+    if not isinstance(config["config"], dict):
+        raise RunError(f"{run.config_file} is not a run's configuration: config must be a table of hyperparameters")
+    try:
+        spec = RecipeSpec.from_json(config["recipe"]) if "recipe" in config else None  # runs of 0.4 have none
+    except ValueError as error:
+        raise RunError(f"{run.config_file} is not a run's configuration: recipe, {error}") from error
+    updates = Updates(str(config["algo"]), config["config"], rows, spec)
+    if not len(updates):
+        why = "no row of metrics yet" if not rows else "no row with the numbers of an update (kl)"
+        raise RunError(f"{run.metrics_file} has {why}: there is nothing to report")
+    return Report(str(run.path), str(config["env"]), config["seed"], updates, run.returns())

@@ -1,0 +1,257 @@
+"""The picture of a report: stacked panels over the steps, in the house style of `policygrad.reports.plots`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from policygrad.reports.columns import Updates, num, title
+from policygrad.reports.findings import ENOUGH, metered, pooled_snr, telling, windows
+from policygrad.reports.plots import COLORS, INK, PALE, Chart, style
+from policygrad.reports.tracking import joined
+
+if TYPE_CHECKING:
+    from policygrad.reports.report import Report
+
+BLUE, ORANGE, GREEN = COLORS[:3]
+RED, ROSE = "#dc2626", "#fee2e2"
+PANEL, HEAD, FOOT = 1.55, 1.08, 0.55  # inches: a panel, what is above all of them, and below
+MANY = 120  # rows above which lines are their rows' running means
+WINDOWS = 6  # of the gradient's SNR, at most
+WIDE = 30.0  # largest over smallest, above which a panel is logarithmic
+
+
+def make_figure(report: Report) -> Chart:
+    """The picture: only panels whose numbers there are."""
+    updates = report.updates
+    panels = [draw for needs, draw in PANELS if updates.has(*needs)]
+    panels += [noise] if len(telling(metered(updates.rows))) >= 2 * ENOUGH else []
+    height = HEAD + PANEL * len(panels) + FOOT
+    figure = Chart(figsize=(9.0, height), dpi=160, facecolor="white")
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, draw in zip(axes, panels, strict=True):
+        style(axis)
+        draw(axis, report)
+        marks(axis, report)
+        axis.tick_params(labelbottom=axis is axes[-1])
+    axes[-1].set_xlim(0, updates.steps[-1] * 1.01)
+    axes[-1].set_xlabel("environment steps", fontsize=9.5, color=PALE)
+    figure.subplots_adjust(0.085, FOOT / height, 0.97, 1 - HEAD / height, hspace=0.42)
+    heading(figure, report, height)
+    return figure
+
+
+def heading(figure: Chart, report: Report, height: float) -> None:
+    """Title, and what the marks are."""
+    text, updates = f"{title(report.updates.algo)} on {report.env}", report.updates
+    figure.text(0.02, 1 - 0.28 / height, text, fontsize=14, fontweight="bold", color=INK, va="center")
+    parts = [f"seed {report.seed}", f"{len(updates)} measured updates"]
+    parts += [f"{updates.measured()} is"] if updates.measured() else []
+    if (updates["accepted"] == 0.0).any():
+        parts.append("red line: step rejected")
+    if any(segment.broken for segment in report.segments):
+        parts.append("shaded: the surrogate promised a rise, the return fell")
+    figure.text(0.02, 1 - 0.54 / height, " · ".join(parts), fontsize=9.5, color=PALE, va="center")
+
+
+def marks(axis: Axes, report: Report) -> None:
+    """Where steps were rejected, and where the surrogate stopped tracking the return."""
+    for segment in joined([segment for segment in report.segments if segment.broken]):
+        axis.axvspan(segment.start, segment.end, color=ROSE, linewidth=0, zorder=0)
+    for steps in report.updates.steps[report.updates["accepted"] == 0.0]:
+        axis.axvline(steps, color=RED, linewidth=0.9, alpha=0.55, zorder=0.5)
+
+
+def returns(axis: Axes, report: Report) -> None:
+    """The mean return that is logged, and the means that segments are judged by."""
+    updates = report.updates
+    axis.plot(updates.steps, updates["return_mean"], color=BLUE, linewidth=2.0, solid_capstyle="round")
+    words = [("return", INK), ("mean of the last 100 episodes", BLUE)]
+    if report.segments:
+        points = {s.start: s.before for s in report.segments} | {s.end: s.after for s in report.segments}
+        axis.plot(
+            list(points),
+            list(points.values()),
+            "o-",
+            color=ORANGE,
+            linewidth=1.0,
+            markersize=5,
+            markeredgecolor="white",
+        )
+        words.append(("● of the episodes that ended around it", ORANGE))
+    key(axis, words)
+
+
+def gains(axis: Axes, report: Report) -> None:
+    """What the surrogate gained, and what its linear model said."""
+    key(axis, [("surrogate", INK), ("gain", BLUE), ("predicted, ĝᵀs", ORANGE)])
+    line(axis, report.updates, "predicted_gain", ORANGE, ls=(0, (3, 1.5)))
+    line(axis, report.updates, "gain", BLUE)
+    axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
+
+
+def divergences(axis: Axes, report: Report) -> None:
+    """KL exact, by the quadratic model, sampled, and what bounds it."""
+    updates, bound = report.updates, report.updates.bound()
+    words = [("KL(old ‖ new), nats", INK), ("exact", BLUE), ("½ sᵀFs", ORANGE), ("● sampled, k3", GREEN)]
+    axis.plot(updates.steps, positive(updates["kl_k3"]), "o", color=GREEN, markersize=2.6, alpha=0.7, markeredgewidth=0)
+    line(axis, updates, "kl_quadratic", ORANGE, positive, ls=(0, (3, 1.5)))
+    line(axis, updates, "kl", BLUE, positive)
+    logarithmic(axis, updates["kl"])
+    if bound is not None:
+        axis.plot(updates.steps, bound[1], color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
+        words.append((f"{'target' if updates.spec.steers_kl else 'bound'}, {bound[0]} = {num(bound[1][0])}", PALE))
+    key(axis, words)
+
+
+def accepted(axis: Axes, report: Report) -> None:
+    """The share of the natural step that the line search took."""
+    share, steps = report.updates["accepted"], report.updates.steps
+    taken = share > 0.0
+    axis.vlines(steps[taken], 0.0, share[taken], color=BLUE, linewidth=1.4)
+    axis.plot(steps[taken], share[taken], "o", color=BLUE, markersize=3.2)
+    axis.plot(steps[~taken], share[~taken], "x", color=RED, markersize=6, markeredgewidth=1.8, clip_on=False, zorder=4)
+    axis.set_ylim(0.0, 1.08)
+    words = [("line search", INK), ("share of the natural step that was taken", BLUE)]
+    key(axis, words if taken.all() else [*words, ("× rejected", RED)])
+
+
+def clipped(axis: Axes, report: Report) -> None:
+    """The share of steps whose gradient the clip removes."""
+    line(axis, report.updates, "clip_fraction", BLUE)
+    axis.set_ylim(bottom=0.0)
+    key(axis, [("clip", INK), ("share of the batch that has no gradient after the last epoch", BLUE)])
+
+
+def weights(axis: Axes, report: Report) -> None:
+    """β over the run."""
+    axis.step(report.updates.steps, positive(report.updates["beta"]), color=BLUE, linewidth=1.8, where="mid")
+    logarithmic(axis, report.updates["beta"], always=True)
+    key(axis, [("penalty", INK), ("β", BLUE)])
+
+
+def residuals(axis: Axes, report: Report) -> None:
+    """How well conjugate gradients solved for the natural step."""
+    line(axis, report.updates, "cg_residual", BLUE, positive)
+    logarithmic(axis, report.updates["cg_residual"], always=True)
+    key(axis, [("conjugate gradients", INK), ("residual ‖ĝ − Ax‖ / ‖ĝ‖", BLUE)])
+
+
+def lengths(axis: Axes, report: Report) -> None:
+    """The step in parameters and in policy; the distance between the lines is the curvature along it."""
+    line(axis, report.updates, "step_norm", BLUE, positive)
+    line(axis, report.updates, "policy_step", ORANGE, positive)
+    both = np.concatenate([report.updates["step_norm"], report.updates["policy_step"]])
+    logarithmic(axis, both, always=True)
+    key(axis, [("length of a step", INK), ("in parameters, ‖s‖", BLUE), ("in policy, √(2 KL)", ORANGE)])
+
+
+def eigenvalues(axis: Axes, report: Report) -> None:
+    """The Fisher matrix's largest eigenvalues, and damping."""
+    updates, damping = report.updates, report.updates.setting("damping")
+    names = sorted(
+        {name for row in updates.rows for name in row if name[:7] == "fisher_" and name[7:].isdecimal()},
+        key=lambda name: int(name[7:]),
+    )
+    for k, name in enumerate(names):
+        axis.plot(updates.steps, positive(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k)
+    words = [
+        ("Fisher matrix", INK),
+        ("largest eigenvalue" if len(names) == 1 else f"its {len(names)} largest eigenvalues", BLUE),
+    ]
+    if damping:
+        axis.axhline(damping, color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
+        words.append((f"damping = {num(damping)}", PALE))
+    logarithmic(axis, updates["fisher_1"], always=True)
+    key(axis, words)
+
+
+def noise(axis: Axes, report: Report) -> None:
+    """The SNR of the gradient, pooled in windows of its measurements; linear up to 1 and logarithmic above."""
+    parts = windows(telling(metered(report.updates.rows)), WINDOWS)
+    found = [pooled_snr(part) for part in parts]
+    x = [np.mean([row["steps"] for row in part]) for part in parts]
+    axis.errorbar(x, [p.snr for p in found], [2 * p.error for p in found], fmt="o-", color=BLUE, markersize=4, lw=1.4)
+    axis.set_yscale("symlog", linthresh=1.0)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: num(v)))
+    axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
+    axis.axhline(1.0, color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
+    batches = f"{len(parts[0])} measured batches together, ± two standard errors"
+    key(axis, [("SNR of the gradient", INK), (batches, BLUE), ("as much signal as noise", PALE)])
+
+
+PANELS: Sequence[tuple[tuple[str, ...], Callable[[Axes, Report], None]]] = (  # what a panel needs
+    (("return_mean",), returns),
+    (("gain", "predicted_gain"), gains),
+    (("kl",), divergences),
+    (("accepted",), accepted),
+    (("clip_fraction",), clipped),
+    (("beta",), weights),
+    (("cg_residual",), residuals),
+    (("step_norm", "policy_step"), lengths),
+    (("fisher_1",), eigenvalues),
+)
+
+
+def key(axis: Axes, words: Sequence[tuple[str, str]]) -> None:
+    """Above a panel, in bold what it shows, and the names of its lines in their colours."""
+    before: Any = None
+    for text, color in words:
+        where: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (-42, 7)}
+        if before is not None:
+            where = {"xy": (1, 0), "xycoords": before, "xytext": (9, 0)}
+        bold = "bold" if before is None else "normal"
+        before = axis.annotate(
+            text, **where, textcoords="offset points", color=color, fontsize=9.5, fontweight=bold, va="bottom"
+        )
+
+
+def line(
+    axis: Axes,
+    updates: Updates,
+    name: str,
+    color: str,
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
+    **how: Any,
+) -> None:
+    """A line through the rows, a dot for one between gaps; of many rows their running mean, over all of them in pale."""
+    x, y = updates.steps, updates[name] if change is None else change(updates[name])
+    if len(y) > MANY:
+        axis.plot(x, y, color=color, linewidth=0.6, alpha=0.25)
+        y = running_mean(y, 2 * (len(y) // MANY) + 3)
+    axis.plot(x, y, color=color, linewidth=1.6, solid_capstyle="round", solid_joinstyle="round", **how)
+    gap = np.concatenate([[True], np.isnan(y), [True]])
+    alone = ~gap[1:-1] & gap[:-2] & gap[2:]
+    axis.plot(x[alone], y[alone], ".", color=color, markersize=5)
+
+
+def running_mean(y: np.ndarray, window: int) -> np.ndarray:
+    """Every row's mean with its neighbours; rows without a number stay without."""
+    there = np.isfinite(y)
+    ones = np.ones(window)
+    sums, counts = np.convolve(np.where(there, y, 0.0), ones, "same"), np.convolve(there.astype(float), ones, "same")
+    return np.where(there, sums / np.maximum(counts, 1.0), np.nan)
+
+
+def positive(y: np.ndarray) -> np.ndarray:
+    """What a logarithm can show."""
+    return np.where(y > 0.0, y, np.nan)
+
+
+def logarithmic(axis: Axes, y: np.ndarray, always: bool = False) -> None:
+    """A logarithmic axis, where the numbers span so much, with ticks as people write them."""
+    y = y[np.isfinite(y) & (y > 0.0)]
+    if not len(y) or not (always or np.quantile(y, 0.95) > WIDE * np.quantile(y, 0.05)):
+        axis.set_ylim(bottom=0.0)
+        return
+    axis.set_yscale("log")
+    span = y.max() / y.min()
+    digits = (1.0, 2.0, 5.0) if span < 10.0 else (1.0, 3.0) if span < 300.0 else (1.0,)
+    axis.yaxis.set_major_locator(LogLocator(subs=digits, numticks=6))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: num(v)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.tick_params(axis="y", which="minor", length=0)

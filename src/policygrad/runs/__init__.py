@@ -1,1 +1,0 @@
-"""Runs: the Agent face, the training loop, run directories, evaluation, model files, plots."""

@@ -1,0 +1,254 @@
+"""Run directories: where a training run keeps what it did, and how a run is found again.
+
+    config.json            algorithm, environment, seed, every hyperparameter, versions, command line
+    metrics.jsonl          one row of metrics a line, written as training goes
+    checkpoints/           step-<N>.safetensors: the whole agent, the last two
+    policy.safetensors     weights and normaliser: what acting needs
+    evaluation.json        the final policy, greedy and sampled: mean, std, 95 % interval, every return
+    learning_curve.png
+    report.png             what every update promised and did, once `report` was asked
+    events.out.tfevents.*  metrics for TensorBoard, by Stable-Baselines3's tags
+    monitor.csv            return, length and time of every finished training episode, as SB3's Monitor writes them
+    evaluations.npz        returns of every evaluation, as SB3's EvalCallback writes them; the final policy's are the last
+    trajectories/          every training episode, with `save_trajectories`; trajectories.safetensors: what `collect` played
+    best_policy.safetensors, snapshots/    of an EvalCallback and a CheckpointCallback
+
+Nothing heavy is imported: plots and tables read runs without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from policygrad.data import Row
+
+ROOT = Path("runs")
+KEEP_CHECKPOINTS = 2
+
+
+class RunError(ValueError):
+    """A run that is not there, cannot be read, or would be overwritten."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run. Reading raises RunError, naming the file."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """What was trained."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Rows of metrics."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def policy_file(self) -> Path:
+        """The final policy."""
+        return self.path / "policy.safetensors"
+
+    @property
+    def evaluation_file(self) -> Path:
+        """The final policy's returns."""
+        return self.path / "evaluation.json"
+
+    @property
+    def curve_file(self) -> Path:
+        """The learning curve."""
+        return self.path / "learning_curve.png"
+
+    @property
+    def report_file(self) -> Path:
+        """The picture of its report."""
+        return self.path / "report.png"
+
+    @property
+    def monitor_file(self) -> Path:
+        """Every finished training episode."""
+        return self.path / "monitor.csv"
+
+    @property
+    def evaluations_file(self) -> Path:
+        """Every evaluation."""
+        return self.path / "evaluations.npz"
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoint files, oldest first."""
+        found = {int(m[1]): p for p in self.path.glob("checkpoints/*") if (m := CHECKPOINT.fullmatch(p.name))}
+        return [found[step] for step in sorted(found)]
+
+    def model_file(self) -> Path:
+        """The final policy, or the last checkpoint of a run that did not get that far."""
+        if self.policy_file.exists():
+            return self.policy_file
+        checkpoints = self.checkpoints()
+        if not checkpoints:
+            raise RunError(f"{self.path} holds no policy.safetensors and no checkpoint: is it a run directory?")
+        return checkpoints[-1]
+
+    def config(self) -> dict[str, Any]:
+        """config.json; `algo`, `env`, `seed` and `config` are there."""
+        config = read_json(self.config_file)
+        if not isinstance(config, dict) or not {"algo", "env", "seed", "config"} <= set(config):
+            raise RunError(f"{self.config_file} is not a run's configuration: it needs algo, env, seed and config")
+        return config
+
+    def metrics(self) -> list[Row]:
+        """The rows of metrics.jsonl. A last line that a killed run left half written is no row."""
+        try:
+            lines = self.metrics_file.read_text("utf8").splitlines(keepends=True)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"cannot read {self.metrics_file}: {reason(error)}") from error
+        rows = []
+        for number, line in enumerate(lines, 1):
+            if not line.endswith("\n"):
+                break
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict) or not isinstance(row.get("steps"), int):
+                raise RunError(f"{self.metrics_file}, line {number} is not a row of metrics: {line[:60]!r}")
+            rows.append(row)
+        return rows
+
+    def returns(self) -> list[float]:
+        """The return of every finished training episode, in order, from monitor.csv; none without that file."""
+        if not self.monitor_file.exists():
+            return []
+        try:
+            lines = self.monitor_file.read_text("utf8").splitlines(keepends=True)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"cannot read {self.monitor_file}: {reason(error)}") from error
+        found = []
+        for number, line in enumerate(lines[2:], 3):  # below a comment and the names of the columns
+            try:
+                found += [float(line.partition(",")[0])] if line.endswith("\n") else []
+            except ValueError:
+                raise RunError(f"{self.monitor_file}, line {number} is not an episode: {line[:60]!r}") from None
+        return found
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """evaluation.json, if the run got that far."""
+        return read_json(self.evaluation_file) if self.evaluation_file.exists() else None
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.json."""
+        write_json(self.config_file, config)
+
+    def write_evaluation(self, evaluation: dict[str, Any]) -> None:
+        """Write evaluation.json."""
+        write_json(self.evaluation_file, evaluation)
+
+    def append_metrics(self, row: Row) -> None:
+        """Add a row; it is in the file when this returns."""
+        with self.metrics_file.open("a", encoding="utf8") as file:
+            file.write(json.dumps(row, default=float) + "\n")
+
+    def save_checkpoint(self, save: Callable[[Path], Path], steps: int) -> Path:
+        """Write a checkpoint with `save`, as the one at this many steps, and delete all but the last ones."""
+        path = save(self.path / "checkpoints" / f"step-{steps}.safetensors")
+        for old in self.checkpoints()[:-KEEP_CHECKPOINTS]:
+            old.unlink()
+        return path
+
+
+CHECKPOINT = re.compile(r"step-(\d+)\.safetensors")
+
+
+def create(path: str | Path | None, root: str | Path, algo: str, env: str, seed: int) -> RunDirectory:
+    """An empty run directory: the one given, or a new `<root>/<env>/<algo>/seed<k>-<utc>`."""
+    if path is None:
+        names = env, algo.rpartition(":")[2]  # of module:recipe, the recipe
+        parent = Path(root).joinpath(*(re.sub(r"[^\w.+-]", "-", name) for name in names))
+        return RunDirectory(_make_new(parent, f"seed{seed}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"))
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if next(path.iterdir(), None) is not None:
+            raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
+    except OSError as error:
+        raise RunError(f"cannot make the run directory {path}: {reason(error)}") from error
+    return RunDirectory(path)
+
+
+def _make_new(parent: Path, name: str) -> Path:
+    """A directory that was not there before; runs that start in the same second get different ones."""
+    for number in range(1, 10_000):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+        except OSError as error:
+            raise RunError(f"cannot make the run directory {path}: {reason(error)}") from error
+        else:
+            return path
+    raise RunError(f"there are 10,000 runs named {parent / name} already")
+
+
+def runs(root: str | Path = ROOT) -> Iterator[Path]:
+    """The run directories under root."""
+    for config in Path(root).rglob("config.json"):
+        yield config.parent
+
+
+def find(text: str, root: str | Path = ROOT) -> Path:
+    """What the user calls a run: a directory or model file, the beginning of a name under root, or `latest`.
+
+    A name may begin at the environment (`CartPole-v1/ppo/seed0`) or at the seed (`seed0-20260131`).
+    """
+    if Path(text).exists():
+        return Path(text)
+    names = {run.relative_to(root).as_posix(): run for run in runs(root)}
+    if not names:
+        raise RunError(f"there is no run {text!r}: no such file or directory, and no runs under {root}")
+    if text == "latest":
+        return max(names.values(), key=lambda run: (run / "config.json").stat().st_mtime_ns)
+    prefix = text.rstrip("/")
+    if prefix in names:
+        return names[prefix]
+    matches = sorted(n for n in names if n.startswith(prefix) or n.rpartition("/")[2].startswith(prefix))
+    if len(matches) == 1:
+        return names[matches[0]]
+    if not matches:
+        known = sorted(names)
+        more = f" and {len(known) - 3} more" if len(known) > 3 else ""
+        raise RunError(
+            f"there is no run {text!r}: no such file or directory, and no run under {root} begins so.\n"
+            f"There are: {', '.join(known[:3])}{more}."
+        )
+    more = ", …" if len(matches) > 3 else ""
+    raise RunError(f"{text!r} is the beginning of {len(matches)} runs, type more of it: {', '.join(matches[:3])}{more}")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file. Raises RunError, naming it."""
+    try:
+        return json.loads(path.read_text("utf8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"cannot read {path}: {reason(error)}") from error
+
+
+def write_json(path: Path, data: Any) -> None:
+    """A JSON file for people and machines, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf8")
+    temporary.replace(path)
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in a few words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -1,0 +1,413 @@
+"""Databases of trajectories: what policies did, kept so that others can learn from it.
+
+    DIR/000000020000.safetensors, …    shards: whole episodes, finished by that many steps of training
+
+A shard holds tensors and JSON, nothing that could be run, and is there whole or not at all. Observations are kept as the policy
+saw them, encoded, with their context, before the normaliser; actions as sampled, before clipping to the action space;
+log-probabilities those of the policy that acted. Data sets of Minari are read, too; they have no log-probabilities.
+What is *not* here: how trajectories are drawn for learning, and how a policy that left no log-probabilities is estimated
+(replay.py).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from policygrad.data import Rollout
+from policygrad.envs.collector import Collector, encoding_of
+from policygrad.envs.make import make_envs
+from policygrad.envs.single import EnvLike
+from policygrad.models.heads import Gaussian
+from policygrad.models.policy import Policy
+from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
+
+FOLDER = "trajectories"  # in a run directory
+SHARD = 32 * 2**20  # bytes of a shard, about
+LARGE = 2**30  # bytes of a database that deserve a warning
+MINARI = "minari:"
+COLUMNS = ("obs", "act", "rew", "logp", "policy", "length", "terminated")
+
+
+class TrajectoryError(ValueError):
+    """Trajectories that are not there, are damaged, or belong to another task."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """E whole episodes of R steps in all, one after another. Raises TrajectoryError where the parts do not fit together.
+
+    about: env, observation_space, action_space, legal and head of the policies that acted, as plain values.
+    """
+
+    obs: Tensor  # (R + E, *)      encoded; an episode's are followed by its last one
+    act: Tensor  # (R, *)
+    rew: Tensor  # (R,)
+    logp: Tensor | None  # (R,)    under the policy that acted; None: not known
+    policy: Tensor  # (R,) int     which one acted: the steps it had learned from
+    length: Tensor  # (E,) int
+    terminated: Tensor  # (E,) bool  otherwise truncated
+    about: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        R, E = len(self.rew), len(self.length)
+        sizes = {"obs": R + E, "act": R, "policy": R, "terminated": E} | ({} if self.logp is None else {"logp": R})
+        wrong = [name for name, size in sizes.items() if len(getattr(self, name)) != size]
+        if wrong or E == 0 or int(self.length.min()) < 1 or int(self.length.max()) > R or int(self.length.sum()) != R:
+            raise TrajectoryError(
+                f"{E} episodes of {R} steps in all do not fit together: {', '.join(wrong) or 'length'}"
+            )
+        for name in ("obs", "act", "rew", *(() if self.logp is None else ("logp",))):
+            if not torch.isfinite(getattr(self, name)).all():
+                raise TrajectoryError(f"{name} is not finite everywhere")
+
+    @staticmethod
+    def read(path: str | Path) -> Trajectories:
+        """Of a file, a directory or a run: see `read`."""
+        return read(path)
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    def __repr__(self) -> str:
+        mean = float(self.returns.mean())
+        return (
+            f"Trajectories({len(self)} episodes of {self.about['env']}, {self.steps:,} steps, mean return {mean:.1f})"
+        )
+
+    @property
+    def steps(self) -> int:
+        """R."""
+        return len(self.rew)
+
+    @cached_property
+    def episode(self) -> Tensor:
+        """(R,) the episode that a step belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.length)
+
+    @cached_property
+    def returns(self) -> Tensor:
+        """(E,) undiscounted returns, float64."""
+        return torch.zeros(len(self), dtype=torch.float64).index_add_(0, self.episode, self.rew.double())
+
+    @property
+    def states(self) -> Tensor:
+        """(R, *) the observations that were acted on."""
+        return self.obs[torch.arange(self.steps) + self.episode]
+
+    def rollout(self, policy: Policy, index: Sequence[int] | Tensor | None = None) -> Rollout:
+        """These episodes, or all, a column each, seen by a policy: `logp` is its own, `behavior` that of who acted.
+
+        Raises TrajectoryError where who acted left no log-probabilities.
+        """
+        if self.logp is None:
+            raise TrajectoryError("these trajectories have no log-probabilities: give them with .under(policy)")
+        chosen = torch.arange(len(self)) if index is None else torch.as_tensor(index, dtype=torch.int64)
+        length = self.length[chosen]
+        first = (self.length.cumsum(0) - self.length)[chosen]
+        T = int(length.max())
+        time = torch.arange(T).unsqueeze(1).expand(T, len(chosen))
+        row = first + torch.minimum(time, length - 1)  # padding repeats the last step
+        at = first + chosen + torch.minimum(torch.arange(T + 1).unsqueeze(1), length)
+        obs, act = self.obs[at], self.act[row]
+        mask, end, none = time < length, time == length - 1, torch.zeros(time.shape, dtype=torch.bool)
+        over = self.terminated[chosen]
+        logp = policy.evaluate(obs[:-1].flatten(0, 1), act.flatten(0, 1)).logp.view(time.shape)
+        return Rollout(
+            obs=obs,
+            next_obs=obs[1:],
+            act=act,
+            rew=self.rew[row].to(logp.dtype),
+            logp=logp,
+            terminated=end & over,
+            truncated=end & ~over,
+            cut=none,
+            mask=mask,
+            time=torch.where(mask, time, 0),
+            behavior=self.logp[row].to(logp.dtype),
+        )
+
+    def under(self, policy: Policy) -> Trajectories:
+        """The same, with the log-probabilities of a policy: of the one that acted, or of an estimate of it."""
+        return replace(self, logp=policy.evaluate(self.states, self.act).logp.clone())
+
+    def check(self, policy: Policy, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
+        if policy.head.remembers:
+            raise TrajectoryError(
+                "correlated noise cannot be weighed: what it was depends on the policy that drew it; set correlation = 0"
+            )
+        for name, own in describe(policy, observation_space, action_space, "").items():
+            if name != "env" and self.about[name] != own:
+                given = f": {self.about[name]}, here it is {own}" if name in ("legal", "head") else ""
+                raise TrajectoryError(f"the trajectories are of {self.about['env']}, with another {name}{given}")
+        shape = encoding_of(policy, observation_space).shape
+        choices = {spaces.Discrete: "n", spaces.MultiDiscrete: "nvec"}.get(type(action_space))
+        most = torch.as_tensor(getattr(action_space, choices)) if choices else torch.tensor(2)
+        discrete = not isinstance(action_space, spaces.Box)
+        if self.obs.shape[1:] != shape or self.act.shape[1:] != action_space.shape:
+            raise TrajectoryError(
+                "the trajectories are damaged: observations or actions of another shape than their space"
+            )
+        if discrete and (self.act.dtype != torch.int64 or ((self.act < 0) | (self.act >= most)).any()):
+            raise TrajectoryError("the trajectories are damaged: some action is none of its space")
+
+    def save(self, path: str | Path) -> Path:
+        """Write one file; the suffix is added if missing."""
+        path = Path(path)
+        path = path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
+        save_state(path, {name: getattr(self, name) for name in COLUMNS}, {"trajectories": self.about})
+        return path
+
+
+def describe(policy: Policy, observation_space: spaces.Space, action_space: spaces.Space, env: str) -> dict[str, Any]:
+    """What must agree between those who act and those who learn."""
+    return {
+        "env": env,
+        "observation_space": space_to_json(observation_space),
+        "action_space": space_to_json(action_space),
+        "legal": encoding_of(policy, observation_space).legal,
+        "head": repr(policy.head),
+    }
+
+
+def join(parts: Sequence[Trajectories]) -> Trajectories:
+    """Several as one. Raises TrajectoryError where they are of different tasks."""
+    first = parts[0]
+    for part in parts[1:]:
+        if (
+            part.about != first.about
+            or part.obs.shape[1:] != first.obs.shape[1:]
+            or part.act.shape[1:] != first.act.shape[1:]
+        ):
+            raise TrajectoryError(f"trajectories of different tasks: {first.about} and {part.about}")
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in COLUMNS if name != "logp"}
+    logps = [part.logp for part in parts if part.logp is not None]
+    return Trajectories(**columns, logp=torch.cat(logps) if len(logps) == len(parts) else None, about=first.about)
+
+
+def read(path: str | Path) -> Trajectories:
+    """The trajectories of a file, a directory of shards, or a run that was trained with `save_trajectories`.
+
+    Everything is held in memory. Raises TrajectoryError, naming the file, for what is damaged, missing or of different tasks.
+    """
+    path = Path(path)
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    files = [path] if path.is_file() else shards(folder)
+    if not files:
+        raise TrajectoryError(
+            f"there are no trajectories in {path}: train with --save-trajectories, or play a policy with `policygrad collect`"
+        )
+    return join([_read_file(file) for file in files])
+
+
+def _read_file(path: Path) -> Trajectories:
+    try:
+        state, meta = load_state(path)
+    except ModelFileError as error:
+        raise TrajectoryError(str(error).replace("policygrad model", "file of trajectories")) from error
+    about = meta.get("trajectories") if isinstance(meta, dict) else None
+    columns: dict[str, Any] = {name: state.get(name) for name in COLUMNS} if isinstance(state, dict) else {}
+    known = {"env", "observation_space", "action_space", "legal", "head"}
+    if not isinstance(about, dict) or set(about) != known or not _typed(columns):
+        raise TrajectoryError(f"{path} holds no trajectories")
+    try:
+        return Trajectories(**columns, about=about)
+    except TrajectoryError as error:
+        raise TrajectoryError(f"{path} is damaged: {error}") from error
+
+
+def _typed(columns: dict[str, Any]) -> bool:
+    """Whether the columns have the types and dimensions that they are to have."""
+    given = {name: x for name, x in columns.items() if name != "logp" or x is not None}
+    if not given or not all(isinstance(x, Tensor) for x in given.values()):
+        return False
+    flat = all(x.ndim == 1 for name, x in given.items() if name not in ("obs", "act"))
+    types = {"policy": torch.int64, "length": torch.int64, "terminated": torch.bool}
+    return (
+        flat and given["obs"].ndim > 1 and given["act"].ndim > 0 and all(given[n].dtype == t for n, t in types.items())
+    )
+
+
+def shards(folder: Path) -> list[Path]:
+    """The shards in a directory, in the order of training."""
+    return sorted((p for p in folder.glob("*.safetensors") if p.stem.isdecimal()), key=lambda p: int(p.stem))
+
+
+class Cutter:
+    """Cuts rollouts into episodes, also those that go on over several rollouts; columns are then the same environments.
+
+    An episode that was not seen from its first step on, or that a reset breaks off, is left out.
+    """
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        self.about = about
+        self.open: dict[int, list[dict[str, Tensor]]] = {}  # column → parts of its unfinished episode
+        self.done: list[Trajectories] = []
+        self.bytes = 0
+
+    def add(self, rollout: Rollout, policy: int = 0) -> None:
+        """Take what a rollout has; policy: which one acted, see `Trajectories`."""
+        ends = rollout.terminated | rollout.truncated
+        for n in range(rollout.mask.shape[1]):
+            rows = rollout.mask[:, n].nonzero().squeeze(1)
+            stops = (ends[rows, n].nonzero().squeeze(1) + 1).tolist()
+            for start, stop in zip([0, *stops], [*stops, len(rows)], strict=True):
+                if start < stop:
+                    self._part(rollout, n, rows[start:stop], policy)
+
+    def _part(self, rollout: Rollout, n: int, rows: Tensor, policy: int) -> None:
+        """A stretch of one episode: rows of one column."""
+        if int(rollout.time[rows[0], n]) == 0:
+            self.open[n] = []
+        elif n not in self.open:
+            return  # it began before anybody looked
+        columns = {name: getattr(rollout, name)[rows, n] for name in ("obs", "act", "rew", "behavior")}
+        self.open[n].append(columns | {"policy": torch.full((len(rows),), policy)})
+        last = int(rows[-1])
+        if bool(rollout.terminated[last, n] | rollout.truncated[last, n]):
+            self._close(self.open.pop(n), rollout.next_obs[last, n], bool(rollout.terminated[last, n]))
+
+    def _close(self, parts: list[dict[str, Tensor]], last_obs: Tensor, terminated: bool) -> None:
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        episode = Trajectories(
+            obs=torch.cat([whole["obs"], last_obs.unsqueeze(0)]),
+            act=whole["act"],
+            rew=whole["rew"],
+            logp=whole["behavior"],
+            policy=whole["policy"],
+            length=torch.tensor([len(whole["rew"])]),
+            terminated=torch.tensor([terminated]),
+            about=self.about,
+        )
+        self.done.append(episode)
+        self.bytes += sum(getattr(episode, name).nbytes for name in COLUMNS)
+
+    def take(self) -> Trajectories | None:
+        """The episodes that have ended since the last call."""
+        done, self.done, self.bytes = self.done, [], 0
+        return join(done) if done else None
+
+
+class TrajectoryWriter:
+    """Writes every episode of training into shards, as many of them as there are once a checkpoint is due.
+
+    Going on from a checkpoint at `steps` removes what was written after it, so that nothing is there twice: what is played
+    again is written again.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any], steps: int = 0, total: int = 0) -> None:
+        """steps: done so far; total: how many it is going to be, for a warning of how large that is."""
+        self.folder, self.cutter, self.total = folder, Cutter(about), total
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in [*(p for p in shards(folder) if int(p.stem) > steps), *folder.glob(".*.tmp")]:
+            path.unlink()
+
+    def add(self, rollout: Rollout, steps: int) -> None:
+        """Take a rollout of the policy that has learned from `steps` steps."""
+        if self.total:
+            self._warn(rollout)
+        self.cutter.add(rollout, steps)
+        if self.cutter.bytes >= SHARD:
+            self.flush(steps + rollout.steps)
+
+    def _warn(self, rollout: Rollout) -> None:
+        row = sum(getattr(rollout, name)[0, 0].nbytes for name in ("obs", "act", "rew", "logp", "time"))
+        size, self.total = row * self.total, 0
+        if size > LARGE:
+            warnings.warn(f"the trajectories will take about {size / 1e9:.1f} GB in {self.folder}", stacklevel=2)
+
+    def flush(self, steps: int) -> None:
+        """Write the episodes that have ended by now."""
+        done = self.cutter.take()
+        if done is not None:
+            done.save(self.folder / f"{steps:012d}.safetensors")
+
+
+def collect(
+    policy: Policy, env: EnvLike, episodes: int, seed: int = 0, num_envs: int = 8, name: str = "", every: int = 64
+) -> Trajectories:
+    """Play whole episodes with one policy, its actions sampled, and keep them: what importance sampling asks for.
+
+    name: of the environment; every: episodes a rollout, which are held padded. Raises ValueError for less than one episode.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    envs = make_envs(env, min(num_envs, episodes))
+    cutter = Cutter(describe(policy, envs.single_observation_space, envs.single_action_space, name))
+    collector = Collector(envs, seed)
+    for first in range(0, episodes, every):
+        cutter.add(collector.episodes(policy, min(every, episodes - first)))
+    done = cutter.take()
+    assert done is not None
+    return done
+
+
+def open_dataset(dataset: str | Path, policy: Policy) -> Trajectories:
+    """The trajectories of a path, see `read`, or of minari:NAME, see `from_minari`."""
+    name = str(dataset)
+    return from_minari(name.removeprefix(MINARI), policy) if name.startswith(MINARI) else read(dataset)
+
+
+def from_minari(name: str, policy: Policy) -> Trajectories:
+    """A Minari data set that is on this machine, its observations and actions as a policy for its spaces sees them.
+
+    It says nothing of the policies that acted: `logp` is None. Raises TrajectoryError without Minari, without the data set, and
+    where the policy's actions are no environment's actions (Box with another head than the normal, legal actions from info).
+    """
+    try:
+        import minari
+    except ImportError as error:
+        raise TrajectoryError(f"{MINARI}{name} needs the package minari: pip install policygrad[offline]") from error
+    try:
+        dataset = minari.load_dataset(name)
+    except (FileNotFoundError, ValueError, OSError) as error:
+        raise TrajectoryError(
+            f"there is no Minari data set {name!r} on this machine: minari download {name}"
+        ) from error
+    space, actions, encoding = (
+        dataset.observation_space,
+        dataset.action_space,
+        encoding_of(policy, dataset.observation_space),
+    )
+    env = dataset.spec.env_spec
+    about = describe(policy, space, actions, name if env is None else env.id)
+    if isinstance(actions, spaces.Box) and type(policy.head) is not Gaussian:
+        raise TrajectoryError(f"Minari's actions are the environment's; use head = gaussian, not {policy.head}")
+    if encoding.legal == "info":
+        raise TrajectoryError("Minari's data sets do not say which actions were legal: legal = info cannot be")
+    to_head = _to_head(actions)
+    parts = []
+    for episode in dataset.iterate_episodes():
+        T = len(episode.rewards)
+        obs = encoding.empty(T + 1)
+        encoding.encode(episode.observations, {}, obs)
+        parts.append(
+            Trajectories(
+                obs=torch.from_numpy(obs),
+                act=torch.from_numpy(to_head(np.asarray(episode.actions))),
+                rew=torch.from_numpy(np.asarray(episode.rewards, np.float32)),
+                logp=None,
+                policy=torch.zeros(T, dtype=torch.int64),
+                length=torch.tensor([T]),
+                terminated=torch.tensor([bool(episode.terminations[-1])]),
+                about=about,
+            )
+        )
+    return join(parts)
+
+
+def _to_head(space: spaces.Space) -> Callable[[np.ndarray], np.ndarray]:
+    """From the environment's actions to a head's: the inverse of `action_adapter` for heads that keep its scale."""
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return lambda act: (act - space.start).astype(np.int64)
+    return lambda act: act.astype(np.int64 if isinstance(space, spaces.MultiBinary) else np.float32)

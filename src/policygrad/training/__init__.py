@@ -1,0 +1,1 @@
+"""Training: the agent, the loop around it, callbacks, evaluation, many seeds, videos."""

@@ -1,0 +1,387 @@
+"""The Agent: a recipe with its environments, in the shape that Stable-Baselines3 users' hands know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import VectorEnv
+from torch import nn
+
+from policygrad.algorithms.config import Algo, ConfigError, Preset, check, find_recipe, resolve
+from policygrad.algorithms.task import Plan, Task
+from policygrad.data import Rollout, Row
+from policygrad.envs.collector import Collector, action_adapter, encoding_of
+from policygrad.envs.make import make_envs, resolve_backend
+from policygrad.envs.serial import legal_info
+from policygrad.envs.single import EnvLike, check_env_id, env_name
+from policygrad.models.policy import Body
+from policygrad.models.schedules import at
+from policygrad.stored.replay import Replay
+from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
+from policygrad.stored.trajectories import Trajectories, collect, open_dataset
+from policygrad.training.callbacks import combine
+from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from policygrad.training.threads import single_thread
+
+Callback = Callable[["Agent", Row | None], bool | None]
+
+COLLECT_SEED = 20_000  # of the episodes that `collect` plays, neither training's nor an evaluation's
+LOG_EVERY = 2_000  # steps between rows of metrics: the diagnostics then cost a few per cent at most
+METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much
+
+
+class Agent:
+    """A recipe on an environment: `learn`, `predict`, `evaluate`, `save`, `load`.
+
+    algo: a recipe's name, or any function `(task, *, keywords) → Plan`, or the text `module:function` or `file.py:function`.
+    env: an id, a callable, an environment, or a Gymnasium vector environment (any autoreset mode). Keywords override the
+    preset and the recipe's defaults. preset: the environment's tuned one, where it has one; or the name of another
+    environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. body, critic_body: modules of your
+    own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who
+    steps the environments, see `make_envs`. fisher_eigenvalues: how many of the largest Fisher eigenvalues every row of
+    metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing. gradient_meter:
+    measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing.
+    dataset: stored trajectories to learn from instead of playing, for off_policy_pg: `Trajectories`, a path, "minari:NAME".
+    Raises ConfigError or ValueError for what cannot be, TypeError for unsupported spaces.
+    """
+
+    def __init__(
+        self,
+        algo: Algo,
+        env: EnvLike,
+        *,
+        seed: int = 0,
+        preset: Preset | None = None,
+        body: Body | None = None,
+        critic_body: Body | None = None,
+        kernel: str = "auto",
+        backend: str = "auto",
+        fisher_eigenvalues: int = 0,
+        gradient_meter: bool = False,
+        dataset: Trajectories | str | Path | None = None,
+        **overrides: Any,
+    ) -> None:
+        self.recipe, self.env, self.seed = find_recipe(algo), env, int(check("seed", int, seed))
+        self.algo = self.recipe.name
+        if isinstance(env, str):
+            check_env_id(env)
+        elif not isinstance(env, gym.Env | VectorEnv) and not callable(env):
+            raise TypeError(f"env must be an id, an environment or a callable, got {env!r}")
+        overrides = _with_num_envs(env, overrides)
+        self.env_name = env_name(env)
+        self.config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
+        self.backend = resolve_backend(env, backend)
+        self.envs = make_envs(env, self.config["num_envs"], self.backend)
+        self.kernel = kernel
+        self.custom = body is not None or critic_body is not None
+        task = Task(
+            self.envs.single_observation_space,
+            self.envs.single_action_space,
+            seed,
+            body,
+            critic_body if critic_body is not None or isinstance(body, nn.Module) else body,
+            kernel,
+        )
+        with single_thread():  # the initial weights' last bits would depend on their number
+            self.plan = self.recipe(task, **{k: v for k, v in self.config.items() if k != "steps"})
+        if not isinstance(self.plan, Plan):
+            raise TypeError(f"{self.algo} must return a Plan, got {type(self.plan).__name__}")
+        self.learner = self.plan.learner
+        self.learner.eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
+        self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
+        self.policy = self.learner.policy
+        self.dataset = None if dataset is None else str(dataset)
+        self.collector = Collector(self.envs, seed) if dataset is None else self._replay(dataset)
+        self.on_rollout: Callable[[Rollout, int], None] | None = (
+            None  # is shown every one, and the steps done before it
+        )
+        self.rng = np.random.default_rng([seed, 1])  # of `predict`
+
+    def _replay(self, dataset: Trajectories | str | Path) -> Replay:
+        """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
+        if not self.recipe.spec.dataset:
+            raise ConfigError(f"{self.algo} learns from what its own policy does: a dataset is for off_policy_pg")
+        trajectories = dataset if isinstance(dataset, Trajectories) else open_dataset(dataset, self.policy)
+        trajectories.check(self.policy, self.envs.single_observation_space, self.envs.single_action_space)
+        with single_thread():
+            return Replay(trajectories, self.policy, self.seed, self.plan.clone_epochs)
+
+    def __repr__(self) -> str:
+        return f"{self.algo}({self.env_name!r}, seed={self.seed}, steps_done={self.collector.steps_done})"
+
+    def learn(
+        self,
+        steps: int | None = None,
+        callback: Callback | Sequence[Callback] | None = None,
+        log_every: int = LOG_EVERY,
+        *,
+        total_timesteps: int | None = None,
+    ) -> Agent:
+        """Train for `steps` environment steps (default: the configuration's): whole iterations, as many as fit, at least one.
+
+        Of iterations of whole episodes it is the last one's length that says whether another fits.
+        callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps and None between;
+        returning False stops; of several all are called, in order (see `policygrad.training.callbacks`). Calling `learn` again
+        goes on where it stopped, with schedules starting anew.
+        """
+        collector, first = self.collector, self.collector.steps_done
+        steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
+        total = self.config["steps"] if steps is None else check("steps", int, steps)
+        started, logged, last, rows = time.perf_counter(), -log_every, 0, 0
+        callback = combine(callback, self)
+        with single_thread():
+            if isinstance(collector, Replay):
+                collector.begin(self.policy)
+            while last == 0 or collector.steps_done - first + last <= total:
+                before = collector.steps_done
+                rollout = self._collect()
+                if self.on_rollout is not None:
+                    self.on_rollout(rollout, before)
+                last = collector.steps_done - before if self.plan.episodes else rollout.mask.numel()
+                diagnose = collector.steps_done - first - logged >= log_every
+                progress = min((before - first) / total, 1.0)
+                meter = diagnose and self.gradient_meter and rows % METER_EVERY == 0
+                stats = self.learner.step(rollout, progress, diagnose, meter)
+                lr = getattr(self.learner.update, "lr", None) if diagnose else None
+                if lr is not None:
+                    stats["lr"] = float(at(lr, progress))
+                row = (
+                    self._row(stats, collector.steps_done - first, time.perf_counter() - started) if diagnose else None
+                )
+                if diagnose:
+                    logged, rows = collector.steps_done - first, rows + 1
+                if callback is not None and callback(self, row) is False:
+                    break
+        return self
+
+    def _collect(self) -> Rollout:
+        if self.plan.episodes is not None:
+            return self.collector.episodes(self.policy, self.plan.episodes)
+        assert self.plan.num_steps is not None
+        return self.collector.steps(self.policy, self.plan.num_steps)
+
+    def _row(self, stats: dict[str, float], steps: int, seconds: float) -> Row:
+        """A row of metrics.jsonl; numbers that do not exist yet are None."""
+        returns, lengths = self.collector.returns, self.collector.lengths
+        row: Row = {
+            "steps": self.collector.steps_done,
+            "episodes": self.collector.episodes_done,
+            "return_mean": float(np.mean(returns)) if returns else None,
+            "length_mean": float(np.mean(lengths)) if lengths else None,
+            "seconds": round(seconds, 3),
+            "steps_per_second": round(steps / seconds, 1),
+        }
+        return row | {k: v if np.isfinite(v) else None for k, v in stats.items()}
+
+    def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
+        """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state.
+
+        action_masks: the legal actions, for an agent that learned with legal = info. Correlated noise starts anew at each call.
+        """
+        encoding, head = encoding_of(self.policy, self.envs.single_observation_space), self.policy.head
+        obs, single = encoding.batch(obs)
+        x = encoding.empty(len(encoding.leaves[0].of(obs)))
+        info = {}
+        if encoding.legal == "info":
+            if action_masks is None:
+                raise ValueError("this agent was told its legal actions: pass action_masks=info['action_mask']")
+            masks = [action_masks] if single else list(action_masks)
+            if len(masks) != len(x):
+                raise ValueError(f"expected action_masks of {len(x)} observations, got {len(masks)}")
+            info = legal_info(masks)
+        elif action_masks is not None:
+            raise ValueError(f"action_masks are for agents with legal = info, this one has legal = {encoding.legal}")
+        encoding.encode(obs, info, x)
+        if head.context and not head.remembers and not head.possible(x[:, encoding.features :]).all():
+            raise ValueError("there is no legal action to predict")
+        if head.remembers:
+            memory, fresh = x[:, encoding.features :], np.ones(len(x), bool)
+            memory[:] = 0.0 if deterministic else head.remember(memory, head.noise(self.rng, (len(x),)), fresh)
+        out = self.policy.outputs(x)
+        act = head.mode(out) if deterministic else head.sample(out, head.noise(self.rng, (len(out),)))
+        act = action_adapter(self.envs.single_action_space, head)(act)
+        return (act[0] if single else np.asarray(act)), None
+
+    def evaluate(
+        self, episodes: int = 100, greedy: bool = True, seed: int = EVALUATION_SEED, env: EnvLike | None = None
+    ) -> Evaluation:
+        """Returns of whole episodes on fixed seeds; env: another environment to play in."""
+        env = self.evaluation_env() if env is None else env
+        with single_thread():
+            return evaluate(self.policy, env, episodes, greedy, seed)
+
+    def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
+        """Whole episodes of the policy as it is, its actions sampled, for others to learn from; `.save(path)` keeps them."""
+        env = self.evaluation_env() if env is None else env
+        with single_thread():
+            return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
+
+    def evaluation_env(self) -> EnvLike:
+        """What `evaluate` plays in by default: the id or callable, or an environment like the one given."""
+        if isinstance(self.env, VectorEnv):
+            raise ValueError(
+                "this agent was made from a vector environment: pass env=, an id or a callable, to evaluate in"
+            )
+        return _another(self.env) if isinstance(self.env, gym.Env) else self.env
+
+    def metadata(self) -> dict[str, Any]:
+        """What a model file says of itself: enough to rebuild the agent, no times, no paths."""
+        return {
+            "algo": self.algo,
+            "env": self.env_name,
+            "seed": self.seed,
+            "config": self.config,
+            "custom": self.custom,
+            "kernel": self.kernel,
+            "backend": self.backend,
+            "observation_space": space_to_json(self.envs.single_observation_space),
+            "action_space": space_to_json(self.envs.single_action_space),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, but for the insides of the environments."""
+        rng = self.rng.bit_generator.state
+        return {"learner": self.learner.state_dict(), "collector": self.collector.state_dict(), "rng": rng}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`. A policy alone is enough to act."""
+        if "collector" not in state:
+            self.policy.load_state_dict(state["learner"]["policy"])
+            if isinstance(self.collector, Replay):
+                self.collector.begun = True
+            return
+        self.learner.load_state_dict(state["learner"])
+        self.collector.load_state_dict(state["collector"])
+        self.rng.bit_generator.state = state["rng"]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the agent, training state included, to one safetensors file; the suffix is added if missing."""
+        path = _with_suffix(path)
+        save_state(path, self.state_dict(), self.metadata())
+        return path
+
+    def save_policy(self, path: str | Path) -> Path:
+        """Write what acting needs and no more: weights and normaliser. Equal policies are equal bytes."""
+        path = _with_suffix(path)
+        save_state(path, {"learner": {"policy": dict(self.policy.state_dict())}}, self.metadata())
+        return path
+
+
+def _another(env: gym.Env) -> gym.Env:
+    """An environment like this one: from its spec, or a copy."""
+    try:
+        if env.spec is not None:
+            return gym.make(env.spec)
+    except Exception:  # wrapped by something that does not record how it was made
+        pass
+    try:
+        return deepcopy(env)
+    except Exception as error:
+        raise ValueError("this environment cannot be made a second time: pass env= to evaluate in") from error
+
+
+def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
+    """An environment is one, and a vector environment brings its number."""
+    given = {name for name in ("num_envs", "n_envs") if name in overrides}
+    if isinstance(env, VectorEnv):
+        if any(overrides[name] != env.num_envs for name in given):
+            raise ConfigError(f"num_envs = {overrides[given.pop()]}, but the vector environment has {env.num_envs}")
+        return overrides if given else overrides | {"num_envs": env.num_envs}
+    return overrides | {"num_envs": 1} if isinstance(env, gym.Env) and not given else overrides
+
+
+def _with_suffix(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
+
+
+def same_recipe(one: str, other: str) -> bool:
+    """Whether two names can be of one recipe: a module may have moved, its function keeps its name."""
+    return (":" in one) == (":" in other) and one.rpartition(":")[2] == other.rpartition(":")[2]
+
+
+def load(
+    path: str | Path,
+    env: EnvLike | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    dataset: Trajectories | str | Path | None = None,
+    recipe: Algo | None = None,
+) -> Agent:
+    """An agent from a file of `Agent.save` or a run's policy.safetensors. Nothing in the file is executed.
+
+    env: needed when the agent was not made from an environment id. recipe: needed when it was made by one from outside the
+    package, whose module a file may not import. body, critic_body: needed when it had its own. dataset: to
+    learn on from stored trajectories.
+    """
+    path = _with_suffix(path)
+    state, meta = load_state(path)
+    try:
+        return _rebuild(path, state, meta, env, body, critic_body, dataset, recipe)
+    except ConfigError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        if isinstance(error, TypeError) and env is not None:  # unsupported spaces of the user's environment
+            raise
+        raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
+
+
+def _rebuild(
+    path: Path,
+    state: dict,
+    meta: dict,
+    env: EnvLike | None,
+    body: Body | None,
+    critic_body: Body | None,
+    dataset: Trajectories | str | Path | None,
+    recipe: Algo | None,
+) -> Agent:
+    if recipe is None and ":" in meta["algo"]:
+        raise ValueError(
+            f"{path} was trained by the recipe {meta['algo']!r}, which a file may not import: pass recipe=, the function"
+        )
+    if recipe is not None and not same_recipe(find_recipe(recipe).name, meta["algo"]):
+        raise ValueError(f"{path} was trained by the recipe {meta['algo']}, not by {find_recipe(recipe).name}")
+    if meta["custom"] and body is None and critic_body is None:
+        raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
+    if env is None:
+        try:
+            if ":" in meta["env"]:
+                raise ValueError("a file may not name a module to import")
+            env = check_env_id(meta["env"])
+        except ValueError as error:
+            raise ValueError(
+                f"{path} was trained on {meta['env']!r}, which cannot be made from the file alone: pass env="
+            ) from error
+    config = dict(meta["config"])
+    if isinstance(env, gym.Env | VectorEnv):
+        config["num_envs"] = getattr(env, "num_envs", 1)
+    size = sum(x.numel() for x in state["learner"]["policy"].values())
+    if not meta["custom"] and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
+        raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
+    agent = Agent(
+        meta["algo"] if recipe is None else recipe,
+        env,
+        seed=meta["seed"],
+        body=body,
+        critic_body=critic_body,
+        kernel=meta["kernel"],
+        backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
+        dataset=dataset,
+        **config,
+    )
+    for name, space in (
+        ("observation_space", agent.envs.single_observation_space),
+        ("action_space", agent.envs.single_action_space),
+    ):
+        if space_to_json(space) != meta[name]:
+            raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {space_to_json(space)}")
+    agent.load_state_dict(state)
+    return agent

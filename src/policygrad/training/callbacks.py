@@ -1,0 +1,253 @@
+"""Callbacks: what else happens once an iteration. `agent.learn(steps, callback)` takes one or a list, `train` too.
+
+Any function will do: `callback(agent, row)` gets the agent after every iteration, a row of metrics every `log_every` steps and
+None between; what it adds to the row is kept with it, and returning False stops the training. One that has `start(agent)` is
+told when training begins. `directory` is where files go: a run's own directory, where there is one and no other was given.
+
+    EvalCallback          play the greedy policy every N steps, keep the best one, stop when it is good enough
+    CheckpointCallback    keep the whole agent every N steps
+    StopOnReward          stop when the last 100 training episodes are good enough
+    StopAfter             stop after so many seconds
+    Every                 a function of your own every N steps
+    History               rows of metrics, and a plot of them in notebooks
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from policygrad.interop.sb3 import EvaluationTable
+from policygrad.training.evaluate import EVALUATION_SEED, Evaluation
+
+if TYPE_CHECKING:
+    from policygrad.data import Row
+    from policygrad.envs.single import EnvLike
+    from policygrad.training.agent import Agent, Callback
+
+
+def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Callback | None:
+    """One callback for one or several, each started: all of them are called, in order, and one that returns False stops."""
+    several = [] if callback is None else [callback] if callable(callback) else list(callback)
+    for each in several:
+        if not callable(each) or isinstance(each, type):
+            hint = f": did you mean {each.__name__}(…)?" if isinstance(each, type) else ""
+            raise TypeError(f"a callback is a function of agent and row, got {each!r}{hint}")
+    for each in several:
+        start = getattr(each, "start", None)
+        if start is not None:
+            start(agent)
+
+    def call(agent: Agent, row: Row | None) -> bool | None:
+        stop = False
+        for each in several:
+            answer = each(agent, row)
+            stop |= answer is False or (isinstance(answer, np.bool_) and not answer)  # as comparisons of arrays give
+        return False if stop else None
+
+    return call if several else None
+
+
+def settle(callbacks: Sequence[Callback], directory: Path) -> None:
+    """Let the callbacks that write files and were not told where write into a run's directory: one of a kind."""
+    homeless = [c for c in callbacks if isinstance(c, EvalCallback | CheckpointCallback) and c.given is None]
+    if len({callback.folder for callback in homeless}) < len(homeless):
+        raise ValueError(f"two callbacks would write the same files in {directory}: give one of them directory=")
+    for callback in homeless:
+        callback.directory = directory / callback.folder
+
+
+class Every:
+    """Call function(agent, row) every so many steps: at the end of the first iteration that gets there. False stops."""
+
+    def __init__(self, steps: int, function: Callback) -> None:
+        self.steps, self.function, self.next = _positive("steps", steps), function, 0
+
+    def start(self, agent: Agent) -> None:
+        self.next = agent.collector.steps_done + self.steps
+
+    def __call__(self, agent: Agent, row: Row | None) -> bool | None:
+        if agent.collector.steps_done < self.next:
+            return None
+        self.next = agent.collector.steps_done + self.steps
+        return self.function(agent, row)
+
+
+class EvalCallback:
+    """Play whole episodes every so many steps, on fixed seeds, in environments of their own: training stays what it was.
+
+    env: where to play (default: an environment like the one trained in). stop_at: a mean return that ends the training.
+    Into `directory`, if there is one, go evaluations.npz, as SB3 writes it, and best_policy.safetensors, the policy of the
+    highest mean return so far. The means are also put into the next row of metrics: eval_return_mean, eval_length_mean, and
+    eval_steps, where the evaluation was. `evaluations`: all of them, by steps.
+    """
+
+    folder = ""
+
+    def __init__(
+        self,
+        every: int = 10_000,
+        episodes: int = 10,
+        *,
+        directory: str | Path | None = None,
+        greedy: bool = True,
+        seed: int = EVALUATION_SEED,
+        env: EnvLike | None = None,
+        stop_at: float | None = None,
+    ) -> None:
+        self.every, self.episodes = _positive("every", every), _positive("episodes", episodes)
+        self.given = self.directory = None if directory is None else Path(directory)
+        self.greedy, self.seed, self.env, self.stop_at = greedy, seed, env, stop_at
+        self.agent: Agent | None = None
+        self.next = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.evaluations: dict[int, Evaluation] = {}
+        self.best = float("-inf")
+        self.table: EvaluationTable | None = None
+        self.news: Row = {}
+
+    def start(self, agent: Agent) -> None:
+        if self.env is None:
+            agent.evaluation_env()  # refused before training, not in the middle of it
+        if agent is not self.agent:
+            self._forget()
+        self.agent, self.next = agent, agent.collector.steps_done + self.every
+
+    def __call__(self, agent: Agent, row: Row | None) -> bool | None:
+        steps = agent.collector.steps_done
+        stop = self._evaluate(agent, steps) if steps >= self.next else None
+        if row is not None and self.news:
+            row |= self.news
+            self.news = {}
+        return stop
+
+    def _evaluate(self, agent: Agent, steps: int) -> bool | None:
+        self.next = steps + self.every
+        evaluation = agent.evaluate(self.episodes, self.greedy, self.seed, self.env)
+        self.evaluations[steps] = evaluation
+        self.news = {
+            "eval_steps": steps,
+            "eval_return_mean": evaluation.mean if np.isfinite(evaluation.mean) else None,
+            "eval_length_mean": float(np.mean(evaluation.lengths)),
+        }
+        if self.directory is not None:
+            self._write(agent, self.directory, steps, evaluation)
+        self.best = max(self.best, evaluation.mean)
+        return False if self.stop_at is not None and evaluation.mean >= self.stop_at else None
+
+    def _write(self, agent: Agent, directory: Path, steps: int, evaluation: Evaluation) -> None:
+        if self.table is None:
+            directory.mkdir(parents=True, exist_ok=True)
+            self.table = EvaluationTable(directory / "evaluations.npz")
+            if self.given is None:  # a run that goes on; elsewhere the file is of another training
+                self.best = max(map(np.mean, self.table.read(before=steps).returns), default=self.best)
+        self.table.write(steps, evaluation.returns, evaluation.lengths)
+        if evaluation.mean > self.best:
+            agent.save_policy(directory / "best_policy.safetensors")
+
+
+class CheckpointCallback:
+    """Keep the whole agent every so many steps: step-<N>.safetensors in `directory`, or in a run's `snapshots`.
+
+    keep: how many of the last ones; None for all. `policygrad.load` reads them. A run's own checkpoints are not touched.
+    """
+
+    folder = "snapshots"
+
+    def __init__(self, every: int, *, directory: str | Path | None = None, keep: int | None = None) -> None:
+        self.every, self.keep = _positive("every", every), None if keep is None else _positive("keep", keep)
+        self.given = self.directory = None if directory is None else Path(directory)
+        self.saved: list[Path] = []
+        self.next = 0
+
+    def start(self, agent: Agent) -> None:
+        if self.directory is None:
+            raise ValueError("CheckpointCallback needs directory=, where to put the checkpoints")
+        self.next = agent.collector.steps_done + self.every
+
+    def __call__(self, agent: Agent, row: Row | None) -> None:
+        steps = agent.collector.steps_done
+        if steps < self.next:
+            return
+        self.next = steps + self.every
+        assert self.directory is not None
+        self.saved.append(agent.save(self.directory / f"step-{steps}.safetensors"))
+        while self.keep is not None and len(self.saved) > self.keep:
+            self.saved.pop(0).unlink(missing_ok=True)
+
+
+class StopOnReward:
+    """Stop when the mean return of the last training episodes, sampled as they are, reaches the threshold.
+
+    episodes: how many of the last count, 100 at most; before there are so many, training goes on. For the greedy policy's
+    return: EvalCallback(stop_at=…).
+    """
+
+    def __init__(self, threshold: float, episodes: int = 100) -> None:
+        self.threshold, self.episodes = float(threshold), _positive("episodes", episodes)
+        if episodes > 100:
+            raise ValueError(f"episodes = {episodes}: the collector remembers the last 100")
+        self.first = 0
+
+    def start(self, agent: Agent) -> None:
+        self.first = agent.collector.episodes_done
+
+    def __call__(self, agent: Agent, row: Row | None) -> bool | None:
+        collector = agent.collector
+        if collector.episodes_done - self.first < self.episodes:  # those of an earlier training do not count
+            return None
+        mean = float(np.mean(list(collector.returns)[-self.episodes :]))
+        return False if mean >= self.threshold else None
+
+
+class StopAfter:
+    """Stop at the end of the first iteration after so many seconds of training."""
+
+    def __init__(self, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"seconds must be positive, got {seconds}")
+        self.seconds, self.end = seconds, float("inf")
+
+    def start(self, agent: Agent) -> None:
+        self.end = time.perf_counter() + self.seconds
+
+    def __call__(self, agent: Agent, row: Row | None) -> bool | None:
+        return False if time.perf_counter() >= self.end else None
+
+
+class History:
+    """Rows of metrics, for notebooks: `history.plot()` as the last line of a cell shows the learning curve."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.agent: Agent | None = None
+
+    def start(self, agent: Agent) -> None:
+        self.agent = agent
+
+    def __call__(self, agent: Agent, row: Row | None) -> None:
+        if row is not None:
+            self.rows.append(row)
+
+    def plot(self) -> Any:
+        """The learning curve so far, a matplotlib Figure."""
+        from policygrad.reports.plots import Curve, make_figure, points
+
+        agent = self.agent
+        if agent is None:
+            raise ValueError("there is no history yet: pass this to agent.learn(steps, callback=…) first")
+        return make_figure(
+            {agent.env_name: [Curve(agent.algo, agent.config, [agent.seed], [points(self.rows)], [], None)]}
+        )
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)

@@ -1,0 +1,133 @@
+"""Evaluation: whole episodes on fixed seeds, greedy or sampled, never with training environments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from policygrad.envs.collector import EndlessEpisodeError, action_adapter, encoding_of
+from policygrad.envs.shaping import unshaped
+from policygrad.envs.single import EnvLike, make_one
+from policygrad.models.observations import LegalActionsError
+from policygrad.models.policy import Policy
+
+EVALUATION_SEED = 10_000  # episode k is reset with seed EVALUATION_SEED + k, in every evaluation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns of whole episodes, and their mean with a 95 % bootstrap interval."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns."""
+        return float(np.std(self.returns))
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """95 % interval of the mean: BCa bootstrap (Efron 1987), fixed seed; a point if all returns are equal."""
+        x = np.asarray(self.returns)
+        if len(x) < 2 or np.ptp(x) == 0.0 or not np.isfinite(x).all():
+            return (self.mean, self.mean)
+        from scipy.stats import bootstrap
+
+        interval = bootstrap((x,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
+        return (float(interval.low), float(interval.high))
+
+    def to_json(self) -> dict:
+        """The entry of evaluation.json."""
+        return {"mean": self.mean, "std": self.std, "ci95": list(self.ci95), "returns": list(self.returns)}
+
+    def __str__(self) -> str:
+        low, high = self.ci95
+        return f"{self.mean:.1f}  [{low:.1f}, {high:.1f}]"
+
+
+def evaluate(
+    policy: Policy,
+    env: EnvLike,
+    episodes: int = 100,
+    greedy: bool = True,
+    seed: int = EVALUATION_SEED,
+    num_envs: int = 10,
+    max_episode_steps: int = 100_000,
+) -> Evaluation:
+    """Play `episodes` episodes and return their returns and lengths, in the order of their seeds.
+
+    Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
+    lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
+    generator of the episode's own. Reward shaping (envs/shaping.py) rests meanwhile: what is scored is the task. Raises
+    EndlessEpisodeError for an episode of more than max_episode_steps.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    num_envs = 1 if isinstance(env, gym.Env) else min(num_envs, episodes)
+    envs = SyncVectorEnv([lambda: make_one(env)] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    with unshaped(*envs.envs):
+        evaluation = _play(policy, envs, episodes, greedy, seed, max_episode_steps)
+    if not isinstance(env, gym.Env):  # one that was lent stays open
+        envs.close()
+    return evaluation
+
+
+def _play(
+    policy: Policy, envs: SyncVectorEnv, episodes: int, greedy: bool, seed: int, max_episode_steps: int
+) -> Evaluation:
+    """The episodes, side by side."""
+    num_envs = envs.num_envs
+    head, to_env = policy.head, action_adapter(envs.single_action_space, policy.head)
+    encoding = encoding_of(policy, envs.single_observation_space)
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
+    playing = np.arange(num_envs)  # the episode each environment plays; ≥ episodes when it has none left
+    obs = encoding.empty(num_envs)
+    encoding.encode(*envs.reset(seed=[seed + int(k) for k in playing]), obs)
+    rngs = [np.random.default_rng([seed, int(k)]) for k in playing]
+    memory, over = obs[:, encoding.features :], np.ones(num_envs, bool)
+    active = np.ones(num_envs, bool)
+    noise = np.zeros(0)
+    while active.any():
+        if head.remembers and greedy:  # the greedy policy is the one without noise
+            memory[:] = 0.0
+        elif head.remembers and over.any():
+            for i in over.nonzero()[0]:
+                memory[i : i + 1] = head.remember(memory[i : i + 1], head.noise(rngs[i], (1,)), over[i : i + 1])
+        if head.context and not head.possible(obs[active, encoding.features :]).all():
+            raise LegalActionsError("an environment leaves no legal action")
+        out = policy.outputs(obs)
+        if greedy:
+            act = head.mode(out)
+        else:
+            noise = np.concatenate([head.noise(rng, (1,)) for rng in rngs])
+            act = head.sample(out, noise)
+        now, rew, terminated, truncated, info = envs.step(to_env(act))
+        over = terminated | truncated
+        encoding.encode(now, info, obs, over)
+        if head.remembers and not greedy:
+            memory[:] = head.remember(memory, noise, np.zeros(num_envs, bool))
+        returns[playing[active]] += rew[active]
+        lengths[playing[active]] += 1
+        ended = over & active
+        if lengths[playing[active & ~ended]].max(initial=0) >= max_episode_steps:
+            raise EndlessEpisodeError(
+                f"an episode did not end in {max_episode_steps:,} steps: give the environment a time limit (gymnasium's "
+                "TimeLimit wrapper)"
+            )
+        for i in ended.nonzero()[0]:
+            playing[i] += num_envs
+            active[i] = playing[i] < episodes
+            rngs[i] = np.random.default_rng([seed, int(playing[i])])
+        if over.any():
+            seeds: list[int | None] = [seed + int(k) for k in playing]
+            encoding.encode(*envs.reset(seed=seeds, options={"reset_mask": over}), obs, ~over)
+    return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))

@@ -1,0 +1,36 @@
+"""The report card of a run, with the eigenvalues of its policy where they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from policygrad.algorithms.config import Algo, ConfigError, check
+from policygrad.reports.report import Report, read
+from policygrad.stored.directory import RunDirectory, find
+
+
+def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0, recipe: Algo | None = None) -> Report:
+    """The report card of a run: `print(report("latest"))`, or `report("latest")` in a notebook.
+
+    run: what `train` returned, a run directory, or a run's name as on the command line. eigenvalues: how many of the largest
+    of its policy's Fisher matrix are found as well, on a fresh batch, 100 at most; 0 plays nothing and needs no torch.
+    recipe: for eigenvalues, where the run was trained by one from outside the package.
+    Raises RunError for what is no run, or has no row of metrics yet, ConfigError for eigenvalues that are no such number.
+    """
+    eigenvalues = checked_eigenvalues(eigenvalues)
+    run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run)))
+    made = read(run)
+    if eigenvalues:
+        from policygrad.training.agent import load
+        from policygrad.training.spectrum import spectrum
+
+        made.add(spectrum(load(run.model_file(), recipe=recipe), eigenvalues))
+    return made
+
+
+def checked_eigenvalues(count: int) -> int:
+    """The number of eigenvalues, 0 to 100 as for an Agent's rows. Raises ConfigError."""
+    try:
+        return int(check("fisher_eigenvalues", int, count))
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("fisher_")) from None

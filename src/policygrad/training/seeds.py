@@ -1,0 +1,326 @@
+"""Several seeds at once: a process each, one thread each, all forked from one that has imported everything.
+
+A seed's process does what a run of that seed alone does, and leaves the same bits. It tells its steps, and is told to stop,
+over a pipe; when the other end is gone it saves what it has and ends, so that nobody trains on for a parent that was killed.
+Where forking is not safe (macOS, Windows) every process imports for itself. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection, forkserver
+from typing import Any, Literal
+
+from policygrad.stored.directory import RunDirectory
+
+PRELOAD = [
+    "policygrad.training.train",
+    "policygrad.reports.plots",
+    "scipy.stats",
+]  # two seconds, once instead of once a seed
+TICK = 0.1  # seconds between looks at Ctrl-C and at the display
+GRACE = 60.0  # seconds to end an iteration and save it, for those whose parent is gone
+LEAVE = 5.0  # seconds to leave, for those that have said their last word
+
+Phase = Literal["waiting", "starting", "training", "evaluating", "done", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One seed's run, in plain values: they cross into another process."""
+
+    algo: str
+    env: str
+    seed: int
+    keywords: dict[str, Any]  # of the Agent
+    run_dir: str | None
+    root: str
+    episodes: int  # of the final evaluations
+    command: list[str] = field(default_factory=list)
+    save_trajectories: bool = False
+
+
+@dataclass
+class State:
+    """What is known of a seed's run."""
+
+    seed: int
+    phase: Phase = "waiting"
+    path: str | None = None
+    total: int = 1
+    steps: int = 0
+    speed: float = 0.0
+    mean: float | None = None
+    note: str = ""
+    evaluations: dict[str, Any] = field(default_factory=dict)  # mean and ci95, greedy and sampled
+    message: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.phase in ("done", "stopped", "failed")
+
+
+class SilentBoard:
+    """Who shows the runs: this one only passes on what they print. `interval`: seconds between a run's words on its steps."""
+
+    interval = float("inf")
+
+    def __init__(self) -> None:
+        self.warned: set[str] = set()
+
+    def show(self, states: Sequence[State]) -> None:
+        """The runs as they are now; called ten times a second, and whenever something has happened."""
+
+    def say(self, seed: int, text: str, warning: bool) -> None:
+        """A line that a run has printed. A warning that every seed gives is printed once."""
+        if not warning:
+            print(f"seed {seed}: {text}", flush=True)
+        elif text not in self.warned:
+            self.warned.add(text)
+            print(f"policygrad: {text}", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """All runs are over, or something has failed."""
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[State]:
+    """Run the jobs, at_once of them side by side, and return how each ended. A failing one does not stop the others.
+
+    After Ctrl-C none begins, and those that run end their iteration and save it; a second one ends them at once.
+    """
+    fork = sys.platform.startswith("linux")
+    context = multiprocessing.get_context("forkserver" if fork else "spawn")
+    if fork:
+        context.set_forkserver_preload(PRELOAD)
+        forkserver.ensure_running()
+        import policygrad.reports.plots  # noqa: F401  for the picture, while the server imports torch on another core
+    states = [State(job.seed) for job in jobs]
+    waiting, running = list(zip(jobs, states, strict=True)), []
+    with interrupts() as interrupt:
+        try:
+            while running or (waiting and not interrupt):
+                while waiting and len(running) < at_once and not interrupt:
+                    running.append(Worker(context, *waiting.pop(0), board.interval))
+                board.show(states)
+                connection.wait([x for worker in running for x in (worker.pipe, worker.process.sentinel)], TICK)
+                running = [worker for worker in running if not worker.ended(board)]
+                if len(interrupt) > 1:
+                    break
+                if interrupt:
+                    for worker in running:
+                        worker.stop()
+        finally:
+            for worker in running:
+                worker.kill()
+    for state in states:
+        state.phase = state.phase if state.over else "stopped"
+    board.show(states)
+    return states
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C."""
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Worker:
+    """A seed's process, seen from here."""
+
+    def __init__(self, context: Any, job: Job, state: State, interval: float) -> None:
+        self.state, self.stopping, self.deadline = state, False, float("inf")
+        state.phase = "starting"
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(job, theirs, interval), name=f"seed {job.seed}")
+        self.process.start()
+        theirs.close()
+
+    def ended(self, board: SilentBoard) -> bool:
+        """Read what it has said; whether it is gone."""
+        gone = not self.process.is_alive()  # asked first: what it said last is in the pipe by then
+        while self._readable():
+            try:
+                self._hear(json.loads(self.pipe.recv_bytes()), board)
+            except (EOFError, OSError):
+                break
+        if self.state.over:
+            self.deadline = min(self.deadline, time.monotonic() + LEAVE)
+        if not gone and time.monotonic() < self.deadline:
+            return False
+        if not self.state.over:
+            self.state.phase, self.state.message = (
+                "failed",
+                f"its process ended with {exit_text(self.process.exitcode)}",
+            )
+        self.kill()
+        return True
+
+    def _readable(self) -> bool:
+        try:
+            return self.pipe.poll()
+        except OSError:
+            return False
+
+    def _hear(self, news: dict[str, Any], board: SilentBoard) -> None:
+        if "say" in news:
+            board.say(self.state.seed, news["say"], news["warning"])
+            return
+        for name, value in news.items():
+            setattr(self.state, name, value)
+
+    def stop(self) -> None:
+        """Ask it, once, to end its iteration and save it."""
+        if not self.stopping:
+            self.stopping = True
+            with suppress(OSError):  # it is gone
+                self.pipe.send_bytes(b"stop")
+
+    def kill(self) -> None:
+        """End it now, if it has not ended."""
+        for end in (self.process.terminate, self.process.kill):
+            if self.process.is_alive():
+                end()
+                self.process.join(1.0)
+        self.process.join()
+        self.process.close()
+        self.pipe.close()
+
+
+def exit_text(code: int | None) -> str:
+    """An exit code, or the signal's name."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    text = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return text + (" (out of memory?)" if text == "SIGKILL" else "")
+
+
+class Channel:
+    """The worker's end of the pipe: its words, its display and its standard output. Without a reader all is lost in silence."""
+
+    def __init__(self, pipe: connection.Connection, interval: float) -> None:
+        self.pipe, self.interval = pipe, interval
+        self.lock, self.rest, self.over = threading.Lock(), "", False
+
+    def tell(self, **news: Any) -> None:
+        """Set attributes of the State."""
+        with self.lock, suppress(OSError):  # a reader that is gone is `obey`'s business
+            self.pipe.send_bytes(json.dumps(news, default=str).encode())
+
+    def start(self, total: int) -> None:
+        self.tell(phase="training", total=total)
+
+    def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
+        self.tell(steps=steps, speed=speed, mean=mean_return, note=note)
+
+    def stop(self) -> None: ...
+
+    def write(self, text: str) -> int:
+        """Print: pass on whole lines."""
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            self.tell(say=line, warning=False)
+        return len(text)
+
+    def flush(self) -> None: ...
+
+    def obey(self) -> None:
+        """Wait for the word to stop, or for the parent's end, and press Ctrl-C."""
+        told = False
+        while True:
+            try:
+                gone = not self.pipe.recv_bytes()
+            except (EOFError, OSError):
+                gone = True
+            if not told and not self.over:
+                told = True
+                _thread.interrupt_main()
+            if gone:
+                time.sleep(GRACE)
+                os._exit(1)
+
+
+def work(job: Job, pipe: connection.Connection, interval: float) -> None:
+    """A seed's process: train, evaluate, tell."""
+    if hasattr(signal, "pthread_sigmask"):  # the terminal's Ctrl-C goes to the parent, which tells us once
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    channel = Channel(pipe, interval)
+    sys.stdout = sys.stderr = channel  # pyright: ignore[reportAttributeAccessIssue]
+    warnings.showwarning = lambda message, *_, **__: channel.tell(say=str(message), warning=True)
+    threading.Thread(target=channel.obey, daemon=True).start()
+    run: list[RunDirectory] = []
+    try:
+        last = run_job(job, channel, run)
+    except KeyboardInterrupt:
+        last = {"phase": "stopped"}
+    except BaseException as error:  # SystemExit, too: an environment's code may do anything
+        last = {"phase": "failed", "message": failure(error, run[0] if run else None)}
+    channel.over = True
+    channel.tell(**last)
+
+
+def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, Any]:
+    """What `policygrad train` does for one seed; the run directory is put into `run` as soon as there is one."""
+    from policygrad.envs import envpool
+    from policygrad.training import train as training
+    from policygrad.training.agent import Agent
+
+    envpool.max_threads = 1
+    agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
+    run.append(training.start(agent, job.run_dir, root=job.root, command=job.command))
+    channel.tell(path=str(run[0].path))
+    training.learn(agent, run[0], channel, save_trajectories=job.save_trajectories)
+    channel.tell(phase="evaluating")
+    evaluations = training.assess(agent, run[0], job.episodes)
+    entries = {name: {"mean": e.mean, "ci95": list(e.ci95)} for name, e in evaluations.items()}
+    return {"phase": "done", "evaluations": entries}
+
+
+def failure(error: BaseException, run: RunDirectory | None) -> str:
+    """What to say of an error; of one that no user's values explain, the traceback is kept in the run directory."""
+    from policygrad.data import TooFewError
+    from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.gradient.importance import CollapsedError
+    from policygrad.models.observations import LegalActionsError
+
+    text = str(error) or type(error).__name__
+    if run is None:
+        expected = isinstance(error, ValueError | TypeError | ImportError | OSError | MemoryError)
+        return text if expected else f"{type(error).__name__}: {error}"
+    if isinstance(error, CollapsedError):
+        return f"training stopped: {text}"
+    when = "evaluation" if run.policy_file.exists() else "training"
+    if isinstance(error, TooFewError | FloatingPointError | MemoryError | EndlessEpisodeError | LegalActionsError):
+        return f"{when} stopped: {text}"
+    file = run.path / "traceback.txt"
+    try:
+        file.write_text("".join(traceback.format_exception(error)), "utf8")
+    except OSError:
+        return f"{when} stopped: {type(error).__name__}: {error}"
+    return f"{when} stopped: {type(error).__name__}: {error} (see {file})"

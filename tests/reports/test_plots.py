@@ -1,0 +1,180 @@
+"""Learning curves of many runs: what is one curve, what it is called, and that nothing is printed over anything."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from policygrad.reports import plots
+from policygrad.reports.plots import (
+    COLORS,
+    Chart,
+    Curve,
+    labels,
+    make_figure,
+    marks_text,
+    plot,
+    plot_runs,
+    read,
+    seeds_text,
+)
+from policygrad.stored.directory import RunDirectory, RunError
+
+
+def a_run(path: Path, algo: str = "ppo", seed: int = 0, points: int = 20, done: bool = True, **config) -> RunDirectory:
+    """A run of 1000 · points steps with returns that rise; without evaluation if it is not done."""
+    path.mkdir(parents=True)
+    run = RunDirectory(path)
+    run.write_config(
+        {"algo": algo, "env": "CartPole-v1", "seed": seed, "config": {"steps": 20_000, "lr": 1e-3} | config}
+    )
+    for k in range(1, points + 1):
+        run.append_metrics({"steps": 1000 * k, "return_mean": 10.0 * k + seed})
+    if done:
+        run.write_evaluation({"greedy": {"mean": 200.0 + seed, "ci95": [190.0, 210.0]}})
+    return run
+
+
+def texts(figure: Figure) -> list[Text]:
+    return [text for axis in figure.axes for text in axis.texts if text.get_text()]
+
+
+def test_an_interrupted_run_does_not_cut_the_curve_of_its_seeds(tmp_path):
+    made = [a_run(tmp_path / f"{s}", seed=s) for s in range(3)] + [a_run(tmp_path / "i", seed=3, points=4, done=False)]
+    finished, stopped = read(made)["CartPole-v1"]
+    assert finished.seeds == [0, 1, 2]
+    assert finished.band()[0][-1] == 20_000
+    assert stopped.seeds == [3]
+    assert stopped.band()[0][-1] == 4_000
+    assert labels([finished, stopped]) == ["PPO", "PPO, unfinished"]
+    shown = [text.get_text() for text in texts(make_figure({"CartPole-v1": [finished, stopped]}))]
+    assert "PPO  201.0" in shown
+    assert "PPO, unfinished" in shown
+
+
+def a_curve(algo: str = "ppo", seeds: int = 1, evaluated: bool = True, **config) -> Curve:
+    curve = (np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    evaluations = [{"mean": 1.0, "ci95": [0.0, 2.0]}] * (seeds * evaluated)
+    return Curve(algo, config, list(range(seeds)), [curve] * seeds, evaluations, None)
+
+
+def test_labels_show_two_settings_that_differ_with_lengths_and_environments_last():
+    few = {"steps": 1, "num_envs": 1, "lr": 3e-4, "hidden": [64, 64], "clip": None}
+    many = {"steps": 2, "num_envs": 2, "lr": 1e-3, "hidden": [], "clip": None}
+    assert labels([a_curve(**few), a_curve(**many)]) == [
+        "PPO\nlr 0.0003, hidden 64 64, …",
+        "PPO\nlr 0.001, hidden none, …",
+    ]
+    one = {"num_envs": 8, "steps": 5, "normalize_obs": True}
+    assert labels([a_curve(**one), a_curve(**one | {"steps": 6, "normalize_obs": False})]) == [
+        "PPO\nnormalize_obs true, steps 5",
+        "PPO\nnormalize_obs false, steps 6",
+    ]
+    assert labels([a_curve(steps=1, num_envs=1), a_curve(steps=2, num_envs=2)])[0] == "PPO\nnum_envs 1, steps 1"
+    assert labels([a_curve(steps=1), a_curve("a2c", steps=2)]) == ["PPO", "A2C"]
+
+
+def test_the_subtitle_says_what_band_and_bar_are_and_how_many_seeds():
+    assert seeds_text([a_curve()]) == "seed 0"
+    assert seeds_text([a_curve(seeds=5)]) == "5 seeds"
+    assert seeds_text([a_curve(evaluated=False)]) == "seed 0, unfinished"
+    assert seeds_text([a_curve(seeds=5), a_curve(seeds=5)]) == "5 seeds each"
+    assert seeds_text([a_curve(seeds=5), a_curve()]) == "1 to 5 seeds each"
+    assert marks_text([a_curve()]) == "dot: final policy, greedy · bar: 95 % interval"
+    several = "line: mean of seeds, band: their range · dot: final policy, greedy · bar: range of seeds"
+    assert marks_text([a_curve(seeds=5), a_curve(seeds=2)]) == several
+    assert marks_text([a_curve(seeds=5), a_curve()]) == several + " or 95 % interval (of one seed)"
+    assert marks_text([a_curve(evaluated=False)]) == ""
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8, 10, 24])
+@pytest.mark.parametrize("differs", [["lr"], ["lr", "gamma", "lam"], []])
+def test_no_label_is_printed_over_another_and_all_are_in_the_picture(groups, differs, tmp_path):
+    made = [
+        a_run(tmp_path / str(k), "ppo" if differs else f"algo{k}", **dict.fromkeys(differs, float(k)))
+        for k in range(groups)
+    ]
+    figure = make_figure(read(made))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    axis = figure.axes[0]
+    boxes = [text.get_window_extent(renderer) for text in [*texts(figure), axis._left_title]]  # pyright: ignore
+    assert len(boxes) >= groups
+    for a, b in combinations(boxes, 2):
+        assert not (a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 and b.y0 < a.y1)
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+
+
+def test_curves_that_share_a_color_differ_in_their_lines_and_markers(tmp_path):
+    figure = make_figure(read([a_run(tmp_path / str(k), lr=float(k)) for k in range(24)]))
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]  # pyright: ignore
+    drawn = {(line.get_color(), str(line._dash_pattern)) for line in lines}  # pyright: ignore
+    assert len(lines) == len(drawn) == 24
+    signs = {(text.get_color(), text.get_text()[0]) for text in texts(figure) if " PPO" in text.get_text()}
+    assert len(signs) == 24
+    few = make_figure(read([a_run(tmp_path / f"few{k}", lr=float(k)) for k in range(len(COLORS))]))
+    assert not [text for text in texts(few) if text.get_text()[0] in plots.SIGNS]
+
+
+def test_runs_of_one_algorithm_are_one_curve_whatever_their_settings(tmp_path):
+    made = [a_run(tmp_path / f"{lr}-{seed}", seed=seed, lr=lr) for lr in (1e-3, 1e-2) for seed in (0, 5)]
+    made += [a_run(tmp_path / "a2c", "a2c"), a_run(tmp_path / "left", seed=9, points=3, lr=7.0, done=False)]
+    assert len(read(made)["CartPole-v1"]) == 4
+    together, other, stopped = curves = read(made, "algo")["CartPole-v1"]
+    assert (together.algo, other.algo, stopped.algo) == ("ppo", "a2c", "ppo")
+    assert together.seeds == [0, 5, 0, 5]
+    assert together.config == {"steps": 20_000}
+    assert [curve.mixed for curve in curves] == [True, False, False]
+    steps, returns = together.band()
+    assert returns.mean(0).tolist() == [10.0 * k + 2.5 for k in range(1, 21)]
+    assert together.final() == (202.5, 200.0, 205.0)
+    assert steps[-1] == together.end() == 20_000
+    assert labels(curves) == ["PPO", "A2C", "PPO, unfinished"]
+    assert seeds_text(curves) == "1 to 4 runs each"
+    assert seeds_text([together]) == "4 runs"
+    assert "line: mean of runs, band: their range" in marks_text(curves)
+    assert "bar: range of runs or 95 % interval (of one run)" in marks_text(curves)
+    shown = {text.get_text() for text in texts(make_figure({"CartPole-v1": curves}))}
+    assert {"PPO  202.5", "A2C  200.0", "PPO, unfinished"} <= shown
+    assert plot_runs(made, tmp_path / "x.svg", by="algo").read_text() != plot_runs(made, tmp_path / "y.svg").read_text()
+    with pytest.raises(ValueError, match="'config' or 'algo'"):
+        read(made, "seed")  # pyright: ignore[reportArgumentType]
+
+
+def test_seeds_alone_are_no_mixture(tmp_path):
+    made = [a_run(tmp_path / str(seed), seed=seed) for seed in range(2)]
+    for by in ("config", "algo"):
+        (curve,) = read(made, by)["CartPole-v1"]
+        assert not curve.mixed
+        assert seeds_text([curve]) == "2 seeds"
+
+
+def test_runs_that_have_no_steps_in_common_are_lines_of_one_color_with_a_label_where_the_longest_ends():
+    early, late = (np.array([1.0, 2.0]), np.array([3.0, 4.0])), (np.array([5.0, 6.0]), np.array([7.0, 8.0]))
+    curve = Curve("ppo", {}, [0, 1], [early, late], [], None)
+    axis = make_figure({"E": [curve, a_curve("a2c", evaluated=False)]}).axes[0]
+    drawn = [np.asarray(line.get_xydata()).tolist() for line in axis.lines if line.get_color() == COLORS[0]]
+    assert drawn == [[[1.0, 3.0], [2.0, 4.0]], [[5.0, 7.0], [6.0, 8.0]]]
+    assert plots.last(curve) == 8.0
+
+
+def test_a_plot_takes_runs_paths_and_names_and_is_shown_by_notebooks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = a_run(tmp_path / "runs" / "CartPole-v1" / "ppo" / "seed0-1")
+    a_run(tmp_path / "runs" / "CartPole-v1" / "a2c" / "seed0-1", "a2c")
+    for one, curves in ((run, 1), (run.path, 1), (str(run.path), 1), ("latest", 1), ([run, run], 1), ("runs", 2)):
+        figure = plot(one)
+        assert isinstance(figure, Chart)
+        assert len([line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]) == curves  # pyright: ignore
+    assert plot(run)._repr_png_().startswith(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(RunError, match="no runs to draw"):
+        plot([])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"no config\.json"):
+        plot("empty")
