@@ -27,6 +27,7 @@ import numpy as np
 from claims_tabular import TABULAR, Tabular
 
 import policygrad
+from policygrad.algorithms.recipe import current_keywords
 from policygrad.data import Row
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
 from policygrad.training.agent import Agent
@@ -286,7 +287,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         {
             f"{algo}, {noise} noise": (algo, keywords)
             for algo in ("reinforce", "ppo")
-            for noise, keywords in (("independent", {"correlation": 0.0}), ("correlated", {}))
+            for noise, keywords in (("independent", {"noise_autocorrelation": 0.0}), ("correlated", {}))
         },
         preset=True,
         points=20,
@@ -317,7 +318,7 @@ def record(name: str, experiment: Experiment | Tabular, folder: Path) -> None:
     for arm in experiment.arms:
         algo, given = plain(experiment.given(arm))
         arms[arm] = there.get(arm, {})
-        if (arms[arm].get("algo"), arms[arm].get("given")) != (algo, given):
+        if (arms[arm].get("algo"), current_keywords(algo, arms[arm].get("given", {}))) != (algo, given):
             start = time.perf_counter()
             runs = [experiment.run(arm, seed) for seed in experiment.seeds]
             measures = {key: [rounded(measured[key]) for measured, _ in runs] for key in runs[0][0]}

@@ -65,7 +65,7 @@ VARIANTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "movement 0.1": (movement(0.1, at_goal=100.0), {}),
     "movement 100": (movement(100.0), {}),
     "potential": (lambda: PotentialShaping(gym.make(ENV), kinetic_energy, GAMMA), {}),
-    "correlated noise": (ENV, {"correlation": 0.95}),
+    "correlated noise": (ENV, {"noise_autocorrelation": 0.95}),
 }
 
 

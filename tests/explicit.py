@@ -25,15 +25,18 @@ BOX = spaces.Box(np.array([-1.0, 2.0]), np.array([3.0, 2.5]), dtype=np.float64)
 # every distribution there is: the action space and the keywords of make_policy
 HEADS: dict[str, tuple[spaces.Space, dict[str, Any]]] = {
     "categorical": (spaces.Discrete(4), {}),
-    "categorical, legal": (spaces.Discrete(4), {"legal": "info"}),
+    "categorical, masked": (spaces.Discrete(4), {"mask_source": "info"}),
     "multi-categorical": (spaces.MultiDiscrete([2, 3]), {}),
-    "multi-categorical, legal": (spaces.MultiDiscrete([2, 3]), {"legal": "info"}),
+    "multi-categorical, masked": (spaces.MultiDiscrete([2, 3]), {"mask_source": "info"}),
     "gaussian": (BOX, {"log_std": -0.4}),
     "gaussian, std of the network": (BOX, {"std": "network"}),
-    "correlated": (BOX, {"correlation": 0.8}),
-    "correlated, std of the network": (BOX, {"correlation": 0.8, "std": "network"}),
+    "correlated": (BOX, {"noise_autocorrelation": 0.8}),
+    "correlated, std of the network": (BOX, {"noise_autocorrelation": 0.8, "std": "network"}),
     "squashed": (BOX, {"head": "squashed"}),
-    "squashed, correlated, std of the network": (BOX, {"head": "squashed", "correlation": 0.6, "std": "network"}),
+    "squashed, correlated, std of the network": (
+        BOX,
+        {"head": "squashed", "noise_autocorrelation": 0.6, "std": "network"},
+    ),
     "beta": (spaces.Box(-1.0, 3.0, (1,)), {"head": "beta"}),
 }
 
@@ -105,7 +108,7 @@ BODIES: dict[str, Callable[[], tuple[spaces.Box, Policy]]] = {
     "table by autograd": lambda: (OBS, Policy(table(4), Categorical(4), kernel="autograd")),
     "table with its own std": lambda: (OBS, Policy(table(2, log_std=True), Gaussian((2,)))),
     "cnn": lambda: (IMAGE, make_policy(IMAGE, spaces.Discrete(3), body=Cnn())),
-    "cnn of a correlated gaussian": lambda: (IMAGE, make_policy(IMAGE, BOX, body=Cnn(), correlation=0.8)),
+    "cnn of a correlated gaussian": lambda: (IMAGE, make_policy(IMAGE, BOX, body=Cnn(), noise_autocorrelation=0.8)),
     "recurrence": lambda: (OBS, make_policy(OBS, spaces.Discrete(3), body=Recurrence())),
     "recurrence of a beta": lambda: (OBS, make_policy(OBS, HEADS["beta"][0], body=Recurrence(), head="beta")),
     "normalised": lambda: (OBS, make_policy(OBS, spaces.Discrete(3), hidden=(4,), normalize_obs=True)),
@@ -208,7 +211,7 @@ def scores(policy: Policy, obs: Tensor) -> tuple[Tensor, Tensor]:
     out, J = jacobian(policy, obs)
     each = out.repeat_interleave(count, 0).requires_grad_()
     context = policy.context(obs)
-    given = each if context is None else head.condition(each, context.repeat_interleave(count, 0))
+    given = each if context is None else head.apply_context(each, context.repeat_interleave(count, 0))
     logp = head.logp(head.canonical(given), act.flatten(0, 1))
     by_out = torch.autograd.grad(logp.sum(), each)[0].view(rows, count, -1)
     return by_out @ J, probability

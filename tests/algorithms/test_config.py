@@ -36,6 +36,12 @@ from policygrad.gradient.baselines import CrossFit
             {"learning_rate": 0.1},
             "npg has no hyperparameter 'learning_rate'",
         ),  # of the policy, or of the critic?
+        ("ppo", {"legal": "info"}, "ppo has no hyperparameter 'legal'. Did you mean 'mask_source'?"),
+        (
+            "trpo",
+            {"correlation": 0.5},
+            "trpo has no hyperparameter 'correlation'. Did you mean 'noise_autocorrelation'?",
+        ),
         ("ppo", {"delta": 0.1}, "ppo has no hyperparameter 'delta'. There are:"),  # an alias, but none of ppo's
     ],
 )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import policygrad as pg
 from policygrad.algorithms import meter
-from policygrad.algorithms.meter import BUCKETS, GROUPS, deal, gradient_noise, most_groups
+from policygrad.algorithms.meter import BUCKETS, GROUPS, assign_groups, gradient_noise, most_groups
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.data import Rollout, Stats
 from policygrad.gradient.baselines import CriticValue, NoBaseline
@@ -230,7 +230,7 @@ def test_of_a_batch_that_is_too_large_some_trajectories_tell_of_all(monkeypatch:
 def test_trajectories_are_dealt_whole_evenly_and_always_alike() -> None:
     mdp = chain(4, 6, slip=0.1)
     rollout = sample(mdp, tabular_policy(mdp), 100, seeded())
-    group, sampled = deal(rollout, 16)
+    group, sampled = assign_groups(rollout, 16)
     assert sampled == 1.0
     column = rollout.valid(torch.arange(100).expand_as(rollout.time))
     of = {int(n): set(group[column == n].tolist()) for n in range(100)}
@@ -238,7 +238,7 @@ def test_trajectories_are_dealt_whole_evenly_and_always_alike() -> None:
     counts = np.bincount([groups.pop() for groups in of.values()])
     assert (len(counts), counts.min(), counts.max()) == (16, 6, 7)
     state = torch.random.get_rng_state()
-    assert torch.equal(deal(rollout, 16)[0], group)
+    assert torch.equal(assign_groups(rollout, 16)[0], group)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not torch.equal(
         group[:100], torch.arange(100) % 16
@@ -249,11 +249,11 @@ def test_what_is_measured_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     mdp = two_states(10)
     rollout = sample(mdp, tabular_policy(mdp), 300, seeded())
     monkeypatch.setattr(meter, "ROWS", 200)
-    group, sampled = deal(rollout, 16)
+    group, sampled = assign_groups(rollout, 16)
     assert int((group >= 0).sum()) == 200
     assert sampled == 20 / 300
     monkeypatch.setattr(meter, "ROWS", 10)
-    assert int((deal(rollout, 16)[0] >= 0).sum()) == 80  # eight trajectories, however long
+    assert int((assign_groups(rollout, 16)[0] >= 0).sum()) == 80  # eight trajectories, however long
     assert most_groups(5_000) == GROUPS
     assert most_groups(6_000_000) == 11
     assert most_groups(10**9) == 8
@@ -289,7 +289,7 @@ def trained(algo: str, env: str, meter: bool, steps: int = 300, **keywords: Any)
     ("algo", "env", "keywords"),
     [
         *((algo, "CartPole-v1", keywords) for algo, keywords in SMALL.items()),
-        ("ppo", "Pendulum-v1", {"num_steps": 40, "num_envs": 3, "normalize_obs": True, "correlation": 0.5}),
+        ("ppo", "Pendulum-v1", {"num_steps": 40, "num_envs": 3, "normalize_obs": True, "noise_autocorrelation": 0.5}),
         ("ppo", "CartPole-v1", {"num_steps": 32, "kernel": "autograd"}),
         ("a2c", "FrozenLake-v1", {"standardize": "episode"}),
     ],

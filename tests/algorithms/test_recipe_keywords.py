@@ -84,12 +84,12 @@ class Masked(Chain):
         return *rest, info | {"action_mask": np.array([1, self.calls % 2], np.int8)}
 
 
-BOX = {"head", "std", "log_std", "correlation"}  # keywords for Box actions
+BOX = {"head", "std", "log_std", "noise_autocorrelation"}  # keywords for Box actions
 
 
 def environment(keywords: dict[str, Any]) -> Callable[[], gym.Env]:
     """One in which the keywords matter."""
-    return Target if BOX & set(keywords) else Masked if "legal" in keywords else chain
+    return Target if BOX & set(keywords) else Masked if "mask_source" in keywords else chain
 
 
 def keywords_of(recipe: str) -> set[str]:
@@ -261,9 +261,17 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"head": "beta"}, lambda plan: repr(plan.learner.policy.head), "Beta((1,))"),
     ({"std": "parameter"}, lambda plan: type(plan.learner.policy.network), WithLogStd),
     ({"std": "network"}, lambda plan: type(plan.learner.policy.network), MLP),
-    ({"correlation": 0.8}, lambda plan: plan.learner.policy.head.correlation, 0.8),
-    ({"legal": "info"}, lambda p: (p.learner.policy.head.context, p.learner.policy.encoding.legal), (2, "info")),
-    ({"legal": "none"}, lambda p: (p.learner.policy.head.context, p.learner.policy.encoding.legal), (0, "none")),
+    ({"noise_autocorrelation": 0.8}, lambda plan: plan.learner.policy.head.rho, 0.8),
+    (
+        {"mask_source": "info"},
+        lambda p: (p.learner.policy.head.context, p.learner.policy.encoding.mask_source),
+        (2, "info"),
+    ),
+    (
+        {"mask_source": "none"},
+        lambda p: (p.learner.policy.head.context, p.learner.policy.encoding.mask_source),
+        (0, "none"),
+    ),
     ({"normalize_obs": True}, lambda plan: plan.learner.policy.normalizer is not None, True),
     ({"normalize_obs": False}, lambda plan: plan.learner.policy.normalizer is not None, False),
 ]
@@ -313,8 +321,8 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "log_std": (-1.0, {}),
     "head": ("beta", {}),
     "std": ("network", {}),
-    "correlation": (0.8, {}),
-    "legal": ("info", {}),
+    "noise_autocorrelation": (0.8, {}),
+    "mask_source": ("info", {}),
     "normalize_obs": (True, {}),
 }
 
@@ -370,7 +378,7 @@ def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
 def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
     value, needed = CHANGES[name]
     default = inspect.signature(RECIPES[recipe]).parameters[name].default
-    before = needed | ({name: default} if name in BOX | {"legal"} else {})  # the same environment for both
+    before = needed | ({name: default} if name in BOX | {"mask_source"} else {})  # the same environment for both
     first = learned(recipe, frozenset(before.items()))
     again = learned.__wrapped__(recipe, frozenset(before.items()))
     assert all(map(torch.equal, first, again))  # nothing else differs between two runs

@@ -137,6 +137,8 @@ MISTAKES = [
     ("train ppo CartPole-v1 --steps 1.5", ["--steps", "'1.5'", "whole number"]),
     ("train ppo CartPole-v1 --steps k", ["--steps", "'k'", "20k"]),
     ("train ppo CartPole-v1 --steps 1.0001k", ["--steps", "'1.0001k'", "whole number"]),
+    ("train ppo CartPole-v1 --legal info", ["no flag --legal", "--mask-source"]),
+    ("train ppo Pendulum-v1 --correlation 0.5", ["no flag --correlation", "--noise-autocorrelation"]),
     ("train ppo CartPole-v1 --lr 1k", ["--lr", "'1k'", "a number"]),
     ("train ppo CartPole-v1 --steps inf", ["--steps", "'inf'", "whole number"]),
     ("train ppo CartPole-v1 --num-envs 0", ["--num-envs = 0", "[1, 4096]"]),
@@ -253,10 +255,10 @@ def test_a_mistake_gets_exit_code_2_and_a_short_message_with_the_hint(words, hin
 
 def test_legal_actions_that_nobody_tells_are_a_message(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "a2c", *CARTPOLE, "--legal", "info", "-q"]) == 2
+    assert main(["train", "a2c", *CARTPOLE, "--mask-source", "info", "-q"]) == 2
     first, *rest = capsys.readouterr().err.splitlines()
     assert first.startswith(
-        "policygrad: training stopped: legal = info, but the environment's info has no 'action_mask'"
+        "policygrad: training stopped: mask_source = info, but the environment's info has no 'action_mask'"
     )
     assert len(rest) <= 2
 

@@ -83,8 +83,8 @@ VECTORS: dict[str, Callable[[list[Maker]], VectorEnv]] = {
 }
 
 
-def policy_for(env: gym.Env, legal: str = "auto", **keywords: Any) -> Policy:
-    policy = make_policy(env.observation_space, env.action_space, hidden=(8,), legal=legal, **keywords)
+def policy_for(env: gym.Env, mask_source: str = "auto", **keywords: Any) -> Policy:
+    policy = make_policy(env.observation_space, env.action_space, hidden=(8,), mask_source=mask_source, **keywords)
     policy.flat += 2.0 * torch.randn(len(policy.flat), generator=torch.Generator().manual_seed(0))  # far from uniform
     return policy
 
@@ -240,9 +240,11 @@ class Silent(Masked):
 @pytest.mark.parametrize("vector", VECTORS)
 def test_an_environment_that_does_not_say_what_is_legal_is_refused(vector: str) -> None:
     policy = policy_for(Silent("always"), "info")
-    with pytest.raises(ValueError, match=r"legal = info, but the environment's info has no 'action_mask': it has"):
+    with pytest.raises(
+        ValueError, match=r"mask_source = info, but the environment's info has no 'action_mask': it has"
+    ):
         Collector(VECTORS[vector]([partial(Silent, "always")] * 2)).steps(policy, 3)
-    with pytest.raises(ValueError, match=r"legal = info, but the environment's info has no 'action_mask'"):
+    with pytest.raises(ValueError, match=r"mask_source = info, but the environment's info has no 'action_mask'"):
         evaluate(policy, partial(Silent, "always"), 2)
 
 
@@ -328,7 +330,7 @@ class OnlyLegal(gym.Env):
 
 def test_ppo_learns_with_legal_actions() -> None:
     """Best: 2 or 3 at +1, 0 or 1 at −1, whatever is legal: mean return ½."""
-    policy = make_policy(OnlyLegal.observation_space, OnlyLegal.action_space, hidden=(16,), legal="info")
+    policy = make_policy(OnlyLegal.observation_space, OnlyLegal.action_space, hidden=(16,), mask_source="info")
     critic = pg.make_critic(OnlyLegal.observation_space, hidden=(16,), lr=3e-3)
     learner = pg.Learner(policy, pg.GAE(), pg.ClippedSurrogate(lr=1e-2, epochs=4, minibatches=2), critic=critic)
     collector = Collector(make_envs(OnlyLegal, 8), seed=0)
@@ -346,7 +348,7 @@ def test_ppo_learns_with_legal_actions() -> None:
 
 
 def test_predict_takes_the_legal_actions_of_this_moment() -> None:
-    agent = pg.ppo(OnlyLegal, num_envs=2, hidden=(4,), legal="info", seed=0)
+    agent = pg.ppo(OnlyLegal, num_envs=2, hidden=(4,), mask_source="info", seed=0)
     obs, masks = np.ones((6, 1), np.float32), np.eye(4, dtype=np.int8)[[0, 1, 2, 3, 1, 2]]
     for deterministic in (True, False):
         act, _ = agent.predict(obs, deterministic, action_masks=masks)
@@ -357,7 +359,7 @@ def test_predict_takes_the_legal_actions_of_this_moment() -> None:
         agent.predict(obs)
     with pytest.raises(ValueError, match="action_masks of 6 observations, got 1"):
         agent.predict(obs, action_masks=masks[:1])
-    with pytest.raises(ValueError, match="this one has legal = none"):
+    with pytest.raises(ValueError, match="this one has mask_source = none"):
         pg.ppo(OnlyLegal, num_envs=2, hidden=(4,)).predict(obs, action_masks=masks)
 
 

@@ -52,7 +52,7 @@ KEYWORDS = st.fixed_dictionaries(
     optional={
         "head": st.sampled_from(("gaussian", "squashed", "beta")),
         "std": st.sampled_from(("parameter", "network")),
-        "correlation": st.sampled_from((0.5, 0.9)),
+        "noise_autocorrelation": st.sampled_from((0.5, 0.9)),
         "normalize_obs": st.booleans(),
         "hidden": st.just(()),
     },
@@ -110,8 +110,8 @@ def train(
     TRAINED.append(refused is None)
     if refused is not None:
         note(str(refused))
-        beta = keywords.get("head") == "beta" and "correlation" in keywords
-        assert named(refused, observation_space, action_space) or (beta and "correlation" in str(refused))
+        beta = keywords.get("head") == "beta" and "noise_autocorrelation" in keywords
+        assert named(refused, observation_space, action_space) or (beta and "noise_autocorrelation" in str(refused))
         return
     collector = Collector(vector(partial(Anything, observation_space, action_space), mode))
     for _ in range(2):
@@ -292,7 +292,9 @@ class Short(gym.Env):
 
 def correlated(rho: float = RHO, **keywords: Any) -> Policy:
     space = Short.action_space
-    policy = make_policy(Short.observation_space, space, hidden=(4,), correlation=rho, log_std=-0.5, seed=1, **keywords)
+    policy = make_policy(
+        Short.observation_space, space, hidden=(4,), noise_autocorrelation=rho, log_std=-0.5, seed=1, **keywords
+    )
     policy.flat[-14:] += 0.5 * torch.randn(14, generator=torch.Generator().manual_seed(3))
     return policy
 
@@ -398,7 +400,7 @@ def test_the_greedy_policy_has_no_noise_at_all() -> None:
     assert torch.equal(with_noise.flat, without.flat)
     assert evaluate(with_noise, Short, 20) == evaluate(without, Short, 20)
     assert evaluate(with_noise, Short, 20, greedy=False) != evaluate(with_noise, Short, 20)
-    agent = pg.ppo(Short, num_envs=1, hidden=(4,), correlation=RHO)
+    agent = pg.ppo(Short, num_envs=1, hidden=(4,), noise_autocorrelation=RHO)
     obs = np.array([0.3], np.float32)
     acts = [agent.predict(obs, deterministic=True)[0].tolist() for _ in range(3)]
     assert acts[0] == acts[1] == acts[2]
@@ -430,7 +432,14 @@ def test_a_collector_resumed_twice_goes_on_with_the_same_noise_bit_for_bit() -> 
 
 
 def test_an_agent_with_correlated_noise_learns_on_bit_for_bit_from_its_file(tmp_path) -> None:
-    keywords = {"num_envs": 2, "num_steps": 16, "epochs": 1, "minibatches": 1, "hidden": (4,), "correlation": RHO}
+    keywords = {
+        "num_envs": 2,
+        "num_steps": 16,
+        "epochs": 1,
+        "minibatches": 1,
+        "hidden": (4,),
+        "noise_autocorrelation": RHO,
+    }
     path = pg.ppo(Short, **keywords).learn(64).save(tmp_path / "agent")
     one, two = (pg.load(path, env=Short).learn(64) for _ in range(2))
     assert torch.equal(one.policy.flat, two.policy.flat)

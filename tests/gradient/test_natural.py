@@ -31,7 +31,7 @@ from policygrad.gradient.natural import (
     damped,
     dense,
     dense_solve,
-    to_boundary,
+    scale_to_kl,
 )
 from policygrad.models.policy import Evaluation, Policy
 
@@ -89,7 +89,7 @@ def test_residual_energy_and_iterations_are_those_of_what_is_returned_however_ea
     solution = conjugate_gradient(product, b, iterations)
     residual = float((b - A @ solution.x).norm() / b.norm())
     assert solution.residual == pytest.approx(residual, rel=1e-6, abs=1e-9)
-    assert solution.energy == pytest.approx(float(solution.x @ A @ solution.x), rel=1e-8)
+    assert solution.quadratic_form == pytest.approx(float(solution.x @ A @ solution.x), rel=1e-8)
     assert solution.iterations == product.products <= iterations
     assert (solution.iterations == iterations) == (iterations < 500)
     assert (residual <= 1e-9) == (iterations == 500)
@@ -101,7 +101,7 @@ def test_the_dense_solvers_residual_and_energy_are_true_where_nothing_solves_the
     solution = dense_solve(lambda v: A @ v, b)
     assert solution.residual == pytest.approx(float((b - A @ solution.x).norm() / b.norm()), rel=1e-9)
     assert solution.residual > 0.1
-    assert solution.energy == pytest.approx(float(solution.x @ A @ solution.x), rel=1e-9)
+    assert solution.quadratic_form == pytest.approx(float(solution.x @ A @ solution.x), rel=1e-9)
     assert abs(solution.curvature) <= 1e-15
 
 
@@ -153,8 +153,8 @@ def test_without_a_right_hand_side_there_is_no_step(solve: Callable) -> None:
     A = spd(5, 10.0)
     solution = solve(lambda v: A @ v, torch.zeros(5, dtype=torch.float64))
     assert torch.equal(solution.x, torch.zeros(5, dtype=torch.float64))
-    assert solution.energy == solution.residual == solution.iterations == 0
-    assert torch.equal(to_boundary(solution, 0.01), solution.x)
+    assert solution.quadratic_form == solution.residual == solution.iterations == 0
+    assert torch.equal(scale_to_kl(solution, 0.01), solution.x)
 
 
 def test_conjugate_gradients_make_no_product_for_a_right_hand_side_of_zero() -> None:
@@ -220,7 +220,7 @@ def test_a_matrix_of_zeros_gives_no_step() -> None:
         solution = solve(lambda v: 0.0 * v, randn(4))
         assert torch.equal(solution.x, torch.zeros(4, dtype=torch.float64))
         assert solution.residual == 1.0
-        assert torch.equal(to_boundary(solution, 0.01), solution.x)
+        assert torch.equal(scale_to_kl(solution, 0.01), solution.x)
 
 
 @pytest.mark.parametrize("solve", [conjugate_gradient, dense_solve])
@@ -238,7 +238,7 @@ def test_solving_leaves_its_arguments_and_the_global_generators_as_they_were() -
     A, b = spd(6, 10.0), randn(6)
     before = A.clone(), b.clone(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     for solve in (conjugate_gradient, dense_solve):
-        to_boundary(solve(damped(lambda v: A @ v, 0.1), b), 0.01)
+        scale_to_kl(solve(damped(lambda v: A @ v, 0.1), b), 0.01)
     after = A, b, torch.get_rng_state()
     assert all(map(torch.equal, before[:3], after))
     np.testing.assert_array_equal(before[3], np.random.get_state()[1])  # noqa: NPY002
@@ -275,7 +275,7 @@ def test_a_singular_matrix_in_float32_is_solved_to_its_precision_and_not_called_
 def test_the_boundary_is_where_the_quadratic_model_meets_the_budget(max_kl: float) -> None:
     A, b = spd(6, 100.0), randn(6)
     for iterations in (2, 100):  # a rough solution is brought there just as well
-        step = to_boundary(conjugate_gradient(lambda v: A @ v, b, iterations), max_kl)
+        step = scale_to_kl(conjugate_gradient(lambda v: A @ v, b, iterations), max_kl)
         assert float(0.5 * step @ A @ step) == pytest.approx(max_kl, rel=1e-8)
         assert float(step @ b) > 0.0
 
@@ -283,7 +283,7 @@ def test_the_boundary_is_where_the_quadratic_model_meets_the_budget(max_kl: floa
 def test_no_step_within_the_budget_promises_more_than_the_natural_one() -> None:
     """S = √(2δ/gᵀF⁻¹g) · F⁻¹g maximises gᵀs subject to ½ sᵀFs ≤ δ: 1,000 others, on the boundary too, do worse."""
     F, g = spd(6, 100.0), randn(6)
-    best = float(g @ to_boundary(conjugate_gradient(lambda v: F @ v, g, 100), 0.01))
+    best = float(g @ scale_to_kl(conjugate_gradient(lambda v: F @ v, g, 100), 0.01))
     assert best == pytest.approx(math.sqrt(0.02 * float(g @ torch.linalg.solve(F, g))), rel=1e-8)
     others = randn(1_000, 6, seed=1)
     others *= (0.02 / torch.einsum("ni,ij,nj->n", others, F, others)).sqrt()[:, None]

@@ -448,8 +448,8 @@ def test_12_entropy_at_probability_0_is_a_number_and_so_is_its_gradient():
     for head, out in (
         (Categorical(3), logits.detach()),
         (
-            Categorical(3, legal=True),
-            Categorical(3, legal=True).condition(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]])),
+            Categorical(3, masked=True),
+            Categorical(3, masked=True).apply_context(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]])),
         ),
     ):
         dist = head.canonical(out)

@@ -31,18 +31,18 @@ LOW, HIGH = np.array([-1.0, 2.0]), np.array([3.0, 2.5])
 HEADS: list[Head] = [
     Categorical(2),
     Categorical(5),
-    Categorical(5, legal=True),
+    Categorical(5, masked=True),
     MultiCategorical((3,)),
     MultiCategorical((2, 3, 4, 2), (2, 2)),
     MultiCategorical((2, 2, 2)),  # MultiBinary(3)
-    MultiCategorical((3, 2), legal=True),
+    MultiCategorical((3, 2), masked=True),
     Gaussian(()),
     Gaussian((1,)),
     Gaussian((2, 3)),
-    Gaussian((2,), correlation=0.8),
+    Gaussian((2,), noise_autocorrelation=0.8),
     SquashedGaussian((), LOW[0], HIGH[0]),
     SquashedGaussian((2,), LOW, HIGH),
-    SquashedGaussian((2,), LOW, HIGH, correlation=0.8),
+    SquashedGaussian((2,), LOW, HIGH, noise_autocorrelation=0.8),
     Beta((), LOW[0], HIGH[0]),
     Beta((2, 1), LOW[:, None], HIGH[:, None]),
 ]
@@ -50,7 +50,7 @@ DISCRETE = [head for head in HEADS if isinstance(head, Categorical | MultiCatego
 CONTINUOUS = [head for head in HEADS if head not in DISCRETE]
 CONDITIONED = [head for head in HEADS if head.context]
 BOUNDED = [head for head in HEADS if isinstance(head, SquashedGaussian | Beta)]
-LEGAL = {2: (1, 1), 5: (1, 0, 1, 1, 0), 3: (0, 1, 1)}  # of as many choices
+MASKS = {2: (1, 1), 5: (1, 0, 1, 1, 0), 3: (0, 1, 1)}  # of as many choices
 B = 7
 
 
@@ -66,7 +66,7 @@ def context(head: Head, rows: int = B) -> Tensor:
     """The same for every row: what KL and the means over samples compare has one support."""
     if isinstance(head, Gaussian):
         return randn(1, head.context, seed=9).expand(rows, -1)
-    return torch.tensor([c for n in sizes(head) for c in LEGAL[n]], dtype=torch.float64).expand(rows, -1)
+    return torch.tensor([c for n in sizes(head) for c in MASKS[n]], dtype=torch.float64).expand(rows, -1)
 
 
 def sizes(head: Head) -> tuple[int, ...]:
@@ -76,7 +76,7 @@ def sizes(head: Head) -> tuple[int, ...]:
 def outputs(head: Head, rows: int = B, seed: int = 0, scale: float = 1.0) -> Tensor:
     """Of the network, given the context where there is one."""
     out = scale * randn(rows, head.size, seed=seed)
-    return head.condition(out, context(head, rows)) if head.context else out
+    return head.apply_context(out, context(head, rows)) if head.context else out
 
 
 def actions(head: Head, rows: int = B, seed: int = 1) -> Tensor:
@@ -86,7 +86,7 @@ def actions(head: Head, rows: int = B, seed: int = 1) -> Tensor:
     if isinstance(head, Gaussian):
         return randn(rows, *head.shape, seed=seed)
     uniform = (
-        head.condition(torch.zeros(rows, head.size), context(head, rows)) if head.context else torch.zeros(rows, 1)
+        head.apply_context(torch.zeros(rows, head.size), context(head, rows)) if head.context else torch.zeros(rows, 1)
     )
     noise = head.noise(np.random.default_rng(seed), (rows,))
     return torch.from_numpy(head.sample(uniform.numpy().astype(np.float64) + np.zeros((rows, head.size)), noise))
@@ -521,28 +521,28 @@ def test_the_gradient_of_kl_is_minus_the_old_policys_mean_of_the_new_ones_score(
 class Scaled(Categorical):
     """A head of a user's own: logits multiplied by the context. It says how gradients flow back, and no more."""
 
-    def condition(self, out: Any, context: Any) -> Any:
+    def apply_context(self, out: Any, context: Any) -> Any:
         return out * context
 
-    def chain(self, grad: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+    def context_vjp(self, grad: Tensor, dist: Tensor, context: Tensor) -> Tensor:
         return grad * context
 
 
 def test_a_head_of_ones_own_needs_only_chain_for_its_fisher_products() -> None:
-    head = Scaled(3, legal=True)
+    head = Scaled(3, masked=True)
     tangent, context = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    torch.testing.assert_close(head.along(tangent, tangent, context), tangent * context, rtol=0, atol=1e-15)
+    torch.testing.assert_close(head.context_jvp(tangent, tangent, context), tangent * context, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("head", CONDITIONED, ids=repr)
 def test_along_is_how_the_conditioned_outputs_move_and_the_transpose_of_chain(head: Head) -> None:
     out, tangent, grad = (randn(B, head.size, seed=s) for s in (0, 6, 7))
     given = randn(B, head.context, seed=8) if isinstance(head, Gaussian) else context(head)
-    conditioned, moved = torch.autograd.functional.jvp(lambda x: head.condition(x, given), out, tangent)
+    conditioned, moved = torch.autograd.functional.jvp(lambda x: head.apply_context(x, given), out, tangent)
     dist = head.canonical(conditioned)
-    along = head.along(tangent, dist, given)
+    along = head.context_jvp(tangent, dist, given)
     torch.testing.assert_close(along, moved, rtol=0, atol=1e-12)
-    chained = head.chain(grad, dist, given)
+    chained = head.context_vjp(grad, dist, given)
     torch.testing.assert_close((grad * along).sum(-1), (chained * tangent).sum(-1), rtol=1e-12, atol=1e-12)
 
 
@@ -553,7 +553,7 @@ def test_autograd_agrees_with_differences(head: Head) -> None:
     other = head.canonical(outputs(head, 3, seed=5))
 
     def dist(x: Tensor) -> Tensor:
-        return head.canonical(head.condition(x, context(head, 3)) if head.context else x)
+        return head.canonical(head.apply_context(x, context(head, 3)) if head.context else x)
 
     assert torch.autograd.gradcheck(lambda x: head.logp(dist(x), act), out)
     assert torch.autograd.gradcheck(lambda x: head.entropy(dist(x)), out)
@@ -563,17 +563,17 @@ def test_autograd_agrees_with_differences(head: Head) -> None:
 
 @pytest.mark.parametrize("head", CONDITIONED, ids=repr)
 def test_the_gradient_goes_back_through_the_context(head: Head) -> None:
-    """`chain` after `gradient` is autograd from the network's outputs, with a context of its own in every row."""
+    """`context_vjp` after `gradient` is autograd from the network's outputs, with a context of its own in every row."""
     out, act = randn(B, head.size).requires_grad_(), actions(head)
     given = randn(B, head.context, seed=8) if isinstance(head, Gaussian) else context(head)
     weight, ent_weight = (randn(B, seed=s) for s in (3, 4))
-    dist = head.canonical(head.condition(out, given))
+    dist = head.canonical(head.apply_context(out, given))
     gain = (weight * head.logp(dist, act) + ent_weight * head.entropy(dist)).sum()
     dist = dist.detach()
-    ours = head.chain(head.gradient(dist, act, weight, ent_weight), dist, given)
+    ours = head.context_vjp(head.gradient(dist, act, weight, ent_weight), dist, given)
     torch.testing.assert_close(ours, torch.autograd.grad(gain, out)[0], rtol=0, atol=1e-11)
-    acting = head.condition(out.detach().numpy(), given.numpy())  # sees the same
-    np.testing.assert_allclose(acting, head.condition(out.detach(), given).numpy(), rtol=1e-15, atol=1e-15)
+    acting = head.apply_context(out.detach().numpy(), given.numpy())  # sees the same
+    np.testing.assert_allclose(acting, head.apply_context(out.detach(), given).numpy(), rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize("head", [h for h in HEADS if getattr(h, "dims", 1) == 1], ids=repr)
@@ -613,7 +613,7 @@ def test_extremes_stay_finite(head: Head, dtype: torch.dtype) -> None:
     given = torch.zeros(rows, 0, dtype=dtype)
     if head.context:
         given = context(head, rows).to(dtype) * (3.0 if isinstance(head, Gaussian) else 1.0)
-        out = head.condition(out, given)
+        out = head.apply_context(out, given)
     dist = head.canonical(out)
     act = torch.from_numpy(head.sample(out.numpy(), head.noise(np.random.default_rng(0), (rows,))))
     mode = torch.from_numpy(head.mode(out.numpy()))
@@ -622,7 +622,7 @@ def test_extremes_stay_finite(head: Head, dtype: torch.dtype) -> None:
         assert np.isfinite(head.to_env(a.numpy())).all()
         grad = head.gradient(dist, a, weight, weight)
         values += [head.logp(dist, a), grad, Head.gradient(head, dist, a, weight, weight)]
-        values += [head.chain(grad, dist, given), head.along(grad, dist, given)] if head.context else []
+        values += [head.context_vjp(grad, dist, given), head.context_jvp(grad, dist, given)] if head.context else []
     values += [head.kl_gradient(dist, dist.roll(k, 0), weight) for k in range(rows)]
     values += [head.fisher(dist, torch.ones_like(dist))]
     for value in values:
@@ -661,23 +661,23 @@ def test_a_log_std_beyond_its_limits_is_at_them_and_finds_back() -> None:
 @pytest.mark.parametrize("head", [h for h in DISCRETE if h.context], ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_illegal_choices_have_probability_and_gradient_zero_exactly(head: Head, dtype: torch.dtype) -> None:
-    legal = context(head).to(dtype)
+    mask = context(head).to(dtype)
     out = 100.0 * randn(B, head.size).to(dtype)
-    dist = head.canonical(head.condition(out, legal))
-    assert (dist.exp()[legal == 0] == 0.0).all()
+    dist = head.canonical(head.apply_context(out, mask))
+    assert (dist.exp()[mask == 0] == 0.0).all()
     assert torch.isfinite(dist).all()
     act, weight = actions(head), randn(B, seed=3).to(dtype)
     for grad in (head.gradient(dist, act, weight, weight), Head.gradient(head, dist, act, weight, weight)):
-        assert (head.chain(grad, dist, legal)[legal == 0] == 0.0).all()
+        assert (head.context_vjp(grad, dist, mask)[mask == 0] == 0.0).all()
         assert torch.isfinite(grad).all()
 
 
 def test_what_is_left_is_the_distribution_over_the_legal_choices_renormalised() -> None:
-    whole, small = Categorical(5, legal=True), Categorical(3)
+    whole, small = Categorical(5, masked=True), Categorical(3)
     left = [0, 2, 3]
-    out, other, legal = randn(B, 5), randn(B, 5, seed=5), context(whole)
+    out, other, mask = randn(B, 5), randn(B, 5, seed=5), context(whole)
     (p, q), (a, b) = (
-        [whole.canonical(whole.condition(x, legal)) for x in (out, other)],
+        [whole.canonical(whole.apply_context(x, mask)) for x in (out, other)],
         [small.canonical(x[:, left]) for x in (out, other)],
     )
     torch.testing.assert_close(p[:, left], a, rtol=0, atol=1e-14)
@@ -689,21 +689,21 @@ def test_what_is_left_is_the_distribution_over_the_legal_choices_renormalised() 
 
 
 def test_with_one_legal_choice_nothing_is_left_to_decide() -> None:
-    head = MultiCategorical((2, 3), legal=True)
-    legal = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0]])
+    head = MultiCategorical((2, 3), masked=True)
+    mask = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0]])
     out = torch.tensor([[1e4, -1e4, 1e4, 1e4, -1e4]])
-    dist = head.canonical(head.condition(out, legal))
+    dist = head.canonical(head.apply_context(out, mask))
     act, weight = torch.tensor([[1, 2]]), torch.ones(1)
-    assert head.mode(head.condition(out.numpy(), legal.numpy())).tolist() == [[1, 2]]
+    assert head.mode(head.apply_context(out.numpy(), mask.numpy())).tolist() == [[1, 2]]
     assert (float(head.logp(dist, act)), float(head.entropy(dist))) == (0.0, 0.0)
     assert (head.gradient(dist, act, weight, weight) == 0.0).all()
 
 
 def test_a_context_that_leaves_nothing_in_some_entry_is_impossible() -> None:
-    one, two = Categorical(3, legal=True), MultiCategorical((2, 3), legal=True)
-    assert one.possible(np.array([[0, 0, 1], [0, 0, 0]])).tolist() == [True, False]
+    one, two = Categorical(3, masked=True), MultiCategorical((2, 3), masked=True)
+    assert one.has_legal_action(np.array([[0, 0, 1], [0, 0, 0]])).tolist() == [True, False]
     given = np.array([[0, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 1, 0, 0, 0]])
-    assert two.possible(given).tolist() == [True, False, False]
+    assert two.has_legal_action(given).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("head", [h for h in CONDITIONED if isinstance(h, Gaussian)], ids=repr)
@@ -715,8 +715,8 @@ def test_given_standard_normal_noise_before_an_action_alone_is_the_uncorrelated_
     weight = weight / weight.sum()
     mean, log_std, a = 0.4, -0.7, torch.tensor([1.1], dtype=torch.float64)
     out = torch.tensor([[mean, log_std]], dtype=torch.float64)
-    one = type(head)((), *bounds, correlation=head.correlation)
-    given = one.canonical(one.condition(out.expand(601, -1), eps[:, None]))
+    one = type(head)((), *bounds, noise_autocorrelation=head.rho)
+    given = one.canonical(one.apply_context(out.expand(601, -1), eps[:, None]))
     marginal = one.logp(given, a.expand(601)).exp() @ weight
     plain = type(head)((), *bounds)
     torch.testing.assert_close(marginal, plain.logp(plain.canonical(out), a).exp()[0], rtol=1e-12, atol=0)
@@ -724,23 +724,23 @@ def test_given_standard_normal_noise_before_an_action_alone_is_the_uncorrelated_
 
 def test_the_memory_of_the_noise_is_what_makes_the_action() -> None:
     """a_t = μ + σ ε_t: sampling with the context ε_{t−1} and remembering ε_t are one recursion, and an end begins anew."""
-    head = Gaussian((2,), correlation=0.8)
+    head = Gaussian((2,), noise_autocorrelation=0.8)
     rng = np.random.default_rng(0)
     before, noise = rng.standard_normal((2, 2)), head.noise(rng, (2,)).astype(np.float64)
     out = np.tile([0.5, -1.0, 0.3, -0.7], (2, 1))
-    act = head.sample(head.condition(out, before), noise)
-    after = head.remember(before, noise, np.array([False, True]))
+    act = head.sample(head.apply_context(out, before), noise)
+    after = head.next_noise(before, noise, np.array([False, True]))
     np.testing.assert_allclose(after[0], (act[0] - out[0, :2]) / np.exp(out[0, 2:]), rtol=0, atol=1e-14)
     np.testing.assert_array_equal(after[1], noise[1, 2:])  # numbers that the action has not seen
-    moved = head.remember(before + 1.0, noise, np.array([False, True]))
+    moved = head.next_noise(before + 1.0, noise, np.array([False, True]))
     assert not np.allclose(moved[0], after[0])
     np.testing.assert_array_equal(moved[1], after[1])
 
 
 @pytest.mark.parametrize("rho", [-0.1, 1.0, 2.0])
 def test_a_correlation_must_be_below_one(rho: float) -> None:
-    with pytest.raises(ValueError, match=rf"correlation must be in \[0, 1\), got {rho}"):
-        Gaussian((1,), correlation=rho)
+    with pytest.raises(ValueError, match=rf"noise_autocorrelation must be in \[0, 1\), got {rho}"):
+        Gaussian((1,), noise_autocorrelation=rho)
 
 
 class Bernoulli(Head):
@@ -767,11 +767,11 @@ def test_a_head_of_ones_own_gets_its_gradient_for_free() -> None:
 
 def test_a_head_with_a_context_needs_an_encoding_that_has_it() -> None:
     space = spaces.Box(-1.0, 1.0, (3,))
-    with pytest.raises(ValueError, match=r"Categorical\(2, legal=True\) is conditioned on 2 numbers more"):
-        Policy(nn.Linear(3, 2), Categorical(2, legal=True))
+    with pytest.raises(ValueError, match=r"Categorical\(2, masked=True\) is conditioned on 2 numbers more"):
+        Policy(nn.Linear(3, 2), Categorical(2, masked=True))
     with pytest.raises(ValueError, match="give an Encoding with this context"):
-        Policy(nn.Linear(3, 2), Categorical(2, legal=True), encoding=Encoding(space))
-    Policy(nn.Linear(3, 2), Categorical(2, legal=True), encoding=Encoding(space, 2))
+        Policy(nn.Linear(3, 2), Categorical(2, masked=True), encoding=Encoding(space))
+    Policy(nn.Linear(3, 2), Categorical(2, masked=True), encoding=Encoding(space, 2))
 
 
 BOX = spaces.Box(LOW.astype(np.float32), HIGH.astype(np.float32))
@@ -781,13 +781,13 @@ BOX = spaces.Box(LOW.astype(np.float32), HIGH.astype(np.float32))
     ("space", "keywords", "expected"),
     [
         (spaces.Discrete(4, start=2), {}, "Categorical(4)"),
-        (spaces.Discrete(4), {"legal": True}, "Categorical(4, legal=True)"),
+        (spaces.Discrete(4), {"masked": True}, "Categorical(4, masked=True)"),
         (spaces.MultiDiscrete([2, 3]), {}, "MultiCategorical((2, 3))"),
         (spaces.MultiDiscrete([[2, 3], [4, 2]]), {}, "MultiCategorical((2, 3, 4, 2))"),
-        (spaces.MultiBinary((2, 2)), {"legal": True}, "MultiCategorical((2, 2, 2, 2), legal=True)"),
+        (spaces.MultiBinary((2, 2)), {"masked": True}, "MultiCategorical((2, 2, 2, 2), masked=True)"),
         (spaces.Box(-1.0, 1.0, (2, 3)), {}, "Gaussian((2, 3))"),
-        (BOX, {"correlation": 0.5}, "Gaussian((2,), correlation=0.5)"),
-        (BOX, {"head": "squashed", "correlation": 0.5}, "SquashedGaussian((2,), correlation=0.5)"),
+        (BOX, {"noise_autocorrelation": 0.5}, "Gaussian((2,), noise_autocorrelation=0.5)"),
+        (BOX, {"head": "squashed", "noise_autocorrelation": 0.5}, "SquashedGaussian((2,), noise_autocorrelation=0.5)"),
         (BOX, {"head": "beta"}, "Beta((2,))"),
         (spaces.Discrete(4), {"head": "beta"}, "Categorical(4)"),
     ],
@@ -820,13 +820,13 @@ def test_bounds_without_a_finite_distance_are_refused(kind, most: float) -> None
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    with pytest.raises(ValueError, match="correlation is for head = gaussian and head = squashed"):
-        make_head(BOX, head="beta", correlation=0.5)
-    with pytest.raises(TypeError, match=r"legal actions are for discrete ones; the action space is Box"):
-        make_head(BOX, legal=True)
+    with pytest.raises(ValueError, match="noise_autocorrelation is for head = gaussian and head = squashed"):
+        make_head(BOX, head="beta", noise_autocorrelation=0.5)
+    with pytest.raises(TypeError, match=r"action masks are for discrete actions; the action space is Box"):
+        make_head(BOX, masked=True)
     with pytest.raises(ValueError, match=r"head must be one of .* got 'normal'"):
         make_head(BOX, head="normal")
     with pytest.raises(ValueError, match=r"std must be one of .* got 'state'"):
         make_policy(BOX, BOX, std="state")
-    with pytest.raises(ValueError, match=r"legal must be one of .* got 'yes'"):
-        make_policy(BOX, spaces.Discrete(2), legal="yes")
+    with pytest.raises(ValueError, match=r"mask_source must be one of .* got 'yes'"):
+        make_policy(BOX, spaces.Discrete(2), mask_source="yes")

@@ -112,7 +112,7 @@ def test_a_context_follows_the_features_and_does_not_reach_them() -> None:
 def test_networks_critics_and_normalisers_see_the_features_alone(normalize_obs: bool) -> None:
     space = spaces.Box(-1.0, 1.0, (3,))
     policy = pg.make_policy(
-        space, spaces.Discrete(2), hidden=(4,), legal="info", normalize_obs=normalize_obs, kernel="autograd"
+        space, spaces.Discrete(2), hidden=(4,), mask_source="info", normalize_obs=normalize_obs, kernel="autograd"
     )
     assert policy.encoding is not None
     x = torch.from_numpy(policy.encoding.empty(5))
@@ -324,7 +324,7 @@ def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(TypeError, match=r"need 'action_mask' with 3 entries, got 2"):
         pg.make_policy(spaces.Dict(action_mask=spaces.MultiBinary(2), x=BOX), spaces.Discrete(3))
     with pytest.raises(TypeError, match=r"need 'action_mask' with 3 entries, got None"):
-        pg.make_policy(spaces.Dict(x=BOX), spaces.Discrete(3), legal="observation")
+        pg.make_policy(spaces.Dict(x=BOX), spaces.Discrete(3), mask_source="observation")
     encoding = Encoding(BOX, 3, "info")
     with pytest.raises(ValueError, match=r"action_mask must have 3 entries, one an action, got 2"):
         encoding.encode(np.zeros((1, 2, 3)), {"action_mask": np.ones((1, 2))}, encoding.empty(1))

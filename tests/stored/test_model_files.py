@@ -15,6 +15,7 @@ import torch
 from gymnasium import spaces
 
 import policygrad as pg
+from policygrad.algorithms.recipe import current_keywords
 from policygrad.stored.storage import KEY, ModelFileError, load_state, save_state, space_to_json, write_atomically
 
 
@@ -270,14 +271,14 @@ class Anything(gym.Env):
 
 
 DICT = spaces.Dict(a=BOX, b=spaces.Tuple([spaces.Discrete(3, start=1), spaces.MultiDiscrete([[2, 3]])]))
-LEGAL = spaces.Dict(action_mask=spaces.Box(1, 1, (5,), np.int8), x=spaces.MultiBinary(2))
+MASKED = spaces.Dict(action_mask=spaces.Box(1, 1, (5,), np.int8), x=spaces.MultiBinary(2))
 AGENTS: list[tuple[spaces.Space, spaces.Space, dict[str, Any]]] = [
     (DICT, spaces.Discrete(3, start=-1), {}),
     (spaces.Discrete(4, start=2), spaces.MultiDiscrete([[2, 3]], start=[[1, 5]]), {"hidden": ()}),
     (spaces.Tuple([BOX, spaces.MultiBinary(2)]), spaces.MultiBinary((2, 2)), {"normalize_obs": True}),
-    (LEGAL, spaces.MultiDiscrete([2, 3]), {}),
+    (MASKED, spaces.MultiDiscrete([2, 3]), {}),
     (spaces.Box(0, 255, (2, 2, 1), np.uint8), spaces.Box(-1.0, np.inf, (2, 1)), {"std": "network"}),
-    (BOX, spaces.Box(-1.0, 1.0, (2,)), {"head": "squashed", "correlation": 0.5, "normalize_obs": True}),
+    (BOX, spaces.Box(-1.0, 1.0, (2,)), {"head": "squashed", "noise_autocorrelation": 0.5, "normalize_obs": True}),
     (DICT, spaces.Box(-1.0, 1.0, (2,)), {"head": "beta"}),
 ]
 
@@ -322,3 +323,29 @@ def test_an_environment_of_other_spaces_is_refused_though_the_weights_fit(
     path = agent.save(tmp_path / "agent")
     with pytest.raises(ValueError, match=rf"was trained with {which} .*, the environment has"):
         pg.load(path, env=lambda: Anything(observation_space, action_space))
+
+
+OLD = {"noise_autocorrelation": "correlation", "mask_source": "legal"}  # keywords as version 0.4 wrote them
+
+
+def as_in_0_4(config: dict[str, Any]) -> dict[str, Any]:
+    assert OLD.keys() <= config.keys()
+    return {OLD.get(name, name): value for name, value in config.items()}
+
+
+def test_what_version_0_4_wrote_loads_with_todays_keywords(tmp_path: Path) -> None:
+    agent = pg.a2c("Pendulum-v1", num_envs=1, hidden=(4,), num_steps=8, noise_autocorrelation=0.5)
+    run = pg.train(agent, tmp_path / "run", steps=16, episodes=1)
+    state, meta = load_state(run.policy_file)
+    save_state(run.policy_file, state, meta | {"config": as_in_0_4(meta["config"])})
+    loaded = pg.load(run.policy_file)
+    assert loaded.config == agent.config
+    assert torch.equal(loaded.policy.flat, agent.policy.flat)
+    config = json.loads(run.config_file.read_text())
+    run.write_config(config | {"config": as_in_0_4(config["config"])})
+    assert run.config() == config
+
+
+def test_a_recipe_from_elsewhere_may_call_its_keywords_what_it_likes() -> None:
+    assert current_keywords("mine.py:mine", {"legal": 1}) == {"legal": 1}
+    assert current_keywords("ppo", {"legal": 1}) == {"mask_source": 1}

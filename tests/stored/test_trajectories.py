@@ -144,7 +144,7 @@ def test_an_episode_that_was_not_seen_from_its_start_is_left_out_and_so_is_one_t
         (Target, {}),
         (Target, {"head": "squashed"}),
         (Target, {"head": "beta"}),
-        (Masked, {"legal": "info"}),
+        (Masked, {"mask_source": "info"}),
     ],
 )
 def test_what_is_read_back_is_what_was_played_and_its_policy_gives_the_stored_log_probabilities(
@@ -156,6 +156,8 @@ def test_what_is_read_back_is_what_was_played_and_its_policy_gives_the_stored_lo
     assert len(played) == 10
     again = read(played.save(tmp_path / "some.safetensors"))
     assert same(played, again)
+    old = played.about | {"head": played.about["head"].replace("masked=", "legal=")}
+    assert same(played, read(replace(played, about=old).save(tmp_path / "of-version-0.4")))
     rollout = again.rollout(policy)
     assert rollout.whole_episodes
     assert rollout.trajectories == 10
@@ -321,8 +323,8 @@ def test_trajectories_of_another_task_are_refused(played):
     made = Target()
     with pytest.raises(TrajectoryError, match=r"another head: Gaussian.*, here it is Beta"):
         box.check(policy_for(Target, head="beta"), made.observation_space, made.action_space)
-    with pytest.raises(TrajectoryError, match="correlation = 0"):
-        box.check(policy_for(Target, correlation=0.5), made.observation_space, made.action_space)
+    with pytest.raises(TrajectoryError, match="noise_autocorrelation = 0"):
+        box.check(policy_for(Target, noise_autocorrelation=0.5), made.observation_space, made.action_space)
 
 
 def test_maximum_likelihood_on_a_table_finds_the_frequencies():
@@ -426,5 +428,5 @@ def test_a_minari_data_set_is_read_and_learned_from(minari_data, tmp_path, capsy
     assert json.loads(Path("a/config.json").read_text())["dataset"] == f"minari:{name}"
     with pytest.raises(TrajectoryError, match=r"no Minari data set 'not/there-v0'"):
         from_minari("not/there-v0", agent.policy)
-    with pytest.raises(TrajectoryError, match="legal = info"):
-        from_minari(name, policy_for(lambda: gym.make("CartPole-v1"), legal="info"))
+    with pytest.raises(TrajectoryError, match="mask_source = info"):
+        from_minari(name, policy_for(lambda: gym.make("CartPole-v1"), mask_source="info"))

@@ -47,7 +47,7 @@ def kl_by_definition(policy: Policy, old: Tensor, new: Tensor) -> Tensor:
     return (old.softmax(-1) * (old.log_softmax(-1) - new.log_softmax(-1))).sum(-1)
 
 
-@pytest.mark.parametrize("head", ["categorical", "categorical, legal", "gaussian", "correlated", "squashed", "beta"])
+@pytest.mark.parametrize("head", ["categorical", "categorical, masked", "gaussian", "correlated", "squashed", "beta"])
 @pytest.mark.parametrize("name", RULES)
 def test_every_number_is_what_it_says_by_definition(name: str, head: str) -> None:
     policy, rule = make(head), RULES[name]()
@@ -287,7 +287,7 @@ def test_more_eigenvalues_than_there_are_give_all_but_one_and_one_parameter_none
 
 def test_a_policy_that_nothing_can_change_has_eigenvalues_of_zero() -> None:
     """One action is legal everywhere: F = 0, and so is every number but the entropy's sign."""
-    policy = make_policy(spaces.Box(-1.0, 1.0, (3,)), spaces.Discrete(3), hidden=(4,), legal="info").double()
+    policy = make_policy(spaces.Box(-1.0, 1.0, (3,)), spaces.Discrete(3), hidden=(4,), mask_source="info").double()
     obs = torch.cat([randn(5, 3), torch.tensor([[0.0, 1.0, 0.0]]).double().expand(5, 3)], 1)
     act = torch.ones(5, dtype=torch.int64)
     batch = Batch(obs, act, policy.evaluate(obs, act).logp, randn(5), torch.full((5,), 0.2).double(), 5)

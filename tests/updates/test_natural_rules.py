@@ -330,7 +330,7 @@ def test_two_updates_are_one_saved_loaded_and_another_bit_for_bit(name: str) -> 
 
 @pytest.mark.parametrize("name", RULES)
 def test_an_update_changes_the_policy_alone_and_draws_nothing(name: str) -> None:
-    policy = make("categorical, legal")
+    policy = make("categorical, masked")
     batch = batch_for(policy)
     before = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
     copies = {k: x.clone() for k, x in before.items() if isinstance(x, Tensor)}

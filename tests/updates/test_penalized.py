@@ -108,7 +108,7 @@ def test_the_penaltys_gradient_is_minus_the_old_policys_mean_score_with_all_acti
 
 
 @pytest.mark.parametrize("minibatches", [1, 4, 5])
-@pytest.mark.parametrize("head", ["categorical, legal", "gaussian", "correlated"])
+@pytest.mark.parametrize("head", ["categorical, masked", "gaussian", "correlated"])
 def test_epochs_of_sgd_are_those_written_out_in_uneven_pieces_too(head: str, minibatches: int) -> None:
     policy, twin = make(head), make(head)
     batch = batch_for(policy, ROWS)

@@ -14,7 +14,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from policygrad.algorithms.recipe import Option, Recipe, as_recipe, environments, network, renamed
+from policygrad.algorithms.recipe import OLD_KEYWORDS, Option, Recipe, as_recipe, environments, network, renamed
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.locate import LocateError, locate
 
@@ -97,12 +97,16 @@ HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
     "head": ("distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta", None, None),
     "std": ("standard deviation of Box actions: a parameter, or an output of the network", None, None),
     "log_std": ("initial log standard deviation of Box actions", -20, 5),
-    "correlation": (
+    "noise_autocorrelation": (
         "autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten steps",
         0,
         0.9999,
     ),
-    "legal": ("where legal actions come from; auto: action_mask of a Dict observation, if it is there", None, None),
+    "mask_source": (
+        "where action masks come from; auto: action_mask of a Dict observation, if it is there",
+        None,
+        None,
+    ),
     "normalize_obs": ("standardise observations by running moments, kept inside the policy", None, None),
 }
 
@@ -340,7 +344,8 @@ def _check_together(config: dict[str, Any]) -> None:
 def unknown_keyword(algo: Algo, name: str) -> str:
     """The message for a keyword that a recipe does not have."""
     known = parameters(algo)
-    near = difflib.get_close_matches(name, [*known, *aliases(algo)], n=1, cutoff=0.6)
+    near = [OLD_KEYWORDS[name]] if OLD_KEYWORDS.get(name) in known else []
+    near = near or difflib.get_close_matches(name, [*known, *aliases(algo)], n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."
     return f"{algorithm(algo)} has no hyperparameter {name!r}.{hint}"
 

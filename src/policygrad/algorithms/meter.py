@@ -47,7 +47,7 @@ def gradient_noise(policy: Policy, rollout: Rollout, batch: Batch, reduction: st
 
 
 def _measure(policy: Policy, rollout: Rollout, batch: Batch, reduction: str) -> Stats:
-    group, sampled = deal(rollout, most_groups(len(policy.flat)))
+    group, sampled = assign_groups(rollout, most_groups(len(policy.flat)))
     rows = group.argsort(stable=True)[int((group < 0).sum()) :]
     sizes = torch.bincount(group[rows]).tolist()
     stats: Stats = {"meter_groups": len(sizes)}
@@ -101,7 +101,7 @@ def most_groups(parameters: int) -> int:
     return min(GROUPS, max(8, NUMBERS // parameters))
 
 
-def deal(rollout: Rollout, groups: int) -> tuple[Tensor, float]:
+def assign_groups(rollout: Rollout, groups: int) -> tuple[Tensor, float]:
     """The group of every valid row, (B,), −1 where it is in none; and the share of the trajectories that are in one.
 
     Trajectories are dealt like shuffled cards, always shuffled alike. Of a batch above ROWS steps as many are as have ROWS

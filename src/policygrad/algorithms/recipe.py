@@ -94,8 +94,8 @@ def network(
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
-    correlation: float = 0.0,
-    legal: Literal["auto", "none", "observation", "info"] = "auto",
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
 ) -> None:
     """What every recipe has besides its own keywords: the policy's network and head, `Task.network`."""
@@ -103,6 +103,14 @@ def network(
 
 def environments(*, num_envs: int = 8) -> None:
     """What every recipe has that does not name it itself."""
+
+
+OLD_KEYWORDS = {"correlation": "noise_autocorrelation", "legal": "mask_source"}  # of version 0.4, and what they are now
+
+
+def current_keywords(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration read from a file, by today's keywords. Version 0.4 had no recipes from elsewhere: theirs stay."""
+    return dict(config) if ":" in algo else {OLD_KEYWORDS.get(name, name): value for name, value in config.items()}
 
 
 SHARED, COUNTED = signature(network).parameters, signature(environments).parameters

@@ -27,7 +27,7 @@ from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
 from policygrad.updates import VanillaGradient
 
-BOX_ONLY = {"head": "gaussian", "std": "parameter", "log_std": 0.0, "correlation": 0.0}
+BOX_ONLY = {"head": "gaussian", "std": "parameter", "log_std": 0.0, "noise_autocorrelation": 0.0}
 
 __all__ = ["Plan", "Task", "make_baseline", "make_schedule"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.lab_flags import add_mdp, number
 from policygrad.cli.parser import Parser
-from policygrad.cli.reports import mending
+from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, table
 from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, picture, positive
 
@@ -95,7 +95,7 @@ def run(words: Sequence[str]) -> None:
     settings = checked(given)
     from policygrad.training.threads import single_thread
 
-    with mending(ValueError), single_thread():
+    with as_usage_error(ValueError), single_thread():
         audit, curve = measure(given.mdp or "small", settings, given.curve)
         if given.json:
             found = audit.to_json() | {"mdp": given.mdp or "small", "curve": None if curve is None else curve.to_json()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policygrad.cli.parser import Parser
-from policygrad.cli.reports import mending
+from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
 
@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> None:
         print("\n".join(f"{c.number:>4}  {c.text}" for c in chosen))
         return
     results = []
-    with mending(ValueError, OSError), single_thread():
+    with as_usage_error(ValueError, OSError), single_thread():
         for result in report.run(chosen):
             results.append(result)
             if not given.json:

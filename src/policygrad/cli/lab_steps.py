@@ -14,7 +14,7 @@ from policygrad.cli.flags import add_root
 from policygrad.cli.lab_flags import add_mdp, number
 from policygrad.cli.parser import Parser
 from policygrad.cli.playing import load_run
-from policygrad.cli.reports import mending
+from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, table
 from policygrad.cli.values import UsageError, flag, parse_seed, picture, positive, show
 from policygrad.stored.directory import RunDirectory, find
@@ -92,7 +92,7 @@ def run(words: Sequence[str]) -> None:
     settings = checked(given)
     from policygrad.training.threads import single_thread
 
-    with mending(ValueError, TypeError, FloatingPointError), single_thread():
+    with as_usage_error(ValueError, TypeError, FloatingPointError), single_thread():
         case = of_mdp(given) if given.run is None else of_run(given)
         settings = with_defaults(settings, case)
         found = measure(case, settings)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from policygrad.cli.lab_flags import add_mdp
 from policygrad.cli.parser import Parser
-from policygrad.cli.reports import mending
+from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError, parse_seed, picture
 
@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> None:
     seed, out = parse_seed(given.seed), None if given.out is None else picture(given.out)
     from policygrad.training.threads import single_thread
 
-    with mending(ValueError, FloatingPointError), single_thread():
+    with as_usage_error(ValueError, FloatingPointError), single_thread():
         found, refused = bench(given.which, given.mdp, seed, show=not given.json)
         if given.json:
             written = {name: result.to_json() for name, result in found.items()} | {"refused": refused}

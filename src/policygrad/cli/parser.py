@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from policygrad.algorithms.config import aliases, parameters, pieces
+from policygrad.algorithms.recipe import OLD_KEYWORDS
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.values import UsageError
 
-# what users of Stable-Baselines3 and CleanRL type, and what there is instead
+# what users of Stable-Baselines3, CleanRL and version 0.4 type, and what there is instead
 HINTS = {
     "net_arch": "use --hidden, e.g. --hidden 64 64.",
     "policy_kwargs": "use --hidden and --activation.",
@@ -32,7 +33,7 @@ HINTS = {
     "tensorboard_log": "every run directory holds event files, see `tensorboard --logdir runs`.",
     "capture_video": "use `policygrad video RUN` after training.",
     "render": "use `policygrad watch RUN` after training.",
-}
+} | {old: f"use --{new.replace('_', '-')}." for old, new in OLD_KEYWORDS.items()}
 
 NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root")
 

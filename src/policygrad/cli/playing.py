@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import check_env
 from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watch_parser
-from policygrad.cli.reports import evaluation_table, mending
+from policygrad.cli.reports import as_usage_error, evaluation_table
 from policygrad.cli.values import UsageError, parse_seed, positive
 from policygrad.stored.directory import RunDirectory, find
 
@@ -27,10 +27,10 @@ def evaluate(words: Sequence[str]) -> None:
     episodes = positive("episodes", given.episodes)
     agent, path = load_run(given, "eval")
     from policygrad.envs.collector import EndlessEpisodeError
-    from policygrad.models.observations import LegalActionsError
+    from policygrad.models.observations import ActionMaskError
     from policygrad.training.train import WAYS
 
-    with mending(EndlessEpisodeError, LegalActionsError):
+    with as_usage_error(EndlessEpisodeError, ActionMaskError):
         evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in WAYS.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
@@ -47,9 +47,9 @@ def collect(words: Sequence[str]) -> None:
         raise UsageError(f"--out = {given.out!r} must end in .safetensors")
     agent, path = load_run(given, "collect")
     from policygrad.envs.collector import EndlessEpisodeError
-    from policygrad.models.observations import LegalActionsError
+    from policygrad.models.observations import ActionMaskError
 
-    with mending(EndlessEpisodeError, LegalActionsError, FloatingPointError):
+    with as_usage_error(EndlessEpisodeError, ActionMaskError, FloatingPointError):
         trajectories = agent.collect(episodes, seed)
     out = trajectories.save(directory_of(path) / "trajectories.safetensors" if given.out is None else given.out)
     mean = float(trajectories.returns.mean())
@@ -67,7 +67,7 @@ def video(words: Sequence[str]) -> None:
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.training.video import record
 
-    with mending(EndlessEpisodeError, ValueError, ImportError):
+    with as_usage_error(EndlessEpisodeError, ValueError, ImportError):
         returns = record(agent, out, **keywords)
     print(f"{out}  return {', '.join(f'{x:,.1f}' for x in returns)}")
 
@@ -80,7 +80,7 @@ def watch(words: Sequence[str]) -> None:
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.training.video import watch
 
-    with mending(EndlessEpisodeError, ValueError, ImportError), suppress(KeyboardInterrupt):
+    with as_usage_error(EndlessEpisodeError, ValueError, ImportError), suppress(KeyboardInterrupt):
         watch(agent, **keywords)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from policygrad.algorithms.config import ConfigError
 from policygrad.cli.flags import report_parser
 from policygrad.cli.playing import directory_of, load_run
-from policygrad.cli.reports import mending
+from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError, parse_number, picture
 from policygrad.reports.report import read
@@ -33,10 +33,10 @@ def report(words: Sequence[str]) -> None:
     if eigenvalues:
         agent, _ = load_run(given, "report")
         from policygrad.envs.collector import EndlessEpisodeError
-        from policygrad.models.observations import LegalActionsError
+        from policygrad.models.observations import ActionMaskError
         from policygrad.training.spectrum import spectrum
 
-        with mending(EndlessEpisodeError, LegalActionsError, ValueError):
+        with as_usage_error(EndlessEpisodeError, ActionMaskError, ValueError):
             made.add(spectrum(agent, eigenvalues))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

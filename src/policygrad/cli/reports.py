@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def mending(*errors: type[Exception]) -> Iterator[None]:
+def as_usage_error(*errors: type[Exception]) -> Iterator[None]:
     """Turn what the user can mend into a UsageError."""
     try:
         yield

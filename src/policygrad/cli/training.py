@@ -12,10 +12,10 @@ from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.cli.arguments import TrainArguments, parse_train
 from policygrad.cli.board import make_board
 from policygrad.cli.reports import (
+    as_usage_error,
     evaluation_table,
     failures,
     length,
-    mending,
     preset,
     saved,
     saved_seeds,
@@ -45,11 +45,11 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     from policygrad.data import TooFewError
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.gradient.importance import CollapsedError
-    from policygrad.models.observations import LegalActionsError
+    from policygrad.models.observations import ActionMaskError
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
 
-    with mending(ValueError, TypeError, ImportError):
+    with as_usage_error(ValueError, TypeError, ImportError):
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
@@ -68,7 +68,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
     except CollapsedError as error:
         raise UsageError(f"training stopped: {error}\n{saved(run)}") from error
-    except (TooFewError, FloatingPointError, MemoryError, EndlessEpisodeError, LegalActionsError) as error:
+    except (TooFewError, FloatingPointError, MemoryError, EndlessEpisodeError, ActionMaskError) as error:
         when = "evaluation" if run.policy_file.exists() else "training"
         raise UsageError(f"{when} stopped: {str(error) or type(error).__name__}\n{saved(run)}") from error
     if not given.quiet:
@@ -80,7 +80,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     """A run for every seed, in processes of their own."""
     from policygrad.envs.make import resolve_backend
 
-    with mending(ValueError):
+    with as_usage_error(ValueError):
         config, tuned = resolve(given.algo, given.env, given.overrides, given.preset)  # refused once, not by every seed
         backend = resolve_backend(given.env, given.backend or "auto")
     jobs = make_jobs(given, command)

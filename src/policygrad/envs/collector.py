@@ -20,7 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from policygrad.data import Rollout
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.models.heads import Head
-from policygrad.models.observations import LEGAL, Encoding, LegalActionsError, expand
+from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding, expand
 from policygrad.models.policy import Policy
 
 
@@ -119,15 +119,15 @@ class Collector:
             seeds = seeds[0]  # native vector environments have one generator
         encoding = encoding_of(policy, self.envs.single_observation_space)
         if isinstance(self.envs, SerialVectorEnv):
-            self.envs.report_legal = encoding.legal == "info"
+            self.envs.report_masks = encoding.mask_source == "info"
         obs, info = self.envs.reset(seed=seeds)
         self.env_seeds = []
         self.obs = encoding.empty(self.num_envs)
         encoding.encode(obs, info, self.obs)
-        if policy.head.remembers:
+        if policy.head.stateful:
             start = policy.head.noise(self.rng, (self.num_envs,))
             memory = self.obs[:, encoding.features :]
-            memory[:] = policy.head.remember(memory, start, np.ones(self.num_envs, bool))
+            memory[:] = policy.head.next_noise(memory, start, np.ones(self.num_envs, bool))
         self.time[:], self.ret[:] = 0, 0.0
         envs = self.envs.unwrapped
         if not (isinstance(envs, AsyncVectorEnv) and not envs.shared_memory):
@@ -140,7 +140,7 @@ class Collector:
         """
         N, envs, head = self.num_envs, self.envs, policy.head
         encoding = encoding_of(policy, envs.single_observation_space)
-        encode, features, told = encoding.encode, encoding.features, encoding.legal == "info"
+        encode, features, told = encoding.encode, encoding.features, encoding.mask_source == "info"
         obs = encoding.empty(T + 1, N)
         noise = head.noise(self.rng, (T, N))
         to_env = action_adapter(envs.single_action_space, head)
@@ -159,8 +159,8 @@ class Collector:
             if separate:
                 next_obs[t] = obs[t + 1]
                 self._after_end(encoding, obs[t + 1], next_obs[t], terminated[t] | truncated[t], info)
-            if head.remembers:
-                obs[t + 1, :, features:] = head.remember(obs[t, :, features:], noise[t], terminated[t] | truncated[t])
+            if head.stateful:
+                obs[t + 1, :, features:] = head.next_noise(obs[t, :, features:], noise[t], terminated[t] | truncated[t])
             if left is not None and self._count_down(left, terminated[t] | truncated[t]):
                 break
         if len(actions) < T:
@@ -220,10 +220,10 @@ class Collector:
     def _check_possible(self, record: Record, head: Head, features: int) -> None:
         """An environment without a legal action stops the run: whatever is sampled then is none."""
         context = record.obs[:-1].reshape(-1, record.obs.shape[-1])[:, features:]
-        wrong = record.mask & ~head.possible(context).reshape(record.mask.shape)
+        wrong = record.mask & ~head.has_legal_action(context).reshape(record.mask.shape)
         if wrong.any():
             t, n = (int(i) for i in np.argwhere(wrong)[0])
-            raise LegalActionsError(
+            raise ActionMaskError(
                 f"environment {n} leaves no legal action at step {int(record.time[t, n])} of its episode"
             )
 
@@ -235,7 +235,7 @@ class Collector:
             return
         if self.mode is AutoresetMode.SAME_STEP:
             for n in end.nonzero()[0]:
-                final = {k: [_of_one(v, int(n))] for k, v in info.get("final_info", {}).items() if k == LEGAL}
+                final = {k: [_of_one(v, int(n))] for k, v in info.get("final_info", {}).items() if k == ACTION_MASK}
                 next_obs[n : n + 1, ...] = encoding.empty(1)
                 one = _of_one(info["final_obs"], int(n))
                 encoding.encode(expand(one, encoding.space), final, next_obs[n : n + 1], end[n : n + 1])

@@ -9,20 +9,20 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from policygrad.models.observations import LEGAL
+from policygrad.models.observations import ACTION_MASK
 
 
 class SerialVectorEnv(SyncVectorEnv):
     """Gymnasium's SyncVectorEnv in NEXT_STEP mode, without what training does not read: infos, and copies of observations.
 
-    report_legal: whether `info` shows the legal actions, all that is kept of the environments' own infos.
+    report_masks: whether `info` shows the action masks, all that is kept of the environments' own infos.
     """
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
         super().__init__(env_fns, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
         self._checked = False
         self.paused = np.zeros(self.num_envs, bool)  # who sits the steps out, until the next reset
-        self.report_legal = False
+        self.report_masks = False
 
     def reset(self, **kwargs: Any) -> Any:
         """Reset every environment, paused ones included."""
@@ -34,7 +34,7 @@ class SerialVectorEnv(SyncVectorEnv):
         obs: Any = self._observations
         rew, terminated, truncated = self._rewards, self._terminations, self._truncations
         resetting, paused = self._autoreset_envs.tolist(), self.paused.tolist()
-        legal: list[Any] = []
+        masks: list[Any] = []
         for i, (env, act) in enumerate(zip(self.envs, actions, strict=True)):
             info: dict[str, Any] = {}
             if paused[i]:
@@ -48,10 +48,10 @@ class SerialVectorEnv(SyncVectorEnv):
                 if not self._checked:
                     check_shape(env, obs, i, now)
                 write(obs, i, now)
-            if self.report_legal:
-                legal.append(info.get(LEGAL))
+            if self.report_masks:
+                masks.append(info.get(ACTION_MASK))
         self._autoreset_envs, self._checked = terminated | truncated, True
-        return obs, rew, terminated, truncated, legal_info(legal) if legal else {}
+        return obs, rew, terminated, truncated, mask_info(masks) if masks else {}
 
 
 def write(batch: Any, i: int, obs: Any) -> None:
@@ -73,6 +73,6 @@ def check_shape(env: gym.Env, batch: Any, i: int, obs: Any) -> None:
             check_shape(env, batch[key], i, obs[key])
 
 
-def legal_info(legal: list[Any]) -> dict[str, Any]:
+def mask_info(masks: list[Any]) -> dict[str, Any]:
     """Legal actions of every environment, as a vector environment's info has them; None for those that did not say."""
-    return {LEGAL: legal, f"_{LEGAL}": np.array([mask is not None for mask in legal])}
+    return {ACTION_MASK: masks, f"_{ACTION_MASK}": np.array([mask is not None for mask in masks])}

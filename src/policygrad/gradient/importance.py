@@ -160,9 +160,9 @@ class PerDecision(_Weighted):
 
     def __call__(self, rollout: Rollout, values: Values) -> Estimate:
         estimate, log_w = self.inner(rollout, values), self.log_weights(rollout)
-        change = torch.ones_like(log_w)  # W_{t+1} / W_t; after a weight of 0 nothing counts
-        change[:-1] = torch.where(log_w[:-1] > -math.inf, (log_w[1:] - log_w[:-1]).exp(), 0.0)
-        ret = returns.reward_to_go(rollout, values.next_val, self.gamma, change.to(rollout.rew.dtype))
+        weight_ratio = torch.ones_like(log_w)  # W_{t+1} / W_t; after a weight of 0 nothing counts
+        weight_ratio[:-1] = torch.where(log_w[:-1] > -math.inf, (log_w[1:] - log_w[:-1]).exp(), 0.0)
+        ret = returns.reward_to_go(rollout, values.next_val, self.gamma, weight_ratio.to(rollout.rew.dtype))
         return replace(estimate, ret=ret, stats=estimate.stats | self.stats(rollout))
 
     def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:

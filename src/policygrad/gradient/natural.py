@@ -34,7 +34,7 @@ class Solution:
     """
 
     x: Tensor  # (P,)
-    energy: float  # xᵀAx
+    quadratic_form: float  # xᵀAx
     iterations: int
     residual: float
     curvature: float
@@ -115,8 +115,8 @@ def damped(product: Product, damping: float) -> Product:
     return (lambda v: product(v).add(v, alpha=damping)) if damping else product
 
 
-def to_boundary(solution: Solution, max_kl: float) -> Tensor:
+def scale_to_kl(solution: Solution, max_kl: float) -> Tensor:
     """The multiple s of x = A⁻¹g with ½ sᵀAs = max_kl; 0 where x is."""
-    if solution.energy <= 0.0:
+    if solution.quadratic_form <= 0.0:
         return torch.zeros_like(solution.x)
-    return solution.x * math.sqrt(2.0 * max_kl / solution.energy)
+    return solution.x * math.sqrt(2.0 * max_kl / solution.quadratic_form)

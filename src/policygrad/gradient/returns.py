@@ -49,13 +49,13 @@ def total_return(rollout: Rollout, gamma: float) -> Tensor:
     return (discount * rewards(rollout)).sum(0).expand_as(rollout.rew)
 
 
-def reward_to_go(rollout: Rollout, next_val: Tensor, gamma: float, change: Tensor | None = None) -> Tensor:
+def reward_to_go(rollout: Rollout, next_val: Tensor, gamma: float, weight_ratio: Tensor | None = None) -> Tensor:
     """G_t = Σ_{k≥t} γ^{k−t} r_k, plus γ^{…} V(s) where a trajectory was truncated or cut.
 
-    change (T, N): what else the return from t + 1 on is multiplied by at t, G_t = r_t + γ change_t G_{t+1}.
+    weight_ratio (T, N): what else the return from t + 1 on is multiplied by at t, G_t = r_t + γ weight_ratio_t G_{t+1}.
     """
     rest = torch.where(rollout.end, bootstrap(rollout, next_val), 0.0)
-    decay = _decay(rollout, gamma) if change is None else _decay(rollout, gamma) * change
+    decay = _decay(rollout, gamma) if weight_ratio is None else _decay(rollout, gamma) * weight_ratio
     return discounted_cumsum(rewards(rollout) + gamma * rest, decay)
 
 

@@ -11,7 +11,7 @@
 A head holds no parameters. `out` (B, P) are the network's outputs, `dist` (B, P) their canonical form, on which the rest
 works. `gradient` is the closed-form half of every policy gradient; `Head.gradient` is the autograd reference for it, and
 what a head of your own gets for free. A head with `context` > 0 is conditioned on as many more numbers, which come with the
-observation: its legal actions, or the noise of the step before.
+observation: its action mask, or the noise of the step before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ILLEGAL = 1e8  # taken from the logit of an illegal action: its probability is 0 exactly, its log finite
+MASK_PENALTY = 1e8  # taken from the logit of an illegal action: its probability is 0 exactly, its log finite
 LEAST = 2.0**-24  # how near to 0 and 1 a Beta's x may be: the log of 0 is none, and 1 − 2⁻²⁴ is the float32 below 1
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 10.0  # beyond, float32 overflows
 
@@ -33,23 +33,25 @@ class Head:
 
     size: int  # P, how many outputs the network must have
     context: int = 0  # how many numbers besides them condition the distribution
-    remembers: bool = False  # whether these are a memory of the head's own (`remember`), not something observed
+    stateful: bool = False  # whether these are a memory of the head's own (`next_noise`), not something observed
 
-    def condition(self, out: Any, context: Any) -> Any:
+    def apply_context(self, out: Any, context: Any) -> Any:
         """Outputs (B, P) given the context (B, C), as torch tensors or in numpy. Only where there is a context."""
         raise NotImplementedError
 
-    def chain(self, grad: Tensor, dist: Tensor, context: Tensor) -> Tensor:
-        """∂/∂out of the network from ∂/∂out after `condition`, (B, P). Only where there is a context."""
+    def context_vjp(self, grad: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+        """∂/∂out of the network from ∂/∂out after `apply_context`, (B, P). Only where there is a context."""
         return grad
 
-    def along(self, tangent: Tensor, dist: Tensor, context: Tensor) -> Tensor:
-        """How the outputs after `condition` move where the network's move by `tangent`, (B, P): the transpose of `chain`."""
-        if type(self).chain is Head.chain:
+    def context_jvp(self, tangent: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+        """How the outputs after `apply_context` move where the network's move by `tangent`, (B, P): the transpose of
+        `context_vjp`.
+        """
+        if type(self).context_vjp is Head.context_vjp:
             return tangent
-        with torch.enable_grad():  # chain is linear in its gradient, so its derivative is the transpose
+        with torch.enable_grad():  # context_vjp is linear in its gradient, so its derivative is the transpose
             u = torch.zeros_like(tangent, requires_grad=True)
-            return torch.autograd.grad((self.chain(u, dist, context) * tangent).sum(), u)[0]
+            return torch.autograd.grad((self.context_vjp(u, dist, context) * tangent).sum(), u)[0]
 
     def canonical(self, out: Tensor) -> Tensor:
         """The distribution's parameters: (B, P) → (B, P)."""
@@ -109,11 +111,11 @@ class Head:
         """From actions as they are stored to the scale of the action space."""
         return act
 
-    def remember(self, context: np.ndarray, noise: np.ndarray, over: np.ndarray) -> np.ndarray:
+    def next_noise(self, context: np.ndarray, noise: np.ndarray, over: np.ndarray) -> np.ndarray:
         """The next step's context (N, C) from this one's and its noise; from scratch where the episode is over (N,)."""
         raise NotImplementedError
 
-    def possible(self, context: np.ndarray) -> Any:
+    def has_legal_action(self, context: np.ndarray) -> Any:
         """(N,) bool: whether the context (N, C) leaves any action."""
         return np.ones(len(context), bool)
 
@@ -128,21 +130,21 @@ def gumbel(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 class Categorical(Head):
     """π(a|s) ∝ exp(logit_a). Works on log-probabilities, so a probability of 0 is no special case.
 
-    legal: the context is which actions are legal, 1 or 0 for each; the others have probability 0 (Huang & Ontañón 2020,
+    masked: the context is the action mask, 1 or 0 for each action; an action with 0 has probability 0 (Huang & Ontañón 2020,
     arXiv 2006.14171).
     """
 
-    def __init__(self, actions: int, legal: bool = False) -> None:
+    def __init__(self, actions: int, masked: bool = False) -> None:
         self.size = actions
-        self.context = actions if legal else 0
+        self.context = actions if masked else 0
 
     def __repr__(self) -> str:
-        return f"Categorical({self.size}{', legal=True' if self.context else ''})"
+        return f"Categorical({self.size}{', masked=True' if self.context else ''})"
 
-    def condition(self, out: Any, context: Any) -> Any:
-        return out + (context - 1.0) * ILLEGAL
+    def apply_context(self, out: Any, context: Any) -> Any:
+        return out + (context - 1.0) * MASK_PENALTY
 
-    def possible(self, context: np.ndarray) -> Any:
+    def has_legal_action(self, context: np.ndarray) -> Any:
         return (context > 0).any(-1)
 
     def canonical(self, out: Tensor) -> Tensor:
@@ -189,13 +191,13 @@ class MultiCategorical(Head):
     """Independent softmaxes, one an entry of the action: log π(a|s) = Σ_k log π_k(a_k|s).
 
     sizes: how many choices each entry has; shape: the action's, (entries,) if not given. Outputs are the entries' logits one
-    after another. legal: as for `Categorical`, one number a choice, in the same order.
+    after another. masked: as for `Categorical`, one number a choice, in the same order.
     """
 
-    def __init__(self, sizes: tuple[int, ...], shape: tuple[int, ...] | None = None, legal: bool = False) -> None:
+    def __init__(self, sizes: tuple[int, ...], shape: tuple[int, ...] | None = None, masked: bool = False) -> None:
         self.sizes, self.shape = tuple(sizes), (len(sizes),) if shape is None else shape
         self.size = sum(sizes)
-        self.context = self.size if legal else 0
+        self.context = self.size if masked else 0
         widest = max(sizes)
         counts = torch.tensor(sizes)
         self.first = counts.cumsum(0) - counts  # (K,) column of every entry's first choice
@@ -205,12 +207,12 @@ class MultiCategorical(Head):
         self.entry = torch.repeat_interleave(torch.arange(len(sizes)), counts)  # (P,) the entry of every column
 
     def __repr__(self) -> str:
-        return f"MultiCategorical({self.sizes}{', legal=True' if self.context else ''})"
+        return f"MultiCategorical({self.sizes}{', masked=True' if self.context else ''})"
 
-    def condition(self, out: Any, context: Any) -> Any:
-        return out + (context - 1.0) * ILLEGAL
+    def apply_context(self, out: Any, context: Any) -> Any:
+        return out + (context - 1.0) * MASK_PENALTY
 
-    def possible(self, context: np.ndarray) -> Any:
+    def has_legal_action(self, context: np.ndarray) -> Any:
         return np.logical_or.reduceat(context > 0, self.first.numpy(), axis=-1).all(-1)
 
     def canonical(self, out: Tensor) -> Tensor:
@@ -269,46 +271,47 @@ class Gaussian(Head):
     Clipped to the bounds on its way to the environment, while log π is that of the action before the clip: the gradient is
     right for "environment with a clip in front" (Fujita & Maeda 2018 lower its variance), but mass beyond the bounds is wasted.
 
-    correlation ρ > 0: the noise of an episode is autoregressive, a_t = μ(s_t) + σ ε_t with ε_t = ρ ε_{t−1} + √(1 − ρ²) z_t, so
-    that exploration moves in one direction for about 1/(1 − ρ) steps. ε_{t−1} is the context, hence log π is exact: that of
-    N(μ + σ ρ ε_{t−1}, σ² (1 − ρ²)), while every action alone is N(μ, σ²) (Korenkevych et al. 2019, arXiv 1903.11524).
+    noise_autocorrelation ρ > 0: the noise of an episode is autoregressive, a_t = μ(s_t) + σ ε_t with
+    ε_t = ρ ε_{t−1} + √(1 − ρ²) z_t, so that exploration moves in one direction for about 1/(1 − ρ) steps. ε_{t−1} is the
+    context, hence log π is exact: that of N(μ + σ ρ ε_{t−1}, σ² (1 − ρ²)), while every action alone is N(μ, σ²)
+    (Korenkevych et al. 2019, arXiv 1903.11524).
     """
 
-    def __init__(self, shape: tuple[int, ...], correlation: float = 0.0) -> None:
-        if not 0.0 <= correlation < 1.0:
-            raise ValueError(f"correlation must be in [0, 1), got {correlation}")
-        self.shape, self.correlation = shape, correlation
+    def __init__(self, shape: tuple[int, ...], noise_autocorrelation: float = 0.0) -> None:
+        if not 0.0 <= noise_autocorrelation < 1.0:
+            raise ValueError(f"noise_autocorrelation must be in [0, 1), got {noise_autocorrelation}")
+        self.shape, self.rho = shape, noise_autocorrelation
         self.dims = math.prod(shape)
         self.size = 2 * self.dims
-        self.remembers = correlation > 0.0
-        self.context = self.dims if self.remembers else 0
+        self.stateful = noise_autocorrelation > 0.0
+        self.context = self.dims if self.stateful else 0
 
     def __repr__(self) -> str:
-        correlated = f", correlation={self.correlation:g}" if self.correlation else ""
+        correlated = f", noise_autocorrelation={self.rho:g}" if self.rho else ""
         return f"{type(self).__name__}({self.shape}{correlated})"
 
-    def condition(self, out: Any, context: Any) -> Any:
+    def apply_context(self, out: Any, context: Any) -> Any:
         numpy = isinstance(out, np.ndarray)
         mean, log_std = out[:, : self.dims], out[:, self.dims :].clip(LOG_STD_MIN, LOG_STD_MAX)
         std = np.exp(log_std) if numpy else log_std.exp()
-        given = (mean + std * (self.correlation * context), log_std + 0.5 * math.log1p(-(self.correlation**2)))
+        given = (mean + std * (self.rho * context), log_std + 0.5 * math.log1p(-(self.rho**2)))
         return np.concatenate(given, axis=-1) if numpy else torch.cat(given, dim=-1)
 
-    def chain(self, grad: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+    def context_vjp(self, grad: Tensor, dist: Tensor, context: Tensor) -> Tensor:
         # the mean moves with log σ, by σ ρ ε
-        std = dist[:, self.dims :].exp() / math.sqrt(1.0 - self.correlation**2)
+        std = dist[:, self.dims :].exp() / math.sqrt(1.0 - self.rho**2)
         mean, log_std = grad.split(self.dims, dim=-1)
-        return torch.cat([mean, log_std + mean * std * (self.correlation * context)], dim=-1)
+        return torch.cat([mean, log_std + mean * std * (self.rho * context)], dim=-1)
 
-    def along(self, tangent: Tensor, dist: Tensor, context: Tensor) -> Tensor:
-        std = dist[:, self.dims :].exp() / math.sqrt(1.0 - self.correlation**2)
+    def context_jvp(self, tangent: Tensor, dist: Tensor, context: Tensor) -> Tensor:
+        std = dist[:, self.dims :].exp() / math.sqrt(1.0 - self.rho**2)
         mean, log_std = tangent.split(self.dims, dim=-1)
-        return torch.cat([mean + log_std * std * (self.correlation * context), log_std], dim=-1)
+        return torch.cat([mean + log_std * std * (self.rho * context), log_std], dim=-1)
 
-    def remember(self, context: np.ndarray, noise: np.ndarray, over: np.ndarray) -> np.ndarray:
+    def next_noise(self, context: np.ndarray, noise: np.ndarray, over: np.ndarray) -> np.ndarray:
         # ε_t from ε_{t−1} and z_t; a draw from N(0, 1) where the episode is over
         drawn, fresh = noise[:, : self.dims], noise[:, self.dims :]
-        new = self.correlation * context + math.sqrt(1.0 - self.correlation**2) * drawn
+        new = self.rho * context + math.sqrt(1.0 - self.rho**2) * drawn
         return np.where(over[:, None], fresh, new)
 
     def canonical(self, out: Tensor) -> Tensor:
@@ -372,8 +375,10 @@ class SquashedGaussian(Gaussian):
     H(N) + E[log of the Jacobian], by the trapezium rule on ±8 σ: to 1e-11 for σ ≤ 3, 1e-9 at 5, 1e-5 at 10.
     """
 
-    def __init__(self, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray, correlation: float = 0.0) -> None:
-        super().__init__(shape, correlation)
+    def __init__(
+        self, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray, noise_autocorrelation: float = 0.0
+    ) -> None:
+        super().__init__(shape, noise_autocorrelation)
         self.low, self.scale = _bounds(low, high)
         z = torch.linspace(-8.0, 8.0, 161, dtype=torch.float64)
         self.nodes, weights = z, torch.exp(-0.5 * z.square())

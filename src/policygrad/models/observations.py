@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_FEATURES = 100_000
-LEGAL = "action_mask"  # the key of legal actions, in a Dict observation and in `info`
+ACTION_MASK = "action_mask"  # the key of the action mask, in a Dict observation and in `info`
 
 Key = str | int
 
 
-class LegalActionsError(ValueError):
-    """Legal actions are to be told and are not, or there is none."""
+class ActionMaskError(ValueError):
+    """An action mask should be there and is not, or it allows no action."""
 
 
 @dataclass(frozen=True)
@@ -106,17 +106,17 @@ def leaves(space: spaces.Space, path: tuple[Key, ...] = ()) -> Iterator[tuple[tu
 class Encoding:
     """From the observations of a space to `features | context`, and back to what a body of the user's own sees.
 
-    context: how many columns follow the features. legal: where legal actions come from: "observation" (the part of a Dict
+    context: how many columns follow the features. mask_source: where action masks come from: "observation" (the part of a Dict
     under `action_mask`, which is no feature in any case), "info", or "none".
     """
 
-    def __init__(self, space: spaces.Space, context: int = 0, legal: str = "none") -> None:
-        self.space, self.context, self.legal = space, context, legal
+    def __init__(self, space: spaces.Space, context: int = 0, mask_source: str = "none") -> None:
+        self.space, self.context, self.mask_source = space, context, mask_source
         self.leaves: list[Leaf] = []
         start = 0
-        self.mask_space = space.spaces.get(LEGAL) if isinstance(space, spaces.Dict) else None
+        self.mask_space = space.spaces.get(ACTION_MASK) if isinstance(space, spaces.Dict) else None
         for path, part in leaves(space):
-            if self.mask_space is not None and path[0] == LEGAL:
+            if self.mask_space is not None and path[0] == ACTION_MASK:
                 continue
             self.leaves.append(Leaf(path, part, start, width(part)))
             start += self.leaves[-1].width
@@ -126,10 +126,12 @@ class Encoding:
         self.plain = isinstance(space, spaces.Box)
         self.features_shape: tuple[int, ...] = tuple(space.shape or ()) if self.plain else (start,)
         self.shape = (start + context,) if context else self.features_shape
-        if legal == "observation":
+        if mask_source == "observation":
             given = None if self.mask_space is None else width(self.mask_space)
             if given != context:
-                raise TypeError(f"legal actions in the observation need {LEGAL!r} with {context} entries, got {given}")
+                raise TypeError(
+                    f"action masks in the observation need {ACTION_MASK!r} with {context} entries, got {given}"
+                )
 
     @property
     def parts(self) -> bool:
@@ -146,25 +148,25 @@ class Encoding:
             return
         for leaf in self.leaves:
             out[:, leaf.start : leaf.start + leaf.width] = leaf.features(leaf.of(obs))
-        if self.legal == "observation":
-            out[:, self.features :] = np.asarray(obs[LEGAL]).reshape(len(out), -1) != 0
-        elif self.legal == "info":
-            self._encode_legal(info, out, np.zeros(len(out), bool) if silent is None else silent)
+        if self.mask_source == "observation":
+            out[:, self.features :] = np.asarray(obs[ACTION_MASK]).reshape(len(out), -1) != 0
+        elif self.mask_source == "info":
+            self._encode_mask(info, out, np.zeros(len(out), bool) if silent is None else silent)
 
-    def _encode_legal(self, info: dict[str, Any], out: np.ndarray, silent: np.ndarray) -> None:
+    def _encode_mask(self, info: dict[str, Any], out: np.ndarray, silent: np.ndarray) -> None:
         """From a vector environment's info: `_action_mask` says which environments have reported."""
-        given = info.get(LEGAL)
-        told = info.get(f"_{LEGAL}", np.full(len(out), given is not None))
+        given = info.get(ACTION_MASK)
+        told = info.get(f"_{ACTION_MASK}", np.full(len(out), given is not None))
         if (~told & ~silent).any():
-            raise LegalActionsError(
-                f"legal = info, but the environment's info has no {LEGAL!r}: it has "
-                f"{', '.join(key for key in info if LEGAL not in key) or 'nothing'}"
+            raise ActionMaskError(
+                f"mask_source = info, but the environment's info has no {ACTION_MASK!r}: it has "
+                f"{', '.join(key for key in info if ACTION_MASK not in key) or 'nothing'}"
             )
         for n in told.nonzero()[0]:
-            legal = flat_mask(given[n])  # pyright: ignore[reportOptionalSubscript]
-            if len(legal) != self.context:
-                raise LegalActionsError(f"{LEGAL} must have {self.context} entries, one an action, got {len(legal)}")
-            out[n, self.features :] = legal
+            mask = flat_mask(given[n])  # pyright: ignore[reportOptionalSubscript]
+            if len(mask) != self.context:
+                raise ActionMaskError(f"{ACTION_MASK} must have {self.context} entries, one an action, got {len(mask)}")
+            out[n, self.features :] = mask
 
     def split(self, x: Any) -> tuple[Any, Any]:
         """Encoded observations (B, *shape) as features and context (None where there is none)."""
@@ -175,7 +177,7 @@ class Encoding:
     def batch(self, obs: Any) -> tuple[Any, bool]:
         """Observations as a batch, and whether it was a single one. Raises ValueError for shapes of another space."""
         parts = [(leaf.path, leaf.space) for leaf in self.leaves]
-        parts += [((LEGAL,), self.mask_space)] if self.legal == "observation" and self.mask_space else []
+        parts += [((ACTION_MASK,), self.mask_space)] if self.mask_source == "observation" and self.mask_space else []
         rows = set()
         for path, space in parts:
             try:
@@ -201,7 +203,9 @@ class Encoding:
         """Features (B, D) as the Dict or Tuple of tensors that a body sees; a Box in it has its shape."""
         space = self.space if space is None else space
         if isinstance(space, spaces.Dict):
-            return {k: self.tree(features, s, (*path, k)) for k, s in space.spaces.items() if (*path, k) != (LEGAL,)}
+            return {
+                k: self.tree(features, s, (*path, k)) for k, s in space.spaces.items() if (*path, k) != (ACTION_MASK,)
+            }
         if isinstance(space, spaces.Tuple):
             return tuple(self.tree(features, s, (*path, i)) for i, s in enumerate(space.spaces))
         leaf = next(leaf for leaf in self.leaves if leaf.path == path)

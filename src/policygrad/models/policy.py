@@ -16,7 +16,7 @@ from policygrad.models.heads import Beta, Categorical, Gaussian, Head, MultiCate
 from policygrad.models.kernels import Kernel, trainable
 from policygrad.models.networks import MLP, BodyNetwork, Parts, TabularNetwork, WithLogStd, output_layer
 from policygrad.models.normalizer import Normalizer
-from policygrad.models.observations import LEGAL, MAX_FEATURES, Encoding
+from policygrad.models.observations import ACTION_MASK, MAX_FEATURES, Encoding
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Evaluation:
         if kl_weight is not None and old is not None:
             grad = grad + self.head.kl_gradient(old, self.dist, kl_weight)
         if self.context is not None:
-            grad = self.head.chain(grad, self.dist, self.context)
+            grad = self.head.context_vjp(grad, self.dist, self.context)
         return self.kernel.vjp(grad)
 
     def fisher_product(self, v: Tensor, weight: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Evaluation:
         """
         product = self.head.fisher(self.dist, self._jvp(v)) * weight.unsqueeze(-1)
         if self.context is not None:
-            product = self.head.chain(product, self.dist, self.context)
+            product = self.head.context_vjp(product, self.dist, self.context)
         return self.kernel.vjp(product).clone()
 
     def fisher_norm(self, v: Tensor, weight: Tensor) -> float:
@@ -78,7 +78,7 @@ class Evaluation:
         """How the distribution's parameters move along v, (B, P)."""
         self._check_current()
         tangent = self.kernel.jvp(v)
-        return tangent if self.context is None else self.head.along(tangent, self.dist, self.context)
+        return tangent if self.context is None else self.head.context_jvp(tangent, self.dist, self.context)
 
     def _check_current(self) -> None:
         if self.kernel.passes != self.passes:
@@ -125,7 +125,7 @@ class Policy(FlatModule):
         return None if context is None else context.to(self.flat.dtype)
 
     def _distribution(self, out: Tensor, context: Tensor | None) -> Tensor:
-        return self.head.canonical(out if context is None else self.head.condition(out, context))
+        return self.head.canonical(out if context is None else self.head.apply_context(out, context))
 
     def forward(self, obs: Tensor) -> Tensor:
         """The distribution (B, P), with its graph."""
@@ -151,7 +151,7 @@ class Policy(FlatModule):
         if self.normalizer is not None:
             obs = self.normalizer(torch.from_numpy(obs).to(self.flat.dtype)).numpy()
         out = self.kernel.outputs(obs)
-        return out if context is None else self.head.condition(out, context)
+        return out if context is None else self.head.apply_context(out, context)
 
     def gradient(self, gain: Tensor) -> Tensor:
         """∇θ of any scalar built from `policy(obs)`, by autograd, as one vector (P,)."""
@@ -164,11 +164,11 @@ Body = nn.Module | Callable[[spaces.Space], nn.Module]
 
 HEADS = ("gaussian", "squashed", "beta")
 STDS = ("parameter", "network")
-LEGALS = ("auto", "none", "observation", "info")
+MASK_SOURCES = ("auto", "none", "observation", "info")
 
 
 def make_head(
-    action_space: spaces.Space, *, head: str = "gaussian", correlation: float = 0.0, legal: bool = False
+    action_space: spaces.Space, *, head: str = "gaussian", noise_autocorrelation: float = 0.0, masked: bool = False
 ) -> Head:
     """The head for an action space: Discrete, MultiDiscrete, MultiBinary → softmax; Box → `head`.
 
@@ -178,27 +178,27 @@ def make_head(
         raise ValueError(f"head must be one of {HEADS}, got {head!r}")
     check_choices(action_space)
     if isinstance(action_space, spaces.Discrete):
-        return Categorical(int(action_space.n), legal)
+        return Categorical(int(action_space.n), masked)
     if isinstance(action_space, spaces.MultiDiscrete | spaces.MultiBinary) and 0 not in action_space.shape:
         sizes = np.full(action_space.shape, 2) if isinstance(action_space, spaces.MultiBinary) else action_space.nvec
-        return MultiCategorical(tuple(map(int, sizes.reshape(-1))), action_space.shape, legal)
+        return MultiCategorical(tuple(map(int, sizes.reshape(-1))), action_space.shape, masked)
     if not (isinstance(action_space, spaces.Box) and np.issubdtype(action_space.dtype, np.floating)):
         raise TypeError(
             f"unsupported action space {action_space}: expected Discrete, MultiDiscrete, MultiBinary or a floating-point Box"
         )
     if 0 in action_space.shape:
         raise TypeError(f"unsupported action space {action_space}: there is nothing in it")
-    if legal:
-        raise TypeError(f"legal actions are for discrete ones; the action space is {action_space}")
+    if masked:
+        raise TypeError(f"action masks are for discrete actions; the action space is {action_space}")
     if head == "gaussian":
-        return Gaussian(action_space.shape, correlation)
+        return Gaussian(action_space.shape, noise_autocorrelation)
     low, high = action_space.low, action_space.high
     if not action_space.is_bounded() or not (low < high).all():
         raise TypeError(f"head = {head} needs bounds on every action, the space is {action_space}: use head = gaussian")
     if head == "squashed":
-        return SquashedGaussian(action_space.shape, low, high, correlation)
-    if correlation:
-        raise ValueError("correlation is for head = gaussian and head = squashed")
+        return SquashedGaussian(action_space.shape, low, high, noise_autocorrelation)
+    if noise_autocorrelation:
+        raise ValueError("noise_autocorrelation is for head = gaussian and head = squashed")
     return Beta(action_space.shape, low, high)
 
 
@@ -210,13 +210,13 @@ def check_choices(space: spaces.Space) -> None:
             raise TypeError(f"unsupported action space {space}: {choices:,} choices, more than {MAX_FEATURES:,}")
 
 
-def resolve_legal(observation_space: spaces.Space, action_space: spaces.Space, legal: str) -> str:
-    """Where legal actions come from; "auto": a Dict observation's `action_mask`, if the actions are discrete ones."""
-    if legal not in LEGALS:
-        raise ValueError(f"legal must be one of {LEGALS}, got {legal!r}")
-    if legal != "auto":
-        return legal
-    there = isinstance(observation_space, spaces.Dict) and LEGAL in observation_space.spaces
+def resolve_mask_source(observation_space: spaces.Space, action_space: spaces.Space, mask_source: str) -> str:
+    """Where action masks come from; "auto": a Dict observation's `action_mask`, if the actions are discrete ones."""
+    if mask_source not in MASK_SOURCES:
+        raise ValueError(f"mask_source must be one of {MASK_SOURCES}, got {mask_source!r}")
+    if mask_source != "auto":
+        return mask_source
+    there = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
     return "observation" if there and not isinstance(action_space, spaces.Box) else "none"
 
 
@@ -251,8 +251,8 @@ def make_policy(
     head: str = "gaussian",
     std: str = "parameter",
     log_std: float = 0.0,
-    correlation: float = 0.0,
-    legal: str = "auto",
+    noise_autocorrelation: float = 0.0,
+    mask_source: str = "auto",
     normalize_obs: bool = False,
     body: Body | None = None,
     kernel: str = "auto",
@@ -261,12 +261,12 @@ def make_policy(
     """A policy for the given spaces, with a fresh network. Raises TypeError, naming the space, for spaces not supported.
 
     hidden = () is linear in the features; on Discrete observations a table, one number a state and output, 0 at first.
-    head, std, log_std, correlation: of Box actions; std is a parameter of its own or an output of the network. legal: where
-    legal actions come from.
+    head, std, log_std, noise_autocorrelation: of Box actions; std is a parameter of its own or an output of the
+    network. mask_source: where action masks come from.
     """
-    legal = resolve_legal(observation_space, action_space, legal)
-    made = make_head(action_space, head=head, correlation=correlation, legal=legal != "none")
-    encoding = Encoding(observation_space, made.context, legal)
+    mask_source = resolve_mask_source(observation_space, action_space, mask_source)
+    made = make_head(action_space, head=head, noise_autocorrelation=noise_autocorrelation, masked=mask_source != "none")
+    encoding = Encoding(observation_space, made.context, mask_source)
     if std not in STDS:
         raise ValueError(f"std must be one of {STDS}, got {std!r}")
     separate = isinstance(made, Gaussian) and std == "parameter"

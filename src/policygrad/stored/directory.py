@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from policygrad.algorithms.recipe import current_keywords
+
 if TYPE_CHECKING:
     from policygrad.data import Row
 
@@ -102,7 +104,9 @@ class RunDirectory:
         config = read_json(self.config_file)
         if not isinstance(config, dict) or not {"algo", "env", "seed", "config"} <= set(config):
             raise RunError(f"{self.config_file} is not a run's configuration: it needs algo, env, seed and config")
-        return config
+        if not isinstance(config["algo"], str) or not isinstance(config["config"], dict):
+            raise RunError(f"{self.config_file} is not a run's configuration: algo must be text, config a table")
+        return config | {"config": current_keywords(config["algo"], config["config"])}
 
     def metrics(self) -> list[Row]:
         """The rows of metrics.jsonl. A last line that a killed run left half written is no row."""

@@ -142,9 +142,10 @@ class Trajectories:
 
     def check(self, policy: Policy, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
-        if policy.head.remembers:
+        if policy.head.stateful:
             raise TrajectoryError(
-                "correlated noise cannot be weighed: what it was depends on the policy that drew it; set correlation = 0"
+                "correlated noise cannot be weighed: what it was depends on the policy that drew it; "
+                "set noise_autocorrelation = 0"
             )
         for name, own in describe(policy, observation_space, action_space, "").items():
             if name != "env" and self.about[name] != own:
@@ -175,7 +176,7 @@ def describe(policy: Policy, observation_space: spaces.Space, action_space: spac
         "env": env,
         "observation_space": space_to_json(observation_space),
         "action_space": space_to_json(action_space),
-        "legal": encoding_of(policy, observation_space).legal,
+        "legal": encoding_of(policy, observation_space).mask_source,
         "head": repr(policy.head),
     }
 
@@ -220,6 +221,7 @@ def _read_file(path: Path) -> Trajectories:
     known = {"env", "observation_space", "action_space", "legal", "head"}
     if not isinstance(about, dict) or set(about) != known or not _typed(columns):
         raise TrajectoryError(f"{path} holds no trajectories")
+    about |= {"head": str(about["head"]).replace("legal=", "masked=")}  # as version 0.4 wrote it
     try:
         return Trajectories(**columns, about=about)
     except TrajectoryError as error:
@@ -362,7 +364,7 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
     """A Minari data set that is on this machine, its observations and actions as a policy for its spaces sees them.
 
     It says nothing of the policies that acted: `logp` is None. Raises TrajectoryError without Minari, without the data set, and
-    where the policy's actions are no environment's actions (Box with another head than the normal, legal actions from info).
+    where the policy's actions are no environment's actions (Box with another head than the normal, action masks from info).
     """
     try:
         import minari
@@ -383,8 +385,8 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
     about = describe(policy, space, actions, name if env is None else env.id)
     if isinstance(actions, spaces.Box) and type(policy.head) is not Gaussian:
         raise TrajectoryError(f"Minari's actions are the environment's; use head = gaussian, not {policy.head}")
-    if encoding.legal == "info":
-        raise TrajectoryError("Minari's data sets do not say which actions were legal: legal = info cannot be")
+    if encoding.mask_source == "info":
+        raise TrajectoryError("Minari's data sets do not say which actions were legal: mask_source = info cannot be")
     to_head = _to_head(actions)
     parts = []
     for episode in dataset.iterate_episodes():

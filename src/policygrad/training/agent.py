@@ -15,11 +15,12 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from policygrad.algorithms.config import Algo, ConfigError, Preset, check, find_recipe, resolve
+from policygrad.algorithms.recipe import current_keywords
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Rollout, Row
 from policygrad.envs.collector import Collector, action_adapter, encoding_of
 from policygrad.envs.make import make_envs, resolve_backend
-from policygrad.envs.serial import legal_info
+from policygrad.envs.serial import mask_info
 from policygrad.envs.single import EnvLike, check_env_id, env_name
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
@@ -183,27 +184,29 @@ class Agent:
     def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
         """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state.
 
-        action_masks: the legal actions, for an agent that learned with legal = info. Correlated noise starts anew at each call.
+        action_masks: for an agent that learned with mask_source = info. Correlated noise starts anew at each call.
         """
         encoding, head = encoding_of(self.policy, self.envs.single_observation_space), self.policy.head
         obs, single = encoding.batch(obs)
         x = encoding.empty(len(encoding.leaves[0].of(obs)))
         info = {}
-        if encoding.legal == "info":
+        if encoding.mask_source == "info":
             if action_masks is None:
                 raise ValueError("this agent was told its legal actions: pass action_masks=info['action_mask']")
             masks = [action_masks] if single else list(action_masks)
             if len(masks) != len(x):
                 raise ValueError(f"expected action_masks of {len(x)} observations, got {len(masks)}")
-            info = legal_info(masks)
+            info = mask_info(masks)
         elif action_masks is not None:
-            raise ValueError(f"action_masks are for agents with legal = info, this one has legal = {encoding.legal}")
+            raise ValueError(
+                f"action_masks are for agents with mask_source = info, this one has mask_source = {encoding.mask_source}"
+            )
         encoding.encode(obs, info, x)
-        if head.context and not head.remembers and not head.possible(x[:, encoding.features :]).all():
+        if head.context and not head.stateful and not head.has_legal_action(x[:, encoding.features :]).all():
             raise ValueError("there is no legal action to predict")
-        if head.remembers:
+        if head.stateful:
             memory, fresh = x[:, encoding.features :], np.ones(len(x), bool)
-            memory[:] = 0.0 if deterministic else head.remember(memory, head.noise(self.rng, (len(x),)), fresh)
+            memory[:] = 0.0 if deterministic else head.next_noise(memory, head.noise(self.rng, (len(x),)), fresh)
         out = self.policy.outputs(x)
         act = head.mode(out) if deterministic else head.sample(out, head.noise(self.rng, (len(out),)))
         act = action_adapter(self.envs.single_action_space, head)(act)
@@ -360,7 +363,7 @@ def _rebuild(
             raise ValueError(
                 f"{path} was trained on {meta['env']!r}, which cannot be made from the file alone: pass env="
             ) from error
-    config = dict(meta["config"])
+    config = current_keywords(meta["algo"], meta["config"])
     if isinstance(env, gym.Env | VectorEnv):
         config["num_envs"] = getattr(env, "num_envs", 1)
     size = sum(x.numel() for x in state["learner"]["policy"].values())

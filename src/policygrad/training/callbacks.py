@@ -52,12 +52,12 @@ def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Cal
     return call if several else None
 
 
-def settle(callbacks: Sequence[Callback], directory: Path) -> None:
+def set_directory(callbacks: Sequence[Callback], directory: Path) -> None:
     """Let the callbacks that write files and were not told where write into a run's directory: one of a kind."""
-    homeless = [c for c in callbacks if isinstance(c, EvalCallback | CheckpointCallback) and c.given is None]
-    if len({callback.folder for callback in homeless}) < len(homeless):
+    undirected = [c for c in callbacks if isinstance(c, EvalCallback | CheckpointCallback) and c.given is None]
+    if len({callback.folder for callback in undirected}) < len(undirected):
         raise ValueError(f"two callbacks would write the same files in {directory}: give one of them directory=")
-    for callback in homeless:
+    for callback in undirected:
         callback.directory = directory / callback.folder
 
 

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from policygrad.envs.collector import EndlessEpisodeError, action_adapter, encoding_of
 from policygrad.envs.shaping import unshaped
 from policygrad.envs.single import EnvLike, make_one
-from policygrad.models.observations import LegalActionsError
+from policygrad.models.observations import ActionMaskError
 from policygrad.models.policy import Policy
 
 EVALUATION_SEED = 10_000  # episode k is reset with seed EVALUATION_SEED + k, in every evaluation
@@ -97,13 +97,13 @@ def _play(
     active = np.ones(num_envs, bool)
     noise = np.zeros(0)
     while active.any():
-        if head.remembers and greedy:  # the greedy policy is the one without noise
+        if head.stateful and greedy:  # the greedy policy is the one without noise
             memory[:] = 0.0
-        elif head.remembers and over.any():
+        elif head.stateful and over.any():
             for i in over.nonzero()[0]:
-                memory[i : i + 1] = head.remember(memory[i : i + 1], head.noise(rngs[i], (1,)), over[i : i + 1])
-        if head.context and not head.possible(obs[active, encoding.features :]).all():
-            raise LegalActionsError("an environment leaves no legal action")
+                memory[i : i + 1] = head.next_noise(memory[i : i + 1], head.noise(rngs[i], (1,)), over[i : i + 1])
+        if head.context and not head.has_legal_action(obs[active, encoding.features :]).all():
+            raise ActionMaskError("an environment leaves no legal action")
         out = policy.outputs(obs)
         if greedy:
             act = head.mode(out)
@@ -113,8 +113,8 @@ def _play(
         now, rew, terminated, truncated, info = envs.step(to_env(act))
         over = terminated | truncated
         encoding.encode(now, info, obs, over)
-        if head.remembers and not greedy:
-            memory[:] = head.remember(memory, noise, np.zeros(num_envs, bool))
+        if head.stateful and not greedy:
+            memory[:] = head.next_noise(memory, noise, np.zeros(num_envs, bool))
         returns[playing[active]] += rew[active]
         lengths[playing[active]] += 1
         ended = over & active

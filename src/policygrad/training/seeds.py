@@ -307,7 +307,7 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
     from policygrad.data import TooFewError
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.gradient.importance import CollapsedError
-    from policygrad.models.observations import LegalActionsError
+    from policygrad.models.observations import ActionMaskError
 
     text = str(error) or type(error).__name__
     if run is None:
@@ -316,7 +316,7 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
     if isinstance(error, CollapsedError):
         return f"training stopped: {text}"
     when = "evaluation" if run.policy_file.exists() else "training"
-    if isinstance(error, TooFewError | FloatingPointError | MemoryError | EndlessEpisodeError | LegalActionsError):
+    if isinstance(error, TooFewError | FloatingPointError | MemoryError | EndlessEpisodeError | ActionMaskError):
         return f"{when} stopped: {text}"
     file = run.path / "traceback.txt"
     try:

@@ -29,7 +29,7 @@ from policygrad.stored.directory import ROOT, RunDirectory, create
 from policygrad.stored.trajectories import FOLDER, TrajectoryWriter
 from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import LOG_EVERY, Agent, Callback
-from policygrad.training.callbacks import settle
+from policygrad.training.callbacks import set_directory
 from policygrad.training.evaluate import Evaluation
 from policygrad.training.progress import Progress, Silent
 
@@ -93,7 +93,7 @@ def learn(
     """Train for the steps in config.json, with metrics and checkpoints, and save the policy."""
     steps, progress = run.config()["config"]["steps"], progress or Silent()
     callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
-    settle(callbacks, run.path)
+    set_directory(callbacks, run.path)
     writer = make_writer(agent, run, steps) if save_trajectories else None
     collapsed: CollapsedError | None = None
     with interrupts() as interrupt:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
-from policygrad.gradient.natural import Solution, conjugate_gradient, damped, dense_solve, to_boundary
+from policygrad.gradient.natural import Solution, conjugate_gradient, damped, dense_solve, scale_to_kl
 from policygrad.models.policy import Evaluation, Policy
 from policygrad.models.schedules import Schedule, at
 
@@ -69,9 +69,9 @@ class NaturalGradient:
             raise FloatingPointError(f"the policy's gradient has norm {norm}. Nothing was updated.")
         solution = self.solve(evaluation, batch, gradient)
         step = (
-            to_boundary(solution, at(self.max_kl, progress)) if self.lr is None else at(self.lr, progress) * solution.x
+            scale_to_kl(solution, at(self.max_kl, progress)) if self.lr is None else at(self.lr, progress) * solution.x
         )
-        if not math.isfinite(float(step.sum()) + solution.energy):
+        if not math.isfinite(float(step.sum()) + solution.quadratic_form):
             raise FloatingPointError("the natural step is not finite: raise damping. Nothing was updated.")
         return step, {
             "grad_norm": norm,

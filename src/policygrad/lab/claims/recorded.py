@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from policygrad.algorithms.recipe import current_keywords
+
 FOLDER = files("policygrad.lab.claims") / "recorded"
 RESAMPLES = 2_000  # of a bootstrap
 LAST = 0.2  # of a training: what `final` is the mean of
@@ -208,4 +210,5 @@ def parse(text: str, name: str) -> Recorded:
 
 def _arm(data: Mapping[str, Any]) -> Arm:
     measures = {name: np.array(values, float) for name, values in data["measures"].items()}
-    return Arm(data["algo"], data["given"], data["config"], measures)
+    given, config = (current_keywords(data["algo"], data[name]) for name in ("given", "config"))
+    return Arm(data["algo"], given, config, measures)
