@@ -2,7 +2,7 @@
 
     python benchmarks/fisher.py [--rows 2048] [--repeats 9]
 
-- closed form: push, head, pull through both seams, in numpy (`Evaluation.fisher_product` where there is a closed form);
+- closed form: push, head, pull through both seams, in numpy (`PolicyEvaluation.fisher_product` where there is a closed form);
 - two reverse passes: the same seams by autograd, the push as the derivative of a vector-Jacobian product (elsewhere);
 - forward mode: torch.func.jvp for the push, autograd for the rest;
 - double backward: the Hessian-vector product of the whole mean KL, as most libraries have it.
@@ -24,7 +24,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.models.kernels import trainable
-from policygrad.models.policy import Evaluation, Policy, make_policy
+from policygrad.models.policy import Policy, PolicyEvaluation, make_policy
 from policygrad.training.threads import single_thread
 
 SPACES = {
@@ -42,7 +42,7 @@ def seams(policy: Policy, obs: Tensor, act: Tensor, share: Tensor) -> Product:
 
 def forward_mode(policy: Policy, obs: Tensor, act: Tensor, share: Tensor) -> Product:
     """F v with torch.func.jvp for the push."""
-    evaluation: Evaluation = policy.evaluate(obs, act)
+    evaluation: PolicyEvaluation = policy.evaluate(obs, act)
     names = [name for name, p in policy.network.named_parameters() if p.requires_grad]
     parameters = {name: p.detach() for name, p in policy.network.named_parameters()}
     features = policy.features(obs)

@@ -17,7 +17,7 @@ import torch
 
 from policygrad.lab.exact.mdp import MDP
 from policygrad.lab.exact.sampling import simulate
-from policygrad.lab.exact.worlds import ENDLESS, WORLDS, make_mdp
+from policygrad.lab.exact.worlds import TRUNCATED_AFTER, WORLDS, make_mdp
 
 REPEATS = 3
 
@@ -25,7 +25,7 @@ REPEATS = 3
 def throughput(mdp: MDP, steps: int) -> float:
     """Transitions a second, of about so many steps with the uniform policy."""
     pi = torch.full((mdp.states, mdp.actions), 1.0 / mdp.actions, dtype=torch.float64)
-    generator, limit = torch.Generator().manual_seed(0), None if mdp.horizon else ENDLESS
+    generator, limit = torch.Generator().manual_seed(0), None if mdp.horizon else TRUNCATED_AFTER
     mean = float(simulate(mdp, pi, 100, generator, limit)[2].double().mean())
     best = 0.0
     for _ in range(REPEATS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -231,3 +231,26 @@ def test_every_module_and_public_name_has_a_docstring(path):
 
 def test_a_missing_docstring_is_noticed():
     assert undocumented(ast.parse("def f(): ...\nclass A: ...\ndef _g(): ...")) == ["the module", "f", "A"]
+
+
+def repeated_classes(trees: Mapping[str, ast.Module]) -> dict[str, list[str]]:
+    """Names of public classes that more than one file defines, and the files: one word, one meaning."""
+    homes: dict[str, list[str]] = {}
+    for name, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(name)
+    return {name: found for name, found in homes.items() if len(found) > 1}
+
+
+def test_no_two_files_define_public_classes_of_one_name():
+    assert repeated_classes({module_name(path): parsed(path) for path in FILES}) == {}
+
+
+def test_a_repeated_class_is_noticed():
+    a, b = ast.parse("class A: ...\nclass _P: ..."), ast.parse("class A: ...\nclass _P: ...\nclass B: ...")
+    assert repeated_classes({"a": a, "b": b}) == {"A": ["a", "b"]}
+
+
+def test_the_package_and_its_lab_offer_no_two_things_of_one_name():
+    assert set(policygrad.__all__) & set(policygrad.lab.__all__) == set()

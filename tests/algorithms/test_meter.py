@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import policygrad as pg
 from policygrad.algorithms import meter
-from policygrad.algorithms.meter import BUCKETS, GROUPS, assign_groups, gradient_noise, most_groups
+from policygrad.algorithms.meter import BUCKETS, MAX_GROUPS, assign_groups, gradient_noise, most_groups
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.data import Rollout, Stats
 from policygrad.gradient.baselines import CriticValue, NoBaseline
@@ -180,7 +180,7 @@ def test_signal_noise_and_shares_by_time_are_exact_in_the_mean_over_all_batches(
     assert max(expected[2:]) > 1.05 * min(expected[2:])  # the shares differ, or any would do
 
 
-def measured(episodes: int, seed: int, groups: int = GROUPS) -> tuple[Stats, float]:
+def measured(episodes: int, seed: int, groups: int = MAX_GROUPS) -> tuple[Stats, float]:
     """Of so many episodes, and the exact SNR of one."""
     mdp = chain(4, 6, slip=0.1)
     policy = tabular_policy(mdp, seeded(3), 0.3)
@@ -214,10 +214,10 @@ def test_the_noise_scale_is_the_exact_one() -> None:
 
 def test_of_a_batch_that_is_too_large_some_trajectories_tell_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     (whole, exact), few = measured(640, 0), []
-    monkeypatch.setattr(meter, "ROWS", 500)
+    monkeypatch.setattr(meter, "MAX_ROWS", 500)
     for seed in range(20):
         few.append(measured(640, seed)[0])
-    assert all(found["meter_groups"] == GROUPS for found in few)
+    assert all(found["meter_groups"] == MAX_GROUPS for found in few)
     noise = np.array([found["noise"] for found in few])
     assert noise.mean() == pytest.approx(whole["noise"], abs=4 * noise.std() / math.sqrt(20) + 0.1 * whole["noise"])
     snr = np.array([found["snr"] for found in few])
@@ -248,13 +248,13 @@ def test_trajectories_are_dealt_whole_evenly_and_always_alike() -> None:
 def test_what_is_measured_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     mdp = two_states(10)
     rollout = sample(mdp, tabular_policy(mdp), 300, seeded())
-    monkeypatch.setattr(meter, "ROWS", 200)
+    monkeypatch.setattr(meter, "MAX_ROWS", 200)
     group, sampled = assign_groups(rollout, 16)
     assert int((group >= 0).sum()) == 200
     assert sampled == 20 / 300
-    monkeypatch.setattr(meter, "ROWS", 10)
+    monkeypatch.setattr(meter, "MAX_ROWS", 10)
     assert int((assign_groups(rollout, 16)[0] >= 0).sum()) == 80  # eight trajectories, however long
-    assert most_groups(5_000) == GROUPS
+    assert most_groups(5_000) == MAX_GROUPS
     assert most_groups(6_000_000) == 11
     assert most_groups(10**9) == 8
 

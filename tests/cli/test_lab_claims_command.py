@@ -9,23 +9,23 @@ import pytest
 
 from policygrad.cli import main
 from policygrad.lab import claims
-from policygrad.lab.claims import Claim, Counterexample, Finding, decide, report
+from policygrad.lab.claims import Claim, Counterexample, Outcome, decide, report
 from policygrad.lab.exact import worlds
 
 
-def holds() -> Finding:
-    return Finding("holds", "The gap is 3e-17.", {"gap": 3e-17})
+def holds() -> Outcome:
+    return Outcome("holds", "The gap is 3e-17.", {"gap": 3e-17})
 
 
-def fails() -> Finding:
+def fails() -> Outcome:
     pi = ((0.5, 0.5),) * 3
-    return Finding(
+    return Outcome(
         "fails as stated", "It rises.", {"rise": 2.0}, Counterexample("small", worlds.make_mdp("small"), pi, "it rises")
     )
 
 
-def waits() -> Finding:
-    return Finding("pending", "It needs DQN.", {})
+def waits() -> Outcome:
+    return Outcome("pending", "It needs DQN.", {})
 
 
 TWO = "Baselines and advantages"
@@ -107,9 +107,11 @@ def test_a_verdict_is_what_was_measured():
 
 
 def test_the_time_is_that_of_an_experiment_and_records_take_none():
-    assert "holds (exact, 1.2 s). The" in report.text(report.Result(MADE[7], holds(), 1.23))
-    assert "holds (recorded). The" in report.text(report.Result(replace(MADE[7], evidence="recorded"), holds(), 1.23))
-    assert "s)" not in report.markdown([report.Result(MADE[7], holds(), 1.23)])
+    assert "holds (exact, 1.2 s). The" in report.text(report.CheckedClaim(MADE[7], holds(), 1.23))
+    assert "holds (recorded). The" in report.text(
+        report.CheckedClaim(replace(MADE[7], evidence="recorded"), holds(), 1.23)
+    )
+    assert "s)" not in report.markdown([report.CheckedClaim(MADE[7], holds(), 1.23)])
 
 
 def test_one_state_is_not_states():

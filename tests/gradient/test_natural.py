@@ -33,7 +33,7 @@ from policygrad.gradient.natural import (
     dense_solve,
     scale_to_kl,
 )
-from policygrad.models.policy import Evaluation, Policy
+from policygrad.models.policy import Policy, PolicyEvaluation
 
 EXACT = 1e-8
 
@@ -301,7 +301,7 @@ MLPS += [(head, *network) for head in ("categorical", "gaussian") for network in
 KERNELS = ("closed_form", "autograd")
 
 
-def products(policy: Policy, batch: Batch, share: Tensor) -> tuple[Tensor, Evaluation]:
+def products(policy: Policy, batch: Batch, share: Tensor) -> tuple[Tensor, PolicyEvaluation]:
     """F, column by column of its products."""
     evaluation = policy.evaluate(batch.obs, batch.act)
     return dense(lambda v: evaluation.fisher_product(v, share), policy.flat), evaluation

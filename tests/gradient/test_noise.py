@@ -13,7 +13,7 @@ from torch import Tensor
 
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import GAE, RewardToGo, TotalReturn, advantages
-from policygrad.gradient.noise import DRAWS, FEWEST, chi_square, halves, measure, standard_draws
+from policygrad.gradient.noise import DRAWS, MIN_PARTS, chi_square, halves, measure, standard_draws
 from policygrad.lab.exact.tabular import ExactCritic, bandit, chain, enumerate_trajectories, random_mdp, tabular_policy
 from policygrad.lab.exact.worlds import two_states
 
@@ -116,8 +116,8 @@ def test_numbers_scale_as_they_should() -> None:
 
 
 def test_numbers_that_do_not_exist_are_nan() -> None:
-    share = torch.full((FEWEST - 1,), 1 / (FEWEST - 1), dtype=torch.float64)
-    gram = torch.eye(FEWEST - 1, dtype=torch.float64) + 1.0
+    share = torch.full((MIN_PARTS - 1,), 1 / (MIN_PARTS - 1), dtype=torch.float64)
+    gram = torch.eye(MIN_PARTS - 1, dtype=torch.float64) + 1.0
     few = measure(gram, share)
     assert few.snr > 0.0
     assert math.isnan(few.low)

@@ -20,7 +20,7 @@ from policygrad.lab.auditing.cells import BASELINES, ESTIMATORS, WRAPPERS, Cell,
 from policygrad.lab.auditing.verdicts import judge
 from policygrad.lab.exact.mdp import MDP, bandit, chain, random_mdp
 from policygrad.lab.exact.tabular import exact_gradient, tabular_policy
-from policygrad.lab.exact.worlds import make_mdp, make_policy
+from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
@@ -73,7 +73,7 @@ def test_a_large_table_keeps_its_scores_sparse_and_gets_the_same_numbers(monkeyp
     mdp = make_mdp("FrozenLake-v1")
     on = Bench(mdp, tabular_policy(mdp, seeded(0)), "none", 2)
     sums = torch.randn(3, mdp.states * mdp.actions, dtype=torch.float64, generator=seeded(0))
-    monkeypatch.setattr("policygrad.lab.auditing.bench.SPARSE", 0.1)  # 4 of 64 in a row are not 0
+    monkeypatch.setattr("policygrad.lab.auditing.bench.MAX_SPARSE_SHARE", 0.1)  # 4 of 64 in a row are not 0
     assert on.sparse is not None
     torch.testing.assert_close(on.gradient(sums), sums @ on.scores)
 
@@ -94,7 +94,7 @@ def test_a_large_table_keeps_its_scores_sparse_and_gets_the_same_numbers(monkeyp
     ],
 )
 def test_what_couples_the_episodes_of_a_batch_is_noticed(baseline, wrapper, coupled):
-    behavior = make_policy("small", SMALL, 3) if wrapper.startswith("is") else None
+    behavior = starting_policy("small", SMALL, 3) if wrapper.startswith("is") else None
     on = Bench(SMALL, tabular_policy(SMALL, seeded(0)), "exact", 5, behavior=behavior)
     (chunk,) = on.sample(2, seeded(1))
     assert on.couples(one_cell(on, "to-go", baseline, wrapper), chunk) is coupled
@@ -245,7 +245,7 @@ def within_errors(found, sigmas: float = 3.0) -> bool:
     ids=["γᵗ dropped", "GAE with a wrong V", "standardised within episodes", "clipped weights"],
 )
 def test_known_biases_are_found_by_the_test_too_and_measured_right(estimator, baseline, wrapper, critic):
-    behavior = make_policy("small", SMALL, 3, 0.7) if "is" in wrapper.split("+")[-1].split(":") else None
+    behavior = starting_policy("small", SMALL, 3, 0.7) if "is" in wrapper.split("+")[-1].split(":") else None
     found = audit(SMALL, None, [estimator], [baseline], [wrapper], critic=critic, repeats=2000, behavior=behavior)
     only = found.rows[0]
     assert only.p < 0.001
@@ -255,7 +255,7 @@ def test_known_biases_are_found_by_the_test_too_and_measured_right(estimator, ba
 
 
 def test_importance_weights_and_per_decision_are_unbiased_without_clipping():
-    behavior = make_policy("small", SMALL, 3, 0.7)
+    behavior = starting_policy("small", SMALL, 3, 0.7)
     wrappers = ["discount+is", "discount+per-decision", "discount"]
     found = audit(SMALL, None, ["to-go"], ["none", "value"], wrappers, batch=8, repeats=500, behavior=behavior)
     verdicts = {(r.baseline, r.wrapper): r.verdict for r in found.rows}
@@ -370,7 +370,7 @@ def test_objects_do_for_baselines_wrappers_and_critics():
 
 
 def test_every_name_can_be_audited():
-    policy, behavior = tabular_policy(SMALL, seeded(0)), make_policy("small", SMALL, 1)
+    policy, behavior = tabular_policy(SMALL, seeded(0)), starting_policy("small", SMALL, 1)
     found = audit(SMALL, policy, [*ESTIMATORS], [*BASELINES], ["plain"], batch=4, repeats=3)
     assert {r.estimator for r in found.rows} == set(ESTIMATORS)
     assert {r.baseline for r in found.rows} == set(BASELINES)
@@ -511,7 +511,7 @@ def test_estimates_that_are_not_finite_are_refused_and_zeros_have_no_ratio_to_no
 def test_an_mdp_by_its_name_has_the_policy_that_goes_with_it():
     named = audit("deceptive", None, "to-go", "none,value", "plain", repeats=2)
     mdp = make_mdp("deceptive")
-    given = audit(mdp, make_policy("deceptive", mdp), ["to-go"], ["none", "value"], ["plain"], repeats=2)
+    given = audit(mdp, starting_policy("deceptive", mdp), ["to-go"], ["none", "value"], ["plain"], repeats=2)
     assert [row.variance_exact for row in named.rows] == [row.variance_exact for row in given.rows]
     assert named.rows[1].variance_exact > 60 * named.rows[0].variance_exact
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from policygrad.gradient import baselines as production
-from policygrad.lab.claims import CLAIMS, Finding, baselines
+from policygrad.lab.claims import CLAIMS, Outcome, baselines
 from policygrad.lab.claims.tools import with_pi
 
 VERDICTS = {
@@ -28,7 +28,7 @@ WITH_COUNTEREXAMPLE = (89, 90, 91, 92)
 
 
 @cache
-def found(number: int) -> Finding:
+def found(number: int) -> Outcome:
     return CLAIMS[number].experiment()
 
 

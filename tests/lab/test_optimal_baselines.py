@@ -16,7 +16,7 @@ from policygrad.lab.auditing.cells import BEST, Cell, make_cells
 from policygrad.lab.auditing.optimal_baselines import Table, baseline_curve, optimal_baseline
 from policygrad.lab.exact.mdp import MDP, gridworld
 from policygrad.lab.exact.tabular import tabular_policy
-from policygrad.lab.exact.worlds import make_mdp, make_policy
+from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
@@ -29,7 +29,7 @@ def network() -> Policy:
 def worlds() -> dict[str, tuple[MDP, Policy]]:
     small, aliased = make_mdp("small"), gridworld(("SS", "XG"), 4, gamma=0.8, slip=0.1, aliased=True)
     return {
-        "small": (small, make_policy("small", small)),
+        "small": (small, starting_policy("small", small)),
         "a network": (small, network()),
         "aliased": (aliased, tabular_policy(aliased, torch.Generator().manual_seed(1))),
     }
@@ -181,14 +181,14 @@ def cancelling() -> MDP:
     ids=["reward-to-go has more variance than total return", "V has more variance than no baseline"],
 )
 def test_each_step_of_the_order_has_a_counterexample_but_the_last(mdp, name, usually_more, usually_less):
-    on = Bench(mdp, make_policy(name, mdp), "exact", 1)
+    on = Bench(mdp, starting_policy(name, mdp), "exact", 1)
     assert variance(on, cell(on, *usually_less, "plain")) > 2.0 * variance(on, cell(on, *usually_more, "plain"))
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_baseline_of_time_and_state_is_below_all_others(seed):
     mdp = make_mdp("small", seed)
-    on = Bench(mdp, make_policy("small", mdp, seed), "exact", 1)
+    on = Bench(mdp, starting_policy("small", mdp, seed), "exact", 1)
     least = variance(on, cell(on, "to-go", "best-time-state", "discount"))
     for other in ("none", "value", "const:0.5", "best", "best-state", "time"):
         assert variance(on, cell(on, "to-go", other, "discount")) >= least - 1e-12

@@ -213,7 +213,7 @@ def test_03_a_policy_that_is_certain_of_the_second_best_hardly_moves_and_the_gap
 
 def test_04_a_step_that_is_too_long_is_seen_by_what_it_promised():
     mdp = worlds.make_mdp("two-states")
-    policy = worlds.make_policy("two-states", mdp)
+    policy = worlds.starting_policy("two-states", mdp)
     batch = worlds.exact_batch(mdp, policy)
     rules = {"PG": VanillaGradient(20.0, optimizer="sgd", max_grad_norm=None), "TRPO": TrustRegion(0.01)}
     steps = compare(policy, batch, rules, objective=worlds.exact_objective(mdp))

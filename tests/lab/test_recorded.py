@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from policygrad.lab.claims import Finding, learning, recorded
+from policygrad.lab.claims import Outcome, learning, recorded
 from policygrad.lab.claims.recorded import RecordError, difference, interval, load, parse, probability_of_improvement
 from policygrad.lab.claims.tasks import detour, greedy_in_fit, irregular, positions, threshold_policy
 from policygrad.lab.exact.tabular import objective, optimal_policy, optimum, policy_matrix
@@ -267,7 +267,7 @@ def test_a_policy_that_is_as_good_as_a_certain_one_is_no_evidence(monkeypatch):
         }
         return dataclasses.replace(runs, arms=arms)
 
-    monkeypatch.setattr(learning.policies, "stochastic_optima", lambda: Finding("holds", "", {}))
+    monkeypatch.setattr(learning.policies, "stochastic_optima", lambda: Outcome("holds", "", {}))
     assert learning.claim_141.experiment().verdict == "holds"
     monkeypatch.setattr(learning, "load", worse)
     assert learning.claim_141.experiment().verdict == "fails as stated"

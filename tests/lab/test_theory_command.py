@@ -27,7 +27,7 @@ matplotlib.use("agg")
 
 def random_world():
     mdp = experiments.make_mdp("random")
-    return mdp, experiments.make_policy("random", mdp)
+    return mdp, experiments.starting_policy("random", mdp)
 
 
 def test_the_flags_name_every_experiment():
@@ -111,7 +111,7 @@ def test_a_picture_is_written_where_it_is_asked_for(tmp_path, capsys):
 
 def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figure():
     mdp = experiments.make_mdp("rock-paper-scissors")
-    policy = experiments.make_policy("rock-paper-scissors", mdp)
+    policy = experiments.starting_policy("rock-paper-scissors", mdp)
     results = [
         check_lemma(mdp, pairs=5, episodes=50),
         surrogate_order(mdp, policy),
@@ -149,7 +149,7 @@ def test_no_axis_runs_past_its_data(result):
 @pytest.mark.parametrize("name", ["deceptive", "corridor"])
 def test_differences_that_are_rounding_and_bounds_that_are_not_there_are_not_drawn(name):
     mdp = experiments.make_mdp(name)
-    figure = plots.make_figure([surrogate_order(mdp, experiments.make_policy(name, mdp))], "title")
+    figure = plots.make_figure([surrogate_order(mdp, experiments.starting_policy(name, mdp))], "title")
     (axis,) = figure.axes
     drawn = [np.isfinite(line.get_ydata()).sum() for line in axis.lines]
     assert drawn == ([0] * 5 if name == "deceptive" else [21] * 3)
@@ -160,7 +160,7 @@ def test_differences_that_are_rounding_and_bounds_that_are_not_there_are_not_dra
 
 def test_a_picture_of_something_else_is_refused():
     path = ascend(
-        two_hills, experiments.make_policy("two-states", experiments.make_mdp("two-states")).flat[:2], 3, fixed(0.1)
+        two_hills, experiments.starting_policy("two-states", experiments.make_mdp("two-states")).flat[:2], 3, fixed(0.1)
     )
     with pytest.raises(TypeError, match="there is no picture of a Path"):
         plots.panels_of(path)

@@ -22,7 +22,7 @@ from policygrad.lab.exact.tabular import (
     tabular_policy,
     trajectory_count,
 )
-from policygrad.lab.exact.worlds import exact_batch, make_mdp, make_policy
+from policygrad.lab.exact.worlds import exact_batch, make_mdp, starting_policy
 from policygrad.lab.steps.relations import apply
 from policygrad.lab.theory import experiments
 from policygrad.lab.theory.ascent import sgd
@@ -31,8 +31,8 @@ from policygrad.lab.theory.functions import performance
 from policygrad.lab.theory.losses import losses
 from policygrad.lab.theory.staleness import (
     AGES,
+    MIN_GRADIENT_RATIO,
     UPDATE_KL,
-    VANISHED,
     second_moment,
     stale_gradient,
     staleness,
@@ -187,13 +187,13 @@ def test_where_every_trajectory_gives_the_same_estimate_there_is_no_variance_to_
 def test_updates_end_before_the_gradient_vanishes(name):
     """In units of a gradient that is rounding, errors were 1e14, or NaN."""
     mdp = make_mdp(name)
-    policy = make_policy(name, mdp)
+    policy = starting_policy(name, mdp)
     found, first = staleness(mdp, policy), float(exact_gradient(mdp, policy).norm())
     assert found.vanished
     assert [row.age for row in found.rows] == [age for age in AGES if age <= found.updates]
     for row in found.rows:
         assert all(math.isfinite(x) for x in (row.kl, row.plain.cosine, row.plain.error, row.ratio.error, row.ess))
-        assert row.plain.error < 1.0 / VANISHED
+        assert row.plain.error < 1.0 / MIN_GRADIENT_RATIO
         assert row.weighted is not None
         assert row.weighted.error <= 1e-11
     assert f"ended after {found.updates} updates" in str(found)
@@ -202,7 +202,7 @@ def test_updates_end_before_the_gradient_vanishes(name):
         rule = NaturalGradient(UPDATE_KL, damping=0.0, solver="dense")
         path.append(apply(rule, path[-1], exact_batch(mdp, path[-1]))[1])
     norms = [float(exact_gradient(mdp, p).norm()) for p in path]
-    assert norms[-1] < VANISHED * first <= norms[-2]
+    assert norms[-1] < MIN_GRADIENT_RATIO * first <= norms[-2]
     with pytest.raises(ValueError, match=f"ages must be at most {found.updates}, where ∇J has all but vanished"):
         staleness(mdp, policy, ages=(found.updates + 1,))
 

@@ -23,7 +23,7 @@ from policygrad.lab.exact.tabular import (
     tabular_policy,
     visits,
 )
-from policygrad.lab.exact.worlds import make_mdp, make_policy
+from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.theory.derivatives import automatic
 from policygrad.lab.theory.functions import performance, probabilities
 from policygrad.lab.theory.lemma import expected_advantage, lemma, sampled_lemma
@@ -118,7 +118,7 @@ def test_the_bounds_hold_for_100_pairs_near_and_far_and_are_of_second_order(hori
 @pytest.mark.parametrize("name", ["bandit", "deceptive"])
 def test_with_one_step_the_surrogate_is_J_and_rounding_has_no_slope(name):
     mdp = make_mdp(name)
-    found = surrogate_order(mdp, make_policy(name, mdp))
+    found = surrogate_order(mdp, starting_policy(name, mdp))
     assert found.slopes == {}
     assert found.holds
     assert "bounds hold at every step\n" in str(found)

@@ -134,7 +134,7 @@ def test_groups_give_a_policy_one_row_for_all_that_look_alike():
 
 def test_on_the_deceptive_bandit_the_value_as_baseline_makes_the_variance_larger():
     mdp = worlds.make_mdp("deceptive")
-    policy = worlds.make_policy("deceptive", mdp, seed=5, scale=3.0)
+    policy = worlds.starting_policy("deceptive", mdp, seed=5, scale=3.0)
     pi = policy_matrix(mdp, policy).detach()
     assert pi[0].tolist() == pytest.approx([0.9, 0.1])
     rollout, p = enumerate_trajectories(mdp, policy)
@@ -149,7 +149,7 @@ def test_on_the_deceptive_bandit_the_value_as_baseline_makes_the_variance_larger
 
     assert trace(NoBaseline()) == pytest.approx(0.0018, rel=1e-12)  # 2 · 0.9 · 0.1² − 2 · 0.09²
     assert trace(CriticValue()) == pytest.approx(0.1152, rel=1e-12)
-    other = worlds.make_policy("bandit", worlds.make_mdp("bandit"), seed=5, scale=3.0)
+    other = worlds.starting_policy("bandit", worlds.make_mdp("bandit"), seed=5, scale=3.0)
     assert other.flat.abs().max() > 1.0
 
 
@@ -213,7 +213,7 @@ def test_episodes_without_a_horizon_are_truncated_late():
     assert rollout.terminated.any(0).all()
     policy.flat.view(-1, 2)[:, 0] = 20.0  # hardly ever there
     rollout = worlds.sample_episodes(mdp, policy, 2)
-    assert len(rollout.rew) == worlds.ENDLESS
+    assert len(rollout.rew) == worlds.TRUNCATED_AFTER
     assert rollout.truncated[-1].all()
 
 
@@ -337,7 +337,7 @@ def test_a_file_of_tables_is_an_mdp_and_its_policy(tmp_path):
         read = worlds.make_mdp(str(path))
         assert torch.equal(read.outcome, mdp.outcome)
         assert (read.horizon, read.gamma, read.terminal, read.groups) == (20, 0.9, mdp.terminal, mdp.groups)
-        torch.testing.assert_close(policy_matrix(read, worlds.make_policy(str(path), read)).detach(), pi)
+        torch.testing.assert_close(policy_matrix(read, worlds.starting_policy(str(path), read)).detach(), pi)
     assert worlds.make_mdp(str(path), gamma=0.5, horizon=math.inf).horizon is None
 
 

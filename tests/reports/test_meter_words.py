@@ -18,7 +18,7 @@ from policygrad.cli.board import words
 from policygrad.cli.training import make_jobs
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import RewardToGo, advantages
-from policygrad.gradient.noise import FEWEST
+from policygrad.gradient.noise import MIN_PARTS
 from policygrad.interop.sb3 import scalars
 from policygrad.lab.exact.mdp import MDP
 from policygrad.lab.exact.sampling import sample
@@ -27,8 +27,8 @@ from policygrad.lab.exact.worlds import make_mdp, two_states
 from policygrad.models.policy import Policy
 from policygrad.reports.columns import Updates
 from policygrad.reports.findings import (
-    ENOUGH,
-    TRAJECTORIES,
+    MIN_MEASUREMENTS,
+    MIN_TRAJECTORIES,
     Finding,
     findings,
     pooled_snr,
@@ -139,7 +139,7 @@ def test_few_measurements_and_few_trajectories_are_said_to_be_too_few() -> None:
     for row in nothing:
         row |= {"noise": 0.0, "snr": None}
     assert finding(nothing).text.startswith("too few batches to tell whose gradient is not 0")
-    assert FEWEST == TRAJECTORIES
+    assert MIN_PARTS == MIN_TRAJECTORIES
 
 
 def test_rows_of_few_trajectories_do_not_count() -> None:
@@ -183,10 +183,10 @@ def test_the_picture_has_it_where_there_are_two_windows_of_it() -> None:
 
 
 def test_windows_are_of_equal_size_and_hold_every_row() -> None:
-    rows = measured([1.0] * (3 * ENOUGH - 1))
+    rows = measured([1.0] * (3 * MIN_MEASUREMENTS - 1))
     assert [len(part) for part in windows(rows, 6)] == [11, 12]
     assert [len(part) for part in windows(rows * 2, 6)] == [9, 9, 9, 9, 10]
-    assert windows(rows[: ENOUGH - 1], 6) == []
+    assert windows(rows[: MIN_MEASUREMENTS - 1], 6) == []
 
 
 def test_it_is_the_ratio_of_the_sums_and_its_error_a_jackknife() -> None:

@@ -22,7 +22,7 @@ from policygrad.reports.columns import Updates, num, steps_text, stretches, when
 from policygrad.reports.findings import Finding, findings
 from policygrad.reports.report import Report, read
 from policygrad.reports.report_plots import running_mean
-from policygrad.reports.tracking import SURE, Segment, joined, normal, segments, tracking
+from policygrad.reports.tracking import Z_LIMIT, Segment, joined, normal, segments, tracking
 from policygrad.stored.directory import RunDirectory, RunError
 from policygrad.training.reporting import report
 from policygrad.training.spectrum import collect, spectrum, trace
@@ -320,7 +320,7 @@ def test_the_quantiles_of_a_fall_are_those_of_student_and_welch():
     from scipy.stats import t, ttest_ind
 
     for freedom in (4.0, 6.5, 10.0, 30.0, 1000.0):
-        assert normal(float(t.isf(1e-3, freedom)), freedom) == pytest.approx(SURE, rel=0.02)
+        assert normal(float(t.isf(1e-3, freedom)), freedom) == pytest.approx(Z_LIMIT, rel=0.02)
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal(6), 3.0 * rng.standard_normal(20)
     s = Segment(0, 0, 1, 0, 0, a.std(ddof=1) / math.sqrt(6), b.std(ddof=1) / math.sqrt(20), 6, 20)

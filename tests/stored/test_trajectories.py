@@ -226,7 +226,7 @@ def test_going_on_from_a_checkpoint_writes_nothing_twice_and_leaves_no_half_file
 
 
 def test_shards_are_of_bounded_size_and_a_large_database_is_announced(tmp_path, monkeypatch):
-    monkeypatch.setattr("policygrad.stored.trajectories.SHARD", 2_000)
+    monkeypatch.setattr("policygrad.stored.trajectories.SHARD_BYTES", 2_000)
     policy, collector = policy_for(Numbered), Collector(make_envs(Numbered, 4), seed=0)
     about = describe(policy, Numbered.observation_space, Numbered.action_space, "Numbered")
     writer = TrajectoryWriter(tmp_path / "t", about, total=10**9)

@@ -343,7 +343,7 @@ def test_when_the_parent_is_killed_its_runs_save_what_they_have_and_end(number):
 def test_a_run_that_hangs_ends_when_its_parent_is_gone(monkeypatch, tmp_path):
     left = []
     monkeypatch.setattr(seeds.os, "_exit", left.append)
-    monkeypatch.setattr(seeds, "GRACE", 0.0)
+    monkeypatch.setattr(seeds, "ORPHAN_SECONDS", 0.0)
     monkeypatch.setattr(seeds._thread, "interrupt_main", lambda: left.append("interrupt"))
     monkeypatch.setattr(seeds.time, "sleep", lambda s: left.append(s) if len(left) < 5 else sys.exit())
     ours, theirs = seeds.multiprocessing.Pipe()

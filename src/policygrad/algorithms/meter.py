@@ -18,9 +18,9 @@ from policygrad.gradient.noise import deviations, measure
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Policy
 
-GROUPS = 16  # at most, and as many gradients
-ROWS = 16_384  # steps measured, about: of a larger batch some of the trajectories
-NUMBERS = 2**26  # of all the groups' gradients together, as long as that leaves 8 groups
+MAX_GROUPS = 16  # at most, and as many gradients
+MAX_ROWS = 16_384  # steps measured, about: of a larger batch some of the trajectories
+MAX_NUMBERS = 2**26  # of all the groups' gradients together, as long as that leaves 8 groups
 BUCKETS = 4  # of the steps of an episode
 
 
@@ -98,20 +98,20 @@ def variance_shares(policy: Policy, parts: list, A: Tensor, share: Tensor, bucke
 
 def most_groups(parameters: int) -> int:
     """As many groups as a policy of this size can have."""
-    return min(GROUPS, max(8, NUMBERS // parameters))
+    return min(MAX_GROUPS, max(8, MAX_NUMBERS // parameters))
 
 
 def assign_groups(rollout: Rollout, groups: int) -> tuple[Tensor, float]:
     """The group of every valid row, (B,), −1 where it is in none; and the share of the trajectories that are in one.
 
-    Trajectories are dealt like shuffled cards, always shuffled alike. Of a batch above ROWS steps as many are as have ROWS
-    on average, 8 at least: how many does not depend on which.
+    Trajectories are dealt like shuffled cards, always shuffled alike. Of a batch above MAX_ROWS steps as many are as
+    have MAX_ROWS on average, 8 at least: how many does not depend on which.
     """
     ends = rollout.end.long()
     before = ends.cumsum(0) - ends  # in the same column
     first = ends.sum(0).cumsum(0) - ends.sum(0)
     n = rollout.trajectories
-    count = min(n, max(8, n * ROWS // rollout.steps))
+    count = min(n, max(8, n * MAX_ROWS // rollout.steps))
     rank = torch.empty(n, dtype=torch.long)
     rank[torch.randperm(n, generator=torch.Generator().manual_seed(0))] = torch.arange(n)
     group = torch.where(rank < count, rank % min(groups, count), -1)

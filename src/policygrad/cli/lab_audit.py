@@ -17,7 +17,7 @@ from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, pi
 
 if TYPE_CHECKING:
     from policygrad.lab.auditing.audit import Audit
-    from policygrad.lab.auditing.optimal_baselines import Curve
+    from policygrad.lab.auditing.optimal_baselines import BaselineCurve
     from policygrad.lab.exact.mdp import MDP
 
 CRITICS = ("exact", "wrong", "zero", "none")
@@ -30,7 +30,9 @@ WRAPPERS = (
     "plain, discount, standardize, standardize-episode, step; with --off-policy is, is:C, is-normalized, per-decision; "
 )
 WRAPPERS += "several at once: discount+standardize"
-NUMBERS = 400_000_000  # of observations that the default number of batches may have: a table of 500 states gets fewer
+MAX_NUMBERS = (
+    400_000_000  # of observations that the default number of batches may have: a table of 500 states gets fewer
+)
 
 
 def parser() -> Parser:
@@ -153,7 +155,7 @@ def names(name: str, text: str) -> list[str]:
     return found
 
 
-def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, Curve | None]:
+def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, BaselineCurve | None]:
     """The audit; and the U-curve of its first estimator, whose baseline is a constant."""
     from dataclasses import replace
 
@@ -161,15 +163,15 @@ def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, Cur
 
     from policygrad.lab.auditing.audit import ESTIMATORS, audit
     from policygrad.lab.auditing.optimal_baselines import baseline_curve
-    from policygrad.lab.exact.worlds import make_mdp, make_policy
+    from policygrad.lab.exact.worlds import make_mdp, starting_policy
 
     mdp = make_mdp(name, **settings.mdp)
     seed, options = settings.mdp["seed"], settings.options
-    policy = make_policy(name, mdp, seed, settings.scale)
+    policy = starting_policy(name, mdp, seed, settings.scale)
     repeats = settings.repeats or default_repeats(mdp, options["batch"], options["limit"])
     behavior = None
     if settings.off_policy is not None:
-        behavior = make_policy(name, mdp, seed, settings.scale)
+        behavior = starting_policy(name, mdp, seed, settings.scale)
         noise = torch.randn(
             policy.flat.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=policy.flat.dtype
         )
@@ -188,10 +190,10 @@ def default_repeats(mdp: MDP, batch: int, limit: int | None) -> int:
     """1000, or fewer where that would take minutes."""
     from policygrad.lab.exact.tabular import steps_seen
 
-    return max(50, min(1000, NUMBERS // (batch * steps_seen(mdp, limit) * mdp.states)))
+    return max(50, min(1000, MAX_NUMBERS // (batch * steps_seen(mdp, limit) * mdp.states)))
 
 
-def report(audit: Audit, curve: Curve | None) -> str:
+def report(audit: Audit, curve: BaselineCurve | None) -> str:
     """The table, what its columns are, what was left out."""
     from policygrad.lab.auditing import table as audit_table
 
@@ -206,7 +208,7 @@ def report(audit: Audit, curve: Curve | None) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def write(given: Namespace, audit: Audit, curve: Curve | None) -> list[Path]:
+def write(given: Namespace, audit: Audit, curve: BaselineCurve | None) -> list[Path]:
     """The picture and the page that were asked for."""
     written = []
     if given.out is not None:

@@ -65,7 +65,7 @@ def parser() -> Parser:
 
 
 @dataclass(frozen=True)
-class Case:
+class StepCase:
     """What is compared: a policy and a batch, how J is found, and what all that is called."""
 
     name: str
@@ -129,7 +129,7 @@ def checked(given: Namespace) -> dict[str, Any]:
     }
 
 
-def with_defaults(settings: dict[str, Any], case: Case) -> dict[str, Any]:
+def with_defaults(settings: dict[str, Any], case: StepCase) -> dict[str, Any]:
     """The settings, filled up with those that a run has, and with what the policy needs."""
     from policygrad.lab.steps.relations import default_damping, default_lr
 
@@ -150,7 +150,7 @@ def own_settings(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def of_mdp(given: Namespace) -> Case:
+def of_mdp(given: Namespace) -> StepCase:
     """A policy with random logits on an MDP, a batch of all trajectories or of some, and J exact."""
     from policygrad.lab.exact.mdp import counted
     from policygrad.lab.exact.tabular import optimum
@@ -158,16 +158,16 @@ def of_mdp(given: Namespace) -> Case:
         exact_batch,
         exact_objective,
         make_mdp,
-        make_policy,
         read_tables,
         sampled_batch,
+        starting_policy,
     )
 
     seed, scale = parse_seed(given.seed or "0"), number("scale", given.scale or "1", least=0.0)
     episodes = None if given.episodes in (None, "exact") else positive("episodes", given.episodes)
     name = given.mdp or "FrozenLake-v1"
     mdp = make_mdp(name, seed)
-    policy = make_policy(name, mdp, seed, scale)
+    policy = starting_policy(name, mdp, seed, scale)
     batch = exact_batch(mdp, policy) if episodes is None else sampled_batch(mdp, policy, episodes, seed)
     sampled = f"{episodes:,} episodes sampled, {len(batch):,} steps in all" if episodes else ""
     horizon, told = mdp.horizon or "none", "" if mdp.groups is None else ", where states that look alike are told apart"
@@ -180,10 +180,10 @@ def of_mdp(given: Namespace) -> Case:
         f"policy: a table of {len(policy.flat):,} logits, {logits}",
         f"batch: {sampled or 'every trajectory, weighed by its probability'}",
     )
-    return Case(name, about, policy, batch, exact_objective(mdp))
+    return StepCase(name, about, policy, batch, exact_objective(mdp))
 
 
-def of_run(given: Namespace) -> Case:
+def of_run(given: Namespace) -> StepCase:
     """The last checkpoint of a run, the batch that its next update would be given, and J sampled."""
     path = find(given.run, given.runs_root)
     if path.is_dir():
@@ -205,10 +205,10 @@ def of_run(given: Namespace) -> Case:
         f"batch: the next update's, {len(batch):,} step{'s' * (len(batch) > 1)}; gains are in units of its advantages",
     )
     own = own_settings(agent.recipe, agent.config)
-    return Case(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes), own)
+    return StepCase(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes), own)
 
 
-def measure(case: Case, settings: dict[str, Any]) -> Found:
+def measure(case: StepCase, settings: dict[str, Any]) -> Found:
     """Compare. Where no β has TRPO's KL, PPO's penalty gets the quadratic model's."""
     from policygrad.lab.steps.constrained import is_table
     from policygrad.lab.steps.relations import apply, matching_beta, quadratic_beta, solver, trust_path
@@ -230,7 +230,7 @@ def measure(case: Case, settings: dict[str, Any]) -> Found:
     return Found(comparison, match, reason, trust_path(policy, batch, deltas) if is_table(policy) else [])
 
 
-def report(case: Case, settings: dict[str, Any], found: Found) -> str:
+def report(case: StepCase, settings: dict[str, Any], found: Found) -> str:
     """The table, what its columns are, and what follows."""
     from policygrad.lab.steps.rules import HEADER
 
@@ -278,14 +278,14 @@ def trust_table(found: Found) -> str:
     return table(header, rows, right=(1, 2, 3)) if rows else ""
 
 
-def as_json(case: Case, settings: dict[str, Any], found: Found) -> dict[str, Any]:
+def as_json(case: StepCase, settings: dict[str, Any], found: Found) -> dict[str, Any]:
     """Everything that was measured."""
     match = None if found.match is None else {k: v for k, v in vars(found.match).items() if k != "step"}
     rest = {"match": match, "trust_path": [asdict(point) for point in found.trust]}
     return {"name": case.name, "about": case.about, "settings": settings} | found.comparison.to_json() | rest
 
 
-def draw(case: Case, settings: dict[str, Any], found: Found, out: Path) -> Path:
+def draw(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> Path:
     """Measure what only the picture shows, and draw everything."""
     import numpy as np
 

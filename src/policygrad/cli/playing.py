@@ -28,10 +28,10 @@ def evaluate(words: Sequence[str]) -> None:
     agent, path = load_run(given, "eval")
     from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.models.observations import ActionMaskError
-    from policygrad.training.train import WAYS
+    from policygrad.training.train import GREEDY
 
     with as_usage_error(EndlessEpisodeError, ActionMaskError):
-        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in WAYS.items()}
+        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in GREEDY.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
     else:

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-LAST = 20  # columns that the last cell needs to be wrapped in
+MIN_LAST_COLUMN = 20  # columns that the last cell needs to be wrapped in
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -48,7 +48,7 @@ def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequen
 def _wrapped(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> list[str]:
     """The lines of a table that is too wide."""
     indent = sum(max(len(row[i]) for row in [header, *rows]) + 2 for i in range(len(header) - 1))
-    if indent + LAST <= width and len(header) - 1 not in right:
+    if indent + MIN_LAST_COLUMN <= width and len(header) - 1 not in right:
         lines = _aligned(header, rows, right)
         return [textwrap.fill(line, width, subsequent_indent=" " * indent) for line in lines]
     others = _aligned(header[:-1], [row[:-1] for row in rows], right)

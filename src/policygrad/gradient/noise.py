@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 LEVEL = 0.95  # of the interval
-FEWEST = 8  # parts for an interval: with fewer, it would cover the truth less often than it says
+MIN_PARTS = 8  # parts for an interval: with fewer, it would cover the truth less often than it says
 DRAWS = 1000
 SPLITS = 100
 
@@ -61,7 +61,7 @@ def measure(gram: Tensor, share: Tensor, sampled: float = 1.0) -> Noise:
     freedom = 1.0 - share.square().sum()
     square, noise = gram.sum(), spread.trace() / freedom
     low = high = torch.tensor(nan)
-    if m >= FEWEST and noise > 0.0:
+    if m >= MIN_PARTS and noise > 0.0:
         drawn = plausible(square / noise, minus @ gram.sum(1) / (square * noise).sqrt(), spread / noise, share)
         low, high = torch.quantile(drawn, torch.tensor([0.5 - LEVEL / 2, 0.5 + LEVEL / 2], dtype=drawn.dtype))
     signal = square - noise

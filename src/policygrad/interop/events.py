@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-MOST = 3.4028234e38  # of 32 bits
+MAX_FLOAT32 = 3.4028234e38  # of 32 bits
 PATTERN = "events.out.tfevents.*"
 
 
@@ -33,7 +33,9 @@ class EventFile:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         now = time.time()
-        values = [Summary.Value(tag=tag, simple_value=min(max(x, -MOST), MOST)) for tag, x in scalars.items()]
+        values = [
+            Summary.Value(tag=tag, simple_value=min(max(x, -MAX_FLOAT32), MAX_FLOAT32)) for tag, x in scalars.items()
+        ]
         events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
         if not self.path.exists():
             if self.restarted:  # TensorBoard drops what an earlier file says of this step and later ones

@@ -37,7 +37,7 @@ _HOMES = {
         "solve",
         "tabular_policy",
     ),
-    "policygrad.lab.exact.worlds": ("make_mdp", "make_policy"),
+    "policygrad.lab.exact.worlds": ("make_mdp", "starting_policy"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from policygrad.lab.exact.tabular import solve as solve
     from policygrad.lab.exact.tabular import tabular_policy as tabular_policy
     from policygrad.lab.exact.worlds import make_mdp as make_mdp
-    from policygrad.lab.exact.worlds import make_policy as make_policy
+    from policygrad.lab.exact.worlds import starting_policy as starting_policy
 
 
 def __getattr__(name: str) -> Any:

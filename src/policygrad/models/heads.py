@@ -24,7 +24,9 @@ import torch
 from torch import Tensor
 
 MASK_PENALTY = 1e8  # taken from the logit of an illegal action: its probability is 0 exactly, its log finite
-LEAST = 2.0**-24  # how near to 0 and 1 a Beta's x may be: the log of 0 is none, and 1 − 2⁻²⁴ is the float32 below 1
+BETA_MARGIN = (
+    2.0**-24
+)  # how near to 0 and 1 a Beta's x may be: the log of 0 is none, and 1 − 2⁻²⁴ is the float32 below 1
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 10.0  # beyond, float32 overflows
 
 
@@ -442,7 +444,8 @@ class Beta(Head):
 
     def logp(self, dist: Tensor, act: Tensor) -> Tensor:
         alpha, beta = self._concentrations(dist)
-        x = act.reshape(alpha.shape).double().clamp(LEAST, 1.0 - LEAST)  # padding is 0, and so may a user's actions be
+        # padding is 0, and so may a user's actions be
+        x = act.reshape(alpha.shape).double().clamp(BETA_MARGIN, 1.0 - BETA_MARGIN)
         log_scale = float(np.log(self.scale).sum())
         logp = (alpha - 1.0) * x.log() + (beta - 1.0) * (-x).log1p() - _log_beta(alpha, beta)
         return (logp.sum(-1) - log_scale).to(dist.dtype)
@@ -479,7 +482,7 @@ class Beta(Head):
         return concentration[:, : self.dims], concentration[:, self.dims :]
 
     def _inside(self, x: np.ndarray) -> np.ndarray:
-        return x.clip(LEAST, 1.0 - LEAST).astype(np.float32).reshape(-1, *self.shape)
+        return x.clip(BETA_MARGIN, 1.0 - BETA_MARGIN).astype(np.float32).reshape(-1, *self.shape)
 
     def to_env(self, act: np.ndarray) -> np.ndarray:
         return self.low + self.scale * act

@@ -37,7 +37,7 @@ class Kernel(Protocol):
 
     @property
     def passes(self) -> int:
-        """Forward passes so far: an `Evaluation` knows by it whether the kernel has moved on."""
+        """Forward passes so far: an `PolicyEvaluation` knows by it whether the kernel has moved on."""
         ...
 
     def forward(self, obs: Tensor) -> Tensor:

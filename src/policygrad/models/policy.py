@@ -20,7 +20,7 @@ from policygrad.models.observations import ACTION_MASK, MAX_FEATURES, Encoding
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PolicyEvaluation:
     """One forward pass of a policy on a batch, and the gradient of any weighted score at it.
 
     Valid until the policy's next forward pass, which reuses the memory; `gradient` raises RuntimeError after that.
@@ -139,11 +139,13 @@ class Policy(FlatModule):
         """The distribution (B, P), no graph."""
         return self._distribution(self.kernel.forward(self.features(obs)), self.context(obs))
 
-    def evaluate(self, obs: Tensor, act: Tensor) -> Evaluation:
-        """Log-probabilities of a batch, no graph, ready to be differentiated with `Evaluation.gradient`."""
+    def evaluate(self, obs: Tensor, act: Tensor) -> PolicyEvaluation:
+        """Log-probabilities of a batch, no graph, ready to be differentiated with `PolicyEvaluation.gradient`."""
         context = self.context(obs)
         dist = self._distribution(self.kernel.forward(self.features(obs)), context)
-        return Evaluation(self.kernel, self.head, dist, act, self.head.logp(dist, act), context, self.kernel.passes)
+        return PolicyEvaluation(
+            self.kernel, self.head, dist, act, self.head.logp(dist, act), context, self.kernel.passes
+        )
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         """What the head samples from, for a batch of observations, in numpy: all that acting needs."""

@@ -32,12 +32,12 @@ Mark = Literal["ok", "!", "-"]
 Rows = Sequence[Mapping[str, Any]]  # of metrics
 
 ROUNDING = 1e-7  # nats: below it an exact KL in 32 bits is mostly rounding
-ROUGH = 2.0  # a model that is off by more says nothing
-FAR = 0.05  # nats: an update that moves the policy so far is too large, whatever the rule
-OFTEN = 0.1  # of the updates
-ENOUGH = 8  # measurements of an SNR: of fewer the standard error is too often too small
-TRAJECTORIES = 8  # a measurement: with fewer it is too uncertain to count, as in `policygrad.gradient.noise`
-SMALL = 0.5  # an SNR: noise is the larger part of such a gradient
+MAX_MODEL_ERROR = 2.0  # a model that is off by more says nothing
+MAX_UPDATE_KL = 0.05  # nats: an update that moves the policy so far is too large, whatever the rule
+MAX_SHARE = 0.1  # of the updates
+MIN_MEASUREMENTS = 8  # measurements of an SNR: of fewer the standard error is too often too small
+MIN_TRAJECTORIES = 8  # a measurement: with fewer it is too uncertain to count, as in `policygrad.gradient.noise`
+LOW_SNR = 0.5  # an SNR: noise is the larger part of such a gradient
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def rejected_steps(updates: Updates) -> Finding:
     accepted = updates["accepted"]
     rejected, shortened = accepted == 0.0, (accepted > 0.0) & (accepted < 1.0)
     measured, k = int(np.isfinite(accepted).sum()), int(rejected.sum())
-    often = k > OFTEN * measured
+    often = k > MAX_SHARE * measured
     text = f"{k or 'none'} of {measured} measured updates" + (f", {when(updates.steps, rejected)}" if k else "")
     if shortened.any():
         text += f"; {shortened.sum()} shortened (median {num(np.median(accepted[shortened]))} of the step)"
@@ -85,7 +85,7 @@ def linear_model(updates: Updates) -> Finding:
     """Gain over ĝᵀs: how far the gradient says what a step gains."""
     gain, predicted = updates["gain"], updates["predicted_gain"]
     ratio = quotient(gain, predicted)
-    against, short = int((predicted < 0.0).sum()), lasting(ratio) < 1.0 / ROUGH
+    against, short = int((predicted < 0.0).sum()), lasting(ratio) < 1.0 / MAX_MODEL_ERROR
     text = f"gain / predicted gain {spread_text(ratio)}"
     if against:
         text += f"; {against} of {len(updates)} steps went against the gradient of their batch"
@@ -102,15 +102,15 @@ def kl_model(updates: Updates) -> Finding:
     """KL / ½ sᵀFs: how far the Fisher matrix says what a step costs."""
     kl, quadratic = updates["kl"], updates["kl_quadratic"]
     ratio = np.where(kl > ROUNDING, quotient(kl, quadratic, ROUNDING), np.nan)
-    off = (lasting(ratio) > ROUGH) | (lasting(ratio) < 1.0 / ROUGH)
+    off = (lasting(ratio) > MAX_MODEL_ERROR) | (lasting(ratio) < 1.0 / MAX_MODEL_ERROR)
     small = int((kl <= ROUNDING).sum())
     text = f"KL / ½ sᵀFs {spread_text(ratio)}"
     if small:
         text += f"; {small} of {len(kl)} KLs are 0, or too small for 32 bits to tell"
     if off.any():
         text += (
-            f". Off by more than {ROUGH:g} times {when(updates.steps, off)}: steps leave the region that F describes, "
-            f"lower {updates.spec.shorter}"
+            f". Off by more than {MAX_MODEL_ERROR:g} times {when(updates.steps, off)}: steps leave the region that F "
+            f"describes, lower {updates.spec.shorter}"
         )
     numbers = {"ratio": spread(ratio), "off_at": stretches(updates.steps, off), "below_rounding": small}
     return Finding("KL model", "!" if off.any() else "ok", text + ".", numbers)
@@ -123,9 +123,9 @@ def kl(updates: Updates) -> Finding:
     text = f"median {num(np.nanmedian(kl))} nats, largest {num(kl[most])} at {steps_text(updates.steps[most])} steps"
     numbers: dict[str, Any] = {"kl": spread(kl), "largest": float(kl[most]), "not_positive": int((kl <= 0.0).sum())}
     if bound is None:
-        far = kl > FAR
-        text += f"; nothing bounds it, {int(far.sum())} of {len(kl)} are above {FAR:g}"
-        wrong = far.mean() > OFTEN
+        far = kl > MAX_UPDATE_KL
+        text += f"; nothing bounds it, {int(far.sum())} of {len(kl)} are above {MAX_UPDATE_KL:g}"
+        wrong = far.mean() > MAX_SHARE
     elif updates.spec.steers_kl:
         factor = kl / bound[1]
         numbers["near_target"] = near = int(((factor > 1 / 1.5) & (factor < 1.5)).sum())
@@ -137,7 +137,7 @@ def kl(updates: Updates) -> Finding:
         text += f"; above {bound[0]} = {num(bound[1][0])}{falling} in {int(over.sum())} of {len(kl)}"
         text += f", by more than half {when(updates.steps, much)}" if much.any() else ""
         numbers |= {"above": int(over.sum()), "above_by_half_at": stretches(updates.steps, much)}
-        wrong = much.mean() > OFTEN
+        wrong = much.mean() > MAX_SHARE
     text += f". For shorter steps lower {updates.spec.shorter}" if wrong else ""
     return Finding("KL", "!" if wrong else "ok", text + ".", numbers)
 
@@ -170,7 +170,7 @@ def conjugate_gradients(updates: Updates) -> Finding:
     """How well (F + damping · I) x = ĝ was solved, and the curvature met on the way."""
     residual, curvature = updates["cg_residual"], middle(updates["cg_curvature"])
     iterations, damping = middle(updates["cg_iterations"]) or 0.0, updates.setting("damping") or 0.0
-    bad = lasting(residual) > OFTEN
+    bad = lasting(residual) > MAX_SHARE
     text = "solved densely" if updates.config.get("solver") == "dense" else f"{num(iterations)} iterations"
     text += f", residual ‖ĝ − Ax‖ / ‖ĝ‖ median {num(np.nanmedian(residual))}, largest {num(np.nanmax(residual))}"
     if curvature is not None:
@@ -214,7 +214,7 @@ def gradient_noise(updates: Updates) -> Finding:
     measured = metered(updates.rows)
     rows = telling(measured)
     numbers: dict[str, Any] = {"measured": len(measured), "counted": len(rows)}
-    mark, text = signal_words(updates, rows, numbers) if len(rows) >= ENOUGH else ("-", untold(measured))
+    mark, text = signal_words(updates, rows, numbers) if len(rows) >= MIN_MEASUREMENTS else ("-", untold(measured))
     shares = [updates[f"variance_{k}"] for k in range(1, 5)]
     if all(np.isfinite(x).any() for x in shares):
         numbers["variance"] = [float(np.nanmean(x)) for x in shares]
@@ -248,7 +248,7 @@ def signal_words(updates: Updates, rows: Rows, numbers: dict[str, Any]) -> tuple
         numbers |= {"batch": batch, "batch_least": batch / last.high}
         text += f". Batches in which it is 1 have {steps_text(math.ceil(numbers['batch_least']))} steps at least; "
         text += f"these have {steps_text(batch)}"
-    if last.high >= SMALL:
+    if last.high >= LOW_SNR:
         return ("ok" if told else "-"), text
     where = " in the second" if len(parts) > 1 else ""
     text += f". Noise is by far the larger part{where}: larger batches, or a better baseline; at an optimum it is 0"
@@ -257,14 +257,14 @@ def signal_words(updates: Updates, rows: Rows, numbers: dict[str, Any]) -> tuple
 
 def untold(measured: Rows) -> str:
     """Why the measurements say nothing of the SNR."""
-    wide = sum(row["meter_groups"] >= TRAJECTORIES for row in measured)
-    if len(measured) < ENOUGH:
-        return f"too few measured batches to tell: {len(measured)}, and it takes {ENOUGH}"
-    if wide >= ENOUGH:
+    wide = sum(row["meter_groups"] >= MIN_TRAJECTORIES for row in measured)
+    if len(measured) < MIN_MEASUREMENTS:
+        return f"too few measured batches to tell: {len(measured)}, and it takes {MIN_MEASUREMENTS}"
+    if wide >= MIN_MEASUREMENTS:
         return "too few batches to tell whose gradient is not 0: where all advantages are 0 it is"
     return (
-        f"too few trajectories to tell: {wide or 'none'} of {len(measured)} measured batches had {TRAJECTORIES} or more, "
-        f"and it takes {ENOUGH} that do. Collect more episodes, environments or steps a batch"
+        f"too few trajectories to tell: {wide or 'none'} of {len(measured)} measured batches had {MIN_TRAJECTORIES} or more, "
+        f"and it takes {MIN_MEASUREMENTS} that do. Collect more episodes, environments or steps a batch"
     )
 
 
@@ -275,13 +275,13 @@ def metered(rows: Rows) -> Rows:
 
 def telling(measured: Rows) -> Rows:
     """Those whose SNR counts: of fewer trajectories the noise is too uncertain, and a gradient of 0 has neither."""
-    wide = [row for row in measured if row["meter_groups"] >= TRAJECTORIES and row.get("signal") is not None]
+    wide = [row for row in measured if row["meter_groups"] >= MIN_TRAJECTORIES and row.get("signal") is not None]
     return [row for row in wide if row["signal"] or row["noise"]]
 
 
 def windows(rows: Rows, most: int) -> list[Rows]:
-    """The rows cut into windows of equal size, so many at most, with ENOUGH rows each; none where there are fewer."""
-    count = min(most, len(rows) // ENOUGH)
+    """The rows cut into windows of equal size, so many at most, with MIN_MEASUREMENTS rows each; none where there are fewer."""
+    count = min(most, len(rows) // MIN_MEASUREMENTS)
     return [rows[len(rows) * k // count : len(rows) * (k + 1) // count] for k in range(count)]
 
 
@@ -327,14 +327,14 @@ def batch_steps(updates: Updates, rows: Rows) -> float | None:
 
 def snr_words(measured: Rows) -> str:
     """The last measurements in a few words for a live display, SNR and two errors; nothing before there are enough."""
-    if len(measured) < ENOUGH:
+    if len(measured) < MIN_MEASUREMENTS:
         return ""
     rows = telling(measured)
-    if len(rows) < ENOUGH:
-        return "SNR unknown: too few trajectories" if measured[-1]["meter_groups"] < TRAJECTORIES else "SNR unknown"
+    if len(rows) < MIN_MEASUREMENTS:
+        return "SNR unknown: too few trajectories" if measured[-1]["meter_groups"] < MIN_TRAJECTORIES else "SNR unknown"
     pooled = pooled_snr(rows)
     text = f"SNR {num(max(pooled.snr, 0.0))} ({num(pooled.low)} to {num(pooled.high)})"
-    return text + (f", batch {num(1.0 / pooled.high)} times too small at least" if 0.0 < pooled.high < SMALL else "")
+    return text + (f", batch {num(1.0 / pooled.high)} times too small at least" if 0.0 < pooled.high < LOW_SNR else "")
 
 
 def fisher(updates: Updates) -> Finding:

@@ -354,7 +354,7 @@ def labels(curves: list[Curve]) -> list[str]:
     for curve in curves:
         same = [c.config for c in curves if c.algo == curve.algo and not any(c.mixed for c in curves)]
         differs = [k for k in curve.config if any(c.get(k) != curve.config[k] for c in same)]
-        differs.sort(key=lambda k: LEAST.index(k) if k in LEAST else -1)
+        differs.sort(key=lambda k: NAMED_LAST.index(k) if k in NAMED_LAST else -1)
         settings = ", ".join(f"{k} {setting(curve.config[k])}" for k in differs[:2])
         more = ", …" if len(differs) > 2 else ""
         name = title(curve.algo) + ("" if curve.finished else ", unfinished")
@@ -362,7 +362,7 @@ def labels(curves: list[Curve]) -> list[str]:
     return names
 
 
-LEAST = ("num_envs", "steps")  # what says least about a run
+NAMED_LAST = ("num_envs", "steps")  # what says least about a run
 
 
 def setting(value: Any) -> str:

@@ -19,8 +19,8 @@ from policygrad.stored.directory import RunDirectory, RunError
 if TYPE_CHECKING:
     from policygrad.reports.plots import Chart
 
-FEW = 8  # rows below which the words say that they are few
-WIDTH = 100  # characters a line, where nobody says
+FEW_ROWS = 8  # rows below which the words say that they are few
+LINE_WIDTH = 100  # characters a line, where nobody says
 
 
 class Report:
@@ -47,7 +47,7 @@ class Report:
         text = f"{title(updates.algo)} on {self.env}, seed {self.seed}: {len(updates)} measured updates"
         text += f" ({updates.measured()})" if updates.measured() else ""
         text += f", {first} to {last} steps"
-        return text + (": few, medians of them say little" if len(updates) < FEW else "")
+        return text + (": few, medians of them say little" if len(updates) < FEW_ROWS else "")
 
     def add(self, finding: Finding) -> None:
         """One more, above what is not there."""
@@ -61,7 +61,7 @@ class Report:
         return [self.heading(), summary, "", *(f"{f.mark:<3}{f.name}: {f.text}" for f in self.found)]
 
     def __str__(self) -> str:
-        fill = textwrap.TextWrapper(WIDTH, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False)
+        fill = textwrap.TextWrapper(LINE_WIDTH, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False)
         return "\n".join(fill.fill(line) for line in self.lines())
 
     def __repr__(self) -> str:
@@ -95,8 +95,6 @@ def read(run: RunDirectory) -> Report:
     if not run.config_file.exists():
         raise RunError(f"{run.path} is not a run directory: it has no config.json")
     config, rows = run.config(), run.metrics()
-    if not isinstance(config["config"], dict):
-        raise RunError(f"{run.config_file} is not a run's configuration: config must be a table of hyperparameters")
     try:
         spec = RecipeSpec.from_json(config["recipe"]) if "recipe" in config else None  # runs of 0.4 have none
     except ValueError as error:

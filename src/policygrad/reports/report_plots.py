@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from policygrad.reports.columns import Updates, num, title
-from policygrad.reports.findings import ENOUGH, metered, pooled_snr, telling, windows
+from policygrad.reports.findings import MIN_MEASUREMENTS, metered, pooled_snr, telling, windows
 from policygrad.reports.plots import COLORS, INK, PALE, Chart, style
 from policygrad.reports.tracking import joined
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN = COLORS[:3]
 RED, ROSE = "#dc2626", "#fee2e2"
 PANEL, HEAD, FOOT = 1.55, 1.08, 0.55  # inches: a panel, what is above all of them, and below
-MANY = 120  # rows above which lines are their rows' running means
+MAX_RAW_ROWS = 120  # rows above which lines are their rows' running means
 WINDOWS = 6  # of the gradient's SNR, at most
-WIDE = 30.0  # largest over smallest, above which a panel is logarithmic
+LOG_SCALE_RATIO = 30.0  # largest over smallest, above which a panel is logarithmic
 
 
 def make_figure(report: Report) -> Chart:
     """The picture: only panels whose numbers there are."""
     updates = report.updates
     panels = [draw for needs, draw in PANELS if updates.has(*needs)]
-    panels += [noise] if len(telling(metered(updates.rows))) >= 2 * ENOUGH else []
+    panels += [noise] if len(telling(metered(updates.rows))) >= 2 * MIN_MEASUREMENTS else []
     height = HEAD + PANEL * len(panels) + FOOT
     figure = Chart(figsize=(9.0, height), dpi=160, facecolor="white")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -220,9 +220,9 @@ def line(
 ) -> None:
     """A line through the rows, a dot for one between gaps; of many rows their running mean, over all of them in pale."""
     x, y = updates.steps, updates[name] if change is None else change(updates[name])
-    if len(y) > MANY:
+    if len(y) > MAX_RAW_ROWS:
         axis.plot(x, y, color=color, linewidth=0.6, alpha=0.25)
-        y = running_mean(y, 2 * (len(y) // MANY) + 3)
+        y = running_mean(y, 2 * (len(y) // MAX_RAW_ROWS) + 3)
     axis.plot(x, y, color=color, linewidth=1.6, solid_capstyle="round", solid_joinstyle="round", **how)
     gap = np.concatenate([[True], np.isnan(y), [True]])
     alone = ~gap[1:-1] & gap[:-2] & gap[2:]
@@ -245,7 +245,7 @@ def positive(y: np.ndarray) -> np.ndarray:
 def logarithmic(axis: Axes, y: np.ndarray, always: bool = False) -> None:
     """A logarithmic axis, where the numbers span so much, with ticks as people write them."""
     y = y[np.isfinite(y) & (y > 0.0)]
-    if not len(y) or not (always or np.quantile(y, 0.95) > WIDE * np.quantile(y, 0.05)):
+    if not len(y) or not (always or np.quantile(y, 0.95) > LOG_SCALE_RATIO * np.quantile(y, 0.05)):
         axis.set_ylim(bottom=0.0)
         return
     axis.set_yscale("log")

@@ -23,9 +23,9 @@ from policygrad.reports.columns import Updates, num, steps_text
 from policygrad.reports.findings import Finding
 
 SEGMENTS = 10
-ROWS = 3  # a segment, at least
-EPISODES = 5  # that a mean return needs
-SURE = 3.09  # a standard normal is above it once in a thousand: one false alarm in a hundred runs of ten segments
+MIN_ROWS = 3  # a segment, at least
+MIN_EPISODES = 5  # that a mean return needs
+Z_LIMIT = 3.09  # a standard normal is above it once in a thousand: one false alarm in a hundred runs of ten segments
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Segment:
     def direction(self) -> int:
         """1, 0, −1: whether the return rose, neither, or fell beyond its error, by Welch's t test."""
         moved, error = self.after - self.before, self.error
-        if moved == 0.0 or (error > 0.0 and normal(abs(moved) / error, self.freedom) <= SURE):
+        if moved == 0.0 or (error > 0.0 and normal(abs(moved) / error, self.freedom) <= Z_LIMIT):
             return 0
         return int(math.copysign(1.0, moved))
 
@@ -70,9 +70,9 @@ class Segment:
 def segments(updates: Updates, returns: Sequence[float]) -> list[Segment]:
     """The run's segments that have enough episodes around both ends. returns: of every finished episode, in order.
 
-    As many as there are ROWS rows for, SEGMENTS at most; none of fewer than two. Returns that are not finite are left out.
+    As many as there are MIN_ROWS rows for, SEGMENTS at most; none of fewer than two. Returns that are not finite are left out.
     """
-    count, steps, gain = min(SEGMENTS, len(updates) // ROWS), updates.steps, updates["gain"]
+    count, steps, gain = min(SEGMENTS, len(updates) // MIN_ROWS), updates.steps, updates["gain"]
     if count < 2:
         return []
     edges = np.linspace(steps[0], steps[-1], count + 1)
@@ -83,7 +83,7 @@ def segments(updates: Updates, returns: Sequence[float]) -> list[Segment]:
     around = [played[(edge - half <= ended) & (ended < edge + half)] for edge in edges]
     found = []
     for (start, end), (before, after) in zip(pairwise(edges), pairwise(around), strict=True):
-        if min(len(before), len(after)) >= EPISODES:
+        if min(len(before), len(after)) >= MIN_EPISODES:
             promised = float(np.nansum(gain[(start <= steps) & (steps < end)]))
             errors = [float(x.std(ddof=1) / math.sqrt(len(x))) for x in (before, after)]
             means, counts = (float(before.mean()), float(after.mean())), (len(before), len(after))
@@ -127,7 +127,7 @@ def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Findi
         text = (
             f"too little to tell from, {len(updates)} rows of metrics and {episodes} episodes in monitor.csv: it takes "
         )
-        text += f"{2 * ROWS} rows, and {EPISODES} episodes around both ends of two segments"
+        text += f"{2 * MIN_ROWS} rows, and {MIN_EPISODES} episodes around both ends of two segments"
         return Finding("surrogate and return", "-", text + ".")
     broken = sorted(joined([s for s in found if s.broken]), key=lambda s: s.after - s.before)
     numbers = {"segments": [to_json(s) for s in found], "broken": [to_json(s) for s in broken]}

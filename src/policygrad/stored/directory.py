@@ -105,7 +105,9 @@ class RunDirectory:
         if not isinstance(config, dict) or not {"algo", "env", "seed", "config"} <= set(config):
             raise RunError(f"{self.config_file} is not a run's configuration: it needs algo, env, seed and config")
         if not isinstance(config["algo"], str) or not isinstance(config["config"], dict):
-            raise RunError(f"{self.config_file} is not a run's configuration: algo must be text, config a table")
+            raise RunError(
+                f"{self.config_file} is not a run's configuration: algo must be text, config a table of hyperparameters"
+            )
         return config | {"config": current_keywords(config["algo"], config["config"])}
 
     def metrics(self) -> list[Row]:

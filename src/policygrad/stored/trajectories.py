@@ -32,8 +32,8 @@ from policygrad.models.policy import Policy
 from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
 
 FOLDER = "trajectories"  # in a run directory
-SHARD = 32 * 2**20  # bytes of a shard, about
-LARGE = 2**30  # bytes of a database that deserve a warning
+SHARD_BYTES = 32 * 2**20  # bytes of a shard, about
+WARN_BYTES = 2**30  # bytes of a database that deserve a warning
 MINARI = "minari:"
 COLUMNS = ("obs", "act", "rew", "logp", "policy", "length", "terminated")
 
@@ -319,13 +319,13 @@ class TrajectoryWriter:
         if self.total:
             self._warn(rollout)
         self.cutter.add(rollout, steps)
-        if self.cutter.bytes >= SHARD:
+        if self.cutter.bytes >= SHARD_BYTES:
             self.flush(steps + rollout.steps)
 
     def _warn(self, rollout: Rollout) -> None:
         row = sum(getattr(rollout, name)[0, 0].nbytes for name in ("obs", "act", "rew", "logp", "time"))
         size, self.total = row * self.total, 0
-        if size > LARGE:
+        if size > WARN_BYTES:
             warnings.warn(f"the trajectories will take about {size / 1e9:.1f} GB in {self.folder}", stacklevel=2)
 
     def flush(self, steps: int) -> None:

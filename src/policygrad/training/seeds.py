@@ -30,9 +30,9 @@ PRELOAD = [
     "policygrad.reports.plots",
     "scipy.stats",
 ]  # two seconds, once instead of once a seed
-TICK = 0.1  # seconds between looks at Ctrl-C and at the display
-GRACE = 60.0  # seconds to end an iteration and save it, for those whose parent is gone
-LEAVE = 5.0  # seconds to leave, for those that have said their last word
+POLL_SECONDS = 0.1  # seconds between looks at Ctrl-C and at the display
+ORPHAN_SECONDS = 60.0  # seconds to end an iteration and save it, for those whose parent is gone
+EXIT_SECONDS = 5.0  # seconds to leave, for those that have said their last word
 
 Phase = Literal["waiting", "starting", "training", "evaluating", "done", "stopped", "failed"]
 
@@ -120,7 +120,7 @@ def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[Sta
                 while waiting and len(running) < at_once and not interrupt:
                     running.append(Worker(context, *waiting.pop(0), board.interval))
                 board.show(states)
-                connection.wait([x for worker in running for x in (worker.pipe, worker.process.sentinel)], TICK)
+                connection.wait([x for worker in running for x in (worker.pipe, worker.process.sentinel)], POLL_SECONDS)
                 running = [worker for worker in running if not worker.ended(board)]
                 if len(interrupt) > 1:
                     break
@@ -170,7 +170,7 @@ class Worker:
             except (EOFError, OSError):
                 break
         if self.state.over:
-            self.deadline = min(self.deadline, time.monotonic() + LEAVE)
+            self.deadline = min(self.deadline, time.monotonic() + EXIT_SECONDS)
         if not gone and time.monotonic() < self.deadline:
             return False
         if not self.state.over:
@@ -261,7 +261,7 @@ class Channel:
                 told = True
                 _thread.interrupt_main()
             if gone:
-                time.sleep(GRACE)
+                time.sleep(ORPHAN_SECONDS)
                 os._exit(1)
 
 

@@ -15,8 +15,8 @@ from policygrad.training.agent import Agent
 from policygrad.training.threads import single_thread
 from policygrad.updates.diagnostics import top_eigenvalues
 
-STEPS = 1_024  # of a batch, about: a mean over fewer states says little
-MOST = 100  # eigenvalues that can be asked for
+BATCH_STEPS = 1_024  # of a batch, about: a mean over fewer states says little
+MAX_EIGENVALUES = 100  # eigenvalues that can be asked for
 
 
 def spectrum(agent: Agent, count: int) -> Finding:
@@ -39,7 +39,7 @@ def spectrum(agent: Agent, count: int) -> Finding:
     if damping:
         above = sum(value > damping for value in values)
         if above == len(values):
-            more = ": ask for more to see how many" if len(values) < min(MOST, size - 1) else ""
+            more = ": ask for more to see how many" if len(values) < min(MAX_EIGENVALUES, size - 1) else ""
             text += f". At least {above} are above damping = {num(damping)}{more}"
         else:
             text += f". {above} of {len(values)} are above damping = {num(damping)}, and so no other is"
@@ -54,12 +54,12 @@ def spectrum(agent: Agent, count: int) -> Finding:
 
 
 def collect(agent: Agent) -> Batch:
-    """A batch as the recipe would see it, of about STEPS or more where it counts steps: resets drop out. Advantages are 0."""
+    """A batch as the recipe would see it, of about BATCH_STEPS where it counts steps: resets drop out. Advantages are 0."""
     collector, plan = agent.collector, agent.plan
     if plan.episodes is not None:
         rollout = collector.episodes(agent.policy, plan.episodes)
     else:
-        least = math.ceil(STEPS / agent.envs.num_envs)
+        least = math.ceil(BATCH_STEPS / agent.envs.num_envs)
         rollout = collector.steps(agent.policy, max(plan.num_steps or 1, least))
     return rollout.flatten(torch.zeros_like(rollout.rew), agent.learner.reduction)
 

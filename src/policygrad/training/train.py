@@ -34,9 +34,9 @@ from policygrad.training.evaluate import Evaluation
 from policygrad.training.progress import Progress, Silent
 
 CHECKPOINTS = 10  # of a run, evenly spaced
-ROWS = 50  # of metrics a run, at least: short runs log more often than LOG_EVERY
-RECENT = 10  # measurements of the gradient's SNR that the display speaks of
-WAYS = {"greedy": True, "sampled": False}
+MIN_ROWS = 50  # of metrics a run, at least: short runs log more often than LOG_EVERY
+RECENT_MEASUREMENTS = 10  # measurements of the gradient's SNR that the display speaks of
+GREEDY = {"greedy": True, "sampled": False}
 
 
 def train(
@@ -100,7 +100,7 @@ def learn(
         recorder = Recorder(run, agent, steps, progress, interrupt, writer)
         progress.start(steps)
         try:
-            agent.learn(steps, [*callbacks, recorder], min(LOG_EVERY, max(1, steps // ROWS)))
+            agent.learn(steps, [*callbacks, recorder], min(LOG_EVERY, max(1, steps // MIN_ROWS)))
             recorder.draw(agent)
         except CollapsedError as error:  # before the update: what was learned until then is sound
             collapsed = error
@@ -130,7 +130,7 @@ def assess(
     """Evaluate the policy both ways; write evaluation.json, a last row of evaluations.npz, and learning_curve.png."""
     from policygrad.reports.plots import plot_runs
 
-    evaluations = {name: agent.evaluate(episodes, greedy, env=eval_env) for name, greedy in WAYS.items()}
+    evaluations = {name: agent.evaluate(episodes, greedy, env=eval_env) for name, greedy in GREEDY.items()}
     run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
     _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
     plot_runs([run], run.curve_file)
@@ -228,7 +228,7 @@ class Recorder:
         self.next_checkpoint = self.first + self.every
         self.monitor = MonitorFile(run.monitor_file, agent.env_name, agent.collector.episodes_done)
         self.events = EventFile(run.path)
-        self.measured: deque[Mapping[str, Any]] = deque(maxlen=RECENT)
+        self.measured: deque[Mapping[str, Any]] = deque(maxlen=RECENT_MEASUREMENTS)
         agent.collector.finished = []
         self.writer, agent.on_rollout = writer, None if writer is None else writer.add
         self.started = time.perf_counter()

@@ -21,7 +21,7 @@ from policygrad.training.agent import Agent
 from policygrad.training.evaluate import EVALUATION_SEED
 
 FPS = 30  # of environments that do not say
-PAUSE = 0.5  # seconds that an episode's last frame stays
+LAST_FRAME_SECONDS = 0.5  # seconds that an episode's last frame stays
 
 
 def record(
@@ -205,7 +205,7 @@ class Mp4:
 
     def pause(self) -> None:
         """Let the last frame stay for a moment."""
-        for _ in range(round(PAUSE * self.fps)):
+        for _ in range(round(LAST_FRAME_SECONDS * self.fps)):
             self._send(np.ascontiguousarray(self.last))
 
     def _send(self, image: np.ndarray | None) -> None:

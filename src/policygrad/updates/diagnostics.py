@@ -11,7 +11,7 @@ from torch import Tensor
 from policygrad.data import Batch, Stats
 from policygrad.models.ascent import mean_kl
 from policygrad.models.kernels import SecondDerivativeError
-from policygrad.models.policy import Evaluation, Policy
+from policygrad.models.policy import Policy, PolicyEvaluation
 
 
 class UpdateDiagnostics:
@@ -80,7 +80,7 @@ class UpdateDiagnostics:
             policy.flat.copy_(now)
 
 
-def top_eigenvalues(policy: Policy, evaluation: Evaluation, share: Tensor, count: int) -> list[float]:
+def top_eigenvalues(policy: Policy, evaluation: PolicyEvaluation, share: Tensor, count: int) -> list[float]:
     """The `count` largest eigenvalues of the mean Fisher matrix, falling: Lanczos iterations on its products (ARPACK)."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.gradient.natural import Solution, conjugate_gradient, damped, dense_solve, scale_to_kl
-from policygrad.models.policy import Evaluation, Policy
+from policygrad.models.policy import Policy, PolicyEvaluation
 from policygrad.models.schedules import Schedule, at
 
 SOLVERS = ("cg", "dense")
@@ -56,7 +56,7 @@ class NaturalGradient:
         policy.flat.add_(step)
         return stats
 
-    def propose(self, evaluation: Evaluation, batch: Batch, progress: float) -> tuple[Tensor, Stats]:
+    def propose(self, evaluation: PolicyEvaluation, batch: Batch, progress: float) -> tuple[Tensor, Stats]:
         """The step (P,) from where the evaluation was made, and how it was found. Nothing moves.
 
         Raises FloatingPointError where gradient or step is not finite, CurvatureError where F + damping · I is not positive.
@@ -80,7 +80,7 @@ class NaturalGradient:
             "cg_curvature": solution.curvature,
         }
 
-    def solve(self, evaluation: Evaluation, batch: Batch, b: Tensor) -> Solution:
+    def solve(self, evaluation: PolicyEvaluation, batch: Batch, b: Tensor) -> Solution:
         """(F + damping · I)⁻¹ b."""
         product = damped(lambda v: evaluation.fisher_product(v, batch.share), self.damping)
         if self.solver == "dense":

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.models.ascent import mean_kl
-from policygrad.models.policy import Evaluation, Policy
+from policygrad.models.policy import Policy, PolicyEvaluation
 from policygrad.models.schedules import Schedule, at
 from policygrad.updates.natural import NaturalGradient
 
@@ -49,7 +49,7 @@ class TrustRegion(NaturalGradient):
                 policy.flat.copy_(theta)
         return stats | {"accepted": accepted, "backtracks": tried}
 
-    def surrogate(self, evaluation: Evaluation, batch: Batch, ent_coef: float) -> float:
+    def surrogate(self, evaluation: PolicyEvaluation, batch: Batch, ent_coef: float) -> float:
         """L = Σ weight · ratio · adv + ent_coef · Σ weight · entropy, ratio = π/π_old, summed in float64."""
         gain: Tensor = batch.weight * batch.adv * (evaluation.logp - batch.logp).exp()
         if ent_coef:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from policygrad.lab.auditing.bench import Bench, Moments
 from policygrad.lab.auditing.cells import BEST, FITTED, Cell, Chunk, label, make_cells
-from policygrad.lab.auditing.optimal_baselines import Curve, Table, Weighed, bare, optimal_baseline
+from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, Weighed, bare, optimal_baseline
 from policygrad.lab.auditing.table import table
 from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
 from policygrad.lab.exact.mdp import counted
@@ -36,7 +36,7 @@ from policygrad.lab.exact.tabular import (
     exact_gradient,
     tabular_policy,
 )
-from policygrad.lab.exact.worlds import make_mdp, make_policy
+from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.results import Result
 from policygrad.models.policy import Policy
 
@@ -44,9 +44,9 @@ ESTIMATORS = ("total", "to-go", "td", "n-step:5", "gae:0.95", "q")
 BASELINES = ("none", "value")
 WRAPPERS = ("plain", "discount")
 
-FITTING = 2_000  # episodes that a baseline of least variance is estimated from, where they cannot be listed
+BASELINE_EPISODES = 2_000  # episodes that a baseline of least variance is estimated from, where they cannot be listed
 LEVEL = 0.99  # of intervals
-FIRST = 2**32  # seeds beyond those of users: the earlier batches are others than the audited ones
+EARLIER_SEEDS = 2**32  # seeds beyond those of users: the earlier batches are others than the audited ones
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,13 @@ class Audit(Result):
             named |= {name: None if x is None else x.tolist() for name, x in found.items()}
         return made | {"reference": self.reference.tolist()}
 
-    def plot(self, path: str | Path, curve: Curve | None = None) -> Path:
+    def plot(self, path: str | Path, curve: BaselineCurve | None = None) -> Path:
         """Draw bias and variance of every row: png, pdf or svg. curve: a U-curve beside them."""
         from policygrad.lab.auditing.plots import draw
 
         return draw(self, Path(path), curve)
 
-    def html(self, path: str | Path, curve: Curve | None = None) -> Path:
+    def html(self, path: str | Path, curve: BaselineCurve | None = None) -> Path:
         """Write one page that needs nothing else: the table, pictures, what each estimator is, how to read them."""
         from policygrad.lab.auditing.page import page
 
@@ -164,7 +164,7 @@ def audit(
     episodes.
 
     mdp: also one by its name, see `make_mdp`. policy: over discrete actions, shown states one-hot; a table of random logits by
-    default, on a named MDP that of `make_policy`. Estimators, baselines, wrappers: names (cells.py), one by one or
+    default, on a named MDP that of `starting_policy`. Estimators, baselines, wrappers: names (cells.py), one by one or
     "to-go,gae:0.9", or objects; any f(rollout, values) that gives (T, N) is an estimator. critic: exact, wrong, zero,
     none, or what is called with (rollout, policy) and gives `Values`. limit: steps after which episodes are truncated; it must
     be given where the MDP has no horizon. behavior: a policy that samples instead, for importance weights. alpha: the
@@ -177,17 +177,17 @@ def audit(
         raise ValueError(f"repeats must be at least 2, got {repeats}")
     if isinstance(mdp, str):
         name, mdp = mdp, make_mdp(mdp, seed)
-        policy = make_policy(name, mdp, seed) if policy is None else policy
+        policy = starting_policy(name, mdp, seed) if policy is None else policy
     elif policy is None:
         policy = tabular_policy(mdp, torch.Generator().manual_seed(seed))
     bench = Bench(mdp, policy, critic, batch, limit, behavior, seed)
     cells, left_out = make_cells(_names(estimators), _names(baselines), _names(wrappers), mdp.gamma)
-    trial = next(bench.sample(2, torch.Generator().manual_seed(seed + FIRST)))  # one, where two are too large
+    trial = next(bench.sample(2, torch.Generator().manual_seed(seed + EARLIER_SEEDS)))  # one, where two are too large
     tried: list[_Tried] = []
     for cell in cells:
         try:
             bench.allowed(cell)
-            made = fitted(bench, cell, torch.Generator().manual_seed(seed + 2 * FIRST))
+            made = fitted(bench, cell, torch.Generator().manual_seed(seed + 2 * EARLIER_SEEDS))
             bench.estimates(made, trial, coupled=True)
             tried.append(_Tried(made, bench.couples(made, trial), _microseconds(made, trial)))
         except ValueError as error:
@@ -250,7 +250,9 @@ def fitted(bench: Bench, cell: Cell, generator: torch.Generator) -> Cell:
     if bench.listed is not None:
         data: Iterable[Weighed] = [bench.listed]
     else:
-        data = ((c, torch.ones(c.batches, dtype=torch.float64)) for c in bench.sample(FITTING, generator, batch=1))
+        data = (
+            (c, torch.ones(c.batches, dtype=torch.float64)) for c in bench.sample(BASELINE_EPISODES, generator, batch=1)
+        )
     best = optimal_baseline(cell.baseline, cell, data, bench.scores, bench.steps)
     if cell.baseline == "best-parameter":
         return replace(bare(cell), per_parameter=best)

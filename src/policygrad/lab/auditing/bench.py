@@ -41,7 +41,7 @@ MAX_BATCHES = 2_000  # the same for batches, where the estimates of a batch's ep
 MAX_NUMBERS = 10_000_000  # of observations at a time: 80 MB
 MAX_BATCH = 500_000_000  # of one batch's observations: 4 GB
 MAX_AT_ONCE = 2_000  # batches: where they are coupled each is a rollout of its own
-SPARSE = 0.05  # scores of which fewer are not 0 are kept as a sparse matrix, too: those of a large table
+MAX_SPARSE_SHARE = 0.05  # scores of which fewer are not 0 are kept as a sparse matrix, too: those of a large table
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Bench:
     @cached_property
     def sparse(self) -> Tensor | None:
         """The scores transposed, where few are not 0."""
-        few = int((self.scores != 0).sum()) < SPARSE * self.scores.numel()
+        few = int((self.scores != 0).sum()) < MAX_SPARSE_SHARE * self.scores.numel()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "sparse CSR is in beta"
             return self.scores.T.to_sparse_csr() if few else None

@@ -97,7 +97,7 @@ def bare(cell: Cell) -> Cell:
 
 
 @dataclass(frozen=True)
-class Curve(Result):
+class BaselineCurve(Result):
     """The variance of one trajectory's estimate over a constant baseline, a parabola: E‖x‖² − 2b E[x·y] + b² E‖y‖² − ‖E x‖².
 
     exact: from all trajectories; else from a sample of them.
@@ -133,7 +133,7 @@ def baseline_curve(
     span: float = 3.0,
     episodes: int = 10_000,
     seed: int = 0,
-) -> Curve:
+) -> BaselineCurve:
     """The U-curve: the variance of one trajectory's estimate over a constant baseline, around b*.
 
     estimator, wrapper, critic, limit: as for `audit`. span: how far to go to each side, in distances from b* to 0 and to the
@@ -178,7 +178,7 @@ def baseline_curve(
 
     reach = span * (max(abs(best), abs(best - average)) or 1.0)
     constants = torch.linspace(best - reach, best + reach, points, dtype=torch.float64).tolist()
-    return Curve(
+    return BaselineCurve(
         constants,
         [variance(b) for b in constants],
         best,

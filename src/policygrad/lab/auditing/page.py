@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from policygrad.lab.auditing.optimal_baselines import Curve
+from policygrad.lab.auditing.optimal_baselines import BaselineCurve
 from policygrad.lab.auditing.table import HEADER, cells_of, few, header, legend, name_of, short
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ dd code { display: block; color: var(--blue) }
 BAR, PAD = 220, 8  # pixels: the width of a row's picture, and of its margin
 
 
-def page(audit: Audit, curve: Curve | None = None) -> str:
+def page(audit: Audit, curve: BaselineCurve | None = None) -> str:
     """The page as text. curve: a U-curve to show below the table."""
     names = [[getattr(row, part) for row in audit.rows] for part in ("estimator", "baseline", "wrapper")]
     sections = [
@@ -223,7 +223,7 @@ def left_out(audit: Audit) -> str:
     return "<h2>Left out</h2>" + definitions((few(cells), why) for why, cells in reasons.items()) if reasons else ""
 
 
-def curve_section(curve: Curve) -> str:
+def curve_section(curve: BaselineCurve) -> str:
     """The U-curve as a drawing, and its table."""
     width, height, pad = 560, 260, 34
     low, high = curve.constants[0], curve.constants[-1]

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from policygrad.lab.auditing.optimal_baselines import Curve
+from policygrad.lab.auditing.optimal_baselines import BaselineCurve
 from policygrad.lab.auditing.table import name_of
 from policygrad.lab.steps.plots import head, logarithmic, name_axes, plain, say
 from policygrad.reports.plots import COLORS, GRID, INK, PALE, Chart
@@ -23,7 +23,7 @@ MARKS = "osD^vP*X"
 PANEL = 5.2  # inches wide
 
 
-def draw(audit: Audit, out: Path, curve: Curve | None = None) -> Path:
+def draw(audit: Audit, out: Path, curve: BaselineCurve | None = None) -> Path:
     """Draw it, and write the figure."""
     figure = make_figure(audit, curve)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def draw(audit: Audit, out: Path, curve: Curve | None = None) -> Path:
     return out
 
 
-def make_figure(audit: Audit, curve: Curve | None = None) -> Chart:
+def make_figure(audit: Audit, curve: BaselineCurve | None = None) -> Chart:
     """The panels, beside each other."""
     longest = max([10, *(len(name_of(row)) for row in audit.rows)])
     left, legend = 0.076 * longest + 0.35, 0.076 * max([8, *(len(other(row)) for row in audit.rows)]) + 1.3  # inches
@@ -150,7 +150,7 @@ def other(row: Row) -> str:
     return " · ".join(x for x in (row.baseline, row.wrapper) if x not in ("none", "plain")) or "bare"
 
 
-def draw_curve(axis: Axes, curve: Curve) -> None:
+def draw_curve(axis: Axes, curve: BaselineCurve) -> None:
     """The parabola, with b = 0, the mean return, and b*."""
     how = "exact" if curve.exact else "from a sample"
     head(axis, "Variance over a constant baseline", f"One trajectory's estimate, {how}. No constant makes it biased")

@@ -5,7 +5,7 @@
     claims.CLAIMS                  # all, by number, once `load` was called
 
 A claim is a function that measures, and draws its verdict from what it measured: `@claim(number, text, topic, evidence)` on a
-function that returns a `Finding`. Evidence is "exact" (computed on finite MDPs), "simulated" (sampled, with intervals) or
+function that returns a `Outcome`. Evidence is "exact" (computed on finite MDPs), "simulated" (sampled, with intervals) or
 "recorded" (of training runs that benchmarks/claims.py made). What is *not* here: the experiments, a module a topic.
 """
 
@@ -43,7 +43,7 @@ class Counterexample:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Outcome:
     """What an experiment found. numbers: every measured quantity that the verdict rests on, by a name with its unit."""
 
     verdict: Verdict
@@ -60,18 +60,18 @@ class Claim:
     text: str
     topic: str
     evidence: Evidence
-    experiment: Callable[[], Finding] = field(repr=False, compare=False)
+    experiment: Callable[[], Outcome] = field(repr=False, compare=False)
 
 
 CLAIMS: dict[int, Claim] = {}
 
 
-def claim(number: int, text: str, topic: str, evidence: Evidence) -> Callable[[Callable[[], Finding]], Claim]:
+def claim(number: int, text: str, topic: str, evidence: Evidence) -> Callable[[Callable[[], Outcome]], Claim]:
     """Register an experiment under its number; what is named afterwards is the `Claim`."""
     if topic not in TOPICS:
         raise ValueError(f"topic must be one of {list(TOPICS)}, got {topic!r}")
 
-    def register(experiment: Callable[[], Finding]) -> Claim:
+    def register(experiment: Callable[[], Outcome]) -> Claim:
         if number in CLAIMS:
             raise ValueError(f"claim {number} is there twice")
         CLAIMS[number] = Claim(number, text, topic, evidence, experiment)
@@ -92,7 +92,7 @@ def load() -> dict[int, Claim]:
     return dict(sorted(CLAIMS.items()))
 
 
-def check(number: int) -> Finding:
+def check(number: int) -> Outcome:
     """Run the experiment of a claim. Raises KeyError for a number that there is not."""
     claims = load()
     if number not in claims:

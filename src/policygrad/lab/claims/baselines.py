@@ -23,8 +23,8 @@ from policygrad.gradient.baselines import (
 from policygrad.gradient.estimators import TotalReturn
 from policygrad.lab.auditing.cells import Cell, Chunk, SameBatchFit
 from policygrad.lab.auditing.optimal_baselines import Table, optimal_baseline
-from policygrad.lab.claims import Finding, claim, decide
-from policygrad.lab.claims.tools import EXACT, SEARCHED, Case, case, simple, small
+from policygrad.lab.claims import Outcome, claim, decide
+from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Case, case, simple, small
 from policygrad.lab.exact.mdp import bandit, chain
 from policygrad.lab.exact.tabular import (
     ExactCritic,
@@ -76,7 +76,7 @@ class ActionValue(NoBaseline):
 
 
 @claim(88, "Subtracting a baseline b(s) does not change the expected gradient.", TOPIC, "exact")
-def baseline_adds_no_bias() -> Finding:
+def baseline_adds_no_bias() -> Outcome:
     """V, a constant and random tables; a baseline that looks ahead, for comparison."""
     gap, moved = 0.0, 0.0
     for c in small():
@@ -85,7 +85,7 @@ def baseline_adds_no_bias() -> Finding:
             gap = max(gap, c.gap(x))
             moved = max(moved, float((x - to_go(c)).abs().max()))
     bias = float(np.median([c.bias(to_go(c, NextValue())) for c in small()]))
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and moved > 1.0 and bias > 0.01),
         f"With V, the constant 5 and random numbers for every time and state the expectation is ∇J, to {gap:.0e} on "
         f"20 random MDPs, while single estimates move by up to {moved:.0f}. b must not depend on the action: with "
@@ -99,7 +99,7 @@ def baseline_adds_no_bias() -> Finding:
 
 
 @claim(93, "The gradient is unbiased regardless of the baseline.", TOPIC, "exact")
-def regardless_of_the_baseline() -> Finding:
+def regardless_of_the_baseline() -> Outcome:
     """Random tables; baselines that depend on the action; one that is fitted to its own batch."""
     gap = max(c.gap(to_go(c, CriticValue(), table)) for c in small() for table in tables(c))
     after = float(np.median([c.bias(to_go(c, NextValue())) for c in small()]))
@@ -109,7 +109,7 @@ def regardless_of_the_baseline() -> Finding:
         own = max(own, float(left.norm() / c.gradient.norm()))
     few = few_trajectories()
     same = relative(few.batch_mean(2, few.to_go, SameBatchFit(TimeAverage())), few.gradient)
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT, caveat=after > 0.01 or own <= 1e-9 or abs(same - 1.0) > 0.01),
         f"It is for any b(t, s) that does not know the sample: 100 random tables, to {gap:.0e}. It is not if b "
         f"depends on the action: V(s_{{t+1}}) has a bias of {after:.0%} of ‖∇J‖ (median of 20), and Q(s, a) leaves "
@@ -135,7 +135,7 @@ def relative(x: Tensor, gradient: Tensor) -> float:
 
 
 @claim(94, "A baseline must be fitted on other trajectories than those it is subtracted from.", TOPIC, "exact")
-def same_data() -> Finding:
+def same_data() -> Outcome:
     """Expectations over all batches of baselines fitted to these, to parts of them, and to earlier ones."""
     one_step, few = Case(mdp := bandit([1.0, -0.5, 2.0]), tabular_policy(mdp, scale=0.0)), few_trajectories()
     bias, off, fitted = {}, 0.0, 0.0
@@ -152,7 +152,7 @@ def same_data() -> Finding:
     earlier.fit(r, few.to_go(r, Values.zeros(r)).ret)
     other = few.gap(few.estimates(few.to_go, earlier))
     power = slope(list(bias), [-x for x in bias.values()])
-    return Finding(
+    return Outcome(
         decide(off <= EXACT and fitted <= EXACT and other <= EXACT and abs(power + 1.0) <= 1e-6),
         f"The mean of the batch's own N trajectories shrinks the expected gradient by 1/N exactly (to {off:.0e}, N = "
         f"2 to 4; two MDPs whose episodes are equally long; by {-shorter:.2f} on a chain with ends, N = 2). Fitted on "
@@ -185,7 +185,7 @@ def best_constant(c: Case) -> float:
 
 
 @claim(89, "A constant baseline reduces the variance.", TOPIC, "exact")
-def constant_baseline() -> Finding:
+def constant_baseline() -> Outcome:
     """The variance over b, its lowest point by a formula and by a parabola."""
     c = chain_case()
     best = best_constant(c)
@@ -200,7 +200,7 @@ def constant_baseline() -> Finding:
     mean = float(objective(d.mdp, d.pi))
     none, with_mean = by_constant(d, 0.0), by_constant(d, mean)
     what = f"with the mean return {mean:g} as baseline the variance is {with_mean:.3g}, without one {none:.3g}"
-    return Finding(
+    return Outcome(
         decide(curve[1.0] < curve[0.0] and gap <= 1e-9, caveat=curve[-1.0] > curve[0.0] and curve[3.0] > curve[0.0]),
         "The variance is a parabola in b with its lowest point at b* = E[‖s‖²R] / E[‖s‖²], s the score of the "
         f"trajectory (to {gap:.0e} on 7 MDPs). On a chain, b* = {best:.2f}, a b between 0 and 2b* lowers it, to "
@@ -224,7 +224,7 @@ def chain_case() -> Case:
 
 
 @claim(90, "The variance of the gradient is proportional to E[(G − b)²].", TOPIC, "exact")
-def proportional_variance() -> Finding:
+def proportional_variance() -> Outcome:
     """Both sides as b moves."""
 
     def against(c: Case, b: float) -> tuple[float, float]:
@@ -245,7 +245,7 @@ def proportional_variance() -> Finding:
         f"b = E[G] = {J:g} lowers E[(G − b)²] from {squared:.3g} to {least:.3g} and raises the variance from "
         f"{none:.3g} to {with_mean:.3g}"
     )
-    return Finding(
+    return Outcome(
         decide(max(ratios) <= 1.01),
         f"As b moves by ±2 around the mean return the ratio of the two changes by a factor of {np.median(ratios):.2f} "
         f"(median of 21 MDPs), up to {max(ratios):.2f}: ‖Σ ∇log π‖² goes with G, and ‖∇J‖² is subtracted. As a rule "
@@ -275,7 +275,7 @@ def least_variance(c: Case, kind: str) -> float:
 
 
 @claim(91, "The best baseline is b(s) = V(s).", TOPIC, "exact")
-def value_is_best() -> Finding:
+def value_is_best() -> Outcome:
     """Variances with V and with the four baselines of least variance."""
     kinds = {
         "one number": "best",
@@ -296,7 +296,7 @@ def value_is_best() -> Finding:
     what = (
         f"the variance is {none:.3g} without a baseline, {with_v:.3g} with V and {round(best, 9):g} with the best b(s)"
     )
-    return Finding(
+    return Outcome(
         decide(median["V"] < 1.0, caveat=float(above.min()) > 1.0 + 1e-9 or with_v > none),
         f"It is good, and in none of 20 random MDPs the best: {median['V']:.2f} of the variance without a baseline in "
         f"the median, where the best b(t, s) leaves {median['b*(t, s)']:.2f}. V has {above.min():.3f} to "
@@ -314,10 +314,10 @@ def value_is_best() -> Finding:
 
 
 @claim(92, "The average reward-to-go is a usable baseline, and V is a better one.", TOPIC, "exact")
-def average_to_go() -> Finding:
+def average_to_go() -> Outcome:
     """Both baselines on random MDPs."""
     average, value, gap = [], [], 0.0
-    cases = simple(SEARCHED)
+    cases = simple(MAX_SEARCHED)
     for c in cases:
         baseline, r = TimeAverage(), c.sample(500, seed=1)
         baseline.fit(r, c.to_go(r, Values.zeros(r)).ret)  # other episodes than those it is subtracted from
@@ -330,7 +330,7 @@ def average_to_go() -> Finding:
     worst = int((v / a).argmax())
     c = cases[worst]
     what = f"with V the variance is {v[worst]:.2f}, with the average {a[worst]:.2f} of that without a baseline"
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and usable > 0.5 and better > 0.5, caveat=min(usable, better) < 1.0),
         f"Fitted on 500 other episodes the average leaves the gradient unbiased (to {gap:.0e}) and lowers the "
         f"variance in {usable:.0%} of {len(cases)} random MDPs, to {np.median(a):.2f} in the median; V is better "
@@ -360,14 +360,14 @@ def worlds() -> Sequence[Case]:
 
 
 @claim(95, "The expected advantage is 0 in every state: Σ_a π(a|s) A(s, a) = 0.", TOPIC, "exact")
-def advantage_has_mean_zero() -> Finding:
+def advantage_has_mean_zero() -> Outcome:
     """Σ_a π A on MDPs with and without a horizon."""
     mean, size = 0.0, math.inf
     for c in worlds():
         A = advantage(c.mdp, c.pi)
         mean = max(mean, float((c.pi * A).sum(-1).abs().max()))
         size = min(size, float(A.abs().max()))
-    return Finding(
+    return Outcome(
         decide(mean <= EXACT and size > 0.01),
         f"On {len(worlds())} MDPs, with horizon and without, it is, to {mean:.0e}; single advantages are at least as "
         f"large as {size:.2g} in each.",
@@ -376,13 +376,13 @@ def advantage_has_mean_zero() -> Finding:
 
 
 @claim(96, "For an optimal policy no advantage is positive.", TOPIC, "exact")
-def no_positive_advantage() -> Finding:
+def no_positive_advantage() -> Outcome:
     """The largest advantage under the optimal policy, and under a random one."""
     best, other = -math.inf, math.inf
     for c in worlds():
         best = max(best, float(advantage(c.mdp, optimal_policy(c.mdp)).max()))
         other = min(other, float(advantage(c.mdp, c.pi).max()))
-    return Finding(
+    return Outcome(
         decide(best <= 1e-10 and other > 1e-3),
         f"On {len(worlds())} MDPs the largest advantage under the policy that policy iteration ends at is {best:.0e}; "
         f"under a random one it is at least {other:.2g} in each.",
@@ -391,7 +391,7 @@ def no_positive_advantage() -> Finding:
 
 
 @claim(97, "An advantage is positive where the action is better than the policy's average.", TOPIC, "exact")
-def sign_of_the_advantage() -> Finding:
+def sign_of_the_advantage() -> Outcome:
     """How J changes when one action is taken a little more often, at one time in one state."""
     epsilon, gap, signs, checked = 1e-2, 0.0, 0, 0
     for c in small():
@@ -405,7 +405,7 @@ def sign_of_the_advantage() -> Finding:
             gap = max(gap, abs(gain - float(A[t, s, a])))
             signs += (gain > 0.0) == (float(A[t, s, a]) > 0.0)
             checked += 1
-    return Finding(
+    return Outcome(
         decide(gap <= 1e-10 and signs == checked),
         "Taken a little more often than the policy does, at one time in one state, an action changes J by its "
         f"advantage times the probability that goes there: to {gap:.0e}, and with the right sign for {signs} of "

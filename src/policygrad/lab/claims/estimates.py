@@ -27,8 +27,8 @@ from policygrad.gradient.estimators import (
     advantages,
 )
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
-from policygrad.lab.claims import Finding, claim, decide
-from policygrad.lab.claims.tools import EXACT, LIMIT, SEARCHED, Case, Critic, case, cosine, simple, small, z_score
+from policygrad.lab.claims import Outcome, claim, decide
+from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Z_LIMIT, Case, Critic, case, cosine, simple, small, z_score
 from policygrad.lab.exact.mdp import delayed, random_mdp
 from policygrad.lab.exact.sampling import sample
 from policygrad.lab.exact.tabular import (
@@ -55,13 +55,13 @@ TOPIC = "The gradient and its estimators"
 
 
 @claim(80, "The gradient of the expected return is the expectation of the score times the return.", TOPIC, "exact")
-def score_times_return() -> Finding:
+def score_times_return() -> Outcome:
     """All trajectories of 20 random MDPs, and a sample of one of them."""
     gap = max(c.gap(c.estimates(TotalReturn(c.mdp.gamma))) for c in small())
     c, episodes = small()[0], 50_000
     z = z_score(c.estimates(TotalReturn(c.mdp.gamma), rollout=c.sample(episodes)), c.gradient)
-    return Finding(
-        decide(gap <= EXACT and z <= LIMIT),
+    return Outcome(
+        decide(gap <= EXACT and z <= Z_LIMIT),
         f"On 20 random MDPs, Σ P(τ) R(τ) ∇log P(τ) over all trajectories is ∇J by autograd to {gap:.0e}. The mean of "
         f"{episodes:,} sampled episodes is within {z:.1f} standard errors of it in every parameter.",
         {"largest |E ĝ − ∇J|": gap, "largest |z| of a sampled mean": z},
@@ -69,7 +69,7 @@ def score_times_return() -> Finding:
 
 
 @claim(81, "The mean over N trajectories estimates the gradient, with an error that falls as 1/√N.", TOPIC, "simulated")
-def error_over_trajectories() -> Finding:
+def error_over_trajectories() -> Outcome:
     """Squared errors of means of 1 to 1,024 trajectories against the exact variance."""
     c = small()[0]
     x = c.estimates(TotalReturn(c.mdp.gamma), rollout=c.sample(2**16))
@@ -80,8 +80,8 @@ def error_over_trajectories() -> Finding:
         errors.append(float(squared.mean().sqrt()))
         z = max(z, z_score(squared.unsqueeze(-1), x.new_tensor([one / n])))
     power = slope(sizes, errors)
-    return Finding(
-        decide(abs(power + 0.5) <= 0.05 and z <= LIMIT),
+    return Outcome(
+        decide(abs(power + 0.5) <= 0.05 and z <= Z_LIMIT),
         f"The error of the mean of 1 trajectory is {errors[0]:.3g}, of {sizes[-1]:,} it is {errors[-1]:.3g}: ∝ "
         f"N^{power:.3f}. Its square is the exact variance divided by N to within {z:.1f} standard errors at every N.",
         {
@@ -94,7 +94,7 @@ def error_over_trajectories() -> Finding:
 
 
 @claim(82, "The log-derivative trick: ∇P(τ) = P(τ) ∇log P(τ).", TOPIC, "exact")
-def log_derivative() -> Finding:
+def log_derivative() -> Outcome:
     """The Jacobian of the product of probabilities, by autograd, against P(τ) times the scores."""
     mdp = random_mdp(2, 2, 3, np.random.default_rng(0))
     c = Case(mdp, tabular_policy(mdp, torch.Generator().manual_seed(0)))
@@ -110,7 +110,7 @@ def log_derivative() -> Finding:
     assert isinstance(jacobian, Tensor)
     trick = c.probability.unsqueeze(-1) * c.contract(r, torch.ones_like(r.rew))
     gap, mean = float((jacobian - trick).abs().max()), float(trick.sum(0).abs().max())
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and mean <= EXACT),
         f"For each of {len(trick)} trajectories autograd of the product of probabilities and P(τ) times the sum of "
         f"scores agree to {gap:.0e}. Summed over all trajectories that is 0, to {mean:.0e}: the expected score.",
@@ -119,7 +119,7 @@ def log_derivative() -> Finding:
 
 
 @claim(83, "Only the policy's part of log P(τ) depends on θ: the dynamics drop out of the gradient.", TOPIC, "exact")
-def dynamics_drop_out() -> Finding:
+def dynamics_drop_out() -> Outcome:
     """∇log P(τ) of the same trajectories under two dynamics."""
     first, second = (random_mdp(2, 2, 3, np.random.default_rng(seed)) for seed in (0, 1))
     policy = tabular_policy(first, torch.Generator().manual_seed(0))
@@ -140,7 +140,7 @@ def dynamics_drop_out() -> Finding:
     summed = Case(first, policy).contract(r, torch.ones_like(r.rew))
     gap = max(float((a - b).abs().max()), float((a - summed).abs().max()))
     ratio = float((there - here).abs().max().exp())
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and ratio > 2.0),
         f"Under two random dynamics the probabilities of the same {len(a)} trajectories differ by factors of up to "
         f"{ratio:.3g}, and their ∇log P(τ) are the same, the sum of the policy's scores, to {gap:.0e}.",
@@ -149,7 +149,7 @@ def dynamics_drop_out() -> Finding:
 
 
 @claim(84, "REINFORCE is unbiased.", TOPIC, "exact")
-def reinforce_is_unbiased() -> Finding:
+def reinforce_is_unbiased() -> Outcome:
     """All trajectories, and batches as in training; another policy's data, and γᵗ left out, for comparison."""
     gap = max(c.gap(c.estimates(e)) for c in small() for e in (TotalReturn(c.mdp.gamma), c.to_go))
     c, batches, size = small()[0], 400, 10
@@ -165,8 +165,8 @@ def reinforce_is_unbiased() -> Finding:
     )
     wrong = z_score(other, c.gradient)
     dropped = float(np.median([c.bias(c.estimates(RewardToGo(c.mdp.gamma))) for c in small()]))
-    return Finding(
-        decide(gap <= EXACT and z <= LIMIT < wrong),
+    return Outcome(
+        decide(gap <= EXACT and z <= Z_LIMIT < wrong),
         f"On 20 random MDPs the expectation is ∇J to {gap:.0e}, with total return and with reward-to-go. The mean of "
         f"{batches:,} batches of {size} episodes is within {z:.1f} standard errors. It holds for the policy's own "
         f"data, {wrong:.0f} standard errors away with a thousand episodes of another policy, and with γᵗ: left out, "
@@ -184,14 +184,14 @@ def reinforce_is_unbiased() -> Finding:
 
 
 @claim(85, "Rewards of the past do not matter: reward-to-go has the expectation of the total return.", TOPIC, "exact")
-def past_rewards() -> Finding:
+def past_rewards() -> Outcome:
     """Total return minus reward-to-go, over all trajectories."""
     gap, moved = 0.0, math.inf
     for c in small():
         past = c.estimates(TotalReturn(c.mdp.gamma)) - c.estimates(c.to_go)
         gap = max(gap, float(c.mean(past).abs().max()))
         moved = min(moved, float(past.abs().max()))
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and moved > 0.1),
         f"On 20 random MDPs the past rewards' share of the expectation is 0, to {gap:.0e}; in single trajectories it "
         f"is as large as {moved:.2g} at least.",
@@ -206,15 +206,15 @@ def compare(new: Sequence[float], old: Sequence[float]) -> tuple[np.ndarray, flo
 
 
 @claim(86, "Reward-to-go lowers the variance.", TOPIC, "exact")
-def to_go_lowers_variance() -> Finding:
+def to_go_lowers_variance() -> Outcome:
     """Exact variances on random MDPs, and the one where it fails most."""
-    cases = simple(SEARCHED)
+    cases = simple(MAX_SEARCHED)
     to_go, total = zip(
         *((c.variance(c.estimates(c.to_go)), c.variance(c.estimates(TotalReturn()))) for c in cases), strict=True
     )
     ratio, lower, worst = compare(to_go, total)
     what = f"the variance is {to_go[worst]:.3g} with reward-to-go and {total[worst]:.3g} with the total return"
-    return Finding(
+    return Outcome(
         decide(lower > 0.9, caveat=ratio[worst] > 1.0),
         f"In {lower:.1%} of {len(cases)} random MDPs it does, to {np.median(ratio):.2f} of the total return's "
         "variance in the median. It is no theorem: where what was earned and what will be cancel, leaving out the "
@@ -234,10 +234,10 @@ def with_q(c: Case) -> Tensor:
 
 
 @claim(87, "Q(s, a) may replace the reward-to-go.", TOPIC, "exact")
-def q_for_to_go() -> Finding:
+def q_for_to_go() -> Outcome:
     """The exact Q: bias and variance; a wrong one: bias."""
     gap = max(c.gap(with_q(c)) for c in small())
-    cases = simple(SEARCHED)
+    cases = simple(MAX_SEARCHED)
     q, to_go = zip(*((c.variance(with_q(c)), c.variance(c.estimates(c.to_go))) for c in cases), strict=True)
     ratio, lower, worst = compare(q, to_go)
     biases = []
@@ -246,7 +246,7 @@ def q_for_to_go() -> Finding:
         noise = torch.randn(Q.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         biases.append(c.bias(c.estimates(StateDiscounted(QValue(c.mdp.gamma)), critic=ExactQCritic(c.mdp, Q + noise))))
     bias = float(np.median(biases))
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT),
         f"With the exact Q the expectation is ∇J, to {gap:.0e} on 20 random MDPs. The variance is lower in "
         f"{lower:.1%} of {len(cases)}, {np.median(ratio):.2f} of it in the median ({ratio[worst]:.2f} at worst). A Q "
@@ -265,7 +265,7 @@ def q_for_to_go() -> Finding:
 
 
 @claim(98, "REINFORCE has high variance: it learns from whole episodes.", TOPIC, "simulated")
-def variance_over_horizon() -> Finding:
+def variance_over_horizon() -> Outcome:
     """Noise over signal of one episode at four horizons of one random MDP."""
     horizons, needed, low, with_v = (1, 4, 16, 64), [], [], []
     for H in horizons:
@@ -274,10 +274,10 @@ def variance_over_horizon() -> Finding:
         signal = float(c.gradient.square().sum())
         noise = (c.estimates(TotalReturn(), rollout=r) - c.gradient).square().sum(-1) / signal
         needed.append(float(noise.mean()))
-        low.append(float(noise.mean() - LIMIT * noise.std() / len(noise) ** 0.5))
+        low.append(float(noise.mean() - Z_LIMIT * noise.std() / len(noise) ** 0.5))
         x = c.estimates(c.to_go, CriticValue(), ExactCritic(c.mdp), r)
         with_v.append(float((x - c.gradient).square().sum(-1).mean()) / signal)
-    return Finding(
+    return Outcome(
         decide(low[-1] > 3.0 * needed[0] and all(b > a for a, b in pairwise(needed))),
         f"The episodes needed until the signal equals the noise, tr Σ / ‖∇J‖², grow from {needed[0]:.0f} at 1 step to "
         f"{needed[-1]:.0f} at {horizons[-1]} steps in a random MDP with 8 states; with reward-to-go and V subtracted "
@@ -288,7 +288,7 @@ def variance_over_horizon() -> Finding:
 
 
 @claim(99, "Small changes in the returns can lead to big changes of the update.", TOPIC, "simulated")
-def offset_of_returns() -> Finding:
+def offset_of_returns() -> Outcome:
     """The same number added to all returns: what the gradient, the update, and one with a baseline make of it."""
     c, batches, size = small()[0], 1000, 16
     total = TotalReturn(c.mdp.gamma)
@@ -309,7 +309,7 @@ def offset_of_returns() -> Finding:
         return float(torch.cosine_similarity(x, c.gradient.expand_as(x)).mean())
 
     cosines = {n: agreement(n * spread) for n in (0, 1, 10)}
-    return Finding(
+    return Outcome(
         decide(change > 1.0 and gap <= EXACT and relative <= EXACT and cosines[10] < 0.5 * cosines[0]),
         f"An offset of one standard deviation of the returns leaves ∇J as it is (to {gap:.0e}) and moves the update "
         f"from one episode by {change:.1f} ‖∇J‖. With {size} episodes the cosine of update and ∇J, {cosines[0]:.2f} "
@@ -328,7 +328,7 @@ LAMBDAS = (0.0, 0.5, 0.9, 1.0)
 
 
 @claim(100, "Bootstrapping reduces the variance.", TOPIC, "exact")
-def bootstrapping() -> Finding:
+def bootstrapping() -> Outcome:
     """GAE over λ with the exact V and with a wrong one."""
 
     def estimates(c: Case, lam: float, V: Tensor | None = None) -> Tensor:
@@ -336,7 +336,7 @@ def bootstrapping() -> Finding:
 
     gap = max(c.gap(estimates(c, lam)) for c in small()[:5] for lam in LAMBDAS)
     variances = {lam: float(np.mean([c.variance(estimates(c, lam)) for c in small()])) for lam in LAMBDAS}
-    cases = simple(SEARCHED)
+    cases = simple(MAX_SEARCHED)
     ratio, lower, worst = compare(
         *zip(*((c.variance(estimates(c, 0.0)), c.variance(estimates(c, 1.0))) for c in cases), strict=True)
     )
@@ -348,7 +348,7 @@ def bootstrapping() -> Finding:
     bias = {lam: float(np.median(x)) for lam, x in biases.items()}
     falls = all(variances[a] < variances[b] for a, b in pairwise(LAMBDAS))
     what = f"the TD error has {ratio[worst]:.3f} times the variance of reward-to-go minus V, with the exact V in both"
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and falls and lower > 0.9, caveat=bias[0.0] > 1e-3 or ratio[worst] > 1.0),
         f"With the exact V, GAE is unbiased for every λ (to {gap:.0e}), and its variance on 20 random MDPs rises from "
         f"{variances[0.0]:.2f} at λ = 0 to {variances[1.0]:.2f} at λ = 1; it is lower at λ = 0 in {lower:.1%} of "
@@ -366,7 +366,7 @@ def bootstrapping() -> Finding:
 
 
 @claim(145, "Credit assignment is hard with whole-episode returns.", TOPIC, "exact")
-def delayed_reward() -> Finding:
+def delayed_reward() -> Outcome:
     """Noise over signal against the steps between an action and its reward."""
     delays, noise, oracle = (1, 2, 3, 4, 5), [], []
     for d in delays:
@@ -375,7 +375,7 @@ def delayed_reward() -> Finding:
         signal = float(c.gradient.square().sum())  # of the first action alone: the others change nothing
         noise.append(c.variance(c.estimates(TotalReturn())) / signal)
         oracle.append(c.variance(c.estimates(QValue(1.0), CriticValue(), ExactQCritic(mdp))) / signal)
-    return Finding(
+    return Outcome(
         decide(all(b > a for a, b in pairwise(noise)) and noise[-1] > 5.0 * noise[0]),
         f"One action decides what is paid d steps later, coins pay ±1 between. From d = 1 to {delays[-1]} the "
         f"episodes needed for a signal as large as the noise grow from {noise[0]:.0f} to {noise[-1]:.0f} with the "
@@ -413,11 +413,11 @@ def first_updates(algo: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @claim(101, "Actor-critic methods can update after every step.", TOPIC, "simulated")
-def update_every_step() -> Finding:
+def update_every_step() -> Outcome:
     """Training itself: when the parameters change."""
     waits, _ = first_updates("actor_critic")
     others, _ = first_updates("reinforce")
-    return Finding(
+    return Outcome(
         decide(len(waits) == 20 and max(waits) == 1 < min(others)),
         f"Trained on CartPole, one-step actor-critic changed its parameters after each of the first {len(waits)} "
         f"steps; REINFORCE with one episode an update for the first time after {others[0]} steps.",
@@ -426,7 +426,7 @@ def update_every_step() -> Finding:
 
 
 @claim(146, "REINFORCE must wait for the end of the episode.", TOPIC, "simulated")
-def wait_for_the_end() -> Finding:
+def wait_for_the_end() -> Outcome:
     """Training itself: when the parameters change, and what the estimators say to unfinished episodes."""
     waits, lengths = first_updates("reinforce")
     c = small()[0]
@@ -438,7 +438,7 @@ def wait_for_the_end() -> Finding:
             estimator(unfinished, Values.zeros(unfinished))
         except ValueError:
             refused += 1
-    return Finding(
+    return Outcome(
         decide(waits == lengths[: len(waits)] and refused == 2),
         f"Trained on CartPole with one episode an update, its parameters changed {len(waits)} times, each time when "
         f"an episode of {min(waits)} to {max(waits)} steps had ended. Without a critic, total return and reward-to-go "
@@ -452,27 +452,27 @@ def wait_for_the_end() -> Finding:
 
 
 @claim(105, "On-policy methods need many rollouts: their sample complexity is high.", TOPIC, "recorded")
-def sample_complexity() -> Finding:
+def sample_complexity() -> Outcome:
     """To be compared with an off-policy method."""
     because = (
         "It needs an off-policy method to compare with: environment steps to a threshold, on the same tasks with the "
         "same seeds, of DQN and of the on-policy methods."
     )
-    return Finding("pending", because, {})
+    return Outcome("pending", because, {})
 
 
 @claim(106, "Experience replay gives sample efficiency.", TOPIC, "recorded")
-def experience_replay() -> Finding:
+def experience_replay() -> Outcome:
     """To be compared without replay."""
     because = (
         "It needs a method with replay: environment steps to a threshold of DQN with its buffer, and of DQN that "
         "learns from the last step alone."
     )
-    return Finding("pending", because, {})
+    return Outcome("pending", because, {})
 
 
 @claim(109, "The loss of a policy gradient does not measure performance.", TOPIC, "exact")
-def loss_is_no_score() -> Finding:
+def loss_is_no_score() -> Outcome:
     """Losses and J along exact ascent, with a constant added to all rewards or taken off."""
     c = small()[1]
     found = losses(c.mdp, c.policy, steps=60, lr=0.25)
@@ -482,7 +482,7 @@ def loss_is_no_score() -> Finding:
     for by in (shift, -shift):
         shifted = replace(c.mdp, reward=c.mdp.outcome + by)
         gap = max(gap, float((exact_gradient(shifted, c.policy) - c.gradient).abs().max()))
-    return Finding(
+    return Outcome(
         decide(found.J[-1] > found.J[0] and gap <= EXACT and raised.correlation < -0.5 and lowered.correlation > 0.5),
         f"Along {len(found.J) - 1} exact updates J rises from {found.J[0]:.2f} to {found.J[-1]:.2f}. With {shift:.1f} "
         f"added to every reward, which changes no gradient (to {gap:.0e}), the loss falls from {raised.values[0]:.1f} "
@@ -501,7 +501,7 @@ def loss_is_no_score() -> Finding:
 
 
 @claim(110, "The data must come from the most recent policy.", TOPIC, "exact")
-def stale_data() -> Finding:
+def stale_data() -> Outcome:
     """Exact expectations from data of earlier policies, without and with two corrections."""
     ages = (0, 1, 4, 16)
     found = [staleness(c.mdp, c.policy, ages=ages).rows for c in small()[:5]]
@@ -514,7 +514,7 @@ def stale_data() -> Finding:
     ratio, share = median(lambda x: x.ratio.error)[-1], median(lambda x: x.ess)[-1]
     corrected = max(row.weighted.error for rows in found for row in rows if row.weighted is not None)
     grows = all(b > a for a, b in pairwise(error.values()))
-    return Finding(
+    return Outcome(
         decide(error[0] <= EXACT and grows and error[16] > 0.5 and corrected <= 1e-10),
         "After natural updates of 0.001 nats, medians of 5 random MDPs: from data 1 update old the expected "
         f"gradient is wrong by {error[1]:.0%} of ‖∇J‖, 4 old by {error[4]:.0%}, 16 old by {error[16]:.0%} (cosine "
@@ -535,7 +535,7 @@ def stale_data() -> Finding:
 
 
 @claim(108, "Log-probabilities are easier than probabilities.", TOPIC, "simulated")
-def logarithms() -> Finding:
+def logarithms() -> Outcome:
     """The product of 2,000 probabilities and the sum of their logarithms, in float32 and float64, and their gradients."""
     c = case("random", horizon=2000)
     r = c.sample(1)
@@ -551,7 +551,7 @@ def logarithms() -> Finding:
     product = torch.autograd.grad(pi(theta)[chosen].prod(), theta)[0]
     score = torch.autograd.grad(pi(theta)[chosen].log().sum(), theta)[0]
     gap = float((score - c.contract(r, torch.ones_like(r.rew))[0]).abs().max() / score.norm())
-    return Finding(
+    return Outcome(
         decide(max(underflow.values()) <= len(logp) and error < 1e-5 and gap <= EXACT and not product.any()),
         f"The product of the probabilities of a trajectory's actions is 0 from step {underflow[torch.float32]} on in "
         f"float32, from {underflow[torch.float64]} on in float64, and its gradient with it. Their logarithms sum to "
@@ -567,13 +567,13 @@ def logarithms() -> Finding:
 
 
 @claim(111, "The gradient of the loss −mean(adv · log π) is the policy gradient.", TOPIC, "exact")
-def loss_gradient() -> Finding:
+def loss_gradient() -> Outcome:
     """Autograd of the loss; batches whose mean is over steps, each and in expectation."""
     c = small()[0]
     batch, estimate = sampled_batch(c, "trajectory")
     loss = -(batch.weight * batch.adv * c.policy.logp(batch.obs, batch.act)).sum()
     gap = float((c.policy.gradient(-loss) - estimate).abs().max())
-    cases = simple(SEARCHED, ends=True)
+    cases = simple(MAX_SEARCHED, ends=True)
     scaled = 0.0  # batches of episodes of any length: ĝ times N/ΣT
     for c in cases[:20]:
         batch, estimate = sampled_batch(c, "step")
@@ -584,7 +584,7 @@ def loss_gradient() -> Finding:
     c = cases[int(np.argmin(agreement))]
     worst = {k: cosine(c.batch_mean(k, c.to_go, reduction="step"), c.gradient) for k in (1, 2)}
     what = f"the mean over steps has cosine {worst[1]:.2f} with ∇J in batches of one, {worst[2]:.2f} in batches of two"
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and scaled <= EXACT, caveat=worst[1] < 1.0 - 1e-6),
         f"It is where the mean is over trajectories (autograd agrees to {gap:.0e}). The usual mean over steps gives "
         f"the same times N/ΣT (to {scaled:.0e}): one scale where all episodes are equally long, else a random one "
@@ -609,7 +609,7 @@ def sampled_batch(c: Case, reduction: str) -> tuple[Batch, Tensor]:
 
 
 @claim(112, "Good trajectories become more likely after an update.", TOPIC, "exact")
-def good_trajectories() -> Finding:
+def good_trajectories() -> Outcome:
     """Δlog P(τ) of every trajectory after a small step along ∇J."""
     step, slopes, mass = 1e-4, [], []
     for c in small():
@@ -623,7 +623,7 @@ def good_trajectories() -> Finding:
         slopes.append(float(c.mean((ret - c.mean(ret)) * change) / step / c.gradient.square().sum()))
         mass.append(float(c.probability[good & (change > 0)].sum() / c.probability[good].sum()))
     gap = max(abs(x - 1.0) for x in slopes)
-    return Finding(
+    return Outcome(
         decide(gap <= 0.01, caveat=min(mass) < 0.99),
         f"On average, yes: after a step of α along ∇J, Cov(R, Δlog P) is α ‖∇J‖², to {gap:.0e} on 20 random MDPs. Not "
         f"each of them: of the trajectories better than average {np.mean(mass):.0%} became more likely, weighed by "
@@ -636,7 +636,7 @@ def good_trajectories() -> Finding:
     )
 
 
-def normalised_returns() -> Finding:
+def normalised_returns() -> Outcome:
     """Of claim 113, what is exact: free of scale, and biased. What it does to learning is in learning.py."""
     c = small()[0]
     r, whole = c.sample(16), Standardized(c.to_go)
@@ -648,11 +648,11 @@ def normalised_returns() -> Finding:
     def within_episodes(c: Case) -> float:
         return cosine(c.mean(c.estimates(Standardized(c.to_go, over="episode"))), c.gradient)
 
-    cases, longer = simple(SEARCHED), [within_episodes(c) for c in small()]
+    cases, longer = simple(MAX_SEARCHED), [within_episodes(c) for c in small()]
     shorter = [within_episodes(c) for c in cases]
     worst, share = int(np.argmin(shorter)), float(np.mean(np.array(shorter) < 0.0))
     what = f"the expected gradient has cosine {shorter[worst]:.2f} with ∇J: following it lowers J"
-    return Finding(
+    return Outcome(
         decide(invariance <= 1e-6, caveat=min(*batch.values(), shorter[worst]) < 1.0 - 1e-6),
         f"It makes steps free of scale: rewards 1000 times as large change the update by {invariance:.0e} of it. It "
         f"is biased: over batches of 2 and 3 episodes the expected gradient's cosine with ∇J is {batch[2]:.4f} and "
@@ -686,7 +686,7 @@ def weighted(c: Case) -> tuple[Estimator, ...]:
 @claim(
     114, "Importance sampling is unbiased if the sampler takes every action that the policy may take.", TOPIC, "exact"
 )
-def importance_unbiased() -> Finding:
+def importance_unbiased() -> Outcome:
     """All trajectories of another policy, weighed; one that never takes an action."""
     gap, unweighted = 0.0, []
     for seed, c in enumerate(small()):
@@ -700,7 +700,7 @@ def importance_unbiased() -> Finding:
     never.flat[0] = -1e9  # the first action in the first state has probability 0
     behavior = Case(c.mdp, never)
     missing = float((behavior.mean(off_policy(c, behavior, weighted(c)[-1])) - c.gradient).norm() / c.gradient.norm())
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and missing > 0.01),
         f"From data of another random policy, on 20 random MDPs, the expectation is ∇J to {gap:.0e}, trajectory-wise "
         f"and per decision; without weights it is wrong by {np.median(unweighted):.0%} of ‖∇J‖ (median). Of a sampler "
@@ -720,7 +720,7 @@ def importance_unbiased() -> Finding:
     TOPIC,
     "exact",
 )
-def importance_variance() -> Finding:
+def importance_variance() -> Outcome:
     """Exact variances as the sampler takes one action ever more rarely."""
     mdp = small()[0].mdp
     c = Case(mdp, tabular_policy(mdp, scale=0.0))
@@ -735,7 +735,7 @@ def importance_variance() -> Finding:
         per_decision.append(behavior.variance(stepwise))
         w = seen_by(behavior.rollout, log_policy(mdp, c.policy).detach())
         share.append(1.0 / float(behavior.mean((w.logp - w.behavior).sum(0).exp().square())))
-    return Finding(
+    return Outcome(
         decide(gap <= 1e-10 and whole[-1] > 100.0 * whole[0]),
         "A policy that takes both actions alike for 3 steps, and a sampler that takes one of them with probability "
         f"ε. From ε = {rare[0]} to {rare[-1]} the expectation stays ∇J (to {gap:.0e}) and the variance goes from "
@@ -749,7 +749,7 @@ def importance_variance() -> Finding:
 
 
 @claim(116, "REINFORCE is importance sampling whose sampler is the policy itself.", TOPIC, "exact")
-def importance_identity() -> Finding:
+def importance_identity() -> Outcome:
     """Weighted estimates where the policy itself has sampled."""
     gap, ratio = 0.0, 0.0
     for c in small():
@@ -757,7 +757,7 @@ def importance_identity() -> Finding:
         ratio = max(ratio, float((r.logp - r.behavior).abs().max()))
         for plain, estimator in zip((TotalReturn(c.mdp.gamma), c.to_go, c.to_go), weighted(c), strict=True):
             gap = max(gap, float((off_policy(c, c, estimator) - c.estimates(plain)).abs().max()))
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and ratio == 0.0),
         "All ratios are 1 then, and the weighted estimate of every trajectory of 20 random MDPs is REINFORCE's "
         f"(largest difference {gap:.0e}).",
@@ -785,7 +785,7 @@ def choices(c: Case) -> tuple[tuple[Estimator, Baseline, Critic], ...]:
 
 
 @claim(117, "The mean squared error is the squared bias plus the variance.", TOPIC, "exact")
-def mse() -> Finding:
+def mse() -> Outcome:
     """Exact moments of eight estimators."""
     gap, biased = 0.0, 0.0
     for c in small()[:5]:
@@ -794,7 +794,7 @@ def mse() -> Finding:
             whole = float(c.mean((x - c.gradient).square().sum(-1)))
             squared = float((c.mean(x) - c.gradient).square().sum())
             gap, biased = max(gap, abs(whole - squared - c.variance(x)) / whole), max(biased, squared / whole)
-    return Finding(
+    return Outcome(
         decide(gap <= EXACT and biased > 0.01),
         f"Of 8 estimators on 5 random MDPs, over all trajectories, the two sides agree to {gap:.0e}, relative; the "
         f"bias is up to {biased:.0%} of the whole.",

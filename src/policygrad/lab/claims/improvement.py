@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.data import Batch
-from policygrad.lab.claims import Finding, claim, decide
-from policygrad.lab.claims.tools import EXACT, LIMIT
+from policygrad.lab.claims import Outcome, claim, decide
+from policygrad.lab.claims.tools import EXACT, Z_LIMIT
 from policygrad.lab.exact.tabular import (
     MDP,
     advantage,
@@ -78,7 +78,7 @@ def table(mdp: MDP, seed: int) -> Tensor:
     TOPIC,
     "exact",
 )
-def performance_difference() -> Finding:
+def performance_difference() -> Outcome:
     """Both sides of the lemma for 100 pairs of policies, and one side from sampled episodes."""
     finite = check_lemma(make_mdp("random"), pairs=50)
     endless = check_lemma(make_mdp("random", horizon=math.inf, gamma=0.9), pairs=50)
@@ -89,8 +89,8 @@ def performance_difference() -> Finding:
     mdp, policy, _ = study()
     pi, new = policy_matrix(mdp, policy).detach(), table(mdp, 1)
     wrong = abs(float((occupancy(mdp, pi) * expected_advantage(mdp, pi, new)).sum()) - lemma(mdp, pi, new).difference)
-    return Finding(
-        decide(gap <= 1e-10 and z <= LIMIT),
+    return Outcome(
+        decide(gap <= 1e-10 and z <= Z_LIMIT),
         f"100 pairs of policies, half of them without a horizon: the two sides differ by {gap:.0e} at most, where "
         f"policies differ by {size:.2f} in the mean. From 5000 episodes of the new policy {sampled[0].actions:.3f} "
         f"± {1.96 * sampled[0].actions_error:.3f}, exact {sampled[0].exact:.3f}. States of the old policy would not "
@@ -111,7 +111,7 @@ def performance_difference() -> Finding:
     TOPIC,
     "exact",
 )
-def fitted_policy_iteration() -> Finding:
+def fitted_policy_iteration() -> Outcome:
     """Steps that are greedy in a fitted Q and in Q itself, where states look alike and on 60 random MDPs; the bound."""
     found, far = improvement(iterations=1), attained(160)
     fitted, exact, trpo = (found.steps[rule] for rule in ("PI, fitted Q", "PI, exact Q", "TRPO"))
@@ -125,7 +125,7 @@ def fitted_policy_iteration() -> Finding:
     lost = [c for c in changes if c.rise < -1e-9]
     within = all(c.rise >= c.bound - 1e-10 for c in (*changes, *found.steps.values(), far))
     never = min(exact.rise, *rises)
-    return Finding(
+    return Outcome(
         decide(fitted.rise < 0.0 and len(lost) > 0 and within and far.share > 0.9 and never >= -1e-10),
         f"Where a road and a swamp look alike, greedy in the fitted Q changes J by {fitted.rise:+.1f}, "
         f"{fitted.share:.0%} of the bound min A / (1 − γ); with 160 steps and γ = 1 it is {far.share:.0%} of H · "
@@ -150,7 +150,7 @@ def fitted_policy_iteration() -> Finding:
     TOPIC,
     "exact",
 )
-def visitation_shift() -> Finding:
+def visitation_shift() -> Outcome:
     """How far the states visited move in one step of policy iteration, of gradients of four lengths, of TRPO."""
     rates, bound = (0.01, 0.1, 1.0, 10.0), 0.01
     rules = {
@@ -168,7 +168,7 @@ def visitation_shift() -> Finding:
     tv = {name: mean(found) for name, found in moved.items()}
     small = [tv[f"gradient step, α = {lr:g}"] for lr in rates]
     power = slope(rates[:2], small[:2])
-    return Finding(
+    return Outcome(
         decide(
             tv["policy iteration"] > 5.0 * small[1] and abs(power - 1.0) < 0.1,
             caveat=small[-1] > 0.5 * tv["policy iteration"],
@@ -193,13 +193,13 @@ def visitation_shift() -> Finding:
     TOPIC,
     "exact",
 )
-def first_order_match() -> Finding:
+def first_order_match() -> Outcome:
     """J minus the surrogate over five decades of step lengths, and with advantages that are wrong."""
     mdp, policy, _ = study()
     found = surrogate_order(mdp, policy)
     power, wrong = found.slopes["error"], found.slopes["wrong_advantages"]
     far = max(found.error)
-    return Finding(
+    return Outcome(
         decide(abs(power - 2.0) < 0.05 and found.holds),
         f"|J − L| grows as ‖Δθ‖^{power:.2f}, from {found.error[0]:.0e} at ‖Δθ‖ = {found.lengths[0]:g} to {far:.2f} "
         f"at {found.lengths[-1]:g}, within the bounds of TRPO's theorem throughout; with advantages of another "
@@ -219,7 +219,7 @@ def first_order_match() -> Finding:
     TOPIC,
     "exact",
 )
-def dot_product() -> Finding:
+def dot_product() -> Outcome:
     """Dot products against sampled actions, in each state and summed over the states visited."""
     mdp, policy, batch = study()
     pi, new = policy_matrix(mdp, policy).detach(), table(mdp, 1)
@@ -235,8 +235,8 @@ def dot_product() -> Finding:
     gap = abs(float((batch.weight * ratio * batch.adv).sum() - d * (share @ (new * adv).sum(-1))))
     sampled = sampled_lemma(mdp, pi, new, 2000, torch.Generator().manual_seed(0))
     less = (sampled.states_error / sampled.actions_error) ** 2
-    return Finding(
-        decide(z <= LIMIT and gap <= 1e-10),
+    return Outcome(
+        decide(z <= Z_LIMIT and gap <= 1e-10),
         f"Σ_a π'(a|s) A(s,a) against the mean of 20,000 sampled actions in each of {mdp.states} states: largest |z| "
         f"{z:.1f}, where one action has a standard deviation of {spread:.2f} and the dot product none. Summed over "
         f"states it is the surrogate of actions taken, ratio · A, to {gap:.0e}. Of the variance of the lemma's "
@@ -254,14 +254,14 @@ def dot_product() -> Finding:
 
 
 @claim(129, "The natural policy gradient is a first-order approximation of TRPO.", TOPIC, "exact")
-def npg_and_trpo() -> Finding:
+def npg_and_trpo() -> Outcome:
     """NPG's step against the exact solution of TRPO's problem, at four bounds."""
     _, policy, batch = study()
     deltas = (1e-6, 1e-4, 1e-2, 1.0)
     path = trust_path(policy, batch, deltas)
     angles, gaps = [p.angle for p in path], [p.gap for p in path]
     powers = slope(deltas[:3], angles[:3]), slope(deltas[:3], gaps[:3])
-    return Finding(
+    return Outcome(
         decide(powers[0] > 0.4 and powers[1] > 0.8 and angles[0] < 1.0 and gaps[0] < 1e-4),
         "Against the exact solution of the constrained problem, δ = "
         + ", ".join(f"{d:g}" for d in deltas)
@@ -285,7 +285,7 @@ def npg_and_trpo() -> Finding:
     TOPIC,
     "exact",
 )
-def kl_and_fisher() -> Finding:
+def kl_and_fisher() -> Outcome:
     """The Hessian of KL by automatic differentiation against the Fisher matrix, twice; what the quadratic leaves out."""
     mdp, policy, batch = study()
     pi, theta = policy_matrix(mdp, policy).detach(), policy.flat.clone()
@@ -306,7 +306,7 @@ def kl_and_fisher() -> Finding:
     lengths = (0.01, 0.03, 0.1, 0.3)
     errors = [abs(float(kl(theta + h * u)) - 0.5 * h * h * float(u @ F @ u)) for h in lengths]
     power = slope(lengths, errors)
-    return Finding(
+    return Outcome(
         decide(max(gaps) <= EXACT and abs(power - 3.0) < 0.2),
         f"The Hessian of KL by automatic differentiation is E[∇log π ∇log πᵀ] to {gaps[0]:.0e} of its largest "
         f"entry, and the matrix whose products NPG and TRPO use to {gaps[1]:.0e}. What ½ ΔθᵀFΔθ leaves out grows as "
@@ -326,7 +326,7 @@ def kl_and_fisher() -> Finding:
     TOPIC,
     "exact",
 )
-def closed_form() -> Finding:
+def closed_form() -> Outcome:
     """The Karush-Kuhn-Tucker conditions at the production step, and other points of the boundary."""
     delta = 0.01
     mdp, policy, batch = study()
@@ -341,7 +341,7 @@ def closed_form() -> Finding:
     best = float((u @ g).amax()) / float(g @ s)
     plain = g * (2.0 * delta / float(g @ F @ g)) ** 0.5
     gain = float(g @ plain) / float(g @ s)
-    return Finding(
+    return Outcome(
         decide(residual <= 1e-9 and active <= 1e-9 and multiplier > 0.0 and max(best, gain) < 1.0),
         f"The production step fulfils ∇J = λ F Δθ with λ = {multiplier:.2f} > 0 to {residual:.0e} and lies on ½ "
         f"ΔθᵀFΔθ = δ to {active:.0e}: for a linear function on an ellipsoid that is the maximum. The best of 1000 "
@@ -387,7 +387,7 @@ def warped(mdp: MDP, policy: Policy, seed: int = 0) -> Policy:
     TOPIC,
     "exact",
 )
-def invariance() -> Finding:
+def invariance() -> Outcome:
     """One policy in two sets of parameters: what plain and natural gradient do to log π."""
     mdp = make_mdp("small")
     policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
@@ -405,7 +405,7 @@ def invariance() -> Finding:
     reached = occupancy(mdp, pi)
     adv = torch.einsum("ts,tsa->sa", reached, advantage(mdp, pi)) / reached.sum(0).unsqueeze(-1)
     adv_gap = float((natural[0] / natural[0].norm() - adv.flatten() / adv.norm()).norm())
-    return Finding(
+    return Outcome(
         decide(same <= 1e-9 and gap <= 1e-7 and turned > 5.0),
         "The same policy in two sets of parameters, logits = M sinh(φ): the natural gradient changes log π alike, "
         f"to {gap:.0e}, the plain gradient by {turned:.0f}° differently. In the space of policies it is the "
@@ -419,7 +419,7 @@ def invariance() -> Finding:
 
 
 @claim(133, "Inverting the Fisher matrix scales badly, with the cube of the number of parameters.", TOPIC, "simulated")
-def inverse_fisher() -> Finding:
+def inverse_fisher() -> Outcome:
     """Seconds of an inverse, of a dense solution and of conjugate gradients, over the number of parameters."""
     sizes, seconds = (375, 750, 1500), []
     with single_thread():
@@ -433,7 +433,7 @@ def inverse_fisher() -> Finding:
     large, last = found[-3:], found[-1]
     cube = slope(sizes, seconds)
     line = slope([c.parameters for c in large], [c.cg_seconds for c in large])
-    return Finding(
+    return Outcome(
         decide(cube > 2.3 and line < cube - 0.7),
         f"Inverting takes {seconds[0]:.2g}, {seconds[1]:.2g} and {seconds[2]:.2g} s for "
         f"{', '.join(map(str, sizes))} parameters, as D^{cube:.1f}. Ten conjugate-gradient iterations need products "
@@ -466,7 +466,7 @@ def timed(call: Callable[[], object]) -> float:
     TOPIC,
     "exact",
 )
-def taylor_is_enough() -> Finding:
+def taylor_is_enough() -> Outcome:
     """The gain of NPG's direction and of TRPO's step against the exact solution's, at three bounds."""
     _, policy, batch = study()
     deltas = (1e-4, 1e-2, 1.0)
@@ -477,7 +477,7 @@ def taylor_is_enough() -> Finding:
         apply(TrustRegion(deltas[1], damping=0.0, solver=solver), policy, batch)[0]["gain"]
         for solver in ("cg", "dense")
     )
-    return Finding(
+    return Outcome(
         decide(solution.residual <= 1e-8 and lost[1] < 0.05 and abs(cg / dense - 1.0) < 0.02),
         f"A table's problem has an exact solution to compare with (KKT residual {solution.residual:.0e}); a "
         f"network's has not. The direction from the expansions, followed to KL = δ, loses {lost[0]:.2%}, "
@@ -494,7 +494,7 @@ def taylor_is_enough() -> Finding:
 
 
 @claim(135, "PPO's penalty is a soft relaxation of TRPO's constraint.", TOPIC, "exact")
-def soft_constraint() -> Finding:
+def soft_constraint() -> Outcome:
     """The constraint's multiplier as a penalty, in the production rule; what other penalties allow."""
     mdp, policy, batch = study()
     delta = 0.01
@@ -508,7 +508,7 @@ def soft_constraint() -> Finding:
     match = matching_beta(policy, batch, trpo["kl"])
     ppo, penalised = apply(penalty(match.beta, lr=0.02), policy, batch)
     apart = mean_kl(penalised, trusted.dist(batch.obs).clone(), batch)
-    return Finding(
+    return Outcome(
         decide(gap <= 1e-6 and falling and abs(ppo["kl"] / trpo["kl"] - 1.0) < 0.05),
         f"Every penalty is a bound: with β = {hard.beta:.3f}, the multiplier of the constraint KL ≤ {delta:g}, 1000 "
         f"epochs of PPO's penalty end at the constrained problem's solution (π differs by {gap:.0e}). KL falls from "
@@ -533,7 +533,7 @@ def soft_constraint() -> Finding:
     TOPIC,
     "exact",
 )
-def constant_term() -> Finding:
+def constant_term() -> Outcome:
     """The production gradient of the penalty against autodiff without the constant; the same for the other KL."""
     mdp, policy, batch = study()
     moved, share = tabular_policy(mdp, torch.Generator().manual_seed(1)), batch.share
@@ -554,7 +554,7 @@ def constant_term() -> Finding:
     forward = float((gradient_of(True, False) - production).norm() / production.norm())
     full = gradient_of(False, True)
     backward = float((gradient_of(True, True) - full).norm() / full.norm())
-    return Finding(
+    return Outcome(
         decide(forward <= EXACT),
         "The gradient of −Σ old log new is that of the whole KL(old ‖ new), which PPO's penalty and TRPO use, to "
         f"{forward:.0e}. Of KL(new ‖ old) no such term can be dropped: there the gradient would be off by "
@@ -573,7 +573,7 @@ def constant_term() -> Finding:
     TOPIC,
     "exact",
 )
-def action_ratios() -> Finding:
+def action_ratios() -> Outcome:
     """Expectation and gradient of the weighted advantages, at the old policy and at another one."""
     mdp, policy, batch = study()
     pi = policy_matrix(mdp, policy).detach()
@@ -589,7 +589,7 @@ def action_ratios() -> Finding:
     gap, without = abs(weighted - expected), abs(plain - expected)
     away = evaluation.gradient(batch.weight * ratio * batch.adv).clone()
     there = exact_gradient(mdp, moved)
-    return Finding(
+    return Outcome(
         decide(here <= EXACT and gap <= 1e-10),
         f"At the old policy the gradient of Σ ratio · A is ∇J to {here:.0e}. For another policy Σ ratio · A over "
         f"old data is Σ π' A in the old policy's states, {expected:.3f}, to {gap:.0e}; without ratios it would be "
@@ -612,7 +612,7 @@ def epochs_of(beta: float, epochs: int) -> PenalizedSurrogate:
 
 
 @claim(138, "An iteration of PPO is gradient ascent on an objective made of samples.", TOPIC, "simulated")
-def sample_objective() -> Finding:
+def sample_objective() -> Outcome:
     """Steps of PPO's epochs against the gradient of its objective by autodiff; the surrogate and J over 256 epochs."""
     mdp, policy, _ = study("gridworld")
     batches = [sampled_batch(mdp, policy, 20, seed) for seed in range(5)]
@@ -631,7 +631,7 @@ def sample_objective() -> Finding:
 
     free, held = ([after(beta, epochs) for epochs in tried] for beta in (1e-9, 1.0))
     top = max(range(len(tried)), key=lambda i: free[i][1])
-    return Finding(
+    return Outcome(
         decide(off <= 1e-9 and rising),
         "With plain steps on whole batches each epoch of PPO's penalty moves θ by α times the gradient of "
         f"Σ ratio · A − β KL over the batch, to {off:.0e}, and that "
@@ -670,7 +670,7 @@ def climbed_by(mdp: MDP, policy: Policy, batch: Batch, beta: float, epochs: int)
 
 
 @claim(139, "A small step in the parameters can be a big step of the policy.", TOPIC, "exact")
-def small_step_big_step() -> Finding:
+def small_step_big_step() -> Outcome:
     """KL of steps of one length over the plane of a policy of two parameters."""
     values = np.linspace(-6.0, 6.0, 13)
     kl = most_kl(values)
@@ -684,7 +684,7 @@ def small_step_big_step() -> Finding:
         moved.flat.add_(0.1 * direction)
         exact.append(mean_kl(moved, policy.dist(batch.obs).clone(), batch))
     spread = exact[1] / exact[0]
-    return Finding(
+    return Outcome(
         decide(spread > 100.0),
         f"Of two logits, a step of length 0.1 is a KL of {exact[0]:.1e} at θ = ({low[0]:.0f}, {low[1]:.0f}) and of "
         f"{exact[1]:.1e} at ({high[0]:.0f}, {high[1]:.0f}), in the direction where it is largest: {spread:,.0f} "

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from policygrad.lab.claims import Finding, Verdict, claim, decide, policies
+from policygrad.lab.claims import Outcome, Verdict, claim, decide, policies
 from policygrad.lab.claims.recorded import Recorded, difference, interval, load, probability_of_improvement
 from policygrad.lab.claims.tasks import greedy_in_fit, irregular
 from policygrad.lab.exact.worlds import make_mdp
@@ -19,7 +19,7 @@ from policygrad.lab.exact.worlds import make_mdp
 TOPIC, POLICIES = "Learning", "Policies, exploration and rewards"
 RATES = ("0.0003", "0.001", "0.003", "0.01", "0.03")
 BOUNDS = ("0.01", "0.03", "0.1")
-SENSITIVE = 100.0  # of CartPole's return: the lower end of an effect that is called one
+LARGE_EFFECT = 100.0  # of CartPole's return: the lower end of an effect that is called one
 SOLVED, SHARE = 400.0, 0.5  # CartPole's return of at most 500; a run that had it and then less than half of it fell
 
 
@@ -33,10 +33,10 @@ def _rates(algo: str) -> list[str]:
     return [f"{algo}, max_kl {kl}" for kl in BOUNDS] if algo == "trpo" else [f"{algo}, lr {lr}" for lr in RATES]
 
 
-def _both(exact: Finding, recorded: Finding) -> Finding:
+def _both(exact: Outcome, recorded: Outcome) -> Outcome:
     """What is exact and what was recorded, with the weaker of the two verdicts; numbers that are finite."""
     weaker: tuple[Verdict, ...] = ("holds", "holds with caveat", "fails as stated")
-    return Finding(
+    return Outcome(
         weaker[max(weaker.index(exact.verdict), weaker.index(recorded.verdict))],
         f"{exact.because} {recorded.because}",
         {name: x for name, x in {**exact.numbers, **recorded.numbers}.items() if np.isfinite(x)},
@@ -45,7 +45,7 @@ def _both(exact: Finding, recorded: Finding) -> Finding:
 
 
 @claim(102, "A2C and PPO reduce variance and improve sample efficiency.", TOPIC, "recorded")
-def claim_102() -> Finding:
+def claim_102() -> Outcome:
     """Speed against plain REINFORCE, on CartPole each at its best rate and at equal ones, on Acrobot at one; errors of ĝ."""
     cart, acrobot, errors = load("stability"), load("practical-acrobot"), load("estimators-mse")
     plain = "reinforce, no baseline"
@@ -71,7 +71,7 @@ def claim_102() -> Finding:
         )
     total, gae = (float(errors.final(f"random: {x}", "mse").mean()) for x in ("total return", "GAE 0.95, exact V"))
     numbers |= {"error of ĝ, total return": total, "error of ĝ, GAE with V": gae}
-    return Finding(
+    return Outcome(
         decide(all(map(any, wins.values())) and gae < total, caveat=not all(map(all, wins.values()))),
         f"Mean return over 100 000 steps, CartPole, each at its best of five learning rates, chosen on these seeds: {best} "
         f"{interval(cart.speed(best))}; {'. '.join(said)}. On an exact MDP, E‖ĝ − ∇J‖² / ‖∇J‖² falls from {total:.3g} "
@@ -81,7 +81,7 @@ def claim_102() -> Finding:
 
 
 @claim(103, "TRPO and PPO give stable updates.", TOPIC, "recorded")
-def claim_103() -> Finding:
+def claim_103() -> Outcome:
     """Falls on CartPole at five step sizes, worst seeds, and the largest KL of an update; PPO with and without its clip."""
     runs = load("stability")
     numbers: dict[str, float] = {}
@@ -102,7 +102,7 @@ def claim_103() -> Finding:
         }
         said.append(f"{algo} {fell.sum()} of {got.sum()} (KL {kl:.2g}, worst seed {worst:.0f})")
     calmer = rate["ppo"] < rate["ppo, no clip"] and max(rate["ppo"], rate["trpo"]) < rate["a2c"]
-    return Finding(
+    return Outcome(
         decide(calmer, caveat=rate["ppo"] + rate["trpo"] > 0.0),
         "CartPole, 10 seeds at each of five learning rates, or three bounds of the KL; of the runs that reached "
         f"{SOLVED:g}, those that fell below {SHARE * SOLVED:g} later: {', '.join(said)}. KL is the largest "
@@ -112,7 +112,7 @@ def claim_103() -> Finding:
 
 
 @claim(104, "Entropy regularisation encourages exploration.", POLICIES, "recorded")
-def claim_104() -> Finding:
+def claim_104() -> Outcome:
     """Entropy, success and worst seed with bonuses of several sizes, on two FrozenLakes and MountainCarContinuous."""
     lake, car = load("entropy-lake"), load("entropy-car")
     numbers: dict[str, float] = {}
@@ -133,7 +133,7 @@ def claim_104() -> Finding:
     raised = sum(x.low > 0 for x in higher)
     helped = any(x.low > 0 for x in gain) or max(found.values()) >= found["0"] + 5
     hurt = any(x.high < 0 for x in gain)
-    return Finding(
+    return Outcome(
         decide(raised > 0 and helped, caveat=hurt or raised < len(higher)),
         f"The bonus raised the entropy in {raised} of {len(higher)} cases, which is not to find more. Share of episodes "
         f"that reach the goal, 20 seeds: {'; '.join(said)}. MountainCarContinuous, seeds of 10 that arrive: "
@@ -143,7 +143,7 @@ def claim_104() -> Finding:
 
 
 @claim(107, "Results are sensitive to learning rate, entropy coefficient and discount.", TOPIC, "recorded")
-def claim_107() -> Finding:
+def claim_107() -> Outcome:
     """The largest effect of each factor, the two others held, in a map of A2C with 5 seeds a cell."""
     runs = load("sensitivity")
     cells = {tuple(part.split(" ")[1] for part in arm.split(", ")): arm for arm in runs.arms}
@@ -156,7 +156,7 @@ def claim_107() -> Finding:
         pairs = [(a, b) for a, b in itertools.permutations(cells, 2) if [i for i in range(3) if a[i] != b[i]] == [k]]
         a, b = max(pairs, key=lambda pair: mean[pair[0]] - mean[pair[1]])
         gap = difference(runs.final(cells[a]), runs.final(cells[b]))
-        seen.append(gap.low > SENSITIVE)
+        seen.append(gap.low > LARGE_EFFECT)
         numbers |= {f"largest effect of the {factor}": gap.mean, f"largest effect of the {factor}, lower end": gap.low}
         said.append(f"the {factor} makes {gap} ({a[k]} against {b[k]})")
     lake = load("entropy-lake")
@@ -164,18 +164,18 @@ def claim_107() -> Finding:
     some, much = (interval(lake.final(arm)) for arm in arms)
     numbers |= {f"{arm}: success": x.mean for arm, x in zip(arms, (some, much), strict=True)}
     seen[1] = seen[1] or some.low > 2.0 * much.high
-    return Finding(
+    return Outcome(
         decide(any(seen), caveat=not all(seen)),
         f"A2C on CartPole, return over the last fifth of 60 000 steps: {mean[bottom]:.0f} in the worst of {len(mean)} "
         f"cells, {mean[top]:.0f} in the best, {good} within 10 % of it. Changed alone, in the cells where it matters most, "
-        f"{', '.join(said)}: with 5 seeds only an interval above {SENSITIVE:g} is more than noise. On FrozenLake the "
+        f"{', '.join(said)}: with 5 seeds only an interval above {LARGE_EFFECT:g} is more than noise. On FrozenLake the "
         f"entropy coefficient decides: success {some} with 0.01, {much} with 0.1.",
         numbers,
     )
 
 
 @claim(113, "Return normalisation is recommended.", TOPIC, "recorded")
-def claim_113() -> Finding:
+def claim_113() -> Outcome:
     """REINFORCE on CartPole, rewards times 1 and 100: raw returns, standardised over the batch, over each episode."""
     runs = load("normalisation")
     scales = ("1", "100")
@@ -197,7 +197,7 @@ def claim_113() -> Finding:
     biased = difference(final["adam", "batch"]["1"], final["adam", "episode"]["1"])
     needless = difference(final["adam", "batch"]["1"], final["adam", "no"]["1"])
     numbers |= {"Adam: batch − episode": biased.mean, "Adam: batch − none": needless.mean}
-    return Finding(
+    return Outcome(
         decide(helps, caveat=biased.low > 0 or needless.low <= 0),
         "CartPole, REINFORCE without a baseline, return with rewards as they are / times 100. SGD: "
         f"{line('sgd', 'no')} as they are, {line('sgd', 'batch')} standardised over the batch, "
@@ -208,7 +208,7 @@ def claim_113() -> Finding:
 
 
 @claim(118, "Unbiased and of low variance is what makes an estimator good.", TOPIC, "recorded")
-def claim_118() -> Finding:
+def claim_118() -> Outcome:
     """Rank correlation of the estimators' errors at the start with how fast they learn, on two exact MDPs at two rates."""
     from scipy.stats import rankdata
 
@@ -236,7 +236,7 @@ def claim_118() -> Finding:
             f"{name}: error of ĝ": float(errors.final(name, "mse").mean()),
             f"{name}, lr 1: J at the end": float(runs.final(f"{name}, lr 1").mean()),
         }
-    return Finding(
+    return Outcome(
         decide(low > 0.0, caveat=min(low, *agreement["mse"]) < 0.8),
         f"{count} estimators on two exact MDPs at two learning rates. Spearman's rank correlation of speed with a small "
         f"error of ĝ is {min(agreement['mse']):.2f} to {max(agreement['mse']):.2f}; with a small error of c ĝ, best c, "
@@ -249,7 +249,7 @@ def claim_118() -> Finding:
 
 
 @claim(140, "Policy gradients handle continuous actions directly.", POLICIES, "recorded")
-def claim_140() -> Finding:
+def claim_140() -> Outcome:
     """Pendulum and MountainCarContinuous: the final policy against how it was in the first interval of training."""
     pendulum, car = load("continuous-pendulum"), load("continuous-car")
     numbers: dict[str, float] = {}
@@ -264,7 +264,7 @@ def claim_140() -> Finding:
         )
     arrive = {arm: int((car.final(arm, "greedy") > 0).sum()) for arm in car.arms}
     numbers |= {f"MountainCarContinuous, {arm}, seeds that arrive": float(n) for arm, n in arrive.items()}
-    return Finding(
+    return Outcome(
         decide(
             any(better) and max(arrive.values()) > 0, caveat=not all(better) or min(arrive.values()) < len(car.seeds)
         ),
@@ -279,7 +279,7 @@ STOCHASTIC = {"aliased": "aliased", "rock-paper-scissors": "rock-paper-scissors"
 
 
 @claim(141, "Policy gradients learn stochastic policies (value-based: difficult).", POLICIES, "recorded")
-def claim_141() -> Finding:
+def claim_141() -> Outcome:
     """Three tasks whose best policy is stochastic: exact J that is learned against the best deterministic one."""
     runs = load("stochastic")
     numbers: dict[str, float] = {}
@@ -296,14 +296,14 @@ def claim_141() -> Finding:
             f"{world}: best J of a deterministic policy in as many steps": certain,
         }
         said.append(f"{world} {J} (worst seed {runs.final(arm).min():.3g}, deterministic {certain:.3g})")
-    learned = Finding(
+    learned = Outcome(
         decide(all(above)), f"J of what REINFORCE learned from random logits, 20 seeds: {', '.join(said)}.", numbers
     )
     return _both(policies.stochastic_optima(), learned)
 
 
 @claim(142, "The policy can be simpler than the values.", POLICIES, "recorded")
-def claim_142() -> Finding:
+def claim_142() -> Outcome:
     """A threshold is best while Q is irregular: two parameters of a policy against polynomial fits of the exact Q."""
     runs = load("simple-policy")
     (arm,) = runs.arms
@@ -330,7 +330,7 @@ def claim_142() -> Finding:
         "R² of the linear fit": float(fits[:, 1, 1].mean()),
         "parameters from which on greedy in the fit of Q is best, median": float(np.median(enough)),
     }
-    return Finding(
+    return Outcome(
         decide(gap.low > 0),
         "32 contexts with random stakes, 20 draws. Of what the best policy, a threshold, gains over the uniform one, "
         f"REINFORCE with two parameters gets {interval(learned)}; acting greedily in the best linear fit of the exact Q "
@@ -341,7 +341,7 @@ def claim_142() -> Finding:
 
 
 @claim(144, "Stochastic policies are more flexible and avoid local optima.", POLICIES, "recorded")
-def claim_144() -> Finding:
+def claim_144() -> Outcome:
     """1 at once, or 10 after n right actions: seeds that find the 10, from uniform and from nearly certain policies."""
     runs = load("local-optima")
     numbers: dict[str, float] = {}
@@ -356,7 +356,7 @@ def claim_144() -> Finding:
             f"entropy bonus of 1, {share[n, 'nearly certain, entropy 0']:.1f} from nearly certain"
         )
     explored = {n: share[n, "uniform, entropy 0"] for n in (2, 4, 8)}
-    learned = Finding(
+    learned = Outcome(
         decide(explored[2] > share[2, "nearly certain, entropy 0"], caveat=min(explored.values()) < 1.0),
         f"REINFORCE, share of {len(runs.seeds)} seeds that find the 10: {'; '.join(said)}.",
         numbers,
@@ -365,7 +365,7 @@ def claim_144() -> Finding:
 
 
 @claim(147, "Reward shaping solves sparse rewards.", POLICIES, "recorded")
-def claim_147() -> Finding:
+def claim_147() -> Outcome:
     """MountainCarContinuous with a tutorial's bonus for movement, a larger one, and a potential; scored without any."""
     runs = load("shaping")
     numbers: dict[str, float] = {}
@@ -381,7 +381,7 @@ def claim_147() -> Finding:
         said.append(f"{arm}: {interval(plain)}, {arrive[arm]} seeds arrive (return learned from {shaped.mean():.4g})")
     changed = difference(runs.final("potential", "greedy"), runs.final("movement 100", "greedy")).low > 0
     solved = arrive["potential"] > arrive["no bonus"]
-    learned = Finding(
+    learned = Outcome(
         decide(solved, caveat=changed or arrive["movement 0.1"] < len(runs.seeds)),
         "MountainCarContinuous, PPO, 10 seeds, return of the greedy policy without any bonus: "
         f"{'; '.join(said)}. Paid enough for movement, swinging for ever earns more than arriving.",
@@ -391,7 +391,7 @@ def claim_147() -> Finding:
 
 
 @claim(148, "Actor-critic is more practical than vanilla REINFORCE.", TOPIC, "recorded")
-def claim_148() -> Finding:
+def claim_148() -> Outcome:
     """A2C against REINFORCE without and with a learned V: speed on CartPole at five rates, and on Acrobot at one."""
     cart, acrobot = load("stability"), load("practical-acrobot")
     numbers: dict[str, float] = {}
@@ -417,7 +417,7 @@ def claim_148() -> Finding:
             f"[{best.low:.2f}, {best.high:.2f}] ({' and '.join(fast)}); Acrobot P = {there.mean:.2f} "
             f"[{there.low:.2f}, {there.high:.2f}] ({' and '.join(slow)})"
         )
-    return Finding(
+    return Outcome(
         decide(any(wins), caveat=not all(wins) or losses > 0),
         f"Mean return over 100 000 steps, 10 seeds, A2C {'; '.join(said)}.",
         numbers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from policygrad.lab.claims import Finding, claim, decide
+from policygrad.lab.claims import Outcome, claim, decide
 from policygrad.lab.exact.tabular import MDP, exact_gradient, gradient_theorem, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp
 from policygrad.lab.theory.ascent import Path, ascend, fixed, landscapes, sgd
@@ -34,7 +34,7 @@ def study() -> tuple[MDP, Policy]:
     TOPIC,
     "exact",
 )
-def steepest() -> Finding:
+def steepest() -> Outcome:
     """Slopes of J in 500 directions; where ascent on functions of every kind came to rest."""
     mdp, policy = study()
     J, theta, g, h = performance(mdp, policy), policy.flat.clone(), exact_gradient(mdp, policy), 1e-4
@@ -50,7 +50,7 @@ def steepest() -> Finding:
     still = max(case.path.grad_norm[-1] for case in found.cases if case.path.stopped == "steps")
     lower = found["two hills, from left"].lost
     holds = wrong <= 1e-6 and best_other < 1.0 and len(stopped) == 4 and largest <= 1e-6
-    return Finding(
+    return Outcome(
         decide(holds),
         f"Of 500 random directions none rises as fast as ∇J, the fastest {best_other:.0%} as fast; every slope is "
         f"‖∇J‖ times a cosine, to {wrong:.0e}. Of {len(found.cases)} ascents {len(stopped)} came to rest, where "
@@ -84,7 +84,7 @@ def from_many(function: Function) -> list[Path]:
     TOPIC,
     "exact",
 )
-def convexity() -> Finding:
+def convexity() -> Outcome:
     """Ascents from eleven starts on a concave and on a convex function."""
     around = torch.randn(100, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -98,7 +98,7 @@ def convexity() -> Finding:
 
     convex, concave = share_on_top(bowl(1.0)), share_on_top(bowl(-1.0))
     diverged = sum(path.stopped == "diverged" for path in from_many(bowl(1.0)))
-    return Finding(
+    return Outcome(
         decide(convex == 1.0, concave < 1.0),
         f"It is of *concave* functions: on −½(x² + 4y²) all of 11 ascents end at the maximum ({concave:.0%}), on "
         f"the convex ½(x² + 4y²) {convex:.0%} do. There {diverged} run away and one, begun at the stationary point, "
@@ -117,7 +117,7 @@ def convexity() -> Finding:
     TOPIC,
     "exact",
 )
-def automatic_differentiation() -> Finding:
+def automatic_differentiation() -> Outcome:
     """∇J by autodiff against its closed form; a function whose loops and branches depend on θ; a planted error."""
     mdp, policy = study()
     theta, exact = policy.flat.clone(), gradient_theorem(mdp, policy)
@@ -130,7 +130,7 @@ def automatic_differentiation() -> Finding:
     caught = check_gradient(table_performance(mdp), theta, planted)
     kink = check_gradient(lambda x: x.abs().sum(), torch.zeros(1, dtype=torch.float64))
     holds = errors.automatic <= 1e-13 and right == 20 and caught.wrong == (2,)
-    return Finding(
+    return Outcome(
         decide(holds),
         f"∇J through a loop over the horizon is right to {errors.automatic:.0e}, without a step to choose, while "
         f"differences at their best step are right to {best:.0e}. Of 20 points of a function whose loops and "
@@ -152,7 +152,7 @@ def automatic_differentiation() -> Finding:
     TOPIC,
     "exact",
 )
-def numerical_differentiation() -> Finding:
+def numerical_differentiation() -> Outcome:
     """Evaluations counted, and errors of differences over their step."""
     mdp, policy = study()
     errors = error_by_step(table_performance(mdp), policy.flat.clone(), gradient_theorem(mdp, policy))
@@ -167,7 +167,7 @@ def numerical_differentiation() -> Finding:
     rounding = errors.errors["central"][0]
     holds = as_said and rounding > 100.0 * best[1] > 100.0 * errors.automatic and -1.3 < left < -0.7
     times = {m: bill[m, sizes[-1]].relative_seconds for m in ("central", "automatic")}
-    return Finding(
+    return Outcome(
         decide(holds),
         f"With {sizes[-1]} parameters J is evaluated {counts['forward'][-1]} times by forward and "
         f"{counts['central'][-1]} by central differences, once by automatic differentiation; in time "
@@ -194,7 +194,7 @@ def numerical_differentiation() -> Finding:
     TOPIC,
     "simulated",
 )
-def stochastic_ascent() -> Finding:
+def stochastic_ascent() -> Outcome:
     """Runs of five lengths with gradients from sampled episodes, and a function without a bound."""
     found = decay(*study(), budgets=(16, 64, 256), runs=2)
     shown = {b.steps: b for b in found.budgets}
@@ -204,7 +204,7 @@ def stochastic_ascent() -> Finding:
     steep = sgd(start, lambda theta: theta * torch.tensor([1.0, 4.0], dtype=torch.float64), 50, 0.1)
     steeper = float((steep[-1] * torch.tensor([1.0, 4.0], dtype=torch.float64)).norm() / (17.0**0.5))
     within = all(b.squared_norm <= b.bound for b in found.budgets)
-    return Finding(
+    return Outcome(
         decide(found.slope < -0.25 and within),
         f"On J, with {found.episodes} sampled episodes a step and α ∝ 1/√K, the mean of ‖∇J‖² over a run falls from "
         f"{first.squared_norm:.3f} in 16 steps to {last.squared_norm:.4f} in 256, as K^{found.slope:.2f}, within "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
-from policygrad.lab.claims import Counterexample, Finding, claim, decide
+from policygrad.lab.claims import Counterexample, Outcome, claim, decide
 from policygrad.lab.claims.tasks import detour
 from policygrad.lab.exact.mdp import MDP, from_gymnasium
 from policygrad.lab.exact.tabular import (
@@ -54,7 +54,7 @@ def sharing(mdp: MDP, probability: float) -> Policy:
     TOPIC,
     "exact",
 )
-def convergence() -> Finding:
+def convergence() -> Outcome:
     """Exact ascent with a table, and where states look alike; fitted policy iteration there; two optima of one parameter."""
     paths, gaps = [], []
     for seed in range(3):
@@ -72,7 +72,7 @@ def convergence() -> Finding:
     local = near < far - 1.0
     guaranteed = all(map(rises, (*paths, alike, *ends.values()))) and max(gaps) < 0.01 and alike.grad_norm[-1] < 1e-3
     start = policy_matrix(mdp, sharing(mdp, 0.1)).detach()
-    return Finding(
+    return Outcome(
         decide(guaranteed and swings > 1.0, caveat=local),
         f"No step of exact ascent made J fall, and with a table of logits it closed all but {max(gaps):.0e} of the "
         "gap to J* on three random MDPs. Where states look alike it came to rest (‖∇J‖ = "
@@ -123,7 +123,7 @@ def best_certain(mdp: MDP, epsilon: float = 0.0) -> float:
 STOCHASTIC = ("rock-paper-scissors", "aliased", "corridor")
 
 
-def stochastic_optima() -> Finding:
+def stochastic_optima() -> Outcome:
     """Of claim 141, what is exact: ascent's end against every deterministic and every ε-greedy policy."""
     numbers, above, said = {}, [], []
     for world in STOCHASTIC:
@@ -142,7 +142,7 @@ def stochastic_optima() -> Finding:
             numbers["corridor: π(right) at the end"] = float(policy_matrix(mdp, policy).detach()[0, 1])
         J, greedy_J, epsilon_J = (f"{x:.2f}".replace("-inf", "−∞") for x in found.values())
         said.append(f"{world} {J} against {greedy_J} and {epsilon_J}")
-    return Finding(
+    return Outcome(
         decide(all(above)),
         "J where exact ascent from random logits ends, against the best policy that is greedy, and ε-greedy with ε "
         f"= 0.1, in whatever values: {'; '.join(said)}. In the corridor π(right) = "
@@ -152,7 +152,7 @@ def stochastic_optima() -> Finding:
     )
 
 
-def exploring() -> Finding:
+def exploring() -> Outcome:
     """Of claim 144, what is exact: single changes of deterministic policies, and ascent from stochastic ones, on detours."""
     numbers, ends = {}, {}
     for length in (3, 8):
@@ -167,7 +167,7 @@ def exploring() -> Finding:
     shared = ascend(performance(alike, sharing(alike, 0.1)), sharing(alike, 0.1).flat, 300).value[-1]
     numbers |= {"J of the best single change of the lazy policy": max(changes), "J from π(1) = 0.1, shared": shared}
     helps = max(changes) <= lazy and ends[3] > 9.0
-    return Finding(
+    return Outcome(
         decide(helps, caveat=shared < 9.0),
         "1 at once, or 10 after n right actions. With n = 3 no single change of the deterministic policy that "
         f"takes the 1 is better ({max(changes):.0f} at most): a local optimum, which exact ascent from the uniform "
@@ -196,7 +196,7 @@ def shaped(mdp: MDP, wrapper: ShapedReward) -> MDP:
     return replace(mdp, reward=mdp.outcome + bonus)
 
 
-def shaping() -> Finding:
+def shaping() -> Outcome:
     """Of claim 147, what is exact: what is best on a lake under a bonus for movement and under a potential; ∇J under it."""
     env, mdp = lake()
     best, goal = optimum(mdp), mdp.states - 1
@@ -213,7 +213,7 @@ def shaping() -> Finding:
     same = float((exact_gradient(other, policy) - gradient).norm() / gradient.norm())
     at_once = [float(objective(mdp, greedy(m.reward))) for m in (mdp, other)]  # by the next reward alone
     changed = [c for c, J in zip(sizes, moved, strict=True) if best - 1e-9 > J]
-    return Finding(
+    return Outcome(
         decide(abs(kept - best) <= 1e-9 and same <= 1e-9, caveat=bool(changed)),
         f"On a FrozenLake of 16 cells, γ = 0.99, exactly: if every cell moved pays {sizes[-1]:g} it is best to walk "
         f"for ever, J without the bonus is {moved[-1]:.2f} instead of {best:.2f}; so from "

@@ -24,7 +24,7 @@ from policygrad.algorithms.recipe import current_keywords
 
 FOLDER = files("policygrad.lab.claims") / "recorded"
 RESAMPLES = 2_000  # of a bootstrap
-LAST = 0.2  # of a training: what `final` is the mean of
+FINAL_SHARE = 0.2  # of a training: what `final` is the mean of
 
 
 class RecordError(ValueError):
@@ -96,7 +96,7 @@ class Recorded:
         values = self.arm(arm).measures.get(measure)
         if values is not None and values.ndim == 1:
             return values
-        return self.curves(arm, measure)[:, -max(1, round(LAST * self.points)) :].mean(1)
+        return self.curves(arm, measure)[:, -max(1, round(FINAL_SHARE * self.points)) :].mean(1)
 
     def speed(self, arm: str, measure: str = "return") -> np.ndarray:
         """(seeds,): the mean over the whole training, the area under the curve; higher: more was learned from fewer steps."""

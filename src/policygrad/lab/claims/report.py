@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from policygrad.lab.claims import TOPICS, Claim, Counterexample, Finding
+from policygrad.lab.claims import TOPICS, Claim, Counterexample, Outcome
 from policygrad.lab.exact.mdp import MDP
 
 LINES = 16  # of a counterexample's table, at most
@@ -28,23 +28,23 @@ repeats one experiment, `--json` gives its numbers and the tables of its counter
 
 
 @dataclass(frozen=True)
-class Result:
+class CheckedClaim:
     """A claim, what was found, and how long that took."""
 
     claim: Claim
-    finding: Finding
+    finding: Outcome
     seconds: float
 
 
-def run(claims: Iterable[Claim]) -> Iterator[Result]:
+def run(claims: Iterable[Claim]) -> Iterator[CheckedClaim]:
     """The experiments, one after the other."""
     for claim in claims:
         started = time.perf_counter()
         finding = claim.experiment()
-        yield Result(claim, finding, time.perf_counter() - started)
+        yield CheckedClaim(claim, finding, time.perf_counter() - started)
 
 
-def summary(results: Sequence[Result]) -> str:
+def summary(results: Sequence[CheckedClaim]) -> str:
     """How many claims got which verdict."""
     count = Counter(r.finding.verdict for r in results)
     words = {
@@ -57,7 +57,7 @@ def summary(results: Sequence[Result]) -> str:
     return f"{len(results)} claim{'s' * (len(results) != 1)}: {said}"
 
 
-def text(result: Result) -> str:
+def text(result: CheckedClaim) -> str:
     """A paragraph: the claim, the verdict, its evidence and how long that took, why, and the counterexample."""
     claim, finding = result.claim, result.finding
     took = "" if claim.evidence == "recorded" else f", {result.seconds:.1f} s"
@@ -87,7 +87,7 @@ def _row(mdp: MDP, pi: Sequence[Sequence[float]], s: int, a: int) -> str:
     return f"s{s} a{a}: π = {pi[s][a]:.3g}, r = {float(mdp.reward[s, a]):.3g}, → {', '.join(after)}"
 
 
-def to_json(result: Result) -> dict[str, Any]:
+def to_json(result: CheckedClaim) -> dict[str, Any]:
     """Everything, the tables of the counterexample included."""
     claim, finding = result.claim, result.finding
     found: dict[str, Any] = {
@@ -117,7 +117,7 @@ def to_json(result: Result) -> dict[str, Any]:
     return found
 
 
-def markdown(results: Sequence[Result]) -> str:
+def markdown(results: Sequence[CheckedClaim]) -> str:
     """The page: a table of verdicts, then every claim with its numbers."""
     parts = [HEAD, f"{summary(results)}.\n"]
     for topic in TOPICS:
@@ -130,7 +130,7 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n".join(parts)
 
 
-def _section(result: Result) -> str:
+def _section(result: CheckedClaim) -> str:
     claim, finding = result.claim, result.finding
     evidence = "" if finding.verdict == "pending" else f", {claim.evidence}"
     lines = [f"**{claim.number}. {claim.text}** *{finding.verdict}*{evidence}. {finding.because}"]

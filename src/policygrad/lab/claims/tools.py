@@ -27,13 +27,13 @@ from policygrad.lab.exact.tabular import (
     solve,
     tabular_policy,
 )
-from policygrad.lab.exact.worlds import make_mdp, make_policy
+from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 
 EXACT = 1e-12  # what rounding leaves of sums that are equal
-SEARCHED = 200  # random MDPs that a counterexample is looked for in
-LIMIT = 4.5  # of |z|, in standard errors: a false alarm in 150,000
+MAX_SEARCHED = 200  # random MDPs that a counterexample is looked for in
+Z_LIMIT = 4.5  # of |z|, in standard errors: a false alarm in 150,000
 
 Critic = Callable[[Rollout, Policy], Values]
 
@@ -151,7 +151,7 @@ class Case:
 def case(world: str, seed: int = 0, **changes: Any) -> Case:
     """An MDP and a policy of the zoo by name, see `make_mdp`."""
     mdp = make_mdp(world, seed, **changes)
-    return Case(mdp, make_policy(world, mdp, seed))
+    return Case(mdp, starting_policy(world, mdp, seed))
 
 
 @cache

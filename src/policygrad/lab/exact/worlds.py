@@ -54,7 +54,7 @@ TABLES = (
     "terminal",
     "groups",
 )  # of a file; the first four must be there
-ENDLESS = 1_000  # steps after which an episode without a horizon is truncated
+TRUNCATED_AFTER = 1_000  # steps after which an episode without a horizon is truncated
 
 
 def two_states(horizon: int = 8) -> MDP:
@@ -146,7 +146,7 @@ def read_tables(path: str) -> dict[str, Any]:
     return tables
 
 
-def make_policy(name: str, mdp: MDP, seed: int = 0, scale: float = 1.0) -> Policy:
+def starting_policy(name: str, mdp: MDP, seed: int = 0, scale: float = 1.0) -> Policy:
     """The table of logits to study an MDP with, N(0, scale²).
 
     On "deceptive" the logits are (log 9, 0): V is near what the likely action gets, and the best baseline near what the other
@@ -205,7 +205,7 @@ def exact_batch(mdp: MDP, policy: Policy) -> Batch:
 def sampled_batch(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Batch:
     """Episodes sampled with the policy, their advantages reward-to-go minus the exact V, times γᵗ: ĝ is unbiased.
 
-    Without a horizon, V stands for what follows ENDLESS steps, and later actions are not seen.
+    Without a horizon, V stands for what follows TRUNCATED_AFTER steps, and later actions are not seen.
     """
     rollout = sample_episodes(mdp, policy, episodes, seed)
     estimator = StateDiscounted(RewardToGo(mdp.gamma))
@@ -214,8 +214,8 @@ def sampled_batch(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Bat
 
 
 def sample_episodes(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Rollout:
-    """Episodes of the MDP, a column each: `sampling.sample` with a seed. Without a horizon they are truncated at ENDLESS."""
-    return sample(mdp, policy, episodes, torch.Generator().manual_seed(seed), None if mdp.horizon else ENDLESS)
+    """Episodes of the MDP, a column each: `sampling.sample` with a seed. TRUNCATED_AFTER where there is no horizon."""
+    return sample(mdp, policy, episodes, torch.Generator().manual_seed(seed), None if mdp.horizon else TRUNCATED_AFTER)
 
 
 def exact_objective(mdp: MDP) -> Callable[[Policy], float]:

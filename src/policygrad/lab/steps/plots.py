@@ -13,7 +13,7 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from policygrad.lab.steps.plane import Plane, ellipse, look, most_kl
-from policygrad.lab.steps.relations import Cost, Match, PenaltyPoint, TrustPoint
+from policygrad.lab.steps.relations import Match, PenaltyPoint, SolverCost, TrustPoint
 from policygrad.lab.steps.rules import Comparison
 from policygrad.reports.plots import COLORS, GRID, INK, PALE, Chart
 
@@ -35,9 +35,9 @@ class Story:
     match: Match | None
     penalties: Sequence[PenaltyPoint]
     trust: Sequence[TrustPoint] = ()
-    costs: Sequence[Cost] = ()
+    costs: Sequence[SolverCost] = ()
 
-    def with_theory(self, trust: Sequence[TrustPoint], costs: Sequence[Cost]) -> Story:
+    def with_theory(self, trust: Sequence[TrustPoint], costs: Sequence[SolverCost]) -> Story:
         """The same, with what only a table of logits has."""
         return replace(self, trust=trust, costs=costs)
 
@@ -264,7 +264,7 @@ def draw_trust(axis: Axes, points: Sequence[TrustPoint]) -> None:
     name_axes(axis, "δ, nats")
 
 
-def draw_costs(axis: Axes, costs: Sequence[Cost]) -> None:
+def draw_costs(axis: Axes, costs: Sequence[SolverCost]) -> None:
     """Time and error of F⁻¹ĝ, dense and by conjugate gradients."""
     subtitle = "Seconds for (F + 0.1 I)⁻¹ĝ of an MLP on 256 states, one thread.\n"
     head(axis, "F⁻¹ĝ needs no F", subtitle + "Numbers: relative error of 10 conjugate gradients (CG)")

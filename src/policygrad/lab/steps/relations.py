@@ -31,7 +31,7 @@ from policygrad.training.threads import single_thread
 from policygrad.updates import NaturalGradient, PenalizedSurrogate, TrustRegion
 from policygrad.updates.diagnostics import UpdateDiagnostics
 
-DENSE = 600  # parameters up to which F is written down and inverted, at once
+MAX_DENSE_INVERSE = 600  # parameters up to which F is written down and inverted, at once
 EPOCHS = 100  # of PPO, each the whole batch
 STUCK = (
     "the policy is so certain on this batch that its Fisher matrix is 0 to rounding: no step has a KL to be compared. "
@@ -74,7 +74,7 @@ def _has_table(policy: Policy) -> bool:
 def solver(policy: Policy, damping: float | None = None) -> dict[str, Any]:
     """Keywords of NaturalGradient and TrustRegion: the dense F where that is cheap, conjugate gradients elsewhere."""
     damping = default_damping(policy) if damping is None else damping
-    return {"damping": damping, "solver": "dense" if len(policy.flat) <= DENSE else "cg"}
+    return {"damping": damping, "solver": "dense" if len(policy.flat) <= MAX_DENSE_INVERSE else "cg"}
 
 
 def natural_step(policy: Policy, batch: Batch, max_kl: float, damping: float | None = None) -> Tensor:
@@ -239,7 +239,7 @@ def _gain_at_kl(policy: Policy, batch: Batch, step: Tensor, max_kl: float) -> fl
 
 
 @dataclass(frozen=True)
-class Cost:
+class SolverCost:
     """One solution of (F + damping · I) x = ĝ, both ways."""
 
     parameters: int
@@ -250,7 +250,7 @@ class Cost:
 
 def dense_against_cg(
     widths: Sequence[int], *, samples: int = 256, dense_up_to: int = 1000, damping: float = 0.1, iterations: int = 10
-) -> list[Cost]:
+) -> list[SolverCost]:
     """Time and error of conjugate gradients, in the library's defaults, and of the dense matrix, for MLPs of two hidden layers.
 
     8 observations, 4 actions, random states and advantages, float32. A product F v costs two passes over the batch, O(P); the
@@ -263,7 +263,7 @@ def dense_against_cg(
 
 def _cost(
     width: int, samples: int, dense_up_to: int, damping: float, iterations: int, generator: torch.Generator
-) -> Cost:
+) -> SolverCost:
     policy = Policy(MLP(8, (width, width), 4, output_gain=1.0, generator=generator), Categorical(4))
     obs, act = torch.randn(samples, 8, generator=generator), torch.randint(4, (samples,), generator=generator)
     adv, weight = torch.randn(samples, generator=generator), torch.full((samples,), 1.0 / samples)
@@ -273,9 +273,9 @@ def _cost(
     conjugate_gradient(product, g, 1)  # buffers are made
     cg, cg_seconds = _timed(lambda: conjugate_gradient(product, g, iterations), repeats=5)
     if len(g) > dense_up_to:
-        return Cost(len(g), cg_seconds, None, None)
+        return SolverCost(len(g), cg_seconds, None, None)
     exact, dense_seconds = _timed(lambda: dense_solve(product, g), repeats=1)
-    return Cost(len(g), cg_seconds, dense_seconds, float((cg.x - exact.x).norm() / exact.x.norm()))
+    return SolverCost(len(g), cg_seconds, dense_seconds, float((cg.x - exact.x).norm() / exact.x.norm()))
 
 
 def _timed(solve: Callable[[], Any], repeats: int) -> tuple[Any, float]:

@@ -21,7 +21,7 @@ from policygrad.lab.theory.derivatives import automatic
 from policygrad.lab.theory.functions import Function, performance, quadratic, two_hills
 from policygrad.models.schedules import Schedule, at
 
-FAR = 1e9  # ‖θ‖ where a path counts as diverged
+DIVERGED_NORM = 1e9  # ‖θ‖ where a path counts as diverged
 
 # (f, θ, f(θ), ∇f(θ), the last α or None) → α, 0 where no step was found
 StepRule = Callable[[Function, Tensor, float, Tensor, float | None], float]
@@ -97,7 +97,7 @@ def ascend(
         value, g = float(function(theta)), gradient(theta)
         values.append(value)
         norms.append(float(g.norm()))
-        if not (math.isfinite(value) and float(theta.norm()) <= FAR):
+        if not (math.isfinite(value) and float(theta.norm()) <= DIVERGED_NORM):
             stopped = "diverged"
         elif norms[-1] <= tolerance:
             stopped = "stationary"
@@ -136,7 +136,7 @@ def sgd(
 
 
 @dataclass(frozen=True)
-class Case:
+class AscentCase:
     """One ascent: f, where it began and ended, why, and what is known of the highest point, NaN where there is none."""
 
     name: str
@@ -153,9 +153,9 @@ class Case:
 class Landscapes(Result):
     """Ascent on functions of every kind."""
 
-    cases: tuple[Case, ...]
+    cases: tuple[AscentCase, ...]
 
-    def __getitem__(self, name: str) -> Case:
+    def __getitem__(self, name: str) -> AscentCase:
         return {case.name: case for case in self.cases}[name]
 
     def table(self) -> str:
@@ -168,7 +168,7 @@ class Landscapes(Result):
         return align(("f", "start", "end", "below the best", "‖∇f‖", "steps", "stopped"), rows)
 
 
-def landscapes(steps: int = 500, extra: Sequence[Case] = ()) -> Landscapes:
+def landscapes(steps: int = 500, extra: Sequence[AscentCase] = ()) -> Landscapes:
     """Concave, convex, a saddle, two hills from either side, far from both, and J with and without a plateau at the start.
 
     extra: cases to go below these.
@@ -179,15 +179,15 @@ def landscapes(steps: int = 500, extra: Sequence[Case] = ()) -> Landscapes:
     best = float(ascend(two_hills, torch.tensor([1.4, 0.0], dtype=torch.float64)).value[-1])
     mdp = two_states()
     cases = [
-        Case("concave", ascend(concave, start, steps, fixed(0.2)), 0.0),
-        Case("convex", ascend(convex, start, steps, fixed(0.2)), math.nan),
-        Case("saddle, from its ridge", ascend(saddle, on_ridge, steps, fixed(0.2)), math.nan),
+        AscentCase("concave", ascend(concave, start, steps, fixed(0.2)), 0.0),
+        AscentCase("convex", ascend(convex, start, steps, fixed(0.2)), math.nan),
+        AscentCase("saddle, from its ridge", ascend(saddle, on_ridge, steps, fixed(0.2)), math.nan),
     ]
     for name, x, y in (("right", 0.5, 1.0), ("left", -0.6, 1.0), ("far", -4.5, 2.5)):
         theta = torch.tensor([x, y], dtype=torch.float64)
-        cases.append(Case(f"two hills, from {name}", ascend(two_hills, theta, steps, fixed(0.2)), best))
+        cases.append(AscentCase(f"two hills, from {name}", ascend(two_hills, theta, steps, fixed(0.2)), best))
     for name, logits in (("even", (0.0, 0.0)), ("left", (-1.0, -6.0))):
         policy = two_logit_policy(logits)
         path = ascend(performance(mdp, policy), policy.flat.clone(), steps, fixed(0.2), tolerance=1e-4)
-        cases.append(Case(f"J, from {name} choices", path, optimum(mdp)))
+        cases.append(AscentCase(f"J, from {name} choices", path, optimum(mdp)))
     return Landscapes((*cases, *extra))

@@ -30,7 +30,7 @@ from policygrad.lab.theory.functions import Function, table_performance
 METHODS = ("forward", "central", "complex")
 STEPS = tuple(np.logspace(-13, -0.5, 26).tolist())
 SIZES = (2, 8, 32, 64)  # states of the MDPs whose gradients are timed
-WORK = 50_000_000  # multiplications, H · S² · A for each evaluation of J: as many components are differenced as it has room for
+MAX_MULTIPLICATIONS = 50_000_000  # H · S² · A for each evaluation of J: so many components are differenced
 
 
 def automatic(function: Function, theta: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def error_by_step(function: Function, theta: Tensor, exact: Tensor, steps: Seque
 
 
 @dataclass(frozen=True)
-class Cost:
+class GradientCost:
     """One gradient of a function of so many parameters."""
 
     method: str
@@ -137,12 +137,12 @@ class Cost:
     relative_seconds: float  # in units of one evaluation
 
 
-def costs(states: Sequence[int] = SIZES, seed: int = 0) -> list[Cost]:
+def costs(states: Sequence[int] = SIZES, seed: int = 0) -> list[GradientCost]:
     """Evaluations counted and time measured of each method, for J of random MDPs with 4 actions: D = 4 S parameters."""
     return [cost for size in states for cost in _costs(size, np.random.default_rng(seed))]
 
 
-def _costs(states: int, rng: np.random.Generator) -> list[Cost]:
+def _costs(states: int, rng: np.random.Generator) -> list[GradientCost]:
     theta, calls = torch.from_numpy(rng.standard_normal(states * 4)), 0
     J = table_performance(random_mdp(states, 4, 10, rng))
 
@@ -161,7 +161,7 @@ def _costs(states: int, rng: np.random.Generator) -> list[Cost]:
         calls = 0
         method()
         evaluations = calls
-        found.append(Cost(name, len(theta), evaluations, _seconds(method) / one))
+        found.append(GradientCost(name, len(theta), evaluations, _seconds(method) / one))
     return found
 
 
@@ -182,7 +182,7 @@ class ThreeWays(Result):
     parameters: int
     components: int  # how many of ∇J's were differenced, the largest ones
     by_step: StepSizes
-    costs: tuple[Cost, ...]
+    costs: tuple[GradientCost, ...]
 
     def table(self) -> str:
         """Errors at the best step, then errors over steps, then costs."""
@@ -213,7 +213,7 @@ def three_ways(mdp: MDP, seed: int = 0, sizes: Sequence[int] = SIZES, components
     policy, J = tabular_policy(mdp, torch.Generator().manual_seed(seed)), table_performance(mdp)
     theta, exact = policy.flat.clone(), gradient_theorem(mdp, policy)
     if components is None:
-        components = max(1, WORK // ((mdp.horizon or mdp.states) * mdp.states**2 * mdp.actions))
+        components = max(1, MAX_MULTIPLICATIONS // ((mdp.horizon or mdp.states) * mdp.states**2 * mdp.actions))
     largest = exact.abs().topk(min(components, len(exact))).indices
 
     def of_largest(x: Tensor) -> Tensor:

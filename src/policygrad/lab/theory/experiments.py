@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from policygrad.lab.exact.tabular import MDP, optimum
-from policygrad.lab.exact.worlds import make_mdp, make_policy
+from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.results import Result
-from policygrad.lab.theory.ascent import Case, ascend, landscapes
+from policygrad.lab.theory.ascent import AscentCase, ascend, landscapes
 from policygrad.lab.theory.derivatives import three_ways
 from policygrad.lab.theory.functions import performance
 from policygrad.lab.theory.improvement import improvement
@@ -61,7 +61,7 @@ def _ascent(name: str | None, seed: int) -> Result:
         return landscapes()
     mdp, policy = _made(name, seed)
     path = ascend(performance(mdp, policy), policy.flat, by_size(mdp, 200, 200, 40))
-    return landscapes(extra=[Case(f"J of {name}", path, optimum(mdp))])
+    return landscapes(extra=[AscentCase(f"J of {name}", path, optimum(mdp))])
 
 
 def _sgd(name: str | None, seed: int) -> Result:
@@ -84,7 +84,7 @@ def _staleness(name: str | None, seed: int) -> Result:
 
 def _made(name: str, seed: int) -> tuple[MDP, Policy]:
     mdp = make_mdp(name, seed)
-    return mdp, make_policy(name, mdp, seed)
+    return mdp, starting_policy(name, mdp, seed)
 
 
 def by_size(mdp: MDP, small: int, large: int, very_large: int) -> int:

@@ -48,7 +48,7 @@ from policygrad.updates import NaturalGradient
 AGES = (0, 1, 2, 4, 8, 12, 16, 20)
 MAX_LISTED = 50_000  # trajectories
 UPDATE_KL = 1e-3  # nats of an update
-VANISHED = 1e-3  # of the first ‖∇J‖: where the updates end
+MIN_GRADIENT_RATIO = 1e-3  # of the first ‖∇J‖: where the updates end
 ROUNDING = 1e-12  # of Σ_t γᵗ E|Q_t|: a gradient below is none
 
 
@@ -108,7 +108,8 @@ class Staleness(Result):
         header = (*header, "bias, trajectory", "its variance", "its ESS")
         note = "bias: ‖E ĝ − ∇J‖ / ‖∇J‖. variance: of one trajectory's ĝ, in units of the policy's own data's"
         if self.vanished:
-            note += f"\nended after {self.updates} updates: one more, and ‖∇J‖ is below {VANISHED:g} of what it was at first"
+            note += f"\nended after {self.updates} updates: one more, and ‖∇J‖ is below "
+            note += f"{MIN_GRADIENT_RATIO:g} of what it was at first"
         return f"{align(header, lines)}\n{note}"
 
 
@@ -149,7 +150,7 @@ def _path(mdp: MDP, policy: Policy, rule: Rule, updates: int) -> tuple[list[Poli
     path = [policy]
     while len(path) <= updates:
         new = apply(rule, path[-1], exact_batch(mdp, path[-1]))[1]
-        if float(exact_gradient(mdp, new).norm()) < VANISHED * first:
+        if float(exact_gradient(mdp, new).norm()) < MIN_GRADIENT_RATIO * first:
             return path, True
         path.append(new)
     return path, False

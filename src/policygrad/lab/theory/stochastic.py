@@ -31,7 +31,7 @@ from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 
 BUDGETS = (8, 32, 128, 512)
-BEGINNING = 1e-3  # of a step
+STEP_FRACTION = 1e-3  # of a step
 
 
 def sampled_gradient(
@@ -162,7 +162,7 @@ def lipschitz(gradient: Callable[[Tensor], Tensor], path: Tensor, gradients: Ten
     """
     steps, changes = path.diff(dim=0), gradients.diff(dim=0)
     for k in range(0, len(steps), max(1, len(steps) // 16)):
-        begun = BEGINNING * steps[k : k + 1]
+        begun = STEP_FRACTION * steps[k : k + 1]
         change = gradient(path[k] + begun[0]) - gradients[k]
         steps, changes = torch.cat([steps, begun]), torch.cat([changes, change.unsqueeze(0)])
     moved = steps.norm(dim=-1)

@@ -29,7 +29,7 @@ from policygrad.lab.theory.lemma import expected_advantage
 from policygrad.models.policy import Policy
 
 LENGTHS = tuple(np.logspace(-4, 1, 21).tolist())
-SMALL = 0.1  # ‖Δθ‖ up to which slopes are fitted
+MAX_FIT_LENGTH = 0.1  # ‖Δθ‖ up to which slopes are fitted
 ROUNDING = 1e-14  # of the rewards' size, Σ_t γᵗ E|r_t|: differences of J below say nothing
 
 
@@ -103,7 +103,7 @@ class SurrogateOrder(Result):
         found = {}
         for name in names:
             points = zip(self.lengths, getattr(self, name), self.rounding, strict=True)
-            fitted = [(h, y) for h, y, least in points if h <= SMALL and least < y < math.inf]
+            fitted = [(h, y) for h, y, least in points if h <= MAX_FIT_LENGTH and least < y < math.inf]
             if len(fitted) > 2:
                 found[name] = slope(*zip(*fitted, strict=True))
         return found
@@ -130,9 +130,11 @@ class SurrogateOrder(Result):
         ]
         rows.append(["slope", *(f"{found[name]:.2f}" if name in found else "–" for name in names)])
         header = ("‖Δθ‖", "|J − L|", "Achiam's bound", "TRPO's bound", "|J − L|, A wrong", "|J − L|, s wrong")
-        least = max(y for h, y in zip(self.lengths, self.rounding, strict=True) if h <= SMALL or h == min(self.lengths))
+        least = max(
+            y for h, y in zip(self.lengths, self.rounding, strict=True) if h <= MAX_FIT_LENGTH or h == min(self.lengths)
+        )
         none = "" if "error" in found else "; |J − L| is no more than that, and has no slope"
-        note = f"slopes: of steps up to {SMALL:g} and of differences above rounding, {least:.0e}{none}"
+        note = f"slopes: of steps up to {MAX_FIT_LENGTH:g} and of differences above rounding, {least:.0e}{none}"
         return f"{align(header, rows)}\n{self.verdict}\n{note}"
 
     @property
