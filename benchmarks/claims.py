@@ -84,7 +84,7 @@ class Experiment:
         env = task if self.preset else TASKS.get(task, lambda: gym.make(task))
         agent = Agent(algo, env, seed=seed, backend="gymnasium", **keywords)
         curve = Curve(self.steps, self.points, self.rows)
-        agent.collector.finished = curve.finished
+        agent.collector.observers.append(lambda record: curve.finished.extend(record.finished))
         agent.learn(self.steps, curve, self.steps // self.points)
         measured = curve.read()
         if self.evaluate is not None:

@@ -102,7 +102,8 @@ def gradients(seed: int) -> tuple[Tensor, Tensor]:
     """ĝ of both for the same episodes of the same network: (P,) each."""
     network = make_network(seed)
     policy = pg.Policy(network, heads.Categorical(2))
-    rollout = pg.Collector(pg.make_envs("CartPole-v1", EPISODES), seed).episodes(policy, EPISODES)  # one a column
+    record = pg.Collector(pg.make_envs("CartPole-v1", EPISODES), seed).episodes(policy, EPISODES)  # one per column
+    rollout = pg.Rollout.of(record, policy)
     plain = torch.autograd.grad(-loss(network, episodes_of(rollout)), list(network.parameters()))
 
     adv, _ = pg.advantages(rollout, pg.Values.zeros(rollout), pg.RewardToGo(GAMMA), pg.NoBaseline())

@@ -12,11 +12,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from policygrad.data import Batch
+from policygrad.data import Batch, Rollout, Wants
+from policygrad.envs.collector import Collector
 from policygrad.models.heads import Beta, Categorical, Gaussian, Head, MultiCategorical
 from policygrad.models.kernels import trainable
 from policygrad.models.networks import TabularNetwork, WithLogStd
 from policygrad.models.policy import Policy, make_policy
+from policygrad.stored.replay import Replay
 
 OBS = spaces.Box(-1.0, 1.0, (3,))
 IMAGE = spaces.Box(0.0, 1.0, (5, 5, 1))
@@ -245,3 +247,13 @@ def plain_gradient(policy: Policy, batch: Batch, ent_coef: float = 0.0) -> Tenso
     gain = (batch.weight * (ratio * batch.adv + ent_coef * policy.head.entropy(dist))).sum()
     grads = torch.autograd.grad(gain, trainable(policy.network), allow_unused=True, materialize_grads=True)
     return torch.cat([g.reshape(-1) for g in grads])
+
+
+def roll_steps(collector: Collector, policy: Policy, T: int) -> Rollout:
+    """T rows of a collector, as the policy's learner sees them."""
+    return Rollout.of(collector.steps(policy, T), policy)
+
+
+def roll_episodes(collector: Collector | Replay, policy: Policy, n: int) -> Rollout:
+    """Whole episodes of a source, as the policy's learner sees them."""
+    return Rollout.of(collector.collect(policy, Wants(episodes=n)), policy)

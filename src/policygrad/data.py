@@ -5,13 +5,16 @@ Axes: T steps, N environments (time-major), B valid steps, `*` event shapes. Wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from policygrad.tree import Tree, take, to_torch, tree_leaves, tree_map
 
 Stats = dict[str, float]
 Row = dict[str, float | int | None]  # of metrics.jsonl; None: there is no such number yet
@@ -23,6 +26,52 @@ class TooFewError(ValueError):
     """A rollout holds too little for what is asked of it."""
 
 
+@dataclass(frozen=True)
+class Wants:
+    """How much a learner wants to see next: rows of every environment, or whole episodes in all."""
+
+    num_steps: int | None = None
+    episodes: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [x for x in (self.num_steps, self.episodes) if x is not None]
+        if len(given) != 1 or given[0] < 1:
+            raise ValueError(f"expected num_steps or episodes, at least 1, got {self}")
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What N environments and who acted in them did, T rows, in NumPy: no log-probabilities, values or advantages.
+
+    The ends and the mask obey the law of `Rollout`. Between resets, column n of consecutive fixed-step records is one
+    uninterrupted environment; a record of whole episodes has one episode per column. extra: named arrays (T, N, *) of
+    whoever acted, or of the source: "logp", the log-probability under the policy that acted; "noise", the noise of the step
+    before, which conditions an action; a recurrent state; a group key.
+    """
+
+    obs: Tree  # (T+1, N, *)
+    next_obs: Tree  # (T, N, *)   before any reset; a view of obs[1:] wherever the layout allows
+    act: np.ndarray  # (T, N, *)  as sampled, before clipping to the action space
+    rew: np.ndarray  # (T, N)
+    terminated: np.ndarray  # (T, N) bool
+    truncated: np.ndarray  # (T, N) bool
+    cut: np.ndarray  # (T, N) bool
+    mask: np.ndarray  # (T, N) bool
+    time: np.ndarray  # (T, N) int
+    extra: Mapping[str, Tree] = field(default_factory=dict)
+    finished: Sequence[tuple[float, int]] = ()  # return and length of the episodes that ended here, in order
+
+    @property
+    def end(self) -> np.ndarray:
+        """(T, N) bool: the ends the environment announced."""
+        return self.terminated | self.truncated
+
+    @property
+    def steps(self) -> int:
+        """The number of valid steps."""
+        return int(self.mask.sum())
+
+
 @dataclass(frozen=True, eq=False)
 class Rollout:
     """T steps of N environments, time-major.
@@ -32,8 +81,8 @@ class Rollout:
     every column is an end, so every return is one recursion without special cases.
     """
 
-    obs: Tensor  # (T+1, N, *)
-    next_obs: Tensor  # (T, N, *)   s_{t+1} before any reset; a view of obs[1:] wherever the layout allows
+    obs: Tree  # (T+1, N, *)
+    next_obs: Tree  # (T, N, *)     s_{t+1} before any reset; a view of obs[1:] wherever the layout allows
     act: Tensor  # (T, N, *)        as sampled, before clipping to the action space
     rew: Tensor  # (T, N)           as the environment gave it
     logp: Tensor  # (T, N)          log-probability under the policy that learns
@@ -42,21 +91,20 @@ class Rollout:
     cut: Tensor  # (T, N) bool
     mask: Tensor  # (T, N) bool     True on the steps that count
     time: Tensor  # (T, N) int      step index inside the episode, from 0
-    # (T, N) log-probability under the policy that acted; unless another one is given, that is the one that learns: `logp`
-    behavior: Tensor = None  # pyright: ignore[reportAssignmentType]
+    extra: Mapping[str, Tree] = field(default_factory=dict)  # (T, N, *) named arrays, see `Record`
 
     def __post_init__(self) -> None:
         T, N = self.rew.shape
-        if self.behavior is None:
-            object.__setattr__(self, "behavior", self.logp)
-        for name in ("act", "next_obs"):
-            if getattr(self, name).shape[:2] != (T, N):
-                raise ValueError(f"{name} must start with (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
+        parts = {"act": self.act, "next_obs": self.next_obs} | dict(self.extra)
+        for name, x in ((name, leaf) for name, part in parts.items() for leaf in tree_leaves(part)):
+            if x.shape[:2] != (T, N):
+                raise ValueError(f"{name} must start with (T, N) = {(T, N)}, got {tuple(x.shape)}")
         for name in ("logp", "behavior", "terminated", "truncated", "cut", "mask", "time"):
             if getattr(self, name).shape != (T, N):
                 raise ValueError(f"{name} must be (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
-        if self.obs.shape != (T + 1, *self.next_obs.shape[1:]):
-            raise ValueError(f"obs must be {(T + 1, *self.next_obs.shape[1:])}, got {tuple(self.obs.shape)}")
+        for x, after in zip(tree_leaves(self.obs), tree_leaves(self.next_obs), strict=True):
+            if x.shape != (T + 1, *after.shape[1:]):
+                raise ValueError(f"obs must be {(T + 1, *after.shape[1:])}, got {tuple(x.shape)}")
         mask, end = self.mask, self.end
         last = mask.clone()  # valid rows with no valid row after them
         last[:-1] &= ~mask[1:]
@@ -68,20 +116,53 @@ class Rollout:
                 "terminated excludes truncated. Set `cut` where an episode goes on beyond the rollout."
             )
 
+    @staticmethod
+    def of(record: Record | Rollout, policy: Any) -> Rollout:
+        """The record as tensors on the same memory, with the log-probabilities of `policy` (`Policy.log_probs`). What is a
+        rollout already stays as it is.
+        """
+        if isinstance(record, Rollout):
+            return record
+        obs, act, extra = to_torch(record.obs), torch.from_numpy(record.act), to_torch(dict(record.extra))
+        logp = policy.log_probs(take(obs, slice(-1)), act, extra)
+        shared = shares_memory(record.obs, record.next_obs)
+        ends = {
+            name: torch.from_numpy(getattr(record, name)) for name in ("terminated", "truncated", "cut", "mask", "time")
+        }
+        return Rollout(
+            obs=obs,
+            next_obs=take(obs, slice(1, None)) if shared else to_torch(record.next_obs),
+            act=act,
+            rew=torch.from_numpy(record.rew).to(logp.dtype),
+            logp=logp,
+            extra=extra,
+            **ends,
+        )
+
+    @property
+    def behavior(self) -> Tensor:
+        """(T, N) log-probability under the policy that acted: `extra["logp"]`; without one it is the one that learns."""
+        return self.extra.get("logp", self.logp)
+
     @cached_property
     def end(self) -> Tensor:
         """(T, N) bool: where a trajectory ends, for whatever reason."""
         return self.terminated | self.truncated | self.cut
+
+    @property
+    def valid_obs(self) -> Tree:
+        """(B, *) the observations that were acted on."""
+        return self.valid(take(self.obs, slice(-1)))
 
     @cached_property
     def rows(self) -> Tensor:
         """(B,) the valid rows' indices in the flattened rollout."""
         return self.mask.reshape(-1).nonzero().squeeze(-1)
 
-    def valid(self, x: Tensor) -> Tensor:
+    def valid(self, x: Tree) -> Tree:
         """The valid rows of x: (T, N, *) → (B, *). Not a copy where all rows are valid."""
-        flat = x.flatten(0, 1)
-        return flat if self.steps == len(flat) else flat.index_select(0, self.rows)
+        every = self.steps == self.mask.numel()
+        return tree_map(lambda x: x.flatten(0, 1) if every else x.flatten(0, 1).index_select(0, self.rows), x)
 
     @cached_property
     def steps(self) -> int:
@@ -121,20 +202,22 @@ class Rollout:
         scale = 1.0 / (self.trajectories if reduction == "trajectory" else self.steps)
         weight = torch.full_like(adv, scale)
         valid = self.valid
-        return Batch(valid(self.obs[:-1]), valid(self.act), valid(self.logp), adv, weight, self.trajectories)
+        rows = self.valid_obs, valid(self.act), valid(self.logp)
+        return Batch(*rows, adv, weight, self.trajectories, extra=valid(dict(self.extra)))
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """B valid steps without time: all an update rule may see."""
 
-    obs: Tensor  # (B, *)
+    obs: Tree  # (B, *)
     act: Tensor  # (B, *)
     logp: Tensor  # (B,)    under the policy before the update
     adv: Tensor  # (B,)     whatever multiplies ∇log π
     weight: Tensor  # (B,)  the weights of every mean: Σ weight·x
     trajectories: int
     dist: Tensor | None = None  # (B, P)  the distribution before the update, for a rule that compares with it
+    extra: Mapping[str, Tree] = field(default_factory=dict)  # (B, *) named arrays, see `Record`
 
     def __len__(self) -> int:
         return len(self.adv)
@@ -149,9 +232,10 @@ class Batch:
         if count == 1:
             yield self
             return
-        fields = (self.obs, self.act, self.logp, self.adv, self.weight, *(() if self.dist is None else (self.dist,)))
-        for obs, act, logp, adv, weight, *dist in shuffled(fields, count, generator):
-            yield Batch(obs, act, logp, adv, weight * (len(self) / len(adv)), self.trajectories, *dist)
+        names = ("obs", "act", "logp", "adv", "weight", "extra", *(() if self.dist is None else ("dist",)))
+        for columns in shuffled({name: getattr(self, name) for name in names}, count, generator):
+            columns["weight"] = columns["weight"] * (len(self) / len(columns["adv"]))
+            yield replace(self, **columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,13 +270,27 @@ def _columns(record: Rollout | Values, index: Sequence[int] | Tensor) -> dict[st
     """Every field, its tensors (…, N, *) reduced to these columns."""
     chosen = torch.as_tensor(index, dtype=torch.int64)
     parts = {f.name: getattr(record, f.name) for f in fields(record)}
-    return {name: x.index_select(1, chosen) if isinstance(x, Tensor) else x for name, x in parts.items()}
+    return tree_map(lambda x: x.index_select(1, chosen) if isinstance(x, Tensor) else x, parts)
 
 
-def shuffled(parts: tuple[Tensor, ...], count: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+def shares_memory(obs: Tree, next_obs: Tree) -> bool:
+    """Whether next_obs is a view of obs[1:], in NumPy or torch, so that one pass over obs says it all."""
+
+    def start(x: Any) -> int:
+        return x.data_ptr() if isinstance(x, Tensor) else x.__array_interface__["data"][0]
+
+    pairs = zip(tree_leaves(obs), tree_leaves(next_obs), strict=True)
+    return all(start(x[1:]) == start(after) for x, after in pairs)
+
+
+def shuffled(columns: Tree, count: int, generator: torch.Generator) -> Iterator[Tree]:
     """One pass over rows (B, *) in `count` even pieces, B at most, shuffled where there is more than one."""
-    count = min(count, len(parts[0]))
+    size = len(next(tree_leaves(columns)))
+    count = min(count, size)
     if count == 1:
-        return iter([parts])
-    order = torch.randperm(len(parts[0]), generator=generator)
-    return zip(*(part.index_select(0, order).tensor_split(count) for part in parts), strict=True)
+        yield columns
+        return
+    order = torch.randperm(size, generator=generator)
+    mixed = tree_map(lambda x: x.index_select(0, order), columns)
+    for piece in torch.arange(size).tensor_split(count):
+        yield take(mixed, slice(int(piece[0]), int(piece[-1]) + 1))

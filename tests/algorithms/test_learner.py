@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from torch import Tensor
 
@@ -53,9 +54,9 @@ def through_a_file(state: Any) -> Any:
 def collect(plan: Plan, collector: Collector) -> Rollout:
     policy = plan.learner.policy
     if plan.num_steps is not None:
-        return collector.steps(policy, plan.num_steps)
+        return roll_steps(collector, policy, plan.num_steps)
     assert plan.episodes is not None
-    return collector.episodes(policy, plan.episodes)
+    return roll_episodes(collector, policy, plan.episodes)
 
 
 def small_learner(**keywords: Any) -> Learner:
@@ -64,7 +65,7 @@ def small_learner(**keywords: Any) -> Learner:
 
 
 def one_rollout(policy: Policy, T: int = 12, num_envs: int = 3) -> Rollout:
-    return Collector(make_envs(chain, num_envs), seed=1).steps(policy, T)
+    return roll_steps(Collector(make_envs(chain, num_envs), seed=1), policy, T)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,10 @@ def test_episodes_are_needed_exactly_where_nothing_bootstraps() -> None:
 def test_a_rollout_without_a_valid_row_changes_nothing() -> None:
     learner = small_learner()
     collector = Collector(make_envs(lambda: Chain(REWARDS, terminate_after=1), 2))
-    first, second = collector.steps(learner.policy, 1), collector.steps(learner.policy, 1)
+    first, second = (
+        roll_steps(collector, learner.policy, 1),
+        roll_steps(collector, learner.policy, 1),
+    )
     assert (first.steps, second.steps) == (2, 0)
     before = deepcopy(learner.state_dict())
     assert learner.step(second) == {}
@@ -186,7 +190,7 @@ def test_the_update_comes_before_the_critic_and_the_normaliser() -> None:
 def test_diagnostics_are_those_of_torch_distributions(rule: Any, action_space: spaces.Space) -> None:
     policy = make_policy(OBS, action_space, hidden=(8,))
     env = chain if action_space is ACT else Target
-    rollout = Collector(make_envs(env, 3), seed=1).steps(policy, 12)
+    rollout = roll_steps(Collector(make_envs(env, 3), seed=1), policy, 12)
     learner = Learner(policy, GAE(), deepcopy(rule), critic=make_critic(OBS, hidden=(8,)))
     values = learner.critic(rollout, policy)
     adv = (learner.estimator(rollout, values).ret - values.val)[rollout.mask]
@@ -306,7 +310,7 @@ def test_a_baseline_is_fitted_after_the_update() -> None:
     learner = Learner(
         make_policy(OBS, ACT, hidden=(8,), normalize_obs=True), RewardToGo(), Witness(notes), baseline=baseline
     )
-    rollout = Collector(make_envs(chain, 3), seed=1).episodes(policy, 3)
+    rollout = roll_episodes(Collector(make_envs(chain, 3), seed=1), policy, 3)
     ret = RewardToGo()(rollout, Values.zeros(rollout)).ret[rollout.mask]
     for before in (0.0, float(ret.mean())):
         learner.step(rollout)

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes
 from gymnasium import spaces
 
 import policygrad as pg
@@ -137,16 +138,16 @@ def test_it_starts_as_who_acted(uniform):
 def test_draws_are_whole_episodes_each_once_and_all_of_them_where_there_are_no_more(uniform):
     agent = pg.off_policy_pg("Steps-v0", dataset=uniform, **SMALL)
     collector = agent.collector
-    assert collector.episodes(agent.policy, 400).trajectories == 400
-    assert torch.equal(collector.episodes(agent.policy, 999).rew.sum(0), uniform.returns.float())
+    assert roll_episodes(collector, agent.policy, 400).trajectories == 400
+    assert torch.equal(roll_episodes(collector, agent.policy, 999).rew.sum(0), uniform.returns.float())
     drawn = collector.rng.bit_generator.state
-    first = collector.episodes(agent.policy, 60)
+    first = roll_episodes(collector, agent.policy, 60)
     assert first.trajectories == 60
-    assert not torch.equal(first.rew, collector.episodes(agent.policy, 60).rew)
+    assert not torch.equal(first.rew, roll_episodes(collector, agent.policy, 60).rew)
     collector.rng.bit_generator.state = drawn
-    assert torch.equal(first.rew, collector.episodes(agent.policy, 60).rew)
+    assert torch.equal(first.rew, roll_episodes(collector, agent.policy, 60).rew)
     for _ in range(5):  # of all but one, every return is there once
-        assert 0.0 <= float(uniform.returns.sum() - collector.episodes(agent.policy, 399).rew.sum()) <= 4.0
+        assert 0.0 <= float(uniform.returns.sum() - roll_episodes(collector, agent.policy, 399).rew.sum()) <= 4.0
     with pytest.raises(TrajectoryError, match="whole episodes"):
         collector.steps(agent.policy, 5)
 

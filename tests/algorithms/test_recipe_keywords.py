@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from torch import Tensor, nn
 
@@ -366,10 +367,10 @@ def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
         return learned_from_stored(plan, make(recipe, keywords), env)
     for progress in (0.0, 0.5):
         if plan.num_steps is not None:
-            rollout = collector.steps(plan.learner.policy, plan.num_steps)
+            rollout = roll_steps(collector, plan.learner.policy, plan.num_steps)
         else:
             assert plan.episodes is not None
-            rollout = collector.episodes(plan.learner.policy, plan.episodes)
+            rollout = roll_episodes(collector, plan.learner.policy, plan.episodes)
         plan.learner.step(rollout, progress)
     return [plan.learner.policy.flat, *([plan.learner.critic.flat] if isinstance(plan.learner.critic, Critic) else [])]
 
@@ -398,7 +399,7 @@ def test_the_critics_rate_and_passes_follow_the_policys_where_they_are_not_given
 @pytest.mark.parametrize(("target_kl", "epochs"), [(1e-9, 1), (None, 3), (1e9, 3)])
 def test_ppo_stops_its_epochs_at_the_target_kl(target_kl: float | None, epochs: int) -> None:
     plan = make("ppo", {"target_kl": target_kl})
-    rollout = Collector(make_envs(chain, 2)).steps(plan.learner.policy, 7)
+    rollout = roll_steps(Collector(make_envs(chain, 2)), plan.learner.policy, 7)
     assert plan.learner.step(rollout)["epochs"] == epochs
 
 

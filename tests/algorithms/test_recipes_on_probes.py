@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 
 from policygrad.algorithms.learner import Learner
 from policygrad.algorithms.recipes import RECIPES
@@ -72,10 +73,10 @@ def train(case: str, probe: type[Probe], env: Any = None, seed: int = 0) -> Lear
     policy = plan.learner.policy
     for i in range(iterations):
         if plan.num_steps is not None:
-            rollout = collector.steps(policy, plan.num_steps)
+            rollout = roll_steps(collector, policy, plan.num_steps)
         else:
             assert plan.episodes is not None
-            rollout = collector.episodes(policy, plan.episodes)
+            rollout = roll_episodes(collector, policy, plan.episodes)
         plan.learner.step(rollout, (i + 1) / iterations)
     return plan.learner
 

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from policygrad.data import Rollout
@@ -35,10 +36,10 @@ def test_rollouts_from_other_processes_are_those_from_this_one(
         first, second = Collector(there, seed=1), Collector(here, seed=1)
         kept: list[tuple[Rollout, Rollout]] = []
         for T in (7, 1, 1, 40):
-            kept.append((first.steps(policy, T), second.steps(policy, T)))
+            kept.append((roll_steps(first, policy, T), roll_steps(second, policy, T)))
         if not resets_twice:
-            kept.append((first.episodes(policy, 5), second.episodes(policy, 5)))
-        kept.append((first.steps(policy, 9), second.steps(policy, 9)))
+            kept.append((roll_episodes(first, policy, 5), roll_episodes(second, policy, 5)))
+        kept.append((roll_steps(first, policy, 9), roll_steps(second, policy, 9)))
         for a, b in kept:  # now, when the environments have long written over their memory
             assert all(torch.equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(Rollout))
         assert first.state_dict() == second.state_dict()
@@ -52,7 +53,11 @@ def test_no_row_is_learned_from_that_a_forgotten_reset_threw_away() -> None:
     try:
         policy = make_policy(envs.single_observation_space, envs.single_action_space, hidden=(8,), seed=0)
         collector = Collector(envs, seed=1)
-        for rollout in (collector.steps(policy, 7), collector.episodes(policy, 5), collector.steps(policy, 9)):
+        for rollout in (
+            roll_steps(collector, policy, 7),
+            roll_episodes(collector, policy, 5),
+            roll_steps(collector, policy, 9),
+        ):
             counted = rollout.valid(rollout.obs[:-1])[:, 1]
             assert torch.equal(counted.long(), rollout.valid(rollout.time))
     finally:

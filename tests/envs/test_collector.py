@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
@@ -74,7 +75,7 @@ def check_against_single_environments(envs: VectorEnv, pieces: Sequence[int]) ->
     """`.steps` in pieces of these sizes: every column's valid rows are its environment's transitions, none missing."""
     policy = policy_for(MAKERS[0])
     collector = Collector(envs, seed=1)
-    rollouts = [collector.steps(policy, T) for T in pieces]
+    rollouts = [roll_steps(collector, policy, T) for T in pieces]
     rows = sum(pieces)
     events, steps = [], 0
     for n, (make, length) in enumerate(zip(MAKERS, LENGTHS, strict=True)):
@@ -121,7 +122,7 @@ def test_rows_join_up_and_only_unfinished_episodes_are_cut(mode: AutoresetMode) 
     policy = policy_for(MAKERS[0])
     previous = None
     for T in (5, 1, 6, 9):
-        rollout = collector.steps(policy, T)
+        rollout = roll_steps(collector, policy, T)
         inside = (rollout.mask & ~rollout.end)[:-1]
         assert torch.equal(rollout.obs[1:-1][inside], rollout.next_obs[:-1][inside])
         expected = torch.zeros_like(rollout.cut)
@@ -135,7 +136,7 @@ def test_rows_join_up_and_only_unfinished_episodes_are_cut(mode: AutoresetMode) 
 def test_the_layout_of_next_step_needs_no_second_pass() -> None:
     policy = policy_for(MAKERS[0])
     for mode in MODES:
-        rollout = Collector(vector(MAKERS, mode)).steps(policy, 6)
+        rollout = roll_steps(Collector(vector(MAKERS, mode)), policy, 6)
         assert (rollout.next_obs.data_ptr() == rollout.obs[1:].data_ptr()) == (mode is AutoresetMode.NEXT_STEP)
 
 
@@ -143,7 +144,7 @@ def test_the_layout_of_next_step_needs_no_second_pass() -> None:
 def test_a_rollout_belongs_to_whoever_collected_it(mode: AutoresetMode) -> None:
     collector = Collector(vector(MAKERS, mode))
     policy = policy_for(MAKERS[0])
-    rollout = collector.steps(policy, 6)
+    rollout = roll_steps(collector, policy, 6)
     before = deepcopy(rollout)
     collector.steps(policy, 6)
     assert all(torch.equal(getattr(rollout, f.name), getattr(before, f.name)) for f in fields(Rollout))
@@ -154,8 +155,8 @@ def test_terminated_and_truncated_at_once_is_terminated(mode: AutoresetMode) -> 
     make = partial(Chain, [1.0, 2.0, 3.0, 4.0], terminate_after=3, truncate_after=3)
     policy = policy_for(make)
     for rollout in (
-        Collector(vector([make], mode)).steps(policy, 9),
-        Collector(vector([make], mode)).episodes(policy, 2),
+        roll_steps(Collector(vector([make], mode)), policy, 9),
+        roll_episodes(Collector(vector([make], mode)), policy, 2),
     ):
         assert rollout.terminated.sum() >= 2
         assert not rollout.truncated.any()
@@ -171,7 +172,7 @@ def test_a_rollout_of_one_reset_row_teaches_nothing(mode: AutoresetMode) -> None
     valid = []
     for _ in range(4):
         before = policy.flat.clone()
-        rollout = collector.steps(policy, 1)
+        rollout = roll_steps(collector, policy, 1)
         stats = learner.step(rollout)
         valid.append(rollout.steps)
         assert (stats == {}) == torch.equal(policy.flat, before) == (rollout.steps == 0)
@@ -189,7 +190,7 @@ def test_episodes_come_whole_one_a_column_by_fixed_quotas(mode: AutoresetMode, n
     lengths = [LENGTHS[i] for i in owners]
     done = 0
     for repeat in range(2):
-        rollout = collector.episodes(policy, n)
+        rollout = roll_episodes(collector, policy, n)
         T = max(lengths)
         assert rollout.mask.shape == (T, n)
         assert rollout.whole_episodes
@@ -213,7 +214,7 @@ def test_episodes_come_whole_one_a_column_by_fixed_quotas(mode: AutoresetMode, n
 @pytest.mark.parametrize("mode", MODES)
 def test_long_episodes_are_whole_too(mode: AutoresetMode) -> None:
     makers = [partial(Counting, 130), partial(Counting, 64), partial(Counting, 63)]
-    rollout = Collector(vector(makers, mode)).episodes(policy_for(makers[0]), 5)
+    rollout = roll_episodes(Collector(vector(makers, mode)), policy_for(makers[0]), 5)
     assert rollout.mask.sum(0).tolist() == [130, 130, 64, 64, 63]
     for column, (make, nth) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]):
         found = emitted(rollout, column)
@@ -227,11 +228,11 @@ def test_steps_after_episodes_start_afresh() -> None:
     policy = policy_for(MAKERS[0])
     collector.steps(policy, 4)
     collector.episodes(policy, 3)
-    rollout = collector.steps(policy, 2)
+    rollout = roll_steps(collector, policy, 2)
     assert (rollout.time[0] == 0).all()
     assert (rollout.obs[0, :, 1] == 0).all()
     assert rollout.mask.all()
-    rollout = collector.episodes(policy, 3)
+    rollout = roll_episodes(collector, policy, 3)
     assert rollout.whole_episodes
     assert list(collector.returns)[-3:] == torch.where(rollout.mask, rollout.rew, 0.0).sum(0).tolist()
 
@@ -269,8 +270,8 @@ class FirstShortThenEndless(Counting):
 
 def test_an_environment_that_has_played_its_quota_may_go_on_for_ever() -> None:
     makers = [partial(Counting, 400), partial(FirstShortThenEndless, 3)]
-    rollout = Collector(vector(makers, AutoresetMode.NEXT_STEP), max_episode_steps=500).episodes(
-        policy_for(makers[0]), 3
+    rollout = roll_episodes(
+        Collector(vector(makers, AutoresetMode.NEXT_STEP), max_episode_steps=500), policy_for(makers[0]), 3
     )
     assert rollout.mask.sum(0).tolist() == [400, 400, 3]
 
@@ -288,7 +289,7 @@ def test_what_a_reset_row_carries_enters_no_statistic() -> None:
     makers = [partial(Chain, [1.0, 2.0, 3.0], terminate_after=3)] * 2
     collector = Collector(PaysForResets(makers, autoreset_mode=AutoresetMode.NEXT_STEP))
     policy = policy_for(makers[0])
-    rollouts = [collector.steps(policy, T) for T in (3, 2, 9)] + [collector.episodes(policy, 4)]
+    rollouts = [roll_steps(collector, policy, T) for T in (3, 2, 9)] + [roll_episodes(collector, policy, 4)]
     assert any((rollout.rew == 1000.0).any() for rollout in rollouts)
     assert all((rollout.rew[rollout.mask] < 1000.0).all() for rollout in rollouts)
     assert list(collector.returns) == [6.0] * collector.episodes_done
@@ -298,7 +299,7 @@ def test_what_a_reset_row_carries_enters_no_statistic() -> None:
 def test_every_reset_begins_another_episode() -> None:
     policy = policy_for(lambda: gym.make("CartPole-v1"))
     collector = Collector(make_envs("CartPole-v1", 2))
-    starts = torch.cat([collector.episodes(policy, 4).obs[0] for _ in range(3)])
+    starts = torch.cat([roll_episodes(collector, policy, 4).obs[0] for _ in range(3)])
     assert len(starts.unique(dim=0)) == 12
 
 
@@ -307,7 +308,11 @@ def test_the_same_seed_collects_the_same_and_another_seed_or_environment_does_no
 
     def collected(seed: int) -> list[Rollout]:
         collector = Collector(make_envs("CartPole-v1", 3), seed)
-        return [collector.steps(policy, 30), collector.steps(policy, 30), collector.episodes(policy, 4)]
+        return [
+            roll_steps(collector, policy, 30),
+            roll_steps(collector, policy, 30),
+            roll_episodes(collector, policy, 4),
+        ]
 
     first, again, other = collected(0), collected(0), collected(1)
     for a, b in zip(first, again, strict=True):
@@ -321,7 +326,7 @@ def test_noise_differs_between_rollouts() -> None:
     make = partial(Chain, [1.0] * 4)
     collector = Collector(vector([make] * 4, AutoresetMode.NEXT_STEP))
     policy = policy_for(make)
-    assert not torch.equal(collector.steps(policy, 16).act, collector.steps(policy, 16).act)
+    assert not torch.equal(roll_steps(collector, policy, 16).act, roll_steps(collector, policy, 16).act)
 
 
 def test_a_loaded_collector_goes_on_with_the_same_noise_and_counters() -> None:
@@ -333,7 +338,7 @@ def test_a_loaded_collector_goes_on_with_the_same_noise_and_counters() -> None:
     twin = Collector(vector([make] * 2, AutoresetMode.NEXT_STEP), seed=7)
     twin.load_state_dict(deepcopy(collector.state_dict()))
     assert twin.state_dict() == collector.state_dict()
-    a, b = collector.episodes(policy, 5), twin.episodes(policy, 5)
+    a, b = roll_episodes(collector, policy, 5), roll_episodes(twin, policy, 5)
     assert all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Rollout))
     assert twin.state_dict() == collector.state_dict()
 
@@ -367,7 +372,7 @@ def test_discrete_actions_count_from_the_spaces_start() -> None:
     space = spaces.Discrete(3, start=-1)
     envs = vector([partial(Recorder, space)] * 2, AutoresetMode.NEXT_STEP)
     collector = Collector(envs)
-    rollout = collector.steps(make_policy(spaces.Box(-1.0, 1.0, (2,)), space), 200)
+    rollout = roll_steps(collector, make_policy(spaces.Box(-1.0, 1.0, (2,)), space), 200)
     assert set(rollout.act.unique().tolist()) == {0, 1, 2}
     np.testing.assert_array_equal(given(collector), rollout.act[rollout.mask[:, 0]].numpy() - 1)
 
@@ -378,7 +383,7 @@ def test_box_actions_are_clipped_at_the_environments_edge_and_kept_raw(shape: tu
     space = spaces.Box(-0.5, 0.25, shape, dtype)
     collector = Collector(vector([partial(Recorder, space)] * 3, AutoresetMode.NEXT_STEP))
     policy = make_policy(spaces.Box(-1.0, 1.0, (2,)), space, log_std=1.0)
-    rollout = collector.steps(policy, 100)
+    rollout = roll_steps(collector, policy, 100)
     assert rollout.act.shape == (100, 3, *shape)
     raw = rollout.act[rollout.mask[:, 0]]
     np.testing.assert_array_equal(given(collector), np.clip(raw.numpy(), -0.5, 0.25))
@@ -430,19 +435,19 @@ def test_a_non_finite_number_stops_the_run_before_it_reaches_a_parameter(
     before = policy.flat.clone()
     what = "reward" if where == "reward" else r"observation\[1\]"
     with pytest.raises(FloatingPointError, match=rf"{what} is {value} in environment 1, .*Nothing was updated"):
-        learner.step(collector.steps(policy, 12) if collect == "steps" else collector.episodes(policy, 4))
+        learner.step(roll_steps(collector, policy, 12) if collect == "steps" else roll_episodes(collector, policy, 4))
     assert torch.equal(policy.flat, before)
 
 
 def test_large_numbers_are_not_mistaken_for_infinite_ones() -> None:
     make = partial(Chain, [3e38, 3e38, 3e38], terminate_after=3)
-    rollout = Collector(vector([make] * 2, AutoresetMode.NEXT_STEP)).steps(policy_for(make), 3)
+    rollout = roll_steps(Collector(vector([make] * 2, AutoresetMode.NEXT_STEP)), policy_for(make), 3)
     assert torch.isfinite(rollout.rew).all()
 
 
 def test_logp_is_that_of_the_policy_that_acted_in_the_states_it_acted_in() -> None:
     policy = policy_for(lambda: gym.make("Pendulum-v1"))
-    rollout = Collector(make_envs("Pendulum-v1", 3)).steps(policy, 20)
+    rollout = roll_steps(Collector(make_envs("Pendulum-v1", 3)), policy, 20)
     mean, log_std = policy(rollout.obs[:-1].flatten(0, 1)).detach().split(1, -1)
     expected = torch.distributions.Normal(mean, log_std.exp()).log_prob(rollout.act.flatten(0, 1)).view(20, 3)
     torch.testing.assert_close(rollout.logp, expected, rtol=0, atol=1e-5)
@@ -468,11 +473,11 @@ def test_every_step_of_our_environments_is_one_that_somebody_learns_from() -> No
     envs = SerialVectorEnv([partial(lambda: Meter(Counting(next(lengths))))] * 3)
     collector = Collector(envs)
     for _ in range(2):
-        rollout = collector.episodes(policy_for(MAKERS[0]), 7)
+        rollout = roll_episodes(collector, policy_for(MAKERS[0]), 7)
     assert Meter.steps == collector.steps_done == 2 * (3 * 2 + 2 * 40 + 2 * 100)
     assert rollout.whole_episodes
     before = Meter.steps
-    assert collector.episodes(policy_for(MAKERS[0]), 1).steps == Meter.steps - before == 2
+    assert roll_episodes(collector, policy_for(MAKERS[0]), 1).steps == Meter.steps - before == 2
     collector.steps(policy_for(MAKERS[0]), 10)
     assert not envs.paused.any()
 
@@ -480,7 +485,7 @@ def test_every_step_of_our_environments_is_one_that_somebody_learns_from() -> No
 def test_a_native_vector_environment_is_seeded_by_one_number() -> None:
     envs = [gym.make_vec("CartPole-v1", 4, vectorization_mode="vector_entry_point") for _ in range(2)]
     policy = policy_for(lambda: gym.make("CartPole-v1"))
-    first, second = (Collector(e, seed=5).steps(policy, 30) for e in envs)
+    first, second = (roll_steps(Collector(e, seed=5), policy, 30) for e in envs)
     assert torch.equal(first.obs, second.obs)
     assert first.steps < 120  # there were reset rows
 
@@ -488,12 +493,12 @@ def test_a_native_vector_environment_is_seeded_by_one_number() -> None:
 def test_after_loading_the_environments_do_not_play_the_first_episodes_again() -> None:
     policy = policy_for(lambda: gym.make("CartPole-v1"))
     collector = Collector(make_envs("CartPole-v1", 2), seed=1)
-    first = collector.steps(policy, 30)
+    first = roll_steps(collector, policy, 30)
     twins = [Collector(make_envs("CartPole-v1", 2), seed=1) for _ in range(2)]
     again = []
     for twin in twins:
         twin.load_state_dict(collector.state_dict())
-        again.append(twin.steps(policy, 30))
+        again.append(roll_steps(twin, policy, 30))
     assert torch.equal(again[0].obs, again[1].obs)
     assert not torch.equal(again[0].obs[0], first.obs[0])
     assert torch.equal(again[0].time[0], torch.zeros(2, dtype=torch.int64))

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium.envs.box2d import lunar_lander
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
@@ -340,8 +341,13 @@ def test_collectors_gather_what_they_gather_from_gymnasium(env_id: str) -> None:
     policy = make_policy(envs.single_observation_space, envs.single_action_space, hidden=(8,), seed=0)
 
     def pairs() -> list[tuple[Rollout, Rollout]]:
-        both: list[tuple[Rollout, Rollout]] = [(found.steps(policy, T), expected.steps(policy, T)) for T in (30, 1, 97)]
-        return [*both, (found.episodes(policy, 5), expected.episodes(policy, 5))]
+        both: list[tuple[Rollout, Rollout]] = [
+            (roll_steps(found, policy, T), roll_steps(expected, policy, T)) for T in (30, 1, 97)
+        ]
+        return [
+            *both,
+            (roll_episodes(found, policy, 5), roll_episodes(expected, policy, 5)),
+        ]
 
     for a, b in pairs():
         for field in fields(Rollout):
@@ -350,7 +356,7 @@ def test_collectors_gather_what_they_gather_from_gymnasium(env_id: str) -> None:
     assert (found.steps_done, found.episodes_done) == (expected.steps_done, expected.episodes_done)
     assert found.returns == pytest.approx(expected.returns, rel=1e-4)
     assert found.lengths == expected.lengths
-    whole = [found.episodes(policy, 4) for _ in range(2)]
+    whole = [roll_episodes(found, policy, 4) for _ in range(2)]
     assert all(rollout.whole_episodes for rollout in whole)
     starts = torch.cat([rollout.obs[0] for rollout in whole])
     assert len(starts.unique(dim=0)) == 8, "every reset begins another episode"

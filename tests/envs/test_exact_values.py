@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
@@ -45,7 +46,7 @@ def collect(k: int, mode: AutoresetMode, episodes: bool = False) -> tuple[Rollou
     example = makers[0]()
     policy = make_policy(example.observation_space, example.action_space, hidden=())
     collector = Collector(SyncVectorEnv(makers, copy=False, autoreset_mode=mode))
-    rollout = collector.episodes(policy, 4) if episodes else collector.steps(policy, 23)
+    rollout = roll_episodes(collector, policy, 4) if episodes else roll_steps(collector, policy, 23)
     rollout = replace(rollout, rew=exact_rewards(rollout))
 
     def values(obs: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
@@ -97,9 +98,9 @@ def test_an_illegal_action_is_never_sampled(vector: str, action: str, form: str)
     make = partial(Masked, ACTIONS[action], "info", 5, form, "truncated")
     collector = Collector(VECTORS[vector]([make] * 4), seed=1)
     policy = policy_for(make(), "info")
-    rollout = collector.steps(policy, 300)
+    rollout = roll_steps(collector, policy, 300)
     check_masks(policy, rollout)
-    check_masks(policy, collector.episodes(policy, 7))
+    check_masks(policy, roll_episodes(collector, policy, 7))
 
 
 def check_masks(policy: Policy, rollout: pg.Rollout) -> None:
@@ -119,8 +120,8 @@ def test_legal_actions_come_in_the_observation_as_well(action: str, vector: str)
     collector = Collector(VECTORS[vector]([make] * 3), seed=1)
     policy = policy_for(make())
     assert policy.head.context == sum(sizes_of(ACTIONS[action]))
-    check_masks(policy, collector.steps(policy, 60))
-    check_masks(policy, collector.episodes(policy, 5))
+    check_masks(policy, roll_steps(collector, policy, 60))
+    check_masks(policy, roll_episodes(collector, policy, 5))
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
@@ -129,7 +130,7 @@ def test_asynchronous_environments_tell_their_legal_actions_too(mode: AutoresetM
     envs = AsyncVectorEnv([make] * 2, autoreset_mode=mode)
     try:
         policy = policy_for(make(), "info")
-        check_masks(policy, Collector(envs, seed=1).steps(policy, 40))
+        check_masks(policy, roll_steps(Collector(envs, seed=1), policy, 40))
     finally:
         envs.close()
 
@@ -169,7 +170,7 @@ def test_the_mask_beside_an_observation_is_that_of_the_same_moment(vector: str) 
     make = partial(Telling, DISCRETE, "info", 3)
     policy = policy_for(make(), "info")
     collector = Collector(VECTORS[vector]([make] * 3), seed=1)
-    for rollout in (collector.steps(policy, 31), collector.episodes(policy, 7)):
+    for rollout in (roll_steps(collector, policy, 31), roll_episodes(collector, policy, 7)):
         obs = rollout.valid(rollout.obs[:-1])
         assert torch.equal(obs[:, :3], obs[:, 3:6])
         assert len(obs.unique(dim=0)) > 3
@@ -180,7 +181,7 @@ def test_the_mask_beside_a_final_observation_is_its_own(vector: str) -> None:
     """A critic of q(s, a) asks for the policy's probabilities there."""
     make = partial(Telling, DISCRETE, "info", 3, "flat", "truncated")
     policy = policy_for(make(), "info")
-    rollout = Collector(VECTORS[vector]([make] * 3), seed=1).steps(policy, 31)
+    rollout = roll_steps(Collector(VECTORS[vector]([make] * 3), seed=1), policy, 31)
     assert rollout.truncated.any()
     obs = rollout.next_obs[rollout.truncated]
     assert torch.equal(obs[:, :3], obs[:, 3:6])
@@ -193,7 +194,7 @@ def test_the_critic_and_the_normaliser_do_not_see_the_mask(vector: str, where: s
     env = make()
     policy = policy_for(env, where, normalize_obs=True)
     critic = pg.make_critic(env.observation_space, hidden=(8,))
-    rollout = Collector(VECTORS[vector]([make] * 2), seed=1).steps(policy, 40)
+    rollout = roll_steps(Collector(VECTORS[vector]([make] * 2), seed=1), policy, 40)
     values = critic(rollout, policy)
     rollout.obs[..., 3:] = 1.0 - rollout.obs[..., 3:]  # next_obs is a view of it, or is changed here
     if rollout.next_obs.data_ptr() != rollout.obs[1:].data_ptr():
@@ -211,7 +212,7 @@ def test_the_critic_and_the_normaliser_do_not_see_the_mask(vector: str, where: s
 def test_the_gradient_of_a_masked_policy_is_autograds() -> None:
     make = partial(Masked, MULTI)
     policy = policy_for(make(), "info").double()
-    rollout = Collector(make_envs(make, 3), seed=1).steps(policy, 30)
+    rollout = roll_steps(Collector(make_envs(make, 3), seed=1), policy, 30)
     obs, act = rollout.valid(rollout.obs[:-1]), rollout.valid(rollout.act)
     weight, ent_weight = torch.randn(2, len(obs), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     gain = (weight * policy.logp(obs, act) + ent_weight * policy.head.entropy(policy(obs))).sum()
@@ -266,7 +267,7 @@ def test_an_environment_that_says_it_at_resets_only_is_refused(vector: str) -> N
 def test_at_the_end_of_an_episode_nothing_need_be_said(vector: str) -> None:
     policy = policy_for(Silent("at ends"), "info")
     collector = Collector(VECTORS[vector]([partial(Silent, "at ends")] * 2))
-    check_masks(policy, collector.steps(policy, 20))
+    check_masks(policy, roll_steps(collector, policy, 20))
 
 
 class Stuck(Masked):
@@ -294,7 +295,7 @@ def test_no_legal_action_at_all_stops_the_run(vector: str, where: str) -> None:
 
 def test_no_legal_action_where_the_episode_is_over_is_no_mistake() -> None:
     make = partial(Stuck, DISCRETE, "info", 2)
-    rollout = Collector(make_envs(make, 2)).steps(policy_for(make(), "info"), 20)
+    rollout = roll_steps(Collector(make_envs(make, 2)), policy_for(make(), "info"), 20)
     assert rollout.terminated.any()
 
 
@@ -306,7 +307,7 @@ def test_an_environment_that_waits_for_the_others_needs_no_legal_action(vector: 
         partial(Masked, DISCRETE, "observation", 9),
     ]
     policy = policy_for(makers[0](), "observation")
-    rollout = Collector(VECTORS[vector](makers)).episodes(policy, 2)
+    rollout = roll_episodes(Collector(VECTORS[vector](makers)), policy, 2)
     assert rollout.mask.sum(0).tolist() == [2, 9]
 
 

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes
 from gymnasium import spaces
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 from torch import Tensor
@@ -303,7 +304,7 @@ def test_collectors_gather_the_shaped_rewards_of_callables() -> None:
 
     envs = make_envs(lambda: PotentialShaping(gym.make("CartPole-v1"), potential, 0.99), 2)
     policy = make_policy(envs.single_observation_space, envs.single_action_space, hidden=(8,), seed=0)
-    rollout = Collector(envs, seed=1).episodes(policy, 4)
+    rollout = roll_episodes(Collector(envs, seed=1), policy, 4)
     for n in range(4):
         rows = rollout.mask[:, n].nonzero().squeeze(-1).tolist()
         assert rollout.terminated[rows[-1], n]

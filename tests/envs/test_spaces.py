@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from hypothesis import HealthCheck, given, note, settings
@@ -116,7 +117,7 @@ def train(
     collector = Collector(vector(partial(Anything, observation_space, action_space), mode))
     for _ in range(2):
         before = policy.flat.clone()
-        rollout = collector.episodes(policy, 2) if algorithm == "reinforce" else collector.steps(policy, 6)
+        rollout = roll_episodes(collector, policy, 2) if algorithm == "reinforce" else roll_steps(collector, policy, 6)
         stats = learner.step(rollout, 0.5, True)
         without = {"explained_variance"} | ({"value_loss"} if algorithm == "reinforce" else set())  # none is NaN
         assert all(math.isfinite(v) for name, v in stats.items() if name not in without), stats
@@ -170,7 +171,7 @@ def test_final_observations_may_come_as_a_batch_too() -> None:
     policy = make_policy(space, spaces.Discrete(2), hidden=(4,))
     makers = [partial(Anything, space, spaces.Discrete(2))] * 3
     one, two = (
-        Collector(kind(makers, autoreset_mode=AutoresetMode.SAME_STEP)).steps(policy, 30)
+        roll_steps(Collector(kind(makers, autoreset_mode=AutoresetMode.SAME_STEP)), policy, 30)
         for kind in (SyncVectorEnv, Batched)
     )
     assert one.truncated.any()
@@ -308,7 +309,7 @@ def parameters(policy: Policy, features: Tensor) -> tuple[Tensor, Tensor]:
 def test_every_action_alone_is_the_uncorrelated_policys_and_the_correlation_falls_off_as_rho_to_the_k() -> None:
     N, T = 4000, 9
     policy = correlated()
-    rollout = Collector(Endless(N), seed=2).steps(policy, T)
+    rollout = roll_steps(Collector(Endless(N), seed=2), policy, T)
     mean, std = parameters(policy, torch.tensor([[0.5]]))
     eps = ((rollout.act - mean) / std).double()  # (T, N, 2)
     assert float(eps.mean(1).abs().max()) <= 4 / math.sqrt(N)  # at every step, the first one too
@@ -364,7 +365,9 @@ def test_within_an_episode_the_noise_goes_on_and_every_episode_begins_with_fresh
 ) -> None:
     N, policy = 40, correlated()
     collector = Collector(vector(Short, mode, N), seed=1)
-    rollouts = [collector.episodes(policy, 400)] if episodes else [collector.steps(policy, T) for T in (1, 50, 49)]
+    rollouts = (
+        [roll_episodes(collector, policy, 400)] if episodes else [roll_steps(collector, policy, T) for T in (1, 50, 49)]
+    )
     told, last = [], []
     for rollout in rollouts:
         before, now = noise_of(rollout, policy)
@@ -390,7 +393,7 @@ def test_within_an_episode_the_noise_goes_on_and_every_episode_begins_with_fresh
 def test_rollouts_hand_the_noise_on() -> None:
     """The first row of a rollout goes on where the last one stopped."""
     policy, collector = correlated(), Collector(Endless(5), seed=0)
-    first, second = collector.steps(policy, 3), collector.steps(policy, 3)
+    first, second = roll_steps(collector, policy, 3), roll_steps(collector, policy, 3)
     assert torch.equal(first.obs[-1], second.obs[0])
     torch.testing.assert_close(noise_of(second, policy)[0][0], noise_of(first, policy)[1][-1], rtol=0, atol=2e-5)
 
@@ -425,7 +428,7 @@ def test_a_collector_resumed_twice_goes_on_with_the_same_noise_bit_for_bit() -> 
     for seed in (5, 5, 6):
         again = Collector(vector(Short, None, 3), seed=seed)
         again.load_state_dict(state)
-        resumed.append(again.steps(policy, 25))
+        resumed.append(roll_steps(again, policy, 25))
     assert torch.equal(resumed[0].obs, resumed[1].obs)
     assert torch.equal(resumed[0].act, resumed[1].act)
     assert not torch.equal(resumed[0].obs, resumed[2].obs)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import gymnasium as gym
 import numpy as np
 import pytest
+from explicit import roll_episodes, roll_steps
 from gymnasium.wrappers import FrameStackObservation, RescaleAction, TimeAwareObservation, TimeLimit
 
 from policygrad.envs.collector import Collector
@@ -53,10 +54,10 @@ def test_wrapped_environments_are_collected(name: str) -> None:
     envs = make_envs(make, 2)
     policy = make_policy(envs.single_observation_space, envs.single_action_space, hidden=(8,), seed=0)
     collector = Collector(envs, seed=0)
-    rollout = collector.steps(policy, 40)
+    rollout = roll_steps(collector, policy, 40)
     assert rollout.obs.shape == (41, 2, *shape)
     assert rollout.mask.any(0).all()
-    whole = collector.episodes(policy, 2)
+    whole = roll_episodes(collector, policy, 2)
     assert whole.whole_episodes
     if name == "TimeLimit":
         assert int(whole.time.max()) == 4

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from explicit import roll_episodes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FEW: dict[str, list[str]] = {  # the arguments that make each of them short
@@ -73,7 +74,7 @@ def test_from_scratch_and_with_the_library_the_parameters_stay_the_same_over_man
     collector = pg.Collector(pg.make_envs("CartPole-v1", n), seed=0)
     start = policy.flat.clone()
     for _ in range(5):
-        rollout = collector.episodes(policy, n)
+        rollout = roll_episodes(collector, policy, n)
         optimizer.zero_grad()
         example["loss"](network, example["episodes_of"](rollout)).backward()
         optimizer.step()

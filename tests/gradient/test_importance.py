@@ -353,9 +353,9 @@ def test_actions_that_the_sampling_policy_cannot_have_taken_are_refused():
         behavior = p.rollout.behavior.clone()
         behavior[t, n] = impossible
         with pytest.raises(ValueError, match=rf"log μ = (-inf|nan) at step {t} of trajectory {n}"):
-            log_weights(replace(p.rollout, behavior=behavior))
+            log_weights(replace(p.rollout, extra={"logp": behavior}))
     behavior = torch.where(p.rollout.mask, p.rollout.behavior, -math.inf)  # padding may be anything
-    assert torch.equal(log_weights(replace(p.rollout, behavior=behavior)), log_weights(p.rollout))
+    assert torch.equal(log_weights(replace(p.rollout, extra={"logp": behavior})), log_weights(p.rollout))
 
 
 @pytest.mark.parametrize("weigh", [ImportanceWeighted, PerDecision])

@@ -433,7 +433,7 @@ def test_what_a_limit_cuts_off_the_exact_critic_replaces_and_a_termination_would
         adv, _ = advantages(rollout, values, StateDiscounted(estimator), baseline)
         close(expected(rollout, p, policy, adv), exact, 1e-12 * (1.0 + float(exact.abs().max())))
     failed = dataclasses.replace(
-        rollout, terminated=rollout.end, truncated=torch.zeros_like(rollout.truncated), behavior=None
+        rollout, terminated=rollout.end, truncated=torch.zeros_like(rollout.truncated), extra={}
     )
     adv, _ = advantages(failed, V, StateDiscounted(TDError(mdp.gamma)), CriticValue())
     assert (expected(rollout, p, policy, adv) - exact).abs().max() > 1e-3

@@ -44,6 +44,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from torch import Tensor
 
@@ -262,7 +263,9 @@ def iterate(learner: Learner, env: Callable[[], gym.Env], times: int = 2) -> Non
     collector = Collector(make_envs(env, 2), seed=0)
     for _ in range(times):
         rollout = (
-            collector.episodes(learner.policy, 4) if learner.needs_episodes else collector.steps(learner.policy, 8)
+            roll_episodes(collector, learner.policy, 4)
+            if learner.needs_episodes
+            else roll_steps(collector, learner.policy, 8)
         )
         learner.step(rollout)
 
@@ -394,7 +397,7 @@ def test_10_a_time_limit_is_no_failure():
     assert off(weighted(policy, rollout, p, adv), exact) < TINY
     # the value that the probe states solves the equation that bootstraps, and not the one that does not
     values, gamma = dict(TimeLimit.values), TimeLimit.gamma
-    collected = Collector(make_envs(TimeLimit, 1), seed=0).steps(small_policy(TimeLimit()), 12)
+    collected = roll_steps(Collector(make_envs(TimeLimit, 1), seed=0), small_policy(TimeLimit()), 12)
     end = collected.truncated & collected.mask
     assert end.any()
     state, after = (float(x[end][0]) for x in (collected.obs[:-1].squeeze(-1), collected.next_obs.squeeze(-1)))
@@ -430,7 +433,7 @@ def test_11_the_log_probability_belongs_to_the_action_that_was_drawn():
     assert np.logical_and(bounded.to_env(drawn) >= low, bounded.to_env(drawn) <= high).all()
     # the collector keeps the draw
     policy = make_policy(Target().observation_space, Target().action_space, head="gaussian", hidden=(4,), log_std=3.0)
-    rollout = Collector(make_envs(Target, 2), seed=0).steps(policy, 20)
+    rollout = roll_steps(Collector(make_envs(Target, 2), seed=0), policy, 20)
     space = Target().action_space
     assert isinstance(space, spaces.Box)
     assert (rollout.act.abs() > float(space.high.max())).any()

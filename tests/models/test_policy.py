@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes
 from gymnasium import spaces
 from torch import Tensor, nn
 
@@ -292,7 +293,7 @@ def test_played_in_an_environment_its_mean_score_is_the_exact_gradient() -> None
     """Mean of G · Σ ∇log π over sampled episodes, within 4 standard errors entry by entry, and nothing smaller would do."""
     mdp = random_mdp(3, 2, 3, np.random.default_rng(1), terminal=(2,))
     policy, n = tabular(mdp), 3000
-    rollout = Collector(make_envs(lambda: Played(mdp), 30), seed=0).episodes(policy, n)
+    rollout = roll_episodes(Collector(make_envs(lambda: Played(mdp), 30), seed=0), policy, n)
     obs, act = rollout.obs[:-1].double(), rollout.act
     score = torch.nn.functional.one_hot(act, mdp.actions) - policy.dist(obs.flatten(0, 1)).exp().view(*act.shape, -1)
     score = torch.einsum("tns,tna->tnsa", obs, score * rollout.mask.unsqueeze(-1)).sum(0)  # of a table, by hand

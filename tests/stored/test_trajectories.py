@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -112,7 +113,7 @@ def test_episodes_that_go_on_over_many_rollouts_are_put_together_in_every_autore
     cutter = Cutter(describe(policy, envs.single_observation_space, envs.single_action_space, "Numbered"))
     for _ in range(30):
         before = collector.steps_done
-        cutter.add(collector.steps(policy, 4), before)
+        cutter.add(roll_steps(collector, policy, 4), before)
     done = cutter.take()
     assert done is not None
     check_numbered(done)
@@ -127,11 +128,11 @@ def test_an_episode_that_was_not_seen_from_its_start_is_left_out_and_so_is_one_t
     policy, collector = policy_for(Numbered), Collector(make_envs(Numbered, 2), seed=0)
     cutter = Cutter({"env": "Numbered"})
     collector.steps(policy, 3)
-    cutter.add(collector.steps(policy, 3))
-    cutter.add(collector.steps(policy, 3))
+    cutter.add(roll_steps(collector, policy, 3))
+    cutter.add(roll_steps(collector, policy, 3))
     collector.load_state_dict(collector.state_dict())  # the next rollout begins with fresh episodes
     for _ in range(5):
-        cutter.add(collector.steps(policy, 3))
+        cutter.add(roll_steps(collector, policy, 3))
     done = cutter.take()
     assert done is not None
     check_numbered(done)
@@ -164,7 +165,7 @@ def test_what_is_read_back_is_what_was_played_and_its_policy_gives_the_stored_lo
     mask = rollout.mask
     torch.testing.assert_close(rollout.logp[mask], rollout.behavior[mask], rtol=1e-5, atol=1e-5)
     Numbered.made = 0
-    other = Collector(make_envs(env, 8), 3).episodes(policy, 10)
+    other = roll_episodes(Collector(make_envs(env, 8), 3), policy, 10)
     assert torch.equal(other.mask, mask)
     for name in ("act", "rew", "terminated", "truncated"):
         assert torch.equal(getattr(rollout, name)[mask], getattr(other, name)[mask])
@@ -231,10 +232,10 @@ def test_shards_are_of_bounded_size_and_a_large_database_is_announced(tmp_path, 
     about = describe(policy, Numbered.observation_space, Numbered.action_space, "Numbered")
     writer = TrajectoryWriter(tmp_path / "t", about, total=10**9)
     with pytest.warns(UserWarning, match=r"about 3\d\.\d GB in "):
-        writer.add(collector.steps(policy, 8), 0)
+        writer.add(roll_steps(collector, policy, 8), 0)
     for _ in range(40):
         before = collector.steps_done
-        writer.add(collector.steps(policy, 8), before)
+        writer.add(roll_steps(collector, policy, 8), before)
     writer.flush(collector.steps_done)
     files = shards(tmp_path / "t")
     assert len(files) > 5
@@ -350,7 +351,7 @@ def test_who_left_no_log_probabilities_is_estimated_and_the_clone_is_the_estimat
         Replay(blind, policy, clone_epochs=0)
     replay = Replay(blind, policy, clone_epochs=3)
     replay.begin(policy)
-    rollout = replay.episodes(policy, 100)
+    rollout = roll_episodes(replay, policy, 100)
     assert rollout.trajectories == 5
     torch.testing.assert_close(rollout.logp[rollout.mask], rollout.behavior[rollout.mask], rtol=0, atol=1e-5)
     assert torch.equal(blind.under(policy).logp, blind.under(policy).logp)

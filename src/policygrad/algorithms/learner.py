@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from policygrad.algorithms.meter import gradient_noise
-from policygrad.data import REDUCTIONS, Batch, Rollout, Stats, Values
+from policygrad.data import REDUCTIONS, Batch, Estimate, Record, Rollout, Stats, Values
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
-from policygrad.updates.diagnostics import UpdateDiagnostics
 
 
 class UpdateRule(Protocol):
@@ -37,11 +37,21 @@ class UpdateRule(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Iteration:
+    """What a learner knows before it moves."""
+
+    rollout: Rollout
+    values: Values
+    estimate: Estimate
+    batch: Batch
+
+
 class Learner:
     """A cell of the grid: `Learner(policy, GAE(0.99, 0.95), ClippedSurrogate())` is PPO.
 
-    baseline: the critic's V where there is a critic, none otherwise. reduction: see `Rollout.flatten`. eigenvalues: how many of
-    the largest of the Fisher matrix diagnostics find as well.
+    baseline: the critic's V where there is a critic, none otherwise. reduction: see `Rollout.flatten`. observers: functions
+    that are shown every rollout before anything is learned from it.
     Raises ValueError for combinations that make no sense, e.g. a bootstrapping estimator without a critic.
     """
 
@@ -54,12 +64,11 @@ class Learner:
         critic: Critic | QCritic | NoCritic | None = None,
         baseline: Baseline | None = None,
         reduction: str = "step",
-        eigenvalues: int = 0,
     ) -> None:
-        self.policy, self.estimator, self.update, self.eigenvalues = policy, estimator, update, eigenvalues
+        self.policy, self.estimator, self.update, self.reduction = policy, estimator, update, reduction
         self.critic = critic or NoCritic()
         self.baseline: Baseline = baseline or (CriticValue() if self.critic.bootstraps else NoBaseline())
-        self.reduction = reduction
+        self.observers: list[Callable[[Rollout], None]] = []
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
         for part in (estimator, self.baseline):
@@ -68,34 +77,40 @@ class Learner:
 
     @property
     def needs_episodes(self) -> bool:
-        """Whether rollouts must be whole episodes, one a column."""
+        """Whether rollouts must be whole episodes, one per column."""
         return self.estimator.needs_episodes(self.critic.bootstraps) or self.baseline.needs_episodes
 
-    def step(self, rollout: Rollout, progress: float = 0.0, diagnose: bool = False, meter: bool = False) -> Stats:
-        """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds `UpdateDiagnostics` to the stats, meter
-        what `gradient_noise` finds before it.
+    def step(self, record: Record | Rollout, progress: float = 0.0) -> Stats:
+        """Learn from one record. progress in [0, 1] drives schedules.
 
         Raises FloatingPointError, before anything moves, when an advantage is not finite.
         """
+        iteration = self.prepare(Rollout.of(record, self.policy))
+        return {} if iteration is None else self.improve(iteration, self.update, progress)
+
+    def prepare(self, rollout: Rollout) -> Iteration | None:
+        """Values, advantages and the batch of a rollout; nothing moves. None where the rollout has no valid step."""
+        for observer in self.observers:
+            observer(rollout)
         if rollout.steps == 0:
-            return {}
+            return None
         values = self.critic(rollout, self.policy)
         adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
         batch = rollout.flatten(adv, self.reduction)
         _check_finite(batch.adv, adv, rollout)
-        noise = gradient_noise(self.policy, rollout, batch, self.reduction) if meter else {}
-        diagnostics = UpdateDiagnostics(self.policy, batch, self.eigenvalues) if diagnose else None
-        stats = estimate.stats | self.update(self.policy, batch, progress)
-        if diagnostics is not None:
-            measured, logp = diagnostics.compute(self.policy, batch)
-            stats |= measured | self.update.report(logp, batch)
-            stats["explained_variance"] = explained_variance(values, estimate.target, rollout)
-            stats["value_loss"] = value_loss(values, estimate.target, rollout)
+        return Iteration(rollout, values, estimate, batch)
+
+    def improve(self, iteration: Iteration, update: Callable[[Policy, Batch, float], Stats], progress: float) -> Stats:
+        """Move the policy, then what serves the next iteration: critic, baseline and normaliser. All of `iteration` saw the
+        old ones.
+        """
+        rollout, estimate = iteration.rollout, iteration.estimate
+        stats = estimate.stats | update(self.policy, iteration.batch, progress)
         stats |= self.critic.fit(rollout, estimate.target, self.policy, progress)
         self.baseline.fit(rollout, estimate.ret)
         if self.policy.normalizer is not None:
-            self.policy.normalizer.update(rollout)
-        return stats | noise
+            self.policy.normalizer.merge(self.policy.raw_features(rollout.valid_obs))
+        return stats
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""
@@ -106,27 +121,6 @@ class Learner:
         """The inverse of `state_dict`."""
         for name in ("policy", "update", "critic", "baseline"):
             getattr(self, name).load_state_dict(state[name])
-
-
-def explained_variance(values: Values, target: Tensor, rollout: Rollout) -> float:
-    """1 − Var(target − V) / Var(target) over valid rows: 1 perfect, 0 no better than a constant. NaN if target is constant.
-
-    V is what the critic regresses on its targets: V(s), or q(s, a) of the actions taken.
-    """
-    if not values.bootstraps:
-        return float("nan")
-    variance = target[rollout.mask].double().var(correction=0)
-    return float(1.0 - _errors(values, target, rollout).var(correction=0) / variance) if variance > 0 else float("nan")
-
-
-def value_loss(values: Values, target: Tensor, rollout: Rollout) -> float:
-    """Mean (target − V)² over valid rows, in units of the returns; before the fit. NaN without a critic."""
-    return float(_errors(values, target, rollout).square().mean()) if values.bootstraps else float("nan")
-
-
-def _errors(values: Values, target: Tensor, rollout: Rollout) -> Tensor:
-    val = values.val if values.act_val is None else values.act_val
-    return target[rollout.mask].double() - val[rollout.mask].double()
 
 
 def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:

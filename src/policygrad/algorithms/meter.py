@@ -9,6 +9,7 @@ them is held fixed. No random number of the training is drawn, and nothing is ke
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from policygrad.data import Batch, Rollout, Stats
 from policygrad.gradient.noise import deviations, measure
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Policy
+from policygrad.tree import take
 
 MAX_GROUPS = 16  # at most, and as many gradients
 MAX_ROWS = 16_384  # steps measured, about: of a larger batch some of the trajectories
@@ -59,8 +61,13 @@ def _measure(policy: Policy, rollout: Rollout, batch: Batch, reduction: str) -> 
     )
     share = torch.stack([part.sum() for part in mass.split(sizes)]).double() / mass.sum()
     weight = batch.weight[rows] * batch.adv[rows] * (whole / float(mass.sum()))
-    parts = list(zip(batch.obs[rows].split(sizes), batch.act[rows].split(sizes), weight.split(sizes), strict=True))
-    A = torch.stack([policy.evaluate(obs, act).gradient(w).clone() for obs, act, w in parts])
+    starts = torch.tensor([0, *sizes]).cumsum(0).tolist()
+    groups = [rows[first:last] for first, last in pairwise(starts)]
+    parts = [
+        (take(batch.obs, g), batch.act[g], take(dict(batch.extra), g), w)
+        for g, w in zip(groups, weight.split(sizes), strict=True)
+    ]
+    A = torch.stack([policy.evaluate(obs, act, extra).gradient(w).clone() for obs, act, extra, w in parts])
     noise = measure((A @ A.T).double(), share, sampled)
     found = noise.snr > 0.0
     stats |= {
@@ -91,7 +98,7 @@ def variance_shares(policy: Policy, parts: list, A: Tensor, share: Tensor, bucke
     minus = deviations(share).to(A.dtype)
     D = minus @ A
     pushed = minus.T @ D
-    terms = [w * policy.evaluate(obs, act).along(v) for (obs, act, w), v in zip(parts, pushed, strict=True)]
+    terms = [w * policy.evaluate(*given).along(v) for (*given, w), v in zip(parts, pushed, strict=True)]
     sums = torch.bincount(bucket, torch.cat(terms).double(), BUCKETS)
     return (sums / D.double().square().sum()).tolist()
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from gymnasium import spaces
 
 from policygrad.algorithms.learner import Learner, UpdateRule
+from policygrad.data import Wants
 from policygrad.gradient.baselines import (
     Baseline,
     Constant,
@@ -25,6 +25,7 @@ from policygrad.gradient.estimators import Estimator, Standardized, StateDiscoun
 from policygrad.models.critic import Critic, NoCritic, QCritic, make_critic, make_q_critic
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
+from policygrad.streams import seeds
 from policygrad.updates import VanillaGradient
 
 BOX_ONLY = {"head": "gaussian", "std": "parameter", "log_std": 0.0, "noise_autocorrelation": 0.0}
@@ -53,10 +54,17 @@ class Plan:
     clone_epochs: where the episodes are stored ones, the passes of maximum likelihood over them before the first update.
     """
 
-    learner: Learner
+    learner: Any  # a `Learner`, or another one
     num_steps: int | None = None
     episodes: int | None = None
     clone_epochs: int = 0
+
+    @property
+    def wants(self) -> Wants:
+        """What the learner wants to see next: as said here, or as it says itself."""
+        if self.num_steps is None and self.episodes is None:
+            return self.learner.wants
+        return Wants(self.num_steps, self.episodes)
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Task:
     network: dict[str, Any] = field(default_factory=dict)
 
     def _seeds(self) -> list[int]:
-        return [int(s) for s in np.random.SeedSequence(self.seed).generate_state(2)]
+        return seeds(self.seed, "weights", 2)
 
     def policy(self) -> Policy:
         """A fresh policy for the task's spaces. Raises ValueError for what only Box actions have, where they are others."""

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Rollout, TooFewError, Values
+from policygrad.tree import Tree, tree_leaves
 
 
 class Baseline(Protocol):
@@ -186,22 +187,22 @@ class TimeAverage(_Stateless):
         return f"TimeAverage(decay={self.decay})"
 
 
-Features = Callable[[Tensor, Tensor], Tensor]  # (obs (B, *), time (B,)) → (B, F)
+Features = Callable[[Tree, Tensor], Tensor]  # (obs (B, *), time (B,)) → (B, F)
 
 
-def polynomial_features(obs: Tensor, time: Tensor) -> Tensor:
+def polynomial_features(obs: Tree, time: Tensor) -> Tensor:
     """(o, o², τ, τ², τ³, 1) with o the flat observation clipped to ±10 and τ = t/100: (B, 2D + 4).
 
     The linear baseline of Duan et al. 2016 (arXiv 1604.06778), as in their code.
     """
-    o = obs.reshape(len(obs), -1).double().clamp(-10.0, 10.0)
+    o = torch.cat([x.reshape(len(time), -1).double() for x in tree_leaves(obs)], dim=-1).clamp(-10.0, 10.0)
     tau = time.double().unsqueeze(-1) / 100.0
     return torch.cat([o, o**2, tau, tau**2, tau**3, torch.ones_like(tau)], dim=-1)
 
 
-def raw_features(obs: Tensor, time: Tensor) -> Tensor:
+def raw_features(obs: Tree, time: Tensor) -> Tensor:
     """(o, t): the flat observation and the time step, (B, D + 1)."""
-    return torch.cat([obs.reshape(len(obs), -1).double(), time.double().unsqueeze(-1)], dim=-1)
+    return torch.cat([x.reshape(len(time), -1).double() for x in (*tree_leaves(obs), time)], dim=-1)
 
 
 def _name(features: Features) -> str:
@@ -215,11 +216,11 @@ class _OnFeatures(_Stateless):
 
     def _inputs(self, rollout: Rollout) -> Tensor:
         """The features of the valid rows: (B, F), float64."""
-        obs, time = rollout.valid(rollout.obs[:-1]), rollout.valid(rollout.time)
-        x = torch.as_tensor(self.features(obs, time))
-        if x.ndim != 2 or len(x) != len(obs):
+        time = rollout.valid(rollout.time)
+        x = torch.as_tensor(self.features(rollout.valid_obs, time))
+        if x.ndim != 2 or len(x) != len(time):
             raise ValueError(
-                f"features(obs, time) must be (B, F) for the {len(obs)} rows given, got {tuple(x.shape)}: one row a step"
+                f"features(obs, time) must be (B, F) for the {len(time)} rows given, got {tuple(x.shape)}: one row a step"
             )
         return x.double()
 

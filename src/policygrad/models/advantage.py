@@ -59,7 +59,8 @@ class AdvantageRegressor(FlatModule):
             (batch.weight / batch.weight.mean()).unsqueeze(-1),
         )
         for _ in range(epochs):
-            for x, pi, act, adv, weight in shuffled(parts, minibatches, self.generator):
+            for piece in shuffled(dict(enumerate(parts)), minibatches, self.generator):
+                x, pi, act, adv, weight = piece.values()
                 error = weight * (adv - self._centred(x, pi).gather(1, act)) / len(x)
                 # ∂A(s,a)/∂f(s,b) = 1[b = a] − π(b|s)
                 grad = self.kernel.vjp((-error * pi).scatter_add_(1, act, error))

@@ -37,12 +37,12 @@ def minibatch_ascent(
 
     target_kl: stop after the first epoch whose exact mean KL(old ‖ new) exceeds it. With it, or a kl_coef, the stats have `kl`.
     """
-    old = policy.dist(batch.obs) if target_kl is not None or kl_coef else None
+    old = policy.dist(batch.obs, batch.extra) if target_kl is not None or kl_coef else None
     batch = replace(batch, dist=old) if kl_coef else batch
     flat, norms, steps, epoch, stats = policy.flat, 0.0, 0, 0, Stats()
     for epoch in range(1, epochs + 1):  # noqa: B007
         for mb in batch.minibatches(minibatches, generator):
-            evaluation = policy.evaluate(mb.obs, mb.act)
+            evaluation = policy.evaluate(mb.obs, mb.act, mb.extra)
             ent_weight = mb.weight * ent_coef if ent_coef else None
             kl_weight = mb.weight * -kl_coef if kl_coef else None
             grad = evaluation.gradient(score_weights(evaluation.logp, mb), ent_weight, kl_weight, mb.dist)
@@ -67,6 +67,6 @@ def mean_kl(policy: Policy, old: Tensor, batch: Batch, new: Tensor | None = None
     In float64, and `canonical` once more: of two float32 distributions that are close, the difference would be rounding, and
     their log-probabilities do not quite sum to 1.
     """
-    head, new = policy.head, policy.dist(batch.obs) if new is None else new
+    head, new = policy.head, policy.dist(batch.obs, batch.extra) if new is None else new
     kl = head.kl(head.canonical(old.double()), head.canonical(new.double()))
     return float((batch.share.double() * kl).sum())

@@ -10,13 +10,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from policygrad.data import Rollout, Stats, Values, shuffled
+from policygrad.data import Rollout, Stats, Values, shares_memory, shuffled
 from policygrad.models.flat import FlatModule
 from policygrad.models.heads import Categorical
 from policygrad.models.networks import MLP, BodyNetwork, output_layer
 from policygrad.models.optim import Adam, clip_by_norm
 from policygrad.models.policy import Body, Policy, make_network
 from policygrad.models.schedules import Schedule, at
+from policygrad.tree import Tree, in_chunks, tree_leaves, tree_map
 
 
 class NoCritic:
@@ -83,17 +84,18 @@ class _Regression(FlatModule):
 
     def fit(self, rollout: Rollout, target: Tensor, policy: Policy, progress: float = 0.0) -> Stats:
         """Regress on the targets (T, N) of the valid rows: epochs × minibatches of Adam."""
-        features = policy.features(rollout.valid(rollout.obs[:-1]))
+        features = policy.features(rollout.valid_obs)
         target = rollout.valid(target)
         if not math.isfinite(float(target.sum())):
             raise FloatingPointError("a target of the critic is not finite: nothing was fitted")
         self._follow(target)
         target = ((target - self.mean) / self.std).unsqueeze(-1)
-        parts = (features, target, *self._taken(rollout))
+        parts = dict(enumerate((features, target, *self._taken(rollout))))
         lr = at(self.lr, progress)
         kernel, flat = self.kernel, self.flat
         for _ in range(self.epochs):
-            for x, *rest in shuffled(parts, self.minibatches, self.generator):
+            for piece in shuffled(parts, self.minibatches, self.generator):
+                x, *rest = piece.values()
                 error = self._error(kernel.forward(x), *rest)
                 grad = kernel.vjp(error.div_(len(x)))  # of −½ mean error²
                 norm = clip_by_norm(grad, self.max_grad_norm)
@@ -145,16 +147,20 @@ class Critic(_Regression):
 
     def value(self, features: Tensor) -> Tensor:
         """V of normalised observations (B, *): (B,)."""
-        return self.kernel.forward(features).squeeze(-1) * self.std + self.mean
+        return self.kernel.forward(features, grad=False).squeeze(-1) * self.std + self.mean
 
     def __call__(self, rollout: Rollout, policy: Policy) -> Values:
         """V at every row and at every next row. One pass where next_obs is a view of obs[1:], two where it is not."""
-        T, N = rollout.rew.shape
-        val = self.value(policy.features(rollout.obs.flatten(0, 1))).view(T + 1, N)
-        if _shares(rollout):
+        val = self._values(rollout.obs, policy)
+        if shares_memory(rollout.obs, rollout.next_obs):
             return Values(val[:-1], val[1:])
-        next_val = self.value(policy.features(rollout.next_obs.flatten(0, 1))).view(T, N)
-        return Values(val[:-1], next_val)
+        return Values(val[:-1], self._values(rollout.next_obs, policy))
+
+    def _values(self, obs: Tree, policy: Policy) -> Tensor:
+        """V (T, N) of observations (T, N, *) as they come, in passes of bounded size."""
+        T, N = next(tree_leaves(obs)).shape[:2]
+        rows = tree_map(lambda x: x.flatten(0, 1), obs)
+        return in_chunks(lambda rows: self.value(policy.features(rows)), rows).view(T, N)
 
     def _error(self, out: Tensor, target: Tensor) -> Tensor:
         return target - out
@@ -169,36 +175,34 @@ class QCritic(_Regression):
 
     def action_values(self, features: Tensor) -> Tensor:
         """Q of normalised observations (B, *), for every action: (B, A)."""
-        return self.kernel.forward(features) * self.std + self.mean
+        return self.kernel.forward(features, grad=False) * self.std + self.mean
 
     def __call__(self, rollout: Rollout, policy: Policy) -> Values:
         """V at every row and at every next row, and q of the actions taken."""
         if not isinstance(policy.head, Categorical):
             raise TypeError(f"a QCritic has a value for every Discrete action, and the policy's head is {policy.head}")
-        T, N = rollout.rew.shape
-        q, val = self._values(rollout.obs.flatten(0, 1), policy)
-        act_val = q[: T * N].gather(1, rollout.act.reshape(-1, 1)).view(T, N)
-        val = val.view(T + 1, N)
-        if _shares(rollout):
+        q, val = self._values(rollout.obs, policy)
+        act_val = q[:-1].gather(-1, rollout.act.unsqueeze(-1)).squeeze(-1)
+        if shares_memory(rollout.obs, rollout.next_obs):
             return Values(val[:-1], val[1:], act_val=act_val)
-        _, next_val = self._values(rollout.next_obs.flatten(0, 1), policy)
-        return Values(val[:-1], next_val.view(T, N), act_val=act_val)
+        return Values(val[:-1], self._values(rollout.next_obs, policy)[1], act_val=act_val)
 
-    def _values(self, obs: Tensor, policy: Policy) -> tuple[Tensor, Tensor]:
-        """Q (B, A) and V (B,) of observations as they come."""
-        q = self.action_values(policy.features(obs))
-        return q, (policy.dist(obs).exp() * q).sum(-1)
+    def _values(self, obs: Tree, policy: Policy) -> tuple[Tensor, Tensor]:
+        """Q (T, N, A) and V (T, N) of observations (T, N, *) as they come, in passes of bounded size."""
+        T, N = next(tree_leaves(obs)).shape[:2]
+
+        def both(rows: Tree) -> dict[str, Tensor]:
+            q = self.action_values(policy.features(rows))
+            return {"q": q, "val": (policy.dist(rows).exp() * q).sum(-1)}
+
+        found = in_chunks(both, tree_map(lambda x: x.flatten(0, 1), obs))
+        return found["q"].view(T, N, -1), found["val"].view(T, N)
 
     def _taken(self, rollout: Rollout) -> tuple[Tensor, ...]:
         return (rollout.valid(rollout.act).unsqueeze(-1),)
 
     def _error(self, out: Tensor, target: Tensor, act: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return torch.zeros_like(out).scatter_(1, act, target - out.gather(1, act))
-
-
-def _shares(rollout: Rollout) -> bool:
-    """Whether next_obs is a view of obs[1:], so that one pass says it all."""
-    return rollout.next_obs.data_ptr() == rollout.obs[1:].data_ptr()
 
 
 def make_critic(observation_space: spaces.Space, **keywords: Any) -> Critic:

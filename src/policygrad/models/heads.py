@@ -113,8 +113,12 @@ class Head:
         """From actions as they are stored to the scale of the action space."""
         return act
 
-    def next_noise(self, context: np.ndarray, noise: np.ndarray, over: np.ndarray) -> np.ndarray:
-        """The next step's context (N, C) from this one's and its noise; from scratch where the episode is over (N,)."""
+    def first_noise(self, noise: np.ndarray) -> np.ndarray:
+        """The context (N, C) of an episode's first step, from a step's noise (N, …). Only where the head is stateful."""
+        raise NotImplementedError
+
+    def next_noise(self, context: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """The next step's context (N, C) from this one's and its noise. Only where the head is stateful."""
         raise NotImplementedError
 
     def has_legal_action(self, context: np.ndarray) -> Any:
@@ -310,11 +314,12 @@ class Gaussian(Head):
         mean, log_std = tangent.split(self.dims, dim=-1)
         return torch.cat([mean + log_std * std * (self.rho * context), log_std], dim=-1)
 
-    def next_noise(self, context: np.ndarray, noise: np.ndarray, over: np.ndarray) -> np.ndarray:
-        # ε_t from ε_{t−1} and z_t; a draw from N(0, 1) where the episode is over
-        drawn, fresh = noise[:, : self.dims], noise[:, self.dims :]
-        new = self.rho * context + math.sqrt(1.0 - self.rho**2) * drawn
-        return np.where(over[:, None], fresh, new)
+    def first_noise(self, noise: np.ndarray) -> np.ndarray:
+        return noise[:, self.dims :]  # a draw of its own from N(0, 1)
+
+    def next_noise(self, context: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        # ε_t from ε_{t−1} and z_t
+        return self.rho * context + math.sqrt(1.0 - self.rho**2) * noise[:, : self.dims]
 
     def canonical(self, out: Tensor) -> Tensor:
         # a log std beyond its limits keeps the gradient that it has at the limit, and so finds back (`gradient`)

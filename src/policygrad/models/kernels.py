@@ -40,8 +40,8 @@ class Kernel(Protocol):
         """Forward passes so far: an `PolicyEvaluation` knows by it whether the kernel has moved on."""
         ...
 
-    def forward(self, obs: Tensor) -> Tensor:
-        """Outputs (B, outputs), detached."""
+    def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
+        """Outputs (B, outputs), detached. grad: whether a `vjp` or `jvp` may follow; without, there is no graph."""
         ...
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
@@ -92,29 +92,35 @@ class AutogradKernel:
         self.pullback: tuple[Tensor, tuple[Tensor, ...]] | None = None
         self.passes = 0
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
         self.passes += 1
-        self.pullback = None
-        with torch.enable_grad():
-            self.out = out = self.network(obs)
+        self.out = self.pullback = None
+        with torch.set_grad_enabled(grad):
+            out = self.network(obs)
+        if grad:
+            self.out = out
         return out.detach()
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
-        return self.forward(torch.from_numpy(obs)).numpy()
+        return self.forward(torch.from_numpy(obs).to(self.grad.dtype), grad=False).numpy()
+
+    def _graph(self) -> Tensor:
+        if self.out is None:
+            raise RuntimeError("the last pass was made without a graph: make a forward pass with grad=True first")
+        return self.out
 
     def vjp(self, grad_out: Tensor) -> Tensor:
-        assert self.out is not None
         grads = torch.autograd.grad(
-            self.out, self.parameters, grad_out, retain_graph=True, allow_unused=True, materialize_grads=True
+            self._graph(), self.parameters, grad_out, retain_graph=True, allow_unused=True, materialize_grads=True
         )
         return torch.cat([g.reshape(-1) for g in grads], out=self.grad)
 
     def jvp(self, v: Tensor) -> Tensor:
         # uᵀ(∂out/∂θ) is linear in u, so its derivative along v is ∂out/∂θ · v: forward mode out of two reverse passes, for
         # every operation that can be differentiated twice; forward-mode rules of torch's own are fewer
-        assert self.out is not None
+        out = self._graph()
         try:
-            return self._jvp(self.out, v)
+            return self._jvp(out, v)
         except RuntimeError as error:
             raise SecondDerivativeError(
                 f"a Fisher-vector product needs this network's second derivative, and torch has none ({error}). NPG and TRPO "
@@ -170,7 +176,7 @@ class DenseKernel:
         self.slopes: dict[int, np.ndarray] = {}
         self.passes = 0
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
         return torch.from_numpy(self.outputs(obs.numpy()))
 
     @QUIET
@@ -260,7 +266,7 @@ class TableKernel:
         self.obs = np.zeros((0, len(self.table)), self.table.dtype)
         self.passes = 0
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
         return torch.from_numpy(self.outputs(obs.numpy()))
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
@@ -297,7 +303,7 @@ class LogStdKernel:
         mean = self.mean.outputs(obs)
         return np.concatenate([mean, np.broadcast_to(self.log_std.numpy(), mean.shape)], axis=-1)
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
         mean = self.mean.forward(obs)
         return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
 

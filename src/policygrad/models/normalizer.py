@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from policygrad.data import Rollout
-
 
 class Normalizer(nn.Module):
-    """(obs − mean) / std of all observations seen so far, clipped to ±clip. Changed by `update` only, never by use.
+    """(obs − mean) / std of all observations seen so far, clipped to ±clip. Changed by `merge` only, never by use.
 
     Moments are float64 and merged batch by batch (Chan, Golub & LeVeque 1979); masked rows enter nothing.
     """
@@ -30,19 +28,15 @@ class Normalizer(nn.Module):
         self._cast: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # mean and 1/std in the observations' type
 
     def forward(self, obs: Tensor) -> Tensor:
+        if not obs.is_floating_point():
+            obs = obs.to(torch.get_default_dtype())
         if obs.dtype not in self._cast:
             self._cast[obs.dtype] = (self.mean.to(obs.dtype), (self.var + 1e-8).rsqrt().to(obs.dtype))
         mean, inv_std = self._cast[obs.dtype]
         return (obs - mean).mul_(inv_std).clamp_(-self.clip, self.clip)
 
-    def update(self, rollout: Rollout) -> None:
-        """Merge the valid rows' observations."""
-        self.merge(rollout.valid(rollout.obs[:-1]))
-
     def merge(self, x: Tensor) -> None:
-        """Merge encoded observations (B, *), without the context behind their features."""
-        if x.shape[1:] != self.mean.shape:
-            x = x[:, : self.mean.numel()].view(-1, *self.mean.shape)
+        """Merge features (B, *) that were acted on, as they are before the normaliser."""
         x = x.double()
         n, mean, var = len(x), x.mean(0), x.var(0, correction=0)
         total = self.count + n

@@ -1,11 +1,12 @@
-"""Observations as networks see them: any supported space as one float tensor.
+"""Observations as trees of arrays, and as the numbers that networks see.
 
-    encoded observation (N, *) = features | context
+A Box is one array; every other space is a tree: an array per part, in the part's own dtype (floats as float32), and the
+action mask under `action_mask` where there is one. Integers and bytes stay what they are until a network wants numbers:
 
-Features: a Box keeps its shape; a Discrete is one-hot, a MultiDiscrete one-hot entry by entry, a MultiBinary 0 and 1; Dict and
-Tuple are their parts one after another. Context: what conditions the distribution besides the network's outputs, the legal
-actions or the previous noise (`Head.context` columns). It travels with the observation, so that nothing between the
-collector and the head has to know of it; networks, critics and normalisers see the features alone.
+    features (N, *) = the parts, one after another, as floats
+
+A Box alone keeps its shape; a Discrete is one-hot, a MultiDiscrete one-hot entry by entry, a MultiBinary 0 and 1. The mask
+is no feature: it conditions the distribution (`Head.apply_context`); networks, critics and normalisers see the features.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
+from policygrad.tree import Tree, as_float, concatenate
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_FEATURES = 100_000
+MAX_FEATURES = 100_000  # of a one-hot encoding; a Box may have any size
 ACTION_MASK = "action_mask"  # the key of the action mask, in a Dict observation and in `info`
 
 Key = str | int
@@ -41,17 +44,41 @@ class Leaf:
     start: int
     width: int
 
+    @property
+    def name(self) -> str:
+        """Where it is in the tree."""
+        return "/".join(map(str, self.path)) or "obs"
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether its numbers are choices."""
+        return isinstance(self.space, spaces.Discrete | spaces.MultiDiscrete)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its array in the tree, without the batch."""
+        return tuple(self.space.shape or ()) if isinstance(self.space, spaces.Box) else (self.width,)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of its array in the tree: integers keep theirs."""
+        given = np.dtype(self.space.dtype)
+        return given if given.kind in "iub" and not self.one_hot else np.dtype(np.float32)
+
     def of(self, obs: Any) -> np.ndarray:
         """This part of a batch of observations."""
         return np.asarray(_part(obs, self.path))
 
-    def features(self, x: np.ndarray) -> np.ndarray:
-        """(N, *) → (N, width)."""
-        x = x.reshape(len(x), -1)
-        if isinstance(self.space, spaces.Box | spaces.MultiBinary):
-            return x
-        entry, value = self._one_hot_columns
-        return x[:, entry] == value
+    def encode(self, obs: Any, out: np.ndarray) -> None:
+        """Write this part of a batch of observations into its array (N, *shape)."""
+        x = self.of(obs)
+        if self.one_hot:
+            entry, value = self._one_hot_columns
+            out[...] = x.reshape(len(x), -1)[:, entry] == value
+            return
+        out[...] = x.reshape(out.shape)
+        if out.dtype.kind != "f" and x.dtype != out.dtype and not np.array_equal(out, x.reshape(out.shape)):
+            raise ValueError(f"observations of {self.space} must be {out.dtype}, got {x.dtype} that is none: {x}")
 
     @cached_property
     def _one_hot_columns(self) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +105,8 @@ def _choices(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
 def width(space: spaces.Space) -> int:
     """How many features a space without parts has. Raises TypeError, naming the space, where we cannot tell."""
     if isinstance(space, spaces.Box | spaces.MultiBinary):
-        size = math.prod(space.shape)
-    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return math.prod(space.shape)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         size = int(_choices(space)[0].sum())
     else:
         raise TypeError(
@@ -87,7 +114,7 @@ def width(space: spaces.Space) -> int:
             "of those (gymnasium.wrappers.TransformObservation makes one)"
         )
     if size > MAX_FEATURES:
-        raise TypeError(f"unsupported observation space {space}: {size:,} features, more than {MAX_FEATURES:,}")
+        raise TypeError(f"unsupported observation space {space}: {size:,} choices, more than {MAX_FEATURES:,}")
     return size
 
 
@@ -104,10 +131,10 @@ def leaves(space: spaces.Space, path: tuple[Key, ...] = ()) -> Iterator[tuple[tu
 
 
 class Encoding:
-    """From the observations of a space to `features | context`, and back to what a body of the user's own sees.
+    """From the observations of a space to trees of arrays, from those to features, and back to what a body of one's own sees.
 
-    context: how many columns follow the features. mask_source: where action masks come from: "observation" (the part of a Dict
-    under `action_mask`, which is no feature in any case), "info", or "none".
+    context: entries of the action mask, 0 for none. mask_source: where it comes from: "observation" (the part of a Dict under
+    `action_mask`, which is no feature in any case), "info", or "none".
     """
 
     def __init__(self, space: spaces.Space, context: int = 0, mask_source: str = "none") -> None:
@@ -120,12 +147,12 @@ class Encoding:
                 continue
             self.leaves.append(Leaf(path, part, start, width(part)))
             start += self.leaves[-1].width
-        self.features = start
+        self.width = start  # features in all
         if start == 0:
             raise TypeError(f"unsupported observation space {space}: there is nothing in it")
-        self.plain = isinstance(space, spaces.Box)
-        self.features_shape: tuple[int, ...] = tuple(space.shape or ()) if self.plain else (start,)
-        self.shape = (start + context,) if context else self.features_shape
+        self.parts = isinstance(space, spaces.Dict | spaces.Tuple)  # which a body of one's own sees as such
+        self.bare = not self.parts and not context  # one array, no dict around it
+        self.features_shape: tuple[int, ...] = (start,) if self.parts else self.leaves[0].shape
         if mask_source == "observation":
             given = None if self.mask_space is None else width(self.mask_space)
             if given != context:
@@ -133,25 +160,35 @@ class Encoding:
                     f"action masks in the observation need {ACTION_MASK!r} with {context} entries, got {given}"
                 )
 
-    @property
-    def parts(self) -> bool:
-        """Whether the space is a Dict or a Tuple, which a body sees as such."""
-        return isinstance(self.space, spaces.Dict | spaces.Tuple)
+    def empty(self, *shape: int) -> Tree:
+        """Room for observations, shape + (…) in every array; every action allowed until somebody says otherwise."""
+        room = {leaf.name: np.empty((*shape, *leaf.shape), leaf.dtype) for leaf in self.leaves}
+        if self.context:
+            room[ACTION_MASK] = np.ones((*shape, self.context), bool)
+        return room[self.leaves[0].name] if self.bare else room
 
-    def encode(self, obs: Any, info: dict[str, Any], out: np.ndarray, silent: np.ndarray | None = None) -> None:
-        """Write a batch of observations, and the legal actions that come with it, into out (N, *shape).
+    def encode(self, obs: Any, info: dict[str, Any], out: Tree, silent: np.ndarray | None = None) -> None:
+        """Write a batch of observations, and the action masks that come with it, into a tree of arrays (N, *).
 
-        info: a vector environment's. silent (N,) bool: who need not say which actions are legal; what out has stays there.
+        info: a vector environment's. silent (N,) bool: who need not give an action mask; what out has stays there.
         """
-        if self.plain and not self.context:
-            out[...] = obs
+        if self.bare:
+            self.leaves[0].encode(obs, out)
             return
         for leaf in self.leaves:
-            out[:, leaf.start : leaf.start + leaf.width] = leaf.features(leaf.of(obs))
+            leaf.encode(obs, out[leaf.name])
         if self.mask_source == "observation":
-            out[:, self.features :] = np.asarray(obs[ACTION_MASK]).reshape(len(out), -1) != 0
+            out[ACTION_MASK][...] = np.asarray(obs[ACTION_MASK]).reshape(out[ACTION_MASK].shape) != 0
         elif self.mask_source == "info":
-            self._encode_mask(info, out, np.zeros(len(out), bool) if silent is None else silent)
+            mask = out[ACTION_MASK]
+            self._encode_mask(info, mask, np.zeros(len(mask), bool) if silent is None else silent)
+
+    def features(self, obs: Tree, dtype: Any = None) -> Any:
+        """The features (N, *features_shape) as floats: of arrays as float32, of tensors as `dtype`."""
+        if not self.parts:
+            return as_float(obs if self.bare else obs[self.leaves[0].name], dtype)
+        parts = [obs[leaf.name] for leaf in self.leaves]
+        return concatenate([as_float(x.reshape(len(x), -1), dtype) for x in parts], axis=-1)
 
     def _encode_mask(self, info: dict[str, Any], out: np.ndarray, silent: np.ndarray) -> None:
         """From a vector environment's info: `_action_mask` says which environments have reported."""
@@ -166,13 +203,7 @@ class Encoding:
             mask = flat_mask(given[n])  # pyright: ignore[reportOptionalSubscript]
             if len(mask) != self.context:
                 raise ActionMaskError(f"{ACTION_MASK} must have {self.context} entries, one an action, got {len(mask)}")
-            out[n, self.features :] = mask
-
-    def split(self, x: Any) -> tuple[Any, Any]:
-        """Encoded observations (B, *shape) as features and context (None where there is none)."""
-        if not self.context:
-            return x, None
-        return x[:, : self.features].reshape(len(x), *self.features_shape), x[:, self.features :]
+            out[n] = mask
 
     def batch(self, obs: Any) -> tuple[Any, bool]:
         """Observations as a batch, and whether it was a single one. Raises ValueError for shapes of another space."""
@@ -191,13 +222,6 @@ class Encoding:
             raise ValueError(f"expected one observation of {self.space}, or n of every part of it, got {obs!r}")
         single = rows == {None}
         return (expand(obs, self.space) if single else obs), single
-
-    def empty(self, *shape: int) -> np.ndarray:
-        """Room for encoded observations, shape + self.shape; every action legal until somebody says otherwise."""
-        out = np.empty((*shape, *self.shape), np.float32)
-        if self.context:
-            out[..., self.features :] = 1.0
-        return out
 
     def tree(self, features: Tensor, space: spaces.Space | None = None, path: tuple[Key, ...] = ()) -> Any:
         """Features (B, D) as the Dict or Tuple of tensors that a body sees; a Box in it has its shape."""

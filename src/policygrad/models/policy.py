@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,10 @@ from policygrad.models.kernels import Kernel, trainable
 from policygrad.models.networks import MLP, BodyNetwork, Parts, TabularNetwork, WithLogStd, output_layer
 from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import ACTION_MASK, MAX_FEATURES, Encoding
+from policygrad.tree import Tree, as_float, in_chunks, tree_map
+
+NOISE = "noise"  # among a record's named arrays: the noise of the step before
+NOTHING: dict[str, Tree] = {}
 
 
 @dataclass(frozen=True)
@@ -101,59 +105,104 @@ class Policy(FlatModule):
         encoding: Encoding | None = None,
     ) -> None:
         super().__init__()
-        if head.context and (encoding is None or encoding.context != head.context):
-            raise ValueError(
-                f"{head} is conditioned on {head.context} numbers more: give an Encoding with this context"
-            )
+        if head.context and not head.stateful and (encoding is None or encoding.context != head.context):
+            raise ValueError(f"{head} needs action masks of {head.context} entries: give an Encoding with this context")
         self.network = network
         self.head = head
         self.normalizer = normalizer
         self.encoding = encoding
         self.flatten(kernel)
 
-    def _split(self, obs: Any) -> tuple[Any, Any]:
-        return (obs, None) if self.encoding is None else self.encoding.split(obs)
-
-    def features(self, obs: Tensor) -> Tensor:
+    def features(self, obs: Tree) -> Tensor:
         """Observations as the networks see them, the critic's included."""
-        features = self._split(obs)[0].to(self.flat.dtype)
+        features = self.raw_features(obs)
         return features if self.normalizer is None else self.normalizer(features)
 
-    def context(self, obs: Tensor) -> Tensor | None:
-        """What conditions the distribution besides the network's outputs, (B, C), or None."""
-        context = self._split(obs)[1]
-        return None if context is None else context.to(self.flat.dtype)
+    def raw_features(self, obs: Tree) -> Tensor:
+        """The same before the normaliser, which is made of them."""
+        dtype = self.flat.dtype
+        return as_float(obs, dtype) if self.encoding is None else self.encoding.features(obs, dtype)
+
+    def context(self, obs: Tree, extra: Mapping[str, Tree]) -> Tensor | None:
+        """What conditions the distribution besides the network's outputs, (B, C): the action mask, the noise of the step
+        before, or None.
+        """
+        if not self.head.context:
+            return None
+        return as_float(extra[NOISE] if self.head.stateful else obs[ACTION_MASK], self.flat.dtype)
 
     def _distribution(self, out: Tensor, context: Tensor | None) -> Tensor:
         return self.head.canonical(out if context is None else self.head.apply_context(out, context))
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Tree, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
         """The distribution (B, P), with its graph."""
-        return self._distribution(self.network(self.features(obs)), self.context(obs))
+        return self._distribution(self.network(self.features(obs)), self.context(obs, extra))
 
-    def logp(self, obs: Tensor, act: Tensor) -> Tensor:
+    def logp(self, obs: Tree, act: Tensor, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
         """Log π(a|s), (B,), with its graph."""
-        return self.head.logp(self(obs), act)
+        return self.head.logp(self(obs, extra), act)
 
-    def dist(self, obs: Tensor) -> Tensor:
+    def dist(self, obs: Tree, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
         """The distribution (B, P), no graph."""
-        return self._distribution(self.kernel.forward(self.features(obs)), self.context(obs))
+        return self._distribution(self.kernel.forward(self.features(obs), grad=False), self.context(obs, extra))
 
-    def evaluate(self, obs: Tensor, act: Tensor) -> PolicyEvaluation:
+    def log_probs(self, obs: Tree, act: Tensor, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
+        """Log π(a|s) of a whole rollout, (T, N, *) → (T, N), no graph, in passes of bounded size."""
+
+        def logp(rows: Tree) -> Tensor:
+            return self.head.logp(self.dist(rows["obs"], rows["extra"]), rows["act"])
+
+        rows = {"obs": obs, "act": act, "extra": dict(extra)}
+        return in_chunks(logp, tree_map(lambda x: x.flatten(0, 1), rows)).view(act.shape[:2])
+
+    def evaluate(self, obs: Tree, act: Tensor, extra: Mapping[str, Tree] = NOTHING) -> PolicyEvaluation:
         """Log-probabilities of a batch, no graph, ready to be differentiated with `PolicyEvaluation.gradient`."""
-        context = self.context(obs)
+        context = self.context(obs, extra)
         dist = self._distribution(self.kernel.forward(self.features(obs)), context)
         return PolicyEvaluation(
             self.kernel, self.head, dist, act, self.head.logp(dist, act), context, self.kernel.passes
         )
 
-    def outputs(self, obs: np.ndarray) -> np.ndarray:
-        """What the head samples from, for a batch of observations, in numpy: all that acting needs."""
-        obs, context = self._split(obs)
+    def outputs(self, obs: Tree, noise: np.ndarray | None = None) -> np.ndarray:
+        """What the head samples from, for a batch of observations, in NumPy: all that acting needs. noise: of the step before,
+        for a head that is conditioned on it; without it the head's outputs are the network's.
+        """
+        features = as_float(obs) if self.encoding is None else self.encoding.features(obs)
         if self.normalizer is not None:
-            obs = self.normalizer(torch.from_numpy(obs).to(self.flat.dtype)).numpy()
-        out = self.kernel.outputs(obs)
+            features = self.normalizer(torch.from_numpy(features).to(self.flat.dtype)).numpy()
+        out = self.kernel.outputs(features)
+        context = noise if self.head.stateful else obs[ACTION_MASK].astype(out.dtype) if self.head.context else None
         return out if context is None else self.head.apply_context(out, context)
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The randomness of so many steps, drawn at once."""
+        return self.head.noise(rng, shape)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether acting has a state: the noise of the step before, where noise is autocorrelated."""
+        return self.head.stateful
+
+    def begin(self, noise: np.ndarray) -> np.ndarray:
+        """The state at the beginning of an episode, (N, C), from a step's noise (N, …)."""
+        return self.head.first_noise(noise)
+
+    def act(self, obs: Tree, state: Any, noise: np.ndarray) -> tuple[np.ndarray, Any, dict[str, Tree]]:
+        """Sampled actions, the next state, and what a learner must know besides: see `Actor`."""
+        act = self.head.sample(self.outputs(obs, state), noise)
+        return (act, self.head.next_noise(state, noise), {NOISE: state}) if self.head.stateful else (act, None, NOTHING)
+
+    def mode(self, obs: Tree, state: Any = None) -> tuple[np.ndarray, Any]:
+        """The most likely actions, without noise, and the state, which they do not change."""
+        return self.head.mode(self.outputs(obs)), state
+
+    def to_env(self, act: np.ndarray) -> np.ndarray:
+        """From actions as they are stored to the scale of the action space."""
+        return self.head.to_env(act)
+
+    def has_legal_action(self, obs: Tree) -> np.ndarray:
+        """(N,) bool: whether the observations' action masks leave any action."""
+        return self.head.has_legal_action(obs[ACTION_MASK])
 
     def gradient(self, gain: Tensor) -> Tensor:
         """∇θ of any scalar built from `policy(obs)`, by autograd, as one vector (P,)."""
@@ -235,7 +284,7 @@ def make_network(
     """An MLP, or `body` (a module, or a function of the observation space that makes one) with a linear layer after it."""
     encoding = Encoding(observation_space)
     if body is None:
-        return MLP(encoding.features, hidden, outputs, activation, output_gain, generator)
+        return MLP(encoding.width, hidden, outputs, activation, output_gain, generator)
     with torch.random.fork_rng(devices=()):  # what a function makes is the seed's business, too
         torch.manual_seed(generator.initial_seed())
         module = body if isinstance(body, nn.Module) else body(observation_space)
@@ -268,13 +317,13 @@ def make_policy(
     """
     mask_source = resolve_mask_source(observation_space, action_space, mask_source)
     made = make_head(action_space, head=head, noise_autocorrelation=noise_autocorrelation, masked=mask_source != "none")
-    encoding = Encoding(observation_space, made.context, mask_source)
+    encoding = Encoding(observation_space, 0 if made.stateful else made.context, mask_source)
     if std not in STDS:
         raise ValueError(f"std must be one of {STDS}, got {std!r}")
     separate = isinstance(made, Gaussian) and std == "parameter"
     outputs = made.size // 2 if separate else made.size
     if not hidden and body is None and isinstance(observation_space, spaces.Discrete):
-        network: nn.Module = TabularNetwork(encoding.features, outputs)
+        network: nn.Module = TabularNetwork(encoding.width, outputs)
     else:
         network = make_network(
             observation_space,

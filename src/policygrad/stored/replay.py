@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policygrad.data import Batch, Rollout
+from policygrad.data import Batch, Record, Wants
 from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
 from policygrad.stored.trajectories import Trajectories, TrajectoryError
+from policygrad.streams import stream
 
 CLONE_RATE = 3e-3  # of maximum likelihood, falling to 0
 TABLE_RATE = 0.1  # the same where every state has numbers of its own
@@ -24,7 +26,7 @@ CLONE_ROWS = 256  # a minibatch
 
 
 class Replay:
-    """A collector that plays nothing: it draws whole episodes from a database. In the place of `Collector`, for its `episodes`.
+    """An experience source that plays nothing: it draws whole episodes from a database.
 
     steps_done, episodes_done: drawn so far, those that were learned from. There are no returns of its own: `returns` is empty.
     Where the database has no log-probabilities, the policy that acted is estimated first: a copy of `policy`, cloned.
@@ -41,31 +43,33 @@ class Replay:
             clone(acted, trajectories, clone_epochs, seed)
             trajectories = trajectories.under(acted)
         self.trajectories = trajectories
-        self.rng = np.random.default_rng([seed, 2])
+        self.rng = np.random.default_rng(stream(seed, "stored"))
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
-        self.finished: list[tuple[float, int]] | None = None
+        self.observers: list[Callable[[Record], None]] = []
         self.begun = False
 
-    def begin(self, policy: Policy) -> None:
-        """Before the first rollout: let the policy start as the one that acted, or close to it. Later it changes nothing."""
-        if not self.begun and self.clone_epochs:
-            clone(policy, self.trajectories, self.clone_epochs, self.seed)
+    def begin(self, actor: Policy) -> None:
+        """Before the first record: let the policy start as the one that acted, or close to it."""
+        if self.clone_epochs:
+            clone(actor, self.trajectories, self.clone_epochs, self.seed)
         self.begun = True
 
-    def steps(self, policy: Policy, T: int) -> Rollout:
-        """Refused: weights are of whole episodes."""
-        raise TrajectoryError("stored trajectories are whole episodes: draw them with .episodes")
-
-    def episodes(self, policy: Policy, n: int) -> Rollout:
-        """N different episodes, each with the same chance, a column each; all of them, in order, where there are no more."""
+    def collect(self, actor: Any, wants: Wants) -> Record:
+        """So many different episodes, each with the same chance, one per column; all of them, in order, where there are no
+        more. Raises TrajectoryError where rows are wanted: importance weights are of whole episodes.
+        """
+        if wants.episodes is None:
+            raise TrajectoryError("stored trajectories are whole episodes: the learner must want episodes, not rows")
         E = len(self.trajectories)
-        index = np.arange(E) if n >= E else self.rng.choice(E, n, replace=False)
-        rollout = self.trajectories.rollout(policy, torch.from_numpy(index))
-        self.steps_done += rollout.steps
+        index = np.arange(E) if wants.episodes >= E else self.rng.choice(E, wants.episodes, replace=False)
+        record = self.trajectories.record(torch.from_numpy(index))
+        self.steps_done += record.steps
         self.episodes_done += len(index)
-        return rollout
+        for observer in self.observers:
+            observer(record)
+        return record
 
     def state_dict(self) -> dict[str, Any]:
         """The generator and the counters; the trajectories stay where they are."""
@@ -93,7 +97,7 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
     obs, act = trajectories.states, trajectories.act
     ones = torch.ones(trajectories.steps, dtype=policy.flat.dtype)
     if policy.normalizer is not None:
-        policy.normalizer.merge(obs)
+        policy.normalizer.merge(policy.raw_features(obs))
     batch = Batch(obs, act, torch.zeros_like(ones), ones, ones / trajectories.steps, len(trajectories))
     optimizer, generator = Adam(), torch.Generator().manual_seed(seed)
     rate = TABLE_RATE if isinstance(policy.network, TabularNetwork) else CLONE_RATE
@@ -105,4 +109,4 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
     for epoch in range(epochs):
         lr = rate * (1.0 - epoch / epochs)
         minibatch_ascent(policy, batch, likelihood, optimizer=optimizer, lr=lr, generator=generator, minibatches=pieces)
-    return float(policy.evaluate(obs, act).logp.mean())
+    return float(trajectories.under(policy).logp.mean())  # pyright: ignore[reportOptionalMemberAccess]

@@ -23,13 +23,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from policygrad.data import Rollout
+from policygrad.data import Record, Rollout
 from policygrad.envs.collector import Collector, encoding_of
 from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
 from policygrad.models.heads import Gaussian
 from policygrad.models.policy import Policy
 from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
+from policygrad.tree import Tree, concatenate, take, to_torch, tree_leaves, tree_map
 
 FOLDER = "trajectories"  # in a run directory
 SHARD_BYTES = 32 * 2**20  # bytes of a shard, about
@@ -49,7 +50,7 @@ class Trajectories:
     about: env, observation_space, action_space, legal and head of the policies that acted, as plain values.
     """
 
-    obs: Tensor  # (R + E, *)      encoded; an episode's are followed by its last one
+    obs: Tree  # (R + E, *)        encoded; an episode's are followed by its last one
     act: Tensor  # (R, *)
     rew: Tensor  # (R,)
     logp: Tensor | None  # (R,)    under the policy that acted; None: not known
@@ -61,13 +62,13 @@ class Trajectories:
     def __post_init__(self) -> None:
         R, E = len(self.rew), len(self.length)
         sizes = {"obs": R + E, "act": R, "policy": R, "terminated": E} | ({} if self.logp is None else {"logp": R})
-        wrong = [name for name, size in sizes.items() if len(getattr(self, name)) != size]
+        wrong = [name for name, size in sizes.items() if any(len(x) != size for x in tree_leaves(getattr(self, name)))]
         if wrong or E == 0 or int(self.length.min()) < 1 or int(self.length.max()) > R or int(self.length.sum()) != R:
             raise TrajectoryError(
                 f"{E} episodes of {R} steps in all do not fit together: {', '.join(wrong) or 'length'}"
             )
         for name in ("obs", "act", "rew", *(() if self.logp is None else ("logp",))):
-            if not torch.isfinite(getattr(self, name)).all():
+            if not all(torch.isfinite(x).all() for x in tree_leaves(getattr(self, name))):
                 raise TrajectoryError(f"{name} is not finite everywhere")
 
     @staticmethod
@@ -100,14 +101,14 @@ class Trajectories:
         return torch.zeros(len(self), dtype=torch.float64).index_add_(0, self.episode, self.rew.double())
 
     @property
-    def states(self) -> Tensor:
+    def states(self) -> Tree:
         """(R, *) the observations that were acted on."""
-        return self.obs[torch.arange(self.steps) + self.episode]
+        return take(self.obs, torch.arange(self.steps) + self.episode)
 
-    def rollout(self, policy: Policy, index: Sequence[int] | Tensor | None = None) -> Rollout:
-        """These episodes, or all, a column each, seen by a policy: `logp` is its own, `behavior` that of who acted.
+    def record(self, index: Sequence[int] | Tensor | None = None) -> Record:
+        """These episodes, or all, one per column; `extra["logp"]` is the log-probability under the policy that acted.
 
-        Raises TrajectoryError where who acted left no log-probabilities.
+        Raises TrajectoryError where it left no log-probabilities.
         """
         if self.logp is None:
             raise TrajectoryError("these trajectories have no log-probabilities: give them with .under(policy)")
@@ -118,31 +119,33 @@ class Trajectories:
         time = torch.arange(T).unsqueeze(1).expand(T, len(chosen))
         row = first + torch.minimum(time, length - 1)  # padding repeats the last step
         at = first + chosen + torch.minimum(torch.arange(T + 1).unsqueeze(1), length)
-        obs, act = self.obs[at], self.act[row]
-        mask, end, none = time < length, time == length - 1, torch.zeros(time.shape, dtype=torch.bool)
-        over = self.terminated[chosen]
-        logp = policy.evaluate(obs[:-1].flatten(0, 1), act.flatten(0, 1)).logp.view(time.shape)
-        return Rollout(
+        obs = tree_map(lambda x: x[at].numpy(), self.obs)
+        mask, end, over = time < length, time == length - 1, self.terminated[chosen]
+        return Record(
             obs=obs,
-            next_obs=obs[1:],
-            act=act,
-            rew=self.rew[row].to(logp.dtype),
-            logp=logp,
-            terminated=end & over,
-            truncated=end & ~over,
-            cut=none,
-            mask=mask,
-            time=torch.where(mask, time, 0),
-            behavior=self.logp[row].to(logp.dtype),
+            next_obs=take(obs, slice(1, None)),
+            act=self.act[row].numpy(),
+            rew=self.rew[row].numpy(),
+            terminated=(end & over).numpy(),
+            truncated=(end & ~over).numpy(),
+            cut=np.zeros(time.shape, bool),
+            mask=mask.numpy(),
+            time=torch.where(mask, time, 0).numpy(),
+            extra={"logp": self.logp[row].numpy()},
         )
+
+    def rollout(self, policy: Policy, index: Sequence[int] | Tensor | None = None) -> Rollout:
+        """The record of these episodes, seen by a policy: `logp` is its own, `behavior` that of the policy that acted."""
+        return Rollout.of(self.record(index), policy)
 
     def under(self, policy: Policy) -> Trajectories:
         """The same, with the log-probabilities of a policy: of the one that acted, or of an estimate of it."""
-        return replace(self, logp=policy.evaluate(self.states, self.act).logp.clone())
+        rows = tree_map(lambda x: x.unsqueeze(1), {"obs": self.states, "act": self.act})
+        return replace(self, logp=policy.log_probs(**rows).squeeze(1))
 
     def check(self, policy: Policy, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
-        if policy.head.stateful:
+        if policy.stateful:
             raise TrajectoryError(
                 "correlated noise cannot be weighed: what it was depends on the policy that drew it; "
                 "set noise_autocorrelation = 0"
@@ -151,13 +154,14 @@ class Trajectories:
             if name != "env" and self.about[name] != own:
                 given = f": {self.about[name]}, here it is {own}" if name in ("legal", "head") else ""
                 raise TrajectoryError(f"the trajectories are of {self.about['env']}, with another {name}{given}")
-        shape = encoding_of(policy, observation_space).shape
+        room = encoding_of(policy, observation_space).empty(0)
         choices = {spaces.Discrete: "n", spaces.MultiDiscrete: "nvec"}.get(type(action_space))
         most = torch.as_tensor(getattr(action_space, choices)) if choices else torch.tensor(2)
         discrete = not isinstance(action_space, spaces.Box)
-        if self.obs.shape[1:] != shape or self.act.shape[1:] != action_space.shape:
+        if _shapes(self.obs) != _shapes(room) or self.act.shape[1:] != action_space.shape:
             raise TrajectoryError(
-                "the trajectories are damaged: observations or actions of another shape than their space"
+                "observations or actions have another shape than their space says: the trajectories are damaged, or they are "
+                "of policygrad 0.4, which stored all parts of an observation in one row; collect them again"
             )
         if discrete and (self.act.dtype != torch.int64 or ((self.act < 0) | (self.act >= most)).any()):
             raise TrajectoryError("the trajectories are damaged: some action is none of its space")
@@ -187,11 +191,11 @@ def join(parts: Sequence[Trajectories]) -> Trajectories:
     for part in parts[1:]:
         if (
             part.about != first.about
-            or part.obs.shape[1:] != first.obs.shape[1:]
+            or _shapes(part.obs) != _shapes(first.obs)
             or part.act.shape[1:] != first.act.shape[1:]
         ):
             raise TrajectoryError(f"trajectories of different tasks: {first.about} and {part.about}")
-    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in COLUMNS if name != "logp"}
+    columns = {name: concatenate([getattr(part, name) for part in parts]) for name in COLUMNS if name != "logp"}
     logps = [part.logp for part in parts if part.logp is not None]
     return Trajectories(**columns, logp=torch.cat(logps) if len(logps) == len(parts) else None, about=first.about)
 
@@ -231,13 +235,19 @@ def _read_file(path: Path) -> Trajectories:
 def _typed(columns: dict[str, Any]) -> bool:
     """Whether the columns have the types and dimensions that they are to have."""
     given = {name: x for name, x in columns.items() if name != "logp" or x is not None}
-    if not given or not all(isinstance(x, Tensor) for x in given.values()):
+    leaves = [leaf for x in given.values() for leaf in tree_leaves(x)]
+    if not leaves or not all(isinstance(x, Tensor) and x.ndim > 0 for x in leaves):
         return False
-    flat = all(x.ndim == 1 for name, x in given.items() if name not in ("obs", "act"))
+    flat = [x for name, x in given.items() if name not in ("obs", "act")]
     types = {"policy": torch.int64, "length": torch.int64, "terminated": torch.bool}
-    return (
-        flat and given["obs"].ndim > 1 and given["act"].ndim > 0 and all(given[n].dtype == t for n, t in types.items())
+    return all(isinstance(x, Tensor) and x.ndim == 1 for x in flat) and all(
+        given[n].dtype == t for n, t in types.items()
     )
+
+
+def _shapes(tree: Tree) -> Any:
+    """The shape of a row in every array, and its type."""
+    return tree_map(lambda x: (tuple(x.shape[1:]), str(x.dtype).rpartition(".")[2]), tree)
 
 
 def shards(folder: Path) -> list[Path]:
@@ -253,7 +263,7 @@ class Cutter:
 
     def __init__(self, about: dict[str, Any]) -> None:
         self.about = about
-        self.open: dict[int, list[dict[str, Tensor]]] = {}  # column → parts of its unfinished episode
+        self.open: dict[int, list[dict[str, Tree]]] = {}  # column → parts of its unfinished episode
         self.done: list[Trajectories] = []
         self.bytes = 0
 
@@ -273,16 +283,17 @@ class Cutter:
             self.open[n] = []
         elif n not in self.open:
             return  # it began before anybody looked
-        columns = {name: getattr(rollout, name)[rows, n] for name in ("obs", "act", "rew", "behavior")}
+        columns = {name: take(getattr(rollout, name), (rows, n)) for name in ("obs", "act", "rew", "behavior")}
         self.open[n].append(columns | {"policy": torch.full((len(rows),), policy)})
         last = int(rows[-1])
         if bool(rollout.terminated[last, n] | rollout.truncated[last, n]):
-            self._close(self.open.pop(n), rollout.next_obs[last, n], bool(rollout.terminated[last, n]))
+            last_obs = take(rollout.next_obs, (slice(last, last + 1), n))
+            self._close(self.open.pop(n), last_obs, bool(rollout.terminated[last, n]))
 
-    def _close(self, parts: list[dict[str, Tensor]], last_obs: Tensor, terminated: bool) -> None:
-        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    def _close(self, parts: list[dict[str, Tree]], last_obs: Tree, terminated: bool) -> None:
+        whole = concatenate(parts)
         episode = Trajectories(
-            obs=torch.cat([whole["obs"], last_obs.unsqueeze(0)]),
+            obs=concatenate([whole["obs"], last_obs]),
             act=whole["act"],
             rew=whole["rew"],
             logp=whole["behavior"],
@@ -292,7 +303,7 @@ class Cutter:
             about=self.about,
         )
         self.done.append(episode)
-        self.bytes += sum(getattr(episode, name).nbytes for name in COLUMNS)
+        self.bytes += sum(x.nbytes for name in COLUMNS for x in tree_leaves(getattr(episode, name)))
 
     def take(self) -> Trajectories | None:
         """The episodes that have ended since the last call."""
@@ -323,7 +334,8 @@ class TrajectoryWriter:
             self.flush(steps + rollout.steps)
 
     def _warn(self, rollout: Rollout) -> None:
-        row = sum(getattr(rollout, name)[0, 0].nbytes for name in ("obs", "act", "rew", "logp", "time"))
+        names = ("obs", "act", "rew", "logp", "time")
+        row = sum(x[0, 0].nbytes for name in names for x in tree_leaves(getattr(rollout, name)))
         size, self.total = row * self.total, 0
         if size > WARN_BYTES:
             warnings.warn(f"the trajectories will take about {size / 1e9:.1f} GB in {self.folder}", stacklevel=2)
@@ -348,7 +360,7 @@ def collect(
     cutter = Cutter(describe(policy, envs.single_observation_space, envs.single_action_space, name))
     collector = Collector(envs, seed)
     for first in range(0, episodes, every):
-        cutter.add(collector.episodes(policy, min(every, episodes - first)))
+        cutter.add(Rollout.of(collector.episodes(policy, min(every, episodes - first)), policy))
     done = cutter.take()
     assert done is not None
     return done
@@ -395,7 +407,7 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
         encoding.encode(episode.observations, {}, obs)
         parts.append(
             Trajectories(
-                obs=torch.from_numpy(obs),
+                obs=to_torch(obs),
                 act=torch.from_numpy(to_head(np.asarray(episode.actions))),
                 rew=torch.from_numpy(np.asarray(episode.rewards, np.float32)),
                 logp=None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from itertools import pairwise
@@ -15,9 +14,10 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from policygrad.algorithms.config import Algo, ConfigError, Preset, check, find_recipe, resolve
+from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.algorithms.task import Plan, Task
-from policygrad.data import Rollout, Row
+from policygrad.data import Record, Row, Stats
 from policygrad.envs.collector import Collector, action_adapter, encoding_of
 from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.serial import mask_info
@@ -27,15 +27,16 @@ from policygrad.models.schedules import at
 from policygrad.stored.replay import Replay
 from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
 from policygrad.stored.trajectories import Trajectories, collect, open_dataset
+from policygrad.streams import stream
 from policygrad.training.callbacks import combine
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, evaluate
 from policygrad.training.threads import single_thread
+from policygrad.training.trainer import Trainer
 
 Callback = Callable[["Agent", Row | None], bool | None]
 
 COLLECT_SEED = 20_000  # of the episodes that `collect` plays, neither training's nor an evaluation's
 LOG_EVERY = 2_000  # steps between rows of metrics: the diagnostics then cost a few per cent at most
-METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much
 
 
 class Agent:
@@ -95,15 +96,15 @@ class Agent:
         if not isinstance(self.plan, Plan):
             raise TypeError(f"{self.algo} must return a Plan, got {type(self.plan).__name__}")
         self.learner = self.plan.learner
-        self.learner.eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
+        self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
-        self.collector = Collector(self.envs, seed) if dataset is None else self._replay(dataset)
-        self.on_rollout: Callable[[Rollout, int], None] | None = (
-            None  # is shown every one, and the steps done before it
+        self.collector: Collector | Replay = Collector(self.envs, seed) if dataset is None else self._replay(dataset)
+        self.trainer = Trainer(
+            self.collector, self.policy, lambda: self.plan.wants, self._step, metered=self.gradient_meter
         )
-        self.rng = np.random.default_rng([seed, 1])  # of `predict`
+        self.rng = np.random.default_rng(stream(seed, "prediction"))
 
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
         """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
@@ -132,84 +133,50 @@ class Agent:
         returning False stops; of several all are called, in order (see `policygrad.training.callbacks`). Calling `learn` again
         goes on where it stopped, with schedules starting anew.
         """
-        collector, first = self.collector, self.collector.steps_done
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
-        started, logged, last, rows = time.perf_counter(), -log_every, 0, 0
-        callback = combine(callback, self)
+        call = combine(callback, self)
         with single_thread():
-            if isinstance(collector, Replay):
-                collector.begin(self.policy)
-            while last == 0 or collector.steps_done - first + last <= total:
-                before = collector.steps_done
-                rollout = self._collect()
-                if self.on_rollout is not None:
-                    self.on_rollout(rollout, before)
-                last = collector.steps_done - before if self.plan.episodes else rollout.mask.numel()
-                diagnose = collector.steps_done - first - logged >= log_every
-                progress = min((before - first) / total, 1.0)
-                meter = diagnose and self.gradient_meter and rows % METER_EVERY == 0
-                stats = self.learner.step(rollout, progress, diagnose, meter)
-                lr = getattr(self.learner.update, "lr", None) if diagnose else None
-                if lr is not None:
-                    stats["lr"] = float(at(lr, progress))
-                row = (
-                    self._row(stats, collector.steps_done - first, time.perf_counter() - started) if diagnose else None
-                )
-                if diagnose:
-                    logged, rows = collector.steps_done - first, rows + 1
-                if callback is not None and callback(self, row) is False:
-                    break
+            self.trainer.begin(total)
+            self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
-    def _collect(self) -> Rollout:
-        if self.plan.episodes is not None:
-            return self.collector.episodes(self.policy, self.plan.episodes)
-        assert self.plan.num_steps is not None
-        return self.collector.steps(self.policy, self.plan.num_steps)
-
-    def _row(self, stats: dict[str, float], steps: int, seconds: float) -> Row:
-        """A row of metrics.jsonl; numbers that do not exist yet are None."""
-        returns, lengths = self.collector.returns, self.collector.lengths
-        row: Row = {
-            "steps": self.collector.steps_done,
-            "episodes": self.collector.episodes_done,
-            "return_mean": float(np.mean(returns)) if returns else None,
-            "length_mean": float(np.mean(lengths)) if lengths else None,
-            "seconds": round(seconds, 3),
-            "steps_per_second": round(steps / seconds, 1),
-        }
-        return row | {k: v if np.isfinite(v) else None for k, v in stats.items()}
+    def _step(self, record: Record, progress: float, diagnose: bool, meter: bool) -> Stats:
+        """The learner's step, with diagnostics around it where they are due and the learner can be measured."""
+        learner = self.learner
+        if not diagnose or not hasattr(learner, "prepare"):
+            return learner.step(record, progress)
+        stats = diagnosed_step(learner, record, progress, meter=meter, eigenvalues=self.fisher_eigenvalues)
+        lr = getattr(learner.update, "lr", None)
+        return stats if lr is None else stats | {"lr": float(at(lr, progress))}
 
     def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
         """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state.
 
         action_masks: for an agent that learned with mask_source = info. Correlated noise starts anew at each call.
         """
-        encoding, head = encoding_of(self.policy, self.envs.single_observation_space), self.policy.head
+        actor, encoding = self.policy, encoding_of(self.policy, self.envs.single_observation_space)
         obs, single = encoding.batch(obs)
-        x = encoding.empty(len(encoding.leaves[0].of(obs)))
+        count = len(encoding.leaves[0].of(obs))
+        x = encoding.empty(count)
         info = {}
         if encoding.mask_source == "info":
             if action_masks is None:
-                raise ValueError("this agent was told its legal actions: pass action_masks=info['action_mask']")
+                raise ValueError("this agent was told its action masks: pass action_masks=info['action_mask']")
             masks = [action_masks] if single else list(action_masks)
-            if len(masks) != len(x):
-                raise ValueError(f"expected action_masks of {len(x)} observations, got {len(masks)}")
+            if len(masks) != count:
+                raise ValueError(f"expected action_masks of {count} observations, got {len(masks)}")
             info = mask_info(masks)
         elif action_masks is not None:
             raise ValueError(
                 f"action_masks are for agents with mask_source = info, this one has mask_source = {encoding.mask_source}"
             )
         encoding.encode(obs, info, x)
-        if head.context and not head.stateful and not head.has_legal_action(x[:, encoding.features :]).all():
+        if encoding.mask_source != "none" and not actor.has_legal_action(x).all():
             raise ValueError("there is no legal action to predict")
-        if head.stateful:
-            memory, fresh = x[:, encoding.features :], np.ones(len(x), bool)
-            memory[:] = 0.0 if deterministic else head.next_noise(memory, head.noise(self.rng, (len(x),)), fresh)
-        out = self.policy.outputs(x)
-        act = head.mode(out) if deterministic else head.sample(out, head.noise(self.rng, (len(out),)))
-        act = action_adapter(self.envs.single_action_space, head)(act)
+        begun = actor.begin(actor.noise(self.rng, (count,))) if actor.stateful and not deterministic else None
+        act = actor.mode(x, begun)[0] if deterministic else actor.act(x, begun, actor.noise(self.rng, (count,)))[0]
+        act = action_adapter(self.envs.single_action_space, actor)(act)
         return (act[0] if single else np.asarray(act)), None
 
     def evaluate(
@@ -251,17 +218,22 @@ class Agent:
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the insides of the environments."""
         rng = self.rng.bit_generator.state
-        return {"learner": self.learner.state_dict(), "collector": self.collector.state_dict(), "rng": rng}
+        return {
+            "learner": self.learner.state_dict(),
+            "collector": self.collector.state_dict(),
+            "trainer": self.trainer.state_dict(),
+            "rng": rng,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`. A policy alone is enough to act."""
         if "collector" not in state:
             self.policy.load_state_dict(state["learner"]["policy"])
-            if isinstance(self.collector, Replay):
-                self.collector.begun = True
+            self.collector.begun = True
             return
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
+        self.trainer.load_state_dict(state.get("trainer", {}))  # files of 0.4 have none
         self.rng.bit_generator.state = state["rng"]
 
     def save(self, path: str | Path) -> Path:

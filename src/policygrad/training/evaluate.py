@@ -11,8 +11,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from policygrad.envs.collector import EndlessEpisodeError, action_adapter, encoding_of
 from policygrad.envs.shaping import unshaped
 from policygrad.envs.single import EnvLike, make_one
+from policygrad.models.actor import Actor
 from policygrad.models.observations import ActionMaskError
-from policygrad.models.policy import Policy
+from policygrad.tree import Tree, put, take, tree_map
 
 EVALUATION_SEED = 10_000  # episode k is reset with seed EVALUATION_SEED + k, in every evaluation
 
@@ -55,7 +56,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Actor,
     env: EnvLike,
     episodes: int = 100,
     greedy: bool = True,
@@ -82,39 +83,31 @@ def evaluate(
 
 
 def _play(
-    policy: Policy, envs: SyncVectorEnv, episodes: int, greedy: bool, seed: int, max_episode_steps: int
+    actor: Actor, envs: SyncVectorEnv, episodes: int, greedy: bool, seed: int, max_episode_steps: int
 ) -> Evaluation:
-    """The episodes, side by side."""
+    """The episodes, several at a time."""
     num_envs = envs.num_envs
-    head, to_env = policy.head, action_adapter(envs.single_action_space, policy.head)
-    encoding = encoding_of(policy, envs.single_observation_space)
+    to_env = action_adapter(envs.single_action_space, actor)
+    encoding = encoding_of(actor, envs.single_observation_space)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
     playing = np.arange(num_envs)  # the episode each environment plays; ≥ episodes when it has none left
     obs = encoding.empty(num_envs)
     encoding.encode(*envs.reset(seed=[seed + int(k) for k in playing]), obs)
     rngs = [np.random.default_rng([seed, int(k)]) for k in playing]
-    memory, over = obs[:, encoding.features :], np.ones(num_envs, bool)
-    active = np.ones(num_envs, bool)
-    noise = np.zeros(0)
+    state: Tree = None
+    over, active = np.ones(num_envs, bool), np.ones(num_envs, bool)
     while active.any():
-        if head.stateful and greedy:  # the greedy policy is the one without noise
-            memory[:] = 0.0
-        elif head.stateful and over.any():
-            for i in over.nonzero()[0]:
-                memory[i : i + 1] = head.next_noise(memory[i : i + 1], head.noise(rngs[i], (1,)), over[i : i + 1])
-        if head.context and not head.has_legal_action(obs[active, encoding.features :]).all():
+        if actor.stateful and over.any():
+            state = _begun(actor, state, over, rngs)
+        if encoding.mask_source != "none" and not actor.has_legal_action(take(obs, active)).all():  # pyright: ignore
             raise ActionMaskError("an environment leaves no legal action")
-        out = policy.outputs(obs)
         if greedy:
-            act = head.mode(out)
+            act, state = actor.mode(obs, state)
         else:
-            noise = np.concatenate([head.noise(rng, (1,)) for rng in rngs])
-            act = head.sample(out, noise)
+            act, state, _ = actor.act(obs, state, np.concatenate([actor.noise(rng, (1,)) for rng in rngs]))
         now, rew, terminated, truncated, info = envs.step(to_env(act))
         over = terminated | truncated
         encoding.encode(now, info, obs, over)
-        if head.stateful and not greedy:
-            memory[:] = head.next_noise(memory, noise, np.zeros(num_envs, bool))
         returns[playing[active]] += rew[active]
         lengths[playing[active]] += 1
         ended = over & active
@@ -131,3 +124,13 @@ def _play(
             seeds: list[int | None] = [seed + int(k) for k in playing]
             encoding.encode(*envs.reset(seed=seeds, options={"reset_mask": over}), obs, ~over)
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
+
+
+def _begun(actor: Actor, state: Tree, over: np.ndarray, rngs: list[np.random.Generator]) -> Tree:
+    """The state, begun anew where an episode begins, from the episode's own generator."""
+    for i in over.nonzero()[0]:
+        fresh = actor.begin(actor.noise(rngs[i], (1,)))
+        if state is None:
+            state = tree_map(lambda x: np.repeat(x, len(over), 0), fresh)
+        put(state, slice(i, i + 1), fresh)
+    return state

@@ -7,12 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from policygrad.data import Batch
+from policygrad.data import Batch, Rollout, Wants
 from policygrad.models.policy import Policy
 from policygrad.reports.columns import num, percent, title
 from policygrad.reports.findings import Finding
 from policygrad.training.agent import Agent
 from policygrad.training.threads import single_thread
+from policygrad.tree import take
 from policygrad.updates.diagnostics import top_eigenvalues
 
 BATCH_STEPS = 1_024  # of a batch, about: a mean over fewer states says little
@@ -28,7 +29,7 @@ def spectrum(agent: Agent, count: int) -> Finding:
     with single_thread():
         batch = collect(agent)
         share = batch.share
-        values = top_eigenvalues(agent.policy, agent.policy.evaluate(batch.obs, batch.act), share, count)
+        values = top_eigenvalues(agent.policy, agent.policy.evaluate(batch.obs, batch.act, batch.extra), share, count)
         whole = max(trace(agent.policy, batch, share), sum(values))  # it is an estimate, and they are not
     size, damping = len(agent.policy.flat), float(agent.config.get("damping") or 0.0)
     shown = ", ".join(map(num, values[:8])) + (", …" if len(values) > 8 else "")
@@ -54,13 +55,11 @@ def spectrum(agent: Agent, count: int) -> Finding:
 
 
 def collect(agent: Agent) -> Batch:
-    """A batch as the recipe would see it, of about BATCH_STEPS where it counts steps: resets drop out. Advantages are 0."""
-    collector, plan = agent.collector, agent.plan
-    if plan.episodes is not None:
-        rollout = collector.episodes(agent.policy, plan.episodes)
-    else:
-        least = math.ceil(BATCH_STEPS / agent.envs.num_envs)
-        rollout = collector.steps(agent.policy, max(plan.num_steps or 1, least))
+    """A batch as the recipe would see it, of about BATCH_STEPS or more: resets drop out. Advantages are 0."""
+    wants = agent.plan.wants
+    if wants.num_steps is not None:
+        wants = Wants(max(wants.num_steps, math.ceil(BATCH_STEPS / agent.envs.num_envs)))
+    rollout = Rollout.of(agent.collector.collect(agent.policy, wants), agent.policy)
     return rollout.flatten(torch.zeros_like(rollout.rew), agent.learner.reduction)
 
 
@@ -68,6 +67,7 @@ def trace(policy: Policy, batch: Batch, share: Tensor) -> float:
     """The trace Σ λ = E[ ‖∇log π(a|s)‖² ] over the batch's states, estimated from the actions taken there."""
     one, squares = torch.ones(1, dtype=policy.flat.dtype), []
     for i in range(len(batch)):
-        score = policy.evaluate(batch.obs[i : i + 1], batch.act[i : i + 1]).gradient(one)
+        row = take({"obs": batch.obs, "act": batch.act, "extra": batch.extra}, slice(i, i + 1))
+        score = policy.evaluate(**row).gradient(one)
         squares.append(float(score @ score))
     return float(share.double() @ torch.tensor(squares, dtype=torch.float64))

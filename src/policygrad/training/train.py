@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import policygrad
-from policygrad.data import Row
+from policygrad.data import Record, Rollout, Row
 from policygrad.envs.single import EnvLike
 from policygrad.gradient.importance import CollapsedError
 from policygrad.interop.events import EventFile
@@ -105,7 +105,7 @@ def learn(
         except CollapsedError as error:  # before the update: what was learned until then is sound
             collapsed = error
         finally:
-            recorder.close(agent)
+            recorder.close()
             progress.stop()
         run.save_checkpoint(agent.save, agent.collector.steps_done)
         agent.save_policy(run.policy_file)
@@ -159,7 +159,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "custom": agent.custom,
         "kernel": agent.policy.kernel.name,
         "backend": agent.backend,
-        "fisher_eigenvalues": agent.learner.eigenvalues,
+        "fisher_eigenvalues": agent.fisher_eigenvalues,
         "gradient_meter": agent.gradient_meter,
         "dataset": agent.dataset,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
@@ -222,15 +222,18 @@ class Recorder:
         interrupt: Interrupt | None = None,
         writer: TrajectoryWriter | None = None,
     ) -> None:
-        self.run, self.progress, self.interrupt = run, progress, interrupt or Interrupt()
+        self.run, self.agent, self.progress, self.interrupt = run, agent, progress, interrupt or Interrupt()
         self.first = agent.collector.steps_done
         self.every = max(1, steps // CHECKPOINTS)
         self.next_checkpoint = self.first + self.every
         self.monitor = MonitorFile(run.monitor_file, agent.env_name, agent.collector.episodes_done)
         self.events = EventFile(run.path)
         self.measured: deque[Mapping[str, Any]] = deque(maxlen=RECENT_MEASUREMENTS)
-        agent.collector.finished = []
-        self.writer, agent.on_rollout = writer, None if writer is None else writer.add
+        self.writer = writer
+        self.finished: list[tuple[float, int]] = []  # return and length of the episodes not yet written
+        agent.collector.observers.append(self.see)
+        if writer is not None:
+            agent.learner.observers.append(self.see_rollout)
         self.started = time.perf_counter()
         self.next_draw = self.started + progress.interval
 
@@ -239,8 +242,8 @@ class Recorder:
         if row is not None:
             self.keep(agent, row)
         if steps >= self.next_checkpoint:
-            self.keep_episodes(agent)  # as many as the checkpoint has counted
-            self.flush(agent)
+            self.keep_episodes()  # as many as the checkpoint has counted
+            self.flush()
             self.run.save_checkpoint(agent.save, agent.collector.steps_done)
             self.next_checkpoint = steps + self.every
         if time.perf_counter() >= self.next_draw:
@@ -255,24 +258,35 @@ class Recorder:
         if evaluation:
             self.events.write(int(row["eval_steps"] or 0), evaluation)
         self.events.write(int(row["steps"] or 0), training)
-        self.keep_episodes(agent)
+        self.keep_episodes()
 
-    def keep_episodes(self, agent: Agent) -> None:
+    def see(self, record: Record) -> None:
+        """Of the source: the episodes that ended."""
+        self.finished.extend(record.finished)
+
+    def see_rollout(self, rollout: Rollout) -> None:
+        """Of the learner: what the trajectories are made of, and by the policy of how many steps."""
+        assert self.writer is not None
+        self.writer.add(rollout, self.agent.collector.steps_done - rollout.steps)
+
+    def keep_episodes(self) -> None:
         """Write the finished episodes to monitor.csv."""
-        if agent.collector.finished:
-            self.monitor.write(agent.collector.finished)
-            agent.collector.finished.clear()
+        if self.finished:
+            self.monitor.write(self.finished)
+            self.finished.clear()
 
-    def flush(self, agent: Agent) -> None:
+    def flush(self) -> None:
         """Write the trajectories that have ended."""
         if self.writer is not None:
-            self.writer.flush(agent.collector.steps_done)
+            self.writer.flush(self.agent.collector.steps_done)
 
-    def close(self, agent: Agent) -> None:
+    def close(self) -> None:
         """Training is over, or has failed."""
-        self.keep_episodes(agent)
-        self.flush(agent)
-        agent.collector.finished = agent.on_rollout = None
+        self.keep_episodes()
+        self.flush()
+        self.agent.collector.observers.remove(self.see)
+        if self.writer is not None:
+            self.agent.learner.observers.remove(self.see_rollout)
 
     def draw(self, agent: Agent) -> None:
         """Tell the progress display where training is."""

@@ -35,7 +35,7 @@ class UpdateDiagnostics:
 
     def __init__(self, policy: Policy, batch: Batch, eigenvalues: int = 0) -> None:
         self.theta = policy.flat.clone()
-        evaluation = policy.evaluate(batch.obs, batch.act)
+        evaluation = policy.evaluate(batch.obs, batch.act, batch.extra)
         self.dist, self.logp = evaluation.dist, evaluation.logp
         self.ratio = (evaluation.logp - batch.logp).exp()
         self.gradient = evaluation.gradient(batch.weight * batch.adv * self.ratio).clone()
@@ -46,7 +46,7 @@ class UpdateDiagnostics:
         """The numbers, and log π (B,) at the policy as it is now."""
         step = policy.flat - self.theta
         quadratic = self._quadratic(policy, batch, step)
-        after = policy.evaluate(batch.obs, batch.act)
+        after = policy.evaluate(batch.obs, batch.act, batch.extra)
         kl = mean_kl(policy, self.dist, batch, after.dist)
         log_ratio = after.logp - self.logp
 
@@ -73,7 +73,7 @@ class UpdateDiagnostics:
         now = policy.flat.clone()
         policy.flat.copy_(self.theta)
         try:
-            return 0.5 * policy.evaluate(batch.obs, batch.act).fisher_norm(step, batch.share)
+            return 0.5 * policy.evaluate(batch.obs, batch.act, batch.extra).fisher_norm(step, batch.share)
         except SecondDerivativeError:
             return math.nan
         finally:

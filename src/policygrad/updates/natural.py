@@ -52,7 +52,7 @@ class NaturalGradient:
         self.cg_iterations, self.cg_tolerance, self.solver = cg_iterations, cg_tolerance, solver
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
-        step, stats = self.propose(policy.evaluate(batch.obs, batch.act), batch, progress)
+        step, stats = self.propose(policy.evaluate(batch.obs, batch.act, batch.extra), batch, progress)
         policy.flat.add_(step)
         return stats
 

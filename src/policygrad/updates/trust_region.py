@@ -31,7 +31,7 @@ class TrustRegion(NaturalGradient):
         self.backtracks, self.shrink = backtracks, shrink
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
-        start = policy.evaluate(batch.obs, batch.act)
+        start = policy.evaluate(batch.obs, batch.act, batch.extra)
         step, stats = self.propose(start, batch, progress)
         ent_coef, theta, accepted, tried = at(self.ent_coef, progress), policy.flat.clone(), 0.0, 0
         before = self.surrogate(start, batch, ent_coef)
@@ -39,7 +39,7 @@ class TrustRegion(NaturalGradient):
             for tried in range(self.backtracks + 1):
                 fraction = self.shrink**tried
                 torch.add(theta, step, alpha=fraction, out=policy.flat)
-                trial = policy.evaluate(batch.obs, batch.act)
+                trial = policy.evaluate(batch.obs, batch.act, batch.extra)
                 kl = mean_kl(policy, start.dist, batch, trial.dist)
                 if kl <= at(self.max_kl, progress) and self.surrogate(trial, batch, ent_coef) >= before:
                     accepted = fraction

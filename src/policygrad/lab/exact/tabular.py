@@ -391,7 +391,7 @@ def seen_by(rollout: Rollout, log_pi: Tensor) -> Rollout:
     log_pi: log π(a|s) of the one that looks, (S, A).
     """
     logp = log_pi[rollout.obs[:-1].argmax(-1), rollout.act]
-    return replace(rollout, logp=torch.where(rollout.mask, logp, 0.0), behavior=rollout.logp)
+    return replace(rollout, logp=torch.where(rollout.mask, logp, 0.0), extra={"logp": rollout.logp})
 
 
 def enumerate_batches(rollout: Rollout, probability: Tensor, k: int) -> Iterator[tuple[Rollout, Tensor]]:

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from policygrad.data import Batch, TooFewError
-from policygrad.gradient.estimators import advantages
+from policygrad.data import Batch, Rollout, TooFewError
 from policygrad.lab.steps.constrained import ExactTrustRegion, is_table
 from policygrad.lab.steps.relations import (
     EPOCHS,
@@ -206,11 +205,11 @@ def training_batch(agent: Agent) -> Batch:
 
     Raises TooFewError where the rollout holds no step, as one of a single row may that is a reset.
     """
-    rollout, learner = agent._collect(), agent.learner
-    if rollout.steps == 0:
+    record = agent.collector.collect(agent.policy, agent.plan.wants)
+    iteration = agent.learner.prepare(Rollout.of(record, agent.policy))
+    if iteration is None:
         raise TooFewError("the next rollout holds no step, only a reset: collect more with num_steps")
-    adv, _ = advantages(rollout, learner.critic(rollout, agent.policy), learner.estimator, learner.baseline)
-    return rollout.flatten(adv, learner.reduction)
+    return iteration.batch
 
 
 def sampled_objective(agent: Agent, episodes: int) -> Objective:

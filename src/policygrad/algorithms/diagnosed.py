@@ -1,0 +1,63 @@
+"""Diagnostics around a learner: what an iteration promised and did. The learner itself knows nothing of them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from policygrad.algorithms.learner import Iteration, Learner
+from policygrad.algorithms.meter import gradient_noise
+from policygrad.data import Batch, Record, Rollout, Stats, Values
+from policygrad.models.policy import Policy
+from policygrad.updates.diagnostics import UpdateDiagnostics
+
+
+def diagnosed_step(
+    learner: Learner, record: Record | Rollout, progress: float = 0.0, *, meter: bool = False, eigenvalues: int = 0
+) -> Stats:
+    """`learner.step(record, progress)`, with `UpdateDiagnostics` and the critic's errors in the stats.
+
+    meter: also what `gradient_noise` finds. eigenvalues: how many of the largest of the Fisher matrix are found as well. The
+    parameters move as in `step`, to the last bit.
+    """
+    iteration = learner.prepare(Rollout.of(record, learner.policy))
+    if iteration is None:
+        return {}
+    noise = gradient_noise(learner.policy, iteration.rollout, iteration.batch, learner.reduction) if meter else {}
+
+    def measured(policy: Policy, batch: Batch, progress: float) -> Stats:
+        diagnostics = UpdateDiagnostics(policy, batch, eigenvalues)
+        stats = learner.update(policy, batch, progress)
+        numbers, logp = diagnostics.compute(policy, batch)
+        return stats | numbers | learner.update.report(logp, batch) | critic_errors(iteration)
+
+    return learner.improve(iteration, measured, progress) | noise
+
+
+def critic_errors(iteration: Iteration) -> Stats:
+    """explained_variance and value_loss of the values, before the critic's fit."""
+    values, target, rollout = iteration.values, iteration.estimate.target, iteration.rollout
+    return {
+        "explained_variance": explained_variance(values, target, rollout),
+        "value_loss": value_loss(values, target, rollout),
+    }
+
+
+def explained_variance(values: Values, target: Tensor, rollout: Rollout) -> float:
+    """1 − Var(target − V) / Var(target) over valid rows: 1 perfect, 0 no better than a constant. NaN if target is constant.
+
+    V is what the critic regresses on its targets: V(s), or q(s, a) of the actions taken.
+    """
+    if not values.bootstraps:
+        return float("nan")
+    variance = target[rollout.mask].double().var(correction=0)
+    return float(1.0 - _errors(values, target, rollout).var(correction=0) / variance) if variance > 0 else float("nan")
+
+
+def value_loss(values: Values, target: Tensor, rollout: Rollout) -> float:
+    """Mean (target − V)² over valid rows, in units of the returns; before the fit. NaN without a critic."""
+    return float(_errors(values, target, rollout).square().mean()) if values.bootstraps else float("nan")
+
+
+def _errors(values: Values, target: Tensor, rollout: Rollout) -> Tensor:
+    val = values.val if values.act_val is None else values.act_val
+    return target[rollout.mask].double() - val[rollout.mask].double()

@@ -1,0 +1,132 @@
+"""The training loop: experience from a source, one step of the learner on each record, a row of metrics now and then."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from policygrad.data import Record, Row, Stats, Wants
+
+METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much as the diagnostics
+
+
+class ExperienceSource(Protocol):
+    """Where records come from: environments, stored trajectories.
+
+    Laws: `collect` returns what is new, and nothing twice; a record obeys its own laws. steps_done counts the valid steps of
+    all records so far, episodes_done the episodes that ended in them; returns and lengths are of the last 100 of these.
+    observers are shown every record before `collect` returns it. `load_state_dict(state_dict())` leaves nothing to change.
+    """
+
+    steps_done: int
+    episodes_done: int
+    returns: deque[float]
+    lengths: deque[int]
+    observers: list[Callable[[Record], None]]
+    begun: bool  # whether `begin` has been called, or need not be
+
+    def begin(self, actor: Any) -> None:
+        """Before the first record: an actor may have to be made ready for the source."""
+        ...
+
+    def collect(self, actor: Any, wants: Wants) -> Record:
+        """New experience of an actor, as much as is wanted."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        ...
+
+
+class Trainer:
+    """The loop of one `learn`: its counters are all its state.
+
+    step(record, progress, diagnose, meter) → Stats is the learner's step, with what is measured around it; `wants()` says how
+    much it wants to see next, and is asked in every iteration. act: who acts. metered: whether the gradient's noise is
+    measured in every second row.
+    """
+
+    def __init__(
+        self,
+        source: ExperienceSource,
+        actor: Any,
+        wants: Callable[[], Wants],
+        step: Callable[[Record, float, bool, bool], Stats],
+        *,
+        metered: bool = False,
+    ) -> None:
+        self.source, self.actor, self.wants, self.step, self.metered = source, actor, wants, step, metered
+        self.first = self.total = 0  # steps done when this training began, and how many it is to take
+        self.last = 0  # what the last iteration took, which says whether another one fits
+        self.logged: int | None = None  # steps of this training at the last row of metrics
+        self.rows = 0
+        self.seconds = 0.0
+
+    def begin(self, steps: int) -> None:
+        """A new training of so many steps, with schedules from their start."""
+        self.first, self.total, self.last, self.logged, self.rows, self.seconds = (
+            self.source.steps_done,
+            steps,
+            0,
+            None,
+            0,
+            0.0,
+        )
+
+    @property
+    def done(self) -> int:
+        """Steps of this training so far."""
+        return self.source.steps_done - self.first
+
+    def run(self, log_every: int, call: Callable[[Row | None], bool | None] | None = None) -> None:
+        """Whole iterations, as many as fit into the steps, at least one; `call` is called after each, and False stops."""
+        started = time.perf_counter() - self.seconds
+        if not self.source.begun:
+            self.source.begin(self.actor)
+        while self.last == 0 or self.done + self.last <= self.total:
+            row = self.iterate(log_every, started)
+            if call is not None and call(row) is False:
+                break
+
+    def iterate(self, log_every: int, started: float) -> Row | None:
+        """One iteration; a row of metrics where one is due."""
+        wants, before = self.wants(), self.done
+        record = self.source.collect(self.actor, wants)
+        self.last = self.done - before if wants.episodes is not None else record.mask.size
+        diagnose = self.logged is None or self.done - self.logged >= log_every
+        meter = diagnose and self.metered and self.rows % METER_EVERY == 0
+        stats = self.step(record, min(before / self.total, 1.0), diagnose, meter)
+        if not diagnose:
+            return None
+        self.logged, self.rows, self.seconds = self.done, self.rows + 1, time.perf_counter() - started
+        return self.row(stats)
+
+    def row(self, stats: Stats) -> Row:
+        """A row of metrics.jsonl; numbers that do not exist yet are None."""
+        source = self.source
+        row: Row = {
+            "steps": source.steps_done,
+            "episodes": source.episodes_done,
+            "return_mean": float(np.mean(source.returns)) if source.returns else None,
+            "length_mean": float(np.mean(source.lengths)) if source.lengths else None,
+            "seconds": round(self.seconds, 3),
+            "steps_per_second": round(self.done / self.seconds, 1),
+        }
+        return row | {k: v if np.isfinite(v) else None for k, v in stats.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters: the source and the learner keep their own state."""
+        return {name: getattr(self, name) for name in ("first", "total", "last", "logged", "rows", "seconds")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        for name, value in state.items():
+            setattr(self, name, value)
