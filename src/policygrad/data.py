@@ -5,18 +5,19 @@ Axes: T steps, N environments (time-major), B valid steps, `*` event shapes. Wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from policygrad.total import total
+from policygrad.tree import Tree, rows, tree_map
+
 Stats = dict[str, float]
 Row = dict[str, float | int | None]  # of metrics.jsonl; None: there is no such number yet
-
-REDUCTIONS = ("trajectory", "step")
 
 
 class TooFewError(ValueError):
@@ -44,6 +45,8 @@ class Rollout:
     time: Tensor  # (T, N) int      step index inside the episode, from 0
     # (T, N) log-probability under the policy that acted; unless another one is given, that is the one that learns: `logp`
     behavior: Tensor = None  # pyright: ignore[reportAssignmentType]
+    # named arrays (T, N, *) besides: what an actor, an estimator or a rule of your own keeps with the steps
+    extra: Mapping[str, Tree] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         T, N = self.rew.shape
@@ -109,49 +112,122 @@ class Rollout:
         flat = x.new_zeros(self.mask.numel())
         return flat.index_copy_(0, self.rows, x).view(self.mask.shape)
 
-    def flatten(self, adv: Tensor, reduction: str) -> Batch:
-        """Drop time: the valid rows as a `Batch`. adv: (T, N).
+    def flatten(self, adv: Tensor, reduction: str | Reduction, target: Tensor | None = None) -> Batch:
+        """Drop time: the valid rows as a `Batch`. adv, target: (T, N).
 
-        reduction: "trajectory" weighs every row by 1/(number of trajectories), so Σ weight·adv·score is ĝ as in the
-        theory; "step" weighs by 1/B, as deep libraries do: another, data-dependent scale.
+        reduction: the weights of the rows, `by_trajectory` ("trajectory"), `by_step` ("step") or a function of your own.
         """
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
-        adv = self.valid(adv)
-        scale = 1.0 / (self.trajectories if reduction == "trajectory" else self.steps)
-        weight = torch.full_like(adv, scale)
-        valid = self.valid
-        return Batch(valid(self.obs[:-1]), valid(self.act), valid(self.logp), adv, weight, self.trajectories)
+        valid, adv = self.valid, self.valid(adv)
+        return Batch(
+            tree_map(lambda x: valid(x[:-1]), self.obs),
+            tree_map(valid, self.act),
+            valid(self.logp),
+            adv,
+            resolve_reduction(reduction)(self).to(adv),
+            self.trajectories,
+            target=None if target is None else valid(target),
+            extra=tree_map(valid, self.extra),
+        )
+
+
+Reduction = Callable[[Rollout], Tensor]  # the weights (B,) of the valid rows, in any floating-point type
+
+
+def by_trajectory(rollout: Rollout) -> Tensor:
+    """1 / (number of trajectories) for every row, so that Σ weight · adv · score is ĝ as in the theory."""
+    return torch.full((rollout.steps,), 1.0 / total(rollout.trajectories), dtype=torch.float64)
+
+
+def by_step(rollout: Rollout) -> Tensor:
+    """1 / (number of steps) for every row, as deep libraries do: another scale, which depends on the data."""
+    return torch.full((rollout.steps,), 1.0 / total(rollout.steps), dtype=torch.float64)
+
+
+REDUCTIONS: dict[str, Reduction] = {"trajectory": by_trajectory, "step": by_step}
+
+
+def resolve_reduction(reduction: str | Reduction) -> Reduction:
+    """A reduction by its name; functions are returned as they are."""
+    if callable(reduction):
+        return reduction
+    if reduction not in REDUCTIONS:
+        raise ValueError(
+            f"reduction must be one of {tuple(REDUCTIONS)}, got {reduction!r}: or give a function of the rollout"
+        )
+    return REDUCTIONS[reduction]
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B valid steps without time: all an update rule may see."""
+    """B valid steps without time: all an update rule may see.
 
-    obs: Tensor  # (B, *)
+    Rows come in *units*: runs of `segment` consecutive rows that belong together, such as a stretch of an episode that a
+    recurrent policy reads in order, or the tokens of an answer. A unit is never torn apart by `minibatches`; B is a
+    multiple of `segment`. Raises ValueError where it is not.
+    """
+
+    obs: Tensor  # (B, *), or a tree of such
     act: Tensor  # (B, *)
     logp: Tensor  # (B,)    under the policy before the update
     adv: Tensor  # (B,)     whatever multiplies ∇log π
     weight: Tensor  # (B,)  the weights of every mean: Σ weight·x
     trajectories: int
     dist: Tensor | None = None  # (B, P)  the distribution before the update, for a rule that compares with it
+    target: Tensor | None = None  # (B,)  what a value regresses on
+    extra: Mapping[str, Tree] = field(
+        default_factory=dict
+    )  # named arrays (B, *): behaviour, segment starts, group keys
+    segment: int = 1  # rows per unit
+
+    def __post_init__(self) -> None:
+        if len(self) % self.segment:
+            raise ValueError(
+                f"{len(self)} rows do not divide into segments of {self.segment}: pad them to equal length"
+            )
+
+    @staticmethod
+    def of(obs: Tree, act: Tensor, weight: Tensor | None = None, **keywords: Any) -> Batch:
+        """Rows to evaluate, without an advantage: adv and logp are 0, weights are 1/B unless given. keywords: other fields."""
+        weight = torch.full((len(act),), 1.0 / max(len(act), 1)) if weight is None else weight
+        zeros = torch.zeros_like(weight)
+        return Batch(obs, act, **{"logp": zeros, "adv": zeros, "weight": weight, "trajectories": 1} | keywords)
 
     def __len__(self) -> int:
         return len(self.adv)
 
     @cached_property
-    def share(self) -> Tensor:
-        """(B,) the weights scaled to sum 1: Σ share · x is the mean of x."""
-        return self.weight / self.weight.sum()
+    def normalized_weight(self) -> Tensor:
+        """(B,) the weights scaled to sum 1: Σ normalized_weight · x is the mean of x."""
+        return self.weight / total(self.weight.sum())
+
+    def unit_sum(self, x: Tensor) -> Tensor:
+        """The sum of x within every unit: (B,) → (B / segment,)."""
+        return x.view(-1, self.segment).sum(1)
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        """What every unit has, for each of its rows: (B / segment,) → (B,)."""
+        return x.repeat_interleave(self.segment)
+
+    def take(self, index: Tensor | slice) -> Batch:
+        """The batch of these rows, which must be whole units."""
+        return replace(self, **tree_map(lambda x: x[index], self._columns()))
 
     def minibatches(self, count: int, generator: torch.Generator) -> Iterator[Batch]:
-        """One shuffled pass in `count` even pieces; each piece's weights are scaled so that its sums estimate the batch's."""
+        """One pass over the units in `count` even pieces, shuffled where there is more than one.
+
+        Each piece's weights are scaled so that its sums estimate the batch's.
+        """
         if count == 1:
             yield self
             return
-        fields = (self.obs, self.act, self.logp, self.adv, self.weight, *(() if self.dist is None else (self.dist,)))
-        for obs, act, logp, adv, weight, *dist in shuffled(fields, count, generator):
-            yield Batch(obs, act, logp, adv, weight * (len(self) / len(adv)), self.trajectories, *dist)
+        for columns in shuffled(self._columns(), count, generator, self.segment):
+            columns["weight"] = columns["weight"] * (total(len(self)) / total(len(columns["weight"])))
+            yield replace(self, **columns)
+
+    def _columns(self) -> dict[str, Tree]:
+        """The fields that have rows."""
+        columns = {name: getattr(self, name) for name in ("obs", "act", "logp", "adv", "weight", "dist", "target")}
+        return {name: x for name, x in columns.items() if x is not None} | {"extra": self.extra}
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,14 +261,28 @@ class Estimate:
 def _columns(record: Rollout | Values, index: Sequence[int] | Tensor) -> dict[str, Any]:
     """Every field, its tensors (…, N, *) reduced to these columns."""
     chosen = torch.as_tensor(index, dtype=torch.int64)
-    parts = {f.name: getattr(record, f.name) for f in fields(record)}
-    return {name: x.index_select(1, chosen) if isinstance(x, Tensor) else x for name, x in parts.items()}
+
+    def reduced(x: Any) -> Any:
+        return x.index_select(1, chosen) if isinstance(x, Tensor) else x
+
+    return {f.name: tree_map(reduced, getattr(record, f.name)) for f in fields(record)}
 
 
-def shuffled(parts: tuple[Tensor, ...], count: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-    """One pass over rows (B, *) in `count` even pieces, B at most, shuffled where there is more than one."""
-    count = min(count, len(parts[0]))
-    if count == 1:
-        return iter([parts])
-    order = torch.randperm(len(parts[0]), generator=generator)
-    return zip(*(part.index_select(0, order).tensor_split(count) for part in parts), strict=True)
+def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int = 1) -> Iterator[Tree]:
+    """One pass over rows (B, *) in `count` even pieces, shuffled by the generator where there is more than one.
+
+    There are at most as many pieces as units of `segment` rows, and no unit is torn apart.
+    """
+    units = rows(columns) // segment
+    count = min(count, units)
+    if count <= 1:
+        yield columns
+        return
+    order = torch.randperm(units, generator=generator)
+    if segment > 1:
+        order = (order.unsqueeze(1) * segment + torch.arange(segment)).view(-1)
+    mixed, start = tree_map(lambda x: x.index_select(0, order), columns), 0  # one gather; the pieces are slices of it
+    for piece in range(count):
+        stop = start + segment * (units // count + (piece < units % count))
+        yield tree_map(lambda x: x[start:stop], mixed)  # noqa: B023
+        start = stop

@@ -40,7 +40,11 @@ def test_rollouts_from_other_processes_are_those_from_this_one(
             kept.append((first.episodes(policy, 5), second.episodes(policy, 5)))
         kept.append((first.steps(policy, 9), second.steps(policy, 9)))
         for a, b in kept:  # now, when the environments have long written over their memory
-            assert all(torch.equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(Rollout))
+            assert all(
+                torch.equal(getattr(a, field.name), getattr(b, field.name))
+                for field in fields(Rollout)
+                if field.name != "extra"
+            )
         assert first.state_dict() == second.state_dict()
         assert first.episodes_done >= 4
     finally:

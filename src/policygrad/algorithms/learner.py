@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from policygrad.algorithms.meter import gradient_noise
-from policygrad.data import REDUCTIONS, Batch, Rollout, Stats, Values
+from policygrad.data import Batch, Reduction, Rollout, Stats, Values, resolve_reduction
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
+from policygrad.total import moments
 from policygrad.updates.diagnostics import UpdateDiagnostics
 
 
@@ -53,15 +54,14 @@ class Learner:
         *,
         critic: Critic | QCritic | NoCritic | None = None,
         baseline: Baseline | None = None,
-        reduction: str = "step",
+        reduction: str | Reduction = "step",
         eigenvalues: int = 0,
     ) -> None:
         self.policy, self.estimator, self.update, self.eigenvalues = policy, estimator, update, eigenvalues
         self.critic = critic or NoCritic()
         self.baseline: Baseline = baseline or (CriticValue() if self.critic.bootstraps else NoBaseline())
         self.reduction = reduction
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        resolve_reduction(reduction)  # raises ValueError for a name that there is not
         for part in (estimator, self.baseline):
             if part.needs_critic and not self.critic.bootstraps:
                 raise ValueError(f"{part} uses V: give the learner a critic")
@@ -81,7 +81,7 @@ class Learner:
             return {}
         values = self.critic(rollout, self.policy)
         adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
-        batch = rollout.flatten(adv, self.reduction)
+        batch = rollout.flatten(adv, self.reduction, estimate.target)
         _check_finite(batch.adv, adv, rollout)
         noise = gradient_noise(self.policy, rollout, batch, self.reduction) if meter else {}
         diagnostics = UpdateDiagnostics(self.policy, batch, self.eigenvalues) if diagnose else None
@@ -115,13 +115,13 @@ def explained_variance(values: Values, target: Tensor, rollout: Rollout) -> floa
     """
     if not values.bootstraps:
         return float("nan")
-    variance = target[rollout.mask].double().var(correction=0)
-    return float(1.0 - _errors(values, target, rollout).var(correction=0) / variance) if variance > 0 else float("nan")
+    variance = moments(target[rollout.mask].double())[2]
+    return float(1.0 - moments(_errors(values, target, rollout))[2] / variance) if variance > 0 else float("nan")
 
 
 def value_loss(values: Values, target: Tensor, rollout: Rollout) -> float:
     """Mean (target − V)² over valid rows, in units of the returns; before the fit. NaN without a critic."""
-    return float(_errors(values, target, rollout).square().mean()) if values.bootstraps else float("nan")
+    return float(moments(_errors(values, target, rollout).square())[1]) if values.bootstraps else float("nan")
 
 
 def _errors(values: Values, target: Tensor, rollout: Rollout) -> Tensor:

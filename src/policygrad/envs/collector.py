@@ -17,7 +17,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from policygrad.data import Rollout
+from policygrad.data import Batch, Rollout
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.models.heads import Head
 from policygrad.models.observations import LEGAL, Encoding, LegalActionsError, expand
@@ -302,7 +302,7 @@ class Collector:
         obs, act = torch.from_numpy(record.obs), torch.from_numpy(record.act)
         T, N = record.rew.shape
         shared = record.next_obs.base is record.obs
-        logp = policy.evaluate(obs[:-1].flatten(0, 1), act.flatten(0, 1)).logp.view(T, N)
+        logp = policy.evaluate(Batch.of(obs[:-1].flatten(0, 1), act.flatten(0, 1))).logp.view(T, N)
         return Rollout(
             obs=obs,
             next_obs=obs[1:] if shared else torch.from_numpy(record.next_obs),

@@ -33,6 +33,7 @@ class Head:
 
     size: int  # P, how many outputs the network must have
     context: int = 0  # how many numbers besides them condition the distribution
+    actions: int | None = None  # how many there are, where they can be listed: it then has `probabilities`
     remembers: bool = False  # whether these are a memory of the head's own (`remember`), not something observed
 
     def condition(self, out: Any, context: Any) -> Any:
@@ -57,6 +58,10 @@ class Head:
 
     def logp(self, dist: Tensor, act: Tensor) -> Tensor:
         """Log π(a|s), (B,)."""
+        raise NotImplementedError
+
+    def probabilities(self, dist: Tensor) -> Tensor:
+        """π(a|s) of every action, (B, actions). Only where they can be listed."""
         raise NotImplementedError
 
     def entropy(self, dist: Tensor) -> Tensor:
@@ -133,7 +138,7 @@ class Categorical(Head):
     """
 
     def __init__(self, actions: int, legal: bool = False) -> None:
-        self.size = actions
+        self.size = self.actions = actions
         self.context = actions if legal else 0
 
     def __repr__(self) -> str:
@@ -150,6 +155,9 @@ class Categorical(Head):
 
     def logp(self, dist: Tensor, act: Tensor) -> Tensor:
         return dist.gather(-1, act.unsqueeze(-1)).squeeze(-1)
+
+    def probabilities(self, dist: Tensor) -> Tensor:
+        return dist.exp()
 
     def entropy(self, dist: Tensor) -> Tensor:
         return -(dist.exp() * dist).sum(-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.data import Rollout
+from policygrad.total import moments
 
 
 class Normalizer(nn.Module):
@@ -43,8 +44,7 @@ class Normalizer(nn.Module):
         """Merge encoded observations (B, *), without the context behind their features."""
         if x.shape[1:] != self.mean.shape:
             x = x[:, : self.mean.numel()].view(-1, *self.mean.shape)
-        x = x.double()
-        n, mean, var = len(x), x.mean(0), x.var(0, correction=0)
+        n, mean, var = moments(x.double())
         total = self.count + n
         delta = mean - self.mean
         self.var.copy_((self.var * self.count + var * n + delta.square() * self.count * n / total) / total)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,15 +19,79 @@ from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import LEGAL, MAX_FEATURES, Encoding
 
 
+class Rows(Protocol):
+    """What a policy evaluates: a `Batch`, or anything else with these fields."""
+
+    @property
+    def obs(self) -> Tensor:
+        """(B, *), or a tree of such."""
+        ...
+
+    @property
+    def act(self) -> Tensor:
+        """(B, *)."""
+        ...
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """Named arrays (B, *): what else the policy must know of its rows, such as the state a segment begins in."""
+        ...
+
+
+class EvaluationLike(Protocol):
+    """One forward pass on a batch. Derivatives stay in a space of the evaluation's own until `pull_back`.
+
+    That space is its business: a network's outputs, or the log-probabilities themselves where θ is reached by autograd.
+    Laws: tensors from `score` and `divergence` may be added; `pull_back` is linear, and
+    pull_back(score(w)) = Σ_b w_b ∇log π(a_b|s_b), w held constant, (P,) in the order of `PolicyLike.flat`.
+    """
+
+    @property
+    def logp(self) -> Tensor:
+        """Log π(a|s), (B,), no graph."""
+        ...
+
+    def score(self, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
+        """The derivative of Σ_b weight_b log π(a_b|s_b) + ent_weight_b entropy_b; NotImplementedError without an entropy."""
+        ...
+
+    def divergence(self, old: Tensor, weight: Tensor) -> Tensor:
+        """The derivative of Σ_b weight_b KL(old_b ‖ π_b), old as in `Batch.dist`; NotImplementedError without such a thing."""
+        ...
+
+    def pull_back(self, derivative: Tensor) -> Tensor:
+        """∇θ, (P,), in memory that the next call may use again."""
+        ...
+
+
+class PolicyLike(Protocol):
+    """What first-order update rules move; they ask for nothing else. `Policy` is one.
+
+    Laws: `evaluate` draws no random numbers and moves nothing; rows come in the batch's order, whole units of it, so that a
+    recurrent policy may read them as segments; after `flat` was written to, the next evaluation is that of the new
+    parameters. A distribution (`dist`, `head`) and Fisher products are optional: target_kl, PenalizedSurrogate, natural
+    steps and diagnostics need them.
+    """
+
+    flat: Tensor  # (P,) the parameters, changed in place
+
+    def evaluate(self, batch: Rows) -> EvaluationLike:
+        """Log-probabilities of a batch, ready to be differentiated."""
+        ...
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """One forward pass of a policy on a batch, and the gradient of any weighted score at it.
+    """One forward pass of a policy on a batch, and the gradient of any weighted score at it: an `EvaluationLike`.
 
     Valid until the policy's next forward pass, which reuses the memory; `gradient` raises RuntimeError after that.
+    The head owns the first `head.size` of the network's outputs. Others, such as a column of values on a shared trunk, are
+    `outputs[:, head.size:]`; a term's derivative by them goes into the same columns.
     """
 
     kernel: Kernel
     head: Head
+    outputs: Tensor  # (B, outputs)  the network's
     dist: Tensor  # (B, P)
     act: Tensor  # (B, *)
     logp: Tensor  # (B,)
@@ -45,15 +109,27 @@ class Evaluation:
 
         The weights (B,) are held constant; old: a distribution (B, P), where there is a kl_weight.
         """
-        self._check_current()
-        if kl_weight is not None and old is None:
+        if kl_weight is None:
+            return self.pull_back(self.score(weight, ent_weight))
+        if old is None:
             raise ValueError("kl_weight needs old, the distribution (B, P) that KL(old ‖ π) is taken from")
-        grad = self.head.gradient(self.dist, self.act, weight, ent_weight)
-        if kl_weight is not None and old is not None:
-            grad = grad + self.head.kl_gradient(old, self.dist, kl_weight)
+        return self.pull_back(self.score(weight, ent_weight) + self.divergence(old, kl_weight))
+
+    def score(self, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
+        """∂/∂outputs of Σ_b weight_b log π(a_b|s_b) + ent_weight_b entropy_b, (B, outputs)."""
+        return self._widened(self.head.gradient(self.dist, self.act, weight, ent_weight))
+
+    def divergence(self, old: Tensor, weight: Tensor) -> Tensor:
+        """∂/∂outputs of Σ_b weight_b KL(old_b ‖ π_b), (B, outputs)."""
+        return self._widened(self.head.kl_gradient(old, self.dist, weight))
+
+    def pull_back(self, derivative: Tensor) -> Tensor:
+        """∇θ from ∂/∂outputs (B, outputs), those of the head taken after its `condition`: (P,)."""
+        self._check_current()
         if self.context is not None:
-            grad = self.head.chain(grad, self.dist, self.context)
-        return self.kernel.vjp(grad)
+            own, others = derivative[:, : self.head.size], derivative[:, self.head.size :]
+            derivative = torch.cat([self.head.chain(own, self.dist, self.context), others], dim=-1)
+        return self.kernel.vjp(derivative)
 
     def fisher_product(self, v: Tensor, weight: Tensor) -> Tensor:
         """F v = Σ_b weight_b Jᵀ M J v, (P,), for a direction v (P,): J = ∂out_b/∂θ, M the head's Fisher matrix of row b.
@@ -61,23 +137,26 @@ class Evaluation:
         With weights that sum to 1, F is the mean Fisher matrix, exact in the actions: E_{a∼π}, not the ones sampled.
         """
         product = self.head.fisher(self.dist, self._jvp(v)) * weight.unsqueeze(-1)
-        if self.context is not None:
-            product = self.head.chain(product, self.dist, self.context)
-        return self.kernel.vjp(product).clone()
+        return self.pull_back(self._widened(product)).clone()
 
     def fisher_norm(self, v: Tensor, weight: Tensor) -> float:
         """vᵀF v with F as in `fisher_product`: twice the KL of the step v, to second order."""
         tangent = self._jvp(v)
         return float((weight.unsqueeze(-1) * tangent * self.head.fisher(self.dist, tangent)).sum())
 
-    def along(self, v: Tensor) -> Tensor:
+    def score_jvp(self, v: Tensor) -> Tensor:
         """∇log π(a_b|s_b) · v of every row, (B,), for a direction v (P,): how fast each log-probability moves along it."""
         return (self.head.gradient(self.dist, self.act, torch.ones_like(self.logp)) * self._jvp(v)).sum(-1)
+
+    def _widened(self, derivative: Tensor) -> Tensor:
+        """0 at the outputs that are not the head's."""
+        others = self.outputs.shape[-1] - self.head.size
+        return nn.functional.pad(derivative, (0, others)) if others else derivative
 
     def _jvp(self, v: Tensor) -> Tensor:
         """How the distribution's parameters move along v, (B, P)."""
         self._check_current()
-        tangent = self.kernel.jvp(v)
+        tangent = self.kernel.jvp(v)[:, : self.head.size]
         return tangent if self.context is None else self.head.along(tangent, self.dist, self.context)
 
     def _check_current(self) -> None:
@@ -88,6 +167,8 @@ class Evaluation:
 class Policy(FlatModule):
     """π(a|s) = head(network(normaliser(s))). `policy(obs)` is the autograd path, differentiable and for any use;
     `dist`, `evaluate` and `outputs` are the fast ones, through the kernel. All take encoded observations.
+
+    The network may have more outputs than the head: see `Evaluation`.
 
     encoding: how observations become tensors; without one they are taken as they come.
     """
@@ -125,6 +206,7 @@ class Policy(FlatModule):
         return None if context is None else context.to(self.flat.dtype)
 
     def _distribution(self, out: Tensor, context: Tensor | None) -> Tensor:
+        out = out[..., : self.head.size]
         return self.head.canonical(out if context is None else self.head.condition(out, context))
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -139,18 +221,19 @@ class Policy(FlatModule):
         """The distribution (B, P), no graph."""
         return self._distribution(self.kernel.forward(self.features(obs)), self.context(obs))
 
-    def evaluate(self, obs: Tensor, act: Tensor) -> Evaluation:
+    def evaluate(self, batch: Rows) -> Evaluation:
         """Log-probabilities of a batch, no graph, ready to be differentiated with `Evaluation.gradient`."""
-        context = self.context(obs)
-        dist = self._distribution(self.kernel.forward(self.features(obs)), context)
-        return Evaluation(self.kernel, self.head, dist, act, self.head.logp(dist, act), context, self.kernel.passes)
+        context, out = self.context(batch.obs), self.kernel.forward(self.features(batch.obs))
+        dist = self._distribution(out, context)
+        logp = self.head.logp(dist, batch.act)
+        return Evaluation(self.kernel, self.head, out, dist, batch.act, logp, context, self.kernel.passes)
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         """What the head samples from, for a batch of observations, in numpy: all that acting needs."""
         obs, context = self._split(obs)
         if self.normalizer is not None:
             obs = self.normalizer(torch.from_numpy(obs).to(self.flat.dtype)).numpy()
-        out = self.kernel.outputs(obs)
+        out = self.kernel.outputs(obs)[:, : self.head.size]
         return out if context is None else self.head.condition(out, context)
 
     def gradient(self, gain: Tensor) -> Tensor:

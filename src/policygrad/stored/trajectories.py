@@ -23,7 +23,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from policygrad.data import Rollout
+from policygrad.data import Batch, Rollout
 from policygrad.envs.collector import Collector, encoding_of
 from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
@@ -121,7 +121,7 @@ class Trajectories:
         obs, act = self.obs[at], self.act[row]
         mask, end, none = time < length, time == length - 1, torch.zeros(time.shape, dtype=torch.bool)
         over = self.terminated[chosen]
-        logp = policy.evaluate(obs[:-1].flatten(0, 1), act.flatten(0, 1)).logp.view(time.shape)
+        logp = policy.evaluate(Batch.of(obs[:-1].flatten(0, 1), act.flatten(0, 1))).logp.view(time.shape)
         return Rollout(
             obs=obs,
             next_obs=obs[1:],
@@ -138,7 +138,7 @@ class Trajectories:
 
     def under(self, policy: Policy) -> Trajectories:
         """The same, with the log-probabilities of a policy: of the one that acted, or of an estimate of it."""
-        return replace(self, logp=policy.evaluate(self.states, self.act).logp.clone())
+        return replace(self, logp=policy.evaluate(Batch.of(self.states, self.act)).logp.clone())
 
     def check(self, policy: Policy, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
