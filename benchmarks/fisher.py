@@ -23,6 +23,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from policygrad.data import Batch
 from policygrad.models.kernels import trainable
 from policygrad.models.policy import Policy, PolicyEvaluation, make_policy
 from policygrad.training.threads import single_thread
@@ -36,13 +37,13 @@ Product = Callable[[Tensor], Tensor]
 
 def seams(policy: Policy, obs: Tensor, act: Tensor, share: Tensor) -> Product:
     """F v as the library computes it."""
-    evaluation = policy.evaluate(obs, act)
+    evaluation = policy.evaluate(Batch.of(obs, act))
     return lambda v: evaluation.fisher_product(v, share)
 
 
 def forward_mode(policy: Policy, obs: Tensor, act: Tensor, share: Tensor) -> Product:
     """F v with torch.func.jvp for the push."""
-    evaluation: PolicyEvaluation = policy.evaluate(obs, act)
+    evaluation: PolicyEvaluation = policy.evaluate(Batch.of(obs, act))
     names = [name for name, p in policy.network.named_parameters() if p.requires_grad]
     parameters = {name: p.detach() for name, p in policy.network.named_parameters()}
     features = policy.features(obs)
@@ -109,7 +110,7 @@ def main() -> None:
             found = make(policy, obs, act, share)(v).clone()
             gradient_times, product_times = [], []
             for _ in range(args.repeats):
-                gradient_times.append(seconds(lambda: policy.evaluate(obs, act).gradient(share)))  # noqa: B023
+                gradient_times.append(seconds(lambda: policy.evaluate(Batch.of(obs, act)).gradient(share)))  # noqa: B023
                 product = make(policy, obs, act, share)
                 product_times.append(seconds(lambda: product(v)))  # noqa: B023
             reference = found if reference is None else reference

@@ -108,7 +108,7 @@ def gradients(seed: int) -> tuple[Tensor, Tensor]:
 
     adv, _ = pg.advantages(rollout, pg.Values.zeros(rollout), pg.RewardToGo(GAMMA), pg.NoBaseline())
     batch = rollout.flatten(adv, reduction="trajectory")
-    ours = policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv)
+    ours = policy.evaluate(batch).gradient(batch.weight * batch.adv)
     return torch.cat([g.flatten() for g in plain]), ours
 
 

@@ -149,7 +149,7 @@ def batch_for(policy: Policy, rows: int = 12, seed: int = 0, space: spaces.Box =
         randn(rows, seed=seed + 3),
         torch.rand(rows, generator=generator(seed + 4), dtype=torch.float64) / rows,
     )
-    return Batch(obs, act, policy.evaluate(obs, act).logp, adv, weight, trajectories=3)
+    return Batch(obs, act, policy.evaluate(Batch.of(obs, act)).logp, adv, weight, trajectories=3)
 
 
 def share_of(batch: Batch) -> Tensor:

@@ -5,21 +5,20 @@ Axes: T steps, N environments (time-major), B valid steps, `*` event shapes. Wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from policygrad.tree import Tree, take, to_torch, tree_leaves, tree_map
+from policygrad.total import total
+from policygrad.tree import Tree, rows, take, to_torch, tree_leaves, tree_map
 
 Stats = dict[str, float]
 Row = dict[str, float | int | None]  # of metrics.jsonl; None: there is no such number yet
-
-REDUCTIONS = ("trajectory", "step")
 
 
 class TooFewError(ValueError):
@@ -190,25 +189,72 @@ class Rollout:
         flat = x.new_zeros(self.mask.numel())
         return flat.index_copy_(0, self.rows, x).view(self.mask.shape)
 
-    def flatten(self, adv: Tensor, reduction: str) -> Batch:
-        """Drop time: the valid rows as a `Batch`. adv: (T, N).
+    def flatten(self, adv: Tensor, reduction: str | Reduction, target: Tensor | None = None, segment: int = 1) -> Batch:
+        """Drop time: the valid rows as a `Batch`. adv, target: (T, N).
 
-        reduction: "trajectory" weighs every row by 1/(number of trajectories), so Σ weight·adv·score is ĝ as in the
-        theory; "step" weighs by 1/B, as deep libraries do: another, data-dependent scale.
+        reduction: the weights of the rows, `by_trajectory` ("trajectory"), `by_step` ("step") or a function of your own.
+        segment: where rows belong together, see `Batch`, all rows of so many steps of a column, those that are no steps with
+        weight 0. Raises ValueError where T is no multiple of it.
         """
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
-        adv = self.valid(adv)
-        scale = 1.0 / (self.trajectories if reduction == "trajectory" else self.steps)
-        weight = torch.full_like(adv, scale)
-        valid = self.valid
-        rows = self.valid_obs, valid(self.act), valid(self.logp)
-        return Batch(*rows, adv, weight, self.trajectories, extra=valid(dict(self.extra)))
+        rows, weight = self.valid, resolve_reduction(reduction)(self).to(adv)
+        if segment > 1:
+            rows, adv = partial(segments, length=segment), torch.where(self.mask, adv, 0.0)
+            weight = rows(self.scatter(weight))
+        return Batch(
+            rows(take(self.obs, slice(-1))),
+            rows(self.act),
+            rows(self.logp),
+            rows(adv),
+            weight,
+            self.trajectories,
+            target=None if target is None else rows(target),
+            extra=rows(dict(self.extra)),
+            segment=segment,
+        )
+
+
+def segments(x: Tree, length: int) -> Tree:
+    """(T, N, *) → (T · N, *), the rows of `length` steps of a column one after another."""
+    if rows(x) % length:
+        raise ValueError(f"{rows(x)} steps do not divide into segments of {length}: choose another num_steps")
+    return tree_map(lambda x: x.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 2), x)
+
+
+Reduction = Callable[[Rollout], Tensor]  # the weights (B,) of the valid rows, in any floating-point type
+
+
+def by_trajectory(rollout: Rollout) -> Tensor:
+    """1 / (number of trajectories) for every row, so that Σ weight · adv · score is ĝ as in the theory."""
+    return torch.full((rollout.steps,), 1.0 / total(rollout.trajectories), dtype=torch.float64)
+
+
+def by_step(rollout: Rollout) -> Tensor:
+    """1 / (number of steps) for every row, as deep libraries do: another scale, which depends on the data."""
+    return torch.full((rollout.steps,), 1.0 / total(rollout.steps), dtype=torch.float64)
+
+
+REDUCTIONS: dict[str, Reduction] = {"trajectory": by_trajectory, "step": by_step}
+
+
+def resolve_reduction(reduction: str | Reduction) -> Reduction:
+    """A reduction by its name; functions are returned as they are."""
+    if callable(reduction):
+        return reduction
+    if reduction not in REDUCTIONS:
+        raise ValueError(
+            f"reduction must be one of {tuple(REDUCTIONS)}, got {reduction!r}: or give a function of the rollout"
+        )
+    return REDUCTIONS[reduction]
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B valid steps without time: all an update rule may see."""
+    """B valid steps without time: all an update rule may see.
+
+    Rows come in *units*: runs of `segment` consecutive rows that belong together, such as a stretch of an episode that a
+    recurrent policy reads in order, or the tokens of an answer. A unit is never torn apart by `minibatches`; B is a
+    multiple of `segment`. Raises ValueError where it is not.
+    """
 
     obs: Tree  # (B, *)
     act: Tensor  # (B, *)
@@ -217,25 +263,59 @@ class Batch:
     weight: Tensor  # (B,)  the weights of every mean: Σ weight·x
     trajectories: int
     dist: Tensor | None = None  # (B, P)  the distribution before the update, for a rule that compares with it
+    target: Tensor | None = None  # (B,)  what a value regresses on
     extra: Mapping[str, Tree] = field(default_factory=dict)  # (B, *) named arrays, see `Record`
+    segment: int = 1  # rows per unit
+
+    def __post_init__(self) -> None:
+        if len(self) % self.segment:
+            raise ValueError(
+                f"{len(self)} rows do not divide into segments of {self.segment}: pad them to equal length"
+            )
+
+    @staticmethod
+    def of(obs: Tree, act: Tensor, weight: Tensor | None = None, **keywords: Any) -> Batch:
+        """Rows to evaluate, without an advantage: adv and logp are 0, weights are 1/B unless given. keywords: other fields."""
+        weight = torch.full((len(act),), 1.0 / max(len(act), 1)) if weight is None else weight
+        zeros = torch.zeros_like(weight)
+        return Batch(obs, act, **{"logp": zeros, "adv": zeros, "weight": weight, "trajectories": 1} | keywords)
 
     def __len__(self) -> int:
         return len(self.adv)
 
     @cached_property
-    def share(self) -> Tensor:
-        """(B,) the weights scaled to sum 1: Σ share · x is the mean of x."""
-        return self.weight / self.weight.sum()
+    def normalized_weight(self) -> Tensor:
+        """(B,) the weights scaled to sum 1: Σ normalized_weight · x is the mean of x."""
+        return self.weight / total(self.weight.sum())
+
+    def unit_sum(self, x: Tensor) -> Tensor:
+        """The sum of x within every unit: (B,) → (B / segment,)."""
+        return x.view(-1, self.segment).sum(1)
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        """What every unit has, for each of its rows: (B / segment,) → (B,)."""
+        return x.repeat_interleave(self.segment)
+
+    def take(self, index: Tensor | slice) -> Batch:
+        """The batch of these rows, which must be whole units."""
+        return replace(self, **tree_map(lambda x: x[index], self._columns()))
 
     def minibatches(self, count: int, generator: torch.Generator) -> Iterator[Batch]:
-        """One shuffled pass in `count` even pieces; each piece's weights are scaled so that its sums estimate the batch's."""
+        """One pass over the units in `count` even pieces, shuffled where there is more than one.
+
+        Each piece's weights are scaled so that its sums estimate the batch's.
+        """
         if count == 1:
             yield self
             return
-        names = ("obs", "act", "logp", "adv", "weight", "extra", *(() if self.dist is None else ("dist",)))
-        for columns in shuffled({name: getattr(self, name) for name in names}, count, generator):
-            columns["weight"] = columns["weight"] * (len(self) / len(columns["adv"]))
+        for columns in shuffled(self._columns(), count, generator, self.segment):
+            columns["weight"] = columns["weight"] * (total(len(self)) / total(len(columns["weight"])))
             yield replace(self, **columns)
+
+    def _columns(self) -> dict[str, Tree]:
+        """The fields that have rows."""
+        columns = {name: getattr(self, name) for name in ("obs", "act", "logp", "adv", "weight", "dist", "target")}
+        return {name: x for name, x in columns.items() if x is not None} | {"extra": self.extra}
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,14 +363,21 @@ def shares_memory(obs: Tree, next_obs: Tree) -> bool:
     return all(start(x[1:]) == start(after) for x, after in pairs)
 
 
-def shuffled(columns: Tree, count: int, generator: torch.Generator) -> Iterator[Tree]:
-    """One pass over rows (B, *) in `count` even pieces, B at most, shuffled where there is more than one."""
-    size = len(next(tree_leaves(columns)))
-    count = min(count, size)
-    if count == 1:
+def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int = 1) -> Iterator[Tree]:
+    """One pass over rows (B, *) in `count` even pieces, shuffled by the generator where there is more than one.
+
+    There are at most as many pieces as units of `segment` rows, and no unit is torn apart.
+    """
+    units = rows(columns) // segment
+    count = min(count, units)
+    if count <= 1:
         yield columns
         return
-    order = torch.randperm(size, generator=generator)
-    mixed = tree_map(lambda x: x.index_select(0, order), columns)
-    for piece in torch.arange(size).tensor_split(count):
-        yield take(mixed, slice(int(piece[0]), int(piece[-1]) + 1))
+    order = torch.randperm(units, generator=generator)
+    if segment > 1:
+        order = (order.unsqueeze(1) * segment + torch.arange(segment)).view(-1)
+    mixed, start = tree_map(lambda x: x.index_select(0, order), columns), 0  # one gather; the pieces are slices of it
+    for piece in range(count):
+        stop = start + segment * (units // count + (piece < units % count))
+        yield tree_map(lambda x: x[start:stop], mixed)  # noqa: B023
+        start = stop

@@ -31,6 +31,11 @@ def tree_leaves(tree: Tree) -> Iterator[Any]:
         yield tree
 
 
+def rows(tree: Tree) -> int:
+    """The length of the arrays' first axis, which all of them share."""
+    return len(next(tree_leaves(tree)))
+
+
 def take(tree: Tree, index: Any) -> Tree:
     """x[index] of every array: a row, a slice, rows by their numbers."""
     return tree_map(lambda x: x[index], tree)

@@ -148,7 +148,7 @@ class Witness:
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> dict[str, float]:
         assert policy.normalizer is not None
         self.notes |= {"seen": float(policy.normalizer.count), "adv": batch.adv.clone(), "progress": progress}
-        self.notes["logp"] = policy.evaluate(batch.obs, batch.act).logp - batch.logp
+        self.notes["logp"] = policy.evaluate(batch).logp - batch.logp
         return {}
 
     def report(self, logp: Tensor, batch: Batch) -> dict[str, float]:

@@ -132,7 +132,7 @@ def test_its_numbers_are_those_of_the_trajectories_gradients_written_out(policy:
 def test_log_probabilities_move_along_a_direction_as_their_gradients_say(head: str, kernel: str) -> None:
     policy = make(head, kernel=kernel)
     batch, v = batch_for(policy, 5), randn(len(policy.flat), seed=4)
-    along = policy.evaluate(batch.obs, batch.act).along(v)
+    along = policy.evaluate(batch).score_jvp(v)
     scores = [score_by_autograd(policy, batch.obs[i : i + 1], batch.act[i : i + 1]) for i in range(5)]
     torch.testing.assert_close(along, torch.stack(scores) @ v)
 
@@ -143,7 +143,7 @@ def test_a_network_that_can_be_differentiated_once_has_all_but_the_shares_of_the
     policy = make_policy(OBS, spaces.Discrete(2), body=body)
     single = make_policy(OBS, spaces.Discrete(2)).double()
     rollout, adv = seven_trajectories(single)
-    tensors = {field.name: getattr(rollout, field.name) for field in fields(rollout)}
+    tensors = {field.name: getattr(rollout, field.name) for field in fields(rollout) if field.name != "extra"}
     rollout = Rollout(**{name: x.float() if x.is_floating_point() else x for name, x in tensors.items()})
     found = gradient_noise(policy, rollout, rollout.flatten(adv.float(), "step"), "step")
     assert set(found) == NAMES - {"variance_1", "variance_2", "variance_3", "variance_4", "variance_steps"}
@@ -367,8 +367,6 @@ def test_the_noise_of_rollouts_of_a_fixed_number_of_steps_is_that_of_many_of_the
         rollout = agent._collect()
         adv, _ = advantages(rollout, learner.critic(rollout, learner.policy), learner.estimator, learner.baseline)
         batch = rollout.flatten(adv, learner.reduction)
-        gradients.append(
-            learner.policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone().double()
-        )
+        gradients.append(learner.policy.evaluate(batch).gradient(batch.weight * batch.adv).clone().double())
         noise.append(gradient_noise(learner.policy, rollout, batch, learner.reduction)["noise"])
     assert np.mean(noise) == pytest.approx(float(torch.stack(gradients).var(0).sum()), rel=0.2)

@@ -47,7 +47,7 @@ from policygrad.models.schedules import at
 from policygrad.stored.replay import Replay
 from policygrad.stored.trajectories import collect
 from policygrad.training.agent import Agent
-from policygrad.updates import NaturalGradient, PenalizedSurrogate
+from policygrad.updates import NaturalGradient
 
 ELSEWHERE = {"num_envs"}  # of the Agent, not of the recipe
 BASE = {"hidden": (8,), "lr": 0.05, "critic_lr": 0.02}
@@ -153,11 +153,7 @@ def budget(progress: float) -> Callable[[Any], Any]:
 
 def target_kl(plan: Plan) -> Any:
     """What stops the clipped surrogate's epochs, and what steers the penalty, which stops at nothing."""
-    update = plan.learner.update
-    if isinstance(update, PenalizedSurrogate):
-        assert update.target_kl is None
-        return update.kl_to_keep
-    return update.target_kl
+    return plan.learner.update.target_kl
 
 
 def bonus(progress: float) -> Callable[[Any], Any]:

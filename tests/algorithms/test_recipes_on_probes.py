@@ -12,6 +12,7 @@ from explicit import roll_episodes, roll_steps
 from policygrad.algorithms.learner import Learner
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.task import Task
+from policygrad.data import Batch
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import PROBES, Probe, Target, TimeLimit
@@ -113,7 +114,7 @@ def test_the_policy_finds_the_best_action(case: str, probe: type[Probe]) -> None
 
 def best_probability(learner: Learner, probe: type[Probe]) -> float:
     obs, act = (torch.tensor(column) for column in zip(*probe.best, strict=True))
-    return float(learner.policy.evaluate(obs[:, None], act).logp.exp().min())
+    return float(learner.policy.evaluate(Batch.of(obs[:, None], act)).logp.exp().min())
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c not in DISCRETE])

@@ -41,7 +41,11 @@ def test_rollouts_from_other_processes_are_those_from_this_one(
             kept.append((roll_episodes(first, policy, 5), roll_episodes(second, policy, 5)))
         kept.append((roll_steps(first, policy, 9), roll_steps(second, policy, 9)))
         for a, b in kept:  # now, when the environments have long written over their memory
-            assert all(torch.equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(Rollout))
+            assert all(
+                torch.equal(getattr(a, field.name), getattr(b, field.name))
+                for field in fields(Rollout)
+                if field.name != "extra"
+            )
         assert first.state_dict() == second.state_dict()
         assert first.episodes_done >= 4
     finally:

@@ -350,7 +350,7 @@ def test_collectors_gather_what_they_gather_from_gymnasium(env_id: str) -> None:
         ]
 
     for a, b in pairs():
-        for field in fields(Rollout):
+        for field in (f for f in fields(Rollout) if f.name != "extra"):
             torch.testing.assert_close(getattr(a, field.name), getattr(b, field.name), rtol=1e-4, atol=1e-4)
         assert a.mask.any()
     assert (found.steps_done, found.episodes_done) == (expected.steps_done, expected.episodes_done)

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 import policygrad as pg
+from policygrad.data import Batch
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.serial import SerialVectorEnv
@@ -217,7 +218,7 @@ def test_the_gradient_of_a_masked_policy_is_autograds() -> None:
     weight, ent_weight = torch.randn(2, len(obs), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     gain = (weight * policy.logp(obs, act) + ent_weight * policy.head.entropy(policy(obs))).sum()
     torch.testing.assert_close(
-        policy.evaluate(obs, act).gradient(weight, ent_weight), policy.gradient(gain), rtol=1e-11, atol=1e-11
+        policy.evaluate(Batch.of(obs, act)).gradient(weight, ent_weight), policy.gradient(gain), rtol=1e-11, atol=1e-11
     )
 
 

@@ -21,7 +21,7 @@ from random_spaces import ACTIONS, OBSERVATIONS, box, moderate
 from torch import Tensor
 
 import policygrad as pg
-from policygrad.data import Rollout
+from policygrad.data import Batch, Rollout
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.models.policy import Policy, make_policy
@@ -332,7 +332,7 @@ def test_the_log_probability_is_that_of_all_actions_together(std: str) -> None:
     act = torch.randn(T, 2, generator=rng, dtype=torch.float64)  # any sequence: nothing was sampled
     mean, sigma = parameters(policy, features)
     eps = torch.cat([torch.randn(1, 2, generator=rng, dtype=torch.float64), (act - mean) / sigma])
-    logp = policy.evaluate(torch.cat([features, eps[:-1]], -1), act).logp.sum()
+    logp = policy.evaluate(Batch.of(torch.cat([features, eps[:-1]], -1), act)).logp.sum()
     power = (torch.arange(T + 1)[:, None] - torch.arange(T + 1)).abs()
     joint = torch.distributions.MultivariateNormal(torch.zeros(T + 1).double(), RHO ** power.double())
     start = torch.distributions.Normal(0.0, 1.0).log_prob(eps[0]).sum()
@@ -347,7 +347,7 @@ def test_its_gradient_is_autograds(keywords: dict[str, Any]) -> None:
     obs, act = torch.randn(20, 3, generator=rng).double(), torch.randn(20, 2, generator=rng).double()
     weight, ent_weight = torch.randn(2, 20, generator=rng).double()
     gain = (weight * policy.logp(obs, act) + ent_weight * policy.head.entropy(policy(obs))).sum()
-    ours = policy.evaluate(obs, act).gradient(weight, ent_weight)
+    ours = policy.evaluate(Batch.of(obs, act)).gradient(weight, ent_weight)
     torch.testing.assert_close(ours, policy.gradient(gain), rtol=1e-11, atol=1e-11)
 
 

@@ -99,7 +99,7 @@ def test_a_utility_without_curvature_is_the_total_return_and_its_expected_gradie
 
     utility = example["Utility"](beta=-1.0)
     valid = rollout.valid
-    evaluation = policy.evaluate(valid(rollout.obs[:-1]), valid(rollout.act))
+    evaluation = policy.evaluate(pg.Batch.of(valid(rollout.obs[:-1]), valid(rollout.act)))
     expected = evaluation.gradient(valid(probability * utility(rollout, none).ret))
 
     def mean_utility(step: float) -> torch.Tensor:

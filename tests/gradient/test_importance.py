@@ -15,7 +15,7 @@ from torch import Tensor
 from zoo import BASELINES, CRITICS, MDPS, World
 
 from policygrad.algorithms.learner import Learner
-from policygrad.data import Rollout, Values
+from policygrad.data import Batch, Rollout, Values
 from policygrad.gradient.baselines import Constant, CriticValue, LeaveOneOut, NoBaseline
 from policygrad.gradient.estimators import (
     GAE,
@@ -67,7 +67,9 @@ class Pair:
 
 
 def seen_by(rollout: Rollout, policy: Policy) -> Rollout:
-    logp = policy.evaluate(rollout.obs[:-1].flatten(0, 1), rollout.act.flatten(0, 1)).logp.view(rollout.logp.shape)
+    logp = policy.evaluate(Batch.of(rollout.obs[:-1].flatten(0, 1), rollout.act.flatten(0, 1))).logp.view(
+        rollout.logp.shape
+    )
     return replace(rollout, logp=logp)
 
 
@@ -101,7 +103,7 @@ def of_batches(pair: Pair, estimator: Any, k: int, baseline: Any = None) -> Tens
         p = pair.probability[list(index)].prod() * math.factorial(k) / math.prod(map(math.factorial, counts))
         adv, _ = advantages(rollout, Values.zeros(rollout), estimator, baseline or NoBaseline())
         batch = rollout.flatten(adv, "trajectory")
-        total += p * pair.pi.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv)
+        total += p * pair.pi.evaluate(batch).gradient(batch.weight * batch.adv)
     return total
 
 
@@ -225,7 +227,7 @@ def test_the_variance_of_batches_is_the_second_moment_of_one_trajectory_over_the
         for rollout, q in enumerate_batches(p.rollout, p.probability, k):
             adv, _ = advantages(rollout, Values.zeros(rollout), estimator, NoBaseline())
             batch = rollout.flatten(adv, "trajectory")
-            second += q * p.pi.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).square()
+            second += q * p.pi.evaluate(batch).gradient(batch.weight * batch.adv).square()
         assert float(exact) == pytest.approx(float((second - p.truth.square()).sum()), rel=1e-10)
 
 

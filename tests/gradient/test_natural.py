@@ -303,7 +303,7 @@ KERNELS = ("closed_form", "autograd")
 
 def products(policy: Policy, batch: Batch, share: Tensor) -> tuple[Tensor, PolicyEvaluation]:
     """F, column by column of its products."""
-    evaluation = policy.evaluate(batch.obs, batch.act)
+    evaluation = policy.evaluate(batch)
     return dense(lambda v: evaluation.fisher_product(v, share), policy.flat), evaluation
 
 
@@ -371,7 +371,7 @@ def test_the_matrix_is_linear_in_the_rows_weights(head: str) -> None:
     policy = make(head)
     batch = batch_for(policy, rows=4)
     v, (first, second) = randn(len(policy.flat)), torch.rand(2, 4, generator=generator(), dtype=torch.float64)
-    evaluation = policy.evaluate(batch.obs, batch.act)
+    evaluation = policy.evaluate(batch)
     parts = evaluation.fisher_product(v, first) + 2.0 * evaluation.fisher_product(v, second)
     torch.testing.assert_close(evaluation.fisher_product(v, first + 2.0 * second), parts, rtol=1e-12, atol=1e-12)
 
@@ -381,7 +381,7 @@ def test_products_are_independent_of_each_other_and_of_gradients_taken_between(k
     policy = make("gaussian", kernel=kernel)
     batch = batch_for(policy, rows=4)
     share, v, u = share_of(batch), randn(len(policy.flat)), randn(len(policy.flat), seed=1)
-    evaluation = policy.evaluate(batch.obs, batch.act)
+    evaluation = policy.evaluate(batch)
     first = evaluation.fisher_product(v, share)
     kept, gradient = first.clone(), evaluation.gradient(batch.weight).clone()
     evaluation.fisher_product(u, share)
@@ -395,7 +395,7 @@ def test_after_another_forward_pass_the_matrix_cannot_be_had(kernel: str) -> Non
     policy = make(kernel=kernel)
     batch = batch_for(policy)
     share, v = share_of(batch), randn(len(policy.flat))
-    evaluation = policy.evaluate(batch.obs, batch.act)
+    evaluation = policy.evaluate(batch)
     evaluation.fisher_product(v, share)
     policy.dist(batch.obs)
     for use in (evaluation.fisher_product, evaluation.fisher_norm):
@@ -409,7 +409,7 @@ def test_the_kl_of_a_step_is_half_its_square_in_the_fisher_norm_to_second_order(
     policy = make(head, (4, 3), "silu")
     batch = batch_for(policy)
     share, theta, step = share_of(batch), policy.flat.clone(), randn(len(policy.flat), seed=3)
-    evaluation, errors = policy.evaluate(batch.obs, batch.act), []
+    evaluation, errors = policy.evaluate(batch), []
     quadratic = 0.5 * evaluation.fisher_norm(step, share)
     sizes = [2.0**-k for k in range(7, 11)]
     for t in sizes:

@@ -282,7 +282,7 @@ class TestIdentities:
         rollout, values = drawn
         order = list(range(rollout.rew.shape[1]))
         random.shuffle(order)
-        fields = {f.name: getattr(rollout, f.name)[:, order] for f in dataclasses.fields(rollout)}
+        fields = {f.name: getattr(rollout, f.name)[:, order] for f in dataclasses.fields(rollout) if f.name != "extra"}
         swapped, swapped_values = Rollout(**fields), Values(values.val[:, order], values.next_val[:, order])
         for estimator in (RewardToGo(0.9), NStep(0.9, 2), GAE(0.9, 0.8)):
             ret = estimator(rollout, values).ret[:, order]

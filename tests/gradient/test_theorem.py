@@ -78,7 +78,7 @@ def expectation(policy: Policy, weighed: list[tuple[Rollout, Tensor, Tensor]], r
             p = len(p) * p.expand_as(adv)[rollout.mask]
         parts.append((batch.obs, batch.act, batch.weight * batch.adv * p))
     obs, act, weight = (torch.cat(x) for x in zip(*parts, strict=True))
-    return policy.evaluate(obs, act).gradient(weight).clone()
+    return policy.evaluate(Batch.of(obs, act)).gradient(weight).clone()
 
 
 def expected_gradient(cell: Cell) -> Tensor:
@@ -191,7 +191,11 @@ def test_members_that_do_not_couple_trajectories_see_each_one_as_if_it_were_alon
 def end_to_end(rollout: Rollout, p: Tensor) -> tuple[Rollout, Tensor]:
     """All trajectories in one column, SAME_STEP's layout: the row after an end starts the next one. p: (T, 1)."""
     column, time = rollout.mask.T.nonzero().unbind(1)
-    fields = {f.name: getattr(rollout, f.name)[time, column].unsqueeze(1) for f in dataclasses.fields(rollout)}
+    fields = {
+        f.name: getattr(rollout, f.name)[time, column].unsqueeze(1)
+        for f in dataclasses.fields(rollout)
+        if f.name != "extra"
+    }
     fields["obs"] = torch.cat([fields["obs"], fields["next_obs"][-1:]])
     return Rollout(**fields), p[column].unsqueeze(1)
 
@@ -206,7 +210,7 @@ def test_the_theorem_holds_for_trajectories_end_to_end_in_one_column(world):
         adv, _ = advantages(rollout, cell.critic.make(cell.world)(rollout, policy), *cell.made())
         batch = rollout.flatten(adv, "trajectory")
         weight = batch.weight * batch.adv * p[rollout.mask] * rollout.trajectories
-        expected = policy.evaluate(batch.obs, batch.act).gradient(weight)
+        expected = policy.evaluate(batch).gradient(weight)
         predicted = predicted_gradient(world, cell.estimator.name, cell.wrapper.name, cell.critic.name)
         assert distance(expected, predicted) <= EXACT, str(cell)
         if cell.verdict == "unbiased":

@@ -55,7 +55,7 @@ def test_estimates_are_what_a_batch_of_training_gives(policy, wrapper, baseline)
     for (rollout, values), ours in zip(chunk.parts, found, strict=True):
         adv, _ = pg.advantages(rollout, values, cell.estimator, cell.baseline)
         batch = rollout.flatten(adv, cell.reduction)
-        theirs = policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv)
+        theirs = policy.evaluate(batch).gradient(batch.weight * batch.adv)
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 

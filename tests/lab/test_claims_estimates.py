@@ -200,7 +200,7 @@ def test_the_contraction_with_scores_is_the_production_gradient():
     for c in (small()[0], simple(3, ends=True)[0]):
         adv = torch.randn(c.rollout.rew.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         batch = c.rollout.flatten(adv, "trajectory")
-        made = c.policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone()
+        made = c.policy.evaluate(batch).gradient(batch.weight * batch.adv).clone()
         torch.testing.assert_close(c.contract(c.rollout, adv).mean(0), made, rtol=0, atol=1e-12)
 
 

@@ -216,7 +216,7 @@ def test_the_surrogate_of_a_batch_is_a_dot_product_in_every_state(episodes):
     assert d[2] == 0.0
     for seed in range(3):
         other = tabular_policy(mdp, torch.Generator().manual_seed(10 + seed))
-        ratio = (other.evaluate(batch.obs, batch.act).logp - batch.logp).exp()
+        ratio = (other.evaluate(batch).logp - batch.logp).exp()
         sampled = float((batch.weight * ratio * batch.adv).sum())
         pi = torch.softmax(other.flat.view(4, 3), -1)
         assert sampled == pytest.approx(float(batch.weight.sum() * (d.unsqueeze(-1) * pi * adv).sum()), abs=1e-12)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from torch import Tensor
 
-from policygrad.data import Rollout
+from policygrad.data import Batch, Rollout
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import GAE, QValue, RewardToGo, StateDiscounted, TDError, advantages
 from policygrad.lab.exact import worlds
@@ -269,8 +269,8 @@ def test_fisher_is_the_mean_outer_product_of_scores_the_production_product_and_t
     rho = occupancy(mdp, pi).sum(0)
     rho = rho / rho.sum()
     close(F, torch.einsum("s,sa,sap,saq->pq", rho, pi, score, score), 1e-14)
-    evaluation = policy.evaluate(batch.obs, batch.act)
-    columns = [evaluation.fisher_product(e, batch.share).clone() for e in torch.eye(len(F), dtype=F.dtype)]
+    evaluation = policy.evaluate(batch)
+    columns = [evaluation.fisher_product(e, batch.normalized_weight).clone() for e in torch.eye(len(F), dtype=F.dtype)]
     close(torch.stack(columns, 1), F, 1e-14)
     rows = torch.tensor(mdp.groups or tuple(range(mdp.states)))
 
@@ -286,8 +286,8 @@ def test_fisher_of_a_network_is_the_production_product_too():
     network = MLP(mdp.states, (3,), mdp.actions, generator=torch.Generator().manual_seed(0))
     policy = Policy(network, Categorical(mdp.actions)).double()
     batch, F = worlds.exact_batch(mdp, policy), fisher(mdp, policy)
-    evaluation = policy.evaluate(batch.obs, batch.act)
-    columns = [evaluation.fisher_product(e, batch.share).clone() for e in torch.eye(len(F), dtype=F.dtype)]
+    evaluation = policy.evaluate(batch)
+    columns = [evaluation.fisher_product(e, batch.normalized_weight).clone() for e in torch.eye(len(F), dtype=F.dtype)]
     close(torch.stack(columns, 1), F, 1e-14)
     x = natural_gradient(mdp, policy)
     close(F @ x, exact_gradient(mdp, policy), 1e-9)
@@ -407,7 +407,7 @@ def expected(rollout: Rollout, p: Tensor, policy: Policy, adv: Tensor) -> Tensor
     """E[ Σ_t adv_t ∇log π(a_t|s_t) ], (P,)."""
     valid = rollout.valid
     weight = valid(p.expand_as(rollout.rew)) * valid(adv)
-    return policy.evaluate(valid(rollout.obs[:-1]), valid(rollout.act)).gradient(weight).clone()
+    return policy.evaluate(Batch.of(valid(rollout.obs[:-1]), valid(rollout.act))).gradient(weight).clone()
 
 
 @pytest.mark.parametrize(

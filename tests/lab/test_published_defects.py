@@ -141,7 +141,7 @@ def weighted(policy: Policy, rollout: Rollout, p: Tensor, adv: Tensor) -> Tensor
     """Σ_n p_n Σ_t adv ∇log π."""
     valid = rollout.valid
     weight = valid(p.expand_as(rollout.rew)) * valid(adv)
-    return policy.evaluate(valid(rollout.obs[:-1]), valid(rollout.act)).gradient(weight).clone()
+    return policy.evaluate(Batch.of(valid(rollout.obs[:-1]), valid(rollout.act))).gradient(weight).clone()
 
 
 def to_go(rewards: list[float], gamma: float = 1.0) -> Tensor:
@@ -173,7 +173,7 @@ def test_01_a_second_update_with_the_same_data_is_no_gradient_of_the_new_policy(
     def follow(weight: Callable[[Tensor], Tensor]) -> float:
         new = policy_of(mdp)
         new.flat.add_(2.0 * exact_gradient(mdp, policy))
-        evaluation = new.evaluate(batch.obs, batch.act)
+        evaluation = new.evaluate(batch)
         return off(evaluation.gradient(weight(evaluation.logp)), exact_gradient(mdp, new))
 
     assert follow(lambda logp: batch.weight * batch.adv) > 0.02
@@ -584,14 +584,10 @@ def test_16_a_gain_of_the_old_policy_is_constant_and_promises_nothing():
     assert abs(pseudo_code(other)) < TINY  # Σ_a π A = 0, wherever one looks
     exact = exact_gradient(mdp, policy)
     assert off(policy.gradient(gain(policy_matrix(mdp, policy))), exact) < TINY
-    step, _ = NaturalGradient(0.01, damping=0.0, solver="dense").propose(
-        policy.evaluate(batch.obs, batch.act), batch, 0.0
-    )
+    step, _ = NaturalGradient(0.01, damping=0.0, solver="dense").propose(policy.evaluate(batch), batch, 0.0)
     assert float(step @ exact) > 0.01
     nothing = dataclasses.replace(batch, adv=torch.zeros_like(batch.adv))
-    idle, _ = NaturalGradient(0.01, damping=0.0, solver="dense").propose(
-        policy.evaluate(batch.obs, batch.act), nothing, 0.0
-    )
+    idle, _ = NaturalGradient(0.01, damping=0.0, solver="dense").propose(policy.evaluate(batch), nothing, 0.0)
     assert not idle.any()
 
 
@@ -676,18 +672,20 @@ def test_20_a_penalty_with_the_wrong_sign_drives_the_policy_away():
     mdp = world()
     old, new = policy_of(mdp), policy_of(mdp, 1)
     batch = worlds.exact_batch(mdp, old)
-    towards = new.gradient((batch.share * new.logp(batch.obs, batch.act)).sum())  # +λ log π(θ) in what is maximised
+    towards = new.gradient(
+        (batch.normalized_weight * new.logp(batch.obs, batch.act)).sum()
+    )  # +λ log π(θ) in what is maximised
     away = -towards  # −λ log π(θ)
-    evaluation = new.evaluate(batch.obs, batch.act)
+    evaluation = new.evaluate(batch)
     zero = torch.zeros_like(batch.adv)
-    exact = evaluation.gradient(zero, None, -batch.share, old.dist(batch.obs))  # our −KL
+    exact = evaluation.gradient(zero, None, -batch.normalized_weight, old.dist(batch.obs))  # our −KL
     assert off(towards, exact) < TINY  # −λ KL(old ‖ new) up to a constant
     assert off(away, exact) > 0.1
 
     def kl_after(sign: float) -> float:
         policy = policy_of(mdp)
         for _ in range(30):
-            evaluation = policy.evaluate(batch.obs, batch.act)
+            evaluation = policy.evaluate(batch)
             ratio = (evaluation.logp - batch.logp).exp()
             policy.flat.add_(
                 evaluation.gradient(batch.weight * ratio * batch.adv + sign * batch.weight * 3.0), alpha=0.1
@@ -752,7 +750,7 @@ def test_23_one_step_too_many_or_too_few_is_seen():
     act, after = rollout.valid(rollout.act), rollout.valid(rollout.next_obs)
     adv, _ = advantages(rollout, Values.zeros(rollout), RewardToGo(), NoBaseline())
     weight = rollout.valid(p.expand_as(adv)) * rollout.valid(adv)
-    assert off(policy.evaluate(after, act).gradient(weight), exact) > 0.05
+    assert off(policy.evaluate(Batch.of(after, act)).gradient(weight), exact) > 0.05
     assert off(weighted(policy, rollout, p, adv), exact) < TINY
     # a reward for s_H, to which no action belongs; T observations where there are T + 1
     longer = dataclasses.replace(mdp, horizon=3)
@@ -826,7 +824,7 @@ def test_26_the_kl_estimator_differentiated_at_its_own_samples_has_no_gradient_o
     assert off(expected(lambda x: x.exp() - 1.0 - x), forward) < TINY
     assert off(expected(lambda x: 0.5 * x.square()), reverse) < TINY
     # ours: the exact KL of the distributions, and its gradient
-    new = policy.evaluate(obs[:1], torch.tensor([0]))
+    new = policy.evaluate(Batch.of(obs[:1], torch.tensor([0])))
     one = torch.ones(1, dtype=torch.float64)
     assert off(new.gradient(0.0 * one, None, one, reference.log().unsqueeze(0)), forward) < TINY
 
@@ -844,7 +842,7 @@ def test_a_batch_is_what_an_update_sees_and_its_weights_make_the_mean_over_traje
             one = rollout.columns([n])
             adv, _ = advantages(one, Values.zeros(one), TotalReturn(), NoBaseline())
             batch: Batch = one.flatten(adv, reduction)
-            total += p[n] * policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv)
+            total += p[n] * policy.evaluate(batch).gradient(batch.weight * batch.adv)
         return total
 
     assert off(mean("trajectory"), exact) < TINY

@@ -72,10 +72,10 @@ def test_the_exact_batch_is_every_trajectory_weighed_by_its_probability():
     v = torch.randn(12, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     found = []
     for batch in (every, BATCH):
-        evaluation = POLICY.evaluate(batch.obs, batch.act)
+        evaluation = POLICY.evaluate(batch)
         gradient = evaluation.gradient(batch.weight * batch.adv).clone()
         product = evaluation.fisher_product(v, share(batch))
-        old, new = POLICY.dist(batch.obs).clone(), other.evaluate(batch.obs, batch.act)
+        old, new = POLICY.dist(batch.obs).clone(), other.evaluate(batch)
         kl = (share(batch) * POLICY.head.kl(old, new.dist)).sum()
         surrogate = (batch.weight * (new.logp - batch.logp).exp() * batch.adv).sum()
         found.append((gradient, product, kl, surrogate, batch.weight.sum()))
@@ -94,7 +94,7 @@ def test_sampled_batches_are_unbiased_and_their_episodes_those_of_the_mdp():
     gradients = []
     for seed in range(100):
         batch = worlds.sampled_batch(MDP, POLICY, 20, seed)
-        gradients.append(POLICY.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone())
+        gradients.append(POLICY.evaluate(batch).gradient(batch.weight * batch.adv).clone())
     mean, error = torch.stack(gradients).mean(0), torch.stack(gradients).std(0) / 10.0
     assert ((mean - exact_gradient(MDP, POLICY)).abs() <= 4.0 * error + 1e-12).all()
     assert torch.equal(worlds.sampled_batch(MDP, POLICY, 3, 1).act, worlds.sampled_batch(MDP, POLICY, 3, 1).act)
@@ -105,7 +105,7 @@ def test_sampled_batches_are_unbiased_and_their_episodes_those_of_the_mdp():
 def test_the_natural_step_is_the_best_on_the_ellipse_and_lies_on_its_boundary():
     """Row 131: max gᵀs subject to ½ sᵀFs ≤ δ. Conditions: g = λ F s, λ > 0, and the constraint is active."""
     s = relations.natural_step(POLICY, BATCH, 0.03)
-    evaluation = POLICY.evaluate(BATCH.obs, BATCH.act)
+    evaluation = POLICY.evaluate(BATCH)
     g = evaluation.gradient(BATCH.weight * BATCH.adv).clone()
     Fs = evaluation.fisher_product(s, share(BATCH))
     assert 0.5 * float(s @ Fs) == pytest.approx(0.03, rel=1e-10)
@@ -160,7 +160,7 @@ def test_pg_and_npg_end_on_the_same_ellipse_and_their_angle_there_is_the_ratio_o
     assert pg_.angle_pg == pytest.approx(0.0, abs=1e-10)
     assert npg.angle_npg == pytest.approx(0.0, abs=1e-10)
     assert pg_.angle_npg == pytest.approx(npg.angle_pg) == pytest.approx(relations.angle(pg_.step, npg.step))
-    evaluation = POLICY.evaluate(BATCH.obs, BATCH.act)
+    evaluation = POLICY.evaluate(BATCH)
     inner = float(pg_.step @ evaluation.fisher_product(npg.step, share(BATCH)))
     assert pg_.predicted_gain / npg.predicted_gain == pytest.approx(inner / 0.04)  # the cosine in the metric F
     assert exact.kl == pytest.approx(0.02, rel=1e-10)
@@ -341,7 +341,7 @@ def test_every_world_has_its_exact_gradient_in_its_batch(name):
     mdp = worlds.make_mdp(name)
     policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
     batch = worlds.exact_batch(mdp, policy)
-    gradient = policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv)
+    gradient = policy.evaluate(batch).gradient(batch.weight * batch.adv)
     exact = exact_gradient(mdp, policy)
     Q = solve(mdp, policy_matrix(mdp, policy).detach())[1]  # sums of these: what they are rounded to remains
     scale = 1.0 + float(exact.abs().max()) + 0.1 * float(Q.abs().max())

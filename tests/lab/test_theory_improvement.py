@@ -113,13 +113,13 @@ def test_fitted_advantages_give_the_exact_gradient_of_a_policy_that_is_as_blind(
     for mdp in (shortcut(), make_mdp("corridor"), make_mdp("rock-paper-scissors")):
         policy = tabular_policy(mdp, torch.Generator().manual_seed(3))
         batch = fitted_batch(mdp, policy)
-        found = policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv)
+        found = policy.evaluate(batch).gradient(batch.weight * batch.adv)
         torch.testing.assert_close(found, exact_gradient(mdp, policy), rtol=0, atol=1e-10)
     # control: a policy that sees more than the fit does not get its gradient
     sharp = make_mdp("small")
     policy = tabular_policy(sharp, torch.Generator().manual_seed(3))
     batch = fitted_batch(sharp, policy, torch.ones(3, 1, dtype=torch.float64))
-    found = policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv)
+    found = policy.evaluate(batch).gradient(batch.weight * batch.adv)
     assert float((found - exact_gradient(sharp, policy)).norm()) > 0.01
 
 

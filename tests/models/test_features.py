@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 
 import policygrad as pg
+from policygrad.data import Batch
 
 BOX = spaces.Box(np.array([-1.0, 2.0]), np.array([1.0, 6.0]), dtype=np.float64)
 
@@ -30,7 +31,7 @@ def test_a_linear_softmax_has_the_textbooks_score() -> None:
     phi = pg.FourierFeatures(BOX, 1).double()(obs)
     pi = policy.dist(obs).exp()
     score = torch.outer(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) - pi[0], phi[0])
-    gradient = policy.evaluate(obs, act).gradient(torch.ones(1, dtype=torch.float64))
+    gradient = policy.evaluate(Batch.of(obs, act)).gradient(torch.ones(1, dtype=torch.float64))
     torch.testing.assert_close(gradient[: score.numel()].view(3, -1), score, rtol=0, atol=1e-12)
 
 

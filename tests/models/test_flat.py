@@ -14,7 +14,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from policygrad.algorithms.learner import Learner
-from policygrad.data import Rollout
+from policygrad.data import Batch, Rollout
 from policygrad.gradient.estimators import GAE
 from policygrad.models.critic import make_critic
 from policygrad.models.flat import FlatModule
@@ -210,7 +210,7 @@ def test_frozen_weights_do_not_move_and_the_others_do() -> None:
         critic = make_critic(OBS, body=half_frozen, lr=0.01)
         act = torch.zeros(6, 6, *policy.head.mode(policy.outputs(obs[0].numpy())).shape[1:])
         act = act.long() if policy.head.size == 3 else act
-        logp = policy.evaluate(obs[:-1].flatten(0, 1), act.flatten(0, 1)).logp.view(6, 6)
+        logp = policy.evaluate(Batch.of(obs[:-1].flatten(0, 1), act.flatten(0, 1))).logp.view(6, 6)
         cut = no.clone()
         cut[-1] = True
         rollout = Rollout(obs, obs[1:], act, rew, logp, no, no, cut, ~no, torch.zeros(6, 6, dtype=torch.int64))
@@ -239,7 +239,7 @@ def passes(policy: Policy) -> list[Callable[[], Any]]:
     """Everything that runs the kernel forward."""
     obs = torch.ones(3, 4)
     act = torch.zeros(3, dtype=torch.int64) if policy.head.size == 3 else torch.zeros(3, 2)
-    return [lambda: policy.evaluate(obs, act), lambda: policy.dist(obs), lambda: policy.outputs(obs.numpy())]
+    return [lambda: policy.evaluate(Batch.of(obs, act)), lambda: policy.dist(obs), lambda: policy.outputs(obs.numpy())]
 
 
 @pytest.mark.parametrize("which", range(6))
@@ -249,13 +249,13 @@ def test_an_evaluation_that_is_out_of_date_refuses_its_gradient(which: int) -> N
     act = torch.ones(6, dtype=torch.int64) if policy.head.size == 3 else torch.ones(6, 2)
     weight = torch.linspace(-1.0, 1.0, 6)
     for another_pass in passes(policy):
-        evaluation = policy.evaluate(obs, act)
+        evaluation = policy.evaluate(Batch.of(obs, act))
         first = evaluation.gradient(weight).clone()
         assert torch.equal(evaluation.gradient(weight), first)  # as often as one likes, until the next pass
         another_pass()
         with pytest.raises(RuntimeError, match="another forward pass since: evaluate again"):
             evaluation.gradient(weight)
-        assert torch.equal(policy.evaluate(obs, act).gradient(weight), first)
-    evaluation = policy.evaluate(obs, act)
+        assert torch.equal(policy.evaluate(Batch.of(obs, act)).gradient(weight), first)
+    evaluation = policy.evaluate(Batch.of(obs, act))
     policy(obs)  # the autograd path is apart
     evaluation.gradient(weight)

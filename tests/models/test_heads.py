@@ -14,6 +14,7 @@ from scipy import special, stats
 from torch import Tensor, nn
 from torch.distributions import AffineTransform, Independent, Normal, TanhTransform, TransformedDistribution
 
+from policygrad.data import Batch
 from policygrad.models.heads import (
     LOG_STD_MAX,
     LOG_STD_MIN,
@@ -760,7 +761,7 @@ def test_a_head_of_ones_own_gets_its_gradient_for_free() -> None:
     obs = torch.randn(B, 3, generator=generator(), dtype=torch.float64)
     act = torch.randint(2, (B,), generator=generator()).double()
     weight, ent_weight = (torch.randn(B, generator=generator(s), dtype=torch.float64) for s in (3, 4))
-    ours = policy.evaluate(obs, act).gradient(weight, ent_weight)
+    ours = policy.evaluate(Batch.of(obs, act)).gradient(weight, ent_weight)
     gain = (weight * policy.logp(obs, act) + ent_weight * policy.head.entropy(policy(obs))).sum()
     torch.testing.assert_close(ours, policy.gradient(gain), rtol=0, atol=1e-12)
 

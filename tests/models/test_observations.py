@@ -15,6 +15,7 @@ from random_spaces import SUPPORTED, moderate
 from torch import Tensor, nn
 
 import policygrad as pg
+from policygrad.data import Batch
 from policygrad.models.observations import MAX_FEATURES, Encoding, flat_mask, leaves, width
 
 BOX = spaces.Box(-1.0, 1.0, (2, 3))
@@ -158,7 +159,10 @@ def test_a_body_of_the_users_sees_a_dict_of_tensors_in_policy_and_critic() -> No
     act = torch.tensor([0, 1, 0, 1, 0])
     gain = policy.logp(torch.from_numpy(x), act).sum()
     torch.testing.assert_close(
-        policy.evaluate(torch.from_numpy(x), act).gradient(weight), policy.gradient(gain), rtol=1e-5, atol=1e-6
+        policy.evaluate(Batch.of(torch.from_numpy(x), act)).gradient(weight),
+        policy.gradient(gain),
+        rtol=1e-5,
+        atol=1e-6,
     )
     with pytest.raises(ValueError, match=r"another network already: pass copy\.deepcopy"):
         pg.make_critic(NESTED, body=bodies[0])

@@ -16,6 +16,7 @@ from explicit import roll_episodes
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from policygrad.data import Batch
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.lab.exact.mdp import MDP, random_mdp
@@ -99,7 +100,7 @@ def test_the_fast_gradient_is_autograds(case: str, action_space: spaces.Space) -
     weight, ent_weight = (
         torch.randn(9, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in (1, 2)
     )
-    evaluation = policy.evaluate(obs, act)
+    evaluation = policy.evaluate(Batch.of(obs, act))
     torch.testing.assert_close(evaluation.dist, policy(obs).detach(), rtol=0, atol=1e-12)
     torch.testing.assert_close(evaluation.logp, policy.logp(obs, act).detach(), rtol=0, atol=1e-12)
     gain = (weight * policy.logp(obs, act)).sum()
@@ -299,7 +300,7 @@ def test_played_in_an_environment_its_mean_score_is_the_exact_gradient() -> None
     score = torch.einsum("tns,tna->tnsa", obs, score * rollout.mask.unsqueeze(-1)).sum(0)  # of a table, by hand
     weight = rollout.rew.sum(0)
     each = (weight.view(-1, 1, 1) * score).reshape(n, -1)
-    ours = policy.evaluate(rollout.valid(rollout.obs[:-1]), rollout.valid(act)).gradient(
+    ours = policy.evaluate(Batch.of(rollout.valid(rollout.obs[:-1]), rollout.valid(act))).gradient(
         rollout.valid(weight.expand(act.shape))
     )
     torch.testing.assert_close(ours / n, each.mean(0), rtol=0, atol=1e-12)

@@ -508,7 +508,7 @@ def test_eigenvalues_and_trace_are_the_fisher_matrixs():
     batch = collect(agent)
     assert len(batch) > 900
     share = batch.weight / batch.weight.sum()
-    evaluation = agent.policy.evaluate(batch.obs, batch.act)
+    evaluation = agent.policy.evaluate(batch)
     matrix = dense(lambda v: evaluation.fisher_product(v, share), agent.policy.flat)
     assert trace(agent.policy, batch, share) == pytest.approx(float(matrix.trace()), rel=1e-5)  # uniform: no noise
     finding = spectrum(pg.ppo("FrozenLake-v1", hidden=(), num_envs=4), 5)

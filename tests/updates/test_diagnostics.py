@@ -95,7 +95,7 @@ def test_the_sampled_estimates_have_the_exact_kl_as_their_mean_and_k2_has_not() 
     policy = make("categorical")
     obs = batch_for(policy, 6).obs.repeat_interleave(4, 0)
     act = torch.arange(4).repeat(6)
-    logp = policy.evaluate(obs, act).logp
+    logp = policy.evaluate(Batch.of(obs, act)).logp
     batch = Batch(obs, act, logp, torch.zeros_like(logp), logp.exp() / 6.0, 6)
     diagnostics = UpdateDiagnostics(policy, batch)
     policy.flat.add_(0.3 * randn(len(policy.flat), seed=2))
@@ -166,7 +166,7 @@ def test_a_body_that_can_be_differentiated_once_trains_by_first_order_rules_and_
     policy = make_policy(spaces.Box(-1.0, 1.0, (3,)), spaces.Discrete(2), body=attention)
     obs = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
     act = torch.arange(8) % 2
-    logp = policy.evaluate(obs, act).logp
+    logp = policy.evaluate(Batch.of(obs, act)).logp
     batch = Batch(obs, act, logp, torch.linspace(-1.0, 1.0, 8), torch.full((8,), 0.125), 8)
     diagnostics = UpdateDiagnostics(policy, batch)
     ClippedSurrogate(0.01, epochs=1, minibatches=1)(policy, batch)
@@ -255,7 +255,7 @@ def test_the_top_eigenvalues_are_those_of_the_matrix_written_out(head: str, coun
     batch = batch_for(policy)
     share = share_of(batch)
     expected = torch.linalg.eigvalsh(fisher_by_kl(policy, batch.obs, share)).flip(0)[:count].tolist()
-    found = top_eigenvalues(policy, policy.evaluate(batch.obs, batch.act), share, count)
+    found = top_eigenvalues(policy, policy.evaluate(batch), share, count)
     assert found == pytest.approx(expected, rel=1e-5)
     assert found == sorted(found, reverse=True)
     numbers, _ = UpdateDiagnostics(policy, batch, count).compute(policy, batch)
@@ -277,12 +277,12 @@ def test_the_spectrum_is_that_of_the_policy_before_the_update() -> None:
 def test_more_eigenvalues_than_there_are_give_all_but_one_and_one_parameter_none() -> None:
     policy = moved(Policy(nn.Linear(1, 2, bias=False), Categorical(2)))
     obs, act = randn(4, 1), torch.tensor([0, 1, 1, 0])
-    evaluation, share = policy.evaluate(obs, act), torch.full((4,), 0.25).double()
+    evaluation, share = policy.evaluate(Batch.of(obs, act)), torch.full((4,), 0.25).double()
     (found,) = top_eigenvalues(policy, evaluation, share, 5)
     assert found == pytest.approx(float(torch.linalg.eigvalsh(fisher_by_kl(policy, obs, share))[-1]), rel=1e-5)
     single = moved(Policy(nn.Linear(1, 1, bias=False), Categorical(1)))
     with pytest.raises(ValueError, match="eigenvalues need a policy of at least 2 parameters, this one has 1"):
-        top_eigenvalues(single, single.evaluate(obs, torch.zeros(4, dtype=torch.int64)), share, 1)
+        top_eigenvalues(single, single.evaluate(Batch.of(obs, torch.zeros(4, dtype=torch.int64))), share, 1)
 
 
 def test_a_policy_that_nothing_can_change_has_eigenvalues_of_zero() -> None:
@@ -290,7 +290,7 @@ def test_a_policy_that_nothing_can_change_has_eigenvalues_of_zero() -> None:
     policy = make_policy(spaces.Box(-1.0, 1.0, (3,)), spaces.Discrete(3), hidden=(4,), mask_source="info").double()
     obs = torch.cat([randn(5, 3), torch.tensor([[0.0, 1.0, 0.0]]).double().expand(5, 3)], 1)
     act = torch.ones(5, dtype=torch.int64)
-    batch = Batch(obs, act, policy.evaluate(obs, act).logp, randn(5), torch.full((5,), 0.2).double(), 5)
+    batch = Batch(obs, act, policy.evaluate(Batch.of(obs, act)).logp, randn(5), torch.full((5,), 0.2).double(), 5)
     diagnostics = UpdateDiagnostics(policy, batch, eigenvalues=2)
     NaturalGradient()(policy, batch)
     numbers, _ = diagnostics.compute(policy, batch)
@@ -302,7 +302,7 @@ def test_in_float32_the_spectrum_is_found_as_well() -> None:
     policy.flat.add_(0.1 * randn(len(policy.flat)).float())
     obs, act = randn(40, 3).float(), torch.arange(40) % 3
     share = torch.full((40,), 1.0 / 40.0)
-    found = top_eigenvalues(policy, policy.evaluate(obs, act), share, 5)
+    found = top_eigenvalues(policy, policy.evaluate(Batch.of(obs, act)), share, 5)
     twin = policy.double()
     expected = torch.linalg.eigvalsh(fisher_by_kl(twin, obs.double(), share.double())).flip(0)[:5]
     assert found == pytest.approx(expected.tolist(), rel=1e-4)

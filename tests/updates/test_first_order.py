@@ -39,7 +39,7 @@ def batch_for(policy: Policy, rows: int = B, seed: int = 0) -> Batch:
         act = torch.randn(rows, 2, generator=generator, dtype=torch.float64)
     adv = torch.randn(rows, generator=generator, dtype=torch.float64)
     weight = torch.rand(rows, generator=generator, dtype=torch.float64) / rows
-    return Batch(obs, act, policy.evaluate(obs, act).logp, adv, weight, trajectories=3)
+    return Batch(obs, act, policy.evaluate(Batch.of(obs, act)).logp, adv, weight, trajectories=3)
 
 
 def without_advantages(batch: Batch) -> Batch:

@@ -93,14 +93,14 @@ def test_the_penaltys_gradient_is_minus_the_old_policys_mean_score_with_all_acti
     old, share = policy.dist(batch.obs), share_of(batch)
     act, probability = every_action(policy.head, old)
     policy.flat.add_(0.1 * randn(len(policy.flat), seed=4))
-    evaluation = policy.evaluate(batch.obs, batch.act)
+    evaluation = policy.evaluate(batch)
     exact = evaluation.gradient(torch.zeros_like(share), kl_weight=share, old=old).clone()
     count = act.shape[1]
-    every = policy.evaluate(batch.obs.repeat_interleave(count, 0), act.flatten(0, 1))
+    every = policy.evaluate(Batch.of(batch.obs.repeat_interleave(count, 0), act.flatten(0, 1)))
     mean_score = every.gradient((share[:, None] * probability).reshape(-1)).clone()
     # a Beta's nodes do not reach the bounds
     torch.testing.assert_close(-mean_score, exact, rtol=0, atol=1e-7 if head == "beta" else 1e-10)
-    sampled = policy.evaluate(batch.obs, batch.act).gradient(share)
+    sampled = policy.evaluate(batch).gradient(share)
     assert float((sampled + exact).norm()) > 0.05
     new_score, new_probability = scores(policy, batch.obs)  # under the new policy's own mean it is 0
     own = torch.einsum("b,ba,bap->p", share, new_probability, new_score)

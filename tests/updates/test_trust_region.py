@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -134,12 +135,12 @@ class Rewritten(TrustRegion):
         self.restores, self.backwards, self.checks = restores, backwards, checks
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
-        start, theta = policy.evaluate(batch.obs, batch.act), policy.flat.clone()
+        start, theta = policy.evaluate(batch), policy.flat.clone()
         step, stats = self.propose(start, batch, progress)
         before = self.surrogate(start, batch, self.ent_coef)
         for i in range(self.backtracks + 1):
             policy.flat.copy_(theta + self.shrink**i * step)
-            trial = policy.evaluate(batch.obs, batch.act)
+            trial = policy.evaluate(batch)
             pair = (trial.dist, start.dist) if self.backwards else (start.dist, trial.dist)
             near = float((share_of(batch) * policy.head.kl(*pair)).sum()) <= self.max_kl
             gains = self.surrogate(trial, batch, self.ent_coef) >= before
@@ -182,7 +183,7 @@ class ThenAdam(TrustRegion):
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
         stats = super().__call__(policy, batch, progress)
-        gradient = policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone()
+        gradient = policy.evaluate(batch).gradient(batch.weight * batch.adv).clone()
         Adam().step(policy.flat, gradient, 0.01)
         return stats
 
@@ -210,7 +211,7 @@ def rare_success(probability: float) -> tuple[Policy, Batch]:
     policy.flat.copy_(torch.tensor([math.log(probability), math.log1p(-probability)]))
     obs, act = torch.ones(4, 1, dtype=torch.float64), torch.tensor([0, 1, 1, 1])
     adv = torch.tensor([1.0, -0.3, -0.3, -0.4], dtype=torch.float64)
-    return policy, Batch(obs, act, policy.evaluate(obs, act).logp, adv, torch.full((4,), 0.25).double(), 4)
+    return policy, Batch(obs, act, policy.evaluate(Batch.of(obs, act)).logp, adv, torch.full((4,), 0.25).double(), 4)
 
 
 @pytest.mark.parametrize("probability", [1e-4, 1e-8])
@@ -242,7 +243,9 @@ def test_along_what_a_singular_matrix_does_not_see_no_solver_moves_with_or_witho
     policy = moved(Policy(nn.Linear(2, 3), Categorical(3)))
     obs = torch.stack([torch.ones(8, dtype=torch.float64), randn(8)], 1)
     act = torch.arange(8) % 3
-    batch = Batch(obs, act, policy.evaluate(obs, act).logp, randn(8, seed=3), torch.full((8,), 0.125).double(), 8)
+    batch = Batch(
+        obs, act, policy.evaluate(Batch.of(obs, act)).logp, randn(8, seed=3), torch.full((8,), 0.125).double(), 8
+    )
     values, vectors = torch.linalg.eigh(fisher_by_kl(policy, obs, share_of(batch)))
     unseen = vectors[:, values < 1e-12]
     assert unseen.shape == (9, 5)
@@ -307,7 +310,7 @@ def test_the_step_is_the_first_of_the_shrunk_natural_ones_that_keeps_both_condit
     for case in ODD:
         policy = case.policy()
         batch, theta, old = case.batch(policy), policy.flat.clone(), None
-        step, _ = case.rule().propose(policy.evaluate(batch.obs, batch.act), batch, 0.0)
+        step, _ = case.rule().propose(policy.evaluate(batch), batch, 0.0)
         old = policy.dist(batch.obs)
         before, slack = surrogate(policy, batch, 0.0)
         assert slack < 1e-9
@@ -352,12 +355,18 @@ def test_a_schedule_drives_the_bound_of_step_and_search() -> None:
         ({"backtracks": -1}, "backtracks must be at least 0, got -1"),
         ({"shrink": 1.0}, r"shrink must be between 0 and 1, got 1\.0"),
         ({"shrink": 0.0}, r"shrink must be between 0 and 1, got 0\.0"),
-        ({"lr": 0.1}, "TrustRegion's step comes from max_kl: lr is NaturalGradient's"),
     ],
 )
 def test_bad_hyperparameters_are_refused(keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrustRegion(**keywords)
+
+
+def test_the_step_comes_from_the_budget_so_there_is_no_rate() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lr'"):
+        TrustRegion(**{"lr": 0.1})
+    assert "lr" not in inspect.signature(TrustRegion).parameters
+    assert "damping" in inspect.signature(TrustRegion).parameters
 
 
 def test_in_float32_the_bound_holds_to_the_rounding_of_a_kl() -> None:
@@ -406,7 +415,7 @@ def tiny() -> tuple[Policy, Batch]:
     policy = Policy(Constant(), Gaussian((1,))).double()
     obs, act = torch.zeros(5, 1, dtype=torch.float64), torch.tensor([[-0.9], [0.1], [0.6], [1.1], [0.3]]).double()
     adv = torch.tensor([-0.6, 0.3, 1.2, -0.1, 0.4], dtype=torch.float64)
-    return policy, Batch(obs, act, policy.evaluate(obs, act).logp, adv, torch.full((5,), 0.2).double(), 5)
+    return policy, Batch(obs, act, policy.evaluate(Batch.of(obs, act)).logp, adv, torch.full((5,), 0.2).double(), 5)
 
 
 def best_step(max_kl: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from policygrad.algorithms.learner import Iteration, Learner
 from policygrad.algorithms.meter import gradient_noise
 from policygrad.data import Batch, Record, Rollout, Stats, Values
 from policygrad.models.policy import Policy
+from policygrad.total import moments
 from policygrad.updates.diagnostics import UpdateDiagnostics
 
 
@@ -49,13 +50,13 @@ def explained_variance(values: Values, target: Tensor, rollout: Rollout) -> floa
     """
     if not values.bootstraps:
         return float("nan")
-    variance = target[rollout.mask].double().var(correction=0)
-    return float(1.0 - _errors(values, target, rollout).var(correction=0) / variance) if variance > 0 else float("nan")
+    variance = moments(target[rollout.mask].double())[2]
+    return float(1.0 - moments(_errors(values, target, rollout))[2] / variance) if variance > 0 else float("nan")
 
 
 def value_loss(values: Values, target: Tensor, rollout: Rollout) -> float:
     """Mean (target − V)² over valid rows, in units of the returns; before the fit. NaN without a critic."""
-    return float(_errors(values, target, rollout).square().mean()) if values.bootstraps else float("nan")
+    return float(moments(_errors(values, target, rollout).square())[1]) if values.bootstraps else float("nan")
 
 
 def _errors(values: Values, target: Tensor, rollout: Rollout) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from policygrad.data import REDUCTIONS, Batch, Estimate, Record, Rollout, Stats, Values
+from policygrad.data import Batch, Estimate, Record, Reduction, Rollout, Stats, Values, resolve_reduction
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.models.critic import Critic, NoCritic, QCritic
@@ -63,14 +63,13 @@ class Learner:
         *,
         critic: Critic | QCritic | NoCritic | None = None,
         baseline: Baseline | None = None,
-        reduction: str = "step",
+        reduction: str | Reduction = "step",
     ) -> None:
         self.policy, self.estimator, self.update, self.reduction = policy, estimator, update, reduction
         self.critic = critic or NoCritic()
         self.baseline: Baseline = baseline or (CriticValue() if self.critic.bootstraps else NoBaseline())
         self.observers: list[Callable[[Rollout], None]] = []
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        resolve_reduction(reduction)  # raises ValueError for a name that there is not
         for part in (estimator, self.baseline):
             if part.needs_critic and not self.critic.bootstraps:
                 raise ValueError(f"{part} uses V: give the learner a critic")
@@ -96,7 +95,7 @@ class Learner:
             return None
         values = self.critic(rollout, self.policy)
         adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
-        batch = rollout.flatten(adv, self.reduction)
+        batch = rollout.flatten(adv, self.reduction, estimate.target, getattr(self.policy, "segment", 1))
         _check_finite(batch.adv, adv, rollout)
         return Iteration(rollout, values, estimate, batch)
 

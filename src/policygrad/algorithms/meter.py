@@ -9,16 +9,14 @@ them is held fixed. No random number of the training is drawn, and nothing is ke
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from policygrad.data import Batch, Rollout, Stats
+from policygrad.data import Batch, Reduction, Rollout, Stats, by_step, resolve_reduction
 from policygrad.gradient.noise import deviations, measure
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Policy
-from policygrad.tree import take
 
 MAX_GROUPS = 16  # at most, and as many gradients
 MAX_ROWS = 16_384  # steps measured, about: of a larger batch some of the trajectories
@@ -26,7 +24,7 @@ MAX_NUMBERS = 2**26  # of all the groups' gradients together, as long as that le
 BUCKETS = 4  # of the steps of an episode
 
 
-def gradient_noise(policy: Policy, rollout: Rollout, batch: Batch, reduction: str) -> Stats:
+def gradient_noise(policy: Policy, rollout: Rollout, batch: Batch, reduction: str | Reduction) -> Stats:
     """Measure the gradient of `batch`, the flattened `rollout`, at the policy as it is.
 
     | signal, noise           | ‖E ĝ‖², unbiased and so at times negative, and tr Cov(ĝ), of the whole batch              |
@@ -48,7 +46,7 @@ def gradient_noise(policy: Policy, rollout: Rollout, batch: Batch, reduction: st
     return stats | {"meter_seconds": time.perf_counter() - started}
 
 
-def _measure(policy: Policy, rollout: Rollout, batch: Batch, reduction: str) -> Stats:
+def _measure(policy: Policy, rollout: Rollout, batch: Batch, reduction: str | Reduction) -> Stats:
     group, sampled = assign_groups(rollout, most_groups(len(policy.flat)))
     rows = group.argsort(stable=True)[int((group < 0).sum()) :]
     sizes = torch.bincount(group[rows]).tolist()
@@ -56,18 +54,12 @@ def _measure(policy: Policy, rollout: Rollout, batch: Batch, reduction: str) -> 
     if len(sizes) < 2:
         return stats
     end = rollout.valid(rollout.end)[rows]
-    mass, whole = (
-        (torch.ones(len(rows)), rollout.steps) if reduction == "step" else (end.double(), rollout.trajectories)
-    )
+    by_steps = resolve_reduction(reduction) is by_step
+    mass, whole = (torch.ones(len(rows)), rollout.steps) if by_steps else (end.double(), rollout.trajectories)
     share = torch.stack([part.sum() for part in mass.split(sizes)]).double() / mass.sum()
     weight = batch.weight[rows] * batch.adv[rows] * (whole / float(mass.sum()))
-    starts = torch.tensor([0, *sizes]).cumsum(0).tolist()
-    groups = [rows[first:last] for first, last in pairwise(starts)]
-    parts = [
-        (take(batch.obs, g), batch.act[g], take(dict(batch.extra), g), w)
-        for g, w in zip(groups, weight.split(sizes), strict=True)
-    ]
-    A = torch.stack([policy.evaluate(obs, act, extra).gradient(w).clone() for obs, act, extra, w in parts])
+    parts = list(zip(map(batch.take, rows.split(sizes)), weight.split(sizes), strict=True))
+    A = torch.stack([policy.evaluate(part).gradient(w).clone() for part, w in parts])
     noise = measure((A @ A.T).double(), share, sampled)
     found = noise.snr > 0.0
     stats |= {
@@ -98,7 +90,7 @@ def variance_shares(policy: Policy, parts: list, A: Tensor, share: Tensor, bucke
     minus = deviations(share).to(A.dtype)
     D = minus @ A
     pushed = minus.T @ D
-    terms = [w * policy.evaluate(*given).along(v) for (*given, w), v in zip(parts, pushed, strict=True)]
+    terms = [w * policy.evaluate(part).score_jvp(v) for (part, w), v in zip(parts, pushed, strict=True)]
     sums = torch.bincount(bucket, torch.cat(terms).double(), BUCKETS)
     return (sums / D.double().square().sum()).tolist()
 

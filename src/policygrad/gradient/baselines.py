@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Rollout, TooFewError, Values
+from policygrad.total import greatest, total
 from policygrad.tree import Tree, tree_leaves
 
 
@@ -114,7 +115,7 @@ class RunningMean(_Stateless):
         return torch.full_like(ret, self.mean or 0.0)
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
-        new = float(torch.where(rollout.mask, ret, 0.0).sum() / rollout.steps)
+        new = float(total(torch.where(rollout.mask, ret, 0.0).sum()) / total(rollout.steps))
         self.mean = new if self.mean is None else self.decay * self.mean + (1.0 - self.decay) * new
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,12 +135,18 @@ class LeaveOneOut(_Stateless):
     needs_episodes = True
 
     def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
-        n = ret.shape[1]
+        n = total(ret.shape[1])
         if n < 2:
             raise TooFewError(f"LeaveOneOut needs at least 2 trajectories, got {n}: collect more or use RunningMean")
         if not rollout.whole_episodes:
             raise ValueError("LeaveOneOut needs whole episodes, one a column: collect with .episodes")
-        return (ret.sum(1, keepdim=True) - ret) / (n - 1)
+        sums = _lengthened(ret.sum(1, keepdim=True), greatest(len(ret)))
+        return (total(sums)[: len(ret)] - ret) / (n - 1)
+
+
+def _lengthened(x: Tensor, length: int) -> Tensor:
+    """0 is put behind the last row: (T, *) → (length, *)."""
+    return x if len(x) == length else torch.cat([x, x.new_zeros(length - len(x), *x.shape[1:])])
 
 
 class TimeAverage(_Stateless):
@@ -168,13 +175,13 @@ class TimeAverage(_Stateless):
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
         time, ret = rollout.valid(rollout.time), rollout.valid(ret).double()
-        length = max(len(self.mean), int(time.max()) + 1)
-        mean, weight = (torch.cat([x, x.new_zeros(length - len(x))]) for x in (self.mean, self.weight))
-        count = torch.bincount(time, minlength=length).double()
-        total = torch.zeros_like(count).index_add_(0, time, ret)
+        length = greatest(max(len(self.mean), int(time.max()) + 1))
+        mean, weight = _lengthened(self.mean, length), _lengthened(self.weight, length)
+        counted = torch.bincount(time, minlength=length).double()
+        count, sums = total(counted), total(torch.zeros_like(counted).index_add_(0, time, ret))
         weight = torch.where(count > 0, self.decay * weight + count, weight)
         # the difference of means: nothing cancels where returns are large
-        self.mean = torch.where(count > 0, mean + (total - count * mean) / weight, mean)
+        self.mean = torch.where(count > 0, mean + (sums - count * mean) / weight, mean)
         self.weight = weight
 
     def state_dict(self) -> dict[str, Any]:

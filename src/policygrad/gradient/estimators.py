@@ -29,6 +29,7 @@ from torch import Tensor
 from policygrad.data import Estimate, Rollout, TooFewError, Values
 from policygrad.gradient import returns
 from policygrad.gradient.baselines import Baseline
+from policygrad.total import total
 
 
 class Estimator(Protocol):
@@ -287,13 +288,14 @@ class Standardized(_Wrapper):
 
     def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:
         adv = torch.where(rollout.mask, self.inner.wrap(adv, rollout), 0.0)
-        if rollout.steps < 2:
-            raise TooFewError(f"Standardized needs at least 2 valid steps, got {rollout.steps}: collect more steps")
+        steps = total(rollout.steps)
+        if steps < 2:
+            raise TooFewError(f"Standardized needs at least 2 valid steps, got {steps}: collect more steps")
         if self.over == "episode":
             return _standardize_episodes(adv, rollout)
-        mean = adv.sum() / rollout.steps
+        mean = total(adv.sum()) / steps
         centred = torch.where(rollout.mask, adv - mean, 0.0)
-        return centred / ((centred.square().sum() / rollout.steps).sqrt() + 1e-8)
+        return centred / ((total(centred.square().sum()) / steps).sqrt() + 1e-8)
 
 
 def _standardize_episodes(adv: Tensor, rollout: Rollout) -> Tensor:

@@ -35,6 +35,7 @@ from torch import Tensor
 from policygrad.data import Estimate, Rollout, Stats, Values
 from policygrad.gradient import returns
 from policygrad.gradient.estimators import RewardToGo, _Wrapper
+from policygrad.total import greatest, total
 
 
 class CollapsedError(ValueError):
@@ -65,11 +66,11 @@ def effective_sample_size(log_w: Tensor) -> float:
 
     Kong 1992: a weighted mean of N has about the variance of a plain one of so many.
     """
-    largest = log_w.max()
+    largest = greatest(log_w.max())
     if largest == -math.inf:
         return 0.0
     w = (log_w - largest).exp()
-    return float(w.sum() ** 2 / w.square().sum())
+    return float(total(w.sum()) ** 2 / total(w.square().sum()))
 
 
 @dataclass(frozen=True)
@@ -100,23 +101,30 @@ class _Weighted(_Wrapper):
         self._check(rollout, effective_sample_size(log_w[-1]))
         if not self.self_normalize:
             return log_w
-        largest = log_w.amax(1, keepdim=True)
-        return log_w - largest - (log_w - largest).exp().mean(1, keepdim=True).log()
+        T = greatest(len(log_w))
+        log_w = torch.cat([log_w, log_w[-1:].expand(T - len(log_w), -1)])  # of a shard: W keeps its last value
+        largest = greatest(log_w.amax(1, keepdim=True))
+        mean = total((log_w - largest).exp().sum(1, keepdim=True)) / total(log_w.shape[1])
+        return (log_w - largest - mean.log())[: len(rollout.rew)]
 
     def stats(self, rollout: Rollout) -> Stats:
         """ess: the effective sample size, in trajectories. weight_mean: 1 on average. behavior_kl: KL(μ ‖ π) of a trajectory,
         in nats, unbiased and noisy, so below 0 at times. The last two of the weights as they are before clipping.
         """
-        log_w = log_weights(rollout)[-1]
+        log_w, n = log_weights(rollout)[-1], total(rollout.trajectories)
         ess = effective_sample_size(self._clipped(rollout)[-1])
-        return {"ess": ess, "weight_mean": float(log_w.exp().mean()), "behavior_kl": float(-log_w.mean())}
+        return {
+            "ess": ess,
+            "weight_mean": float(total(log_w.exp().sum())) / n,
+            "behavior_kl": -float(total(log_w.sum())) / n,
+        }
 
     def _clipped(self, rollout: Rollout) -> Tensor:
         log_w = log_weights(rollout)
         return log_w if self.max_weight is None else log_w.clamp(max=math.log(self.max_weight))
 
     def _check(self, rollout: Rollout, ess: float) -> None:
-        n = rollout.trajectories
+        n = total(rollout.trajectories)
         if ess < self.min_ess * n or (ess == 0.0 and self.self_normalize):
             kl = self.stats(rollout)["behavior_kl"]
             raise CollapsedError(

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.data import Batch, shuffled
+from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.flat import FlatModule
-from policygrad.models.heads import Categorical
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
+from policygrad.total import total
 
 
 class AdvantageRegressor(FlatModule):
@@ -26,7 +27,7 @@ class AdvantageRegressor(FlatModule):
 
     def __init__(self, network: nn.Module, policy: Policy, *, kernel: str = "auto", seed: int = 0) -> None:
         super().__init__()
-        if not isinstance(policy.head, Categorical):
+        if policy.head.actions is None:
             raise TypeError(f"advantages of every action need Discrete ones, and the policy's head is {policy.head}")
         self.network = network
         self.policy = deepcopy(policy)
@@ -37,11 +38,15 @@ class AdvantageRegressor(FlatModule):
 
     def __call__(self, obs: Tensor) -> Tensor:
         """A of every action: (B, A)."""
-        return self.scale * self._centred(self.policy.features(obs), self.policy.dist(obs).exp())
+        return self.scale * self._centred(self.policy.features(obs), self._pi(self.policy, obs))
 
     def gain(self, policy: Policy, obs: Tensor) -> Tensor:
         """Σ_a π'(a|s) A(s,a) for another policy π', (B,): its expected advantage over π in these states; 0 for π itself."""
-        return (policy.dist(obs).exp() * self(obs)).sum(-1)
+        return (self._pi(policy, obs) * self(obs)).sum(-1)
+
+    @staticmethod
+    def _pi(policy: Policy, obs: Tensor) -> Tensor:
+        return policy.head.probabilities(policy.dist(obs))
 
     def _centred(self, features: Tensor, pi: Tensor) -> Tensor:
         f = self.kernel.forward(features)
@@ -49,22 +54,34 @@ class AdvantageRegressor(FlatModule):
 
     def fit(self, batch: Batch, lr: float, epochs: int, minibatches: int) -> None:
         """Least squares on the batch's advantages, with its weights: epochs × minibatches of Adam."""
-        mean_square = (batch.weight * batch.adv.square()).sum() / batch.weight.sum()
+        whole = total(batch.weight.sum())
+        mean_square = total((batch.weight * batch.adv.square()).sum()) / whole
         self.scale.copy_(mean_square.sqrt().clamp(min=1e-8))
-        parts = (
-            self.policy.features(batch.obs),
-            self.policy.dist(batch.obs).exp(),
-            batch.act.unsqueeze(-1),
-            (batch.adv / self.scale).unsqueeze(-1),
-            (batch.weight / batch.weight.mean()).unsqueeze(-1),
+        rows = {
+            "features": self.policy.features(batch.obs),
+            "pi": self._pi(self.policy, batch.obs),
+            "act": batch.act.unsqueeze(-1),
+            "adv": (batch.adv / self.scale).unsqueeze(-1),
+            "weight": (batch.weight / (whole / total(len(batch)))).unsqueeze(-1),  # 1 on average
+        }
+
+        def gradient(mb: dict[str, Tensor]) -> Tensor:
+            pi, act = mb["pi"], mb["act"]
+            error = mb["adv"] - self._centred(mb["features"], pi).gather(1, act)
+            error = mb["weight"] * error / total(len(error))
+            # ∂A(s,a)/∂f(s,b) = 1[b = a] − π(b|s)
+            return self.kernel.vjp((-error * pi).scatter_add_(1, act, error))
+
+        minibatch_ascent(
+            self.flat,
+            lambda: shuffled(rows, minibatches, self.generator),
+            gradient,
+            optimizer=self.optimizer,
+            lr=lr,
+            epochs=epochs,
+            owner="the advantage regressor",
+            remedy="lower lr",
         )
-        for _ in range(epochs):
-            for piece in shuffled(dict(enumerate(parts)), minibatches, self.generator):
-                x, pi, act, adv, weight = piece.values()
-                error = weight * (adv - self._centred(x, pi).gather(1, act)) / len(x)
-                # ∂A(s,a)/∂f(s,b) = 1[b = a] − π(b|s)
-                grad = self.kernel.vjp((-error * pi).scatter_add_(1, act, error))
-                self.optimizer.step(self.flat, grad, lr)
 
 
 def fit_advantage(

@@ -1,64 +1,90 @@
-"""Minibatch ascent: epochs × minibatches of gradient ascent on a policy, the driver that first-order update rules share."""
+"""Gradient ascent: the one loop of epochs × minibatches, and the terms that update rules hand to it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.models.optim import Optimizer, clip_by_norm
-from policygrad.models.policy import Policy
+from policygrad.models.policy import EvaluationLike, Policy, PolicyLike
+from policygrad.total import total
 
+Piece = TypeVar("Piece")
 ScoreWeights = Callable[[Tensor, Batch], Tensor]  # (logp (B,), batch) → the weights w (B,) of Σ w ∇log π
+# What is ascended: (evaluation, batch) → its derivative by the network's outputs, (B, outputs); see `Evaluation.pull_back`
+Term = Callable[[EvaluationLike, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Σ_b w_b ∇log π(a_b|s_b) + ent_coef · Σ_b weight_b ∇entropy_b, w = score_weights(logp, batch): a rule's term.
+
+    kind and numbers say the same as data, so that a compiled kernel can recognise it; `score_weights` is the reference.
+    """
+
+    kind: str
+    numbers: Mapping[str, float]
+    score_weights: ScoreWeights
+    ent_coef: float = 0.0
+
+    def __call__(self, evaluation: EvaluationLike, batch: Batch) -> Tensor:
+        ent_weight = batch.weight * self.ent_coef if self.ent_coef else None
+        return evaluation.score(self.score_weights(evaluation.logp, batch), ent_weight)
+
+
+@dataclass(frozen=True)
+class KLPenalty:
+    """−coef · Σ_b weight_b ∇KL(old_b ‖ π_b), old = batch.dist: a term."""
+
+    coef: float
+
+    def __call__(self, evaluation: EvaluationLike, batch: Batch) -> Tensor:
+        assert batch.dist is not None
+        return evaluation.divergence(batch.dist, batch.weight * -self.coef)
+
+
+def gradient_of(terms: Sequence[Term], policy: PolicyLike, batch: Batch) -> Tensor:
+    """∇θ of the sum of the terms, (P,): one forward pass and one vector-Jacobian product, however many terms there are."""
+    evaluation = policy.evaluate(batch)
+    first, *others = (term(evaluation, batch) for term in terms)
+    return evaluation.pull_back(sum(others, first))
 
 
 def minibatch_ascent(
-    policy: Policy,
-    batch: Batch,
-    score_weights: ScoreWeights,
+    flat: Tensor,
+    epoch: Callable[[], Iterator[Piece]],
+    gradient: Callable[[Piece], Tensor],
     *,
     optimizer: Optimizer,
     lr: float,
-    generator: torch.Generator,
     epochs: int = 1,
-    minibatches: int = 1,
-    ent_coef: float = 0.0,
-    kl_coef: float = 0.0,
     max_grad_norm: float | None = None,
-    target_kl: float | None = None,
+    enough: Callable[[], bool] | None = None,
+    owner: str = "the policy",
+    remedy: str = "lower lr, or set max_grad_norm",
 ) -> Stats:
-    """Ascend Σ w ∇log π + ent_coef · mean entropy − kl_coef · mean KL(old ‖ new), minibatch by minibatch.
+    """Ascend `gradient(piece)` (P,) from the parameters `flat` (P,), in place, for every piece of every epoch.
 
-    `score_weights` gives w at the current policy; means have the batch's weights.
-
-    target_kl: stop after the first epoch whose exact mean KL(old ‖ new) exceeds it. With it, or a kl_coef, the stats have `kl`.
+    epoch() gives the pieces of one pass; enough() is asked after each and ends the ascent early. owner, remedy: for the
+    FloatingPointError where a gradient is not finite. Stats: epochs, and the mean gradient norm before clipping.
     """
-    old = policy.dist(batch.obs, batch.extra) if target_kl is not None or kl_coef else None
-    batch = replace(batch, dist=old) if kl_coef else batch
-    flat, norms, steps, epoch, stats = policy.flat, 0.0, 0, 0, Stats()
-    for epoch in range(1, epochs + 1):  # noqa: B007
-        for mb in batch.minibatches(minibatches, generator):
-            evaluation = policy.evaluate(mb.obs, mb.act, mb.extra)
-            ent_weight = mb.weight * ent_coef if ent_coef else None
-            kl_weight = mb.weight * -kl_coef if kl_coef else None
-            grad = evaluation.gradient(score_weights(evaluation.logp, mb), ent_weight, kl_weight, mb.dist)
+    norms, steps, done = 0.0, 0, 0
+    for done in range(1, epochs + 1):  # noqa: B007
+        for piece in epoch():
+            grad = total(gradient(piece))
             norm = clip_by_norm(grad, max_grad_norm)
             if not math.isfinite(norm):
-                raise FloatingPointError(f"the policy's gradient has norm {norm}: lower lr, or set max_grad_norm")
-            norms += norm
+                raise FloatingPointError(f"{owner}'s gradient has norm {norm}: {remedy}")
             optimizer.step(flat, grad, lr)
-            steps += 1
-        if old is not None and target_kl is not None:
-            stats["kl"] = mean_kl(policy, old, batch)
-            if stats["kl"] > target_kl:
-                break
-    if old is not None and "kl" not in stats:
-        stats["kl"] = mean_kl(policy, old, batch)
-    return stats | {"epochs": epoch, "grad_norm": norms / max(steps, 1)}
+            norms, steps = norms + norm, steps + 1
+        if enough is not None and enough():
+            break
+    return {"epochs": done, "grad_norm": norms / max(steps, 1)}
 
 
 def mean_kl(policy: Policy, old: Tensor, batch: Batch, new: Tensor | None = None) -> float:
@@ -69,4 +95,4 @@ def mean_kl(policy: Policy, old: Tensor, batch: Batch, new: Tensor | None = None
     """
     head, new = policy.head, policy.dist(batch.obs, batch.extra) if new is None else new
     kl = head.kl(head.canonical(old.double()), head.canonical(new.double()))
-    return float((batch.share.double() * kl).sum())
+    return float(total((batch.normalized_weight.double() * kl).sum()))

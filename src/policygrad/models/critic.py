@@ -11,12 +11,13 @@ from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.data import Rollout, Stats, Values, shares_memory, shuffled
+from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.flat import FlatModule
-from policygrad.models.heads import Categorical
 from policygrad.models.networks import MLP, BodyNetwork, output_layer
-from policygrad.models.optim import Adam, clip_by_norm
+from policygrad.models.optim import Adam
 from policygrad.models.policy import Body, Policy, make_network
 from policygrad.models.schedules import Schedule, at
+from policygrad.total import moments, total
 from policygrad.tree import Tree, in_chunks, tree_leaves, tree_map
 
 
@@ -74,11 +75,11 @@ class _Regression(FlatModule):
         """What is known of every row and of every next row."""
         raise NotImplementedError
 
-    def _taken(self, rollout: Rollout) -> tuple[Tensor, ...]:
-        """What `_error` needs besides outputs and targets, of the valid rows."""
-        return ()
+    def _rows(self, rollout: Rollout) -> dict[str, Tensor]:
+        """What `_error` needs besides the targets, of the valid rows."""
+        return {}
 
-    def _error(self, out: Tensor, target: Tensor) -> Tensor:
+    def _error(self, out: Tensor, rows: dict[str, Tensor]) -> Tensor:
         """Target − prediction where there is one, 0 at the other outputs: (B, outputs)."""
         raise NotImplementedError
 
@@ -86,37 +87,40 @@ class _Regression(FlatModule):
         """Regress on the targets (T, N) of the valid rows: epochs × minibatches of Adam."""
         features = policy.features(rollout.valid_obs)
         target = rollout.valid(target)
-        if not math.isfinite(float(target.sum())):
+        if not math.isfinite(float(total(target.sum()))):
             raise FloatingPointError("a target of the critic is not finite: nothing was fitted")
         self._follow(target)
         target = ((target - self.mean) / self.std).unsqueeze(-1)
-        parts = dict(enumerate((features, target, *self._taken(rollout))))
-        lr = at(self.lr, progress)
-        kernel, flat = self.kernel, self.flat
-        for _ in range(self.epochs):
-            for piece in shuffled(parts, self.minibatches, self.generator):
-                x, *rest = piece.values()
-                error = self._error(kernel.forward(x), *rest)
-                grad = kernel.vjp(error.div_(len(x)))  # of −½ mean error²
-                norm = clip_by_norm(grad, self.max_grad_norm)
-                if not math.isfinite(norm):
-                    raise FloatingPointError(f"the critic's gradient has norm {norm}: lower critic_lr")
-                self.optimizer.step(flat, grad, lr)
+        rows = {"features": features, "target": target} | self._rows(rollout)
+
+        def gradient(mb: dict[str, Tensor]) -> Tensor:  # of −½ mean error²
+            error = self._error(self.kernel.forward(mb["features"]), mb)
+            return self.kernel.vjp(error.div_(total(len(error))))
+
+        minibatch_ascent(
+            self.flat,
+            lambda: shuffled(rows, self.minibatches, self.generator),
+            gradient,
+            optimizer=self.optimizer,
+            lr=at(self.lr, progress),
+            epochs=self.epochs,
+            max_grad_norm=self.max_grad_norm,
+            owner="the critic",
+            remedy="lower critic_lr",
+        )
         return {}
 
     def _follow(self, target: Tensor) -> None:
         """Move mean and std towards the targets' and rescale the output layer so that the values stay what they were."""
         first = self.seen == 0
-        self.seen += len(target)
-        rate = max(len(target) / self.seen, self.scale_rate)
+        count, mean, var = moments(target)
+        self.seen += count
+        rate = max(count / self.seen, self.scale_rate)
         old_mean, old_std = self.mean, self.std
-        mean, var = (
-            (float(target), 0.0) if len(target) == 1 else (float(target.mean()), float(target.var(correction=0)))
-        )
-        delta = mean - self.mean
+        delta = float(mean) - self.mean
         self.mean += rate * delta
         # of the mixture; E[x²] − E[x]² would cancel where the mean is large
-        self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * var
+        self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * float(var)
         self.std = max(math.sqrt(self.var), 0.01)
         if first:
             return
@@ -162,8 +166,8 @@ class Critic(_Regression):
         rows = tree_map(lambda x: x.flatten(0, 1), obs)
         return in_chunks(lambda rows: self.value(policy.features(rows)), rows).view(T, N)
 
-    def _error(self, out: Tensor, target: Tensor) -> Tensor:
-        return target - out
+    def _error(self, out: Tensor, rows: dict[str, Tensor]) -> Tensor:
+        return rows["target"] - out
 
 
 class QCritic(_Regression):
@@ -179,7 +183,7 @@ class QCritic(_Regression):
 
     def __call__(self, rollout: Rollout, policy: Policy) -> Values:
         """V at every row and at every next row, and q of the actions taken."""
-        if not isinstance(policy.head, Categorical):
+        if policy.head.actions is None:
             raise TypeError(f"a QCritic has a value for every Discrete action, and the policy's head is {policy.head}")
         q, val = self._values(rollout.obs, policy)
         act_val = q[:-1].gather(-1, rollout.act.unsqueeze(-1)).squeeze(-1)
@@ -193,16 +197,17 @@ class QCritic(_Regression):
 
         def both(rows: Tree) -> dict[str, Tensor]:
             q = self.action_values(policy.features(rows))
-            return {"q": q, "val": (policy.dist(rows).exp() * q).sum(-1)}
+            return {"q": q, "val": (policy.head.probabilities(policy.dist(rows)) * q).sum(-1)}
 
         found = in_chunks(both, tree_map(lambda x: x.flatten(0, 1), obs))
         return found["q"].view(T, N, -1), found["val"].view(T, N)
 
-    def _taken(self, rollout: Rollout) -> tuple[Tensor, ...]:
-        return (rollout.valid(rollout.act).unsqueeze(-1),)
+    def _rows(self, rollout: Rollout) -> dict[str, Tensor]:
+        return {"act": rollout.valid(rollout.act).unsqueeze(-1)}
 
-    def _error(self, out: Tensor, target: Tensor, act: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return torch.zeros_like(out).scatter_(1, act, target - out.gather(1, act))
+    def _error(self, out: Tensor, rows: dict[str, Tensor]) -> Tensor:
+        act = rows["act"]
+        return torch.zeros_like(out).scatter_(1, act, rows["target"] - out.gather(1, act))
 
 
 def make_critic(observation_space: spaces.Space, **keywords: Any) -> Critic:

@@ -36,6 +36,7 @@ class Head:
     size: int  # P, how many outputs the network must have
     context: int = 0  # how many numbers besides them condition the distribution
     stateful: bool = False  # whether these are a memory of the head's own (`next_noise`), not something observed
+    actions: int | None = None  # how many there are, where they can be listed: it then has `probabilities`
 
     def apply_context(self, out: Any, context: Any) -> Any:
         """Outputs (B, P) given the context (B, C), as torch tensors or in numpy. Only where there is a context."""
@@ -61,6 +62,10 @@ class Head:
 
     def logp(self, dist: Tensor, act: Tensor) -> Tensor:
         """Log π(a|s), (B,)."""
+        raise NotImplementedError
+
+    def probabilities(self, dist: Tensor) -> Tensor:
+        """π(a|s) of every action, (B, actions). Only where they can be listed."""
         raise NotImplementedError
 
     def entropy(self, dist: Tensor) -> Tensor:
@@ -141,7 +146,7 @@ class Categorical(Head):
     """
 
     def __init__(self, actions: int, masked: bool = False) -> None:
-        self.size = actions
+        self.size = self.actions = actions
         self.context = actions if masked else 0
 
     def __repr__(self) -> str:
@@ -158,6 +163,9 @@ class Categorical(Head):
 
     def logp(self, dist: Tensor, act: Tensor) -> Tensor:
         return dist.gather(-1, act.unsqueeze(-1)).squeeze(-1)
+
+    def probabilities(self, dist: Tensor) -> Tensor:
+        return dist.exp()
 
     def entropy(self, dist: Tensor) -> Tensor:
         return -(dist.exp() * dist).sum(-1)

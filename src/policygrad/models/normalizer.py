@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from policygrad.total import moments
+
 
 class Normalizer(nn.Module):
     """(obs − mean) / std of all observations seen so far, clipped to ±clip. Changed by `merge` only, never by use.
@@ -37,8 +39,7 @@ class Normalizer(nn.Module):
 
     def merge(self, x: Tensor) -> None:
         """Merge features (B, *) that were acted on, as they are before the normaliser."""
-        x = x.double()
-        n, mean, var = len(x), x.mean(0), x.var(0, correction=0)
+        n, mean, var = moments(x.double())
         total = self.count + n
         delta = mean - self.mean
         self.var.copy_((self.var * self.count + var * n + delta.square() * self.count * n / total) / total)

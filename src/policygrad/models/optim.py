@@ -112,8 +112,10 @@ def fused_is_right() -> bool:
 OPTIMIZERS: dict[str, type[Adam] | type[SGD]] = {"adam": Adam, "sgd": SGD}
 
 
-def make_optimizer(name: str) -> Optimizer:
-    """An optimiser by its name."""
+def make_optimizer(name: str | Optimizer) -> Optimizer:
+    """An optimiser by its name; one that is made already is returned as it is."""
+    if not isinstance(name, str):
+        return name
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {sorted(OPTIMIZERS)}, got {name!r}")
     return OPTIMIZERS[name]()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,15 +23,79 @@ NOISE = "noise"  # among a record's named arrays: the noise of the step before
 NOTHING: dict[str, Tree] = {}
 
 
+class Rows(Protocol):
+    """What a policy evaluates: a `Batch`, or anything else with these fields."""
+
+    @property
+    def obs(self) -> Tree:
+        """(B, *)."""
+        ...
+
+    @property
+    def act(self) -> Tensor:
+        """(B, *)."""
+        ...
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """Named arrays (B, *): what else the policy must know of its rows, such as the state a segment begins in."""
+        ...
+
+
+class EvaluationLike(Protocol):
+    """One forward pass on a batch. Derivatives stay in a space of the evaluation's own until `pull_back`.
+
+    That space is its business: a network's outputs, or the log-probabilities themselves where θ is reached by autograd.
+    Laws: tensors from `score` and `divergence` may be added; `pull_back` is linear, and
+    pull_back(score(w)) = Σ_b w_b ∇log π(a_b|s_b), w held constant, (P,) in the order of `PolicyLike.flat`.
+    """
+
+    @property
+    def logp(self) -> Tensor:
+        """Log π(a|s), (B,), no graph."""
+        ...
+
+    def score(self, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
+        """The derivative of Σ_b weight_b log π(a_b|s_b) + ent_weight_b entropy_b; NotImplementedError without an entropy."""
+        ...
+
+    def divergence(self, old: Tensor, weight: Tensor) -> Tensor:
+        """The derivative of Σ_b weight_b KL(old_b ‖ π_b), old as in `Batch.dist`; NotImplementedError without such a thing."""
+        ...
+
+    def pull_back(self, derivative: Tensor) -> Tensor:
+        """∇θ, (P,), in memory that the next call may use again."""
+        ...
+
+
+class PolicyLike(Protocol):
+    """What first-order update rules move; they ask for nothing else. `Policy` is one.
+
+    Laws: `evaluate` draws no random numbers and moves nothing; rows come in the batch's order, whole units of it, so that a
+    recurrent policy may read them as segments; after `flat` was written to, the next evaluation is that of the new
+    parameters. A distribution (`dist`, `head`) and Fisher products are optional: target_kl, PenalizedSurrogate, natural
+    steps and diagnostics need them.
+    """
+
+    flat: Tensor  # (P,) the parameters, changed in place
+
+    def evaluate(self, batch: Rows) -> EvaluationLike:
+        """Log-probabilities of a batch, ready to be differentiated."""
+        ...
+
+
 @dataclass(frozen=True)
 class PolicyEvaluation:
-    """One forward pass of a policy on a batch, and the gradient of any weighted score at it.
+    """One forward pass of a policy on a batch, and the gradient of any weighted score at it: an `EvaluationLike`.
 
     Valid until the policy's next forward pass, which reuses the memory; `gradient` raises RuntimeError after that.
+    The head owns the first `head.size` of the network's outputs. Others, such as a column of values on a shared trunk, are
+    `outputs[:, head.size:]`; a term's derivative by them goes into the same columns.
     """
 
     kernel: Kernel
     head: Head
+    outputs: Tensor  # (B, outputs)  the network's
     dist: Tensor  # (B, P)
     act: Tensor  # (B, *)
     logp: Tensor  # (B,)
@@ -49,15 +113,27 @@ class PolicyEvaluation:
 
         The weights (B,) are held constant; old: a distribution (B, P), where there is a kl_weight.
         """
-        self._check_current()
-        if kl_weight is not None and old is None:
+        if kl_weight is None:
+            return self.pull_back(self.score(weight, ent_weight))
+        if old is None:
             raise ValueError("kl_weight needs old, the distribution (B, P) that KL(old ‖ π) is taken from")
-        grad = self.head.gradient(self.dist, self.act, weight, ent_weight)
-        if kl_weight is not None and old is not None:
-            grad = grad + self.head.kl_gradient(old, self.dist, kl_weight)
+        return self.pull_back(self.score(weight, ent_weight) + self.divergence(old, kl_weight))
+
+    def score(self, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
+        """∂/∂outputs of Σ_b weight_b log π(a_b|s_b) + ent_weight_b entropy_b, (B, outputs)."""
+        return self._widened(self.head.gradient(self.dist, self.act, weight, ent_weight))
+
+    def divergence(self, old: Tensor, weight: Tensor) -> Tensor:
+        """∂/∂outputs of Σ_b weight_b KL(old_b ‖ π_b), (B, outputs)."""
+        return self._widened(self.head.kl_gradient(old, self.dist, weight))
+
+    def pull_back(self, derivative: Tensor) -> Tensor:
+        """∇θ from ∂/∂outputs (B, outputs), those of the head taken after its `apply_context`: (P,)."""
+        self._check_current()
         if self.context is not None:
-            grad = self.head.context_vjp(grad, self.dist, self.context)
-        return self.kernel.vjp(grad)
+            own, others = derivative[:, : self.head.size], derivative[:, self.head.size :]
+            derivative = torch.cat([self.head.context_vjp(own, self.dist, self.context), others], dim=-1)
+        return self.kernel.vjp(derivative)
 
     def fisher_product(self, v: Tensor, weight: Tensor) -> Tensor:
         """F v = Σ_b weight_b Jᵀ M J v, (P,), for a direction v (P,): J = ∂out_b/∂θ, M the head's Fisher matrix of row b.
@@ -65,23 +141,26 @@ class PolicyEvaluation:
         With weights that sum to 1, F is the mean Fisher matrix, exact in the actions: E_{a∼π}, not the ones sampled.
         """
         product = self.head.fisher(self.dist, self._jvp(v)) * weight.unsqueeze(-1)
-        if self.context is not None:
-            product = self.head.context_vjp(product, self.dist, self.context)
-        return self.kernel.vjp(product).clone()
+        return self.pull_back(self._widened(product)).clone()
 
     def fisher_norm(self, v: Tensor, weight: Tensor) -> float:
         """vᵀF v with F as in `fisher_product`: twice the KL of the step v, to second order."""
         tangent = self._jvp(v)
         return float((weight.unsqueeze(-1) * tangent * self.head.fisher(self.dist, tangent)).sum())
 
-    def along(self, v: Tensor) -> Tensor:
+    def score_jvp(self, v: Tensor) -> Tensor:
         """∇log π(a_b|s_b) · v of every row, (B,), for a direction v (P,): how fast each log-probability moves along it."""
         return (self.head.gradient(self.dist, self.act, torch.ones_like(self.logp)) * self._jvp(v)).sum(-1)
+
+    def _widened(self, derivative: Tensor) -> Tensor:
+        """0 at the outputs that are not the head's."""
+        others = self.outputs.shape[-1] - self.head.size
+        return nn.functional.pad(derivative, (0, others)) if others else derivative
 
     def _jvp(self, v: Tensor) -> Tensor:
         """How the distribution's parameters move along v, (B, P)."""
         self._check_current()
-        tangent = self.kernel.jvp(v)
+        tangent = self.kernel.jvp(v)[:, : self.head.size]
         return tangent if self.context is None else self.head.context_jvp(tangent, self.dist, self.context)
 
     def _check_current(self) -> None:
@@ -93,7 +172,8 @@ class Policy(FlatModule):
     """π(a|s) = head(network(normaliser(s))). `policy(obs)` is the autograd path, differentiable and for any use;
     `dist`, `evaluate` and `outputs` are the fast ones, through the kernel. All take encoded observations.
 
-    encoding: how observations become tensors; without one they are taken as they come.
+    The network may have more outputs than the head: see `PolicyEvaluation`. encoding: how observations become tensors; without
+    one they are taken as they come. Whoever acts is a policy, too: see `Actor`.
     """
 
     def __init__(
@@ -132,6 +212,7 @@ class Policy(FlatModule):
         return as_float(extra[NOISE] if self.head.stateful else obs[ACTION_MASK], self.flat.dtype)
 
     def _distribution(self, out: Tensor, context: Tensor | None) -> Tensor:
+        out = out[..., : self.head.size]
         return self.head.canonical(out if context is None else self.head.apply_context(out, context))
 
     def forward(self, obs: Tree, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
@@ -146,6 +227,13 @@ class Policy(FlatModule):
         """The distribution (B, P), no graph."""
         return self._distribution(self.kernel.forward(self.features(obs), grad=False), self.context(obs, extra))
 
+    def evaluate(self, batch: Rows) -> PolicyEvaluation:
+        """Log-probabilities of a batch, no graph, ready to be differentiated with `PolicyEvaluation.gradient`."""
+        context, out = self.context(batch.obs, batch.extra), self.kernel.forward(self.features(batch.obs))
+        dist = self._distribution(out, context)
+        logp = self.head.logp(dist, batch.act)
+        return PolicyEvaluation(self.kernel, self.head, out, dist, batch.act, logp, context, self.kernel.passes)
+
     def log_probs(self, obs: Tree, act: Tensor, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
         """Log π(a|s) of a whole rollout, (T, N, *) → (T, N), no graph, in passes of bounded size."""
 
@@ -155,14 +243,6 @@ class Policy(FlatModule):
         rows = {"obs": obs, "act": act, "extra": dict(extra)}
         return in_chunks(logp, tree_map(lambda x: x.flatten(0, 1), rows)).view(act.shape[:2])
 
-    def evaluate(self, obs: Tree, act: Tensor, extra: Mapping[str, Tree] = NOTHING) -> PolicyEvaluation:
-        """Log-probabilities of a batch, no graph, ready to be differentiated with `PolicyEvaluation.gradient`."""
-        context = self.context(obs, extra)
-        dist = self._distribution(self.kernel.forward(self.features(obs)), context)
-        return PolicyEvaluation(
-            self.kernel, self.head, dist, act, self.head.logp(dist, act), context, self.kernel.passes
-        )
-
     def outputs(self, obs: Tree, noise: np.ndarray | None = None) -> np.ndarray:
         """What the head samples from, for a batch of observations, in NumPy: all that acting needs. noise: of the step before,
         for a head that is conditioned on it; without it the head's outputs are the network's.
@@ -170,7 +250,7 @@ class Policy(FlatModule):
         features = as_float(obs) if self.encoding is None else self.encoding.features(obs)
         if self.normalizer is not None:
             features = self.normalizer(torch.from_numpy(features).to(self.flat.dtype)).numpy()
-        out = self.kernel.outputs(features)
+        out = self.kernel.outputs(features)[:, : self.head.size]
         context = noise if self.head.stateful else obs[ACTION_MASK].astype(out.dtype) if self.head.context else None
         return out if context is None else self.head.apply_context(out, context)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from policygrad.data import Batch, Record, Wants
 from policygrad.models.ascent import minibatch_ascent
@@ -94,19 +93,19 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
 
     Of several that acted, their average. A normaliser is set to the stored observations first. Returns the mean log π(a|s).
     """
-    obs, act = trajectories.states, trajectories.act
-    ones = torch.ones(trajectories.steps, dtype=policy.flat.dtype)
+    rows, generator = trajectories.steps, torch.Generator().manual_seed(seed)
+    weight = torch.full((rows,), 1.0 / rows, dtype=policy.flat.dtype)
+    batch = Batch.of(trajectories.states, trajectories.act, weight)
     if policy.normalizer is not None:
-        policy.normalizer.merge(policy.raw_features(obs))
-    batch = Batch(obs, act, torch.zeros_like(ones), ones, ones / trajectories.steps, len(trajectories))
-    optimizer, generator = Adam(), torch.Generator().manual_seed(seed)
+        policy.normalizer.merge(policy.raw_features(batch.obs))
+    optimizer, pieces = Adam(), math.ceil(rows / CLONE_ROWS)
     rate = TABLE_RATE if isinstance(policy.network, TabularNetwork) else CLONE_RATE
-    pieces = math.ceil(trajectories.steps / CLONE_ROWS)
-
-    def likelihood(logp: Tensor, batch: Batch) -> Tensor:
-        return batch.weight
-
     for epoch in range(epochs):
-        lr = rate * (1.0 - epoch / epochs)
-        minibatch_ascent(policy, batch, likelihood, optimizer=optimizer, lr=lr, generator=generator, minibatches=pieces)
+        minibatch_ascent(
+            policy.flat,
+            lambda: batch.minibatches(pieces, generator),
+            lambda mb: policy.evaluate(mb).gradient(mb.weight),
+            optimizer=optimizer,
+            lr=rate * (1.0 - epoch / epochs),
+        )
     return float(trajectories.under(policy).logp.mean())  # pyright: ignore[reportOptionalMemberAccess]

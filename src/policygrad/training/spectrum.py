@@ -13,7 +13,6 @@ from policygrad.reports.columns import num, percent, title
 from policygrad.reports.findings import Finding
 from policygrad.training.agent import Agent
 from policygrad.training.threads import single_thread
-from policygrad.tree import take
 from policygrad.updates.diagnostics import top_eigenvalues
 
 BATCH_STEPS = 1_024  # of a batch, about: a mean over fewer states says little
@@ -28,8 +27,8 @@ def spectrum(agent: Agent, count: int) -> Finding:
     """
     with single_thread():
         batch = collect(agent)
-        share = batch.share
-        values = top_eigenvalues(agent.policy, agent.policy.evaluate(batch.obs, batch.act, batch.extra), share, count)
+        share = batch.normalized_weight
+        values = top_eigenvalues(agent.policy, agent.policy.evaluate(batch), share, count)
         whole = max(trace(agent.policy, batch, share), sum(values))  # it is an estimate, and they are not
     size, damping = len(agent.policy.flat), float(agent.config.get("damping") or 0.0)
     shown = ", ".join(map(num, values[:8])) + (", …" if len(values) > 8 else "")
@@ -67,7 +66,6 @@ def trace(policy: Policy, batch: Batch, share: Tensor) -> float:
     """The trace Σ λ = E[ ‖∇log π(a|s)‖² ] over the batch's states, estimated from the actions taken there."""
     one, squares = torch.ones(1, dtype=policy.flat.dtype), []
     for i in range(len(batch)):
-        row = take({"obs": batch.obs, "act": batch.act, "extra": batch.extra}, slice(i, i + 1))
-        score = policy.evaluate(**row).gradient(one)
+        score = policy.evaluate(batch.take(slice(i, i + 1))).gradient(one)
         squares.append(float(score @ score))
     return float(share.double() @ torch.tensor(squares, dtype=torch.float64))

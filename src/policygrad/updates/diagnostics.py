@@ -12,6 +12,7 @@ from policygrad.data import Batch, Stats
 from policygrad.models.ascent import mean_kl
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Policy, PolicyEvaluation
+from policygrad.total import total
 
 
 class UpdateDiagnostics:
@@ -35,27 +36,27 @@ class UpdateDiagnostics:
 
     def __init__(self, policy: Policy, batch: Batch, eigenvalues: int = 0) -> None:
         self.theta = policy.flat.clone()
-        evaluation = policy.evaluate(batch.obs, batch.act, batch.extra)
+        evaluation = policy.evaluate(batch)
         self.dist, self.logp = evaluation.dist, evaluation.logp
         self.ratio = (evaluation.logp - batch.logp).exp()
-        self.gradient = evaluation.gradient(batch.weight * batch.adv * self.ratio).clone()
-        top = top_eigenvalues(policy, evaluation, batch.share, eigenvalues) if eigenvalues else []
+        self.gradient = total(evaluation.gradient(batch.weight * batch.adv * self.ratio).clone())
+        top = top_eigenvalues(policy, evaluation, batch.normalized_weight, eigenvalues) if eigenvalues else []
         self.spectrum = {f"fisher_{i}": value for i, value in enumerate(top, 1)}
 
     def compute(self, policy: Policy, batch: Batch) -> tuple[Stats, Tensor]:
         """The numbers, and log π (B,) at the policy as it is now."""
         step = policy.flat - self.theta
         quadratic = self._quadratic(policy, batch, step)
-        after = policy.evaluate(batch.obs, batch.act, batch.extra)
+        after = policy.evaluate(batch)
         kl = mean_kl(policy, self.dist, batch, after.dist)
         log_ratio = after.logp - self.logp
 
         def mean(x: Tensor) -> float:
-            return float((batch.share * x).sum())
+            return float(total((batch.normalized_weight * x).sum()))
 
         risen = (after.logp - batch.logp).exp() - self.ratio
         return {
-            "gain": float((batch.weight * batch.adv * risen).sum()),
+            "gain": float(total((batch.weight * batch.adv * risen).sum())),
             "predicted_gain": float(self.gradient @ step),
             "kl": kl,
             "kl_quadratic": quadratic,
@@ -73,7 +74,7 @@ class UpdateDiagnostics:
         now = policy.flat.clone()
         policy.flat.copy_(self.theta)
         try:
-            return 0.5 * policy.evaluate(batch.obs, batch.act, batch.extra).fisher_norm(step, batch.share)
+            return 0.5 * total(policy.evaluate(batch).fisher_norm(step, batch.normalized_weight))
         except SecondDerivativeError:
             return math.nan
         finally:
@@ -87,7 +88,7 @@ def top_eigenvalues(policy: Policy, evaluation: PolicyEvaluation, share: Tensor,
     size, dtype = len(policy.flat), policy.flat.dtype
 
     def product(v: np.ndarray) -> np.ndarray:
-        return evaluation.fisher_product(torch.from_numpy(v).to(dtype).view(-1), share).double().numpy()
+        return total(evaluation.fisher_product(torch.from_numpy(v).to(dtype).view(-1), share)).double().numpy()
 
     count = min(count, size - 1)
     if count < 1:

@@ -2,67 +2,101 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
-from policygrad.models.ascent import minibatch_ascent
+from policygrad.models.ascent import Objective, Term, gradient_of, mean_kl, minibatch_ascent
 from policygrad.models.optim import make_optimizer
-from policygrad.models.policy import Policy
+from policygrad.models.policy import Policy, PolicyLike
 from policygrad.models.schedules import Schedule, at
 
 
+@dataclass(eq=False)
 class FirstOrder:
     """Gradient ascent with weights `score_weights(logp, batch)`: a rule is that one method.
 
-    lr, ent_coef: numbers or schedules of progress. max_grad_norm: global ℓ₂ norm, None for none.
+    lr: the optimiser's rate, a number or a schedule of progress.
+    optimizer: "adam", "sgd" or an `Optimizer`.
+    epochs: passes over the batch, at least 1.
+    minibatches: pieces of a pass, a step each, at least 1.
+    ent_coef: weight of the mean entropy, a number or a schedule.
+    max_grad_norm: what the gradient's ℓ₂ norm is clipped to; None: it is not.
+    target_kl: the update ends after the epoch whose exact mean KL(old ‖ new) exceeds it; None: after all of them. With it
+        the stats have `kl`.
+    terms: what is ascended besides, such as an auxiliary loss of your own: see `models.ascent.Term`.
+    seed: of the shuffling.
+
+    Raises ValueError for numbers out of range, FloatingPointError where a gradient is not finite.
     """
 
-    def __init__(
-        self,
-        lr: Schedule = 3e-4,
-        *,
-        optimizer: str = "adam",
-        epochs: int = 1,
-        minibatches: int = 1,
-        ent_coef: Schedule = 0.0,
-        max_grad_norm: float | None = 0.5,
-        target_kl: float | None = None,
-        seed: int = 0,
-    ) -> None:
-        for name, value in (("epochs", epochs), ("minibatches", minibatches)):
+    lr: Schedule = 3e-4
+    _: KW_ONLY
+    optimizer: Any = "adam"
+    epochs: int = 1
+    minibatches: int = 1
+    ent_coef: Schedule = 0.0
+    max_grad_norm: float | None = 0.5
+    target_kl: float | None = None
+    terms: Sequence[Term] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("epochs", self.epochs), ("minibatches", self.minibatches)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self.lr, self.ent_coef = lr, ent_coef
-        self.epochs, self.minibatches = epochs, minibatches
-        self.max_grad_norm, self.target_kl = max_grad_norm, target_kl
-        self.optimizer = make_optimizer(optimizer)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = make_optimizer(self.optimizer)
+        self.generator = torch.Generator().manual_seed(self.seed)
 
     def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
         """The weights w (B,) of the ascent direction Σ w ∇log π, at the current log-probabilities."""
         raise NotImplementedError
 
-    def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
-        return self.ascend(policy, batch, progress)
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """What `score_weights` depends on besides, as data: see `Objective`."""
+        return {}
 
-    def ascend(self, policy: Policy, batch: Batch, progress: float, kl_coef: float = 0.0) -> Stats:
-        """Epochs × minibatches of ascent with the rule's weights, and a penalty kl_coef on KL(old ‖ new)."""
+    def objective(self, progress: float) -> Objective:
+        """The rule's own term. Its kind is the name of the class: a subclass is another kind, with weights of its own."""
+        return Objective(type(self).__name__, self.numbers, self.score_weights, at(self.ent_coef, progress))
+
+    def __call__(self, policy: PolicyLike, batch: Batch, progress: float = 0.0) -> Stats:
+        terms = [self.objective(progress), *self.terms]
+        if self.target_kl is None:
+            return self.ascend(policy, batch, terms, progress)
+        limit, policy, kl = self.target_kl, cast(Policy, policy), 0.0  # KL takes more than a PolicyLike has
+        old = policy.dist(batch.obs)
+
+        def enough() -> bool:
+            nonlocal kl
+            kl = mean_kl(policy, old, batch)
+            return kl > limit
+
+        return self.ascend(policy, batch, terms, progress, enough) | {"kl": kl}
+
+    def ascend(
+        self,
+        policy: PolicyLike,
+        batch: Batch,
+        terms: Sequence[Term],
+        progress: float,
+        enough: Callable[[], bool] | None = None,
+    ) -> Stats:
+        """Epochs × minibatches of ascent on the sum of the terms; `enough` is asked after every epoch."""
         return minibatch_ascent(
-            policy,
-            batch,
-            self.score_weights,
+            policy.flat,
+            lambda: batch.minibatches(self.minibatches, self.generator),
+            lambda mb: gradient_of(terms, policy, mb),
             optimizer=self.optimizer,
             lr=at(self.lr, progress),
-            generator=self.generator,
             epochs=self.epochs,
-            minibatches=self.minibatches,
-            ent_coef=at(self.ent_coef, progress),
-            kl_coef=kl_coef,
             max_grad_norm=self.max_grad_norm,
-            target_kl=self.target_kl,
+            enough=enough,
         )
 
     def report(self, logp: Tensor, batch: Batch) -> Stats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -12,10 +13,12 @@ from policygrad.data import Batch, Stats
 from policygrad.gradient.natural import Solution, conjugate_gradient, damped, dense_solve, scale_to_kl
 from policygrad.models.policy import Policy, PolicyEvaluation
 from policygrad.models.schedules import Schedule, at
+from policygrad.total import total
 
 SOLVERS = ("cg", "dense")
 
 
+@dataclass(eq=False)
 class NaturalGradient:
     """θ ← θ + s with s along (F + damping · I)⁻¹ ∇L, the steepest ascent in policy space: Kakade 2001.
 
@@ -24,35 +27,40 @@ class NaturalGradient:
     max_kl, a budget in nats, or with `lr` a fixed rate, s = lr · (F + damping · I)⁻¹ ∇L. Nothing checks what the step did: for
     that there is `TrustRegion`.
 
-    solver: "cg", cg_iterations of conjugate gradients, or "dense", the pseudo-inverse of the P × P matrix, for small policies.
+    max_kl: the budget in nats, above 0, a number or a schedule of progress.
+    lr: a fixed rate in the budget's place, above 0; None: the budget.
+    damping: what is added to F's diagonal, at least 0.
+    cg_iterations: how many conjugate gradients are taken at most, at least 1.
+    cg_tolerance: the relative residual they stop at.
+    solver: "cg", or "dense", the pseudo-inverse of the P × P matrix, for small policies.
+    ent_coef: weight of the mean entropy, a number or a schedule.
+
+    Raises ValueError for numbers out of range.
     """
 
-    def __init__(
-        self,
-        max_kl: Schedule = 0.01,
-        *,
-        lr: Schedule | None = None,
-        damping: float = 0.1,
-        cg_iterations: int = 10,
-        cg_tolerance: float = 1e-10,
-        solver: str = "cg",
-        ent_coef: Schedule = 0.0,
-    ) -> None:
-        if not (callable(max_kl) or max_kl > 0.0):
-            raise ValueError(f"max_kl must be positive, got {max_kl}")
-        if not (callable(lr) or lr is None or lr > 0.0):
-            raise ValueError(f"lr must be positive, or None for a step from max_kl, got {lr}")
-        if not damping >= 0.0:
-            raise ValueError(f"damping must be at least 0, got {damping}")
-        if cg_iterations < 1:
-            raise ValueError(f"cg_iterations must be at least 1, got {cg_iterations}")
-        if solver not in SOLVERS:
-            raise ValueError(f"solver must be one of {SOLVERS}, got {solver!r}")
-        self.max_kl, self.lr, self.damping, self.ent_coef = max_kl, lr, damping, ent_coef
-        self.cg_iterations, self.cg_tolerance, self.solver = cg_iterations, cg_tolerance, solver
+    max_kl: Schedule = 0.01
+    _: KW_ONLY
+    lr: Schedule | None = None
+    damping: float = 0.1
+    cg_iterations: int = 10
+    cg_tolerance: float = 1e-10
+    solver: str = "cg"
+    ent_coef: Schedule = 0.0
+
+    def __post_init__(self) -> None:
+        if not (callable(self.max_kl) or self.max_kl > 0.0):
+            raise ValueError(f"max_kl must be positive, got {self.max_kl}")
+        if not (callable(self.lr) or self.lr is None or self.lr > 0.0):
+            raise ValueError(f"lr must be positive, or None for a step from max_kl, got {self.lr}")
+        if not self.damping >= 0.0:
+            raise ValueError(f"damping must be at least 0, got {self.damping}")
+        if self.cg_iterations < 1:
+            raise ValueError(f"cg_iterations must be at least 1, got {self.cg_iterations}")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver must be one of {SOLVERS}, got {self.solver!r}")
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
-        step, stats = self.propose(policy.evaluate(batch.obs, batch.act, batch.extra), batch, progress)
+        step, stats = self.propose(policy.evaluate(batch), batch, progress)
         policy.flat.add_(step)
         return stats
 
@@ -63,7 +71,7 @@ class NaturalGradient:
         """
         ent_coef = at(self.ent_coef, progress)
         weight = batch.weight * batch.adv * (evaluation.logp - batch.logp).exp()
-        gradient = evaluation.gradient(weight, batch.weight * ent_coef if ent_coef else None).clone()
+        gradient = total(evaluation.gradient(weight, batch.weight * ent_coef if ent_coef else None).clone())
         norm = float(torch.linalg.vector_norm(gradient))
         if not math.isfinite(norm):
             raise FloatingPointError(f"the policy's gradient has norm {norm}. Nothing was updated.")
@@ -82,7 +90,7 @@ class NaturalGradient:
 
     def solve(self, evaluation: PolicyEvaluation, batch: Batch, b: Tensor) -> Solution:
         """(F + damping · I)⁻¹ b."""
-        product = damped(lambda v: evaluation.fisher_product(v, batch.share), self.damping)
+        product = damped(lambda v: total(evaluation.fisher_product(v, batch.normalized_weight)), self.damping)
         if self.solver == "dense":
             return dense_solve(product, b)
         return conjugate_gradient(product, b, self.cg_iterations, self.cg_tolerance)

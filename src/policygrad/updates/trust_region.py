@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, field
+
 import torch
 from torch import Tensor
 
@@ -9,29 +11,36 @@ from policygrad.data import Batch, Stats
 from policygrad.models.ascent import mean_kl
 from policygrad.models.policy import Policy, PolicyEvaluation
 from policygrad.models.schedules import Schedule, at
+from policygrad.total import total
 from policygrad.updates.natural import NaturalGradient
 
 
+@dataclass(eq=False)
 class TrustRegion(NaturalGradient):
     """Maximise L(θ) subject to mean KL(old ‖ new) ≤ max_kl: TRPO, Schulman et al. 2015 (arXiv 1502.05477), eq. 14, appendix C.
 
     The natural step, taken whole if the *exact* mean KL keeps the bound and L has not fallen; otherwise shrink, shrink², … of
-    it; after `backtracks` of those, none, and the parameters are what they were, bit for bit. Other keywords: as in
-    `NaturalGradient`.
+    it; after `backtracks` of those, none, and the parameters are what they were, bit for bit.
+
+    backtracks: how many shorter steps are tried, at least 0.
+    shrink: what each is shorter by, between 0 and 1.
+    Other keywords: those of `NaturalGradient` but for lr, as the step comes from max_kl.
     """
 
-    def __init__(self, max_kl: Schedule = 0.01, *, backtracks: int = 10, shrink: float = 0.8, **keywords) -> None:
-        super().__init__(max_kl, **keywords)
-        if self.lr is not None:
-            raise ValueError("TrustRegion's step comes from max_kl: lr is NaturalGradient's")
-        if backtracks < 0:
-            raise ValueError(f"backtracks must be at least 0, got {backtracks}")
-        if not 0.0 < shrink < 1.0:
-            raise ValueError(f"shrink must be between 0 and 1, got {shrink}")
-        self.backtracks, self.shrink = backtracks, shrink
+    _: KW_ONLY
+    lr: Schedule | None = field(default=None, init=False)
+    backtracks: int = 10
+    shrink: float = 0.8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backtracks < 0:
+            raise ValueError(f"backtracks must be at least 0, got {self.backtracks}")
+        if not 0.0 < self.shrink < 1.0:
+            raise ValueError(f"shrink must be between 0 and 1, got {self.shrink}")
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
-        start = policy.evaluate(batch.obs, batch.act, batch.extra)
+        start = policy.evaluate(batch)
         step, stats = self.propose(start, batch, progress)
         ent_coef, theta, accepted, tried = at(self.ent_coef, progress), policy.flat.clone(), 0.0, 0
         before = self.surrogate(start, batch, ent_coef)
@@ -39,7 +48,7 @@ class TrustRegion(NaturalGradient):
             for tried in range(self.backtracks + 1):
                 fraction = self.shrink**tried
                 torch.add(theta, step, alpha=fraction, out=policy.flat)
-                trial = policy.evaluate(batch.obs, batch.act, batch.extra)
+                trial = policy.evaluate(batch)
                 kl = mean_kl(policy, start.dist, batch, trial.dist)
                 if kl <= at(self.max_kl, progress) and self.surrogate(trial, batch, ent_coef) >= before:
                     accepted = fraction
@@ -54,4 +63,4 @@ class TrustRegion(NaturalGradient):
         gain: Tensor = batch.weight * batch.adv * (evaluation.logp - batch.logp).exp()
         if ent_coef:
             gain = gain + ent_coef * batch.weight * evaluation.head.entropy(evaluation.dist)
-        return float(gain.double().sum())
+        return float(total(gain.double().sum()))

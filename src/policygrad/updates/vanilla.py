@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from policygrad.data import Batch
 from policygrad.updates.first_order import FirstOrder
 
 
+@dataclass(eq=False)
 class VanillaGradient(FirstOrder):
-    """θ ← θ + lr · Σ weight · adv · ∇log π, by SGD or Adam.
+    """θ ← θ + lr · Σ weight · adv · ∇log π, by SGD or Adam. Keywords: those of `FirstOrder`.
 
-    One step a batch; `epochs` > 1 would reuse on-policy data without a correction and is refused.
+    One step a batch; `epochs` > 1 would reuse on-policy data without a correction and is refused with a ValueError.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.epochs > 1 or self.minibatches > 1:
             raise ValueError("VanillaGradient takes one step a batch: reuse needs a ratio, as in ClippedSurrogate")
 

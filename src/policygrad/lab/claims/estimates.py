@@ -158,7 +158,7 @@ def reinforce_is_unbiased() -> Outcome:
     for k in range(batches):  # as in training: a batch, its weights, one gradient
         columns = torch.arange(k * size, (k + 1) * size)
         batch = r.columns(columns).flatten(adv[:, columns], "trajectory")
-        made.append(c.policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone())
+        made.append(c.policy.evaluate(batch).gradient(batch.weight * batch.adv).clone())
     z = z_score(torch.stack(made), c.gradient)
     other = c.estimates(
         c.to_go, rollout=sample(c.mdp, torch.full_like(c.pi, 0.5), 1000, torch.Generator().manual_seed(0))
@@ -577,7 +577,7 @@ def loss_gradient() -> Outcome:
     scaled = 0.0  # batches of episodes of any length: ĝ times N/ΣT
     for c in cases[:20]:
         batch, estimate = sampled_batch(c, "step")
-        step = c.policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv)
+        step = c.policy.evaluate(batch).gradient(batch.weight * batch.adv)
         scaled = max(scaled, float((step - estimate * batch.trajectories / len(batch)).abs().max()))
     by_length = [c.estimates(c.to_go) / c.rollout.mask.sum(0).unsqueeze(-1) for c in cases]
     agreement = [cosine(c.mean(x), c.gradient) for c, x in zip(cases, by_length, strict=True)]

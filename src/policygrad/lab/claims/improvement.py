@@ -230,7 +230,7 @@ def dot_product() -> Outcome:
     z = float(((drawn.mean(-1) - exact) / error).abs().amax())
     spread = float(drawn.std(-1).mean())
     moved = tabular_policy(mdp, torch.Generator().manual_seed(1))
-    ratio = (moved.evaluate(batch.obs, batch.act).logp - batch.logp).exp()
+    ratio = (moved.evaluate(batch).logp - batch.logp).exp()
     d, (_, adv, share) = batch.weight.sum(), tables(policy, batch)
     gap = abs(float((batch.weight * ratio * batch.adv).sum() - d * (share @ (new * adv).sum(-1))))
     sampled = sampled_lemma(mdp, pi, new, 2000, torch.Generator().manual_seed(0))
@@ -298,8 +298,10 @@ def kl_and_fisher() -> Outcome:
     H = torch.autograd.functional.hessian(kl, theta)
     assert isinstance(H, Tensor)
     F, scale = fisher(mdp, policy), float(H.abs().amax())
-    evaluation = policy.evaluate(batch.obs, batch.act)
-    products = torch.stack([evaluation.fisher_product(e, batch.share) for e in torch.eye(len(theta), dtype=F.dtype)])
+    evaluation = policy.evaluate(batch)
+    products = torch.stack(
+        [evaluation.fisher_product(e, batch.normalized_weight) for e in torch.eye(len(theta), dtype=F.dtype)]
+    )
     gaps = [float((H - x).abs().amax()) / scale for x in (F, products)]
     u = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=F.dtype)
     u /= u.norm()
@@ -536,11 +538,9 @@ def soft_constraint() -> Outcome:
 def constant_term() -> Outcome:
     """The production gradient of the penalty against autodiff without the constant; the same for the other KL."""
     mdp, policy, batch = study()
-    moved, share = tabular_policy(mdp, torch.Generator().manual_seed(1)), batch.share
+    moved, share = tabular_policy(mdp, torch.Generator().manual_seed(1)), batch.normalized_weight
     old = policy.dist(batch.obs).clone()
-    production = (
-        moved.evaluate(batch.obs, batch.act).gradient(torch.zeros_like(share), kl_weight=share, old=old).clone()
-    )
+    production = moved.evaluate(batch).gradient(torch.zeros_like(share), kl_weight=share, old=old).clone()
     states = batch.obs.argmax(-1)
 
     def gradient_of(dropped: bool, reverse: bool) -> Tensor:
@@ -577,12 +577,12 @@ def action_ratios() -> Outcome:
     """Expectation and gradient of the weighted advantages, at the old policy and at another one."""
     mdp, policy, batch = study()
     pi = policy_matrix(mdp, policy).detach()
-    at_old = policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone()
+    at_old = policy.evaluate(batch).gradient(batch.weight * batch.adv).clone()
     exact = exact_gradient(mdp, policy)
     here = float((at_old - exact).norm() / exact.norm())
     moved = tabular_policy(mdp, torch.Generator().manual_seed(1))
     new = policy_matrix(mdp, moved).detach()
-    evaluation = moved.evaluate(batch.obs, batch.act)
+    evaluation = moved.evaluate(batch)
     ratio = (evaluation.logp - batch.logp).exp()
     weighted, plain = (float((batch.weight * w * batch.adv).sum()) for w in (ratio, torch.ones_like(ratio)))
     expected = float(surrogate(mdp, pi, new) - objective(mdp, pi))

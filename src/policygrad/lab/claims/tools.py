@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policygrad.data import Rollout, Values
+from policygrad.data import Batch, Rollout, Values
 from policygrad.gradient.baselines import Baseline, NoBaseline
 from policygrad.gradient.estimators import Estimator, RewardToGo, StateDiscounted, advantages
 from policygrad.lab.auditing.cells import Chunk
@@ -141,7 +141,7 @@ class Case:
             batch = rollout.flatten(advantages(rollout, values, estimator, baseline or NoBaseline())[0], reduction)
             parts.append((batch.obs, batch.act, p * batch.weight * batch.adv))
         obs, act, weight = (torch.cat(x) for x in zip(*parts, strict=True))
-        return self.policy.evaluate(obs, act).gradient(weight).clone()
+        return self.policy.evaluate(Batch.of(obs, act)).gradient(weight).clone()
 
     def counterexample(self, name: str, what: str) -> Counterexample:
         """The tables of this case."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from policygrad.data import Rollout, Stats, Values
+from policygrad.data import Batch, Rollout, Stats, Values
 from policygrad.lab.exact.mdp import MDP as MDP
 from policygrad.lab.exact.mdp import bandit as bandit
 from policygrad.lab.exact.mdp import chain as chain
@@ -286,7 +286,7 @@ def scores(mdp: MDP, policy: Policy) -> Tensor:
     """∇log π(a|s), (S, A, P), by the production kernel, one (s, a) after the other."""
     obs, one = torch.eye(mdp.states, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     rows = [
-        policy.evaluate(obs[s : s + 1], torch.tensor([a])).gradient(one).clone()
+        policy.evaluate(Batch.of(obs[s : s + 1], torch.tensor([a]))).gradient(one).clone()
         for s, a in itertools.product(range(mdp.states), range(mdp.actions))
     ]
     return torch.stack(rows).view(mdp.states, mdp.actions, -1)

@@ -37,7 +37,7 @@ def fisher(theta: tuple[float, float]) -> Tensor:
     """F (2, 2) of the policy of two parameters, mean over the states that it visits."""
     policy = two_logit_policy(theta)
     batch = exact_batch(two_states(), policy)
-    evaluation, share = policy.evaluate(batch.obs, batch.act), batch.share
+    evaluation, share = policy.evaluate(batch), batch.normalized_weight
     return torch.stack([evaluation.fisher_product(e, share) for e in torch.eye(2, dtype=torch.float64)])
 
 
@@ -55,7 +55,7 @@ def look(theta: tuple[float, float], max_kl: float, reach: float = 1.7, size: in
     """The plane within `reach` of θ, and the steps of PG and NPG from there with quadratic KL = max_kl."""
     mdp, policy = two_states(), two_logit_policy(theta)
     batch = exact_batch(mdp, policy)
-    evaluation, share = policy.evaluate(batch.obs, batch.act), batch.share
+    evaluation, share = policy.evaluate(batch), batch.normalized_weight
     gradient = evaluation.gradient(batch.weight * batch.adv).clone()
     gradient *= (2.0 * max_kl / evaluation.fisher_norm(gradient, share)) ** 0.5
     natural = natural_step(policy, batch, max_kl, damping=0.0)

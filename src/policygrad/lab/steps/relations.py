@@ -80,7 +80,7 @@ def solver(policy: Policy, damping: float | None = None) -> dict[str, Any]:
 def natural_step(policy: Policy, batch: Batch, max_kl: float, damping: float | None = None) -> Tensor:
     """NPG's step s (P,), ½ sᵀ(F + damping · I)s = max_kl. Raises ValueError where the batch's gradient is 0, or the step."""
     rule = NaturalGradient(max_kl, **solver(policy, damping))
-    step, stats = rule.propose(policy.evaluate(batch.obs, batch.act), batch, 0.0)
+    step, stats = rule.propose(policy.evaluate(batch), batch, 0.0)
     if stats["grad_norm"] == 0.0:
         raise ValueError("the batch's gradient is 0: it prefers no action to another, and no rule would move")
     if not step.any():
@@ -267,7 +267,7 @@ def _cost(
     policy = Policy(MLP(8, (width, width), 4, output_gain=1.0, generator=generator), Categorical(4))
     obs, act = torch.randn(samples, 8, generator=generator), torch.randint(4, (samples,), generator=generator)
     adv, weight = torch.randn(samples, generator=generator), torch.full((samples,), 1.0 / samples)
-    evaluation = policy.evaluate(obs, act)
+    evaluation = policy.evaluate(Batch.of(obs, act))
     g = evaluation.gradient(weight * adv).clone()
     product = damped(lambda v: evaluation.fisher_product(v, weight), damping)
     conjugate_gradient(product, g, 1)  # buffers are made

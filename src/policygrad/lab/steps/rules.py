@@ -192,9 +192,9 @@ def five_rules(
 
 def _pg_rate(policy: Policy, batch: Batch, natural: Tensor) -> float:
     """The learning rate α with which PG's step αg has the quadratic KL of the natural step s: α² gᵀFg = sᵀFs."""
-    evaluation = policy.evaluate(batch.obs, batch.act)
+    evaluation = policy.evaluate(batch)
     direction = evaluation.gradient(batch.weight * batch.adv).clone()  # VanillaGradient's: without the ratio
-    length, reached = (evaluation.fisher_norm(v, batch.share) for v in (direction, natural))
+    length, reached = (evaluation.fisher_norm(v, batch.normalized_weight) for v in (direction, natural))
     if not (length > 0.0 and reached > 0.0):
         raise ValueError(STUCK)
     return math.sqrt(reached / length)

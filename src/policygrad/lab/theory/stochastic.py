@@ -60,7 +60,7 @@ def sampled_gradient(
         rollout = sample(mdp, own, episodes, generator, limit)
         adv, _ = advantages(rollout, critic(rollout, own), estimator, baseline)
         batch = rollout.flatten(adv, "trajectory")
-        return own.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone()
+        return own.evaluate(batch).gradient(batch.weight * batch.adv).clone()
 
     return estimate
 
