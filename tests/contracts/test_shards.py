@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from threading import Barrier
 from typing import Any
 
@@ -30,6 +31,7 @@ CELLS: dict[str, Callable[[], tuple[Any, Any, Any]]] = {  # estimator, rule, bas
     "running mean": lambda: (WHOLE, pg.VanillaGradient(0.01), pg.RunningMean()),
     "time average": lambda: (WHOLE, pg.VanillaGradient(0.01), pg.TimeAverage()),
     "weighted": lambda: (pg.ImportanceWeighted(WHOLE, self_normalize=True), pg.VanillaGradient(0.01), pg.NoBaseline()),
+    "per decision": lambda: (pg.PerDecision(WHOLE, self_normalize=True), pg.VanillaGradient(0.01), pg.NoBaseline()),
 }
 
 
@@ -51,19 +53,28 @@ def all_reduced(barrier: Barrier, slots: list[Any], rank: int, op: Callable[[Ten
     return reduce
 
 
+def shard_of(rollout: pg.Rollout, columns: list[int]) -> pg.Rollout:
+    """These columns, up to the end of their own longest episode: the shards differ in T where episodes are whole."""
+    part = rollout.columns(columns)
+    T = int(part.mask.any(1).nonzero().max()) + 1
+    rows = {f.name: getattr(part, f.name)[: T + (f.name == "obs")] for f in fields(part) if f.name != "extra"}
+    return pg.Rollout(**rows)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_two_shards_in_lock_step_learn_what_the_whole_learns(cell: str) -> None:
     whole, shards, barrier, slots = learner(cell), [learner(cell) for _ in SHARDS], Barrier(2), [None, None]
-    lengths = iter((3, 4, 4, 5, 6, 6, 7))  # the shards' episodes differ in length, too
+    lengths = iter((3, 4, 4, 5, 6, 6, 7))
     collector = Collector(make_envs(lambda: Chain((1.0, -2.0, 0.5, 3.0) * 2, terminate_after=next(lengths)), 7), seed=1)
 
     def step(rank: int, rollout: pg.Rollout) -> pg.Stats:
         ops: list[Callable[[Tensor], Tensor]] = [lambda x: x.sum(0), lambda x: x.amax(0)]
         with reducing(*(all_reduced(barrier, slots, rank, op) for op in ops)):
-            return shards[rank].step(rollout.columns(SHARDS[rank]), diagnose=True)
+            return shards[rank].step(shard_of(rollout, SHARDS[rank]), diagnose=True)
 
     for _ in range(2):
         rollout = collector.episodes(whole.policy, 7) if whole.needs_episodes else collector.steps(whole.policy, 12)
+        rollout = replace(rollout, behavior=rollout.logp + 0.3 * rollout.obs[:-1, :, 0].sin())
         expected = whole.step(rollout, diagnose=True)
         with ThreadPoolExecutor(2) as pool:
             found = list(pool.map(step, range(2), [rollout] * 2))
