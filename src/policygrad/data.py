@@ -283,9 +283,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.adv)
 
-    @cached_property
+    @property
     def normalized_weight(self) -> Tensor:
         """(B,) the weights scaled to sum 1: Σ normalized_weight · x is the mean of x."""
+        # not cached: Python 3.11's cached_property holds a lock, and a `total` within waits for the other shards
         return self.weight / total(self.weight.sum())
 
     def unit_sum(self, x: Tensor) -> Tensor:

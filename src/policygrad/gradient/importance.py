@@ -96,16 +96,19 @@ class _Weighted(_Wrapper):
         return True
 
     def log_weights(self, rollout: Rollout) -> Tensor:
-        """Log W_t as they are used, (T, N): clipped, normalised. Raises CollapsedError where they have collapsed."""
+        """Log W_t as they are used, (T, N): clipped, normalised. Raises CollapsedError where they have collapsed.
+
+        T is that of the longest shard; the last row has the weights of whole trajectories.
+        """
         log_w = self._clipped(rollout)
         self._check(rollout, effective_sample_size(log_w[-1]))
         if not self.self_normalize:
             return log_w
-        T = greatest(len(log_w))
-        log_w = torch.cat([log_w, log_w[-1:].expand(T - len(log_w), -1)])  # of a shard: W keeps its last value
+        missing = greatest(len(log_w)) - len(log_w)
+        log_w = torch.cat([log_w, log_w[-1:].expand(missing, -1)])
         largest = greatest(log_w.amax(1, keepdim=True))
         mean = total((log_w - largest).exp().sum(1, keepdim=True)) / total(log_w.shape[1])
-        return (log_w - largest - mean.log())[: len(rollout.rew)]
+        return log_w - largest - mean.log()
 
     def stats(self, rollout: Rollout) -> Stats:
         """ess: the effective sample size, in trajectories. weight_mean: 1 on average. behavior_kl: KL(μ ‖ π) of a trajectory,
@@ -167,11 +170,11 @@ class PerDecision(_Weighted):
             raise ValueError(f"PerDecision weighs reward by reward, so it is of RewardToGo, got {innermost}")
 
     def __call__(self, rollout: Rollout, values: Values) -> Estimate:
-        estimate, log_w = self.inner(rollout, values), self.log_weights(rollout)
+        estimate, log_w = self.inner(rollout, values), self.log_weights(rollout)[: len(rollout.rew)]
         weight_ratio = torch.ones_like(log_w)  # W_{t+1} / W_t; after a weight of 0 nothing counts
         weight_ratio[:-1] = torch.where(log_w[:-1] > -math.inf, (log_w[1:] - log_w[:-1]).exp(), 0.0)
         ret = returns.reward_to_go(rollout, values.next_val, self.gamma, weight_ratio.to(rollout.rew.dtype))
         return replace(estimate, ret=ret, stats=estimate.stats | self.stats(rollout))
 
     def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:
-        return self.log_weights(rollout).exp().to(adv.dtype) * self.inner.wrap(adv, rollout)
+        return self.log_weights(rollout)[: len(adv)].exp().to(adv.dtype) * self.inner.wrap(adv, rollout)

@@ -49,10 +49,10 @@ class UpdateDiagnostics:
         quadratic = self._quadratic(policy, batch, step)
         after = policy.evaluate(batch)
         kl = mean_kl(policy, self.dist, batch, after.dist)
-        log_ratio = after.logp - self.logp
+        log_ratio, weight = after.logp - self.logp, batch.normalized_weight
 
         def mean(x: Tensor) -> float:
-            return float(total((batch.normalized_weight * x).sum()))
+            return float(total((weight * x).sum()))
 
         risen = (after.logp - batch.logp).exp() - self.ratio
         return {

@@ -90,7 +90,8 @@ class NaturalGradient:
 
     def solve(self, evaluation: PolicyEvaluation, batch: Batch, b: Tensor) -> Solution:
         """(F + damping · I)⁻¹ b."""
-        product = damped(lambda v: total(evaluation.fisher_product(v, batch.normalized_weight)), self.damping)
+        weight = batch.normalized_weight
+        product = damped(lambda v: total(evaluation.fisher_product(v, weight)), self.damping)
         if self.solver == "dense":
             return dense_solve(product, b)
         return conjugate_gradient(product, b, self.cg_iterations, self.cg_tolerance)
