@@ -55,7 +55,8 @@ _HOMES = {
         "VanillaGradient",
     ),
     "policygrad.algorithms.learner": ("Learner",),
-    "policygrad.algorithms.recipe": ("Option", "RecipeSpec", "recipe"),
+    "policygrad.algorithms.keywords": ("Option",),
+    "policygrad.algorithms.recipe": ("RecipeSpec", "recipe"),
     "policygrad.algorithms.task": ("Plan", "Task"),
     "policygrad.envs.collector": ("Collector",),
     "policygrad.envs.make": ("make_envs",),
@@ -84,8 +85,8 @@ __all__ = [*sorted(_HOME), *_RECIPES, "__version__", "lab"]  # pyright: ignore[r
 
 if TYPE_CHECKING:
     from policygrad import lab as lab
+    from policygrad.algorithms.keywords import Option as Option
     from policygrad.algorithms.learner import Learner as Learner
-    from policygrad.algorithms.recipe import Option as Option
     from policygrad.algorithms.recipe import RecipeSpec as RecipeSpec
     from policygrad.algorithms.recipe import recipe as recipe
     from policygrad.algorithms.task import Plan as Plan
