@@ -8,13 +8,16 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from functools import cache
+from inspect import unwrap
 from numbers import Real
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from policygrad.algorithms.keywords import TINY, Option
+from policygrad.algorithms.keywords import TINY, Network, Option, Run
 from policygrad.algorithms.recipe import Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.locate import LocateError, locate
@@ -86,8 +89,8 @@ def options(algo: Algo) -> dict[str, Option]:
 
 @cache
 def _options(recipe: Recipe) -> dict[str, Option]:
-    own = _said(recipe)
-    return own if recipe.name in RECIPES else {k: v for k, v in known().items() if k in recipe.keywords} | own
+    every = _said(recipe) if recipe.name in RECIPES else known() | _said(recipe)
+    return {name: every[name] for name in recipe.keywords if name in every}
 
 
 def _said(recipe: Recipe) -> dict[str, Option]:
@@ -109,10 +112,12 @@ def _hints(recipe: Recipe) -> dict[str, Any]:
     """The annotations of a recipe's keywords, resolved, `Annotated` kept."""
     own = {k: v for k, v in getattr(recipe, "__annotations__", {}).items() if k in recipe.keywords}
     try:
-        resolved = get_type_hints(_Annotations(own, recipe), include_extras=True)
-        return {name: hint for group in recipe.groups for name, hint in _group_hints(group).items()} | resolved
+        where = getattr(unwrap(recipe), "__globals__", {})
+        resolved = get_type_hints(SimpleNamespace(__annotations__=own), where, include_extras=True)
+        groups = [_group_hints(group) for group in recipe.groups]
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
         raise ConfigError(f"{recipe.name}: an annotation cannot be resolved, {error}") from error
+    return dict(ChainMap(*groups, resolved, _group_hints(Network), _group_hints(Run)))
 
 
 @cache
@@ -122,13 +127,6 @@ def _group_hints(group: type) -> dict[str, Any]:
 
 def _bare_type(hint: Any) -> Any:
     return get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
-
-
-class _Annotations:
-    """Annotations and where their names are looked up, as `get_type_hints` wants them."""
-
-    def __init__(self, annotations: dict[str, Any], recipe: Any) -> None:
-        self.__annotations__, self.__wrapped__ = annotations, getattr(recipe, "__wrapped__", recipe)
 
 
 def _plain(kind: Any) -> bool:

@@ -113,7 +113,7 @@ def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable
             return function(replace(task, network=network), **plain, **bundles, **given)
 
         made: Any = composed
-        made.keywords, made.groups = keywords, (Run, Network, *map(type, groups.values()))
+        made.keywords, made.groups = keywords, tuple(map(type, groups.values()))
         made.__signature__ = own.replace(parameters=[next(iter(own.parameters.values())), *keywords.values()])
         made.name = name or f"{function.__module__}:{function.__qualname__}"
         made.spec = spec
