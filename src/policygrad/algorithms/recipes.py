@@ -12,29 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from policygrad.algorithms.keywords import (
-    TINY,
-    Advantage,
-    Ascent,
-    Bonus,
-    Budget,
-    CriticFit,
-    CriticLr,
-    Episodes,
-    Fisher,
-    Gamma,
-    LrSchedule,
-    MaxGradNorm,
-    NumSteps,
-    Option,
-    Passes,
-    Rates,
-    Returns,
-    Run,
-    StateDiscount,
-    natural,
-    wrapped,
-)
+from policygrad.algorithms import keywords as kw
+from policygrad.algorithms.keywords import TINY, Option
 from policygrad.algorithms.recipe import Recipe, RecipeSpec, recipe
 
 if TYPE_CHECKING:
@@ -61,14 +40,13 @@ def _packaged(spec: RecipeSpec) -> Callable[[Callable[..., Plan]], Recipe]:
 def reinforce(
     task: Task,
     *,
-    episodes: Episodes = 16,
+    episodes: kw.Episodes = 16,
     returns: Annotated[
-        Literal["to-go", "total"],
-        Option("what follows an action (to-go) or the whole episode's return (total)"),
+        Literal["to-go", "total"], Option("what follows an action (to-go) or the whole episode's return (total)")
     ] = "to-go",
-    advantage: Returns = Returns(),
-    ascent: Ascent = Ascent(lr=3e-3),
-    fit: CriticFit = CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
+    advantage: kw.Returns = kw.Returns(),
+    ascent: kw.Ascent = kw.Ascent(lr=3e-3),
+    fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
 ) -> Plan:
     """REINFORCE (Williams 1992): one gradient step a batch of whole episodes, with a choice of returns and of baselines.
 
@@ -81,10 +59,9 @@ def reinforce(
     return Plan(_episodic(task, advantage.wrap(estimator), advantage, ascent, fit), episodes=episodes)
 
 
-def _episodic(task: Task, estimator: Estimator, advantage: Returns, ascent: Ascent, fit: CriticFit) -> Learner:
+def _episodic(task: Task, estimator: Estimator, advantage: kw.Returns, ascent: kw.Ascent, fit: kw.CriticFit) -> Learner:
     """The plain policy gradient from whole episodes, minus any baseline."""
-    from policygrad.algorithms.learner import Learner
-    from policygrad.algorithms.task import make_baseline
+    from policygrad.algorithms.task import Learner, make_baseline
     from policygrad.models.critic import NoCritic
     from policygrad.updates import VanillaGradient
 
@@ -98,7 +75,7 @@ def _episodic(task: Task, estimator: Estimator, advantage: Returns, ascent: Asce
 def off_policy_pg(
     task: Task,
     *,
-    episodes: Episodes = 512,
+    episodes: kw.Episodes = 512,
     weighting: Annotated[
         Literal["per-decision", "trajectory"],
         Option("importance weights of whole trajectories, or of each reward the ratios up to it"),
@@ -127,9 +104,9 @@ def off_policy_pg(
             (0, 50),
         ),
     ] = 10,
-    advantage: Returns = Returns(),
-    ascent: Ascent = Ascent(),
-    fit: CriticFit = CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
+    advantage: kw.Returns = kw.Returns(),
+    ascent: kw.Ascent = kw.Ascent(),
+    fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
 ) -> Plan:
     """REINFORCE from stored trajectories by importance sampling (Precup, Sutton & Singh 2000); refuses weights that collapse.
 
@@ -148,27 +125,26 @@ def off_policy_pg(
 def actor_critic(
     task: Task,
     *,
-    run: Run = Run(num_envs=1),
+    run: kw.Run = kw.Run(num_envs=1),
     critic: Annotated[
         Literal["v", "q"],
         Option("what the critic learns: values of states, V(s), or (Discrete actions) of states and actions, q(s, a)"),
     ] = "v",
-    gamma: Gamma = 0.99,
-    state_discount: StateDiscount = False,
-    ascent: Ascent = Ascent(),
-    critic_lr: CriticLr = None,
+    gamma: kw.Gamma = 0.99,
+    state_discount: kw.StateDiscount = False,
+    ascent: kw.Ascent = kw.Ascent(),
+    critic_lr: kw.CriticLr = None,
 ) -> Plan:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
     With `state_discount` it is the book's algorithm; without, as in all of deep RL, γᵗ is left out.
     """
-    from policygrad.algorithms.learner import Learner
-    from policygrad.algorithms.task import Plan
+    from policygrad.algorithms.task import Learner, Plan
     from policygrad.gradient.estimators import QValue, TDError
     from policygrad.updates import VanillaGradient
 
-    values = task.critic(**CriticFit(critic_lr=critic_lr).values(ascent), of=critic, scale_rate=SCALE_RATE)
-    estimator = wrapped(QValue(gamma) if critic == "q" else TDError(gamma), state_discount)
+    values = task.critic(**kw.CriticFit(critic_lr=critic_lr).values(ascent), of=critic, scale_rate=SCALE_RATE)
+    estimator = kw.wrapped(QValue(gamma) if critic == "q" else TDError(gamma), state_discount)
     update = VanillaGradient(**ascent.values(task.seed))
     return Plan(Learner(task.policy(), estimator, update, critic=values), num_steps=1)
 
@@ -177,14 +153,13 @@ def actor_critic(
 def a2c(
     task: Task,
     *,
-    num_steps: NumSteps = 16,
-    advantage: Advantage = Advantage(lam=1.0, standardize="no"),
-    ascent: Ascent = Ascent(lr=7e-4, max_grad_norm=0.5),
-    fit: CriticFit = CriticFit(critic_epochs=1, critic_minibatches=1),
+    num_steps: kw.NumSteps = 16,
+    advantage: kw.Advantage = kw.Advantage(lam=1.0, standardize="no"),
+    ascent: kw.Ascent = kw.Ascent(lr=7e-4, max_grad_norm=0.5),
+    fit: kw.CriticFit = kw.CriticFit(critic_epochs=1, critic_minibatches=1),
 ) -> Plan:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps."""
-    from policygrad.algorithms.learner import Learner
-    from policygrad.algorithms.task import Plan
+    from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import VanillaGradient
 
     critic, update = task.critic(**fit.values(ascent)), VanillaGradient(**ascent.values(task.seed))
@@ -205,30 +180,29 @@ def a2c(
 def npg(
     task: Task,
     *,
-    num_steps: NumSteps = 256,
-    budget: Budget = Budget(),
+    num_steps: kw.NumSteps = 256,
+    budget: kw.Budget = kw.Budget(),
     lr: Annotated[  # no `learning_rate`: that may be the policy's or the critic's
         float | None,
         Option("rate of the natural step, in place of max_kl; none: max_kl sets its length", 0, 100, schedule=True),
     ] = None,
-    lr_schedule: LrSchedule = "constant",
-    fisher: Fisher = Fisher(),
-    advantage: Advantage = Advantage(),
-    bonus: Bonus = Bonus(),
-    max_grad_norm: MaxGradNorm = 0.5,
-    fit: CriticFit = CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
+    lr_schedule: kw.LrSchedule = "constant",
+    fisher: kw.Fisher = kw.Fisher(),
+    advantage: kw.Advantage = kw.Advantage(),
+    bonus: kw.Bonus = kw.Bonus(),
+    max_grad_norm: kw.MaxGradNorm = 0.5,
+    fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
 ) -> Plan:
     """Natural policy gradient (Kakade 2001): one step a batch, of a length in policy space.
 
     With `lr` the step is lr · F⁻¹ĝ, whatever its length.
     """
-    from policygrad.algorithms.learner import Learner
-    from policygrad.algorithms.task import Plan, make_schedule
+    from policygrad.algorithms.task import Learner, Plan, make_schedule
     from policygrad.updates import NaturalGradient
 
-    policy, critic = task.policy(), task.critic(**fit.values(Rates(lr, lr_schedule, max_grad_norm)))
+    policy, critic = task.policy(), task.critic(**fit.values(kw.Rates(lr, lr_schedule, max_grad_norm)))
     rate = None if lr is None else make_schedule(lr_schedule, lr)
-    update = NaturalGradient(**natural(policy, budget, fisher, bonus), lr=rate)
+    update = NaturalGradient(**kw.natural(policy, budget, fisher, bonus), lr=rate)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
 
@@ -246,8 +220,8 @@ def npg(
 def trpo(
     task: Task,
     *,
-    num_steps: NumSteps = 256,
-    budget: Budget = Budget(),
+    num_steps: kw.NumSteps = 256,
+    budget: kw.Budget = kw.Budget(),
     backtracks: Annotated[
         int,
         Option(
@@ -268,20 +242,19 @@ def trpo(
             foreign=("line_search_shrinking_factor", "backtrack_coeff"),
         ),
     ] = 0.8,
-    fisher: Fisher = Fisher(),
-    advantage: Advantage = Advantage(),
-    bonus: Bonus = Bonus(),
-    lr_schedule: LrSchedule = "constant",
-    max_grad_norm: MaxGradNorm = 0.5,
-    fit: CriticFit = CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
+    fisher: kw.Fisher = kw.Fisher(),
+    advantage: kw.Advantage = kw.Advantage(),
+    bonus: kw.Bonus = kw.Bonus(),
+    lr_schedule: kw.LrSchedule = "constant",
+    max_grad_norm: kw.MaxGradNorm = 0.5,
+    fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
 ) -> Plan:
     """Trust-region policy optimisation (Schulman et al. 2015): the natural step, held to its KL bound and to a gain."""
-    from policygrad.algorithms.learner import Learner
-    from policygrad.algorithms.task import Plan
+    from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import TrustRegion
 
-    policy, critic = task.policy(), task.critic(**fit.values(Rates(None, lr_schedule, max_grad_norm)))
-    update = TrustRegion(**natural(policy, budget, fisher, bonus), backtracks=backtracks, shrink=shrink)
+    policy, critic = task.policy(), task.critic(**fit.values(kw.Rates(None, lr_schedule, max_grad_norm)))
+    update = TrustRegion(**kw.natural(policy, budget, fisher, bonus), backtracks=backtracks, shrink=shrink)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
 
@@ -299,8 +272,8 @@ def trpo(
 def ppo(
     task: Task,
     *,
-    num_steps: NumSteps = 256,
-    passes: Passes = Passes(),
+    num_steps: kw.NumSteps = 256,
+    passes: kw.Passes = kw.Passes(),
     clip: Annotated[
         float,
         Option(
@@ -314,18 +287,15 @@ def ppo(
     target_kl: Annotated[
         float | None,
         Option(
-            "exact mean KL(old ‖ new) above which the epochs stop; none: they do not",
-            TINY,
-            tune=(1e-3, 0.1, "log"),
+            "exact mean KL(old ‖ new) above which the epochs stop; none: they do not", TINY, tune=(1e-3, 0.1, "log")
         ),
     ] = None,
-    advantage: Advantage = Advantage(),
-    ascent: Ascent = Ascent(max_grad_norm=0.5),
-    fit: CriticFit = CriticFit(),
+    advantage: kw.Advantage = kw.Advantage(),
+    ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
+    fit: kw.CriticFit = kw.CriticFit(),
 ) -> Plan:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017)."""
-    from policygrad.algorithms.learner import Learner
-    from policygrad.algorithms.task import Plan
+    from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import ClippedSurrogate
 
     critic = task.critic(**fit.values(ascent, passes))
@@ -348,34 +318,25 @@ def ppo(
 def ppo_kl(
     task: Task,
     *,
-    num_steps: NumSteps = 256,
-    passes: Passes = Passes(),
+    num_steps: kw.NumSteps = 256,
+    passes: kw.Passes = kw.Passes(),
     beta: Annotated[
         float,
-        Option(
-            "β, weight of the penalty on KL; at the start, where target_kl steers it",
-            TINY,
-            tune=(0.01, 10, "log"),
-        ),
+        Option("β, weight of the penalty on KL; at the start, where target_kl steers it", TINY, tune=(0.01, 10, "log")),
     ] = 1.0,
     target_kl: Annotated[
         float | None,
-        Option(
-            "exact mean KL(old ‖ new) that β is steered towards; none: it stays",
-            TINY,
-            tune=(1e-3, 0.1, "log"),
-        ),
+        Option("exact mean KL(old ‖ new) that β is steered towards; none: it stays", TINY, tune=(1e-3, 0.1, "log")),
     ] = 0.01,
-    advantage: Advantage = Advantage(),
-    ascent: Ascent = Ascent(max_grad_norm=0.5),
-    fit: CriticFit = CriticFit(),
+    advantage: kw.Advantage = kw.Advantage(),
+    ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
+    fit: kw.CriticFit = kw.CriticFit(),
 ) -> Plan:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
 
     β is steered towards an update's KL of `target_kl`; with `--target-kl none` it stays what it is.
     """
-    from policygrad.algorithms.learner import Learner
-    from policygrad.algorithms.task import Plan
+    from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import PenalizedSurrogate
 
     critic = task.critic(**fit.values(ascent, passes))

@@ -27,7 +27,7 @@ from policygrad.models.schedules import make_schedule
 
 BOX_ONLY = ("head", "std", "log_std", "correlation")
 
-__all__ = ["Plan", "Task", "make_baseline", "make_schedule"]
+__all__ = ["Learner", "Plan", "Task", "make_baseline", "make_schedule"]
 
 
 def make_baseline(name: str, constant: float = 0.0, cross_fit: int | None = None) -> Baseline:
