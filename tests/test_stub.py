@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import runpy
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def test_a_type_checker_accepts_what_is_right_and_refuses_what_is_not(tmp_path: 
     lines = ['pg.ppo("CartPole-v1", clip=0.1, hidden=[32], n_steps=8).learn(10)', 'pg.ppo("CartPole-v1", clip="a")']
     lines += ['pg.ppo("CartPole-v1", clipp=0.1)', "pg.nothing"]
     (tmp_path / "use.py").write_text("\n".join(["import policygrad as pg", *lines]))
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(STUB.parent.parent)]}))
     words = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "use.py"]
     out = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stdout
     assert [f"use.py:{n}:" in out for n in range(2, 6)] == [False, True, True, True], out

@@ -192,7 +192,7 @@ def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, A
         raise ConfigError(f"cannot read the preset {preset}: {error}") from error
     tables = {name: value for name, value in table.items() if isinstance(value, dict)}
     if tables and env_name not in tables:
-        raise ConfigError(f"{preset} has no table for {env_name}; it has: {', '.join(tables)}")
+        raise ConfigError(f"{preset} has no table for {env_name or 'every environment'}; it has: {', '.join(tables)}")
     return {name: value for name, value in table.items() if name not in tables} | tables.get(env_name, {})
 
 
