@@ -30,7 +30,7 @@ class ClipHigher(pg.FirstOrder):
 
 def clip_higher(task: pg.Task, *, num_steps: int = 256, lr: float = 1e-3, high: float = 0.28) -> pg.Plan:
     """PPO with a wider clip upwards."""
-    critic = task.critic(lr, "constant", epochs=10, minibatches=4, max_grad_norm=0.5)
+    critic = task.critic(lr, epochs=10, minibatches=4, max_grad_norm=0.5)
     rule, gae = ClipHigher(lr, high=high, seed=task.seed), pg.Standardized(pg.GAE(gamma=0.98, lam=0.8))
     return pg.Plan(pg.Learner(task.policy(), gae, rule, critic=critic), num_steps=num_steps)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,3 +244,26 @@ def test_a_damaged_spec_in_a_run_is_named(tmp_path):
         (tmp_path / "metrics.jsonl").write_text('{"steps": 1, "kl": 0.1}\n')
         with pytest.raises(RunError, match="recipe"):
             pg.report(tmp_path)
+
+
+def test_training_and_help_with_a_preset_file(tmp_path, capsys):
+    file = tmp_path / "mine.toml"
+    file.write_text('learning_rate = 0.0125\nbatch_size = 64\nsteps = 300\n["CartPole-v1"]\nhidden = [5]\n')
+    code, out = run(capsys, "train", "ppo", "CartPole-v1", "--preset", str(file), "--help")
+    assert code == 0, out
+    flat = " ".join(out.split())
+    assert f"* marks what {file} says" in flat.replace("- ", "-")
+    assert re.search(r"learning rate of the policy; [^\[]*\[0\.0125\*\]", flat)
+    assert re.search(r"pieces of each pass for the policy \[32\*\]", flat)  # 8 × 256 steps in pieces of 64
+    assert re.search(r"a table of Discrete states \[5\*\]", flat)
+    assert re.search(r"discount γ; [^\[]*\[0\.99\]", flat)  # not what is tuned for the environment
+    assert run(capsys, "train", "ppo", f"--preset={file}", "--help")[0] == 2  # which of its tables?
+    words = ("--preset", str(file), "--num-steps", "32", "--eval-episodes", "2", "--run-dir", str(tmp_path / "run"))
+    code, out = run(capsys, "train", "ppo", "CartPole-v1", *words)
+    assert code == 0, out
+    assert str(file) in out
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (config["lr"], config["hidden"], config["steps"], config["num_steps"]) == (0.0125, [5], 300, 32)
+    code, out = run(capsys, "train", "ppo", "CartPole-v1", "--preset", str(tmp_path / "none.toml"), "--help")
+    assert code == 2
+    assert "none.toml" in out

@@ -49,7 +49,7 @@ from policygrad.stored.trajectories import collect
 from policygrad.training.agent import Agent
 from policygrad.updates import NaturalGradient
 
-ELSEWHERE = {"num_envs"}  # of the Agent, not of the recipe
+ELSEWHERE = {"steps", "num_envs"}  # of the Agent, not of the recipe
 BASE = {"hidden": (8,), "lr": 0.05, "critic_lr": 0.02}
 SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"episodes": 4, "critic_epochs": 2, "critic_minibatches": 2},

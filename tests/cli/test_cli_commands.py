@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import policygrad as pg
-from policygrad.algorithms.config import ALIASES, aliases, parameters, presets
+from policygrad.algorithms.config import aliases, parameters, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import COMMANDS, main
 from policygrad.cli.arguments import parse_train
@@ -371,7 +371,7 @@ def test_flags_are_read_as_their_users_mean_them(words, overrides):
     assert [type(v) for v in arguments.overrides.values()] == [type(v) for v in overrides.values()]
 
 
-@pytest.mark.parametrize("alias", sorted({*ALIASES, *(a for r in RECIPES.values() for a in r.spec.aliases)}))
+@pytest.mark.parametrize("alias", sorted({alias for algo in RECIPES for alias in aliases(algo)}))
 def test_every_alias_is_a_flag_of_the_recipes_that_have_its_keyword(alias):
     flag = "--" + alias.replace("_", "-")
     having = [algo for algo in RECIPES if alias in aliases(algo)]

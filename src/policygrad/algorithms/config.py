@@ -1,6 +1,6 @@
 """Configurations: a recipe's defaults ← the tuned preset ← what the user said; checked once, for Python and command line.
 
-Hyperparameters are documented and bounded here, in one table. Nothing heavy is imported.
+Nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -8,138 +8,25 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from functools import cache
+from inspect import unwrap
 from numbers import Real
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from policygrad.algorithms.recipe import OLD_KEYWORDS, Option, Recipe, as_recipe, environments, network, renamed
+from policygrad.algorithms.keywords import TINY, Network, Option, Run
+from policygrad.algorithms.recipe import OLD_KEYWORDS, Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.locate import LocateError, locate
 
-TINY = 1e-9  # the lowest value of what must be above 0
-
-# name: (help, lowest, highest); bounds apply to numbers and to each number of a tuple
-HYPERPARAMETERS: dict[str, tuple[str, float | None, float | None]] = {
-    "seed": ("random seed", 0, 2**32 - 1),
-    "fisher_eigenvalues": ("how many of the largest Fisher eigenvalues every row of metrics has", 0, 100),
-    "steps": ("environment steps to train for; training stops at the last whole iteration that fits", 1, None),
-    "num_envs": ("environments stepped in parallel", 1, 4096),
-    "num_steps": ("steps per environment per iteration", 1, None),
-    "episodes": ("whole episodes per iteration; all of them where a dataset has fewer", 1, None),
-    "weighting": ("importance weights of whole trajectories, or of each reward the ratios up to it", None, None),
-    "self_normalize": ("divide the importance weights by their mean: biased by O(1/episodes), bounded", None, None),
-    "max_weight": ("clip importance weights there, before they are normalised: biased; none: do not", TINY, None),
-    "min_ess": (
-        "stop where the effective sample size falls below this share of the episodes; usually 0.1 to 0.5",
-        0,
-        1,
-    ),
-    "clone_epochs": (
-        "with a dataset: passes of maximum likelihood over it, behaviour cloning before training",
-        0,
-        10_000,
-    ),
-    "returns": ("what follows an action (to-go) or the whole episode's return (total)", None, None),
-    "baseline": ("what is subtracted from the returns; value: a learned V(s)", None, None),
-    "baseline_value": ("b of the constant baseline", None, None),
-    "cross_fit": (
-        "fit the baseline on the other folds of the same batch, this many; none: on the batches before",
-        2,
-        None,
-    ),
-    "gamma": ("discount γ; 1 with finite horizons, usually 0.98 to 0.999", 0, 1),
-    "lam": ("λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98", 0, 1),
-    "state_discount": ("weigh step t by γᵗ, as the discounted objective's gradient does", None, None),
-    "standardize": ("scale advantages to mean 0, std 1, over the batch or (biased) over each episode", None, None),
-    "reduction": ("sum over an episode and average over episodes (theory), or average over steps", None, None),
-    "optimizer": ("optimiser of the policy", None, None),
-    "lr": ("learning rate of the policy; Adam: usually 1e-4 to 1e-2", 0, 100),
-    "lr_schedule": ("schedule of the learning rates: constant, or linear down to 0", None, None),
-    "ent_coef": ("weight of the entropy bonus; usually 0 to 0.02", 0, None),
-    "ent_schedule": ("schedule of the entropy bonus: constant, or linear down to 0", None, None),
-    "max_grad_norm": ("clip each network's gradient to this ℓ₂ norm; none: do not", TINY, None),
-    "epochs": ("passes over each batch for the policy", 1, 1000),
-    "minibatches": ("pieces of each pass for the policy", 1, None),
-    "clip": ("ε of the clipped surrogate; usually 0.1 to 0.3", TINY, 10),
-    "target_kl": (
-        "exact mean KL(old ‖ new) per update: ppo stops its epochs above it, ppo_kl steers β towards it; none: neither",
-        TINY,
-        None,
-    ),
-    "beta": ("β, weight of the penalty on KL(old ‖ new); at the start, where target_kl steers it", TINY, None),
-    "max_kl": ("the most that an update may move the policy, KL(old ‖ new) in nats; usually 0.003 to 0.05", TINY, 100),
-    "kl_schedule": ("schedule of max_kl: constant, or linear down to 0", None, None),
-    "backtracks": ("how often a step that breaks the bound, or loses, is shortened before it is given up", 0, 1000),
-    "shrink": ("what a step is multiplied by to shorten it", 0.01, 0.99),
-    "damping": ("added to the Fisher matrix's diagonal; usually 0.01 to 0.1", 0, None),
-    "cg_iterations": ("conjugate-gradient iterations per natural step; usually 10 to 20", 1, 10_000),
-    "solver": (
-        "solver of natural steps: conjugate gradients, or the dense Fisher matrix of a small policy",
-        None,
-        None,
-    ),
-    "critic": (
-        "what the critic learns: values of states, V(s), or (Discrete actions) of states and actions, q(s, a)",
-        None,
-        None,
-    ),
-    "critic_lr": ("learning rate of the critic (Adam); none: the policy's", 0, 100),
-    "critic_epochs": ("passes over each batch for the critic; none: as for the policy", 1, 1000),
-    "critic_minibatches": ("pieces of each pass for the critic; none: as for the policy", 1, None),
-    "hidden": (
-        "widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states",
-        1,
-        65536,
-    ),
-    "activation": ("activation function of the hidden layers", None, None),
-    "head": ("distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta", None, None),
-    "std": ("standard deviation of Box actions: a parameter, or an output of the network", None, None),
-    "log_std": ("initial log standard deviation of Box actions", -20, 5),
-    "noise_autocorrelation": (
-        "autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten steps",
-        0,
-        0.9999,
-    ),
-    "mask_source": (
-        "where action masks come from; auto: action_mask of a Dict observation, if it is there",
-        None,
-        None,
-    ),
-    "normalize_obs": ("standardise observations by running moments, kept inside the policy", None, None),
+OF_EVERY_AGENT = {
+    "seed": Option("random seed", 0, 2**32 - 1),
+    "fisher_eigenvalues": Option("how many of the largest Fisher eigenvalues every row of metrics has", 0, 100),
 }
-
-# what the hands of Stable-Baselines3, CleanRL and Spinning Up users type
-ALIASES = {
-    "total_timesteps": "steps",
-    "n_envs": "num_envs",
-    "n_steps": "num_steps",
-    "n_epochs": "epochs",
-    "update_epochs": "epochs",
-    "num_minibatches": "minibatches",
-    "clip_range": "clip",
-    "clip_coef": "clip",
-    "gae_lambda": "lam",
-    "learning_rate": "lr",
-    "normalize_advantage": "standardize",
-    "n_critic_updates": "critic_epochs",
-    "train_v_iters": "critic_epochs",
-    "vf_lr": "critic_lr",
-    "cg_max_steps": "cg_iterations",
-    "cg_iters": "cg_iterations",
-    "cg_damping": "damping",
-    "damping_coeff": "damping",
-    "line_search_max_iter": "backtracks",
-    "backtrack_iters": "backtracks",
-    "line_search_shrinking_factor": "shrink",
-    "backtrack_coeff": "shrink",
-    "delta": "max_kl",
-}
-
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
-
-DEFAULT_STEPS = 100_000
 
 
 class ConfigError(ValueError):
@@ -192,21 +79,31 @@ def _parameters(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
                 f"{recipe.name}: {name} must be an int, float, bool, str, Literal or tuple[int, ...], or one of them | None, "
                 f"got {kind}"
             )
-    return {"steps": (int, DEFAULT_STEPS)} | {name: (kinds[name], p.default) for name, p in recipe.keywords.items()}
+    return {name: (kinds[name], p.default) for name, p in recipe.keywords.items()}
 
 
 def options(algo: Algo) -> dict[str, Option]:
-    """Help and bounds of the recipe's hyperparameters: its own `Annotated[…, Option(…)]`, else those that are known here."""
+    """What is said of the recipe's hyperparameters: by its own `Annotated[…, Option(…)]`, else by the package's recipes."""
     return _options(find_recipe(algo))
 
 
 @cache
 def _options(recipe: Recipe) -> dict[str, Option]:
-    found = {name: Option(*HYPERPARAMETERS[name]) for name in parameters(recipe) if name in HYPERPARAMETERS}
-    for name, hint in _hints(recipe).items():
-        for own in getattr(hint, "__metadata__", ()):
-            if isinstance(own, Option):
-                found[name] = own
+    every = _said(recipe) if recipe.name in RECIPES else known() | _said(recipe)
+    return {name: every[name] for name in recipe.keywords if name in every}
+
+
+def _said(recipe: Recipe) -> dict[str, Option]:
+    said = {name: getattr(hint, "__metadata__", ()) for name, hint in _hints(recipe).items() if name in recipe.keywords}
+    return {name: option for name, metadata in said.items() for option in metadata if isinstance(option, Option)}
+
+
+@cache
+def known() -> dict[str, Option]:
+    """What the keywords of the package's recipes are, for recipes that have one of the same name and say nothing of it."""
+    found = dict(OF_EVERY_AGENT)
+    for recipe in RECIPES.values():
+        found = _said(recipe) | found
     return found
 
 
@@ -215,26 +112,21 @@ def _hints(recipe: Recipe) -> dict[str, Any]:
     """The annotations of a recipe's keywords, resolved, `Annotated` kept."""
     own = {k: v for k, v in getattr(recipe, "__annotations__", {}).items() if k in recipe.keywords}
     try:
-        resolved = get_type_hints(_Annotations(own, recipe), include_extras=True)
+        where = getattr(unwrap(recipe), "__globals__", {})
+        resolved = get_type_hints(SimpleNamespace(__annotations__=own), where, include_extras=True)
+        groups = [_group_hints(group) for group in recipe.groups]
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
         raise ConfigError(f"{recipe.name}: an annotation cannot be resolved, {error}") from error
-    return _shared_hints() | resolved
+    return dict(ChainMap(*groups, resolved, _group_hints(Network), _group_hints(Run)))
 
 
 @cache
-def _shared_hints() -> dict[str, Any]:
-    return get_type_hints(network) | get_type_hints(environments)
+def _group_hints(group: type) -> dict[str, Any]:
+    return get_type_hints(group, include_extras=True)
 
 
 def _bare_type(hint: Any) -> Any:
     return get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
-
-
-class _Annotations:
-    """Annotations and where their names are looked up, as `get_type_hints` wants them."""
-
-    def __init__(self, annotations: dict[str, Any], recipe: Any) -> None:
-        self.__annotations__, self.__wrapped__ = annotations, getattr(recipe, "__wrapped__", recipe)
 
 
 def _plain(kind: Any) -> bool:
@@ -254,9 +146,8 @@ def aliases(algo: Algo) -> dict[str, str]:
 
 @cache
 def _aliases(recipe: Recipe) -> dict[str, str]:
-    known = parameters(recipe)
-    every = ALIASES | dict(recipe.spec.aliases)
-    return {alias: own for alias, own in every.items() if own in known and alias not in known}
+    every = {alias: name for name, option in options(recipe).items() for alias in option.foreign}
+    return {alias: name for alias, name in (every | dict(recipe.spec.aliases)).items() if alias not in recipe.keywords}
 
 
 def pieces(algo: Algo) -> str | None:
@@ -301,7 +192,7 @@ def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, A
         raise ConfigError(f"cannot read the preset {preset}: {error}") from error
     tables = {name: value for name, value in table.items() if isinstance(value, dict)}
     if tables and env_name not in tables:
-        raise ConfigError(f"{preset} has no table for {env_name}; it has: {', '.join(tables)}")
+        raise ConfigError(f"{preset} has no table for {env_name or 'every environment'}; it has: {', '.join(tables)}")
     return {name: value for name, value in table.items() if name not in tables} | tables.get(env_name, {})
 
 
@@ -373,7 +264,7 @@ def _unalias(algo: Algo, overrides: dict[str, Any], config: dict[str, Any]) -> d
 
 def check(name: str, kind: Any, value: Any, option: Option | None = None) -> Any:
     """The value as its type, inside its bounds, `option`'s or those known here. Raises ConfigError."""
-    option = option or Option(*HYPERPARAMETERS.get(name, ("", None, None)))
+    option = option or known().get(name, Option())
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
         if value not in args:

@@ -3,33 +3,24 @@
     @recipe(RecipeSpec(estimator="GAE − V", update="my rule"))
     def mine(task, *, num_steps: int = 128, lr: float = 3e-4) -> Plan: ...
 
-A function without the decorator is a recipe with an empty spec. Nothing heavy is imported here.
+A function without the decorator is a recipe with an empty spec. Keywords that several recipes have come in groups, see
+`keywords.py`. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache, wraps
-from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Any, Protocol
+
+from policygrad.algorithms.keywords import Network, Run
 
 if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
 
 TAKES_EVERY_STEP = "it takes every step as it comes, and lr sets its length"
-
-
-@dataclass(frozen=True)
-class Option:
-    """What the command line says of a keyword, and its bounds: `clip: Annotated[float, Option("ε upwards", low=0.0)] = 0.2`.
-
-    The bounds are inclusive, and hold for each number of a tuple.
-    """
-
-    help: str = ""
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,10 +39,9 @@ class RecipeSpec:
     no_rejection: str | None = TAKES_EVERY_STEP  # what the rule has instead of rejecting steps; None: it rejects them
     num_steps: int | None = None  # steps of every environment per iteration, where no hyperparameter says it
     batch_size: str | None = None  # the count of minibatches that `batch_size` is turned into
+    reuses_batch: bool = False  # whether it makes many small steps on a batch, so that its lr is theirs
     dataset: bool = False  # whether it can learn from stored trajectories
-    aliases: Mapping[str, str | None] = field(
-        default_factory=dict
-    )  # words that mean something else here; None: nothing
+    aliases: Mapping[str, str] = field(default_factory=dict)  # foreign words that mean another keyword here
 
     @property
     def cell(self) -> str:
@@ -67,7 +57,8 @@ class RecipeSpec:
         """The inverse of `to_json`; fields that are not known are left out. Raises ValueError for values of other types."""
         if not isinstance(values, dict):
             raise ValueError(f"expected a table, got {values!r}")
-        kinds = {"num_steps": int, "steers_kl": bool, "dataset": bool, "aliases": dict}  # the others are text
+        kinds: dict[str, type] = {"num_steps": int, "aliases": dict}
+        kinds |= dict.fromkeys(("steers_kl", "reuses_batch", "dataset"), bool)  # the others are text
         known = {f.name: values[f.name] for f in fields(RecipeSpec) if f.name in values}
         for name, value in known.items():
             if value is not None and not isinstance(value, kinds.get(name, str)):
@@ -80,29 +71,12 @@ class Recipe(Protocol):
 
     name: str  # "ppo"; of one from elsewhere "module:function", as the command line takes it
     spec: RecipeSpec
-    keywords: dict[str, Parameter]  # its own and those that all recipes share
+    keywords: dict[str, Parameter]  # those of its groups and its own, as users give them
+    groups: tuple[type, ...]  # the dataclasses that some of them come from
 
     def __call__(self, task: Task, **keywords: Any) -> Plan:
         """The composition."""
         ...
-
-
-def network(
-    *,
-    hidden: tuple[int, ...] = (64, 64),
-    activation: Literal["tanh", "relu", "silu"] = "tanh",
-    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
-    std: Literal["parameter", "network"] = "parameter",
-    log_std: float = 0.0,
-    noise_autocorrelation: float = 0.0,
-    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
-    normalize_obs: bool = False,
-) -> None:
-    """What every recipe has besides its own keywords: the policy's network and head, `Task.network`."""
-
-
-def environments(*, num_envs: int = 8) -> None:
-    """What every recipe has that does not name it itself."""
 
 
 OLD_KEYWORDS = {"correlation": "noise_autocorrelation", "legal": "mask_source"}  # of version 0.4, and what they are now
@@ -113,46 +87,67 @@ def current_keywords(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return dict(config) if ":" in algo else {OLD_KEYWORDS.get(name, name): value for name, value in config.items()}
 
 
-SHARED, COUNTED = signature(network).parameters, signature(environments).parameters
+def keywords_of(group: Any) -> list[Parameter]:
+    """The keywords of a group, with its defaults."""
+    values = vars(group)
+    return [Parameter(f.name, Parameter.KEYWORD_ONLY, default=values[f.name], annotation=f.type) for f in fields(group)]
 
 
 def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable[[Callable[..., Plan]], Any]:
-    """Make a function a recipe with this spec; name: how it is called where it is registered."""
+    """Make a function a recipe with this spec; name: how it is called where it is registered.
+
+    A keyword whose default is a dataclass is a group of keywords, as those in `keywords.py`. `Run` and `Network` are every
+    recipe's; one that takes them itself has defaults of its own. Raises TypeError for what is no recipe.
+    """
 
     def decorate(function: Callable[..., Plan]) -> Any:
-        own, shared = signature(function), SHARED
-        keywords = {p.name: p for p in own.parameters.values() if p.kind is Parameter.KEYWORD_ONLY}
-        counted = {} if "num_envs" in keywords else COUNTED
-        missing = [p.name for p in keywords.values() if p.default is Parameter.empty]
-        if missing or len(own.parameters) - len(keywords) != 1:
-            what = f"{', '.join(missing)} has no default" if missing else f"its signature is {own}"
-            raise TypeError(
-                f"a recipe is a function (task, *, keywords with defaults) → Plan; of {function.__qualname__} {what}"
-            )
-        every: dict[str, Parameter] = {**counted, **keywords, **{k: p for k, p in shared.items() if k not in keywords}}
-        named = {spec.kl_limit, spec.kl_free_with, spec.batch_size, *spec.aliases.values()}
-        named |= {"num_steps"} if spec.batch_size is not None else set()  # batch_size counts steps
-        unknown = named - {None, *every}
-        if unknown:
-            raise TypeError(
-                f"the spec of {function.__qualname__} names {', '.join(map(repr, unknown))}, which it has not"
-            )
+        own = signature(function)
+        taken = {p.name: p for p in own.parameters.values() if p.kind is Parameter.KEYWORD_ONLY}
+        groups: dict[str, Any] = {k: p.default for k, p in taken.items() if is_dataclass(p.default)}
+        listed = [q for k, p in taken.items() for q in (keywords_of(p.default) if k in groups else [p])]
+        names = [p.name for p in listed]
+        keywords = {p.name: p for p in [*(p for p in keywords_of(Run()) if p.name not in names), *listed]}
+        keywords |= {p.name: p for p in keywords_of(Network()) if p.name not in names}
+        _check(function, own, names, keywords, spec)
 
         @wraps(function)
-        def with_network(task: Task, **given: Any) -> Plan:
-            options = {k: given.pop(k, p.default) for k, p in shared.items() if k not in keywords}
-            for k in counted:
-                given.pop(k, None)
-            return function(replace(task, network=options), **given)
+        def composed(task: Task, **given: Any) -> Plan:
+            values = {k: given.pop(k, p.default) for k, p in keywords.items()}
+            bundles = {
+                k: replace(group, **{f.name: values[f.name] for f in fields(group)}) for k, group in groups.items()
+            }
+            plain = {k: values[k] for k in taken if k not in groups}
+            network = Network(**{f.name: values[f.name] for f in fields(Network) if f.name not in plain})
+            return function(replace(task, network=network), **plain, **bundles, **given)
 
-        made: Any = with_network
-        made.keywords = every
-        made.__signature__ = own.replace(parameters=[next(iter(own.parameters.values())), *made.keywords.values()])
+        made: Any = composed
+        made.keywords, made.groups = keywords, tuple(map(type, groups.values()))
+        made.__signature__ = own.replace(parameters=[next(iter(own.parameters.values())), *keywords.values()])
         made.name = name or f"{function.__module__}:{function.__qualname__}"
         made.spec = spec
         return made
 
     return decorate
+
+
+def _check(
+    function: Any, own: Signature, names: list[str], keywords: Mapping[str, Parameter], spec: RecipeSpec
+) -> None:
+    """Refuse what is no recipe, and a spec that names what is not there."""
+    missing = [p.name for p in keywords.values() if p.default is Parameter.empty]
+    twice = {name for name in names if names.count(name) > 1}
+    positional = [p for p in own.parameters.values() if p.kind is not Parameter.KEYWORD_ONLY]
+    if missing or twice or len(positional) != 1:
+        what = f"{', '.join(missing)} has no default" if missing else f"its signature is {own}"
+        what = f"{', '.join(sorted(twice))} is there twice" if twice else what
+        raise TypeError(
+            f"a recipe is a function (task, *, keywords with defaults) → Plan; of {function.__qualname__} {what}"
+        )
+    named = {spec.kl_limit, spec.kl_free_with, spec.batch_size, *spec.aliases.values()}
+    named |= {"num_steps"} if spec.batch_size is not None else set()  # batch_size counts steps
+    unknown = named - {None, *keywords}
+    if unknown:
+        raise TypeError(f"the spec of {function.__qualname__} names {', '.join(map(repr, unknown))}, which it has not")
 
 
 @cache

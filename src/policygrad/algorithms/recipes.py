@@ -1,19 +1,25 @@
-"""The named algorithms. A recipe's keyword signature is its configuration; its body is the composition.
+"""The named algorithms. A recipe's signature is its configuration; its body is the composition.
 
-A recipe gets a `Task` (spaces, seed, modules of the user's own) and returns a `Plan`: the learner, and how much it wants to
-see per iteration. The spec above it says its cell of the grid and all that reports and the command line want to know.
-Nothing heavy is imported here, so the command line can read signatures at once.
+A recipe gets a `Task` (spaces, seed, network, modules of the user's own) and returns a `Plan`: the learner, and how much it
+wants to see per iteration. Keywords that several recipes have come in groups (`keywords.py`), those of one stand here. The
+spec says its cell of the grid and all that reports and the command line want to know. Nothing heavy is imported here, so the
+command line can read signatures at once.
 """
+# ruff: noqa: B008  groups are frozen, so one instance serves all calls
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from policygrad.algorithms import keywords as kw
+from policygrad.algorithms.keywords import TINY, Option
 from policygrad.algorithms.recipe import Recipe, RecipeSpec, recipe
 
 if TYPE_CHECKING:
+    from policygrad.algorithms.learner import Learner
     from policygrad.algorithms.task import Plan, Task
+    from policygrad.gradient.estimators import Estimator
 
 SCALE_RATE = 1e-3  # of a critic that is fitted after every step: its scale is that of a thousand targets
 
@@ -34,184 +40,130 @@ def _packaged(spec: RecipeSpec) -> Callable[[Callable[..., Plan]], Recipe]:
 def reinforce(
     task: Task,
     *,
-    num_envs: int = 8,
-    episodes: int = 16,
-    returns: Literal["to-go", "total"] = "to-go",
-    baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
-    baseline_value: float = 0.0,
-    cross_fit: int | None = None,
-    gamma: float = 0.99,
-    state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
-    reduction: Literal["trajectory", "step"] = "trajectory",
-    optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 3e-3,
-    lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
-    ent_schedule: Literal["constant", "linear"] = "constant",
-    max_grad_norm: float | None = None,
-    critic_lr: float = 3e-3,
-    critic_epochs: int = 10,
-    critic_minibatches: int = 4,
+    episodes: kw.Episodes = 16,
+    returns: Annotated[
+        Literal["to-go", "total"], Option("what follows an action (to-go) or the whole episode's return (total)")
+    ] = "to-go",
+    advantage: kw.Returns = kw.Returns(),
+    ascent: kw.Ascent = kw.Ascent(lr=3e-3),
+    fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
 ) -> Plan:
     """REINFORCE (Williams 1992): one gradient step a batch of whole episodes, with a choice of returns and of baselines.
 
     `--returns total --baseline none` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
     """
-    from policygrad.algorithms.task import Plan, make_baseline
-    from policygrad.gradient import estimators as est
-    from policygrad.models.critic import NoCritic
+    from policygrad.algorithms.task import Plan
+    from policygrad.gradient.estimators import RewardToGo, TotalReturn
 
-    policy = task.policy()
-    critic = NoCritic()
-    if baseline == "value":
-        critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
-    estimator = est.TotalReturn(gamma) if returns == "total" else est.RewardToGo(gamma)
-    update = task.vanilla(lr, lr_schedule, ent_coef, ent_schedule, optimizer, max_grad_norm)
-    learner = task.learner(
-        policy,
-        estimator,
-        update,
-        critic,
-        make_baseline(baseline, baseline_value, cross_fit),
-        state_discount,
-        standardize,
-        reduction,
-    )
-    return Plan(learner, episodes=episodes)
+    estimator = TotalReturn(advantage.gamma) if returns == "total" else RewardToGo(advantage.gamma)
+    return Plan(_episodic(task, advantage.wrap(estimator), advantage, ascent, fit), episodes=episodes)
+
+
+def _episodic(task: Task, estimator: Estimator, advantage: kw.Returns, ascent: kw.Ascent, fit: kw.CriticFit) -> Learner:
+    """The plain policy gradient from whole episodes, minus any baseline."""
+    from policygrad.algorithms.task import Learner, make_baseline
+    from policygrad.models.critic import NoCritic
+    from policygrad.updates import VanillaGradient
+
+    critic = task.critic(**fit.values(ascent)) if advantage.baseline == "value" else NoCritic()
+    update = VanillaGradient(**ascent.values(task.seed))
+    baseline = make_baseline(advantage.baseline, advantage.baseline_value, advantage.cross_fit)
+    return Learner(task.policy(), estimator, update, critic=critic, baseline=baseline, reduction=advantage.reduction)
 
 
 @_packaged(RecipeSpec("RewardToGo, weighed − any baseline", "VanillaGradient", dataset=True))
 def off_policy_pg(
     task: Task,
     *,
-    num_envs: int = 8,
-    episodes: int = 512,
-    weighting: Literal["per-decision", "trajectory"] = "per-decision",
-    self_normalize: bool = True,
-    max_weight: float | None = None,
-    min_ess: float = 0.1,
-    clone_epochs: int = 10,
-    baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
-    baseline_value: float = 0.0,
-    cross_fit: int | None = None,
-    gamma: float = 0.99,
-    state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
-    reduction: Literal["trajectory", "step"] = "trajectory",
-    optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 3e-4,
-    lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
-    ent_schedule: Literal["constant", "linear"] = "constant",
-    max_grad_norm: float | None = None,
-    critic_lr: float = 3e-3,
-    critic_epochs: int = 10,
-    critic_minibatches: int = 4,
+    episodes: kw.Episodes = 512,
+    weighting: Annotated[
+        Literal["per-decision", "trajectory"],
+        Option("importance weights of whole trajectories, or of each reward the ratios up to it"),
+    ] = "per-decision",
+    self_normalize: Annotated[
+        bool, Option("divide the importance weights by their mean: biased by O(1/episodes), bounded")
+    ] = True,
+    max_weight: Annotated[
+        float | None,
+        Option(
+            "clip importance weights there, before they are normalised: biased; none: do not",
+            TINY,
+            tune=(1, 100, "log"),
+        ),
+    ] = None,
+    min_ess: Annotated[
+        float,
+        Option("stop where the effective sample size falls below this share of the episodes; usually 0.1 to 0.5", 0, 1),
+    ] = 0.1,
+    clone_epochs: Annotated[
+        int,
+        Option(
+            "with a dataset: passes of maximum likelihood over it, behaviour cloning before training",
+            0,
+            10_000,
+            (0, 50),
+        ),
+    ] = 10,
+    advantage: kw.Returns = kw.Returns(),
+    ascent: kw.Ascent = kw.Ascent(),
+    fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
 ) -> Plan:
     """REINFORCE from stored trajectories by importance sampling (Precup, Sutton & Singh 2000); refuses weights that collapse.
 
     Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE.
     """
-    from policygrad.algorithms.task import Plan, make_baseline
+    from policygrad.algorithms.task import Plan
     from policygrad.gradient.estimators import RewardToGo
     from policygrad.gradient.importance import ImportanceWeighted, PerDecision
-    from policygrad.models.critic import NoCritic
 
-    policy = task.policy()
-    critic = NoCritic()
-    if baseline == "value":
-        critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
-    form = PerDecision if weighting == "per-decision" else ImportanceWeighted
-    update = task.vanilla(lr, lr_schedule, ent_coef, ent_schedule, optimizer, max_grad_norm)
-    learner = task.learner(
-        policy,
-        RewardToGo(gamma),
-        update,
-        critic,
-        make_baseline(baseline, baseline_value, cross_fit),
-        state_discount,
-        standardize,
-        reduction,
-        lambda estimator: form(estimator, self_normalize, max_weight, min_ess),
-    )
-    return Plan(learner, episodes=episodes, clone_epochs=clone_epochs)
+    weighed = PerDecision if weighting == "per-decision" else ImportanceWeighted
+    estimator = weighed(advantage.wrap(RewardToGo(advantage.gamma)), self_normalize, max_weight, min_ess)
+    return Plan(_episodic(task, estimator, advantage, ascent, fit), episodes=episodes, clone_epochs=clone_epochs)
 
 
 @_packaged(RecipeSpec("TD error, or q − V, every step", "VanillaGradient", num_steps=1))
 def actor_critic(
     task: Task,
     *,
-    num_envs: int = 1,
-    critic: Literal["v", "q"] = "v",
-    gamma: float = 0.99,
-    state_discount: bool = False,
-    optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 3e-4,
-    lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
-    ent_schedule: Literal["constant", "linear"] = "constant",
-    max_grad_norm: float | None = None,
-    critic_lr: float | None = None,
+    run: kw.Run = kw.Run(num_envs=1),
+    critic: Annotated[
+        Literal["v", "q"],
+        Option("what the critic learns: values of states, V(s), or (Discrete actions) of states and actions, q(s, a)"),
+    ] = "v",
+    gamma: kw.Gamma = 0.99,
+    state_discount: kw.StateDiscount = False,
+    ascent: kw.Ascent = kw.Ascent(),
+    critic_lr: kw.CriticLr = None,
 ) -> Plan:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
     With `state_discount` it is the book's algorithm; without, as in all of deep RL, γᵗ is left out.
     """
-    from policygrad.algorithms.task import Plan
+    from policygrad.algorithms.task import Learner, Plan
     from policygrad.gradient.estimators import QValue, TDError
+    from policygrad.updates import VanillaGradient
 
-    policy = task.policy()
-    made = task.critic(
-        lr if critic_lr is None else critic_lr,
-        lr_schedule,
-        1,
-        1,
-        max_grad_norm,
-        of=critic,
-        scale_rate=SCALE_RATE,
-    )
-    update = task.vanilla(lr, lr_schedule, ent_coef, ent_schedule, optimizer, max_grad_norm)
-    estimator = QValue(gamma) if critic == "q" else TDError(gamma)
-    learner = task.learner(policy, estimator, update, made, None, state_discount, "no", "step")
-    return Plan(learner, num_steps=1)
+    values = task.critic(**kw.CriticFit(critic_lr=critic_lr).values(ascent), of=critic, scale_rate=SCALE_RATE)
+    estimator = kw.wrapped(QValue(gamma) if critic == "q" else TDError(gamma), state_discount)
+    update = VanillaGradient(**ascent.values(task.seed))
+    return Plan(Learner(task.policy(), estimator, update, critic=values), num_steps=1)
 
 
 @_packaged(RecipeSpec("GAE − V", "VanillaGradient"))
 def a2c(
     task: Task,
     *,
-    num_envs: int = 8,
-    num_steps: int = 16,
-    gamma: float = 0.99,
-    lam: float = 1.0,
-    state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
-    optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 7e-4,
-    lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
-    ent_schedule: Literal["constant", "linear"] = "constant",
-    max_grad_norm: float | None = 0.5,
-    critic_lr: float | None = None,
-    critic_epochs: int = 1,
-    critic_minibatches: int = 1,
+    num_steps: kw.NumSteps = 16,
+    advantage: kw.Advantage = kw.Advantage(lam=1.0, standardize="no"),
+    ascent: kw.Ascent = kw.Ascent(lr=7e-4, max_grad_norm=0.5),
+    fit: kw.CriticFit = kw.CriticFit(critic_epochs=1, critic_minibatches=1),
 ) -> Plan:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps."""
-    from policygrad.algorithms.task import Plan
-    from policygrad.gradient.estimators import GAE
+    from policygrad.algorithms.task import Learner, Plan
+    from policygrad.updates import VanillaGradient
 
-    policy = task.policy()
-    critic = task.critic(
-        lr if critic_lr is None else critic_lr,
-        lr_schedule,
-        critic_epochs,
-        critic_minibatches,
-        max_grad_norm,
-    )
-    update = task.vanilla(lr, lr_schedule, ent_coef, ent_schedule, optimizer, max_grad_norm)
-    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
-    return Plan(learner, num_steps=num_steps)
+    critic, update = task.critic(**fit.values(ascent)), VanillaGradient(**ascent.values(task.seed))
+    return Plan(Learner(task.policy(), advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
 
 @_packaged(
@@ -223,55 +175,35 @@ def a2c(
         shorter="max_kl, or lr where it is set",
         no_rejection="it takes the step that the quadratic model of KL allows, unchecked",
         batch_size="critic_minibatches",
-        aliases={"learning_rate": None, "target_kl": "max_kl"},  # the policy's rate, or the critic's: it has both
     )
 )
 def npg(
     task: Task,
     *,
-    num_envs: int = 8,
-    num_steps: int = 256,
-    max_kl: float = 0.01,
-    kl_schedule: Literal["constant", "linear"] = "constant",
-    lr: float | None = None,
-    lr_schedule: Literal["constant", "linear"] = "constant",
-    damping: float = 0.1,
-    cg_iterations: int = 10,
-    solver: Literal["cg", "dense"] = "cg",
-    gamma: float = 0.99,
-    lam: float = 0.95,
-    state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
-    ent_coef: float = 0.0,
-    ent_schedule: Literal["constant", "linear"] = "constant",
-    max_grad_norm: float | None = 0.5,
-    critic_lr: float = 1e-3,
-    critic_epochs: int = 10,
-    critic_minibatches: int = 8,
+    num_steps: kw.NumSteps = 256,
+    budget: kw.Budget = kw.Budget(),
+    lr: Annotated[  # no `learning_rate`: that may be the policy's or the critic's
+        float | None,
+        Option("rate of the natural step, in place of max_kl; none: max_kl sets its length", 0, 100, schedule=True),
+    ] = None,
+    lr_schedule: kw.LrSchedule = "constant",
+    fisher: kw.Fisher = kw.Fisher(),
+    advantage: kw.Advantage = kw.Advantage(),
+    bonus: kw.Bonus = kw.Bonus(),
+    max_grad_norm: kw.MaxGradNorm = 0.5,
+    fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
 ) -> Plan:
     """Natural policy gradient (Kakade 2001): one step a batch, of a length in policy space.
 
     With `lr` the step is lr · F⁻¹ĝ, whatever its length.
     """
-    from policygrad.algorithms.task import Plan, make_schedule
-    from policygrad.gradient.estimators import GAE
-    from policygrad.gradient.natural import check_dense
+    from policygrad.algorithms.task import Learner, Plan, make_schedule
     from policygrad.updates import NaturalGradient
 
-    policy = task.policy()
-    if solver == "dense":
-        check_dense(len(policy.flat))
-    critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
-    update = NaturalGradient(
-        make_schedule(kl_schedule, max_kl),
-        lr=None if lr is None else make_schedule(lr_schedule, lr),
-        damping=damping,
-        cg_iterations=cg_iterations,
-        solver=solver,
-        ent_coef=make_schedule(ent_schedule, ent_coef),
-    )
-    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
-    return Plan(learner, num_steps=num_steps)
+    policy, critic = task.policy(), task.critic(**fit.values(kw.Rates(lr, lr_schedule, max_grad_norm)))
+    rate = None if lr is None else make_schedule(lr_schedule, lr)
+    update = NaturalGradient(**kw.natural(policy, budget, fisher, bonus), lr=rate)
+    return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
 
 @_packaged(
@@ -282,54 +214,48 @@ def npg(
         shorter="max_kl",
         no_rejection=None,
         batch_size="critic_minibatches",
-        aliases={"learning_rate": "critic_lr", "target_kl": "max_kl"},  # sb3-contrib's rate is the critic's
+        aliases={"learning_rate": "critic_lr"},  # sb3-contrib's rate is the critic's
     )
 )
 def trpo(
     task: Task,
     *,
-    num_envs: int = 8,
-    num_steps: int = 256,
-    max_kl: float = 0.01,
-    kl_schedule: Literal["constant", "linear"] = "constant",
-    backtracks: int = 10,
-    shrink: float = 0.8,
-    damping: float = 0.1,
-    cg_iterations: int = 10,
-    solver: Literal["cg", "dense"] = "cg",
-    gamma: float = 0.99,
-    lam: float = 0.95,
-    state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
-    ent_coef: float = 0.0,
-    ent_schedule: Literal["constant", "linear"] = "constant",
-    lr_schedule: Literal["constant", "linear"] = "constant",
-    max_grad_norm: float | None = 0.5,
-    critic_lr: float = 1e-3,
-    critic_epochs: int = 10,
-    critic_minibatches: int = 8,
+    num_steps: kw.NumSteps = 256,
+    budget: kw.Budget = kw.Budget(),
+    backtracks: Annotated[
+        int,
+        Option(
+            "how often a step that breaks the bound, or loses, is shortened before it is given up",
+            0,
+            1000,
+            tune=(5, 20),
+            foreign=("line_search_max_iter", "backtrack_iters"),
+        ),
+    ] = 10,
+    shrink: Annotated[
+        float,
+        Option(
+            "what a step is multiplied by to shorten it",
+            0.01,
+            0.99,
+            tune=(0.5, 0.9),
+            foreign=("line_search_shrinking_factor", "backtrack_coeff"),
+        ),
+    ] = 0.8,
+    fisher: kw.Fisher = kw.Fisher(),
+    advantage: kw.Advantage = kw.Advantage(),
+    bonus: kw.Bonus = kw.Bonus(),
+    lr_schedule: kw.LrSchedule = "constant",
+    max_grad_norm: kw.MaxGradNorm = 0.5,
+    fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
 ) -> Plan:
     """Trust-region policy optimisation (Schulman et al. 2015): the natural step, held to its KL bound and to a gain."""
-    from policygrad.algorithms.task import Plan, make_schedule
-    from policygrad.gradient.estimators import GAE
-    from policygrad.gradient.natural import check_dense
+    from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import TrustRegion
 
-    policy = task.policy()
-    if solver == "dense":
-        check_dense(len(policy.flat))
-    critic = task.critic(critic_lr, lr_schedule, critic_epochs, critic_minibatches, max_grad_norm)
-    update = TrustRegion(
-        make_schedule(kl_schedule, max_kl),
-        backtracks=backtracks,
-        shrink=shrink,
-        damping=damping,
-        cg_iterations=cg_iterations,
-        solver=solver,
-        ent_coef=make_schedule(ent_schedule, ent_coef),
-    )
-    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
-    return Plan(learner, num_steps=num_steps)
+    policy, critic = task.policy(), task.critic(**fit.values(kw.Rates(None, lr_schedule, max_grad_norm)))
+    update = TrustRegion(**kw.natural(policy, budget, fisher, bonus), backtracks=backtracks, shrink=shrink)
+    return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
 
 @_packaged(
@@ -340,57 +266,41 @@ def trpo(
         shorter="lr, epochs or clip",
         no_rejection="its clip stops gradients, not steps",
         batch_size="minibatches",
+        reuses_batch=True,
     )
 )
 def ppo(
     task: Task,
     *,
-    num_envs: int = 8,
-    num_steps: int = 256,
-    epochs: int = 10,
-    minibatches: int = 8,
-    clip: float = 0.2,
-    target_kl: float | None = None,
-    gamma: float = 0.99,
-    lam: float = 0.95,
-    state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
-    optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 3e-4,
-    lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
-    ent_schedule: Literal["constant", "linear"] = "constant",
-    max_grad_norm: float | None = 0.5,
-    critic_lr: float | None = None,
-    critic_epochs: int | None = None,
-    critic_minibatches: int | None = None,
+    num_steps: kw.NumSteps = 256,
+    passes: kw.Passes = kw.Passes(),
+    clip: Annotated[
+        float,
+        Option(
+            "ε of the clipped surrogate; usually 0.1 to 0.3",
+            TINY,
+            10,
+            tune=(0.05, 0.4),
+            foreign=("clip_range", "clip_coef"),
+        ),
+    ] = 0.2,
+    target_kl: Annotated[
+        float | None,
+        Option(
+            "exact mean KL(old ‖ new) above which the epochs stop; none: they do not", TINY, tune=(1e-3, 0.1, "log")
+        ),
+    ] = None,
+    advantage: kw.Advantage = kw.Advantage(),
+    ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
+    fit: kw.CriticFit = kw.CriticFit(),
 ) -> Plan:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017)."""
-    from policygrad.algorithms.task import Plan, make_schedule
-    from policygrad.gradient.estimators import GAE
+    from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import ClippedSurrogate
 
-    policy = task.policy()
-    critic = task.critic(
-        lr if critic_lr is None else critic_lr,
-        lr_schedule,
-        critic_epochs or epochs,
-        critic_minibatches or minibatches,
-        max_grad_norm,
-    )
-    update = ClippedSurrogate(
-        make_schedule(lr_schedule, lr),
-        clip=clip,
-        epochs=epochs,
-        minibatches=minibatches,
-        optimizer=optimizer,
-        ent_coef=make_schedule(ent_schedule, ent_coef),
-        max_grad_norm=max_grad_norm,
-        target_kl=target_kl,
-        seed=task.seed,
-    )
-    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
-    return Plan(learner, num_steps=num_steps)
+    critic = task.critic(**fit.values(ascent, passes))
+    update = ClippedSurrogate(**ascent.values(task.seed), **vars(passes), clip=clip, target_kl=target_kl)
+    return Plan(Learner(task.policy(), advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
 
 @_packaged(
@@ -402,57 +312,33 @@ def ppo(
         shorter="lr, epochs or target_kl",
         no_rejection="after a step too long it raises β",
         batch_size="minibatches",
+        reuses_batch=True,
     )
 )
 def ppo_kl(
     task: Task,
     *,
-    num_envs: int = 8,
-    num_steps: int = 256,
-    epochs: int = 10,
-    minibatches: int = 8,
-    beta: float = 1.0,
-    target_kl: float | None = 0.01,
-    gamma: float = 0.99,
-    lam: float = 0.95,
-    state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
-    optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 3e-4,
-    lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
-    ent_schedule: Literal["constant", "linear"] = "constant",
-    max_grad_norm: float | None = 0.5,
-    critic_lr: float | None = None,
-    critic_epochs: int | None = None,
-    critic_minibatches: int | None = None,
+    num_steps: kw.NumSteps = 256,
+    passes: kw.Passes = kw.Passes(),
+    beta: Annotated[
+        float,
+        Option("β, weight of the penalty on KL; at the start, where target_kl steers it", TINY, tune=(0.01, 10, "log")),
+    ] = 1.0,
+    target_kl: Annotated[
+        float | None,
+        Option("exact mean KL(old ‖ new) that β is steered towards; none: it stays", TINY, tune=(1e-3, 0.1, "log")),
+    ] = 0.01,
+    advantage: kw.Advantage = kw.Advantage(),
+    ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
+    fit: kw.CriticFit = kw.CriticFit(),
 ) -> Plan:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
 
     β is steered towards an update's KL of `target_kl`; with `--target-kl none` it stays what it is.
     """
-    from policygrad.algorithms.task import Plan, make_schedule
-    from policygrad.gradient.estimators import GAE
+    from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import PenalizedSurrogate
 
-    policy = task.policy()
-    critic = task.critic(
-        lr if critic_lr is None else critic_lr,
-        lr_schedule,
-        critic_epochs or epochs,
-        critic_minibatches or minibatches,
-        max_grad_norm,
-    )
-    update = PenalizedSurrogate(
-        make_schedule(lr_schedule, lr),
-        beta=beta,
-        target_kl=target_kl,
-        epochs=epochs,
-        minibatches=minibatches,
-        optimizer=optimizer,
-        ent_coef=make_schedule(ent_schedule, ent_coef),
-        max_grad_norm=max_grad_norm,
-        seed=task.seed,
-    )
-    learner = task.learner(policy, GAE(gamma, lam), update, critic, None, state_discount, standardize, "step")
-    return Plan(learner, num_steps=num_steps)
+    critic = task.critic(**fit.values(ascent, passes))
+    update = PenalizedSurrogate(**ascent.values(task.seed), **vars(passes), beta=beta, target_kl=target_kl)
+    return Plan(Learner(task.policy(), advantage.estimator(), update, critic=critic), num_steps=num_steps)

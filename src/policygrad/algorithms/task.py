@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from gymnasium import spaces
 
-from policygrad.algorithms.learner import Learner, UpdateRule
+from policygrad.algorithms.keywords import Network
+from policygrad.algorithms.learner import Learner
 from policygrad.data import Wants
 from policygrad.gradient.baselines import (
     Baseline,
@@ -21,16 +21,14 @@ from policygrad.gradient.baselines import (
     RunningMean,
     TimeAverage,
 )
-from policygrad.gradient.estimators import Estimator, Standardized, StateDiscounted
-from policygrad.models.critic import Critic, NoCritic, QCritic, make_critic, make_q_critic
+from policygrad.models.critic import Critic, QCritic, make_critic, make_q_critic
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
 from policygrad.streams import seeds
-from policygrad.updates import VanillaGradient
 
-BOX_ONLY = {"head": "gaussian", "std": "parameter", "log_std": 0.0, "noise_autocorrelation": 0.0}
+BOX_ONLY = ("head", "std", "log_std", "noise_autocorrelation")
 
-__all__ = ["Plan", "Task", "make_baseline", "make_schedule"]
+__all__ = ["Learner", "Plan", "Task", "make_baseline", "make_schedule"]
 
 
 def make_baseline(name: str, constant: float = 0.0, cross_fit: int | None = None) -> Baseline:
@@ -71,7 +69,7 @@ class Plan:
 class Task:
     """What a recipe is given besides its own keywords. Each part draws its randomness from a seed of its own.
 
-    network: the keywords of `recipes.network`, as `make_policy` takes them; what is missing has its default.
+    network: widths, activation and head, which every recipe's users set.
     """
 
     observation_space: spaces.Space
@@ -80,22 +78,21 @@ class Task:
     body: Body | None = None
     critic_body: Body | None = None
     kernel: str = "auto"
-    network: dict[str, Any] = field(default_factory=dict)
+    network: Network = field(default_factory=Network)
 
     def _seeds(self) -> list[int]:
         return seeds(self.seed, "weights", 2)
 
     def policy(self) -> Policy:
         """A fresh policy for the task's spaces. Raises ValueError for what only Box actions have, where they are others."""
-        for name, default in BOX_ONLY.items():
-            if not isinstance(self.action_space, spaces.Box) and self.network.get(name, default) != default:
-                raise ValueError(
-                    f"{name} = {self.network[name]} is for Box actions; the action space is {self.action_space}"
-                )
+        for name in () if isinstance(self.action_space, spaces.Box) else BOX_ONLY:
+            value = getattr(self.network, name)
+            if value != getattr(Network, name):
+                raise ValueError(f"{name} = {value} is for Box actions; the action space is {self.action_space}")
         return make_policy(
             self.observation_space,
             self.action_space,
-            **self.network,
+            **vars(self.network),
             body=self.body,
             kernel=self.kernel,
             seed=self._seeds()[0],
@@ -104,16 +101,22 @@ class Task:
     def critic(
         self,
         lr: float,
-        lr_schedule: str,
-        epochs: int,
-        minibatches: int,
-        max_grad_norm: float | None,
+        lr_schedule: str = "constant",
         *,
-        of: str = "v",
-        **keywords: Any,
+        epochs: int = 1,
+        minibatches: int = 1,
+        max_grad_norm: float | None = None,
+        of: Literal["v", "q"] = "v",
+        scale_rate: float = 0.05,
     ) -> Critic | QCritic:
-        """A fresh critic of V or q. Without a body of its own it gets the policy's architecture, never its weights."""
-        keywords |= {name: self.network[name] for name in ("hidden", "activation") if name in self.network} | {
+        """A fresh critic of V or q. Without a body of its own it gets the policy's architecture, never its weights.
+
+        scale_rate: how fast the scale of its targets is followed, see `Critic`. Raises TypeError for a critic of q where
+        actions are not Discrete.
+        """
+        keywords: dict[str, Any] = {
+            "hidden": self.network.hidden,
+            "activation": self.network.activation,
             "body": self.critic_body,
             "kernel": self.kernel,
             "seed": self._seeds()[1],
@@ -121,46 +124,8 @@ class Task:
             "epochs": epochs,
             "minibatches": minibatches,
             "max_grad_norm": max_grad_norm,
+            "scale_rate": scale_rate,
         }
         if of == "q":
             return make_q_critic(self.observation_space, self.action_space, **keywords)
         return make_critic(self.observation_space, **keywords)
-
-    def vanilla(
-        self,
-        lr: float,
-        lr_schedule: str,
-        ent_coef: float,
-        ent_schedule: str,
-        optimizer: str,
-        max_grad_norm: float | None,
-    ) -> VanillaGradient:
-        """One gradient step a batch, with the schedules asked for."""
-        return VanillaGradient(
-            make_schedule(lr_schedule, lr),
-            optimizer=optimizer,
-            ent_coef=make_schedule(ent_schedule, ent_coef),
-            max_grad_norm=max_grad_norm,
-            seed=self.seed,
-        )
-
-    def learner(
-        self,
-        policy: Policy,
-        estimator: Estimator,
-        update: UpdateRule,
-        critic: Critic | QCritic | NoCritic,
-        baseline: Baseline | None,
-        state_discount: bool,
-        standardize: str,
-        reduction: str,
-        weigh: Callable[[Estimator], Estimator] | None = None,
-    ) -> Learner:
-        """The learner, with the estimator in the wrappers asked for; weigh: puts importance weights around them."""
-        if state_discount:
-            estimator = StateDiscounted(estimator)
-        if standardize != "no":
-            estimator = Standardized(estimator, over=standardize)
-        if weigh is not None:
-            estimator = weigh(estimator)
-        return Learner(policy, estimator, update, critic=critic, baseline=baseline, reduction=reduction)

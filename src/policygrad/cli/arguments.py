@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,8 @@ from policygrad.cli.values import (
     positive,
 )
 from policygrad.stored.directory import ROOT, find
+
+LEAST = {"eval_episodes": 1, "jobs": 1, "fisher_eigenvalues": 0}  # whole numbers of the command's own
 
 
 @dataclass
@@ -149,18 +152,20 @@ def _like_numbers(word: str) -> bool:
     return word.lower() == "none" or (bool(word) and set(word) <= set("0123456789_,.eE+-()[]") and not is_flag(word))
 
 
-def named_positionals(free: list[str], flags: list[str]) -> tuple[str | None, str | None, list[str]]:
-    """ALGO and ENV, given as words or as --algo, --env, --env-id; and the flags without them."""
+def named(free: Sequence[str], flags: list[str]) -> tuple[Namespace, list[str]]:
+    """ALGO and ENV, given as words or as --algo, --env, --env-id, and --preset; and the flags without them."""
     parser = Parser("policygrad train", add_help=False)
     parser.add_argument("--algo")
     parser.add_argument("--env", "--env-id")
-    known, flags = parser.parse_known_args(flags)
-    free = list(free)
-    algo = known.algo if known.algo is not None else free.pop(0) if free else None
-    env = known.env if known.env is not None else free.pop(0) if free else None
-    if free:
-        raise UsageError(f"unexpected argument {free[0]!r}: expected policygrad train ALGO ENV and flags.")
-    return algo, env, flags
+    parser.add_argument("--preset")
+    given, flags = parser.parse_known_args(flags)
+    rest = list(free)
+    for name in ("algo", "env"):
+        if getattr(given, name) is None and rest:
+            setattr(given, name, rest.pop(0))
+    if rest:
+        raise UsageError(f"unexpected argument {rest[0]!r}: expected policygrad train ALGO ENV and flags.")
+    return given, flags
 
 
 def parse_train(words: Sequence[str]) -> TrainArguments:
@@ -172,50 +177,54 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
     wants_help = "--help" in flags or "-h" in flags
     if not wants_help:
         refuse_unknown(free, flags)
-    algo, env, flags = named_positionals(free, flags)
-    if algo is None:
-        if wants_help:
-            print(train_help(), end="")
-            raise SystemExit(0)
-        raise UsageError(
-            f"train needs an algorithm and an environment, e.g. `policygrad train ppo CartPole-v1`.\n"
-            f"Algorithms: {', '.join(RECIPES)}. `policygrad list` shows everything."
-        )
-    if env is not None and env.lower().replace("-", "_") in RECIPES and algo.lower().replace("-", "_") not in RECIPES:
-        raise UsageError(f"the algorithm comes first: policygrad train {env} {algo}")
-    algo = algorithm(algo)
-    if env is not None:
-        env = check_env(env)
-    parser = train_parser(algo, env)
+    given, flags = named(free, flags)
+    if wants_help and given.algo is None:
+        print(train_help(), end="")
+        raise SystemExit(0)
+    algo, env = check_algo(given.algo, given.env), None if given.env is None else check_env(given.env)
     if wants_help:
-        parser.print_help()
+        train_parser(algo, env, given.preset).print_help()
         raise SystemExit(0)
     if env is None:
         raise UsageError(
             f"train {algo} needs an environment, e.g. `policygrad train {algo} CartPole-v1`.\n"
             "`policygrad list envs` shows what there is."
         )
+    parser = train_parser(algo, env)
     known = vars(parser.parse(flags))
     refuse_twice(parser, flags, algo)
-    arguments = TrainArguments(algo, env)
-    kinds = {name: kind for name, (kind, _) in parameters(algo).items()} | {"batch_size": int}
+    return read(TrainArguments(algo, env, preset=given.preset), known)
+
+
+def check_algo(algo: str | None, env: str | None) -> str:
+    """The algorithm's name. Raises UsageError where there is none, or where it comes second."""
+    if algo is None:
+        raise UsageError(
+            f"train needs an algorithm and an environment, e.g. `policygrad train ppo CartPole-v1`.\n"
+            f"Algorithms: {', '.join(RECIPES)}. `policygrad list` shows everything."
+        )
+    first, second = (word.lower().replace("-", "_") in RECIPES for word in (algo, env or ""))
+    if second and not first:
+        raise UsageError(f"the algorithm comes first: policygrad train {env} {algo}")
+    return algorithm(algo)
+
+
+def read(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
+    """The words after each flag as values of its type."""
+    kinds = {name: kind for name, (kind, _) in parameters(arguments.algo).items()} | {"batch_size": int}
     for name, value in known.items():
         if name == "seed":
             arguments.seeds = parse_seeds(value)
-        elif name in ("eval_episodes", "jobs"):
-            setattr(arguments, name, positive(name, value))
-        elif name == "fisher_eigenvalues":
-            arguments.fisher_eigenvalues = positive(name, value, least=0)
-        elif name == "backend":
-            if value not in BACKENDS:
-                raise UsageError(f"--backend = {value!r} is not one of: {', '.join(BACKENDS)}")
-            arguments.backend = value
-        elif name in ("run_dir", "runs_root", "quiet", "gradient_meter", "save_trajectories", "dataset", "preset"):
-            setattr(arguments, name, value)
+        elif name in LEAST:
+            setattr(arguments, name, positive(name, value, LEAST[name]))
+        elif name in kinds:
+            arguments.overrides[name] = parse_value(name, kinds[name], value)
         elif name == "normalize_advantage":
             arguments.overrides[name] = parse_bool(name, value) if value != ["no"] else False
         else:
-            arguments.overrides[name] = parse_value(name, kinds[name], value)
+            setattr(arguments, name, value)
+    if arguments.backend not in (None, *BACKENDS):
+        raise UsageError(f"--backend = {arguments.backend!r} is not one of: {', '.join(BACKENDS)}")
     if arguments.dataset is not None:
         if arguments.save_trajectories:
             raise UsageError("--save-trajectories keeps what is played, and with --dataset nothing is.")

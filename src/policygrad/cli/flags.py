@@ -6,9 +6,18 @@ import argparse
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
-from policygrad.algorithms.config import aliases, find_recipe, options, parameters, pieces, presets
+from policygrad.algorithms.config import (
+    aliases,
+    find_preset,
+    find_recipe,
+    options,
+    parameters,
+    pieces,
+    presets,
+    resolve,
+)
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.cli.parser import Parser, Switch
+from policygrad.cli.parser import Parser, Switch, same
 from policygrad.cli.values import flag, inner, show
 from policygrad.stored.directory import ROOT
 
@@ -17,74 +26,59 @@ LISTS = ("presets", "algorithms", "envs")
 SHELLS = ("bash", "zsh", "fish")
 
 
-def train_parser(algo: str, env: str | None) -> Parser:
-    """The flags of an algorithm, with the defaults that hold in the environment."""
-    tuned = presets(algo).get(env or "", {})
-    notes = {
-        "": "Defaults in brackets.",
-        "tuned": f"Defaults in brackets; * marks what is tuned for {env}.",
-        "none": f"Defaults in brackets; there is no tuned preset for {env}.",
-    }
-    note = notes["" if env is None else "tuned" if tuned else "none"]
-    if env is None and presets(algo):
-        note += f" Name an environment to see what is tuned for it: {', '.join(presets(algo))}."
+RUN_FLAGS = {  # flag: what follows it, "" for a switch, and its help; --dataset is for recipes that take one
+    "--seed": ("S", "random seed [0]; several, as 0 1 2 or 0-2, are trained in parallel, one run per seed"),
+    "--jobs": ("N", "how many runs train at the same time [the number of cores]"),
+    "--backend": ("{" + ",".join(BACKENDS) + "}", "what steps the environments [auto]"),
+    "--preset": ("FILE|ENV", "hyperparameters from a TOML file, or those tuned for ENV [those tuned for it]"),
+    "--run-dir": ("DIR", "new or empty [runs/ENV/ALGO/seed<S>-<UTC>]; of several seeds: DIR/seed<S>"),
+    "--runs-root": ("DIR", "where run directories are made [runs]"),
+    "--eval-episodes": ("N", "episodes per final evaluation, greedy and sampled [100]"),
+    "--fisher-eigenvalues": ("K", "how many of the largest Fisher eigenvalues every row of metrics has [0]"),
+    "--gradient-meter": ("", "measure signal and noise of the gradient in every second row [no]"),
+    "--save-trajectories": ("", "keep every training episode in the run directory, to learn from [no]"),
+    "--dataset": (
+        "DATA",
+        "learn from stored trajectories: a run's, a file or directory of them, minari:NAME [episodes of its own]",
+    ),
+}
+
+
+def train_parser(algo: str, env: str | None, preset: str | None = None) -> Parser:
+    """The flags of an algorithm, with the defaults that hold in the environment, or with a preset that is named."""
     recipe = find_recipe(algo)
+    given = find_preset(algo, env or "", preset) or {}
+    config, tuned = resolve(algo, "", given)[0], {same(algo, name) for name in given}
     summary = (recipe.__doc__ or "").strip().split("\n\n")[0]
     parser = Parser(
         f"policygrad train {algo}{f' {env}' if env else ''}",
         usage=f"policygrad train {algo} {env or 'ENV'} [flags]",
-        description=f"{summary} {note}",
+        description=f"{summary} {_note(algo, env, preset, bool(tuned))}",
         argument_default=argparse.SUPPRESS,
     )
     run = parser.add_argument_group("run")
-    run.add_argument(
-        "--seed",
-        nargs="+",
-        metavar="S",
-        help="random seed [0]; several, as 0 1 2 or 0-2, are trained in parallel, one run per seed",
-    )
-    run.add_argument("--jobs", metavar="N", help="how many runs train at the same time [the number of cores]")
-    run.add_argument("--backend", metavar="{" + ",".join(BACKENDS) + "}", help="what steps the environments [auto]")
-    run.add_argument(
-        "--preset",
-        metavar="FILE|ENV",
-        help="hyperparameters from a TOML file, or those tuned for ENV [those tuned for it]",
-    )
-    run.add_argument(
-        "--run-dir", metavar="DIR", help="new or empty [runs/ENV/ALGO/seed<S>-<UTC>]; of several seeds: DIR/seed<S>"
-    )
-    run.add_argument("--runs-root", metavar="DIR", help="where run directories are made [runs]")
-    run.add_argument("--eval-episodes", metavar="N", help="episodes per final evaluation, greedy and sampled [100]")
-    run.add_argument(
-        "--fisher-eigenvalues",
-        metavar="K",
-        help="how many of the largest Fisher eigenvalues every row of metrics has [0]",
-    )
-    run.add_argument(
-        "--gradient-meter",
-        action="store_true",
-        help="measure signal and noise of the gradient in every second row [no]",
-    )
-    run.add_argument(
-        "--save-trajectories",
-        action="store_true",
-        help="keep every training episode in the run directory, to learn from [no]",
-    )
-    if recipe.spec.dataset:
-        run.add_argument(
-            "--dataset",
-            metavar="DATA",
-            help="learn from stored trajectories: a run's, a file or directory of them, minari:NAME [episodes of its own]",
-        )
+    for name, (metavar, text) in RUN_FLAGS.items():
+        keywords: dict[str, Any] = {"metavar": metavar} if metavar else {"action": "store_true"}
+        if name != "--dataset" or recipe.spec.dataset:
+            run.add_argument(name, help=text, **keywords | ({"nargs": "+"} if name == "--seed" else {}))
     run.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     group = parser.add_argument_group("hyperparameters")
-    for name, (kind, default) in parameters(algo).items():
-        shown = show(tuned.get(name, default)) + ("*" if name in tuned else "")
-        add_flag(group, algo, name, kind, shown)
+    for name, (kind, _) in parameters(algo).items():
+        add_flag(group, algo, name, kind, show(config[name]) + "*" * (name in tuned))
     count = pieces(algo)
     if count is not None:
         group.add_argument("--batch-size", nargs=1, metavar="N", help=f"steps a minibatch, instead of {flag(count)}")
     return parser
+
+
+def _note(algo: str, env: str | None, preset: str | None, tuned: bool) -> str:
+    """What the defaults in brackets are."""
+    if preset is not None:
+        return f"Defaults in brackets; * marks what {preset} says."
+    if env is not None:
+        return f"Defaults in brackets; {'* marks what is tuned' if tuned else 'there is no tuned preset'} for {env}."
+    there = ", ".join(presets(algo))
+    return "Defaults in brackets." + (f" Name an environment to see what is tuned for it: {there}." if there else "")
 
 
 def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:

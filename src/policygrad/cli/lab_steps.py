@@ -140,12 +140,12 @@ def with_defaults(settings: dict[str, Any], case: StepCase) -> dict[str, Any]:
 def own_settings(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
     """The rules' settings that a run's configuration has, schedules where they begin.
 
-    Of lr only PPO's: that of others is another rule's. No β: the default is the one that matches TRPO.
+    Of lr only that of many small steps a batch, as PPO's. No β: the default is the one that matches TRPO.
     """
-    found = {name: config.get(name) for name in ("max_kl", "damping", "clip")}
-    if found["max_kl"] is None:
-        found["max_kl"] = config.get("target_kl")
-    if find_recipe(algo).spec.update in ("ClippedSurrogate", "PenalizedSurrogate"):
+    spec = find_recipe(algo).spec
+    found = {name: config.get(name) for name in ("damping", "clip")}
+    found["max_kl"] = config.get(spec.kl_limit) if spec.kl_limit else None
+    if spec.reuses_batch:
         found["lr"] = config.get("lr") or None  # 0 would not move
     return {name: value for name, value in found.items() if value is not None}
 

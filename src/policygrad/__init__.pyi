@@ -1,0 +1,781 @@
+"""Written by benchmarks/stub.py from the recipes: change those, and run it again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from policygrad import lab as lab
+from policygrad.algorithms.config import Preset
+from policygrad.algorithms.keywords import Option as Option
+from policygrad.algorithms.learner import Learner as Learner
+from policygrad.algorithms.recipe import RecipeSpec as RecipeSpec
+from policygrad.algorithms.recipe import recipe as recipe
+from policygrad.algorithms.task import Plan as Plan
+from policygrad.algorithms.task import Task as Task
+from policygrad.data import Batch as Batch
+from policygrad.data import Estimate as Estimate
+from policygrad.data import Rollout as Rollout
+from policygrad.data import Values as Values
+from policygrad.envs.collector import Collector as Collector
+from policygrad.envs.make import make_envs as make_envs
+from policygrad.envs.shaping import PotentialShaping as PotentialShaping
+from policygrad.envs.shaping import ShapedReward as ShapedReward
+from policygrad.envs.single import EnvLike
+from policygrad.envs.wrappers import ActionRepeat as ActionRepeat
+from policygrad.gradient.baselines import Constant as Constant
+from policygrad.gradient.baselines import CriticValue as CriticValue
+from policygrad.gradient.baselines import CrossFit as CrossFit
+from policygrad.gradient.baselines import LeaveOneOut as LeaveOneOut
+from policygrad.gradient.baselines import LinearFeatures as LinearFeatures
+from policygrad.gradient.baselines import NoBaseline as NoBaseline
+from policygrad.gradient.baselines import Regressor as Regressor
+from policygrad.gradient.baselines import RunningMean as RunningMean
+from policygrad.gradient.baselines import TimeAverage as TimeAverage
+from policygrad.gradient.estimators import GAE as GAE
+from policygrad.gradient.estimators import NStep as NStep
+from policygrad.gradient.estimators import QValue as QValue
+from policygrad.gradient.estimators import RewardToGo as RewardToGo
+from policygrad.gradient.estimators import Standardized as Standardized
+from policygrad.gradient.estimators import StateDiscounted as StateDiscounted
+from policygrad.gradient.estimators import TDError as TDError
+from policygrad.gradient.estimators import TotalReturn as TotalReturn
+from policygrad.gradient.estimators import advantages as advantages
+from policygrad.gradient.importance import CollapsedError as CollapsedError
+from policygrad.gradient.importance import ImportanceWeighted as ImportanceWeighted
+from policygrad.gradient.importance import PerDecision as PerDecision
+from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
+from policygrad.models.advantage import fit_advantage as fit_advantage
+from policygrad.models.critic import Critic as Critic
+from policygrad.models.critic import NoCritic as NoCritic
+from policygrad.models.critic import QCritic as QCritic
+from policygrad.models.critic import make_critic as make_critic
+from policygrad.models.critic import make_q_critic as make_q_critic
+from policygrad.models.heads import Beta as Beta
+from policygrad.models.heads import Categorical as Categorical
+from policygrad.models.heads import Gaussian as Gaussian
+from policygrad.models.heads import Head as Head
+from policygrad.models.heads import MultiCategorical as MultiCategorical
+from policygrad.models.heads import SquashedGaussian as SquashedGaussian
+from policygrad.models.networks import FourierFeatures as FourierFeatures
+from policygrad.models.policy import Body
+from policygrad.models.policy import Policy as Policy
+from policygrad.models.policy import make_policy as make_policy
+from policygrad.models.schedules import linear as linear
+from policygrad.reports.plots import plot as plot
+from policygrad.stored.trajectories import Trajectories as Trajectories
+from policygrad.training.agent import Agent as Agent
+from policygrad.training.agent import load as load
+from policygrad.training.callbacks import CheckpointCallback as CheckpointCallback
+from policygrad.training.callbacks import EvalCallback as EvalCallback
+from policygrad.training.callbacks import Every as Every
+from policygrad.training.callbacks import History as History
+from policygrad.training.callbacks import StopAfter as StopAfter
+from policygrad.training.callbacks import StopOnReward as StopOnReward
+from policygrad.training.evaluate import Evaluation as Evaluation
+from policygrad.training.evaluate import evaluate as evaluate
+from policygrad.training.reporting import report as report
+from policygrad.training.train import train as train
+from policygrad.training.video import record as record
+from policygrad.updates import ClippedSurrogate as ClippedSurrogate
+from policygrad.updates import FirstOrder as FirstOrder
+from policygrad.updates import NaturalGradient as NaturalGradient
+from policygrad.updates import PenalizedSurrogate as PenalizedSurrogate
+from policygrad.updates import TrustRegion as TrustRegion
+from policygrad.updates import VanillaGradient as VanillaGradient
+
+__version__: str
+__all__: list[str]
+
+def a2c(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    num_steps: int = 16,
+    gamma: float = 0.99,
+    lam: float = 1.0,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "no",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 0.0007,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float | None = None,
+    critic_epochs: int | None = 1,
+    critic_minibatches: int | None = 1,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    n_steps: int = ...,
+    gae_lambda: float = ...,
+    normalize_advantage: bool = ...,
+    learning_rate: float = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+) -> Agent:
+    """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: environment steps to train for; training stops at the last whole iteration that fits
+        num_envs: environments stepped in parallel
+        num_steps: steps per environment per iteration
+        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
+        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
+        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        optimizer: optimiser of the policy
+        lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
+        critic_lr: learning rate of the critic (Adam); none: the policy's
+        critic_epochs: passes over each batch for the critic; none: as for the policy
+        critic_minibatches: pieces of each pass for the critic; none: as for the policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
+        std: standard deviation of Box actions: a parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
+            steps
+        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
+        normalize_obs: standardise observations by running moments, kept inside the policy
+    """
+
+def actor_critic(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 1,
+    critic: Literal["v", "q"] = "v",
+    gamma: float = 0.99,
+    state_discount: bool = False,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 0.0003,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = None,
+    critic_lr: float | None = None,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    learning_rate: float = ...,
+    vf_lr: float | None = ...,
+) -> Agent:
+    """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
+
+    With `state_discount` it is the book's algorithm; without, as in all of deep RL, γᵗ is left out.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: environment steps to train for; training stops at the last whole iteration that fits
+        num_envs: environments stepped in parallel
+        critic: what the critic learns: values of states, V(s), or (Discrete actions) of states and actions, q(s, a)
+        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
+        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
+        optimizer: optimiser of the policy
+        lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
+        critic_lr: learning rate of the critic (Adam); none: the policy's
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
+        std: standard deviation of Box actions: a parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
+            steps
+        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
+        normalize_obs: standardise observations by running moments, kept inside the policy
+    """
+
+def npg(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    num_steps: int = 256,
+    max_kl: float = 0.01,
+    kl_schedule: Literal["constant", "linear"] = "constant",
+    lr: float | None = None,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    damping: float = 0.1,
+    cg_iterations: int = 10,
+    solver: Literal["cg", "dense"] = "cg",
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "batch",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float | None = 0.001,
+    critic_epochs: int | None = 10,
+    critic_minibatches: int | None = 8,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    n_steps: int = ...,
+    delta: float = ...,
+    target_kl: float = ...,
+    cg_damping: float = ...,
+    damping_coeff: float = ...,
+    cg_max_steps: int = ...,
+    cg_iters: int = ...,
+    gae_lambda: float = ...,
+    normalize_advantage: bool = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+    batch_size: int = ...,
+) -> Agent:
+    """Natural policy gradient (Kakade 2001): one step a batch, of a length in policy space.
+
+    With `lr` the step is lr · F⁻¹ĝ, whatever its length.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: environment steps to train for; training stops at the last whole iteration that fits
+        num_envs: environments stepped in parallel
+        num_steps: steps per environment per iteration
+        max_kl: the most that an update may move the policy, KL(old ‖ new) in nats; usually 0.003 to 0.05
+        kl_schedule: schedule of max_kl: constant, or linear down to 0
+        lr: rate of the natural step, in place of max_kl; none: max_kl sets its length
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        damping: added to the Fisher matrix's diagonal; usually 0.01 to 0.1
+        cg_iterations: conjugate-gradient iterations per natural step; usually 10 to 20
+        solver: solver of natural steps: conjugate gradients, or the dense Fisher matrix of a small policy
+        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
+        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
+        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
+        critic_lr: learning rate of the critic (Adam); none: the policy's
+        critic_epochs: passes over each batch for the critic; none: as for the policy
+        critic_minibatches: pieces of each pass for the critic; none: as for the policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
+        std: standard deviation of Box actions: a parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
+            steps
+        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
+        normalize_obs: standardise observations by running moments, kept inside the policy
+    """
+
+def off_policy_pg(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    episodes: int = 512,
+    weighting: Literal["per-decision", "trajectory"] = "per-decision",
+    self_normalize: bool = True,
+    max_weight: float | None = None,
+    min_ess: float = 0.1,
+    clone_epochs: int = 10,
+    baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
+    baseline_value: float = 0.0,
+    cross_fit: int | None = None,
+    gamma: float = 0.99,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "no",
+    reduction: Literal["trajectory", "step"] = "trajectory",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 0.0003,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = None,
+    critic_lr: float | None = 0.003,
+    critic_epochs: int | None = 10,
+    critic_minibatches: int | None = 4,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    normalize_advantage: bool = ...,
+    learning_rate: float = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+) -> Agent:
+    """REINFORCE from stored trajectories by importance sampling (Precup, Sutton & Singh 2000); refuses weights that collapse.
+
+    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: environment steps to train for; training stops at the last whole iteration that fits
+        num_envs: environments stepped in parallel
+        episodes: whole episodes per iteration; all of them where a dataset has fewer
+        weighting: importance weights of whole trajectories, or of each reward the ratios up to it
+        self_normalize: divide the importance weights by their mean: biased by O(1/episodes), bounded
+        max_weight: clip importance weights there, before they are normalised: biased; none: do not
+        min_ess: stop where the effective sample size falls below this share of the episodes; usually 0.1 to 0.5
+        clone_epochs: with a dataset: passes of maximum likelihood over it, behaviour cloning before training
+        baseline: what is subtracted from the returns; value: a learned V(s)
+        baseline_value: b of the constant baseline
+        cross_fit: fit the baseline on the other folds of the same batch, this many; none: on the batches before
+        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
+        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
+        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        reduction: sum over an episode and average over episodes (theory), or average over steps
+        optimizer: optimiser of the policy
+        lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
+        critic_lr: learning rate of the critic (Adam); none: the policy's
+        critic_epochs: passes over each batch for the critic; none: as for the policy
+        critic_minibatches: pieces of each pass for the critic; none: as for the policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
+        std: standard deviation of Box actions: a parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
+            steps
+        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
+        normalize_obs: standardise observations by running moments, kept inside the policy
+    """
+
+def ppo(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    num_steps: int = 256,
+    epochs: int = 10,
+    minibatches: int = 8,
+    clip: float = 0.2,
+    target_kl: float | None = None,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "batch",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 0.0003,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float | None = None,
+    critic_epochs: int | None = None,
+    critic_minibatches: int | None = None,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    n_steps: int = ...,
+    n_epochs: int = ...,
+    update_epochs: int = ...,
+    num_minibatches: int = ...,
+    clip_range: float = ...,
+    clip_coef: float = ...,
+    gae_lambda: float = ...,
+    normalize_advantage: bool = ...,
+    learning_rate: float = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+    batch_size: int = ...,
+) -> Agent:
+    """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017).
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: environment steps to train for; training stops at the last whole iteration that fits
+        num_envs: environments stepped in parallel
+        num_steps: steps per environment per iteration
+        epochs: passes over each batch for the policy
+        minibatches: pieces of each pass for the policy
+        clip: ε of the clipped surrogate; usually 0.1 to 0.3
+        target_kl: exact mean KL(old ‖ new) above which the epochs stop; none: they do not
+        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
+        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
+        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        optimizer: optimiser of the policy
+        lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
+        critic_lr: learning rate of the critic (Adam); none: the policy's
+        critic_epochs: passes over each batch for the critic; none: as for the policy
+        critic_minibatches: pieces of each pass for the critic; none: as for the policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
+        std: standard deviation of Box actions: a parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
+            steps
+        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
+        normalize_obs: standardise observations by running moments, kept inside the policy
+    """
+
+def ppo_kl(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    num_steps: int = 256,
+    epochs: int = 10,
+    minibatches: int = 8,
+    beta: float = 1.0,
+    target_kl: float | None = 0.01,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "batch",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 0.0003,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float | None = None,
+    critic_epochs: int | None = None,
+    critic_minibatches: int | None = None,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    n_steps: int = ...,
+    n_epochs: int = ...,
+    update_epochs: int = ...,
+    num_minibatches: int = ...,
+    gae_lambda: float = ...,
+    normalize_advantage: bool = ...,
+    learning_rate: float = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+    batch_size: int = ...,
+) -> Agent:
+    """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
+
+    β is steered towards an update's KL of `target_kl`; with `--target-kl none` it stays what it is.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: environment steps to train for; training stops at the last whole iteration that fits
+        num_envs: environments stepped in parallel
+        num_steps: steps per environment per iteration
+        epochs: passes over each batch for the policy
+        minibatches: pieces of each pass for the policy
+        beta: β, weight of the penalty on KL; at the start, where target_kl steers it
+        target_kl: exact mean KL(old ‖ new) that β is steered towards; none: it stays
+        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
+        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
+        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        optimizer: optimiser of the policy
+        lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
+        critic_lr: learning rate of the critic (Adam); none: the policy's
+        critic_epochs: passes over each batch for the critic; none: as for the policy
+        critic_minibatches: pieces of each pass for the critic; none: as for the policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
+        std: standard deviation of Box actions: a parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
+            steps
+        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
+        normalize_obs: standardise observations by running moments, kept inside the policy
+    """
+
+def reinforce(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    episodes: int = 16,
+    returns: Literal["to-go", "total"] = "to-go",
+    baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
+    baseline_value: float = 0.0,
+    cross_fit: int | None = None,
+    gamma: float = 0.99,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "no",
+    reduction: Literal["trajectory", "step"] = "trajectory",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 0.003,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = None,
+    critic_lr: float | None = 0.003,
+    critic_epochs: int | None = 10,
+    critic_minibatches: int | None = 4,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    normalize_advantage: bool = ...,
+    learning_rate: float = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+) -> Agent:
+    """REINFORCE (Williams 1992): one gradient step a batch of whole episodes, with a choice of returns and of baselines.
+
+    `--returns total --baseline none` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: environment steps to train for; training stops at the last whole iteration that fits
+        num_envs: environments stepped in parallel
+        episodes: whole episodes per iteration; all of them where a dataset has fewer
+        returns: what follows an action (to-go) or the whole episode's return (total)
+        baseline: what is subtracted from the returns; value: a learned V(s)
+        baseline_value: b of the constant baseline
+        cross_fit: fit the baseline on the other folds of the same batch, this many; none: on the batches before
+        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
+        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
+        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        reduction: sum over an episode and average over episodes (theory), or average over steps
+        optimizer: optimiser of the policy
+        lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
+        critic_lr: learning rate of the critic (Adam); none: the policy's
+        critic_epochs: passes over each batch for the critic; none: as for the policy
+        critic_minibatches: pieces of each pass for the critic; none: as for the policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
+        std: standard deviation of Box actions: a parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
+            steps
+        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
+        normalize_obs: standardise observations by running moments, kept inside the policy
+    """
+
+def trpo(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    num_steps: int = 256,
+    max_kl: float = 0.01,
+    kl_schedule: Literal["constant", "linear"] = "constant",
+    backtracks: int = 10,
+    shrink: float = 0.8,
+    damping: float = 0.1,
+    cg_iterations: int = 10,
+    solver: Literal["cg", "dense"] = "cg",
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "batch",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float | None = 0.001,
+    critic_epochs: int | None = 10,
+    critic_minibatches: int | None = 8,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    n_steps: int = ...,
+    delta: float = ...,
+    target_kl: float = ...,
+    line_search_max_iter: int = ...,
+    backtrack_iters: int = ...,
+    line_search_shrinking_factor: float = ...,
+    backtrack_coeff: float = ...,
+    cg_damping: float = ...,
+    damping_coeff: float = ...,
+    cg_max_steps: int = ...,
+    cg_iters: int = ...,
+    gae_lambda: float = ...,
+    normalize_advantage: bool = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+    learning_rate: float | None = ...,
+    batch_size: int = ...,
+) -> Agent:
+    """Trust-region policy optimisation (Schulman et al. 2015): the natural step, held to its KL bound and to a gain.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: environment steps to train for; training stops at the last whole iteration that fits
+        num_envs: environments stepped in parallel
+        num_steps: steps per environment per iteration
+        max_kl: the most that an update may move the policy, KL(old ‖ new) in nats; usually 0.003 to 0.05
+        kl_schedule: schedule of max_kl: constant, or linear down to 0
+        backtracks: how often a step that breaks the bound, or loses, is shortened before it is given up
+        shrink: what a step is multiplied by to shorten it
+        damping: added to the Fisher matrix's diagonal; usually 0.01 to 0.1
+        cg_iterations: conjugate-gradient iterations per natural step; usually 10 to 20
+        solver: solver of natural steps: conjugate gradients, or the dense Fisher matrix of a small policy
+        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
+        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
+        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
+        critic_lr: learning rate of the critic (Adam); none: the policy's
+        critic_epochs: passes over each batch for the critic; none: as for the policy
+        critic_minibatches: pieces of each pass for the critic; none: as for the policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
+        std: standard deviation of Box actions: a parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
+            steps
+        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
+        normalize_obs: standardise observations by running moments, kept inside the policy
+    """

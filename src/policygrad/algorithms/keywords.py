@@ -1,0 +1,356 @@
+"""The keywords that recipes share: each is declared once, with its type, help and bounds, and stands in a group.
+
+A group is a frozen dataclass. A recipe takes one as a keyword whose default is an instance, with the defaults that are its own:
+
+    def a2c(task, *, num_steps: NumSteps = 16, ascent: Ascent = Ascent(lr=7e-4)) -> Plan: ...
+
+The group's fields are then the recipe's keywords, `pg.a2c(env, lr=1e-3)`, and the body reads `ascent.lr`. Nothing heavy is
+imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+if TYPE_CHECKING:
+    from policygrad.gradient.estimators import Estimator
+    from policygrad.models.policy import Policy
+
+TINY = 1e-9  # the lowest value of what must be above 0
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of a keyword besides its type and default: `clip: Annotated[float, Option("ε upwards", low=0.0)] = 0.2`.
+
+    help: one line. low, high: inclusive bounds; they hold for each number of a tuple. tune: the range to search when
+    hyperparameters are tuned, (low, high) or (low, high, "log"). schedule: whether it may change with training's progress.
+    foreign: what the keyword is called in Stable-Baselines3, CleanRL or Spinning Up.
+    """
+
+    help: str = ""
+    low: float | None = None
+    high: float | None = None
+    tune: tuple[float, float] | tuple[float, float, str] | None = None
+    schedule: bool = False
+    foreign: tuple[str, ...] = ()
+
+
+# keywords that stand in several groups or signatures
+NumSteps = Annotated[
+    int, Option("steps per environment per iteration", 1, tune=(16, 2048, "log"), foreign=("n_steps",))
+]
+Episodes = Annotated[
+    int, Option("whole episodes per iteration; all of them where a dataset has fewer", 1, tune=(4, 64, "log"))
+]
+Gamma = Annotated[float, Option("discount γ; 1 with finite horizons, usually 0.98 to 0.999", 0, 1, tune=(0.9, 0.999))]
+StateDiscount = Annotated[bool, Option("weigh step t by γᵗ, as the discounted objective's gradient does")]
+Standardize = Annotated[
+    Literal["no", "batch", "episode"],
+    Option(
+        "scale advantages to mean 0, std 1, over the batch or (biased) over each episode",
+        foreign=("normalize_advantage",),
+    ),
+]
+LrSchedule = Annotated[
+    Literal["constant", "linear"], Option("schedule of the learning rates: constant, or linear down to 0")
+]
+EntCoef = Annotated[
+    float, Option("weight of the entropy bonus; usually 0 to 0.02", 0, tune=(1e-4, 0.05, "log"), schedule=True)
+]
+EntSchedule = Annotated[
+    Literal["constant", "linear"], Option("schedule of the entropy bonus: constant, or linear down to 0")
+]
+MaxGradNorm = Annotated[
+    float | None, Option("clip each network's gradient to this ℓ₂ norm; none: do not", TINY, tune=(0.1, 10, "log"))
+]
+CriticLr = Annotated[
+    float | None,
+    Option(
+        "learning rate of the critic (Adam); none: the policy's",
+        0,
+        100,
+        tune=(1e-4, 1e-2, "log"),
+        schedule=True,
+        foreign=("vf_lr",),
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every recipe has: how long it trains, in how many environments."""
+
+    steps: Annotated[
+        int,
+        Option(
+            "environment steps to train for; training stops at the last whole iteration that fits",
+            1,
+            foreign=("total_timesteps",),
+        ),
+    ] = 100_000
+    num_envs: Annotated[
+        int, Option("environments stepped in parallel", 1, 4096, tune=(1, 64, "log"), foreign=("n_envs",))
+    ] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What every recipe has: the policy's network and head, for `Task.policy`; the critic's network has the same widths."""
+
+    hidden: Annotated[
+        tuple[int, ...],
+        Option(
+            "widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states", 1, 65536
+        ),
+    ] = (64, 64)
+    activation: Annotated[Literal["tanh", "relu", "silu"], Option("activation function of the hidden layers")] = "tanh"
+    head: Annotated[
+        Literal["gaussian", "squashed", "beta"],
+        Option("distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta"),
+    ] = "gaussian"
+    std: Annotated[
+        Literal["parameter", "network"],
+        Option("standard deviation of Box actions: a parameter, or an output of the network"),
+    ] = "parameter"
+    log_std: Annotated[float, Option("initial log standard deviation of Box actions", -20, 5, tune=(-2, 0))] = 0.0
+    noise_autocorrelation: Annotated[
+        float,
+        Option(
+            "autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten steps",
+            0,
+            0.9999,
+            tune=(0, 0.95),
+        ),
+    ] = 0.0
+    mask_source: Annotated[
+        Literal["auto", "none", "observation", "info"],
+        Option("where action masks come from; auto: action_mask of a Dict observation, if it is there"),
+    ] = "auto"
+    normalize_obs: Annotated[bool, Option("standardise observations by running moments, kept inside the policy")] = (
+        False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advantage:
+    """Generalised advantage estimation, and what is done to the advantages."""
+
+    gamma: Gamma = 0.99
+    lam: Annotated[
+        float,
+        Option(
+            "λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98",
+            0,
+            1,
+            tune=(0.8, 1),
+            foreign=("gae_lambda",),
+        ),
+    ] = 0.95
+    state_discount: StateDiscount = False
+    standardize: Standardize = "batch"
+
+    def estimator(self) -> Estimator:
+        """GAE(γ, λ), wrapped."""
+        from policygrad.gradient.estimators import GAE
+
+        return wrapped(GAE(self.gamma, self.lam), self.state_discount, self.standardize)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returns:
+    """Returns of whole episodes minus a baseline, and what is done to the differences."""
+
+    baseline: Annotated[
+        Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"],
+        Option("what is subtracted from the returns; value: a learned V(s)"),
+    ] = "value"
+    baseline_value: Annotated[float, Option("b of the constant baseline")] = 0.0
+    cross_fit: Annotated[
+        int | None,
+        Option(
+            "fit the baseline on the other folds of the same batch, this many; none: on the batches before",
+            2,
+            tune=(2, 8),
+        ),
+    ] = None
+    gamma: Gamma = 0.99
+    state_discount: StateDiscount = False
+    standardize: Standardize = "no"
+    reduction: Annotated[
+        Literal["trajectory", "step"],
+        Option("sum over an episode and average over episodes (theory), or average over steps"),
+    ] = "trajectory"
+
+    def wrap(self, estimator: Estimator) -> Estimator:
+        """The estimator, wrapped."""
+        return wrapped(estimator, self.state_discount, self.standardize)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """How often a batch is used."""
+
+    epochs: Annotated[
+        int,
+        Option("passes over each batch for the policy", 1, 1000, tune=(1, 20), foreign=("n_epochs", "update_epochs")),
+    ] = 10
+    minibatches: Annotated[
+        int, Option("pieces of each pass for the policy", 1, tune=(1, 32, "log"), foreign=("num_minibatches",))
+    ] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ascent:
+    """First-order ascent of the policy."""
+
+    optimizer: Annotated[Literal["adam", "sgd"], Option("optimiser of the policy")] = "adam"
+    lr: Annotated[
+        float,
+        Option(
+            "learning rate of the policy; Adam: usually 1e-4 to 1e-2",
+            0,
+            100,
+            tune=(1e-5, 1e-2, "log"),
+            schedule=True,
+            foreign=("learning_rate",),
+        ),
+    ] = 3e-4
+    lr_schedule: LrSchedule = "constant"
+    ent_coef: EntCoef = 0.0
+    ent_schedule: EntSchedule = "constant"
+    max_grad_norm: MaxGradNorm = None
+
+    def values(self, seed: int) -> dict[str, Any]:
+        """As the first-order update rules take them; seed: of the minibatches."""
+        from policygrad.models.schedules import make_schedule
+
+        return {
+            "lr": make_schedule(self.lr_schedule, self.lr),
+            "optimizer": self.optimizer,
+            "ent_coef": make_schedule(self.ent_schedule, self.ent_coef),
+            "max_grad_norm": self.max_grad_norm,
+            "seed": seed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How far a natural step may go."""
+
+    max_kl: Annotated[
+        float,
+        Option(
+            "the most that an update may move the policy, KL(old ‖ new) in nats; usually 0.003 to 0.05",
+            TINY,
+            100,
+            tune=(1e-3, 0.1, "log"),
+            schedule=True,
+            foreign=("delta", "target_kl"),
+        ),
+    ] = 0.01
+    kl_schedule: Annotated[
+        Literal["constant", "linear"], Option("schedule of max_kl: constant, or linear down to 0")
+    ] = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fisher:
+    """The linear system of a natural step."""
+
+    damping: Annotated[
+        float,
+        Option(
+            "added to the Fisher matrix's diagonal; usually 0.01 to 0.1",
+            0,
+            tune=(1e-3, 0.3, "log"),
+            foreign=("cg_damping", "damping_coeff"),
+        ),
+    ] = 0.1
+    cg_iterations: Annotated[
+        int,
+        Option(
+            "conjugate-gradient iterations per natural step; usually 10 to 20",
+            1,
+            10_000,
+            tune=(5, 30),
+            foreign=("cg_max_steps", "cg_iters"),
+        ),
+    ] = 10
+    solver: Annotated[
+        Literal["cg", "dense"],
+        Option("solver of natural steps: conjugate gradients, or the dense Fisher matrix of a small policy"),
+    ] = "cg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bonus:
+    """The entropy bonus of a natural step."""
+
+    ent_coef: EntCoef = 0.0
+    ent_schedule: EntSchedule = "constant"
+
+
+def natural(policy: Policy, budget: Budget, fisher: Fisher, bonus: Bonus) -> dict[str, Any]:
+    """The three groups as natural update rules take them. Raises ValueError for a policy too large to be solved densely."""
+    from policygrad.gradient.natural import check_dense
+    from policygrad.models.schedules import make_schedule
+
+    if fisher.solver == "dense":
+        check_dense(len(policy.flat))
+    return vars(fisher) | {
+        "max_kl": make_schedule(budget.kl_schedule, budget.max_kl),
+        "ent_coef": make_schedule(bonus.ent_schedule, bonus.ent_coef),
+    }
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a critic follows where the policy has no `Ascent`, which has the same fields. Not a group."""
+
+    lr: float | None
+    lr_schedule: str
+    max_grad_norm: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticFit:
+    """How the critic is fitted: as the policy, in whatever is None."""
+
+    critic_lr: CriticLr = None
+    critic_epochs: Annotated[
+        int | None,
+        Option(
+            "passes over each batch for the critic; none: as for the policy",
+            1,
+            1000,
+            tune=(1, 80, "log"),
+            foreign=("n_critic_updates", "train_v_iters"),
+        ),
+    ] = None
+    critic_minibatches: Annotated[
+        int | None, Option("pieces of each pass for the critic; none: as for the policy", 1, tune=(1, 32, "log"))
+    ] = None
+
+    def values(self, rates: Ascent | Rates, passes: Passes | None = None) -> dict[str, Any]:
+        """As `Task.critic` takes them; passes: the policy's, where it makes more than one."""
+        lr = rates.lr if self.critic_lr is None else self.critic_lr
+        if lr is None:
+            raise ValueError("critic_lr = none is the policy's rate, and it has none: give a critic_lr")
+        return {
+            "lr": lr,
+            "lr_schedule": rates.lr_schedule,
+            "epochs": self.critic_epochs or (passes.epochs if passes else 1),
+            "minibatches": self.critic_minibatches or (passes.minibatches if passes else 1),
+            "max_grad_norm": rates.max_grad_norm,
+        }
+
+
+def wrapped(estimator: Estimator, state_discount: bool, standardize: str = "no") -> Estimator:
+    """The estimator in the wrappers asked for."""
+    from policygrad.gradient.estimators import Standardized, StateDiscounted
+
+    if state_discount:
+        estimator = StateDiscounted(estimator)
+    return estimator if standardize == "no" else Standardized(estimator, over=standardize)

@@ -1,0 +1,46 @@
+"""The recipes as functions that make an Agent, `pg.ppo("CartPole-v1", lr=1e-3)`, with a signature and help that say it all."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from typing import Any
+
+from policygrad.algorithms.config import options, parameters
+from policygrad.algorithms.recipe import Recipe
+from policygrad.training.agent import Agent
+
+
+def as_function(recipe: Recipe) -> Callable[..., Agent]:
+    """The recipe as a function of an environment; its keywords are the Agent's and the recipe's."""
+
+    def make(env: Any, **keywords: Any) -> Agent:
+        return Agent(recipe.name, env, **keywords)
+
+    function: Any = make
+    function.__module__, function.__name__, function.__qualname__ = "policygrad", recipe.name, recipe.name
+    function.__doc__, function.__signature__ = help_of(recipe), signature_of(recipe)
+    return function
+
+
+def signature_of(recipe: Recipe) -> Signature:
+    """`env`, the Agent's own keywords, and the recipe's with their types and defaults."""
+    _, _, *own = signature(Agent.__init__).parameters.values()
+    shared = [p for p in own if p.kind is not Parameter.VAR_KEYWORD]
+    keywords = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in parameters(recipe).items()
+    ]
+    return Signature([*shared, *keywords], return_annotation=Agent)
+
+
+def help_of(recipe: Recipe) -> str:
+    """What the recipe is, and a line or two about each of its keywords."""
+    lines = [line for name, option in options(recipe).items() for line in _described(name, option.help)]
+    about = textwrap.dedent("    " + (recipe.__doc__ or "").strip())
+    return "\n".join([about, "", "Returns an `Agent`, which says what seed, preset, body, … are.", "", *lines])
+
+
+def _described(name: str, text: str) -> list[str]:
+    return textwrap.wrap(f"{name}: {text}", 112, initial_indent="    ", subsequent_indent="        ")
