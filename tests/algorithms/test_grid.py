@@ -8,6 +8,7 @@ import pytest
 import torch
 from zoo import BASELINES, ESTIMATORS, UPDATES
 
+from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.learner import Learner
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
@@ -53,7 +54,7 @@ def test_every_cell_learns_from_whole_episodes_and_measures_what_it_did(update, 
                     assert "give the learner a critic" in str(error)  # noqa: PT017
                     continue
                 policy.flat.copy_(start)
-                stats = learner.step(collector.episodes(policy, 4), diagnose=True)
+                stats = diagnosed_step(learner, collector.episodes(policy, 4))
                 assert torch.isfinite(policy.flat).all()
                 assert math.isfinite(stats["gain"])
                 assert math.isfinite(stats["kl_quadratic"])

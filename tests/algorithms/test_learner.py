@@ -14,7 +14,8 @@ from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from torch import Tensor
 
-from policygrad.algorithms.learner import Learner, explained_variance, value_loss
+from policygrad.algorithms.diagnosed import diagnosed_step, explained_variance, value_loss
+from policygrad.algorithms.learner import Learner
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Batch, Rollout, Values
@@ -122,7 +123,7 @@ def test_a_non_finite_advantage_stops_before_anything_moves(bad: float) -> None:
     with pytest.raises(
         FloatingPointError, match=rf"in environment 2 at step {time} of its episode .*reward was {bad}.*Nothing"
     ):
-        learner.step(replace(rollout, rew=rew), diagnose=True)
+        diagnosed_step(learner, replace(rollout, rew=rew))
     assert same(learner.state_dict(), before)
 
 
@@ -171,7 +172,7 @@ def test_the_update_comes_before_the_critic_and_the_normaliser() -> None:
     learner.update = Witness(notes)
     values = learner.critic(rollout, learner.policy)
     expected = learner.estimator(rollout, values).ret - values.val
-    stats = learner.step(rollout, progress=0.25, diagnose=True)
+    stats = diagnosed_step(learner, rollout, progress=0.25)
     assert notes["seen"] == seen
     assert float(learner.policy.normalizer.count) == seen + rollout.steps
     assert notes["progress"] == 0.25
@@ -204,7 +205,7 @@ def test_diagnostics_are_those_of_torch_distributions(rule: Any, action_space: s
         return torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
 
     before = distribution(policy.dist(obs))
-    stats = learner.step(rollout, diagnose=True)
+    stats = diagnosed_step(learner, rollout)
     after = distribution(policy.dist(obs))
     gain = (adv * ((after.log_prob(act) - before.log_prob(act)).exp() - 1.0)).mean()
     assert stats["kl"] == pytest.approx(float(torch.distributions.kl_divergence(before, after).mean()), rel=1e-3)
@@ -299,8 +300,8 @@ def test_a_learner_loaded_from_a_file_goes_on_as_if_nothing_had_happened(recipe:
     twin.learner.load_state_dict(through_a_file(plan.learner.state_dict()))
     for i in range(2, 4):
         rollout = collect(plan, collector)
-        stats = plan.learner.step(rollout, i / 4, diagnose=True)
-        assert twin.learner.step(rollout, i / 4, diagnose=True) == pytest.approx(stats, rel=0, abs=0, nan_ok=True)
+        stats = diagnosed_step(plan.learner, rollout, i / 4)
+        assert diagnosed_step(twin.learner, rollout, i / 4) == pytest.approx(stats, rel=0, abs=0, nan_ok=True)
         assert same(twin.learner.state_dict(), plan.learner.state_dict())
 
 

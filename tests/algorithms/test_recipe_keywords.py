@@ -347,7 +347,7 @@ def learned_from_stored(plan: Plan, other: Plan, env: Callable[[], gym.Env]) -> 
     assert plan.episodes is not None
     try:
         for progress in (0.0, 0.5):
-            plan.learner.step(replay.episodes(plan.learner.policy, plan.episodes), progress)
+            plan.learner.step(replay.collect(plan.learner.policy, plan.wants), progress)
     except CollapsedError:
         return []
     return [plan.learner.policy.flat, *([plan.learner.critic.flat] if isinstance(plan.learner.critic, Critic) else [])]

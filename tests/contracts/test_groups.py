@@ -37,7 +37,8 @@ def learner() -> pg.Learner:
 def rollouts(policy: pg.Policy, count: int) -> list[pg.Rollout]:
     lengths = iter((3, 4, 4, 5, 6))
     envs = make_envs(lambda: Chain((1.0, -2.0, 0.5, 3.0, 4.0, 5.0), terminate_after=next(lengths)), len(KEYS))
-    made = [Collector(envs, seed=seed).episodes(policy, len(KEYS)) for seed in range(count)]
+    records = [Collector(envs, seed=seed).episodes(policy, len(KEYS)) for seed in range(count)]
+    made = [pg.Rollout.of(record, policy) for record in records]
     return [replace(r, extra={"group": KEYS.expand_as(r.rew)}) for r in made]
 
 

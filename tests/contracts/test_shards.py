@@ -14,11 +14,13 @@ from gymnasium import spaces
 from torch import Tensor
 
 import policygrad as pg
+from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain
 from policygrad.models.critic import make_critic
 from policygrad.total import Reducer, reducing
+from policygrad.tree import take
 
 OBS, ACT = spaces.Box(-1.0, 12.0, (1,)), spaces.Discrete(2)
 SHARDS = ([0, 1], [2, 3, 4, 5, 6])  # columns: uneven on purpose
@@ -57,8 +59,7 @@ def shard_of(rollout: pg.Rollout, columns: list[int]) -> pg.Rollout:
     """These columns, up to the end of their own longest episode: the shards differ in T where episodes are whole."""
     part = rollout.columns(columns)
     T = int(part.mask.any(1).nonzero().max()) + 1
-    rows = {f.name: getattr(part, f.name)[: T + (f.name == "obs")] for f in fields(part) if f.name != "extra"}
-    return pg.Rollout(**rows)
+    return pg.Rollout(**{f.name: take(getattr(part, f.name), slice(T + (f.name == "obs"))) for f in fields(part)})
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -70,12 +71,13 @@ def test_two_shards_in_lock_step_learn_what_the_whole_learns(cell: str) -> None:
     def step(rank: int, rollout: pg.Rollout) -> pg.Stats:
         ops: list[Callable[[Tensor], Tensor]] = [lambda x: x.sum(0), lambda x: x.amax(0)]
         with reducing(*(all_reduced(barrier, slots, rank, op) for op in ops)):
-            return shards[rank].step(shard_of(rollout, SHARDS[rank]), diagnose=True)
+            return diagnosed_step(shards[rank], shard_of(rollout, SHARDS[rank]))
 
     for _ in range(2):
-        rollout = collector.episodes(whole.policy, 7) if whole.needs_episodes else collector.steps(whole.policy, 12)
-        rollout = replace(rollout, behavior=rollout.logp + 0.3 * rollout.obs[:-1, :, 0].sin())
-        expected = whole.step(rollout, diagnose=True)
+        record = collector.episodes(whole.policy, 7) if whole.needs_episodes else collector.steps(whole.policy, 12)
+        rollout = pg.Rollout.of(record, whole.policy)
+        rollout = replace(rollout, extra={"logp": rollout.logp + 0.3 * rollout.obs[:-1, :, 0].sin()})
+        expected = diagnosed_step(whole, rollout)
         with ThreadPoolExecutor(2) as pool:
             found = list(pool.map(step, range(2), [rollout] * 2))
         for shard, stats in zip(shards, found, strict=True):

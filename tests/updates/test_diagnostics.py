@@ -13,6 +13,7 @@ from explicit import BODIES, HEADS, batch_for, fisher_by_kl, make, moved, plain_
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.learner import Learner
 from policygrad.data import Batch
 from policygrad.envs.collector import Collector
@@ -233,10 +234,11 @@ def test_training_is_the_same_bit_for_bit_with_and_without_diagnostics(name: str
         example = env()
         policy = make_policy(example.observation_space, example.action_space, hidden=(6,), normalize_obs=True)
         critic = make_critic(example.observation_space, hidden=(6,), epochs=2, minibatches=2)
-        learner = Learner(policy, GAE(), RULES[name](), critic=critic, eigenvalues=3 if diagnose else 0)
+        learner = Learner(policy, GAE(), RULES[name](), critic=critic)
         collector, stats = Collector(make_envs(env, 3), seed=1), {}
         for i in range(3):
-            stats = learner.step(collector.steps(policy, 12), i / 3, diagnose)
+            record = collector.steps(policy, 12)
+            stats = diagnosed_step(learner, record, i / 3, eigenvalues=3) if diagnose else learner.step(record, i / 3)
         return learner.state_dict(), stats
 
     (plain, fewer), (diagnosed, more) = trained(False), trained(True)

@@ -123,8 +123,8 @@ class Trainer:
         return row | {k: v if np.isfinite(v) else None for k, v in stats.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters: the source and the learner keep their own state."""
-        return {name: getattr(self, name) for name in ("first", "total", "last", "logged", "rows", "seconds")}
+        """The counters, without the clock: the source and the learner keep their own state."""
+        return {name: getattr(self, name) for name in ("first", "total", "last", "logged", "rows")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
