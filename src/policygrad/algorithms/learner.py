@@ -95,7 +95,7 @@ class Learner:
             return None
         values = self.critic(rollout, self.policy)
         adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
-        batch = rollout.flatten(adv, self.reduction, estimate.target, getattr(self.policy, "segment", 1))
+        batch = rollout.flatten(adv, self.reduction, estimate.target, self.policy.segment)
         _check_finite(batch.adv, adv, rollout)
         return Iteration(rollout, values, estimate, batch)
 

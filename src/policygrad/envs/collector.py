@@ -139,7 +139,7 @@ class Collector:
         to_env = action_adapter(envs.single_action_space, actor)
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
-        actions, extras = [], []
+        actions, extras, over = [], [], self.resetting.copy()  # over: whether this row is a reset row
         now = take(obs, 0)
         put(now, ..., self.obs)
         for t in range(T):
@@ -153,8 +153,9 @@ class Collector:
             if final is not None:
                 put(final, t, now)
                 self._after_end(encoding, now, take(final, t), end, info)
-            if actor.stateful and end.any():
-                state = tree_map(lambda new, old: np.where(_rows(end, new), new, old), actor.begin(noise[t]), state)  # noqa: B023
+            if actor.stateful:
+                begins = end | (over & ~actor.begins_once)
+                state, over = _begun(begins, actor.begin(noise[t]), state), end & ~separate
             if left is not None and self._count_down(left, end):
                 break
         T = len(actions)
@@ -330,9 +331,9 @@ class Collector:
         self._seed_environments(self.steps_done)
 
 
-def _rows(which: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """(N,) as (N, 1, …), to choose rows of an array (N, *)."""
-    return which.reshape(-1, *[1] * (like.ndim - 1))
+def _begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:
+    """The fresh state in the rows (N,) where an episode begins, the other one elsewhere."""
+    return tree_map(lambda new, old: np.where(where.reshape(-1, *[1] * (new.ndim - 1)), new, old), fresh, state)
 
 
 def encoding_of(actor: Actor, space: spaces.Space) -> Encoding:

@@ -17,8 +17,11 @@ class Actor(Protocol):
     Laws. `noise` holds all the randomness of acting: with the same observations, state and noise, `act` does the same. An
     actor with a state is handed `begin(noise)` where an episode begins, and elsewhere what `act` returned; without one
     (`stateful` is False) it is None. A state is a tree of arrays (N, *), which rows of one environment never leave. Acting
-    changes no parameter.
+    changes no parameter. Where the row after an end is a reset row (NEXT_STEP), the state begins anew before it, and again
+    after it, unless `begins_once`: for a state that may as well go on from there, such as stationary noise.
     """
+
+    begins_once: bool
 
     @property
     def stateful(self) -> bool:

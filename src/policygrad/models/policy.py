@@ -176,6 +176,9 @@ class Policy(FlatModule):
     one they are taken as they come. Whoever acts is a policy, too: see `Actor`.
     """
 
+    begins_once = True  # the noise is stationary
+    segment = 1  # rows that belong together in a batch
+
     def __init__(
         self,
         network: nn.Module,
