@@ -63,6 +63,13 @@ def test_a_keyword_that_is_there_twice_is_refused() -> None:
         pg.recipe()(twice)
 
 
+def test_a_group_that_was_not_made_is_refused() -> None:
+    def forgotten(task: pg.Task, *, ascent: Any = Ascent) -> Any: ...
+
+    with pytest.raises(ConfigError, match="ascent must be an int"):
+        parameters(forgotten)
+
+
 def test_a_recipe_called_with_what_it_has_not_is_refused() -> None:
     box = spaces.Box(-1.0, 1.0, (2,))
     with pytest.raises(TypeError, match="clipp"):

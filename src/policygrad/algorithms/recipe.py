@@ -103,7 +103,8 @@ def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable
     def decorate(function: Callable[..., Plan]) -> Any:
         own = signature(function)
         taken = {p.name: p for p in own.parameters.values() if p.kind is Parameter.KEYWORD_ONLY}
-        groups: dict[str, Any] = {k: p.default for k, p in taken.items() if is_dataclass(p.default)}
+        defaults: dict[str, Any] = {k: p.default for k, p in taken.items()}
+        groups = {k: v for k, v in defaults.items() if is_dataclass(v) and not isinstance(v, type)}
         listed = [q for k, p in taken.items() for q in (keywords_of(p.default) if k in groups else [p])]
         names = [p.name for p in listed]
         keywords = {p.name: p for p in [*(p for p in keywords_of(Run()) if p.name not in names), *listed]}

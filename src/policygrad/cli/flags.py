@@ -59,8 +59,10 @@ def train_parser(algo: str, env: str | None, preset: str | None = None) -> Parse
     run = parser.add_argument_group("run")
     for name, (metavar, text) in RUN_FLAGS.items():
         keywords: dict[str, Any] = {"metavar": metavar} if metavar else {"action": "store_true"}
+        if name == "--seed":
+            keywords["nargs"] = "+"
         if name != "--dataset" or recipe.spec.dataset:
-            run.add_argument(name, help=text, **keywords | ({"nargs": "+"} if name == "--seed" else {}))
+            run.add_argument(name, help=text, **keywords)
     run.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     group = parser.add_argument_group("hyperparameters")
     for name, (kind, _) in parameters(algo).items():
