@@ -5,14 +5,14 @@
     probability_of_improvement(runs.speed("a2c, lr 0.003"), runs.speed("reinforce, lr 0.003"))
     runs.falls("a2c, lr 0.03", level=400)                        # how many seeds got there and lost it again
 
-A file says which command made it, with which versions, settings and seeds; every seed is there. What is *not* here: verdicts
-(learning.py), pictures.
+A file says which command made it, with which versions, settings and seeds; every seed is there. What is *not* here: verdicts,
+pictures.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -99,6 +99,10 @@ class Recorded:
     def speed(self, arm: str, measure: str = "return") -> np.ndarray:
         """(seeds,): the mean over the whole training, the area under the curve; higher: more was learned from fewer steps."""
         return self.curves(arm, measure).mean(1)
+
+    def best(self, names: Iterable[str]) -> str:
+        """The arm of the highest mean speed, of these."""
+        return max(names, key=lambda name: float(self.speed(name).mean()))
 
     def steps_to(self, arm: str, threshold: float, measure: str = "return") -> np.ndarray:
         """(seeds,): the end of the first interval whose mean is at least the threshold; ∞ if there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policygrad.data import Rollout, Values
+from policygrad.data import Batch, Rollout, Values
 from policygrad.gradient.baselines import Baseline, NoBaseline
 from policygrad.gradient.estimators import Estimator, RewardToGo, StateDiscounted, advantages
 from policygrad.lab.auditing.cells import Chunk
@@ -27,7 +27,7 @@ from policygrad.lab.exact.tabular import (
     solve,
     tabular_policy,
 )
-from policygrad.lab.exact.worlds import make_mdp, make_policy
+from policygrad.lab.exact.worlds import exact_batch, make_mdp, make_policy
 from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 
@@ -204,3 +204,21 @@ def z_score(x: Tensor, truth: Tensor) -> float:
 def cosine(u: Tensor, v: Tensor) -> float:
     """The cosine of the angle between two vectors."""
     return float(u @ v / (u.norm() * v.norm()))
+
+
+def compare(new: Sequence[float], old: Sequence[float]) -> tuple[np.ndarray, float, int]:
+    """Variances relative to others: the ratios, the share that is lower, and which one is the largest."""
+    ratio = np.array(new) / np.array(old)
+    return ratio, float((ratio < 1.0).mean()), int(ratio.argmax())
+
+
+def study(world: str = "random") -> tuple[MDP, Policy, Batch]:
+    """An MDP, [8 random states, 4 actions, 10 steps], a random table of logits, and all trajectories as a batch."""
+    mdp = make_mdp(world)
+    policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
+    return mdp, policy, exact_batch(mdp, policy)
+
+
+def table(mdp: MDP, seed: int) -> Tensor:
+    """A random policy, (S, A)."""
+    return policy_matrix(mdp, tabular_policy(mdp, torch.Generator().manual_seed(seed))).detach()

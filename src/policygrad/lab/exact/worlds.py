@@ -129,7 +129,7 @@ def make_mdp(name: str, seed: int = 0, *, horizon: float | None = None, gamma: f
 
 def read_tables(path: str) -> dict[str, Any]:
     """The tables of a JSON file: transition (S, A, S), reward (S, A) or (S, A, S), start (S,), horizon or null; if wanted
-    gamma, terminal, groups, and a policy pi (S, A). Of what `policygrad lab claims N --json` prints, the first counterexample.
+    gamma, terminal, groups, and a policy pi (S, A). Of the output of `policygrad lab claims --json`, the first counterexample.
 
     Raises ValueError for a file that is not there, or has something else in it.
     """
