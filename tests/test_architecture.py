@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import policygrad
+from policygrad import errors
 
 ROOT = Path(policygrad.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -20,6 +22,7 @@ files = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(R
 BELOW = {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "interop", "stored", "reports"}
 # room → the rooms of ours it may import; a room may always import itself
 MAY_IMPORT = {
+    "errors": set(),
     "data": set(),
     "locate": set(),
     "gradient": {"data"},
@@ -85,13 +88,15 @@ def broken_rules(path: Path, tree: ast.Module) -> list[str]:
     rooms = {r for r in map(ours, names) if r is not None}
     top = {name.split(".")[0] for name in names}
     if room in MAY_IMPORT:
-        allowed = LAB.get(path.relative_to(ROOT).as_posix()) or MAY_IMPORT[room] | {room}
+        allowed = (LAB.get(path.relative_to(ROOT).as_posix()) or MAY_IMPORT[room] | {room}) | {"errors"}
         wrong += [f"{room} imports {r}" for r in sorted((rooms & set(MAY_IMPORT)) - allowed)]
     if room != "cli" and "cli" in rooms and stem != "__main__":
         wrong.append("only the command line imports cli")
     if room == "gradient":
         wrong += [f"gradient imports {t}" for t in sorted(top - STDLIB - {"torch", "policygrad"})]
         wrong += [f"gradient imports {t}" for t in sorted(top & {"random", "os", "io", "pathlib"})]
+    if room == "errors" and top:
+        wrong += [f"errors imports {t}" for t in sorted(top - {"__future__"})]
     if room == "updates":
         hidden = ("policygrad.gradient.estimators", "policygrad.gradient.returns", "policygrad.envs")
         wrong += [f"updates cannot see time: {n}" for n in sorted(names) if n.startswith(hidden)]
@@ -167,6 +172,8 @@ def test_every_file_keeps_the_house_rules(path):
         ("lab/steps/rules.py", "from matplotlib import pyplot"),
         ("lab/claims/x.py", "from policygrad import cli"),
         ("data.py", "from policygrad.gradient import returns"),
+        ("errors.py", "import math"),
+        ("errors.py", "from policygrad.data import Rollout"),
         ("training/x.py", "import matplotlib.pyplot as plt"),
         ("training/plots_of_runs.py", "from matplotlib.figure import Figure"),
         ("training/x.py", "from pickle import loads"),
@@ -196,6 +203,31 @@ def test_the_rules_catch_what_they_are_for(file, source):
 )
 def test_the_rules_allow_what_is_meant(file, source):
     assert broken_rules(ROOT / file, ast.parse(source)) == []
+
+
+def errors_without_base(tree: ast.Module, kinds: set[str]) -> list[str]:
+    """Error classes that inherit none of the package's kinds, and NaNs that are raised as a built-in error."""
+    wrong = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base) in BUILT_IN for base in node.bases):
+            wrong += [node.name] if kinds.isdisjoint(map(ast.unparse, node.bases)) else []
+        if isinstance(node, ast.Raise) and node.exc is not None and "FloatingPointError" in ast.unparse(node.exc)[:18]:
+            wrong.append(f"line {node.lineno}: raise NotFiniteError")
+    return wrong
+
+
+BUILT_IN = {name for name, x in vars(builtins).items() if isinstance(x, type) and issubclass(x, BaseException)}
+KINDS = {name for name, x in vars(errors).items() if isinstance(x, type) and issubclass(x, errors.PolicygradError)}
+
+
+@files
+def test_every_error_of_the_package_has_one_base(path):
+    assert path.stem == "errors" or errors_without_base(parsed(path), KINDS) == []
+
+
+def test_an_error_without_the_base_is_noticed():
+    source = "class A(ValueError): ...\nclass B(UserError, ValueError): ...\nraise FloatingPointError('nan')"
+    assert errors_without_base(ast.parse(source), KINDS) == ["A", "line 3: raise NotFiniteError"]
 
 
 def test_every_room_has_its_rule_and_every_rule_its_file():

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from policygrad.errors import TrainingError
+
 Stats = dict[str, float]
 Row = dict[str, float | int | None]  # of metrics.jsonl; None: there is no such number yet
 
 REDUCTIONS = ("trajectory", "step")
 
 
-class TooFewError(ValueError):
+class TooFewError(TrainingError, ValueError):
     """A rollout holds too little for what is asked of it."""
 
 

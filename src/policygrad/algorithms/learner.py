@@ -10,6 +10,7 @@ from torch import Tensor
 
 from policygrad.algorithms.meter import gradient_noise
 from policygrad.data import REDUCTIONS, Batch, Rollout, Stats, Values
+from policygrad.errors import NotFiniteError
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.models.critic import Critic, NoCritic, QCritic
@@ -75,7 +76,7 @@ class Learner:
         """Learn from one rollout. progress in [0, 1] drives schedules; diagnose adds `UpdateDiagnostics` to the stats, meter
         what `gradient_noise` finds before it.
 
-        Raises FloatingPointError, before anything moves, when an advantage is not finite.
+        Raises NotFiniteError, before anything moves, when an advantage is not finite.
         """
         if rollout.steps == 0:
             return {}
@@ -135,7 +136,7 @@ def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:
         return
     # what is not finite flows backwards through the returns: its last row is where it came from
     t, n = (int(i) for i in (rollout.mask & ~torch.isfinite(adv)).nonzero()[-1])
-    raise FloatingPointError(
+    raise NotFiniteError(
         f"the advantage is not finite ({float(adv[t, n])}) in environment {n} at step {int(rollout.time[t, n])} of its "
         f"episode (row {t}); its reward was {float(rollout.rew[t, n])}. Nothing was updated."
     )

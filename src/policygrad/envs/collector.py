@@ -19,6 +19,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from policygrad.data import Rollout
 from policygrad.envs.serial import SerialVectorEnv
+from policygrad.errors import EnvError, NotFiniteError
 from policygrad.models.heads import Head
 from policygrad.models.observations import LEGAL, Encoding, LegalActionsError, expand
 from policygrad.models.policy import Policy
@@ -43,7 +44,7 @@ class Record:
         return self.terminated | self.truncated
 
 
-class EndlessEpisodeError(RuntimeError):
+class EndlessEpisodeError(EnvError, RuntimeError):
     """Whole episodes are needed, and one does not end."""
 
 
@@ -212,7 +213,7 @@ class Collector:
             hint = (
                 "The policy's parameters are not finite any more: lower lr" if name == "act" else "Nothing was updated"
             )
-            raise FloatingPointError(
+            raise NotFiniteError(
                 f"{what} is {x[(t, n, *index)]} in environment {n}, around step {int(record.time[row, n])} of its episode "
                 f"(about number {episode} of the run); the action was {record.act[row, n].tolist()}. {hint}."
             )

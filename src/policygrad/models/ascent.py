@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
+from policygrad.errors import NotFiniteError
 from policygrad.models.optim import Optimizer, clip_by_norm
 from policygrad.models.policy import Policy
 
@@ -48,7 +49,7 @@ def minibatch_ascent(
             grad = evaluation.gradient(score_weights(evaluation.logp, mb), ent_weight, kl_weight, mb.dist)
             norm = clip_by_norm(grad, max_grad_norm)
             if not math.isfinite(norm):
-                raise FloatingPointError(f"the policy's gradient has norm {norm}: lower lr, or set max_grad_norm")
+                raise NotFiniteError(f"the policy's gradient has norm {norm}: lower lr, or set max_grad_norm")
             norms += norm
             optimizer.step(flat, grad, lr)
             steps += 1

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.data import Rollout, Stats, Values, shuffled
+from policygrad.errors import NotFiniteError
 from policygrad.models.flat import FlatModule
 from policygrad.models.heads import Categorical
 from policygrad.models.networks import MLP, BodyNetwork, output_layer
@@ -86,7 +87,7 @@ class _Regression(FlatModule):
         features = policy.features(rollout.valid(rollout.obs[:-1]))
         target = rollout.valid(target)
         if not math.isfinite(float(target.sum())):
-            raise FloatingPointError("a target of the critic is not finite: nothing was fitted")
+            raise NotFiniteError("a target of the critic is not finite: nothing was fitted")
         self._follow(target)
         target = ((target - self.mean) / self.std).unsqueeze(-1)
         parts = (features, target, *self._taken(rollout))
@@ -98,7 +99,7 @@ class _Regression(FlatModule):
                 grad = kernel.vjp(error.div_(len(x)))  # of −½ mean error²
                 norm = clip_by_norm(grad, self.max_grad_norm)
                 if not math.isfinite(norm):
-                    raise FloatingPointError(f"the critic's gradient has norm {norm}: lower critic_lr")
+                    raise NotFiniteError(f"the critic's gradient has norm {norm}: lower critic_lr")
                 self.optimizer.step(flat, grad, lr)
         return {}
 

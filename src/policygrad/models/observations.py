@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
+from policygrad.errors import EnvError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,7 +30,7 @@ LEGAL = "action_mask"  # the key of legal actions, in a Dict observation and in 
 Key = str | int
 
 
-class LegalActionsError(ValueError):
+class LegalActionsError(EnvError, ValueError):
     """Legal actions are to be told and are not, or there is none."""
 
 

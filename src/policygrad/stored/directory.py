@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from policygrad.errors import FileError
+
 if TYPE_CHECKING:
     from policygrad.data import Row
 
@@ -33,7 +35,7 @@ ROOT = Path("runs")
 KEEP_CHECKPOINTS = 2
 
 
-class RunError(ValueError):
+class RunError(FileError, ValueError):
     """A run that is not there, cannot be read, or would be overwritten."""
 
 

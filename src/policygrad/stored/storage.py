@@ -19,11 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from policygrad.errors import FileError
+
 KEY = "policygrad"
 FORMAT = 1
 
 
-class ModelFileError(ValueError):
+class ModelFileError(FileError, ValueError):
     """A file that is no policygrad model, or a damaged one."""
 
 

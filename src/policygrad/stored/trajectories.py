@@ -27,6 +27,7 @@ from policygrad.data import Rollout
 from policygrad.envs.collector import Collector, encoding_of
 from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
+from policygrad.errors import FileError
 from policygrad.models.heads import Gaussian
 from policygrad.models.policy import Policy
 from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
@@ -38,7 +39,7 @@ MINARI = "minari:"
 COLUMNS = ("obs", "act", "rew", "logp", "policy", "length", "terminated")
 
 
-class TrajectoryError(ValueError):
+class TrajectoryError(FileError, ValueError):
     """Trajectories that are not there, are damaged, or belong to another task."""
 
 

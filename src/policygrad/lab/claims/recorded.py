@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from policygrad.errors import FileError
+
 FOLDER = files("policygrad.lab.claims") / "recorded"
 RESAMPLES = 2_000  # of a bootstrap
 LAST = 0.2  # of a training: what `final` is the mean of
 
 
-class RecordError(ValueError):
+class RecordError(FileError, ValueError):
     """Recorded runs that are not there, or a file that does not hold any."""
 
 
