@@ -35,7 +35,7 @@ class Replay:
         if trajectories.logp is None:
             if clone_epochs < 1:
                 raise TrajectoryError(
-                    "clone_epochs = 0, but the trajectories have no log-probabilities: who acted must be estimated"
+                    "clone_epochs = 0, but the trajectories have no log-probabilities: set it above 0"
                 )
             acted = deepcopy(policy)
             clone(acted, trajectories, clone_epochs, seed)

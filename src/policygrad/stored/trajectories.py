@@ -61,13 +61,12 @@ class Trajectories:
 
     def __post_init__(self) -> None:
         R, E = len(self.rew), len(self.length)
-        sizes = {"obs": R + E, "act": R, "policy": R, "terminated": E} | ({} if self.logp is None else {"logp": R})
+        known = {} if self.logp is None else {"logp": R}
+        sizes = {"obs": R + E, "act": R, "policy": R, "terminated": E} | known
         wrong = [name for name, size in sizes.items() if len(getattr(self, name)) != size]
         if wrong or E == 0 or int(self.length.min()) < 1 or int(self.length.max()) > R or int(self.length.sum()) != R:
-            raise TrajectoryError(
-                f"{E} episodes of {R} steps in all do not fit together: {', '.join(wrong) or 'length'}"
-            )
-        for name in ("obs", "act", "rew", *(() if self.logp is None else ("logp",))):
+            raise TrajectoryError(f"{E} episodes of {R} steps do not fit together: {', '.join(wrong) or 'length'}")
+        for name in ("obs", "act", "rew", *known):
             if not torch.isfinite(getattr(self, name)).all():
                 raise TrajectoryError(f"{name} is not finite everywhere")
 
@@ -81,9 +80,8 @@ class Trajectories:
 
     def __repr__(self) -> str:
         mean = float(self.returns.mean())
-        return (
-            f"Trajectories({len(self)} episodes of {self.about['env']}, {self.steps:,} steps, mean return {mean:.1f})"
-        )
+        env = self.about["env"]
+        return f"Trajectories({len(self)} episodes of {env}, {self.steps:,} steps, mean return {mean:.1f})"
 
     @property
     def steps(self) -> int:
@@ -156,9 +154,7 @@ class Trajectories:
         most = torch.as_tensor(getattr(action_space, choices)) if choices else torch.tensor(2)
         discrete = not isinstance(action_space, spaces.Box)
         if self.obs.shape[1:] != shape or self.act.shape[1:] != action_space.shape:
-            raise TrajectoryError(
-                "the trajectories are damaged: observations or actions of another shape than their space"
-            )
+            raise TrajectoryError("the trajectories are damaged: observations or actions of another shape than here")
         if discrete and (self.act.dtype != torch.int64 or ((self.act < 0) | (self.act >= most)).any()):
             raise TrajectoryError("the trajectories are damaged: some action is none of its space")
 
@@ -183,17 +179,13 @@ def describe(policy: Policy, observation_space: spaces.Space, action_space: spac
 
 def join(parts: Sequence[Trajectories]) -> Trajectories:
     """Several as one. Raises TrajectoryError where they are of different tasks."""
-    first = parts[0]
-    for part in parts[1:]:
-        if (
-            part.about != first.about
-            or part.obs.shape[1:] != first.obs.shape[1:]
-            or part.act.shape[1:] != first.act.shape[1:]
-        ):
-            raise TrajectoryError(f"trajectories of different tasks: {first.about} and {part.about}")
+    tasks = [(part.about, part.obs.shape[1:], part.act.shape[1:]) for part in parts]
+    other = next((task for task in tasks if task != tasks[0]), None)
+    if other is not None:
+        raise TrajectoryError(f"trajectories of different tasks: {tasks[0][0]} and {other[0]}")
     columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in COLUMNS if name != "logp"}
     logps = [part.logp for part in parts if part.logp is not None]
-    return Trajectories(**columns, logp=torch.cat(logps) if len(logps) == len(parts) else None, about=first.about)
+    return Trajectories(**columns, logp=torch.cat(logps) if len(logps) == len(parts) else None, about=parts[0].about)
 
 
 def read(path: str | Path) -> Trajectories:
@@ -232,11 +224,10 @@ def _typed(columns: dict[str, Any]) -> bool:
     given = {name: x for name, x in columns.items() if name != "logp" or x is not None}
     if not given or not all(isinstance(x, Tensor) for x in given.values()):
         return False
-    flat = all(x.ndim == 1 for name, x in given.items() if name not in ("obs", "act"))
     types = {"policy": torch.int64, "length": torch.int64, "terminated": torch.bool}
-    return (
-        flat and given["obs"].ndim > 1 and given["act"].ndim > 0 and all(given[n].dtype == t for n, t in types.items())
-    )
+    typed = all(given[name].dtype == dtype for name, dtype in types.items())
+    flat = all(x.ndim == 1 for name, x in given.items() if name not in ("obs", "act"))
+    return typed and flat and given["obs"].ndim > 1 and given["act"].ndim > 0
 
 
 def shards(folder: Path) -> list[Path]:
@@ -372,14 +363,9 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
     try:
         dataset = minari.load_dataset(name)
     except (FileNotFoundError, ValueError, OSError) as error:
-        raise TrajectoryError(
-            f"there is no Minari data set {name!r} on this machine: minari download {name}"
-        ) from error
-    space, actions, encoding = (
-        dataset.observation_space,
-        dataset.action_space,
-        encoding_of(policy, dataset.observation_space),
-    )
+        raise TrajectoryError(f"there is no Minari data set {name!r} here: minari download {name}") from error
+    space, actions = dataset.observation_space, dataset.action_space
+    encoding = encoding_of(policy, space)
     env = dataset.spec.env_spec
     about = describe(policy, space, actions, name if env is None else env.id)
     if isinstance(actions, spaces.Box) and type(policy.head) is not Gaussian:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from policygrad.lab.auditing.bench import Bench, Moments
 from policygrad.lab.auditing.cells import BEST, FITTED, Cell, Chunk, label, make_cells
-from policygrad.lab.auditing.optimal_baselines import Curve, Table, Weighed, bare, optimal_baseline
+from policygrad.lab.auditing.optimal_baselines import Curve, Table, bare, optimal_baseline
 from policygrad.lab.auditing.table import table
 from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
 from policygrad.lab.exact.mdp import counted
@@ -85,6 +85,16 @@ class Row:
     bias_vector_exact: Tensor | None
     variances: Tensor  # (P,)
     variances_exact: Tensor | None
+
+    def known(self, name: str) -> float:
+        """bias, along, variance or mse: the exact one where there is one, else the sample's."""
+        exact = getattr(self, f"{name}_exact")
+        return getattr(self, name) if exact is None else exact
+
+    @property
+    def seen_bias(self) -> float | None:
+        """The bias, exact or measured; None where there is none, or none was seen."""
+        return None if self.verdict == "unbiased" else self.known("bias")
 
 
 @dataclass(frozen=True)
@@ -182,16 +192,8 @@ def audit(
         policy = tabular_policy(mdp, torch.Generator().manual_seed(seed))
     bench = Bench(mdp, policy, critic, batch, limit, behavior, seed)
     cells, left_out = make_cells(_names(estimators), _names(baselines), _names(wrappers), mdp.gamma)
-    trial = next(bench.sample(2, torch.Generator().manual_seed(seed + FIRST)))  # one, where two are too large
-    tried: list[_Tried] = []
-    for cell in cells:
-        try:
-            bench.allowed(cell)
-            made = fitted(bench, cell, torch.Generator().manual_seed(seed + 2 * FIRST))
-            bench.estimates(made, trial, coupled=True)
-            tried.append(_Tried(made, bench.couples(made, trial), _microseconds(made, trial)))
-        except ValueError as error:
-            left_out.append((str(cell), str(error)))
+    tried, refused = _try(bench, cells, seed)
+    left_out += refused
     if not tried:
         reasons = {reason: cell for cell, reason in reversed(left_out)}  # a cell for each
         why = "; ".join(f"{cell}: {reason}" for reason, cell in [*reasons.items()][:3])
@@ -224,6 +226,21 @@ def audit(
     )
 
 
+def _try(bench: Bench, cells: Sequence[Cell], seed: int) -> tuple[list[_Tried], list[tuple[str, str]]]:
+    """The cells that run on a trial of two batches, with what is fitted before; and the others with the reason."""
+    trial = next(bench.sample(2, torch.Generator().manual_seed(seed + FIRST)))  # one, where two are too large
+    tried, refused = [], []
+    for cell in cells:
+        try:
+            bench.allowed(cell)
+            made = fitted(bench, cell, torch.Generator().manual_seed(seed + 2 * FIRST))
+            bench.estimates(made, trial, coupled=True)
+            tried.append(_Tried(made, bench.couples(made, trial), _microseconds(made, trial)))
+        except ValueError as error:
+            refused.append((str(cell), str(error)))
+    return tried, refused
+
+
 def _names(given: Sequence[Any] | str) -> Sequence[Any]:
     return given.split(",") if isinstance(given, str) else given
 
@@ -247,11 +264,7 @@ def fitted(bench: Bench, cell: Cell, generator: torch.Generator) -> Cell:
         return replace(cell, baseline=baseline)
     if cell.baseline not in BEST:
         return cell
-    if bench.listed is not None:
-        data: Iterable[Weighed] = [bench.listed]
-    else:
-        data = ((c, torch.ones(c.batches, dtype=torch.float64)) for c in bench.sample(FITTING, generator, batch=1))
-    best = optimal_baseline(cell.baseline, cell, data, bench.scores, bench.steps)
+    best = optimal_baseline(cell.baseline, cell, bench.weighed(FITTING, generator), bench.scores, bench.steps)
     if cell.baseline == "best-parameter":
         return replace(bare(cell), per_parameter=best)
     return replace(cell, baseline=Table(best))
@@ -288,35 +301,24 @@ def row(
     if not math.isclose(mse, judged.length**2 + trace * (R - 1) / R, rel_tol=1e-9, abs_tol=1e-18 * norm**2):
         raise ArithmeticError(f"{cell}: MSE {mse} is not bias² + variance, {judged.length**2} + {trace}")
     along, *along_ends = mean_interval(errors @ g / norm**2, LEVEL)
-    mean = estimates.mean(0) if exact is None else exact.mean
-    variance = trace if exact is None else float(exact.variances.sum())
-    bias = None if exact is None else exact.mean - g
-    length = None if bias is None else float(bias.norm()) / norm
+    known = _exact(exact, g, norm)
+    mean, variance = (estimates.mean(0), trace) if exact is None else (exact.mean, float(exact.variances.sum()))
     tolerance = ROUNDING * (1.0 + math.sqrt(variance) / norm) + bench.rounding / norm
-    known = None if length is None else length <= tolerance
-    unbiased = known if known is not None else not judged.biased
-    if unbiased:
-        signal = float(g.square().sum())
-    else:  # of a sample, ‖mean‖² is too large by trace / R
-        signal = float(mean.square().sum()) - (trace / R if exact is None else 0.0)
-    snr = max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf if signal > 0.0 else math.nan
+    unbiased = not judged.biased if exact is None else known["bias_exact"] <= tolerance
+    snr = _snr(g if unbiased else mean, variance, 0.0 if unbiased or exact is not None else trace / R)
     cosines = _cosines(torch.cat([mean.unsqueeze(0), estimates]), g)
     return Row(
         *cell.names,
         verdict="unbiased" if unbiased else "biased",
-        proof="test" if known is None else "exact",
+        proof="test" if exact is None else "exact",
         p=judged.p,
         bias=judged.length / norm,
         bias_interval=(judged.interval[0] / norm, judged.interval[1] / norm),
-        bias_exact=length,
         along=along,
         along_interval=(along_ends[0], along_ends[1]),
-        along_exact=None if bias is None else float(bias @ g) / norm**2,
         variance=trace / norm**2,
         variance_interval=(ends[0] / norm**2, ends[1] / norm**2),
-        variance_exact=None if exact is None else variance / norm**2,
         mse=mse / norm**2,
-        mse_exact=None if length is None else length**2 + variance / norm**2,
         snr=snr,
         cosine=float(cosines[1:].mean()),
         angle=math.degrees(float(cosines[0].clamp(-1.0, 1.0).acos())),
@@ -324,10 +326,32 @@ def row(
         microseconds=microseconds,
         bias_vector=judged.bias,
         bias_error=estimates.std(0) / math.sqrt(R),
-        bias_vector_exact=bias,
         variances=estimates.var(0),
-        variances_exact=None if exact is None else exact.variances,
+        **known,
     )
+
+
+def _exact(exact: Moments | None, g: Tensor, norm: float) -> dict[str, Any]:
+    """The fields of a row that are of all trajectories; None where these are too many."""
+    names = ("bias_exact", "along_exact", "variance_exact", "mse_exact", "bias_vector_exact", "variances_exact")
+    if exact is None:
+        return dict.fromkeys(names)
+    bias = exact.mean - g
+    length, along, variance = (
+        float(bias.norm()) / norm,
+        float(bias @ g) / norm**2,
+        float(exact.variances.sum()) / norm**2,
+    )
+    values = (length, along, variance, length**2 + variance, bias, exact.variances)
+    return dict(zip(names, values, strict=True))
+
+
+def _snr(signal: Tensor, variance: float, excess: float) -> float:
+    """‖signal‖² / variance; excess: what ‖mean‖² of a sample is too large by. NaN where there is neither."""
+    squared = float(signal.square().sum()) - excess
+    if variance > ROUNDING**2 * squared:
+        return max(squared, 0.0) / variance
+    return math.inf if squared > 0.0 else math.nan
 
 
 def _cosines(x: Tensor, g: Tensor) -> Tensor:

@@ -24,13 +24,8 @@ from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, LIMIT, SEARCHED, Case, Critic, compare, simple, small, z_score
 from policygrad.lab.exact.mdp import random_mdp
 from policygrad.lab.exact.sampling import sample
-from policygrad.lab.exact.tabular import (
-    MDP,
-    ExactCritic,
-    ExactQCritic,
-    enumerate_trajectories,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import MDP, ExactCritic, ExactQCritic, tabular_policy
+from policygrad.lab.exact.trajectories import enumerate_trajectories
 from policygrad.lab.results import slope
 from policygrad.lab.theory.functions import probabilities
 from policygrad.models.critic import NoCritic

@@ -17,11 +17,8 @@ from policygrad.gradient.estimators import (
 )
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, SEARCHED, Case, case, cosine, simple, small
-from policygrad.lab.exact.tabular import (
-    exact_gradient,
-    log_policy,
-    seen_by,
-)
+from policygrad.lab.exact.tabular import exact_gradient, log_policy
+from policygrad.lab.exact.trajectories import seen_by
 from policygrad.lab.exact.worlds import exact_batch
 from policygrad.lab.theory.functions import probabilities
 from policygrad.lab.theory.losses import losses

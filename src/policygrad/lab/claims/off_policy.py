@@ -16,11 +16,8 @@ from policygrad.gradient.estimators import (
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, Case, small
-from policygrad.lab.exact.tabular import (
-    log_policy,
-    seen_by,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import log_policy, tabular_policy
+from policygrad.lab.exact.trajectories import seen_by
 from policygrad.lab.theory.staleness import Stale, staleness
 
 

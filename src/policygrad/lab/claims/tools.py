@@ -18,15 +18,8 @@ from policygrad.lab.auditing.cells import Chunk
 from policygrad.lab.claims import Counterexample
 from policygrad.lab.exact.mdp import MDP
 from policygrad.lab.exact.sampling import sample
-from policygrad.lab.exact.tabular import (
-    enumerate_batches,
-    enumerate_trajectories,
-    exact_gradient,
-    policy_matrix,
-    scores,
-    solve,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import exact_gradient, policy_matrix, scores, solve, tabular_policy
+from policygrad.lab.exact.trajectories import enumerate_batches, enumerate_trajectories
 from policygrad.lab.exact.worlds import exact_batch, make_mdp, make_policy
 from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy

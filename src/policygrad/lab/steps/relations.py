@@ -21,7 +21,7 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.gradient.natural import conjugate_gradient, damped, dense_solve
-from policygrad.lab.exact.tabular import Grouped
+from policygrad.lab.exact.policies import Grouped
 from policygrad.lab.steps.constrained import ExactTrustRegion, is_table, root
 from policygrad.models.ascent import mean_kl
 from policygrad.models.heads import Categorical

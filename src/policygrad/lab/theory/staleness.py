@@ -29,16 +29,14 @@ from policygrad.lab.exact.tabular import (
     ExactCritic,
     advantage,
     credited_gradient,
-    enumerate_trajectories,
     exact_gradient,
     log_policy,
     occupancy,
     policy_matrix,
     scores,
-    seen_by,
     solve,
-    trajectory_count,
 )
+from policygrad.lab.exact.trajectories import enumerate_trajectories, seen_by, trajectory_count
 from policygrad.lab.exact.worlds import exact_batch
 from policygrad.lab.results import Result, align
 from policygrad.lab.steps.relations import Rule, apply, solver
