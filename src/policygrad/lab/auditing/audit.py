@@ -30,7 +30,6 @@ from policygrad.lab.auditing.cells import BEST, FITTED, Cell, Chunk, label, make
 from policygrad.lab.auditing.optimal_baselines import Curve, Table, bare, optimal_baseline
 from policygrad.lab.auditing.table import table
 from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
-from policygrad.lab.exact.mdp import counted
 from policygrad.lab.exact.tabular import (
     MDP,
     exact_gradient,
@@ -192,12 +191,7 @@ def audit(
         policy = tabular_policy(mdp, torch.Generator().manual_seed(seed))
     bench = Bench(mdp, policy, critic, batch, limit, behavior, seed)
     cells, left_out = make_cells(_names(estimators), _names(baselines), _names(wrappers), mdp.gamma)
-    tried, refused = _try(bench, cells, seed)
-    left_out += refused
-    if not tried:
-        reasons = {reason: cell for cell, reason in reversed(left_out)}  # a cell for each
-        why = "; ".join(f"{cell}: {reason}" for reason, cell in [*reasons.items()][:3])
-        raise ValueError(f"nothing is left to audit: {why or 'give an estimator'}")
+    tried = _try(bench, cells, left_out, seed)
     for chunk in bench.sample(repeats, torch.Generator().manual_seed(seed)):
         for one in tried:
             one.found.append(bench.estimates(one.cell, chunk, one.coupled))
@@ -221,15 +215,17 @@ def audit(
         truncated=_relative(float((bench.reference - truth).norm()), float(truth.norm())),
         norm=float(bench.reference.norm()),
         reference=bench.reference,
-        about=f"{counted(mdp.states, 'state')}, {mdp.actions} actions, horizon {mdp.horizon or '∞'}, "
-        f"γ = {mdp.gamma:g}; a policy of {len(bench.reference):,} parameters",
+        about=f"{mdp.size}; a policy of {len(bench.reference):,} parameters",
     )
 
 
-def _try(bench: Bench, cells: Sequence[Cell], seed: int) -> tuple[list[_Tried], list[tuple[str, str]]]:
-    """The cells that run on a trial of two batches, with what is fitted before; and the others with the reason."""
+def _try(bench: Bench, cells: Sequence[Cell], left_out: list[tuple[str, str]], seed: int) -> list[_Tried]:
+    """The cells that run on a trial of two batches, with what is fitted before; the others join left_out, with the reason.
+
+    Raises ValueError where none runs.
+    """
     trial = next(bench.sample(2, torch.Generator().manual_seed(seed + FIRST)))  # one, where two are too large
-    tried, refused = [], []
+    tried = []
     for cell in cells:
         try:
             bench.allowed(cell)
@@ -237,8 +233,12 @@ def _try(bench: Bench, cells: Sequence[Cell], seed: int) -> tuple[list[_Tried], 
             bench.estimates(made, trial, coupled=True)
             tried.append(_Tried(made, bench.couples(made, trial), _microseconds(made, trial)))
         except ValueError as error:
-            refused.append((str(cell), str(error)))
-    return tried, refused
+            left_out.append((str(cell), str(error)))
+    if not tried:
+        reasons = {reason: cell for cell, reason in reversed(left_out)}  # a cell for each
+        why = "; ".join(f"{cell}: {reason}" for reason, cell in [*reasons.items()][:3])
+        raise ValueError(f"nothing is left to audit: {why or 'give an estimator'}")
+    return tried
 
 
 def _names(given: Sequence[Any] | str) -> Sequence[Any]:
