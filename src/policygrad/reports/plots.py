@@ -85,6 +85,12 @@ class Chart(Figure):
         self.savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()
 
+    def write(self, out: Path) -> Path:
+        """Write it as png, pdf or svg, in a directory that is made if it is not there."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self.savefig(out)
+        return out
+
 
 def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] = "latest", by: By = "config") -> Chart:
     """The runs' learning curves, a panel an environment, as a Figure: `plot("latest")` in a notebook shows it.
@@ -105,10 +111,7 @@ def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] =
 
 def plot_runs(runs: Sequence[RunDirectory], out: Path, by: By = "config") -> Path:
     """Draw the runs' learning curves, a panel an environment, and write the figure. Raises RunError for unreadable runs."""
-    figure = make_figure(read(runs, by))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    return out
+    return make_figure(read(runs, by)).write(out)
 
 
 def make_figure(panels: dict[str, list[Curve]]) -> Chart:

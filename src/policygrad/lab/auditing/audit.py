@@ -15,7 +15,6 @@ page (table.py, plots.py, page.py).
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -26,17 +25,13 @@ import torch
 from torch import Tensor
 
 from policygrad.lab.auditing.bench import Bench, Moments
-from policygrad.lab.auditing.cells import BEST, FITTED, Cell, Chunk, label, make_cells
+from policygrad.lab.auditing.cells import BEST, FITTED, Cell, label, make_cells
 from policygrad.lab.auditing.optimal_baselines import Curve, Table, bare, optimal_baseline
 from policygrad.lab.auditing.table import table
 from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
-from policygrad.lab.exact.tabular import (
-    MDP,
-    exact_gradient,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import MDP, exact_gradient, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp, make_policy
-from policygrad.lab.results import Result
+from policygrad.lab.results import Result, least_seconds
 from policygrad.models.policy import Policy
 
 ESTIMATORS = ("total", "to-go", "td", "n-step:5", "gae:0.95", "q")
@@ -231,7 +226,8 @@ def _try(bench: Bench, cells: Sequence[Cell], left_out: list[tuple[str, str]], s
             bench.allowed(cell)
             made = fitted(bench, cell, torch.Generator().manual_seed(seed + 2 * FIRST))
             bench.estimates(made, trial, coupled=True)
-            tried.append(_Tried(made, bench.couples(made, trial), _microseconds(made, trial)))
+            seconds = least_seconds(lambda made=made: made.adv(*trial.parts[0]), repeats=5)
+            tried.append(_Tried(made, bench.couples(made, trial), 1e6 * seconds))
         except ValueError as error:
             left_out.append((str(cell), str(error)))
     if not tried:
@@ -268,17 +264,6 @@ def fitted(bench: Bench, cell: Cell, generator: torch.Generator) -> Cell:
     if cell.baseline == "best-parameter":
         return replace(bare(cell), per_parameter=best)
     return replace(cell, baseline=Table(best))
-
-
-def _microseconds(cell: Cell, chunk: Chunk) -> float:
-    """To compute adv of one batch, the shortest of a few times."""
-
-    def once() -> float:
-        start = time.perf_counter()
-        cell.adv(*chunk.parts[0])
-        return time.perf_counter() - start
-
-    return 1e6 * min(once() for _ in range(5))
 
 
 def row(

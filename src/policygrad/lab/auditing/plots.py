@@ -25,10 +25,7 @@ PANEL = 5.2  # inches wide
 
 def draw(audit: Audit, out: Path, curve: Curve | None = None) -> Path:
     """Draw it, and write the figure."""
-    figure = make_figure(audit, curve)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    return out
+    return make_figure(audit, curve).write(out)
 
 
 def make_figure(audit: Audit, curve: Curve | None = None) -> Chart:

@@ -8,12 +8,7 @@ from collections.abc import Sequence
 
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, Case, case, small
-from policygrad.lab.exact.tabular import (
-    advantage,
-    objective,
-    occupancy,
-    optimal_policy,
-)
+from policygrad.lab.exact.tabular import advantage, objective, occupancy, optimal_policy
 
 WORLDS = ("gridworld", "two-states", "chain", "random")
 

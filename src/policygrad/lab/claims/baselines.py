@@ -22,12 +22,7 @@ from policygrad.lab.auditing.optimal_baselines import Table, optimal_baseline
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, SEARCHED, Case, case, simple, small
 from policygrad.lab.exact.mdp import bandit, chain
-from policygrad.lab.exact.tabular import (
-    ExactCritic,
-    ExactQCritic,
-    objective,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import ExactCritic, ExactQCritic, objective, tabular_policy
 from policygrad.lab.exact.worlds import two_logit_policy, two_states
 from policygrad.lab.results import slope
 

@@ -13,14 +13,7 @@ from policygrad.lab.claims.policies import certain, sharing
 from policygrad.lab.claims.recorded import difference, interval, load
 from policygrad.lab.claims.tasks import detour
 from policygrad.lab.exact.mdp import MDP, from_gymnasium
-from policygrad.lab.exact.tabular import (
-    exact_gradient,
-    greedy,
-    objective,
-    optimal_policy,
-    optimum,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import exact_gradient, greedy, objective, optimal_policy, optimum, tabular_policy
 from policygrad.lab.theory.ascent import ascend
 from policygrad.lab.theory.functions import performance
 

@@ -11,10 +11,7 @@ from torch import Tensor
 
 from policygrad.data import Batch, Values
 from policygrad.gradient.baselines import NoBaseline
-from policygrad.gradient.estimators import (
-    TotalReturn,
-    advantages,
-)
+from policygrad.gradient.estimators import TotalReturn, advantages
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, SEARCHED, Case, case, cosine, simple, small
 from policygrad.lab.exact.tabular import exact_gradient, log_policy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from copy import deepcopy
 
 import numpy as np
@@ -24,7 +23,7 @@ from policygrad.lab.exact.tabular import (
     tabular_policy,
 )
 from policygrad.lab.exact.worlds import exact_batch, make_mdp, two_logit_policy, two_states
-from policygrad.lab.results import slope
+from policygrad.lab.results import least_seconds, slope
 from policygrad.lab.steps.plane import fisher as fisher_of_two
 from policygrad.lab.steps.plane import most_kl
 from policygrad.lab.steps.relations import angle, apply, dense_against_cg, trust_path
@@ -200,7 +199,7 @@ def inverting_fisher_is_costly() -> Finding:
         for size in sizes:
             B = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
             F = B @ B.T / size + torch.eye(size, dtype=torch.float64)
-            seconds.append(min(timed(lambda F=F: torch.linalg.inv(F)) for _ in range(3)))
+            seconds.append(least_seconds(lambda F=F: torch.linalg.inv(F), 3, time.process_time))
     found = dense_against_cg((13, 30, 96, 192, 320), dense_up_to=1500)
     dense = [c for c in found if c.dense_seconds is not None][-1]
     error = max(c.error for c in found if c.error is not None)
@@ -222,13 +221,6 @@ def inverting_fisher_is_costly() -> Finding:
             "largest relative difference of the solutions": error,
         },
     )
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Seconds that the processor was busy with one call, whatever else it had to do."""
-    started = time.process_time()
-    call()
-    return time.process_time() - started
 
 
 @claim("A small step in the parameters can be a big step of the policy.", "exact")

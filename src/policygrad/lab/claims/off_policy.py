@@ -9,10 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policygrad.gradient.estimators import (
-    Estimator,
-    TotalReturn,
-)
+from policygrad.gradient.estimators import Estimator, TotalReturn
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, Case, small

@@ -9,13 +9,7 @@ from policygrad.lab.exact.tabular import MDP, exact_gradient, gradient_theorem, 
 from policygrad.lab.exact.worlds import make_mdp
 from policygrad.lab.theory.ascent import Path, ascend, fixed, landscapes, sgd
 from policygrad.lab.theory.derivatives import check_gradient, costs, error_by_step
-from policygrad.lab.theory.functions import (
-    Function,
-    branches_and_loops,
-    performance,
-    quadratic,
-    table_performance,
-)
+from policygrad.lab.theory.functions import Function, branches_and_loops, performance, quadratic, table_performance
 from policygrad.lab.theory.stochastic import decay
 from policygrad.models.policy import Policy
 

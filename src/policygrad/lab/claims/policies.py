@@ -15,12 +15,7 @@ from policygrad.lab.claims import Counterexample, Finding, both, claim, decide
 from policygrad.lab.claims.recorded import difference, interval, load
 from policygrad.lab.claims.tasks import detour, greedy_in_fit, irregular
 from policygrad.lab.exact.mdp import MDP
-from policygrad.lab.exact.tabular import (
-    objective,
-    optimum,
-    policy_matrix,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import objective, optimum, policy_matrix, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp
 from policygrad.lab.theory.ascent import Path, ascend, fixed
 from policygrad.lab.theory.functions import performance

@@ -11,14 +11,7 @@ from torch import Tensor
 from policygrad.data import Batch
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, study
-from policygrad.lab.exact.tabular import (
-    MDP,
-    exact_gradient,
-    log_policy,
-    objective,
-    policy_matrix,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import MDP, exact_gradient, log_policy, objective, policy_matrix, tabular_policy
 from policygrad.lab.exact.worlds import sampled_batch
 from policygrad.lab.steps.constrained import ExactTrustRegion
 from policygrad.lab.steps.relations import angle, apply, matching_beta, penalty, trust_path

@@ -13,21 +13,11 @@ from torch import Tensor
 
 from policygrad.data import Rollout, Values
 from policygrad.gradient.baselines import Baseline, CriticValue, LeaveOneOut
-from policygrad.gradient.estimators import (
-    GAE,
-    QValue,
-    RewardToGo,
-    StateDiscounted,
-    TotalReturn,
-)
+from policygrad.gradient.estimators import GAE, QValue, RewardToGo, StateDiscounted, TotalReturn
 from policygrad.lab.claims import Finding, claim, decide
 from policygrad.lab.claims.tools import EXACT, LIMIT, SEARCHED, Case, case, compare, simple, small
 from policygrad.lab.exact.mdp import delayed
-from policygrad.lab.exact.tabular import (
-    ExactCritic,
-    ExactQCritic,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import ExactCritic, ExactQCritic, tabular_policy
 
 
 @claim("REINFORCE has high variance: it learns from whole episodes.", "simulated")

@@ -44,10 +44,7 @@ class Story:
 
 def draw(story: Story, out: Path) -> Path:
     """Draw a story, and write the figure."""
-    figure = make_figure(story)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    return out
+    return make_figure(story).write(out)
 
 
 def make_figure(story: Story) -> Chart:

@@ -15,7 +15,6 @@ Trapp 1998; automatic differentiation: Baydin et al. 2018. `check_gradient` is t
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from policygrad.lab.exact.tabular import MDP, gradient_theorem, random_mdp, tabular_policy
-from policygrad.lab.results import Result, align, slope
+from policygrad.lab.results import Result, align, least_seconds, slope
 from policygrad.lab.theory.functions import Function, table_performance
 
 METHODS = ("forward", "central", "complex")
@@ -156,23 +155,13 @@ def _costs(states: int, rng: np.random.Generator) -> list[Cost]:
         "central": lambda: central(counted, theta, 1e-5),
         "automatic": lambda: automatic(counted, theta),
     }
-    one, found = _seconds(lambda: J(theta)), []
+    one, found = least_seconds(lambda: J(theta), 3), []
     for name, method in methods.items():
         calls = 0
         method()
         evaluations = calls
-        found.append(Cost(name, len(theta), evaluations, _seconds(method) / one))
+        found.append(Cost(name, len(theta), evaluations, least_seconds(method, 3) / one))
     return found
-
-
-def _seconds(call: Callable[[], Tensor], repeats: int = 3) -> float:
-    """The least time of a few calls."""
-    least = math.inf
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        least = min(least, time.perf_counter() - started)
-    return least
 
 
 @dataclass(frozen=True)
@@ -261,11 +250,7 @@ def _some(indices: Sequence[int]) -> str:
 
 
 def check_gradient(
-    function: Function,
-    theta: Tensor,
-    gradient: Tensor | Function | None = None,
-    *,
-    tolerance: float = 1e-3,
+    function: Function, theta: Tensor, gradient: Tensor | Function | None = None, *, tolerance: float = 1e-3
 ) -> GradientCheck:
     """Whether a gradient is that of the function at θ (P,): every component against central differences, 4 P evaluations.
 

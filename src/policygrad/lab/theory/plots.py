@@ -32,10 +32,7 @@ DOTS = {"lw": 2.2, "ms": 6.0, "mec": "white"}
 
 def draw(results: Sequence[Result], title: str, out: Path) -> Path:
     """Draw the results, and write the figure."""
-    figure = make_figure(results, title)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    return out
+    return make_figure(results, title).write(out)
 
 
 def make_figure(results: Sequence[Result], title: str) -> Chart:

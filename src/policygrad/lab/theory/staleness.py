@@ -110,13 +110,7 @@ class Staleness(Result):
         return f"{align(header, lines)}\n{note}"
 
 
-def staleness(
-    mdp: MDP,
-    policy: Policy,
-    *,
-    ages: Sequence[int] = AGES,
-    rule: Rule | None = None,
-) -> Staleness:
+def staleness(mdp: MDP, policy: Policy, *, ages: Sequence[int] = AGES, rule: Rule | None = None) -> Staleness:
     """Update the policy max(ages) times on exact batches, and ask for ∇J at the end from the data of `age` updates before.
 
     It ends before ‖∇J‖ falls to a thousandth of what it was at first, for errors are in units of ‖∇J‖: ages beyond are left
