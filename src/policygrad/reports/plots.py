@@ -295,16 +295,21 @@ def threshold(axis: Axes, curves: list[Curve]) -> None:
 
 def style(axis: Axes) -> None:
     """Light grid, no box, ticks in k and M."""
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(GRID)
-    axis.grid(axis="y", color=GRID, linewidth=0.9)
-    axis.set_axisbelow(True)
-    axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
+    bare(axis, "y")
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}".replace("-", "−")))
+
+
+def bare(axis: Axes, grid: Literal["both", "y"]) -> None:
+    """Light grid, no box, pale numbers."""
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    axis.spines["bottom"].set_color(GRID)
+    axis.grid(axis=grid, color=GRID, linewidth=0.9)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
 
 
 def short(steps: float) -> str:

@@ -143,7 +143,7 @@ class Trajectories:
         """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
         if policy.head.remembers:
             raise TrajectoryError(
-                "correlated noise cannot be weighed: what it was depends on the policy that drew it; set correlation = 0"
+                "correlated noise depends on the policy that drew it, and has no weight: set correlation = 0"
             )
         for name, own in describe(policy, observation_space, action_space, "").items():
             if name != "env" and self.about[name] != own:

@@ -57,9 +57,7 @@ class Row:
     proof: str  # "exact", or "test": unbiased then means that the test found no bias
     p: float  # of the test, wherever the verdict is from
     bias: float  # ‖mean ĝ − g‖
-    bias_interval: tuple[
-        float, float
-    ]  # of ‖E ĝ − g‖, all of the table's at once with 1 − α; from 0 where no bias is found
+    bias_interval: tuple[float, float]  # of ‖E ĝ − g‖, all rows at once with 1 − α; from 0 where no bias is found
     bias_exact: float | None
     along: float  # the part of the bias along g: −1/N says that ĝ is (1 − 1/N) g on average
     along_interval: tuple[float, float]

@@ -116,9 +116,7 @@ def summary(audit: Audit) -> str:
     if unbiased:
         best = min(unbiased, key=lambda row: row.episodes)
         most = max(unbiased, key=lambda row: row.episodes)
-        text += (
-            f". Of these, {name_of(best)} needs {short(best.episodes)} episodes for a signal as strong as the noise, "
-        )
+        text += f". Of these, {name_of(best)} needs {short(best.episodes)} episodes for an SNR of 1, "
         text += f"{name_of(most)} {short(most.episodes)}"
     return f"<p>{escape(text)}.</p>"
 
@@ -207,9 +205,7 @@ def how_to_read(audit: Audit) -> str:
         "larger than the upper end of the interval would be unlikely to look like this.",
     ]
     if audit.limit is not None:
-        texts.append(
-            "Episodes are truncated: what comes after the limit is seen through the critic alone, or not at all."
-        )
+        texts.append("Episodes are truncated: what follows is seen through the critic alone, or not at all.")
     return "<h2>How to read it</h2>" + "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
@@ -243,16 +239,12 @@ def curve_section(curve: Curve) -> str:
         for b in (low, curve.best, high)
     )
     how = "of all trajectories" if curve.exact else "of a sample"
-    drawing = (
-        f"<svg viewBox='0 0 {width} {height}' width='100%' style='max-width:{width}px' role='img' aria-label='U-curve'>"
-    )
+    size = f"viewBox='0 0 {width} {height}' width='100%' style='max-width:{width}px'"
+    drawing = f"<svg {size} role='img' aria-label='U-curve'>"
     drawing += f"{axis}<path d='{path}' fill='none' stroke='var(--blue)' stroke-width='2.5'/>{marks}{ends}</svg>"
-    text = (
-        f"The variance of one trajectory's estimate over a constant baseline, {how}. None makes it biased; one is best."
-    )
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{short(b)}</td><td>{short(v)}</td></tr>" for name, b, v in curve.marks
-    )
+    text = f"The variance of one trajectory's estimate over a constant baseline, {how}. No constant makes it biased."
+    cells = [(escape(name), short(b), short(v)) for name, b, v in curve.marks]
+    rows = "".join(f"<tr><td>{name}</td><td>{b}</td><td>{v}</td></tr>" for name, b, v in cells)
     heads = "<thead><tr><th></th><th>b</th><th>variance</th></tr></thead>"
     table = f"<table style='width:auto'>{heads}<tbody>{rows}</tbody></table>"
     table = f"<div class=wide style='width:fit-content'>{table}</div>"

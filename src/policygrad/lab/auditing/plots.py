@@ -54,9 +54,7 @@ def make_figure(audit: Audit, curve: Curve | None = None) -> Chart:
 def draw_errors(axis: Axes, audit: Audit) -> None:
     """Bias² and variance of every row, on one logarithmic axis; the larger one is the mean squared error, nearly."""
     unit = "‖g‖²" if audit.norm > 0.0 else "units of the gradient"
-    head(
-        axis, "What the error of one batch is made of", f"Blue: variance. Orange: bias², where there is one. In {unit}"
-    )
+    head(axis, "What the error of one batch is made of", f"Blue: variance. Orange: bias², if there is one. In {unit}")
     for y, row in enumerate(audit.rows):
         variance, bias = row.known("variance"), row.seen_bias
         seen = [x for x in (variance, bias**2 if bias is not None else 0.0) if x > 0.0]

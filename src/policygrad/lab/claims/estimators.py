@@ -137,9 +137,8 @@ def reinforce_is_unbiased() -> Finding:
         batch = r.columns(columns).flatten(adv[:, columns], "trajectory")
         made.append(c.policy.evaluate(batch.obs, batch.act).gradient(batch.weight * batch.adv).clone())
     z = z_score(torch.stack(made), c.gradient)
-    other = c.estimates(
-        c.to_go, rollout=sample(c.mdp, torch.full_like(c.pi, 0.5), 1000, torch.Generator().manual_seed(0))
-    )
+    uniform = sample(c.mdp, torch.full_like(c.pi, 0.5), 1000, torch.Generator().manual_seed(0))
+    other = c.estimates(c.to_go, rollout=uniform)
     wrong = z_score(other, c.gradient)
     dropped = float(np.median([c.bias(c.estimates(RewardToGo(c.mdp.gamma))) for c in small()]))
     return Finding(
@@ -177,9 +176,8 @@ def past_rewards_do_not_matter() -> Finding:
 def reward_to_go_lowers_variance() -> Finding:
     """Exact variances on random MDPs, and the one where it fails most."""
     cases = simple(SEARCHED)
-    to_go, total = zip(
-        *((c.variance(c.estimates(c.to_go)), c.variance(c.estimates(TotalReturn()))) for c in cases), strict=True
-    )
+    pairs = ((c.variance(c.estimates(c.to_go)), c.variance(c.estimates(TotalReturn()))) for c in cases)
+    to_go, total = zip(*pairs, strict=True)
     ratio, lower, worst = compare(to_go, total)
     what = f"the variance is {to_go[worst]:.3g} with reward-to-go and {total[worst]:.3g} with the total return"
     return Finding(

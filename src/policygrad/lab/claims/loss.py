@@ -132,9 +132,8 @@ def good_trajectories_become_likely() -> Finding:
     for c in small():
         r, policy = c.rollout, deepcopy(c.policy)
         VanillaGradient(step, optimizer="sgd", max_grad_norm=None)(policy, exact_batch(c.mdp, c.policy))
-        change = torch.where(r.mask, seen_by(r, log_policy(c.mdp, policy).detach()).logp - r.logp, 0.0).sum(
-            0
-        )  # of log P(τ)
+        new = seen_by(r, log_policy(c.mdp, policy).detach()).logp
+        change = torch.where(r.mask, new - r.logp, 0.0).sum(0)  # of log P(τ)
         ret = TotalReturn(c.mdp.gamma)(r, Values.zeros(r)).ret[0]
         good = ret > c.mean(ret)
         slopes.append(float(c.mean((ret - c.mean(ret)) * change) / step / c.gradient.square().sum()))

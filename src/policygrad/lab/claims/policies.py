@@ -157,9 +157,8 @@ def stochastic_policies() -> Finding:
             f"{world}: best J of a deterministic policy in as many steps": best,
         }
         said.append(f"{world} {J} (worst seed {runs.final(arm).min():.3g}, deterministic {best:.3g})")
-    learned = Finding(
-        decide(all(above)), f"J of what REINFORCE learned from random logits, 20 seeds: {', '.join(said)}.", numbers
-    )
+    because = f"J of what REINFORCE learned from random logits, 20 seeds: {', '.join(said)}."
+    learned = Finding(decide(all(above)), because, numbers)
     return both(stochastic_optima(), learned)
 
 

@@ -151,9 +151,8 @@ def _two_samples(x: Any, y: Any, statistic: Any) -> Interval:
     x, y = _sample(x), _sample(y)
     from scipy.stats import bootstrap
 
-    found = bootstrap(
-        (x, y), statistic, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
+    rng = np.random.default_rng(0)
+    found = bootstrap((x, y), statistic, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
     return Interval(float(statistic(x, y)), float(found.low), float(found.high))
 
 
@@ -194,9 +193,8 @@ def parse(text: str, name: str) -> Recorded:
     try:
         data = json.loads(text)
         arms = {arm: _arm(found) for arm, found in data["arms"].items()}
-        fields = {
-            key: data[key] for key in ("name", "about", "task", "curve", "command", "versions", "steps", "points")
-        }
+        names = ("name", "about", "task", "curve", "command", "versions", "steps", "points")
+        fields = {key: data[key] for key in names}
         read = Recorded(**fields, seeds=tuple(data["seeds"]), arms=arms)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"the file of {name!r} is no record of runs ({type(error).__name__}: {error})") from error

@@ -84,9 +84,8 @@ def describe(example: Counterexample) -> list[str]:
 
 
 def _row(mdp: MDP, pi: Sequence[Sequence[float]], s: int, a: int) -> str:
-    after = [
-        f"s{n}{' (end)' * (n in mdp.terminal)} {p:.3g}" for n, p in enumerate(mdp.transition[s, a].tolist()) if p > 0
-    ]
+    reached = ((n, p) for n, p in enumerate(mdp.transition[s, a].tolist()) if p > 0)
+    after = [f"s{n}{' (end)' * (n in mdp.terminal)} {p:.3g}" for n, p in reached]
     return f"s{s} a{a}: π = {pi[s][a]:.3g}, r = {float(mdp.reward[s, a]):.3g}, → {', '.join(after)}"
 
 

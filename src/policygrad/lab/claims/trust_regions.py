@@ -94,9 +94,8 @@ def constant_of_kl_can_be_dropped() -> Finding:
     mdp, policy, batch = study()
     moved, share = tabular_policy(mdp, torch.Generator().manual_seed(1)), batch.share
     old = policy.dist(batch.obs).clone()
-    production = (
-        moved.evaluate(batch.obs, batch.act).gradient(torch.zeros_like(share), kl_weight=share, old=old).clone()
-    )
+    evaluation = moved.evaluate(batch.obs, batch.act)
+    production = evaluation.gradient(torch.zeros_like(share), kl_weight=share, old=old).clone()
     states = batch.obs.argmax(-1)
 
     def gradient_of(dropped: bool, reverse: bool) -> Tensor:

@@ -93,9 +93,8 @@ def bootstrapping_lowers_variance() -> Finding:
     gap = max(c.gap(estimates(c, lam)) for c in small()[:5] for lam in LAMBDAS)
     variances = {lam: float(np.mean([c.variance(estimates(c, lam)) for c in small()])) for lam in LAMBDAS}
     cases = simple(SEARCHED)
-    ratio, lower, worst = compare(
-        *zip(*((c.variance(estimates(c, 0.0)), c.variance(estimates(c, 1.0))) for c in cases), strict=True)
-    )
+    pairs = ((c.variance(estimates(c, 0.0)), c.variance(estimates(c, 1.0))) for c in cases)
+    ratio, lower, worst = compare(*zip(*pairs, strict=True))
     generator, biases = torch.Generator().manual_seed(0), {lam: [] for lam in LAMBDAS}
     for c in small():
         wrong = c.V + torch.randn(c.V.shape, generator=generator, dtype=torch.float64)

@@ -120,9 +120,7 @@ def _system(mdp: MDP, pi: Tensor, gamma: float) -> Tensor:
         ends = sum((new for new, _ in _towards_an_end(mdp, pi.detach())), mdp.over)
         if not ends.all():
             s = int((~ends).nonzero()[0])
-            raise ValueError(
-                f"with this policy an undiscounted episode need not end: state {s} leads to no terminal one"
-            )
+            raise ValueError(f"with this policy an undiscounted episode need not end: state {s} leads to no end")
     P = torch.einsum("sa,sap->sp", pi, mdp.transition)
     system = torch.eye(mdp.states, dtype=pi.dtype) - gamma * mdp.live[:, None] * P * mdp.live
     if gamma == 1.0 and (condition := float(torch.linalg.cond(system.detach(), 1))) > MAX_CONDITION:

@@ -52,9 +52,7 @@ def steps_seen(mdp: MDP, limit: int | None) -> int:
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     if limit is None and mdp.horizon is None:
-        raise ValueError(
-            "this MDP has no horizon: give a limit, the number of steps after which episodes are truncated"
-        )
+        raise ValueError("this MDP has no horizon: give a limit, the steps after which episodes are truncated")
     return min(x for x in (limit, mdp.horizon) if x is not None)
 
 

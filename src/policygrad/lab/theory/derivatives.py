@@ -40,9 +40,7 @@ def automatic(function: Function, theta: Tensor) -> Tensor:
     theta = theta.detach().clone().requires_grad_()
     value = function(theta)
     if not value.requires_grad:
-        raise ValueError(
-            "the function's value does not hang on theta by operations of torch: give its gradient yourself"
-        )
+        raise ValueError("the function's value does not depend on theta by torch's operations: give its gradient")
     return torch.autograd.grad(value, theta, materialize_grads=True, allow_unused=True)[0]
 
 
@@ -101,9 +99,8 @@ class StepSizes(Result):
 
     def table(self) -> str:
         """Every third step."""
-        rows = [
-            [f"{h:.0e}", *(f"{self.errors[m][i]:.1e}" for m in METHODS)] for i, h in enumerate(self.steps) if i % 3 == 0
-        ]
+        shown = [(h, [self.errors[m][i] for m in METHODS]) for i, h in enumerate(self.steps) if i % 3 == 0]
+        rows = [[f"{h:.0e}", *(f"{x:.1e}" for x in errors)] for h, errors in shown]
         lines = [align(("h", *METHODS), rows), f"automatic: {self.automatic:.1e}"]
         for method in ("forward", "central"):
             (step, error), (left, right) = self.best(method), self.slopes(method)
@@ -196,9 +193,7 @@ def three_ways(mdp: MDP, seed: int = 0, sizes: Sequence[int] = SIZES, components
     Raises ValueError for an MDP whose states share logits, and where ∇J is 0.
     """
     if mdp.groups is not None:
-        raise ValueError(
-            "the closed form here is for a table with a row of logits for each state; these states share rows"
-        )
+        raise ValueError("the closed form is for a table with a row of logits for each state; these states share rows")
     policy, J = tabular_policy(mdp, torch.Generator().manual_seed(seed)), table_performance(mdp)
     theta, exact = policy.flat.clone(), gradient_theorem(mdp, policy)
     if components is None:
