@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from policygrad.algorithms.recipe import OLD_KEYWORDS, Option, Recipe, as_recipe, environments, network, renamed
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.errors import UserError
 from policygrad.locate import LocateError, locate
 
 TINY = 1e-9  # the lowest value of what must be above 0
@@ -142,7 +143,7 @@ FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cro
 DEFAULT_STEPS = 100_000
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration that cannot be: what is wrong, what is allowed, what to do. Three lines at most."""
 
 
