@@ -297,7 +297,10 @@ LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 50
 TOO_LONG = {  # what is longer, to be split: an entry that is no longer needed must go
     "algorithms/config.py",
     "algorithms/recipes.py",
+    "envs/collector.py: _record",
     "models/heads.py",
+    "models/policy.py",
+    "stored/trajectories.py",
     "cli/arguments.py: parse_train",
     "cli/flags.py: train_parser",
     "training/agent.py: _rebuild",
