@@ -40,7 +40,7 @@ def automatic(function: Function, theta: Tensor) -> Tensor:
     theta = theta.detach().clone().requires_grad_()
     value = function(theta)
     if not value.requires_grad:
-        raise ValueError("the function's value does not depend on theta by torch's operations: give its gradient")
+        raise ValueError("theta's graph does not lead to the function's value: give its gradient yourself")
     return torch.autograd.grad(value, theta, materialize_grads=True, allow_unused=True)[0]
 
 
