@@ -48,7 +48,8 @@ from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from torch import Tensor
 
-from policygrad.algorithms.learner import Learner, value_loss
+from policygrad.algorithms.diagnosed import value_loss
+from policygrad.algorithms.learner import Learner
 from policygrad.data import Batch, Rollout, Values
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
