@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,36 +12,53 @@ from pathlib import Path
 import pytest
 
 import policygrad
+from policygrad import errors
 
 ROOT = Path(policygrad.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 STDLIB = sys.stdlib_module_names
 files = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 
-BELOW = {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "interop", "stored", "reports"}
+BELOW = {
+    "data",
+    "gradient",
+    "models",
+    "updates",
+    "envs",
+    "algorithms",
+    "presets",
+    "interop",
+    "stored",
+    "reports",
+    "streams",
+}
 # room → the rooms of ours it may import; a room may always import itself
 MAY_IMPORT = {
+    "errors": set(),
     "data": set(),
+    "streams": set(),
     "total": set(),
     "tree": set(),
     "locate": set(),
     "gradient": {"data"},
     "models": {"data", "gradient"},
     "updates": {"data", "gradient", "models"},
-    "envs": {"data", "gradient", "models", "locate"},
-    "algorithms": {"data", "gradient", "models", "updates", "envs", "locate"},
+    "envs": {"data", "gradient", "models", "locate", "streams"},
+    "algorithms": {"data", "gradient", "models", "updates", "envs", "locate", "streams"},
     "interop": set(),
-    "stored": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets"},
+    "stored": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "streams"},
     "reports": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "stored"},
     "training": BELOW,
     "lab": {*BELOW, "training"},
     "presets": set(),
     "cli": {*BELOW, "training", "lab"},
 }
-ANYWHERE = {"total", "tree"}  # what everybody may import: sums over a shared batch, trees of arrays
+ANYWHERE = {"errors", "total", "tree"}  # what everybody may import: errors, sums over a shared batch, trees of arrays
 # files of the lab that may import less than their room
 AUDIT = ("audit", "bench", "cells", "page", "table", "optimal_baselines", "verdicts")
-LAB = {"lab/exact/tabular.py": {"data", "gradient", "models", "lab"}}
+LAB = {
+    f"lab/exact/{stem}.py": {"data", "gradient", "models", "lab"} for stem in ("policies", "tabular", "trajectories")
+}
 LAB |= {f"lab/auditing/{stem}.py": {"data", "gradient", "models", "updates", "lab"} for stem in AUDIT}
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
@@ -95,6 +113,8 @@ def broken_rules(path: Path, tree: ast.Module) -> list[str]:
     if room == "gradient":
         wrong += [f"gradient imports {t}" for t in sorted(top - STDLIB - {"torch", "policygrad"})]
         wrong += [f"gradient imports {t}" for t in sorted(top & {"random", "os", "io", "pathlib"})]
+    if room == "errors" and top:
+        wrong += [f"errors imports {t}" for t in sorted(top - {"__future__"})]
     if room == "updates":
         hidden = ("policygrad.gradient.estimators", "policygrad.gradient.returns", "policygrad.envs")
         wrong += [f"updates cannot see time: {n}" for n in sorted(names) if n.startswith(hidden)]
@@ -170,6 +190,8 @@ def test_every_file_keeps_the_house_rules(path):
         ("lab/steps/rules.py", "from matplotlib import pyplot"),
         ("lab/claims/x.py", "from policygrad import cli"),
         ("data.py", "from policygrad.gradient import returns"),
+        ("errors.py", "import math"),
+        ("errors.py", "from policygrad.data import Rollout"),
         ("training/x.py", "import matplotlib.pyplot as plt"),
         ("training/plots_of_runs.py", "from matplotlib.figure import Figure"),
         ("training/x.py", "from pickle import loads"),
@@ -199,6 +221,31 @@ def test_the_rules_catch_what_they_are_for(file, source):
 )
 def test_the_rules_allow_what_is_meant(file, source):
     assert broken_rules(ROOT / file, ast.parse(source)) == []
+
+
+def errors_without_base(tree: ast.Module, kinds: set[str]) -> list[str]:
+    """Error classes that inherit none of the package's kinds, and NaNs that are raised as a built-in error."""
+    wrong = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base) in BUILT_IN for base in node.bases):
+            wrong += [node.name] if kinds.isdisjoint(map(ast.unparse, node.bases)) else []
+        if isinstance(node, ast.Raise) and node.exc is not None and "FloatingPointError" in ast.unparse(node.exc)[:18]:
+            wrong.append(f"line {node.lineno}: raise NotFiniteError")
+    return wrong
+
+
+BUILT_IN = {name for name, x in vars(builtins).items() if isinstance(x, type) and issubclass(x, BaseException)}
+KINDS = {name for name, x in vars(errors).items() if isinstance(x, type) and issubclass(x, errors.PolicygradError)}
+
+
+@files
+def test_every_error_of_the_package_has_one_base(path):
+    assert path.stem == "errors" or errors_without_base(parsed(path), KINDS) == []
+
+
+def test_an_error_without_the_base_is_noticed():
+    source = "class A(ValueError): ...\nclass B(UserError, ValueError): ...\nraise FloatingPointError('nan')"
+    assert errors_without_base(ast.parse(source), KINDS) == ["A", "line 3: raise NotFiniteError"]
 
 
 def test_every_room_has_its_rule_and_every_rule_its_file():
@@ -257,3 +304,42 @@ def test_a_repeated_class_is_noticed():
 
 def test_the_package_and_its_lab_offer_no_two_things_of_one_name():
     assert set(policygrad.__all__) & set(policygrad.lab.__all__) == set()
+
+
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 50
+TOO_LONG = {  # what is longer, to be split: an entry that is no longer needed must go
+    "algorithms/config.py",
+    "algorithms/recipes.py",
+    "envs/collector.py: _record",
+    "models/heads.py",
+    "models/policy.py",
+    "stored/trajectories.py",
+    "cli/arguments.py: parse_train",
+    "cli/flags.py: train_parser",
+    "training/agent.py: _rebuild",
+    "training/agent.py: __init__",
+}
+
+
+def too_long(name: str, source: str) -> set[str]:
+    """The file, and its functions, where they have too many lines; a docstring is none of a function's."""
+    found = {name} if len(source.splitlines()) > LINES_OF_A_FILE else set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            documented = ast.get_docstring(node) is not None
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            lines -= (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+            found |= {f"{name}: {node.name}"} if lines > LINES_OF_A_FUNCTION else set()
+    return found
+
+
+def test_no_file_and_no_function_is_too_long():
+    assert set().union(*(too_long(p.relative_to(ROOT).as_posix(), p.read_text()) for p in FILES)) == TOO_LONG
+
+
+def test_what_is_too_long_is_noticed():
+    body = "    x = 1\n" * LINES_OF_A_FUNCTION
+    assert too_long("a.py", f"def f():\n{body}") == {"a.py: f"}
+    assert too_long("a.py", f'def f():\n    """\n    Words.\n    """\n{body[10:]}') == set()
+    assert too_long("a.py", "x = 1\n" * 401) == {"a.py"}

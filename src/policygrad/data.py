@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policygrad.errors import TrainingError
 from policygrad.total import total
 from policygrad.tree import Tree, rows, take, to_torch, tree_leaves, tree_map
 
@@ -21,7 +22,7 @@ Stats = dict[str, float]
 Row = dict[str, float | int | None]  # of metrics.jsonl; None: there is no such number yet
 
 
-class TooFewError(ValueError):
+class TooFewError(TrainingError, ValueError):
     """A rollout holds too little for what is asked of it."""
 
 

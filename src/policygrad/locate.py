@@ -9,8 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from policygrad.errors import UserError
 
-class LocateError(ValueError):
+
+class LocateError(UserError, ValueError):
     """A name that leads nowhere: what was looked for, where, and what is there instead."""
 
 

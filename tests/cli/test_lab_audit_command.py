@@ -59,7 +59,7 @@ def test_horizon_gamma_limit_critic_and_another_policys_episodes_are_used(capsys
     words = ["--horizon", "inf", "--gamma", "0.5", "--limit", "3", "--critic", "wrong", "--estimators", "td"]
     assert main([*QUICK, *words, "--wrappers", "discount"]) == 0
     text = capsys.readouterr().out
-    assert "horizon ∞, γ = 0.5" in text
+    assert "no horizon, γ = 0.5" in text
     assert "truncated after 3 steps" in text
     assert "critic: wrong" in text
     assert "= biased" in text

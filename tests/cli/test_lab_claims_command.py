@@ -30,9 +30,9 @@ def waits() -> Outcome:
 
 TWO = "Baselines and advantages"
 MADE = {
-    5: Claim(5, "Five is exact.", "Learning", "recorded", waits),
-    7: Claim(7, "Seven | is odd.", TWO, "exact", holds),
-    9: Claim(9, "Nine is square.", TWO, "simulated", fails),
+    "five-is-exact": Claim("five-is-exact", "Five is exact.", "Learning", "recorded", waits),
+    "seven": Claim("seven", "Seven | is odd.", TWO, "exact", holds),
+    "nine-is-square": Claim("nine-is-square", "Nine is square.", TWO, "simulated", fails),
 }
 
 
@@ -42,26 +42,34 @@ def _three_claims(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("which", "numbers"),
+    ("which", "slugs"),
     [
-        ([], [5, 7, 9]),
-        (["7"], [7]),
-        (["6-9"], [7, 9]),
-        (["9", "5"], [5, 9]),
-        (["square"], [9]),
-        (["baselines"], [7, 9]),
+        ([], ["five-is-exact", "seven", "nine-is-square"]),
+        (["seven"], ["seven"]),
+        (["five"], ["five-is-exact"]),
+        (["nine-is-square", "five-is-exact"], ["five-is-exact", "nine-is-square"]),
+        (["is-"], ["five-is-exact", "nine-is-square"]),
+        (["odd"], ["seven"]),
+        (["baselines"], ["seven", "nine-is-square"]),
     ],
 )
-def test_claims_are_chosen_by_number_range_or_word(which, numbers, capsys):
+def test_claims_are_chosen_by_slug_its_beginning_or_a_word(which, slugs, capsys):
     assert main(["lab", "claims", *which, "--list"]) == 0
-    assert [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()] == numbers
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == slugs
+
+
+def test_a_whole_slug_is_that_claim_alone(monkeypatch, capsys):
+    longer = replace(MADE["seven"], slug="seven-and-more")
+    monkeypatch.setattr(claims, "load", lambda: MADE | {longer.slug: longer})
+    assert main(["lab", "claims", "seven", "--list"]) == 0
+    assert "more" not in capsys.readouterr().out
 
 
 def test_the_report_says_verdict_reason_counterexample_and_how_many(capsys):
     assert main(["lab", "claims"]) == 0
     out = capsys.readouterr().out
-    assert "7  Seven | is odd.\n     holds (exact, 0.0 s). The gap is 3e-17.\n\n" in out
-    assert "fails as stated (simulated, 0.0 s). It rises.\n     counterexample, small: it rises" in out
+    assert "seven\n    Seven | is odd.\n    holds (exact, 0.0 s). The gap is 3e-17.\n\n" in out
+    assert "fails as stated (simulated, 0.0 s). It rises.\n    counterexample, small: it rises" in out
     assert "s0 a0: π = 0.5" in out
     assert "pending. It needs DQN." in out
     assert " s]" not in out
@@ -69,9 +77,9 @@ def test_the_report_says_verdict_reason_counterexample_and_how_many(capsys):
 
 
 def test_json_has_the_numbers_and_the_tables_of_the_counterexample(capsys):
-    assert main(["lab", "claims", "9", "--json"]) == 0
+    assert main(["lab", "claims", "nine", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert (found["verdict"], found["numbers"]) == ("fails as stated", {"rise": 2.0})
+    assert (found["slug"], found["verdict"], found["numbers"]) == ("nine-is-square", "fails as stated", {"rise": 2.0})
     example, mdp = found["counterexample"], worlds.make_mdp("small")
     assert example["transition"] == mdp.transition.tolist()
     assert (example["horizon"], example["gamma"]) == (4, 0.9)
@@ -82,14 +90,14 @@ def test_the_page_has_every_claim_under_its_topic(tmp_path, capsys):
     assert main(["lab", "claims", "--out", str(page)]) == 0
     written = page.read_text()
     assert written.index("## Baselines and advantages") < written.index("## Learning")
-    assert "| 7 | Seven \\| is odd. | holds |" in written
+    assert "| seven | Seven \\| is odd. | holds |" in written
     assert "Numbers. gap: 3e-17." in written
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["8"], "no claim has '8': they are 5 to 9"),
+        (["eight"], "no claim has 'eight': `policygrad lab claims --list`"),
         (["frobnicate"], "no claim has 'frobnicate'"),
         (["--out", "claims.txt"], "must end with .md"),
         (["--out", "nowhere/claims.md"], "there is no directory nowhere"),
@@ -107,11 +115,11 @@ def test_a_verdict_is_what_was_measured():
 
 
 def test_the_time_is_that_of_an_experiment_and_records_take_none():
-    assert "holds (exact, 1.2 s). The" in report.text(report.CheckedClaim(MADE[7], holds(), 1.23))
+    assert "holds (exact, 1.2 s). The" in report.text(report.CheckedClaim(MADE["seven"], holds(), 1.23))
     assert "holds (recorded). The" in report.text(
-        report.CheckedClaim(replace(MADE[7], evidence="recorded"), holds(), 1.23)
+        report.CheckedClaim(replace(MADE["seven"], evidence="recorded"), holds(), 1.23)
     )
-    assert "s)" not in report.markdown([report.CheckedClaim(MADE[7], holds(), 1.23)])
+    assert "s)" not in report.markdown([report.CheckedClaim(MADE["seven"], holds(), 1.23)])
 
 
 def test_one_state_is_not_states():
@@ -127,12 +135,18 @@ def test_a_large_counterexample_is_described_by_its_size():
     assert lines[0].startswith("8 states, 4 actions, horizon 10, γ = 1")
 
 
-def test_a_number_and_a_topic_are_checked(monkeypatch):
+def test_a_slug_and_a_module_are_checked(monkeypatch):
     monkeypatch.setattr(claims, "CLAIMS", {})
-    register = claims.claim(3, "Three.", TWO, "exact")
-    assert register(holds).number == 3
-    with pytest.raises(ValueError, match="claim 3 is there twice"):
+    register = claims.claim("Three.", "exact")
+    with pytest.raises(ValueError, match="must be in TOPICS"):
         register(holds)
-    with pytest.raises(ValueError, match="topic must be one of"):
-        claims.claim(4, "Four.", "Weather", "exact")
-    assert replace(MADE[7], text="x") != MADE[7]
+    monkeypatch.setitem(claims.TOPIC_OF, __name__, TWO)
+    assert (register(holds).slug, register(fails).topic) == ("holds", TWO)
+    with pytest.raises(ValueError, match="there is a claim 'holds' already"):
+        register(holds)
+    assert replace(MADE["seven"], text="x") != MADE["seven"]
+
+
+def test_a_slug_that_is_not_there_is_named():
+    with pytest.raises(KeyError, match="no claim 'eight'"):
+        claims.check("eight")

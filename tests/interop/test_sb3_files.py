@@ -151,11 +151,11 @@ def test_monitor_has_every_finished_training_episode(tmp_path):
         nonlocal seen
         recorder(agent, row)
         seen = max(seen, len(run.monitor_file.read_text().splitlines()) - 2)
-        assert len(agent.collector.finished) == 0
+        assert recorder.finished == []
 
     agent.learn(8192, look, log_every=1)
-    recorder.close(agent)
-    assert agent.collector.finished is None
+    recorder.close()
+    assert agent.collector.observers == []
     text = run.monitor_file.read_text().splitlines()
     header = json.loads(text[0].removeprefix("#"))
     assert header["env_id"] == "CartPole-v1"
@@ -198,7 +198,7 @@ def test_episodes_are_kept_when_training_breaks_off(tmp_path):
         train(agent, tmp_path / "run", steps=1000, callback=breaks)
     rows = (tmp_path / "run" / "monitor.csv").read_text().splitlines()[2:]
     assert len(rows) == agent.collector.episodes_done > 0
-    assert agent.collector.finished is None
+    assert agent.collector.observers == []
 
 
 def test_sb3s_tools_read_the_monitor(run):

@@ -9,19 +9,19 @@ from policygrad.lab.claims import optimisation
 from policygrad.lab.theory import derivatives
 
 CLAIMS = {
-    119: (optimisation.steepest, "holds"),
-    120: (optimisation.convexity, "fails as stated"),
-    121: (optimisation.automatic_differentiation, "holds"),
-    122: (optimisation.numerical_differentiation, "holds"),
-    123: (optimisation.stochastic_ascent, "holds"),
+    "steepest-ascent": (optimisation.steepest_ascent, "holds"),
+    "convex-ascent-finds-the-maximum": (optimisation.convex_ascent_finds_the_maximum, "fails as stated"),
+    "automatic-differentiation": (optimisation.automatic_differentiation, "holds"),
+    "numerical-differentiation": (optimisation.numerical_differentiation, "holds"),
+    "stochastic-ascent": (optimisation.stochastic_ascent, "holds"),
 }
 
 
-@pytest.mark.parametrize("number", CLAIMS)
-def test_verdicts(number):
-    claim, expected = CLAIMS[number]
+@pytest.mark.parametrize("slug", CLAIMS)
+def test_verdicts(slug):
+    claim, expected = CLAIMS[slug]
     found = claim.experiment()
-    assert claim.number == number
+    assert claim.slug == slug
     assert found.verdict == expected, found
     assert found.numbers
     assert 1 <= found.because.count(". ") + 1 <= 4
@@ -30,13 +30,13 @@ def test_verdicts(number):
 def test_steepest_fails_where_the_gradient_is_another(monkeypatch):
     exact = optimisation.exact_gradient
     monkeypatch.setattr(optimisation, "exact_gradient", lambda mdp, policy: exact(mdp, policy) * torch.arange(1.0, 7.0))
-    assert optimisation.steepest.experiment().verdict == "fails as stated"
+    assert optimisation.steepest_ascent.experiment().verdict == "fails as stated"
 
 
 def test_convexity_holds_of_concave_functions(monkeypatch):
     bowl = optimisation.bowl
     monkeypatch.setattr(optimisation, "bowl", lambda sign: bowl(-1.0))
-    assert optimisation.convexity.experiment().verdict == "holds"
+    assert optimisation.convex_ascent_finds_the_maximum.experiment().verdict == "holds"
 
 
 def test_automatic_differentiation_fails_where_the_closed_form_is_another(monkeypatch):

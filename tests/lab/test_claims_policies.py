@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from policygrad.lab.claims import policies
+from policygrad.lab.claims import exploration, policies
 from policygrad.lab.exact.tabular import objective
 from policygrad.lab.theory.ascent import ascend, fixed
 from policygrad.lab.theory.functions import performance
 
 
 def test_convergence_has_a_caveat_and_its_counterexample_is_one():
-    claim, found = policies.convergence, policies.convergence.experiment()
-    assert (claim.number, found.verdict) == (143, "holds with caveat"), found
+    claim, found = policies.convergence_guarantees, policies.convergence_guarantees.experiment()
+    assert (claim.slug, found.verdict) == ("convergence-guarantees", "holds with caveat"), found
     example = found.counterexample
     assert example is not None
     p = example.pi[0][1]
@@ -28,13 +28,13 @@ def test_convergence_has_a_caveat_and_its_counterexample_is_one():
 
 def test_convergence_fails_where_steps_are_too_long(monkeypatch):
     monkeypatch.setattr(policies, "ascend", lambda f, theta, steps: ascend(f, theta, steps, fixed(100.0)))
-    assert policies.convergence.experiment().verdict == "fails as stated"
+    assert policies.convergence_guarantees.experiment().verdict == "fails as stated"
 
 
 def test_convergence_has_no_caveat_where_every_start_leads_to_the_better_optimum(monkeypatch):
     sharing = policies.sharing
     monkeypatch.setattr(policies, "sharing", lambda mdp, p: sharing(mdp, 0.5))
-    found = policies.convergence.experiment()
+    found = policies.convergence_guarantees.experiment()
     assert (found.verdict, found.counterexample) == ("holds", None)
 
 
@@ -45,7 +45,7 @@ def test_one_parameter_is_shared_by_all_states():
 
 
 def test_shaping_has_a_caveat():
-    found = policies.shaping()
+    found = exploration.shaping()
     assert found.verdict == "holds with caveat", found
     assert found.numbers["J of what is best with 0.1 a cell"] == 0.0
     assert found.numbers["J of the best policy"] == pytest.approx(0.99**5)
@@ -53,30 +53,30 @@ def test_shaping_has_a_caveat():
 
 def test_a_bonus_for_movement_changes_the_best_policy_where_walking_for_ever_pays_more():
     """C γ⁶ / (1 − γ) > γ⁵: from c = 0.0101 on."""
-    env, mdp = policies.lake()
+    env, mdp = exploration.lake()
     for c, changed in ((0.0100, False), (0.0102, True)):
-        wrapper = policies.ShapedReward(env, lambda s, a, after, over, c=c: c * policies.cells(s, after))
-        J = float(objective(mdp, policies.optimal_policy(policies.shaped(mdp, wrapper))))
+        wrapper = exploration.ShapedReward(env, lambda s, a, after, over, c=c: c * exploration.cells(s, after))
+        J = float(objective(mdp, exploration.optimal_policy(exploration.shaped(mdp, wrapper))))
         assert (J < 0.5) == changed
 
 
 def test_shaping_fails_where_the_potential_has_another_discount(monkeypatch):
-    potential = policies.PotentialShaping
-    monkeypatch.setattr(policies, "PotentialShaping", lambda env, phi, gamma: potential(env, phi, 0.5))
-    assert policies.shaping().verdict == "fails as stated"
+    potential = exploration.PotentialShaping
+    monkeypatch.setattr(exploration, "PotentialShaping", lambda env, phi, gamma: potential(env, phi, 0.5))
+    assert exploration.shaping().verdict == "fails as stated"
 
 
 def test_shaping_fails_where_the_potential_counts_at_the_end(monkeypatch):
     """Φ of a terminal state must be 0: a goal that pays less than it costs to get there."""
-    potential = policies.PotentialShaping
+    potential = exploration.PotentialShaping
 
     def counted(env, phi, gamma):
         made = potential(env, lambda s: -5.0 * phi(s), gamma)
         made.bonus = lambda s, a, after, over: gamma * made.potential(after) - made.potential(s)
         return made
 
-    monkeypatch.setattr(policies, "PotentialShaping", counted)
-    assert policies.shaping().verdict == "fails as stated"
+    monkeypatch.setattr(exploration, "PotentialShaping", counted)
+    assert exploration.shaping().verdict == "fails as stated"
 
 
 def test_where_policies_must_be_stochastic_the_known_optima_are_found():
@@ -96,17 +96,17 @@ def test_it_fails_where_states_can_be_told_apart(monkeypatch):
 
 
 def test_exploring_helps_and_has_a_caveat():
-    assert policies.exploring().verdict == "holds with caveat"
+    assert exploration.exploring().verdict == "holds with caveat"
 
 
 def test_exploring_has_no_caveat_without_the_shared_parameter(monkeypatch):
     monkeypatch.setattr(
-        policies, "sharing", lambda mdp, p: policies.tabular_policy(replace(mdp, groups=None), scale=0.0)
+        exploration, "sharing", lambda mdp, p: exploration.tabular_policy(replace(mdp, groups=None), scale=0.0)
     )
-    assert policies.exploring().verdict == "holds"
+    assert exploration.exploring().verdict == "holds"
 
 
 def test_exploring_fails_where_going_on_does_not_pay(monkeypatch):
-    detour = policies.detour
-    monkeypatch.setattr(policies, "detour", lambda length: replace(detour(length), reward=-detour(length).outcome))
-    assert policies.exploring().verdict == "fails as stated"
+    detour = exploration.detour
+    monkeypatch.setattr(exploration, "detour", lambda length: replace(detour(length), reward=-detour(length).outcome))
+    assert exploration.exploring().verdict == "fails as stated"

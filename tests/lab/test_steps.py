@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import policygrad as pg
-from policygrad.data import Batch, TooFewError
+from policygrad.data import Batch, Record, TooFewError
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantages
 from policygrad.lab.exact import tabular, worlds
@@ -390,18 +390,23 @@ def test_tiny_angles_are_exact():
     assert relations.angle(u, torch.tensor([-2.0, 0.0])) == pytest.approx(180.0)
 
 
+def collected(agent: pg.Agent) -> Record:
+    """The agent's next record."""
+    return agent.collector.collect(agent.policy, agent.plan.wants)
+
+
 def test_the_batch_of_an_agent_is_what_its_next_update_is_given():
     settings = {"num_envs": 2, "num_steps": 32, "epochs": 1, "minibatches": 1, "hidden": (8,)}
     agents = [pg.ppo("CartPole-v1", seed=3, **settings).learn(128) for _ in range(2)]
     batch, given = training_batch(agents[0]), []
     agents[1].learner.update = lambda policy, batch, progress: given.append(batch) or {}  # pyright: ignore
-    agents[1].learner.step(agents[1]._collect())
+    agents[1].learner.step(collected(agents[1]))
     for name in ("obs", "act", "logp", "adv", "weight"):
         assert torch.equal(getattr(batch, name), getattr(given[0], name))
     returns = sampled_objective(agents[0], 3)(agents[0].policy)
     assert returns == agents[0].evaluate(3, greedy=False).returns
-    rollout = agents[0]._collect()
-    none = {name: torch.zeros_like(rollout.mask) for name in ("mask", "terminated", "truncated", "cut")}
-    agents[0]._collect = lambda: replace(rollout, **none)  # pyright: ignore
+    record = collected(agents[0])
+    none = {name: np.zeros_like(record.mask) for name in ("mask", "terminated", "truncated", "cut")}
+    agents[0].collector.collect = lambda actor, wants: replace(record, **none)  # pyright: ignore
     with pytest.raises(TooFewError, match="the next rollout holds no step, only a reset"):
         training_batch(agents[0])

@@ -12,7 +12,7 @@ from zoo import MDPS, shorter
 
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import GAE, TDError, advantages
-from policygrad.lab.exact import tabular
+from policygrad.lab.exact import trajectories
 from policygrad.lab.exact.tabular import (
     MDP,
     ExactCritic,
@@ -21,8 +21,6 @@ from policygrad.lab.exact.tabular import (
     chain,
     credited_gradient,
     discounts,
-    enumerate_batches,
-    enumerate_trajectories,
     exact_gradient,
     gradient_by_differences,
     gradient_theorem,
@@ -33,6 +31,7 @@ from policygrad.lab.exact.tabular import (
     tabular_policy,
     visits,
 )
+from policygrad.lab.exact.trajectories import enumerate_batches, enumerate_trajectories
 from policygrad.models.heads import Categorical
 from policygrad.models.networks import MLP
 from policygrad.models.policy import Policy
@@ -140,7 +139,7 @@ def test_batches_are_all_ordered_tuples_with_product_probabilities():
 
 
 def test_too_many_trajectories_are_refused_before_memory_runs_out(monkeypatch):
-    monkeypatch.setattr(tabular, "MAX_TRAJECTORIES", 20)
+    monkeypatch.setattr(trajectories, "MAX_TRAJECTORIES", 20)
     with pytest.raises(ValueError, match="more than 20 trajectories by step 1"):
         enumerate_trajectories(MDPS[0].mdp, MDPS[0].policy())
 

@@ -61,7 +61,7 @@ def test_all_on_one_mdp_leaves_out_what_it_is_not_for(capsys, monkeypatch):
     assert set(written) == {"surrogate", "refused"}
     assert set(written["refused"]) == {"derivatives", "loss"}
     lab_theory.run(["--mdp", "corridor"])
-    assert "not measured: the closed form here" in capsys.readouterr().out
+    assert "not measured: the closed form is" in capsys.readouterr().out
 
 
 def test_several_experiments_are_measured_in_the_order_given_and_reported_as_they_come(capsys):

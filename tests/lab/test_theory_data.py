@@ -14,14 +14,13 @@ from policygrad.gradient.estimators import RewardToGo
 from policygrad.lab.exact.tabular import (
     advantage,
     bandit,
-    enumerate_trajectories,
     exact_gradient,
     log_policy,
     policy_matrix,
     random_mdp,
     tabular_policy,
-    trajectory_count,
 )
+from policygrad.lab.exact.trajectories import enumerate_trajectories, trajectory_count
 from policygrad.lab.exact.worlds import exact_batch, make_mdp, starting_policy
 from policygrad.lab.steps.relations import apply
 from policygrad.lab.theory import experiments

@@ -37,9 +37,10 @@ from policygrad.reports.findings import (
 )
 from policygrad.reports.report import Report
 from policygrad.stored.directory import RunDirectory
-from policygrad.training.agent import METER_EVERY, Agent
+from policygrad.training.agent import Agent
 from policygrad.training.progress import Lines, fields, fit
 from policygrad.training.seeds import State
+from policygrad.training.trainer import METER_EVERY
 
 
 def measured(snr: Sequence[float | None], groups: int = 16) -> list[dict[str, Any]]:

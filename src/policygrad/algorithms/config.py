@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from policygrad.algorithms.keywords import TINY, Network, Option, Run
 from policygrad.algorithms.recipe import OLD_KEYWORDS, Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.errors import UserError
 from policygrad.locate import LocateError, locate
 
 OF_EVERY_AGENT = {
@@ -29,7 +30,7 @@ OF_EVERY_AGENT = {
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration that cannot be: what is wrong, what is allowed, what to do. Three lines at most."""
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Estimate, Record, Reduction, Rollout, Stats, Values, resolve_reduction
+from policygrad.errors import NotFiniteError
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.models.critic import Critic, NoCritic, QCritic
@@ -82,7 +83,7 @@ class Learner:
     def step(self, record: Record | Rollout, progress: float = 0.0) -> Stats:
         """Learn from one record. progress in [0, 1] drives schedules.
 
-        Raises FloatingPointError, before anything moves, when an advantage is not finite.
+        Raises NotFiniteError, before anything moves, when an advantage is not finite.
         """
         iteration = self.prepare(Rollout.of(record, self.policy))
         return {} if iteration is None else self.improve(iteration, self.update, progress)
@@ -128,7 +129,7 @@ def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:
         return
     # what is not finite flows backwards through the returns: its last row is where it came from
     t, n = (int(i) for i in (rollout.mask & ~torch.isfinite(adv)).nonzero()[-1])
-    raise FloatingPointError(
+    raise NotFiniteError(
         f"the advantage is not finite ({float(adv[t, n])}) in environment {n} at step {int(rollout.time[t, n])} of its "
         f"episode (row {t}); its reward was {float(rollout.rew[t, n])}. Nothing was updated."
     )

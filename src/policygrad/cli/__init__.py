@@ -69,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(argv: list[str]) -> int:
     """Dispatch; turn errors that the user can mend into a message and exit code 2."""
-    from policygrad.algorithms.config import ConfigError
-    from policygrad.cli.values import UsageError
-    from policygrad.stored.directory import RunError
+    from policygrad.errors import PolicygradError
 
     try:
         dispatch(argv)
@@ -79,7 +77,7 @@ def run(argv: list[str]) -> int:
         return int(stop.code or 0)
     except BrokenPipeError:
         raise
-    except (UsageError, ConfigError, RunError, OSError, MemoryError) as error:
+    except (PolicygradError, OSError, MemoryError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["not enough memory"]
         print("policygrad: " + "\n".join(lines[:3]), file=sys.stderr)
         return 2

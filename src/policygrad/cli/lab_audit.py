@@ -188,7 +188,7 @@ def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, Bas
 
 def default_repeats(mdp: MDP, batch: int, limit: int | None) -> int:
     """1000, or fewer where that would take minutes."""
-    from policygrad.lab.exact.tabular import steps_seen
+    from policygrad.lab.exact.trajectories import steps_seen
 
     return max(50, min(1000, MAX_NUMBERS // (batch * steps_seen(mdp, limit) * mdp.states)))
 

@@ -25,7 +25,12 @@ def parser() -> Parser:
         "holds with caveat, fails as stated, or pending; the numbers, and the counterexample where there is one. All of them "
         "take some ten seconds.",
     )
-    made.add_argument("which", nargs="*", metavar="WHICH", help="numbers, 89 or 80-97, or words of the claims [all]")
+    made.add_argument(
+        "which",
+        nargs="*",
+        metavar="WHICH",
+        help="names, their beginnings, or words of the claims [all]",
+    )
     made.add_argument("--list", action="store_true", help="list the claims, run nothing")
     made.add_argument("--json", action="store_true", help="print everything as JSON, the counterexamples' tables too")
     made.add_argument("--out", metavar="FILE.md", help="write the page, in Markdown")
@@ -43,14 +48,14 @@ def run(words: Sequence[str]) -> None:
 
     chosen = choose(claims.load(), given.which)
     if given.list:
-        print("\n".join(f"{c.number:>4}  {c.text}" for c in chosen))
+        print("\n".join(f"{c.slug:<40} {c.text}" for c in chosen))
         return
     results = []
     with as_usage_error(ValueError, OSError), single_thread():
         for result in report.run(chosen):
             results.append(result)
             if not given.json:
-                print(paragraph(report.text(result), " " * 5) + "\n", flush=True)
+                print(paragraph(report.text(result), " " * 4) + "\n", flush=True)
         if given.json:
             print(json.dumps([report.to_json(r) for r in results], indent=2, ensure_ascii=False))
         else:
@@ -66,20 +71,13 @@ def _check_out(out: str) -> None:
         raise UsageError(f"--out = {out}: there is no directory {Path(out).parent}.")
 
 
-def choose(claims: dict[int, Claim], which: Sequence[str]) -> list[Claim]:
-    """The claims with these numbers, in these ranges, or with these words in them; all without any."""
-    if not which:
-        return list(claims.values())
-    chosen: dict[int, Claim] = {}
+def choose(claims: dict[str, Claim], which: Sequence[str]) -> list[Claim]:
+    """The claims of these slugs, or with these words in slug, text or topic; all of them without any."""
+    chosen: set[str] = set()
     for word in which:
-        first, dash, last = word.partition("-")
-        if first.isdecimal() and (last.isdecimal() or not dash):
-            found = {n: c for n, c in claims.items() if int(first) <= n <= int(last or first)}
-        else:
-            found = {n: c for n, c in claims.items() if word.lower() in f"{c.text} {c.topic}".lower()}
+        given = word.lower()
+        found = {given} & set(claims) or {s for s, c in claims.items() if given in f"{s} {c.text} {c.topic}".lower()}
         if not found:
-            raise UsageError(
-                f"no claim has {word!r}: they are {min(claims)} to {max(claims)}; `policygrad lab claims --list` lists them."
-            )
+            raise UsageError(f"no claim has {word!r}: `policygrad lab claims --list` lists them.")
         chosen |= found
-    return [chosen[n] for n in sorted(chosen)]
+    return [c for slug, c in claims.items() if slug in chosen or not which]

@@ -25,9 +25,10 @@ from policygrad.cli.reports import (
 )
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
+from policygrad.errors import PolicygradError
 from policygrad.stored.directory import ROOT, RunDirectory, RunError
 from policygrad.training.progress import clock, make_progress
-from policygrad.training.seeds import Job, State, run_seeds, usable_cores
+from policygrad.training.seeds import Job, State, run_seeds, stopped, usable_cores
 
 
 def train(words: Sequence[str]) -> None:
@@ -42,10 +43,6 @@ def train(words: Sequence[str]) -> None:
 
 def train_one(given: TrainArguments, command: list[str]) -> None:
     """A run in this process."""
-    from policygrad.data import TooFewError
-    from policygrad.envs.collector import EndlessEpisodeError
-    from policygrad.gradient.importance import CollapsedError
-    from policygrad.models.observations import ActionMaskError
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
 
@@ -66,11 +63,8 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         evaluations = training.assess(agent, run, given.eval_episodes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
-    except CollapsedError as error:
-        raise UsageError(f"training stopped: {error}\n{saved(run)}") from error
-    except (TooFewError, FloatingPointError, MemoryError, EndlessEpisodeError, ActionMaskError) as error:
-        when = "evaluation" if run.policy_file.exists() else "training"
-        raise UsageError(f"{when} stopped: {str(error) or type(error).__name__}\n{saved(run)}") from error
+    except (PolicygradError, MemoryError) as error:
+        raise UsageError(f"{stopped(error, run)}\n{saved(run)}") from error
     if not given.quiet:
         print("\n" + evaluation_table(evaluations) + "\n")
         print("\n".join(f"{name:<7}{path}" for name, path in (("policy", run.policy_file), ("curve", run.curve_file))))

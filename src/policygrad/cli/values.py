@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from policygrad.errors import UserError
+
 SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}  # 20k, 2M: as plots write steps
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 PICTURES = (".png", ".pdf", ".svg")
@@ -14,7 +16,7 @@ MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1000  # in one command
 
 
-class UsageError(ValueError):
+class UsageError(UserError, ValueError):
     """What the user can mend: what is wrong, what was given, what is allowed. Three lines at most."""
 
 

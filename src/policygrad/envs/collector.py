@@ -18,13 +18,14 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from policygrad.data import Record, Wants
 from policygrad.envs.serial import SerialVectorEnv
+from policygrad.errors import EnvError, NotFiniteError
 from policygrad.models.actor import Actor
 from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding, expand
 from policygrad.streams import seeds, stream
 from policygrad.tree import Tree, concatenate, put, take, tree_leaves, tree_map
 
 
-class EndlessEpisodeError(RuntimeError):
+class EndlessEpisodeError(EnvError, RuntimeError):
     """Whole episodes are needed, and one does not end."""
 
 
@@ -215,7 +216,7 @@ class Collector:
             hint = (
                 "The policy's parameters are not finite any more: lower lr" if name == "act" else "Nothing was updated"
             )
-            raise FloatingPointError(
+            raise NotFiniteError(
                 f"{what} is {x[(t, n, *index)]} in environment {n}, around step {int(record.time[row, n])} of its episode "
                 f"(about number {episode} of the run); the action was {record.act[row, n].tolist()}. {hint}."
             )

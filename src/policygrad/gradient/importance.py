@@ -33,12 +33,13 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Estimate, Rollout, Stats, Values
+from policygrad.errors import TrainingError
 from policygrad.gradient import returns
 from policygrad.gradient.estimators import RewardToGo, _Wrapper
 from policygrad.total import greatest, total
 
 
-class CollapsedError(ValueError):
+class CollapsedError(TrainingError, ValueError):
     """The weights have collapsed: too few trajectories are left that count."""
 
 

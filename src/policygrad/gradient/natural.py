@@ -16,12 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from policygrad.errors import NotFiniteError, TrainingError
+
 Product = Callable[[Tensor], Tensor]  # v (P,) → A v (P,), A symmetric
 
 MAX_DENSE = 1_500  # parameters: F takes as many products, some seconds at 2,048 rows
 
 
-class CurvatureError(FloatingPointError):
+class CurvatureError(TrainingError, FloatingPointError):
     """A matrix that should be positive definite curves downwards along some direction."""
 
 
@@ -44,18 +46,18 @@ def conjugate_gradient(product: Product, b: Tensor, iterations: int = 10, tolera
     """Solve A x = b for a symmetric positive definite A, by products alone (Nocedal & Wright, algorithm 5.2).
 
     Stops at ‖b − Ax‖ ≤ tolerance · ‖b‖ or after `iterations` products. b = 0: x = 0 without any. Raises CurvatureError where
-    pᵀAp < 0 by more than rounding and there is something left to solve, FloatingPointError where b or a product is not finite.
+    pᵀAp < 0 by more than rounding and there is something left to solve, NotFiniteError where b or a product is not finite.
     """
     x, r, p = torch.zeros_like(b), b.clone(), b.clone()
     rr = bb = float(r @ r)
     if not math.isfinite(bb):
-        raise FloatingPointError(f"the right-hand side has squared norm {bb}: nothing can be solved for")
+        raise NotFiniteError(f"the right-hand side has squared norm {bb}: nothing can be solved for")
     curvature, steepest, k, eps = math.inf, 0.0, 0, torch.finfo(b.dtype).eps
     while k < iterations and rr > tolerance**2 * bb:
         Ap = product(p)
         pAp, pp, length = float(p @ Ap), float(p @ p), float(torch.linalg.vector_norm(Ap))
         if not math.isfinite(pAp):
-            raise FloatingPointError(f"a product in conjugate gradients is not finite: pᵀAp = {pAp}")
+            raise NotFiniteError(f"a product in conjugate gradients is not finite: pᵀAp = {pAp}")
         steepest = max(steepest, length / math.sqrt(pp))  # at most A's largest eigenvalue
         if abs(pAp) <= eps * max(math.sqrt(pp) * length, math.sqrt(len(b)) * steepest * pp) or (
             pAp < 0.0 and rr <= eps * bb  # as solved as the numbers' type allows: p is what rounding left
@@ -93,11 +95,11 @@ def dense_solve(product: Product, b: Tensor) -> Solution:
     """A⁺b by the eigenvalues of the dense A, in float64: the solution of least norm where A is singular.
 
     Eigenvalues below P · eps · the largest, and below eps², count as 0: A is then 0 to rounding, as F is where a policy has
-    become deterministic. Raises CurvatureError where one is below minus that, FloatingPointError where A or b is not finite.
+    become deterministic. Raises CurvatureError where one is below minus that, NotFiniteError where A or b is not finite.
     """
     A = dense(product, b).double()
     if not math.isfinite(float(A.sum() + b.sum())):
-        raise FloatingPointError("the matrix or the right-hand side is not finite: nothing can be solved for")
+        raise NotFiniteError("the matrix or the right-hand side is not finite: nothing can be solved for")
     values, vectors = torch.linalg.eigh(0.5 * (A + A.T))
     eps = torch.finfo(b.dtype).eps
     least = max(float(values[-1]) * len(b) * eps, eps**2)

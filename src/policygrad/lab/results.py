@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Result:
@@ -50,6 +54,27 @@ def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def find(kind: str, name: str, table: Mapping[str, T], known: Sequence[str] | None = None) -> T:
+    """table[name]; a capital letter more or less is none. Raises ValueError, with the nearest name or with all [the keys]."""
+    if name not in table:
+        lower = {key.lower(): key for key in table}
+        near = difflib.get_close_matches(name.lower(), lower, n=1)
+        hint = f"did you mean {lower[near[0]]!r}?" if near else f"there are {', '.join(known or table)}"
+        raise ValueError(f"there is no {kind} {name!r}: {hint}")
+    return table[name]
+
+
+def least_seconds(call: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """The least time that a call takes, of so many; clock: also `time.process_time`, whatever else the processor has to do."""
+
+    def once() -> float:
+        started = clock()
+        call()
+        return clock() - started
+
+    return min(once() for _ in range(repeats))
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
+from policygrad.errors import NotFiniteError
 from policygrad.models.optim import Optimizer, clip_by_norm
 from policygrad.models.policy import EvaluationLike, Policy, PolicyLike
 from policygrad.total import total
@@ -71,7 +72,7 @@ def minibatch_ascent(
     """Ascend `gradient(piece)` (P,) from the parameters `flat` (P,), in place, for every piece of every epoch.
 
     epoch() gives the pieces of one pass; enough() is asked after each and ends the ascent early. owner, remedy: for the
-    FloatingPointError where a gradient is not finite. Stats: epochs, and the mean gradient norm before clipping.
+    NotFiniteError where a gradient is not finite. Stats: epochs, and the mean gradient norm before clipping.
     """
     norms, steps, done = 0.0, 0, 0
     for done in range(1, epochs + 1):  # noqa: B007
@@ -79,7 +80,7 @@ def minibatch_ascent(
             grad = total(gradient(piece))
             norm = clip_by_norm(grad, max_grad_norm)
             if not math.isfinite(norm):
-                raise FloatingPointError(f"{owner}'s gradient has norm {norm}: {remedy}")
+                raise NotFiniteError(f"{owner}'s gradient has norm {norm}: {remedy}")
             optimizer.step(flat, grad, lr)
             norms, steps = norms + norm, steps + 1
         if enough is not None and enough():

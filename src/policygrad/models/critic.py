@@ -11,6 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.data import Rollout, Stats, Values, shares_memory, shuffled
+from policygrad.errors import NotFiniteError
 from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.flat import FlatModule
 from policygrad.models.networks import MLP, BodyNetwork, output_layer
@@ -88,7 +89,7 @@ class _Regression(FlatModule):
         features = policy.features(rollout.valid_obs)
         target = rollout.valid(target)
         if not math.isfinite(float(total(target.sum()))):
-            raise FloatingPointError("a target of the critic is not finite: nothing was fitted")
+            raise NotFiniteError("a target of the critic is not finite: nothing was fitted")
         self._follow(target)
         target = ((target - self.mean) / self.std).unsqueeze(-1)
         rows = {"features": features, "target": target} | self._rows(rollout)

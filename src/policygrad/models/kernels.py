@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from policygrad.errors import UserError
 from policygrad.models.networks import MLP, TabularNetwork, WithLogStd
 
 # OpenBLAS computes in lanes it throws away, and whatever lies there can raise the flag; exp(−z) of SiLU may overflow to ∞,
@@ -26,7 +27,7 @@ QUIET = np.errstate(invalid="ignore", over="ignore")
 KERNELS = ("auto", "autograd", "closed_form")
 
 
-class SecondDerivativeError(RuntimeError):
+class SecondDerivativeError(UserError, RuntimeError):
     """A network that can be differentiated once only: it has gradients, but no Fisher-vector products."""
 
 

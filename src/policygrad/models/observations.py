@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
+from policygrad.errors import EnvError
 from policygrad.tree import Tree, as_float, concatenate
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ ACTION_MASK = "action_mask"  # the key of the action mask, in a Dict observation
 Key = str | int
 
 
-class ActionMaskError(ValueError):
+class ActionMaskError(EnvError, ValueError):
     """An action mask should be there and is not, or it allows no action."""
 
 

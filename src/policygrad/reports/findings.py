@@ -341,7 +341,7 @@ def fisher(updates: Updates) -> Finding:
     """The largest eigenvalue of F over the run."""
     (first, last), most = ends(updates["fisher_1"]), float(np.nanmax(updates["fisher_1"]))
     text = (
-        f"largest eigenvalue {num(first)} in the first fifth of the run, {num(last)} in the last, {num(most)} at most"
+        f"largest eigenvalue {num(first)} in the first fifth of the run, {num(last)} in the last, at most {num(most)}"
     )
     return Finding("Fisher matrix", "ok", text + ".", {"first": first, "last": last, "most": most})
 

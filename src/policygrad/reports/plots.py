@@ -85,6 +85,12 @@ class Chart(Figure):
         self.savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()
 
+    def write(self, out: Path) -> Path:
+        """Write it as png, pdf or svg, in a directory that is made if it is not there."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self.savefig(out)
+        return out
+
 
 def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] = "latest", by: By = "config") -> Chart:
     """The runs' learning curves, a panel an environment, as a Figure: `plot("latest")` in a notebook shows it.
@@ -105,10 +111,7 @@ def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] =
 
 def plot_runs(runs: Sequence[RunDirectory], out: Path, by: By = "config") -> Path:
     """Draw the runs' learning curves, a panel an environment, and write the figure. Raises RunError for unreadable runs."""
-    figure = make_figure(read(runs, by))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    return out
+    return make_figure(read(runs, by)).write(out)
 
 
 def make_figure(panels: dict[str, list[Curve]]) -> Chart:
@@ -292,16 +295,21 @@ def threshold(axis: Axes, curves: list[Curve]) -> None:
 
 def style(axis: Axes) -> None:
     """Light grid, no box, ticks in k and M."""
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(GRID)
-    axis.grid(axis="y", color=GRID, linewidth=0.9)
-    axis.set_axisbelow(True)
-    axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
+    bare(axis, "y")
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}".replace("-", "−")))
+
+
+def bare(axis: Axes, grid: Literal["both", "y"]) -> None:
+    """Light grid, no box, pale numbers."""
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    axis.spines["bottom"].set_color(GRID)
+    axis.grid(axis=grid, color=GRID, linewidth=0.9)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
 
 
 def short(steps: float) -> str:

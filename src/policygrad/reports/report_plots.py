@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,20 +135,17 @@ def weights(axis: Axes, report: Report) -> None:
     key(axis, [("penalty", INK), ("β", BLUE)])
 
 
-def residuals(axis: Axes, report: Report) -> None:
-    """How well conjugate gradients solved for the natural step."""
-    line(axis, report.updates, "cg_residual", BLUE, positive)
-    logarithmic(axis, report.updates["cg_residual"], always=True)
-    key(axis, [("conjugate gradients", INK), ("residual ‖ĝ − Ax‖ / ‖ĝ‖", BLUE)])
+def on_logarithm(axis: Axes, report: Report, what: str, lines: dict[str, str]) -> None:
+    """One line or two on a logarithmic axis; lines: the name of a number and what it is called."""
+    colors = (BLUE, ORANGE)[: len(lines)]
+    for name, color in zip(lines, colors, strict=True):
+        line(axis, report.updates, name, color, positive)
+    logarithmic(axis, np.concatenate([report.updates[name] for name in lines]), always=True)
+    key(axis, [(what, INK), *zip(lines.values(), colors, strict=True)])
 
 
-def lengths(axis: Axes, report: Report) -> None:
-    """The step in parameters and in policy; the distance between the lines is the curvature along it."""
-    line(axis, report.updates, "step_norm", BLUE, positive)
-    line(axis, report.updates, "policy_step", ORANGE, positive)
-    both = np.concatenate([report.updates["step_norm"], report.updates["policy_step"]])
-    logarithmic(axis, both, always=True)
-    key(axis, [("length of a step", INK), ("in parameters, ‖s‖", BLUE), ("in policy, √(2 KL)", ORANGE)])
+SOLVED = {"cg_residual": "residual ‖ĝ − Ax‖ / ‖ĝ‖"}
+LENGTHS = {"step_norm": "in parameters, ‖s‖", "policy_step": "in policy, √(2 KL)"}  # between them: the curvature
 
 
 def eigenvalues(axis: Axes, report: Report) -> None:
@@ -191,8 +189,8 @@ PANELS: Sequence[tuple[tuple[str, ...], Callable[[Axes, Report], None]]] = (  # 
     (("accepted",), accepted),
     (("clip_fraction",), clipped),
     (("beta",), weights),
-    (("cg_residual",), residuals),
-    (("step_norm", "policy_step"), lengths),
+    (tuple(SOLVED), partial(on_logarithm, what="conjugate gradients", lines=SOLVED)),
+    (tuple(LENGTHS), partial(on_logarithm, what="length of a step", lines=LENGTHS)),
     (("fisher_1",), eigenvalues),
 )
 
@@ -205,9 +203,8 @@ def key(axis: Axes, words: Sequence[tuple[str, str]]) -> None:
         if before is not None:
             where = {"xy": (1, 0), "xycoords": before, "xytext": (9, 0)}
         bold = "bold" if before is None else "normal"
-        before = axis.annotate(
-            text, **where, textcoords="offset points", color=color, fontsize=9.5, fontweight=bold, va="bottom"
-        )
+        style = {"textcoords": "offset points", "color": color, "fontsize": 9.5, "fontweight": bold, "va": "bottom"}
+        before = axis.annotate(text, **where, **style)
 
 
 def line(

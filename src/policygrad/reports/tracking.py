@@ -125,9 +125,9 @@ def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Findi
     """The finding: where the surrogate stopped tracking, the worst place first. episodes: how many there are in all."""
     if len(found) < 2:
         text = (
-            f"too little to tell from, {len(updates)} rows of metrics and {episodes} episodes in monitor.csv: it takes "
+            f"too little to tell from, {len(updates)} rows of metrics and {episodes} episodes in monitor.csv: it takes"
         )
-        text += f"{2 * MIN_ROWS} rows, and {MIN_EPISODES} episodes around both ends of two segments"
+        text += f" {2 * MIN_ROWS} rows, and {MIN_EPISODES} episodes around both ends of two segments"
         return Finding("surrogate and return", "-", text + ".")
     broken = sorted(joined([s for s in found if s.broken]), key=lambda s: s.after - s.before)
     numbers = {"segments": [to_json(s) for s in found], "broken": [to_json(s) for s in broken]}

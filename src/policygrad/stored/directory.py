@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.recipe import current_keywords
+from policygrad.errors import FileError
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -35,7 +36,7 @@ ROOT = Path("runs")
 KEEP_CHECKPOINTS = 2
 
 
-class RunError(ValueError):
+class RunError(FileError, ValueError):
     """A run that is not there, cannot be read, or would be overwritten."""
 
 

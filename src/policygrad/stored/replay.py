@@ -35,9 +35,7 @@ class Replay:
         self.seed, self.clone_epochs = seed, clone_epochs
         if trajectories.logp is None:
             if clone_epochs < 1:
-                raise TrajectoryError(
-                    "clone_epochs = 0, but the trajectories have no log-probabilities: who acted must be estimated"
-                )
+                raise TrajectoryError("clone_epochs = 0, but the trajectories have no log-probabilities: raise it")
             acted = deepcopy(policy)
             clone(acted, trajectories, clone_epochs, seed)
             trajectories = trajectories.under(acted)

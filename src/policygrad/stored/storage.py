@@ -19,11 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from policygrad.errors import FileError
+
 KEY = "policygrad"
 FORMAT = 1
 
 
-class ModelFileError(ValueError):
+class ModelFileError(FileError, ValueError):
     """A file that is no policygrad model, or a damaged one."""
 
 
@@ -109,25 +111,17 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
         return {"type": kind, "nvec": space.nvec.tolist(), "start": space.start.tolist()}
     if isinstance(space, spaces.MultiBinary):
         return {"type": kind, "shape": list(space.shape)}
-    if isinstance(space, spaces.Dict):
-        return {
-            "type": kind,
-            "spaces": [[key, space_to_json(part)] for key, part in space.spaces.items()],
-        }  # their order counts
+    if isinstance(space, spaces.Dict):  # the order counts
+        return {"type": kind, "spaces": [[key, space_to_json(part)] for key, part in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
         return {"type": kind, "spaces": [space_to_json(part) for part in space.spaces]}
     assert isinstance(space, spaces.Box)
-    return {
-        "type": kind,
-        "shape": list(space.shape),
-        "dtype": str(space.dtype),
-        "low": _bound(space.low),
-        "high": _bound(space.high),
-    }
+    bounds = {"low": _bound(space.low), "high": _bound(space.high)}
+    return {"type": kind, "shape": list(space.shape), "dtype": str(space.dtype)} | bounds
 
 
 def _bound(x: np.ndarray) -> Any:
     """Numbers as strings: JSON has no infinity."""
     if not x.size:
         return []
-    return str(float(x.flat[0])) if x.size and (x == x.flat[0]).all() else np.vectorize(str)(x.astype(float)).tolist()
+    return str(float(x.flat[0])) if (x == x.flat[0]).all() else np.vectorize(str)(x.astype(float)).tolist()

@@ -27,6 +27,7 @@ from policygrad.data import Record, Rollout
 from policygrad.envs.collector import Collector, encoding_of
 from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
+from policygrad.errors import FileError
 from policygrad.models.heads import Gaussian
 from policygrad.models.policy import Policy
 from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
@@ -39,7 +40,7 @@ MINARI = "minari:"
 COLUMNS = ("obs", "act", "rew", "logp", "policy", "length", "terminated")
 
 
-class TrajectoryError(ValueError):
+class TrajectoryError(FileError, ValueError):
     """Trajectories that are not there, are damaged, or belong to another task."""
 
 
@@ -61,13 +62,12 @@ class Trajectories:
 
     def __post_init__(self) -> None:
         R, E = len(self.rew), len(self.length)
-        sizes = {"obs": R + E, "act": R, "policy": R, "terminated": E} | ({} if self.logp is None else {"logp": R})
+        known = {} if self.logp is None else {"logp": R}
+        sizes = {"obs": R + E, "act": R, "policy": R, "terminated": E} | known
         wrong = [name for name, size in sizes.items() if any(len(x) != size for x in tree_leaves(getattr(self, name)))]
         if wrong or E == 0 or int(self.length.min()) < 1 or int(self.length.max()) > R or int(self.length.sum()) != R:
-            raise TrajectoryError(
-                f"{E} episodes of {R} steps in all do not fit together: {', '.join(wrong) or 'length'}"
-            )
-        for name in ("obs", "act", "rew", *(() if self.logp is None else ("logp",))):
+            raise TrajectoryError(f"{E} episodes of {R} steps do not fit together: {', '.join(wrong) or 'length'}")
+        for name in ("obs", "act", "rew", *known):
             if not all(torch.isfinite(x).all() for x in tree_leaves(getattr(self, name))):
                 raise TrajectoryError(f"{name} is not finite everywhere")
 
@@ -81,9 +81,8 @@ class Trajectories:
 
     def __repr__(self) -> str:
         mean = float(self.returns.mean())
-        return (
-            f"Trajectories({len(self)} episodes of {self.about['env']}, {self.steps:,} steps, mean return {mean:.1f})"
-        )
+        env = self.about["env"]
+        return f"Trajectories({len(self)} episodes of {env}, {self.steps:,} steps, mean return {mean:.1f})"
 
     @property
     def steps(self) -> int:
@@ -147,8 +146,7 @@ class Trajectories:
         """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
         if policy.stateful:
             raise TrajectoryError(
-                "correlated noise cannot be weighed: what it was depends on the policy that drew it; "
-                "set noise_autocorrelation = 0"
+                "correlated noise depends on the policy that drew it, and has no weight: set noise_autocorrelation = 0"
             )
         for name, own in describe(policy, observation_space, action_space, "").items():
             if name != "env" and self.about[name] != own:
@@ -187,17 +185,13 @@ def describe(policy: Policy, observation_space: spaces.Space, action_space: spac
 
 def join(parts: Sequence[Trajectories]) -> Trajectories:
     """Several as one. Raises TrajectoryError where they are of different tasks."""
-    first = parts[0]
-    for part in parts[1:]:
-        if (
-            part.about != first.about
-            or _shapes(part.obs) != _shapes(first.obs)
-            or part.act.shape[1:] != first.act.shape[1:]
-        ):
-            raise TrajectoryError(f"trajectories of different tasks: {first.about} and {part.about}")
+    tasks = [(part.about, _shapes(part.obs), part.act.shape[1:]) for part in parts]
+    other = next((task for task in tasks if task != tasks[0]), None)
+    if other is not None:
+        raise TrajectoryError(f"trajectories of different tasks: {tasks[0][0]} and {other[0]}")
     columns = {name: concatenate([getattr(part, name) for part in parts]) for name in COLUMNS if name != "logp"}
     logps = [part.logp for part in parts if part.logp is not None]
-    return Trajectories(**columns, logp=torch.cat(logps) if len(logps) == len(parts) else None, about=first.about)
+    return Trajectories(**columns, logp=torch.cat(logps) if len(logps) == len(parts) else None, about=parts[0].about)
 
 
 def read(path: str | Path) -> Trajectories:
@@ -238,11 +232,10 @@ def _typed(columns: dict[str, Any]) -> bool:
     leaves = [leaf for x in given.values() for leaf in tree_leaves(x)]
     if not leaves or not all(isinstance(x, Tensor) and x.ndim > 0 for x in leaves):
         return False
-    flat = [x for name, x in given.items() if name not in ("obs", "act")]
     types = {"policy": torch.int64, "length": torch.int64, "terminated": torch.bool}
-    return all(isinstance(x, Tensor) and x.ndim == 1 for x in flat) and all(
-        given[n].dtype == t for n, t in types.items()
-    )
+    typed = all(isinstance(given[name], Tensor) and given[name].dtype == dtype for name, dtype in types.items())
+    flat = all(isinstance(x, Tensor) and x.ndim == 1 for name, x in given.items() if name not in ("obs", "act"))
+    return typed and flat
 
 
 def _shapes(tree: Tree) -> Any:
@@ -385,14 +378,9 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
     try:
         dataset = minari.load_dataset(name)
     except (FileNotFoundError, ValueError, OSError) as error:
-        raise TrajectoryError(
-            f"there is no Minari data set {name!r} on this machine: minari download {name}"
-        ) from error
-    space, actions, encoding = (
-        dataset.observation_space,
-        dataset.action_space,
-        encoding_of(policy, dataset.observation_space),
-    )
+        raise TrajectoryError(f"there is no Minari data set {name!r} here: minari download {name}") from error
+    space, actions = dataset.observation_space, dataset.action_space
+    encoding = encoding_of(policy, space)
     env = dataset.spec.env_spec
     about = describe(policy, space, actions, name if env is None else env.id)
     if isinstance(actions, spaces.Box) and type(policy.head) is not Gaussian:

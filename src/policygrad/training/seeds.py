@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver
 from typing import Any, Literal
 
+from policygrad.errors import PolicygradError
 from policygrad.stored.directory import RunDirectory
 
 PRELOAD = [
@@ -304,23 +305,28 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
 
 def failure(error: BaseException, run: RunDirectory | None) -> str:
     """What to say of an error; of one that no user's values explain, the traceback is kept in the run directory."""
-    from policygrad.data import TooFewError
-    from policygrad.envs.collector import EndlessEpisodeError
-    from policygrad.gradient.importance import CollapsedError
-    from policygrad.models.observations import ActionMaskError
-
-    text = str(error) or type(error).__name__
     if run is None:
-        expected = isinstance(error, ValueError | TypeError | ImportError | OSError | MemoryError)
-        return text if expected else f"{type(error).__name__}: {error}"
-    if isinstance(error, CollapsedError):
-        return f"training stopped: {text}"
-    when = "evaluation" if run.policy_file.exists() else "training"
-    if isinstance(error, TooFewError | FloatingPointError | MemoryError | EndlessEpisodeError | ActionMaskError):
-        return f"{when} stopped: {text}"
+        expected = isinstance(error, PolicygradError | ValueError | TypeError | ImportError | OSError | MemoryError)
+        return (expected and str(error)) or named(error)
+    if isinstance(error, PolicygradError | MemoryError):
+        return stopped(error, run)
     file = run.path / "traceback.txt"
     try:
         file.write_text("".join(traceback.format_exception(error)), "utf8")
     except OSError:
-        return f"{when} stopped: {type(error).__name__}: {error}"
-    return f"{when} stopped: {type(error).__name__}: {error} (see {file})"
+        return stopped(error, run)
+    return f"{stopped(error, run)} (see {file})"
+
+
+def stopped(error: BaseException, run: RunDirectory) -> str:
+    """What ended a run, and in which part of it; an error that is none of the package's with its class."""
+    from policygrad.gradient.importance import CollapsedError
+
+    over = run.policy_file.exists() and not isinstance(error, CollapsedError)  # which is raised once all is saved
+    text = str(error) if isinstance(error, PolicygradError) else named(error)
+    return f"{'evaluation' if over else 'training'} stopped: {text}"
+
+
+def named(error: BaseException) -> str:
+    """The class of an error, and its message if it has one."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

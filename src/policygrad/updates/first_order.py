@@ -31,7 +31,7 @@ class FirstOrder:
     terms: what is ascended besides, such as an auxiliary loss of your own: see `models.ascent.Term`.
     seed: of the shuffling.
 
-    Raises ValueError for numbers out of range, FloatingPointError where a gradient is not finite.
+    Raises ValueError for numbers out of range, NotFiniteError where a gradient is not finite.
     """
 
     lr: Schedule = 3e-4

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
+from policygrad.errors import NotFiniteError
 from policygrad.gradient.natural import Solution, conjugate_gradient, damped, dense_solve, scale_to_kl
 from policygrad.models.policy import Policy, PolicyEvaluation
 from policygrad.models.schedules import Schedule, at
@@ -67,20 +68,20 @@ class NaturalGradient:
     def propose(self, evaluation: PolicyEvaluation, batch: Batch, progress: float) -> tuple[Tensor, Stats]:
         """The step (P,) from where the evaluation was made, and how it was found. Nothing moves.
 
-        Raises FloatingPointError where gradient or step is not finite, CurvatureError where F + damping · I is not positive.
+        Raises NotFiniteError where gradient or step is not finite, CurvatureError where F + damping · I is not positive.
         """
         ent_coef = at(self.ent_coef, progress)
         weight = batch.weight * batch.adv * (evaluation.logp - batch.logp).exp()
         gradient = total(evaluation.gradient(weight, batch.weight * ent_coef if ent_coef else None).clone())
         norm = float(torch.linalg.vector_norm(gradient))
         if not math.isfinite(norm):
-            raise FloatingPointError(f"the policy's gradient has norm {norm}. Nothing was updated.")
+            raise NotFiniteError(f"the policy's gradient has norm {norm}. Nothing was updated.")
         solution = self.solve(evaluation, batch, gradient)
         step = (
             scale_to_kl(solution, at(self.max_kl, progress)) if self.lr is None else at(self.lr, progress) * solution.x
         )
         if not math.isfinite(float(step.sum()) + solution.quadratic_form):
-            raise FloatingPointError("the natural step is not finite: raise damping. Nothing was updated.")
+            raise NotFiniteError("the natural step is not finite: raise damping. Nothing was updated.")
         return step, {
             "grad_norm": norm,
             "cg_iterations": solution.iterations,

@@ -15,8 +15,7 @@ page (table.py, plots.py, page.py).
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,18 +25,13 @@ import torch
 from torch import Tensor
 
 from policygrad.lab.auditing.bench import Bench, Moments
-from policygrad.lab.auditing.cells import BEST, FITTED, Cell, Chunk, label, make_cells
-from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, Weighed, bare, optimal_baseline
+from policygrad.lab.auditing.cells import BEST, FITTED, Cell, label, make_cells
+from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, bare, optimal_baseline
 from policygrad.lab.auditing.table import table
 from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
-from policygrad.lab.exact.mdp import counted
-from policygrad.lab.exact.tabular import (
-    MDP,
-    exact_gradient,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import MDP, exact_gradient, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
-from policygrad.lab.results import Result
+from policygrad.lab.results import Result, least_seconds
 from policygrad.models.policy import Policy
 
 ESTIMATORS = ("total", "to-go", "td", "n-step:5", "gae:0.95", "q")
@@ -63,9 +57,7 @@ class Row:
     proof: str  # "exact", or "test": unbiased then means that the test found no bias
     p: float  # of the test, wherever the verdict is from
     bias: float  # ‖mean ĝ − g‖
-    bias_interval: tuple[
-        float, float
-    ]  # of ‖E ĝ − g‖, all of the table's at once with 1 − α; from 0 where no bias is found
+    bias_interval: tuple[float, float]  # of ‖E ĝ − g‖, all rows at once with 1 − α; from 0 where no bias is found
     bias_exact: float | None
     along: float  # the part of the bias along g: −1/N says that ĝ is (1 − 1/N) g on average
     along_interval: tuple[float, float]
@@ -85,6 +77,16 @@ class Row:
     bias_vector_exact: Tensor | None
     variances: Tensor  # (P,)
     variances_exact: Tensor | None
+
+    def known(self, name: str) -> float:
+        """bias, along, variance or mse: the exact one where there is one, else the sample's."""
+        exact = getattr(self, f"{name}_exact")
+        return getattr(self, name) if exact is None else exact
+
+    @property
+    def seen_bias(self) -> float | None:
+        """The bias, exact or measured; None where there is none, or none was seen."""
+        return None if self.verdict == "unbiased" else self.known("bias")
 
 
 @dataclass(frozen=True)
@@ -182,20 +184,7 @@ def audit(
         policy = tabular_policy(mdp, torch.Generator().manual_seed(seed))
     bench = Bench(mdp, policy, critic, batch, limit, behavior, seed)
     cells, left_out = make_cells(_names(estimators), _names(baselines), _names(wrappers), mdp.gamma)
-    trial = next(bench.sample(2, torch.Generator().manual_seed(seed + EARLIER_SEEDS)))  # one, where two are too large
-    tried: list[_Tried] = []
-    for cell in cells:
-        try:
-            bench.allowed(cell)
-            made = fitted(bench, cell, torch.Generator().manual_seed(seed + 2 * EARLIER_SEEDS))
-            bench.estimates(made, trial, coupled=True)
-            tried.append(_Tried(made, bench.couples(made, trial), _microseconds(made, trial)))
-        except ValueError as error:
-            left_out.append((str(cell), str(error)))
-    if not tried:
-        reasons = {reason: cell for cell, reason in reversed(left_out)}  # a cell for each
-        why = "; ".join(f"{cell}: {reason}" for reason, cell in [*reasons.items()][:3])
-        raise ValueError(f"nothing is left to audit: {why or 'give an estimator'}")
+    tried = _try(bench, cells, left_out, seed)
     for chunk in bench.sample(repeats, torch.Generator().manual_seed(seed)):
         for one in tried:
             one.found.append(bench.estimates(one.cell, chunk, one.coupled))
@@ -219,9 +208,31 @@ def audit(
         truncated=_relative(float((bench.reference - truth).norm()), float(truth.norm())),
         norm=float(bench.reference.norm()),
         reference=bench.reference,
-        about=f"{counted(mdp.states, 'state')}, {mdp.actions} actions, horizon {mdp.horizon or '∞'}, "
-        f"γ = {mdp.gamma:g}; a policy of {len(bench.reference):,} parameters",
+        about=f"{mdp.size}; a policy of {len(bench.reference):,} parameters",
     )
+
+
+def _try(bench: Bench, cells: Sequence[Cell], left_out: list[tuple[str, str]], seed: int) -> list[_Tried]:
+    """The cells that run on a trial of two batches, with what is fitted before; the others join left_out, with the reason.
+
+    Raises ValueError where none runs.
+    """
+    trial = next(bench.sample(2, torch.Generator().manual_seed(seed + EARLIER_SEEDS)))  # one, where two are too large
+    tried = []
+    for cell in cells:
+        try:
+            bench.allowed(cell)
+            made = fitted(bench, cell, torch.Generator().manual_seed(seed + 2 * EARLIER_SEEDS))
+            bench.estimates(made, trial, coupled=True)
+            seconds = least_seconds(lambda made=made: made.adv(*trial.parts[0]), repeats=5)
+            tried.append(_Tried(made, bench.couples(made, trial), 1e6 * seconds))
+        except ValueError as error:
+            left_out.append((str(cell), str(error)))
+    if not tried:
+        reasons = {reason: cell for cell, reason in reversed(left_out)}  # a cell for each
+        why = "; ".join(f"{cell}: {reason}" for reason, cell in [*reasons.items()][:3])
+        raise ValueError(f"nothing is left to audit: {why or 'give an estimator'}")
+    return tried
 
 
 def _names(given: Sequence[Any] | str) -> Sequence[Any]:
@@ -247,27 +258,10 @@ def fitted(bench: Bench, cell: Cell, generator: torch.Generator) -> Cell:
         return replace(cell, baseline=baseline)
     if cell.baseline not in BEST:
         return cell
-    if bench.listed is not None:
-        data: Iterable[Weighed] = [bench.listed]
-    else:
-        data = (
-            (c, torch.ones(c.batches, dtype=torch.float64)) for c in bench.sample(BASELINE_EPISODES, generator, batch=1)
-        )
-    best = optimal_baseline(cell.baseline, cell, data, bench.scores, bench.steps)
+    best = optimal_baseline(cell.baseline, cell, bench.weighed(BASELINE_EPISODES, generator), bench.scores, bench.steps)
     if cell.baseline == "best-parameter":
         return replace(bare(cell), per_parameter=best)
     return replace(cell, baseline=Table(best))
-
-
-def _microseconds(cell: Cell, chunk: Chunk) -> float:
-    """To compute adv of one batch, the shortest of a few times."""
-
-    def once() -> float:
-        start = time.perf_counter()
-        cell.adv(*chunk.parts[0])
-        return time.perf_counter() - start
-
-    return 1e6 * min(once() for _ in range(5))
 
 
 def row(
@@ -290,35 +284,24 @@ def row(
     if not math.isclose(mse, judged.length**2 + trace * (R - 1) / R, rel_tol=1e-9, abs_tol=1e-18 * norm**2):
         raise ArithmeticError(f"{cell}: MSE {mse} is not bias² + variance, {judged.length**2} + {trace}")
     along, *along_ends = mean_interval(errors @ g / norm**2, LEVEL)
-    mean = estimates.mean(0) if exact is None else exact.mean
-    variance = trace if exact is None else float(exact.variances.sum())
-    bias = None if exact is None else exact.mean - g
-    length = None if bias is None else float(bias.norm()) / norm
+    known = _exact(exact, g, norm)
+    mean, variance = (estimates.mean(0), trace) if exact is None else (exact.mean, float(exact.variances.sum()))
     tolerance = ROUNDING * (1.0 + math.sqrt(variance) / norm) + bench.rounding / norm
-    known = None if length is None else length <= tolerance
-    unbiased = known if known is not None else not judged.biased
-    if unbiased:
-        signal = float(g.square().sum())
-    else:  # of a sample, ‖mean‖² is too large by trace / R
-        signal = float(mean.square().sum()) - (trace / R if exact is None else 0.0)
-    snr = max(signal, 0.0) / variance if variance > ROUNDING**2 * signal else math.inf if signal > 0.0 else math.nan
+    unbiased = not judged.biased if exact is None else known["bias_exact"] <= tolerance
+    snr = _snr(g if unbiased else mean, variance, 0.0 if unbiased or exact is not None else trace / R)
     cosines = _cosines(torch.cat([mean.unsqueeze(0), estimates]), g)
     return Row(
         *cell.names,
         verdict="unbiased" if unbiased else "biased",
-        proof="test" if known is None else "exact",
+        proof="test" if exact is None else "exact",
         p=judged.p,
         bias=judged.length / norm,
         bias_interval=(judged.interval[0] / norm, judged.interval[1] / norm),
-        bias_exact=length,
         along=along,
         along_interval=(along_ends[0], along_ends[1]),
-        along_exact=None if bias is None else float(bias @ g) / norm**2,
         variance=trace / norm**2,
         variance_interval=(ends[0] / norm**2, ends[1] / norm**2),
-        variance_exact=None if exact is None else variance / norm**2,
         mse=mse / norm**2,
-        mse_exact=None if length is None else length**2 + variance / norm**2,
         snr=snr,
         cosine=float(cosines[1:].mean()),
         angle=math.degrees(float(cosines[0].clamp(-1.0, 1.0).acos())),
@@ -326,10 +309,32 @@ def row(
         microseconds=microseconds,
         bias_vector=judged.bias,
         bias_error=estimates.std(0) / math.sqrt(R),
-        bias_vector_exact=bias,
         variances=estimates.var(0),
-        variances_exact=None if exact is None else exact.variances,
+        **known,
     )
+
+
+def _exact(exact: Moments | None, g: Tensor, norm: float) -> dict[str, Any]:
+    """The fields of a row that are of all trajectories; None where these are too many."""
+    names = ("bias_exact", "along_exact", "variance_exact", "mse_exact", "bias_vector_exact", "variances_exact")
+    if exact is None:
+        return dict.fromkeys(names)
+    bias = exact.mean - g
+    length, along, variance = (
+        float(bias.norm()) / norm,
+        float(bias @ g) / norm**2,
+        float(exact.variances.sum()) / norm**2,
+    )
+    values = (length, along, variance, length**2 + variance, bias, exact.variances)
+    return dict(zip(names, values, strict=True))
+
+
+def _snr(signal: Tensor, variance: float, excess: float) -> float:
+    """‖signal‖² / variance; excess: what ‖mean‖² of a sample is too large by. NaN where there is neither."""
+    squared = float(signal.square().sum()) - excess
+    if variance > ROUNDING**2 * squared:
+        return max(squared, 0.0) / variance
+    return math.inf if squared > 0.0 else math.nan
 
 
 def _cosines(x: Tensor, g: Tensor) -> Tensor:

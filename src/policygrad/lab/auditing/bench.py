@@ -18,23 +18,14 @@ from policygrad.data import Rollout, Values
 from policygrad.lab.auditing.cells import Cell, Chunk
 from policygrad.lab.auditing.verdicts import ROUNDING
 from policygrad.lab.exact.sampling import sample
-from policygrad.lab.exact.tabular import (
-    MDP,
-    ExactQCritic,
-    enumerate_trajectories,
-    gradient_theorem,
-    log_policy,
-    occupancy,
-    scores,
-    seen_by,
-    solve,
-    steps_seen,
-    trajectory_count,
-)
+from policygrad.lab.exact.tabular import MDP, ExactQCritic, gradient_theorem, log_policy, occupancy, scores, solve
+from policygrad.lab.exact.trajectories import enumerate_trajectories, seen_by, steps_seen, trajectory_count
 from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 
 CRITICS = ("exact", "wrong", "zero", "none")
+
+Weighed = tuple[Chunk, Tensor]  # trajectories, batches of one, and their weights (N,), whose sum is 1
 
 MAX_LISTED = 20_000  # trajectories whose exact moments are taken
 MAX_BATCHES = 2_000  # the same for batches, where the estimates of a batch's episodes depend on each other
@@ -139,6 +130,14 @@ class Bench:
         for first in range(0, batches, most):
             n = min(most, batches - first)
             yield self.chunk(sample(self.mdp, self.acts, n * batch, generator, self.limit), batch)
+
+    def weighed(self, episodes: int, generator: torch.Generator) -> Iterator[Weighed]:
+        """Every trajectory with its probability; where they are too many, a sample of so many, each with the same weight."""
+        if self.listed is not None:
+            yield self.listed
+            return
+        for chunk in self.sample(episodes, generator, batch=1):
+            yield chunk, torch.full((chunk.batches,), 1.0 / episodes, dtype=torch.float64)
 
     def gradient(self, sums: Tensor) -> Tensor:
         """Sums (N, S·A) times ∇log π: (N, P)."""

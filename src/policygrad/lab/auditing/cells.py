@@ -14,7 +14,6 @@ Wrappers add up: discount+standardize. Everything but the defects is production 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -29,6 +28,7 @@ from policygrad.data import Estimate, Rollout, Values
 from policygrad.gradient import baselines as base
 from policygrad.gradient import estimators as est
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
+from policygrad.lab.results import find
 
 BEST = ("best", "best-state", "best-time-state", "best-parameter")
 
@@ -201,13 +201,9 @@ WHOLE = ("n-step", "crossfit")  # of these, a whole one
 def named(kind: str, table: dict[str, Callable[..., Any]], text: str) -> tuple[Callable[..., Any], tuple[float, ...]]:
     """What makes it, and the number after the colon. Raises ValueError, with the nearest name, for one that is not there."""
     name, colon, number = text.partition(":")
-    if name not in table:
-        near = difflib.get_close_matches(name, table, n=1)
-        known = [f"{n}:X" if n in TAKES_NUMBER else n for n in table]
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-        raise ValueError(f"there is no {kind} {name!r}: {hint}")
+    make = find(kind, name, table, [f"{n}:X" if n in TAKES_NUMBER else n for n in table])
     if not colon:
-        return table[name], ()
+        return make, ()
     try:
         value = float(number)
     except ValueError:
@@ -216,7 +212,7 @@ def named(kind: str, table: dict[str, Callable[..., Any]], text: str) -> tuple[C
     if not fine or name not in TAKES_NUMBER:
         takes = "nothing" if name not in TAKES_NUMBER else "a whole number" if name in WHOLE else "a number"
         raise ValueError(f"{kind} {text!r}: {name} takes {takes} after the colon")
-    return table[name], (value,)
+    return make, (value,)
 
 
 def make_estimator(given: Any, gamma: float) -> tuple[str, Any]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from policygrad.data import Rollout, Values
 from policygrad.gradient.baselines import NoBaseline
-from policygrad.lab.auditing.bench import Bench
+from policygrad.lab.auditing.bench import Bench, Weighed
 from policygrad.lab.auditing.cells import BEST, Cell, Chunk, make_cells
 from policygrad.lab.exact.mdp import MDP
 from policygrad.lab.results import Result, align
@@ -44,11 +44,6 @@ class Table(NoBaseline):
         if self.table.ndim == 1:
             return self.table[state]
         return self.table[rollout.time.clamp(max=len(self.table) - 1), state]
-
-
-Weighed = tuple[
-    Chunk, Tensor
-]  # trajectories, batches of one, and their weights (N,): probabilities, or 1 each of a sample
 
 
 def optimal_baseline(kind: str, cell: Cell, data: Iterable[Weighed], scores: Tensor, steps: int) -> Tensor:
@@ -112,12 +107,19 @@ class BaselineCurve(Result):
     at_mean: float  # the variance there
     exact: bool
 
+    @property
+    def marks(self) -> list[tuple[str, float, float]]:
+        """Name, b and variance of three points: no baseline, the mean return, b*."""
+        return [("b = 0", 0.0, self.without), ("mean return", self.mean, self.at_mean), ("b*", self.best, self.least)]
+
     def table(self) -> str:
         """B = 0, the mean return, b*."""
-        rows = [("b = 0", 0.0, self.without), ("mean of ret", self.mean, self.at_mean), ("b*", self.best, self.least)]
         return align(
             ("constant baseline", "b", "variance", "to the least"),
-            [(n, f"{b:.4g}", f"{v:.4g}", f"{v / self.least:.3g}×" if self.least > 0 else "-") for n, b, v in rows],
+            [
+                (name, f"{b:.4g}", f"{v:.4g}", f"{v / self.least:.3g}×" if self.least > 0 else "-")
+                for name, b, v in self.marks
+            ],
         )
 
 
@@ -146,45 +148,27 @@ def baseline_curve(
         raise ValueError(": ".join(left_out[0]))
     cell = cells[0]
     bench.allowed(cell)
-    if bench.listed is not None:
-        data: Iterable[Weighed] = [bench.listed]
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        data = [
-            (c, torch.full((c.batches,), 1.0 / episodes, dtype=torch.float64))
-            for c in bench.sample(episodes, generator)
-        ]
-    sums = torch.zeros(5, dtype=torch.float64)
-    mean = torch.zeros_like(bench.reference)
-    for chunk, p in data:
-        x, y, _ = parts(cell, chunk, bench.scores)
-        ret = cell.estimator(chunk.rollout, chunk.values).ret
-        mask = chunk.rollout.mask
-        mean += p @ x
-        sums += torch.stack(
-            [
-                p @ x.square().sum(1),
-                p @ (x * y).sum(1),
-                p @ y.square().sum(1),
-                p @ torch.where(mask, ret, 0.0).sum(0),
-                p @ mask.sum(0).to(p.dtype),
-            ]
-        )
-    xx, xy, yy, ret, steps = sums.tolist()
-    best, average, spread = xy / yy if yy > 0 else 0.0, ret / steps, float(mean.square().sum())
+    data = bench.weighed(episodes, torch.Generator().manual_seed(seed))
+    xx, xy, yy, ret, steps, squared = _moments(bench, cell, data)
+    best, average = xy / yy if yy > 0 else 0.0, ret / steps
 
     def variance(b: float) -> float:
-        return xx - 2.0 * b * xy + b * b * yy - spread
+        return xx - 2.0 * b * xy + b * b * yy - squared
 
     reach = span * (max(abs(best), abs(best - average)) or 1.0)
     constants = torch.linspace(best - reach, best + reach, points, dtype=torch.float64).tolist()
-    return BaselineCurve(
-        constants,
-        [variance(b) for b in constants],
-        best,
-        variance(best),
-        variance(0.0),
-        average,
-        variance(average),
-        bench.listed is not None,
-    )
+    variances = [variance(b) for b in constants]
+    at = {"least": variance(best), "without": variance(0.0), "at_mean": variance(average)}
+    return BaselineCurve(constants, variances, best=best, mean=average, exact=bench.listed is not None, **at)
+
+
+def _moments(bench: Bench, cell: Cell, data: Iterable[Weighed]) -> list[float]:
+    """E‖x‖², E[x·y], E‖y‖², E Σ_t ret, E of the steps, and ‖E x‖²."""
+    sums, mean = torch.zeros(5, dtype=torch.float64), torch.zeros_like(bench.reference)
+    for chunk, p in data:
+        x, y, _ = parts(cell, chunk, bench.scores)
+        ret, mask = cell.estimator(chunk.rollout, chunk.values).ret, chunk.rollout.mask
+        mean += p @ x
+        products = [(x * x).sum(1), (x * y).sum(1), (y * y).sum(1)]
+        sums += torch.stack([p @ z for z in (*products, torch.where(mask, ret, 0.0).sum(0), mask.sum(0).to(p.dtype))])
+    return [*sums.tolist(), float(mean.square().sum())]

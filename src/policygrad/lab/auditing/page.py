@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from policygrad.lab.auditing.optimal_baselines import BaselineCurve
-from policygrad.lab.auditing.table import HEADER, cells_of, few, header, legend, name_of, short
+from policygrad.lab.auditing.table import HEADER, cells_of, header, legend, name_of, reasons, short
 
 if TYPE_CHECKING:
     from policygrad.lab.auditing.audit import Audit, Row
@@ -116,9 +116,7 @@ def summary(audit: Audit) -> str:
     if unbiased:
         best = min(unbiased, key=lambda row: row.episodes)
         most = max(unbiased, key=lambda row: row.episodes)
-        text += (
-            f". Of these, {name_of(best)} needs {short(best.episodes)} episodes for a signal as strong as the noise, "
-        )
+        text += f". Of these, {name_of(best)} needs {short(best.episodes)} episodes for an SNR of 1, "
         text += f"{name_of(most)} {short(most.episodes)}"
     return f"<p>{escape(text)}.</p>"
 
@@ -144,9 +142,7 @@ def scale_text(audit: Audit) -> str:
 
 def parts_of(row: Row) -> tuple[float, float | None]:
     """Variance, and bias² where there is one or one was found."""
-    bias = row.bias if row.bias_exact is None else row.bias_exact
-    variance = row.variance if row.variance_exact is None else row.variance_exact
-    return variance, None if row.verdict == "unbiased" else bias**2
+    return row.known("variance"), None if row.seen_bias is None else row.seen_bias**2
 
 
 def bar(row: Row, low: float, high: float) -> str:
@@ -209,18 +205,13 @@ def how_to_read(audit: Audit) -> str:
         "larger than the upper end of the interval would be unlikely to look like this.",
     ]
     if audit.limit is not None:
-        texts.append(
-            "Episodes are truncated: what comes after the limit is seen through the critic alone, or not at all."
-        )
+        texts.append("Episodes are truncated: what follows is seen through the critic alone, or not at all.")
     return "<h2>How to read it</h2>" + "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
 def left_out(audit: Audit) -> str:
     """What was not audited, and why."""
-    reasons: dict[str, list[str]] = {}
-    for cell, reason in audit.left_out:
-        reasons.setdefault(reason, []).append(cell)
-    return "<h2>Left out</h2>" + definitions((few(cells), why) for why, cells in reasons.items()) if reasons else ""
+    return "<h2>Left out</h2>" + definitions(reasons(audit)) if audit.left_out else ""
 
 
 def curve_section(curve: BaselineCurve) -> str:
@@ -236,15 +227,10 @@ def curve_section(curve: BaselineCurve) -> str:
         return height - pad - (height - 2 * pad) * v / top
 
     path = "M" + "L".join(f"{x(b):.1f} {y(v):.1f}" for b, v in zip(curve.constants, curve.variances, strict=True))
-    points = [
-        ("b = 0", 0.0, curve.without),
-        ("mean return", curve.mean, curve.at_mean),
-        ("b*", curve.best, curve.least),
-    ]
     marks = "".join(
         f"<circle cx='{x(b):.1f}' cy='{y(v):.1f}' r='5' fill='var(--{'orange' if name == 'b*' else 'pale'})'/>"
         f"<text x='{x(b):.1f}' y='{y(v) - 12 - 16 * n:.1f}' text-anchor='middle'>{escape(name)}</text>"
-        for n, (name, b, v) in enumerate(points)
+        for n, (name, b, v) in enumerate(curve.marks)
         if low <= b <= high
     )
     axis = f"<path d='M{pad} {height - pad}H{width - pad}' stroke='var(--line)'/>"
@@ -253,14 +239,12 @@ def curve_section(curve: BaselineCurve) -> str:
         for b in (low, curve.best, high)
     )
     how = "of all trajectories" if curve.exact else "of a sample"
-    drawing = (
-        f"<svg viewBox='0 0 {width} {height}' width='100%' style='max-width:{width}px' role='img' aria-label='U-curve'>"
-    )
+    size = f"viewBox='0 0 {width} {height}' width='100%' style='max-width:{width}px'"
+    drawing = f"<svg {size} role='img' aria-label='U-curve'>"
     drawing += f"{axis}<path d='{path}' fill='none' stroke='var(--blue)' stroke-width='2.5'/>{marks}{ends}</svg>"
-    text = (
-        f"The variance of one trajectory's estimate over a constant baseline, {how}. None makes it biased; one is best."
-    )
-    rows = "".join(f"<tr><td>{escape(name)}</td><td>{short(b)}</td><td>{short(v)}</td></tr>" for name, b, v in points)
+    text = f"The variance of one trajectory's estimate over a constant baseline, {how}. No constant makes it biased."
+    cells = [(escape(name), short(b), short(v)) for name, b, v in curve.marks]
+    rows = "".join(f"<tr><td>{name}</td><td>{b}</td><td>{v}</td></tr>" for name, b, v in cells)
     heads = "<thead><tr><th></th><th>b</th><th>variance</th></tr></thead>"
     table = f"<table style='width:auto'>{heads}<tbody>{rows}</tbody></table>"
     table = f"<div class=wide style='width:fit-content'>{table}</div>"

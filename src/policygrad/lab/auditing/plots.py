@@ -25,10 +25,7 @@ PANEL = 5.2  # inches wide
 
 def draw(audit: Audit, out: Path, curve: BaselineCurve | None = None) -> Path:
     """Draw it, and write the figure."""
-    figure = make_figure(audit, curve)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    return out
+    return make_figure(audit, curve).write(out)
 
 
 def make_figure(audit: Audit, curve: BaselineCurve | None = None) -> Chart:
@@ -47,34 +44,19 @@ def make_figure(audit: Audit, curve: BaselineCurve | None = None) -> Chart:
     if curve is not None:
         draw_curve(boxes[2], curve)
     top = {"ha": "left", "va": "top", "x": 0.3 / width}
-    figure.suptitle(
-        "Gradient estimators, audited", y=1 - 0.2 / inches, fontsize=16, fontweight="bold", color=INK, **top
-    )
+    bold = {"fontsize": 16, "fontweight": "bold", "color": INK}
+    figure.suptitle("Gradient estimators, audited", y=1 - 0.2 / inches, **bold, **top)
     about = f"{audit.about} · {audit.repeats:,} batches of {audit.batch} episodes · critic: {audit.critic}"
     figure.text(y=1 - 0.55 / inches, s=about, fontsize=10.5, color=PALE, **top)
     return figure
 
 
-def bias_of(row: Row) -> float | None:
-    """The bias to draw, the exact one or what was measured; None where there is none, or none was seen."""
-    if row.verdict == "unbiased":
-        return None
-    return row.bias if row.bias_exact is None else row.bias_exact
-
-
-def variance_of(row: Row) -> float:
-    """The exact variance, or the sample's."""
-    return row.variance if row.variance_exact is None else row.variance_exact
-
-
 def draw_errors(axis: Axes, audit: Audit) -> None:
     """Bias² and variance of every row, on one logarithmic axis; the larger one is the mean squared error, nearly."""
     unit = "‖g‖²" if audit.norm > 0.0 else "units of the gradient"
-    head(
-        axis, "What the error of one batch is made of", f"Blue: variance. Orange: bias², where there is one. In {unit}"
-    )
+    head(axis, "What the error of one batch is made of", f"Blue: variance. Orange: bias², if there is one. In {unit}")
     for y, row in enumerate(audit.rows):
-        variance, bias = variance_of(row), bias_of(row)
+        variance, bias = row.known("variance"), row.seen_bias
         seen = [x for x in (variance, bias**2 if bias is not None else 0.0) if x > 0.0]
         if len(seen) == 2:
             axis.plot(seen, [y, y], color=GRID, lw=3.0, solid_capstyle="round", zorder=1)
@@ -113,9 +95,9 @@ def draw_trade(axis: Axes, audit: Audit) -> None:
     """Bias² against variance: a mark a row, lines of equal error, and a strip for rows without bias."""
     subtitle = "Lines: equal mean squared error. Bottom strip: no bias, or none seen.\nSame colour: same estimator"
     head(axis, "Bias against variance", subtitle)
-    rows = [row for row in audit.rows if variance_of(row) > 0.0]
-    variances = [variance_of(row) for row in rows]
-    squares = [bias**2 for row in rows if (bias := bias_of(row))]
+    rows = [row for row in audit.rows if row.known("variance") > 0.0]
+    variances = [row.known("variance") for row in rows]
+    squares = [bias**2 for row in rows if (bias := row.seen_bias)]
     if not rows:
         return
     low, high = min(variances) / 1.5, max(variances) * 1.5
@@ -132,8 +114,8 @@ def draw_trade(axis: Axes, audit: Audit) -> None:
     names = list(dict.fromkeys(row.estimator for row in audit.rows))
     others = list(dict.fromkeys(other(row) for row in audit.rows))
     for row in rows:
-        bias = bias_of(row)
-        axis.plot(variance_of(row), bias**2 if bias else strip, MARKS[others.index(other(row)) % len(MARKS)],
+        bias = row.seen_bias
+        axis.plot(row.known("variance"), bias**2 if bias else strip, MARKS[others.index(other(row)) % len(MARKS)],
                   color=COLORS[names.index(row.estimator) % len(COLORS)], ms=8.5, alpha=0.9, mec="white", mew=0.7)  # fmt: skip
     logarithmic(axis)
     axis.set(xlim=(low, high), ylim=(floor, top))
@@ -155,25 +137,14 @@ def draw_curve(axis: Axes, curve: BaselineCurve) -> None:
     how = "exact" if curve.exact else "from a sample"
     head(axis, "Variance over a constant baseline", f"One trajectory's estimate, {how}. No constant makes it biased")
     axis.plot(curve.constants, curve.variances, color=BLUE, lw=2.2)
-    marks = {
-        "no baseline": (0.0, curve.without),
-        "mean return": (curve.mean, curve.at_mean),
-        "b*": (curve.best, curve.least),
-    }
     low, high = curve.constants[0], curve.constants[-1]
-    for n, (name, (b, variance)) in enumerate(marks.items()):
+    for n, (name, b, variance) in enumerate(curve.marks):
         if low <= b <= high:
             color = (PALE, INK, ORANGE)[n]
             axis.plot(b, variance, "o", color=color, ms=8, mec="white", zorder=3)
             right = b > curve.best
-            say(
-                axis,
-                name,
-                (b, variance),
-                (10 if right else -10, -8 if n < 2 else -14),
-                color,
-                ha="left" if right else "right",
-            )
+            offset = (10 if right else -10, -8 if n < 2 else -14)
+            say(axis, name, (b, variance), offset, color, ha="left" if right else "right")
     top = max(curve.variances)
     axis.set_ylim(curve.least - 0.12 * (top - curve.least) if math.isfinite(top) else None, None)
     name_axes(axis, "b", "trace of the covariance")

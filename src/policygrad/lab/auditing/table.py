@@ -64,10 +64,15 @@ def legend(audit: Audit) -> str:
 
 def left_out(audit: Audit) -> str:
     """The cells that make no sense, by the reason."""
-    reasons: dict[str, list[str]] = {}
+    return "\n".join(["left out", *(f"  {cells}: {why}" for cells, why in reasons(audit))]) if audit.left_out else ""
+
+
+def reasons(audit: Audit) -> list[tuple[str, str]]:
+    """Some cells that were left out, and why, a pair per reason."""
+    found: dict[str, list[str]] = {}
     for cell, reason in audit.left_out:
-        reasons.setdefault(reason, []).append(cell)
-    return "\n".join(["left out", *(f"  {few(cells)}: {why}" for why, cells in reasons.items())]) if reasons else ""
+        found.setdefault(reason, []).append(cell)
+    return [(few(cells), reason) for reason, cells in found.items()]
 
 
 def name_of(row: Row) -> str:
@@ -83,15 +88,13 @@ def cells_of(row: Row) -> list[str]:
     else:
         bias = short(100.0 * row.bias_exact if row.verdict == "biased" else 0.0)
     exactly = row.verdict == "unbiased" and row.proof == "exact"
-    along = 0.0 if exactly else 100.0 * (row.along if row.along_exact is None else row.along_exact)
-    variance = row.variance if row.variance_exact is None else row.variance_exact
-    mse = row.mse if row.mse_exact is None else row.mse_exact
+    along = 0.0 if exactly else 100.0 * row.known("along")
     return [
         name_of(row),
         VERDICTS[row.verdict, row.proof],
         bias,
         short(along),
-        *(short(x) for x in (variance, mse, row.snr)),
+        *(short(x) for x in (row.known("variance"), row.known("mse"), row.snr)),
         f"{row.cosine:.2f}" if math.isfinite(row.cosine) else "-",
         short(row.episodes),
         f"{row.microseconds:.0f}",

@@ -1,16 +1,18 @@
 """What textbooks and tutorials say about policy gradients, each claim an experiment with a verdict.
 
     from policygrad.lab import claims
-    print(claims.check(89))        # runs the experiment
-    claims.CLAIMS                  # all, by number, once `load` was called
+    print(claims.check("value-is-the-best-baseline"))   # runs the experiment
+    claims.load()                                       # all of them, by slug
 
-A claim is a function that measures, and draws its verdict from what it measured: `@claim(number, text, topic, evidence)` on a
-function that returns a `Outcome`. Evidence is "exact" (computed on finite MDPs), "simulated" (sampled, with intervals) or
-"recorded" (of training runs that benchmarks/claims.py made). What is *not* here: the experiments, a module a topic.
+A claim is a function that measures, and draws its verdict from what it measured: `@claim(text, evidence)` on a function that
+returns a `Outcome`; the function's name is the claim's slug. Evidence is "exact" (computed on finite MDPs), "simulated"
+(sampled, with intervals) or "recorded" (of training runs that benchmarks/claims.py made). What is *not* here: the experiments,
+which are in modules by topic.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -23,13 +25,14 @@ Verdict = Literal["holds", "holds with caveat", "fails as stated", "pending"]
 Evidence = Literal["exact", "simulated", "recorded"]
 
 TOPICS = {  # the topics in the order of the report, and the modules where their claims are
-    "The gradient and its estimators": "estimates",
-    "Baselines and advantages": "baselines",
-    "Optimisation and derivatives": "optimisation",
-    "Policy improvement, natural gradients, trust regions": "improvement",
-    "Policies, exploration and rewards": "policies",
-    "Learning": "learning",
+    "The gradient and its estimators": ("estimators", "variance", "off_policy", "loss"),
+    "Baselines and advantages": ("baselines", "advantages"),
+    "Optimisation and derivatives": ("optimisation",),
+    "Policy improvement, natural gradients, trust regions": ("improvement", "natural", "trust_regions"),
+    "Policies, exploration and rewards": ("policies", "exploration"),
+    "Learning": ("learning",),
 }
+TOPIC_OF = {f"{__name__}.{module}": topic for topic, modules in TOPICS.items() for module in modules}
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Counterexample:
 
     name: str
     mdp: MDP
-    pi: tuple[tuple[float, ...], ...]  # π(a|s), a row a state
+    pi: tuple[tuple[float, ...], ...]  # π(a|s), a row per state
     what: str  # one sentence, with the numbers
 
 
@@ -54,28 +57,32 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, and the experiment that gives its verdict."""
+    """A claim, and the experiment that gives its verdict. slug: what it is called on the command line."""
 
-    number: int
+    slug: str
     text: str
     topic: str
     evidence: Evidence
     experiment: Callable[[], Outcome] = field(repr=False, compare=False)
 
 
-CLAIMS: dict[int, Claim] = {}
+CLAIMS: dict[str, Claim] = {}
 
 
-def claim(number: int, text: str, topic: str, evidence: Evidence) -> Callable[[Callable[[], Outcome]], Claim]:
-    """Register an experiment under its number; what is named afterwards is the `Claim`."""
-    if topic not in TOPICS:
-        raise ValueError(f"topic must be one of {list(TOPICS)}, got {topic!r}")
+def claim(text: str, evidence: Evidence) -> Callable[[Callable[[], Outcome]], Claim]:
+    """Register an experiment under the slug that its name gives; what is named afterwards is the `Claim`.
+
+    The topic is that of the experiment's module. Raises ValueError for a slug that is there, and outside of `TOPICS`.
+    """
 
     def register(experiment: Callable[[], Outcome]) -> Claim:
-        if number in CLAIMS:
-            raise ValueError(f"claim {number} is there twice")
-        CLAIMS[number] = Claim(number, text, topic, evidence, experiment)
-        return CLAIMS[number]
+        slug, topic = experiment.__name__.replace("_", "-"), TOPIC_OF.get(experiment.__module__)
+        if topic is None:
+            raise ValueError(f"the module of a claim must be in TOPICS, {experiment.__module__} is not: add it there")
+        if slug in CLAIMS:
+            raise ValueError(f"there is a claim {slug!r} already: give the function another name")
+        CLAIMS[slug] = Claim(slug, text, topic, evidence, experiment)
+        return CLAIMS[slug]
 
     return register
 
@@ -85,16 +92,28 @@ def decide(holds: bool, caveat: bool = False) -> Verdict:
     return "fails as stated" if not holds else "holds with caveat" if caveat else "holds"
 
 
-def load() -> dict[int, Claim]:
-    """All claims, by number."""
-    for module in TOPICS.values():
-        import_module(f"policygrad.lab.claims.{module}")
-    return dict(sorted(CLAIMS.items()))
+def both(exact: Outcome, recorded: Outcome) -> Outcome:
+    """What is exact and what was recorded, with the weaker of the two verdicts; numbers that are finite."""
+    weaker: tuple[Verdict, ...] = ("holds", "holds with caveat", "fails as stated")
+    return Outcome(
+        weaker[max(weaker.index(exact.verdict), weaker.index(recorded.verdict))],
+        f"{exact.because} {recorded.because}",
+        {name: x for name, x in {**exact.numbers, **recorded.numbers}.items() if math.isfinite(x)},
+        exact.counterexample,
+    )
 
 
-def check(number: int) -> Outcome:
-    """Run the experiment of a claim. Raises KeyError for a number that there is not."""
+def load() -> dict[str, Claim]:
+    """All claims by slug, in the order of the topics and of their modules."""
+    for module in TOPIC_OF:
+        import_module(module)
+    order = list(TOPIC_OF)
+    return dict(sorted(CLAIMS.items(), key=lambda item: order.index(item[1].experiment.__module__)))
+
+
+def check(slug: str) -> Outcome:
+    """Run the experiment of a claim. Raises KeyError for a slug that is not there."""
     claims = load()
-    if number not in claims:
-        raise KeyError(f"there is no claim {number}: they are {min(claims)} to {max(claims)}")
-    return claims[number].experiment()
+    if slug not in claims:
+        raise KeyError(f"there is no claim {slug!r}: `policygrad lab claims --list` lists them")
+    return claims[slug].experiment()

@@ -1,10 +1,6 @@
-"""Claims about baselines and advantages: what may be subtracted, what is best subtracted, and what is left."""
+"""Claims about baselines: what may be subtracted, what is best subtracted, and what is left."""
 
 from __future__ import annotations
-
-import itertools
-import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,19 +22,9 @@ from policygrad.lab.auditing.optimal_baselines import Table, optimal_baseline
 from policygrad.lab.claims import Outcome, claim, decide
 from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Case, case, simple, small
 from policygrad.lab.exact.mdp import bandit, chain
-from policygrad.lab.exact.tabular import (
-    ExactCritic,
-    ExactQCritic,
-    advantage,
-    objective,
-    occupancy,
-    optimal_policy,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import ExactCritic, ExactQCritic, objective, tabular_policy
 from policygrad.lab.exact.worlds import two_logit_policy, two_states
 from policygrad.lab.results import slope
-
-TOPIC = "Baselines and advantages"
 
 
 def deceptive() -> Case:
@@ -72,10 +58,7 @@ class ActionValue(NoBaseline):
         return values.act_val
 
 
-# --- bias ------------------------------------------------------------------------------------------------------------
-
-
-@claim(88, "Subtracting a baseline b(s) does not change the expected gradient.", TOPIC, "exact")
+@claim("Subtracting a baseline b(s) does not change the expected gradient.", "exact")
 def baseline_adds_no_bias() -> Outcome:
     """V, a constant and random tables; a baseline that looks ahead, for comparison."""
     gap, moved = 0.0, 0.0
@@ -98,8 +81,8 @@ def baseline_adds_no_bias() -> Outcome:
     )
 
 
-@claim(93, "The gradient is unbiased regardless of the baseline.", TOPIC, "exact")
-def regardless_of_the_baseline() -> Outcome:
+@claim("The gradient is unbiased regardless of the baseline.", "exact")
+def unbiased_with_any_baseline() -> Outcome:
     """Random tables; baselines that depend on the action; one that is fitted to its own batch."""
     gap = max(c.gap(to_go(c, CriticValue(), table)) for c in small() for table in tables(c))
     after = float(np.median([c.bias(to_go(c, NextValue())) for c in small()]))
@@ -134,8 +117,8 @@ def relative(x: Tensor, gradient: Tensor) -> float:
     return float(x @ gradient / (gradient @ gradient))
 
 
-@claim(94, "A baseline must be fitted on other trajectories than those it is subtracted from.", TOPIC, "exact")
-def same_data() -> Outcome:
+@claim("A baseline must be fitted on other trajectories than those it is subtracted from.", "exact")
+def fit_baseline_on_other_data() -> Outcome:
     """Expectations over all batches of baselines fitted to these, to parts of them, and to earlier ones."""
     one_step, few = Case(mdp := bandit([1.0, -0.5, 2.0]), tabular_policy(mdp, scale=0.0)), few_trajectories()
     bias, off, fitted = {}, 0.0, 0.0
@@ -168,9 +151,6 @@ def same_data() -> Outcome:
     )
 
 
-# --- variance --------------------------------------------------------------------------------------------------------
-
-
 def by_constant(c: Case, b: float) -> float:
     """Tr Cov of (R − b) Σ ∇log π."""
     return c.variance(c.estimates(TotalReturn(c.mdp.gamma), Constant(b)))
@@ -184,8 +164,8 @@ def best_constant(c: Case) -> float:
     return float(c.mean(squared * ret) / c.mean(squared))
 
 
-@claim(89, "A constant baseline reduces the variance.", TOPIC, "exact")
-def constant_baseline() -> Outcome:
+@claim("A constant baseline reduces the variance.", "exact")
+def constant_baseline_lowers_variance() -> Outcome:
     """The variance over b, its lowest point by a formula and by a parabola."""
     c = chain_case()
     best = best_constant(c)
@@ -223,8 +203,8 @@ def chain_case() -> Case:
     return Case(mdp, tabular_policy(mdp, torch.Generator().manual_seed(0)))
 
 
-@claim(90, "The variance of the gradient is proportional to E[(G − b)²].", TOPIC, "exact")
-def proportional_variance() -> Outcome:
+@claim("The variance of the gradient is proportional to E[(G − b)²].", "exact")
+def variance_follows_squared_error() -> Outcome:
     """Both sides as b moves."""
 
     def against(c: Case, b: float) -> tuple[float, float]:
@@ -274,8 +254,8 @@ def least_variance(c: Case, kind: str) -> float:
     return c.variance(to_go(c, Table(b)))
 
 
-@claim(91, "The best baseline is b(s) = V(s).", TOPIC, "exact")
-def value_is_best() -> Outcome:
+@claim("The best baseline is b(s) = V(s).", "exact")
+def value_is_the_best_baseline() -> Outcome:
     """Variances with V and with the four baselines of least variance."""
     kinds = {
         "one number": "best",
@@ -313,8 +293,8 @@ def value_is_best() -> Outcome:
     )
 
 
-@claim(92, "The average reward-to-go is a usable baseline, and V is a better one.", TOPIC, "exact")
-def average_to_go() -> Outcome:
+@claim("The average reward-to-go is a usable baseline, and V is a better one.", "exact")
+def average_reward_to_go_as_baseline() -> Outcome:
     """Both baselines on random MDPs."""
     average, value, gap = [], [], 0.0
     cases = simple(MAX_SEARCHED)
@@ -345,70 +325,4 @@ def average_to_go() -> Outcome:
             "variance with V, in that with the average, largest": float(v[worst] / a[worst]),
         },
         c.counterexample("found among random MDPs", what) if v[worst] > a[worst] else None,
-    )
-
-
-# --- advantages ------------------------------------------------------------------------------------------------------
-
-WORLDS = ("gridworld", "two-states", "chain", "random")
-
-
-def worlds() -> Sequence[Case]:
-    """The small ones, four of the zoo, and those without a horizon, γ = 0.9."""
-    endless = [case(name, horizon=math.inf, gamma=0.9) for name in WORLDS]
-    return (*small(), *(case(name) for name in WORLDS), *endless)
-
-
-@claim(95, "The expected advantage is 0 in every state: Σ_a π(a|s) A(s, a) = 0.", TOPIC, "exact")
-def advantage_has_mean_zero() -> Outcome:
-    """Σ_a π A on MDPs with and without a horizon."""
-    mean, size = 0.0, math.inf
-    for c in worlds():
-        A = advantage(c.mdp, c.pi)
-        mean = max(mean, float((c.pi * A).sum(-1).abs().max()))
-        size = min(size, float(A.abs().max()))
-    return Outcome(
-        decide(mean <= EXACT and size > 0.01),
-        f"On {len(worlds())} MDPs, with horizon and without, it is, to {mean:.0e}; single advantages are at least as "
-        f"large as {size:.2g} in each.",
-        {"largest |Σ_a π A|": mean, "largest |A|, at least": size},
-    )
-
-
-@claim(96, "For an optimal policy no advantage is positive.", TOPIC, "exact")
-def no_positive_advantage() -> Outcome:
-    """The largest advantage under the optimal policy, and under a random one."""
-    best, other = -math.inf, math.inf
-    for c in worlds():
-        best = max(best, float(advantage(c.mdp, optimal_policy(c.mdp)).max()))
-        other = min(other, float(advantage(c.mdp, c.pi).max()))
-    return Outcome(
-        decide(best <= 1e-10 and other > 1e-3),
-        f"On {len(worlds())} MDPs the largest advantage under the policy that policy iteration ends at is {best:.0e}; "
-        f"under a random one it is at least {other:.2g} in each.",
-        {"largest advantage, optimal policy": best, "largest advantage, random policy, at least": other},
-    )
-
-
-@claim(97, "An advantage is positive where the action is better than the policy's average.", TOPIC, "exact")
-def sign_of_the_advantage() -> Outcome:
-    """How J changes when one action is taken a little more often, at one time in one state."""
-    epsilon, gap, signs, checked = 1e-2, 0.0, 0, 0
-    for c in small():
-        A, reached, J = advantage(c.mdp, c.pi), occupancy(c.mdp, c.pi), float(objective(c.mdp, c.pi))
-        whole = c.pi.expand(len(A), *c.pi.shape)
-        for t, s, a in itertools.product(*map(range, A.shape)):
-            changed = whole.clone()
-            changed[t, s] *= 1.0 - epsilon
-            changed[t, s, a] += epsilon  # at time t in state s the action is taken a little more often
-            gain = (float(objective(c.mdp, changed)) - J) / (epsilon * float(reached[t, s]))
-            gap = max(gap, abs(gain - float(A[t, s, a])))
-            signs += (gain > 0.0) == (float(A[t, s, a]) > 0.0)
-            checked += 1
-    return Outcome(
-        decide(gap <= 1e-10 and signs == checked),
-        "Taken a little more often than the policy does, at one time in one state, an action changes J by its "
-        f"advantage times the probability that goes there: to {gap:.0e}, and with the right sign for {signs} of "
-        f"{checked} actions of 20 random MDPs.",
-        {"largest |ΔJ / (ε P(s_t = s) γᵗ) − A|": gap, "signs that agree": signs, "actions": checked},
     )

@@ -7,25 +7,22 @@ more than a run of b. Intervals are 95 %, over seeds. What is *not* here: how th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 
 import numpy as np
 
-from policygrad.lab.claims import Outcome, Verdict, claim, decide, policies
-from policygrad.lab.claims.recorded import Recorded, difference, interval, load, probability_of_improvement
-from policygrad.lab.claims.tasks import greedy_in_fit, irregular
-from policygrad.lab.exact.worlds import make_mdp
+from policygrad.lab.claims import Outcome, claim, decide
+from policygrad.lab.claims.recorded import difference, interval, load, probability_of_improvement
 
-TOPIC, POLICIES = "Learning", "Policies, exploration and rewards"
 RATES = ("0.0003", "0.001", "0.003", "0.01", "0.03")
+
+
 BOUNDS = ("0.01", "0.03", "0.1")
+
+
 LARGE_EFFECT = 100.0  # of CartPole's return: the lower end of an effect that is called one
+
+
 SOLVED, SHARE = 400.0, 0.5  # CartPole's return of at most 500; a run that had it and then less than half of it fell
-
-
-def _best(runs: Recorded, names: Iterable[str]) -> str:
-    """The arm of the highest mean speed."""
-    return max(names, key=lambda name: float(runs.speed(name).mean()))
 
 
 def _rates(algo: str) -> list[str]:
@@ -33,27 +30,16 @@ def _rates(algo: str) -> list[str]:
     return [f"{algo}, max_kl {kl}" for kl in BOUNDS] if algo == "trpo" else [f"{algo}, lr {lr}" for lr in RATES]
 
 
-def _both(exact: Outcome, recorded: Outcome) -> Outcome:
-    """What is exact and what was recorded, with the weaker of the two verdicts; numbers that are finite."""
-    weaker: tuple[Verdict, ...] = ("holds", "holds with caveat", "fails as stated")
-    return Outcome(
-        weaker[max(weaker.index(exact.verdict), weaker.index(recorded.verdict))],
-        f"{exact.because} {recorded.because}",
-        {name: x for name, x in {**exact.numbers, **recorded.numbers}.items() if np.isfinite(x)},
-        exact.counterexample,
-    )
-
-
-@claim(102, "A2C and PPO reduce variance and improve sample efficiency.", TOPIC, "recorded")
-def claim_102() -> Outcome:
+@claim("A2C and PPO reduce variance and improve sample efficiency.", "recorded")
+def a2c_and_ppo_improve_on_reinforce() -> Outcome:
     """Speed against plain REINFORCE, on CartPole each at its best rate and at equal ones, on Acrobot at one; errors of ĝ."""
     cart, acrobot, errors = load("stability"), load("practical-acrobot"), load("estimators-mse")
     plain = "reinforce, no baseline"
-    best = _best(cart, _rates(plain))
+    best = cart.best(_rates(plain))
     numbers = {f"CartPole, {best}: speed": float(cart.speed(best).mean())}
     wins, said = {}, []
     for algo in ("a2c", "ppo"):
-        top = _best(cart, _rates(algo))
+        top = cart.best(_rates(algo))
         at_best = probability_of_improvement(cart.speed(top), cart.speed(best))
         there = probability_of_improvement(acrobot.speed(algo), acrobot.speed(plain))
         equal = [
@@ -80,8 +66,8 @@ def claim_102() -> Outcome:
     )
 
 
-@claim(103, "TRPO and PPO give stable updates.", TOPIC, "recorded")
-def claim_103() -> Outcome:
+@claim("TRPO and PPO give stable updates.", "recorded")
+def trust_regions_are_stable() -> Outcome:
     """Falls on CartPole at five step sizes, worst seeds, and the largest KL of an update; PPO with and without its clip."""
     runs = load("stability")
     numbers: dict[str, float] = {}
@@ -111,39 +97,8 @@ def claim_103() -> Outcome:
     )
 
 
-@claim(104, "Entropy regularisation encourages exploration.", POLICIES, "recorded")
-def claim_104() -> Outcome:
-    """Entropy, success and worst seed with bonuses of several sizes, on two FrozenLakes and MountainCarContinuous."""
-    lake, car = load("entropy-lake"), load("entropy-car")
-    numbers: dict[str, float] = {}
-    higher, gain, said = [], [], []
-    for task in ("FrozenLake-v1", "FrozenLake8x8-v1"):
-        arms = {size: f"{task}, entropy {size}" for size in ("0", "0.001", "0.01", "0.1")}
-        for size, arm in arms.items():
-            success, entropy = lake.final(arm), lake.final(arm, "entropy")
-            numbers |= {f"{arm}: success": float(success.mean()), f"{arm}: success, worst seed": float(success.min())}
-            numbers[f"{arm}: entropy at the end, nats"] = float(entropy.mean())
-            if size != "0":
-                higher.append(difference(lake.speed(arm, "entropy"), lake.speed(arms["0"], "entropy")))
-                gain.append(difference(success, lake.final(arms["0"])))
-        each = (f"{lake.final(arm).mean():.2f} (worst {lake.final(arm).min():.2f})" for arm in arms.values())
-        said.append(f"{task} {', '.join(each)} with {', '.join(arms)}")
-    found = {size: int((car.final(f"entropy {size}", "greedy") > 0).sum()) for size in ("0", "0.01", "0.1", "0.3")}
-    numbers |= {f"MountainCarContinuous, entropy {size}: seeds that arrive": float(n) for size, n in found.items()}
-    raised = sum(x.low > 0 for x in higher)
-    helped = any(x.low > 0 for x in gain) or max(found.values()) >= found["0"] + 5
-    hurt = any(x.high < 0 for x in gain)
-    return Outcome(
-        decide(raised > 0 and helped, caveat=hurt or raised < len(higher)),
-        f"The bonus raised the entropy in {raised} of {len(higher)} cases, which is not to find more. Share of episodes "
-        f"that reach the goal, 20 seeds: {'; '.join(said)}. MountainCarContinuous, seeds of 10 that arrive: "
-        f"{', '.join(map(str, found.values()))} with {', '.join(found)}.",
-        numbers,
-    )
-
-
-@claim(107, "Results are sensitive to learning rate, entropy coefficient and discount.", TOPIC, "recorded")
-def claim_107() -> Outcome:
+@claim("Results are sensitive to learning rate, entropy coefficient and discount.", "recorded")
+def sensitive_hyperparameters() -> Outcome:
     """The largest effect of each factor, the two others held, in a map of A2C with 5 seeds a cell."""
     runs = load("sensitivity")
     cells = {tuple(part.split(" ")[1] for part in arm.split(", ")): arm for arm in runs.arms}
@@ -174,8 +129,8 @@ def claim_107() -> Outcome:
     )
 
 
-@claim(113, "Return normalisation is recommended.", TOPIC, "recorded")
-def claim_113() -> Outcome:
+@claim("Return normalisation is recommended.", "recorded")
+def return_normalisation() -> Outcome:
     """REINFORCE on CartPole, rewards times 1 and 100: raw returns, standardised over the batch, over each episode."""
     runs = load("normalisation")
     scales = ("1", "100")
@@ -207,8 +162,8 @@ def claim_113() -> Outcome:
     )
 
 
-@claim(118, "Unbiased and of low variance is what makes an estimator good.", TOPIC, "recorded")
-def claim_118() -> Outcome:
+@claim("Unbiased and of low variance is what makes an estimator good.", "recorded")
+def what_makes_an_estimator_good() -> Outcome:
     """Rank correlation of the estimators' errors at the start with how fast they learn, on two exact MDPs at two rates."""
     from scipy.stats import rankdata
 
@@ -248,150 +203,8 @@ def claim_118() -> Outcome:
     )
 
 
-@claim(140, "Policy gradients handle continuous actions directly.", POLICIES, "recorded")
-def claim_140() -> Outcome:
-    """Pendulum and MountainCarContinuous: the final policy against how it was in the first interval of training."""
-    pendulum, car = load("continuous-pendulum"), load("continuous-car")
-    numbers: dict[str, float] = {}
-    better, said = [], []
-    for arm in pendulum.arms:
-        greedy, start = pendulum.final(arm, "greedy"), pendulum.curves(arm)[:, 0]
-        better.append(difference(greedy, start).low > 0)
-        numbers |= {f"Pendulum, {arm}": float(greedy.mean()), f"Pendulum, {arm}, worst seed": float(greedy.min())}
-        numbers[f"Pendulum, {arm}, at the start"] = float(start.mean())
-        said.append(
-            f"{arm} {interval(greedy)} (worst seed {greedy.min():.0f}, at the start, sampled, {start.mean():.0f})"
-        )
-    arrive = {arm: int((car.final(arm, "greedy") > 0).sum()) for arm in car.arms}
-    numbers |= {f"MountainCarContinuous, {arm}, seeds that arrive": float(n) for arm, n in arrive.items()}
-    return Outcome(
-        decide(
-            any(better) and max(arrive.values()) > 0, caveat=not all(better) or min(arrive.values()) < len(car.seeds)
-        ),
-        f"Pendulum, greedy return after 100 000 steps: {', '.join(said)}. MountainCarContinuous, seeds of {len(car.seeds)} "
-        f"that arrive: {', '.join(f'{arm} {n}' for arm, n in arrive.items())}. A Gaussian acts in a continuum; that it "
-        "explores well does not follow.",
-        numbers,
-    )
-
-
-STOCHASTIC = {"aliased": "aliased", "rock-paper-scissors": "rock-paper-scissors", "corridor 100": "corridor"}
-
-
-@claim(141, "Policy gradients learn stochastic policies (value-based: difficult).", POLICIES, "recorded")
-def claim_141() -> Outcome:
-    """Three tasks whose best policy is stochastic: exact J that is learned against the best deterministic one."""
-    runs = load("stochastic")
-    numbers: dict[str, float] = {}
-    above, said = [], []
-    for task, world in STOCHASTIC.items():
-        arm = _best(runs, (arm for arm in runs.arms if arm.startswith(f"{task}, ")))
-        certain = policies.best_certain(make_mdp(world, horizon=100 if task.endswith("100") else None))
-        J = interval(runs.final(arm))
-        above.append(J.low > certain)
-        numbers |= {
-            f"{world}: J of the learned policy": J.mean,
-            f"{world}: J of the worst seed": float(runs.final(arm).min()),
-            f"{world}: J of its likeliest actions": float(runs.final(arm, "greedy").mean()),
-            f"{world}: best J of a deterministic policy in as many steps": certain,
-        }
-        said.append(f"{world} {J} (worst seed {runs.final(arm).min():.3g}, deterministic {certain:.3g})")
-    learned = Outcome(
-        decide(all(above)), f"J of what REINFORCE learned from random logits, 20 seeds: {', '.join(said)}.", numbers
-    )
-    return _both(policies.stochastic_optima(), learned)
-
-
-@claim(142, "The policy can be simpler than the values.", POLICIES, "recorded")
-def claim_142() -> Outcome:
-    """A threshold is best while Q is irregular: two parameters of a policy against polynomial fits of the exact Q."""
-    runs = load("simple-policy")
-    (arm,) = runs.arms
-    mdps = [irregular(32, np.random.default_rng(seed)) for seed in runs.seeds]
-    top = np.array([float(mdp.reward.amax(1).mean()) for mdp in mdps])
-    none = np.array([float(mdp.reward.mean()) for mdp in mdps])
-
-    def share(J: np.ndarray) -> np.ndarray:  # 0: the uniform policy, 1: the best
-        return (J - none) / (top - none)
-
-    fits = np.array([[greedy_in_fit(mdp, degree) for degree in range(mdp.states)] for mdp in mdps])  # (seeds, 32, 2)
-    learned = share(runs.final(arm, "greedy"))
-    linear = share(fits[:, 1, 0])
-    enough = 2 * (
-        1
-        + np.array(
-            [np.flatnonzero(best - 1e-9 > J).max(initial=-1) + 1 for J, best in zip(fits[..., 0], top, strict=True)]
-        )
-    )
-    gap = difference(learned, linear)
-    numbers = {
-        "policy of 2 parameters: share of what can be gained": float(learned.mean()),
-        "greedy in the linear fit of Q, 4 parameters: share": float(linear.mean()),
-        "R² of the linear fit": float(fits[:, 1, 1].mean()),
-        "parameters from which on greedy in the fit of Q is best, median": float(np.median(enough)),
-    }
-    return Outcome(
-        decide(gap.low > 0),
-        "32 contexts with random stakes, 20 draws. Of what the best policy, a threshold, gains over the uniform one, "
-        f"REINFORCE with two parameters gets {interval(learned)}; acting greedily in the best linear fit of the exact Q "
-        f"(four parameters, R² {fits[:, 1, 1].mean():.2f}) {interval(linear)}, and a polynomial fit needs "
-        f"{np.median(enough):.0f} parameters (median) until that is best. It can be so, and was made so here.",
-        numbers,
-    )
-
-
-@claim(144, "Stochastic policies are more flexible and avoid local optima.", POLICIES, "recorded")
-def claim_144() -> Outcome:
-    """1 at once, or 10 after n right actions: seeds that find the 10, from uniform and from nearly certain policies."""
-    runs = load("local-optima")
-    numbers: dict[str, float] = {}
-    said, share = [], {}
-    for n in (2, 4, 8):
-        for start in ("uniform, entropy 0", "uniform, entropy 1", "nearly certain, entropy 0"):
-            arm = f"detour {n}, {start}"
-            share[n, start] = float((runs.final(arm) > 5.0).mean())
-            numbers[f"{arm}: share of seeds that find 10"] = share[n, start]
-        said.append(
-            f"n = {n}: {share[n, 'uniform, entropy 0']:.1f} from uniform, {share[n, 'uniform, entropy 1']:.1f} with an "
-            f"entropy bonus of 1, {share[n, 'nearly certain, entropy 0']:.1f} from nearly certain"
-        )
-    explored = {n: share[n, "uniform, entropy 0"] for n in (2, 4, 8)}
-    learned = Outcome(
-        decide(explored[2] > share[2, "nearly certain, entropy 0"], caveat=min(explored.values()) < 1.0),
-        f"REINFORCE, share of {len(runs.seeds)} seeds that find the 10: {'; '.join(said)}.",
-        numbers,
-    )
-    return _both(policies.exploring(), learned)
-
-
-@claim(147, "Reward shaping solves sparse rewards.", POLICIES, "recorded")
-def claim_147() -> Outcome:
-    """MountainCarContinuous with a tutorial's bonus for movement, a larger one, and a potential; scored without any."""
-    runs = load("shaping")
-    numbers: dict[str, float] = {}
-    said, arrive = [], {}
-    for arm in runs.arms:
-        plain, shaped = runs.final(arm, "greedy"), runs.final(arm)
-        arrive[arm] = int((plain > 0).sum())
-        numbers |= {
-            f"{arm}: return without bonus": float(plain.mean()),
-            f"{arm}: return that was learned from": float(shaped.mean()),
-            f"{arm}: seeds that arrive": float(arrive[arm]),
-        }
-        said.append(f"{arm}: {interval(plain)}, {arrive[arm]} seeds arrive (return learned from {shaped.mean():.4g})")
-    changed = difference(runs.final("potential", "greedy"), runs.final("movement 100", "greedy")).low > 0
-    solved = arrive["potential"] > arrive["no bonus"]
-    learned = Outcome(
-        decide(solved, caveat=changed or arrive["movement 0.1"] < len(runs.seeds)),
-        "MountainCarContinuous, PPO, 10 seeds, return of the greedy policy without any bonus: "
-        f"{'; '.join(said)}. Paid enough for movement, swinging for ever earns more than arriving.",
-        numbers,
-    )
-    return _both(policies.shaping(), learned)
-
-
-@claim(148, "Actor-critic is more practical than vanilla REINFORCE.", TOPIC, "recorded")
-def claim_148() -> Outcome:
+@claim("Actor-critic is more practical than vanilla REINFORCE.", "recorded")
+def actor_critic_is_practical() -> Outcome:
     """A2C against REINFORCE without and with a learned V: speed on CartPole at five rates, and on Acrobot at one."""
     cart, acrobot = load("stability"), load("practical-acrobot")
     numbers: dict[str, float] = {}
@@ -401,7 +214,7 @@ def claim_148() -> Outcome:
             probability_of_improvement(cart.speed(f"a2c, lr {lr}"), cart.speed(f"{rival}, lr {lr}")) for lr in RATES
         ]
         numbers |= {f"CartPole, lr {lr}: P(a2c > {rival})": p.mean for lr, p in zip(RATES, against, strict=True)}
-        top, other = _best(cart, _rates("a2c")), _best(cart, _rates(rival))
+        top, other = cart.best(_rates("a2c")), cart.best(_rates(rival))
         best = probability_of_improvement(cart.speed(top), cart.speed(other))
         there = probability_of_improvement(acrobot.speed("a2c"), acrobot.speed(rival))
         numbers |= {f"CartPole, best rates: P(a2c > {rival})": best.mean, f"Acrobot: P(a2c > {rival})": there.mean}

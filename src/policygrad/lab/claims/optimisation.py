@@ -9,17 +9,9 @@ from policygrad.lab.exact.tabular import MDP, exact_gradient, gradient_theorem, 
 from policygrad.lab.exact.worlds import make_mdp
 from policygrad.lab.theory.ascent import Path, ascend, fixed, landscapes, sgd
 from policygrad.lab.theory.derivatives import check_gradient, costs, error_by_step
-from policygrad.lab.theory.functions import (
-    Function,
-    branches_and_loops,
-    performance,
-    quadratic,
-    table_performance,
-)
+from policygrad.lab.theory.functions import Function, branches_and_loops, performance, quadratic, table_performance
 from policygrad.lab.theory.stochastic import decay
 from policygrad.models.policy import Policy
-
-TOPIC = "Optimisation and derivatives"
 
 
 def study() -> tuple[MDP, Policy]:
@@ -28,13 +20,8 @@ def study() -> tuple[MDP, Policy]:
     return mdp, tabular_policy(mdp, torch.Generator().manual_seed(0))
 
 
-@claim(
-    119,
-    "The gradient is the direction of steepest ascent, and gradient ascent stops at stationary points.",
-    TOPIC,
-    "exact",
-)
-def steepest() -> Outcome:
+@claim("The gradient is the direction of steepest ascent, and gradient ascent stops at stationary points.", "exact")
+def steepest_ascent() -> Outcome:
     """Slopes of J in 500 directions; where ascent on functions of every kind came to rest."""
     mdp, policy = study()
     J, theta, g, h = performance(mdp, policy), policy.flat.clone(), exact_gradient(mdp, policy), 1e-4
@@ -78,13 +65,8 @@ def from_many(function: Function) -> list[Path]:
     return [ascend(function, theta, 400, fixed(0.2)) for theta in (*start, torch.zeros(2, dtype=torch.float64))]
 
 
-@claim(
-    120,
-    "If f is convex, the only point where gradient ascent stops is the global maximum.",
-    TOPIC,
-    "exact",
-)
-def convexity() -> Outcome:
+@claim("If f is convex, the only point where gradient ascent stops is the global maximum.", "exact")
+def convex_ascent_finds_the_maximum() -> Outcome:
     """Ascents from eleven starts on a concave and on a convex function."""
     around = torch.randn(100, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -111,12 +93,7 @@ def convexity() -> Outcome:
     )
 
 
-@claim(
-    121,
-    "Automatic differentiation needs no small step, and goes through branches and loops.",
-    TOPIC,
-    "exact",
-)
+@claim("Automatic differentiation needs no small step, and goes through branches and loops.", "exact")
 def automatic_differentiation() -> Outcome:
     """∇J by autodiff against its closed form; a function whose loops and branches depend on θ; a planted error."""
     mdp, policy = study()
@@ -146,12 +123,7 @@ def automatic_differentiation() -> Outcome:
     )
 
 
-@claim(
-    122,
-    "Numerical differentiation needs an evaluation for each parameter and suffers from rounding.",
-    TOPIC,
-    "exact",
-)
+@claim("Numerical differentiation needs an evaluation for each parameter and suffers from rounding.", "exact")
 def numerical_differentiation() -> Outcome:
     """Evaluations counted, and errors of differences over their step."""
     mdp, policy = study()
@@ -188,10 +160,8 @@ def numerical_differentiation() -> Outcome:
 
 
 @claim(
-    123,
-    "For nice functions stochastic gradient ascent gets near a stationary point: the longer it runs, the flatter "
-    "it is there.",
-    TOPIC,
+    "For nice functions stochastic gradient ascent gets near a stationary point: the longer it runs, the "
+    "flatter it is there.",
     "simulated",
 )
 def stochastic_ascent() -> Outcome:

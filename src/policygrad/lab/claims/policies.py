@@ -1,6 +1,4 @@
-"""Claims: where policy gradients come to rest. Of claims that training runs are recorded for, in learning.py, what is exact:
-policies that must be stochastic, local optima, what shaped rewards do to the best policy.
-"""
+"""Claims: what policies can be and where their gradients come to rest; what is exact, and what recorded runs say."""
 
 from __future__ import annotations
 
@@ -9,30 +7,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policygrad.envs.shaping import PotentialShaping, ShapedReward
-from policygrad.lab.claims import Counterexample, Outcome, claim, decide
-from policygrad.lab.claims.tasks import detour
-from policygrad.lab.exact.mdp import MDP, from_gymnasium
-from policygrad.lab.exact.tabular import (
-    exact_gradient,
-    greedy,
-    objective,
-    optimal_policy,
-    optimum,
-    policy_matrix,
-    tabular_policy,
-)
+from policygrad.lab.claims import Counterexample, Outcome, both, claim, decide
+from policygrad.lab.claims.recorded import difference, interval, load
+from policygrad.lab.claims.tasks import detour, greedy_in_fit, irregular
+from policygrad.lab.exact.mdp import MDP
+from policygrad.lab.exact.tabular import objective, optimum, policy_matrix, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp
 from policygrad.lab.theory.ascent import Path, ascend, fixed
 from policygrad.lab.theory.functions import performance
 from policygrad.lab.theory.improvement import cautious, improvement, shortcut
 from policygrad.models.policy import Policy
-
-TOPIC = "Policies, exploration and rewards"
 
 
 def rises(path: Path) -> bool:
@@ -48,13 +36,11 @@ def sharing(mdp: MDP, probability: float) -> Policy:
 
 
 @claim(
-    143,
-    "Policy gradients have better convergence guarantees than methods that learn values, in some cases; they may "
-    "end in local optima.",
-    TOPIC,
+    "Policy gradients have better convergence guarantees than methods that learn values, in some cases; "
+    "they may end in local optima.",
     "exact",
 )
-def convergence() -> Outcome:
+def convergence_guarantees() -> Outcome:
     """Exact ascent with a table, and where states look alike; fitted policy iteration there; two optima of one parameter."""
     paths, gaps = [], []
     for seed in range(3):
@@ -124,7 +110,7 @@ STOCHASTIC = ("rock-paper-scissors", "aliased", "corridor")
 
 
 def stochastic_optima() -> Outcome:
-    """Of claim 141, what is exact: ascent's end against every deterministic and every ε-greedy policy."""
+    """What is exact of `stochastic_policies`: ascent's end against every deterministic and every ε-greedy policy."""
     numbers, above, said = {}, [], []
     for world in STOCHASTIC:
         mdp = make_mdp(world)
@@ -152,80 +138,90 @@ def stochastic_optima() -> Outcome:
     )
 
 
-def exploring() -> Outcome:
-    """Of claim 144, what is exact: single changes of deterministic policies, and ascent from stochastic ones, on detours."""
-    numbers, ends = {}, {}
-    for length in (3, 8):
-        mdp = detour(length)
-        policy = tabular_policy(mdp, scale=0.0)
-        ends[length] = ascend(performance(mdp, policy), policy.flat, 300).value[-1]
-        numbers[f"J where ascent from uniform ends, {length} actions"] = ends[length]
-    mdp = detour(3)
-    lazy = float(objective(mdp, certain(mdp, (0,) * 4)))
-    changes = [float(objective(mdp, certain(mdp, [int(s == k) for s in range(4)]))) for k in range(3)]
-    alike = replace(mdp, groups=(0,) * 4)
-    shared = ascend(performance(alike, sharing(alike, 0.1)), sharing(alike, 0.1).flat, 300).value[-1]
-    numbers |= {"J of the best single change of the lazy policy": max(changes), "J from π(1) = 0.1, shared": shared}
-    helps = max(changes) <= lazy and ends[3] > 9.0
+@claim("Policy gradients learn stochastic policies (value-based: difficult).", "recorded")
+def stochastic_policies() -> Outcome:
+    """Three tasks whose best policy is stochastic: exact J that is learned against the best deterministic one."""
+    runs = load("stochastic")
+    numbers: dict[str, float] = {}
+    above, said = [], []
+    for world in STOCHASTIC:
+        task = "corridor 100" if world == "corridor" else world
+        arm = runs.best(arm for arm in runs.arms if arm.startswith(f"{task}, "))
+        best = best_certain(make_mdp(world, horizon=100 if world == "corridor" else None))
+        J = interval(runs.final(arm))
+        above.append(J.low > best)
+        numbers |= {
+            f"{world}: J of the learned policy": J.mean,
+            f"{world}: J of the worst seed": float(runs.final(arm).min()),
+            f"{world}: J of its likeliest actions": float(runs.final(arm, "greedy").mean()),
+            f"{world}: best J of a deterministic policy in as many steps": best,
+        }
+        said.append(f"{world} {J} (worst seed {runs.final(arm).min():.3g}, deterministic {best:.3g})")
+    because = f"J of what REINFORCE learned from random logits, 20 seeds: {', '.join(said)}."
+    learned = Outcome(decide(all(above)), because, numbers)
+    return both(stochastic_optima(), learned)
+
+
+@claim("Policy gradients handle continuous actions directly.", "recorded")
+def continuous_actions() -> Outcome:
+    """Pendulum and MountainCarContinuous: the final policy against how it was in the first interval of training."""
+    pendulum, car = load("continuous-pendulum"), load("continuous-car")
+    numbers: dict[str, float] = {}
+    better, said = [], []
+    for arm in pendulum.arms:
+        greedy, start = pendulum.final(arm, "greedy"), pendulum.curves(arm)[:, 0]
+        better.append(difference(greedy, start).low > 0)
+        numbers |= {f"Pendulum, {arm}": float(greedy.mean()), f"Pendulum, {arm}, worst seed": float(greedy.min())}
+        numbers[f"Pendulum, {arm}, at the start"] = float(start.mean())
+        said.append(
+            f"{arm} {interval(greedy)} (worst seed {greedy.min():.0f}, at the start, sampled, {start.mean():.0f})"
+        )
+    arrive = {arm: int((car.final(arm, "greedy") > 0).sum()) for arm in car.arms}
+    numbers |= {f"MountainCarContinuous, {arm}, seeds that arrive": float(n) for arm, n in arrive.items()}
     return Outcome(
-        decide(helps, caveat=shared < 9.0),
-        "1 at once, or 10 after n right actions. With n = 3 no single change of the deterministic policy that "
-        f"takes the 1 is better ({max(changes):.0f} at most): a local optimum, which exact ascent from the uniform "
-        f"policy does not end in (J = {ends[3]:.2f}, and {ends[8]:.2f} with n = 8). With one parameter for all "
-        f"states there is one for stochastic policies too: from π(1) = 0.1 ascent ends at J = {shared:.2f}.",
+        decide(
+            any(better) and max(arrive.values()) > 0, caveat=not all(better) or min(arrive.values()) < len(car.seeds)
+        ),
+        f"Pendulum, greedy return after 100 000 steps: {', '.join(said)}. MountainCarContinuous, seeds of {len(car.seeds)} "
+        f"that arrive: {', '.join(f'{arm} {n}' for arm, n in arrive.items())}. A Gaussian acts in a continuum; that it "
+        "explores well does not follow.",
         numbers,
     )
 
 
-def lake() -> tuple[gym.Env, MDP]:
-    """FrozenLake without slipping, 1 at the goal and 0 elsewhere, and its MDP without a horizon, γ = 0.99."""
-    env = gym.make("FrozenLake-v1", is_slippery=False)
-    return env, replace(from_gymnasium(env), horizon=None, gamma=0.99)
+@claim("The policy can be simpler than the values.", "recorded")
+def policy_simpler_than_values() -> Outcome:
+    """A threshold is best while Q is irregular: two parameters of a policy against polynomial fits of the exact Q."""
+    runs = load("simple-policy")
+    (arm,) = runs.arms
+    mdps = [irregular(32, np.random.default_rng(seed)) for seed in runs.seeds]
+    top = np.array([float(mdp.reward.amax(1).mean()) for mdp in mdps])
+    none = np.array([float(mdp.reward.mean()) for mdp in mdps])
 
+    def share(J: np.ndarray) -> np.ndarray:  # 0: the uniform policy, 1: the best
+        return (J - none) / (top - none)
 
-def cells(state: int, other: int) -> int:
-    """Steps between two cells of the lake, four in a row."""
-    return sum(abs(a - b) for a, b in zip(divmod(state, 4), divmod(other, 4), strict=True))
-
-
-def shaped(mdp: MDP, wrapper: ShapedReward) -> MDP:
-    """The MDP with the rewards of a wrapped environment whose observations are its states."""
-    bonus = torch.zeros(mdp.states, mdp.actions, mdp.states, dtype=torch.float64)
-    for s, a, after in (mdp.transition * mdp.live[:, None, None]).nonzero().tolist():
-        bonus[s, a, after] = wrapper.bonus(s, a, after, after in mdp.terminal)
-    return replace(mdp, reward=mdp.outcome + bonus)
-
-
-def shaping() -> Outcome:
-    """Of claim 147, what is exact: what is best on a lake under a bonus for movement and under a potential; ∇J under it."""
-    env, mdp = lake()
-    best, goal = optimum(mdp), mdp.states - 1
-
-    def true_J(wrapper: ShapedReward) -> float:  # of what is best under the shaped rewards
-        return float(objective(mdp, optimal_policy(shaped(mdp, wrapper))))
-
-    sizes = (0.001, 0.01, 0.02, 0.1)
-    moved = [true_J(ShapedReward(env, lambda s, a, after, over, c=c: c * cells(s, after))) for c in sizes]
-    potential = PotentialShaping(env, lambda s: 0.1 * (6 - cells(s, goal)), mdp.gamma)
-    kept = true_J(potential)
-    policy, other = tabular_policy(mdp, scale=0.0), shaped(mdp, potential)
-    gradient = exact_gradient(mdp, policy)
-    same = float((exact_gradient(other, policy) - gradient).norm() / gradient.norm())
-    at_once = [float(objective(mdp, greedy(m.reward))) for m in (mdp, other)]  # by the next reward alone
-    changed = [c for c, J in zip(sizes, moved, strict=True) if best - 1e-9 > J]
+    fits = np.array([[greedy_in_fit(mdp, degree) for degree in range(mdp.states)] for mdp in mdps])  # (seeds, 32, 2)
+    learned = share(runs.final(arm, "greedy"))
+    linear = share(fits[:, 1, 0])
+    enough = 2 * (
+        1
+        + np.array(
+            [np.flatnonzero(best - 1e-9 > J).max(initial=-1) + 1 for J, best in zip(fits[..., 0], top, strict=True)]
+        )
+    )
+    gap = difference(learned, linear)
+    numbers = {
+        "policy of 2 parameters: share of what can be gained": float(learned.mean()),
+        "greedy in the linear fit of Q, 4 parameters: share": float(linear.mean()),
+        "R² of the linear fit": float(fits[:, 1, 1].mean()),
+        "parameters from which on greedy in the fit of Q is best, median": float(np.median(enough)),
+    }
     return Outcome(
-        decide(abs(kept - best) <= 1e-9 and same <= 1e-9, caveat=bool(changed)),
-        f"On a FrozenLake of 16 cells, γ = 0.99, exactly: if every cell moved pays {sizes[-1]:g} it is best to walk "
-        f"for ever, J without the bonus is {moved[-1]:.2f} instead of {best:.2f}; so from "
-        f"{min(changed, default=0.0):g} on, and not at {sizes[1]:g}. With a potential, the distance gone, what is "
-        f"best has J = {kept:.2f}; who looks at the next reward alone gets {at_once[1]:.2f} instead of "
-        f"{at_once[0]:.2f}, while ∇J stays what it is, to {same:.0e}.",
-        {
-            "J of the best policy": best,
-            **{f"J of what is best with {c:g} a cell": J for c, J in zip(sizes, moved, strict=True)},
-            "J of what is best with a potential": kept,
-            "relative change of ∇J by the potential": same,
-            "J by the next reward alone": at_once[0],
-            "J by the next reward alone, with the potential": at_once[1],
-        },
+        decide(gap.low > 0),
+        "32 contexts with random stakes, 20 draws. Of what the best policy, a threshold, gains over the uniform one, "
+        f"REINFORCE with two parameters gets {interval(learned)}; acting greedily in the best linear fit of the exact Q "
+        f"(four parameters, R² {fits[:, 1, 1].mean():.2f}) {interval(linear)}, and a polynomial fit needs "
+        f"{np.median(enough):.0f} parameters (median) until that is best. It can be so, and was made so here.",
+        numbers,
     )

@@ -5,14 +5,14 @@
     probability_of_improvement(runs.speed("a2c, lr 0.003"), runs.speed("reinforce, lr 0.003"))
     runs.falls("a2c, lr 0.03", level=400)                        # how many seeds got there and lost it again
 
-A file says which command made it, with which versions, settings and seeds; every seed is there. What is *not* here: verdicts
-(learning.py), pictures.
+A file says which command made it, with which versions, settings and seeds; every seed is there. What is *not* here: verdicts,
+pictures.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from policygrad.algorithms.recipe import current_keywords
+from policygrad.errors import FileError
 
 FOLDER = files("policygrad.lab.claims") / "recorded"
 RESAMPLES = 2_000  # of a bootstrap
 FINAL_SHARE = 0.2  # of a training: what `final` is the mean of
 
 
-class RecordError(ValueError):
+class RecordError(FileError, ValueError):
     """Recorded runs that are not there, or a file that does not hold any."""
 
 
@@ -102,6 +103,10 @@ class Recorded:
         """(seeds,): the mean over the whole training, the area under the curve; higher: more was learned from fewer steps."""
         return self.curves(arm, measure).mean(1)
 
+    def best(self, names: Iterable[str]) -> str:
+        """The arm of the highest mean speed, of these."""
+        return max(names, key=lambda name: float(self.speed(name).mean()))
+
     def steps_to(self, arm: str, threshold: float, measure: str = "return") -> np.ndarray:
         """(seeds,): the end of the first interval whose mean is at least the threshold; ∞ if there is none."""
         there = self.curves(arm, measure) >= threshold
@@ -147,9 +152,8 @@ def _two_samples(x: Any, y: Any, statistic: Any) -> Interval:
     x, y = _sample(x), _sample(y)
     from scipy.stats import bootstrap
 
-    found = bootstrap(
-        (x, y), statistic, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
+    rng = np.random.default_rng(0)
+    found = bootstrap((x, y), statistic, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
     return Interval(float(statistic(x, y)), float(found.low), float(found.high))
 
 
@@ -190,9 +194,8 @@ def parse(text: str, name: str) -> Recorded:
     try:
         data = json.loads(text)
         arms = {arm: _arm(found) for arm, found in data["arms"].items()}
-        fields = {
-            key: data[key] for key in ("name", "about", "task", "curve", "command", "versions", "steps", "points")
-        }
+        names = ("name", "about", "task", "curve", "command", "versions", "steps", "points")
+        fields = {key: data[key] for key in names}
         read = Recorded(**fields, seeds=tuple(data["seeds"]), arms=arms)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"the file of {name!r} is no record of runs ({type(error).__name__}: {error})") from error

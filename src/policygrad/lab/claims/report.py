@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from policygrad.lab.claims import TOPICS, Claim, Counterexample, Outcome
 from policygrad.lab.exact.mdp import MDP
+from policygrad.lab.exact.worlds import TABLES
 
 LINES = 16  # of a counterexample's table, at most
 
@@ -19,11 +22,11 @@ HEAD = """# Claims
 What textbooks and tutorials say about policy gradients, each claim an experiment with a verdict. **holds**: what is claimed was
 seen. **holds with caveat**: it was, but not always, or not only; the text says what to mind. **fails as stated**: it was not.
 **pending**: it needs an algorithm that is not here yet. Evidence is *exact*: computed on finite MDPs, to rounding; *simulated*:
-sampled, with intervals; or *recorded*: of training runs, with all seeds, that `benchmarks/claims.py` made. Claims are
-numbered as in the project's list, where they begin at 80.
+sampled, with intervals; or *recorded*: of training runs, with all seeds, that `benchmarks/claims.py` made.
 
-This page is written by `policygrad lab claims --out docs/claims.md`, from the numbers it measures. `policygrad lab claims 89`
-repeats one experiment, `--json` gives its numbers and the tables of its counterexample.
+This page is written by `policygrad lab claims --out docs/claims.md`, from the numbers it measures. Each claim has a name:
+`policygrad lab claims reinforce-is-unbiased` repeats one experiment, `policygrad lab claims baseline` all with that word;
+`--json` gives the numbers and the tables of the counterexamples.
 """
 
 
@@ -62,11 +65,11 @@ def text(result: CheckedClaim) -> str:
     claim, finding = result.claim, result.finding
     took = "" if claim.evidence == "recorded" else f", {result.seconds:.1f} s"
     evidence = "" if finding.verdict == "pending" else f" ({claim.evidence}{took})"
-    lines = [f"{claim.number}  {claim.text}", f"{finding.verdict}{evidence}. {finding.because}"]
+    lines = [claim.slug, claim.text, f"{finding.verdict}{evidence}. {finding.because}"]
     if finding.counterexample is not None:
         lines += [f"counterexample, {finding.counterexample.name}: {finding.counterexample.what}"]
         lines += describe(finding.counterexample)
-    return "\n     ".join(lines)
+    return "\n    ".join(lines)
 
 
 def describe(example: Counterexample) -> list[str]:
@@ -81,9 +84,8 @@ def describe(example: Counterexample) -> list[str]:
 
 
 def _row(mdp: MDP, pi: Sequence[Sequence[float]], s: int, a: int) -> str:
-    after = [
-        f"s{n}{' (end)' * (n in mdp.terminal)} {p:.3g}" for n, p in enumerate(mdp.transition[s, a].tolist()) if p > 0
-    ]
+    reached = ((n, p) for n, p in enumerate(mdp.transition[s, a].tolist()) if p > 0)
+    after = [f"s{n}{' (end)' * (n in mdp.terminal)} {p:.3g}" for n, p in reached]
     return f"s{s} a{a}: π = {pi[s][a]:.3g}, r = {float(mdp.reward[s, a]):.3g}, → {', '.join(after)}"
 
 
@@ -91,7 +93,7 @@ def to_json(result: CheckedClaim) -> dict[str, Any]:
     """Everything, the tables of the counterexample included."""
     claim, finding = result.claim, result.finding
     found: dict[str, Any] = {
-        "number": claim.number,
+        "slug": claim.slug,
         "claim": claim.text,
         "topic": claim.topic,
         "evidence": claim.evidence,
@@ -102,18 +104,9 @@ def to_json(result: CheckedClaim) -> dict[str, Any]:
     }
     if (example := finding.counterexample) is not None:
         mdp = example.mdp
-        found["counterexample"] = {
-            "name": example.name,
-            "what": example.what,
-            "transition": mdp.transition.tolist(),
-            "reward": mdp.reward.tolist(),
-            "start": mdp.start.tolist(),
-            "horizon": mdp.horizon,
-            "gamma": mdp.gamma,
-            "terminal": list(mdp.terminal),
-            "groups": None if mdp.groups is None else list(mdp.groups),
-            "pi": [list(row) for row in example.pi],
-        }
+        tables = {name: getattr(mdp, name) for name in TABLES} | {"pi": example.pi}
+        listed = {name: x.tolist() if isinstance(x, Tensor) else x for name, x in tables.items()}
+        found["counterexample"] = {"name": example.name, "what": example.what} | listed
     return found
 
 
@@ -124,7 +117,7 @@ def markdown(results: Sequence[CheckedClaim]) -> str:
         chosen = [r for r in results if r.claim.topic == topic]
         if not chosen:
             continue
-        table = "\n".join(f"| {r.claim.number} | {_cell(r.claim.text)} | {r.finding.verdict} |" for r in chosen)
+        table = "\n".join(f"| {r.claim.slug} | {_cell(r.claim.text)} | {r.finding.verdict} |" for r in chosen)
         parts.append(f"## {topic}\n\n| | claim | verdict |\n|---|---|---|\n{table}\n")
         parts += [_section(r) for r in chosen]
     return "\n".join(parts)
@@ -133,7 +126,7 @@ def markdown(results: Sequence[CheckedClaim]) -> str:
 def _section(result: CheckedClaim) -> str:
     claim, finding = result.claim, result.finding
     evidence = "" if finding.verdict == "pending" else f", {claim.evidence}"
-    lines = [f"**{claim.number}. {claim.text}** *{finding.verdict}*{evidence}. {finding.because}"]
+    lines = [f"**{claim.text}** ({claim.slug}) *{finding.verdict}*{evidence}. {finding.because}"]
     if finding.numbers:
         listed = "; ".join(f"{name}: {x:.4g}" for name, x in finding.numbers.items())
         lines.append(f"Numbers. {listed}.")

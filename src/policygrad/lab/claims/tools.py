@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -18,16 +18,9 @@ from policygrad.lab.auditing.cells import Chunk
 from policygrad.lab.claims import Counterexample
 from policygrad.lab.exact.mdp import MDP
 from policygrad.lab.exact.sampling import sample
-from policygrad.lab.exact.tabular import (
-    enumerate_batches,
-    enumerate_trajectories,
-    exact_gradient,
-    policy_matrix,
-    scores,
-    solve,
-    tabular_policy,
-)
-from policygrad.lab.exact.worlds import make_mdp, starting_policy
+from policygrad.lab.exact.tabular import exact_gradient, policy_matrix, scores, solve, tabular_policy
+from policygrad.lab.exact.trajectories import enumerate_batches, enumerate_trajectories
+from policygrad.lab.exact.worlds import exact_batch, make_mdp, starting_policy
 from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 
@@ -204,3 +197,21 @@ def z_score(x: Tensor, truth: Tensor) -> float:
 def cosine(u: Tensor, v: Tensor) -> float:
     """The cosine of the angle between two vectors."""
     return float(u @ v / (u.norm() * v.norm()))
+
+
+def compare(new: Sequence[float], old: Sequence[float]) -> tuple[np.ndarray, float, int]:
+    """Variances relative to others: the ratios, the share that is lower, and which one is the largest."""
+    ratio = np.array(new) / np.array(old)
+    return ratio, float((ratio < 1.0).mean()), int(ratio.argmax())
+
+
+def study(world: str = "random") -> tuple[MDP, Policy, Batch]:
+    """An MDP, [8 random states, 4 actions, 10 steps], a random table of logits, and all trajectories as a batch."""
+    mdp = make_mdp(world)
+    policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
+    return mdp, policy, exact_batch(mdp, policy)
+
+
+def table(mdp: MDP, seed: int) -> Tensor:
+    """A random policy, (S, A)."""
+    return policy_matrix(mdp, tabular_policy(mdp, torch.Generator().manual_seed(seed))).detach()

@@ -49,9 +49,8 @@ class MDP:
         expected = {"transition": (S, A, S), "start": (S,)} | ({"reward": (S, A, S)} if self.reward.ndim == 3 else {})
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
-                raise ValueError(
-                    f"{name} must be {shape} to go with the reward, got {tuple(getattr(self, name).shape)}"
-                )
+                given = tuple(getattr(self, name).shape)
+                raise ValueError(f"{name} must be {shape} to go with the reward, got {given}")
         if not torch.isfinite(self.reward).all():
             raise ValueError("reward must be finite")
         for name, table in (("transition[s, a]", self.transition), ("start", self.start)):

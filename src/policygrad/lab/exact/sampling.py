@@ -13,7 +13,8 @@ from torch import Tensor
 
 from policygrad.data import Rollout
 from policygrad.lab.exact.mdp import MDP, check_distribution
-from policygrad.lab.exact.tabular import as_rollout, each_step, log_policy, steps_seen
+from policygrad.lab.exact.tabular import each_step, log_policy
+from policygrad.lab.exact.trajectories import as_rollout, steps_seen
 from policygrad.models.policy import Policy
 
 

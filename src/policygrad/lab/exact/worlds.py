@@ -5,7 +5,6 @@ A `Batch` from here is what an update rule is given in training, and `compare` i
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from policygrad.lab.exact.tabular import (
     policy_matrix,
     tabular_policy,
 )
+from policygrad.lab.results import find
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
@@ -112,13 +112,8 @@ def make_mdp(name: str, seed: int = 0, *, horizon: float | None = None, gamma: f
             mdp = MDP(**tables)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} holds no MDP: {error}") from error
-    elif name not in WORLDS:
-        known = {world.lower(): world for world in WORLDS}
-        near = difflib.get_close_matches(name.lower(), known, n=1)
-        hint = f"did you mean {known[near[0]]!r}?" if near else f"there are {', '.join(WORLDS)}"
-        raise ValueError(f"there is no MDP {name!r}: {hint}")
     else:
-        mdp = WORLDS[name](seed)
+        mdp = find("MDP", name, WORLDS)(seed)
     paid: dict[str, Any] = {"reward": mdp.outcome}
     if horizon is not None:
         paid["horizon"] = None if horizon == math.inf else int(horizon)
@@ -129,7 +124,7 @@ def make_mdp(name: str, seed: int = 0, *, horizon: float | None = None, gamma: f
 
 def read_tables(path: str) -> dict[str, Any]:
     """The tables of a JSON file: transition (S, A, S), reward (S, A) or (S, A, S), start (S,), horizon or null; if wanted
-    gamma, terminal, groups, and a policy pi (S, A). Of what `policygrad lab claims N --json` prints, the first counterexample.
+    gamma, terminal, groups, and a policy pi (S, A). Of the output of `policygrad lab claims --json`, the first counterexample.
 
     Raises ValueError for a file that is not there, or has something else in it.
     """

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from policygrad.lab.steps.plane import Plane, ellipse, look, most_kl
 from policygrad.lab.steps.relations import Match, PenaltyPoint, SolverCost, TrustPoint
 from policygrad.lab.steps.rules import Comparison
-from policygrad.reports.plots import COLORS, GRID, INK, PALE, Chart
+from policygrad.reports.plots import COLORS, INK, PALE, Chart, bare
 
 BLUE, ORANGE, GREEN, PURPLE, PINK = COLORS[:5]
 RULES = {"PG": ORANGE, "NPG": BLUE, "TRPO": GREEN, "PPO-clip": PURPLE, "PPO-penalty": PINK, "TRPO, exact": INK}
@@ -44,10 +44,7 @@ class Story:
 
 def draw(story: Story, out: Path) -> Path:
     """Draw a story, and write the figure."""
-    figure = make_figure(story)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    return out
+    return make_figure(story).write(out)
 
 
 def make_figure(story: Story) -> Chart:
@@ -71,9 +68,8 @@ def make_figure(story: Story) -> Chart:
     axes = figure.subplots(rows, 3, squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=True):
         panel(axis)
-    figure.suptitle(
-        story.title, x=0.03, y=1 - 0.2 / inches, ha="left", va="top", fontsize=16, fontweight="bold", color=INK
-    )
+    bold = {"fontsize": 16, "fontweight": "bold", "color": INK}
+    figure.suptitle(story.title, x=0.03, y=1 - 0.2 / inches, ha="left", va="top", **bold)
     figure.text(0.03, 1 - 0.55 / inches, story.about, fontsize=10.5, color=PALE, va="top")
     figure.subplots_adjust(
         left=0.05 if story.trust else 0.075,
@@ -88,12 +84,7 @@ def make_figure(story: Story) -> Chart:
 
 def head(axis: Axes, title: str, subtitle: str) -> None:
     """No box, a light grid, a title to the left and under it what is drawn."""
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(GRID)
-    axis.grid(color=GRID, linewidth=0.9)
-    axis.set_axisbelow(True)
-    axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
+    bare(axis, "both")
     axis.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=40)
     small = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "top"}
     axis.annotate(subtitle, (0, 1), (0, 35), **small)
@@ -166,9 +157,8 @@ def draw_map(axis: Axes) -> None:
     head(axis, "A small parameter step can be a big policy step", subtitle)
     axis.grid(False)
     values, ends = np.log10(most_kl(SPAN)), (SPAN[0], SPAN[-1])
-    image = axis.imshow(
-        values, extent=(*ends, *ends), origin="lower", cmap="Oranges", alpha=0.85, interpolation="bicubic"
-    )
+    how = {"cmap": "Oranges", "alpha": 0.85, "interpolation": "bicubic"}
+    image = axis.imshow(values, extent=(*ends, *ends), origin="lower", **how)
     for a in CENTRES:
         for b in CENTRES:
             axis.plot(*ellipse((a, b), MAX_KL / 2).T, color=BLUE, lw=1.5)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.gradient.natural import conjugate_gradient, damped, dense_solve
-from policygrad.lab.exact.tabular import Grouped
+from policygrad.lab.exact.policies import Grouped
+from policygrad.lab.results import least_seconds
 from policygrad.lab.steps.constrained import ExactTrustRegion, is_table, root
 from policygrad.models.ascent import mean_kl
 from policygrad.models.heads import Categorical
@@ -270,19 +271,12 @@ def _cost(
     evaluation = policy.evaluate(Batch.of(obs, act))
     g = evaluation.gradient(weight * adv).clone()
     product = damped(lambda v: evaluation.fisher_product(v, weight), damping)
-    conjugate_gradient(product, g, 1)  # buffers are made
-    cg, cg_seconds = _timed(lambda: conjugate_gradient(product, g, iterations), repeats=5)
+    cg = conjugate_gradient(product, g, iterations)  # buffers are made
+    cg_seconds = least_seconds(lambda: conjugate_gradient(product, g, iterations), repeats=5)
     if len(g) > dense_up_to:
         return SolverCost(len(g), cg_seconds, None, None)
-    exact, dense_seconds = _timed(lambda: dense_solve(product, g), repeats=1)
-    return SolverCost(len(g), cg_seconds, dense_seconds, float((cg.x - exact.x).norm() / exact.x.norm()))
-
-
-def _timed(solve: Callable[[], Any], repeats: int) -> tuple[Any, float]:
-    """What it returns, and the least time that it took."""
-    seconds, result = math.inf, None
-    for _ in range(repeats):
-        started = time.perf_counter()
-        result = solve()
-        seconds = min(seconds, time.perf_counter() - started)
-    return result, seconds
+    started = time.perf_counter()
+    exact = dense_solve(product, g)
+    return SolverCost(
+        len(g), cg_seconds, time.perf_counter() - started, float((cg.x - exact.x).norm() / exact.x.norm())
+    )

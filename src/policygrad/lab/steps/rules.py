@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from policygrad.data import Batch, Rollout, TooFewError
+from policygrad.lab.results import Result, align
 from policygrad.lab.steps.constrained import ExactTrustRegion, is_table
 from policygrad.lab.steps.relations import (
     EPOCHS,
@@ -70,7 +71,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """What several rules did with the same policy and batch. `print` shows a table."""
 
     steps: tuple[Step, ...]
@@ -90,18 +91,7 @@ class Comparison:
 
     def table(self) -> str:
         """The rows, aligned."""
-        rows = [list(HEADER), *self.cells()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)) for row in rows]
-        return "\n".join(f"{row[0]:<{widths[0]}}  {line}".rstrip() for row, line in zip(rows, lines, strict=True))
-
-    __str__ = table
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything, NaN as None."""
-        names = [f.name for f in fields(Step) if f.name != "step"]
-        steps = [{name: getattr(step, name) for name in names} for step in self.steps]
-        return {"before": self.before, "steps": [{k: None if v != v else v for k, v in row.items()} for row in steps]}
+        return align(HEADER, self.cells())
 
 
 def decimals(values: Sequence[float | None]) -> list[str]:
@@ -132,10 +122,8 @@ def compare(
     Raises ValueError where the batch's gradient is 0, or the natural step.
     """
     rules = five_rules(policy, batch, max_kl=max_kl, damping=damping, **keywords) if rules is None else rules
-    gradient, natural = (
-        UpdateDiagnostics(deepcopy(policy), batch).gradient,
-        natural_step(policy, batch, max_kl, damping),
-    )
+    gradient = UpdateDiagnostics(deepcopy(policy), batch).gradient
+    natural = natural_step(policy, batch, max_kl, damping)
     before = None if objective is None else np.asarray(objective(policy), np.float64)
     steps = []
     for name, rule in rules.items():

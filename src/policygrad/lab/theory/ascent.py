@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from policygrad.errors import NotFiniteError
 from policygrad.lab.exact.tabular import optimum
 from policygrad.lab.exact.worlds import two_logit_policy, two_states
 from policygrad.lab.results import Result, align
@@ -122,7 +123,7 @@ def sgd(
     """Stochastic gradient ascent, θ_{k+1} = θ_k + lr · ĝ(θ_k): its whole path, (steps + 1, P). Robbins & Monro 1951.
 
     estimate_gradient: θ (P,) → an estimate (P,), unbiased or not, random or not. lr: a number, or a function of progress,
-    k/steps. maximize=False: descent. Raises FloatingPointError where an estimate is not finite.
+    k/steps. maximize=False: descent. Raises NotFiniteError where an estimate is not finite.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -130,7 +131,7 @@ def sgd(
     for k in range(steps):
         estimate = estimate_gradient(path[-1])
         if not torch.isfinite(estimate).all():
-            raise FloatingPointError(f"the estimate of step {k} is not finite: lower lr")
+            raise NotFiniteError(f"the estimate of step {k} is not finite: lower lr")
         path.append(path[-1] + sign * at(lr, k / steps) * estimate)
     return torch.stack(path)
 

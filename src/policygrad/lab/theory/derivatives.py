@@ -15,7 +15,6 @@ Trapp 1998; automatic differentiation: Baydin et al. 2018. `check_gradient` is t
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from policygrad.lab.exact.tabular import MDP, gradient_theorem, random_mdp, tabular_policy
-from policygrad.lab.results import Result, align, slope
+from policygrad.lab.results import Result, align, least_seconds, slope
 from policygrad.lab.theory.functions import Function, table_performance
 
 METHODS = ("forward", "central", "complex")
@@ -41,9 +40,7 @@ def automatic(function: Function, theta: Tensor) -> Tensor:
     theta = theta.detach().clone().requires_grad_()
     value = function(theta)
     if not value.requires_grad:
-        raise ValueError(
-            "the function's value does not hang on theta by operations of torch: give its gradient yourself"
-        )
+        raise ValueError("theta's graph does not lead to the function's value: give its gradient yourself")
     return torch.autograd.grad(value, theta, materialize_grads=True, allow_unused=True)[0]
 
 
@@ -102,9 +99,8 @@ class StepSizes(Result):
 
     def table(self) -> str:
         """Every third step."""
-        rows = [
-            [f"{h:.0e}", *(f"{self.errors[m][i]:.1e}" for m in METHODS)] for i, h in enumerate(self.steps) if i % 3 == 0
-        ]
+        shown = [(h, [self.errors[m][i] for m in METHODS]) for i, h in enumerate(self.steps) if i % 3 == 0]
+        rows = [[f"{h:.0e}", *(f"{x:.1e}" for x in errors)] for h, errors in shown]
         lines = [align(("h", *METHODS), rows), f"automatic: {self.automatic:.1e}"]
         for method in ("forward", "central"):
             (step, error), (left, right) = self.best(method), self.slopes(method)
@@ -156,23 +152,13 @@ def _costs(states: int, rng: np.random.Generator) -> list[GradientCost]:
         "central": lambda: central(counted, theta, 1e-5),
         "automatic": lambda: automatic(counted, theta),
     }
-    one, found = _seconds(lambda: J(theta)), []
+    one, found = least_seconds(lambda: J(theta), 3), []
     for name, method in methods.items():
         calls = 0
         method()
         evaluations = calls
-        found.append(GradientCost(name, len(theta), evaluations, _seconds(method) / one))
+        found.append(GradientCost(name, len(theta), evaluations, least_seconds(method, 3) / one))
     return found
-
-
-def _seconds(call: Callable[[], Tensor], repeats: int = 3) -> float:
-    """The least time of a few calls."""
-    least = math.inf
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        least = min(least, time.perf_counter() - started)
-    return least
 
 
 @dataclass(frozen=True)
@@ -207,9 +193,7 @@ def three_ways(mdp: MDP, seed: int = 0, sizes: Sequence[int] = SIZES, components
     Raises ValueError for an MDP whose states share logits, and where ∇J is 0.
     """
     if mdp.groups is not None:
-        raise ValueError(
-            "the closed form here is for a table with a row of logits for each state; these states share rows"
-        )
+        raise ValueError("the closed form is for a table with a row of logits for each state; these states share rows")
     policy, J = tabular_policy(mdp, torch.Generator().manual_seed(seed)), table_performance(mdp)
     theta, exact = policy.flat.clone(), gradient_theorem(mdp, policy)
     if components is None:
@@ -261,11 +245,7 @@ def _some(indices: Sequence[int]) -> str:
 
 
 def check_gradient(
-    function: Function,
-    theta: Tensor,
-    gradient: Tensor | Function | None = None,
-    *,
-    tolerance: float = 1e-3,
+    function: Function, theta: Tensor, gradient: Tensor | Function | None = None, *, tolerance: float = 1e-3
 ) -> GradientCheck:
     """Whether a gradient is that of the function at θ (P,): every component against central differences, 4 P evaluations.
 

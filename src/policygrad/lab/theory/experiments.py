@@ -8,13 +8,13 @@ fewer pairs, runs, or steps where H · S · A, the size of a table, is above 5,0
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from policygrad.lab.exact.tabular import MDP, optimum
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.results import Result
+from policygrad.lab.results import find as find_named
 from policygrad.lab.theory.ascent import AscentCase, ascend, landscapes
 from policygrad.lab.theory.derivatives import three_ways
 from policygrad.lab.theory.functions import performance
@@ -31,11 +31,10 @@ LARGE, VERY_LARGE = 5_000, 100_000  # H · S · A
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is measured, what theory says of it, and where: on an MDP by its name, None for one that is made for it."""
+    """What is measured, and what theory says of it; on an MDP by its name, or on the experiment's own."""
 
     title: str
     says: str
-    mdp: str | None
     run: Callable[[str | None, int], Result]  # name of the MDP, seed
 
 
@@ -97,49 +96,41 @@ EXPERIMENTS = {
     "lemma": Experiment(
         "The performance difference lemma",
         "J(π') − J(π) is the mean advantage of π along the trajectories of π'. Both sides are exact, then one from episodes.",
-        "small",
         _lemma,
     ),
     "surrogate": Experiment(
         "The surrogate matches to first order",
         "With the states of π instead of those of π', the error is of second order in the step, and below two bounds.",
-        "small",
         _surrogate,
     ),
     "improvement": Experiment(
         "A greedy step can lose, a trust region does not",
         "Policy iteration with fitted values may lose H times the worst advantage; small steps with the same values rise.",
-        None,
         _improvement,
     ),
     "ascent": Experiment(
         "Gradient ascent stops where it is flat",
         "A stationary point is the maximum of a concave function; elsewhere it may be a lower hill, a saddle, a plateau.",
-        None,
         _ascent,
     ),
     "sgd": Experiment(
         "Stochastic ascent finds flat places",
         "The mean of ‖∇J‖² over K steps falls as 1/√K with steps ∝ 1/√K, below 2 (J_K − J_0)/(αK) + αLσ².",
-        "small",
         _sgd,
     ),
     "derivatives": Experiment(
         "One derivative, three ways",
         "Differences trade truncation for rounding and cost D + 1 or 2 D evaluations; automatic differentiation does neither.",
-        "small",
         _derivatives,
     ),
     "loss": Experiment(
         "The loss is not performance",
         "Losses with one gradient: a constant on all rewards turns a loss that falls with J's rise into one that rises.",
-        "random",
         _loss,
     ),
     "staleness": Experiment(
         "Data of an older policy",
         "Uncorrected it is biased, more with every update; a trajectory's weight takes the bias away and brings variance.",
-        "rock-paper-scissors",
         _staleness,
     ),
 }
@@ -155,8 +146,4 @@ def measure(name: str, mdp: str | None = None, seed: int = 0) -> Result:
 
 def find(name: str) -> Experiment:
     """The experiment of this name. Raises ValueError for one that is not there, with the nearest."""
-    if name not in EXPERIMENTS:
-        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EXPERIMENTS)}"
-        raise ValueError(f"there is no experiment {name!r} on the bench: {hint}")
-    return EXPERIMENTS[name]
+    return find_named("experiment", name, EXPERIMENTS)

@@ -59,9 +59,7 @@ def losses(mdp: MDP, policy: Policy, *, steps: int = 100, lr: float = 0.1, shift
     Raises ValueError where an episode may end early: there a constant on all rewards changes the task.
     """
     if mdp.terminal:
-        raise ValueError(
-            "a constant on all rewards changes the task where episodes may end early: take an MDP without ends"
-        )
+        raise ValueError("a constant on all rewards changes the task where episodes may end early: take another MDP")
     shift = 2.0 * float(mdp.outcome.abs().amax()) if shift is None else shift
     shifted = {c: replace(mdp, reward=mdp.outcome + c) for c in (0.0, shift, -shift)}
     rule, J, rows = VanillaGradient(lr, optimizer="sgd", max_grad_norm=None), [], []

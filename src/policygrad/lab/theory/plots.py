@@ -32,10 +32,7 @@ DOTS = {"lw": 2.2, "ms": 6.0, "mec": "white"}
 
 def draw(results: Sequence[Result], title: str, out: Path) -> Path:
     """Draw the results, and write the figure."""
-    figure = make_figure(results, title)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    return out
+    return make_figure(results, title).write(out)
 
 
 def make_figure(results: Sequence[Result], title: str) -> Chart:
@@ -83,9 +80,7 @@ def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
     """Errors of right and wrong surrogates over the step, and the bounds."""
     slopes, bounded = result.slopes, result.bounded
     second = "Dashed: bounds, TRPO's above Achiam's" if bounded else "No bound: γ = 1 without a horizon"
-    head(
-        axis, "The surrogate matches to first order", f"|J − L| along a line; slopes on the logarithmic axes.\n{second}"
-    )
+    head(axis, "The surrogate matches to first order", f"|J − L| along a line; slopes on logarithmic axes.\n{second}")
     logarithmic(axis)
     axis.set_xlim(0.6 * min(result.lengths), 1.6 * max(result.lengths))
     least, drawn = np.array(result.rounding), 0
@@ -178,9 +173,8 @@ def draw_hills(axis: Axes, result: Landscapes) -> None:
     axis.grid(False)
     axis.contourf(x, y, values, 14, cmap="Blues", alpha=0.55)
     axis.contour(x, y, values, 14, colors="white", linewidths=0.8)
-    for case, color in zip(
-        (c for c in result.cases if c.name.startswith("two hills")), (GREEN, ORANGE, PINK), strict=True
-    ):
+    hills = (case for case in result.cases if case.name.startswith("two hills"))
+    for case, color in zip(hills, (GREEN, ORANGE, PINK), strict=True):
         path = case.path.theta.numpy()
         axis.plot(*path.T, color=color, **LINE)
         axis.plot(*path[0], "o", color="white", mec=color, mew=2.0, ms=8)
@@ -201,9 +195,7 @@ def draw_decay(axis: Axes, result: Decay) -> None:
     axis.plot([b.steps for b in bounded], [b.bound for b in bounded], color=PALE, lw=1.3, ls=DASHED)
     axis.axhline(result.before, color=GREEN, lw=1.3)
     say(axis, "at the start", (K[-1], result.before), (0, 9), GREEN, ha="right")
-    means, errors = (
-        np.array([getattr(b, name) for b in result.budgets]) for name in ("squared_norm", "standard_error")
-    )
+    means, errors = (np.array([getattr(b, x) for b in result.budgets]) for x in ("squared_norm", "standard_error"))
     axis.errorbar(K, means, 1.96 * errors, fmt="o-", color=BLUE, **DOTS)
     axis.plot(K, [b.last for b in result.budgets], "o-", color=ORANGE, **DOTS)
     say(axis, "mean over the path", (K[-1], means[-1]), (0, -16), BLUE, ha="right")
@@ -284,7 +276,7 @@ def draw_bias(axis: Axes, result: Staleness) -> None:
 def draw_variance(axis: Axes, result: Staleness) -> None:
     """What the correction costs."""
     subtitle = (
-        "Unbiased estimates from old data: variance of one, in units of\nfresh data's; and E[w²], 1 over the ESS share"
+        "Unbiased estimates from old data: variance of one, in units of\nfresh data's; E[w²], 1 over the ESS share"
     )
     head(axis, "and the correction costs variance", subtitle)
     logarithmic(axis)

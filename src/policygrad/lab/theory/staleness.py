@@ -29,16 +29,14 @@ from policygrad.lab.exact.tabular import (
     ExactCritic,
     advantage,
     credited_gradient,
-    enumerate_trajectories,
     exact_gradient,
     log_policy,
     occupancy,
     policy_matrix,
     scores,
-    seen_by,
     solve,
-    trajectory_count,
 )
+from policygrad.lab.exact.trajectories import enumerate_trajectories, seen_by, trajectory_count
 from policygrad.lab.exact.worlds import exact_batch
 from policygrad.lab.results import Result, align
 from policygrad.lab.steps.relations import Rule, apply, solver
@@ -113,13 +111,7 @@ class Staleness(Result):
         return f"{align(header, lines)}\n{note}"
 
 
-def staleness(
-    mdp: MDP,
-    policy: Policy,
-    *,
-    ages: Sequence[int] = AGES,
-    rule: Rule | None = None,
-) -> Staleness:
+def staleness(mdp: MDP, policy: Policy, *, ages: Sequence[int] = AGES, rule: Rule | None = None) -> Staleness:
     """Update the policy max(ages) times on exact batches, and ask for ∇J at the end from the data of `age` updates before.
 
     It ends before ‖∇J‖ falls to a thousandth of what it was at first, for errors are in units of ‖∇J‖: ages beyond are left

@@ -1,0 +1,31 @@
+"""The errors of the package: `except policygrad.errors.PolicygradError` catches every one of them, and nothing else.
+
+Each class below is a kind. What is raised is a subclass of one kind, beside what is raised, and keeps the built-in class that
+fits, so that `except ValueError` goes on working. The message says what was expected, what came, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class PolicygradError(Exception):
+    """Anything that policygrad refuses or gives up, with a message for the user."""
+
+
+class UserError(PolicygradError):
+    """What was asked for cannot be: a mistake in a name, a value, or how parts are combined."""
+
+
+class EnvError(PolicygradError):
+    """The environment does what no algorithm here can use."""
+
+
+class FileError(PolicygradError):
+    """A file that is not there, is damaged, is of another kind, or would be overwritten."""
+
+
+class TrainingError(PolicygradError):
+    """Learning cannot go on: too little data, numbers that are not finite."""
+
+
+class NotFiniteError(TrainingError, FloatingPointError):
+    """A number that must be finite is NaN or ±∞."""

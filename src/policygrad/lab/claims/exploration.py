@@ -1,0 +1,178 @@
+"""Claims: exploration, local optima and shaped rewards; what is exact, and what recorded runs say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import gymnasium as gym
+import torch
+
+from policygrad.envs.shaping import PotentialShaping, ShapedReward
+from policygrad.lab.claims import Outcome, both, claim, decide
+from policygrad.lab.claims.policies import certain, sharing
+from policygrad.lab.claims.recorded import difference, interval, load
+from policygrad.lab.claims.tasks import detour
+from policygrad.lab.exact.mdp import MDP, from_gymnasium
+from policygrad.lab.exact.tabular import exact_gradient, greedy, objective, optimal_policy, optimum, tabular_policy
+from policygrad.lab.theory.ascent import ascend
+from policygrad.lab.theory.functions import performance
+
+
+@claim("Entropy regularisation encourages exploration.", "recorded")
+def entropy_encourages_exploration() -> Outcome:
+    """Entropy, success and worst seed with bonuses of several sizes, on two FrozenLakes and MountainCarContinuous."""
+    lake, car = load("entropy-lake"), load("entropy-car")
+    numbers: dict[str, float] = {}
+    higher, gain, said = [], [], []
+    for task in ("FrozenLake-v1", "FrozenLake8x8-v1"):
+        arms = {size: f"{task}, entropy {size}" for size in ("0", "0.001", "0.01", "0.1")}
+        for size, arm in arms.items():
+            success, entropy = lake.final(arm), lake.final(arm, "entropy")
+            numbers |= {f"{arm}: success": float(success.mean()), f"{arm}: success, worst seed": float(success.min())}
+            numbers[f"{arm}: entropy at the end, nats"] = float(entropy.mean())
+            if size != "0":
+                higher.append(difference(lake.speed(arm, "entropy"), lake.speed(arms["0"], "entropy")))
+                gain.append(difference(success, lake.final(arms["0"])))
+        each = (f"{lake.final(arm).mean():.2f} (worst {lake.final(arm).min():.2f})" for arm in arms.values())
+        said.append(f"{task} {', '.join(each)} with {', '.join(arms)}")
+    found = {size: int((car.final(f"entropy {size}", "greedy") > 0).sum()) for size in ("0", "0.01", "0.1", "0.3")}
+    numbers |= {f"MountainCarContinuous, entropy {size}: seeds that arrive": float(n) for size, n in found.items()}
+    raised = sum(x.low > 0 for x in higher)
+    helped = any(x.low > 0 for x in gain) or max(found.values()) >= found["0"] + 5
+    hurt = any(x.high < 0 for x in gain)
+    return Outcome(
+        decide(raised > 0 and helped, caveat=hurt or raised < len(higher)),
+        f"The bonus raised the entropy in {raised} of {len(higher)} cases, which is not to find more. Share of episodes "
+        f"that reach the goal, 20 seeds: {'; '.join(said)}. MountainCarContinuous, seeds of 10 that arrive: "
+        f"{', '.join(map(str, found.values()))} with {', '.join(found)}.",
+        numbers,
+    )
+
+
+def exploring() -> Outcome:
+    """What is exact of local optima: single changes of deterministic policies, and ascent from stochastic ones, on detours."""
+    numbers, ends = {}, {}
+    for length in (3, 8):
+        mdp = detour(length)
+        policy = tabular_policy(mdp, scale=0.0)
+        ends[length] = ascend(performance(mdp, policy), policy.flat, 300).value[-1]
+        numbers[f"J where ascent from uniform ends, {length} actions"] = ends[length]
+    mdp = detour(3)
+    lazy = float(objective(mdp, certain(mdp, (0,) * 4)))
+    changes = [float(objective(mdp, certain(mdp, [int(s == k) for s in range(4)]))) for k in range(3)]
+    alike = replace(mdp, groups=(0,) * 4)
+    shared = ascend(performance(alike, sharing(alike, 0.1)), sharing(alike, 0.1).flat, 300).value[-1]
+    numbers |= {"J of the best single change of the lazy policy": max(changes), "J from π(1) = 0.1, shared": shared}
+    helps = max(changes) <= lazy and ends[3] > 9.0
+    return Outcome(
+        decide(helps, caveat=shared < 9.0),
+        "1 at once, or 10 after n right actions. With n = 3 no single change of the deterministic policy that "
+        f"takes the 1 is better ({max(changes):.0f} at most): a local optimum, which exact ascent from the uniform "
+        f"policy does not end in (J = {ends[3]:.2f}, and {ends[8]:.2f} with n = 8). With one parameter for all "
+        f"states there is one for stochastic policies too: from π(1) = 0.1 ascent ends at J = {shared:.2f}.",
+        numbers,
+    )
+
+
+@claim("Stochastic policies are more flexible and avoid local optima.", "recorded")
+def stochastic_policies_avoid_local_optima() -> Outcome:
+    """1 at once, or 10 after n right actions: seeds that find the 10, from uniform and from nearly certain policies."""
+    runs = load("local-optima")
+    numbers: dict[str, float] = {}
+    said, share = [], {}
+    for n in (2, 4, 8):
+        for start in ("uniform, entropy 0", "uniform, entropy 1", "nearly certain, entropy 0"):
+            arm = f"detour {n}, {start}"
+            share[n, start] = float((runs.final(arm) > 5.0).mean())
+            numbers[f"{arm}: share of seeds that find 10"] = share[n, start]
+        said.append(
+            f"n = {n}: {share[n, 'uniform, entropy 0']:.1f} from uniform, {share[n, 'uniform, entropy 1']:.1f} with an "
+            f"entropy bonus of 1, {share[n, 'nearly certain, entropy 0']:.1f} from nearly certain"
+        )
+    explored = {n: share[n, "uniform, entropy 0"] for n in (2, 4, 8)}
+    learned = Outcome(
+        decide(explored[2] > share[2, "nearly certain, entropy 0"], caveat=min(explored.values()) < 1.0),
+        f"REINFORCE, share of {len(runs.seeds)} seeds that find the 10: {'; '.join(said)}.",
+        numbers,
+    )
+    return both(exploring(), learned)
+
+
+def lake() -> tuple[gym.Env, MDP]:
+    """FrozenLake without slipping, 1 at the goal and 0 elsewhere, and its MDP without a horizon, γ = 0.99."""
+    env = gym.make("FrozenLake-v1", is_slippery=False)
+    return env, replace(from_gymnasium(env), horizon=None, gamma=0.99)
+
+
+def cells(state: int, other: int) -> int:
+    """Steps between two cells of the lake, four in a row."""
+    return sum(abs(a - b) for a, b in zip(divmod(state, 4), divmod(other, 4), strict=True))
+
+
+def shaped(mdp: MDP, wrapper: ShapedReward) -> MDP:
+    """The MDP with the rewards of a wrapped environment whose observations are its states."""
+    bonus = torch.zeros(mdp.states, mdp.actions, mdp.states, dtype=torch.float64)
+    for s, a, after in (mdp.transition * mdp.live[:, None, None]).nonzero().tolist():
+        bonus[s, a, after] = wrapper.bonus(s, a, after, after in mdp.terminal)
+    return replace(mdp, reward=mdp.outcome + bonus)
+
+
+def shaping() -> Outcome:
+    """What is exact of shaping: what is best on a lake under a bonus for movement and under a potential; ∇J under it."""
+    env, mdp = lake()
+    best, goal = optimum(mdp), mdp.states - 1
+
+    def true_J(wrapper: ShapedReward) -> float:  # of what is best under the shaped rewards
+        return float(objective(mdp, optimal_policy(shaped(mdp, wrapper))))
+
+    sizes = (0.001, 0.01, 0.02, 0.1)
+    moved = [true_J(ShapedReward(env, lambda s, a, after, over, c=c: c * cells(s, after))) for c in sizes]
+    potential = PotentialShaping(env, lambda s: 0.1 * (6 - cells(s, goal)), mdp.gamma)
+    kept = true_J(potential)
+    policy, other = tabular_policy(mdp, scale=0.0), shaped(mdp, potential)
+    gradient = exact_gradient(mdp, policy)
+    same = float((exact_gradient(other, policy) - gradient).norm() / gradient.norm())
+    at_once = [float(objective(mdp, greedy(m.reward))) for m in (mdp, other)]  # by the next reward alone
+    changed = [c for c, J in zip(sizes, moved, strict=True) if best - 1e-9 > J]
+    return Outcome(
+        decide(abs(kept - best) <= 1e-9 and same <= 1e-9, caveat=bool(changed)),
+        f"On a FrozenLake of 16 cells, γ = 0.99, exactly: if every cell moved pays {sizes[-1]:g} it is best to walk "
+        f"for ever, J without the bonus is {moved[-1]:.2f} instead of {best:.2f}; so from "
+        f"{min(changed, default=0.0):g} on, and not at {sizes[1]:g}. With a potential, the distance gone, what is "
+        f"best has J = {kept:.2f}; who looks at the next reward alone gets {at_once[1]:.2f} instead of "
+        f"{at_once[0]:.2f}, while ∇J stays what it is, to {same:.0e}.",
+        {
+            "J of the best policy": best,
+            **{f"J of what is best with {c:g} a cell": J for c, J in zip(sizes, moved, strict=True)},
+            "J of what is best with a potential": kept,
+            "relative change of ∇J by the potential": same,
+            "J by the next reward alone": at_once[0],
+            "J by the next reward alone, with the potential": at_once[1],
+        },
+    )
+
+
+@claim("Reward shaping solves sparse rewards.", "recorded")
+def shaping_solves_sparse_rewards() -> Outcome:
+    """MountainCarContinuous with a tutorial's bonus for movement, a larger one, and a potential; scored without any."""
+    runs = load("shaping")
+    numbers: dict[str, float] = {}
+    said, arrive = [], {}
+    for arm in runs.arms:
+        plain, shaped = runs.final(arm, "greedy"), runs.final(arm)
+        arrive[arm] = int((plain > 0).sum())
+        numbers |= {
+            f"{arm}: return without bonus": float(plain.mean()),
+            f"{arm}: return that was learned from": float(shaped.mean()),
+            f"{arm}: seeds that arrive": float(arrive[arm]),
+        }
+        said.append(f"{arm}: {interval(plain)}, {arrive[arm]} seeds arrive (return learned from {shaped.mean():.4g})")
+    changed = difference(runs.final("potential", "greedy"), runs.final("movement 100", "greedy")).low > 0
+    solved = arrive["potential"] > arrive["no bonus"]
+    learned = Outcome(
+        decide(solved, caveat=changed or arrive["movement 0.1"] < len(runs.seeds)),
+        "MountainCarContinuous, PPO, 10 seeds, return of the greedy policy without any bonus: "
+        f"{'; '.join(said)}. Paid enough for movement, swinging for ever earns more than arriving.",
+        numbers,
+    )
+    return both(shaping(), learned)

@@ -1,0 +1,249 @@
+"""Claims: natural gradients, the Fisher matrix, and steps in parameters against steps of the policy."""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from policygrad.lab.claims import Outcome, claim, decide
+from policygrad.lab.claims.tools import EXACT, study
+from policygrad.lab.exact.tabular import (
+    MDP,
+    advantage,
+    exact_gradient,
+    fisher,
+    natural_gradient,
+    occupancy,
+    policy_matrix,
+    scores,
+    tabular_policy,
+)
+from policygrad.lab.exact.worlds import exact_batch, make_mdp, two_logit_policy, two_states
+from policygrad.lab.results import least_seconds, slope
+from policygrad.lab.steps.plane import fisher as fisher_of_two
+from policygrad.lab.steps.plane import most_kl
+from policygrad.lab.steps.relations import angle, apply, dense_against_cg, trust_path
+from policygrad.lab.theory.functions import probabilities
+from policygrad.models.ascent import mean_kl
+from policygrad.models.heads import Categorical
+from policygrad.models.policy import Policy
+from policygrad.training.threads import single_thread
+from policygrad.updates import NaturalGradient
+
+
+@claim("The natural policy gradient is a first-order approximation of TRPO.", "exact")
+def npg_approximates_trpo() -> Outcome:
+    """NPG's step against the exact solution of TRPO's problem, at four bounds."""
+    _, policy, batch = study()
+    deltas = (1e-6, 1e-4, 1e-2, 1.0)
+    path = trust_path(policy, batch, deltas)
+    angles, gaps = [p.angle for p in path], [p.gap for p in path]
+    powers = slope(deltas[:3], angles[:3]), slope(deltas[:3], gaps[:3])
+    return Outcome(
+        decide(powers[0] > 0.4 and powers[1] > 0.8 and angles[0] < 1.0 and gaps[0] < 1e-4),
+        "Against the exact solution of the constrained problem, δ = "
+        + ", ".join(f"{d:g}" for d in deltas)
+        + ": NPG's step is off by "
+        + ", ".join(f"{a:.2g}" for a in angles)
+        + "°, and its direction, followed to KL = δ, loses "
+        + ", ".join(f"{100 * g:.2g}" for g in gaps)
+        + f" % of the gain. Both vanish with δ, as δ^{powers[0]:.2f} and δ^{powers[1]:.2f}.",
+        {
+            **{f"degrees to the exact step, δ = {d:g}": a for d, a in zip(deltas, angles, strict=True)},
+            **{f"share of the gain that is lost, δ = {d:g}": g for d, g in zip(deltas, gaps, strict=True)},
+            "power of δ, angle": powers[0],
+            "power of δ, gain": powers[1],
+        },
+    )
+
+
+@claim("To second order the KL divergence is ½ ΔθᵀF Δθ: its Hessian is the Fisher matrix E[∇log π ∇log πᵀ].", "exact")
+def fisher_is_the_hessian_of_kl() -> Outcome:
+    """The Hessian of KL by automatic differentiation against the Fisher matrix, twice; what the quadratic leaves out."""
+    mdp, policy, batch = study()
+    pi, theta = policy_matrix(mdp, policy).detach(), policy.flat.clone()
+    rho = occupancy(mdp, pi).sum(0)
+    rho, outputs = rho / rho.sum(), probabilities(mdp, policy)
+
+    def kl(theta: Tensor) -> Tensor:  # Σ ρ(s) KL(π(·|s) ‖ π_θ(·|s))
+        return (rho.unsqueeze(-1) * pi * (pi.log() - outputs(theta).log())).sum()
+
+    H = torch.autograd.functional.hessian(kl, theta)
+    assert isinstance(H, Tensor)
+    F, scale = fisher(mdp, policy), float(H.abs().amax())
+    evaluation = policy.evaluate(batch)
+    products = torch.stack(
+        [evaluation.fisher_product(e, batch.normalized_weight) for e in torch.eye(len(theta), dtype=F.dtype)]
+    )
+    gaps = [float((H - x).abs().amax()) / scale for x in (F, products)]
+    u = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=F.dtype)
+    u /= u.norm()
+    lengths = (0.01, 0.03, 0.1, 0.3)
+    errors = [abs(float(kl(theta + h * u)) - 0.5 * h * h * float(u @ F @ u)) for h in lengths]
+    power = slope(lengths, errors)
+    return Outcome(
+        decide(max(gaps) <= EXACT and abs(power - 3.0) < 0.2),
+        f"The Hessian of KL by automatic differentiation is E[∇log π ∇log πᵀ] to {gaps[0]:.0e} of its largest "
+        f"entry, and the matrix whose products NPG and TRPO use to {gaps[1]:.0e}. What ½ ΔθᵀFΔθ leaves out grows as "
+        f"‖Δθ‖^{power:.2f}: it is {errors[-1] / float(kl(theta + lengths[-1] * u)):.1%} of KL at ‖Δθ‖ = "
+        f"{lengths[-1]:g}.",
+        {
+            "relative gap, Hessian to E[∇log π ∇log πᵀ]": gaps[0],
+            "relative gap, Hessian to the products in use": gaps[1],
+            "power of ‖Δθ‖ of the error": power,
+        },
+    )
+
+
+@claim(
+    "NPG solves the problem with linear gain and quadratic constraint in closed form; the optimum is on the ellipse.",
+    "exact",
+)
+def npg_in_closed_form() -> Outcome:
+    """The Karush-Kuhn-Tucker conditions at the production step, and other points of the boundary."""
+    delta = 0.01
+    mdp, policy, batch = study()
+    F, g = fisher(mdp, policy), exact_gradient(mdp, policy)
+    s = apply(NaturalGradient(delta, damping=0.0, solver="dense"), policy, batch)[1].flat - policy.flat
+    Fs = F @ s
+    multiplier = float(g @ s) / float(s @ Fs)  # g = λ F s
+    residual = float((g - multiplier * Fs).norm() / g.norm())
+    active = abs(0.5 * float(s @ Fs) / delta - 1.0)
+    u = torch.randn(1000, len(s), generator=torch.Generator().manual_seed(0), dtype=s.dtype)
+    u *= (2.0 * delta / torch.einsum("np,pq,nq->n", u, F, u)).sqrt().unsqueeze(-1)
+    best = float((u @ g).amax()) / float(g @ s)
+    plain = g * (2.0 * delta / float(g @ F @ g)) ** 0.5
+    gain = float(g @ plain) / float(g @ s)
+    return Outcome(
+        decide(residual <= 1e-9 and active <= 1e-9 and multiplier > 0.0 and max(best, gain) < 1.0),
+        f"The production step fulfils ∇J = λ F Δθ with λ = {multiplier:.2f} > 0 to {residual:.0e} and lies on ½ "
+        f"ΔθᵀFΔθ = δ to {active:.0e}: for a linear function on an ellipsoid that is the maximum. The best of 1000 "
+        f"random points there gains {best:.0%} as much, the plain gradient {gain:.0%}.",
+        {
+            "KKT residual": residual,
+            "relative distance from the boundary": active,
+            "multiplier λ": multiplier,
+            "best of 1000 points on the boundary, share of the gain": best,
+            "plain gradient to the boundary, share of the gain": gain,
+        },
+    )
+
+
+class Warped(nn.Module):
+    """The same table in other parameters φ: logits = M sinh(φ), M invertible; (B, S) one-hot → (B, A)."""
+
+    M: Tensor
+
+    def __init__(self, M: Tensor, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("M", M)
+        self.phi = nn.Parameter(torch.zeros(len(M), dtype=M.dtype))
+        self.shape = shape
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return obs @ (self.M.to(obs.dtype) @ self.phi.sinh()).view(self.shape)
+
+
+def warped(mdp: MDP, policy: Policy, seed: int = 0) -> Policy:
+    """A policy that is the table's at the moment, in the parameters of `Warped`, M = I + 0.3 · a random matrix."""
+    P = len(policy.flat)
+    M = torch.eye(P).double() + 0.3 * torch.randn(P, P, generator=torch.Generator().manual_seed(seed)).double()
+    made = Policy(Warped(M, (mdp.states, mdp.actions)), Categorical(mdp.actions)).double()
+    made.flat.copy_(torch.linalg.solve(M, policy.flat).asinh())
+    return made
+
+
+@claim(
+    "The natural gradient is the gradient preconditioned by F⁻¹: it steps in the space of policies, "
+    "whatever the parameters.",
+    "exact",
+)
+def natural_gradient_is_invariant() -> Outcome:
+    """One policy in two sets of parameters: what plain and natural gradient do to log π."""
+    mdp = make_mdp("small")
+    policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
+    other = warped(mdp, policy)
+    pi = policy_matrix(mdp, policy).detach()
+    same = float((pi - policy_matrix(mdp, other).detach()).abs().amax())
+
+    def change(policy: Policy, step: Tensor) -> Tensor:  # of log π, to first order
+        return (scores(mdp, policy) @ step).flatten()
+
+    natural = [change(p, natural_gradient(mdp, p)) for p in (policy, other)]
+    plain = [change(p, exact_gradient(mdp, p)) for p in (policy, other)]
+    gap = float((natural[0] - natural[1]).norm() / natural[0].norm())
+    turned = angle(*plain)
+    reached = occupancy(mdp, pi)
+    adv = torch.einsum("ts,tsa->sa", reached, advantage(mdp, pi)) / reached.sum(0).unsqueeze(-1)
+    adv_gap = float((natural[0] / natural[0].norm() - adv.flatten() / adv.norm()).norm())
+    return Outcome(
+        decide(same <= 1e-9 and gap <= 1e-7 and turned > 5.0),
+        "The same policy in two sets of parameters, logits = M sinh(φ): the natural gradient changes log π alike, "
+        f"to {gap:.0e}, the plain gradient by {turned:.0f}° differently. In the space of policies it is the "
+        f"advantage, Δ log π ∝ A, to {adv_gap:.0e}.",
+        {
+            "relative gap of the change of log π, natural gradient": gap,
+            "degrees between the changes of log π, plain gradient": turned,
+            "gap to the advantage": adv_gap,
+        },
+    )
+
+
+@claim("Inverting the Fisher matrix scales badly, with the cube of the number of parameters.", "simulated")
+def inverting_fisher_is_costly() -> Outcome:
+    """Seconds of an inverse, of a dense solution and of conjugate gradients, over the number of parameters."""
+    sizes, seconds = (375, 750, 1500), []
+    with single_thread():
+        for size in sizes:
+            B = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+            F = B @ B.T / size + torch.eye(size, dtype=torch.float64)
+            seconds.append(least_seconds(lambda F=F: torch.linalg.inv(F), 3, time.process_time))
+    found = dense_against_cg((13, 30, 96, 192, 320), dense_up_to=1500)
+    dense = [c for c in found if c.dense_seconds is not None][-1]
+    error = max(c.error for c in found if c.error is not None)
+    large, last = found[-3:], found[-1]
+    cube = slope(sizes, seconds)
+    line = slope([c.parameters for c in large], [c.cg_seconds for c in large])
+    return Outcome(
+        decide(cube > 2.3 and line < cube - 0.7),
+        f"Inverting takes {seconds[0]:.2g}, {seconds[1]:.2g} and {seconds[2]:.2g} s for "
+        f"{', '.join(map(str, sizes))} parameters, as D^{cube:.1f}. Ten conjugate-gradient iterations need products "
+        f"F v alone: {last.cg_seconds:.2g} s with {last.parameters:,}, as D^{line:.1f}. With {dense.parameters} "
+        f"parameters, writing F down and solving takes {dense.dense_seconds:.2g} s against {dense.cg_seconds:.1g}, "
+        f"and the answers differ by {error:.0e}.",
+        {
+            "power of D, inverse": cube,
+            "power of D, conjugate gradients": line,
+            f"seconds, inverse, D = {sizes[-1]}": seconds[-1],
+            f"seconds, conjugate gradients, D = {last.parameters}": last.cg_seconds,
+            "largest relative difference of the solutions": error,
+        },
+    )
+
+
+@claim("A small step in the parameters can be a big step of the policy.", "exact")
+def small_step_big_policy_step() -> Outcome:
+    """KL of steps of one length over the plane of a policy of two parameters."""
+    values = np.linspace(-6.0, 6.0, 13)
+    kl = most_kl(values)
+    low, high = (tuple(values[i] for i in reversed(np.unravel_index(f(kl), kl.shape))) for f in (np.argmin, np.argmax))
+    mdp = two_states()
+    exact = []
+    for theta in (low, high):
+        policy, batch = two_logit_policy(theta), exact_batch(mdp, two_logit_policy(theta))
+        direction = torch.linalg.eigh(fisher_of_two(theta))[1][:, -1]
+        moved = deepcopy(policy)
+        moved.flat.add_(0.1 * direction)
+        exact.append(mean_kl(moved, policy.dist(batch.obs).clone(), batch))
+    spread = exact[1] / exact[0]
+    return Outcome(
+        decide(spread > 100.0),
+        f"Of two logits, a step of length 0.1 is a KL of {exact[0]:.1e} at θ = ({low[0]:.0f}, {low[1]:.0f}) and of "
+        f"{exact[1]:.1e} at ({high[0]:.0f}, {high[1]:.0f}), in the direction where it is largest: {spread:,.0f} "
+        f"times as much. Over the map ½ λ_max(F) spans {float(kl.min()):.1e} to {float(kl.max()):.1e} nats.",
+        {"least KL of a step of 0.1": exact[0], "largest KL of a step of 0.1": exact[1], "ratio": spread},
+    )

@@ -1,0 +1,203 @@
+"""Claims about the variance of estimates: horizons, offsets, bootstrapping, credit; and when an update can be made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policygrad.data import Rollout, Values
+from policygrad.gradient.baselines import Baseline, CriticValue, LeaveOneOut
+from policygrad.gradient.estimators import GAE, QValue, RewardToGo, StateDiscounted, TotalReturn
+from policygrad.lab.claims import Outcome, claim, decide
+from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Z_LIMIT, Case, case, compare, simple, small
+from policygrad.lab.exact.mdp import delayed
+from policygrad.lab.exact.tabular import ExactCritic, ExactQCritic, tabular_policy
+
+
+@claim("REINFORCE has high variance: it learns from whole episodes.", "simulated")
+def reinforce_has_high_variance() -> Outcome:
+    """Noise over signal of one episode at four horizons of one random MDP."""
+    horizons, needed, low, with_v = (1, 4, 16, 64), [], [], []
+    for H in horizons:
+        c = case("random", horizon=H)
+        r = c.sample(4000)
+        signal = float(c.gradient.square().sum())
+        noise = (c.estimates(TotalReturn(), rollout=r) - c.gradient).square().sum(-1) / signal
+        needed.append(float(noise.mean()))
+        low.append(float(noise.mean() - Z_LIMIT * noise.std() / len(noise) ** 0.5))
+        x = c.estimates(c.to_go, CriticValue(), ExactCritic(c.mdp), r)
+        with_v.append(float((x - c.gradient).square().sum(-1).mean()) / signal)
+    return Outcome(
+        decide(low[-1] > 3.0 * needed[0] and all(b > a for a, b in pairwise(needed))),
+        f"The episodes needed until the signal equals the noise, tr Σ / ‖∇J‖², grow from {needed[0]:.0f} at 1 step to "
+        f"{needed[-1]:.0f} at {horizons[-1]} steps in a random MDP with 8 states; with reward-to-go and V subtracted "
+        f"it is {with_v[-1]:.0f} there.",
+        {f"episodes needed at {H} steps": n for H, n in zip(horizons, needed, strict=True)}
+        | {f"episodes needed at {H} steps, with V": n for H, n in zip(horizons, with_v, strict=True)},
+    )
+
+
+@claim("Small changes in the returns can lead to big changes of the update.", "simulated")
+def small_changes_of_returns() -> Outcome:
+    """The same number added to all returns: what the gradient, the update, and one with a baseline make of it."""
+    c, batches, size = small()[0], 1000, 16
+    total = TotalReturn(c.mdp.gamma)
+    spread = c.variance(total(c.rollout, Values.zeros(c.rollout)).ret[0].unsqueeze(-1)) ** 0.5
+
+    def updates(rollout: Rollout, by: float, baseline: Baseline | None = None) -> Tensor:
+        """Every return is larger by so much: no difference between two of them changes."""
+        return c.estimates(total, baseline, rollout=replace(rollout, rew=rollout.rew + by * (rollout.time == 0)))
+
+    moved = updates(c.rollout, spread) - updates(c.rollout, 0.0)
+    change, gap = c.variance(moved) ** 0.5 / float(c.gradient.norm()), float(c.mean(moved).abs().max())
+    r = c.sample(batches * size)
+    few = r.columns(range(size))
+    relative = float((updates(few, spread, LeaveOneOut()) - updates(few, 0.0, LeaveOneOut())).abs().max())
+
+    def agreement(by: float) -> float:
+        x = updates(r, by).view(batches, size, -1).mean(1)
+        return float(torch.cosine_similarity(x, c.gradient.expand_as(x)).mean())
+
+    cosines = {n: agreement(n * spread) for n in (0, 1, 10)}
+    return Outcome(
+        decide(change > 1.0 and gap <= EXACT and relative <= EXACT and cosines[10] < 0.5 * cosines[0]),
+        f"An offset of one standard deviation of the returns leaves ∇J as it is (to {gap:.0e}) and moves the update "
+        f"from one episode by {change:.1f} ‖∇J‖. With {size} episodes the cosine of update and ∇J, {cosines[0]:.2f} "
+        f"on average, falls to {cosines[1]:.2f}, and to {cosines[10]:.2f} at an offset of ten. A baseline that moves "
+        f"with the returns undoes all of it (leave-one-out, to {relative:.0e}).",
+        {
+            "change of the update from one episode, in ‖∇J‖": change,
+            "change of the expected update": gap,
+            "change with leave-one-out": relative,
+        }
+        | {f"cosine with ∇J at an offset of {n} σ": x for n, x in cosines.items()},
+    )
+
+
+LAMBDAS = (0.0, 0.5, 0.9, 1.0)
+
+
+@claim("Bootstrapping reduces the variance.", "exact")
+def bootstrapping_lowers_variance() -> Outcome:
+    """GAE over λ with the exact V and with a wrong one."""
+
+    def estimates(c: Case, lam: float, V: Tensor | None = None) -> Tensor:
+        return c.estimates(StateDiscounted(GAE(c.mdp.gamma, lam)), CriticValue(), ExactCritic(c.mdp, V))
+
+    gap = max(c.gap(estimates(c, lam)) for c in small()[:5] for lam in LAMBDAS)
+    variances = {lam: float(np.mean([c.variance(estimates(c, lam)) for c in small()])) for lam in LAMBDAS}
+    cases = simple(MAX_SEARCHED)
+    pairs = ((c.variance(estimates(c, 0.0)), c.variance(estimates(c, 1.0))) for c in cases)
+    ratio, lower, worst = compare(*zip(*pairs, strict=True))
+    generator, biases = torch.Generator().manual_seed(0), {lam: [] for lam in LAMBDAS}
+    for c in small():
+        wrong = c.V + torch.randn(c.V.shape, generator=generator, dtype=torch.float64)
+        for lam in LAMBDAS:
+            biases[lam].append(c.bias(estimates(c, lam, wrong)))
+    bias = {lam: float(np.median(x)) for lam, x in biases.items()}
+    falls = all(variances[a] < variances[b] for a, b in pairwise(LAMBDAS))
+    what = f"the TD error has {ratio[worst]:.3f} times the variance of reward-to-go minus V, with the exact V in both"
+    return Outcome(
+        decide(gap <= EXACT and falls and lower > 0.9, caveat=bias[0.0] > 1e-3 or ratio[worst] > 1.0),
+        f"With the exact V, GAE is unbiased for every λ (to {gap:.0e}), and its variance on 20 random MDPs rises from "
+        f"{variances[0.0]:.2f} at λ = 0 to {variances[1.0]:.2f} at λ = 1; it is lower at λ = 0 in {lower:.1%} of "
+        f"{len(cases)} small ones. With a V that is wrong by noise of standard deviation 1, λ = 0 has a bias of "
+        f"{bias[0.0]:.0%} of ‖∇J‖ (median), λ = 0.9 of {bias[0.9]:.0%}, λ = 1 of none.",
+        {f"variance at λ = {lam:g}": x for lam, x in variances.items()}
+        | {f"relative bias with a wrong V at λ = {lam:g}": x for lam, x in bias.items()}
+        | {
+            "largest |E ĝ − ∇J| with the exact V": gap,
+            "share of MDPs where it is lower": lower,
+            "variance ratio, largest": ratio[worst],
+        },
+        cases[worst].counterexample("found among random MDPs", what) if ratio[worst] > 1.0 else None,
+    )
+
+
+@claim("Credit assignment is hard with whole-episode returns.", "exact")
+def credit_assignment_is_hard() -> Outcome:
+    """Noise over signal against the steps between an action and its reward."""
+    delays, noise, oracle = (1, 2, 3, 4, 5), [], []
+    for d in delays:
+        mdp = delayed(d)
+        c = Case(mdp, tabular_policy(mdp, torch.Generator().manual_seed(0)))  # the same logits of the first action
+        signal = float(c.gradient.square().sum())  # of the first action alone: the others change nothing
+        noise.append(c.variance(c.estimates(TotalReturn())) / signal)
+        oracle.append(c.variance(c.estimates(QValue(1.0), CriticValue(), ExactQCritic(mdp))) / signal)
+    return Outcome(
+        decide(all(b > a for a, b in pairwise(noise)) and noise[-1] > 5.0 * noise[0]),
+        f"One action decides what is paid d steps later, coins pay ±1 between. From d = 1 to {delays[-1]} the "
+        f"episodes needed for a signal as large as the noise grow from {noise[0]:.0f} to {noise[-1]:.0f} with the "
+        f"total return. Told Q − V of every action, it is {oracle[0]:.2g} and {oracle[-1]:.2g}: the noise is the "
+        "credit's.",
+        {f"episodes needed at delay {d}": n for d, n in zip(delays, noise, strict=True)}
+        | {f"episodes needed with Q − V at delay {d}": n for d, n in zip(delays, oracle, strict=True)},
+    )
+
+
+@cache
+def first_updates(algo: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Environment steps between the first twenty changes of the parameters in training on CartPole, and episodes' lengths."""
+    from policygrad.data import Row
+    from policygrad.training.agent import Agent
+
+    settings: dict[str, Any] = {"episodes": 1} if algo == "reinforce" else {}
+    agent = Agent(algo, "CartPole-v1", seed=0, num_envs=1, **settings)
+    before, changed, lengths = agent.policy.flat.clone(), [0], []
+
+    def look(agent: Agent, row: Row | None) -> bool:
+        nonlocal before
+        if not torch.equal(agent.policy.flat, before):
+            changed.append(agent.collector.steps_done)
+            before = agent.policy.flat.clone()
+        lengths[:] = list(agent.collector.lengths)
+        return len(changed) <= 20
+
+    agent.learn(10_000, look, log_every=10_000)
+    agent.envs.close()
+    return tuple(int(n) for n in np.diff(changed)), tuple(int(n) for n in lengths)
+
+
+@claim("Actor-critic methods can update after every step.", "simulated")
+def actor_critic_updates_every_step() -> Outcome:
+    """Training itself: when the parameters change."""
+    waits, _ = first_updates("actor_critic")
+    others, _ = first_updates("reinforce")
+    return Outcome(
+        decide(len(waits) == 20 and max(waits) == 1 < min(others)),
+        f"Trained on CartPole, one-step actor-critic changed its parameters after each of the first {len(waits)} "
+        f"steps; REINFORCE with one episode an update for the first time after {others[0]} steps.",
+        {"largest number of steps between updates": max(waits), "steps before REINFORCE's first update": others[0]},
+    )
+
+
+@claim("REINFORCE must wait for the end of the episode.", "simulated")
+def reinforce_waits_for_the_end() -> Outcome:
+    """Training itself: when the parameters change, and what the estimators say to unfinished episodes."""
+    waits, lengths = first_updates("reinforce")
+    c = small()[0]
+    r = c.sample(4)
+    unfinished = replace(r, terminated=torch.zeros_like(r.terminated), cut=r.terminated)
+    refused = 0
+    for estimator in (TotalReturn(), RewardToGo()):
+        try:
+            estimator(unfinished, Values.zeros(unfinished))
+        except ValueError:
+            refused += 1
+    return Outcome(
+        decide(waits == lengths[: len(waits)] and refused == 2),
+        f"Trained on CartPole with one episode an update, its parameters changed {len(waits)} times, each time when "
+        f"an episode of {min(waits)} to {max(waits)} steps had ended. Without a critic, total return and reward-to-go "
+        "refuse episodes cut short: their returns are not known yet.",
+        {
+            "steps before the first update": waits[0],
+            "length of the first episode": lengths[0],
+            "estimators that refuse a cut": refused,
+        },
+    )
