@@ -16,7 +16,7 @@ PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("*/*.md")} - GENERATED)
 ABBREVIATION = re.compile(r"(?:\be\.g|\bi\.e|\bet al|\bvs|\bcf|\beqs?|\bch|\bpp?)\.$", re.IGNORECASE)
 END = re.compile(r"[.!?][)\"”*_`]*(?= +[\"“(*_\[]*[`A-Z])")  # the end of a sentence with another one behind it
 ENDS_A_LINE = re.compile(r"[.!?:;,·][)\"”*_`\]]*$")  # a list with one item per line may end its lines with a comma
-NO_PROSE = re.compile(r"\||#|!\[|<!--|    ")
+NO_PROSE = re.compile(r"\s*\||#|!\[|<!--|    ")
 ITEM = re.compile(r"\s*(?:[-*]|\d+\.) ")
 
 
