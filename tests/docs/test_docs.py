@@ -12,7 +12,12 @@ import matplotlib
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
+    *sorted((ROOT / "docs").glob("**/*.md")),
+]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text("utf8"))]
 
@@ -24,7 +29,7 @@ def test_python_blocks_of_a_page_run_in_order_and_print_what_they_say(page, tmp_
     text, namespace = page.read_text("utf8"), {"__name__": "documentation"}
     for block in BLOCK.finditer(text):
         above = text.count("\n", 0, block.start(1))  # so that a traceback names the line of the page
-        exec(compile("\n" * above + block[1], str(page), "exec"), namespace)
+        exec(compile("\n" * above + block[1], str(page), "exec", dont_inherit=True), namespace)
         printed = iter(capsys.readouterr().out.splitlines())
         for line in re.findall(r"# → (.*)$", block[1], re.MULTILINE):
             assert line in printed, (
