@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from policygrad.envs.collector import Collector
 from policygrad.models.heads import Beta, Categorical, Gaussian, Head, MultiCategorical
 from policygrad.models.kernels import trainable
 from policygrad.models.networks import TabularNetwork, WithLogStd
-from policygrad.models.policy import Policy, make_policy
+from policygrad.models.observations import ACTION_MASK
+from policygrad.models.policy import NOISE, NOTHING, Policy, make_policy
 from policygrad.stored.replay import Replay
+from policygrad.tree import Tree
 
 OBS = spaces.Box(-1.0, 1.0, (3,))
 IMAGE = spaces.Box(0.0, 1.0, (5, 5, 1))
@@ -117,22 +120,22 @@ BODIES: dict[str, Callable[[], tuple[spaces.Box, Policy]]] = {
 }
 
 
-def observations(policy: Policy, rows: int, seed: int = 0, space: spaces.Box = OBS) -> Tensor:
-    """Encoded ones; with a context of its own in every row where there is one."""
+def observations(policy: Policy, rows: int, seed: int = 0, space: spaces.Box = OBS) -> tuple[Tree, dict[str, Tree]]:
+    """Encoded ones, and the named arrays that go with them; with an action mask, or noise before, of its own in every row
+    where there is one.
+    """
     obs = randn(rows, *space.shape, seed=seed)
     head = policy.head
     if not head.context:
-        return obs
-    if isinstance(head, Gaussian):
-        context = randn(rows, head.context, seed=seed + 1)
-    else:
-        context = (torch.rand(rows, head.context, generator=generator(seed + 1)) < 0.6).double()
-        first, start = [], 0
-        for size in sizes(head):  # one that is legal always
-            first.append(start + torch.randint(size, (rows,), generator=generator(seed + 2)))
-            start += size
-        context.scatter_(1, torch.stack(first, 1), 1.0)
-    return torch.cat([obs.flatten(1), context], 1)
+        return obs, {}
+    if head.stateful:
+        return obs, {NOISE: randn(rows, head.context, seed=seed + 1)}
+    mask = torch.rand(rows, head.context, generator=generator(seed + 1)) < 0.6
+    first, start = [], 0
+    for size in sizes(head):  # one that is legal always
+        first.append(start + torch.randint(size, (rows,), generator=generator(seed + 2)))
+        start += size
+    return {"obs": obs, ACTION_MASK: mask.scatter_(1, torch.stack(first, 1), True)}, {}
 
 
 def sizes(head: Head) -> tuple[int, ...]:
@@ -141,15 +144,17 @@ def sizes(head: Head) -> tuple[int, ...]:
 
 def batch_for(policy: Policy, rows: int = 12, seed: int = 0, space: spaces.Box = OBS) -> Batch:
     """Rows that this policy acted in, with advantages of both signs and uneven weights."""
-    obs = observations(policy, rows, seed, space)
-    dist = policy.dist(obs)
+    obs, extra = observations(policy, rows, seed, space)
+    dist = policy.dist(obs, extra)
     noise = policy.head.noise(np.random.default_rng(seed), (rows,))
     act = torch.from_numpy(policy.head.sample(dist.numpy(), noise))
     adv, weight = (
         randn(rows, seed=seed + 3),
         torch.rand(rows, generator=generator(seed + 4), dtype=torch.float64) / rows,
     )
-    return Batch(obs, act, policy.evaluate(Batch.of(obs, act)).logp, adv, weight, trajectories=3)
+    return Batch(
+        obs, act, policy.evaluate(Batch.of(obs, act, extra=extra)).logp, adv, weight, trajectories=3, extra=extra
+    )
 
 
 def share_of(batch: Batch) -> Tensor:
@@ -195,7 +200,7 @@ def _probabilities(head: Head, dist: Tensor, act: Tensor) -> Tensor:
     return head.logp(dist.repeat_interleave(count, 0), act.flatten(0, 1)).exp().view(rows, count)
 
 
-def jacobian(policy: Policy, obs: Tensor) -> tuple[Tensor, Tensor]:
+def jacobian(policy: Policy, obs: Tree) -> tuple[Tensor, Tensor]:
     """The network's outputs (B, n) and ∂out/∂θ (B, n, P), by autograd, one output at a time."""
     out = policy.network(policy.features(obs))
     rows = [
@@ -205,27 +210,27 @@ def jacobian(policy: Policy, obs: Tensor) -> tuple[Tensor, Tensor]:
     return out.detach(), torch.stack([torch.cat([g.reshape(-1) for g in row]) for row in rows]).view(*out.shape, -1)
 
 
-def scores(policy: Policy, obs: Tensor) -> tuple[Tensor, Tensor]:
+def scores(policy: Policy, obs: Tree, extra: Mapping[str, Tree] = NOTHING) -> tuple[Tensor, Tensor]:
     """∇log π(a|s) of every action, (B, A, P), and the actions' probabilities (B, A)."""
     head = policy.head
-    act, probability = every_action(head, policy(obs).detach())
+    act, probability = every_action(head, policy(obs, extra).detach())
     rows, count = act.shape[:2]
     out, J = jacobian(policy, obs)
     each = out.repeat_interleave(count, 0).requires_grad_()
-    context = policy.context(obs)
+    context = policy.context(obs, extra)
     given = each if context is None else head.apply_context(each, context.repeat_interleave(count, 0))
     logp = head.logp(head.canonical(given), act.flatten(0, 1))
     by_out = torch.autograd.grad(logp.sum(), each)[0].view(rows, count, -1)
     return by_out @ J, probability
 
 
-def fisher_by_scores(policy: Policy, obs: Tensor, share: Tensor) -> Tensor:
+def fisher_by_scores(policy: Policy, obs: Tree, share: Tensor, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
     """F = Σ_b share_b E_{a∼π}[ ∇log π ∇log πᵀ ], (P, P)."""
-    score, probability = scores(policy, obs)
+    score, probability = scores(policy, obs, extra)
     return torch.einsum("b,ba,bap,baq->pq", share, probability, score, score)
 
 
-def fisher_by_kl(policy: Policy, obs: Tensor, share: Tensor) -> Tensor:
+def fisher_by_kl(policy: Policy, obs: Tree, share: Tensor, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
     """F = ∂²/∂θ² Σ_b share_b KL(old_b ‖ π_θ,b) at θ = θ_old, (P, P), by autograd twice."""
     parameters = trainable(policy.network)
 
@@ -233,7 +238,7 @@ def fisher_by_kl(policy: Policy, obs: Tensor, share: Tensor) -> Tensor:
         return torch.cat([g.reshape(-1) for g in grads])
 
     keywords: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
-    dist = policy(obs)
+    dist = policy(obs, extra)
     kl = (share * policy.head.kl(dist.detach(), dist)).sum()
     gradient = flat(torch.autograd.grad(kl, parameters, create_graph=True, **keywords))
     rows = [torch.autograd.grad(g, parameters, retain_graph=True, **keywords) for g in gradient]
@@ -242,11 +247,24 @@ def fisher_by_kl(policy: Policy, obs: Tensor, share: Tensor) -> Tensor:
 
 def plain_gradient(policy: Policy, batch: Batch, ent_coef: float = 0.0) -> Tensor:
     """∇θ of Σ weight · (ratio · adv + ent_coef · entropy), by autograd."""
-    dist = policy(batch.obs)
+    dist = policy(batch.obs, batch.extra)
     ratio = (policy.head.logp(dist, batch.act) - batch.logp).exp()
     gain = (batch.weight * (ratio * batch.adv + ent_coef * policy.head.entropy(dist))).sum()
     grads = torch.autograd.grad(gain, trainable(policy.network), allow_unused=True, materialize_grads=True)
     return torch.cat([g.reshape(-1) for g in grads])
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two records, rollouts or batches are equal to the bit, in the same types, in every array of every field."""
+    return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(_same(a[name], b[name]) for name in a)
+    if isinstance(a, Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    return a.dtype == b.dtype and np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
 
 
 def roll_steps(collector: Collector, policy: Policy, T: int) -> Rollout:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from explicit import roll_episodes, roll_steps
+from explicit import roll_episodes, roll_steps, same
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
@@ -147,9 +147,7 @@ def test_a_rollout_belongs_to_whoever_collected_it(mode: AutoresetMode) -> None:
     rollout = roll_steps(collector, policy, 6)
     before = deepcopy(rollout)
     collector.steps(policy, 6)
-    assert all(
-        torch.equal(getattr(rollout, f.name), getattr(before, f.name)) for f in fields(Rollout) if f.name != "extra"
-    )
+    assert same(rollout, before)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -318,7 +316,7 @@ def test_the_same_seed_collects_the_same_and_another_seed_or_environment_does_no
 
     first, again, other = collected(0), collected(0), collected(1)
     for a, b in zip(first, again, strict=True):
-        assert all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Rollout) if f.name != "extra")
+        assert same(a, b)
     assert not torch.equal(first[0].obs, other[0].obs)
     assert not torch.equal(first[0].act, other[0].act)
     assert not torch.equal(first[0].obs[0, 0], first[0].obs[0, 1])
@@ -341,7 +339,7 @@ def test_a_loaded_collector_goes_on_with_the_same_noise_and_counters() -> None:
     twin.load_state_dict(deepcopy(collector.state_dict()))
     assert twin.state_dict() == collector.state_dict()
     a, b = roll_episodes(collector, policy, 5), roll_episodes(twin, policy, 5)
-    assert all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Rollout))
+    assert same(a, b)
     assert twin.state_dict() == collector.state_dict()
 
 

@@ -15,12 +15,13 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 import policygrad as pg
-from policygrad.data import Batch
+from policygrad.data import Batch, shares_memory
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.models.policy import Policy, make_policy
 from policygrad.training.evaluate import evaluate
+from policygrad.tree import take
 
 DISCRETE = spaces.Discrete(4, start=-1)
 MULTI = spaces.MultiDiscrete([[2, 3], [3, 1]], start=[[0, 5], [-1, 0]])
@@ -106,11 +107,14 @@ def test_an_illegal_action_is_never_sampled(vector: str, action: str, form: str)
 
 def check_masks(policy: Policy, rollout: pg.Rollout) -> None:
     """Every valid row knows its legal actions, and has taken one of them."""
-    context = policy.context(rollout.valid(rollout.obs[:-1]))
+    obs = rollout.valid_obs
+    mask, context = obs["action_mask"], policy.context(obs, rollout.extra)
+    assert mask.dtype == torch.bool
     assert context is not None
-    assert set(context.unique().tolist()) == {0.0, 1.0}
-    p = policy.dist(rollout.valid(rollout.obs[:-1])).exp()
-    assert (p[context == 0.0] == 0.0).all()
+    assert torch.equal(context, mask.float())
+    assert set(mask.unique().tolist()) == {False, True}
+    p = policy.dist(obs).exp()
+    assert (p[~mask] == 0.0).all()
     assert float(rollout.valid(rollout.logp).min()) > -1e4
 
 
@@ -172,9 +176,9 @@ def test_the_mask_beside_an_observation_is_that_of_the_same_moment(vector: str) 
     policy = policy_for(make(), "info")
     collector = Collector(VECTORS[vector]([make] * 3), seed=1)
     for rollout in (roll_steps(collector, policy, 31), roll_episodes(collector, policy, 7)):
-        obs = rollout.valid(rollout.obs[:-1])
-        assert torch.equal(obs[:, :3], obs[:, 3:6])
-        assert len(obs.unique(dim=0)) > 3
+        obs = rollout.valid_obs
+        assert torch.equal(obs["obs"], obs["action_mask"][:, :3].float())
+        assert len(obs["action_mask"].unique(dim=0)) > 3
 
 
 @pytest.mark.parametrize("vector", VECTORS)
@@ -184,8 +188,8 @@ def test_the_mask_beside_a_final_observation_is_its_own(vector: str) -> None:
     policy = policy_for(make(), "info")
     rollout = roll_steps(Collector(VECTORS[vector]([make] * 3), seed=1), policy, 31)
     assert rollout.truncated.any()
-    obs = rollout.next_obs[rollout.truncated]
-    assert torch.equal(obs[:, :3], obs[:, 3:6])
+    obs = take(rollout.next_obs, rollout.truncated)
+    assert torch.equal(obs["obs"], obs["action_mask"][:, :3].float())
 
 
 @pytest.mark.parametrize("where", ["info", "observation"])
@@ -197,16 +201,19 @@ def test_the_critic_and_the_normaliser_do_not_see_the_mask(vector: str, where: s
     critic = pg.make_critic(env.observation_space, hidden=(8,))
     rollout = roll_steps(Collector(VECTORS[vector]([make] * 2), seed=1), policy, 40)
     values = critic(rollout, policy)
-    rollout.obs[..., 3:] = 1.0 - rollout.obs[..., 3:]  # next_obs is a view of it, or is changed here
-    if rollout.next_obs.data_ptr() != rollout.obs[1:].data_ptr():
-        rollout.next_obs[..., 3:] = 1.0 - rollout.next_obs[..., 3:]
+    before, dist = rollout.valid_obs, policy.dist(rollout.valid_obs)
+    rollout.obs["action_mask"].logical_not_()  # next_obs is a view of it, or is changed here
+    if not shares_memory(rollout.obs, rollout.next_obs):
+        rollout.next_obs["action_mask"].logical_not_()
     changed = critic(rollout, policy)
+    assert not torch.equal(policy.dist(rollout.valid_obs), dist)
     assert torch.equal(values.val, changed.val)
     assert torch.equal(values.next_val, changed.next_val)
     assert policy.normalizer is not None
     assert policy.normalizer.mean.shape == (3,)
-    policy.normalizer.update(rollout)
-    seen = rollout.valid(rollout.obs[:-1])[:, :3].double()
+    assert torch.equal(policy.features(rollout.valid_obs), policy.features(before))
+    policy.normalizer.merge(policy.raw_features(rollout.valid_obs))
+    seen = before["obs" if where == "info" else "x"].double()
     torch.testing.assert_close(policy.normalizer.mean, seen.mean(0), rtol=0, atol=1e-12)
 
 
@@ -214,8 +221,8 @@ def test_the_gradient_of_a_masked_policy_is_autograds() -> None:
     make = partial(Masked, MULTI)
     policy = policy_for(make(), "info").double()
     rollout = roll_steps(Collector(make_envs(make, 3), seed=1), policy, 30)
-    obs, act = rollout.valid(rollout.obs[:-1]), rollout.valid(rollout.act)
-    weight, ent_weight = torch.randn(2, len(obs), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    obs, act = rollout.valid_obs, rollout.valid(rollout.act)
+    weight, ent_weight = torch.randn(2, len(act), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     gain = (weight * policy.logp(obs, act) + ent_weight * policy.head.entropy(policy(obs))).sum()
     torch.testing.assert_close(
         policy.evaluate(Batch.of(obs, act)).gradient(weight, ent_weight), policy.gradient(gain), rtol=1e-11, atol=1e-11
@@ -342,8 +349,9 @@ def test_ppo_learns_with_legal_actions() -> None:
     after = evaluate(policy, OnlyLegal, 100)
     assert before < 0.25
     assert after.mean == pytest.approx(np.mean([r > 0 for r in after.returns]))  # never a −1
-    obs = torch.tensor([[s, *mask] for s in (-1.0, 1.0) for mask in ((1, 0, 1, 0), (0, 1, 0, 1))])
-    p = policy.dist(obs).exp()
+    signs = torch.tensor([[-1.0], [-1.0], [1.0], [1.0]])
+    mask = torch.tensor([[True, False, True, False], [False, True, False, True]]).repeat(2, 1)
+    p = policy.dist({"obs": signs, "action_mask": mask}).exp()
     for row, best in zip(p, (0, 1, 2, 3), strict=True):
         assert float(row[best]) > 0.9
         assert torch.equal(row[(best + 1) % 2 :: 2], torch.zeros(2))

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from explicit import roll_episodes, roll_steps
+from explicit import roll_episodes, roll_steps, same
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from hypothesis import HealthCheck, given, note, settings
@@ -21,6 +21,7 @@ from random_spaces import ACTIONS, OBSERVATIONS, box, moderate
 from torch import Tensor
 
 import policygrad as pg
+from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.data import Batch, Rollout
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
@@ -118,7 +119,7 @@ def train(
     for _ in range(2):
         before = policy.flat.clone()
         rollout = roll_episodes(collector, policy, 2) if algorithm == "reinforce" else roll_steps(collector, policy, 6)
-        stats = learner.step(rollout, 0.5, True)
+        stats = diagnosed_step(learner, rollout, 0.5)
         without = {"explained_variance"} | ({"value_loss"} if algorithm == "reinforce" else set())  # none is NaN
         assert all(math.isfinite(v) for name, v in stats.items() if name not in without), stats
         assert torch.isfinite(policy.flat).all()
@@ -175,8 +176,9 @@ def test_final_observations_may_come_as_a_batch_too() -> None:
         for kind in (SyncVectorEnv, Batched)
     )
     assert one.truncated.any()
-    assert torch.equal(one.next_obs, two.next_obs)
-    assert not torch.equal(one.next_obs[:-1], one.obs[1:-1])
+    assert same(one, two)
+    assert not torch.equal(one.next_obs["a"][:-1], one.obs["a"][1:-1])
+    assert not torch.equal(one.next_obs["b"][:-1], one.obs["b"][1:-1])
 
 
 class Wants(Anything):
@@ -332,7 +334,7 @@ def test_the_log_probability_is_that_of_all_actions_together(std: str) -> None:
     act = torch.randn(T, 2, generator=rng, dtype=torch.float64)  # any sequence: nothing was sampled
     mean, sigma = parameters(policy, features)
     eps = torch.cat([torch.randn(1, 2, generator=rng, dtype=torch.float64), (act - mean) / sigma])
-    logp = policy.evaluate(Batch.of(torch.cat([features, eps[:-1]], -1), act)).logp.sum()
+    logp = policy.evaluate(Batch.of(features, act, extra={"noise": eps[:-1]})).logp.sum()
     power = (torch.arange(T + 1)[:, None] - torch.arange(T + 1)).abs()
     joint = torch.distributions.MultivariateNormal(torch.zeros(T + 1).double(), RHO ** power.double())
     start = torch.distributions.Normal(0.0, 1.0).log_prob(eps[0]).sum()
@@ -344,18 +346,18 @@ def test_the_log_probability_is_that_of_all_actions_together(std: str) -> None:
 def test_its_gradient_is_autograds(keywords: dict[str, Any]) -> None:
     policy = correlated(**keywords).double()
     rng = torch.Generator().manual_seed(0)
-    obs, act = torch.randn(20, 3, generator=rng).double(), torch.randn(20, 2, generator=rng).double()
+    obs, act = torch.randn(20, 1, generator=rng).double(), torch.randn(20, 2, generator=rng).double()
     weight, ent_weight = torch.randn(2, 20, generator=rng).double()
-    gain = (weight * policy.logp(obs, act) + ent_weight * policy.head.entropy(policy(obs))).sum()
-    ours = policy.evaluate(Batch.of(obs, act)).gradient(weight, ent_weight)
+    extra = {"noise": torch.randn(20, 2, generator=rng).double()}
+    gain = (weight * policy.logp(obs, act, extra) + ent_weight * policy.head.entropy(policy(obs, extra))).sum()
+    ours = policy.evaluate(Batch.of(obs, act, extra=extra)).gradient(weight, ent_weight)
     torch.testing.assert_close(ours, policy.gradient(gain), rtol=1e-11, atol=1e-11)
 
 
 def noise_of(rollout: Rollout, policy: Policy) -> tuple[Tensor, Tensor]:
     """ε_{t−1}, which the policy was told, and ε_t, which the action shows, both (T, N, 2)."""
-    obs = rollout.obs[:-1]
-    mean, std = parameters(policy, obs[..., :1])
-    return obs[..., 1:], (rollout.act - mean) / std
+    mean, std = parameters(policy, rollout.obs[:-1])
+    return rollout.extra["noise"], (rollout.act - mean) / std
 
 
 @pytest.mark.parametrize("episodes", [False, True])
@@ -388,6 +390,25 @@ def test_within_an_episode_the_noise_goes_on_and_every_episode_begins_with_fresh
         product = torch.stack([a * b for a, b in last]).double().mean(0)
         assert len(last) >= 400
         assert float(product.abs().max()) <= 4 / math.sqrt(len(last))
+
+
+@pytest.mark.parametrize("mode", [None, *AutoresetMode], ids=str)
+def test_the_log_probability_in_a_rollout_is_that_given_the_noise_before(mode: AutoresetMode | None) -> None:
+    policy, collector = correlated(), Collector(vector(Short, mode, 4), seed=1)
+    for rollout in (roll_steps(collector, policy, 30), roll_episodes(collector, policy, 9)):
+        before, _ = noise_of(rollout, policy)
+        mean, std = parameters(policy, rollout.obs[:-1])
+        given, alone = (
+            torch.distributions.Normal(mean + std * rho * before, std * math.sqrt(1.0 - rho**2)).log_prob(rollout.act)
+            for rho in (RHO, 0.0)
+        )
+        valid = rollout.mask
+        torch.testing.assert_close(rollout.logp[valid], given.sum(-1)[valid], rtol=0, atol=2e-5)
+        assert float((rollout.logp - alone.sum(-1))[valid].abs().max()) > 0.1
+        batch = rollout.flatten(torch.zeros_like(rollout.rew), "step")
+        for piece in batch.minibatches(3, torch.Generator().manual_seed(0)):
+            found = policy.evaluate(Batch.of(piece.obs, piece.act, extra=piece.extra)).logp
+            torch.testing.assert_close(found, piece.logp, rtol=0, atol=2e-5)
 
 
 def test_rollouts_hand_the_noise_on() -> None:

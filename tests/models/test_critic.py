@@ -154,7 +154,7 @@ def test_one_pass_says_the_same_as_two(normalize_obs: bool) -> None:
     critic, actor = make_critic(OBS, hidden=(16,)), policy(normalize_obs)
     rollout = rollout_of()
     if actor.normalizer is not None:
-        actor.normalizer.update(rollout_of(seed=1))
+        actor.normalizer.merge(rollout_of(seed=1).valid_obs)
     critic.fit(rollout, targets(rollout), actor)
     passes: list[int] = []
     forward = critic.value
@@ -182,7 +182,7 @@ def test_the_critic_sees_observations_through_the_policys_normaliser() -> None:
     critic, actor, rollout = make_critic(OBS, hidden=(16,)), policy(normalize_obs=True), rollout_of()
     before = critic(rollout, actor).val
     assert actor.normalizer is not None
-    actor.normalizer.update(replace(rollout, obs=10.0 * rollout.obs + 3.0, next_obs=10.0 * rollout.next_obs + 3.0))
+    actor.normalizer.merge(10.0 * rollout.valid_obs + 3.0)
     assert not torch.allclose(critic(rollout, actor).val, before, atol=1e-3)
     features = actor.normalizer(rollout.obs[:-1]).flatten(0, 1)
     torch.testing.assert_close(critic(rollout, actor).val.flatten(), critic.value(features), rtol=0, atol=1e-6)
@@ -192,7 +192,7 @@ def test_fitting_sees_them_through_it_too() -> None:
     actor, plain, rollout = policy(normalize_obs=True), policy(), rollout_of()
     assert actor.normalizer is not None
     shown = replace(rollout, obs=4.0 * rollout.obs + 3.0, next_obs=4.0 * rollout.next_obs + 3.0)
-    actor.normalizer.update(shown)
+    actor.normalizer.merge(shown.valid_obs)
     seen = actor.normalizer(shown.obs)
     critic = make_critic(OBS, hidden=(8,), lr=0.01, epochs=2)
     twin = deepcopy(critic)

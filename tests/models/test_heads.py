@@ -724,18 +724,20 @@ def test_given_standard_normal_noise_before_an_action_alone_is_the_uncorrelated_
 
 
 def test_the_memory_of_the_noise_is_what_makes_the_action() -> None:
-    """a_t = μ + σ ε_t: sampling with the context ε_{t−1} and remembering ε_t are one recursion, and an end begins anew."""
+    """a_t = μ + σ ε_t: sampling with the context ε_{t−1} and remembering ε_t are one recursion, and an episode begins anew."""
     head = Gaussian((2,), noise_autocorrelation=0.8)
     rng = np.random.default_rng(0)
     before, noise = rng.standard_normal((2, 2)), head.noise(rng, (2,)).astype(np.float64)
     out = np.tile([0.5, -1.0, 0.3, -0.7], (2, 1))
     act = head.sample(head.apply_context(out, before), noise)
-    after = head.next_noise(before, noise, np.array([False, True]))
-    np.testing.assert_allclose(after[0], (act[0] - out[0, :2]) / np.exp(out[0, 2:]), rtol=0, atol=1e-14)
-    np.testing.assert_array_equal(after[1], noise[1, 2:])  # numbers that the action has not seen
-    moved = head.next_noise(before + 1.0, noise, np.array([False, True]))
-    assert not np.allclose(moved[0], after[0])
-    np.testing.assert_array_equal(moved[1], after[1])
+    after, first = head.next_noise(before, noise), head.first_noise(noise)
+    np.testing.assert_allclose(after, (act - out[:, :2]) / np.exp(out[:, 2:]), rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(first, noise[:, 2:])
+    other = np.concatenate([noise[:, :2], noise[:, 2:] + 1.0], -1)  # numbers that the action has not seen
+    np.testing.assert_array_equal(head.sample(head.apply_context(out, before), other), act)
+    np.testing.assert_array_equal(head.next_noise(before, other), after)
+    assert (head.first_noise(other) != first).all()
+    assert (np.abs(head.next_noise(before + 1.0, noise) - after) > 0.5).all()
 
 
 @pytest.mark.parametrize("rho", [-0.1, 1.0, 2.0])
@@ -768,11 +770,12 @@ def test_a_head_of_ones_own_gets_its_gradient_for_free() -> None:
 
 def test_a_head_with_a_context_needs_an_encoding_that_has_it() -> None:
     space = spaces.Box(-1.0, 1.0, (3,))
-    with pytest.raises(ValueError, match=r"Categorical\(2, masked=True\) is conditioned on 2 numbers more"):
+    with pytest.raises(ValueError, match=r"Categorical\(2, masked=True\) needs action masks of 2 entries"):
         Policy(nn.Linear(3, 2), Categorical(2, masked=True))
     with pytest.raises(ValueError, match="give an Encoding with this context"):
         Policy(nn.Linear(3, 2), Categorical(2, masked=True), encoding=Encoding(space))
     Policy(nn.Linear(3, 2), Categorical(2, masked=True), encoding=Encoding(space, 2))
+    Policy(nn.Linear(3, 2), Gaussian((1,), 0.5))  # whose context is a memory of its own
 
 
 BOX = spaces.Box(LOW.astype(np.float32), HIGH.astype(np.float32))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import policygrad as pg
 from policygrad.data import Batch
 from policygrad.models.observations import MAX_FEATURES, Encoding, flat_mask, leaves, width
+from policygrad.tree import Tree, take, to_torch
 
 BOX = spaces.Box(-1.0, 1.0, (2, 3))
 NESTED = spaces.Dict(
@@ -35,22 +36,49 @@ def some(space: spaces.Space, n: int, seed: int = 0) -> tuple[Any, list[Any]]:
     return concatenate(space, items, create_empty_array(space, n)), items
 
 
-def encoded(space: spaces.Space, obs: Any, n: int) -> np.ndarray:
+def encoded(space: spaces.Space, obs: Any, n: int) -> Tree:
     encoding = Encoding(space)
     out = encoding.empty(n)
-    encoding.encode(obs, None, out)
+    encoding.encode(obs, {}, out)
     return out
+
+
+def own_dtype(space: spaces.Space) -> np.dtype:
+    """Of numbers: integers stay what they are, floats are float32, and so are choices, one-hot."""
+    numbers = isinstance(space, spaces.Box | spaces.MultiBinary) and not np.issubdtype(space.dtype, np.floating)
+    return np.dtype(space.dtype if numbers else np.float32)
+
+
+def assert_equal_arrays(found: Tree, expected: Tree) -> None:
+    """The same structure, names, numbers and types."""
+    if isinstance(expected, dict):
+        assert list(found) == list(expected)
+        for name, part in expected.items():
+            assert_equal_arrays(found[name], part)
+    else:
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
 
 
 @settings(max_examples=100)
 @given(space=SUPPORTED, seed=st.integers(0, 1000))
 def test_an_encoding_is_what_gymnasium_flattens_to(space: spaces.Space, seed: int) -> None:
+    """In NumPy and in torch, in one array or in parts, which have the type and the place of theirs."""
     obs, items = some(space, 4, seed)
-    ours = encoded(space, obs, 4)
+    encoding, tree = Encoding(space), encoded(space, obs, 4)
     expected = np.stack([spaces.flatten(space, item) for item in items]).astype(np.float32)
-    np.testing.assert_array_equal(ours.reshape(4, -1), expected)
-    assert ours.shape == (4, *(space.shape if isinstance(space, spaces.Box) else expected.shape[1:]))
-    assert ours.dtype == np.float32
+    for ours in (encoding.features(tree), encoding.features(to_torch(tree), torch.float32).numpy()):
+        np.testing.assert_array_equal(ours.reshape(4, -1), expected)
+        assert ours.shape == (4, *(space.shape if isinstance(space, spaces.Box) else expected.shape[1:]))
+        assert ours.dtype == np.float32
+    assert encoding.width == expected.shape[1]
+    assert encoding.features(to_torch(tree), torch.float64).dtype == torch.float64
+    parts = tree if isinstance(space, spaces.Dict | spaces.Tuple) else {"obs": tree}
+    assert list(parts) == ["/".join(map(str, path)) or "obs" for path, _ in leaves(space)]
+    for x, (_, part), leaf in zip(parts.values(), leaves(space), encoding.leaves, strict=True):
+        assert x.dtype == own_dtype(part)
+        np.testing.assert_array_equal(x.reshape(4, -1), expected[:, leaf.start : leaf.start + leaf.width])
+        assert x.shape[1:] == (part.shape if isinstance(part, spaces.Box) else (leaf.width,))
 
 
 def assert_equal_trees(found: Any, expected: Any, space: spaces.Space) -> None:
@@ -76,7 +104,9 @@ def assert_equal_trees(found: Any, expected: Any, space: spaces.Space) -> None:
 @given(space=SUPPORTED.filter(lambda s: isinstance(s, spaces.Dict | spaces.Tuple)), seed=st.integers(0, 1000))
 def test_the_tree_of_an_encoding_is_the_observation(space: spaces.Space, seed: int) -> None:
     obs, _ = some(space, 3, seed)
-    assert_equal_trees(Encoding(space).tree(torch.from_numpy(encoded(space, obs, 3))), obs, space)
+    encoding = Encoding(space)
+    features = encoding.features(to_torch(encoded(space, obs, 3)), torch.float32)
+    assert_equal_trees(encoding.tree(features), obs, space)
 
 
 def test_one_hot_counts_from_the_start() -> None:
@@ -87,26 +117,30 @@ def test_one_hot_counts_from_the_start() -> None:
 
 
 def test_a_box_keeps_its_shape_and_a_box_of_no_dimensions_is_one_number() -> None:
-    assert Encoding(BOX).shape == Encoding(BOX).features_shape == (2, 3)
+    assert Encoding(BOX).empty(4).shape == (4, *Encoding(BOX).features_shape) == (4, 2, 3)
     number = spaces.Box(-1.0, 1.0, ())
-    assert Encoding(number).shape == ()
+    assert Encoding(number).features_shape == ()
     assert encoded(number, np.array([0.5, -0.5]), 2).tolist() == [0.5, -0.5]
     policy = pg.make_policy(number, spaces.Discrete(2), hidden=(3,))
     assert policy.outputs(np.array([0.5, -0.5], np.float32)).shape == (2, 2)
 
 
-def test_a_context_follows_the_features_and_does_not_reach_them() -> None:
-    encoding = Encoding(BOX, context=2)
-    assert (encoding.shape, encoding.features_shape) == ((8,), (2, 3))
-    out = encoding.empty(4)
-    assert (out[:, 6:] == 1.0).all()  # everything is legal until somebody says otherwise
-    out[:, 6:] = 7.0
-    obs = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)
-    encoding.encode(obs, None, out)
-    for x in (out, torch.from_numpy(out)):
-        features, context = encoding.split(x)
-        np.testing.assert_array_equal(np.asarray(features), obs)
-        assert (np.asarray(context) == 7.0).all()
+@pytest.mark.parametrize("space", [BOX, spaces.Dict(a=BOX), spaces.Discrete(3)], ids=str)
+def test_a_mask_stands_beside_the_parts_and_does_not_reach_the_features(space: spaces.Space) -> None:
+    encoding, plain = Encoding(space, context=2, mask_source="info"), Encoding(space)
+    obs, _ = some(space, 4)
+    out, expected = encoding.empty(4), encoded(space, obs, 4)
+    assert out["action_mask"].all()  # everything is legal until somebody says otherwise
+    mask = np.eye(4, 2, dtype=np.int8)
+    encoding.encode(obs, {"action_mask": mask}, out)
+    assert_equal_arrays(out.pop("action_mask"), mask.astype(bool))
+    assert_equal_arrays(out if isinstance(expected, dict) else out["obs"], expected)
+    assert (encoding.width, encoding.features_shape) == (plain.width, plain.features_shape)
+    for told in (mask, 1 - mask):
+        tree = out | {"action_mask": told.astype(bool)}
+        assert_equal_arrays(encoding.features(tree), plain.features(expected))
+        found = encoding.features(to_torch(tree), torch.float32)
+        assert torch.equal(found, torch.from_numpy(plain.features(expected)))
 
 
 @pytest.mark.parametrize("normalize_obs", [False, True])
@@ -116,11 +150,13 @@ def test_networks_critics_and_normalisers_see_the_features_alone(normalize_obs: 
         space, spaces.Discrete(2), hidden=(4,), mask_source="info", normalize_obs=normalize_obs, kernel="autograd"
     )
     assert policy.encoding is not None
-    x = torch.from_numpy(policy.encoding.empty(5))
-    x[:, :3] = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    before = policy.features(x)
-    x[:, 3:] = torch.tensor([0.0, 1.0])
+    x = to_torch(policy.encoding.empty(5))
+    x["obs"][:] = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    before, dist = policy.features(x), policy.dist(x)
+    x["action_mask"][:] = torch.tensor([False, True])
     assert torch.equal(policy.features(x), before)
+    assert torch.equal(policy.dist(x).exp(), torch.tensor([[0.0, 1.0]]).expand(5, -1))
+    assert (dist.exp() > 0.0).all()
     assert before.shape == (5, 3)
     critic = pg.make_critic(space, hidden=(4,))
     assert critic.value(policy.features(x)).shape == (5,)
@@ -145,11 +181,12 @@ class Body(nn.Module):
 def test_a_body_of_the_users_sees_a_dict_of_tensors_in_policy_and_critic() -> None:
     obs, _ = some(NESTED, 5)
     x = encoded(NESTED, obs, 5)
+    tensors = to_torch(x)
     bodies = [Body(), Body()]
     policy = pg.make_policy(NESTED, spaces.Discrete(2), body=bodies[0])
     critic = pg.make_critic(NESTED, body=bodies[1])
     assert policy.outputs(x).shape == (5, 2)
-    assert critic.value(policy.features(torch.from_numpy(x))).shape == (5,)
+    assert critic.value(policy.features(tensors)).shape == (5,)
     for body in bodies:
         assert_equal_trees(body.seen[-1], obs, NESTED)
         assert body.seen[-1]["image"].shape == (5, 2, 2, 1)
@@ -157,12 +194,9 @@ def test_a_body_of_the_users_sees_a_dict_of_tensors_in_policy_and_critic() -> No
         assert body.seen[-1]["many"].shape == (5, 10)
     weight = torch.ones(5)
     act = torch.tensor([0, 1, 0, 1, 0])
-    gain = policy.logp(torch.from_numpy(x), act).sum()
+    gain = policy.logp(tensors, act).sum()
     torch.testing.assert_close(
-        policy.evaluate(Batch.of(torch.from_numpy(x), act)).gradient(weight),
-        policy.gradient(gain),
-        rtol=1e-5,
-        atol=1e-6,
+        policy.evaluate(Batch.of(tensors, act)).gradient(weight), policy.gradient(gain), rtol=1e-5, atol=1e-6
     )
     with pytest.raises(ValueError, match=r"another network already: pass copy\.deepcopy"):
         pg.make_critic(NESTED, body=bodies[0])
@@ -180,7 +214,7 @@ def test_a_body_does_not_see_the_legal_actions() -> None:
     pg.make_policy(space, spaces.Discrete(2), body=Look())
     pg.make_critic(space, body=Look())
     assert seen == [["x"], ["x"]]
-    assert Encoding(space).features == 3
+    assert Encoding(space).width == 3
 
 
 @settings(max_examples=100)
@@ -192,13 +226,13 @@ def test_single_observations_and_batches_are_told_apart(space: spaces.Space, see
     batch, single = encoding.batch(obs)
     assert not single
     rows = encoding.empty(3)
-    encoding.encode(batch, None, rows)
-    for row, item in zip(rows, items, strict=True):
+    encoding.encode(batch, {}, rows)
+    for i, item in enumerate(items):
         one, single = encoding.batch(item)
         assert single
         out = encoding.empty(1)
-        encoding.encode(one, None, out)
-        np.testing.assert_array_equal(out[0], row)
+        encoding.encode(one, {}, out)
+        assert_equal_arrays(out, take(rows, slice(i, i + 1)))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +256,8 @@ def test_a_single_observation_in_tuples_and_lists_is_what_it_is_in_arrays(space:
         expected = {key: np.asarray(part) for key, part in obs.items()}
     elif not isinstance(space, spaces.Tuple):
         expected = np.asarray(obs)
-    np.testing.assert_array_equal(out, [np.reshape(spaces.flatten(space, expected), encoding.shape)])
+    flattened = np.reshape(spaces.flatten(space, expected), encoding.features_shape)
+    np.testing.assert_array_equal(encoding.features(out), [flattened])
 
 
 @pytest.mark.parametrize(
@@ -265,8 +300,8 @@ def test_a_mask_has_the_shape_of_its_space_and_any_number_but_zero_is_legal() ->
     space = spaces.Dict(action_mask=spaces.Box(0, 255, (3,), np.uint8), x=BOX)
     encoding = Encoding(space, 3, "observation")
     out = encoding.empty(1)
-    encoding.encode({"action_mask": np.array([[255, 0, 1]], np.uint8), "x": np.zeros((1, 2, 3))}, None, out)
-    assert out[0, 6:].tolist() == [1.0, 0.0, 1.0]
+    encoding.encode({"action_mask": np.array([[255, 0, 1]], np.uint8), "x": np.zeros((1, 2, 3))}, {}, out)
+    assert_equal_arrays(out, {"x": np.zeros((1, 2, 3), np.float32), "action_mask": np.array([[True, False, True]])})
     with pytest.raises(ValueError, match=r"shape \(3,\) or \(n, \*\(3,\)\), got \(1,\)"):
         encoding.batch({"action_mask": np.ones(1), "x": np.zeros((2, 3))})
 
@@ -285,7 +320,7 @@ def test_observations_of_another_structure_are_refused(obs: Any) -> None:
         spaces.Graph(BOX, None),
         spaces.OneOf([BOX, BOX]),
         spaces.Discrete(MAX_FEATURES + 1),
-        spaces.Box(0, 255, (320, 320), np.uint8),
+        spaces.MultiDiscrete([MAX_FEATURES, 1]),
         spaces.Dict({}),
         spaces.Tuple([]),
         spaces.Box(0.0, 1.0, (0,)),
@@ -301,6 +336,46 @@ def test_other_spaces_are_refused_by_name(space: spaces.Space) -> None:
 
 def test_the_largest_space_is_supported() -> None:
     assert width(spaces.Discrete(MAX_FEATURES)) == MAX_FEATURES
+
+
+def test_a_box_may_have_any_size() -> None:
+    space = spaces.Box(0, 255, (210, 160, 3), np.uint8)
+    encoding, picture = Encoding(space), np.random.default_rng(0).integers(0, 256, (2, 210, 160, 3), np.uint8)
+    assert encoding.width == 100_800 > MAX_FEATURES
+    out = encoding.empty(2)
+    encoding.encode(picture, {}, out)
+    assert_equal_arrays(out, picture)
+    assert_equal_arrays(encoding.features(out), picture.astype(np.float32))
+    inside, parts = Encoding(spaces.Dict(a=space, b=BOX)), {"a": picture, "b": np.zeros((2, 2, 3), np.float32)}
+    inside.encode(parts, {}, out := inside.empty(2))
+    assert_equal_arrays(out, parts)
+    assert inside.features(out).shape == (2, 100_806)
+
+
+@pytest.mark.parametrize(
+    ("space", "right", "wrong"),
+    [
+        (spaces.Box(0, 255, (2,), np.uint8), [1.0, 255.0], ([0.5, 1.0], [np.nan, 1.0], [256.0, 1.0], [-1.0, 0.0])),
+        (spaces.Box(-9, 9, (2,), np.int16), [-9.0, 9.0], ([0.5, 1.0], [np.inf, 1.0], [1e5, 1.0])),
+        (spaces.MultiBinary(2), [1.0, 0.0], ([0.5, 1.0], [np.nan, 1.0])),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+def test_numbers_that_an_integer_cannot_be_are_refused(space: spaces.Space, right: list, wrong: tuple) -> None:
+    """Environments may show floats where they promise integers, as long as these are integers."""
+    encoding = Encoding(space)
+    encoding.encode(np.array([right]), {}, out := encoding.empty(1))
+    assert_equal_arrays(out, np.array([right], space.dtype))
+    for row in wrong:
+        with pytest.raises(ValueError, match=rf"observations of .*must be {space.dtype}, got float64"):
+            encoding.encode(np.array([row]), {}, encoding.empty(1))
+
+
+def test_floats_are_float32_whatever_the_space_has() -> None:
+    for dtype in (np.float16, np.float32, np.float64):
+        space = spaces.Box(-1.0, 1.0, (2,), dtype)
+        assert_equal_arrays(encoded(space, np.array([[0.5, -0.25]], dtype), 1), np.array([[0.5, -0.25]], np.float32))
 
 
 def test_leaves_come_in_gymnasiums_order_with_their_paths() -> None:

@@ -47,8 +47,8 @@ class Leaf:
 
     @property
     def name(self) -> str:
-        """Where it is in the tree."""
-        return "/".join(map(str, self.path)) or "obs"
+        """Where it is in the tree: no two parts of a space share a name."""
+        return "/".join(str(key).replace("/", "//") for key in self.path) if self.path else "obs"
 
     @property
     def one_hot(self) -> bool:
