@@ -5,7 +5,7 @@ Axes: T steps, N environments (time-major), B valid steps, `*` event shapes. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -46,7 +46,7 @@ class Rollout:
     # (T, N) log-probability under the policy that acted; unless another one is given, that is the one that learns: `logp`
     behavior: Tensor = None  # pyright: ignore[reportAssignmentType]
     # named arrays (T, N, *) besides: what an actor, an estimator or a rule of your own keeps with the steps
-    extra: Mapping[str, Tree] = field(default_factory=dict)
+    extra: dict[str, Tree] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         T, N = self.rew.shape
@@ -174,9 +174,8 @@ class Batch:
     trajectories: int
     dist: Tensor | None = None  # (B, P)  the distribution before the update, for a rule that compares with it
     target: Tensor | None = None  # (B,)  what a value regresses on
-    extra: Mapping[str, Tree] = field(
-        default_factory=dict
-    )  # named arrays (B, *): behaviour, segment starts, group keys
+    # named arrays (B, *): behaviour log-probabilities, the state a segment starts in, group keys
+    extra: dict[str, Tree] = field(default_factory=dict)
     segment: int = 1  # rows per unit
 
     def __post_init__(self) -> None:
@@ -223,7 +222,7 @@ class Batch:
             return
         for columns in shuffled(self._columns(), count, generator, self.segment):
             columns["weight"] = columns["weight"] * (total(len(self)) / total(len(columns["weight"])))
-            yield replace(self, **columns)
+            yield Batch(**columns, trajectories=self.trajectories, segment=self.segment)
 
     def _columns(self) -> dict[str, Tree]:
         """The fields that have rows."""
@@ -282,8 +281,8 @@ def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int
     order = torch.randperm(units, generator=generator)
     if segment > 1:
         order = (order.unsqueeze(1) * segment + torch.arange(segment)).view(-1)
-    mixed, start = tree_map(lambda x: x.index_select(0, order), columns), 0  # one gather; the pieces are slices of it
+    small, larger = divmod(units, count)
+    cuts = [segment * (piece * small + min(piece, larger)) for piece in range(1, count)]
+    pieces = tree_map(lambda x: x.index_select(0, order).tensor_split(cuts), columns)  # one gather, then slices of it
     for piece in range(count):
-        stop = start + segment * (units // count + (piece < units % count))
-        yield tree_map(lambda x: x[start:stop], mixed)  # noqa: B023
-        start = stop
+        yield tree_map(lambda x: x[piece], pieces)  # noqa: B023

@@ -206,7 +206,8 @@ class Policy(FlatModule):
         return None if context is None else context.to(self.flat.dtype)
 
     def _distribution(self, out: Tensor, context: Tensor | None) -> Tensor:
-        out = out[..., : self.head.size]
+        if out.shape[-1] > self.head.size:
+            out = out[..., : self.head.size]
         return self.head.canonical(out if context is None else self.head.condition(out, context))
 
     def forward(self, obs: Tensor) -> Tensor:
