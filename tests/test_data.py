@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policygrad.data import Batch, Rollout, Values
+from policygrad.data import Batch, Rollout, Values, by_step, by_trajectory
 
 T, N = 4, 3
 LENGTHS = (4, 2, 3)
@@ -188,6 +188,69 @@ class TestMinibatches:
             assert torch.equal(piece.dist, torch.stack([piece.act, 5 * piece.act], 1))
             assert piece.trajectories == batch.trajectories
         assert all(piece.dist is None for piece in batch.minibatches(count, torch.Generator().manual_seed(0)))
+
+
+class TestUnits:
+    """Runs of `segment` rows that belong together."""
+
+    def make(self, units: int, segment: int) -> Batch:
+        numbers = torch.arange(units * segment)
+        obs = {"x": numbers[:, None] * 1.0, "deep": {"y": numbers * 2}}
+        return Batch.of(obs, numbers, target=numbers * 3.0, extra={"key": numbers // segment}, segment=segment)
+
+    @pytest.mark.parametrize(("units", "segment", "count"), [(6, 2, 3), (7, 3, 4), (5, 4, 5), (3, 2, 9), (4, 1, 2)])
+    def test_minibatches_shuffle_units_and_tear_none_apart(self, units, segment, count):
+        batch = self.make(units, segment)
+        pieces = list(batch.minibatches(count, torch.Generator().manual_seed(1)))
+        sizes = [len(piece) // segment for piece in pieces]
+        assert len(pieces) == min(count, units)
+        assert max(sizes) - min(sizes) <= 1
+        order = torch.cat([piece.act for piece in pieces]).view(-1, segment)
+        assert torch.equal(order, order[:, :1] + torch.arange(segment))
+        assert sorted(order[:, 0].tolist()) == list(range(0, units * segment, segment))
+        assert order[:, 0].tolist() != sorted(order[:, 0].tolist())
+        for piece in pieces:  # every column goes with its row, whatever tree it is in
+            assert torch.equal(piece.obs["x"][:, 0], piece.act * 1.0)
+            assert torch.equal(piece.obs["deep"]["y"], piece.act * 2)
+            assert torch.equal(piece.target, piece.act * 3.0)
+            assert torch.equal(piece.extra["key"], piece.act // segment)
+            assert torch.equal(piece.weight, batch.weight[piece.act] * (len(batch) / len(piece)))
+
+    def test_a_unit_is_summed_and_what_it_has_goes_back_to_its_rows(self):
+        batch = self.make(3, 2)
+        assert batch.unit_sum(batch.target).tolist() == [3.0, 15.0, 27.0]
+        assert batch.to_rows(torch.tensor([1.0, 2.0, 3.0])).tolist() == [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]
+        assert self.make(3, 1).unit_sum(torch.arange(3)).tolist() == [0, 1, 2]
+
+    def test_rows_that_do_not_make_whole_units_are_refused(self):
+        with pytest.raises(ValueError, match=r"7 rows .* segments of 2"):
+            Batch.of(torch.zeros(7, 1), torch.zeros(7), segment=2)
+        with pytest.raises(ValueError, match=r"1 rows .* segments of 2"):
+            self.make(3, 2).take(slice(0, 1))
+
+
+class TestReductions:
+    def test_a_name_is_its_function_and_a_function_of_ones_own_gives_any_weights(self):
+        rollout, adv = whole(), torch.zeros(T, N, dtype=torch.float64)
+        for name, function in (("trajectory", by_trajectory), ("step", by_step)):
+            assert torch.equal(rollout.flatten(adv, name).weight, rollout.flatten(adv, function).weight)
+
+        def by_length(rollout: Rollout) -> torch.Tensor:
+            """Every trajectory counts alike, whatever its length."""
+            return rollout.valid((rollout.mask / (rollout.mask.sum(0) * rollout.trajectories)).double())
+
+        weight = rollout.scatter(rollout.flatten(adv, by_length).weight)
+        torch.testing.assert_close(weight.sum(0), torch.full((N,), 1.0 / N, dtype=torch.float64))
+
+    def test_target_and_extra_come_along(self):
+        rollout = dataclasses.replace(
+            whole(), extra={"key": torch.arange(T * N).view(T, N), "in": {"x": whole().obs[1:]}}
+        )
+        batch = rollout.flatten(torch.zeros(T, N), "step", target=rollout.extra["key"] + 0.5)
+        assert torch.equal(batch.extra["key"] + 0.5, batch.target)
+        assert torch.equal(batch.extra["key"], rollout.rows)
+        assert torch.equal(batch.extra["in"]["x"], rollout.valid(rollout.obs[1:]))
+        assert torch.equal(rollout.columns([1]).extra["key"], rollout.extra["key"][:, [1]])
 
 
 def test_no_critic_says_zero_and_does_not_bootstrap():

@@ -5,7 +5,7 @@ Axes: T steps, N environments (time-major), B valid steps, `*` event shapes. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from typing import Any
@@ -58,7 +58,7 @@ class Record:
     cut: np.ndarray  # (T, N) bool
     mask: np.ndarray  # (T, N) bool
     time: np.ndarray  # (T, N) int
-    extra: Mapping[str, Tree] = field(default_factory=dict)
+    extra: dict[str, Tree] = field(default_factory=dict)
     finished: Sequence[tuple[float, int]] = ()  # return and length of the episodes that ended here, in order
 
     @property
@@ -91,7 +91,7 @@ class Rollout:
     cut: Tensor  # (T, N) bool
     mask: Tensor  # (T, N) bool     True on the steps that count
     time: Tensor  # (T, N) int      step index inside the episode, from 0
-    extra: Mapping[str, Tree] = field(default_factory=dict)  # (T, N, *) named arrays, see `Record`
+    extra: dict[str, Tree] = field(default_factory=dict)  # (T, N, *) named arrays, see `Record`
 
     def __post_init__(self) -> None:
         T, N = self.rew.shape
@@ -265,7 +265,7 @@ class Batch:
     trajectories: int
     dist: Tensor | None = None  # (B, P)  the distribution before the update, for a rule that compares with it
     target: Tensor | None = None  # (B,)  what a value regresses on
-    extra: Mapping[str, Tree] = field(default_factory=dict)  # (B, *) named arrays, see `Record`
+    extra: dict[str, Tree] = field(default_factory=dict)  # (B, *) named arrays, see `Record`
     segment: int = 1  # rows per unit
 
     def __post_init__(self) -> None:
@@ -312,7 +312,7 @@ class Batch:
             return
         for columns in shuffled(self._columns(), count, generator, self.segment):
             columns["weight"] = columns["weight"] * (total(len(self)) / total(len(columns["weight"])))
-            yield replace(self, **columns)
+            yield Batch(**columns, trajectories=self.trajectories, segment=self.segment)
 
     def _columns(self) -> dict[str, Tree]:
         """The fields that have rows."""
@@ -378,8 +378,8 @@ def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int
     order = torch.randperm(units, generator=generator)
     if segment > 1:
         order = (order.unsqueeze(1) * segment + torch.arange(segment)).view(-1)
-    mixed, start = tree_map(lambda x: x.index_select(0, order), columns), 0  # one gather; the pieces are slices of it
+    small, larger = divmod(units, count)
+    cuts = [segment * (piece * small + min(piece, larger)) for piece in range(1, count)]
+    pieces = tree_map(lambda x: x.index_select(0, order).tensor_split(cuts), columns)  # one gather, then slices of it
     for piece in range(count):
-        stop = start + segment * (units // count + (piece < units % count))
-        yield tree_map(lambda x: x[start:stop], mixed)  # noqa: B023
-        start = stop
+        yield tree_map(lambda x: x[piece], pieces)  # noqa: B023

@@ -215,7 +215,8 @@ class Policy(FlatModule):
         return as_float(extra[NOISE] if self.head.stateful else obs[ACTION_MASK], self.flat.dtype)
 
     def _distribution(self, out: Tensor, context: Tensor | None) -> Tensor:
-        out = out[..., : self.head.size]
+        if out.shape[-1] > self.head.size:
+            out = out[..., : self.head.size]
         return self.head.canonical(out if context is None else self.head.apply_context(out, context))
 
     def forward(self, obs: Tree, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
