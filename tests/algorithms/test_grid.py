@@ -45,7 +45,7 @@ def test_every_cell_learns_from_whole_episodes_and_measures_what_it_did(update, 
                         estimator.make(GAMMA),
                         update.make(),
                         critic=critic(),
-                        baseline=baseline.make(policy.encoding.features),
+                        baseline=baseline.make(policy.encoding.width),
                         reduction=reduction,
                     )
                     if estimator.needs_q and name != "q":

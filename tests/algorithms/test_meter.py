@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from policygrad.lab.exact.sampling import sample
 from policygrad.lab.exact.tabular import ExactCritic, chain, enumerate_batches, enumerate_trajectories, tabular_policy
 from policygrad.lab.exact.worlds import two_states
 from policygrad.models.kernels import trainable
-from policygrad.models.policy import Policy, make_policy
+from policygrad.models.policy import NOTHING, Policy, make_policy
+from policygrad.tree import Tree, take, tree_map
 
 NAMES = {
     *("signal", "noise", "snr", "snr_low", "snr_high", "half_cosine", "noise_scale", "noise_trajectories"),
@@ -55,7 +57,7 @@ RESET, PAST = [(2, 0), (3, 1), (1, 2)], [(5, 0), (5, 2)]  # rows that are no ste
 def seven_trajectories(policy: Policy, space: spaces.Box = OBS) -> tuple[Rollout, Tensor]:
     """A rollout with every kind of end, resets within columns and padding after them; and advantages (6, 4)."""
     batch = batch_for(policy, 28, space=space)
-    obs, act = batch.obs.view(7, 4, *batch.obs.shape[1:]), batch.act.view(7, 4, *batch.act.shape[1:])
+    obs, act, extra = (tree_map(lambda x: x.unflatten(0, (7, 4)), x) for x in (batch.obs, batch.act, batch.extra))
     mask, end, time = torch.ones(6, 4, dtype=torch.bool), torch.zeros(6, 4, dtype=torch.bool), torch.zeros(6, 4).long()
     for place in RESET + PAST:
         mask[place] = False
@@ -70,16 +72,19 @@ def seven_trajectories(policy: Policy, space: spaces.Box = OBS) -> tuple[Rollout
     terminated[4, 0] = terminated[5, 3] = terminated[5, 1] = False
     truncated[4, 0] = True
     cut[5, 3] = cut[5, 1] = True
-    rew = torch.zeros(6, 4, dtype=obs.dtype)
+    rew = torch.zeros(6, 4, dtype=batch.adv.dtype)
     logp = batch.logp.view(7, 4)[:6]
-    rollout = Rollout(obs, obs[1:], act[:6], rew, logp, terminated, truncated, cut, mask, time)
+    ends, extra = (terminated, truncated, cut), take(extra, slice(6))
+    rollout = Rollout(obs, take(obs, slice(1, None)), act[:6], rew, logp, *ends, mask, time, extra)
     return rollout, batch.adv.view(7, 4)[:6]
 
 
-def score_by_autograd(policy: Policy, obs: Tensor, act: Tensor) -> Tensor:
+def score_by_autograd(policy: Policy, obs: Tree, act: Tensor, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
     """∇log π(a|s) of one row, (P,); some bodies have a parameter that does nothing."""
     parameters = trainable(policy.network)
-    grads = torch.autograd.grad(policy.logp(obs, act).sum(), parameters, allow_unused=True, materialize_grads=True)
+    grads = torch.autograd.grad(
+        policy.logp(obs, act, extra).sum(), parameters, allow_unused=True, materialize_grads=True
+    )
     return torch.cat([g.reshape(-1) for g in grads])
 
 
@@ -93,7 +98,8 @@ def by_hand(policy: Policy, rollout: Rollout, adv: Tensor, reduction: str) -> St
         for t in range(len(adv)):
             if not rollout.mask[t, n]:
                 continue
-            score = score_by_autograd(policy, rollout.obs[t, n : n + 1], rollout.act[t, n : n + 1])
+            row = ({"obs": rollout.obs, "act": rollout.act, "extra": rollout.extra}, (t, slice(n, n + 1)))
+            score = score_by_autograd(policy, **take(*row))
             current[int(rollout.time[t, n]) * BUCKETS // length] += scale * adv[t, n] * score
             rows += 1
             if rollout.end[t, n]:
@@ -133,7 +139,10 @@ def test_log_probabilities_move_along_a_direction_as_their_gradients_say(head: s
     policy = make(head, kernel=kernel)
     batch, v = batch_for(policy, 5), randn(len(policy.flat), seed=4)
     along = policy.evaluate(batch).score_jvp(v)
-    scores = [score_by_autograd(policy, batch.obs[i : i + 1], batch.act[i : i + 1]) for i in range(5)]
+    scores = [
+        score_by_autograd(policy, row.obs, row.act, row.extra)
+        for row in (batch.take(slice(i, i + 1)) for i in range(5))
+    ]
     torch.testing.assert_close(along, torch.stack(scores) @ v)
 
 
@@ -361,10 +370,10 @@ def test_the_noise_of_rollouts_of_a_fixed_number_of_steps_is_that_of_many_of_the
     agent = pg.ppo("CartPole-v1", seed=0, standardize="no")
     learner = agent.learner
     for _ in range(12):
-        learner.step(agent._collect())
+        learner.step(agent.collector.collect(agent.policy, agent.plan.wants))
     gradients, noise = [], []
     for _ in range(400):
-        rollout = agent._collect()
+        rollout = Rollout.of(agent.collector.collect(agent.policy, agent.plan.wants), agent.policy)
         adv, _ = advantages(rollout, learner.critic(rollout, learner.policy), learner.estimator, learner.baseline)
         batch = rollout.flatten(adv, learner.reduction)
         gradients.append(learner.policy.evaluate(batch).gradient(batch.weight * batch.adv).clone().double())

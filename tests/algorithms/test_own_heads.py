@@ -58,7 +58,7 @@ def policy_of(task: pg.Task, temperature: float) -> pg.Policy:
     encoding = Encoding(task.observation_space)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(task.seed)
-        network = Gated(encoding.features, int(task.action_space.n))  # type: ignore
+        network = Gated(encoding.width, int(task.action_space.n))  # type: ignore
     return pg.Policy(network, Softmax(network.last.out_features, temperature), encoding=encoding)
 
 

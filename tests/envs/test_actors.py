@@ -25,8 +25,7 @@ MODES = [None, *AutoresetMode]
 class Remembers:
     """Its state is a tree: how often it acted since `begin`, which `begin` it was, and the sum of what it has seen since."""
 
-    stateful = True
-    encoding = None
+    stateful, begins_once, encoding = True, False, None
 
     def __init__(self) -> None:
         self.begun = 0

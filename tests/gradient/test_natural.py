@@ -310,7 +310,10 @@ def products(policy: Policy, batch: Batch, share: Tensor) -> tuple[Tensor, Polic
 def assert_is_the_fisher_matrix(policy: Policy, batch: Batch, twin: Policy | None = None) -> Tensor:
     """Of the policy, and of its twin with another kernel."""
     share = share_of(batch)
-    by_kl, by_scores = fisher_by_kl(policy, batch.obs, share), fisher_by_scores(policy, batch.obs, share)
+    by_kl, by_scores = (
+        fisher_by_kl(policy, batch.obs, share, batch.extra),
+        fisher_by_scores(policy, batch.obs, share, batch.extra),
+    )
     assert float(by_kl.abs().max()) > 1e-2
     for p in (policy, twin) if twin is not None else (policy,):
         F, evaluation = products(p, batch, share)
@@ -360,7 +363,7 @@ def test_what_the_sampled_actions_say_is_another_matrix() -> None:
     batch = batch_for(policy, rows=4)
     share = share_of(batch)
     F, _ = products(policy, batch, share)
-    score, _ = scores(policy, batch.obs)
+    score, _ = scores(policy, batch.obs, batch.extra)
     taken = score[torch.arange(4), batch.act]
     assert float((F - torch.einsum("b,bp,bq->pq", share, taken, taken)).abs().max()) > 0.01
     assert float((F - torch.einsum("b,bap,baq->pq", share, score, score)).abs().max()) > 0.01
@@ -397,7 +400,7 @@ def test_after_another_forward_pass_the_matrix_cannot_be_had(kernel: str) -> Non
     share, v = share_of(batch), randn(len(policy.flat))
     evaluation = policy.evaluate(batch)
     evaluation.fisher_product(v, share)
-    policy.dist(batch.obs)
+    policy.dist(batch.obs, batch.extra)
     for use in (evaluation.fisher_product, evaluation.fisher_norm):
         with pytest.raises(RuntimeError, match="another forward pass since: evaluate again"):
             use(v, share)
@@ -414,7 +417,7 @@ def test_the_kl_of_a_step_is_half_its_square_in_the_fisher_norm_to_second_order(
     sizes = [2.0**-k for k in range(7, 11)]
     for t in sizes:
         policy.flat.copy_(theta + t * step)
-        kl = float((share * policy.head.kl(evaluation.dist, policy.dist(batch.obs))).sum())
+        kl = float((share * policy.head.kl(evaluation.dist, policy.dist(batch.obs, batch.extra))).sum())
         errors.append(abs(kl - t * t * quadratic))
     slopes = np.diff(np.log(errors)) / np.diff(np.log(sizes))
     assert np.abs(slopes - 3.0).max() <= 0.3

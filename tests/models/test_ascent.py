@@ -45,7 +45,7 @@ class InOrder:
         self.policy, self.flat = policy, policy.flat
 
     def evaluate(self, batch: Rows) -> ByLogProbability:
-        logp = self.policy.logp(batch.obs, batch.act).view(-1, 2)
+        logp = self.policy.logp(batch.obs, batch.act, batch.extra).view(-1, 2)
         before = torch.cat([batch.extra["start"].view(-1, 2)[:, :1], logp[:, :1]], dim=1)
         return ByLogProbability(self.policy, (logp + 0.5 * before).view(-1))
 

@@ -301,10 +301,10 @@ def test_a_saved_agent_comes_back_whole_and_learns_on_as_the_first_would(algo, e
     assert loaded.save(tmp_path / "again").read_bytes() == path.read_bytes()
     obs = np.random.default_rng(0).normal(size=(20, *agent.envs.single_observation_space.shape)).astype(np.float32)
     assert np.array_equal(loaded.predict(obs, True)[0], agent.predict(obs, True)[0])
-    rollout = agent._collect()
+    record = agent.collector.collect(agent.policy, agent.plan.wants)
     for _ in range(2):
-        agent.learner.step(rollout, 0.5)
-        loaded.learner.step(rollout, 0.5)
+        agent.learner.step(record, 0.5)
+        loaded.learner.step(record, 0.5)
     assert same(loaded.learner.state_dict(), agent.learner.state_dict())
 
 

@@ -54,11 +54,11 @@ def test_every_number_is_what_it_says_by_definition(name: str, head: str) -> Non
     policy, rule = make(head), RULES[name]()
     batch = elsewhere(batch_for(policy))
     share, theta = share_of(batch), policy.flat.clone()
-    F, gradient = fisher_by_kl(policy, batch.obs, share), plain_gradient(policy, batch)
-    old = policy(batch.obs).detach()
+    F, gradient = fisher_by_kl(policy, batch.obs, share, batch.extra), plain_gradient(policy, batch)
+    old = policy(batch.obs, batch.extra).detach()
     diagnostics = UpdateDiagnostics(policy, batch)
     rule(policy, batch)
-    step, new = policy.flat - theta, policy(batch.obs).detach()
+    step, new = policy.flat - theta, policy(batch.obs, batch.extra).detach()
     numbers, logp = diagnostics.compute(policy, batch)
 
     log_old, log_new = policy.head.logp(old, batch.act), policy.head.logp(new, batch.act)
@@ -94,7 +94,7 @@ def test_every_number_is_what_it_says_by_definition(name: str, head: str) -> Non
 def test_the_sampled_estimates_have_the_exact_kl_as_their_mean_and_k2_has_not() -> None:
     """Over all actions, weighed by the old policy: k1 and k3 are KL(old ‖ new), k2 is not."""
     policy = make("categorical")
-    obs = batch_for(policy, 6).obs.repeat_interleave(4, 0)
+    obs = batch_for(policy, 6).take(torch.arange(6).repeat_interleave(4)).obs
     act = torch.arange(4).repeat(6)
     logp = policy.evaluate(Batch.of(obs, act)).logp
     batch = Batch(obs, act, logp, torch.zeros_like(logp), logp.exp() / 6.0, 6)
@@ -256,7 +256,7 @@ def test_the_top_eigenvalues_are_those_of_the_matrix_written_out(head: str, coun
     policy = make(head, (4, 3), "silu")
     batch = batch_for(policy)
     share = share_of(batch)
-    expected = torch.linalg.eigvalsh(fisher_by_kl(policy, batch.obs, share)).flip(0)[:count].tolist()
+    expected = torch.linalg.eigvalsh(fisher_by_kl(policy, batch.obs, share, batch.extra)).flip(0)[:count].tolist()
     found = top_eigenvalues(policy, policy.evaluate(batch), share, count)
     assert found == pytest.approx(expected, rel=1e-5)
     assert found == sorted(found, reverse=True)
@@ -270,9 +270,9 @@ def test_the_spectrum_is_that_of_the_policy_before_the_update() -> None:
     diagnostics = UpdateDiagnostics(policy, batch, eigenvalues=2)
     NaturalGradient(1.0)(policy, batch)
     numbers, _ = diagnostics.compute(policy, batch)
-    values = torch.linalg.eigvalsh(fisher_by_kl(twin, batch.obs, share_of(batch))).flip(0)
+    values = torch.linalg.eigvalsh(fisher_by_kl(twin, batch.obs, share_of(batch), batch.extra)).flip(0)
     assert [numbers["fisher_1"], numbers["fisher_2"]] == pytest.approx(values[:2].tolist(), rel=1e-5)
-    moved_values = torch.linalg.eigvalsh(fisher_by_kl(policy, batch.obs, share_of(batch))).flip(0)
+    moved_values = torch.linalg.eigvalsh(fisher_by_kl(policy, batch.obs, share_of(batch), batch.extra)).flip(0)
     assert numbers["fisher_1"] != pytest.approx(float(moved_values[0]), rel=1e-2)
 
 

@@ -48,7 +48,7 @@ def without_advantages(batch: Batch) -> Batch:
 
 def plain_gradient(policy: Policy, batch: Batch) -> Tensor:
     """ĝ = Σ weight · adv · ∇log π, by autograd."""
-    return policy.gradient((batch.weight * batch.adv * policy.logp(batch.obs, batch.act)).sum())
+    return policy.gradient((batch.weight * batch.adv * policy.logp(batch.obs, batch.act, batch.extra)).sum())
 
 
 def small_batch(ratios: list[float], advs: list[float]) -> tuple[Tensor, Batch]:
@@ -137,7 +137,7 @@ def test_the_entropy_gradients_of_minibatches_average_to_the_batchs(
 ) -> None:
     policy = make(action_space)
     batch = without_advantages(batch_for(policy))
-    expected = 0.7 * policy.gradient((batch.weight * policy.head.entropy(policy(batch.obs))).sum())
+    expected = 0.7 * policy.gradient((batch.weight * policy.head.entropy(policy(batch.obs, batch.extra))).sum())
     assert float(expected.norm()) > 1e-3
     rule = ClippedSurrogate(epochs=1, minibatches=minibatches, max_grad_norm=None, ent_coef=0.7)
     rule.optimizer = Spy()
@@ -160,10 +160,11 @@ def test_an_epoch_of_sgd_on_surrogate_and_entropy_is_the_one_written_out(
     order = torch.arange(B) if minibatches == 1 else torch.randperm(B, generator=torch.Generator().manual_seed(3))
     for rows in order.tensor_split(minibatches):
         weight = batch.weight[rows] * B / len(rows)
-        ratio = (twin.logp(batch.obs[rows], batch.act[rows]) - batch.logp[rows]).exp()
+        mb = batch.take(rows)
+        ratio = (twin.logp(mb.obs, mb.act, mb.extra) - mb.logp).exp()
         adv = batch.adv[rows]
         surrogate = torch.min(ratio * adv, ratio.clamp(0.8, 1.2) * adv)
-        entropy = twin.head.entropy(twin(batch.obs[rows]))
+        entropy = twin.head.entropy(twin(mb.obs, mb.extra))
         twin.flat += 0.05 * twin.gradient((weight * (surrogate + 0.7 * entropy)).sum())
     torch.testing.assert_close(policy.flat, twin.flat, rtol=0, atol=1e-12)
 
@@ -218,7 +219,7 @@ def test_a_plain_step_by_sgd_is_the_rate_times_the_gradient(action_space: spaces
     stats = VanillaGradient(0.1, optimizer="sgd", max_grad_norm=None)(policy, batch)
     torch.testing.assert_close(policy.flat, theta + 0.1 * gradient, rtol=0, atol=1e-15)
     assert stats["grad_norm"] == pytest.approx(float(gradient.norm()), rel=1e-12)
-    assert float((policy.logp(batch.obs, batch.act) * batch.weight * batch.adv).detach().sum()) > float(
+    assert float((policy.logp(batch.obs, batch.act, batch.extra) * batch.weight * batch.adv).detach().sum()) > float(
         (batch.logp * batch.weight * batch.adv).sum()
     )
 
@@ -236,7 +237,7 @@ def test_the_gradients_norm_is_clipped() -> None:
 def test_the_entropy_bonus_is_the_gradient_of_the_weighted_entropy(action_space: spaces.Space) -> None:
     policy = make(action_space)
     batch, theta = batch_for(policy), policy.flat.clone()
-    entropy = (batch.weight * policy.head.entropy(policy(batch.obs))).sum()
+    entropy = (batch.weight * policy.head.entropy(policy(batch.obs, batch.extra))).sum()
     expected = plain_gradient(policy, batch) + 0.7 * policy.gradient(entropy)
     VanillaGradient(1.0, optimizer="sgd", max_grad_norm=None, ent_coef=0.7)(policy, batch)
     torch.testing.assert_close(policy.flat - theta, expected, rtol=0, atol=1e-12)
@@ -251,7 +252,7 @@ def test_without_advantages_entropy_rises_with_the_bonus_and_nothing_moves_witho
     batch = without_advantages(batch_for(policy))
 
     def entropy() -> float:
-        return float((batch.weight * policy.head.entropy(policy.dist(batch.obs))).sum())
+        return float((batch.weight * policy.head.entropy(policy.dist(batch.obs, batch.extra))).sum())
 
     before, theta = entropy(), policy.flat.clone()
     rule(0.01)(policy, batch)
@@ -416,4 +417,6 @@ def test_every_ratio_is_one_before_the_first_step_whatever_the_body_does_in_trai
     rule(policy, batch)
     torch.testing.assert_close(ratios[0], torch.ones(B // 2, dtype=torch.float64), rtol=0, atol=1e-12)
     assert not torch.allclose(ratios[-1], torch.ones(B // 2, dtype=torch.float64), atol=1e-6)
-    torch.testing.assert_close(policy.dist(batch.obs), policy(batch.obs).detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        policy.dist(batch.obs, batch.extra), policy(batch.obs, batch.extra).detach(), rtol=0, atol=1e-12
+    )

@@ -51,7 +51,7 @@ def step_of(rule: Any, policy: Policy, batch: Batch, progress: float = 0.0) -> T
 
 def curvature(policy: Policy, batch: Batch, damping: float) -> Tensor:
     """F + damping · I, written out."""
-    F = fisher_by_kl(policy, batch.obs, share_of(batch))
+    F = fisher_by_kl(policy, batch.obs, share_of(batch), batch.extra)
     return F + damping * torch.eye(len(F), dtype=F.dtype)
 
 
@@ -97,10 +97,10 @@ def test_the_bonus_alone_raises_the_entropy() -> None:
     policy = make("gaussian, std of the network")
     batch = batch_for(policy)
     batch = replace(batch, adv=torch.zeros_like(batch.adv))
-    before = policy.head.entropy(policy.dist(batch.obs))
+    before = policy.head.entropy(policy.dist(batch.obs, batch.extra))
     assert torch.equal(step_of(NaturalGradient(), policy, batch), torch.zeros_like(policy.flat))
     NaturalGradient(ent_coef=0.1)(policy, batch)
-    assert float((batch.weight * (policy.head.entropy(policy.dist(batch.obs)) - before)).sum()) > 1e-3
+    assert float((batch.weight * (policy.head.entropy(policy.dist(batch.obs, batch.extra)) - before)).sum()) > 1e-3
 
 
 @pytest.mark.parametrize("solver", ["cg", "dense"])
@@ -149,14 +149,14 @@ def test_the_natural_step_is_the_same_whatever_the_coordinates_and_the_plain_one
     plain = [plain_gradient(policy, batch) for policy in (table, mapped)]
     for policy in (table, mapped):
         rule(policy, batch)
-    after = [policy.dist(batch.obs).exp() for policy in (table, mapped)]
+    after = [policy.dist(batch.obs, batch.extra).exp() for policy in (table, mapped)]
     assert float((after[0] - before).abs().max()) > 0.1
     torch.testing.assert_close(after[1], after[0], rtol=0, atol=1e-7)
     # the plain gradient, at either's length of the natural step
     for policy, gradient in zip((table, mapped), plain, strict=True):
         policy.flat.copy_(theta if policy is table else torch.linalg.solve(mixing, theta))
         policy.flat.add_(gradient, alpha=0.5 / float(gradient.norm()))
-    plainly = [policy.dist(batch.obs).exp() for policy in (table, mapped)]
+    plainly = [policy.dist(batch.obs, batch.extra).exp() for policy in (table, mapped)]
     assert float((plainly[0] - plainly[1]).abs().max()) > 1e-2
 
 
@@ -223,7 +223,7 @@ def test_the_natural_gradient_of_a_table_is_its_advantage_up_to_a_constant_a_sta
     batch = every_trajectory(mdp, policy)
     A, seen, by_time = mean_advantage(mdp, policy)
     step = step_of(NaturalGradient(lr=1.0, damping=0.0, **keywords), policy, batch)
-    F = fisher_by_kl(policy, batch.obs, share_of(batch))
+    F = fisher_by_kl(policy, batch.obs, share_of(batch), batch.extra)
     gradient = plain_gradient(policy, batch)
     torch.testing.assert_close(gradient, exact_gradient(mdp, policy), rtol=0, atol=1e-12)
     torch.testing.assert_close(step, torch.linalg.pinv(F, rtol=1e-12, hermitian=True) @ gradient, rtol=0, atol=1e-8)

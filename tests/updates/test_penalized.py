@@ -49,7 +49,7 @@ def rule_with(optimizer: Leap, **keywords: Any) -> PenalizedSurrogate:
 
 def penalized_gradient(policy: Policy, batch: Batch, old: Tensor, beta: float, ent_coef: float = 0.0) -> Tensor:
     """∇θ of Σ weight · (ratio · adv − β KL(old ‖ π_θ) + ent_coef · entropy), by autograd through everything."""
-    kl = (batch.weight * policy.head.kl(old, policy(batch.obs))).sum()
+    kl = (batch.weight * policy.head.kl(old, policy(batch.obs, batch.extra))).sum()
     grads = torch.autograd.grad(kl, trainable(policy.network), allow_unused=True, materialize_grads=True)
     return plain_gradient(policy, batch, ent_coef) - beta * torch.cat([g.reshape(-1) for g in grads])
 
@@ -72,7 +72,7 @@ def test_after_a_leap_the_gradients_average_to_the_one_written_out(head: str, mi
     """The second epoch is at θ ≠ θ_old: penalty, ratios and entropy all matter, minibatch by minibatch."""
     policy = make(head)
     batch, theta = batch_for(policy, ROWS), policy.flat.clone()
-    old = policy(batch.obs).detach()
+    old = policy(batch.obs, batch.extra).detach()
     spy = Leap(0.2 * randn(len(theta), seed=4), before=minibatches)
     rule_with(spy, beta=1.7, ent_coef=0.3, epochs=2, minibatches=minibatches, target_kl=None)(policy, batch)
     assert len(spy.grads) == 2 * minibatches
@@ -90,19 +90,20 @@ def test_the_penaltys_gradient_is_minus_the_old_policys_mean_score_with_all_acti
     """β ∇KL(old ‖ π_θ) = −β E_old[∇log π_θ]: the constant drops out. A sample of it is unbiased, and noise."""
     policy = make(head, (4, 3), "silu")
     batch = batch_for(policy, ROWS)
-    old, share = policy.dist(batch.obs), share_of(batch)
+    old, share = policy.dist(batch.obs, batch.extra), share_of(batch)
     act, probability = every_action(policy.head, old)
     policy.flat.add_(0.1 * randn(len(policy.flat), seed=4))
     evaluation = policy.evaluate(batch)
     exact = evaluation.gradient(torch.zeros_like(share), kl_weight=share, old=old).clone()
     count = act.shape[1]
-    every = policy.evaluate(Batch.of(batch.obs.repeat_interleave(count, 0), act.flatten(0, 1)))
+    repeated = batch.take(torch.arange(ROWS).repeat_interleave(count))
+    every = policy.evaluate(replace(repeated, act=act.flatten(0, 1)))
     mean_score = every.gradient((share[:, None] * probability).reshape(-1)).clone()
     # a Beta's nodes do not reach the bounds
     torch.testing.assert_close(-mean_score, exact, rtol=0, atol=1e-7 if head == "beta" else 1e-10)
     sampled = policy.evaluate(batch).gradient(share)
     assert float((sampled + exact).norm()) > 0.05
-    new_score, new_probability = scores(policy, batch.obs)  # under the new policy's own mean it is 0
+    new_score, new_probability = scores(policy, batch.obs, batch.extra)  # under the new policy's own mean it is 0
     own = torch.einsum("b,ba,bap->p", share, new_probability, new_score)
     assert float(own.abs().max()) <= (1e-7 if head == "beta" else 1e-10)
 
@@ -112,7 +113,7 @@ def test_the_penaltys_gradient_is_minus_the_old_policys_mean_score_with_all_acti
 def test_epochs_of_sgd_are_those_written_out_in_uneven_pieces_too(head: str, minibatches: int) -> None:
     policy, twin = make(head), make(head)
     batch = batch_for(policy, ROWS)
-    old = twin.dist(batch.obs).clone()
+    old = twin.dist(batch.obs, batch.extra).clone()
     rule = PenalizedSurrogate(
         0.05, beta=2.0, optimizer="sgd", epochs=3, minibatches=minibatches, max_grad_norm=None, ent_coef=0.7, seed=3
     )
@@ -134,10 +135,10 @@ def test_the_penalty_is_on_the_kl_from_old_to_new() -> None:
     """Negative control: of the other direction the gradient is another one."""
     policy = make("gaussian")
     batch = batch_for(policy, ROWS)
-    old = policy(batch.obs).detach()
+    old = policy(batch.obs, batch.extra).detach()
     spy = Leap(0.2 * randn(len(policy.flat), seed=4))
     rule_with(spy, beta=1.7, epochs=2, target_kl=None)(policy, batch)
-    backwards = (batch.weight * policy.head.kl(policy(batch.obs), old)).sum()
+    backwards = (batch.weight * policy.head.kl(policy(batch.obs, batch.extra), old)).sum()
     wrong = plain_gradient(policy, batch) - 1.7 * policy.gradient(backwards)
     assert float((spy.grads[1] - wrong).norm()) > 1e-2
 
@@ -148,7 +149,7 @@ def test_a_larger_beta_keeps_the_policy_nearer(head: str) -> None:
     for beta in (1e-4, 1.0, 30.0):
         policy = make(head)
         batch = batch_for(policy, ROWS)
-        old = policy.dist(batch.obs).clone()
+        old = policy.dist(batch.obs, batch.extra).clone()
         PenalizedSurrogate(0.02, beta=beta, target_kl=None, epochs=40, minibatches=1)(policy, batch)
         kls.append(mean_kl(policy, old, batch))
     assert kls[0] > 1.5 * kls[1] > 3.0 * kls[2] > 0.0
@@ -161,10 +162,10 @@ def updated(keywords: dict[str, Any]) -> tuple[PenalizedSurrogate, float, dict[s
     """The rule after one update, how far that went, and what it said."""
     policy = make("gaussian")
     batch = batch_for(policy, ROWS)
-    old = policy(batch.obs).detach()
+    old = policy(batch.obs, batch.extra).detach()
     rule = PenalizedSurrogate(**{"lr": 0.01, "epochs": 3, "minibatches": 2} | keywords)
     stats = rule(policy, batch)
-    return rule, float((share_of(batch) * policy.head.kl(old, policy(batch.obs).detach())).sum()), stats
+    return rule, float((share_of(batch) * policy.head.kl(old, policy(batch.obs, batch.extra).detach())).sum()), stats
 
 
 def test_beta_doubles_halves_or_stays_by_the_exact_kl_of_the_update_to_a_hair() -> None:
@@ -221,7 +222,7 @@ def test_steering_brings_the_kl_of_an_update_to_its_target() -> None:
         for seed in range(30):
             batch = batch_for(policy, 40, seed)
             batch = replace(batch, weight=torch.full_like(batch.weight, 1.0 / 40))
-            old = policy.dist(batch.obs).clone()
+            old = policy.dist(batch.obs, batch.extra).clone()
             rule(policy, batch)
             kls.append(mean_kl(policy, old, batch))
         return sorted(kls[-15:])[7]

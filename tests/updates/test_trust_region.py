@@ -64,7 +64,7 @@ class Case:
 
 def surrogate(policy: Policy, batch: Batch, ent_coef: float) -> tuple[float, float]:
     """Σ weight · (ratio · adv + ent_coef · entropy) by the definition, and how far its rounding may be off."""
-    dist = policy(batch.obs).detach()
+    dist = policy(batch.obs, batch.extra).detach()
     ratio = (policy.head.logp(dist, batch.act) - batch.logp).exp()
     terms = batch.weight * (ratio * batch.adv + ent_coef * policy.head.entropy(dist))
     return float(terms.sum()), 1e-12 * float(terms.abs().sum())
@@ -72,13 +72,16 @@ def surrogate(policy: Policy, batch: Batch, ent_coef: float) -> tuple[float, flo
 
 def broken_promises(rule: TrustRegion, policy: Policy, batch: Batch) -> list[str]:
     """What an update did against its word: within the trust region and no worse, or else not at all, bit for bit."""
-    old, theta, max_kl = policy(batch.obs).detach(), policy.flat.clone(), at(rule.max_kl, 0.0)
+    old, theta, max_kl = policy(batch.obs, batch.extra).detach(), policy.flat.clone(), at(rule.max_kl, 0.0)
     before, slack = surrogate(policy, batch, at(rule.ent_coef, 0.0))
     stats = rule(policy, batch)
     if torch.equal(policy.flat, theta):
         return []
     broken = [] if stats["accepted"] else ["moved by a step that was not accepted"]
-    paths = policy(batch.obs).detach(), policy.dist(batch.obs)  # a std of e⁻²⁰ makes their rounding visible
+    paths = (
+        policy(batch.obs, batch.extra).detach(),
+        policy.dist(batch.obs, batch.extra),
+    )  # a std of e⁻²⁰ makes their rounding visible
     kl, same = (float((share_of(batch) * policy.head.kl(old, new)).sum()) for new in paths)
     if not kl <= max_kl * (1.0 + 1e-6) + abs(kl - same):
         broken.append("left the trust region")
@@ -222,8 +225,8 @@ def test_without_damping_the_quadratic_model_is_trusted_where_it_says_nothing_an
 
     def kl_of(rule: NaturalGradient) -> float:
         policy, batch = rare_success(probability)
-        old, theta = policy.dist(batch.obs), policy.flat.clone()
-        F = fisher_by_kl(policy, batch.obs, share_of(batch))
+        old, theta = policy.dist(batch.obs, batch.extra), policy.flat.clone()
+        F = fisher_by_kl(policy, batch.obs, share_of(batch), batch.extra)
         rule(policy, batch)
         step = policy.flat - theta
         if type(rule) is not TrustRegion:
@@ -231,7 +234,7 @@ def test_without_damping_the_quadratic_model_is_trusted_where_it_says_nothing_an
                 step @ F @ step + (rule.damping if type(rule) is NaturalGradient else 0.0) * step @ step
             )
             assert quadratic == pytest.approx(0.01, rel=1e-6)
-        return float(policy.head.kl(old, policy.dist(batch.obs)).mean())
+        return float(policy.head.kl(old, policy.dist(batch.obs, batch.extra)).mean())
 
     assert kl_of(NaturalGradient(0.01, damping=0.1)) <= 0.01
     assert kl_of(Undamped(0.01, damping=0.1)) > 1.0
@@ -287,7 +290,9 @@ def test_an_interruption_of_the_line_search_leaves_the_parameters_bit_for_bit(
         TrustRegion()(policy, batch)
     assert torch.equal(policy.flat, theta)
     assert all(p.data_ptr() for p in policy.network.parameters())
-    torch.testing.assert_close(policy.dist(batch.obs), policy(batch.obs).detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        policy.dist(batch.obs, batch.extra), policy(batch.obs, batch.extra).detach(), rtol=0, atol=1e-12
+    )
 
 
 def test_a_trial_that_is_not_finite_is_not_accepted() -> None:
@@ -311,7 +316,7 @@ def test_the_step_is_the_first_of_the_shrunk_natural_ones_that_keeps_both_condit
         policy = case.policy()
         batch, theta, old = case.batch(policy), policy.flat.clone(), None
         step, _ = case.rule().propose(policy.evaluate(batch), batch, 0.0)
-        old = policy.dist(batch.obs)
+        old = policy.dist(batch.obs, batch.extra)
         before, slack = surrogate(policy, batch, 0.0)
         assert slack < 1e-9
         stats = case.rule()(policy, batch)
@@ -321,7 +326,7 @@ def test_the_step_is_the_first_of_the_shrunk_natural_ones_that_keeps_both_condit
         seen.add(tried)
         for i in range(tried):  # the ones before it do not
             policy.flat.copy_(theta + 0.8**i * step)
-            kl = float((share_of(batch) * policy.head.kl(old, policy.dist(batch.obs))).sum())
+            kl = float((share_of(batch) * policy.head.kl(old, policy.dist(batch.obs, batch.extra))).sum())
             assert kl > case.max_kl or surrogate(policy, batch, 0.0)[0] < before
     assert 0 in seen
     assert len(seen) > 3
@@ -379,9 +384,9 @@ def test_in_float32_the_bound_holds_to_the_rounding_of_a_kl() -> None:
         columns = {k: getattr(batch, k).float() for k in ("obs", "logp", "adv", "weight")}
         act = batch.act.float() if batch.act.is_floating_point() else batch.act
         single = replace(batch, act=act, **columns)
-        old, theta = policy.dist(single.obs).double(), policy.flat.clone()
+        old, theta = policy.dist(single.obs, single.extra).double(), policy.flat.clone()
         stats = case.rule()(policy, single)
-        kl = float((share_of(batch) * policy.head.kl(old, policy.dist(single.obs).double())).sum())
+        kl = float((share_of(batch) * policy.head.kl(old, policy.dist(single.obs, single.extra).double())).sum())
         assert kl <= case.max_kl + 1e-7
         assert (stats["accepted"] > 0.0) != torch.equal(policy.flat, theta)
 
@@ -421,12 +426,12 @@ def tiny() -> tuple[Policy, Batch]:
 def best_step(max_kl: float) -> np.ndarray:
     """The maximiser of the surrogate subject to the exact KL, by brute force: it is on the boundary, at some angle."""
     policy, batch = tiny()
-    theta, old = policy.flat.clone(), policy.dist(batch.obs)
+    theta, old = policy.flat.clone(), policy.dist(batch.obs, batch.extra)
     metric = np.array([math.exp(-0.3), 1.0 / math.sqrt(2.0)])  # from a circle to F's ellipse
 
     def to(step: np.ndarray) -> Tensor:
         policy.flat.copy_(theta + torch.from_numpy(step))
-        return policy.dist(batch.obs)
+        return policy.dist(batch.obs, batch.extra)
 
     def boundary(angle: float) -> np.ndarray:
         direction = metric * np.array([math.cos(angle), math.sin(angle)])
