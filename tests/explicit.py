@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from policygrad.data import Batch, Rollout, Wants
 from policygrad.envs.collector import Collector
-from policygrad.models.heads import Beta, Categorical, Gaussian, Head, MultiCategorical
+from policygrad.models.continuous import Beta, Gaussian
+from policygrad.models.heads import Categorical, Head, MultiCategorical
 from policygrad.models.kernels import trainable
 from policygrad.models.networks import TabularNetwork, WithLogStd
 from policygrad.models.observations import ACTION_MASK
@@ -256,12 +257,13 @@ def plain_gradient(policy: Policy, batch: Batch, ent_coef: float = 0.0) -> Tenso
 
 def same(a: Any, b: Any) -> bool:
     """Whether two records, rollouts or batches are equal to the bit, in the same types, in every array of every field."""
-    return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    return all(same_tree(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
 
 
-def _same(a: Any, b: Any) -> bool:
+def same_tree(a: Any, b: Any) -> bool:
+    """The same of two trees."""
     if isinstance(a, dict):
-        return list(a) == list(b) and all(_same(a[name], b[name]) for name in a)
+        return list(a) == list(b) and all(same_tree(a[name], b[name]) for name in a)
     if isinstance(a, Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
     return a.dtype == b.dtype and np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b

@@ -17,7 +17,8 @@ from typing import Any
 __version__ = "0.4.0"
 
 _HOMES = {  # module: its public names
-    "policygrad.data": "Batch Estimate Rollout Values",
+    "policygrad.data": "Batch Estimate Record Rollout Values Wants",
+    "policygrad.errors": "PolicygradError",
     "policygrad.gradient.estimators": "GAE NStep QValue RewardToGo Standardized "
     "StateDiscounted TDError TotalReturn advantages",
     "policygrad.gradient.baselines": "Constant CriticValue CrossFit LeaveOneOut LinearFeatures "
@@ -26,10 +27,12 @@ _HOMES = {  # module: its public names
     "policygrad.models.policy": "Policy make_policy",
     "policygrad.models.advantage": "AdvantageRegressor fit_advantage",
     "policygrad.models.critic": "Critic NoCritic QCritic make_critic make_q_critic",
-    "policygrad.models.heads": "Beta Categorical Gaussian Head MultiCategorical SquashedGaussian",
+    "policygrad.models.heads": "Categorical Head MultiCategorical",
+    "policygrad.models.continuous": "Beta Gaussian SquashedGaussian",
     "policygrad.models.networks": "FourierFeatures",
     "policygrad.models.schedules": "linear",
     "policygrad.updates": "ClippedSurrogate FirstOrder NaturalGradient PenalizedSurrogate TrustRegion VanillaGradient",
+    "policygrad.algorithms.diagnosed": "diagnosed_step",
     "policygrad.algorithms.learner": "Learner",
     "policygrad.algorithms.keywords": "Option",
     "policygrad.algorithms.recipe": "RecipeSpec recipe",
@@ -38,7 +41,8 @@ _HOMES = {  # module: its public names
     "policygrad.envs.make": "make_envs",
     "policygrad.envs.shaping": "PotentialShaping ShapedReward",
     "policygrad.envs.wrappers": "ActionRepeat",
-    "policygrad.training.agent": "Agent load",
+    "policygrad.training.agent": "Agent",
+    "policygrad.training.loading": "load",
     "policygrad.training.callbacks": "CheckpointCallback EvalCallback Every History StopAfter StopOnReward",
     "policygrad.training.evaluate": "Evaluation evaluate",
     "policygrad.reports.plots": "plot",

@@ -6,6 +6,7 @@ from typing import Literal
 
 from policygrad import lab as lab
 from policygrad.algorithms.config import Preset
+from policygrad.algorithms.diagnosed import diagnosed_step as diagnosed_step
 from policygrad.algorithms.keywords import Option as Option
 from policygrad.algorithms.learner import Learner as Learner
 from policygrad.algorithms.recipe import RecipeSpec as RecipeSpec
@@ -14,14 +15,17 @@ from policygrad.algorithms.task import Plan as Plan
 from policygrad.algorithms.task import Task as Task
 from policygrad.data import Batch as Batch
 from policygrad.data import Estimate as Estimate
+from policygrad.data import Record as Record
 from policygrad.data import Rollout as Rollout
 from policygrad.data import Values as Values
+from policygrad.data import Wants as Wants
 from policygrad.envs.collector import Collector as Collector
 from policygrad.envs.make import make_envs as make_envs
 from policygrad.envs.shaping import PotentialShaping as PotentialShaping
 from policygrad.envs.shaping import ShapedReward as ShapedReward
 from policygrad.envs.single import EnvLike
 from policygrad.envs.wrappers import ActionRepeat as ActionRepeat
+from policygrad.errors import PolicygradError as PolicygradError
 from policygrad.gradient.baselines import Constant as Constant
 from policygrad.gradient.baselines import CriticValue as CriticValue
 from policygrad.gradient.baselines import CrossFit as CrossFit
@@ -45,17 +49,17 @@ from policygrad.gradient.importance import ImportanceWeighted as ImportanceWeigh
 from policygrad.gradient.importance import PerDecision as PerDecision
 from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
 from policygrad.models.advantage import fit_advantage as fit_advantage
+from policygrad.models.continuous import Beta as Beta
+from policygrad.models.continuous import Gaussian as Gaussian
+from policygrad.models.continuous import SquashedGaussian as SquashedGaussian
 from policygrad.models.critic import Critic as Critic
 from policygrad.models.critic import NoCritic as NoCritic
 from policygrad.models.critic import QCritic as QCritic
 from policygrad.models.critic import make_critic as make_critic
 from policygrad.models.critic import make_q_critic as make_q_critic
-from policygrad.models.heads import Beta as Beta
 from policygrad.models.heads import Categorical as Categorical
-from policygrad.models.heads import Gaussian as Gaussian
 from policygrad.models.heads import Head as Head
 from policygrad.models.heads import MultiCategorical as MultiCategorical
-from policygrad.models.heads import SquashedGaussian as SquashedGaussian
 from policygrad.models.networks import FourierFeatures as FourierFeatures
 from policygrad.models.policy import Body
 from policygrad.models.policy import Policy as Policy
@@ -64,7 +68,6 @@ from policygrad.models.schedules import linear as linear
 from policygrad.reports.plots import plot as plot
 from policygrad.stored.trajectories import Trajectories as Trajectories
 from policygrad.training.agent import Agent as Agent
-from policygrad.training.agent import load as load
 from policygrad.training.callbacks import CheckpointCallback as CheckpointCallback
 from policygrad.training.callbacks import EvalCallback as EvalCallback
 from policygrad.training.callbacks import Every as Every
@@ -73,6 +76,7 @@ from policygrad.training.callbacks import StopAfter as StopAfter
 from policygrad.training.callbacks import StopOnReward as StopOnReward
 from policygrad.training.evaluate import Evaluation as Evaluation
 from policygrad.training.evaluate import evaluate as evaluate
+from policygrad.training.loading import load as load
 from policygrad.training.reporting import report as report
 from policygrad.training.train import train as train
 from policygrad.training.video import record as record

@@ -144,6 +144,10 @@ class Rollout:
         """(T, N) log-probability under the policy that acted: `extra["logp"]`; without one it is the one that learns."""
         return self.extra.get("logp", self.logp)
 
+    def seen_with(self, logp: Tensor) -> Rollout:
+        """The same, seen by another policy: `logp` (T, N) is its own, `behavior` stays that of the policy that acted."""
+        return replace(self, logp=logp, extra=dict(self.extra) | {"logp": self.behavior})
+
     @cached_property
     def end(self) -> Tensor:
         """(T, N) bool: where a trajectory ends, for whatever reason."""

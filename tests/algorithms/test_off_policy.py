@@ -149,7 +149,7 @@ def test_draws_are_whole_episodes_each_once_and_all_of_them_where_there_are_no_m
     for _ in range(5):  # of all but one, every return is there once
         assert 0.0 <= float(uniform.returns.sum() - roll_episodes(collector, agent.policy, 399).rew.sum()) <= 4.0
     with pytest.raises(TrajectoryError, match="whole episodes"):
-        collector.steps(agent.policy, 5)
+        collector.collect(agent.policy, pg.Wants(5))
 
 
 def test_callbacks_evaluate_in_the_environment_meanwhile(uniform):

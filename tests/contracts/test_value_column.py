@@ -15,7 +15,8 @@ from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain
 from policygrad.models.ascent import KLPenalty, gradient_of
-from policygrad.models.heads import Categorical, Gaussian, Head
+from policygrad.models.continuous import Gaussian
+from policygrad.models.heads import Categorical, Head
 from policygrad.models.networks import MLP
 from policygrad.models.observations import Encoding
 

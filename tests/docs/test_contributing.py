@@ -50,7 +50,7 @@ def test_the_expectation_of_the_added_estimator_is_its_credit(members, world, cr
     adv, _ = advantages(rollout, values(rollout, policy), estimator, CriticValue())
     batch = rollout.flatten(adv, "trajectory")
     weight = batch.weight * batch.adv * p.expand_as(adv)[rollout.mask] * rollout.trajectories
-    expected = policy.evaluate(batch.obs, batch.act).gradient(weight).clone()
+    expected = policy.evaluate(batch).gradient(weight).clone()
     V = world.V if critic.exact else values.V
     credit = discounts(world.mdp) * member.credit(world.mdp, world.pi, V, None)
     torch.testing.assert_close(expected, credited_gradient(world.mdp, policy, credit), rtol=0.0, atol=1e-12)

@@ -70,7 +70,7 @@ def seen_by(rollout: Rollout, policy: Policy) -> Rollout:
     logp = policy.evaluate(Batch.of(rollout.obs[:-1].flatten(0, 1), rollout.act.flatten(0, 1))).logp.view(
         rollout.logp.shape
     )
-    return replace(rollout, logp=logp, extra={"logp": rollout.logp})
+    return rollout.seen_with(logp)
 
 
 @cache
@@ -365,7 +365,7 @@ def test_actions_that_the_policy_never_takes_weigh_nothing(weigh):
     p = pair("chain, γ=0.9")
     logp = p.rollout.logp.clone()
     logp[1, :20] = -math.inf
-    rollout = replace(p.rollout, logp=logp, extra={"logp": p.rollout.behavior})
+    rollout = p.rollout.seen_with(logp)
     estimator = weigh(RewardToGo(0.9), self_normalize=True)
     adv, estimate = advantages(rollout, Values.zeros(rollout), estimator, NoBaseline())
     assert torch.isfinite(adv[rollout.mask]).all()

@@ -84,8 +84,9 @@ from policygrad.lab.exact.tabular import (
 )
 from policygrad.lab.steps.rules import compare
 from policygrad.models.ascent import mean_kl
+from policygrad.models.continuous import Beta, Gaussian
 from policygrad.models.critic import make_critic
-from policygrad.models.heads import Beta, Categorical, Gaussian
+from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy, make_policy
 from policygrad.updates import ClippedSurrogate, NaturalGradient, PenalizedSurrogate, TrustRegion, VanillaGradient
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from policygrad.data import Batch
 from policygrad.models.ascent import minibatch_ascent
+from policygrad.models.contracts import PolicyLike, Rows
 from policygrad.models.optim import SGD
-from policygrad.models.policy import Policy, PolicyLike, Rows, make_policy
+from policygrad.models.policy import Policy, make_policy
 from policygrad.updates import ClippedSurrogate, VanillaGradient
 
 OBS, ACT = spaces.Box(-1.0, 1.0, (3,)), spaces.Discrete(3)

@@ -15,16 +15,8 @@ from torch import Tensor, nn
 from torch.distributions import AffineTransform, Independent, Normal, TanhTransform, TransformedDistribution
 
 from policygrad.data import Batch
-from policygrad.models.heads import (
-    LOG_STD_MAX,
-    LOG_STD_MIN,
-    Beta,
-    Categorical,
-    Gaussian,
-    Head,
-    MultiCategorical,
-    SquashedGaussian,
-)
+from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN, Beta, Gaussian, SquashedGaussian
+from policygrad.models.heads import Categorical, Head, MultiCategorical
 from policygrad.models.observations import Encoding
 from policygrad.models.policy import Policy, make_head, make_policy
 

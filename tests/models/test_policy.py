@@ -21,7 +21,7 @@ from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.lab.exact.mdp import MDP, random_mdp
 from policygrad.lab.exact.tabular import exact_gradient, tabular_policy
-from policygrad.models.heads import Gaussian
+from policygrad.models.continuous import Gaussian
 from policygrad.models.kernels import TableKernel
 from policygrad.models.networks import MLP, TabularNetwork, WithLogStd
 from policygrad.models.policy import Policy, make_policy

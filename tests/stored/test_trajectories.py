@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from explicit import roll_episodes, roll_steps
+from explicit import roll_episodes, roll_steps, same_tree
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -21,6 +21,7 @@ from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Target
 from policygrad.models.policy import Policy, make_head, make_policy
 from policygrad.stored.directory import RunDirectory
+from policygrad.stored.minari import _to_head, from_minari
 from policygrad.stored.replay import Replay, clone
 from policygrad.stored.storage import load_state, save_state
 from policygrad.stored.trajectories import (
@@ -29,10 +30,8 @@ from policygrad.stored.trajectories import (
     Trajectories,
     TrajectoryError,
     TrajectoryWriter,
-    _to_head,
     collect,
     describe,
-    from_minari,
     read,
     shards,
 )
@@ -87,7 +86,7 @@ def policy_for(env, **keywords) -> Policy:
 
 
 def same(a: Trajectories, b: Trajectories) -> bool:
-    return a.about == b.about and all(torch.equal(getattr(a, n), getattr(b, n)) for n in COLUMNS)
+    return a.about == b.about and all(same_tree(getattr(a, n), getattr(b, n)) for n in COLUMNS)
 
 
 def check_numbered(trajectories: Trajectories) -> None:
@@ -197,12 +196,16 @@ def test_training_keeps_every_episode_that_it_finished_and_learns_the_same(algo,
     assert int(trajectories.policy.max()) < 600
 
 
+def watch(agent, writer):
+    agent.learner.observers.append(lambda r: writer.add(r, agent.collector.steps_done - r.steps))
+
+
 def test_going_on_from_a_checkpoint_writes_nothing_twice_and_leaves_no_half_file(tmp_path):
     """Killed after some shards that the last checkpoint knows nothing of, and in the middle of another one."""
     agent = pg.Agent("ppo", Numbered, num_envs=3, num_steps=16, epochs=1, hidden=(8,))
     run = training.start(agent, tmp_path / "run", steps=480)
     writer = training.make_writer(agent, run, 480)
-    agent.on_rollout = writer.add
+    watch(agent, writer)
     agent.learn(240)
     writer.flush(agent.collector.steps_done)
     checkpoint, known = run.save_checkpoint(agent.save, agent.collector.steps_done), agent.collector.episodes_done
@@ -217,7 +220,7 @@ def test_going_on_from_a_checkpoint_writes_nothing_twice_and_leaves_no_half_file
     writer = training.make_writer(loaded, run, 480)
     assert len(read(run.path)) == known
     assert not list(writer.folder.glob(".*"))
-    loaded.on_rollout = writer.add
+    watch(loaded, writer)
     loaded.learn(240)
     writer.flush(loaded.collector.steps_done)
     trajectories = read(run.path)

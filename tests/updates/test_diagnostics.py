@@ -290,7 +290,7 @@ def test_more_eigenvalues_than_there_are_give_all_but_one_and_one_parameter_none
 def test_a_policy_that_nothing_can_change_has_eigenvalues_of_zero() -> None:
     """One action is legal everywhere: F = 0, and so is every number but the entropy's sign."""
     policy = make_policy(spaces.Box(-1.0, 1.0, (3,)), spaces.Discrete(3), hidden=(4,), mask_source="info").double()
-    obs = torch.cat([randn(5, 3), torch.tensor([[0.0, 1.0, 0.0]]).double().expand(5, 3)], 1)
+    obs = {"obs": randn(5, 3), "action_mask": torch.tensor([[False, True, False]]).expand(5, 3)}
     act = torch.ones(5, dtype=torch.int64)
     batch = Batch(obs, act, policy.evaluate(Batch.of(obs, act)).logp, randn(5), torch.full((5,), 0.2).double(), 5)
     diagnostics = UpdateDiagnostics(policy, batch, eigenvalues=2)

@@ -18,10 +18,12 @@ from scipy import optimize
 from torch import Tensor, nn
 
 from policygrad.data import Batch, Stats
-from policygrad.models.heads import Categorical, Gaussian
+from policygrad.models.continuous import Gaussian
+from policygrad.models.heads import Categorical
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
 from policygrad.models.schedules import at, linear
+from policygrad.tree import tree_map
 from policygrad.updates import NaturalGradient, TrustRegion
 
 
@@ -381,7 +383,9 @@ def test_in_float32_the_bound_holds_to_the_rounding_of_a_kl() -> None:
         policy = case.policy()
         batch = case.batch(policy)
         policy = policy.float()
-        columns = {k: getattr(batch, k).float() for k in ("obs", "logp", "adv", "weight")}
+        columns = {
+            k: tree_map(lambda x: x.float(), getattr(batch, k)) for k in ("obs", "logp", "adv", "weight", "extra")
+        }
         act = batch.act.float() if batch.act.is_floating_point() else batch.act
         single = replace(batch, act=act, **columns)
         old, theta = policy.dist(single.obs, single.extra).double(), policy.flat.clone()

@@ -104,7 +104,7 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     if given.env is not None:
         check_env(given.env)
     from policygrad.stored.storage import load_state
-    from policygrad.training.agent import load
+    from policygrad.training.loading import load
 
     try:
         recipe = getattr(given, "recipe", None)

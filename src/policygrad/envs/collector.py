@@ -8,7 +8,7 @@ environments that ended are reset here, and next_obs keeps what they showed last
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from policygrad.data import Record, Wants
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.errors import EnvError, NotFiniteError
-from policygrad.models.actor import Actor
+from policygrad.models.contracts import Actor
 from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding, expand
 from policygrad.streams import seeds, stream
 from policygrad.tree import Tree, concatenate, put, take, tree_leaves, tree_map
@@ -159,17 +159,34 @@ class Collector:
                 state, over = _begun(begins, actor.begin(noise[t]), state), end & ~separate
             if left is not None and self._count_down(left, end):
                 break
-        T = len(actions)
-        obs, rew, terminated, truncated = take(obs, slice(T + 1)), rew[:T], terminated[:T], truncated[:T]
         self.obs, self.state = now, state
-        truncated &= ~terminated
+        T = len(actions)
+        ends = terminated[:T], truncated[:T] & ~terminated[:T]
+        next_obs = take(obs, slice(1, T + 1)) if final is None else take(final, slice(T))
+        record = self._noted(take(obs, slice(T + 1)), next_obs, actions, rew[:T], *ends, extras, quota)
+        if encoding.mask_source != "none":
+            self._check_masks(record, actor)
+        return record
+
+    def _noted(
+        self,
+        obs: Tree,
+        next_obs: Tree,
+        actions: list[np.ndarray],
+        rew: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        extras: list[Mapping[str, Tree]],
+        quota: np.ndarray | None,
+    ) -> Record:
+        """The record of what was stepped, with the rows that count and the time of each."""
         end = terminated | truncated
         mask = self._mask(end)
         if quota is not None:
             mask &= end.cumsum(0) - end < quota  # what follows an environment's last episode are no steps
         record = Record(
             obs=obs,
-            next_obs=take(obs, slice(1, None)) if final is None else take(final, slice(T)),
+            next_obs=next_obs,
             act=np.stack(actions),
             rew=rew,
             terminated=terminated,
@@ -180,8 +197,6 @@ class Collector:
             extra={name: tree_map(lambda *x: np.stack(x), *(each[name] for each in extras)) for name in extras[0]},
         )
         self._check_finite(record)
-        if encoding.mask_source != "none":
-            self._check_masks(record, actor)
         return record
 
     def _silent(self, end: np.ndarray) -> np.ndarray:

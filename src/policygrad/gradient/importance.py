@@ -4,7 +4,7 @@
 
 The dynamics cancel in P_π(τ) / P_μ(τ), so only the policies are needed; μ must give every action that π may take a probability
 above 0 (full support). W keeps its last value after a trajectory's end. log μ is `Rollout.behavior`, log π is `Rollout.logp`:
-`dataclasses.replace(rollout, logp=…)` shows stored trajectories to another policy. Where both are the same, W = 1 and every
+`rollout.seen_with(logp)` shows stored trajectories to another policy. Where both are the same, W = 1 and every
 estimator is what it is without weights.
 
 | wrapper                              | adv_t                                        | reward k is weighed by       |

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.errors import NotFiniteError
+from policygrad.models.contracts import EvaluationLike, PolicyLike
 from policygrad.models.optim import Optimizer, clip_by_norm
-from policygrad.models.policy import EvaluationLike, Policy, PolicyLike
+from policygrad.models.policy import Policy
 from policygrad.total import total
 
 Piece = TypeVar("Piece")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from policygrad.models.continuous import Beta, Gaussian, SquashedGaussian
+from policygrad.models.contracts import Rows
 from policygrad.models.flat import FlatModule
-from policygrad.models.heads import Beta, Categorical, Gaussian, Head, MultiCategorical, SquashedGaussian
+from policygrad.models.heads import Categorical, Head, MultiCategorical
 from policygrad.models.kernels import Kernel, trainable
 from policygrad.models.networks import MLP, BodyNetwork, Parts, TabularNetwork, WithLogStd, output_layer
 from policygrad.models.normalizer import Normalizer
@@ -21,67 +23,6 @@ from policygrad.tree import Tree, as_float, in_chunks, tree_map
 
 NOISE = "noise"  # among a record's named arrays: the noise of the step before
 NOTHING: dict[str, Tree] = {}
-
-
-class Rows(Protocol):
-    """What a policy evaluates: a `Batch`, or anything else with these fields."""
-
-    @property
-    def obs(self) -> Tree:
-        """(B, *)."""
-        ...
-
-    @property
-    def act(self) -> Tensor:
-        """(B, *)."""
-        ...
-
-    @property
-    def extra(self) -> Mapping[str, Any]:
-        """Named arrays (B, *): what else the policy must know of its rows, such as the state a segment begins in."""
-        ...
-
-
-class EvaluationLike(Protocol):
-    """One forward pass on a batch. Derivatives stay in a space of the evaluation's own until `pull_back`.
-
-    That space is its business: a network's outputs, or the log-probabilities themselves where θ is reached by autograd.
-    Laws: tensors from `score` and `divergence` may be added; `pull_back` is linear, and
-    pull_back(score(w)) = Σ_b w_b ∇log π(a_b|s_b), w held constant, (P,) in the order of `PolicyLike.flat`.
-    """
-
-    @property
-    def logp(self) -> Tensor:
-        """Log π(a|s), (B,), no graph."""
-        ...
-
-    def score(self, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
-        """The derivative of Σ_b weight_b log π(a_b|s_b) + ent_weight_b entropy_b; NotImplementedError without an entropy."""
-        ...
-
-    def divergence(self, old: Tensor, weight: Tensor) -> Tensor:
-        """The derivative of Σ_b weight_b KL(old_b ‖ π_b), old as in `Batch.dist`; NotImplementedError without such a thing."""
-        ...
-
-    def pull_back(self, derivative: Tensor) -> Tensor:
-        """∇θ, (P,), in memory that the next call may use again."""
-        ...
-
-
-class PolicyLike(Protocol):
-    """What first-order update rules move; they ask for nothing else. `Policy` is one.
-
-    Laws: `evaluate` draws no random numbers and moves nothing; rows come in the batch's order, whole units of it, so that a
-    recurrent policy may read them as segments; after `flat` was written to, the next evaluation is that of the new
-    parameters. A distribution (`dist`, `head`) and Fisher products are optional: target_kl, PenalizedSurrogate, natural
-    steps and diagnostics need them.
-    """
-
-    flat: Tensor  # (P,) the parameters, changed in place
-
-    def evaluate(self, batch: Rows) -> EvaluationLike:
-        """Log-probabilities of a batch, ready to be differentiated."""
-        ...
 
 
 @dataclass(frozen=True)

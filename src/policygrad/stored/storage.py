@@ -42,11 +42,15 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The state tree and its description. Raises ModelFileError, naming the file; never runs what it reads."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[KEY])
+            text = (file.metadata() or {})[KEY]
+            header = json.loads(text)
             if header["format"] != FORMAT:
-                raise ModelFileError(f"{path} has format {header['format']}, this version of policygrad reads {FORMAT}")
+                raise ModelFileError(
+                    f"{path} has format {header['format']}, this version reads {FORMAT}: install a newer one"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            if header.pop("sha256") != _digest(header, tensors):
+            whole = json.dumps(header, sort_keys=True, allow_nan=False) == text
+            if header.pop("sha256") != _digest(header, tensors) or not whole:
                 raise ModelFileError(f"{path} is damaged: its contents do not match their checksum")
             return _restore(header["tree"], tensors), header["meta"]
     except ModelFileError:

@@ -12,7 +12,7 @@ What is *not* here: how trajectories are drawn for learning, and how a policy th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,15 +28,13 @@ from policygrad.envs.collector import Collector, encoding_of
 from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
 from policygrad.errors import FileError
-from policygrad.models.heads import Gaussian
 from policygrad.models.policy import Policy
 from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
-from policygrad.tree import Tree, concatenate, take, to_torch, tree_leaves, tree_map
+from policygrad.tree import Tree, concatenate, take, tree_leaves, tree_map
 
 FOLDER = "trajectories"  # in a run directory
 SHARD_BYTES = 32 * 2**20  # bytes of a shard, about
 WARN_BYTES = 2**30  # bytes of a database that deserve a warning
-MINARI = "minari:"
 COLUMNS = ("obs", "act", "rew", "logp", "policy", "length", "terminated")
 
 
@@ -357,59 +355,3 @@ def collect(
     done = cutter.take()
     assert done is not None
     return done
-
-
-def open_dataset(dataset: str | Path, policy: Policy) -> Trajectories:
-    """The trajectories of a path, see `read`, or of minari:NAME, see `from_minari`."""
-    name = str(dataset)
-    return from_minari(name.removeprefix(MINARI), policy) if name.startswith(MINARI) else read(dataset)
-
-
-def from_minari(name: str, policy: Policy) -> Trajectories:
-    """A Minari data set that is on this machine, its observations and actions as a policy for its spaces sees them.
-
-    It says nothing of the policies that acted: `logp` is None. Raises TrajectoryError without Minari, without the data set, and
-    where the policy's actions are no environment's actions (Box with another head than the normal, action masks from info).
-    """
-    try:
-        import minari
-    except ImportError as error:
-        raise TrajectoryError(f"{MINARI}{name} needs the package minari: pip install policygrad[offline]") from error
-    try:
-        dataset = minari.load_dataset(name)
-    except (FileNotFoundError, ValueError, OSError) as error:
-        raise TrajectoryError(f"there is no Minari data set {name!r} here: minari download {name}") from error
-    space, actions = dataset.observation_space, dataset.action_space
-    encoding = encoding_of(policy, space)
-    env = dataset.spec.env_spec
-    about = describe(policy, space, actions, name if env is None else env.id)
-    if isinstance(actions, spaces.Box) and type(policy.head) is not Gaussian:
-        raise TrajectoryError(f"Minari's actions are the environment's; use head = gaussian, not {policy.head}")
-    if encoding.mask_source == "info":
-        raise TrajectoryError("Minari's data sets do not say which actions were legal: mask_source = info cannot be")
-    to_head = _to_head(actions)
-    parts = []
-    for episode in dataset.iterate_episodes():
-        T = len(episode.rewards)
-        obs = encoding.empty(T + 1)
-        encoding.encode(episode.observations, {}, obs)
-        parts.append(
-            Trajectories(
-                obs=to_torch(obs),
-                act=torch.from_numpy(to_head(np.asarray(episode.actions))),
-                rew=torch.from_numpy(np.asarray(episode.rewards, np.float32)),
-                logp=None,
-                policy=torch.zeros(T, dtype=torch.int64),
-                length=torch.tensor([T]),
-                terminated=torch.tensor([bool(episode.terminations[-1])]),
-                about=about,
-            )
-        )
-    return join(parts)
-
-
-def _to_head(space: spaces.Space) -> Callable[[np.ndarray], np.ndarray]:
-    """From the environment's actions to a head's: the inverse of `action_adapter` for heads that keep its scale."""
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        return lambda act: (act - space.start).astype(np.int64)
-    return lambda act: act.astype(np.int64 if isinstance(space, spaces.MultiBinary) else np.float32)

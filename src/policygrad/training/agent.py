@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch import nn
 
 from policygrad.algorithms.config import Algo, ConfigError, Preset, check, find_recipe, resolve
 from policygrad.algorithms.diagnosed import diagnosed_step
-from policygrad.algorithms.recipe import current_keywords
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.collector import Collector, action_adapter, encoding_of
@@ -24,9 +22,10 @@ from policygrad.envs.serial import mask_info
 from policygrad.envs.single import EnvLike, check_env_id, env_name
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
+from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
-from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
-from policygrad.stored.trajectories import Trajectories, collect, open_dataset
+from policygrad.stored.storage import save_state, space_to_json
+from policygrad.stored.trajectories import Trajectories, collect
 from policygrad.streams import stream
 from policygrad.training.callbacks import combine
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, evaluate
@@ -83,28 +82,26 @@ class Agent:
         self.envs = make_envs(env, self.config["num_envs"], self.backend)
         self.kernel = kernel
         self.custom = body is not None or critic_body is not None
-        task = Task(
-            self.envs.single_observation_space,
-            self.envs.single_action_space,
-            seed,
-            body,
-            critic_body if critic_body is not None or isinstance(body, nn.Module) else body,
-            kernel,
-        )
-        with single_thread():  # the initial weights' last bits would depend on their number
-            self.plan = self.recipe(task, **{k: v for k, v in self.config.items() if k != "steps"})
-        if not isinstance(self.plan, Plan):
-            raise TypeError(f"{self.algo} must return a Plan, got {type(self.plan).__name__}")
+        self.plan = self._plan(body, critic_body)
         self.learner = self.plan.learner
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
         self.collector: Collector | Replay = Collector(self.envs, seed) if dataset is None else self._replay(dataset)
-        self.trainer = Trainer(
-            self.collector, self.policy, lambda: self.plan.wants, self._step, metered=self.gradient_meter
-        )
+        self.trainer = Trainer(self.collector, self.policy, lambda: self.plan.wants, self._step)
         self.rng = np.random.default_rng(stream(seed, "prediction"))
+
+    def _plan(self, body: Body | None, critic_body: Body | None) -> Plan:
+        """What the recipe makes of the task and the configuration."""
+        spaces = self.envs.single_observation_space, self.envs.single_action_space
+        critic_body = critic_body if critic_body is not None or isinstance(body, nn.Module) else body
+        task = Task(*spaces, self.seed, body, critic_body, self.kernel)
+        with single_thread():  # the initial weights' last bits would depend on their number
+            plan = self.recipe(task, **{k: v for k, v in self.config.items() if k != "steps"})
+        if not isinstance(plan, Plan):
+            raise TypeError(f"{self.algo} must return a Plan, got {type(plan).__name__}")
+        return plan
 
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
         """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
@@ -146,6 +143,7 @@ class Agent:
         learner = self.learner
         if not diagnose or not hasattr(learner, "prepare"):
             return learner.step(record, progress)
+        meter = meter and self.gradient_meter
         stats = diagnosed_step(learner, record, progress, meter=meter, eigenvalues=self.fisher_eigenvalues)
         lr = getattr(learner.update, "lr", None)
         return stats if lr is None else stats | {"lr": float(at(lr, progress))}
@@ -238,13 +236,13 @@ class Agent:
 
     def save(self, path: str | Path) -> Path:
         """Write the agent, training state included, to one safetensors file; the suffix is added if missing."""
-        path = _with_suffix(path)
+        path = with_suffix(path)
         save_state(path, self.state_dict(), self.metadata())
         return path
 
     def save_policy(self, path: str | Path) -> Path:
         """Write what acting needs and no more: weights and normaliser. Equal policies are equal bytes."""
-        path = _with_suffix(path)
+        path = with_suffix(path)
         save_state(path, {"learner": {"policy": dict(self.policy.state_dict())}}, self.metadata())
         return path
 
@@ -272,92 +270,7 @@ def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
     return overrides | {"num_envs": 1} if isinstance(env, gym.Env) and not given else overrides
 
 
-def _with_suffix(path: str | Path) -> Path:
+def with_suffix(path: str | Path) -> Path:
+    """A model file's path, with its suffix."""
     path = Path(path)
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
-
-
-def same_recipe(one: str, other: str) -> bool:
-    """Whether two names can be of one recipe: a module may have moved, its function keeps its name."""
-    return (":" in one) == (":" in other) and one.rpartition(":")[2] == other.rpartition(":")[2]
-
-
-def load(
-    path: str | Path,
-    env: EnvLike | None = None,
-    body: Body | None = None,
-    critic_body: Body | None = None,
-    dataset: Trajectories | str | Path | None = None,
-    recipe: Algo | None = None,
-) -> Agent:
-    """An agent from a file of `Agent.save` or a run's policy.safetensors. Nothing in the file is executed.
-
-    env: needed when the agent was not made from an environment id. recipe: needed when it was made by one from outside the
-    package, whose module a file may not import. body, critic_body: needed when it had its own. dataset: to
-    learn on from stored trajectories.
-    """
-    path = _with_suffix(path)
-    state, meta = load_state(path)
-    try:
-        return _rebuild(path, state, meta, env, body, critic_body, dataset, recipe)
-    except ConfigError as error:
-        raise ModelFileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        if isinstance(error, TypeError) and env is not None:  # unsupported spaces of the user's environment
-            raise
-        raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
-
-
-def _rebuild(
-    path: Path,
-    state: dict,
-    meta: dict,
-    env: EnvLike | None,
-    body: Body | None,
-    critic_body: Body | None,
-    dataset: Trajectories | str | Path | None,
-    recipe: Algo | None,
-) -> Agent:
-    if recipe is None and ":" in meta["algo"]:
-        raise ValueError(
-            f"{path} was trained by the recipe {meta['algo']!r}, which a file may not import: pass recipe=, the function"
-        )
-    if recipe is not None and not same_recipe(find_recipe(recipe).name, meta["algo"]):
-        raise ValueError(f"{path} was trained by the recipe {meta['algo']}, not by {find_recipe(recipe).name}")
-    if meta["custom"] and body is None and critic_body is None:
-        raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
-    if env is None:
-        try:
-            if ":" in meta["env"]:
-                raise ValueError("a file may not name a module to import")
-            env = check_env_id(meta["env"])
-        except ValueError as error:
-            raise ValueError(
-                f"{path} was trained on {meta['env']!r}, which cannot be made from the file alone: pass env="
-            ) from error
-    config = current_keywords(meta["algo"], meta["config"])
-    if isinstance(env, gym.Env | VectorEnv):
-        config["num_envs"] = getattr(env, "num_envs", 1)
-    size = sum(x.numel() for x in state["learner"]["policy"].values())
-    own = meta["custom"] or ":" in meta["algo"]  # a network that need not have these widths
-    if not own and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
-        raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
-    agent = Agent(
-        meta["algo"] if recipe is None else recipe,
-        env,
-        seed=meta["seed"],
-        body=body,
-        critic_body=critic_body,
-        kernel=meta["kernel"],
-        backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
-        dataset=dataset,
-        **config,
-    )
-    for name, space in (
-        ("observation_space", agent.envs.single_observation_space),
-        ("action_space", agent.envs.single_action_space),
-    ):
-        if space_to_json(space) != meta[name]:
-            raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {space_to_json(space)}")
-    agent.load_state_dict(state)
-    return agent

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from policygrad.envs.collector import EndlessEpisodeError, action_adapter, encoding_of
 from policygrad.envs.shaping import unshaped
 from policygrad.envs.single import EnvLike, make_one
-from policygrad.models.actor import Actor
+from policygrad.models.contracts import Actor
 from policygrad.models.observations import ActionMaskError
 from policygrad.tree import Tree, put, take, tree_map
 

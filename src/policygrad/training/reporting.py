@@ -21,7 +21,7 @@ def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0, reci
     run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run)))
     made = read(run)
     if eigenvalues:
-        from policygrad.training.agent import load
+        from policygrad.training.loading import load
         from policygrad.training.spectrum import spectrum
 
         made.add(spectrum(load(run.model_file(), recipe=recipe), eigenvalues))

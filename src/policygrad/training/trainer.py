@@ -49,9 +49,9 @@ class ExperienceSource(Protocol):
 class Trainer:
     """The loop of one `learn`: its counters are all its state.
 
-    step(record, progress, diagnose, meter) → Stats is the learner's step, with what is measured around it; `wants()` says how
-    much it wants to see next, and is asked in every iteration. act: who acts. metered: whether the gradient's noise is
-    measured in every second row.
+    step(record, progress, diagnose, meter) → Stats is the learner's step, and what is measured around it: diagnostics where
+    a row is due, and in every second row the gradient's noise. `wants()` says how much the learner wants to see next, and is
+    asked in every iteration.
     """
 
     def __init__(
@@ -60,10 +60,8 @@ class Trainer:
         actor: Any,
         wants: Callable[[], Wants],
         step: Callable[[Record, float, bool, bool], Stats],
-        *,
-        metered: bool = False,
     ) -> None:
-        self.source, self.actor, self.wants, self.step, self.metered = source, actor, wants, step, metered
+        self.source, self.actor, self.wants, self.step = source, actor, wants, step
         self.first = self.total = 0  # steps done when this training began, and how many it is to take
         self.last = 0  # what the last iteration took, which says whether another one fits
         self.logged: int | None = None  # steps of this training at the last row of metrics
@@ -102,7 +100,7 @@ class Trainer:
         record = self.source.collect(self.actor, wants)
         self.last = self.done - before if wants.episodes is not None else record.mask.size
         diagnose = self.logged is None or self.done - self.logged >= log_every
-        meter = diagnose and self.metered and self.rows % METER_EVERY == 0
+        meter = diagnose and self.rows % METER_EVERY == 0
         stats = self.step(record, min(before / self.total, 1.0), diagnose, meter)
         if not diagnose:
             return None

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.models.ascent import Objective, Term, gradient_of, mean_kl, minibatch_ascent
+from policygrad.models.contracts import PolicyLike
 from policygrad.models.optim import make_optimizer
-from policygrad.models.policy import Policy, PolicyLike
+from policygrad.models.policy import Policy
 from policygrad.models.schedules import Schedule, at
 
 
@@ -70,7 +71,7 @@ class FirstOrder:
         if self.target_kl is None:
             return self.ascend(policy, batch, terms, progress)
         limit, policy, kl = self.target_kl, cast(Policy, policy), 0.0  # KL takes more than a PolicyLike has
-        old = policy.dist(batch.obs)
+        old = policy.dist(batch.obs, batch.extra)
 
         def enough() -> bool:
             nonlocal kl

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.models.ascent import KLPenalty, mean_kl
-from policygrad.models.policy import Policy, PolicyLike
+from policygrad.models.contracts import PolicyLike
+from policygrad.models.policy import Policy
 from policygrad.updates.first_order import FirstOrder
 
 LEAST_BETA, MOST_BETA = 1e-4, 1e4  # so that it can come back from where KL stays far from the target
@@ -47,7 +48,7 @@ class PenalizedSurrogate(FirstOrder):
 
     def __call__(self, policy: PolicyLike, batch: Batch, progress: float = 0.0) -> Stats:
         policy, beta = cast(Policy, policy), self.beta  # KL takes more than a PolicyLike has
-        old = policy.dist(batch.obs)
+        old = policy.dist(batch.obs, batch.extra)
         terms = [self.objective(progress), KLPenalty(beta), *self.terms]
         stats = self.ascend(policy, replace(batch, dist=old), terms, progress)
         kl = mean_kl(policy, old, batch)

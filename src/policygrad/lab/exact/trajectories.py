@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -97,7 +96,7 @@ def seen_by(rollout: Rollout, log_pi: Tensor) -> Rollout:
     log_pi: log π(a|s) of the one that looks, (S, A).
     """
     logp = log_pi[rollout.obs[:-1].argmax(-1), rollout.act]
-    return replace(rollout, logp=torch.where(rollout.mask, logp, 0.0), extra={"logp": rollout.logp})
+    return rollout.seen_with(torch.where(rollout.mask, logp, 0.0))
 
 
 def enumerate_batches(rollout: Rollout, probability: Tensor, k: int) -> Iterator[tuple[Rollout, Tensor]]:

@@ -59,7 +59,7 @@ def look(theta: tuple[float, float], max_kl: float, reach: float = 1.7, size: in
     gradient = evaluation.gradient(batch.weight * batch.adv).clone()
     gradient *= (2.0 * max_kl / evaluation.fisher_norm(gradient, share)) ** 0.5
     natural = natural_step(policy, batch, max_kl, damping=0.0)
-    old, moved = policy.dist(batch.obs).clone(), two_logit_policy(theta)
+    old, moved = policy.dist(batch.obs, batch.extra).clone(), two_logit_policy(theta)
     x, y = (np.linspace(centre - reach, centre + reach, size) for centre in theta)
     J, kl = np.zeros((size, size)), np.zeros((size, size))
     for i, j in np.ndindex(size, size):

@@ -225,7 +225,7 @@ def trust_path(policy: Policy, batch: Batch, deltas: Sequence[float]) -> list[Tr
 
 def _gain_at_kl(policy: Policy, batch: Batch, step: Tensor, max_kl: float) -> float:
     """The surrogate's gain where the line along `step` has exact KL = max_kl."""
-    moved, old = deepcopy(policy), policy.dist(batch.obs).clone()
+    moved, old = deepcopy(policy), policy.dist(batch.obs, batch.extra).clone()
     diagnostics = UpdateDiagnostics(moved, batch)
 
     def excess(fraction: float) -> float:

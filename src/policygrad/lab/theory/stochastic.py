@@ -66,7 +66,7 @@ def sampled_gradient(
 
 
 @dataclass(frozen=True)
-class Budget:
+class GradientBudget:
     """Runs of so many steps, means over all of them."""
 
     steps: int
@@ -82,7 +82,7 @@ class Budget:
 class Decay(Result):
     """‖∇J‖² over the length of a run whose step is ∝ 1/√K."""
 
-    budgets: tuple[Budget, ...]
+    budgets: tuple[GradientBudget, ...]
     before: float  # ‖∇J‖² at the start
     runs: int
     episodes: int
@@ -141,7 +141,7 @@ def decay(
         norms, last, bound, value = torch.tensor(measured, dtype=torch.float64).unbind(-1)
         error = float(norms.std()) / math.sqrt(runs)
         means = (float(x.mean()) for x in (last, bound, value))
-        found.append(Budget(K, alpha, float(norms.mean()), error, *means))
+        found.append(GradientBudget(K, alpha, float(norms.mean()), error, *means))
     return Decay(tuple(found), float(automatic(J, theta).square().sum()), runs, episodes)
 
 

@@ -1,0 +1,113 @@
+"""Agents from files: nothing in a file is executed, and a file names no module to import."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+
+from policygrad.algorithms.config import Algo, ConfigError, find_recipe
+from policygrad.algorithms.recipe import current_keywords
+from policygrad.envs.single import EnvLike, check_env_id
+from policygrad.models.policy import Body
+from policygrad.stored.storage import ModelFileError, load_state, space_to_json
+from policygrad.stored.trajectories import Trajectories
+from policygrad.training.agent import Agent, with_suffix
+
+
+def same_recipe(one: str, other: str) -> bool:
+    """Whether two names can be of one recipe: a module may have moved, its function keeps its name."""
+    return (":" in one) == (":" in other) and one.rpartition(":")[2] == other.rpartition(":")[2]
+
+
+def load(
+    path: str | Path,
+    env: EnvLike | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    dataset: Trajectories | str | Path | None = None,
+    recipe: Algo | None = None,
+) -> Agent:
+    """An agent from a file of `Agent.save` or a run's policy.safetensors. Nothing in the file is executed.
+
+    env: needed when the agent was not made from an environment id. recipe: needed when it was made by one from outside the
+    package, whose module a file may not import. body, critic_body: needed when it had its own. dataset: to
+    learn on from stored trajectories.
+    """
+    path = with_suffix(path)
+    state, meta = load_state(path)
+    try:
+        return _rebuild(path, state, meta, env, body, critic_body, dataset, recipe)
+    except ConfigError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        if isinstance(error, TypeError) and env is not None:  # unsupported spaces of the user's environment
+            raise
+        raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
+
+
+def _rebuild(
+    path: Path,
+    state: dict,
+    meta: dict,
+    env: EnvLike | None,
+    body: Body | None,
+    critic_body: Body | None,
+    dataset: Trajectories | str | Path | None,
+    recipe: Algo | None,
+) -> Agent:
+    _check_recipe(path, meta, recipe)
+    if meta["custom"] and body is None and critic_body is None:
+        raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
+    env = _environment(path, meta["env"]) if env is None else env
+    config = current_keywords(meta["algo"], meta["config"])
+    if isinstance(env, gym.Env | VectorEnv):
+        config["num_envs"] = getattr(env, "num_envs", 1)
+    size = sum(x.numel() for x in state["learner"]["policy"].values())
+    own = meta["custom"] or ":" in meta["algo"]  # a network that need not have these widths
+    if not own and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
+        raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
+    agent = Agent(
+        meta["algo"] if recipe is None else recipe,
+        env,
+        seed=meta["seed"],
+        body=body,
+        critic_body=critic_body,
+        kernel=meta["kernel"],
+        backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
+        dataset=dataset,
+        **config,
+    )
+    spaces = {
+        "observation_space": agent.envs.single_observation_space,
+        "action_space": agent.envs.single_action_space,
+    }
+    for name, space in spaces.items():
+        if space_to_json(space) != meta[name]:
+            raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {space_to_json(space)}")
+    agent.load_state_dict(state)
+    return agent
+
+
+def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
+    """Refuse to import a recipe because a file says so, and another recipe than the file's."""
+    if recipe is None and ":" in meta["algo"]:
+        raise ValueError(
+            f"{path} was trained by the recipe {meta['algo']!r}, which a file may not import: pass recipe=, the function"
+        )
+    if recipe is not None and not same_recipe(find_recipe(recipe).name, meta["algo"]):
+        raise ValueError(f"{path} was trained by the recipe {meta['algo']}, not by {find_recipe(recipe).name}")
+
+
+def _environment(path: Path, name: str) -> str:
+    """The id of the environment, if the file alone is enough to make it."""
+    try:
+        if ":" in name:
+            raise ValueError("a file may not name a module to import")
+        return check_env_id(name)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} was trained on {name!r}, which cannot be made from the file alone: pass env="
+        ) from error
