@@ -45,7 +45,7 @@ from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
 from policygrad.models.optim import SGD, Adam
 from policygrad.models.schedules import at
 from policygrad.stored.replay import Replay
-from policygrad.stored.trajectories import collect
+from policygrad.stored.trajectories import TrajectoryError, collect
 from policygrad.training.agent import Agent
 from policygrad.updates import NaturalGradient
 
@@ -340,15 +340,15 @@ def test_a_keyword_reaches_the_object_it_names(recipe: str) -> None:
 
 
 def learned_from_stored(plan: Plan, other: Plan, env: Callable[[], gym.Env]) -> list[Tensor]:
-    """The same from the episodes of another policy; nothing where the weights are refused."""
+    """The same from the episodes of another policy; nothing where weights or noise are refused."""
     other.learner.policy.flat.mul_(1.5)
-    replay = Replay(collect(other.learner.policy, env, 12), plan.learner.policy, clone_epochs=plan.clone_epochs)
-    replay.begin(plan.learner.policy)
     assert plan.episodes is not None
     try:
+        replay = Replay(collect(other.learner.policy, env, 12), plan.learner.policy, clone_epochs=plan.clone_epochs)
+        replay.begin(plan.learner.policy)
         for progress in (0.0, 0.5):
             plan.learner.step(replay.collect(plan.learner.policy, plan.wants), progress)
-    except CollapsedError:
+    except (CollapsedError, TrajectoryError):
         return []
     return [plan.learner.policy.flat, *([plan.learner.critic.flat] if isinstance(plan.learner.critic, Critic) else [])]
 

@@ -87,7 +87,7 @@ def test_eigenvalues_on_request_are_in_every_row_and_change_no_bit(trained):
 def test_jobs_of_several_seeds_have_them_too(tmp_path):
     words = [*TRAIN[1:], str(tmp_path / "several"), "--seed", "0", "1", "--fisher-eigenvalues", "1"]
     for seed, job in enumerate(make_jobs(parse_train(words), [])):
-        assert Agent(job.algo, job.env, seed=seed, **job.keywords).learner.eigenvalues == 1
+        assert Agent(job.algo, job.env, seed=seed, **job.keywords).fisher_eigenvalues == 1
     assert "fisher_eigenvalues" not in parse_train(TRAIN[1:-1]).keywords
 
 

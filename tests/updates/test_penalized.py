@@ -122,11 +122,8 @@ def test_epochs_of_sgd_are_those_written_out_in_uneven_pieces_too(head: str, min
     for _ in range(3):
         order = torch.arange(ROWS) if minibatches == 1 else torch.randperm(ROWS, generator=generator)
         for rows in order.tensor_split(minibatches):
-            piece = Batch(
-                *(x[rows] for x in (batch.obs, batch.act, batch.logp, batch.adv)),
-                batch.weight[rows] * ROWS / len(rows),
-                3,
-            )
+            piece = batch.take(rows)
+            piece = replace(piece, weight=piece.weight * ROWS / len(rows))
             twin.flat.add_(penalized_gradient(twin, piece, old[rows], 2.0, 0.7), alpha=0.05)
     torch.testing.assert_close(policy.flat, twin.flat, rtol=0, atol=1e-11)
 

@@ -33,6 +33,10 @@ class Replay:
 
     def __init__(self, trajectories: Trajectories, policy: Policy, seed: int = 0, clone_epochs: int = 20) -> None:
         self.seed, self.clone_epochs = seed, clone_epochs
+        if policy.stateful:
+            raise TrajectoryError(
+                "correlated noise depends on the policy that drew it, and has no weight: set noise_autocorrelation = 0"
+            )
         if trajectories.logp is None:
             if clone_epochs < 1:
                 raise TrajectoryError("clone_epochs = 0, but the trajectories have no log-probabilities: raise it")

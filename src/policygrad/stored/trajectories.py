@@ -142,10 +142,6 @@ class Trajectories:
 
     def check(self, policy: Policy, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
-        if policy.stateful:
-            raise TrajectoryError(
-                "correlated noise depends on the policy that drew it, and has no weight: set noise_autocorrelation = 0"
-            )
         for name, own in describe(policy, observation_space, action_space, "").items():
             if name != "env" and self.about[name] != own:
                 given = f": {self.about[name]}, here it is {own}" if name in ("legal", "head") else ""
