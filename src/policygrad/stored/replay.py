@@ -16,7 +16,7 @@ from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
-from policygrad.stored.trajectories import Trajectories, TrajectoryError
+from policygrad.stored.trajectories import Trajectories, TrajectoryError, refuse_state
 from policygrad.streams import stream
 
 CLONE_RATE = 3e-3  # of maximum likelihood, falling to 0
@@ -33,10 +33,7 @@ class Replay:
 
     def __init__(self, trajectories: Trajectories, policy: Policy, seed: int = 0, clone_epochs: int = 20) -> None:
         self.seed, self.clone_epochs = seed, clone_epochs
-        if policy.stateful:
-            raise TrajectoryError(
-                "correlated noise depends on the policy that drew it, and has no weight: set noise_autocorrelation = 0"
-            )
+        refuse_state(policy)
         if trajectories.logp is None:
             if clone_epochs < 1:
                 raise TrajectoryError("clone_epochs = 0, but the trajectories have no log-probabilities: raise it")

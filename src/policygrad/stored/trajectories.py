@@ -142,6 +142,7 @@ class Trajectories:
 
     def check(self, policy: Policy, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
+        refuse_state(policy)
         for name, own in describe(policy, observation_space, action_space, "").items():
             if name != "env" and self.about[name] != own:
                 given = f": {self.about[name]}, here it is {own}" if name in ("legal", "head") else ""
@@ -164,6 +165,14 @@ class Trajectories:
         path = path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
         save_state(path, {name: getattr(self, name) for name in COLUMNS}, {"trajectories": self.about})
         return path
+
+
+def refuse_state(policy: Policy) -> None:
+    """Raises TrajectoryError for a policy whose actions depend on more than what is stored."""
+    if policy.stateful:
+        raise TrajectoryError(
+            "correlated noise depends on the policy that drew it, and has no weight: set noise_autocorrelation = 0"
+        )
 
 
 def describe(policy: Policy, observation_space: spaces.Space, action_space: spaces.Space, env: str) -> dict[str, Any]:
