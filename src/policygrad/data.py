@@ -95,10 +95,10 @@ class Rollout:
 
     def __post_init__(self) -> None:
         T, N = self.rew.shape
-        parts = {"act": self.act, "next_obs": self.next_obs} | dict(self.extra)
-        for name, x in ((name, leaf) for name, part in parts.items() for leaf in tree_leaves(part)):
-            if x.shape[:2] != (T, N):
-                raise ValueError(f"{name} must start with (T, N) = {(T, N)}, got {tuple(x.shape)}")
+        for name, tree in (("act", self.act), ("next_obs", self.next_obs), *self.extra.items()):
+            for x in tree_leaves(tree):
+                if x.shape[:2] != (T, N):
+                    raise ValueError(f"{name} must start with (T, N) = {(T, N)}, got {tuple(x.shape)}")
         for name in ("logp", "behavior", "terminated", "truncated", "cut", "mask", "time"):
             if getattr(self, name).shape != (T, N):
                 raise ValueError(f"{name} must be (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
@@ -165,8 +165,9 @@ class Rollout:
 
     def valid(self, x: Tree) -> Tree:
         """The valid rows of x: (T, N, *) → (B, *). Not a copy where all rows are valid."""
-        every = self.steps == self.mask.numel()
-        return tree_map(lambda x: x.flatten(0, 1) if every else x.flatten(0, 1).index_select(0, self.rows), x)
+        if self.steps == self.mask.numel():
+            return x.flatten(0, 1) if isinstance(x, Tensor) else tree_map(lambda x: x.flatten(0, 1), x)
+        return tree_map(lambda x: x.flatten(0, 1).index_select(0, self.rows), x)
 
     @cached_property
     def steps(self) -> int:
@@ -361,12 +362,11 @@ def _columns(record: Rollout | Values, index: Sequence[int] | Tensor) -> dict[st
 
 def shares_memory(obs: Tree, next_obs: Tree) -> bool:
     """Whether next_obs is a view of obs[1:], in NumPy or torch, so that one pass over obs says it all."""
-
-    def start(x: Any) -> int:
-        return x.data_ptr() if isinstance(x, Tensor) else x.__array_interface__["data"][0]
-
-    pairs = zip(tree_leaves(obs), tree_leaves(next_obs), strict=True)
-    return all(start(x[1:]) == start(after) for x, after in pairs)
+    if isinstance(obs, dict):
+        return all(shares_memory(part, next_obs[key]) for key, part in obs.items())
+    if isinstance(obs, Tensor):
+        return obs[1:].data_ptr() == next_obs.data_ptr()
+    return next_obs.base is not None and obs[1:].__array_interface__["data"] == next_obs.__array_interface__["data"]
 
 
 def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int = 1) -> Iterator[Tree]:

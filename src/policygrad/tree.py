@@ -6,7 +6,7 @@ nothing to wrap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,28 +17,30 @@ Tree = Any  # an array or a tensor, or dict[str, Tree]
 
 def tree_map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """f(x, …) of every array of a tree, and of the arrays in the same places of the other trees."""
-    if isinstance(tree, dict):
-        return {key: tree_map(f, part, *(other[key] for other in rest)) for key, part in tree.items()}
-    return f(tree, *rest)
+    if not isinstance(tree, dict):
+        return f(tree, *rest)
+    if not rest:  # in every minibatch
+        return {key: tree_map(f, part) for key, part in tree.items()}
+    return {key: tree_map(f, part, *(other[key] for other in rest)) for key, part in tree.items()}
 
 
-def tree_leaves(tree: Tree) -> Iterator[Any]:
+def tree_leaves(tree: Tree) -> list[Any]:
     """The arrays of a tree."""
-    if isinstance(tree, dict):
-        for part in tree.values():
-            yield from tree_leaves(part)
-    else:
-        yield tree
+    if not isinstance(tree, dict):
+        return [tree]
+    return [leaf for part in tree.values() for leaf in tree_leaves(part)]
 
 
 def rows(tree: Tree) -> int:
     """The length of the arrays' first axis, which all of them share."""
-    return len(next(tree_leaves(tree)))
+    return len(tree_leaves(tree)[0])
 
 
 def take(tree: Tree, index: Any) -> Tree:
     """x[index] of every array: a row, a slice, rows by their numbers."""
-    return tree_map(lambda x: x[index], tree)
+    if isinstance(tree, dict):
+        return {key: take(part, index) for key, part in tree.items()}
+    return tree[index]
 
 
 def put(tree: Tree, index: Any, values: Tree) -> None:
@@ -67,12 +69,13 @@ def in_chunks(compute: Callable[[Tree], Tree], rows: Tree) -> Tree:
 
     compute gives a tree of (B, *). Pieces are copied: a network's next pass may reuse its memory.
     """
-    arrays = list(tree_leaves(rows))
-    count, least = len(arrays[0]), max(1, NUMBERS // max(1, sum(x[:1].numel() for x in arrays)))
-    if count <= least:
+    numbers = sum(x.numel() for x in tree_leaves(rows))
+    if numbers <= NUMBERS:
         return compute(rows)
-    starts = range(0, count, least)
-    return concatenate([tree_map(torch.clone, compute(take(rows, slice(i, i + least)))) for i in starts])
+    count = len(tree_leaves(rows)[0])
+    length = max(1, NUMBERS * count // numbers)
+    parts = (compute(take(rows, slice(i, i + length))) for i in range(0, count, length))
+    return concatenate([tree_map(torch.clone, part) for part in parts])
 
 
 def to_torch(tree: Tree) -> Tree:

@@ -131,7 +131,7 @@ class Collector:
 
         left: the episodes each environment still has to play, counted down; the record ends when none has any.
         """
-        N, envs, state = self.num_envs, self.envs, self.state
+        N, envs, state, stateful = self.num_envs, self.envs, self.state, actor.stateful
         encoding = encoding_of(actor, envs.single_observation_space)
         encode, masks_told = encoding.encode, encoding.mask_source == "info"
         separate = self.mode is not AutoresetMode.NEXT_STEP
@@ -154,7 +154,7 @@ class Collector:
             if final is not None:
                 put(final, t, now)
                 self._after_end(encoding, now, take(final, t), end, info)
-            if actor.stateful:
+            if stateful:
                 begins = end | (over & ~actor.begins_once)
                 state, over = _begun(begins, actor.begin(noise[t]), state), end & ~separate
             if left is not None and self._count_down(left, end):

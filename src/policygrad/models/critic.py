@@ -163,7 +163,7 @@ class Critic(_Regression):
 
     def _values(self, obs: Tree, policy: Policy) -> Tensor:
         """V (T, N) of observations (T, N, *) as they come, in passes of bounded size."""
-        T, N = next(tree_leaves(obs)).shape[:2]
+        T, N = tree_leaves(obs)[0].shape[:2]
         rows = tree_map(lambda x: x.flatten(0, 1), obs)
         return in_chunks(lambda rows: self.value(policy.features(rows)), rows).view(T, N)
 
@@ -194,7 +194,7 @@ class QCritic(_Regression):
 
     def _values(self, obs: Tree, policy: Policy) -> tuple[Tensor, Tensor]:
         """Q (T, N, A) and V (T, N) of observations (T, N, *) as they come, in passes of bounded size."""
-        T, N = next(tree_leaves(obs)).shape[:2]
+        T, N = tree_leaves(obs)[0].shape[:2]
 
         def both(rows: Tree) -> dict[str, Tensor]:
             q = self.action_values(policy.features(rows))

@@ -153,6 +153,7 @@ class Encoding:
             raise TypeError(f"unsupported observation space {space}: there is nothing in it")
         self.parts = isinstance(space, spaces.Dict | spaces.Tuple)  # which a body of one's own sees as such
         self.bare = not self.parts and not context  # one array, no dict around it
+        self.plain = self.bare and not self.leaves[0].one_hot and self.leaves[0].dtype == np.float32  # its own features
         self.features_shape: tuple[int, ...] = (start,) if self.parts else self.leaves[0].shape
         if mask_source == "observation":
             given = None if self.mask_space is None else width(self.mask_space)
@@ -173,6 +174,9 @@ class Encoding:
 
         info: a vector environment's. silent (N,) bool: who need not give an action mask; what out has stays there.
         """
+        if self.plain:
+            out[...] = obs
+            return
         if self.bare:
             self.leaves[0].encode(obs, out)
             return

@@ -135,6 +135,7 @@ class Policy(FlatModule):
         self.head = head
         self.normalizer = normalizer
         self.encoding = encoding
+        self._plain = encoding is not None and encoding.plain
         self.flatten(kernel)
 
     def features(self, obs: Tree) -> Tensor:
@@ -192,7 +193,7 @@ class Policy(FlatModule):
         """What the head samples from, for a batch of observations, in NumPy: all that acting needs. noise: of the step before,
         for a head that is conditioned on it; without it the head's outputs are the network's.
         """
-        features = as_float(obs) if self.encoding is None else self.encoding.features(obs)
+        features = obs if self._plain else as_float(obs) if self.encoding is None else self.encoding.features(obs)
         if self.normalizer is not None:
             features = self.normalizer(torch.from_numpy(features).to(self.flat.dtype)).numpy()
         out = self.kernel.outputs(features)[:, : self.head.size]
