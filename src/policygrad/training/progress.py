@@ -17,15 +17,12 @@ class Progress(Protocol):
 
     def start(self, total: int) -> None:
         """Training begins."""
-        ...
 
     def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
         """So far: steps, steps per second, mean return of the last 100 episodes, and what else there is to say."""
-        ...
 
     def stop(self) -> None:
         """Training is over, or has failed."""
-        ...
 
 
 class Silent:

@@ -31,7 +31,6 @@ class ExperienceSource(Protocol):
 
     def begin(self, actor: Any) -> None:
         """Before the first record: an actor may have to be made ready for the source."""
-        ...
 
     def collect(self, actor: Any, wants: Wants) -> Record:
         """New experience of an actor, as much as is wanted."""
@@ -43,7 +42,6 @@ class ExperienceSource(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        ...
 
 
 class Trainer:
