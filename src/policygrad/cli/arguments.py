@@ -15,16 +15,7 @@ from policygrad.algorithms.config import ConfigError, algorithm, find_recipe, pa
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import BACKENDS, train_help, train_parser
 from policygrad.cli.parser import Parser, dashed, is_flag, same
-from policygrad.cli.values import (
-    FALSE,
-    TRUE,
-    UsageError,
-    inner,
-    parse_bool,
-    parse_seeds,
-    parse_value,
-    positive,
-)
+from policygrad.cli.values import FALSE, TRUE, UsageError, inner, parse_bool, parse_seeds, parse_value, positive
 from policygrad.stored.directory import ROOT, find
 
 LEAST = {"eval_episodes": 1, "jobs": 1, "fisher_eigenvalues": 0}  # whole numbers of the command's own
@@ -53,14 +44,8 @@ class TrainArguments:
     @property
     def keywords(self) -> dict[str, Any]:
         """The Agent's, but for the seed."""
-        own = {
-            "backend": self.backend,
-            "fisher_eigenvalues": self.fisher_eigenvalues,
-            "gradient_meter": self.gradient_meter,
-            "dataset": self.dataset,
-            "preset": self.preset,
-        }
-        return self.overrides | {name: value for name, value in own.items() if value}
+        names = ("backend", "fisher_eigenvalues", "gradient_meter", "dataset", "preset")
+        return self.overrides | {name: value for name in names if (value := getattr(self, name))}
 
 
 def split(words: Sequence[str], own: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:

@@ -19,14 +19,8 @@ from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import UsageError
 
 CHOICES = {"lab": tuple(lab.EXPERIMENTS), "list": LISTS, "completion": SHELLS}  # the first word after a command
-WHERE = {
-    "--preset": "files",
-    "--run-dir": "dirs",
-    "--runs-root": "dirs",
-    "--out": "files",
-    "--html": "files",
-    "--dataset": "files",
-}
+WHERE = {"--run-dir": "dirs", "--runs-root": "dirs"}
+WHERE |= dict.fromkeys(("--preset", "--out", "--html", "--dataset"), "files")
 
 
 @dataclass(frozen=True)
@@ -100,9 +94,9 @@ def bash() -> dict[str, list[str]]:
     for group, found in groups().items():
         chosen = [flag for flag in found if flag.choices]
         fill["values"] += [f'"{group} {n}") words="{" ".join(f.choices)}" ;;' for f in chosen for n in f.names]
-        for kind, action in (("dirs", "kind=dirs"), ("files", "kind=files"), ("any", "kind=any")):
+        for kind in ("dirs", "files", "any"):
             if several := names(found, kind):
-                fill["values"].append(f"{'|'.join(f'{chr(34)}{group} {n}{chr(34)}' for n in several)}) {action} ;;")
+                fill["values"].append(f"{'|'.join(f'{chr(34)}{group} {n}{chr(34)}' for n in several)}) kind={kind} ;;")
         fill["flags"].append(f'"{group}") words="{" ".join(names(found))}" ;;')
     return fill
 

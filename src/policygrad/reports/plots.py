@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from policygrad.reports.columns import title
-from policygrad.stored.directory import RunDirectory, RunError, find
-from policygrad.stored.directory import runs as runs_below
+from policygrad.stored.directory import RunDirectory, RunError, find, runs_at
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -26,11 +25,8 @@ By = Literal["config", "algo"]
 
 HEAD_INCHES = 1.5  # title, subtitle and the steps axis
 COLORS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2", "#ca8a04", "#475569")
-LINES, MARKERS, SIGNS = (
-    ("-", (0, (4, 2)), (0, (1, 1.2))),
-    ("o", "s", "D"),
-    ("●", "■", "◆"),
-)  # one a round through the colours
+# one a round through the colours
+LINES, MARKERS, SIGNS = ("-", (0, (4, 2)), (0, (1, 1.2))), ("o", "s", "D"), ("●", "■", "◆")
 INK, PALE, GRID = "#1e293b", "#64748b", "#e2e8f0"
 WINDOW = "mean return of the last 100 episodes"
 
@@ -102,10 +98,7 @@ def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] =
     chosen: dict[Path, RunDirectory] = {}
     for run in several:
         path = run.path if isinstance(run, RunDirectory) else find(str(run))
-        below = sorted(runs_below(path)) if path.is_dir() else []
-        if not below:
-            raise RunError(f"{path} is not a run directory: it has no config.json")
-        chosen |= {one.resolve(): RunDirectory(one) for one in below}
+        chosen |= {one.path.resolve(): one for one in runs_at(path)}
     return make_figure(read(chosen.values(), by))
 
 
@@ -139,9 +132,8 @@ def read(runs: Iterable[RunDirectory], by: By = "config") -> dict[str, list[Curv
         settings = config["config"] if by == "config" else None
         key = json.dumps([config["algo"], settings, evaluation is None], sort_keys=True)
         group = panels.setdefault(str(config["env"]), {})
-        curve = group.setdefault(
-            key, Curve(config["algo"], config["config"], [], [], [], config.get("reward_threshold"))
-        )
+        new = Curve(config["algo"], config["config"], [], [], [], config.get("reward_threshold"))
+        curve = group.setdefault(key, new)
         if config["config"] != curve.config:
             curve.mixed = True
             curve.config = {k: v for k, v in curve.config.items() if k in config["config"] and config["config"][k] == v}
@@ -166,14 +158,8 @@ def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
     """One environment, in an axis of so many inches."""
     style(axis)
     algos = {curve.algo for curve in curves}
-    axis.set_title(
-        f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env,
-        loc="left",
-        fontsize=14,
-        fontweight="bold",
-        color=INK,
-        pad=38,
-    )
+    name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
+    axis.set_title(name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=38)
     small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom"}
     axis.annotate(f"{WINDOW} · {seeds_text(curves)}", (0, 1), (0, 22), xycoords="axes fraction", **small)
     axis.annotate(marks_text(curves), (0, 1), (0, 9), xycoords="axes fraction", **small)

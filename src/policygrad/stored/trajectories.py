@@ -29,7 +29,7 @@ from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
 from policygrad.errors import FileError
 from policygrad.models.policy import Policy
-from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
+from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json, with_suffix
 from policygrad.tree import Tree, concatenate, take, tree_leaves, tree_map
 
 FOLDER = "trajectories"  # in a run directory
@@ -164,8 +164,7 @@ class Trajectories:
 
     def save(self, path: str | Path) -> Path:
         """Write one file; the suffix is added if missing."""
-        path = Path(path)
-        path = path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
+        path = with_suffix(path)
         save_state(path, {name: getattr(self, name) for name in COLUMNS}, {"trajectories": self.about})
         return path
 

@@ -68,14 +68,8 @@ class Trainer:
 
     def begin(self, steps: int) -> None:
         """A new training of so many steps, with schedules from their start."""
-        self.first, self.total, self.last, self.logged, self.rows, self.seconds = (
-            self.source.steps_done,
-            steps,
-            0,
-            None,
-            0,
-            0.0,
-        )
+        self.first, self.total = self.source.steps_done, steps
+        self.last, self.logged, self.rows, self.seconds = 0, None, 0, 0.0
 
     @property
     def done(self) -> int:

@@ -253,11 +253,8 @@ def draw_losses(axis: Axes, result: Losses) -> None:
 
 def draw_bias(axis: Axes, result: Staleness) -> None:
     """The direction of stale gradients over their age."""
-    head(
-        axis,
-        "Old data points elsewhere",
-        "Cosine between ∇J and the mean gradient from data of an older\npolicy, exact",
-    )
+    subtitle = "Cosine between ∇J and the mean gradient from data of an older\npolicy, exact"
+    head(axis, "Old data points elsewhere", subtitle)
     ages, ends = [row.age for row in result.rows], {}
     for values, color, text in (
         ([row.plain.cosine for row in result.rows], PINK, "as it is"),
