@@ -295,3 +295,14 @@ def _bounds(low: float | None, high: float | None) -> str:
     if high is None:
         return "above 0" if low == TINY else f"at least {low}"
     return f"above 0 and at most {high}" if low == TINY else f"in [{low}, {high}]"
+
+
+def show(value: Any) -> str:
+    """A value as the user would type it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -96,7 +96,7 @@ def words(state: State) -> list[str]:
         return ["done", *means]
     if state.phase == "failed":
         return ["failed: " + (state.message.splitlines() or [""])[0]]
-    return {"evaluating": ["evaluating the final policy"], "stopped": ["stopped"]}.get(state.phase, [state.phase])
+    return ["evaluating the final policy" if state.phase == "evaluating" else state.phase]
 
 
 def make_board(quiet: bool) -> SilentBoard:

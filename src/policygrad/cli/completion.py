@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from policygrad.algorithms.config import presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import COMMANDS, lab
-from policygrad.cli.flags import LISTS, PARSERS, SHELLS, completion_parser, train_parser
+from policygrad.cli.flags import LISTS, PARSERS, SHELLS, completion_parser, first_line, train_parser
 from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import UsageError
 
@@ -142,11 +142,6 @@ def described(words: Iterable[tuple[str, str]]) -> str:
 def quoted(text: str, apostrophe: str = "\\'") -> str:
     """A word of the shell's."""
     return "'" + text.replace("'", apostrophe) + "'"
-
-
-def first_line(function: Callable) -> str:
-    """What an algorithm is."""
-    return (function.__doc__ or "").strip().splitlines()[0]
 
 
 WRITERS = {"bash": bash, "zsh": zsh, "fish": fish}

@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.algorithms.config import Algo, find_recipe
+from policygrad.algorithms.config import Algo, find_recipe, show
 from policygrad.cli.flags import add_root
 from policygrad.cli.lab_flags import add_mdp, number, optional
 from policygrad.cli.parser import Parser
 from policygrad.cli.playing import load_run
 from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, table
-from policygrad.cli.values import UsageError, flag, parse_seed, picture, positive, show
+from policygrad.cli.values import UsageError, flag, parse_seed, picture, positive
 from policygrad.stored.directory import RunDirectory, find
 
 if TYPE_CHECKING:

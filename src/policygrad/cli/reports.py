@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.algorithms.config import resolve
+from policygrad.algorithms.config import resolve, show
 from policygrad.cli.tables import table
-from policygrad.cli.values import UsageError, flag, show
+from policygrad.cli.values import UsageError, flag
 from policygrad.stored.directory import RunDirectory
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from policygrad.reports.columns import title
+from policygrad.algorithms.config import show
+from policygrad.reports.columns import steps_text, title
 from policygrad.stored.directory import RunDirectory, RunError, find, runs_at
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ def style(axis: Axes) -> None:
     """Light grid, no box, ticks in k and M."""
     bare(axis, "y")
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: steps_text(x)))
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}".replace("-", "−")))
 
@@ -296,14 +297,6 @@ def bare(axis: Axes, grid: Literal["both", "y"]) -> None:
     axis.grid(axis=grid, color=GRID, linewidth=0.9)
     axis.set_axisbelow(True)
     axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
-
-
-def short(steps: float) -> str:
-    """Steps as people say them: 500, 20k, 1.5M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(steps) >= size:
-            return f"{steps / size:g}{unit}"
-    return f"{steps:g}"
 
 
 def plain(value: float, digits: int = 1) -> str:
@@ -349,7 +342,7 @@ def labels(curves: list[Curve]) -> list[str]:
         same = [c.config for c in curves if c.algo == curve.algo and not any(c.mixed for c in curves)]
         differs = [k for k in curve.config if any(c.get(k) != curve.config[k] for c in same)]
         differs.sort(key=lambda k: NAMED_LAST.index(k) if k in NAMED_LAST else -1)
-        settings = ", ".join(f"{k} {setting(curve.config[k])}" for k in differs[:2])
+        settings = ", ".join(f"{k} {show(curve.config[k])}" for k in differs[:2])
         more = ", …" if len(differs) > 2 else ""
         name = title(curve.algo) + ("" if curve.finished else ", unfinished")
         names.append(name + (f"\n{settings}{more}" if settings else ""))
@@ -357,12 +350,3 @@ def labels(curves: list[Curve]) -> list[str]:
 
 
 NAMED_LAST = ("num_envs", "steps")  # what says least about a run
-
-
-def setting(value: Any) -> str:
-    """A hyperparameter's value, short."""
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -25,19 +25,13 @@ class Progress(Protocol):
         """Training is over, or has failed."""
 
 
-class Silent:
+class Silent(Progress):
     """Says nothing."""
 
     interval = float("inf")
 
-    def start(self, total: int) -> None: ...
 
-    def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None: ...
-
-    def stop(self) -> None: ...
-
-
-class Lines:
+class Lines(Progress):
     """A line every ten seconds, for logs."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = 10.0) -> None:
@@ -52,8 +46,6 @@ class Lines:
             line = "  ".join(fields(steps, self.total, speed, mean_return, note))
             rich = utf(getattr(self.stream, "encoding", None))
             print(line if rich else line.replace("–", "-"), file=self.stream, flush=True)
-
-    def stop(self) -> None: ...
 
 
 class Bar:
