@@ -180,6 +180,13 @@ def describe(policy: Policy, observation_space: spaces.Space, action_space: spac
     }
 
 
+def one_episode(
+    obs: Tree, act: Tensor, rew: Tensor, logp: Tensor | None, policy: Tensor, terminated: bool, about: dict[str, Any]
+) -> Trajectories:
+    """An episode of T steps: obs (T + 1, *), act (T, *), rew, logp and policy (T,), as in `Trajectories`."""
+    return Trajectories(obs, act, rew, logp, policy, torch.tensor([len(rew)]), torch.tensor([terminated]), about)
+
+
 def join(parts: Sequence[Trajectories]) -> Trajectories:
     """Several as one. Raises TrajectoryError where they are of different tasks."""
     tasks = [(part.about, _shapes(part.obs), part.act.shape[1:]) for part in parts]
@@ -282,16 +289,8 @@ class Cutter:
 
     def _close(self, parts: list[dict[str, Tree]], last_obs: Tree, terminated: bool) -> None:
         whole = concatenate(parts)
-        episode = Trajectories(
-            obs=concatenate([whole["obs"], last_obs]),
-            act=whole["act"],
-            rew=whole["rew"],
-            logp=whole["behavior"],
-            policy=whole["policy"],
-            length=torch.tensor([len(whole["rew"])]),
-            terminated=torch.tensor([terminated]),
-            about=self.about,
-        )
+        obs, rew, logp = concatenate([whole["obs"], last_obs]), whole["rew"], whole["behavior"]
+        episode = one_episode(obs, whole["act"], rew, logp, whole["policy"], terminated, self.about)
         self.done.append(episode)
         self.bytes += sum(x.nbytes for name in COLUMNS for x in tree_leaves(getattr(episode, name)))
 
