@@ -8,7 +8,6 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, get_origin
 
 from policygrad.algorithms.config import ConfigError, algorithm, find_recipe, parameters
@@ -213,13 +212,9 @@ def read(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
     if arguments.dataset is not None:
         if arguments.save_trajectories:
             raise UsageError("--save-trajectories keeps what is played, and with --dataset nothing is.")
-        arguments.dataset = find_dataset(arguments.dataset, arguments.runs_root or ROOT)
+        if not arguments.dataset.startswith("minari:"):  # a path, or a run as the other commands find it
+            arguments.dataset = str(find(arguments.dataset, arguments.runs_root or ROOT))
     return arguments
-
-
-def find_dataset(text: str, root: str | Path) -> str:
-    """What --dataset names: minari:NAME as it is, otherwise a path, or a run as the other commands find it."""
-    return text if text.startswith("minari:") else str(find(text, root))
 
 
 def check_env(env: str) -> str:
