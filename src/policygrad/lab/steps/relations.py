@@ -270,7 +270,6 @@ def _cost(
     if len(g) > dense_up_to:
         return SolverCost(len(g), cg_seconds, None, None)
     started = time.perf_counter()
-    exact = dense_solve(product, g)
-    return SolverCost(
-        len(g), cg_seconds, time.perf_counter() - started, float((cg.x - exact.x).norm() / exact.x.norm())
-    )
+    exact = dense_solve(product, g).x
+    seconds = time.perf_counter() - started
+    return SolverCost(len(g), cg_seconds, seconds, float((cg.x - exact).norm() / exact.norm()))
