@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 import policygrad as pg
-from policygrad.algorithms.config import aliases, parameters, presets
+from policygrad.algorithms.config import aliases, parameters, presets, show
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import COMMANDS, main
 from policygrad.cli.arguments import parse_train
-from policygrad.cli.values import show
 from policygrad.envs.probes import Target, TimeLimit
 
 TINY = ["--steps", "400", "--num-envs", "2", "--eval-episodes", "4"]

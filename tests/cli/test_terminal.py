@@ -17,6 +17,7 @@ from policygrad.cli.board import LineBoard, LiveBoard, make_board
 from policygrad.cli.reports import failures, saved_seeds, seeds_table, seeds_text
 from policygrad.cli.tables import paragraph, table
 from policygrad.cli.values import UsageError, parse_seeds
+from policygrad.training.progress import BAR_WIDTH
 from policygrad.training.seeds import SilentBoard, State
 
 HEADER = ["environment", "steps", "what it is"]
@@ -131,7 +132,7 @@ def test_the_live_display_has_a_line_a_seed_that_fits(columns):
     assert "final policy" in lines[3]
     assert "failed: training stopped" in lines[4]
     assert lines[6] == "2 more wait"
-    assert (boards.BAR_WIDTH * "━" in lines[1]) == (columns == 200)
+    assert (BAR_WIDTH * "━" in lines[1]) == (columns == 200)
 
 
 def test_a_seeds_line_fits_every_width():

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 import policygrad as pg
 from policygrad.envs.probes import Target
 from policygrad.reports import plots
+from policygrad.reports.columns import steps_text
 from policygrad.stored.directory import RunDirectory, RunError, create, find, runs
 from policygrad.stored.storage import load_state
 from policygrad.training.progress import Bar, Lines, Silent, clock, make_progress
@@ -219,7 +220,7 @@ def test_times_are_minutes_and_seconds(seconds, text):
 
 @pytest.mark.parametrize(("steps", "text"), [(0, "0"), (500, "500"), (20_000, "20k"), (1_500_000, "1.5M"), (2e9, "2G")])
 def test_steps_are_written_in_thousands_and_millions(steps, text):
-    assert plots.short(steps) == text
+    assert steps_text(steps) == text
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_curve_with_its_mean(tmp_path):

@@ -276,13 +276,9 @@ def check(name: str, kind: Any, value: Any, option: Option | None = None) -> Any
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(check(name, args[0], item, option) for item in items)
-    if kind is str:
-        if not isinstance(value, str):
-            raise ConfigError(f"{name} = {value!r} must be text")
-        return value
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise ConfigError(f"{name} = {value!r} must be true or false")
+    if kind in (str, bool):
+        if not isinstance(value, kind):
+            raise ConfigError(f"{name} = {value!r} must be {'text' if kind is str else 'true or false'}")
         return value
     if not isinstance(value, Real) or isinstance(value, bool) or (kind is int and not float(value).is_integer()):
         raise ConfigError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
@@ -299,3 +295,14 @@ def _bounds(low: float | None, high: float | None) -> str:
     if high is None:
         return "above 0" if low == TINY else f"at least {low}"
     return f"above 0 and at most {high}" if low == TINY else f"in [{low}, {high}]"
+
+
+def show(value: Any) -> str:
+    """A value as the user would type it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -36,11 +36,8 @@ def diagnosed_step(
 
 def critic_errors(iteration: Iteration) -> Stats:
     """explained_variance and value_loss of the values, before the critic's fit."""
-    values, target, rollout = iteration.values, iteration.estimate.target, iteration.rollout
-    return {
-        "explained_variance": explained_variance(values, target, rollout),
-        "value_loss": value_loss(values, target, rollout),
-    }
+    given = iteration.values, iteration.estimate.target, iteration.rollout
+    return {"explained_variance": explained_variance(*given), "value_loss": value_loss(*given)}
 
 
 def explained_variance(values: Values, target: Tensor, rollout: Rollout) -> float:

@@ -38,6 +38,7 @@ class Option:
 
 
 # keywords that stand in several groups or signatures
+Schedule = Literal["constant", "linear"]
 NumSteps = Annotated[
     int, Option("steps per environment per iteration", 1, tune=(16, 2048, "log"), foreign=("n_steps",))
 ]
@@ -53,15 +54,11 @@ Standardize = Annotated[
         foreign=("normalize_advantage",),
     ),
 ]
-LrSchedule = Annotated[
-    Literal["constant", "linear"], Option("schedule of the learning rates: constant, or linear down to 0")
-]
+LrSchedule = Annotated[Schedule, Option("schedule of the learning rates: constant, or linear down to 0")]
 EntCoef = Annotated[
     float, Option("weight of the entropy bonus; usually 0 to 0.02", 0, tune=(1e-4, 0.05, "log"), schedule=True)
 ]
-EntSchedule = Annotated[
-    Literal["constant", "linear"], Option("schedule of the entropy bonus: constant, or linear down to 0")
-]
+EntSchedule = Annotated[Schedule, Option("schedule of the entropy bonus: constant, or linear down to 0")]
 MaxGradNorm = Annotated[
     float | None, Option("clip each network's gradient to this ℓ₂ norm; none: do not", TINY, tune=(0.1, 10, "log"))
 ]
@@ -250,9 +247,7 @@ class Budget:
             foreign=("delta", "target_kl"),
         ),
     ] = 0.01
-    kl_schedule: Annotated[
-        Literal["constant", "linear"], Option("schedule of max_kl: constant, or linear down to 0")
-    ] = "constant"
+    kl_schedule: Annotated[Schedule, Option("schedule of max_kl: constant, or linear down to 0")] = "constant"
 
 
 @dataclass(frozen=True, kw_only=True)

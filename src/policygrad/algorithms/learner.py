@@ -35,7 +35,6 @@ class UpdateRule(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -114,9 +114,7 @@ def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable
         @wraps(function)
         def composed(task: Task, **given: Any) -> Plan:
             values = {k: given.pop(k, p.default) for k, p in keywords.items()}
-            bundles = {
-                k: replace(group, **{f.name: values[f.name] for f in fields(group)}) for k, group in groups.items()
-            }
+            bundles = {k: replace(g, **{f.name: values[f.name] for f in fields(g)}) for k, g in groups.items()}
             plain = {k: values[k] for k in taken if k not in groups}
             network = Network(**{f.name: values[f.name] for f in fields(Network) if f.name not in plain})
             return function(replace(task, network=network), **plain, **bundles, **given)

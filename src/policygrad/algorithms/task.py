@@ -10,17 +10,7 @@ from gymnasium import spaces
 from policygrad.algorithms.keywords import Network
 from policygrad.algorithms.learner import Learner
 from policygrad.data import Wants
-from policygrad.gradient.baselines import (
-    Baseline,
-    Constant,
-    CriticValue,
-    CrossFit,
-    LeaveOneOut,
-    LinearFeatures,
-    NoBaseline,
-    RunningMean,
-    TimeAverage,
-)
+from policygrad.gradient import baselines as base
 from policygrad.models.critic import Critic, QCritic, make_critic, make_q_critic
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
@@ -31,18 +21,18 @@ BOX_ONLY = ("head", "std", "log_std", "noise_autocorrelation")
 __all__ = ["Learner", "Plan", "Task", "make_baseline", "make_schedule"]
 
 
-def make_baseline(name: str, constant: float = 0.0, cross_fit: int | None = None) -> Baseline:
+def make_baseline(name: str, constant: float = 0.0, cross_fit: int | None = None) -> base.Baseline:
     """A baseline by its name; cross_fit: folds, for the ones that are fitted."""
     made = {
-        "value": CriticValue,
-        "leave-one-out": LeaveOneOut,
-        "running-mean": RunningMean,
-        "time-average": TimeAverage,
-        "linear": LinearFeatures,
-        "constant": lambda: Constant(constant),
-        "none": NoBaseline,
+        "value": base.CriticValue,
+        "leave-one-out": base.LeaveOneOut,
+        "running-mean": base.RunningMean,
+        "time-average": base.TimeAverage,
+        "linear": base.LinearFeatures,
+        "constant": lambda: base.Constant(constant),
+        "none": base.NoBaseline,
     }
-    return made[name]() if cross_fit is None else CrossFit(made[name](), cross_fit)
+    return made[name]() if cross_fit is None else base.CrossFit(made[name](), cross_fit)
 
 
 @dataclass(frozen=True)

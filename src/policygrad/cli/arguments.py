@@ -8,23 +8,13 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, get_origin
 
 from policygrad.algorithms.config import ConfigError, algorithm, find_recipe, parameters
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import BACKENDS, train_help, train_parser
 from policygrad.cli.parser import Parser, dashed, is_flag, same
-from policygrad.cli.values import (
-    FALSE,
-    TRUE,
-    UsageError,
-    inner,
-    parse_bool,
-    parse_seeds,
-    parse_value,
-    positive,
-)
+from policygrad.cli.values import FALSE, TRUE, UsageError, inner, parse_bool, parse_seeds, parse_value, positive
 from policygrad.stored.directory import ROOT, find
 
 LEAST = {"eval_episodes": 1, "jobs": 1, "fisher_eigenvalues": 0}  # whole numbers of the command's own
@@ -53,14 +43,8 @@ class TrainArguments:
     @property
     def keywords(self) -> dict[str, Any]:
         """The Agent's, but for the seed."""
-        own = {
-            "backend": self.backend,
-            "fisher_eigenvalues": self.fisher_eigenvalues,
-            "gradient_meter": self.gradient_meter,
-            "dataset": self.dataset,
-            "preset": self.preset,
-        }
-        return self.overrides | {name: value for name, value in own.items() if value}
+        names = ("backend", "fisher_eigenvalues", "gradient_meter", "dataset", "preset")
+        return self.overrides | {name: value for name in names if (value := getattr(self, name))}
 
 
 def split(words: Sequence[str], own: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
@@ -228,13 +212,9 @@ def read(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
     if arguments.dataset is not None:
         if arguments.save_trajectories:
             raise UsageError("--save-trajectories keeps what is played, and with --dataset nothing is.")
-        arguments.dataset = find_dataset(arguments.dataset, arguments.runs_root or ROOT)
+        if not arguments.dataset.startswith("minari:"):  # a path, or a run as the other commands find it
+            arguments.dataset = str(find(arguments.dataset, arguments.runs_root or ROOT))
     return arguments
-
-
-def find_dataset(text: str, root: str | Path) -> str:
-    """What --dataset names: minari:NAME as it is, otherwise a path, or a run as the other commands find it."""
-    return text if text.startswith("minari:") else str(find(text, root))
 
 
 def check_env(env: str) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from policygrad.training.progress import BAR, BAR_WIDTH, fields, fit
+from policygrad.training.progress import add_fields, fields, fit, utf
 from policygrad.training.seeds import SilentBoard, State
 
 
@@ -41,16 +41,14 @@ class LiveBoard(SilentBoard):
         super().__init__()
         self.console = console or Console()
         self.live = Live(console=self.console, auto_refresh=False)
-        self.drawn, self.started = 0.0, False
+        self.drawn = 0.0
 
     def show(self, states: Sequence[State]) -> None:
         now = time.monotonic()
         if now - self.drawn < self.interval and not all(state.over for state in states):
             return
         self.drawn = now
-        if not self.started:
-            self.live.start()
-            self.started = True
+        self.live.start()  # once; later it does nothing
         self.live.update(self.lines(states), refresh=True)
 
     def lines(self, states: Sequence[State]) -> Any:
@@ -81,19 +79,11 @@ class LiveBoard(SilentBoard):
             text.append(rest, "red" if state.phase == "failed" else "")
             text.truncate(self.console.width, overflow="ellipsis")
             return text
-        stroke = "━" if self.console.encoding.startswith("utf") else "-"
-        for k, part in enumerate(fit(words(state), self.console.width - len(head))):
-            text.append("  " if k else "")
-            if part == BAR:
-                done = round(BAR_WIDTH * min(state.steps / state.total, 1.0))
-                text.append(stroke * done, "blue").append(stroke * (BAR_WIDTH - done), "bright_black")
-            else:
-                text.append(part, "bold" if part.startswith("return") else "")
-        return text
+        parts = fit(words(state), self.console.width - len(head))
+        return add_fields(text, parts, state.steps / state.total, utf(self.console.encoding))
 
     def stop(self) -> None:
-        if self.started:
-            self.live.stop()
+        self.live.stop()
 
 
 def words(state: State) -> list[str]:
@@ -106,7 +96,7 @@ def words(state: State) -> list[str]:
         return ["done", *means]
     if state.phase == "failed":
         return ["failed: " + (state.message.splitlines() or [""])[0]]
-    return {"evaluating": ["evaluating the final policy"], "stopped": ["stopped"]}.get(state.phase, [state.phase])
+    return ["evaluating the final policy" if state.phase == "evaluating" else state.phase]
 
 
 def make_board(quiet: bool) -> SilentBoard:

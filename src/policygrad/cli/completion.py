@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from policygrad.algorithms.config import presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import COMMANDS, lab
-from policygrad.cli.flags import LISTS, PARSERS, SHELLS, completion_parser, train_parser
+from policygrad.cli.flags import LISTS, PARSERS, SHELLS, completion_parser, first_line, train_parser
 from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import UsageError
 
 CHOICES = {"lab": tuple(lab.EXPERIMENTS), "list": LISTS, "completion": SHELLS}  # the first word after a command
-WHERE = {
-    "--preset": "files",
-    "--run-dir": "dirs",
-    "--runs-root": "dirs",
-    "--out": "files",
-    "--html": "files",
-    "--dataset": "files",
-}
+WHERE = {"--run-dir": "dirs", "--runs-root": "dirs"}
+WHERE |= dict.fromkeys(("--preset", "--out", "--html", "--dataset"), "files")
 
 
 @dataclass(frozen=True)
@@ -100,9 +94,9 @@ def bash() -> dict[str, list[str]]:
     for group, found in groups().items():
         chosen = [flag for flag in found if flag.choices]
         fill["values"] += [f'"{group} {n}") words="{" ".join(f.choices)}" ;;' for f in chosen for n in f.names]
-        for kind, action in (("dirs", "kind=dirs"), ("files", "kind=files"), ("any", "kind=any")):
+        for kind in ("dirs", "files", "any"):
             if several := names(found, kind):
-                fill["values"].append(f"{'|'.join(f'{chr(34)}{group} {n}{chr(34)}' for n in several)}) {action} ;;")
+                fill["values"].append(f"{'|'.join(f'{chr(34)}{group} {n}{chr(34)}' for n in several)}) kind={kind} ;;")
         fill["flags"].append(f'"{group}") words="{" ".join(names(found))}" ;;')
     return fill
 
@@ -148,11 +142,6 @@ def described(words: Iterable[tuple[str, str]]) -> str:
 def quoted(text: str, apostrophe: str = "\\'") -> str:
     """A word of the shell's."""
     return "'" + text.replace("'", apostrophe) + "'"
-
-
-def first_line(function: Callable) -> str:
-    """What an algorithm is."""
-    return (function.__doc__ or "").strip().splitlines()[0]
 
 
 WRITERS = {"bash": bash, "zsh": zsh, "fish": fish}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policygrad.cli.flags import plot_parser
 from policygrad.cli.values import UsageError, picture
-from policygrad.stored.directory import RunDirectory, find, runs
+from policygrad.stored.directory import RunDirectory, find, runs_at
 
 
 def plot(words: Sequence[str]) -> None:
@@ -17,11 +17,7 @@ def plot(words: Sequence[str]) -> None:
         raise UsageError(f"--by = {given.by!r} must be config or algo.")
     chosen: dict[Path, RunDirectory] = {}
     for text in given.runs:
-        path = find(text, given.runs_root)
-        below = sorted(runs(path)) if path.is_dir() else []
-        if not below:
-            raise UsageError(f"{path} is not a run directory: it has no config.json.")
-        chosen |= {run.resolve(): RunDirectory(run) for run in below}
+        chosen |= {run.path.resolve(): run for run in runs_at(find(text, given.runs_root))}
     directories = list(chosen.values())
     out = directories[0].curve_file if len(directories) == 1 else Path("learning_curves.png")
     out = picture(given.out) if given.out is not None else out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
+from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
 from policygrad.algorithms.config import (
@@ -15,10 +16,11 @@ from policygrad.algorithms.config import (
     pieces,
     presets,
     resolve,
+    show,
 )
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.parser import Parser, Switch, same
-from policygrad.cli.values import flag, inner, show
+from policygrad.cli.values import flag, inner
 from policygrad.stored.directory import ROOT
 
 BACKENDS = ("auto", "gymnasium", "async", "envpool")
@@ -106,10 +108,15 @@ def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:
         group.add_argument(*hidden, dest="normalize_advantage", action=Switch, nargs="?", help=argparse.SUPPRESS)
 
 
+def first_line(function: Callable) -> str:
+    """What an algorithm is."""
+    return (function.__doc__ or "").strip().splitlines()[0]
+
+
 def train_help() -> str:
     """`policygrad train --help`, before an algorithm is known."""
     rows = "\n".join(
-        f"  {name:<14}{textwrap.shorten((function.__doc__ or '').strip().splitlines()[0], 100, placeholder=' …')}"
+        f"  {name:<14}{textwrap.shorten(first_line(function), 100, placeholder=' …')}"
         for name, function in RECIPES.items()
     )
     return f"""usage: policygrad train ALGO ENV [--steps N] [--seed S …] [--run-dir DIR] [--quiet] [flags]

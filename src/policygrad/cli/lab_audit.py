@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.cli.lab_flags import add_mdp, number
+from policygrad.cli.lab_flags import add_mdp, number, optional
 from policygrad.cli.parser import Parser
 from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, table
@@ -30,9 +30,8 @@ WRAPPERS = (
     "plain, discount, standardize, standardize-episode, step; with --off-policy is, is:C, is-normalized, per-decision; "
 )
 WRAPPERS += "several at once: discount+standardize"
-MAX_NUMBERS = (
-    400_000_000  # of observations that the default number of batches may have: a table of 500 states gets fewer
-)
+# of observations that the default number of batches may have: a table of 500 states gets fewer
+MAX_NUMBERS = 400_000_000
 
 
 def parser() -> Parser:
@@ -116,34 +115,20 @@ def checked(given: Namespace) -> Settings:
     if given.html is not None and Path(given.html).suffix not in (".html", ".htm"):
         raise UsageError(f"--html = {given.html!r} must end in .html")
     seed = parse_seed(given.seed)
-    horizon = None
-    if given.horizon is not None:
-        horizon = float("inf") if given.horizon == "inf" else positive("horizon", given.horizon)
+    horizon = float("inf") if given.horizon == "inf" else optional(positive, "horizon", given.horizon)
     alpha = number("alpha", given.alpha)
     if alpha >= 1.0:
         raise UsageError(f"--alpha = {given.alpha} must be below 1.")
-    options = {
-        "critic": given.critic,
-        "batch": positive("batch", given.batch),
-        "limit": None if given.limit is None else positive("limit", given.limit),
-        "alpha": alpha,
-        "seed": seed,
-    }
+    gamma = None if given.gamma is None else parse_number("gamma", float, given.gamma)
+    grid = {name: optional(names, name, getattr(given, name)) for name in ("estimators", "baselines", "wrappers")}
+    options = {"critic": given.critic, "batch": positive("batch", given.batch), "alpha": alpha, "seed": seed}
     return Settings(
-        {
-            "seed": seed,
-            "horizon": horizon,
-            "gamma": None if given.gamma is None else parse_number("gamma", float, given.gamma),
-        },
-        {
-            name: names(name, getattr(given, name))
-            for name in ("estimators", "baselines", "wrappers")
-            if getattr(given, name)
-        },
-        number("scale", given.scale, least=0.0),
-        None if given.off_policy is None else number("off_policy", given.off_policy),
-        None if given.repeats is None else positive("repeats", given.repeats, 2),
-        options,
+        mdp={"seed": seed, "horizon": horizon, "gamma": gamma},
+        grid={name: chosen for name, chosen in grid.items() if chosen is not None},
+        scale=number("scale", given.scale, least=0.0),
+        off_policy=optional(number, "off_policy", given.off_policy),
+        repeats=optional(positive, "repeats", given.repeats, 2),
+        options=options | {"limit": optional(positive, "limit", given.limit)},
     )
 
 
@@ -172,9 +157,8 @@ def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, Bas
     behavior = None
     if settings.off_policy is not None:
         behavior = starting_policy(name, mdp, seed, settings.scale)
-        noise = torch.randn(
-            policy.flat.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=policy.flat.dtype
-        )
+        generator = torch.Generator().manual_seed(seed + 1)
+        noise = torch.randn(policy.flat.shape, generator=generator, dtype=policy.flat.dtype)
         behavior.flat.add_(settings.off_policy * noise)
     made = audit(mdp, policy, **settings.grid, **options, repeats=repeats, behavior=behavior)
     where = f"{name}: {made.about}" + ("" if behavior is None else "; episodes of another policy")
@@ -212,9 +196,7 @@ def write(given: Namespace, audit: Audit, curve: BaselineCurve | None) -> list[P
     """The picture and the page that were asked for."""
     written = []
     if given.out is not None:
-        from policygrad.lab.auditing.plots import draw
-
-        written.append(draw(audit, Path(given.out), curve))
+        written.append(audit.plot(given.out, curve))
     if given.html is not None:
         written.append(audit.html(given.html, curve))
     return written

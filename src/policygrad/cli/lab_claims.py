@@ -25,12 +25,7 @@ def parser() -> Parser:
         "holds with caveat, fails as stated, or pending; the numbers, and the counterexample where there is one. All of them "
         "take some ten seconds.",
     )
-    made.add_argument(
-        "which",
-        nargs="*",
-        metavar="WHICH",
-        help="names, their beginnings, or words of the claims [all]",
-    )
+    made.add_argument("which", nargs="*", metavar="WHICH", help="names, their beginnings, or words of the claims [all]")
     made.add_argument("--list", action="store_true", help="list the claims, run nothing")
     made.add_argument("--json", action="store_true", help="print everything as JSON, the counterexamples' tables too")
     made.add_argument("--out", metavar="FILE.md", help="write the page, in Markdown")

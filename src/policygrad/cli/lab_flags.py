@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from argparse import _ArgumentGroup
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from policygrad.cli.parser import Parser
 from policygrad.cli.values import UsageError, flag, parse_number
 
-MDPS = (
-    *("bandit", "two-states", "chain", "gridworld", "random", "small", "deceptive", "delayed", "aliased", "corridor"),
-    *(
-        "rock-paper-scissors",
-        "FrozenLake-v1",
-        "FrozenLake8x8-v1",
-        "CliffWalking-v1",
-        "CliffWalkingSlippery-v1",
-        "Taxi-v4",
-    ),
-)
+T = TypeVar("T")
+
+SMALL = ("bandit", "two-states", "chain", "gridworld", "random", "small", "deceptive", "delayed", "aliased", "corridor")
+GYMNASIUM = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4")
+MDPS = (*SMALL, "rock-paper-scissors", *GYMNASIUM)
 
 
 def add_mdp(where: Parser | _ArgumentGroup, what: str, default: str) -> None:
@@ -26,6 +21,11 @@ def add_mdp(where: Parser | _ArgumentGroup, what: str, default: str) -> None:
     names = f"{', '.join(MDPS)}; or a .json file of tables"
     action: Any = where.add_argument("--mdp", metavar="NAME", help=f"{what}: {names} [{default}]")
     action.words = MDPS
+
+
+def optional(read: Callable[..., T], name: str, text: str | None, *rest: Any, **keywords: Any) -> T | None:
+    """What is read from the words after a flag, None where it was not given."""
+    return None if text is None else read(name, text, *rest, **keywords)
 
 
 def number(name: str, text: str, also: str = "", least: float | None = None) -> float:

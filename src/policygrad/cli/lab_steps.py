@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.algorithms.config import Algo, find_recipe
+from policygrad.algorithms.config import Algo, find_recipe, show
 from policygrad.cli.flags import add_root
-from policygrad.cli.lab_flags import add_mdp, number
+from policygrad.cli.lab_flags import add_mdp, number, optional
 from policygrad.cli.parser import Parser
 from policygrad.cli.playing import load_run
 from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, table
-from policygrad.cli.values import UsageError, flag, parse_seed, picture, positive, show
+from policygrad.cli.values import UsageError, flag, parse_seed, picture, positive
 from policygrad.stored.directory import RunDirectory, find
 
 if TYPE_CHECKING:
@@ -115,17 +115,17 @@ def checked(given: Namespace) -> dict[str, Any]:
             raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` says more.")
     if given.out is not None:
         picture(given.out)
-    max_kl = None if given.max_kl is None else number("max_kl", given.max_kl)
+    max_kl = optional(number, "max_kl", given.max_kl)
     if max_kl is not None and not LEAST_KL <= max_kl <= MOST_KL:
         why = f"below, a KL is mostly rounding, and at {MOST_KL:g} nats the policy is greedy"
         raise UsageError(f"--max-kl = {given.max_kl} must be in [{LEAST_KL:g}, {MOST_KL:g}]: {why}.")
     return {
         "max_kl": max_kl,
-        "damping": None if given.damping is None else number("damping", given.damping, least=0.0),
-        "clip": None if given.clip is None else number("clip", given.clip),
+        "damping": optional(number, "damping", given.damping, least=0.0),
+        "clip": optional(number, "clip", given.clip),
         "beta": None if given.beta == "match" else number("beta", given.beta, " or match"),
         "epochs": positive("epochs", given.epochs),
-        "lr": None if given.lr is None else number("lr", given.lr),
+        "lr": optional(number, "lr", given.lr),
     }
 
 
@@ -297,10 +297,9 @@ def draw(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> P
     betas = np.geomspace(middle / 10.0, middle * 10.0, 9).tolist()
     penalties = penalty_path(policy, batch, betas, lr=settings["lr"], epochs=settings["epochs"])
     about = " · ".join(line.partition("; ")[0] for line in case.about[1:])
-    story = plots.Story(
-        f"One policy, one batch, five update rules: {case.name}", about, found.comparison, found.match, penalties
-    )
-    if any(step.interval for step in found.comparison.steps):
-        return plots.draw(story, out)
-    trust = trust_path(policy, batch, np.geomspace(1e-6, 0.1, 11).tolist())
-    return plots.draw(story.with_theory(trust, dense_against_cg((2, 4, 8, 16, 24, 64, 128, 256))), out)
+    title = f"One policy, one batch, five update rules: {case.name}"
+    theory: dict[str, Any] = {}  # what only a table of logits has
+    if not any(step.interval for step in found.comparison.steps):
+        theory["trust"] = trust_path(policy, batch, np.geomspace(1e-6, 0.1, 11).tolist())
+        theory["costs"] = dense_against_cg((2, 4, 8, 16, 24, 64, 128, 256))
+    return plots.draw(plots.Story(title, about, found.comparison, found.match, penalties, **theory), out)

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policygrad.cli.lab_flags import add_mdp
@@ -52,7 +51,10 @@ def run(words: Sequence[str]) -> None:
             written = {name: result.to_json() for name, result in found.items()} | {"refused": refused}
             print(json.dumps(written, indent=2, ensure_ascii=False))
         if out is not None:
-            drawn = draw(found, given.mdp, out)
+            from policygrad.lab.theory import plots
+
+            title = "What theory says, measured" + (f": {given.mdp}" if given.mdp else "")
+            drawn = plots.draw(list(found.values()), title, out)
             if not given.json:
                 print(f"\n{drawn}")
 
@@ -105,11 +107,3 @@ def report(name: str, numbers: str) -> str:
 
     experiment = EXPERIMENTS[name]
     return f"{experiment.title}  ({name})\n{paragraph(experiment.says)}\n\n{numbers}"
-
-
-def draw(found: dict[str, Result], mdp: str | None, out: Path) -> Path:
-    """The picture."""
-    from policygrad.lab.theory import plots
-
-    title = "What theory says, measured" + (f": {mdp}" if mdp else "")
-    return plots.draw(list(found.values()), title, out)

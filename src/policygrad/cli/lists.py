@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from policygrad.algorithms.config import parameters, presets
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.cli.flags import LISTS, list_parser
+from policygrad.cli.flags import LISTS, first_line, list_parser
 from policygrad.cli.tables import table
 from policygrad.cli.values import UsageError
 
@@ -34,9 +34,7 @@ def presets_table() -> str:
 
 def algorithms_table() -> str:
     """The recipes, each with its cell of the grid estimator × update rule."""
-    rows = [
-        [name, recipe.spec.cell, (recipe.__doc__ or "").strip().splitlines()[0]] for name, recipe in RECIPES.items()
-    ]
+    rows = [[name, recipe.spec.cell, first_line(recipe)] for name, recipe in RECIPES.items()]
     return table(["algorithm", "estimator × update rule", "what it is"], rows)
 
 

@@ -26,12 +26,9 @@ def evaluate(words: Sequence[str]) -> None:
     given = eval_parser().parse(words)
     episodes = positive("episodes", given.episodes)
     agent, path = load_run(given, "eval")
-    from policygrad.envs.collector import EndlessEpisodeError
-    from policygrad.models.observations import ActionMaskError
     from policygrad.training.train import GREEDY
 
-    with as_usage_error(EndlessEpisodeError, ActionMaskError):
-        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in GREEDY.items()}
+    evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in GREEDY.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
     else:
@@ -46,11 +43,7 @@ def collect(words: Sequence[str]) -> None:
     if given.out is not None and Path(given.out).suffix != ".safetensors":
         raise UsageError(f"--out = {given.out!r} must end in .safetensors")
     agent, path = load_run(given, "collect")
-    from policygrad.envs.collector import EndlessEpisodeError
-    from policygrad.models.observations import ActionMaskError
-
-    with as_usage_error(EndlessEpisodeError, ActionMaskError, FloatingPointError):
-        trajectories = agent.collect(episodes, seed)
+    trajectories = agent.collect(episodes, seed)
     out = trajectories.save(directory_of(path) / "trajectories.safetensors" if given.out is None else given.out)
     mean = float(trajectories.returns.mean())
     print(f"{out}  {len(trajectories):,} episodes, {trajectories.steps:,} steps, mean return {mean:,.1f}")
@@ -64,10 +57,9 @@ def video(words: Sequence[str]) -> None:
         raise UsageError(f"--out = {given.out!r} must end in .mp4")
     agent, path = load_run(given, "video")
     out = Path(given.out) if given.out is not None else directory_of(path) / "video.mp4"
-    from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.training.video import record
 
-    with as_usage_error(EndlessEpisodeError, ValueError, ImportError):
+    with as_usage_error(ValueError, ImportError):
         returns = record(agent, out, **keywords)
     print(f"{out}  return {', '.join(f'{x:,.1f}' for x in returns)}")
 
@@ -77,10 +69,9 @@ def watch(words: Sequence[str]) -> None:
     given = watch_parser().parse(words)
     keywords = film(given)
     agent, _ = load_run(given, "watch")
-    from policygrad.envs.collector import EndlessEpisodeError
     from policygrad.training.video import watch
 
-    with as_usage_error(EndlessEpisodeError, ValueError, ImportError), suppress(KeyboardInterrupt):
+    with as_usage_error(ValueError, ImportError), suppress(KeyboardInterrupt):
         watch(agent, **keywords)
 
 

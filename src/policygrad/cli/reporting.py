@@ -13,18 +13,15 @@ from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError, parse_number, picture
 from policygrad.reports.report import read
-from policygrad.stored.directory import RunDirectory, find, runs
+from policygrad.stored.directory import RunDirectory, find, runs_at
 from policygrad.training.reporting import checked_eigenvalues
 
 
 def report(words: Sequence[str]) -> None:
     """`policygrad report`."""
     given = report_parser().parse(words)
-    eigenvalues = int(parse_number("eigenvalues", int, given.eigenvalues))
-    try:
-        eigenvalues = checked_eigenvalues(eigenvalues)
-    except ConfigError as error:
-        raise UsageError(f"--{error}") from None
+    with as_usage_error(ConfigError):
+        eigenvalues = checked_eigenvalues(int(parse_number("eigenvalues", int, given.eigenvalues)))
     if given.env is not None and not eigenvalues:
         raise UsageError("--env is where the batch for eigenvalues is played: give --eigenvalues, too, e.g. 5.")
     run = one_run(given)
@@ -32,15 +29,12 @@ def report(words: Sequence[str]) -> None:
     made = read(run)
     if eigenvalues:
         agent, _ = load_run(given, "report")
-        from policygrad.envs.collector import EndlessEpisodeError
-        from policygrad.models.observations import ActionMaskError
         from policygrad.training.spectrum import spectrum
 
-        with as_usage_error(EndlessEpisodeError, ActionMaskError, ValueError):
+        with as_usage_error(ValueError):
             made.add(spectrum(agent, eigenvalues))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        made.figure().savefig(out)
+        made.figure().write(out)
     if given.json:
         print(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
         return
@@ -55,7 +49,5 @@ def one_run(given: Namespace) -> RunDirectory:
     run = RunDirectory(path)
     if run.config_file.exists():
         return run
-    below = sorted(runs(path)) if path.is_dir() else []
-    if not below:
-        raise UsageError(f"{path} is not a run directory: it has no config.json.")
-    raise UsageError(f"{path} is a directory of runs: name one of its {len(below)}, e.g. {below[0]}")
+    below = runs_at(path)
+    raise UsageError(f"{path} is a directory of runs: name one of its {len(below)}, e.g. {below[0].path}")

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.algorithms.config import resolve
+from policygrad.algorithms.config import resolve, show
 from policygrad.cli.tables import table
-from policygrad.cli.values import UsageError, flag, show
+from policygrad.cli.values import UsageError, flag
 from policygrad.stored.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -56,12 +56,8 @@ def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: s
 
 def stepped(backend: str) -> str:
     """Who steps the environments, where it is not Gymnasium in this process."""
-    names = {
-        "gymnasium": "",
-        "async": "; environments in processes of their own",
-        "envpool": "; environments in EnvPool",
-    }
-    return names[backend]
+    names = {"async": "environments in processes of their own", "envpool": "environments in EnvPool"}
+    return f"; {names[backend]}" if backend in names else ""
 
 
 def saved(run: RunDirectory) -> str:
@@ -118,17 +114,16 @@ def failures(states: Sequence[State]) -> str:
     for state in states:
         if state.phase == "failed":
             reasons.setdefault(as_flags(state.message), []).append(state)
+    lines = [
+        f"{seeds_text([s.seed for s in failed])} failed: {(message.splitlines() or [''])[0]}"
+        for message, failed in reasons.items()
+    ]
     if len(reasons) == 1:
         ((message, failed),) = reasons.items()
         path = failed[0].path
         if path is None and len(failed) == len(states):  # what one seed alone would have said
             return message
-        lines = [f"{seeds_text([s.seed for s in failed])} failed: {(message.splitlines() or [''])[0]}"]
-        return "\n".join(lines + ([saved(RunDirectory(Path(path)))] if path is not None else []))
-    lines = [
-        f"{seeds_text([s.seed for s in failed])} failed: {(message.splitlines() or [''])[0]}"
-        for message, failed in reasons.items()
-    ]
+        lines += [saved(RunDirectory(Path(path)))] if path is not None else []
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} more"])
 
 

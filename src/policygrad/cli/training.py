@@ -108,9 +108,8 @@ def source(given: TrainArguments, backend: str) -> str:
     """Where episodes come from, where that is not Gymnasium in this process."""
     if given.dataset is not None:
         return f"; from {given.dataset}"
-    return stepped(backend) + (
-        "; no --dataset: it plays its own episodes" if find_recipe(given.algo).spec.dataset else ""
-    )
+    alone = "; no --dataset: it plays its own episodes" if find_recipe(given.algo).spec.dataset else ""
+    return stepped(backend) + alone
 
 
 def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:

@@ -106,14 +106,3 @@ def parse_seeds(words: list[str]) -> tuple[int, ...]:
     if twice is not None:
         raise UsageError(f"--seed names {twice} twice: give every seed once.")
     return tuple(seeds)
-
-
-def show(value: Any) -> str:
-    """A default as the user would type it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)

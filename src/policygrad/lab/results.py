@@ -48,12 +48,8 @@ def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns under a header, the first to the left, the others to the right."""
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            [f"{line[0]:<{widths[0]}}", *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for line in lines
-    )
+    aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
+    return "\n".join("  ".join(cells).rstrip() for cells in aligned)
 
 
 def find(kind: str, name: str, table: Mapping[str, T], known: Sequence[str] | None = None) -> T:

@@ -190,11 +190,8 @@ def clip(updates: Updates) -> Finding:
     median, most = percent(np.nanmedian(fraction)), percent(np.nanmax(fraction))
     text = f"removes the gradient of {median} of the steps (median), {most} at most"
     text += f"; target_kl ended {early} of {len(fraction)} updates early" if early else ""
-    text += (
-        f". Above 30 % {when(updates.steps, much)}: the later epochs do little, lower lr or epochs"
-        if much.any()
-        else ""
-    )
+    if much.any():
+        text += f". Above 30 % {when(updates.steps, much)}: the later epochs do little, lower lr or epochs"
     text += ". It does nothing: lr or epochs could be larger" if idle else ""
     numbers = {"clip_fraction": spread(fraction), "above_30_percent_at": stretches(updates.steps, much), "early": early}
     return Finding("clip", "!" if much.any() or idle else "ok", text + ".", numbers)

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from policygrad.reports.columns import title
-from policygrad.stored.directory import RunDirectory, RunError, find
-from policygrad.stored.directory import runs as runs_below
+from policygrad.algorithms.config import show
+from policygrad.reports.columns import steps_text, title
+from policygrad.stored.directory import RunDirectory, RunError, find, runs_at
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -26,11 +26,8 @@ By = Literal["config", "algo"]
 
 HEAD_INCHES = 1.5  # title, subtitle and the steps axis
 COLORS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2", "#ca8a04", "#475569")
-LINES, MARKERS, SIGNS = (
-    ("-", (0, (4, 2)), (0, (1, 1.2))),
-    ("o", "s", "D"),
-    ("●", "■", "◆"),
-)  # one a round through the colours
+# one a round through the colours
+LINES, MARKERS, SIGNS = ("-", (0, (4, 2)), (0, (1, 1.2))), ("o", "s", "D"), ("●", "■", "◆")
 INK, PALE, GRID = "#1e293b", "#64748b", "#e2e8f0"
 WINDOW = "mean return of the last 100 episodes"
 
@@ -102,10 +99,7 @@ def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] =
     chosen: dict[Path, RunDirectory] = {}
     for run in several:
         path = run.path if isinstance(run, RunDirectory) else find(str(run))
-        below = sorted(runs_below(path)) if path.is_dir() else []
-        if not below:
-            raise RunError(f"{path} is not a run directory: it has no config.json")
-        chosen |= {one.resolve(): RunDirectory(one) for one in below}
+        chosen |= {one.path.resolve(): one for one in runs_at(path)}
     return make_figure(read(chosen.values(), by))
 
 
@@ -139,9 +133,8 @@ def read(runs: Iterable[RunDirectory], by: By = "config") -> dict[str, list[Curv
         settings = config["config"] if by == "config" else None
         key = json.dumps([config["algo"], settings, evaluation is None], sort_keys=True)
         group = panels.setdefault(str(config["env"]), {})
-        curve = group.setdefault(
-            key, Curve(config["algo"], config["config"], [], [], [], config.get("reward_threshold"))
-        )
+        new = Curve(config["algo"], config["config"], [], [], [], config.get("reward_threshold"))
+        curve = group.setdefault(key, new)
         if config["config"] != curve.config:
             curve.mixed = True
             curve.config = {k: v for k, v in curve.config.items() if k in config["config"] and config["config"][k] == v}
@@ -166,14 +159,8 @@ def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
     """One environment, in an axis of so many inches."""
     style(axis)
     algos = {curve.algo for curve in curves}
-    axis.set_title(
-        f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env,
-        loc="left",
-        fontsize=14,
-        fontweight="bold",
-        color=INK,
-        pad=38,
-    )
+    name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
+    axis.set_title(name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=38)
     small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom"}
     axis.annotate(f"{WINDOW} · {seeds_text(curves)}", (0, 1), (0, 22), xycoords="axes fraction", **small)
     axis.annotate(marks_text(curves), (0, 1), (0, 9), xycoords="axes fraction", **small)
@@ -297,7 +284,7 @@ def style(axis: Axes) -> None:
     """Light grid, no box, ticks in k and M."""
     bare(axis, "y")
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: steps_text(x)))
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}".replace("-", "−")))
 
@@ -310,14 +297,6 @@ def bare(axis: Axes, grid: Literal["both", "y"]) -> None:
     axis.grid(axis=grid, color=GRID, linewidth=0.9)
     axis.set_axisbelow(True)
     axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
-
-
-def short(steps: float) -> str:
-    """Steps as people say them: 500, 20k, 1.5M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(steps) >= size:
-            return f"{steps / size:g}{unit}"
-    return f"{steps:g}"
 
 
 def plain(value: float, digits: int = 1) -> str:
@@ -363,7 +342,7 @@ def labels(curves: list[Curve]) -> list[str]:
         same = [c.config for c in curves if c.algo == curve.algo and not any(c.mixed for c in curves)]
         differs = [k for k in curve.config if any(c.get(k) != curve.config[k] for c in same)]
         differs.sort(key=lambda k: NAMED_LAST.index(k) if k in NAMED_LAST else -1)
-        settings = ", ".join(f"{k} {setting(curve.config[k])}" for k in differs[:2])
+        settings = ", ".join(f"{k} {show(curve.config[k])}" for k in differs[:2])
         more = ", …" if len(differs) > 2 else ""
         name = title(curve.algo) + ("" if curve.finished else ", unfinished")
         names.append(name + (f"\n{settings}{more}" if settings else ""))
@@ -371,12 +350,3 @@ def labels(curves: list[Curve]) -> list[str]:
 
 
 NAMED_LAST = ("num_envs", "steps")  # what says least about a run
-
-
-def setting(value: Any) -> str:
-    """A hyperparameter's value, short."""
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

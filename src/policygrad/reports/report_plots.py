@@ -74,15 +74,8 @@ def returns(axis: Axes, report: Report) -> None:
     words = [("return", INK), ("mean of the last 100 episodes", BLUE)]
     if report.segments:
         points = {s.start: s.before for s in report.segments} | {s.end: s.after for s in report.segments}
-        axis.plot(
-            list(points),
-            list(points.values()),
-            "o-",
-            color=ORANGE,
-            linewidth=1.0,
-            markersize=5,
-            markeredgecolor="white",
-        )
+        x, y = list(points), list(points.values())
+        axis.plot(x, y, "o-", color=ORANGE, linewidth=1.0, markersize=5, markeredgecolor="white")
         words.append(("● of the episodes that ended around it", ORANGE))
     key(axis, words)
 
@@ -151,16 +144,12 @@ LENGTHS = {"step_norm": "in parameters, ‖s‖", "policy_step": "in policy, √
 def eigenvalues(axis: Axes, report: Report) -> None:
     """The Fisher matrix's largest eigenvalues, and damping."""
     updates, damping = report.updates, report.updates.setting("damping")
-    names = sorted(
-        {name for row in updates.rows for name in row if name[:7] == "fisher_" and name[7:].isdecimal()},
-        key=lambda name: int(name[7:]),
-    )
+    found = {name for row in updates.rows for name in row if name[:7] == "fisher_" and name[7:].isdecimal()}
+    names = sorted(found, key=lambda name: int(name[7:]))
     for k, name in enumerate(names):
         axis.plot(updates.steps, positive(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k)
-    words = [
-        ("Fisher matrix", INK),
-        ("largest eigenvalue" if len(names) == 1 else f"its {len(names)} largest eigenvalues", BLUE),
-    ]
+    which = "largest eigenvalue" if len(names) == 1 else f"its {len(names)} largest eigenvalues"
+    words = [("Fisher matrix", INK), (which, BLUE)]
     if damping:
         axis.axhline(damping, color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
         words.append((f"damping = {num(damping)}", PALE))

@@ -22,7 +22,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,51 +39,22 @@ class RunError(FileError, ValueError):
     """A run that is not there, cannot be read, or would be overwritten."""
 
 
-@dataclass(frozen=True)
 class RunDirectory:
     """The files of one run. Reading raises RunError, naming the file."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.json"  # what was trained
+        self.metrics_file = path / "metrics.jsonl"  # rows of metrics
+        self.policy_file = path / "policy.safetensors"  # the final policy
+        self.evaluation_file = path / "evaluation.json"  # the final policy's returns
+        self.curve_file = path / "learning_curve.png"
+        self.report_file = path / "report.png"  # the picture of its report
+        self.monitor_file = path / "monitor.csv"  # every finished training episode
+        self.evaluations_file = path / "evaluations.npz"  # every evaluation
 
-    @property
-    def config_file(self) -> Path:
-        """What was trained."""
-        return self.path / "config.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """Rows of metrics."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def policy_file(self) -> Path:
-        """The final policy."""
-        return self.path / "policy.safetensors"
-
-    @property
-    def evaluation_file(self) -> Path:
-        """The final policy's returns."""
-        return self.path / "evaluation.json"
-
-    @property
-    def curve_file(self) -> Path:
-        """The learning curve."""
-        return self.path / "learning_curve.png"
-
-    @property
-    def report_file(self) -> Path:
-        """The picture of its report."""
-        return self.path / "report.png"
-
-    @property
-    def monitor_file(self) -> Path:
-        """Every finished training episode."""
-        return self.path / "monitor.csv"
-
-    @property
-    def evaluations_file(self) -> Path:
-        """Every evaluation."""
-        return self.path / "evaluations.npz"
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint files, oldest first."""
@@ -113,12 +83,8 @@ class RunDirectory:
 
     def metrics(self) -> list[Row]:
         """The rows of metrics.jsonl. A last line that a killed run left half written is no row."""
-        try:
-            lines = self.metrics_file.read_text("utf8").splitlines(keepends=True)
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"cannot read {self.metrics_file}: {reason(error)}") from error
         rows = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_lines(self.metrics_file), 1):
             if not line.endswith("\n"):
                 break
             try:
@@ -134,12 +100,10 @@ class RunDirectory:
         """The return of every finished training episode, in order, from monitor.csv; none without that file."""
         if not self.monitor_file.exists():
             return []
-        try:
-            lines = self.monitor_file.read_text("utf8").splitlines(keepends=True)
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"cannot read {self.monitor_file}: {reason(error)}") from error
         found = []
-        for number, line in enumerate(lines[2:], 3):  # below a comment and the names of the columns
+        for number, line in enumerate(
+            read_lines(self.monitor_file)[2:], 3
+        ):  # below a comment and the names of the columns
             try:
                 found += [float(line.partition(",")[0])] if line.endswith("\n") else []
             except ValueError:
@@ -239,6 +203,22 @@ def find(text: str, root: str | Path = ROOT) -> Path:
         )
     more = ", …" if len(matches) > 3 else ""
     raise RunError(f"{text!r} is the beginning of {len(matches)} runs, type more of it: {', '.join(matches[:3])}{more}")
+
+
+def runs_at(path: Path) -> list[RunDirectory]:
+    """The run that is at this path, or those below it. Raises RunError where there is none."""
+    found = [RunDirectory(run) for run in sorted(runs(path))] if path.is_dir() else []
+    if not found:
+        raise RunError(f"{path} is not a run directory: it has no config.json.")
+    return found
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, with their ends. Raises RunError, naming it."""
+    try:
+        return path.read_text("utf8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"cannot read {path}: {reason(error)}") from error
 
 
 def read_json(path: Path) -> Any:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from policygrad.envs.collector import encoding_of
 from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Policy
-from policygrad.stored.trajectories import Trajectories, TrajectoryError, describe, join, read
+from policygrad.stored.trajectories import Trajectories, TrajectoryError, describe, join, one_episode, read
 from policygrad.tree import to_torch
 
 MINARI = "minari:"
@@ -52,18 +52,10 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
         T = len(episode.rewards)
         obs = encoding.empty(T + 1)
         encoding.encode(episode.observations, {}, obs)
-        parts.append(
-            Trajectories(
-                obs=to_torch(obs),
-                act=torch.from_numpy(to_head(np.asarray(episode.actions))),
-                rew=torch.from_numpy(np.asarray(episode.rewards, np.float32)),
-                logp=None,
-                policy=torch.zeros(T, dtype=torch.int64),
-                length=torch.tensor([T]),
-                terminated=torch.tensor([bool(episode.terminations[-1])]),
-                about=about,
-            )
-        )
+        act = torch.from_numpy(to_head(np.asarray(episode.actions)))
+        rew = torch.from_numpy(np.asarray(episode.rewards, np.float32))
+        acted = torch.zeros(T, dtype=torch.int64)
+        parts.append(one_episode(to_torch(obs), act, rew, None, acted, bool(episode.terminations[-1]), about))
     return join(parts)
 
 

@@ -61,6 +61,12 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ModelFileError(f"{path} is not a policygrad model, or it is damaged ({type(error).__name__})") from error
 
 
+def with_suffix(path: str | Path) -> Path:
+    """A model file's path, with its suffix."""
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write to a temporary file beside it, flush to disk, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
 from policygrad.errors import FileError
 from policygrad.models.policy import Policy
-from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json
+from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json, with_suffix
 from policygrad.tree import Tree, concatenate, take, tree_leaves, tree_map
 
 FOLDER = "trajectories"  # in a run directory
@@ -161,8 +161,7 @@ class Trajectories:
 
     def save(self, path: str | Path) -> Path:
         """Write one file; the suffix is added if missing."""
-        path = Path(path)
-        path = path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
+        path = with_suffix(path)
         save_state(path, {name: getattr(self, name) for name in COLUMNS}, {"trajectories": self.about})
         return path
 
@@ -184,6 +183,13 @@ def describe(policy: Policy, observation_space: spaces.Space, action_space: spac
         "legal": encoding_of(policy, observation_space).mask_source,
         "head": repr(policy.head),
     }
+
+
+def one_episode(
+    obs: Tree, act: Tensor, rew: Tensor, logp: Tensor | None, policy: Tensor, terminated: bool, about: dict[str, Any]
+) -> Trajectories:
+    """An episode of T steps: obs (T + 1, *), act (T, *), rew, logp and policy (T,), as in `Trajectories`."""
+    return Trajectories(obs, act, rew, logp, policy, torch.tensor([len(rew)]), torch.tensor([terminated]), about)
 
 
 def join(parts: Sequence[Trajectories]) -> Trajectories:
@@ -288,16 +294,8 @@ class Cutter:
 
     def _close(self, parts: list[dict[str, Tree]], last_obs: Tree, terminated: bool) -> None:
         whole = concatenate(parts)
-        episode = Trajectories(
-            obs=concatenate([whole["obs"], last_obs]),
-            act=whole["act"],
-            rew=whole["rew"],
-            logp=whole["behavior"],
-            policy=whole["policy"],
-            length=torch.tensor([len(whole["rew"])]),
-            terminated=torch.tensor([terminated]),
-            about=self.about,
-        )
+        obs, rew, logp = concatenate([whole["obs"], last_obs]), whole["rew"], whole["behavior"]
+        episode = one_episode(obs, whole["act"], rew, logp, whole["policy"], terminated, self.about)
         self.done.append(episode)
         self.bytes += sum(x.nbytes for name in COLUMNS for x in tree_leaves(getattr(episode, name)))
 

@@ -24,7 +24,7 @@ from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
-from policygrad.stored.storage import save_state, space_to_json
+from policygrad.stored.storage import save_state, space_to_json, with_suffix
 from policygrad.stored.trajectories import Trajectories, collect
 from policygrad.streams import stream
 from policygrad.training.callbacks import combine
@@ -215,13 +215,8 @@ class Agent:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the insides of the environments."""
-        rng = self.rng.bit_generator.state
-        return {
-            "learner": self.learner.state_dict(),
-            "collector": self.collector.state_dict(),
-            "trainer": self.trainer.state_dict(),
-            "rng": rng,
-        }
+        parts = {"learner": self.learner, "collector": self.collector, "trainer": self.trainer}
+        return {name: part.state_dict() for name, part in parts.items()} | {"rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`. A policy alone is enough to act."""
@@ -268,9 +263,3 @@ def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"num_envs = {overrides[given.pop()]}, but the vector environment has {env.num_envs}")
         return overrides if given else overrides | {"num_envs": env.num_envs}
     return overrides | {"num_envs": 1} if isinstance(env, gym.Env) and not given else overrides
-
-
-def with_suffix(path: str | Path) -> Path:
-    """A model file's path, with its suffix."""
-    path = Path(path)
-    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")

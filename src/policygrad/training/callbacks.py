@@ -242,9 +242,8 @@ class History:
         agent = self.agent
         if agent is None:
             raise ValueError("there is no history yet: pass this to agent.learn(steps, callback=…) first")
-        return make_figure(
-            {agent.env_name: [Curve(agent.algo, agent.config, [agent.seed], [points(self.rows)], [], None)]}
-        )
+        curve = Curve(agent.algo, agent.config, [agent.seed], [points(self.rows)], [], None)
+        return make_figure({agent.env_name: [curve]})
 
 
 def _positive(name: str, value: Any) -> int:

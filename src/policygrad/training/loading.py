@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,9 +14,9 @@ from policygrad.algorithms.config import Algo, ConfigError, find_recipe
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.single import EnvLike, check_env_id
 from policygrad.models.policy import Body
-from policygrad.stored.storage import ModelFileError, load_state, space_to_json
+from policygrad.stored.storage import ModelFileError, load_state, with_suffix
 from policygrad.stored.trajectories import Trajectories
-from policygrad.training.agent import Agent, with_suffix
+from policygrad.training.agent import Agent
 
 
 def same_recipe(one: str, other: str) -> bool:
@@ -38,57 +40,48 @@ def load(
     """
     path = with_suffix(path)
     state, meta = load_state(path)
+    with _as_model_error(path, own_env=env is not None):
+        _check_recipe(path, meta, recipe)
+        if meta["custom"] and body is None and critic_body is None:
+            raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
+        env = _environment(path, meta["env"]) if env is None else env
+        config = current_keywords(meta["algo"], meta["config"])
+        if isinstance(env, gym.Env | VectorEnv):
+            config["num_envs"] = getattr(env, "num_envs", 1)
+        size = sum(x.numel() for x in state["learner"]["policy"].values())
+        foreign = meta["custom"] or ":" in meta["algo"]  # a network that need not have these widths
+        if not foreign and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
+            raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
+        agent = Agent(
+            meta["algo"] if recipe is None else recipe,
+            env,
+            seed=meta["seed"],
+            body=body,
+            critic_body=critic_body,
+            kernel=meta["kernel"],
+            backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
+            dataset=dataset,
+            **config,
+        )
+        own = agent.metadata()
+        for name in ("observation_space", "action_space"):
+            if own[name] != meta[name]:
+                raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {own[name]}")
+        agent.load_state_dict(state)
+    return agent
+
+
+@contextmanager
+def _as_model_error(path: Path, own_env: bool) -> Iterator[None]:
+    """Name the file in errors of what it holds; those of the user's own environment stay what they are."""
     try:
-        return _rebuild(path, state, meta, env, body, critic_body, dataset, recipe)
+        yield
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        if isinstance(error, TypeError) and env is not None:  # unsupported spaces of the user's environment
+        if isinstance(error, TypeError) and own_env:  # unsupported spaces
             raise
         raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
-
-
-def _rebuild(
-    path: Path,
-    state: dict,
-    meta: dict,
-    env: EnvLike | None,
-    body: Body | None,
-    critic_body: Body | None,
-    dataset: Trajectories | str | Path | None,
-    recipe: Algo | None,
-) -> Agent:
-    _check_recipe(path, meta, recipe)
-    if meta["custom"] and body is None and critic_body is None:
-        raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
-    env = _environment(path, meta["env"]) if env is None else env
-    config = current_keywords(meta["algo"], meta["config"])
-    if isinstance(env, gym.Env | VectorEnv):
-        config["num_envs"] = getattr(env, "num_envs", 1)
-    size = sum(x.numel() for x in state["learner"]["policy"].values())
-    own = meta["custom"] or ":" in meta["algo"]  # a network that need not have these widths
-    if not own and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
-        raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
-    agent = Agent(
-        meta["algo"] if recipe is None else recipe,
-        env,
-        seed=meta["seed"],
-        body=body,
-        critic_body=critic_body,
-        kernel=meta["kernel"],
-        backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
-        dataset=dataset,
-        **config,
-    )
-    spaces = {
-        "observation_space": agent.envs.single_observation_space,
-        "action_space": agent.envs.single_action_space,
-    }
-    for name, space in spaces.items():
-        if space_to_json(space) != meta[name]:
-            raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {space_to_json(space)}")
-    agent.load_state_dict(state)
-    return agent
 
 
 def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:

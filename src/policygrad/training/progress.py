@@ -17,30 +17,21 @@ class Progress(Protocol):
 
     def start(self, total: int) -> None:
         """Training begins."""
-        ...
 
     def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
         """So far: steps, steps per second, mean return of the last 100 episodes, and what else there is to say."""
-        ...
 
     def stop(self) -> None:
         """Training is over, or has failed."""
-        ...
 
 
-class Silent:
+class Silent(Progress):
     """Says nothing."""
 
     interval = float("inf")
 
-    def start(self, total: int) -> None: ...
 
-    def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None: ...
-
-    def stop(self) -> None: ...
-
-
-class Lines:
+class Lines(Progress):
     """A line every ten seconds, for logs."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = 10.0) -> None:
@@ -55,8 +46,6 @@ class Lines:
             line = "  ".join(fields(steps, self.total, speed, mean_return, note))
             rich = utf(getattr(self.stream, "encoding", None))
             print(line if rich else line.replace("–", "-"), file=self.stream, flush=True)
-
-    def stop(self) -> None: ...
 
 
 class Bar:
@@ -83,17 +72,8 @@ class Bar:
         from rich.text import Text
 
         console = self.live.console
-        stroke = "━" if utf(console.encoding) else "-"
-        text = Text(no_wrap=True)
-        for part in fit(fields(steps, self.total, speed, mean_return, note), console.width):
-            text.append("  " if text else "")
-            if part == BAR:
-                done = round(BAR_WIDTH * min(steps / self.total, 1.0))
-                text.append(stroke * done, "blue").append(stroke * (BAR_WIDTH - done), "bright_black")
-            else:
-                part = part if utf(console.encoding) else part.replace("–", "-")
-                text.append(part, "bold" if part.startswith("return") else "")
-        return text
+        parts = fit(fields(steps, self.total, speed, mean_return, note), console.width)
+        return add_fields(Text(no_wrap=True), parts, steps / self.total, utf(console.encoding))
 
     def stop(self) -> None:
         self.live.stop()
@@ -131,6 +111,19 @@ def fit(parts: list[str], width: int) -> list[str]:
         [share],
     ]
     return next((layout for layout in layouts if len("  ".join(layout)) <= width), layouts[-1])
+
+
+def add_fields(text: Text, parts: list[str], share: float, unicode: bool) -> Text:
+    """The text with the fields, the bar drawn as a share of its width; unicode: whether more than ASCII can be written."""
+    stroke = "━" if unicode else "-"
+    for k, part in enumerate(parts):
+        text.append("  " if k else "")
+        if part == BAR:
+            done = round(BAR_WIDTH * min(share, 1.0))
+            text.append(stroke * done, "blue").append(stroke * (BAR_WIDTH - done), "bright_black")
+        else:
+            text.append(part if unicode else part.replace("–", "-"), "bold" if part.startswith("return") else "")
+    return text
 
 
 def make_progress(quiet: bool = False) -> Progress:

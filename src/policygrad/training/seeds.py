@@ -17,20 +17,18 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver
 from typing import Any, Literal
 
 from policygrad.errors import PolicygradError
 from policygrad.stored.directory import RunDirectory
+from policygrad.training.interrupts import interrupts
 
-PRELOAD = [
-    "policygrad.training.train",
-    "policygrad.reports.plots",
-    "scipy.stats",
-]  # two seconds, once instead of once a seed
+# two seconds, once instead of once a seed
+PRELOAD = ["policygrad.training.train", "policygrad.reports.plots", "scipy.stats"]
 POLL_SECONDS = 0.1  # seconds between looks at Ctrl-C and at the display
 ORPHAN_SECONDS = 60.0  # seconds to end an iteration and save it, for those whose parent is gone
 EXIT_SECONDS = 5.0  # seconds to leave, for those that have said their last word
@@ -137,20 +135,6 @@ def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[Sta
     return states
 
 
-@contextmanager
-def interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C."""
-    pressed: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield pressed
-        return
-    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 class Worker:
     """A seed's process, seen from here."""
 
@@ -175,10 +159,8 @@ class Worker:
         if not gone and time.monotonic() < self.deadline:
             return False
         if not self.state.over:
-            self.state.phase, self.state.message = (
-                "failed",
-                f"its process ended with {exit_text(self.process.exitcode)}",
-            )
+            self.state.phase = "failed"
+            self.state.message = f"its process ended with {exit_text(self.process.exitcode)}"
         self.kill()
         return True
 

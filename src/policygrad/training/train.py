@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import platform
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +27,7 @@ from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import LOG_EVERY, Agent, Callback
 from policygrad.training.callbacks import set_directory
 from policygrad.training.evaluate import Evaluation
+from policygrad.training.interrupts import interrupts
 from policygrad.training.progress import Progress, Silent
 
 CHECKPOINTS = 10  # of a run, evenly spaced
@@ -96,8 +93,8 @@ def learn(
     set_directory(callbacks, run.path)
     writer = make_writer(agent, run, steps) if save_trajectories else None
     collapsed: CollapsedError | None = None
-    with interrupts() as interrupt:
-        recorder = Recorder(run, agent, steps, progress, interrupt, writer)
+    with interrupts(most=1) as pressed:  # the first is a request, so that what is saved is a whole iteration
+        recorder = Recorder(run, agent, steps, progress, pressed, writer)
         progress.start(steps)
         try:
             agent.learn(steps, [*callbacks, recorder], min(LOG_EVERY, max(1, steps // MIN_ROWS)))
@@ -111,7 +108,7 @@ def learn(
         agent.save_policy(run.policy_file)
     if collapsed is not None:
         raise collapsed
-    if interrupt.requested:
+    if pressed:
         raise KeyboardInterrupt
 
 
@@ -183,33 +180,6 @@ def versions(agent: Agent) -> dict[str, str]:
     return own | {name: version(name) for name in [*used, *(["envpool"] if agent.backend == "envpool" else [])]}
 
 
-@dataclass
-class Interrupt:
-    """Whether Ctrl-C was pressed."""
-
-    requested: bool = False
-
-
-@contextmanager
-def interrupts() -> Iterator[Interrupt]:
-    """Turn the first Ctrl-C into a request, so that what is saved is a whole iteration; the second one interrupts."""
-    interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield interrupt
-        return
-
-    def request(number: int, frame: Any) -> None:
-        if interrupt.requested:
-            raise KeyboardInterrupt
-        interrupt.requested = True
-
-    before = signal.signal(signal.SIGINT, request)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 class Recorder:
     """The callback of every iteration. Mostly it has nothing to do, and finds that out in under a microsecond."""
 
@@ -219,10 +189,10 @@ class Recorder:
         agent: Agent,
         steps: int,
         progress: Progress,
-        interrupt: Interrupt | None = None,
+        pressed: Sequence[int] = (),
         writer: TrajectoryWriter | None = None,
     ) -> None:
-        self.run, self.agent, self.progress, self.interrupt = run, agent, progress, interrupt or Interrupt()
+        self.run, self.agent, self.progress, self.pressed = run, agent, progress, pressed
         self.first = agent.collector.steps_done
         self.every = max(1, steps // CHECKPOINTS)
         self.next_checkpoint = self.first + self.every
@@ -248,7 +218,7 @@ class Recorder:
             self.next_checkpoint = steps + self.every
         if time.perf_counter() >= self.next_draw:
             self.draw(agent)
-        return False if self.interrupt.requested else None
+        return False if self.pressed else None
 
     def keep(self, agent: Agent, row: Row) -> None:
         """Write a row of metrics, for us and for TensorBoard, and the episodes that ended since the last one."""

@@ -31,7 +31,6 @@ class ExperienceSource(Protocol):
 
     def begin(self, actor: Any) -> None:
         """Before the first record: an actor may have to be made ready for the source."""
-        ...
 
     def collect(self, actor: Any, wants: Wants) -> Record:
         """New experience of an actor, as much as is wanted."""
@@ -43,7 +42,6 @@ class ExperienceSource(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        ...
 
 
 class Trainer:
@@ -70,14 +68,8 @@ class Trainer:
 
     def begin(self, steps: int) -> None:
         """A new training of so many steps, with schedules from their start."""
-        self.first, self.total, self.last, self.logged, self.rows, self.seconds = (
-            self.source.steps_done,
-            steps,
-            0,
-            None,
-            0,
-            0.0,
-        )
+        self.first, self.total = self.source.steps_done, steps
+        self.last, self.logged, self.rows, self.seconds = 0, None, 0, 0.0
 
     @property
     def done(self) -> int:

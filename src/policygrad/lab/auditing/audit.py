@@ -320,12 +320,8 @@ def _exact(exact: Moments | None, g: Tensor, norm: float) -> dict[str, Any]:
     if exact is None:
         return dict.fromkeys(names)
     bias = exact.mean - g
-    length, along, variance = (
-        float(bias.norm()) / norm,
-        float(bias @ g) / norm**2,
-        float(exact.variances.sum()) / norm**2,
-    )
-    values = (length, along, variance, length**2 + variance, bias, exact.variances)
+    length, variance = float(bias.norm()) / norm, float(exact.variances.sum()) / norm**2
+    values = (length, float(bias @ g) / norm**2, variance, length**2 + variance, bias, exact.variances)
     return dict(zip(names, values, strict=True))
 
 

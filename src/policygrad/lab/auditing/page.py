@@ -125,7 +125,8 @@ def rows_table(audit: Audit) -> str:
     """The table, each row with a picture of its error."""
     seen = [x for row in audit.rows for x in parts_of(row) if x is not None and x > 0.0] or [1.0]
     low, high = math.log10(min(seen)) - 0.1, math.log10(max(seen)) + 0.1
-    heads = [*HEADER[:2], f"error, {scale_text(audit)}", *HEADER[2:]]
+    unit = "in ‖g‖²" if audit.norm > 0.0 else "g being 0"
+    heads = [*HEADER[:2], f"error, {unit}", *HEADER[2:]]
     lines = ["<table><thead><tr>" + "".join(f"<th>{escape(h)}</th>" for h in heads) + "</tr></thead><tbody>"]
     for row in audit.rows:
         first, verdict, *rest = (escape(cell) for cell in cells_of(row))
@@ -133,11 +134,6 @@ def rows_table(audit: Audit) -> str:
         cells = [first, f"<span class='{kind}'>{verdict}</span>", bar(row, low, high), *rest]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "".join([*lines, "</tbody></table>"])
-
-
-def scale_text(audit: Audit) -> str:
-    """The unit of the pictures."""
-    return "in ‖g‖²" if audit.norm > 0.0 else "g being 0"
 
 
 def parts_of(row: Row) -> tuple[float, float | None]:

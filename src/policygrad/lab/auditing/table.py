@@ -11,18 +11,8 @@ from policygrad.lab.results import align
 if TYPE_CHECKING:
     from policygrad.lab.auditing.audit import Audit, Row
 
-HEADER = (
-    "estimator · baseline · wrapper",
-    "verdict",
-    "bias",
-    "along",
-    "variance",
-    "MSE",
-    "SNR",
-    "cos",
-    "episodes",
-    "µs",
-)
+COLUMNS = ("verdict", "bias", "along", "variance", "MSE", "SNR", "cos", "episodes", "µs")
+HEADER = ("estimator · baseline · wrapper", *COLUMNS)
 
 
 def table(audit: Audit) -> str:

@@ -11,16 +11,9 @@ from torch import nn
 
 from policygrad.lab.claims import Outcome, claim, decide
 from policygrad.lab.claims.tools import Z_LIMIT, study, table
-from policygrad.lab.exact.tabular import (
-    advantage,
-    greedy,
-    occupancy,
-    policy_iteration,
-    policy_matrix,
-    random_mdp,
-    solve,
-    tabular_policy,
-)
+from policygrad.lab.exact.mdp import random_mdp
+from policygrad.lab.exact.policies import greedy, policy_matrix, tabular_policy
+from policygrad.lab.exact.tabular import advantage, occupancy, policy_iteration, solve
 from policygrad.lab.exact.worlds import make_mdp
 from policygrad.lab.results import slope
 from policygrad.lab.steps.constrained import tables

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from policygrad.lab.claims import Outcome, claim, decide
-from policygrad.lab.claims.recorded import difference, interval, load, probability_of_improvement
+from policygrad.lab.claims.recorded import Interval, Recorded, difference, interval, load, probability_of_improvement
 
 RATES = ("0.0003", "0.001", "0.003", "0.01", "0.03")
 
@@ -30,6 +30,11 @@ def _rates(algo: str) -> list[str]:
     return [f"{algo}, max_kl {kl}" for kl in BOUNDS] if algo == "trpo" else [f"{algo}, lr {lr}" for lr in RATES]
 
 
+def beats(runs: Recorded, arm: str, other: str) -> Interval:
+    """The probability that a run of an arm is faster than a run of the other."""
+    return probability_of_improvement(runs.speed(arm), runs.speed(other))
+
+
 @claim("A2C and PPO reduce variance and improve sample efficiency.", "recorded")
 def a2c_and_ppo_improve_on_reinforce() -> Outcome:
     """Speed against plain REINFORCE, on CartPole each at its best rate and at equal ones, on Acrobot at one; errors of ĝ."""
@@ -40,12 +45,8 @@ def a2c_and_ppo_improve_on_reinforce() -> Outcome:
     wins, said = {}, []
     for algo in ("a2c", "ppo"):
         top = cart.best(_rates(algo))
-        at_best = probability_of_improvement(cart.speed(top), cart.speed(best))
-        there = probability_of_improvement(acrobot.speed(algo), acrobot.speed(plain))
-        equal = [
-            probability_of_improvement(cart.speed(x), cart.speed(y))
-            for x, y in zip(_rates(algo), _rates(plain), strict=True)
-        ]
+        at_best, there = beats(cart, top, best), beats(acrobot, algo, plain)
+        equal = [beats(cart, x, y) for x, y in zip(_rates(algo), _rates(plain), strict=True)]
         wins[algo] = [at_best.low > 0.5, there.low > 0.5]
         numbers |= {f"CartPole, {top}: speed": float(cart.speed(top).mean())}
         numbers |= {f"CartPole, best rates: P({algo} > plain)": at_best.mean, f"Acrobot: P({algo} > plain)": there.mean}
@@ -137,9 +138,7 @@ def return_normalisation() -> Outcome:
     numbers: dict[str, float] = {}
     final: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for optimizer, way in itertools.product(("sgd", "adam"), ("no", "batch", "episode")):
-        final[optimizer, way] = {
-            scale: runs.final(f"{optimizer}, {way}, rewards x {scale}") / float(scale) for scale in scales
-        }
+        final[optimizer, way] = {s: runs.final(f"{optimizer}, {way}, rewards x {s}") / float(s) for s in scales}
         numbers |= {f"{optimizer}, {way}, rewards x {s}": float(x.mean()) for s, x in final[optimizer, way].items()}
 
     def worst(optimizer: str, way: str) -> float:
@@ -180,10 +179,8 @@ def what_makes_an_estimator_good() -> Outcome:
             found.append(float(np.corrcoef(rankdata(-np.array(error)), rankdata(speed))[0, 1]))
             numbers[f"{task}, lr {lr}: rank correlation of −{measure} and speed"] = found[-1]
     low, high = min(agreement["scaled_mse"]), max(agreement["scaled_mse"])
-    cart = {
-        arm: interval(load("estimators-cartpole").final(arm))
-        for arm in ("total return", "to-go", "to-go, leave-one-out", "to-go, V")
-    }
+    arms = ("total return", "to-go", "to-go, leave-one-out", "to-go, V")
+    cart = {arm: interval(load("estimators-cartpole").final(arm)) for arm in arms}
     numbers |= {f"CartPole, {arm}": x.mean for arm, x in cart.items()}
     biased, plain = "chain: TD error, V = 0", "chain: total return"
     for name in (biased, plain):
@@ -210,13 +207,10 @@ def actor_critic_is_practical() -> Outcome:
     numbers: dict[str, float] = {}
     said, wins, losses = [], [], 0
     for rival in ("reinforce, no baseline", "reinforce"):
-        against = [
-            probability_of_improvement(cart.speed(f"a2c, lr {lr}"), cart.speed(f"{rival}, lr {lr}")) for lr in RATES
-        ]
+        against = [beats(cart, f"a2c, lr {lr}", f"{rival}, lr {lr}") for lr in RATES]
         numbers |= {f"CartPole, lr {lr}: P(a2c > {rival})": p.mean for lr, p in zip(RATES, against, strict=True)}
         top, other = cart.best(_rates("a2c")), cart.best(_rates(rival))
-        best = probability_of_improvement(cart.speed(top), cart.speed(other))
-        there = probability_of_improvement(acrobot.speed("a2c"), acrobot.speed(rival))
+        best, there = beats(cart, top, other), beats(acrobot, "a2c", rival)
         numbers |= {f"CartPole, best rates: P(a2c > {rival})": best.mean, f"Acrobot: P(a2c > {rival})": there.mean}
         losses += sum(p.high < 0.5 for p in (*against, best, there))
         if rival == "reinforce, no baseline":

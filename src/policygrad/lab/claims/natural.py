@@ -11,17 +11,9 @@ from torch import Tensor, nn
 
 from policygrad.lab.claims import Outcome, claim, decide
 from policygrad.lab.claims.tools import EXACT, study
-from policygrad.lab.exact.tabular import (
-    MDP,
-    advantage,
-    exact_gradient,
-    fisher,
-    natural_gradient,
-    occupancy,
-    policy_matrix,
-    scores,
-    tabular_policy,
-)
+from policygrad.lab.exact.mdp import MDP
+from policygrad.lab.exact.policies import policy_matrix, tabular_policy
+from policygrad.lab.exact.tabular import advantage, exact_gradient, fisher, natural_gradient, occupancy, scores
 from policygrad.lab.exact.worlds import exact_batch, make_mdp, two_logit_policy, two_states
 from policygrad.lab.results import least_seconds, slope
 from policygrad.lab.steps.plane import fisher as fisher_of_two

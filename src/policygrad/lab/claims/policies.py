@@ -177,11 +177,10 @@ def continuous_actions() -> Outcome:
             f"{arm} {interval(greedy)} (worst seed {greedy.min():.0f}, at the start, sampled, {start.mean():.0f})"
         )
     arrive = {arm: int((car.final(arm, "greedy") > 0).sum()) for arm in car.arms}
+    least, most = min(arrive.values()), max(arrive.values())
     numbers |= {f"MountainCarContinuous, {arm}, seeds that arrive": float(n) for arm, n in arrive.items()}
     return Outcome(
-        decide(
-            any(better) and max(arrive.values()) > 0, caveat=not all(better) or min(arrive.values()) < len(car.seeds)
-        ),
+        decide(any(better) and most > 0, caveat=not all(better) or least < len(car.seeds)),
         f"Pendulum, greedy return after 100 000 steps: {', '.join(said)}. MountainCarContinuous, seeds of {len(car.seeds)} "
         f"that arrive: {', '.join(f'{arm} {n}' for arm, n in arrive.items())}. A Gaussian acts in a continuum; that it "
         "explores well does not follow.",
@@ -204,12 +203,9 @@ def policy_simpler_than_values() -> Outcome:
     fits = np.array([[greedy_in_fit(mdp, degree) for degree in range(mdp.states)] for mdp in mdps])  # (seeds, 32, 2)
     learned = share(runs.final(arm, "greedy"))
     linear = share(fits[:, 1, 0])
-    enough = 2 * (
-        1
-        + np.array(
-            [np.flatnonzero(best - 1e-9 > J).max(initial=-1) + 1 for J, best in zip(fits[..., 0], top, strict=True)]
-        )
-    )
+    below = [np.flatnonzero(best - 1e-9 > J).max(initial=-1) for J, best in zip(fits[..., 0], top, strict=True)]
+    degree = np.array(below) + 1  # from which on greedy in the fit is best
+    enough = 2 * (1 + degree)
     gap = difference(learned, linear)
     numbers = {
         "policy of 2 parameters: share of what can be gained": float(learned.mean()),

@@ -22,6 +22,7 @@ import numpy as np
 
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.errors import FileError
+from policygrad.training.evaluate import Evaluation
 
 FOLDER = files("policygrad.lab.claims") / "recorded"
 RESAMPLES = 2_000  # of a bootstrap
@@ -124,13 +125,8 @@ def interval(x: Sequence[float] | np.ndarray) -> Interval:
 
     Raises ValueError if there are none, or one is not finite.
     """
-    x = _sample(x)
-    if len(x) < 2 or np.ptp(x) == 0.0:
-        return Interval(float(x.mean()), float(x.mean()), float(x.mean()))
-    from scipy.stats import bootstrap
-
-    found = bootstrap((x,), np.mean, n_resamples=RESAMPLES, rng=np.random.default_rng(0)).confidence_interval
-    return Interval(float(x.mean()), float(found.low), float(found.high))
+    sample = Evaluation(tuple(_sample(x).tolist()), ())
+    return Interval(sample.mean, *sample.ci95)
 
 
 def difference(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:

@@ -34,10 +34,8 @@ def taylor_is_enough_for_trpo() -> Outcome:
     path = trust_path(policy, batch, deltas)
     solution = ExactTrustRegion(deltas[1]).solve(policy, batch)
     lost, trpo = [p.gap for p in path], [p.trpo_gap for p in path]
-    cg, dense = (
-        apply(TrustRegion(deltas[1], damping=0.0, solver=solver), policy, batch)[0]["gain"]
-        for solver in ("cg", "dense")
-    )
+    rules = (TrustRegion(deltas[1], damping=0.0, solver=solver) for solver in ("cg", "dense"))
+    cg, dense = (apply(rule, policy, batch)[0]["gain"] for rule in rules)
     return Outcome(
         decide(solution.residual <= 1e-8 and lost[1] < 0.05 and abs(cg / dense - 1.0) < 0.02),
         f"A table's problem has an exact solution to compare with (KKT residual {solution.residual:.0e}); a "

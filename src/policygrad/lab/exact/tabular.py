@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from policygrad.data import Batch, Rollout, Stats, Values
+from policygrad.data import Batch, Rollout, Values
 from policygrad.lab.exact.mdp import MDP as MDP
 from policygrad.lab.exact.mdp import bandit as bandit
 from policygrad.lab.exact.mdp import chain as chain
@@ -27,6 +26,7 @@ from policygrad.lab.exact.policies import policy_matrix as policy_matrix
 from policygrad.lab.exact.policies import tabular_policy as tabular_policy
 from policygrad.lab.exact.trajectories import enumerate_batches as enumerate_batches
 from policygrad.lab.exact.trajectories import enumerate_trajectories as enumerate_trajectories
+from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 
 MAX_CONDITION = 1e12  # of linear equations: their solution has four digits then
@@ -261,7 +261,7 @@ def natural_gradient(mdp: MDP, policy: Policy) -> Tensor:
     return torch.linalg.pinv(fisher(mdp, policy), hermitian=True, rtol=1e-12) @ exact_gradient(mdp, policy)
 
 
-class ExactCritic:
+class ExactCritic(NoCritic):
     """The exact V^π of the policy it is called with; or any table V as `solve` makes it, e.g. a deliberately wrong one.
 
     V is (H+1, S), and (2, S) without a horizon. Called like `models.critic.Critic`; it has nothing to learn. `ExactQCritic` is
@@ -285,17 +285,6 @@ class ExactCritic:
         V = solve(self.mdp, policy_matrix(self.mdp, policy).detach())[0] if self.V is None else self.V
         time, state, after = self._where(rollout)
         return Values(V[time, state], V[time + 1, after])
-
-    def fit(self, rollout: Rollout, target: Tensor, policy: Policy, progress: float = 0.0) -> Stats:
-        """Nothing to learn."""
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing to keep."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
 
 
 class ExactQCritic(ExactCritic):

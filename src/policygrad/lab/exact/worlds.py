@@ -30,30 +30,16 @@ from policygrad.lab.exact.mdp import (
     rock_paper_scissors,
     switched_corridor,
 )
+from policygrad.lab.exact.policies import log_policy, policy_matrix, tabular_policy
 from policygrad.lab.exact.sampling import sample
-from policygrad.lab.exact.tabular import (
-    ExactCritic,
-    advantage,
-    log_policy,
-    objective,
-    occupancy,
-    policy_matrix,
-    tabular_policy,
-)
+from policygrad.lab.exact.tabular import ExactCritic, advantage, objective, occupancy
 from policygrad.lab.results import find
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
 MAX_STEPS = 100  # of an episode, where Gymnasium sets no limit
-TABLES = (
-    "transition",
-    "reward",
-    "start",
-    "horizon",
-    "gamma",
-    "terminal",
-    "groups",
-)  # of a file; the first four must be there
+# of a file; the first four must be there
+TABLES = ("transition", "reward", "start", "horizon", "gamma", "terminal", "groups")
 TRUNCATED_AFTER = 1_000  # steps after which an episode without a horizon is truncated
 
 

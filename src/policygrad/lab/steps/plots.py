@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ RULES = {"PG": ORANGE, "NPG": BLUE, "TRPO": GREEN, "PPO-clip": PURPLE, "PPO-pena
 DASHED, DOTTED = (0, (4, 3)), (0, (1, 1.2))
 START, MAX_KL = (-1.0, -2.0), 0.02  # of the policy of two parameters
 SPAN, CENTRES = np.linspace(-4.0, 4.0, 25), (-3.0, -1.0, 1.0, 3.0)
+ARROW = "-|>,head_width=0.3,head_length=0.6"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -36,10 +37,6 @@ class Story:
     penalties: Sequence[PenaltyPoint]
     trust: Sequence[TrustPoint] = ()
     costs: Sequence[SolverCost] = ()
-
-    def with_theory(self, trust: Sequence[TrustPoint], costs: Sequence[SolverCost]) -> Story:
-        """The same, with what only a table of logits has."""
-        return replace(self, trust=trust, costs=costs)
 
 
 def draw(story: Story, out: Path) -> Path:
@@ -71,14 +68,8 @@ def make_figure(story: Story) -> Chart:
     bold = {"fontsize": 16, "fontweight": "bold", "color": INK}
     figure.suptitle(story.title, x=0.03, y=1 - 0.2 / inches, ha="left", va="top", **bold)
     figure.text(0.03, 1 - 0.55 / inches, story.about, fontsize=10.5, color=PALE, va="top")
-    figure.subplots_adjust(
-        left=0.05 if story.trust else 0.075,
-        right=0.98,
-        bottom=0.55 / inches,
-        top=1 - 1.75 / inches,
-        wspace=0.26,
-        hspace=0.38,
-    )
+    left, bottom, top = 0.05 if story.trust else 0.075, 0.55 / inches, 1 - 1.75 / inches
+    figure.subplots_adjust(left, bottom, right=0.98, top=top, wspace=0.26, hspace=0.38)
     return figure
 
 
@@ -134,13 +125,7 @@ def draw_plane(axis: Axes, plane: Plane) -> None:
     axis.add_patch(Circle(plane.theta, float(np.hypot(*plane.gradient)), fill=False, color=ORANGE, lw=2.2))
     for name, step, color in (("PG", plane.gradient, ORANGE), ("NPG", plane.natural, BLUE)):
         tip = start + step
-        arrow = {
-            "arrowstyle": "-|>,head_width=0.3,head_length=0.6",
-            "color": color,
-            "lw": 2.6,
-            "shrinkA": 0,
-            "shrinkB": 0,
-        }
+        arrow = {"arrowstyle": ARROW, "color": color, "lw": 2.6, "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", tuple(tip), tuple(start), arrowprops=arrow)
         say(axis, name, (tip[0], tip[1]), (-7, 3), color, ha="right", fontsize=12)
     axis.plot(*start, "o", color=INK, ms=6)

@@ -211,15 +211,9 @@ def trust_path(policy: Policy, batch: Batch, deltas: Sequence[float]) -> list[Tr
         npg, _ = apply(NaturalGradient(max_kl, **keywords), policy, batch)
         trpo, _ = apply(TrustRegion(max_kl, **keywords), policy, batch)
         along = _gain_at_kl(policy, batch, step, max_kl)
-        points.append(
-            TrustPoint(
-                max_kl,
-                angle(step, at_optimum.flat - policy.flat),
-                1.0 - along / exact["gain"],
-                npg["kl"],
-                1.0 - trpo["gain"] / exact["gain"],
-            )
-        )
+        gap, trpo_gap = (1.0 - gain / exact["gain"] for gain in (along, trpo["gain"]))
+        degrees = angle(step, at_optimum.flat - policy.flat)
+        points.append(TrustPoint(max_kl, degrees, gap, npg["kl"], trpo_gap))
     return points
 
 
@@ -276,7 +270,6 @@ def _cost(
     if len(g) > dense_up_to:
         return SolverCost(len(g), cg_seconds, None, None)
     started = time.perf_counter()
-    exact = dense_solve(product, g)
-    return SolverCost(
-        len(g), cg_seconds, time.perf_counter() - started, float((cg.x - exact.x).norm() / exact.x.norm())
-    )
+    exact = dense_solve(product, g).x
+    seconds = time.perf_counter() - started
+    return SolverCost(len(g), cg_seconds, seconds, float((cg.x - exact).norm() / exact.norm()))

@@ -70,11 +70,8 @@ def _axes(theta: Tensor, step: float) -> Tensor:
     return step * torch.eye(len(theta), dtype=theta.dtype)
 
 
-DIFFERENCES: dict[str, Callable[[Function, Tensor, float], Tensor]] = {
-    "forward": forward,
-    "central": central,
-    "complex": complex_step,
-}
+Difference = Callable[[Function, Tensor, float], Tensor]  # f, θ, the step → ∇f
+DIFFERENCES: dict[str, Difference] = {"forward": forward, "central": central, "complex": complex_step}
 
 
 @dataclass(frozen=True)

@@ -69,18 +69,6 @@ def _sgd(name: str | None, seed: int) -> Result:
     return decay(mdp, policy, budgets=budgets, runs=runs, seed=seed, limit=episode_limit(mdp))
 
 
-def _derivatives(name: str | None, seed: int) -> Result:
-    return three_ways(make_mdp(name or "small", seed), seed)
-
-
-def _loss(name: str | None, seed: int) -> Result:
-    return losses(*_made(name or "random", seed))
-
-
-def _staleness(name: str | None, seed: int) -> Result:
-    return staleness(*_made(name or "rock-paper-scissors", seed))
-
-
 def _made(name: str, seed: int) -> tuple[MDP, Policy]:
     mdp = make_mdp(name, seed)
     return mdp, starting_policy(name, mdp, seed)
@@ -121,17 +109,17 @@ EXPERIMENTS = {
     "derivatives": Experiment(
         "One derivative, three ways",
         "Differences trade truncation for rounding and cost D + 1 or 2 D evaluations; automatic differentiation does neither.",
-        _derivatives,
+        lambda name, seed: three_ways(make_mdp(name or "small", seed), seed),
     ),
     "loss": Experiment(
         "The loss is not performance",
         "Losses with one gradient: a constant on all rewards turns a loss that falls with J's rise into one that rises.",
-        _loss,
+        lambda name, seed: losses(*_made(name or "random", seed)),
     ),
     "staleness": Experiment(
         "Data of an older policy",
         "Uncorrected it is biased, more with every update; a trajectory's weight takes the bias away and brings variance.",
-        _staleness,
+        lambda name, seed: staleness(*_made(name or "rock-paper-scissors", seed)),
     ),
 }
 

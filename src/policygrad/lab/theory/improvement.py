@@ -22,16 +22,9 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch
-from policygrad.lab.exact.tabular import (
-    MDP,
-    greedy,
-    objective,
-    occupancy,
-    optimum,
-    policy_matrix,
-    solve,
-    tabular_policy,
-)
+from policygrad.lab.exact.mdp import MDP
+from policygrad.lab.exact.policies import greedy, policy_matrix, tabular_policy
+from policygrad.lab.exact.tabular import objective, occupancy, optimum, solve
 from policygrad.lab.exact.worlds import exact_batch
 from policygrad.lab.results import Result, align
 from policygrad.lab.steps.relations import apply

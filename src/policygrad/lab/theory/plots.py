@@ -253,11 +253,8 @@ def draw_losses(axis: Axes, result: Losses) -> None:
 
 def draw_bias(axis: Axes, result: Staleness) -> None:
     """The direction of stale gradients over their age."""
-    head(
-        axis,
-        "Old data points elsewhere",
-        "Cosine between ∇J and the mean gradient from data of an older\npolicy, exact",
-    )
+    subtitle = "Cosine between ∇J and the mean gradient from data of an older\npolicy, exact"
+    head(axis, "Old data points elsewhere", subtitle)
     ages, ends = [row.age for row in result.rows], {}
     for values, color, text in (
         ([row.plain.cosine for row in result.rows], PINK, "as it is"),
@@ -275,10 +272,8 @@ def draw_bias(axis: Axes, result: Staleness) -> None:
 
 def draw_variance(axis: Axes, result: Staleness) -> None:
     """What the correction costs."""
-    subtitle = (
-        "Unbiased estimates from old data: variance of one, in units of\nfresh data's; E[w²], 1 over the ESS share"
-    )
-    head(axis, "and the correction costs variance", subtitle)
+    subtitle = "Unbiased estimates from old data: variance of one, in units of\n"
+    head(axis, "and the correction costs variance", subtitle + "fresh data's; E[w²], 1 over the ESS share")
     logarithmic(axis)
     axis.set_xscale("linear")
     ages = [row.age for row in result.rows]

@@ -24,15 +24,14 @@ from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import Estimator, RewardToGo, StateDiscounted, advantages
 from policygrad.gradient.importance import ImportanceWeighted
 from policygrad.lab.auditing.cells import Chunk
+from policygrad.lab.exact.mdp import MDP
+from policygrad.lab.exact.policies import log_policy, policy_matrix
 from policygrad.lab.exact.tabular import (
-    MDP,
     ExactCritic,
     advantage,
     credited_gradient,
     exact_gradient,
-    log_policy,
     occupancy,
-    policy_matrix,
     scores,
     solve,
 )

@@ -123,16 +123,12 @@ class SurrogateOrder(Result):
         """Every other step length, the slopes, and what there is to say of them."""
         names = ("error", "achiam", "trpo", "wrong_advantages", "wrong_states")
         columns, found = [getattr(self, name) for name in names], self.slopes
-        rows = [
-            [f"{h:.1e}", *("none" if y[i] == math.inf else f"{y[i]:.1e}" for y in columns)]
-            for i, h in enumerate(self.lengths)
-            if i % 2 == 0
-        ]
+        shown = list(enumerate(self.lengths))[::2]
+        rows = [[f"{h:.1e}", *("none" if y[i] == math.inf else f"{y[i]:.1e}" for y in columns)] for i, h in shown]
         rows.append(["slope", *(f"{found[name]:.2f}" if name in found else "–" for name in names)])
         header = ("‖Δθ‖", "|J − L|", "Achiam's bound", "TRPO's bound", "|J − L|, A wrong", "|J − L|, s wrong")
-        least = max(
-            y for h, y in zip(self.lengths, self.rounding, strict=True) if h <= MAX_FIT_LENGTH or h == min(self.lengths)
-        )
+        end = max(MAX_FIT_LENGTH, min(self.lengths))
+        least = max(y for h, y in zip(self.lengths, self.rounding, strict=True) if h <= end)
         none = "" if "error" in found else "; |J − L| is no more than that, and has no slope"
         note = f"slopes: of steps up to {MAX_FIT_LENGTH:g} and of differences above rounding, {least:.0e}{none}"
         return f"{align(header, rows)}\n{self.verdict}\n{note}"
