@@ -263,7 +263,7 @@ def same(a: Any, b: Any) -> bool:
 def same_tree(a: Any, b: Any) -> bool:
     """The same of two trees."""
     if isinstance(a, dict):
-        return list(a) == list(b) and all(same_tree(a[name], b[name]) for name in a)
+        return a.keys() == b.keys() and all(same_tree(a[name], b[name]) for name in a)
     if isinstance(a, Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
     return a.dtype == b.dtype and np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b

@@ -36,6 +36,7 @@ from policygrad.stored.trajectories import (
     shards,
 )
 from policygrad.training import train as training
+from policygrad.tree import take
 
 
 class Numbered(gym.Env):
@@ -169,8 +170,8 @@ def test_what_is_read_back_is_what_was_played_and_its_policy_gives_the_stored_lo
     for name in ("act", "rew", "terminated", "truncated"):
         assert torch.equal(getattr(rollout, name)[mask], getattr(other, name)[mask])
     assert torch.equal(rollout.behavior[mask], other.logp[mask])
-    assert torch.equal(rollout.obs[:-1][mask], other.obs[:-1][mask])
-    assert torch.equal(rollout.next_obs[rollout.end], other.next_obs[other.end])
+    assert same_tree(rollout.valid_obs, other.valid_obs)
+    assert same_tree(take(rollout.next_obs, rollout.end), take(other.next_obs, other.end))
     few = again.rollout(policy, [7, 2])
     assert torch.equal(few.rew[few.mask[:, 0], 0], rollout.rew[mask[:, 7], 7])
     assert torch.equal(few.behavior[few.mask[:, 1], 1], rollout.behavior[mask[:, 2], 2])
