@@ -171,7 +171,11 @@ class Trajectories:
 
 
 def describe(policy: Policy, observation_space: spaces.Space, action_space: spaces.Space, env: str) -> dict[str, Any]:
-    """What must agree between those who act and those who learn."""
+    """What must agree between those who act and those who learn. Raises TrajectoryError for an actor without a head."""
+    if not hasattr(policy, "head"):
+        raise TrajectoryError(
+            f"trajectories keep log-probabilities, and {type(policy).__name__} has no head to say them: use a Policy"
+        )
     return {
         "env": env,
         "observation_space": space_to_json(observation_space),

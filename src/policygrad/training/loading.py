@@ -65,10 +65,11 @@ def _rebuild(
     config = current_keywords(meta["algo"], meta["config"])
     if isinstance(env, gym.Env | VectorEnv):
         config["num_envs"] = getattr(env, "num_envs", 1)
-    size = sum(x.numel() for x in state["learner"]["policy"].values())
     own = meta["custom"] or ":" in meta["algo"]  # a network that need not have these widths
-    if not own and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
-        raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
+    if not own:
+        size = sum(x.numel() for x in state["learner"]["policy"].values())
+        if any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
+            raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
     agent = Agent(
         meta["algo"] if recipe is None else recipe,
         env,
