@@ -102,7 +102,7 @@ class Rollout:
         for name in ("logp", "behavior", "terminated", "truncated", "cut", "mask", "time"):
             if getattr(self, name).shape != (T, N):
                 raise ValueError(f"{name} must be (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
-        for x, after in zip(tree_leaves(self.obs), tree_leaves(self.next_obs), strict=True):
+        for x, after in tree_leaves(tree_map(lambda *pair: pair, self.obs, self.next_obs)):
             if x.shape != (T + 1, *after.shape[1:]):
                 raise ValueError(f"obs must be {(T + 1, *after.shape[1:])}, got {tuple(x.shape)}")
         mask, end = self.mask, self.end
@@ -365,8 +365,7 @@ def shares_memory(obs: Tree, next_obs: Tree) -> bool:
     def start(x: Any) -> int:
         return x.data_ptr() if isinstance(x, Tensor) else x.__array_interface__["data"][0]
 
-    pairs = zip(tree_leaves(obs), tree_leaves(next_obs), strict=True)
-    return all(start(x[1:]) == start(after) for x, after in pairs)
+    return all(tree_leaves(tree_map(lambda x, after: start(x[1:]) == start(after), obs, next_obs)))
 
 
 def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int = 1) -> Iterator[Tree]:
