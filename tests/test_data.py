@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policygrad.data import Batch, Rollout, Values, by_step, by_trajectory
+from policygrad.data import Batch, Rollout, Values, by_step, by_trajectory, shares_memory
 
 T, N = 4, 3
 LENGTHS = (4, 2, 3)
@@ -67,6 +67,14 @@ class TestRollout:
             dataclasses.replace(rollout, next_obs=rollout.next_obs[..., :1])
         with pytest.raises(ValueError, match="next_obs must start with"):
             dataclasses.replace(rollout, next_obs=rollout.obs)
+
+    def test_the_parts_of_observations_are_told_by_their_keys_not_by_their_order(self):
+        rollout = whole()
+        obs = {"a": rollout.obs, "b": rollout.obs[..., :1]}
+        same = dataclasses.replace(rollout, obs=obs, next_obs={"b": obs["b"][1:], "a": obs["a"][1:]})
+        assert shares_memory(same.obs, same.next_obs)
+        with pytest.raises(ValueError, match="obs must be"):
+            dataclasses.replace(same, next_obs={"b": obs["a"][1:], "a": obs["b"][1:]})
 
     def test_the_last_valid_row_of_a_column_must_be_an_end(self):
         with pytest.raises(ValueError, match=r"row \(t=3, n=0\): the last valid row of every column must be an end"):

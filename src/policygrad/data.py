@@ -102,7 +102,7 @@ class Rollout:
         for name in ("logp", "behavior", "terminated", "truncated", "cut", "mask", "time"):
             if getattr(self, name).shape != (T, N):
                 raise ValueError(f"{name} must be (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
-        for x, after in zip(tree_leaves(self.obs), tree_leaves(self.next_obs), strict=True):
+        for x, after in tree_leaves(tree_map(lambda *pair: pair, self.obs, self.next_obs)):
             if x.shape != (T + 1, *after.shape[1:]):
                 raise ValueError(f"obs must be {(T + 1, *after.shape[1:])}, got {tuple(x.shape)}")
         mask, end = self.mask, self.end

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 import policygrad as pg
+from policygrad.algorithms.config import ConfigError
 from policygrad.data import Record, Stats, Wants
 from policygrad.envs.probes import Chain
+from policygrad.lab.steps.rules import training_batch
+from policygrad.stored.trajectories import TrajectoryError
 
 ENV, EPSILON = (lambda: Chain((0.0, 0.0, 1.0), terminate_after=3)), 0.5
 
@@ -92,3 +96,49 @@ def test_an_agent_trains_it_saves_it_and_goes_on(tmp_path: Path) -> None:
     assert torch.equal(agent.policy.w, again.policy.w)
     assert agent.learner.memory == again.learner.memory
     assert agent.predict(np.zeros(1, np.float32), deterministic=True)[0] in (0, 1)
+
+
+def test_a_run_of_a_learner_without_kernel_head_or_observers_is_kept_and_what_needs_them_says_so(
+    tmp_path: Path,
+) -> None:
+    run = pg.train(pg.Agent(q_learning, ENV), tmp_path / "run", steps=100, episodes=2, eval_env=ENV)
+    assert run.config()["kernel"] is None
+    agent = pg.load(run.policy_file, env=ENV, recipe=q_learning)
+    assert len(agent.evaluate(3).returns) == 3
+    with pytest.raises(TrajectoryError, match="Greedy has no head"):
+        agent.collect(2)
+    with pytest.raises(TrajectoryError, match=r"QLearning.*`observers`"):
+        pg.train(pg.Agent(q_learning, ENV), tmp_path / "other", steps=100, save_trajectories=True)
+    with pytest.raises(ConfigError, match=r"QLearning.*`prepare`"):
+        training_batch(agent)
+
+
+class Flat(QLearning):
+    """Keeps its state without a part called policy."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": [self.policy.w, {"moves": 3}]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.policy.w = state["weights"][0].clone()
+
+
+def flat(task: pg.Task) -> pg.Plan:
+    """A learner with a state of another shape."""
+    return pg.Plan(Flat(0.1, task.seed))
+
+
+def test_a_learner_names_the_parts_of_its_state_as_it_likes(tmp_path: Path) -> None:
+    agent = pg.Agent(flat, ENV).learn(60)
+    again = pg.load(agent.save(tmp_path / "agent"), env=ENV, recipe=flat)
+    assert torch.equal(agent.policy.w, again.policy.w)
+    assert agent.policy.w.abs().sum() > 0.0
+
+
+def test_a_plan_says_how_much_is_wanted_once() -> None:
+    learner: Any = type("Silent", (), {})()
+    with pytest.raises(ValueError, match=r"num_steps or episodes.*Silent has no `wants`"):
+        pg.Plan(learner)
+    with pytest.raises(ValueError, match="num_steps or episodes"):
+        pg.Plan(learner, num_steps=4, episodes=3)
+    assert pg.Plan(learner, episodes=3).wants == Wants(episodes=3)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -52,6 +54,11 @@ class Recurrent(pg.Policy):
             after = self.network.cell(torch.from_numpy(obs), torch.from_numpy(state))
             return self.head.sample(self.network.output(after).numpy(), noise), after.numpy(), {"state": state}
 
+    def mode(self, obs: Any, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            after = self.network.cell(torch.from_numpy(obs), torch.from_numpy(state))
+            return self.head.mode(self.network.output(after).numpy()), after.numpy()
+
     def evaluate(self, batch: Any) -> Any:
         out = self.kernel.forward((self.features(batch.obs), batch.extra["state"]))  # pyright: ignore[reportArgumentType]
         dist = self.head.canonical(out)
@@ -95,3 +102,33 @@ def test_segments_give_the_log_probabilities_of_acting_and_learning_goes_on_from
     assert first.step(records[1]) == again.step(records[1])
     assert torch.equal(first.policy.flat, again.policy.flat)
     assert not torch.equal(first.policy.flat, learner().policy.flat)
+
+
+def recurrent(task: pg.Task, *, num_steps: int = 3 * LENGTH) -> pg.Plan:
+    """A recurrent policy with PPO's rule."""
+    return pg.Plan(learner(), num_steps=num_steps)
+
+
+def test_an_agent_with_a_state_acts_greedily_too_and_goes_on_from_a_file(tmp_path: Path) -> None:
+    def env() -> Chain:
+        return Chain((1.0, -2.0, 0.5), terminate_after=3)
+
+    agent = pg.Agent(recurrent, env, num_envs=3).learn(100)
+    again = pg.load(agent.save(tmp_path / "agent"), env=env, recipe=recurrent)
+    obs = np.zeros((4, 1), np.float32)
+    greedy = again.predict(obs, deterministic=True)[0]
+    assert set(greedy.tolist()) <= {0, 1}
+    assert agent.evaluate(4) == again.evaluate(4)
+    # greedy actions draw nothing: the sampled ones after them are the same
+    np.testing.assert_array_equal(agent.predict(obs)[0], again.predict(obs)[0])
+    assert agent.collect(3).steps == 9
+
+
+def test_what_segments_cannot_be_used_for_is_refused() -> None:
+    def env() -> Chain:
+        return Chain((1.0,) * LENGTH, terminate_after=LENGTH)  # trajectories that would divide into segments
+
+    with pytest.raises(ValueError, match=f"segments of {LENGTH}.*num_steps"):
+        pg.Agent(recurrent, env, num_envs=2, num_steps=10).learn(50)
+    with pytest.raises(ValueError, match=f"segments of {LENGTH}.*gradient_meter"):
+        pg.Agent(recurrent, env, num_envs=2, gradient_meter=True).learn(50)

@@ -171,3 +171,27 @@ def test_observers_are_shown_every_record_with_the_episodes_that_ended_in_it() -
     assert [length for _, length in finished] == list(collector.lengths)
     assert sorted(length for _, length in records[1].finished) == [2, 2, 3, 5]
     assert records[2].finished == []
+
+
+class LooksBack(Remembers):
+    """Its state is what it saw last: the very arrays it was handed."""
+
+    def begin(self, noise: np.ndarray) -> Tree:
+        return np.full((len(noise), 3), -1.0, np.float32)
+
+    def act(self, obs: Tree, state: Tree, noise: np.ndarray) -> tuple[np.ndarray, Tree, Mapping[str, Tree]]:
+        return np.zeros(len(obs), np.int64), obs, {"state": state}
+
+    def mode(self, obs: Tree, state: Tree) -> tuple[np.ndarray, Tree]:
+        self.steps_back = [*getattr(self, "steps_back", []), *(obs[:, 1] - state[:, 1]).tolist()]
+        return self.act(obs, state, np.zeros((len(obs), 2)))[:2]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_what_an_actor_was_shown_stays_as_it_was(mode: AutoresetMode | None) -> None:
+    actor = LooksBack()
+    record = Collector(vector(mode), seed=1).steps(actor, 20)
+    back = record.obs[:-1][..., 1] - record.extra["state"][..., 1]
+    assert (back[record.mask] == 1.0).all()
+    evaluate(actor, partial(Counting, 5), 1)
+    assert actor.steps_back == [1.0] * 5

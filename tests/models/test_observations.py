@@ -378,6 +378,15 @@ def test_floats_are_float32_whatever_the_space_has() -> None:
         assert_equal_arrays(encoded(space, np.array([[0.5, -0.25]], dtype), 1), np.array([[0.5, -0.25]], np.float32))
 
 
+def test_no_two_parts_share_a_name_however_their_keys_are_written() -> None:
+    one = spaces.Discrete(2)
+    space = spaces.Dict(
+        {"a": spaces.Dict({"/b": one, "b": one}), "a/": spaces.Dict({"b": one}), "a/b": one, "a~1b": one, "a~": one}
+    )
+    names = {leaf.name for leaf in Encoding(space).leaves}
+    assert len(names) == 6
+
+
 def test_leaves_come_in_gymnasiums_order_with_their_paths() -> None:
     paths = [path for path, _ in leaves(NESTED)]
     assert paths == [("image",), ("inner", 0), ("inner", 1, "bits"), ("inner", 1, "x"), ("many",)]

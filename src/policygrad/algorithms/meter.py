@@ -39,8 +39,14 @@ def gradient_noise(policy: Policy, rollout: Rollout, batch: Batch, reduction: st
     | meter_seconds           | what the measurement took                                                                 |
 
     The gradient of a time stretch, g = Σ_b g_b, has the share Σ_k A_kᵇ · D_k / Σ ‖D_k‖², an estimate of
-    tr Cov(g_b, g) / tr Cov(g); it may be negative. Absent for networks without a second derivative.
+    tr Cov(g_b, g) / tr Cov(g); it may be negative. Absent for networks without a second derivative. Raises ValueError for
+    segments, which trajectories cannot be taken from row by row.
     """
+    if batch.segment > 1:
+        raise ValueError(
+            f"the gradient meter takes a batch apart by trajectories, and this policy reads segments of {batch.segment} steps: "
+            "leave gradient_meter off"
+        )
     started = time.perf_counter()
     stats = _measure(policy, rollout, batch, reduction)
     return stats | {"meter_seconds": time.perf_counter() - started}

@@ -40,12 +40,21 @@ class Plan:
     """A learner and what it wants to see an iteration: steps of every environment, or whole episodes in all.
 
     clone_epochs: where the episodes are stored ones, the passes of maximum likelihood over them before the first update.
+    Raises ValueError for both, and for neither where the learner has no `wants` of its own.
     """
 
     learner: Any  # a `Learner`, or another one
     num_steps: int | None = None
     episodes: int | None = None
     clone_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_steps is not None or self.episodes is not None:
+            Wants(self.num_steps, self.episodes)
+        elif not hasattr(self.learner, "wants"):
+            raise ValueError(
+                f"expected num_steps or episodes, got neither, and {type(self.learner).__name__} has no `wants`: give one"
+            )
 
     @property
     def wants(self) -> Wants:

@@ -155,8 +155,8 @@ class Collector:
                 put(final, t, now)
                 self._after_end(encoding, now, take(final, t), end, info)
             if stateful:
-                begins = end | (over & ~actor.begins_once)
-                state, over = _begun(begins, actor.begin(noise[t]), state), end & ~separate
+                begins = end if actor.begins_once or separate else end | over
+                state, over = _begun(begins, actor.begin(noise[t]), state), end
             if left is not None and self._count_down(left, end):
                 break
         self.obs, self.state = now, state

@@ -48,7 +48,7 @@ class Leaf:
     @property
     def name(self) -> str:
         """Where it is in the tree: no two parts of a space share a name."""
-        return "/".join(str(key).replace("/", "//") for key in self.path) if self.path else "obs"
+        return "/".join(str(key).replace("~", "~0").replace("/", "~1") for key in self.path) if self.path else "obs"
 
     @property
     def one_hot(self) -> bool:

@@ -153,8 +153,8 @@ class Trajectories:
         discrete = not isinstance(action_space, spaces.Box)
         if _shapes(self.obs) != _shapes(room) or self.act.shape[1:] != action_space.shape:
             raise TrajectoryError(
-                "observations or actions have another shape than their space says: the trajectories are damaged, or they are "
-                "of policygrad 0.4, which stored all parts of an observation in one row; collect them again"
+                "observations or actions have another shape or type than their space says: the trajectories are damaged, or "
+                "they are of policygrad 0.4, which stored all parts of an observation in one row of floats; collect them again"
             )
         if discrete and (self.act.dtype != torch.int64 or ((self.act < 0) | (self.act >= most)).any()):
             raise TrajectoryError("the trajectories are damaged: some action is none of its space")
@@ -175,7 +175,11 @@ def refuse_state(policy: Policy) -> None:
 
 
 def describe(policy: Policy, observation_space: spaces.Space, action_space: spaces.Space, env: str) -> dict[str, Any]:
-    """What must agree between those who act and those who learn."""
+    """What must agree between those who act and those who learn. Raises TrajectoryError for an actor without a head."""
+    if not hasattr(policy, "head"):
+        raise TrajectoryError(
+            f"trajectories keep log-probabilities, and {type(policy).__name__} has no head to say them: use a Policy"
+        )
     return {
         "env": env,
         "observation_space": space_to_json(observation_space),

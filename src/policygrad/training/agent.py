@@ -151,7 +151,7 @@ class Agent:
     def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
         """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state.
 
-        action_masks: for an agent that learned with mask_source = info. Correlated noise starts anew at each call.
+        action_masks: for an agent that learned with mask_source = info. An actor's state starts anew at each call.
         """
         actor, encoding = self.policy, encoding_of(self.policy, self.envs.single_observation_space)
         obs, single = encoding.batch(obs)
@@ -172,7 +172,8 @@ class Agent:
         encoding.encode(obs, info, x)
         if encoding.mask_source != "none" and not actor.has_legal_action(x).all():
             raise ValueError("there is no legal action to predict")
-        begun = actor.begin(actor.noise(self.rng, (count,))) if actor.stateful and not deterministic else None
+        rng = np.random.default_rng(0) if deterministic else self.rng  # greedy actions leave what is drawn next alone
+        begun = actor.begin(actor.noise(rng, (count,))) if actor.stateful else None
         act = actor.mode(x, begun)[0] if deterministic else actor.act(x, begun, actor.noise(self.rng, (count,)))[0]
         act = action_adapter(self.envs.single_action_space, actor)(act)
         return (act[0] if single else np.asarray(act)), None

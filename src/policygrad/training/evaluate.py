@@ -107,6 +107,7 @@ def _play(
             act, state, _ = actor.act(obs, state, np.concatenate([actor.noise(rng, (1,)) for rng in rngs]))
         now, rew, terminated, truncated, info = envs.step(to_env(act))
         over = terminated | truncated
+        obs = tree_map(np.copy, obs)  # a state may hold what was shown before
         encoding.encode(now, info, obs, over)
         returns[playing[active]] += rew[active]
         lengths[playing[active]] += 1

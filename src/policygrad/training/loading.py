@@ -48,10 +48,10 @@ def load(
         config = current_keywords(meta["algo"], meta["config"])
         if isinstance(env, gym.Env | VectorEnv):
             config["num_envs"] = getattr(env, "num_envs", 1)
-        size = sum(x.numel() for x in state["learner"]["policy"].values())
-        foreign = meta["custom"] or ":" in meta["algo"]  # a network that need not have these widths
-        if not foreign and any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
-            raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
+        if not (meta["custom"] or ":" in meta["algo"]):  # a network of one's own need not have these widths
+            size = sum(x.numel() for x in state["learner"]["policy"].values())
+            if any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
+                raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
         agent = Agent(
             meta["algo"] if recipe is None else recipe,
             env,

@@ -22,7 +22,7 @@ from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import EvaluationTable, MonitorFile, scalars, split
 from policygrad.reports.findings import metered, snr_words
 from policygrad.stored.directory import ROOT, RunDirectory, create
-from policygrad.stored.trajectories import FOLDER, TrajectoryWriter
+from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWriter
 from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import LOG_EVERY, Agent, Callback
 from policygrad.training.callbacks import set_directory
@@ -113,9 +113,14 @@ def learn(
 
 
 def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter:
-    """Who keeps the episodes of training, in the run directory. Raises ValueError where none are played."""
+    """Who keeps the episodes of training, in the run directory. Raises TrajectoryError where there are none."""
     if agent.dataset is not None:
-        raise ValueError("there are no trajectories to save: an agent with a dataset plays nothing")
+        raise TrajectoryError("there are no trajectories to save: an agent with a dataset plays nothing")
+    if not hasattr(agent.learner, "observers"):
+        kind = type(agent.learner).__name__
+        raise TrajectoryError(
+            f"{kind} shows no rollouts, so there are no trajectories to save: give it a list `observers`"
+        )
     spaces = agent.envs.single_observation_space, agent.envs.single_action_space
     about = describe_task(agent.policy, *spaces, agent.env_name)
     return TrajectoryWriter(run.path / FOLDER, about, agent.collector.steps_done, steps)
@@ -145,6 +150,7 @@ def _add_evaluation(run: RunDirectory, steps: int, evaluation: Evaluation) -> No
 
 def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
     """The contents of config.json."""
+    kernel = getattr(agent.policy, "kernel", None)  # an actor of one's own need not have one
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered
     return {
         "algo": agent.algo,
@@ -154,7 +160,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "tuned": agent.tuned,
         "config": dict(agent.config),
         "custom": agent.custom,
-        "kernel": agent.policy.kernel.name,
+        "kernel": kernel if kernel is None else kernel.name,
         "backend": agent.backend,
         "fisher_eigenvalues": agent.fisher_eigenvalues,
         "gradient_meter": agent.gradient_meter,

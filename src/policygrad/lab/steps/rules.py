@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from policygrad.algorithms.config import ConfigError
 from policygrad.data import Batch, Rollout, TooFewError
 from policygrad.lab.results import Result, align
 from policygrad.lab.steps.constrained import ExactTrustRegion, is_table
@@ -191,8 +192,13 @@ def _pg_rate(policy: Policy, batch: Batch, natural: Tensor) -> float:
 def training_batch(agent: Agent) -> Batch:
     """What the agent's next update would be given: a rollout of its own collector, its critic, estimator and baseline.
 
-    Raises TooFewError where the rollout holds no step, as one of a single row may that is a reset.
+    Raises TooFewError where the rollout holds no step, as one of a single row may that is a reset, and ConfigError where the
+    learner makes no batch.
     """
+    if not hasattr(agent.learner, "prepare"):
+        raise ConfigError(
+            f"update rules are compared on a Learner's batch, and {type(agent.learner).__name__} makes none (no `prepare`)"
+        )
     record = agent.collector.collect(agent.policy, agent.plan.wants)
     iteration = agent.learner.prepare(Rollout.of(record, agent.policy))
     if iteration is None:
