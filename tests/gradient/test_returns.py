@@ -388,7 +388,7 @@ class TestStandardized:
     def test_it_is_the_outermost_wrapper_and_there_once(self):
         with pytest.raises(ValueError, match=r"outermost wrapper: write Standardized\(StateDiscounted"):
             StateDiscounted(Standardized(RewardToGo(0.9)))
-        with pytest.raises(ValueError, match="Standardized is there already"):
+        with pytest.raises(ValueError, match="Standardized is applied already"):
             Standardized(Standardized(RewardToGo(0.9)))
         with pytest.raises(ValueError, match="over must be 'batch' or 'episode', got 'row'"):
             Standardized(RewardToGo(0.9), over="row")

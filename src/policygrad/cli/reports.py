@@ -58,7 +58,7 @@ def stepped(backend: str) -> str:
     """Who steps the environments, where it is not Gymnasium in this process."""
     names = {
         "gymnasium": "",
-        "async": "; environments in processes of their own",
+        "async": "; environments in separate processes",
         "envpool": "; environments in EnvPool",
     }
     return names[backend]
@@ -139,7 +139,7 @@ def saved_seeds(states: Sequence[State]) -> str:
         return "no run has saved anything yet"
     rest = [s.seed for s in states if s not in held]
     text = f"{seeds_text([s.seed for s in held])} {'is' if len(held) == 1 else 'are'} saved"
-    text += f", {seeds_text(rest)} had not begun" if rest else ""
+    text += f", {seeds_text(rest)} had not started" if rest else ""
     return f"{text}\nnext: policygrad eval {shlex.quote(str(held[0].path))}"
 
 

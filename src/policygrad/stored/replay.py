@@ -35,7 +35,9 @@ class Replay:
         self.seed, self.clone_epochs = seed, clone_epochs
         if trajectories.logp is None:
             if clone_epochs < 1:
-                raise TrajectoryError("clone_epochs = 0, but the trajectories have no log-probabilities: raise it")
+                raise TrajectoryError(
+                    "the trajectories have no log-probabilities, so behaviour cloning is needed: set clone_epochs above 0"
+                )
             acted = deepcopy(policy)
             clone(acted, trajectories, clone_epochs, seed)
             trajectories = trajectories.under(acted)
@@ -58,7 +60,9 @@ class Replay:
         more. Raises TrajectoryError where rows are wanted: importance weights are of whole episodes.
         """
         if wants.episodes is None:
-            raise TrajectoryError("stored trajectories are whole episodes: the learner must want episodes, not rows")
+            raise TrajectoryError(
+                "stored trajectories are whole episodes: the learner must ask for episodes, not for steps"
+            )
         E = len(self.trajectories)
         index = np.arange(E) if wants.episodes >= E else self.rng.choice(E, wants.episodes, replace=False)
         record = self.trajectories.record(torch.from_numpy(index))

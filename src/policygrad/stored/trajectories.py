@@ -144,11 +144,12 @@ class Trajectories:
         """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
         if policy.stateful:
             raise TrajectoryError(
-                "correlated noise depends on the policy that drew it, and has no weight: set noise_autocorrelation = 0"
+                "correlated noise has no importance weight, as it depends on the policy that drew it: "
+                "set noise_autocorrelation = 0"
             )
         for name, own in describe(policy, observation_space, action_space, "").items():
             if name != "env" and self.about[name] != own:
-                given = f": {self.about[name]}, here it is {own}" if name in ("legal", "head") else ""
+                given = f": {self.about[name]}, but here it is {own}" if name in ("legal", "head") else ""
                 raise TrajectoryError(f"the trajectories are of {self.about['env']}, with another {name}{given}")
         room = encoding_of(policy, observation_space).empty(0)
         choices = {spaces.Discrete: "n", spaces.MultiDiscrete: "nvec"}.get(type(action_space))
@@ -160,7 +161,7 @@ class Trajectories:
                 "of policygrad 0.4, which stored all parts of an observation in one row; collect them again"
             )
         if discrete and (self.act.dtype != torch.int64 or ((self.act < 0) | (self.act >= most)).any()):
-            raise TrajectoryError("the trajectories are damaged: some action is none of its space")
+            raise TrajectoryError("the trajectories are damaged: an action is not in the action space")
 
     def save(self, path: str | Path) -> Path:
         """Write one file; the suffix is added if missing."""

@@ -118,7 +118,7 @@ def learn(
 def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter:
     """Who keeps the episodes of training, in the run directory. Raises ValueError where none are played."""
     if agent.dataset is not None:
-        raise ValueError("there are no trajectories to save: an agent with a dataset plays nothing")
+        raise ValueError("there are no trajectories to save: an agent that learns from a dataset plays no episodes")
     spaces = agent.envs.single_observation_space, agent.envs.single_action_space
     about = describe_task(agent.policy, *spaces, agent.env_name)
     return TrajectoryWriter(run.path / FOLDER, about, agent.collector.steps_done, steps)
