@@ -108,7 +108,7 @@ def test_a_critic_follows_the_policy_in_what_it_is_not_told() -> None:
     }
     with pytest.raises(ValueError, match=r"critic_lr = none .* lr is none: set critic_lr"):
         fit.values(Rates(None, "constant", None))
-    with pytest.raises(ValueError, match="give a critic_lr"):
+    with pytest.raises(ValueError, match="set critic_lr"):
         pg.trpo("CartPole-v1", critic_lr=None)
 
 

@@ -95,7 +95,7 @@ def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
     """Refuse to import a recipe because a file says so, and another recipe than the file's."""
     if recipe is None and ":" in meta["algo"]:
         raise ValueError(
-            f"{path} was trained by the recipe {meta['algo']!r}, which loading does not import: pass the function as recipe="
+            f"{path} was trained by the recipe {meta['algo']!r}, which loading does not import: pass recipe=, the function"
         )
     if recipe is not None and not same_recipe(find_recipe(recipe).name, meta["algo"]):
         raise ValueError(f"{path} was trained by the recipe {meta['algo']}, not by {find_recipe(recipe).name}")
