@@ -182,7 +182,7 @@ def test_settings_of_a_run_are_the_defaults_where_they_are_the_same_rules():
 
 def test_a_penalty_that_cannot_go_as_far_as_trpo_is_said_to(trained, capsys):
     assert main(["lab", "steps", str(trained), "--eval-episodes", "2", "--epochs", "1", "--lr", "1e-6"]) == 0
-    assert "no β takes TRPO's KL: the penalty's steps stay short of KL = " in capsys.readouterr().out
+    assert "no β reproduces TRPO's KL: the penalty's steps stay short of KL = " in capsys.readouterr().out
 
 
 def test_the_picture_has_six_panels_and_nothing_is_printed_over_anything_or_beyond_the_edge(capsys, figures):

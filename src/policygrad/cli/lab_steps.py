@@ -258,7 +258,7 @@ def report(case: StepCase, settings: dict[str, Any], found: Found) -> str:
     notes = (
         f"max_kl = {show(settings['max_kl'])}, damping = {show(settings['damping'])}; PPO: clip = {show(settings['clip'])}, "
         f"lr = {show(settings['lr'])}, {settings['epochs']} epochs",
-        "PG's learning rate is such that its ½ΔθᵀFΔθ is that of NPG's step. F: the batch's Fisher matrix",
+        "PG's learning rate gives its step the same ½ΔθᵀFΔθ as NPG's. F: the batch's Fisher matrix",
         "KL(old ‖ new): exact, in nats. predicted: ĝᵀΔθ. surrogate: Σ weight · (ratio − 1) · adv",
         f"real: J(θ + Δθ) − J(θ), {'with its 95 % interval' if sampled else 'exact'}; J(θ) = {comparison.before:.4g}",
     )
@@ -276,7 +276,7 @@ def penalty_text(found: Found) -> str:
     """The penalty that reproduces TRPO's step."""
     match = found.match
     if match is None:
-        return f"no β takes TRPO's KL: {found.reason}"
+        return f"no β reproduces TRPO's KL: {found.reason}"
     from policygrad.lab.steps.relations import angle
 
     trpo, whose = found.comparison["TRPO"], "maximiser has" if found.trust else "epochs end at"
@@ -289,7 +289,7 @@ def penalty_text(found: Found) -> str:
 
 def trust_table(found: Found) -> str:
     """NPG against the exact solution as δ → 0."""
-    header = ["δ → 0", "NPG to exact, °", "gain lost at equal KL, %", "by TRPO, %"]
+    header = ["δ → 0", "NPG to exact, °", "gain lost by NPG at equal KL, %", "by TRPO, %"]
     rows = [
         [f"{p.max_kl:g}", *(f"{abs(round(max(x, 0.0), 9)):.2g}" for x in (p.angle, 100.0 * p.gap, 100.0 * p.trpo_gap))]
         for p in found.trust
@@ -317,7 +317,7 @@ def draw(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> P
     penalties = penalty_path(policy, batch, betas, lr=settings["lr"], epochs=settings["epochs"])
     about = " · ".join(line.partition("; ")[0] for line in case.about[1:])
     story = plots.Story(
-        f"One policy, one batch, five update rules: {case.name}", about, found.comparison, found.match, penalties
+        f"Five update rules on one policy and one batch: {case.name}", about, found.comparison, found.match, penalties
     )
     if any(step.interval for step in found.comparison.steps):
         return plots.draw(story, out)

@@ -141,7 +141,7 @@ def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Findi
     text += f"from {num(worst.before)} to {num(worst.after)} (± {num(worst.error)})"
     if others:
         text += "; it also fell " + ", ".join(f"{place(s)} ({num(s.before)} to {num(s.after)})" for s in others[:3])
-    text += f". {whole[0].upper()}{whole[1:]}. Steps may be too long: lower {updates.spec.shorter}"
+    text += f". {whole[0].upper()}{whole[1:]}. Steps may be too long. Lower {updates.spec.shorter}"
     return Finding("surrogate and return", "!", text + ".", numbers)
 
 

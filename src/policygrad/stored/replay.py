@@ -36,7 +36,7 @@ class Replay:
         if trajectories.logp is None:
             if clone_epochs < 1:
                 raise TrajectoryError(
-                    "the trajectories have no log-probabilities, so behaviour cloning is needed: set clone_epochs above 0"
+                    "clone_epochs = 0, but trajectories without log-probabilities need behaviour cloning: set it above 0"
                 )
             acted = deepcopy(policy)
             clone(acted, trajectories, clone_epochs, seed)
