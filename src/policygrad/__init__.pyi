@@ -140,31 +140,32 @@ def a2c(
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
-        steps: environment steps to train for; training stops at the last whole iteration that fits
-        num_envs: environments stepped in parallel
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
-        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
-        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
-        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
-        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
-        critic_lr: learning rate of the critic (Adam); none: the policy's
-        critic_epochs: passes over each batch for the critic; none: as for the policy
-        critic_minibatches: pieces of each pass for the critic; none: as for the policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
-        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
-        std: standard deviation of Box actions: a parameter, or an output of the network
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
-        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
-            steps
-        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
-        normalize_obs: standardise observations by running moments, kept inside the policy
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """
 
 def actor_critic(
@@ -210,27 +211,27 @@ def actor_critic(
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
-        steps: environment steps to train for; training stops at the last whole iteration that fits
-        num_envs: environments stepped in parallel
-        critic: what the critic learns: values of states, V(s), or (Discrete actions) of states and actions, q(s, a)
-        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
-        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        critic: function that the critic learns: V(s), or q(s, a) with Discrete actions
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
-        critic_lr: learning rate of the critic (Adam); none: the policy's
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
-        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
-        std: standard deviation of Box actions: a parameter, or an output of the network
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
-        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
-            steps
-        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
-        normalize_obs: standardise observations by running moments, kept inside the policy
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """
 
 def npg(
@@ -289,41 +290,43 @@ def npg(
     train_v_iters: int | None = ...,
     batch_size: int = ...,
 ) -> Agent:
-    """Natural policy gradient (Kakade 2001): one step a batch, of a length in policy space.
+    """Natural policy gradient (Kakade 2001): one step per batch, with its length measured in policy space.
 
     With `lr` the step is lr · F⁻¹ĝ, whatever its length.
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
-        steps: environment steps to train for; training stops at the last whole iteration that fits
-        num_envs: environments stepped in parallel
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
-        max_kl: the most that an update may move the policy, KL(old ‖ new) in nats; usually 0.003 to 0.05
+        max_kl: largest KL(old ‖ new) of one update, in nats; usually 0.003 to 0.05
         kl_schedule: schedule of max_kl: constant, or linear down to 0
-        lr: rate of the natural step, in place of max_kl; none: max_kl sets its length
+        lr: learning rate of the natural step, in place of max_kl; none: max_kl sets the step's length
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
-        damping: added to the Fisher matrix's diagonal; usually 0.01 to 0.1
+        damping: number added to the diagonal of the Fisher matrix; usually 0.01 to 0.1
         cg_iterations: conjugate-gradient iterations per natural step; usually 10 to 20
-        solver: solver of natural steps: conjugate gradients, or the dense Fisher matrix of a small policy
-        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
-        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
-        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
-        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        solver: solver of natural steps: cg (conjugate gradients), or dense (the whole Fisher matrix of a small
+            policy)
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
-        critic_lr: learning rate of the critic (Adam); none: the policy's
-        critic_epochs: passes over each batch for the critic; none: as for the policy
-        critic_minibatches: pieces of each pass for the critic; none: as for the policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
-        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
-        std: standard deviation of Box actions: a parameter, or an output of the network
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
-        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
-            steps
-        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
-        normalize_obs: standardise observations by running moments, kept inside the policy
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """
 
 def off_policy_pg(
@@ -384,39 +387,42 @@ def off_policy_pg(
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
-        steps: environment steps to train for; training stops at the last whole iteration that fits
-        num_envs: environments stepped in parallel
-        episodes: whole episodes per iteration; all of them where a dataset has fewer
-        weighting: importance weights of whole trajectories, or of each reward the ratios up to it
-        self_normalize: divide the importance weights by their mean: biased by O(1/episodes), bounded
-        max_weight: clip importance weights there, before they are normalised: biased; none: do not
-        min_ess: stop where the effective sample size falls below this share of the episodes; usually 0.1 to 0.5
-        clone_epochs: with a dataset: passes of maximum likelihood over it, behaviour cloning before training
-        baseline: what is subtracted from the returns; value: a learned V(s)
-        baseline_value: b of the constant baseline
-        cross_fit: fit the baseline on the other folds of the same batch, this many; none: on the batches before
-        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
-        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
-        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
-        reduction: sum over an episode and average over episodes (theory), or average over steps
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        episodes: whole episodes per iteration; a smaller dataset gives all of its episodes
+        weighting: one importance weight per trajectory, or one per reward, from the ratios up to it
+        self_normalize: divide the importance weights by their mean; the estimate is then bounded, with a bias of
+            O(1/episodes)
+        max_weight: largest importance weight, clipped before normalising (biased); none: no clipping
+        min_ess: stop when the effective sample size falls below this share of the episodes; usually 0.1 to 0.5
+        clone_epochs: with a dataset: epochs of behaviour cloning (maximum likelihood) before training
+        baseline: baseline subtracted from the returns; value: a learned V(s)
+        baseline_value: value of the constant baseline
+        cross_fit: folds of the batch; each fold's baseline is fitted to the other folds; none: fitted to earlier
+            batches
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
-        critic_lr: learning rate of the critic (Adam); none: the policy's
-        critic_epochs: passes over each batch for the critic; none: as for the policy
-        critic_minibatches: pieces of each pass for the critic; none: as for the policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
-        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
-        std: standard deviation of Box actions: a parameter, or an output of the network
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
-        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
-            steps
-        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
-        normalize_obs: standardise observations by running moments, kept inside the policy
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """
 
 def ppo(
@@ -479,35 +485,36 @@ def ppo(
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
-        steps: environment steps to train for; training stops at the last whole iteration that fits
-        num_envs: environments stepped in parallel
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
-        epochs: passes over each batch for the policy
-        minibatches: pieces of each pass for the policy
+        epochs: passes over each batch when the policy is updated
+        minibatches: number of minibatches per pass when the policy is updated
         clip: ε of the clipped surrogate; usually 0.1 to 0.3
-        target_kl: exact mean KL(old ‖ new) above which the epochs stop; none: they do not
-        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
-        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
-        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
-        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        target_kl: exact mean KL(old ‖ new) above which an update ends early; none: all epochs are run
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
-        critic_lr: learning rate of the critic (Adam); none: the policy's
-        critic_epochs: passes over each batch for the critic; none: as for the policy
-        critic_minibatches: pieces of each pass for the critic; none: as for the policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
-        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
-        std: standard deviation of Box actions: a parameter, or an output of the network
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
-        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
-            steps
-        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
-        normalize_obs: standardise observations by running moments, kept inside the policy
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """
 
 def ppo_kl(
@@ -570,35 +577,36 @@ def ppo_kl(
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
-        steps: environment steps to train for; training stops at the last whole iteration that fits
-        num_envs: environments stepped in parallel
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
-        epochs: passes over each batch for the policy
-        minibatches: pieces of each pass for the policy
-        beta: β, weight of the penalty on KL; at the start, where target_kl steers it
-        target_kl: exact mean KL(old ‖ new) that β is steered towards; none: it stays
-        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
-        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
-        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
-        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        epochs: passes over each batch when the policy is updated
+        minibatches: number of minibatches per pass when the policy is updated
+        beta: weight β of the KL penalty; its initial value if target_kl is given
+        target_kl: exact mean KL(old ‖ new) towards which β is adapted; none: β is constant
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
-        critic_lr: learning rate of the critic (Adam); none: the policy's
-        critic_epochs: passes over each batch for the critic; none: as for the policy
-        critic_minibatches: pieces of each pass for the critic; none: as for the policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
-        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
-        std: standard deviation of Box actions: a parameter, or an output of the network
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
-        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
-            steps
-        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
-        normalize_obs: standardise observations by running moments, kept inside the policy
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """
 
 def reinforce(
@@ -649,41 +657,43 @@ def reinforce(
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
 ) -> Agent:
-    """REINFORCE (Williams 1992): one gradient step a batch of whole episodes, with a choice of returns and of baselines.
+    """REINFORCE (Williams 1992): one gradient step per batch of whole episodes, with a choice of returns and of baselines.
 
     `--returns total --baseline none` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
-        steps: environment steps to train for; training stops at the last whole iteration that fits
-        num_envs: environments stepped in parallel
-        episodes: whole episodes per iteration; all of them where a dataset has fewer
-        returns: what follows an action (to-go) or the whole episode's return (total)
-        baseline: what is subtracted from the returns; value: a learned V(s)
-        baseline_value: b of the constant baseline
-        cross_fit: fit the baseline on the other folds of the same batch, this many; none: on the batches before
-        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
-        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
-        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
-        reduction: sum over an episode and average over episodes (theory), or average over steps
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        episodes: whole episodes per iteration; a smaller dataset gives all of its episodes
+        returns: credit an action with the rewards after it (to-go) or with the whole episode's return (total)
+        baseline: baseline subtracted from the returns; value: a learned V(s)
+        baseline_value: value of the constant baseline
+        cross_fit: folds of the batch; each fold's baseline is fitted to the other folds; none: fitted to earlier
+            batches
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
-        critic_lr: learning rate of the critic (Adam); none: the policy's
-        critic_epochs: passes over each batch for the critic; none: as for the policy
-        critic_minibatches: pieces of each pass for the critic; none: as for the policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
-        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
-        std: standard deviation of Box actions: a parameter, or an output of the network
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
-        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
-            steps
-        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
-        normalize_obs: standardise observations by running moments, kept inside the policy
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """
 
 def trpo(
@@ -748,38 +758,41 @@ def trpo(
     learning_rate: float | None = ...,
     batch_size: int = ...,
 ) -> Agent:
-    """Trust-region policy optimisation (Schulman et al. 2015): the natural step, held to its KL bound and to a gain.
+    """Trust-region policy optimisation (Schulman et al. 2015): a natural step that must meet its KL bound and improve.
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
-        steps: environment steps to train for; training stops at the last whole iteration that fits
-        num_envs: environments stepped in parallel
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
-        max_kl: the most that an update may move the policy, KL(old ‖ new) in nats; usually 0.003 to 0.05
+        max_kl: largest KL(old ‖ new) of one update, in nats; usually 0.003 to 0.05
         kl_schedule: schedule of max_kl: constant, or linear down to 0
-        backtracks: how often a step that breaks the bound, or loses, is shortened before it is given up
-        shrink: what a step is multiplied by to shorten it
-        damping: added to the Fisher matrix's diagonal; usually 0.01 to 0.1
+        backtracks: number of times that a step is shortened, if it breaks the bound or does not improve, before it
+            is rejected
+        shrink: factor by which a step is shortened
+        damping: number added to the diagonal of the Fisher matrix; usually 0.01 to 0.1
         cg_iterations: conjugate-gradient iterations per natural step; usually 10 to 20
-        solver: solver of natural steps: conjugate gradients, or the dense Fisher matrix of a small policy
-        gamma: discount γ; 1 with finite horizons, usually 0.98 to 0.999
-        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98
-        state_discount: weigh step t by γᵗ, as the discounted objective's gradient does
-        standardize: scale advantages to mean 0, std 1, over the batch or (biased) over each episode
+        solver: solver of natural steps: cg (conjugate gradients), or dense (the whole Fisher matrix of a small
+            policy)
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
-        max_grad_norm: clip each network's gradient to this ℓ₂ norm; none: do not
-        critic_lr: learning rate of the critic (Adam); none: the policy's
-        critic_epochs: passes over each batch for the critic; none: as for the policy
-        critic_minibatches: pieces of each pass for the critic; none: as for the policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
-        head: distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta
-        std: standard deviation of Box actions: a parameter, or an output of the network
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
-        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten
-            steps
-        mask_source: where action masks come from; auto: action_mask of a Dict observation, if it is there
-        normalize_obs: standardise observations by running moments, kept inside the policy
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """

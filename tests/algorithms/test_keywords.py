@@ -59,7 +59,7 @@ def test_a_groups_fields_are_keywords_and_arrive_in_the_group() -> None:
 def test_a_keyword_that_is_there_twice_is_refused() -> None:
     def twice(task: pg.Task, *, lr: float = 0.1, ascent: Ascent = Ascent()) -> Any: ...  # noqa: B008
 
-    with pytest.raises(TypeError, match="lr is there twice"):
+    with pytest.raises(TypeError, match="lr is declared twice"):
         pg.recipe()(twice)
 
 
@@ -106,9 +106,9 @@ def test_a_critic_follows_the_policy_in_what_it_is_not_told() -> None:
         "minibatches": 1,
         "max_grad_norm": 2.0,
     }
-    with pytest.raises(ValueError, match="critic_lr = none is the policy's rate"):
+    with pytest.raises(ValueError, match=r"critic_lr = none .* lr is none: set critic_lr"):
         fit.values(Rates(None, "constant", None))
-    with pytest.raises(ValueError, match="give a critic_lr"):
+    with pytest.raises(ValueError, match="set critic_lr"):
         pg.trpo("CartPole-v1", critic_lr=None)
 
 

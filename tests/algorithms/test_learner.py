@@ -73,12 +73,12 @@ def one_rollout(policy: Policy, T: int = 12, num_envs: int = 3) -> Rollout:
     "estimator", [NStep(), TDError(), GAE(), Standardized(GAE()), StateDiscounted(TDError())], ids=repr
 )
 def test_a_bootstrapping_estimator_without_a_critic_is_refused(estimator: Any) -> None:
-    with pytest.raises(ValueError, match=r"uses V: give the learner a critic"):
+    with pytest.raises(ValueError, match="give the learner a critic"):
         Learner(make_policy(OBS, ACT), estimator, VanillaGradient())
 
 
 def test_a_critic_baseline_without_a_critic_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"CriticValue\(\) uses V: give the learner a critic"):
+    with pytest.raises(ValueError, match=r"CriticValue\(\) uses .*: give the learner a critic"):
         Learner(make_policy(OBS, ACT), RewardToGo(), VanillaGradient(), baseline=CriticValue())
 
 

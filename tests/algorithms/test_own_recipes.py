@@ -252,10 +252,10 @@ def test_training_and_help_with_a_preset_file(tmp_path, capsys):
     code, out = run(capsys, "train", "ppo", "CartPole-v1", "--preset", str(file), "--help")
     assert code == 0, out
     flat = " ".join(out.split())
-    assert f"* marks what {file} says" in flat.replace("- ", "-")
+    assert f"* marks values from {file}" in flat.replace("- ", "-")
     assert re.search(r"learning rate of the policy; [^\[]*\[0\.0125\*\]", flat)
-    assert re.search(r"pieces of each pass for the policy \[32\*\]", flat)  # 8 × 256 steps in pieces of 64
-    assert re.search(r"a table of Discrete states \[5\*\]", flat)
+    assert re.search(r"number of minibatches per pass [^\[]*\[32\*\]", flat)  # 8 × 256 steps in pieces of 64
+    assert re.search(r"a table for Discrete states \[5\*\]", flat)
     assert re.search(r"discount γ; [^\[]*\[0\.99\]", flat)  # not what is tuned for the environment
     assert run(capsys, "train", "ppo", f"--preset={file}", "--help")[0] == 2  # which of its tables?
     words = ("--preset", str(file), "--num-steps", "32", "--eval-episodes", "2", "--run-dir", str(tmp_path / "run"))

@@ -558,7 +558,7 @@ def test_the_first_line_says_what_was_changed_and_how_long_an_iteration_is(words
 
 def test_the_first_line_says_who_steps_the_environments_where_it_is_not_this_process(tmp_path, capsys):
     words = ["train", "reinforce", "CartPole-v1", "--num-envs", "2", "--episodes", "2", "--steps", "30"]
-    for backend, text in (("async", "; environments in processes of their own"), ("gymnasium", "")):
+    for backend, text in (("async", "; environments in separate processes"), ("gymnasium", "")):
         folder = str(tmp_path / backend)
         main([*words, "--eval-episodes", "1", "--run-dir", folder, "--backend", backend])
         first = capsys.readouterr().out.split("run directory")[0]

@@ -102,7 +102,7 @@ def test_jobs_of_several_seeds_have_them_too(tmp_path):
         ("report seed0-plain --eigenvalues 1000000", ["--eigenvalues = 1000000 must be in [0, 100]"]),
         (
             "report seed0-plain --env CartPole-v1",
-            ["--env is where the batch for eigenvalues is played", "--eigenvalues"],
+            ["--env", "give --eigenvalues"],
         ),
         ("report seed0-plain --eigenvalues many", ["--eigenvalues", "'many'", "whole number"]),
         ("report seed0-plain --eigenvalues 2 --env Pendulum-v1", ["observation_space"]),

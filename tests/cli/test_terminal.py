@@ -144,7 +144,7 @@ def test_a_seeds_line_fits_every_width():
 def test_on_a_low_terminal_seeds_that_are_over_share_a_line():
     console = Console(width=80, height=5, file=io.StringIO(), force_terminal=True)
     lines = LiveBoard(console).lines(states()).plain.splitlines()
-    assert lines[0] == "2 of 8 seeds are done"
+    assert lines[0] == "2 of 8 seeds are finished"
     assert [line[:6] for line in lines[1:-1]] == ["seed 1", "seed 2", "seed 3", "seed 5"]
 
 

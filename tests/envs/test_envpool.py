@@ -466,7 +466,7 @@ def test_what_cannot_be_played_is_refused_by_name(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(TypeError, match=r"EnvPool's CartPole-v1 shows float32 \(4,\), Gymnasium's float32 \(5,\)"):
         ours.check_interface("CartPole-v1", gym.spaces.Box(-1.0, 1.0, (5,)), gym.spaces.Discrete(2))
     envs = EnvPoolVectorEnv("CartPole-v1", 2)
-    with pytest.raises(ValueError, match="expected 2 seeds, one an environment, got 3"):
+    with pytest.raises(ValueError, match="expected 2 seeds, one per environment, got 3"):
         envs.reset(seed=[1, 2, 3])
     with pytest.raises(ValueError, match="EnvPool knows no reset options"):
         envs.reset(options={"reset_mask": np.ones(2, bool)})

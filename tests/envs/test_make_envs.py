@@ -31,7 +31,7 @@ def test_an_unknown_id_is_refused_with_the_nearest_one(typed: str, meant: str) -
 
 
 def test_an_id_like_no_other_is_refused_without_a_guess() -> None:
-    with pytest.raises(ValueError, match=r"unknown environment 'qwertyuiop'\. .policygrad list envs. shows"):
+    with pytest.raises(ValueError, match=r"unknown environment 'qwertyuiop'\. .policygrad list envs"):
         make_envs("qwertyuiop")
 
 
@@ -43,7 +43,7 @@ def test_an_old_version_is_refused_with_the_new_one(name: str) -> None:
 
 
 def test_one_instance_cannot_be_several() -> None:
-    with pytest.raises(ValueError, match="one environment instance cannot be 2: pass a callable"):
+    with pytest.raises(ValueError, match="one environment instance cannot make 2 environments: pass a callable"):
         make_envs(ConstantReward(), 2)
     assert make_envs(ConstantReward(), 1).num_envs == 1
 
@@ -128,7 +128,7 @@ def test_an_observation_of_another_shape_than_the_space_says_is_refused() -> Non
 
     envs = make_envs(make, 2)
     envs.reset()
-    with pytest.raises(ValueError, match=r"observation of shape \(1,\), its space says \(4,\)"):
+    with pytest.raises(ValueError, match=r"observation of shape \(1,\), .* space has \(4,\)"):
         envs.step(np.zeros(2, int))
 
 

@@ -316,7 +316,7 @@ def test_collectors_gather_the_shaped_rewards_of_callables() -> None:
 
 @pytest.mark.parametrize("gamma", [-0.1, 1.5])
 def test_a_gamma_outside_its_range_is_refused(gamma: float) -> None:
-    with pytest.raises(ValueError, match=r"gamma must be in \[0, 1\], the learner's own, got"):
+    with pytest.raises(ValueError, match=r"gamma must be in \[0, 1\] and equal the learner's, got"):
         PotentialShaping(Corridor(), lambda obs: 0.0, gamma)
 
 

@@ -210,7 +210,7 @@ class TestRegressor:
 
         baseline, (rollout, ret, values) = Regressor(Wide()), episodes([2, 1])
         baseline.fit(rollout, ret)
-        with pytest.raises(ValueError, match=r"predict must give one number a row, \(3,\), got \(3, 2\)"):
+        with pytest.raises(ValueError, match=r"predict must give one number per row, \(3,\), got \(3, 2\)"):
             baseline(rollout, ret, values)
 
 
@@ -262,15 +262,17 @@ class TestCrossFit:
 
     def test_it_says_what_it_needs(self):
         rollout, ret, values = episodes([3, 2, 1])
-        with pytest.raises(TooFewError, match="CrossFit needs a trajectory a fold, 4, got 3: collect more episodes or"):
+        with pytest.raises(
+            TooFewError, match="CrossFit needs one trajectory per fold, 4, got 3: collect more episodes or"
+        ):
             CrossFit(TimeAverage(), 4)(rollout, ret, values)
         cut = dataclasses.replace(rollout, terminated=rollout.cut, cut=rollout.terminated)
-        with pytest.raises(ValueError, match=r"CrossFit needs whole episodes, one a column: collect with .episodes"):
+        with pytest.raises(ValueError, match=r"CrossFit needs whole episodes, one per column: collect with .episodes"):
             CrossFit(TimeAverage(), 2)(cut, ret, values)
         with pytest.raises(ValueError, match="folds must be at least 2, got 1"):
             CrossFit(TimeAverage(), 1)
         with pytest.raises(
-            ValueError, match=r"CriticValue\(\) is the critic's and fits nothing: cross-fit TimeAverage"
+            ValueError, match=r"CriticValue\(\) is the critic's value and is not fitted here: cross-fit TimeAverage"
         ):
             CrossFit(CriticValue(), 2)
         assert CrossFit(TimeAverage()).needs_episodes

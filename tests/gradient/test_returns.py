@@ -388,7 +388,7 @@ class TestStandardized:
     def test_it_is_the_outermost_wrapper_and_there_once(self):
         with pytest.raises(ValueError, match=r"outermost wrapper: write Standardized\(StateDiscounted"):
             StateDiscounted(Standardized(RewardToGo(0.9)))
-        with pytest.raises(ValueError, match="Standardized is there already"):
+        with pytest.raises(ValueError, match="Standardized is applied already"):
             Standardized(Standardized(RewardToGo(0.9)))
         with pytest.raises(ValueError, match="over must be 'batch' or 'episode', got 'row'"):
             Standardized(RewardToGo(0.9), over="row")
@@ -398,7 +398,7 @@ class TestStandardized:
             StateDiscounted(TotalReturn(0.9))
 
     def test_states_are_not_discounted_twice(self):
-        with pytest.raises(ValueError, match="StateDiscounted is there already"):
+        with pytest.raises(ValueError, match="StateDiscounted is applied already"):
             StateDiscounted(StateDiscounted(RewardToGo(0.9)))
 
 
@@ -444,7 +444,7 @@ class TestContracts:
             ValueError, match=r"RewardToGo without a critic needs whole episodes.*collect with .episodes"
         ):
             RewardToGo(0.9)(cut, Values.zeros(cut))
-        with pytest.raises(ValueError, match="TotalReturn needs whole episodes, one a column"):
+        with pytest.raises(ValueError, match="TotalReturn needs whole episodes, one per column"):
             TotalReturn(0.9)(cut, Values.zeros(cut))
         truncated = column([1.0, 2.0], TRUNCATED)
         assert RewardToGo(0.5)(truncated, Values.zeros(truncated)).ret[:, 0].tolist() == [2.0, 2.0]
@@ -518,7 +518,7 @@ class TestBaselines:
         with pytest.raises(TooFewError, match="LeaveOneOut needs at least 2 trajectories, got 1: collect more or use"):
             LeaveOneOut()(one, one.rew, Values.zeros(one))
         cut = make_rollout(torch.zeros(2, 2).double())
-        with pytest.raises(ValueError, match="LeaveOneOut needs whole episodes, one a column") as error:
+        with pytest.raises(ValueError, match="LeaveOneOut needs whole episodes, one per column") as error:
             LeaveOneOut()(cut, cut.rew, Values.zeros(cut))
         assert not isinstance(error.value, TooFewError)  # more would not help
         assert LeaveOneOut.needs_episodes

@@ -284,7 +284,7 @@ def test_a_gradient_of_zero_is_audited_in_absolute_numbers():
     mdp = bandit([1.0, 1.0])
     found = audit(mdp, None, ["to-go"], ["none", "value"], ["plain"], repeats=200)
     assert found.norm == 0.0
-    assert "g being 0" in str(found)
+    assert "as g is 0" in str(found)
     assert found.rows[0].episodes == math.inf
     assert math.isnan(found.rows[0].angle)
     assert found.to_json()["rows"][0]["angle"] is None
@@ -387,14 +387,14 @@ def test_combinations_that_make_no_sense_are_left_out_with_the_reason():
     assert "at least 2 trajectories" in reasons["to-go · loo · plain"]
     assert {r.estimator for r in found.rows} == {"total", "to-go"}
     undiscounted = audit(replace(SMALL, gamma=1.0), None, ["to-go"], ["none"], repeats=5)
-    assert undiscounted.left_out == [("to-go · discount", "γ = 1: nothing to discount")]
+    assert undiscounted.left_out == [("to-go · discount", "γ = 1, so there is nothing to discount")]
 
 
 @pytest.mark.parametrize(
     ("keywords", "says"),
     [
         ({"estimators": ["to-gp"]}, "did you mean 'to-go'"),
-        ({"estimators": ["zzz"]}, "there are total"),
+        ({"estimators": ["zzz"]}, "available: total"),
         ({"estimators": ["gae:x"]}, "takes a number"),
         ({"estimators": ["total:1"]}, "takes nothing"),
         ({"estimators": ["gae:1.5"]}, "lam must be in"),

@@ -414,7 +414,7 @@ def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(TypeError, match=r"need 'action_mask' with 3 entries, got None"):
         pg.make_policy(spaces.Dict(x=BOX), spaces.Discrete(3), mask_source="observation")
     encoding = Encoding(BOX, 3, "info")
-    with pytest.raises(ValueError, match=r"action_mask must have 3 entries, one an action, got 2"):
+    with pytest.raises(ValueError, match=r"action_mask must have 3 entries, one per action, got 2"):
         encoding.encode(np.zeros((1, 2, 3)), {"action_mask": np.ones((1, 2))}, encoding.empty(1))
     with pytest.raises(ValueError, match=r"info has no 'action_mask': it has nothing"):
         encoding.encode(np.zeros((1, 2, 3)), {}, encoding.empty(1))

@@ -88,7 +88,7 @@ def test_runs_are_found_by_path_name_prefix_and_the_latest(tmp_path, monkeypatch
     assert find("CartPole-v1/ppo/seed0-1") == root / names[0]  # a whole name, though another one begins so
     assert find("seed0-10") == root / names[1]
     assert find("runs/mine") == root / "mine"
-    for text, hint in (("seed0", "2 runs"), ("CartPole", "3 runs"), ("nothing", "There are: CartPole-v1/a2c/seed7-1")):
+    for text, hint in (("seed0", "2 runs"), ("CartPole", "3 runs"), ("nothing", "Available: CartPole-v1/a2c/seed7-1")):
         with pytest.raises(RunError, match=hint):
             find(text)
     with pytest.raises(RunError, match="no runs under"):

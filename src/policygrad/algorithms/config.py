@@ -25,7 +25,7 @@ from policygrad.locate import LocateError, locate
 
 OF_EVERY_AGENT = {
     "seed": Option("random seed", 0, 2**32 - 1),
-    "fisher_eigenvalues": Option("how many of the largest Fisher eigenvalues every row of metrics has", 0, 100),
+    "fisher_eigenvalues": Option("number of largest Fisher eigenvalues in every row of metrics", 0, 100),
 }
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
@@ -55,8 +55,8 @@ def find_recipe(algo: Algo) -> Recipe:
     if key not in RECIPES:
         near = difflib.get_close_matches(key, RECIPES, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        own = " One of your own is module:name or file.py:name."
-        raise ConfigError(f"unknown algorithm {algo!r}.{hint} There are: {', '.join(RECIPES)}.{own}")
+        own = " Give your own recipe as module:name or file.py:name."
+        raise ConfigError(f"unknown algorithm {algo!r}.{hint} Available: {', '.join(RECIPES)}.{own}")
     return RECIPES[key]
 
 
@@ -184,8 +184,12 @@ def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, A
         return dict(preset)
     if not str(preset).endswith(".toml"):
         if preset not in tuned:
-            has = f"{algorithm(algo)} has presets for: {', '.join(tuned)}" if tuned else f"{algorithm(algo)} has none"
-            raise ConfigError(f"preset = {preset!r} is no preset and no .toml file; {has}")
+            has = (
+                f"{algorithm(algo)} has presets for: {', '.join(tuned)}"
+                if tuned
+                else f"{algorithm(algo)} has no presets"
+            )
+            raise ConfigError(f"preset = {preset!r} is neither a preset nor a .toml file; {has}")
         return tuned[str(preset)]
     try:
         table = tomllib.loads(Path(preset).read_text("utf8"))
@@ -219,15 +223,15 @@ def resolve(
 def _check_together(config: dict[str, Any]) -> None:
     """What no single hyperparameter shows."""
     if config.get("baseline") == "leave-one-out" and config.get("episodes", 2) < 2:
-        raise ConfigError("baseline = leave-one-out needs episodes of at least 2: it is the mean of the others")
+        raise ConfigError("baseline = leave-one-out averages over the other episodes, so episodes must be at least 2")
     folds = config.get("cross_fit")
     if folds is not None and config.get("baseline", FITTED[0]) not in FITTED:
-        raise ConfigError(f"cross_fit is for a baseline that is fitted: {', '.join(FITTED)}")
+        raise ConfigError(f"cross_fit needs a baseline that is fitted: {', '.join(FITTED)}")
     if folds is not None and config.get("episodes", folds) < folds:
-        raise ConfigError(f"cross_fit = {folds} needs episodes of at least {folds}: one a fold")
+        raise ConfigError(f"cross_fit = {folds} needs one episode per fold: episodes must be at least {folds}")
     rows = config["num_envs"] * config.get("num_steps", 1)
     if "num_steps" in config and config.get("standardize", "no") != "no" and rows < 2:
-        raise ConfigError("standardize needs at least 2 steps an iteration: raise num_steps, or standardize = no")
+        raise ConfigError("standardize needs at least 2 steps per iteration: raise num_steps, or set standardize = no")
     for name in ("minibatches", "critic_minibatches"):
         if "num_steps" in config and (config.get(name) or 1) > rows:
             raise ConfigError(f"{name} = {config[name]} must be at most num_envs × num_steps = {rows}")
@@ -238,7 +242,7 @@ def unknown_keyword(algo: Algo, name: str) -> str:
     known = parameters(algo)
     near = [OLD_KEYWORDS[name]] if OLD_KEYWORDS.get(name) in known else []
     near = near or difflib.get_close_matches(name, [*known, *aliases(algo)], n=1, cutoff=0.6)
-    hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."
+    hint = f" Did you mean {near[0]!r}?" if near else f" Available: {', '.join(known)}."
     return f"{algorithm(algo)} has no hyperparameter {name!r}.{hint}"
 
 
@@ -248,7 +252,9 @@ def _unalias(algo: Algo, overrides: dict[str, Any], config: dict[str, Any]) -> d
     for name, value in overrides.items():
         target = aliases(algo).get(name, name)
         if target in own or {pieces(algo), "batch_size"} <= {target, *own}:
-            raise ConfigError(f"{name} = {value!r} contradicts what else is given: {', '.join(overrides)}")
+            raise ConfigError(
+                f"{name} = {value!r} sets the same as another keyword: give only one of {', '.join(overrides)}"
+            )
         own[target] = value
     count = pieces(algo)
     if "batch_size" in own and count is not None:

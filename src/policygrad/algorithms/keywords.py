@@ -43,14 +43,16 @@ NumSteps = Annotated[
     int, Option("steps per environment per iteration", 1, tune=(16, 2048, "log"), foreign=("n_steps",))
 ]
 Episodes = Annotated[
-    int, Option("whole episodes per iteration; all of them where a dataset has fewer", 1, tune=(4, 64, "log"))
+    int, Option("whole episodes per iteration; a smaller dataset gives all of its episodes", 1, tune=(4, 64, "log"))
 ]
-Gamma = Annotated[float, Option("discount γ; 1 with finite horizons, usually 0.98 to 0.999", 0, 1, tune=(0.9, 0.999))]
-StateDiscount = Annotated[bool, Option("weigh step t by γᵗ, as the discounted objective's gradient does")]
+Gamma = Annotated[
+    float, Option("discount γ; usually 0.98 to 0.999, or 1 with a finite horizon", 0, 1, tune=(0.9, 0.999))
+]
+StateDiscount = Annotated[bool, Option("weight step t by γᵗ, as in the gradient of the discounted objective")]
 Standardize = Annotated[
     Literal["no", "batch", "episode"],
     Option(
-        "scale advantages to mean 0, std 1, over the batch or (biased) over each episode",
+        "scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode",
         foreign=("normalize_advantage",),
     ),
 ]
@@ -60,12 +62,17 @@ EntCoef = Annotated[
 ]
 EntSchedule = Annotated[Schedule, Option("schedule of the entropy bonus: constant, or linear down to 0")]
 MaxGradNorm = Annotated[
-    float | None, Option("clip each network's gradient to this ℓ₂ norm; none: do not", TINY, tune=(0.1, 10, "log"))
+    float | None,
+    Option(
+        "largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping",
+        TINY,
+        tune=(0.1, 10, "log"),
+    ),
 ]
 CriticLr = Annotated[
     float | None,
     Option(
-        "learning rate of the critic (Adam); none: the policy's",
+        "learning rate of the critic (Adam); none: that of the policy",
         0,
         100,
         tune=(1e-4, 1e-2, "log"),
@@ -82,13 +89,13 @@ class Run:
     steps: Annotated[
         int,
         Option(
-            "environment steps to train for; training stops at the last whole iteration that fits",
+            "number of environment steps; training stops after the last whole iteration that fits",
             1,
             foreign=("total_timesteps",),
         ),
     ] = 100_000
     num_envs: Annotated[
-        int, Option("environments stepped in parallel", 1, 4096, tune=(1, 64, "log"), foreign=("n_envs",))
+        int, Option("number of environments stepped in parallel", 1, 4096, tune=(1, 64, "log"), foreign=("n_envs",))
     ] = 8
 
 
@@ -99,23 +106,25 @@ class Network:
     hidden: Annotated[
         tuple[int, ...],
         Option(
-            "widths of the hidden layers of policy and critic; none: linear, or a table of Discrete states", 1, 65536
+            "widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states",
+            1,
+            65536,
         ),
     ] = (64, 64)
     activation: Annotated[Literal["tanh", "relu", "silu"], Option("activation function of the hidden layers")] = "tanh"
     head: Annotated[
         Literal["gaussian", "squashed", "beta"],
-        Option("distribution of Box actions: normal, clipped at the bounds; tanh of a normal; Beta"),
+        Option("distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta"),
     ] = "gaussian"
     std: Annotated[
         Literal["parameter", "network"],
-        Option("standard deviation of Box actions: a parameter, or an output of the network"),
+        Option("standard deviation of Box actions: a free parameter, or an output of the network"),
     ] = "parameter"
     log_std: Annotated[float, Option("initial log standard deviation of Box actions", -20, 5, tune=(-2, 0))] = 0.0
     noise_autocorrelation: Annotated[
         float,
         Option(
-            "autocorrelation of the noise of Box actions; 0: none, 0.9: correlated over about ten steps",
+            "autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated over about ten steps",
             0,
             0.9999,
             tune=(0, 0.95),
@@ -123,11 +132,11 @@ class Network:
     ] = 0.0
     mask_source: Annotated[
         Literal["auto", "none", "observation", "info"],
-        Option("where action masks come from; auto: action_mask of a Dict observation, if it is there"),
+        Option("source of action masks; auto: the entry action_mask of a Dict observation, if there is one"),
     ] = "auto"
-    normalize_obs: Annotated[bool, Option("standardise observations by running moments, kept inside the policy")] = (
-        False
-    )
+    normalize_obs: Annotated[
+        bool, Option("standardise observations by a running mean and variance, which the policy stores")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +147,7 @@ class Advantage:
     lam: Annotated[
         float,
         Option(
-            "λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo; usually 0.9 to 0.98",
+            "λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98",
             0,
             1,
             tune=(0.8, 1),
@@ -161,13 +170,13 @@ class Returns:
 
     baseline: Annotated[
         Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"],
-        Option("what is subtracted from the returns; value: a learned V(s)"),
+        Option("baseline subtracted from the returns; value: a learned V(s)"),
     ] = "value"
-    baseline_value: Annotated[float, Option("b of the constant baseline")] = 0.0
+    baseline_value: Annotated[float, Option("value of the constant baseline")] = 0.0
     cross_fit: Annotated[
         int | None,
         Option(
-            "fit the baseline on the other folds of the same batch, this many; none: on the batches before",
+            "folds of the batch; each fold's baseline is fitted to the other folds; none: fitted to earlier batches",
             2,
             tune=(2, 8),
         ),
@@ -177,7 +186,7 @@ class Returns:
     standardize: Standardize = "no"
     reduction: Annotated[
         Literal["trajectory", "step"],
-        Option("sum over an episode and average over episodes (theory), or average over steps"),
+        Option("sum over each episode and average over episodes, as in theory, or average over all steps"),
     ] = "trajectory"
 
     def wrap(self, estimator: Estimator) -> Estimator:
@@ -191,10 +200,22 @@ class Passes:
 
     epochs: Annotated[
         int,
-        Option("passes over each batch for the policy", 1, 1000, tune=(1, 20), foreign=("n_epochs", "update_epochs")),
+        Option(
+            "passes over each batch when the policy is updated",
+            1,
+            1000,
+            tune=(1, 20),
+            foreign=("n_epochs", "update_epochs"),
+        ),
     ] = 10
     minibatches: Annotated[
-        int, Option("pieces of each pass for the policy", 1, tune=(1, 32, "log"), foreign=("num_minibatches",))
+        int,
+        Option(
+            "number of minibatches per pass when the policy is updated",
+            1,
+            tune=(1, 32, "log"),
+            foreign=("num_minibatches",),
+        ),
     ] = 8
 
 
@@ -239,7 +260,7 @@ class Budget:
     max_kl: Annotated[
         float,
         Option(
-            "the most that an update may move the policy, KL(old ‖ new) in nats; usually 0.003 to 0.05",
+            "largest KL(old ‖ new) of one update, in nats; usually 0.003 to 0.05",
             TINY,
             100,
             tune=(1e-3, 0.1, "log"),
@@ -257,7 +278,7 @@ class Fisher:
     damping: Annotated[
         float,
         Option(
-            "added to the Fisher matrix's diagonal; usually 0.01 to 0.1",
+            "number added to the diagonal of the Fisher matrix; usually 0.01 to 0.1",
             0,
             tune=(1e-3, 0.3, "log"),
             foreign=("cg_damping", "damping_coeff"),
@@ -275,7 +296,9 @@ class Fisher:
     ] = 10
     solver: Annotated[
         Literal["cg", "dense"],
-        Option("solver of natural steps: conjugate gradients, or the dense Fisher matrix of a small policy"),
+        Option(
+            "solver of natural steps: cg (conjugate gradients), or dense (the whole Fisher matrix of a small policy)"
+        ),
     ] = "cg"
 
 
@@ -317,7 +340,7 @@ class CriticFit:
     critic_epochs: Annotated[
         int | None,
         Option(
-            "passes over each batch for the critic; none: as for the policy",
+            "passes over each batch when the critic is updated; none: as many as for the policy",
             1,
             1000,
             tune=(1, 80, "log"),
@@ -325,14 +348,19 @@ class CriticFit:
         ),
     ] = None
     critic_minibatches: Annotated[
-        int | None, Option("pieces of each pass for the critic; none: as for the policy", 1, tune=(1, 32, "log"))
+        int | None,
+        Option(
+            "number of minibatches per pass when the critic is updated; none: as many as for the policy",
+            1,
+            tune=(1, 32, "log"),
+        ),
     ] = None
 
     def values(self, rates: Ascent | Rates, passes: Passes | None = None) -> dict[str, Any]:
         """As `Task.critic` takes them; passes: the policy's, where it makes more than one."""
         lr = rates.lr if self.critic_lr is None else self.critic_lr
         if lr is None:
-            raise ValueError("critic_lr = none is the policy's rate, and it has none: give a critic_lr")
+            raise ValueError("critic_lr = none takes the policy's learning rate, but lr is none: set critic_lr")
         return {
             "lr": lr,
             "lr_schedule": rates.lr_schedule,

@@ -72,7 +72,7 @@ class Learner:
         resolve_reduction(reduction)  # raises ValueError for a name that there is not
         for part in (estimator, self.baseline):
             if part.needs_critic and not self.critic.bootstraps:
-                raise ValueError(f"{part} uses V: give the learner a critic")
+                raise ValueError(f"{part} uses the values V: give the learner a critic")
 
     @property
     def needs_episodes(self) -> bool:

@@ -20,7 +20,7 @@ from policygrad.algorithms.keywords import Network, Run
 if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
 
-TAKES_EVERY_STEP = "it takes every step as it comes, and lr sets its length"
+TAKES_EVERY_STEP = "it takes every step, and lr sets its length"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RecipeSpec:
         known = {f.name: values[f.name] for f in fields(RecipeSpec) if f.name in values}
         for name, value in known.items():
             if value is not None and not isinstance(value, kinds.get(name, str)):
-                raise ValueError(f"{name} = {value!r} has another type than it should")
+                raise ValueError(f"{name} = {value!r} has the wrong type")
         return RecipeSpec(**known)
 
 
@@ -138,7 +138,7 @@ def _check(
     positional = [p for p in own.parameters.values() if p.kind is not Parameter.KEYWORD_ONLY]
     if missing or twice or len(positional) != 1:
         what = f"{', '.join(missing)} has no default" if missing else f"its signature is {own}"
-        what = f"{', '.join(sorted(twice))} is there twice" if twice else what
+        what = f"{', '.join(sorted(twice))} is declared twice" if twice else what
         raise TypeError(
             f"a recipe is a function (task, *, keywords with defaults) → Plan; of {function.__qualname__} {what}"
         )
@@ -146,7 +146,9 @@ def _check(
     named |= {"num_steps"} if spec.batch_size is not None else set()  # batch_size counts steps
     unknown = named - {None, *keywords}
     if unknown:
-        raise TypeError(f"the spec of {function.__qualname__} names {', '.join(map(repr, unknown))}, which it has not")
+        raise TypeError(
+            f"the spec of {function.__qualname__} names {', '.join(map(repr, unknown))}, which it does not have"
+        )
 
 
 @cache

@@ -42,13 +42,14 @@ def reinforce(
     *,
     episodes: kw.Episodes = 16,
     returns: Annotated[
-        Literal["to-go", "total"], Option("what follows an action (to-go) or the whole episode's return (total)")
+        Literal["to-go", "total"],
+        Option("credit an action with the rewards after it (to-go) or with the whole episode's return (total)"),
     ] = "to-go",
     advantage: kw.Returns = kw.Returns(),
     ascent: kw.Ascent = kw.Ascent(lr=3e-3),
     fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
 ) -> Plan:
-    """REINFORCE (Williams 1992): one gradient step a batch of whole episodes, with a choice of returns and of baselines.
+    """REINFORCE (Williams 1992): one gradient step per batch of whole episodes, with a choice of returns and of baselines.
 
     `--returns total --baseline none` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
     """
@@ -78,27 +79,34 @@ def off_policy_pg(
     episodes: kw.Episodes = 512,
     weighting: Annotated[
         Literal["per-decision", "trajectory"],
-        Option("importance weights of whole trajectories, or of each reward the ratios up to it"),
+        Option("one importance weight per trajectory, or one per reward, from the ratios up to it"),
     ] = "per-decision",
     self_normalize: Annotated[
-        bool, Option("divide the importance weights by their mean: biased by O(1/episodes), bounded")
+        bool,
+        Option(
+            "divide the importance weights by their mean; the estimate is then bounded, with a bias of O(1/episodes)"
+        ),
     ] = True,
     max_weight: Annotated[
         float | None,
         Option(
-            "clip importance weights there, before they are normalised: biased; none: do not",
+            "largest importance weight, clipped before normalising (biased); none: no clipping",
             TINY,
             tune=(1, 100, "log"),
         ),
     ] = None,
     min_ess: Annotated[
         float,
-        Option("stop where the effective sample size falls below this share of the episodes; usually 0.1 to 0.5", 0, 1),
+        Option(
+            "stop when the effective sample size falls below this share of the episodes; usually 0.1 to 0.5",
+            0,
+            1,
+        ),
     ] = 0.1,
     clone_epochs: Annotated[
         int,
         Option(
-            "with a dataset: passes of maximum likelihood over it, behaviour cloning before training",
+            "with a dataset: epochs of behaviour cloning (maximum likelihood) before training",
             0,
             10_000,
             (0, 50),
@@ -128,7 +136,7 @@ def actor_critic(
     run: kw.Run = kw.Run(num_envs=1),
     critic: Annotated[
         Literal["v", "q"],
-        Option("what the critic learns: values of states, V(s), or (Discrete actions) of states and actions, q(s, a)"),
+        Option("function that the critic learns: V(s), or q(s, a) with Discrete actions"),
     ] = "v",
     gamma: kw.Gamma = 0.99,
     state_discount: kw.StateDiscount = False,
@@ -173,7 +181,7 @@ def a2c(
         kl_limit="max_kl",
         kl_free_with="lr",
         shorter="max_kl, or lr where it is set",
-        no_rejection="it takes the step that the quadratic model of KL allows, unchecked",
+        no_rejection="it takes the step that the quadratic model of KL allows, without a check",
         batch_size="critic_minibatches",
     )
 )
@@ -184,7 +192,12 @@ def npg(
     budget: kw.Budget = kw.Budget(),
     lr: Annotated[  # no `learning_rate`: that may be the policy's or the critic's
         float | None,
-        Option("rate of the natural step, in place of max_kl; none: max_kl sets its length", 0, 100, schedule=True),
+        Option(
+            "learning rate of the natural step, in place of max_kl; none: max_kl sets the step's length",
+            0,
+            100,
+            schedule=True,
+        ),
     ] = None,
     lr_schedule: kw.LrSchedule = "constant",
     fisher: kw.Fisher = kw.Fisher(),
@@ -193,7 +206,7 @@ def npg(
     max_grad_norm: kw.MaxGradNorm = 0.5,
     fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
 ) -> Plan:
-    """Natural policy gradient (Kakade 2001): one step a batch, of a length in policy space.
+    """Natural policy gradient (Kakade 2001): one step per batch, with its length measured in policy space.
 
     With `lr` the step is lr · F⁻¹ĝ, whatever its length.
     """
@@ -225,7 +238,7 @@ def trpo(
     backtracks: Annotated[
         int,
         Option(
-            "how often a step that breaks the bound, or loses, is shortened before it is given up",
+            "number of times that a step is shortened, if it breaks the bound or does not improve, before it is rejected",
             0,
             1000,
             tune=(5, 20),
@@ -235,7 +248,7 @@ def trpo(
     shrink: Annotated[
         float,
         Option(
-            "what a step is multiplied by to shorten it",
+            "factor by which a step is shortened",
             0.01,
             0.99,
             tune=(0.5, 0.9),
@@ -249,7 +262,7 @@ def trpo(
     max_grad_norm: kw.MaxGradNorm = 0.5,
     fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
 ) -> Plan:
-    """Trust-region policy optimisation (Schulman et al. 2015): the natural step, held to its KL bound and to a gain."""
+    """Trust-region policy optimisation (Schulman et al. 2015): a natural step that must meet its KL bound and improve."""
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import TrustRegion
 
@@ -264,7 +277,7 @@ def trpo(
         "ClippedSurrogate",
         kl_limit="target_kl",
         shorter="lr, epochs or clip",
-        no_rejection="its clip stops gradients, not steps",
+        no_rejection="the clip removes gradients and does not reject steps",
         batch_size="minibatches",
         reuses_batch=True,
     )
@@ -287,7 +300,9 @@ def ppo(
     target_kl: Annotated[
         float | None,
         Option(
-            "exact mean KL(old ‖ new) above which the epochs stop; none: they do not", TINY, tune=(1e-3, 0.1, "log")
+            "exact mean KL(old ‖ new) above which an update ends early; none: all epochs are run",
+            TINY,
+            tune=(1e-3, 0.1, "log"),
         ),
     ] = None,
     advantage: kw.Advantage = kw.Advantage(),
@@ -310,7 +325,7 @@ def ppo(
         kl_limit="target_kl",
         steers_kl=True,
         shorter="lr, epochs or target_kl",
-        no_rejection="after a step too long it raises β",
+        no_rejection="it raises β after a step that is too long",
         batch_size="minibatches",
         reuses_batch=True,
     )
@@ -322,11 +337,13 @@ def ppo_kl(
     passes: kw.Passes = kw.Passes(),
     beta: Annotated[
         float,
-        Option("β, weight of the penalty on KL; at the start, where target_kl steers it", TINY, tune=(0.01, 10, "log")),
+        Option("weight β of the KL penalty; its initial value if target_kl is given", TINY, tune=(0.01, 10, "log")),
     ] = 1.0,
     target_kl: Annotated[
         float | None,
-        Option("exact mean KL(old ‖ new) that β is steered towards; none: it stays", TINY, tune=(1e-3, 0.1, "log")),
+        Option(
+            "exact mean KL(old ‖ new) towards which β is adapted; none: β is constant", TINY, tune=(1e-3, 0.1, "log")
+        ),
     ] = 0.01,
     advantage: kw.Advantage = kw.Advantage(),
     ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),

@@ -16,16 +16,31 @@ from importlib import import_module
 import policygrad
 
 COMMANDS = {  # usage, what it does, module and function
-    "train": ("train ALGO ENV", "train a policy, evaluate it, keep all in a run directory", "training", "train"),
-    "eval": ("eval RUN", "play a trained policy on fixed seeds: mean, 95 % interval", "playing", "evaluate"),
-    "collect": ("collect RUN", "play a trained policy and keep the trajectories, to learn from", "playing", "collect"),
-    "video": ("video RUN", "film a trained policy, as an mp4", "playing", "video"),
-    "watch": ("watch RUN", "watch a trained policy play, in a window", "playing", "watch"),
+    "train": (
+        "train ALGO ENV",
+        "train a policy, evaluate it and save everything in a run directory",
+        "training",
+        "train",
+    ),
+    "eval": ("eval RUN", "evaluate a trained policy on fixed seeds: mean return, 95 % interval", "playing", "evaluate"),
+    "collect": ("collect RUN", "play a trained policy and save the trajectories as a dataset", "playing", "collect"),
+    "video": ("video RUN", "record a trained policy as an mp4 video", "playing", "video"),
+    "watch": ("watch RUN", "watch a trained policy play in a window", "playing", "watch"),
     "plot": ("plot RUN …", "draw learning curves", "drawing", "plot"),
-    "report": ("report RUN", "what every update promised and did: words, a picture", "reporting", "report"),
+    "report": (
+        "report RUN",
+        "explain what each update predicted and achieved, in text and a plot",
+        "reporting",
+        "report",
+    ),
     "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab", "lab"),
-    "list": ("list", "presets, algorithms, environments", "lists", "show_list"),
-    "completion": ("completion SHELL", "completion with the Tab key, for bash, zsh, fish", "completion", "completion"),
+    "list": ("list", "list presets, algorithms and environments", "lists", "show_list"),
+    "completion": (
+        "completion SHELL",
+        "print a script for Tab completion in bash, zsh or fish",
+        "completion",
+        "completion",
+    ),
 }
 
 HELP = """usage: policygrad COMMAND …
@@ -97,7 +112,7 @@ def dispatch(argv: list[str]) -> None:
         return
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(COMMANDS)}."
+        hint = f"Did you mean {near[0]!r}?" if near else f"Available: {', '.join(COMMANDS)}."
         raise UsageError(f"there is no command {command!r}. {hint}")
     *_, module, function = COMMANDS[command]
     getattr(import_module(f"policygrad.cli.{module}"), function)(words)

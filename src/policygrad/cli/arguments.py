@@ -172,7 +172,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
     if env is None:
         raise UsageError(
             f"train {algo} needs an environment, e.g. `policygrad train {algo} CartPole-v1`.\n"
-            "`policygrad list envs` shows what there is."
+            "`policygrad list envs` lists the environments."
         )
     parser = train_parser(algo, env)
     known = vars(parser.parse(flags))
@@ -211,7 +211,7 @@ def read(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
         raise UsageError(f"--backend = {arguments.backend!r} is not one of: {', '.join(BACKENDS)}")
     if arguments.dataset is not None:
         if arguments.save_trajectories:
-            raise UsageError("--save-trajectories keeps what is played, and with --dataset nothing is.")
+            raise UsageError("--save-trajectories saves played episodes, but with --dataset none are played: drop one.")
         if not arguments.dataset.startswith("minari:"):  # a path, or a run as the other commands find it
             arguments.dataset = str(find(arguments.dataset, arguments.runs_root or ROOT))
     return arguments

@@ -60,7 +60,7 @@ class LiveBoard(SilentBoard):
         over = [state for state in states if state.over]
         rows, crowded = [], len(states) - len(waiting) + 2 > self.console.height
         if crowded and over:
-            rows.append(Text(f"{len(over)} of {len(states)} seeds are done", no_wrap=True, overflow="ellipsis"))
+            rows.append(Text(f"{len(over)} of {len(states)} seeds are finished", no_wrap=True, overflow="ellipsis"))
         for state in states:
             if state.phase != "waiting" and not (crowded and state.over):
                 rows.append(self.line(state, f"seed {state.seed:>{width}}  "))

@@ -37,7 +37,7 @@ def completion(words: Sequence[str]) -> None:
     """`policygrad completion`."""
     given = completion_parser().parse(words)
     if given.shell not in SHELLS:
-        raise UsageError(f"there is no completion for {given.shell!r}: there is {', '.join(SHELLS)}.")
+        raise UsageError(f"there is no completion for {given.shell!r}. Available: {', '.join(SHELLS)}.")
     print(script(given.shell), end="")
 
 

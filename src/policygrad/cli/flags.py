@@ -29,19 +29,25 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 RUN_FLAGS = {  # flag: what follows it, "" for a switch, and its help; --dataset is for recipes that take one
-    "--seed": ("S", "random seed [0]; several, as 0 1 2 or 0-2, are trained in parallel, one run per seed"),
-    "--jobs": ("N", "how many runs train at the same time [the number of cores]"),
-    "--backend": ("{" + ",".join(BACKENDS) + "}", "what steps the environments [auto]"),
-    "--preset": ("FILE|ENV", "hyperparameters from a TOML file, or those tuned for ENV [those tuned for it]"),
-    "--run-dir": ("DIR", "new or empty [runs/ENV/ALGO/seed<S>-<UTC>]; of several seeds: DIR/seed<S>"),
-    "--runs-root": ("DIR", "where run directories are made [runs]"),
+    "--seed": ("S", "random seed [0]; several seeds (0 1 2, or 0-2) are trained in parallel, one run per seed"),
+    "--jobs": ("N", "number of runs trained at the same time [the number of cores]"),
+    "--backend": ("{" + ",".join(BACKENDS) + "}", "implementation that steps the environments [auto]"),
+    "--preset": (
+        "FILE|ENV",
+        "TOML file of hyperparameters, or the environment whose preset is used [ENV itself]",
+    ),
+    "--run-dir": (
+        "DIR",
+        "new or empty run directory [runs/ENV/ALGO/seed<S>-<UTC>]; several seeds: DIR/seed<S> per run",
+    ),
+    "--runs-root": ("DIR", "directory in which run directories are created [runs]"),
     "--eval-episodes": ("N", "episodes per final evaluation, greedy and sampled [100]"),
-    "--fisher-eigenvalues": ("K", "how many of the largest Fisher eigenvalues every row of metrics has [0]"),
-    "--gradient-meter": ("", "measure signal and noise of the gradient in every second row [no]"),
-    "--save-trajectories": ("", "keep every training episode in the run directory, to learn from [no]"),
+    "--fisher-eigenvalues": ("K", "number of largest Fisher eigenvalues in every row of metrics [0]"),
+    "--gradient-meter": ("", "measure signal and noise of the gradient in every second row of metrics [no]"),
+    "--save-trajectories": ("", "save every training episode in the run directory, as a dataset [no]"),
     "--dataset": (
         "DATA",
-        "learn from stored trajectories: a run's, a file or directory of them, minari:NAME [episodes of its own]",
+        "stored trajectories to learn from: a run, a file, a directory, or minari:NAME [none: it plays its own episodes]",
     ),
 }
 
@@ -71,18 +77,18 @@ def train_parser(algo: str, env: str | None, preset: str | None = None) -> Parse
         add_flag(group, algo, name, kind, show(config[name]) + "*" * (name in tuned))
     count = pieces(algo)
     if count is not None:
-        group.add_argument("--batch-size", nargs=1, metavar="N", help=f"steps a minibatch, instead of {flag(count)}")
+        group.add_argument("--batch-size", nargs=1, metavar="N", help=f"steps per minibatch; replaces {flag(count)}")
     return parser
 
 
 def _note(algo: str, env: str | None, preset: str | None, tuned: bool) -> str:
     """What the defaults in brackets are."""
     if preset is not None:
-        return f"Defaults in brackets; * marks what {preset} says."
+        return f"Defaults in brackets; * marks values from {preset}."
     if env is not None:
-        return f"Defaults in brackets; {'* marks what is tuned' if tuned else 'there is no tuned preset'} for {env}."
+        return f"Defaults in brackets; {'* marks values tuned' if tuned else 'there is no tuned preset'} for {env}."
     there = ", ".join(presets(algo))
-    return "Defaults in brackets." + (f" Name an environment to see what is tuned for it: {there}." if there else "")
+    return "Defaults in brackets." + (f" Name an environment to see its tuned values: {there}." if there else "")
 
 
 def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:
@@ -121,23 +127,25 @@ def train_help() -> str:
     )
     return f"""usage: policygrad train ALGO ENV [--steps N] [--seed S …] [--run-dir DIR] [--quiet] [flags]
 
-Train a policy, evaluate it greedily and sampled on fixed seeds, keep everything in a run directory.
+Train a policy, evaluate it on fixed seeds with greedy and with sampled actions, and save everything in a run directory.
 
 algorithms:
 {rows}
 
-  policygrad train ppo --help                     its flags
-  policygrad train ppo LunarLander-v3 --help      its flags with what is tuned for the environment
+  policygrad train ppo --help                     the flags of an algorithm
+  policygrad train ppo LunarLander-v3 --help      the same, with the values tuned for the environment
   policygrad list                                 presets, algorithms, environments
 """
 
 
 def eval_parser() -> Parser:
     """`policygrad eval`."""
-    parser = Parser("policygrad eval", description="Play a trained policy on fixed seeds, greedily and sampled.")
+    parser = Parser(
+        "policygrad eval", description="Evaluate a trained policy on fixed seeds, with greedy and with sampled actions."
+    )
     add_run(parser)
     parser.add_argument("--episodes", default="100", metavar="N", help="episodes per evaluation [100]")
-    parser.add_argument("--json", action="store_true", help="print what evaluation.json holds")
+    parser.add_argument("--json", action="store_true", help="print the contents of evaluation.json")
     return parser
 
 
@@ -145,28 +153,30 @@ def collect_parser() -> Parser:
     """`policygrad collect`."""
     parser = Parser(
         "policygrad collect",
-        description="Play a trained policy, its actions sampled, and keep the trajectories with their log-probabilities: a "
+        description="Play a trained policy with sampled actions and save the trajectories and their log-probabilities as a "
         "dataset for off_policy_pg.",
     )
     add_run(parser)
-    parser.add_argument("--episodes", default="500", metavar="N", help="whole episodes [500]")
-    parser.add_argument("--seed", default="20000", metavar="S", help="of environments and actions [20000]")
-    parser.add_argument("--out", metavar="FILE", help="safetensors [trajectories.safetensors in the run directory]")
+    parser.add_argument("--episodes", default="500", metavar="N", help="number of whole episodes [500]")
+    parser.add_argument("--seed", default="20000", metavar="S", help="random seed of environments and actions [20000]")
+    parser.add_argument(
+        "--out", metavar="FILE", help=".safetensors file [trajectories.safetensors in the run directory]"
+    )
     return parser
 
 
 def video_parser() -> Parser:
     """`policygrad video`."""
-    parser = Parser("policygrad video", description="Film a trained policy: an mp4 of whole episodes.")
+    parser = Parser("policygrad video", description="Record whole episodes of a trained policy as an mp4 video.")
     add_run(parser)
-    parser.add_argument("--out", metavar="FILE", help="mp4 [video.mp4 in the run directory]")
+    parser.add_argument("--out", metavar="FILE", help="output file, .mp4 [video.mp4 in the run directory]")
     add_film(parser, 1)
     return parser
 
 
 def watch_parser() -> Parser:
     """`policygrad watch`."""
-    parser = Parser("policygrad watch", description="Watch a trained policy play, in a window.")
+    parser = Parser("policygrad watch", description="Watch a trained policy play in a window.")
     add_run(parser)
     add_film(parser, 5)
     return parser
@@ -176,17 +186,22 @@ def plot_parser() -> Parser:
     """`policygrad plot`."""
     parser = Parser(
         "policygrad plot",
-        description="Draw the learning curves of runs: mean return of the last 100 episodes against steps. Runs that differ "
-        "in the seed alone are drawn as their mean, with a band from the lowest to the highest.",
+        description="Draw the learning curves of runs: the mean return of the last 100 episodes against steps. Runs that "
+        "differ only in the seed are drawn as one curve, their mean, with a band from the lowest to the highest.",
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run directory, a directory of runs, beginning of a name, or latest"
+        "runs", nargs="+", metavar="RUN", help="run directory, directory of runs, beginning of a run's name, or latest"
     )
     parser.add_argument(
-        "--by", default="config", metavar="{config,algo}", help="a curve for each: configuration, or algorithm [config]"
+        "--by",
+        default="config",
+        metavar="{config,algo}",
+        help="draw one curve per configuration or per algorithm [config]",
     )
     parser.add_argument(
-        "--out", metavar="FILE", help="png, pdf or svg [the run's learning_curve.png; several: learning_curves.png]"
+        "--out",
+        metavar="FILE",
+        help="file of the plot, png, pdf or svg [the run's learning_curve.png; several runs: learning_curves.png]",
     )
     add_root(parser)
     return parser
@@ -196,23 +211,30 @@ def report_parser() -> Parser:
     """`policygrad report`."""
     parser = Parser(
         "policygrad report",
-        description="Say, in words and in a picture, what every measured update of a run promised and did: where steps were "
-        "rejected, where linear and quadratic models were off, where the surrogate stopped tracking the return.",
+        description="Explain, in text and in a plot, what each measured update of a run predicted and achieved: where steps "
+        "were rejected, where the linear and quadratic models were wrong, where the surrogate stopped tracking the return.",
     )
     parser.add_argument("run", metavar="RUN", help="run directory, beginning of a run's name, or latest")
-    parser.add_argument("--out", metavar="FILE", help="the picture, png, pdf or svg [report.png in the run directory]")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON; a picture only with --out")
+    parser.add_argument(
+        "--out", metavar="FILE", help="file of the plot, png, pdf or svg [report.png in the run directory]"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the findings as JSON; a plot is drawn only with --out"
+    )
     parser.add_argument(
         "--eigenvalues",
         default="0",
         metavar="K",
-        help="how many of the largest Fisher eigenvalues of the final policy to compute, at most 100 [0]",
+        help="number of largest Fisher eigenvalues of the final policy to compute, at most 100 [0]",
     )
     parser.add_argument(
-        "--env", help="with --eigenvalues: where that batch is played, of the same spaces [where it was trained]"
+        "--env",
+        help="with --eigenvalues: environment of the batch; its spaces must match [the one trained in]",
     )
     parser.add_argument(
-        "--recipe", metavar="MODULE:NAME", help="with --eigenvalues: the recipe, where it is not the package's"
+        "--recipe",
+        metavar="MODULE:NAME",
+        help="with --eigenvalues: the run's recipe, if it is not one of the package's",
     )
     add_root(parser)
     return parser
@@ -221,7 +243,7 @@ def report_parser() -> Parser:
 def list_parser() -> Parser:
     """`policygrad list`."""
     parser = Parser(
-        "policygrad list", description="Show tuned presets, algorithms, environments; all three by default."
+        "policygrad list", description="Show tuned presets, algorithms and environments; all three by default."
     )
     parser.add_argument("what", nargs="?", metavar="{" + ",".join(LISTS) + "}")
     return parser
@@ -232,7 +254,7 @@ def completion_parser() -> Parser:
     parser = Parser(
         "policygrad completion",
         description="Print a script that completes commands, algorithms, environments, flags and runs with the Tab key.",
-        epilog='bash and zsh: eval "$(policygrad completion bash)" in ~/.bashrc (zsh, ~/.zshrc). '
+        epilog='bash and zsh: eval "$(policygrad completion bash)" in ~/.bashrc or ~/.zshrc. '
         "fish: policygrad completion fish > ~/.config/fish/completions/policygrad.fish",
     )
     parser.add_argument("shell", metavar="{" + ",".join(SHELLS) + "}")
@@ -243,20 +265,22 @@ def add_run(parser: Parser) -> None:
     """A trained policy, and where it plays."""
     parser.add_argument("run", metavar="RUN", help="run directory, model file, beginning of a run's name, or latest")
     parser.add_argument("--env", help="environment to play in; its spaces must match [the one it was trained in]")
-    parser.add_argument("--recipe", metavar="MODULE:NAME", help="the recipe, where it is not one of the package's")
+    parser.add_argument("--recipe", metavar="MODULE:NAME", help="the run's recipe, if it is not one of the package's")
     add_root(parser)
 
 
 def add_film(parser: Parser, episodes: int) -> None:
     """What is played for people to see."""
-    parser.add_argument("--episodes", default=str(episodes), metavar="N", help=f"whole episodes [{episodes}]")
-    parser.add_argument("--seed", metavar="S", help="of the first episode [the evaluation's]")
-    parser.add_argument("--sampled", action="store_true", help="draw actions instead of taking the most likely")
+    parser.add_argument("--episodes", default=str(episodes), metavar="N", help=f"number of whole episodes [{episodes}]")
+    parser.add_argument("--seed", metavar="S", help="random seed of the first episode [that of the evaluation]")
+    parser.add_argument("--sampled", action="store_true", help="sample actions instead of taking the most likely one")
 
 
 def add_root(parser: Parser) -> None:
     """Where runs are."""
-    parser.add_argument("--runs-root", default=ROOT, metavar="DIR", help="where runs are looked for [runs]")
+    parser.add_argument(
+        "--runs-root", default=ROOT, metavar="DIR", help="directory in which runs are looked for [runs]"
+    )
 
 
 PARSERS = {

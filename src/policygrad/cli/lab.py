@@ -11,19 +11,19 @@ from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
 
 EXPERIMENTS = {  # usage, what it shows, module
-    "audit": ("audit", "estimators of the gradient against the exact one: bias, variance, episodes", "lab_audit"),
-    "steps": ("steps [RUN]", "one policy, one batch: the step of each update rule, and what it is worth", "lab_steps"),
-    "theory": ("theory [WHICH …]", "lemmas, orders, bounds: what theory says, measured", "lab_theory"),
+    "audit": ("audit", "compare gradient estimators with the exact gradient: bias and variance", "lab_audit"),
+    "steps": ("steps [RUN]", "compare the steps of all update rules from one policy and one batch", "lab_steps"),
+    "theory": ("theory [WHICH …]", "measure what theory predicts: lemmas, convergence orders and bounds", "lab_theory"),
     "claims": (
         "claims [WHICH …]",
-        "what textbooks say about policy gradients, each claim with a verdict",
+        "test textbook claims about policy gradients, each with a verdict",
         "lab_claims",
     ),
 }
 
 HELP = """usage: policygrad lab EXPERIMENT …
 
-Experiments on gradients and update steps: exact on small MDPs, and on policies that were trained.
+Experiments on gradients and update steps, exact on small MDPs or measured on trained policies.
 
 {experiments}
 
@@ -41,7 +41,7 @@ def lab(words: Sequence[str]) -> None:
         return
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(EXPERIMENTS)}."
+        hint = f"Did you mean {near[0]!r}?" if near else f"Available: {', '.join(EXPERIMENTS)}."
         raise UsageError(f"there is no experiment {name!r}. {hint}")
     module(name).run(rest)
 

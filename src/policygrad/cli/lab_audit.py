@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 CRITICS = ("exact", "wrong", "zero", "none")
 ESTIMATORS = "total, to-go, td, n-step:N, gae:LAMBDA, q"
 BASELINES = (
-    "none, const:X, value, mean, time, linear, loo, crossfit, best, best-state, best-time-state, best-parameter; and "
+    "none, const:X, value, mean, time, linear, loo, crossfit, best, best-state, best-time-state, best-parameter; "
 )
-BASELINES += "two defects, same-mean, same-time"
-WRAPPERS = (
-    "plain, discount, standardize, standardize-episode, step; with --off-policy is, is:C, is-normalized, per-decision; "
-)
-WRAPPERS += "several at once: discount+standardize"
+BASELINES += "same-mean and same-time are biased on purpose"
+WRAPPERS = "plain, discount, standardize, standardize-episode, step; with --off-policy also is, is:C, is-normalized, "
+WRAPPERS += "per-decision; join several with +, as in discount+standardize"
 # of observations that the default number of batches may have: a table of 500 states gets fewer
 MAX_NUMBERS = 400_000_000
 
@@ -39,42 +37,50 @@ def parser() -> Parser:
     made = Parser(
         "policygrad lab audit",
         usage="policygrad lab audit [flags]",
-        description="Estimators of the policy gradient against the exact one, on a finite MDP: for every estimator, baseline "
-        "and wrapper whether the mean is the gradient, how far it is from it, how much estimates scatter, how many episodes "
-        "drown the noise. The estimators are those that training uses.",
+        description="Compare estimators of the policy gradient with the exact gradient on a finite MDP. For every "
+        "combination of estimator, baseline and wrapper it shows the bias, the variance and how many episodes make the "
+        "signal as large as the noise. The estimators are those that training uses.",
     )
-    what = made.add_argument_group("what", "Names, separated by commas.")
-    what.add_argument("--estimators", metavar="A,B", help=f"{ESTIMATORS} [total,to-go,td,n-step:5,gae:0.95,q]")
-    what.add_argument("--baselines", metavar="A,B", help=f"{BASELINES} [none,value]")
-    what.add_argument("--wrappers", metavar="A,B", help=f"{WRAPPERS} [plain,discount]")
+    what = made.add_argument_group("what to compare", "Names, separated by commas.")
+    what.add_argument(
+        "--estimators", metavar="A,B", help=f"names of estimators: {ESTIMATORS} [total,to-go,td,n-step:5,gae:0.95,q]"
+    )
+    what.add_argument("--baselines", metavar="A,B", help=f"names of baselines: {BASELINES} [none,value]")
+    what.add_argument("--wrappers", metavar="A,B", help=f"names of wrappers: {WRAPPERS} [plain,discount]")
     what.add_argument(
         "--critic",
         default="exact",
         choices=CRITICS,
         metavar="{" + ",".join(CRITICS) + "}",
-        help="V and q: exact; with noise as large as they are; 0; or none [exact]",
+        help="values V and q: exact, with noise as large as the values, all 0, or no critic [exact]",
     )
-    world = made.add_argument_group("where")
-    add_mdp(world, "where the policy acts", "small")
-    world.add_argument("--horizon", metavar="N|inf", help="steps of an episode [the MDP's]")
-    world.add_argument("--gamma", metavar="X", help="the discount [the MDP's]")
-    world.add_argument("--limit", metavar="T", help="truncate episodes there; needed without a horizon [no]")
+    world = made.add_argument_group("MDP and policy")
+    add_mdp(world, "MDP in which the policy acts", "small")
+    world.add_argument("--horizon", metavar="N|inf", help="steps per episode [the MDP's]")
+    world.add_argument("--gamma", metavar="X", help="discount γ [the MDP's]")
+    world.add_argument(
+        "--limit", metavar="T", help="step after which episodes are truncated; needed without a horizon [no limit]"
+    )
     world.add_argument("--scale", default="1", metavar="X", help="standard deviation of the policy's logits [1]")
     world.add_argument(
         "--off-policy",
         metavar="X",
-        help="episodes of a policy whose logits are N(0, X²) away: see is and per-decision [no]",
+        help="sample episodes from another policy, whose logits differ by N(0, X²); for the wrappers is and per-decision [no]",
     )
-    how = made.add_argument_group("how")
-    how.add_argument("--batch", default="16", metavar="N", help="episodes of an estimate [16]")
-    how.add_argument("--repeats", metavar="R", help="estimates [1000; fewer for tables of hundreds of states]")
-    how.add_argument("--alpha", default="0.01", metavar="X", help="chance of a false alarm in the table [0.01]")
-    how.add_argument("--seed", default="0", metavar="S", help="of the logits, the episodes, the random MDP [0]")
+    how = made.add_argument_group("sampling")
+    how.add_argument("--batch", default="16", metavar="N", help="episodes per estimate [16]")
+    how.add_argument("--repeats", metavar="R", help="number of estimates [1000; fewer with hundreds of states]")
+    how.add_argument("--alpha", default="0.01", metavar="X", help="probability of any false alarm in the table [0.01]")
+    how.add_argument("--seed", default="0", metavar="S", help="random seed of logits, episodes and random MDPs [0]")
     out = made.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print everything as JSON")
-    out.add_argument("--out", metavar="FILE", help="draw it: png, pdf or svg")
-    out.add_argument("--html", metavar="FILE", help="write one page: table, pictures, formulas, how to read it")
-    out.add_argument("--curve", action="store_true", help="the variance over a constant baseline, too: the U-curve")
+    out.add_argument("--out", metavar="FILE", help="file of a plot: png, pdf or svg")
+    out.add_argument(
+        "--html", metavar="FILE", help="file of a web page with the table, plots, formulas and an explanation"
+    )
+    out.add_argument(
+        "--curve", action="store_true", help="also show the variance as a function of a constant baseline (U-curve)"
+    )
     return made
 
 

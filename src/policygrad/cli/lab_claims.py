@@ -21,14 +21,14 @@ def parser() -> Parser:
     made = Parser(
         "policygrad lab claims",
         usage="policygrad lab claims [WHICH …] [flags]",
-        description="What textbooks and tutorials say about policy gradients, each claim an experiment with a verdict: holds, "
-        "holds with caveat, fails as stated, or pending; the numbers, and the counterexample where there is one. All of them "
-        "take some ten seconds.",
+        description="Test what textbooks and tutorials say about policy gradients. Each claim is an experiment with a verdict: "
+        "holds, holds with caveat, fails as stated, or pending. The numbers are shown, and a counterexample if there is one. "
+        "All claims together take about ten seconds.",
     )
-    made.add_argument("which", nargs="*", metavar="WHICH", help="names, their beginnings, or words of the claims [all]")
-    made.add_argument("--list", action="store_true", help="list the claims, run nothing")
-    made.add_argument("--json", action="store_true", help="print everything as JSON, the counterexamples' tables too")
-    made.add_argument("--out", metavar="FILE.md", help="write the page, in Markdown")
+    made.add_argument("which", nargs="*", metavar="WHICH", help="names of claims, or words in their texts [all]")
+    made.add_argument("--list", action="store_true", help="list the claims without running them")
+    made.add_argument("--json", action="store_true", help="print everything as JSON, with the counterexamples' tables")
+    made.add_argument("--out", metavar="FILE.md", help="file of a Markdown page with the results")
     return made
 
 
@@ -61,7 +61,7 @@ def run(words: Sequence[str]) -> None:
 
 def _check_out(out: str) -> None:
     if not out.endswith(".md"):
-        raise UsageError(f"--out = {out} must end with .md: the page is Markdown.")
+        raise UsageError(f"--out = {out} must end in .md, as the page is written in Markdown.")
     if not Path(out).parent.is_dir():
         raise UsageError(f"--out = {out}: there is no directory {Path(out).parent}.")
 
@@ -73,6 +73,8 @@ def choose(claims: dict[str, Claim], which: Sequence[str]) -> list[Claim]:
         given = word.lower()
         found = {given} & set(claims) or {s for s, c in claims.items() if given in f"{s} {c.text} {c.topic}".lower()}
         if not found:
-            raise UsageError(f"no claim has {word!r}: `policygrad lab claims --list` lists them.")
+            raise UsageError(
+                f"no claim has {word!r} in its name or text: `policygrad lab claims --list` lists the claims."
+            )
         chosen |= found
     return [c for slug, c in claims.items() if slug in chosen or not which]

@@ -18,7 +18,7 @@ MDPS = (*SMALL, "rock-paper-scissors", *GYMNASIUM)
 
 def add_mdp(where: Parser | _ArgumentGroup, what: str, default: str) -> None:
     """`--mdp NAME`. default: what is said of it; the names are the completion's, too."""
-    names = f"{', '.join(MDPS)}; or a .json file of tables"
+    names = f"{', '.join(MDPS)}; or a .json file with the MDP's tables"
     action: Any = where.add_argument("--mdp", metavar="NAME", help=f"{what}: {names} [{default}]")
     action.words = MDPS
 

@@ -33,33 +33,52 @@ def parser() -> Parser:
     made = Parser(
         "policygrad lab steps",
         usage="policygrad lab steps [RUN] [flags]",
-        description="One policy, one batch: what PG, NPG, TRPO, PPO with a clip and PPO with a penalty would do from there, by "
-        "the rules that training uses. How long the step is and where it goes, its KL, what it promised, what the surrogate "
-        "and J rose by; and the penalty that reproduces TRPO's step.",
+        description="Compare the steps that PG, NPG, TRPO, PPO with a clip and PPO with a penalty take from one policy and one "
+        "batch, by the rules that training uses: length and direction of the step, its KL, its predicted gain, and the real "
+        "gains of the surrogate and of J. It also finds the penalty that reproduces TRPO's step.",
     )
-    made.add_argument("run", nargs="?", metavar="RUN", help="a run, whose last checkpoint is taken [a policy on --mdp]")
+    made.add_argument(
+        "run", nargs="?", metavar="RUN", help="run whose last checkpoint is the policy [a table of logits on --mdp]"
+    )
     made.add_argument("--json", action="store_true", help="print everything as JSON")
-    made.add_argument("--out", metavar="FILE", help="draw it: png, pdf or svg")
-    rules = made.add_argument_group("rules", "Defaults with a RUN: what its configuration has of them, else these.")
+    made.add_argument("--out", metavar="FILE", help="file of a plot: png, pdf or svg")
+    rules = made.add_argument_group(
+        "update rules", "With a RUN, its configuration gives the defaults, where it has them."
+    )
     rules.add_argument(
         "--max-kl",
         metavar="X",
-        help="how far NPG and TRPO may go, nats; PG goes as far as NPG [RUN's, or its target-kl; 0.01]",
+        help="KL bound of NPG and TRPO in nats; PG's step has the length of NPG's [RUN's, or its target-kl; 0.01]",
     )
-    rules.add_argument("--damping", metavar="X", help="of the Fisher matrix [RUN's; table: 0, network: 0.1]")
-    rules.add_argument("--clip", metavar="X", help="of PPO's ratio [RUN's; 0.2]")
-    rules.add_argument("--beta", default="match", metavar="X|match", help="PPO's penalty; match: at TRPO's KL [match]")
-    rules.add_argument("--epochs", default="100", metavar="N", help="of PPO, the whole batch in each [100]")
-    rules.add_argument("--lr", metavar="X", help="of PPO's Adam [a PPO RUN's; table: 0.02, network: 3e-4]")
+    rules.add_argument("--damping", metavar="X", help="damping of the Fisher matrix [RUN's; table: 0, network: 0.1]")
+    rules.add_argument("--clip", metavar="X", help="ε that clips PPO's ratio to 1 ± ε [RUN's; 0.2]")
+    rules.add_argument(
+        "--beta",
+        default="match",
+        metavar="X|match",
+        help="weight of PPO's KL penalty; match: TRPO's KL [match]",
+    )
+    rules.add_argument(
+        "--epochs", default="100", metavar="N", help="epochs of PPO, each one step on the whole batch [100]"
+    )
+    rules.add_argument(
+        "--lr", metavar="X", help="learning rate of PPO's Adam [a PPO RUN's; table: 0.02, network: 3e-4]"
+    )
     world = made.add_argument_group("without a RUN")
-    add_mdp(world, "where the policy acts", "FrozenLake-v1")
-    world.add_argument("--episodes", metavar="N|exact", help="the batch; exact: all there are, by probability [exact]")
-    world.add_argument("--seed", metavar="S", help="of the policy's logits, the episodes, the random MDP [0]")
-    world.add_argument("--scale", metavar="X", help="standard deviation of the logits [1]")
+    add_mdp(world, "MDP in which the policy acts", "FrozenLake-v1")
+    world.add_argument(
+        "--episodes",
+        metavar="N|exact",
+        help="episodes in the batch; exact: all trajectories, weighed by probability [exact]",
+    )
+    world.add_argument("--seed", metavar="S", help="random seed of logits, episodes and random MDPs [0]")
+    world.add_argument("--scale", metavar="X", help="standard deviation of the policy's logits [1]")
     trained = made.add_argument_group("with a RUN")
-    trained.add_argument("--env", help="play in this environment, of the same spaces [the one it was trained in]")
-    trained.add_argument("--eval-episodes", metavar="N", help="J is their mean return, always on the same seeds [30]")
-    trained.add_argument("--recipe", metavar="MODULE:NAME", help="the recipe, where it is not one of the package's")
+    trained.add_argument("--env", help="environment to play in; its spaces must match [the one it was trained in]")
+    trained.add_argument(
+        "--eval-episodes", metavar="N", help="episodes whose mean return estimates J, on fixed seeds [30]"
+    )
+    trained.add_argument("--recipe", metavar="MODULE:NAME", help="the run's recipe, if it is not one of the package's")
     add_root(made)
     return made
 
@@ -111,13 +130,13 @@ def checked(given: Namespace) -> dict[str, Any]:
     trained = given.run is not None
     for name in ("mdp", "episodes", "seed", "scale") if trained else ("env", "eval_episodes", "recipe"):
         if getattr(given, name) is not None:
-            wrong = "does not go with a RUN" if trained else "needs a RUN"
-            raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` says more.")
+            wrong = "cannot be used with a RUN" if trained else "needs a RUN"
+            raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` explains the flags.")
     if given.out is not None:
         picture(given.out)
     max_kl = optional(number, "max_kl", given.max_kl)
     if max_kl is not None and not LEAST_KL <= max_kl <= MOST_KL:
-        why = f"below, a KL is mostly rounding, and at {MOST_KL:g} nats the policy is greedy"
+        why = f"smaller KLs are mostly rounding error, and at {MOST_KL:g} nats the policy is greedy"
         raise UsageError(f"--max-kl = {given.max_kl} must be in [{LEAST_KL:g}, {MOST_KL:g}]: {why}.")
     return {
         "max_kl": max_kl,
@@ -170,7 +189,7 @@ def of_mdp(given: Namespace) -> StepCase:
     policy = starting_policy(name, mdp, seed, scale)
     batch = exact_batch(mdp, policy) if episodes is None else sampled_batch(mdp, policy, episodes, seed)
     sampled = f"{episodes:,} episodes sampled, {len(batch):,} steps in all" if episodes else ""
-    horizon, told = mdp.horizon or "none", "" if mdp.groups is None else ", where states that look alike are told apart"
+    horizon, told = mdp.horizon or "none", "" if mdp.groups is None else ", a policy that tells all states apart"
     logits = "log 9 and 0" if name == "deceptive" else f"standard deviation {scale:g}, seed {seed}"
     if name.endswith(".json") and "pi" in read_tables(name):
         logits = "log pi of the file"
@@ -189,14 +208,14 @@ def of_run(given: Namespace) -> StepCase:
     if path.is_dir():
         checkpoints = RunDirectory(path).checkpoints()
         if not checkpoints:
-            raise UsageError(f"{path} holds no checkpoint, and a batch needs the critic: is it a run directory?")
+            raise UsageError(f"{path} holds no checkpoint, but a batch needs the critic: is it a run directory?")
         path = checkpoints[-1]
     agent, _ = load_run(Namespace(**vars(given) | {"run": str(path)}), "lab steps")
     from policygrad.lab.steps.rules import sampled_objective, training_batch
     from policygrad.stored.storage import load_state
 
     if "collector" not in load_state(path)[0]:
-        raise UsageError(f"{path} holds a policy alone, and a batch needs the critic: give the run, or a checkpoint.")
+        raise UsageError(f"{path} holds only a policy, but a batch needs the critic: give the run or a checkpoint.")
     episodes, steps = positive("eval_episodes", given.eval_episodes or "30"), agent.collector.steps_done
     batch = training_batch(agent)
     about = (
@@ -239,7 +258,7 @@ def report(case: StepCase, settings: dict[str, Any], found: Found) -> str:
     notes = (
         f"max_kl = {show(settings['max_kl'])}, damping = {show(settings['damping'])}; PPO: clip = {show(settings['clip'])}, "
         f"lr = {show(settings['lr'])}, {settings['epochs']} epochs",
-        "PG's learning rate is such that its ½ΔθᵀFΔθ is that of NPG's step. F: the batch's Fisher matrix",
+        "PG's learning rate gives its step the same ½ΔθᵀFΔθ as NPG's. F: the batch's Fisher matrix",
         "KL(old ‖ new): exact, in nats. predicted: ĝᵀΔθ. surrogate: Σ weight · (ratio − 1) · adv",
         f"real: J(θ + Δθ) − J(θ), {'with its 95 % interval' if sampled else 'exact'}; J(θ) = {comparison.before:.4g}",
     )
@@ -257,7 +276,7 @@ def penalty_text(found: Found) -> str:
     """The penalty that reproduces TRPO's step."""
     match = found.match
     if match is None:
-        return f"no β takes TRPO's KL: {found.reason}"
+        return f"no β reproduces TRPO's KL: {found.reason}"
     from policygrad.lab.steps.relations import angle
 
     trpo, whose = found.comparison["TRPO"], "maximiser has" if found.trust else "epochs end at"
@@ -270,7 +289,7 @@ def penalty_text(found: Found) -> str:
 
 def trust_table(found: Found) -> str:
     """NPG against the exact solution as δ → 0."""
-    header = ["δ → 0", "NPG to exact, °", "gain lost at equal KL, %", "by TRPO, %"]
+    header = ["δ → 0", "NPG to exact, °", "gain lost by NPG at equal KL, %", "by TRPO, %"]
     rows = [
         [f"{p.max_kl:g}", *(f"{abs(round(max(x, 0.0), 9)):.2g}" for x in (p.angle, 100.0 * p.gap, 100.0 * p.trpo_gap))]
         for p in found.trust
@@ -297,7 +316,7 @@ def draw(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> P
     betas = np.geomspace(middle / 10.0, middle * 10.0, 9).tolist()
     penalties = penalty_path(policy, batch, betas, lr=settings["lr"], epochs=settings["epochs"])
     about = " · ".join(line.partition("; ")[0] for line in case.about[1:])
-    title = f"One policy, one batch, five update rules: {case.name}"
+    title = f"Five update rules on one policy and one batch: {case.name}"
     theory: dict[str, Any] = {}  # what only a table of logits has
     if not any(step.interval for step in found.comparison.steps):
         theory["trust"] = trust_path(policy, batch, np.geomspace(1e-6, 0.1, 11).tolist())

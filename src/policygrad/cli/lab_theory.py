@@ -27,15 +27,16 @@ def parser() -> Parser:
     made = Parser(
         "policygrad lab theory",
         usage="policygrad lab theory [WHICH …] [flags]",
-        description="What theory says of policy gradients, measured on small MDPs, exact wherever that can be: the performance "
-        "difference lemma, the surrogate's order and bounds, policy iteration against trust regions, ascent and stochastic "
-        "ascent, derivatives three ways, losses that are not performance, data of an older policy.",
+        description="Measure what theory predicts about policy gradients on small MDPs, exactly wherever possible: the "
+        "performance difference lemma, error order and bounds of the surrogate, policy iteration against trust regions, "
+        "gradient ascent and stochastic ascent, three ways to compute a derivative, losses that do not measure performance, "
+        "and data from an older policy.",
     )
-    made.add_argument("which", nargs="*", metavar="WHICH", help=f"of {', '.join(WHICH)} [all]")
-    add_mdp(made, "where", "each experiment's own")
-    made.add_argument("--seed", default="0", metavar="S", help="of policies, samples and the random MDPs [0]")
+    made.add_argument("which", nargs="*", metavar="WHICH", help=f"experiments: {', '.join(WHICH)} [all]")
+    add_mdp(made, "MDP", "each experiment's own")
+    made.add_argument("--seed", default="0", metavar="S", help="random seed of policies, samples and random MDPs [0]")
     made.add_argument("--json", action="store_true", help="print everything as JSON")
-    made.add_argument("--out", metavar="FILE", help="draw it: png, pdf or svg")
+    made.add_argument("--out", metavar="FILE", help="file of a plot: png, pdf or svg")
     return made
 
 

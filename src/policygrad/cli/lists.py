@@ -17,7 +17,7 @@ def show_list(words: Sequence[str]) -> None:
     """`policygrad list`."""
     given = list_parser().parse(words)
     if given.what is not None and given.what not in LISTS:
-        raise UsageError(f"there is no list of {given.what!r}: there are {', '.join(LISTS)}.")
+        raise UsageError(f"there is no list of {given.what!r}. Available: {', '.join(LISTS)}.")
     chosen = LISTS if given.what is None else (given.what,)
     print("\n\n".join(TABLES[name]() for name in chosen))
 
@@ -35,7 +35,7 @@ def presets_table() -> str:
 def algorithms_table() -> str:
     """The recipes, each with its cell of the grid estimator × update rule."""
     rows = [[name, recipe.spec.cell, first_line(recipe)] for name, recipe in RECIPES.items()]
-    return table(["algorithm", "estimator × update rule", "what it is"], rows)
+    return table(["algorithm", "estimator × update rule", "description"], rows)
 
 
 # JAX, and names that are only kept to raise an error

@@ -17,15 +17,17 @@ HINTS = {
     "net_arch": "use --hidden, e.g. --hidden 64 64.",
     "policy_kwargs": "use --hidden and --activation.",
     "activation_fn": "use --activation.",
-    "vf_coef": "actor and critic are separate networks, see --critic-lr.",
+    "vf_coef": "actor and critic are separate networks; see --critic-lr.",
     **dict.fromkeys(("clip_vloss", "clip_range_vf"), "the critic's loss is the plain squared error."),
     "anneal_lr": "use --lr-schedule linear.",
     "norm_adv": "use --standardize batch, or --standardize no.",
-    **dict.fromkeys(("device", "cuda"), "training runs on the CPU."),
+    **dict.fromkeys(("device", "cuda"), "training always runs on the CPU."),
     "torch_deterministic": "equal seeds always give equal results.",
     **dict.fromkeys(("verbose", "progress_bar"), "use -q for quiet."),
-    **dict.fromkeys(("track", "wandb", "wandb_project_name"), "metrics are in the run directory, in metrics.jsonl."),
-    "tensorboard_log": "every run directory holds event files, see `tensorboard --logdir runs`.",
+    **dict.fromkeys(
+        ("track", "wandb", "wandb_project_name"), "metrics are written to metrics.jsonl in the run directory."
+    ),
+    "tensorboard_log": "every run directory holds event files; see `tensorboard --logdir runs`.",
     "capture_video": "use `policygrad video RUN` after training.",
     "render": "use `policygrad watch RUN` after training.",
 } | {old: f"use --{new.replace('_', '-')}." for old, new in OLD_KEYWORDS.items()}
@@ -46,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog, allow_abbrev=False, formatter_class=Formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[0].lower()}{message[1:]}. `{self.prog} --help` says more.")
+        raise UsageError(f"{message[0].lower()}{message[1:]}. `{self.prog} --help` explains the flags.")
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse, or say what is wrong."""
@@ -55,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             if is_flag(word):
                 raise UsageError(self.unknown_flag(word.partition("=")[0]))
         if rest:
-            raise UsageError(f"unexpected argument {rest[0]!r}. `{self.prog} --help` says what there is.")
+            raise UsageError(f"unexpected argument {rest[0]!r}. `{self.prog} --help` lists the arguments.")
         return known
 
     def unknown_flag(self, flag: str) -> str:

@@ -106,7 +106,7 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(
             str(error)
-            .replace("pass env=", "name an environment with --env")
+            .replace("pass env=", "name the environment with --env")
             .replace("pass recipe=", "name it with --recipe")
         ) from error
 
@@ -125,6 +125,7 @@ def refuse_import(command: str, run: str, meta: Mapping[str, Any], env: str | No
     if missing:
         words = " ".join(f"{flag} {shlex.quote(text)}" for flag, text in missing.items())
         raise UsageError(
-            f"{run} was trained with {' and '.join(missing.values())}. Importing a module runs its code, so name it yourself:\n"
+            f"{run} was trained with {' and '.join(missing.values())}. "
+            "Importing a module runs its code, so you must name it yourself:\n"
             f"policygrad {command} {shlex.quote(run)} {words}"
         )

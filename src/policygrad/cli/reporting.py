@@ -23,7 +23,9 @@ def report(words: Sequence[str]) -> None:
     with as_usage_error(ConfigError):
         eigenvalues = checked_eigenvalues(int(parse_number("eigenvalues", int, given.eigenvalues)))
     if given.env is not None and not eigenvalues:
-        raise UsageError("--env is where the batch for eigenvalues is played: give --eigenvalues, too, e.g. 5.")
+        raise UsageError(
+            "--env names the environment of the batch for the eigenvalues: give --eigenvalues as well, e.g. 5."
+        )
     run = one_run(given)
     out = picture(given.out) if given.out is not None else None if given.json else run.report_file
     made = read(run)

@@ -56,7 +56,7 @@ def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: s
 
 def stepped(backend: str) -> str:
     """Who steps the environments, where it is not Gymnasium in this process."""
-    names = {"async": "environments in processes of their own", "envpool": "environments in EnvPool"}
+    names = {"async": "environments in separate processes", "envpool": "environments in EnvPool"}
     return f"; {names[backend]}" if backend in names else ""
 
 
@@ -134,7 +134,7 @@ def saved_seeds(states: Sequence[State]) -> str:
         return "no run has saved anything yet"
     rest = [s.seed for s in states if s not in held]
     text = f"{seeds_text([s.seed for s in held])} {'is' if len(held) == 1 else 'are'} saved"
-    text += f", {seeds_text(rest)} had not begun" if rest else ""
+    text += f", {seeds_text(rest)} had not started" if rest else ""
     return f"{text}\nnext: policygrad eval {shlex.quote(str(held[0].path))}"
 
 

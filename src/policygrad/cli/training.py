@@ -108,7 +108,7 @@ def source(given: TrainArguments, backend: str) -> str:
     """Where episodes come from, where that is not Gymnasium in this process."""
     if given.dataset is not None:
         return f"; from {given.dataset}"
-    alone = "; no --dataset: it plays its own episodes" if find_recipe(given.algo).spec.dataset else ""
+    alone = "; no --dataset: the policy plays its own episodes" if find_recipe(given.algo).spec.dataset else ""
     return stepped(backend) + alone
 
 
@@ -118,7 +118,7 @@ def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
     if given.run_dir is not None and RunDirectory(Path(given.run_dir)).config_file.exists():
         raise RunError(f"{given.run_dir} is a run directory: give another one for the runs of several seeds")
     if given.run_dir is not None and Path(given.run_dir).is_file():
-        raise RunError(f"{given.run_dir} exists and is no directory: the runs of several seeds need one")
+        raise RunError(f"{given.run_dir} exists and is not a directory: the runs of several seeds need a directory")
     for seed in given.seeds:
         path = None if given.run_dir is None else Path(given.run_dir) / f"seed{seed}"
         if path is not None and path.is_dir() and any(path.iterdir()):

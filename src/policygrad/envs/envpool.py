@@ -82,7 +82,7 @@ class EnvPoolVectorEnv(VectorEnv):
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         if not installed():
             raise ModuleNotFoundError(
-                f"EnvPool is not installed, which {env_id} was to be played in: pip install policygrad[envpool]"
+                f"EnvPool, which should step {env_id}, is not installed: pip install policygrad[envpool]"
             )
         example = make_one(env_id)
         example.close()
@@ -107,7 +107,7 @@ class EnvPoolVectorEnv(VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode everywhere. seed: environment i gets seed + i, or its own of a list."""
         if options:
-            raise ValueError(f"EnvPool knows no reset options, got {options}")
+            raise ValueError(f"EnvPool has no reset options, got {options}")
         if seed is not None or self._pool is None or self._interrupted:
             pool = make_pool(self.env_id, self._seeds(seed), self.num_threads)
             self._pool = Raw(pool) if self.raw else Public(pool)
@@ -120,7 +120,7 @@ class EnvPoolVectorEnv(VectorEnv):
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step every environment, or reset it if its episode ended in the last step."""
         if self._pool is None or self._interrupted:
-            raise RuntimeError("reset the environments first: none was begun, or a step was interrupted")
+            raise RuntimeError("reset the environments first: no episode has begun, or a step was interrupted")
         act = np.ascontiguousarray(actions, self.dtype)
         self._interrupted = True  # by a signal between sending actions and receiving what they did, until the end
         if self._any_late or self.paused.any():
@@ -161,7 +161,7 @@ class EnvPoolVectorEnv(VectorEnv):
         else:
             seeds = [int(seed) + i for i in range(self.num_envs)]
         if len(seeds) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} seeds, one an environment, got {len(seeds)}")
+            raise ValueError(f"expected {self.num_envs} seeds, one per environment, got {len(seeds)}")
         return [int(s) & INT31 for s in seeds]
 
     def close_extras(self, **kwargs: Any) -> None:

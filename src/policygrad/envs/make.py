@@ -16,16 +16,16 @@ def resolve_backend(env: EnvLike, backend: str = "auto") -> str:
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
     if isinstance(env, VectorEnv) and backend != "auto":
-        raise ValueError(f"a vector environment steps itself: backend = {backend} says nothing")
+        raise ValueError(f"backend = {backend} has no effect on a vector environment: omit it")
     if isinstance(env, gym.Env) and backend not in ("auto", "gymnasium"):
         raise ValueError(
-            f"backend = {backend} makes its environments itself: pass an id or a callable, not an environment"
+            f"backend = {backend} makes the environments itself: pass an id or a callable instead of an environment"
         )
     if backend == "envpool" or (backend == "auto" and isinstance(env, str)):
         from policygrad.envs.envpool import FASTER, check_tested, installed
 
         if not isinstance(env, str):
-            raise ValueError("EnvPool plays environments of its own: pass an id")
+            raise ValueError("EnvPool has its own environments: pass an id")
         if backend == "envpool":
             check_tested(env)
             return backend
@@ -46,7 +46,9 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if isinstance(env, gym.Env) and num_envs > 1:
-        raise ValueError(f"one environment instance cannot be {num_envs}: pass a callable, e.g. lambda: MyEnv()")
+        raise ValueError(
+            f"one environment instance cannot make {num_envs} environments: pass a callable, e.g. lambda: MyEnv()"
+        )
     if isinstance(env, str):
         check_env_id(env)
     if backend == "envpool":

@@ -67,7 +67,7 @@ def check_shape(env: gym.Env, batch: Any, i: int, obs: Any) -> None:
     """Refuse an observation of another shape than its space says: numpy would broadcast it."""
     if isinstance(batch, np.ndarray):
         if np.shape(obs) != batch[i].shape:
-            raise ValueError(f"{env} gave an observation of shape {np.shape(obs)}, its space says {batch[i].shape}")
+            raise ValueError(f"{env} gave an observation of shape {np.shape(obs)}, but its space has {batch[i].shape}")
     else:
         for key in batch if isinstance(batch, dict) else range(len(batch)):
             check_shape(env, batch[key], i, obs[key])

@@ -70,7 +70,7 @@ class PotentialShaping(ShapedReward):
 
     def __init__(self, env: gym.Env, potential: Potential, gamma: float, truncation_ends: bool = False) -> None:
         if not 0.0 <= gamma <= 1.0:
-            raise ValueError(f"gamma must be in [0, 1], the learner's own, got {gamma}")
+            raise ValueError(f"gamma must be in [0, 1] and equal the learner's, got {gamma}")
         super().__init__(env, self._difference)
         self.potential, self.gamma, self.truncation_ends = potential, gamma, truncation_ends
 

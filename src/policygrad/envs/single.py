@@ -32,7 +32,7 @@ def check_env_id(env_id: str) -> str:
             gym.spec(env_id)
         except gym.error.Error as error:
             near = nearest(env_id, gym.registry)
-            hint = f" Did you mean {near!r}?" if near else " `policygrad list envs` shows what there is."
+            hint = f" Did you mean {near!r}?" if near else " `policygrad list envs` lists the environments."
             raise ValueError(f"unknown environment {env_id!r}.{hint}") from error
     return env_id
 
@@ -53,7 +53,9 @@ def own_maker(env_id: str) -> Callable[[], gym.Env] | None:
     except (ImportError, TypeError, ValueError, gym.error.Error) as error:
         raise ValueError(f"unknown environment {env_id!r}: {error}") from error
     if not callable(made):
-        raise ValueError(f"unknown environment {env_id!r}: {made!r} is no class or function that makes one")
+        raise ValueError(
+            f"unknown environment {env_id!r}: {made!r} is not a class or function that makes an environment"
+        )
     return made  # pyright: ignore[reportReturnType]  make_one checks what it makes
 
 

@@ -139,7 +139,7 @@ class LeaveOneOut(_Stateless):
         if n < 2:
             raise TooFewError(f"LeaveOneOut needs at least 2 trajectories, got {n}: collect more or use RunningMean")
         if not rollout.whole_episodes:
-            raise ValueError("LeaveOneOut needs whole episodes, one a column: collect with .episodes")
+            raise ValueError("LeaveOneOut needs whole episodes, one per column: collect with .episodes")
         sums = _lengthened(ret.sum(1, keepdim=True), greatest(len(ret)))
         return (total(sums)[: len(ret)] - ret) / (n - 1)
 
@@ -227,7 +227,7 @@ class _OnFeatures(_Stateless):
         x = torch.as_tensor(self.features(rollout.valid_obs, time))
         if x.ndim != 2 or len(x) != len(time):
             raise ValueError(
-                f"features(obs, time) must be (B, F) for the {len(time)} rows given, got {tuple(x.shape)}: one row a step"
+                f"features(obs, time) must be (B, F) for the {len(time)} rows given, got {tuple(x.shape)}: one row per step"
             )
         return x.double()
 
@@ -296,7 +296,7 @@ class Regressor(_OnFeatures):
             return None
         b = torch.as_tensor(self.model.predict(x.numpy()))
         if b.numel() != len(x):
-            raise ValueError(f"predict must give one number a row, ({len(x)},), got {tuple(b.shape)}")
+            raise ValueError(f"predict must give one number per row, ({len(x)},), got {tuple(b.shape)}")
         return b.reshape(-1)
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
@@ -335,7 +335,7 @@ class CrossFit(_Stateless):
             raise ValueError(f"folds must be at least 2, got {folds}")
         if inner.needs_critic:
             raise ValueError(
-                f"{inner} is the critic's and fits nothing: cross-fit TimeAverage, LinearFeatures or Regressor"
+                f"{inner} is the critic's value and is not fitted here: cross-fit TimeAverage, LinearFeatures or Regressor"
             )
         self.inner, self.folds = inner, folds
 
@@ -343,10 +343,10 @@ class CrossFit(_Stateless):
         n = ret.shape[1]
         if n < self.folds:
             raise TooFewError(
-                f"CrossFit needs a trajectory a fold, {self.folds}, got {n}: collect more episodes or take fewer folds"
+                f"CrossFit needs one trajectory per fold, {self.folds}, got {n}: collect more episodes or take fewer folds"
             )
         if not rollout.whole_episodes:
-            raise ValueError("CrossFit needs whole episodes, one a column: collect with .episodes")
+            raise ValueError("CrossFit needs whole episodes, one per column: collect with .episodes")
         b, fold = torch.zeros_like(ret), torch.arange(n) % self.folds
         for k in range(self.folds):
             own, others = (fold == k).nonzero().squeeze(-1), (fold != k).nonzero().squeeze(-1)

@@ -115,7 +115,7 @@ class TotalReturn(_Plain):
     def __call__(self, rollout: Rollout, values: Values) -> Estimate:
         if not rollout.whole_episodes:
             raise ValueError(
-                "TotalReturn needs whole episodes, one a column, from time 0 to their end: collect with .episodes, "
+                "TotalReturn needs whole episodes, one per column, from time 0 to their end: collect with .episodes, "
                 "or use RewardToGo with a critic."
             )
         zeros = torch.zeros_like(rollout.rew)
@@ -218,7 +218,7 @@ class QValue(_Plain):
 
     def __call__(self, rollout: Rollout, values: Values) -> Estimate:
         if values.act_val is None:
-            raise ValueError("QValue needs a critic of q(s, a), and this one says V(s): give the learner a QCritic")
+            raise ValueError("QValue needs a critic of q(s, a), but this one gives V(s): give the learner a QCritic")
         target = returns.rewards(rollout) + self.gamma * returns.bootstrap(rollout, values.next_val)
         return Estimate(torch.where(rollout.mask, values.act_val, 0.0), target)
 
@@ -259,7 +259,7 @@ class StateDiscounted(_Wrapper):
         if isinstance(self.inner, Standardized):
             raise ValueError("Standardized must be the outermost wrapper: write Standardized(StateDiscounted(…))")
         if isinstance(self.inner, StateDiscounted):
-            raise ValueError("StateDiscounted is there already: twice would discount by γ²ᵗ")
+            raise ValueError("StateDiscounted is applied already: applying it twice would discount by γ²ᵗ")
         if isinstance(self.inner, TotalReturn):
             raise ValueError("TotalReturn is discounted from t = 0 already: StateDiscounted would discount it twice")
 
@@ -284,7 +284,7 @@ class Standardized(_Wrapper):
         if self.over not in ("batch", "episode"):
             raise ValueError(f"over must be 'batch' or 'episode', got {self.over!r}")
         if isinstance(self.inner, Standardized):
-            raise ValueError("Standardized is there already")
+            raise ValueError("Standardized is applied already")
 
     def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:
         adv = torch.where(rollout.mask, self.inner.wrap(adv, rollout), 0.0)

@@ -50,7 +50,7 @@ def log_weights(rollout: Rollout) -> Tensor:
     μ never takes and π does, which no sample shows, cannot be noticed: they bias the estimate.
     """
     if not rollout.whole_episodes:
-        raise ValueError("importance weights need whole episodes, one a column, from time 0 to their end")
+        raise ValueError("importance weights need whole episodes, one per column, from time 0 to their end")
     impossible = rollout.mask & ~(rollout.behavior > -math.inf)
     if impossible.any():
         t, n = (int(i) for i in impossible.nonzero()[0])
@@ -132,9 +132,9 @@ class _Weighted(_Wrapper):
         if ess < self.min_ess * n or (ess == 0.0 and self.self_normalize):
             kl = self.stats(rollout)["behavior_kl"]
             raise CollapsedError(
-                f"the importance weights have collapsed: {n} stored trajectories count like {ess:.1f}, less than "
-                f"{self.min_ess:.0%} of them (min_ess); the policy is {kl:.3g} nats a trajectory away from the one that "
-                "sampled them. Nothing was updated: collect new ones with it, or take fewer or smaller steps."
+                f"the importance weights have collapsed: the effective sample size is {ess:.1f} of {n} trajectories, "
+                f"below {self.min_ess:.0%} (min_ess); the policy is {kl:.3g} nats per trajectory away from the one that "
+                "sampled them. Nothing was updated: collect new trajectories with it, or take fewer or smaller steps."
             )
 
 

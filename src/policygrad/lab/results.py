@@ -57,7 +57,7 @@ def find(kind: str, name: str, table: Mapping[str, T], known: Sequence[str] | No
     if name not in table:
         lower = {key.lower(): key for key in table}
         near = difflib.get_close_matches(name.lower(), lower, n=1)
-        hint = f"did you mean {lower[near[0]]!r}?" if near else f"there are {', '.join(known or table)}"
+        hint = f"did you mean {lower[near[0]]!r}?" if near else f"available: {', '.join(known or table)}"
         raise ValueError(f"there is no {kind} {name!r}: {hint}")
     return table[name]
 

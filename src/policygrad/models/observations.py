@@ -150,7 +150,7 @@ class Encoding:
             start += self.leaves[-1].width
         self.width = start  # features in all
         if start == 0:
-            raise TypeError(f"unsupported observation space {space}: there is nothing in it")
+            raise TypeError(f"unsupported observation space {space}: it is empty")
         self.parts = isinstance(space, spaces.Dict | spaces.Tuple)  # which a body of one's own sees as such
         self.bare = not self.parts and not context  # one array, no dict around it
         self.plain = self.bare and not self.leaves[0].one_hot and self.leaves[0].dtype == np.float32  # its own features
@@ -207,7 +207,9 @@ class Encoding:
         for n in told.nonzero()[0]:
             mask = flat_mask(given[n])  # pyright: ignore[reportOptionalSubscript]
             if len(mask) != self.context:
-                raise ActionMaskError(f"{ACTION_MASK} must have {self.context} entries, one an action, got {len(mask)}")
+                raise ActionMaskError(
+                    f"{ACTION_MASK} must have {self.context} entries, one per action, got {len(mask)}"
+                )
             out[n] = mask
 
     def batch(self, obs: Any) -> tuple[Any, bool]:

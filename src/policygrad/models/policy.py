@@ -264,7 +264,7 @@ def make_head(
             f"unsupported action space {action_space}: expected Discrete, MultiDiscrete, MultiBinary or a floating-point Box"
         )
     if 0 in action_space.shape:
-        raise TypeError(f"unsupported action space {action_space}: there is nothing in it")
+        raise TypeError(f"unsupported action space {action_space}: it is empty")
     if masked:
         raise TypeError(f"action masks are for discrete actions; the action space is {action_space}")
     if head == "gaussian":

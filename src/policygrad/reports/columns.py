@@ -96,7 +96,7 @@ def spread_text(x: np.ndarray) -> str:
     """Median and quartiles in words."""
     s = spread(x)
     if s is None:
-        return "is nowhere defined"
+        return "is undefined in every row"
     return f"median {num(s['median'])} (quartiles {num(s['quartile_1'])} to {num(s['quartile_3'])})"
 
 

@@ -55,12 +55,14 @@ def findings(updates: Updates) -> list[Finding]:
     found = [check(updates) for needs, check in CHECKS.items() if updates.has(*needs)]
     instead = updates.spec.no_rejection
     if instead is not None:
-        found.insert(0, Finding("rejected steps", "-", f"{title(updates.algo)} rejects none: {instead}."))
+        found.insert(0, Finding("rejected steps", "-", f"{title(updates.algo)} rejects no step: {instead}."))
     absent = [needs for needs in CHECKS if not updates.has(*needs) and needs != ("accepted",)]
     foreign = [WHOSE[needs[0]] for needs in absent if needs[0] in WHOSE]
     old = [name for needs in absent if needs[0] not in WHOSE for name in needs if not updates.has(name)]
     if old:
-        found.append(Finding("missing", "-", f"these rows have no {', '.join(old)}: an earlier version wrote them."))
+        found.append(
+            Finding("missing", "-", f"the rows of metrics have no {', '.join(old)}: an earlier version wrote them.")
+        )
     if foreign:
         found.append(Finding("not here", "-", f"no {', no '.join(foreign)}."))
     return found
@@ -75,7 +77,9 @@ def rejected_steps(updates: Updates) -> Finding:
     text = f"{k or 'none'} of {measured} measured updates" + (f", {when(updates.steps, rejected)}" if k else "")
     if shortened.any():
         text += f"; {shortened.sum()} shortened (median {num(np.median(accepted[shortened]))} of the step)"
-    text += ". The quadratic model does not hold so far: raise damping, or lower max_kl" if often else ""
+    text += (
+        ". The quadratic model does not hold for steps of this length: raise damping or lower max_kl" if often else ""
+    )
     numbers = {"measured": measured, "rejected": k, "rejected_at": stretches(updates.steps, rejected)}
     numbers |= {"shortened": int(shortened.sum()), "accepted": spread(accepted)}
     return Finding("rejected steps", "!" if often else "ok", text + ".", numbers)
@@ -91,8 +95,8 @@ def linear_model(updates: Updates) -> Finding:
         text += f"; {against} of {len(updates)} steps went against the gradient of their batch"
     if short.any():
         text += (
-            f". Below one half {when(updates.steps, short)}: the step is too long for the gradient to hold, "
-            f"lower {updates.spec.shorter}"
+            f". Below one half {when(updates.steps, short)}: the linear model does not hold for steps of this length. "
+            f"Lower {updates.spec.shorter}"
         )
     numbers = {"ratio": spread(ratio), "below_half_at": stretches(updates.steps, short), "against_gradient": against}
     return Finding("linear model", "!" if short.any() else "ok", text + ".", numbers)
@@ -106,11 +110,11 @@ def kl_model(updates: Updates) -> Finding:
     small = int((kl <= ROUNDING).sum())
     text = f"KL / ½ sᵀFs {spread_text(ratio)}"
     if small:
-        text += f"; {small} of {len(kl)} KLs are 0, or too small for 32 bits to tell"
+        text += f"; {small} of {len(kl)} KLs are 0, or too small for 32-bit numbers"
     if off.any():
         text += (
-            f". Off by more than {MAX_MODEL_ERROR:g} times {when(updates.steps, off)}: steps leave the region that F "
-            f"describes, lower {updates.spec.shorter}"
+            f". Off by more than {MAX_MODEL_ERROR:g} times {when(updates.steps, off)}: steps leave the region in "
+            f"which F describes the KL. Lower {updates.spec.shorter}"
         )
     numbers = {"ratio": spread(ratio), "off_at": stretches(updates.steps, off), "below_rounding": small}
     return Finding("KL model", "!" if off.any() else "ok", text + ".", numbers)
@@ -124,21 +128,23 @@ def kl(updates: Updates) -> Finding:
     numbers: dict[str, Any] = {"kl": spread(kl), "largest": float(kl[most]), "not_positive": int((kl <= 0.0).sum())}
     if bound is None:
         far = kl > MAX_UPDATE_KL
-        text += f"; nothing bounds it, {int(far.sum())} of {len(kl)} are above {MAX_UPDATE_KL:g}"
+        text += f"; nothing bounds the KL, and {int(far.sum())} of {len(kl)} are above {MAX_UPDATE_KL:g}"
         wrong = far.mean() > MAX_SHARE
     elif updates.spec.steers_kl:
         factor = kl / bound[1]
         numbers["near_target"] = near = int(((factor > 1 / 1.5) & (factor < 1.5)).sum())
-        text += f"; {near} of {len(kl)} within 1.5 times target_kl = {num(bound[1][0])}, where β stays"
+        text += (
+            f"; {near} of {len(kl)} are within a factor 1.5 of target_kl = {num(bound[1][0])}, where β is not changed"
+        )
         wrong = not 1 / 3 < np.median(factor) < 3
     else:
         over, much = kl > bound[1], kl > 1.5 * bound[1]
-        falling = ", falling," if bound[1][-1] < bound[1][0] else ""
+        falling = " (decreasing)" if bound[1][-1] < bound[1][0] else ""
         text += f"; above {bound[0]} = {num(bound[1][0])}{falling} in {int(over.sum())} of {len(kl)}"
         text += f", by more than half {when(updates.steps, much)}" if much.any() else ""
         numbers |= {"above": int(over.sum()), "above_by_half_at": stretches(updates.steps, much)}
         wrong = much.mean() > MAX_SHARE
-    text += f". For shorter steps lower {updates.spec.shorter}" if wrong else ""
+    text += f". For shorter steps, lower {updates.spec.shorter}" if wrong else ""
     return Finding("KL", "!" if wrong else "ok", text + ".", numbers)
 
 
@@ -148,7 +154,7 @@ def sampled_kl(updates: Updates) -> Finding:
     off = {k: middle(np.abs(quotient(updates[f"kl_{k}"], exact, ROUNDING) - 1.0)) for k in ("k1", "k2", "k3")}
     negative = int((updates["kl_k1"] < 0.0).sum())
     parts = ", ".join(f"{k} is off by {percent(x)}" for k, x in off.items() if x is not None)
-    text = f"{parts} (medians)" if parts else "every KL is too small to compare estimates with"
+    text = f"{parts} (medians)" if parts else "every KL is too small to judge the estimates"
     text += f"; k1 is negative in {negative} of {len(exact)}" if negative else ""
     return Finding("sampled KL", "ok", text + ".", {"off": off, "k1_negative": negative, "measured": len(exact)})
 
@@ -157,12 +163,12 @@ def step_lengths(updates: Updates) -> Finding:
     """√(2 KL) / ‖s‖: how far a step in parameters moves the policy, the root of F's curvature along it."""
     step, moved = updates["step_norm"], updates["policy_step"]
     ratio = np.where(moved**2 > 2.0 * ROUNDING, quotient(moved, step), np.nan)
-    text = f"‖s‖ = {num(middle(step) or 0.0)} in parameters, √(2 KL) = {num(middle(moved) or 0.0)} in policy (medians)"
+    text = f"‖s‖ = {num(middle(step) or 0.0)} in parameters, √(2 KL) = {num(middle(moved) or 0.0)} in policy space (medians)"
     numbers: dict[str, Any] = {"step_norm": spread(step), "policy_step": spread(moved), "ratio": spread(ratio)}
     if np.isfinite(ratio).sum() > 1:
         first, last = ends(ratio)
         numbers |= {"ratio_first": first, "ratio_last": last}
-        text += f"; a step of length 1 moves the policy by {num(first)} in the first fifth, by {num(last)} in the last"
+        text += f"; a step of length 1 moves the policy by {num(first)} in the first fifth of the run, {num(last)} in the last"
     return Finding("step lengths", "ok", text + ".", numbers)
 
 
@@ -172,11 +178,11 @@ def conjugate_gradients(updates: Updates) -> Finding:
     iterations, damping = middle(updates["cg_iterations"]) or 0.0, updates.setting("damping") or 0.0
     bad = lasting(residual) > MAX_SHARE
     text = "solved densely" if updates.config.get("solver") == "dense" else f"{num(iterations)} iterations"
-    text += f", residual ‖ĝ − Ax‖ / ‖ĝ‖ median {num(np.nanmedian(residual))}, largest {num(np.nanmax(residual))}"
+    text += f", residual ‖ĝ − Ax‖ / ‖ĝ‖: median {num(np.nanmedian(residual))}, largest {num(np.nanmax(residual))}"
     if curvature is not None:
-        share = f", damping {percent(min(damping / curvature, 1.0))} of it" if damping and curvature > 0.0 else ""
-        text += f"; least curvature {num(curvature)} (median){share}"
-    text += f". Not solved {when(updates.steps, bad)}: raise cg_iterations or damping" if bad.any() else ""
+        share = f", of which damping is {percent(min(damping / curvature, 1.0))}" if damping and curvature > 0.0 else ""
+        text += f"; smallest curvature {num(curvature)} (median){share}"
+    text += f". Not converged {when(updates.steps, bad)}: raise cg_iterations or damping" if bad.any() else ""
     numbers = {"iterations": iterations, "residual": spread(residual), "largest_residual": float(np.nanmax(residual))}
     numbers |= {"curvature": curvature, "damping": damping, "unsolved_at": stretches(updates.steps, bad)}
     return Finding("conjugate gradients", "!" if bad.any() else "ok", text + ".", numbers)
@@ -191,8 +197,8 @@ def clip(updates: Updates) -> Finding:
     text = f"removes the gradient of {median} of the steps (median), {most} at most"
     text += f"; target_kl ended {early} of {len(fraction)} updates early" if early else ""
     if much.any():
-        text += f". Above 30 % {when(updates.steps, much)}: the later epochs do little, lower lr or epochs"
-    text += ". It does nothing: lr or epochs could be larger" if idle else ""
+        text += f". Above 30 % {when(updates.steps, much)}: later epochs have little effect, so lower lr or epochs"
+    text += ". The clip has no effect: lr or epochs could be larger" if idle else ""
     numbers = {"clip_fraction": spread(fraction), "above_30_percent_at": stretches(updates.steps, much), "early": early}
     return Finding("clip", "!" if much.any() or idle else "ok", text + ".", numbers)
 
@@ -201,8 +207,8 @@ def beta(updates: Updates) -> Finding:
     """The path of the weight of PPO-KL's penalty."""
     path = updates["beta"][np.isfinite(updates["beta"])]
     first, last, least, most = (float(x) for x in (path[0], path[-1], path.min(), path.max()))
-    text = f"{num(first)} at first, {num(last)} at the end, within {num(least)} and {num(most)}"
-    text += "; target_kl = none holds it" if updates.setting("target_kl") is None else ""
+    text = f"{num(first)} at first, {num(last)} at the end, always between {num(least)} and {num(most)}"
+    text += "; target_kl = none keeps it constant" if updates.setting("target_kl") is None else ""
     return Finding("beta", "ok", text + ".", {"first": first, "last": last, "least": least, "most": most})
 
 
@@ -215,7 +221,8 @@ def gradient_noise(updates: Updates) -> Finding:
     shares = [updates[f"variance_{k}"] for k in range(1, 5)]
     if all(np.isfinite(x).any() for x in shares):
         numbers["variance"] = [float(np.nanmean(x)) for x in shares]
-        text += f". Of the variance {', '.join(percent(x) for x in numbers['variance'])} is from the four quarters of the steps"
+        quarters = ", ".join(percent(x) for x in numbers["variance"])
+        text += f". The four quarters of the steps contribute {quarters} of the variance"
     spent = float(np.nansum(updates["meter_seconds"]) / updates["seconds"][-1])
     if np.isfinite(spent):
         numbers["meter_share"] = spent
@@ -235,7 +242,7 @@ def signal_words(updates: Updates, rows: Rows, numbers: dict[str, Any]) -> tuple
     text = text if len(parts) > 1 else f"SNR {said[0]} over {over}"
     clear = [k for k, part in enumerate(parts) if part.low > 0.0]
     last, told = parts[-1], len(parts) - 1 in clear
-    text += "" if told else ", where it cannot be told from 0" if clear else ": it cannot be told from 0"
+    text += "" if told else ", where it is not significantly above 0" if clear else ": it is not significantly above 0"
     batch = batch_steps(updates, halves[clear[-1]] if clear else rows)
     if batch is not None and clear:
         numbers |= {"batch": batch, "batch_suggested": batch / parts[clear[-1]].snr}
@@ -243,12 +250,12 @@ def signal_words(updates: Updates, rows: Rows, numbers: dict[str, Any]) -> tuple
         text += f"{steps_text(math.ceil(numbers['batch_suggested']))} steps; these have {steps_text(batch)}"
     elif batch is not None and last.high > 0.0:
         numbers |= {"batch": batch, "batch_least": batch / last.high}
-        text += f". Batches in which it is 1 have {steps_text(math.ceil(numbers['batch_least']))} steps at least; "
+        text += f". SNR 1 needs batches of at least {steps_text(math.ceil(numbers['batch_least']))} steps; "
         text += f"these have {steps_text(batch)}"
     if last.high >= LOW_SNR:
         return ("ok" if told else "-"), text
     where = " in the second" if len(parts) > 1 else ""
-    text += f". Noise is by far the larger part{where}: larger batches, or a better baseline; at an optimum it is 0"
+    text += f". Noise dominates{where}: use larger batches or a better baseline. At an optimum, SNR is 0"
     return "!", text
 
 
@@ -256,12 +263,12 @@ def untold(measured: Rows) -> str:
     """Why the measurements say nothing of the SNR."""
     wide = sum(row["meter_groups"] >= MIN_TRAJECTORIES for row in measured)
     if len(measured) < MIN_MEASUREMENTS:
-        return f"too few measured batches to tell: {len(measured)}, and it takes {MIN_MEASUREMENTS}"
+        return f"too few measured batches: {len(measured)}, at least {MIN_MEASUREMENTS} are needed"
     if wide >= MIN_MEASUREMENTS:
-        return "too few batches to tell whose gradient is not 0: where all advantages are 0 it is"
+        return "too few batches with a gradient other than 0: it is 0 where all advantages are 0"
     return (
-        f"too few trajectories to tell: {wide or 'none'} of {len(measured)} measured batches had {MIN_TRAJECTORIES} or more, "
-        f"and it takes {MIN_MEASUREMENTS} that do. Collect more episodes, environments or steps a batch"
+        f"too few trajectories: {wide or 'none'} of {len(measured)} measured batches had {MIN_TRAJECTORIES} or more, "
+        f"at least {MIN_MEASUREMENTS} such batches are needed. Collect more episodes, environments or steps per batch"
     )
 
 
@@ -331,7 +338,9 @@ def snr_words(measured: Rows) -> str:
         return "SNR unknown: too few trajectories" if measured[-1]["meter_groups"] < MIN_TRAJECTORIES else "SNR unknown"
     pooled = pooled_snr(rows)
     text = f"SNR {num(max(pooled.snr, 0.0))} ({num(pooled.low)} to {num(pooled.high)})"
-    return text + (f", batch {num(1.0 / pooled.high)} times too small at least" if 0.0 < pooled.high < LOW_SNR else "")
+    return text + (
+        f", batch too small by a factor of at least {num(1.0 / pooled.high)}" if 0.0 < pooled.high < LOW_SNR else ""
+    )
 
 
 def fisher(updates: Updates) -> Finding:

@@ -37,7 +37,7 @@ class Report:
         self.found.insert(1, tracking(updates, self.segments, len(returns)))
         odd = sum(not math.isfinite(x) for x in returns)
         if odd:
-            text = f"{odd} of {len(returns)} in monitor.csv are not finite: they are left out."
+            text = f"{odd} of {len(returns)} in monitor.csv are not finite and were left out."
             self.found.insert(2, Finding("returns", "!", text, {"not_finite": odd}))
 
     def heading(self) -> str:
@@ -47,7 +47,7 @@ class Report:
         text = f"{title(updates.algo)} on {self.env}, seed {self.seed}: {len(updates)} measured updates"
         text += f" ({updates.measured()})" if updates.measured() else ""
         text += f", {first} to {last} steps"
-        return text + (": few, medians of them say little" if len(updates) < FEW_ROWS else "")
+        return text + (", too few for reliable medians" if len(updates) < FEW_ROWS else "")
 
     def add(self, finding: Finding) -> None:
         """One more, above what is not there."""
@@ -57,7 +57,7 @@ class Report:
     def lines(self) -> list[str]:
         """The words, a line a finding."""
         look = [finding.name for finding in self.found if finding.mark == "!"]
-        summary = f"Have a look at: {', '.join(look)}." if look else "Nothing stands out."
+        summary = f"Look at: {', '.join(look)}." if look else "Nothing stands out."
         return [self.heading(), summary, "", *(f"{f.mark:<3}{f.name}: {f.text}" for f in self.found)]
 
     def __str__(self) -> str:

@@ -55,7 +55,7 @@ def heading(figure: Chart, report: Report, height: float) -> None:
     if (updates["accepted"] == 0.0).any():
         parts.append("red line: step rejected")
     if any(segment.broken for segment in report.segments):
-        parts.append("shaded: the surrogate promised a rise, the return fell")
+        parts.append("shaded: the surrogate predicted a rise, but the return fell")
     figure.text(0.02, 1 - 0.54 / height, " · ".join(parts), fontsize=9.5, color=PALE, va="center")
 
 
@@ -76,7 +76,7 @@ def returns(axis: Axes, report: Report) -> None:
         points = {s.start: s.before for s in report.segments} | {s.end: s.after for s in report.segments}
         x, y = list(points), list(points.values())
         axis.plot(x, y, "o-", color=ORANGE, linewidth=1.0, markersize=5, markeredgecolor="white")
-        words.append(("● of the episodes that ended around it", ORANGE))
+        words.append(("● episodes that ended near this update", ORANGE))
     key(axis, words)
 
 
@@ -118,7 +118,7 @@ def clipped(axis: Axes, report: Report) -> None:
     """The share of steps whose gradient the clip removes."""
     line(axis, report.updates, "clip_fraction", BLUE)
     axis.set_ylim(bottom=0.0)
-    key(axis, [("clip", INK), ("share of the batch that has no gradient after the last epoch", BLUE)])
+    key(axis, [("clip", INK), ("share of the batch without gradient after the last epoch", BLUE)])
 
 
 def weights(axis: Axes, report: Report) -> None:
@@ -168,7 +168,7 @@ def noise(axis: Axes, report: Report) -> None:
     axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
     axis.axhline(1.0, color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
     batches = f"{len(parts[0])} measured batches together, ± two standard errors"
-    key(axis, [("SNR of the gradient", INK), (batches, BLUE), ("as much signal as noise", PALE)])
+    key(axis, [("SNR of the gradient", INK), (batches, BLUE), ("signal equals noise", PALE)])
 
 
 PANELS: Sequence[tuple[tuple[str, ...], Callable[[Axes, Report], None]]] = (  # what a panel needs

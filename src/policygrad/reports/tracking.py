@@ -124,26 +124,24 @@ def joined(found: Sequence[Segment]) -> list[Segment]:
 def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Finding:
     """The finding: where the surrogate stopped tracking, the worst place first. episodes: how many there are in all."""
     if len(found) < 2:
-        text = (
-            f"too little to tell from, {len(updates)} rows of metrics and {episodes} episodes in monitor.csv: it takes"
-        )
-        text += f" {2 * MIN_ROWS} rows, and {MIN_EPISODES} episodes around both ends of two segments"
+        text = f"too little data: {len(updates)} rows of metrics and {episodes} episodes in monitor.csv; at least"
+        text += f" {2 * MIN_ROWS} rows are needed, and {MIN_EPISODES} episodes at each end of two segments"
         return Finding("surrogate and return", "-", text + ".")
     broken = sorted(joined([s for s in found if s.broken]), key=lambda s: s.after - s.before)
     numbers = {"segments": [to_json(s) for s in found], "broken": [to_json(s) for s in broken]}
     rose, level = (sum(s.direction == d for s in found) for d in (1, 0))
     promised, first, last = sum(s.promised for s in found), found[0].before, found[-1].after
-    whole = f"in all the surrogate promised {num(promised)}, the return went from {num(first)} to {num(last)}"
+    whole = f"in total the surrogate predicted a gain of {num(promised)} and the return went from {num(first)} to {num(last)}"
     if not broken:
-        text = f"it tracks: {whole}; of {len(found)} segments it rose in {rose}, kept level in {level}"
-        return Finding("surrogate and return", "ok", text + ", and fell in none where a rise was promised.", numbers)
+        text = f"it tracks: {whole}; {len(found)} segments: {rose} rose, {level} level, 0 fell against the prediction"
+        return Finding("surrogate and return", "ok", text + ".", numbers)
     worst, *others = broken
     part = f" in the measured updates, {updates.measured()}," if updates.measured() else ""
-    text = f"{place(worst)} the surrogate promised {num(worst.promised)}{part} and the return fell "
+    text = f"{place(worst)} the surrogate predicted a gain of {num(worst.promised)}{part} and the return fell "
     text += f"from {num(worst.before)} to {num(worst.after)} (± {num(worst.error)})"
     if others:
-        text += "; it fell, too, " + ", ".join(f"{place(s)} ({num(s.before)} to {num(s.after)})" for s in others[:3])
-    text += f". {whole[0].upper()}{whole[1:]}. Steps may be too long: lower {updates.spec.shorter}"
+        text += "; it also fell " + ", ".join(f"{place(s)} ({num(s.before)} to {num(s.after)})" for s in others[:3])
+    text += f". {whole[0].upper()}{whole[1:]}. Steps may be too long. Lower {updates.spec.shorter}"
     return Finding("surrogate and return", "!", text + ".", numbers)
 
 

@@ -198,8 +198,8 @@ def find(text: str, root: str | Path = ROOT) -> Path:
         known = sorted(names)
         more = f" and {len(known) - 3} more" if len(known) > 3 else ""
         raise RunError(
-            f"there is no run {text!r}: no such file or directory, and no run under {root} begins so.\n"
-            f"There are: {', '.join(known[:3])}{more}."
+            f"there is no run {text!r}: no such file or directory, and no run under {root} begins like this.\n"
+            f"Available: {', '.join(known[:3])}{more}."
         )
     more = ", …" if len(matches) > 3 else ""
     raise RunError(f"{text!r} is the beginning of {len(matches)} runs, type more of it: {', '.join(matches[:3])}{more}")

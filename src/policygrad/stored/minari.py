@@ -45,7 +45,9 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
     if isinstance(actions, spaces.Box) and type(policy.head) is not Gaussian:
         raise TrajectoryError(f"Minari's actions are the environment's; use head = gaussian, not {policy.head}")
     if encoding.mask_source == "info":
-        raise TrajectoryError("Minari's data sets do not say which actions were legal: mask_source = info cannot be")
+        raise TrajectoryError(
+            "Minari's data sets do not say which actions were legal: mask_source = info cannot be used"
+        )
     to_head = _to_head(actions)
     parts = []
     for episode in dataset.iterate_episodes():

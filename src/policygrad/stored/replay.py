@@ -36,7 +36,9 @@ class Replay:
         refuse_state(policy)
         if trajectories.logp is None:
             if clone_epochs < 1:
-                raise TrajectoryError("clone_epochs = 0, but the trajectories have no log-probabilities: raise it")
+                raise TrajectoryError(
+                    "clone_epochs = 0, but trajectories without log-probabilities need behaviour cloning: set it above 0"
+                )
             acted = deepcopy(policy)
             clone(acted, trajectories, clone_epochs, seed)
             trajectories = trajectories.under(acted)
@@ -59,7 +61,9 @@ class Replay:
         more. Raises TrajectoryError where rows are wanted: importance weights are of whole episodes.
         """
         if wants.episodes is None:
-            raise TrajectoryError("stored trajectories are whole episodes: the learner must want episodes, not rows")
+            raise TrajectoryError(
+                "stored trajectories are whole episodes: the learner must ask for episodes, not for steps"
+            )
         E = len(self.trajectories)
         index = np.arange(E) if wants.episodes >= E else self.rng.choice(E, wants.episodes, replace=False)
         record = self.trajectories.record(torch.from_numpy(index))

@@ -46,7 +46,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             header = json.loads(text)
             if header["format"] != FORMAT:
                 raise ModelFileError(
-                    f"{path} has format {header['format']}, this version reads {FORMAT}: install a newer one"
+                    f"{path} has format {header['format']}, but this version reads {FORMAT}: install a newer policygrad"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             whole = json.dumps(header, sort_keys=True, allow_nan=False) == text

@@ -145,7 +145,7 @@ class Trajectories:
         refuse_state(policy)
         for name, own in describe(policy, observation_space, action_space, "").items():
             if name != "env" and self.about[name] != own:
-                given = f": {self.about[name]}, here it is {own}" if name in ("legal", "head") else ""
+                given = f": {self.about[name]}, but here it is {own}" if name in ("legal", "head") else ""
                 raise TrajectoryError(f"the trajectories are of {self.about['env']}, with another {name}{given}")
         room = encoding_of(policy, observation_space).empty(0)
         choices = {spaces.Discrete: "n", spaces.MultiDiscrete: "nvec"}.get(type(action_space))
@@ -157,7 +157,7 @@ class Trajectories:
                 "they are of policygrad 0.4, which stored all parts of an observation in one row of floats; collect them again"
             )
         if discrete and (self.act.dtype != torch.int64 or ((self.act < 0) | (self.act >= most)).any()):
-            raise TrajectoryError("the trajectories are damaged: some action is none of its space")
+            raise TrajectoryError("the trajectories are damaged: an action is not in the action space")
 
     def save(self, path: str | Path) -> Path:
         """Write one file; the suffix is added if missing."""
@@ -170,7 +170,7 @@ def refuse_state(policy: Policy) -> None:
     """Raises TrajectoryError for a policy whose actions depend on more than what is stored."""
     if policy.stateful:
         raise TrajectoryError(
-            "correlated noise depends on the policy that drew it, and has no weight: set noise_autocorrelation = 0"
+            "correlated noise depends on the policy that drew it, so it has no weight: set noise_autocorrelation = 0"
         )
 
 

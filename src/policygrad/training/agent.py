@@ -106,7 +106,9 @@ class Agent:
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
         """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
         if not self.recipe.spec.dataset:
-            raise ConfigError(f"{self.algo} learns from what its own policy does: a dataset is for off_policy_pg")
+            raise ConfigError(
+                f"{self.algo} learns from episodes of its own policy; only off_policy_pg learns from a dataset"
+            )
         trajectories = dataset if isinstance(dataset, Trajectories) else open_dataset(dataset, self.policy)
         trajectories.check(self.policy, self.envs.single_observation_space, self.envs.single_action_space)
         with single_thread():
@@ -160,7 +162,7 @@ class Agent:
         info = {}
         if encoding.mask_source == "info":
             if action_masks is None:
-                raise ValueError("this agent was told its action masks: pass action_masks=info['action_mask']")
+                raise ValueError("this agent gets its action masks from info: pass action_masks=info['action_mask']")
             masks = [action_masks] if single else list(action_masks)
             if len(masks) != count:
                 raise ValueError(f"expected action_masks of {count} observations, got {len(masks)}")

@@ -36,7 +36,7 @@ def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Cal
     for each in several:
         if not callable(each) or isinstance(each, type):
             hint = f": did you mean {each.__name__}(…)?" if isinstance(each, type) else ""
-            raise TypeError(f"a callback is a function of agent and row, got {each!r}{hint}")
+            raise TypeError(f"a callback must be a function of (agent, row), got {each!r}{hint}")
     for each in several:
         start = getattr(each, "start", None)
         if start is not None:
@@ -168,7 +168,7 @@ class CheckpointCallback:
 
     def start(self, agent: Agent) -> None:
         if self.directory is None:
-            raise ValueError("CheckpointCallback needs directory=, where to put the checkpoints")
+            raise ValueError("CheckpointCallback needs directory=, the directory of the checkpoints")
         self.next = agent.collector.steps_done + self.every
 
     def __call__(self, agent: Agent, row: Row | None) -> None:

@@ -43,7 +43,9 @@ def load(
     with _as_model_error(path, own_env=env is not None):
         _check_recipe(path, meta, recipe)
         if meta["custom"] and body is None and critic_body is None:
-            raise ValueError(f"{path} has a network of its own: pass body= (and critic_body=) as when it was made")
+            raise ValueError(
+                f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made"
+            )
         env = _environment(path, meta["env"]) if env is None else env
         config = current_keywords(meta["algo"], meta["config"])
         if isinstance(env, gym.Env | VectorEnv):
@@ -51,7 +53,9 @@ def load(
         if not (meta["custom"] or ":" in meta["algo"]):  # a network of one's own need not have these widths
             size = sum(x.numel() for x in state["learner"]["policy"].values())
             if any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
-                raise ModelFileError(f"{path} says hidden = {meta['config']['hidden']}, its weights do not")
+                raise ModelFileError(
+                    f"{path} says hidden = {meta['config']['hidden']}, but its weights have other sizes"
+                )
         agent = Agent(
             meta["algo"] if recipe is None else recipe,
             env,
@@ -88,7 +92,7 @@ def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
     """Refuse to import a recipe because a file says so, and another recipe than the file's."""
     if recipe is None and ":" in meta["algo"]:
         raise ValueError(
-            f"{path} was trained by the recipe {meta['algo']!r}, which a file may not import: pass recipe=, the function"
+            f"{path} was trained by the recipe {meta['algo']!r}, which loading does not import: pass recipe=, the function"
         )
     if recipe is not None and not same_recipe(find_recipe(recipe).name, meta["algo"]):
         raise ValueError(f"{path} was trained by the recipe {meta['algo']}, not by {find_recipe(recipe).name}")

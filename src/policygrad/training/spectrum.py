@@ -42,7 +42,7 @@ def spectrum(agent: Agent, count: int) -> Finding:
             more = ": ask for more to see how many" if len(values) < min(MAX_EIGENVALUES, size - 1) else ""
             text += f". At least {above} are above damping = {num(damping)}{more}"
         else:
-            text += f". {above} of {len(values)} are above damping = {num(damping)}, and so no other is"
+            text += f". {above} of {len(values)} are above damping = {num(damping)}, so no others are"
         text += "; the natural step divides the gradient by λ + damping, so where λ is far smaller it is a plain gradient step"
     elif values[0] > 0.0:
         longest = math.sqrt(2 * 0.01 / values[0])

@@ -115,7 +115,9 @@ def learn(
 def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter:
     """Who keeps the episodes of training, in the run directory. Raises TrajectoryError where there are none."""
     if agent.dataset is not None:
-        raise TrajectoryError("there are no trajectories to save: an agent with a dataset plays nothing")
+        raise TrajectoryError(
+            "there are no trajectories to save: an agent that learns from a dataset plays no episodes"
+        )
     if not hasattr(agent.learner, "observers"):
         kind = type(agent.learner).__name__
         raise TrajectoryError(

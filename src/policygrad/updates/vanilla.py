@@ -20,7 +20,9 @@ class VanillaGradient(FirstOrder):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.epochs > 1 or self.minibatches > 1:
-            raise ValueError("VanillaGradient takes one step a batch: reuse needs a ratio, as in ClippedSurrogate")
+            raise ValueError(
+                "VanillaGradient takes one step per batch: more steps need an importance ratio, as in ClippedSurrogate"
+            )
 
     def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
         """The weights w = weight · adv, (B,)."""

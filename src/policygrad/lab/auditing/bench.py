@@ -183,14 +183,14 @@ class Bench:
         """Raises ValueError where the critic does not say what a cell needs."""
         needy = [part for part in (cell.estimator, cell.baseline) if getattr(part, "needs_critic", False)]
         if needy and not self.critic.bootstraps:
-            raise ValueError("needs a critic, and there is none")
+            raise ValueError("needs a critic, but there is none")
 
 
 def _check_policy(policy: Policy | None, mdp: MDP) -> None:
     if policy is None:
         return
     if policy.flat.dtype != torch.float64:
-        raise ValueError("the policy must be float64, as all that is exact: policy.double()")
+        raise ValueError("the policy must be float64, as exact values need it: call policy.double()")
     try:
         log_policy(mdp, policy)
     except RuntimeError as error:

@@ -267,7 +267,7 @@ def make_cells(
     for estimator_name, estimator in (make_estimator(e, gamma) for e in estimators):
         for wrapper_name, wrap, reduction in made_wrappers:
             if gamma == 1.0 and "discount" in wrapper_name.split("+"):
-                left_out.append((f"{estimator_name} · {wrapper_name}", "γ = 1: nothing to discount"))
+                left_out.append((f"{estimator_name} · {wrapper_name}", "γ = 1, so there is nothing to discount"))
                 continue
             try:
                 wrapped = wrap(estimator)
@@ -289,7 +289,9 @@ def no_formula(baseline: str, wrapper: str) -> str:
     if baseline not in BEST:
         return ""
     if any(part.startswith("standardize") or part in ("step", "is-normalized") for part in parts):
-        return "what is divided by the batch's own moments or steps has no baseline of least variance in a formula"
+        return "there is no formula for the best baseline of an estimate that is divided by the batch's own moments or steps"
     if "is" in parts and "state" in baseline:
-        return "weights of whole trajectories correlate the scores of its steps: no formula for a baseline of states"
+        return (
+            "there is no formula for a baseline of states with weights of whole trajectories, which correlate the steps"
+        )
     return ""

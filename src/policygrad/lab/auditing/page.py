@@ -16,33 +16,44 @@ if TYPE_CHECKING:
 FORMULAS = {  # by name, without what follows a colon: formula, what it is
     "total": ("ret = R(τ) = Σ γᵏ r_k", "The whole trajectory's return on every step: the likelihood-ratio gradient itself."),
     "to-go": ("ret = G_t = Σ_{k≥t} γ^{k−t} r_k", "Reward-to-go: an action is credited with what follows it."),
-    "td": ("ret = r_t + γ V(s_{t+1})", "One reward, then the critic's word. Against V as baseline this is the TD error δ_t."),
-    "n-step": ("ret = r_t + … + γⁿ⁻¹ r_{t+n−1} + γⁿ V(s_{t+n})", "n rewards, then the critic's word."),
-    "gae": ("ret = V(s_t) + Σ_k (γλ)ᵏ δ_{t+k}", "The λ-return. Against V as baseline: generalised advantage estimation."),
-    "q": ("ret = q(s_t, a_t)", "The critic's word alone: nothing that was sampled after the action."),
+    "td": ("ret = r_t + γ V(s_{t+1})", "One reward, then the critic's value. With V as the baseline this is the TD error δ_t."),
+    "n-step": ("ret = r_t + … + γⁿ⁻¹ r_{t+n−1} + γⁿ V(s_{t+n})", "n rewards, then the critic's value."),
+    "gae": ("ret = V(s_t) + Σ_k (γλ)ᵏ δ_{t+k}",
+                  "The λ-return. With V as the baseline this is generalised advantage estimation."),
+    "q": ("ret = q(s_t, a_t)", "The critic's value alone, without any reward sampled after the action."),
     "none": ("b = 0", "No baseline."),
-    "const": ("b = a number", "The same for every step. It leaves the mean as it is; the variance is a parabola in it."),
+    "const": ("b = a number", "One constant for every step. It does not change the mean, and the variance is a parabola in b."),
     "value": ("b = V(s_t)", "The critic's value of the state."),
-    "mean": ("b = mean return of an earlier batch", "Independent of the batch it is subtracted from."),
-    "time": ("b_t = mean of ret_t in an earlier batch", "One number a time step."),
+    "mean": ("b = mean return of an earlier batch",
+                  "The mean return of an earlier batch, independent of the batch it is subtracted from."),
+    "time": ("b_t = mean of ret_t in an earlier batch", "One number per time step."),
     "linear": ("b = wᵀφ(s, t)", "Least squares on features, fitted to an earlier batch."),
-    "loo": ("b_t = mean of ret_t over the other episodes", "Leave-one-out: the batch's own data, without the episode itself."),
-    "crossfit": ("b fitted to the other folds", "The batch's own data, without the fold an episode is in."),
-    "same-mean": ("b_t = mean of ret_t over all episodes of the batch", "A defect: every return is in its own baseline, and "
-                  "ĝ shrinks to (1 − 1/N) g where finished episodes count 0."),
-    "same-time": ("b_t = mean of ret_t over the batch's running episodes", "The same defect, fitted to those still running."),
-    "best": ("b* = E[x·y] / E‖y‖²", "The constant of least variance; x: ĝ without a baseline, y: its scores summed."),
-    "best-state": ("b*(s) = E[x·y(s)] / E‖y(s)‖²", "The function of the state that has least variance. It is not V."),
-    "best-time-state": ("b*(t, s)", "The function of time and state that has least variance."),
-    "best-parameter": ("b*_p = E[x_p y_p] / E[y_p²]", "One constant for every parameter, each of least variance."),
-    "plain": ("adv = ret − b", "Nothing is done to it."),
-    "discount": ("adv = γᵗ (ret − b)", "What the discounted objective's gradient asks for. Without it, γ < 1 makes ĝ biased."),
-    "standardize": ("adv = (x − mean) / std over the batch", "Another scale, and a bias of O(1/steps): episodes are coupled."),
-    "standardize-episode": ("adv = (x − mean) / std within each episode", "Takes away what tells good episodes from bad ones."),
-    "step": ("ĝ = Σ adv ∇log π / steps", "Mean over steps in place of episodes: where lengths differ, a ratio estimator."),
-    "is": ("adv = W (ret − b), W = Π π/μ", "Importance weights, for episodes of another policy μ. is:C clips them: a bias."),
-    "is-normalized": ("adv = W / mean(W) · (ret − b)", "Weights that average to 1: a bias of O(1/N)."),
-    "per-decision": ("ret = Σ γ^{k−t} r_k W_k / W_t", "A reward is weighed by the ratios up to it."),
+    "loo": ("b_t = mean of ret_t over the other episodes",
+                  "Leave-one-out: the mean over the batch without the episode itself."),
+    "crossfit": ("b fitted to the other folds", "Fitted to the batch without the fold that contains the episode."),
+    "same-mean": ("b_t = mean of ret_t over all episodes of the batch",
+                  "Biased on purpose: every return is in its own "
+                  "baseline, and ĝ shrinks to (1 − 1/N) g where finished episodes count 0."),
+    "same-time": ("b_t = mean of ret_t over the batch's running episodes",
+                  "Biased on purpose in the same way, from the episodes that still run."),
+    "best": ("b* = E[x·y] / E‖y‖²",
+                  "The constant with the smallest variance. x is ĝ without a baseline, y is its sum of scores."),
+    "best-state": ("b*(s) = E[x·y(s)] / E‖y(s)‖²", "The function of the state with the smallest variance. It differs from V."),
+    "best-time-state": ("b*(t, s)", "The function of time and state with the smallest variance."),
+    "best-parameter": ("b*_p = E[x_p y_p] / E[y_p²]", "One constant per parameter, each with the smallest variance."),
+    "plain": ("adv = ret − b", "The advantage is not changed."),
+    "discount": ("adv = γᵗ (ret − b)",
+                  "The discount γᵗ of the discounted objective's gradient. Without it, γ < 1 makes ĝ biased."),
+    "standardize": ("adv = (x − mean) / std over the batch",
+                  "It changes the scale and adds a bias of O(1/steps), because episodes are coupled."),
+    "standardize-episode": ("adv = (x − mean) / std within each episode",
+                  "It removes the difference between good and bad episodes."),
+    "step": ("ĝ = Σ adv ∇log π / steps",
+                  "The mean over steps instead of episodes: a ratio estimator if episode lengths differ."),
+    "is": ("adv = W (ret − b), W = Π π/μ",
+                  "Importance weights for episodes of another policy μ. is:C clips them at C, which adds a bias."),
+    "is-normalized": ("adv = W / mean(W) · (ret − b)", "Weights scaled to mean 1, which adds a bias of O(1/N)."),
+    "per-decision": ("ret = Σ γ^{k−t} r_k W_k / W_t", "Each reward is weighted by the ratios up to it."),
 }  # fmt: skip
 
 STYLE = """
@@ -108,7 +119,7 @@ def paragraphs(text: str) -> str:
 def summary(audit: Audit) -> str:
     """What the table says, in a sentence or two."""
     if not audit.rows:
-        return "<p>No combination was left to audit.</p>"
+        return "<p>No combination of estimator, baseline and wrapper is left to audit.</p>"
     unbiased = [row for row in audit.rows if row.verdict == "unbiased"]
     proven = [row for row in unbiased if row.proof == "exact"]
     text = f"Of {len(audit.rows)} rows {len(proven)} have no bias"
@@ -193,15 +204,16 @@ def how_to_read(audit: Audit) -> str:
     """What to make of it."""
     texts = [
         "ĝ is the gradient estimate of one batch, Σ adv ∇log π / episodes; g the exact gradient, computed from the MDP's "
-        "tables. Everything was run by the code that trains.",
-        "Bias does not go away with more data, variance does: of N batches the mean has the same bias and 1/N of the variance. "
-        "The right estimator has a bias that is small against the noise that is left.",
-        "A bias along g alone is a matter of the learning rate: on average ĝ points the right way. The rest points elsewhere.",
-        "“= unbiased” is a proof for this MDP and policy: all trajectories were added up. “~ none seen” is none: a bias "
-        "larger than the upper end of the interval would be unlikely to look like this.",
+        "tables. All estimators are the ones that training uses.",
+        "More data reduce the variance but not the bias: the mean of N batches has the same bias and 1/N of the variance. "
+        "A good estimator has a bias that is small compared with the remaining noise.",
+        "A bias along g only changes the effective learning rate, as ĝ still points along g on average. Any other bias changes "
+        "the direction.",
+        "“= unbiased” is a proof for this MDP and policy: all trajectories were added up. “~ none seen” is "
+        "not a proof: it means that a bias above the upper end of the interval is unlikely.",
     ]
     if audit.limit is not None:
-        texts.append("Episodes are truncated: what follows is seen through the critic alone, or not at all.")
+        texts.append("Episodes are truncated, so later rewards enter only through the critic, or not at all.")
     return "<h2>How to read it</h2>" + "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
@@ -234,11 +246,11 @@ def curve_section(curve: BaselineCurve) -> str:
         f"<text x='{x(b):.1f}' y='{height - pad + 16}' text-anchor='middle'>{short(b)}</text>"
         for b in (low, curve.best, high)
     )
-    how = "of all trajectories" if curve.exact else "of a sample"
+    how = "from all trajectories" if curve.exact else "from a sample"
     size = f"viewBox='0 0 {width} {height}' width='100%' style='max-width:{width}px'"
     drawing = f"<svg {size} role='img' aria-label='U-curve'>"
     drawing += f"{axis}<path d='{path}' fill='none' stroke='var(--blue)' stroke-width='2.5'/>{marks}{ends}</svg>"
-    text = f"The variance of one trajectory's estimate over a constant baseline, {how}. No constant makes it biased."
+    text = f"The variance of one trajectory's estimate as a function of a constant baseline, {how}. No constant adds a bias."
     cells = [(escape(name), short(b), short(v)) for name, b, v in curve.marks]
     rows = "".join(f"<tr><td>{name}</td><td>{b}</td><td>{v}</td></tr>" for name, b, v in cells)
     heads = "<thead><tr><th></th><th>b</th><th>variance</th></tr></thead>"

@@ -26,28 +26,30 @@ def header(audit: Audit) -> str:
     listed = "too many trajectories to list" if audit.listed is None else f"all {audit.listed:,} trajectories listed"
     lines = [
         audit.about,
-        f"{audit.repeats:,} batches of {audit.batch} episodes, the same for all rows; {listed}; critic: {audit.critic}",
+        f"{audit.repeats:,} batches of {audit.batch} episodes, the same batches for all rows; {listed}; critic: {audit.critic}",
     ]
     if audit.limit is not None:
-        terms = "g is ∇J's terms of these"
-        lines.append(f"episodes are truncated after {audit.limit} steps: {terms}, {audit.truncated:.2g} ‖∇J‖ from ∇J")
+        terms = "g has only the terms of ∇J up to there"
+        lines.append(
+            f"episodes are truncated after {audit.limit} steps: {terms}, and differs from ∇J by {audit.truncated:.2g} ‖∇J‖"
+        )
     return "\n".join(lines)
 
 
 def legend(audit: Audit) -> str:
     """A line on each column."""
-    unit, square = ("% of ‖g‖", "‖g‖²") if audit.norm > 0.0 else ("%, g being 0", "1, g being 0")
+    unit, square = ("% of ‖g‖", "‖g‖²") if audit.norm > 0.0 else ("%, as g is 0", "1, as g is 0")
     g = "g: the exact gradient" if audit.limit is None else "g: see above"
     lines = {
-        "verdict": f"= exact, of all trajectories; ~ by a test, with a chance of {audit.alpha:g} of a false alarm here",
-        "bias": f"‖E ĝ − g‖ in {unit}; {g}. [low, high]: all are in theirs with a chance of {1.0 - audit.alpha:g}",
-        "along": f"the part of the bias along g, in {unit}: at −6.25 the mean of ĝ is 15/16 of g",
+        "verdict": f"= exact, from all trajectories; ~ by a test; false alarms in this table have probability {audit.alpha:g}",
+        "bias": f"‖E ĝ − g‖ in {unit}; {g}. [low, high]: intervals that all hold with probability {1.0 - audit.alpha:g}",
+        "along": f"the component of the bias along g, in {unit}; at −6.25 % the mean of ĝ has 15/16 of g",
         "variance": f"the trace of the covariance of one batch's ĝ, in units of {square}",
         "MSE": "E‖ĝ − g‖² = bias² + variance, in the same units",
-        "SNR": "‖E ĝ‖² / variance, signal to noise of one batch; ‖g‖² for ‖E ĝ‖² where no bias is seen",
+        "SNR": "‖E ĝ‖² / variance, the signal-to-noise ratio of one batch, with ‖g‖² for ‖E ĝ‖² where no bias is seen",
         "cos": "the mean cosine of the angle between ĝ and g",
-        "episodes": "how many make the SNR 1: batch / SNR, whatever the scale of ĝ",
-        "µs": "to compute the advantages of one batch",
+        "episodes": "number of episodes until signal equals noise (SNR 1): batch / SNR, whatever the scale of ĝ",
+        "µs": "microseconds to compute the advantages of one batch",
     }
     return "\n".join(f"{name:<9} {what}" for name, what in lines.items())
 

@@ -53,7 +53,7 @@ def constrained(old: Tensor, adv: Tensor, d: Tensor, max_kl: float) -> Optimum:
     """
     old, adv, d = _checked(old, adv, d)
     if not MIN_KL <= max_kl <= MAX_KL:
-        why = f"below, a KL is mostly rounding, and at {MAX_KL:g} nats the policy is greedy"
+        why = f"smaller KLs are mostly rounding error, and at {MAX_KL:g} nats the policy is greedy"
         raise ValueError(f"max_kl = {max_kl:g} must be in [{MIN_KL:g}, {MAX_KL:g}]: {why}")
     centred = adv - (old * adv).sum(-1, keepdim=True)
     variance = float((d * (old * centred.square()).sum(-1)).sum())

@@ -83,7 +83,7 @@ def natural_step(policy: Policy, batch: Batch, max_kl: float, damping: float | N
     rule = NaturalGradient(max_kl, **solver(policy, damping))
     step, stats = rule.propose(policy.evaluate(batch), batch, 0.0)
     if stats["grad_norm"] == 0.0:
-        raise ValueError("the batch's gradient is 0: it prefers no action to another, and no rule would move")
+        raise ValueError("the batch's gradient is 0, so no update rule changes the policy")
     if not step.any():
         raise ValueError(STUCK)
     return step

@@ -202,7 +202,7 @@ def training_batch(agent: Agent) -> Batch:
     record = agent.collector.collect(agent.policy, agent.plan.wants)
     iteration = agent.learner.prepare(Rollout.of(record, agent.policy))
     if iteration is None:
-        raise TooFewError("the next rollout holds no step, only a reset: collect more with num_steps")
+        raise TooFewError("the next rollout has no step, only a reset: collect more steps with num_steps")
     return iteration.batch
 
 
