@@ -119,7 +119,7 @@ def test_training_from_python_fills_a_run_directory(tmp_path):
     assert len(run.checkpoints()) == 2
     assert run.model_file() == run.policy_file
     assert load_state(run.policy_file)[0].keys() == {"learner"}
-    assert load_state(run.checkpoints()[-1])[0].keys() == {"learner", "collector", "rng"}
+    assert load_state(run.checkpoints()[-1])[0].keys() == {"learner", "collector", "trainer", "rng"}
     loaded = pg.load(run.policy_file, env="CartPole-v1")
     evaluation = run.evaluation()
     assert evaluation is not None
