@@ -28,7 +28,7 @@ def equal(a: Batch, b: Batch) -> bool:
 
 
 def whole() -> Rollout:
-    """Three episodes, one a column, of 4, 2 and 3 steps."""
+    """Three episodes, one per column, of 4, 2 and 3 steps."""
     time = torch.arange(T)[:, None].expand(T, N)
     mask, end = time < torch.tensor(LENGTHS), time == torch.tensor(LENGTHS) - 1
     obs = torch.arange((T + 1) * N * 2.0).view(T + 1, N, 2)

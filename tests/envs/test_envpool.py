@@ -468,7 +468,7 @@ def test_what_cannot_be_played_is_refused_by_name(monkeypatch: pytest.MonkeyPatc
     envs = EnvPoolVectorEnv("CartPole-v1", 2)
     with pytest.raises(ValueError, match="expected 2 seeds, one per environment, got 3"):
         envs.reset(seed=[1, 2, 3])
-    with pytest.raises(ValueError, match="EnvPool knows no reset options"):
+    with pytest.raises(ValueError, match="EnvPool has no reset options"):
         envs.reset(options={"reset_mask": np.ones(2, bool)})
     monkeypatch.setattr(ours, "installed", lambda: False)
     with pytest.raises(ModuleNotFoundError, match=r"pip install policygrad\[envpool\]"):

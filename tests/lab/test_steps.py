@@ -350,7 +350,7 @@ def test_every_world_has_its_exact_gradient_in_its_batch(name):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("frozenlake", "did you mean 'FrozenLake-v1'"), ("chian", "'chain'"), ("xyz", "there are bandit, ")],
+    [("frozenlake", "did you mean 'FrozenLake-v1'"), ("chian", "'chain'"), ("xyz", "available: bandit, ")],
 )
 def test_a_world_that_is_not_there_is_answered_with_the_nearest(name, hint):
     with pytest.raises(ValueError, match=f"there is no MDP '{name}': .*{hint}"):
@@ -408,5 +408,5 @@ def test_the_batch_of_an_agent_is_what_its_next_update_is_given():
     record = collected(agents[0])
     none = {name: np.zeros_like(record.mask) for name in ("mask", "terminated", "truncated", "cut")}
     agents[0].collector.collect = lambda actor, wants: replace(record, **none)  # pyright: ignore
-    with pytest.raises(TooFewError, match="the next rollout holds no step, only a reset"):
+    with pytest.raises(TooFewError, match="the next rollout has no step, only a reset"):
         training_batch(agents[0])

@@ -74,7 +74,7 @@ def test_what_is_no_callback_is_refused_before_training():
     agent = pg.ppo(Steady, **SMALL)
     with pytest.raises(TypeError, match=r"did you mean StopAfter\(…\)"):
         agent.learn(64 + MORE, StopAfter)
-    with pytest.raises(TypeError, match="function of agent and row, got 7"):
+    with pytest.raises(TypeError, match=r"function of \(agent, row\), got 7"):
         agent.learn(64 + MORE, [lambda agent, row: None, 7])
     assert agent.collector.steps_done == 0
     assert combine(None, agent) is None

@@ -304,7 +304,7 @@ def test_ctrl_c_saves_every_run_that_has_begun_and_leaves_no_process(whole_group
     assert process.returncode == 130
     lines = err.strip().splitlines()
     assert lines == [
-        "policygrad: interrupted: seeds 0, 1 are saved, seed 2 not started",
+        "policygrad: interrupted: seeds 0, 1 are saved, seed 2 had not started",
         "next: policygrad eval runs/x/seed0",
     ]
     assert "Traceback" not in out + err

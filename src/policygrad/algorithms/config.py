@@ -253,7 +253,7 @@ def _unalias(algo: Algo, overrides: dict[str, Any], config: dict[str, Any]) -> d
         target = aliases(algo).get(name, name)
         if target in own or {pieces(algo), "batch_size"} <= {target, *own}:
             raise ConfigError(
-                f"{name} = {value!r} sets the same as another keyword: give only one of {', '.join(overrides)}"
+                f"{name} = {value!r} contradicts another keyword, so leave one of them out; given: {', '.join(overrides)}"
             )
         own[target] = value
     count = pieces(algo)

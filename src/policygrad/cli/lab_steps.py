@@ -52,32 +52,19 @@ def parser() -> Parser:
     )
     rules.add_argument("--damping", metavar="X", help="damping of the Fisher matrix [RUN's; table: 0, network: 0.1]")
     rules.add_argument("--clip", metavar="X", help="ε that clips PPO's ratio to 1 ± ε [RUN's; 0.2]")
-    rules.add_argument(
-        "--beta",
-        default="match",
-        metavar="X|match",
-        help="weight of PPO's KL penalty; match: TRPO's KL [match]",
-    )
-    rules.add_argument(
-        "--epochs", default="100", metavar="N", help="epochs of PPO, each one step on the whole batch [100]"
-    )
+    rules.add_argument("--beta", default="match", metavar="X|match", help="PPO's KL penalty; match: TRPO's KL [match]")
+    rules.add_argument("--epochs", default="100", metavar="N", help="epochs of PPO, a whole-batch step each [100]")
     rules.add_argument(
         "--lr", metavar="X", help="learning rate of PPO's Adam [a PPO RUN's; table: 0.02, network: 3e-4]"
     )
     world = made.add_argument_group("without a RUN")
     add_mdp(world, "MDP in which the policy acts", "FrozenLake-v1")
-    world.add_argument(
-        "--episodes",
-        metavar="N|exact",
-        help="episodes in the batch; exact: all trajectories, weighed by probability [exact]",
-    )
+    world.add_argument("--episodes", metavar="N|exact", help="episodes in the batch; exact: all trajectories [exact]")
     world.add_argument("--seed", metavar="S", help="random seed of logits, episodes and random MDPs [0]")
     world.add_argument("--scale", metavar="X", help="standard deviation of the policy's logits [1]")
     trained = made.add_argument_group("with a RUN")
     trained.add_argument("--env", help="environment to play in; its spaces must match [the one it was trained in]")
-    trained.add_argument(
-        "--eval-episodes", metavar="N", help="episodes whose mean return estimates J, on fixed seeds [30]"
-    )
+    trained.add_argument("--eval-episodes", metavar="N", help="episodes on fixed seeds that estimate J [30]")
     trained.add_argument("--recipe", metavar="MODULE:NAME", help="the run's recipe, if it is not one of the package's")
     add_root(made)
     return made
