@@ -33,7 +33,8 @@ def grouped(
 ) -> pg.Plan:
     """It keeps what it was given."""
     seen.append((num_steps, run, heat, ascent, hidden, task.network))
-    return pg.Plan(pg.Learner(task.policy(), pg.RewardToGo(), pg.VanillaGradient(**ascent.values(task.seed))))
+    learner = pg.Learner(task.policy(), pg.RewardToGo(), pg.VanillaGradient(**ascent.values(task.seed)))
+    return pg.Plan(learner, episodes=1)
 
 
 seen: list[Any] = []

@@ -180,7 +180,7 @@ def test_where_no_action_is_better_nothing_moves():
     [
         ({"max_kl": 0.0}, r"max_kl = 0 must be in \[1e-12, 100\]"),
         ({"max_kl": 101.0}, r"max_kl = 101 must be in \[1e-12, 100\]"),
-        ({"max_kl": 1e-30}, "max_kl = 1e-30 must be in .*: below, a KL is mostly rounding"),
+        ({"max_kl": 1e-30}, "max_kl = 1e-30 must be in .*rounding"),
         ({"max_kl": math.nan}, "max_kl = nan must be"),
         ({"adv": torch.zeros(7, 3)}, r"expected a policy \(S, A\).*got \(7, 4\), \(7, 3\), \(7,\)"),
         ({"adv": torch.full((7, 4), math.inf)}, "advantages must be finite"),

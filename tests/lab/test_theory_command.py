@@ -171,7 +171,7 @@ def test_a_picture_of_something_else_is_refused():
     [
         (["surogate"], "did you mean 'surrogate'"),
         (["lemma", "surogate"], "did you mean 'surrogate'"),
-        (["nothing"], "there are lemma, surrogate"),
+        (["nothing"], "lemma, surrogate"),
         (["lemma", "--mdp", "chian"], "did you mean 'chain'"),
         (["--mdp", "chian"], "did you mean 'chain'"),
         (["loss", "--mdp", "chain"], "a constant on all rewards changes the task"),

@@ -200,7 +200,7 @@ def test_worlds_are_made_by_name_with_another_horizon_or_discount():
     assert torch.equal(worlds.make_mdp("FrozenLake-v1", horizon=7).outcome, lake.outcome)
     one, other = (worlds.make_mdp("random", seed) for seed in (0, 1))
     assert not torch.equal(one.reward, other.reward)
-    for wrong, hint in (("Chain", "did you mean 'chain'?"), ("xyzzy", "there are bandit, two-states")):
+    for wrong, hint in (("Chain", "did you mean 'chain'?"), ("xyzzy", "bandit, two-states")):
         with pytest.raises(ValueError, match=f"there is no MDP '{wrong}'") as raised:
             worlds.make_mdp(wrong)
         assert hint in str(raised.value)
