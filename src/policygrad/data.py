@@ -59,7 +59,7 @@ class Record:
     mask: np.ndarray  # (T, N) bool
     time: np.ndarray  # (T, N) int
     extra: dict[str, Tree] = field(default_factory=dict)
-    finished: Sequence[tuple[float, int]] = ()  # return and length of the episodes that ended here, in order
+    finished: list[tuple[float, int]] = field(default_factory=list)  # return and length of the episodes that ended here
 
     @property
     def end(self) -> np.ndarray:
@@ -102,15 +102,14 @@ class Rollout:
         for name in ("logp", "behavior", "terminated", "truncated", "cut", "mask", "time"):
             if getattr(self, name).shape != (T, N):
                 raise ValueError(f"{name} must be (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
-        for x, after in tree_leaves(tree_map(lambda *pair: pair, self.obs, self.next_obs)):
-            if x.shape != (T + 1, *after.shape[1:]):
-                raise ValueError(f"obs must be {(T + 1, *after.shape[1:])}, got {tuple(x.shape)}")
-        mask, end = self.mask, self.end
-        last = mask.clone()  # valid rows with no valid row after them
+        tree_map(_check_follows, self.obs, self.next_obs)
+        # in NumPy, on the same memory: of small rollouts a torch call costs more than the arithmetic
+        mask, end, terminated, truncated = (x.numpy() for x in (self.mask, self.end, self.terminated, self.truncated))
+        last = mask.copy()  # valid rows with no valid row after them
         last[:-1] &= ~mask[1:]
-        wrong = (last & ~end) | (end & ~mask) | (self.terminated & self.truncated)
+        wrong = (last & ~end) | (end & ~mask) | (terminated & truncated)
         if wrong.any():
-            t, n = (int(i) for i in wrong.nonzero()[0])
+            t, n = (int(i) for i in np.argwhere(wrong)[0])
             raise ValueError(
                 f"row (t={t}, n={n}): the last valid row of every column must be an end, ends must be valid rows, and "
                 "terminated excludes truncated. Set `cut` where an episode goes on beyond the rollout."
@@ -125,13 +124,12 @@ class Rollout:
             return record
         obs, act, extra = to_torch(record.obs), torch.from_numpy(record.act), to_torch(dict(record.extra))
         logp = policy.log_probs(take(obs, slice(-1)), act, extra)
-        shared = shares_memory(record.obs, record.next_obs)
         ends = {
             name: torch.from_numpy(getattr(record, name)) for name in ("terminated", "truncated", "cut", "mask", "time")
         }
         return Rollout(
             obs=obs,
-            next_obs=take(obs, slice(1, None)) if shared else to_torch(record.next_obs),
+            next_obs=to_torch(record.next_obs),
             act=act,
             rew=torch.from_numpy(record.rew).to(logp.dtype),
             logp=logp,
@@ -172,12 +170,12 @@ class Rollout:
     @cached_property
     def steps(self) -> int:
         """B, the number of valid steps."""
-        return len(self.rows)
+        return int(np.count_nonzero(self.mask.numpy()))
 
     @cached_property
     def trajectories(self) -> int:
         """The number of trajectories: every end closes one."""
-        return int(self.end.sum())
+        return int(np.count_nonzero(self.end.numpy()))
 
     @cached_property
     def whole_episodes(self) -> bool:
@@ -231,12 +229,12 @@ Reduction = Callable[[Rollout], Tensor]  # the weights (B,) of the valid rows, i
 
 def by_trajectory(rollout: Rollout) -> Tensor:
     """1 / (number of trajectories) for every row, so that Σ weight · adv · score is ĝ as in the theory."""
-    return torch.full((rollout.steps,), 1.0 / total(rollout.trajectories), dtype=torch.float64)
+    return rollout.rew.new_full((rollout.steps,), 1.0 / total(rollout.trajectories))
 
 
 def by_step(rollout: Rollout) -> Tensor:
     """1 / (number of steps) for every row, as deep libraries do: another scale, which depends on the data."""
-    return torch.full((rollout.steps,), 1.0 / total(rollout.steps), dtype=torch.float64)
+    return rollout.rew.new_full((rollout.steps,), 1.0 / total(rollout.steps))
 
 
 REDUCTIONS: dict[str, Reduction] = {"trajectory": by_trajectory, "step": by_step}
@@ -353,6 +351,12 @@ class Estimate:
     stats: Stats = field(default_factory=dict)  # numbers of its own, kept with the update's
 
 
+def _check_follows(obs: Tensor, next_obs: Tensor) -> None:
+    expected = (len(next_obs) + 1, *next_obs.shape[1:])
+    if obs.shape != expected:
+        raise ValueError(f"obs must be {expected}, got {tuple(obs.shape)}")
+
+
 def _columns(record: Rollout | Values, index: Sequence[int] | Tensor) -> dict[str, Any]:
     """Every field, its tensors (…, N, *) reduced to these columns."""
     chosen = torch.as_tensor(index, dtype=torch.int64)
@@ -361,12 +365,10 @@ def _columns(record: Rollout | Values, index: Sequence[int] | Tensor) -> dict[st
 
 
 def shares_memory(obs: Tree, next_obs: Tree) -> bool:
-    """Whether next_obs is a view of obs[1:], in NumPy or torch, so that one pass over obs says it all."""
+    """Whether next_obs is a view of obs[1:], so that one pass over obs says it all."""
     if isinstance(obs, dict):
         return all(shares_memory(part, next_obs[key]) for key, part in obs.items())
-    if isinstance(obs, Tensor):
-        return obs[1:].data_ptr() == next_obs.data_ptr()
-    return next_obs.base is not None and obs[1:].__array_interface__["data"] == next_obs.__array_interface__["data"]
+    return obs[1:].data_ptr() == next_obs.data_ptr()
 
 
 def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int = 1) -> Iterator[Tree]:
@@ -374,7 +376,7 @@ def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int
 
     There are at most as many pieces as units of `segment` rows, and no unit is torn apart.
     """
-    units = rows(columns) // segment
+    units = rows(columns) // segment if count > 1 else 1
     count = min(count, units)
     if count <= 1:
         yield columns

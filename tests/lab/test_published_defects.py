@@ -180,7 +180,7 @@ def test_01_a_second_update_with_the_same_data_is_no_gradient_of_the_new_policy(
 
     assert follow(lambda logp: batch.weight * batch.adv) > 0.02
     assert follow(lambda logp: PenalizedSurrogate().score_weights(logp, batch)) < TINY  # the ratio corrects for it
-    with pytest.raises(ValueError, match="VanillaGradient.*one step.*ratio"):
+    with pytest.raises(ValueError, match=r"VanillaGradient.*one step.*ratio"):
         VanillaGradient(epochs=2)
 
 

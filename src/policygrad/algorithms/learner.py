@@ -95,7 +95,8 @@ class Learner:
             return None
         values = self.critic(rollout, self.policy)
         adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
-        batch = rollout.flatten(adv, self.reduction, estimate.target, self.policy.segment)
+        target = estimate.target if getattr(self.update, "terms", ()) else None  # of which a term may be one of values
+        batch = rollout.flatten(adv, self.reduction, target, self.policy.segment)
         _check_finite(batch.adv, adv, rollout)
         return Iteration(rollout, values, estimate, batch)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +75,8 @@ class Collector:
             self._reset(actor)
         record = self._record(actor, T)
         record.cut[-1] = record.mask[-1] & ~record.end[-1]
-        return self._shown(replace(record, finished=self._count(record)))
+        record.finished.extend(self._count(record))
+        return self._shown(record)
 
     def episodes(self, actor: Actor, n: int) -> Record:
         """Whole episodes, n in all, from fresh resets, one per column, padded with masked rows.

@@ -19,7 +19,7 @@ from policygrad.models.kernels import Kernel, trainable
 from policygrad.models.networks import MLP, BodyNetwork, Parts, TabularNetwork, WithLogStd, output_layer
 from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import ACTION_MASK, MAX_FEATURES, Encoding
-from policygrad.tree import Tree, as_float, in_chunks, tree_map
+from policygrad.tree import Tree, as_float, in_chunks
 
 NOISE = "noise"  # among a record's named arrays: the noise of the step before
 NOTHING: dict[str, Tree] = {}
@@ -186,8 +186,8 @@ class Policy(FlatModule):
         def logp(rows: Tree) -> Tensor:
             return self.head.logp(self.dist(rows["obs"], rows["extra"]), rows["act"])
 
-        rows = {"obs": obs, "act": act, "extra": dict(extra)}
-        return in_chunks(logp, tree_map(lambda x: x.flatten(0, 1), rows)).view(act.shape[:2])
+        rows = {"obs": _flat(obs), "act": act.flatten(0, 1), "extra": _flat(dict(extra))}
+        return in_chunks(logp, rows).view(act.shape[:2])
 
     def outputs(self, obs: Tree, noise: np.ndarray | None = None) -> np.ndarray:
         """What the head samples from, for a batch of observations, in NumPy: all that acting needs. noise: of the step before,
@@ -234,6 +234,11 @@ class Policy(FlatModule):
         """∇θ of any scalar built from `policy(obs)`, by autograd, as one vector (P,)."""
         grads = torch.autograd.grad(gain, trainable(self.network))
         return torch.cat([g.reshape(-1) for g in grads])
+
+
+def _flat(rows: Tree) -> Tree:
+    """(T, N, *) → (T · N, *)."""
+    return rows.flatten(0, 1) if isinstance(rows, Tensor) else {key: _flat(part) for key, part in rows.items()}
 
 
 Body = nn.Module | Callable[[spaces.Space], nn.Module]
