@@ -267,7 +267,7 @@ class Batch:
     weight: Tensor  # (B,)  the weights of every mean: Σ weight·x
     trajectories: int
     dist: Tensor | None = None  # (B, P)  the distribution before the update, for a rule that compares with it
-    target: Tensor | None = None  # (B,)  what a value regresses on
+    target: Tensor | None = None  # (B,)  what a value regresses on; None where no term of the rule could ask for it
     extra: dict[str, Tree] = field(default_factory=dict)  # (B, *) named arrays, see `Record`
     segment: int = 1  # rows per unit
 

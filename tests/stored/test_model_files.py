@@ -80,6 +80,8 @@ def test_equal_states_are_equal_bytes_whatever_the_order_of_their_keys(tmp_path)
 def test_a_state_of_anything_else_is_refused_and_leaves_no_file(tmp_path):
     with pytest.raises(TypeError, match="'a/0'"):
         save_state(tmp_path / "x", {"a": [np.zeros(3)]}, {})
+    with pytest.raises(TypeError, match=r"two tensors .* 'a/b'"):
+        save_state(tmp_path / "x", {"a/b": torch.zeros(1), "a": {"b": torch.ones(1)}}, {})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -427,3 +427,10 @@ def test_what_cannot_be_evaluated_is_not_trained_first(tmp_path):
     with pytest.raises(ValueError, match="pass env="):
         train(agent, tmp_path / "run")
     assert agent.collector.steps_done == 0
+
+
+def test_a_trainer_reads_its_counters_from_a_state_and_nothing_else() -> None:
+    agent = pg.ppo("CartPole-v1", num_envs=1, num_steps=8, hidden=(4,), minibatches=1)
+    state, step = agent.trainer.state_dict(), agent.trainer.step
+    agent.trainer.load_state_dict(state | {"rows": 3, "step": "hostile", "source": None})
+    assert (agent.trainer.rows, agent.trainer.step, agent.trainer.source) == (3, step, agent.collector)

@@ -19,7 +19,10 @@ from policygrad.models.policy import Policy
 
 
 class UpdateRule(Protocol):
-    """How the parameters move. A rule sees a batch, never time, rewards or γ."""
+    """How the parameters move. A rule sees a batch, never time, rewards or γ.
+
+    A rule with `terms` that are not empty also gets `Batch.target`, (B,), what a critic regresses on; it costs a gather.
+    """
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
         """Move the policy."""

@@ -204,7 +204,7 @@ class Collector:
         return end | self.envs.paused if self.pauses else end  # pyright: ignore[reportAttributeAccessIssue]
 
     def _count_down(self, left: np.ndarray, end: np.ndarray) -> bool:
-        """Take the ended episodes from those left, and pause who has none; True when nobody has."""
+        """Subtract the ended episodes from those left, and pause environments that have none; True when none has any."""
         np.subtract(left, end, out=left)
         if self.pauses:
             self.envs.paused = left <= 0  # pyright: ignore[reportAttributeAccessIssue]

@@ -71,7 +71,7 @@ def check_tested(env_id: str) -> None:
 class EnvPoolVectorEnv(VectorEnv):
     """`num_envs` environments in `num_threads` threads of C++: a Gymnasium vector environment in NEXT_STEP mode.
 
-    num_threads: None is one for classic control, whose steps are cheaper than waking a thread, and up to one a core for
+    num_threads: None is one for classic control, whose steps are cheaper than waking a thread, and up to one per core for
     others. `paused` (N,) bool: who sits the steps out, until the next reset.
     """
 

@@ -129,7 +129,7 @@ class LeaveOneOut(_Stateless):
     """b_t of a trajectory = mean of ret_t over the *other* trajectories; finished ones count with what they have left, 0.
 
     (Σ_j ret_t^j − ret_t^i) / (N − 1): independent of the trajectory it is subtracted from, hence unbiased, where the plain
-    batch mean shrinks the gradient by 1 − 1/N. Kool, van Hoof & Welling 2019. Needs whole episodes, one a column.
+    batch mean shrinks the gradient by 1 − 1/N. Kool, van Hoof & Welling 2019. Needs whole episodes, one per column.
     """
 
     needs_episodes = True
@@ -325,7 +325,7 @@ class CrossFit(_Stateless):
     Every trajectory is used for the gradient and for K − 1 of the K fits, and none for its own baseline: unbiased, nothing
     wasted, nothing old. folds = K; whole trajectories, the n-th goes to fold n mod K. K = the number of trajectories:
     leave-one-out. inner: any baseline with a fit; a copy of it, as it was given, is fitted for every fold. Fitting on all
-    and using it on all has a bias of O(1/N) instead. Needs whole episodes, one a column.
+    and using it on all has a bias of O(1/N) instead. Needs whole episodes, one per column.
     """
 
     needs_episodes = True

@@ -163,7 +163,7 @@ class Encoding:
                 )
 
     def empty(self, *shape: int) -> Tree:
-        """Room for observations, shape + (…) in every array; every action allowed until somebody says otherwise."""
+        """Room for observations, shape + (…) in every array; every action is allowed until a mask is written."""
         room = {leaf.name: np.empty((*shape, *leaf.shape), leaf.dtype) for leaf in self.leaves}
         if self.context:
             room[ACTION_MASK] = np.ones((*shape, self.context), bool)
@@ -245,7 +245,7 @@ class Encoding:
 
 
 def flat_mask(mask: Any) -> np.ndarray:
-    """Legal actions as one row of booleans: an array, or one a dimension of a MultiDiscrete."""
+    """An action mask as one row of booleans: from an array, or from one array per dimension of a MultiDiscrete."""
     parts = mask if isinstance(mask, list | tuple) else [mask]
     return np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(bool)
 

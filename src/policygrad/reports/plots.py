@@ -34,7 +34,7 @@ WINDOW = "mean return of the last 100 episodes"
 
 @dataclass
 class Curve:
-    """Runs of one configuration: their curves, one a seed, and the greedy evaluations of their final policies.
+    """Runs of one configuration: their curves, one per seed, and the greedy evaluations of their final policies.
 
     By algorithm: runs of one algorithm, whatever its settings; config is then what they have in common. Runs that did not
     get as far as an evaluation are a Curve of their own: they would cut the others' short.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from policygrad.reports.plots import Chart
 
 FEW_ROWS = 8  # rows below which the words say that they are few
-LINE_WIDTH = 100  # characters a line, where nobody says
+LINE_WIDTH = 100  # characters per line, unless given
 
 
 class Report:

@@ -84,6 +84,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def _strip(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """The tree with every tensor moved to `tensors` and a reference left in its place."""
     if isinstance(node, Tensor):
+        if path in tensors:
+            raise TypeError(f"two tensors of a state have the name {path!r}: use keys without '/'")
         tensors[path] = node.detach().clone().contiguous()
         return {"$tensor": path}
     if isinstance(node, dict):

@@ -11,6 +11,7 @@ import numpy as np
 
 from policygrad.data import Record, Row, Stats, Wants
 
+COUNTERS = ("first", "total", "last", "logged", "rows")  # the state of a Trainer
 METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much as the diagnostics
 
 
@@ -114,9 +115,9 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """The counters, without the clock: the source and the learner keep their own state."""
-        return {name: getattr(self, name) for name in ("first", "total", "last", "logged", "rows")}
+        return {name: getattr(self, name) for name in COUNTERS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        """The inverse of `state_dict`; of a file, nothing but the counters is read."""
+        for name in COUNTERS:
+            setattr(self, name, state.get(name, getattr(self, name)))
