@@ -119,19 +119,6 @@ def refuse_unknown(free: list[str], flags: list[str]) -> None:
             raise UsageError(parser.unknown_flag(name))
 
 
-def refuse_twice(parser: Parser, flags: list[str], algo: str) -> None:
-    """Name two flags that set one hyperparameter."""
-    seen: dict[str, str] = {}
-    for word in flags:
-        name = word.partition("=")[0]
-        action = parser._option_string_actions.get(name) if is_flag(word) else None
-        if action is None:
-            continue
-        own = same(algo, action.dest)
-        if own in parameters(algo) and seen.setdefault(own, name) != name:
-            raise UsageError(f"{seen[own]} and {name} set the same hyperparameter: give one of them.")
-
-
 def _like_numbers(word: str) -> bool:
     return word.lower() == "none" or (bool(word) and set(word) <= set("0123456789_,.eE+-()[]") and not is_flag(word))
 
@@ -142,6 +129,7 @@ def named(free: Sequence[str], flags: list[str]) -> tuple[Namespace, list[str]]:
     parser.add_argument("--algo")
     parser.add_argument("--env", "--env-id")
     parser.add_argument("--preset")
+    parser.refuse_twice(flags)
     given, flags = parser.parse_known_args(flags)
     rest = list(free)
     for name in ("algo", "env"):
@@ -175,8 +163,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
             "`policygrad list envs` lists the environments."
         )
     parser = train_parser(algo, env)
-    known = vars(parser.parse(flags))
-    refuse_twice(parser, flags, algo)
+    known = vars(parser.parse(flags, lambda dest: same(algo, dest)))
     return read(TrainArguments(algo, env, preset=given.preset), known)
 
 

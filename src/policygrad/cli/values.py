@@ -14,6 +14,7 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 PICTURES = (".png", ".pdf", ".svg")
 MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1000  # in one command
+MOST_EPISODES = 10_000_000  # to play, and of whatever else is counted on the command line
 
 
 class UsageError(UserError, ValueError):
@@ -60,6 +61,7 @@ def parse_number(name: str, kind: type, text: str, also: str = "") -> int | floa
     """A number; 1e6, 1_000_000, 20k and 1.5M are whole ones."""
     times = SUFFIXES.get(text[-1:], 1.0) if kind is int else 1.0
     try:
+        text.encode("ascii")  # Python reads the digits of every script
         number = round(float(text[:-1]) * times, 6) if times > 1 else float(text)
         whole = int(text) if kind is int and set(text) <= set("+-_0123456789") else None
     except ValueError:
@@ -70,11 +72,13 @@ def parse_number(name: str, kind: type, text: str, also: str = "") -> int | floa
     return kind(number) if whole is None else whole
 
 
-def positive(name: str, text: str, least: int = 1) -> int:
-    """A whole number from 1, or from `least`, up."""
+def positive(name: str, text: str, least: int = 1, most: int = MOST_EPISODES) -> int:
+    """A whole number from 1, or from `least`, up to `most`."""
     value = parse_number(name, int, text)
-    if value < least:
-        raise UsageError(f"{flag(name)} = {text} must be at least {least}.")
+    if not least <= value <= most:
+        raise UsageError(
+            f"{flag(name)} = {text} must be {f'at least {least}' if value < least else f'at most {most:,}'}."
+        )
     return int(value)
 
 

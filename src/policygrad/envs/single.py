@@ -1,16 +1,17 @@
-"""One environment from whatever a user has: an id, a callable, an environment; and what it is called."""
+"""One environment from whatever a user has: an id, a callable, an environment, keywords and wrappers; and what it is called."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from importlib import import_module
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
-from policygrad.locate import locate
+from policygrad.locate import locate, module_of
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
 
@@ -32,8 +33,9 @@ def check_env_id(env_id: str) -> str:
             gym.spec(env_id)
         except gym.error.Error as error:
             near = nearest(env_id, gym.registry)
-            hint = f" Did you mean {near!r}?" if near else " `policygrad list envs` lists the environments."
-            raise ValueError(f"unknown environment {env_id!r}.{hint}") from error
+            lists = "`policygrad list envs` lists the environments; name the module of one that a package registers: "
+            hint = f"Did you mean {near!r}?" if near else f"{lists}module:{env_id}."
+            raise ValueError(f"unknown environment {env_id!r}. {hint}") from error
     return env_id
 
 
@@ -42,15 +44,13 @@ def own_maker(env_id: str) -> Callable[[], gym.Env] | None:
 
     Raises ValueError where there is neither.
     """
-    module, _, name = env_id.rpartition(":")
+    place, _, name = env_id.rpartition(":")
     try:
-        if not module.endswith(".py"):
-            found = import_module(module)
-            if not hasattr(found, name):
-                gym.spec(name)
-                return None
+        if place and not place.endswith(".py") and not hasattr(module_of(place), name):
+            gym.spec(name)
+            return None
         made: Any = locate(env_id)
-    except (ImportError, TypeError, ValueError, gym.error.Error) as error:
+    except (ValueError, gym.error.Error) as error:
         raise ValueError(f"unknown environment {env_id!r}: {error}") from error
     if not callable(made):
         raise ValueError(
@@ -66,22 +66,86 @@ def nearest(word: str, known: Any) -> str | None:
     return names[close[0]] if close else None
 
 
-def make_one(env: EnvLike) -> gym.Env:
-    """One environment without a render mode: drawing costs time, and LunarLander's particles slow its physics."""
+def make_one(env: EnvLike, **kwargs: Any) -> gym.Env:
+    """One environment without a render mode: drawing costs time, and LunarLander's particles slow its physics.
+
+    kwargs: what an id or a callable is made with.
+    """
     if isinstance(env, str) and ":" in env:
         env = own_maker(env) or env
     if isinstance(env, str):
         try:
-            return gym.make(check_env_id(env), disable_env_checker=True)
+            return gym.make(check_env_id(env), disable_env_checker=True, **kwargs)
         except gym.error.DependencyNotInstalled as error:
             reason = str(error).replace("gymnasium[mujoco]", "policygrad[mujoco]")  # with an engine that was tested
             raise ValueError(f"{env} needs a package that is not installed: {reason}") from error
     if isinstance(env, VectorEnv):
         raise TypeError("expected an environment id, an environment or a callable, got a vector environment")
-    made = env if isinstance(env, gym.Env) else env()
+    made = env if isinstance(env, gym.Env) else env(**kwargs)
     if not isinstance(made, gym.Env):
         raise TypeError(f"the environment callable must return a gymnasium.Env, got {type(made).__name__}")
     return made
+
+
+@dataclass(frozen=True)
+class EnvMaker:
+    """What makes an environment, in words: an id or a callable, its keywords, and wrappers, the innermost first.
+
+    A wrapper is any function environment → environment, or its name, `module:name` or `file.py:name`. Calling it makes the
+    environment, wherever one is needed: in training, evaluation and videos.
+    """
+
+    base: str | Callable[..., gym.Env]
+    kwargs: Mapping[str, Any]
+    wrappers: tuple[str | Callable[[gym.Env], gym.Env], ...]
+
+    @property
+    def __name__(self) -> str:
+        return env_name(self.base)
+
+    def __call__(self, render_mode: str | None = None) -> gym.Env:
+        drawn = {} if render_mode is None else {"render_mode": render_mode}
+        env = make_one(self.base, **self.kwargs, **drawn)
+        for wrapper in self.wrappers:
+            made = (locate(wrapper) if isinstance(wrapper, str) else wrapper)(env)
+            if not isinstance(made, gym.Env):
+                raise TypeError(
+                    f"the wrapper {name_of(wrapper)} must return a gymnasium.Env, got {type(made).__name__}"
+                )
+            env = made
+        return env
+
+    def words(self) -> dict[str, Any]:
+        """What files say of it: keywords and names of wrappers. env_kwargs is None where JSON cannot hold them."""
+        try:
+            kwargs = json.loads(json.dumps(dict(self.kwargs), allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            kwargs = None
+        return {"env_kwargs": kwargs, "wrappers": [name_of(wrapper) for wrapper in self.wrappers]}
+
+
+def with_words(env: EnvLike, kwargs: Mapping[str, Any] | None = None, wrappers: Sequence[Any] | None = None) -> EnvLike:
+    """The environment, made with these keywords and wrappers; what came where there are none of either.
+
+    Raises ValueError for an environment that is made already, LocateError and TypeError for what is no wrapper.
+    """
+    if not kwargs and not wrappers:
+        return env
+    if isinstance(env, gym.Env | VectorEnv):
+        raise ValueError("env_kwargs and wrappers are for an id or a callable; this environment is made already")
+    wrappers = [wrappers] if isinstance(wrappers, str) or callable(wrappers) else list(wrappers or ())
+    for wrapper in wrappers:
+        found = locate(wrapper) if isinstance(wrapper, str) else wrapper
+        if not callable(found):
+            raise TypeError(f"a wrapper is a function environment → environment, or its name, got {wrapper!r}")
+    return EnvMaker(env, dict(kwargs or {}), tuple(wrappers))
+
+
+def name_of(wrapper: Any) -> str:
+    """`module:name` of a wrapper, which may be its name already."""
+    if isinstance(wrapper, str):
+        return wrapper
+    return f"{getattr(wrapper, '__module__', '')}:{getattr(wrapper, '__qualname__', type(wrapper).__name__)}"
 
 
 def env_name(env: EnvLike) -> str:

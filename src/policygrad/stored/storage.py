@@ -62,8 +62,8 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def with_suffix(path: str | Path) -> Path:
-    """A model file's path, with its suffix."""
-    path = Path(path)
+    """A model file's path, with its suffix; `~` is the user's home."""
+    path = Path(os.path.expanduser(path))
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
 
 

@@ -14,6 +14,7 @@ told when training begins. `directory` is where files go: a run's own directory,
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ class EvalCallback:
         stop_at: float | None = None,
     ) -> None:
         self.every, self.episodes = _positive("every", every), _positive("episodes", episodes)
-        self.given = self.directory = None if directory is None else Path(directory)
+        self.given = self.directory = None if directory is None else Path(os.path.expanduser(directory))
         self.greedy, self.seed, self.env, self.stop_at = greedy, seed, env, stop_at
         self.agent: Agent | None = None
         self.next = 0
@@ -162,7 +163,7 @@ class CheckpointCallback:
 
     def __init__(self, every: int, *, directory: str | Path | None = None, keep: int | None = None) -> None:
         self.every, self.keep = _positive("every", every), None if keep is None else _positive("keep", keep)
-        self.given = self.directory = None if directory is None else Path(directory)
+        self.given = self.directory = None if directory is None else Path(os.path.expanduser(directory))
         self.saved: list[Path] = []
         self.next = 0
 

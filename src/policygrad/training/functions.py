@@ -8,14 +8,22 @@ from inspect import Parameter, Signature, signature
 from typing import Any
 
 from policygrad.algorithms.config import options, parameters
+from policygrad.algorithms.foreign import ForeignWordError, answer
 from policygrad.algorithms.recipe import Recipe
 from policygrad.training.agent import Agent
+
+SB3_POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 
 def as_function(recipe: Recipe) -> Callable[..., Agent]:
     """The recipe as a function of an environment; its keywords are the Agent's and the recipe's."""
 
-    def make(env: Any, **keywords: Any) -> Agent:
+    def make(env: Any = None, *others: Any, **keywords: Any) -> Agent:
+        if others or env in SB3_POLICIES or env is None:
+            text = f"{recipe.name} takes one environment, and everything else by keyword"
+            raise ForeignWordError(
+                f"{text}; {answer('policy')}" if env in SB3_POLICIES or "policy" in keywords else text
+            )
         return Agent(recipe.name, env, **keywords)
 
     function: Any = make

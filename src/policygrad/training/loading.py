@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
-from policygrad.algorithms.config import Algo, ConfigError, find_recipe
+from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.single import EnvLike, check_env_id
 from policygrad.models.policy import Body
+from policygrad.stored.directory import RunDirectory
 from policygrad.stored.storage import ModelFileError, load_state, with_suffix
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent
@@ -31,14 +34,19 @@ def load(
     critic_body: Body | None = None,
     dataset: Trajectories | str | Path | None = None,
     recipe: Algo | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[str | Callable[[gym.Env], gym.Env]] | None = None,
+    **overrides: Any,
 ) -> Agent:
-    """An agent from a file of `Agent.save` or a run's policy.safetensors. Nothing in the file is executed.
+    """An agent from a file of `Agent.save`, a run's policy.safetensors, or a run directory. Nothing in the file is executed.
 
-    env: needed when the agent was not made from an environment id. recipe: needed when it was made by one from outside the
-    package, whose module a file may not import. body, critic_body: needed when it had its own. dataset: to
-    learn on from stored trajectories.
+    env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
+    file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
+    file may not import. body, critic_body: needed when it had its own. dataset: to learn on from stored trajectories.
+    Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
+    Raises ModelFileError for what is no model, ConfigError for hyperparameters that cannot change any more.
     """
-    path = with_suffix(path)
+    path = model_file(path)
     state, meta = load_state(path)
     with _as_model_error(path, own_env=env is not None):
         _check_recipe(path, meta, recipe)
@@ -46,10 +54,12 @@ def load(
             raise ValueError(
                 f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made"
             )
+        env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
         env = _environment(path, meta["env"]) if env is None else env
         config = current_keywords(meta["algo"], meta["config"])
         if isinstance(env, gym.Env | VectorEnv):
             config["num_envs"] = getattr(env, "num_envs", 1)
+        config = changed(meta["algo"] if recipe is None else recipe, config, overrides) if overrides else config
         if not (meta["custom"] or ":" in meta["algo"]):  # a network of one's own need not have these widths
             size = sum(x.numel() for x in state["learner"]["policy"].values())
             if any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
@@ -65,6 +75,8 @@ def load(
             kernel=meta["kernel"],
             backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
             dataset=dataset,
+            env_kwargs=env_kwargs,
+            wrappers=wrappers,
             **config,
         )
         own = agent.metadata()
@@ -73,6 +85,37 @@ def load(
                 raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {own[name]}")
         agent.load_state_dict(state)
     return agent
+
+
+def model_file(path: str | Path) -> Path:
+    """The model that a path names: a file, or a run's policy or last checkpoint. Raises ModelFileError for another file."""
+    path = Path(os.path.expanduser(path))
+    if path.is_dir():
+        return RunDirectory(path).model_file()
+    other = path.is_file() or path.suffix == ".zip"
+    if other and path.suffix != ".safetensors" and not with_suffix(path).exists():
+        hint = ": files of Stable-Baselines3 hold pickles, which loading would run" if path.suffix == ".zip" else ""
+        raise ModelFileError(f"{path} is not a policygrad model, which is a .safetensors file{hint}")
+    return with_suffix(path)
+
+
+def _words(
+    path: Path,
+    meta: dict[str, Any],
+    env: EnvLike | None,
+    env_kwargs: Mapping[str, Any] | None,
+    wrappers: Sequence[Any] | None,
+) -> tuple[Mapping[str, Any] | None, Sequence[Any] | None]:
+    """What the environment is made with: what is given, else the file's, where the environment is the file's as well."""
+    if env is not None and env != meta["env"]:
+        return env_kwargs, wrappers
+    if wrappers is None and meta.get("wrappers"):
+        raise ValueError(
+            f"{path} was trained with the wrappers {', '.join(meta['wrappers'])}, which loading does not import: pass wrappers="
+        )
+    if env_kwargs is None and meta.get("env_kwargs", {}) is None:
+        raise ValueError(f"{path} was trained with environment keywords that a file cannot hold: pass env_kwargs=")
+    return meta.get("env_kwargs") if env_kwargs is None else env_kwargs, wrappers
 
 
 @contextmanager

@@ -170,7 +170,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "reward_threshold": spec.reward_threshold if spec is not None else None,
         "versions": versions(agent),
         "command": list(command),
-    }
+    } | agent.env_words()
 
 
 def versions(agent: Agent) -> dict[str, str]:
