@@ -14,7 +14,7 @@ from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.values import UsageError
 from policygrad.cli.values import flag as flag_of
 
-NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root")
+NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root", "--env-kwargs", "--wrapper")
 
 
 def same(algo: str, name: str) -> str:

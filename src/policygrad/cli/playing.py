@@ -8,13 +8,14 @@ import shlex
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import check_env
 from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watch_parser
 from policygrad.cli.reports import as_usage_error, evaluation_table
-from policygrad.cli.values import UsageError, parse_seed, positive
+from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
 from policygrad.stored.directory import RunDirectory, find
 
 if TYPE_CHECKING:
@@ -98,9 +99,10 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     from policygrad.training.loading import load
 
     try:
-        recipe = getattr(given, "recipe", None)
-        refuse_import(command, given.run, load_state(path)[1], given.env, recipe)
-        return load(path, env=given.env, recipe=recipe), path
+        recipe, kwargs = getattr(given, "recipe", None), given.env_kwargs
+        kwargs = None if kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(kwargs))
+        refuse_import(command, given.run, load_state(path)[1], given.env, recipe, given.wrapper)
+        return load(path, env=given.env, recipe=recipe, env_kwargs=kwargs, wrappers=given.wrapper), path
     except UsageError:
         raise
     except (ValueError, TypeError, ImportError) as error:
@@ -108,24 +110,33 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
             str(error)
             .replace("pass env=", "name the environment with --env")
             .replace("pass recipe=", "name it with --recipe")
+            .replace("pass env_kwargs=", "give them with --env-kwargs")
+            .replace("pass wrappers=", "name them with --wrapper")
         ) from error
 
 
 NAME = re.compile(r"[\w./ -]+:[\w./-]+")  # module:name or file.py:name, and nothing that a shell or a terminal obeys
 
 
-def refuse_import(command: str, run: str, meta: Mapping[str, Any], env: str | None, recipe: str | None) -> None:
-    """Say which words import the modules that a model file names: only the user may. env, recipe: what the user named."""
-    named = {"--env": (env, meta.get("env")), "--recipe": (recipe, meta.get("algo"))}
-    missing = {
-        flag: text
-        for flag, (own, text) in named.items()
-        if own is None and isinstance(text, str) and NAME.fullmatch(text)
-    }
+def refuse_import(
+    command: str,
+    run: str,
+    meta: Mapping[str, Any],
+    env: str | None,
+    recipe: str | None,
+    wrappers: Sequence[str] | None = None,
+) -> None:
+    """Say which words import the modules that a model file names: only the user may. env, …: what the user named."""
+    around = meta.get("wrappers") if env in (None, meta.get("env")) else None
+    named = [("--env", env, meta.get("env")), ("--recipe", recipe, meta.get("algo"))]
+    named += [("--wrapper", wrappers, text) for text in around] if isinstance(around, list) else []
+    missing = [
+        (flag, text) for flag, own, text in named if own is None and isinstance(text, str) and NAME.fullmatch(text)
+    ]
     if missing:
-        words = " ".join(f"{flag} {shlex.quote(text)}" for flag, text in missing.items())
+        words = " ".join(f"{flag} {shlex.quote(text)}" for flag, text in missing)
         raise UsageError(
-            f"{run} was trained with {' and '.join(missing.values())}. "
+            f"{run} was trained with {' and '.join(text for _, text in missing)}. "
             "Importing a module runs its code, so you must name it yourself:\n"
             f"policygrad {command} {shlex.quote(run)} {words}"
         )

@@ -26,7 +26,7 @@ from policygrad.cli.reports import (
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
 from policygrad.errors import PolicygradError
-from policygrad.stored.directory import ROOT, RunDirectory, RunError
+from policygrad.stored.directory import ROOT, RunDirectory, RunError, environment
 from policygrad.training.progress import clock, make_progress
 from policygrad.training.seeds import Job, State, run_seeds, stopped, usable_cores
 
@@ -52,7 +52,8 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     if not given.quiet:
         text = preset(agent.algo, agent.env_name, agent.config, agent.tuned, given.preset)
         text += source(given, agent.backend)
-        print(paragraph(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {length(agent)}; {text}"))
+        name = environment({"env": agent.env_name} | agent.env_words())
+        print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
     started = time.perf_counter()
     try:
@@ -73,17 +74,20 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
 def train_several(given: TrainArguments, command: list[str]) -> None:
     """A run for every seed, in processes of their own."""
     from policygrad.envs.make import resolve_backend
+    from policygrad.envs.single import with_words
 
     with as_usage_error(ValueError):
         config, tuned = resolve(given.algo, given.env, given.overrides, given.preset)  # refused once, not by every seed
-        backend = resolve_backend(given.env, given.backend or "auto")
+        env = with_words(given.env, given.env_kwargs, given.wrappers)
+        backend = resolve_backend(env, given.backend or "auto")
     jobs = make_jobs(given, command)
     at_once = min(given.jobs or usable_cores(), len(jobs))
     if not given.quiet:
         text = preset(given.algo, given.env, config, tuned, given.preset)
         text += source(given, backend)
         seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
-        print(paragraph(f"{given.algo} on {given.env}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
+        name = environment({"env": given.env, "env_kwargs": given.env_kwargs, "wrappers": given.wrappers})
+        print(paragraph(f"{given.algo} on {name}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
     started, board = time.perf_counter(), make_board(given.quiet)
     try:
         states = run_seeds(jobs, at_once, board)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -80,6 +82,27 @@ def positive(name: str, text: str, least: int = 1, most: int = MOST_EPISODES) ->
             f"{flag(name)} = {text} must be {f'at least {least}' if value < least else f'at most {most:,}'}."
         )
     return int(value)
+
+
+PAIR = re.compile(r"([A-Za-z_]\w*)=(.*)", re.ASCII | re.DOTALL)
+PYTHON = {"True": True, "False": False, "None": None}  # which JSON spells in another way
+
+
+def parse_pairs(name: str, words: Iterable[str]) -> dict[str, Any]:
+    """Keywords with their values, `k=v …`: as JSON where a value is JSON, as True, False or None, and as text elsewhere."""
+    found: dict[str, Any] = {}
+    for word in words:
+        pair = PAIR.fullmatch(word)
+        if pair is None:
+            raise UsageError(f"{flag(name)} expects keyword=value, such as is_slippery=false, got {word!r}.")
+        key, text = pair.groups()
+        if key in found:
+            raise UsageError(f"{flag(name)} has {key} twice: give it once.")
+        try:
+            found[key] = PYTHON[text] if text in PYTHON else json.loads(text)
+        except (ValueError, RecursionError):
+            found[key] = text
+    return found
 
 
 def picture(out: str | Path) -> Path:

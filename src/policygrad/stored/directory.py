@@ -22,7 +22,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +219,14 @@ def runs_at(path: Path) -> list[RunDirectory]:
     if not found:
         raise RunError(f"{path} is not a run directory: it has no config.json.")
     return found
+
+
+def environment(config: Mapping[str, Any]) -> str:
+    """What a run was trained on, in words: the environment's name, with its keywords and wrappers if it has some."""
+    kwargs, wrappers = config.get("env_kwargs"), config.get("wrappers")
+    words = [f"{key}={json.dumps(value)}" for key, value in kwargs.items()] if isinstance(kwargs, dict) else []
+    words += [str(wrapper) for wrapper in wrappers] if isinstance(wrappers, list) else []
+    return f"{config['env']}" + (f" ({', '.join(words)})" if words else "")
 
 
 def read_lines(path: Path) -> list[str]:

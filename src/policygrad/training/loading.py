@@ -48,7 +48,7 @@ def load(
     """
     path = model_file(path)
     state, meta = load_state(path)
-    with _as_model_error(path, own_env=env is not None):
+    with _as_model_error(path, own_env=any(x is not None for x in (env, env_kwargs, wrappers))):
         _check_recipe(path, meta, recipe)
         if meta["custom"] and body is None and critic_body is None:
             raise ValueError(
