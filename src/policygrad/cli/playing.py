@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import check_env
 from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watch_parser
-from policygrad.cli.reports import as_usage_error, evaluation_table
+from policygrad.cli.reports import as_usage_error, ended, evaluation_table
 from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
 from policygrad.stored.directory import RunDirectory, find
+from policygrad.training.seeds import failure
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
@@ -29,7 +30,8 @@ def evaluate(words: Sequence[str]) -> None:
     agent, path = load_run(given, "eval")
     from policygrad.training.train import GREEDY
 
-    evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in GREEDY.items()}
+    with ended("evaluation"):
+        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in GREEDY.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
     else:
@@ -44,7 +46,8 @@ def collect(words: Sequence[str]) -> None:
     if given.out is not None and Path(given.out).suffix != ".safetensors":
         raise UsageError(f"--out = {given.out!r} must end in .safetensors")
     agent, path = load_run(given, "collect")
-    trajectories = agent.collect(episodes, seed)
+    with ended("collecting"):
+        trajectories = agent.collect(episodes, seed)
     out = trajectories.save(directory_of(path) / "trajectories.safetensors" if given.out is None else given.out)
     mean = float(trajectories.returns.mean())
     print(f"{out}  {len(trajectories):,} episodes, {trajectories.steps:,} steps, mean return {mean:,.1f}")
@@ -60,7 +63,7 @@ def video(words: Sequence[str]) -> None:
     out = Path(given.out) if given.out is not None else directory_of(path) / "video.mp4"
     from policygrad.training.video import record
 
-    with as_usage_error(ValueError, ImportError):
+    with ended("the video"), as_usage_error(ValueError, ImportError):
         returns = record(agent, out, **keywords)
     print(f"{out}  return {', '.join(f'{x:,.1f}' for x in returns)}")
 
@@ -72,7 +75,7 @@ def watch(words: Sequence[str]) -> None:
     agent, _ = load_run(given, "watch")
     from policygrad.training.video import watch
 
-    with as_usage_error(ValueError, ImportError), suppress(KeyboardInterrupt):
+    with ended("watching"), as_usage_error(ValueError, ImportError), suppress(KeyboardInterrupt):
         watch(agent, **keywords)
 
 
@@ -105,9 +108,9 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         return load(path, env=given.env, recipe=recipe, env_kwargs=kwargs, wrappers=given.wrapper), path
     except UsageError:
         raise
-    except (ValueError, TypeError, ImportError) as error:
+    except Exception as error:
         raise UsageError(
-            str(error)
+            failure(error, None)
             .replace("pass env=", "name the environment with --env")
             .replace("pass recipe=", "name it with --recipe")
             .replace("pass env_kwargs=", "give them with --env-kwargs")

@@ -25,10 +25,9 @@ from policygrad.cli.reports import (
 )
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
-from policygrad.errors import PolicygradError
 from policygrad.stored.directory import ROOT, RunDirectory, RunError, environment
 from policygrad.training.progress import clock, make_progress
-from policygrad.training.seeds import Job, State, run_seeds, stopped, usable_cores
+from policygrad.training.seeds import Job, State, failure, run_seeds, usable_cores
 
 
 def train(words: Sequence[str]) -> None:
@@ -46,7 +45,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
 
-    with as_usage_error(ValueError, TypeError, ImportError):
+    with as_usage_error(Exception):
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
@@ -64,8 +63,8 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         evaluations = training.assess(agent, run, given.eval_episodes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
-    except (PolicygradError, MemoryError) as error:
-        raise UsageError(f"{stopped(error, run)}\n{saved(run)}") from error
+    except Exception as error:
+        raise UsageError(f"{failure(error, run)}\n{saved(run)}") from error
     if not given.quiet:
         print("\n" + evaluation_table(evaluations) + "\n")
         print("\n".join(f"{name:<7}{path}" for name, path in (("policy", run.policy_file), ("curve", run.curve_file))))

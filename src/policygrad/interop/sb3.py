@@ -29,6 +29,8 @@ from typing import Any
 
 import numpy as np
 
+from policygrad.errors import Naming
+
 GRADIENT = (  # of the gradient meter
     *("signal", "noise", "snr", "snr_low", "snr_high", "half_cosine"),
     *("noise_scale", "noise_trajectories", "batch_suggested"),
@@ -74,26 +76,28 @@ class MonitorFile:
 
     def __init__(self, path: Path, env: str, episodes_done: int = 0) -> None:
         """Start the file, or go on after the first episodes_done rows of the one that is there."""
-        self.path, now = path, time.time()
+        self.path, now, self.last = path, time.time(), 0.0
         if path.exists():
             lines = path.read_text("utf8").splitlines(keepends=True)[: 2 + episodes_done]
-            self.started = float(json.loads(lines[0].removeprefix("#"))["t_start"])
+            started = float(json.loads(lines[0].removeprefix("#"))["t_start"])
             whole = [line for line in lines if line.endswith("\n")]  # the last may be half a row
-            path.write_text("".join(whole), "utf8")
+            written = float(whole[-1].rpartition(",")[2]) if len(whole) > 2 else 0.0
+            self.last = max(written, now - started)  # a clock that was set back may say less
         else:
-            self.started = now
-            path.write_text(f"#{json.dumps({'t_start': now, 'env_id': env})}\nr,l,t\n", "utf8")
-        self.last = now - self.started
+            whole = [f"#{json.dumps({'t_start': now, 'env_id': env})}\n", "r,l,t\n"]
+        with Naming(path):
+            path.write_text("".join(whole), "utf8")
+        self.started = time.monotonic() - self.last
 
     def write(self, episodes: Sequence[tuple[float, int]]) -> None:
         """Add episodes; they are in the file when this returns."""
         if not episodes:
             return
-        now = time.time() - self.started
+        now = time.monotonic() - self.started
         times = np.linspace(self.last, now, len(episodes) + 1)[1:].tolist()
         self.last = now
         lines = (f"{round(r, 6)},{n},{t:.6f}\n" for (r, n), t in zip(episodes, times, strict=True))
-        with self.path.open("a", encoding="utf8") as file:
+        with Naming(self.path), self.path.open("a", encoding="utf8") as file:
             file.write("".join(lines))
 
 
@@ -134,5 +138,6 @@ class EvaluationTable:
         data = io.BytesIO()
         np.savez(data, timesteps=self.steps, results=self.returns, ep_lengths=self.lengths)
         temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_bytes(data.getvalue())
+        with Naming(self.path):
+            temporary.write_bytes(data.getvalue())
         temporary.replace(self.path)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from policygrad.algorithms.config import show
+from policygrad.errors import Naming
 from policygrad.reports.columns import steps_text, title
 from policygrad.stored.directory import RunDirectory, RunError, environment, find, runs_at
 
@@ -85,7 +86,8 @@ class Chart(Figure):
     def write(self, out: Path) -> Path:
         """Write it as png, pdf or svg, in a directory that is made if it is not there."""
         out.parent.mkdir(parents=True, exist_ok=True)
-        self.savefig(out)
+        with Naming(out):
+            self.savefig(out)
         return out
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.recipe import current_keywords
-from policygrad.errors import FileError
+from policygrad.errors import FileError, Naming
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -129,7 +129,7 @@ class RunDirectory:
 
     def append_metrics(self, row: Row) -> None:
         """Add a row; it is in the file when this returns."""
-        with self.metrics_file.open("a", encoding="utf8") as file:
+        with Naming(self.metrics_file), self.metrics_file.open("a", encoding="utf8") as file:
             file.write(json.dumps(row, default=float) + "\n")
 
     def save_checkpoint(self, save: Callable[[Path], Path], steps: int) -> Path:
@@ -248,7 +248,8 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, data: Any) -> None:
     """A JSON file for people and machines, whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf8")
+    with Naming(path):
+        temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf8")
     temporary.replace(path)
 
 

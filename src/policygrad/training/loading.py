@@ -48,7 +48,8 @@ def load(
     """
     path = model_file(path)
     state, meta = load_state(path)
-    with _as_model_error(path, own_env=any(x is not None for x in (env, env_kwargs, wrappers))):
+    own = any(x is not None for x in (env, env_kwargs, wrappers))
+    with _as_model_error(path, own):
         _check_recipe(path, meta, recipe)
         if meta["custom"] and body is None and critic_body is None:
             raise ValueError(
@@ -57,34 +58,40 @@ def load(
         env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
         env = _environment(path, meta["env"]) if env is None else env
         config = current_keywords(meta["algo"], meta["config"])
-        if isinstance(env, gym.Env | VectorEnv):
-            config["num_envs"] = getattr(env, "num_envs", 1)
-        config = changed(meta["algo"] if recipe is None else recipe, config, overrides) if overrides else config
         if not (meta["custom"] or ":" in meta["algo"]):  # a network of one's own need not have these widths
-            size = sum(x.numel() for x in state["learner"]["policy"].values())
-            if any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
-                raise ModelFileError(
-                    f"{path} says hidden = {meta['config']['hidden']}, but its weights have other sizes"
-                )
+            _check_widths(path, meta["config"]["hidden"], state)
+    if isinstance(env, gym.Env | VectorEnv):
+        config["num_envs"] = getattr(env, "num_envs", 1)
+    algo = meta["algo"] if recipe is None else recipe
+    config = changed(algo, config, overrides) if overrides else config
+    with _as_model_error(path, own):
         agent = Agent(
-            meta["algo"] if recipe is None else recipe,
+            algo,
             env,
             seed=meta["seed"],
+            env_kwargs=env_kwargs,
+            wrappers=wrappers,
             body=body,
             critic_body=critic_body,
             kernel=meta["kernel"],
             backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
             dataset=dataset,
-            env_kwargs=env_kwargs,
-            wrappers=wrappers,
             **config,
         )
-        own = agent.metadata()
+        said = agent.metadata()
         for name in ("observation_space", "action_space"):
-            if own[name] != meta[name]:
-                raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {own[name]}")
+            if said[name] != meta[name]:
+                raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {said[name]}")
+    with _as_model_error(path, own_env=False):
         agent.load_state_dict(state)
     return agent
+
+
+def _check_widths(path: Path, hidden: Sequence[int], state: dict[str, Any]) -> None:
+    """Refuse widths that the weights do not have, before a network of them is made."""
+    size = sum(x.numel() for x in state["learner"]["policy"].values())
+    if any(a * b > size for a, b in pairwise(hidden)):
+        raise ModelFileError(f"{path} says hidden = {hidden}, but its weights have other sizes")
 
 
 def model_file(path: str | Path) -> Path:
@@ -126,7 +133,7 @@ def _as_model_error(path: Path, own_env: bool) -> Iterator[None]:
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        if isinstance(error, TypeError) and own_env:  # unsupported spaces
+        if own_env:  # whose own code may raise anything
             raise
         raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
 
