@@ -49,7 +49,7 @@ class Configuration(dict[str, Any]):
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise ConfigError("a configuration is not changed in place: use agent.change(lr=…), or another keyword")
 
-    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse  # pyright: ignore
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Configuration, (dict(self),)

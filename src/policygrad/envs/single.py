@@ -14,6 +14,7 @@ from gymnasium.vector import VectorEnv
 from policygrad.locate import locate, module_of
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
+Wrapper = str | Callable[[gym.Env], gym.Env]  # module:name or file.py:name, or what it names
 
 RENAMED = {
     "LunarLander-v2": "LunarLander-v3",
@@ -96,8 +97,8 @@ class EnvMaker:
     """
 
     base: str | Callable[..., gym.Env]
-    kwargs: Mapping[str, Any]
-    wrappers: tuple[str | Callable[[gym.Env], gym.Env], ...]
+    kwargs: Mapping[str, object]
+    wrappers: tuple[Wrapper, ...]
 
     @property
     def __name__(self) -> str:
@@ -124,7 +125,9 @@ class EnvMaker:
         return {"env_kwargs": kwargs, "wrappers": [name_of(wrapper) for wrapper in self.wrappers]}
 
 
-def with_words(env: EnvLike, kwargs: Mapping[str, Any] | None = None, wrappers: Sequence[Any] | None = None) -> EnvLike:
+def with_words(
+    env: EnvLike, kwargs: Mapping[str, object] | None = None, wrappers: Sequence[Wrapper] | None = None
+) -> EnvLike:
     """The environment, made with these keywords and wrappers; what came where there are none of either.
 
     Raises ValueError for an environment that is made already, LocateError and TypeError for what is no wrapper.

@@ -30,7 +30,7 @@ from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
-from policygrad.envs.single import EnvLike, EnvMaker, check_env_id, env_name, with_words
+from policygrad.envs.single import EnvLike, EnvMaker, Wrapper, check_env_id, env_name, with_words
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
@@ -79,8 +79,8 @@ class Agent:
         *,
         seed: int = 0,
         preset: Preset | None = None,
-        env_kwargs: Mapping[str, Any] | None = None,
-        wrappers: Sequence[str | Callable[[gym.Env], gym.Env]] | None = None,
+        env_kwargs: Mapping[str, object] | None = None,
+        wrappers: Sequence[Wrapper] | None = None,
         body: Body | None = None,
         critic_body: Body | None = None,
         kernel: str = "auto",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
-from policygrad.envs.single import EnvLike, check_env_id
+from policygrad.envs.single import EnvLike, Wrapper, check_env_id
 from policygrad.models.policy import Body
 from policygrad.stored.directory import RunDirectory
 from policygrad.stored.storage import ModelFileError, load_state, with_suffix
@@ -34,8 +34,8 @@ def load(
     critic_body: Body | None = None,
     dataset: Trajectories | str | Path | None = None,
     recipe: Algo | None = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    wrappers: Sequence[str | Callable[[gym.Env], gym.Env]] | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     **overrides: Any,
 ) -> Agent:
     """An agent from a file of `Agent.save`, a run's policy.safetensors, or a run directory. Nothing in the file is executed.
@@ -110,9 +110,9 @@ def _words(
     path: Path,
     meta: dict[str, Any],
     env: EnvLike | None,
-    env_kwargs: Mapping[str, Any] | None,
-    wrappers: Sequence[Any] | None,
-) -> tuple[Mapping[str, Any] | None, Sequence[Any] | None]:
+    env_kwargs: Mapping[str, object] | None,
+    wrappers: Sequence[Wrapper] | None,
+) -> tuple[Mapping[str, object] | None, Sequence[Wrapper] | None]:
     """What the environment is made with: what is given, else the file's, where the environment is the file's as well."""
     if env is not None and env != meta["env"]:
         return env_kwargs, wrappers

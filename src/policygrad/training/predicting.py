@@ -10,7 +10,6 @@ from gymnasium import spaces
 from policygrad.envs.collector import action_adapter, encoding_of
 from policygrad.envs.serial import mask_info
 from policygrad.errors import NotFiniteError, UserError
-from policygrad.models.contracts import Actor
 from policygrad.models.observations import Encoding
 from policygrad.tree import Tree, tree_leaves
 
@@ -20,7 +19,7 @@ class ObservationError(UserError, ValueError):
 
 
 def predict(
-    actor: Actor,
+    actor: Any,
     observation_space: spaces.Space,
     action_space: spaces.Space,
     obs: Any,
@@ -30,7 +29,7 @@ def predict(
 ) -> np.ndarray:
     """The action for one observation, or the actions for a batch, as the environment takes them. An actor's state starts anew.
 
-    rng: what samples are drawn from; deterministic: the most likely actions, which draw nothing. Raises ObservationError,
+    actor: an `Actor`; of masked actions, one with `has_legal_action`. rng: what samples are drawn from; deterministic: the most likely actions, which draw nothing. Raises ObservationError,
     NotFiniteError, or another ValueError for what is no observation of the space.
     """
     if _is_pair(obs, observation_space):
