@@ -18,13 +18,13 @@ SB3_POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 def as_function(recipe: Recipe) -> Callable[..., Agent]:
     """The recipe as a function of an environment; its keywords are the Agent's and the recipe's."""
 
-    def make(env: Any = None, *others: Any, **keywords: Any) -> Agent:
-        if others or env in SB3_POLICIES or env is None:
+    def make(*given: Any, **keywords: Any) -> Agent:
+        envs = [*given, *([keywords.pop("env")] if "env" in keywords else [])]
+        policy = any(isinstance(env, str) and env in SB3_POLICIES for env in envs)
+        if len(envs) != 1 or policy:
             text = f"{recipe.name} takes one environment, and everything else by keyword"
-            raise ForeignWordError(
-                f"{text}; {answer('policy')}" if env in SB3_POLICIES or "policy" in keywords else text
-            )
-        return Agent(recipe.name, env, **keywords)
+            raise ForeignWordError(f"{text}; {answer('policy')}" if policy else text)
+        return Agent(recipe.name, envs[0], **keywords)
 
     function: Any = make
     function.__module__, function.__name__, function.__qualname__ = "policygrad", recipe.name, recipe.name

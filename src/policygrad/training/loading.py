@@ -120,9 +120,14 @@ def _words(
         raise ValueError(
             f"{path} was trained with the wrappers {', '.join(meta['wrappers'])}, which loading does not import: pass wrappers="
         )
-    if env_kwargs is None and meta.get("env_kwargs", {}) is None:
+    if env_kwargs is not None:
+        return env_kwargs, wrappers
+    said = meta.get("env_kwargs", {})
+    if said is None:
         raise ValueError(f"{path} was trained with environment keywords that a file cannot hold: pass env_kwargs=")
-    return meta.get("env_kwargs") if env_kwargs is None else env_kwargs, wrappers
+    if not isinstance(said, dict):
+        raise ModelFileError(f"{path} says env_kwargs = {said!r}, which are no keywords")
+    return said, wrappers
 
 
 @contextmanager
