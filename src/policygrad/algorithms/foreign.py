@@ -53,6 +53,7 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     **dict.fromkeys(("eval_env", "eval_freq"), "use callback=policygrad.EvalCallback(every=…, env=…) in learn"),
     "env_id": "it is the second argument",
     **dict.fromkeys(("pi_lr", "actor_lr"), ("use lr", "use --lr")),
+    "clip_ratio": ("use clip", "use --clip"),
     "train_pi_iters": ("use epochs, with minibatches=1", "use --epochs, with --minibatches 1"),
     "steps_per_epoch": ("it is num_envs · num_steps: use num_steps", "it is num_envs · num_steps: use --num-steps"),
     "max_ep_len": "wrap the environment in gymnasium.wrappers.TimeLimit",

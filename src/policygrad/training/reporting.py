@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from policygrad.algorithms.config import Algo, ConfigError, check
 from policygrad.reports.report import Report, read
 from policygrad.stored.directory import RunDirectory, find
 
 
-def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0, recipe: Algo | None = None) -> Report:
+def report(
+    run: RunDirectory | str | Path = "latest", eigenvalues: int = 0, recipe: Algo | None = None, **words: Any
+) -> Report:
     """The report card of a run: `print(report("latest"))`, or `report("latest")` in a notebook.
 
     run: what `train` returned, a run directory, or a run's name as on the command line. eigenvalues: how many of the largest
     of its policy's Fisher matrix are found as well, on a fresh batch, 100 at most; 0 plays nothing and needs no torch.
-    recipe: for eigenvalues, where the run was trained by one from outside the package.
+    recipe: for eigenvalues, where the run was trained by one from outside the package; and so env, env_kwargs and wrappers, as
+    `load` takes them.
     Raises RunError for what is no run, or has no row of metrics yet, ConfigError for eigenvalues that are no such number.
     """
     eigenvalues = checked_eigenvalues(eigenvalues)
@@ -24,7 +28,7 @@ def report(run: RunDirectory | str | Path = "latest", eigenvalues: int = 0, reci
         from policygrad.training.loading import load
         from policygrad.training.spectrum import spectrum
 
-        made.add(spectrum(load(run.model_file(), recipe=recipe), eigenvalues))
+        made.add(spectrum(load(run.model_file(), recipe=recipe, **words), eigenvalues))
     return made
 
 
