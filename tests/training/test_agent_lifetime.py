@@ -23,7 +23,7 @@ import policygrad as pg
 from policygrad.algorithms.config import ConfigError, parameters
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.envs.probes import Target
-from policygrad.errors import NotFiniteError
+from policygrad.errors import NotFiniteError, PolicygradError
 from policygrad.training.threads import BusyError
 
 THREADS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "survival" / "threads.py"))
@@ -382,6 +382,13 @@ def test_load_takes_a_run_directory_and_says_why_another_file_is_none(tmp_path):
         checkpoint.unlink()
     with pytest.raises(ValueError, match="stopped before its first checkpoint"):
         pg.load(run.path)
+
+
+def test_a_directory_that_cannot_be_is_refused():
+    agent = pg.ppo("CartPole-v1", **PPO)
+    with pytest.raises(PolicygradError, match="cannot make the run directory"):
+        pg.train(agent, "a\0b", steps=70)
+    assert agent.collector.steps_done == 0
 
 
 def test_warnings_are_no_part_of_copying():

@@ -163,9 +163,9 @@ class Agent:
         """Close the environments that the agent made; one that was lent stays open. The agent predicts and evaluates on, but
         cannot learn any more.
         """
-        if not self.closed and not isinstance(self.env, gym.Env | VectorEnv):
+        before, self.closed = self.closed, True
+        if not before and not isinstance(self.env, gym.Env | VectorEnv):
             self.envs.close()
-        self.closed = True
 
     def _plan(self, config: Mapping[str, Any], body: Body | None = None, critic_body: Body | None = None) -> Plan:
         """What the recipe makes of the task and a configuration."""
