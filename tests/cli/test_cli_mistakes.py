@@ -206,6 +206,7 @@ MISTAKES = [
     ("train ppo CartPole-v1 --wrapper no_such_module:W", ["no_such_module"]),
     ("train ppo CartPole-v1 --wrapper gymnasium.wrappers:Nothing", ["gymnasium.wrappers has no 'Nothing'"]),
     ("train ppo CartPole-v1 --wrapper gymnasium:__version__", ["a wrapper is a function"]),
+    ("train ppo CartPole-v1 --seed 0 1 --wrapper gymnasium:__version__", ["a wrapper is a function"]),
     ("train ppo CartPole-v1 --wrapper builtins:id", ["the wrapper builtins:id must return a gymnasium.Env, got int"]),
     ("train ppo CartPole-v1 --wrapper builtins:id --backend envpool", ["EnvPool has its own environments"]),
     ("eval latest --env-kwargs nonsense=1", ["unexpected keyword argument 'nonsense'"]),

@@ -115,6 +115,14 @@ def test_a_copy_of_a_fresh_agent_learns_the_same():
     assert np.array_equal(weights(agent.learn(200)), weights(twin.learn(200)))
 
 
+def test_a_copy_draws_on_from_the_same_stored_trajectories():
+    stored = pg.a2c("CartPole-v1", **SMALL).collect(8)
+    agent = pg.off_policy_pg("CartPole-v1", dataset=stored, episodes=4, min_ess=0.0, **SMALL)
+    agent.learn(100)
+    twin = pickle.loads(pickle.dumps(agent))
+    assert np.array_equal(weights(twin.learn(100)), weights(agent.learn(100)))
+
+
 def test_a_copy_made_by_a_callback_has_nobody_looking_on():
     agent, copies = pg.ppo("CartPole-v1", **PPO), []
     agent.learner.observers.append(lambda rollout: None)  # cannot be pickled

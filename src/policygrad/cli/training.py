@@ -75,7 +75,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     from policygrad.envs.make import resolve_backend
     from policygrad.envs.single import with_words
 
-    with as_usage_error(ValueError):
+    with as_usage_error(ValueError, TypeError):
         config, tuned = resolve(given.algo, given.env, given.overrides, given.preset)  # refused once, not by every seed
         env = with_words(given.env, given.env_kwargs, given.wrappers)
         backend = resolve_backend(env, given.backend or "auto")
