@@ -200,7 +200,7 @@ MISTAKES = [
     ("train ppo highway-v0", ["'highway-v0'", "module:highway-v0"]),
     # what environments are made with
     ("train ppo CartPole-v1 --env-kwargs x", ["--env-kwargs", "keyword=value", "'x'"]),
-    ("train ppo --env-kwargs CartPole-v1", ["--env-kwargs", "keyword=value", "'CartPole-v1'"]),
+    ("train ppo --env-kwargs CartPole-v1", ["needs an environment"]),
     ("train ppo CartPole-v1 --env-kwargs a=1 a=2", ["--env-kwargs has a twice"]),
     ("train ppo CartPole-v1 --env-kwargs nonsense=1", ["unexpected keyword argument 'nonsense'"]),
     ("train ppo CartPole-v1 --wrapper no_such_module:W", ["no_such_module"]),
@@ -262,7 +262,7 @@ MISTAKES = [
 ]
 
 
-NAMES = ("CartPole-v1", "LunarLander-v2", "TotalReturn")
+NAMES = ("CartPole-v1", "LunarLander-v2", "TotalReturn", "EnvPool", "CartPoleEnv.__init__()")
 
 
 @pytest.mark.parametrize(
