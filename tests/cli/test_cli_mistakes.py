@@ -194,6 +194,7 @@ MISTAKES = [
     ("train ppo ..:..", ["'..' is not the name of a module"]),
     ("train ppo .x:Y-v0", ["'.x' is not the name of a module"]),
     ("train ..:.. CartPole-v1", ["'..' is not the name of a module"]),
+    ("train ppo sys:exit", ["SystemExit"]),
     ("train ppo a/b:C", ["'a/b' is not the name of a module"]),
     ("train ppo :", ["':'", "module:name"]),
     ("train ppo no.py:C", ["there is no file"]),
@@ -262,7 +263,7 @@ MISTAKES = [
 ]
 
 
-NAMES = ("CartPole-v1", "LunarLander-v2", "TotalReturn", "EnvPool", "CartPoleEnv.__init__()")
+NAMES = ("CartPole-v1", "LunarLander-v2", "TotalReturn", "EnvPool", "CartPoleEnv.__init__()", "SystemExit")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_keywords_and_wrappers_hold_in_training_evaluation_and_videos():
-    agent = pg.ppo("FrozenLake-v1", env_kwargs=STRAIGHT, wrappers=[short, f"{WRAPPERS}:Doubled"], **SMALL)
+    kwargs = STRAIGHT | {"render_mode": None}
+    agent = pg.ppo("FrozenLake-v1", env_kwargs=kwargs, wrappers=[short, f"{WRAPPERS}:Doubled"], **SMALL)
     assert agent.envs.single_observation_space == gym.spaces.Discrete(64)
     assert agent.env_name == "FrozenLake-v1"
     agent.learn(100)

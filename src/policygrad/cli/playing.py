@@ -108,7 +108,7 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         return load(path, env=given.env, recipe=recipe, env_kwargs=kwargs, wrappers=given.wrapper), path
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             failure(error, None)
             .replace("pass env=", "name the environment with --env")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def as_usage_error(*errors: type[Exception]) -> Iterator[None]:
+def as_usage_error(*errors: type[BaseException]) -> Iterator[None]:
     """Turn what the user can mend into a UsageError."""
     try:
         yield
@@ -38,7 +38,7 @@ def ended(what: str) -> Iterator[None]:
     """Turn what an environment's own code raises into a UsageError: what it has ended, and where it was raised."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, PolicygradError | MemoryError) or getattr(error, "filename", None):
             raise
         raise UsageError(f"{what} stopped: {named(error)} ({place(error)})") from error

@@ -45,7 +45,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
 
-    with as_usage_error(Exception):
+    with as_usage_error(Exception, SystemExit):  # an environment's code may do anything
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
@@ -63,7 +63,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         evaluations = training.assess(agent, run, given.eval_episodes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{failure(error, run)}\n{saved(run)}") from error
     if not given.quiet:
         print("\n" + evaluation_table(evaluations) + "\n")

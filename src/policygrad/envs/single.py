@@ -106,7 +106,7 @@ class EnvMaker:
 
     def __call__(self, render_mode: str | None = None) -> gym.Env:
         drawn = {} if render_mode is None else {"render_mode": render_mode}
-        env = make_one(self.base, **self.kwargs, **drawn)
+        env = make_one(self.base, **{**self.kwargs, **drawn})
         for wrapper in self.wrappers:
             made = (locate(wrapper) if isinstance(wrapper, str) else wrapper)(env)
             if not isinstance(made, gym.Env):
