@@ -178,6 +178,21 @@ def test_a_full_disk_is_named_with_the_file(tmp_path):
         raise FileNotFoundError(2, "no such file", "other")  # names a file itself
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has /dev/full")
+def test_training_on_a_full_disk_is_one_sentence_that_names_the_file(monkeypatch, capsys):
+    write_config = RunDirectory.write_config
+
+    def then_full(self, config):
+        write_config(self, config)
+        self.metrics_file.symlink_to("/dev/full")
+
+    monkeypatch.setattr(RunDirectory, "write_config", then_full)
+    assert main(["train", "a2c", "CartPole-v1", *TINY, "--run-dir", "run", "-q"]) == 2
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert "run/metrics.jsonl: No space left on device" in first
+    assert rest == ["run holds no checkpoint yet"]
+
+
 def test_a_clock_that_is_set_back_makes_no_time_negative(tmp_path, monkeypatch):
     clock = [1e9]
     monkeypatch.setattr("policygrad.interop.sb3.time.time", lambda: clock[0])

@@ -291,7 +291,8 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
         expected = isinstance(error, PolicygradError | ValueError | TypeError | ImportError | OSError | MemoryError)
         return (expected and str(error)) or f"{named(error)} ({place(error)})"
     foreign = isinstance(error, EnvError) and error.__cause__ is not None  # what the environment's own code has raised
-    if isinstance(error, PolicygradError | MemoryError) and not foreign:
+    own_file = isinstance(error, OSError) and str(error.filename or "").startswith(str(run.path))  # on a full disk
+    if (isinstance(error, PolicygradError | MemoryError) and not foreign) or own_file:
         return stopped(error, run)
     file = run.path / "traceback.txt"
     try:
@@ -312,7 +313,9 @@ def stopped(error: BaseException, run: RunDirectory) -> str:
 
 def named(error: BaseException) -> str:
     """The class of an error, and the first line of its message if it has one."""
-    return f"{type(error).__name__}: {first_line(error)}" if first_line(error) else type(error).__name__
+    file = isinstance(error, OSError) and error.filename and error.strerror
+    text = f"{error.filename}: {error.strerror}" if file else first_line(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
