@@ -313,8 +313,9 @@ def stopped(error: BaseException, run: RunDirectory) -> str:
 
 def named(error: BaseException) -> str:
     """The class of an error, and the first line of its message if it has one."""
-    file = isinstance(error, OSError) and error.filename and error.strerror
-    text = f"{error.filename}: {error.strerror}" if file else first_line(error)
+    text = first_line(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
