@@ -16,12 +16,23 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from policygrad.data import Record, Wants
+from policygrad.envs.checks import (
+    Watched,
+    autoreset_mode,
+    check_others,
+    check_record,
+    final_observation,
+    of_one,
+    singles,
+)
+from policygrad.envs.columns import one_episode_per_column
+from policygrad.envs.lent import Witness
 from policygrad.envs.serial import SerialVectorEnv
-from policygrad.errors import EnvError, NotFiniteError
+from policygrad.errors import EnvError
 from policygrad.models.contracts import Actor
-from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding, expand
+from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding
 from policygrad.streams import seeds, stream
-from policygrad.tree import Tree, concatenate, put, take, tree_leaves, tree_map
+from policygrad.tree import Tree, put, take, tree_map
 
 
 class EndlessEpisodeError(EnvError, RuntimeError):
@@ -31,15 +42,19 @@ class EndlessEpisodeError(EnvError, RuntimeError):
 class Collector:
     """Steps `envs` with an actor. Owns the environments, the sampling noise and the episode statistics.
 
+    A record that an exception or Ctrl-C ends before it is whole leaves nothing behind: the next one begins with a reset.
     steps_done: environment steps that counted so far; episodes_done: finished ones; returns, lengths: of the last 100 of
-    them. observers: functions that are shown every record.
+    them. observers: functions that are shown every record. lent: whether others hold these environments, too; where it shows
+    that somebody moved them between two records, there is a warning, and the next record begins with a reset.
     """
 
-    def __init__(self, envs: VectorEnv, seed: int = 0, max_episode_steps: int = 100_000) -> None:
+    def __init__(self, envs: VectorEnv, seed: int = 0, max_episode_steps: int = 100_000, *, lent: bool = False) -> None:
         self.envs = envs
         self.num_envs = envs.num_envs
-        self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self.mode = autoreset_mode(envs)
         self.pauses = hasattr(envs, "paused")  # ours do: who has no episode left to play sits out
+        self.source = envs if self.pauses else Watched(envs)  # ours look at what environments give themselves
+        self.witness = Witness(singles(envs)) if lent else None
         self.max_episode_steps = max_episode_steps
         self.seed = seed
         self.rng = np.random.default_rng(stream(seed, "acting"))
@@ -62,6 +77,11 @@ class Collector:
     def begin(self, actor: Actor) -> None:
         """Nothing to do before the first record."""
 
+    def forget(self) -> None:
+        """Somebody else has moved the environments: begin anew, on new seeds. The episodes that were open are not counted."""
+        self.obs = None
+        self._seed_environments(self.steps_done)
+
     def collect(self, actor: Actor, wants: Wants) -> Record:
         """As much as is wanted: rows of every environment, or whole episodes."""
         if wants.episodes is not None:
@@ -71,11 +91,16 @@ class Collector:
 
     def steps(self, actor: Actor, T: int) -> Record:
         """T rows of every environment, unfinished episodes `cut` at the edge."""
+        if self.witness is not None and self.obs is not None and self.witness.moved():
+            self.forget()
         if self.obs is None:
             self._reset(actor)
         record = self._record(actor, T)
         record.cut[-1] = record.mask[-1] & ~record.end[-1]
         record.finished.extend(self._count(record))
+        self.obs = take(record.obs, -1)  # now that all of it is known
+        if self.witness is not None:
+            self.witness.look()
         return self._shown(record)
 
     def episodes(self, actor: Actor, n: int) -> Record:
@@ -93,15 +118,19 @@ class Collector:
         self._count_down(left, np.zeros(self.num_envs, bool))  # with fewer episodes than environments, some have none
         while (left > 0).any():
             chunks.append(self._record(actor, 64, left))
+            self.obs = take(chunks[-1].obs, -1)
             waiting = (left > 0) & (self.time >= self.max_episode_steps)
             if waiting.any():
-                i = int(waiting.argmax())
+                i, self.obs = int(waiting.argmax()), None
                 raise EndlessEpisodeError(
                     f"environment {i} did not end its episode in {self.time[i]} steps: give it a time limit (gymnasium's "
                     "TimeLimit wrapper), or use an estimator with a critic, which needs no whole episodes"
                 )
         self.obs = None  # the environments beyond their quota are abandoned
-        return self._shown(self._one_episode_per_column(chunks, quota))
+        record = one_episode_per_column(chunks, quota)
+        self.steps_done += record.steps
+        self._finished(record.finished)
+        return self._shown(record)
 
     def _shown(self, record: Record) -> Record:
         for observer in self.observers:
@@ -114,24 +143,31 @@ class Collector:
         if seeds and not isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv):
             seeds = seeds[0]  # native vector environments have one generator
         encoding = encoding_of(actor, self.envs.single_observation_space)
-        if isinstance(self.envs, SerialVectorEnv):
-            self.envs.report_masks = encoding.mask_source == "info"
-        obs, info = self.envs.reset(seed=seeds)
+        if isinstance(self.source, SerialVectorEnv):
+            self.source.report_masks = encoding.mask_source == "info"
+        elif isinstance(self.source, Watched):
+            self.source.reads_info = encoding.mask_source == "info" or self.mode is AutoresetMode.SAME_STEP
+        self.obs, shown = None, encoding.empty(self.num_envs)
+        obs, info = self.source.reset(seed=seeds)
+        encoding.encode(obs, info, shown)
         self.env_seeds = []
-        self.obs = encoding.empty(self.num_envs)
-        encoding.encode(obs, info, self.obs)
+        self.obs = shown
         self.state = actor.begin(actor.noise(self.rng, (self.num_envs,))) if actor.stateful else None
         self.time[:], self.ret[:] = 0, 0.0
         envs = self.envs.unwrapped
         if not (isinstance(envs, AsyncVectorEnv) and not envs.shared_memory):
             self.resetting[:] = False  # those, in Gymnasium 1.4, reset again where an episode had ended
+        if self.witness is not None:
+            self.witness.begin()
 
     def _record(self, actor: Actor, T: int, left: np.ndarray | None = None) -> Record:
         """Step T rows. The hot loop: act, step; everything else is done for all rows at once.
 
-        left: the episodes each environment still has to play, counted down; the record ends when none has any.
+        left: the episodes each environment still has to play, counted down; the record ends when none has any. Meanwhile
+        `obs` is None: whoever calls this says what is shown now, when nothing can go wrong any more.
         """
         N, envs, state, stateful = self.num_envs, self.envs, self.state, actor.stateful
+        step, shown, self.obs = self.source.step, self.obs, None
         encoding = encoding_of(actor, envs.single_observation_space)
         encode, masks_told = encoding.encode, encoding.mask_source == "info"
         separate = self.mode is not AutoresetMode.NEXT_STEP
@@ -142,12 +178,12 @@ class Collector:
         quota = None if left is None else left.copy()
         actions, extras, over = [], [], self.resetting.copy()  # over: whether this row is a reset row
         now = take(obs, 0)
-        put(now, ..., self.obs)
+        put(now, ..., shown)
         for t in range(T):
             act, state, extra = actor.act(now, state, noise[t])
             actions.append(act)
             extras.append(extra)
-            given, rew[t], terminated[t], truncated[t], info = envs.step(to_env(act))
+            given, rew[t], terminated[t], truncated[t], info = step(to_env(act))
             end = terminated[t] | truncated[t]
             now = take(obs, t + 1)
             encode(given, info, now, self._silent(end) if masks_told else None)
@@ -159,11 +195,12 @@ class Collector:
                 state, over = _begun(begins, actor.begin(noise[t]), state), end
             if left is not None and self._count_down(left, end):
                 break
-        self.obs, self.state = now, state
+        self.state = state
         T = len(actions)
         ends = terminated[:T], truncated[:T] & ~terminated[:T]
         next_obs = take(obs, slice(1, T + 1)) if final is None else take(final, slice(T))
         record = self._noted(take(obs, slice(T + 1)), next_obs, actions, rew[:T], *ends, extras, quota)
+        check_record(record, encoding, self.episodes_done, ("obs", "next_obs") if separate else ("obs",))
         if encoding.mask_source != "none":
             self._check_masks(record, actor)
         return record
@@ -184,7 +221,7 @@ class Collector:
         mask = self._mask(end)
         if quota is not None:
             mask &= end.cumsum(0) - end < quota  # what follows an environment's last episode are no steps
-        record = Record(
+        return Record(
             obs=obs,
             next_obs=next_obs,
             act=np.stack(actions),
@@ -196,8 +233,6 @@ class Collector:
             time=self._times(mask, end),
             extra={name: tree_map(lambda *x: np.stack(x), *(each[name] for each in extras)) for name in extras[0]},
         )
-        self._check_finite(record)
-        return record
 
     def _silent(self, end: np.ndarray) -> np.ndarray:
         """Who need not say which actions are legal: there is nothing to act upon."""
@@ -218,24 +253,6 @@ class Collector:
             self.resetting = end[-1].copy()
         return mask
 
-    def _check_finite(self, record: Record) -> None:
-        """Numbers that are not finite stop the run before they reach the parameters."""
-        parts = [(name, x) for name in ("act", "rew", "obs", "next_obs") for x in tree_leaves(getattr(record, name))]
-        for name, x in parts:
-            if x.dtype.kind != "f" or np.isfinite(x).all():
-                continue
-            t, n, *index = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
-            row = min(t, len(record.rew) - 1)
-            episode = self.episodes_done + int(record.end[:row].sum()) + 1
-            what = {"act": f"action{index}", "rew": "reward"}.get(name, f"observation{index}")
-            hint = (
-                "The policy's parameters are not finite any more: lower lr" if name == "act" else "Nothing was updated"
-            )
-            raise NotFiniteError(
-                f"{what} is {x[(t, n, *index)]} in environment {n}, around step {int(record.time[row, n])} of its episode "
-                f"(about number {episode} of the run); the action was {record.act[row, n].tolist()}. {hint}."
-            )
-
     def _check_masks(self, record: Record, actor: Any) -> None:
         """An environment without a legal action stops the run: whatever is sampled then is none."""
         acted_on = tree_map(lambda x: x[:-1].reshape(-1, *x.shape[2:]), record.obs)
@@ -251,13 +268,15 @@ class Collector:
         if not end.any():
             return
         if self.mode is AutoresetMode.SAME_STEP:
-            for n in end.nonzero()[0]:
-                final = {k: [_of_one(v, int(n))] for k, v in info.get("final_info", {}).items() if k == ACTION_MASK}
-                one, rows = expand(_of_one(info["final_obs"], int(n)), encoding.space), slice(n, n + 1)
+            for n in end.nonzero()[0].tolist():
+                said, rows = info.get("final_info"), slice(n, n + 1)
+                mask = said.get(ACTION_MASK) if isinstance(said, dict) else None
                 put(next_obs, rows, encoding.empty(1))
-                encoding.encode(one, final, take(next_obs, rows), end[rows])
+                final = {} if mask is None else {ACTION_MASK: [of_one(mask, n)]}
+                encoding.encode(final_observation(encoding.space, info, n), final, take(next_obs, rows), end[rows])
         else:
-            encoding.encode(*self.envs.reset(options={"reset_mask": end.copy()}), obs, ~end)
+            encoding.encode(*self.source.reset(options={"reset_mask": end.copy()}), obs, ~end)
+            check_others(next_obs, obs, end)
 
     def _times(self, mask: np.ndarray, end: np.ndarray) -> np.ndarray:
         """The step index inside the episode, for every row."""
@@ -292,39 +311,6 @@ class Collector:
         self.episodes_done += len(episodes)
         return episodes
 
-    def _one_episode_per_column(self, chunks: list[Record], quota: np.ndarray) -> Record:
-        """Cut the recorded rows into episodes, one per column; count them."""
-        names = ("next_obs", "act", "rew", "terminated", "truncated", "mask", "time", "extra")
-        rows = {name: concatenate([getattr(chunk, name) for chunk in chunks]) for name in names}
-        rows["obs"] = concatenate([take(chunk.obs, slice(-1)) for chunk in chunks])
-        next_obs, mask, rew = rows.pop("next_obs"), rows["mask"], rows["rew"]
-        spans = []  # (environment, first row, row after the last) of every episode
-        for n, count in enumerate(quota):
-            first = 0
-            for last in (rows["terminated"][:, n] | rows["truncated"][:, n]).nonzero()[0][:count].tolist():
-                spans.append((n, first + int(not mask[first, n]), last + 1))  # without the reset row
-                first = last + 1
-        T, columns = max(stop - start for _, start, stop in spans), len(spans)
-        cut = {
-            name: tree_map(lambda x, T=T + (name == "obs"): np.zeros((T, columns, *x.shape[2:]), x.dtype), tree)
-            for name, tree in rows.items()
-        }
-        for column, (n, start, stop) in enumerate(spans):
-            length = stop - start
-            put(cut, (slice(length), column), take(rows, (slice(start, stop), n)))
-            put(cut["obs"], (length, column), take(next_obs, (stop - 1, n)))
-        returns = [float(rew[start:stop, n].sum(dtype=np.float64)) for n, start, stop in spans]
-        record = Record(
-            next_obs=take(cut["obs"], slice(1, None)),
-            cut=np.zeros((T, columns), bool),
-            finished=self._finished(
-                [(ret, stop - start) for ret, (_, start, stop) in zip(returns, spans, strict=True)]
-            ),
-            **cut,
-        )
-        self.steps_done += record.steps
-        return record
-
     def state_dict(self) -> dict[str, Any]:
         """The sampling generator and the counters; environments start afresh."""
         return {
@@ -357,17 +343,12 @@ def encoding_of(actor: Actor, space: spaces.Space) -> Encoding:
     return Encoding(space) if actor.encoding is None else actor.encoding
 
 
-def _of_one(final: Any, n: int) -> Any:
-    """The final observation of one environment; Gymnasium turns a Dict's into a dict of arrays."""
-    return {key: _of_one(part, n) for key, part in final.items()} if isinstance(final, dict) else final[n]
-
-
 def action_adapter(space: spaces.Space, actor: Actor) -> Callable[[np.ndarray], Any]:
     """From the actor's actions to the environment's: discrete ones count from `start`, Box is clipped to its bounds."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         start, dtype = space.start, space.dtype
-        if not np.any(start) and dtype == np.int64:
-            return lambda act: act
+        if not np.any(start) and dtype == np.int64:  # rows that an environment could write into would be the record's
+            return (lambda act: act.copy()) if space.shape else lambda act: act
         return lambda act: (act + start).astype(dtype)
     if isinstance(space, spaces.MultiBinary):
         return lambda act: act.astype(space.dtype)
