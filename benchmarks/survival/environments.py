@@ -506,7 +506,7 @@ VECTORS = [
 
 
 class Flaky(Plain):
-    """Raises once, in its 25th step."""
+    """Raises in its 25th step, unless another one with the same error has."""
 
     steps = 0
 
@@ -516,7 +516,8 @@ class Flaky(Plain):
 
     def step(self, action: Any) -> Any:
         self.steps += 1
-        if self.steps == 25:
+        if self.steps == 25 and not hasattr(self.error, "raised"):
+            self.error.raised = True  # pyright: ignore[reportAttributeAccessIssue]
             raise self.error
         return super().step(action)
 
@@ -702,7 +703,10 @@ MOVED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "evaluation: an episode that does not end": (endless, ("did not end", "time limit")),
     "evaluation: weights that are NaN": (not_finite, ("parameters are not finite",)),
     "evaluation: NaN in observations": (lambda: evaluated(put(0, np.full(3, np.nan))), ("finite", "nan")),
-    "evaluation: NaN as a reward": (lambda: evaluated(put(1, float("nan"))), ("reward nan", "seed 10000")),
+    "evaluation: NaN as a reward": (
+        lambda: evaluated(put(1, float("nan"))),
+        ("a reward that is finite, got nan", "seed 10000"),
+    ),
     "evaluation: shape": (lambda: evaluated(put(0, np.zeros(1))), ("shape (1,)", "step 2 of its episode 1")),
     "evaluation: raises": (lambda: evaluated(raising(OSError("gone"))), ("OSError: gone",)),
     "evaluation: attributes set on the instance": (set_attribute, ()),

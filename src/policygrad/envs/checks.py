@@ -61,15 +61,7 @@ def write(space: spaces.Space, row: Any, obs: Any, part: str = "") -> None:
     elif isinstance(space, spaces.Discrete) and obs.__class__ in WHOLE and space.start <= obs < space.start + space.n:
         row[...] = obs
     else:
-        x = numeric(space, row.shape, obs, part)
-        if row.dtype.kind == "f" or x.dtype in surviving(row.dtype):
-            row[...] = x
-        else:
-            with np.errstate(invalid="ignore", over="ignore"):
-                row[...] = x
-            if not np.array_equal(row, x):
-                lost = x[row != x].flat[0] if x.shape else x
-                raise ContractError(f"{lost} in observation{part}, which is no {row.dtype} of its space, {space}")
+        row[...] = numeric(space, row.shape, obs, part)
         if isinstance(space, spaces.Discrete) and not space.start <= int(row) < space.start + space.n:
             raise ContractError(
                 f"the observation{part} {row}, where its space is {space}: {space.start} to {space.start + space.n - 1}"
@@ -77,7 +69,7 @@ def write(space: spaces.Space, row: Any, obs: Any, part: str = "") -> None:
 
 
 def numeric(space: spaces.Space, shape: tuple[int, ...], obs: Any, part: str = "") -> np.ndarray:
-    """An observation, or a batch of them, as an array of real numbers of this shape."""
+    """An observation, or a batch of them, as an array of this shape, of real numbers that survive in the space's type."""
     try:
         x = np.asarray(obs)
     except Exception:  # lists of unequal length, tensors of a GPU or with a gradient
@@ -87,7 +79,15 @@ def numeric(space: spaces.Space, shape: tuple[int, ...], obs: Any, part: str = "
         raise ContractError(f"{what} as observation{part}, where its space is {space}: expected real numbers")
     if x.shape != shape:
         raise ContractError(f"an observation{part} of shape {x.shape}, where its space, {space}, has {shape}")
-    return x
+    dtype = np.dtype(space.dtype)
+    if dtype.kind == "f" or x.dtype in surviving(dtype):
+        return x
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = x.astype(dtype)
+    if not np.array_equal(cast, x):
+        lost = x[cast != x].flat[0] if x.shape else x
+        raise ContractError(f"{lost!s} in observation{part}, which is no {dtype} of its space, {space}")
+    return cast
 
 
 def number(reward: Any) -> float:
@@ -267,7 +267,11 @@ def check_record(record: Record, encoding: Encoding, episodes_done: int, parts: 
             t, n, *_ = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
             place = f"environment {n}, {_around(record, t, n, episodes_done)}"
             _refuse(record, name, x[t, n], ~np.isfinite(x[t, n]), (t, n), place)
-    early = (record.terminated | record.truncated) & ~record.mask
+
+
+def check_begun(end: np.ndarray, mask: np.ndarray) -> None:
+    """NEXT_STEP: refuse an end in a reset row, which is no step, (T, N) each."""
+    early = end & ~mask
     if early.any():
         t, n = (int(i) for i in np.argwhere(early)[0])
         raise ContractError(
@@ -286,7 +290,7 @@ def _refuse(record: Record, what: str, x: Any, wrong: Any, where: tuple[int, ...
         hint += f": numbers from {LARGEST:g} on overflow inside a network, so scale or clip them"
     row = min(where[0], len(record.rew) - 1)
     raise NotFiniteError(
-        f"{what}{list(index) if index else ''} is {value} in {place}; the action was "
+        f"{what}{list(index) if index else ''} is {value!s} in {place}; the action was "
         f"{record.act[row, where[1]].tolist()}. {hint}."
     )
 

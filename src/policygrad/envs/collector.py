@@ -19,6 +19,7 @@ from policygrad.data import Record, Wants
 from policygrad.envs.checks import (
     Watched,
     autoreset_mode,
+    check_begun,
     check_others,
     check_record,
     final_observation,
@@ -52,7 +53,7 @@ class Collector:
         self.envs = envs
         self.num_envs = envs.num_envs
         self.mode = autoreset_mode(envs)
-        self.pauses = hasattr(envs, "paused")  # ours do: who has no episode left to play sits out
+        self.pauses = "paused" in vars(envs)  # ours do: who has no episode left to play sits out
         self.source = envs if self.pauses else Watched(envs)  # ours look at what environments give themselves
         self.witness = Witness(singles(envs)) if lent else None
         self.max_episode_steps = max_episode_steps
@@ -167,7 +168,8 @@ class Collector:
         `obs` is None: whoever calls this says what is shown now, when nothing can go wrong any more.
         """
         N, envs, state, stateful = self.num_envs, self.envs, self.state, actor.stateful
-        step, shown, self.obs = self.source.step, self.obs, None
+        step = self.source.step if self.witness is None else self.witness.watching(self.source.step)
+        shown, self.obs = self.obs, None
         encoding = encoding_of(actor, envs.single_observation_space)
         encode, masks_told = encoding.encode, encoding.mask_source == "info"
         separate = self.mode is not AutoresetMode.NEXT_STEP
@@ -219,6 +221,7 @@ class Collector:
         """The record of what was stepped, with the rows that count and the time of each."""
         end = terminated | truncated
         mask = self._mask(end)
+        check_begun(end, mask)
         if quota is not None:
             mask &= end.cumsum(0) - end < quota  # what follows an environment's last episode are no steps
         return Record(

@@ -9,13 +9,14 @@ is none of them. An environment that keeps all of its state where Python cannot 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 SMALL = 256  # numbers of an array that is looked at
+FIRST = 20  # steps that are looked at one by one, to see what they change
 
 Traits = dict[tuple[int, int, str], Any]
 
@@ -27,7 +28,7 @@ class Witness:
         self.layers = [list(layers(env)) for env in envs]
         self.now: Traits = {}
         self.moving: set[tuple[int, int, str]] = set()  # what changes when they are stepped
-        self.warned = False
+        self.looks, self.warned = 0, False
 
     def traits(self) -> Traits:
         """The numbers, small arrays and generators among the attributes of every layer of every environment."""
@@ -47,6 +48,20 @@ class Witness:
         """The environments were stepped by us."""
         before, self.now = self.now, self.traits()
         self.moving |= {key for key, trait in self.now.items() if before.get(key, trait) != trait}
+
+    def watching(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The vector environment's step, with a look after each of the first ones."""
+        if self.looks >= FIRST:
+            return step
+
+        def stepped(actions: Any) -> Any:
+            answer = step(actions)
+            if self.looks < FIRST:
+                self.looks += 1
+                self.look()
+            return answer
+
+        return stepped
 
     def moved(self) -> bool:
         """Whether somebody else has moved them since; warns the first time."""

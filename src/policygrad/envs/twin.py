@@ -11,6 +11,7 @@ import gymnasium as gym
 from policygrad.envs.lent import layers, readable
 
 STEPS = 200  # of random play: what these change is no setting
+ABSENT = object()
 
 
 def twin(env: gym.Env) -> gym.Env:
@@ -56,23 +57,22 @@ def traits(env: gym.Env) -> dict[tuple[int, str], Any]:
 
 
 def changed(env: gym.Env, made: gym.Env) -> list[tuple[int, str]]:
-    """The settings in which the environment differs from the one made anew."""
+    """The settings in which the environment differs from the one made anew: not a state, and no number of its own.
+
+    What play changes is a state; what two fresh environments do not agree on is each one's own, such as a connection.
+    """
     own, fresh = traits(env), traits(made)
-    found = [key for key, value in own.items() if key in fresh and fresh[key] != value]
-    if not found:
+    found = [key for key, value in own.items() if fresh.get(key, ABSENT) != value]
+    other = _from_spec(env) if found else None
+    if other is None:
         return found
-    other = _from_spec(env)
-    assert other is not None
     try:
-        for playing in (
-            False,
-            True,
-        ):  # what two of them do not agree on is a number of their own, what play changes a state
-            if playing:
-                play(other)
-            now = traits(other)
-            found = [key for key in found if key in now and now[key] == fresh[key]]
-        return found
+        unplayed = traits(other)
+        play(other)
+        played = traits(other)
+        return [
+            key for key in found if all(now.get(key, ABSENT) == fresh.get(key, ABSENT) for now in (unplayed, played))
+        ]
     finally:
         with suppress(Exception):
             other.close()

@@ -12,7 +12,7 @@ is no feature: it conditions the distribution (`Head.apply_context`); networks, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -225,10 +225,10 @@ class Encoding:
         """The parts and their arrays."""
         return [(leaf, obs if self.bare else obs[leaf.name]) for leaf in self.leaves]
 
-    def check(self, obs: Tree, given: Any = None) -> None:
+    def check(self, obs: Tree, given: Any = None, whose: Callable[[int], str] = lambda n: "expected") -> None:
         """Raise ContractError or NotFiniteError for encoded observations (N, …) that none of the space are encoded as.
 
-        given: what they were before, which the message then shows.
+        given: what they were before, which the message then shows. whose: how the message begins, for row n.
         """
         for leaf, x in self.arrays(obs):
             wrong = leaf.strangers(x)
@@ -237,10 +237,10 @@ class Encoding:
             n = int(wrong.argmax())
             if leaf.limited:
                 shown = "one that is not" if given is None else repr(leaf.of(given)[n].tolist())
-                raise ContractError(f"expected an observation{leaf.where} of {leaf.space}, got {shown}")
+                raise ContractError(f"{whose(n)} an observation{leaf.where} of {leaf.space}, got {shown}")
             worst = x[n].reshape(-1)[int((~(np.abs(x[n]) < LARGEST)).argmax())]
             raise NotFiniteError(
-                f"expected an observation{leaf.where} of finite numbers below {LARGEST:g}, got {worst}"
+                f"{whose(n)} an observation{leaf.where} of finite numbers below {LARGEST:g}, got {worst!s}"
             )
 
     def features(self, obs: Tree, dtype: Any = None) -> Any:
@@ -263,7 +263,7 @@ class Encoding:
             mask = flat_mask(given[n])  # pyright: ignore[reportOptionalSubscript]
             if len(mask) != self.context:
                 raise ActionMaskError(
-                    f"{ACTION_MASK} must have {self.context} entries, one per action, got {len(mask)}"
+                    f"environment {n}: {ACTION_MASK} must have {self.context} entries, one per action, got {len(mask)}"
                 )
             out[n] = mask
 

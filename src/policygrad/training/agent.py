@@ -18,7 +18,7 @@ from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.advice import far_bounds, unscaled_pictures
-from policygrad.envs.checks import singles
+from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector, action_adapter, encoding_of
 from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.serial import mask_info
@@ -301,6 +301,7 @@ def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
     """An environment is one, and a vector environment brings its number."""
     given = {name for name in ("num_envs", "n_envs") if name in overrides}
     if isinstance(env, VectorEnv):
+        check_vector(env)
         if any(overrides[name] != env.num_envs for name in given):
             raise ConfigError(f"num_envs = {overrides[given.pop()]}, but the vector environment has {env.num_envs}")
         return overrides if given else overrides | {"num_envs": env.num_envs}

@@ -130,8 +130,13 @@ def _play(
     rngs = [np.random.default_rng([seed, int(k)]) for k in playing]
     state: Tree = None
     over, active = np.ones(num_envs, bool), np.ones(num_envs, bool)
+
+    def whose(i: int) -> str:
+        k = int(playing[i])
+        return f"environment {i}, step {lengths[k]} of the episode with seed {seed + k}: expected"
+
     while active.any():
-        _check_shown(encoding, obs)
+        _check_shown(encoding, obs, whose)
         if actor.stateful and over.any():
             state = _begun(actor, state, over, rngs)
         if encoding.mask_source != "none" and not actor.has_legal_action(take(obs, active)).all():  # pyright: ignore
@@ -144,7 +149,7 @@ def _play(
         over = terminated | truncated
         obs = tree_map(np.copy, obs)  # a state may hold what was shown before
         encoding.encode(now, info, obs, over | ~active)
-        _check_rewards(rew, playing, lengths, seed)
+        _check_rewards(rew, whose)
         returns[playing[active]] += rew[active]
         lengths[playing[active]] += 1
         if lengths[playing[active & ~over]].max(initial=0) >= max_episode_steps:
@@ -153,10 +158,10 @@ def _play(
                 "TimeLimit wrapper)"
             )
         if over.any():
+            _check_shown(encoding, obs, whose)  # the last ones, too
             for i in over.nonzero()[0]:
                 playing[i] += num_envs
                 rngs[i] = np.random.default_rng([seed, int(playing[i])])
-            _check_shown(encoding, obs)  # the last ones, too
             active = playing < episodes
             envs.paused = ~active
             encoding.encode(*envs.restart(over & active, [seed + int(k) for k in playing]), obs, ~(over & active))
@@ -164,24 +169,20 @@ def _play(
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
 
 
-def _check_shown(encoding: Encoding, obs: Tree) -> None:
+def _check_shown(encoding: Encoding, obs: Tree, whose: Callable[[int], str]) -> None:
     """Refuse observations that are none: of plain arrays quickly, because it is done in every step."""
     if encoding.plain:
         x = obs.reshape(-1)
         if isfinite(x.dot(x)):
             return
-    encoding.check(obs)
+    encoding.check(obs, whose=whose)
 
 
-def _check_rewards(rew: np.ndarray, playing: np.ndarray, lengths: np.ndarray, seed: int) -> None:
+def _check_rewards(rew: np.ndarray, whose: Callable[[int], str]) -> None:
     if isfinite(rew.dot(rew)) or np.isfinite(rew).all():
         return
     i = int((~np.isfinite(rew)).argmax())
-    k = int(playing[i])
-    raise NotFiniteError(
-        f"environment {i} gave the reward {rew[i]} at step {lengths[k]} of the episode with seed {seed + k}, so there is no "
-        "return to speak of"
-    )
+    raise NotFiniteError(f"{whose(i)} a reward that is finite, got {rew[i]}")
 
 
 def _play_vector(
