@@ -146,7 +146,7 @@ def grad(time: int) -> torch.Tensor:
 
 SHAPE = ("environment 0 (Plain)", "step()", "shape", "step 2 of its episode 1")
 OBSERVATIONS = [
-    obs("shape (1,)", np.float32([7.0]), *SHAPE, "(1,)", "(3,)"),
+    obs("shape (1,)", np.array([7.0], np.float32), *SHAPE, "(1,)", "(3,)"),
     obs("shape (1, 3)", np.zeros((1, 3), np.float32), *SHAPE),
     obs("shape (3, 1)", np.zeros((3, 1), np.float32), *SHAPE),
     obs("shape (4,)", np.zeros(4, np.float32), *SHAPE),
@@ -436,8 +436,8 @@ class Eager(Sync):
         lengths = iter((5, 4))
         super().__init__(mode=AutoresetMode.DISABLED, make=lambda: Plain(length=next(lengths)))
 
-    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        return super().reset(seed=seed)
+    def reset(self, **keywords: Any) -> Any:
+        return super().reset(seed=keywords.get("seed"))
 
 
 class Bare(VectorEnv):
@@ -554,7 +554,7 @@ class Seen:
 def learn(case: Case) -> None:
     """Train for three iterations and evaluate."""
     env = case.make()
-    more = {} if isinstance(env, VectorEnv) else {"num_envs": 2}
+    more: dict[str, Any] = {} if isinstance(env, VectorEnv) else {"num_envs": 2}
     agent = pg.ppo(env, **SMALL, **more, **case.keywords)
     seen = Seen(agent)
     agent.learn(45)
@@ -601,7 +601,9 @@ def steps_by_hand(env: Any) -> Callable[..., None]:
 
 def goes_on(error: type[BaseException], make: Callable[[BaseException], Any]) -> None:
     """An error in the middle of a record; the user catches it and learns on."""
-    agent = pg.ppo(make(error()), **SMALL, **({"num_envs": 2} if callable(make(error())) else {}))
+    env = make(error())
+    more: dict[str, Any] = {"num_envs": 2} if callable(env) else {}
+    agent = pg.ppo(env, **SMALL, **more)
     Seen(agent)
     try:
         agent.learn(200)
@@ -693,7 +695,7 @@ MOVED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         ),
         (),
     ),
-    "moved: collect": (lambda: with_one(lambda e, a: a.learn(100, lambda *_: a.collect(1, env=e) and None)), ()),
+    "moved: collect": (lambda: with_one(lambda e, a: a.learn(100, lambda *_: (a.collect(1, env=e), None)[1])), ()),
     "moved: two agents by turns": (lambda: with_one(partial(two_agents, together=False)), ()),
     "moved: two agents at once": (lambda: with_one(partial(two_agents, together=True)), ()),
     "moved: a vector environment": (moved_vector, ()),

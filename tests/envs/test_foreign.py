@@ -239,7 +239,7 @@ class Connected(Plain):
 
 @pytest.fixture
 def connected() -> Any:
-    gym.register("Connected-v0", Connected)
+    gym.register("Connected-v0", lambda **_: Connected())
     try:
         yield gym.make("Connected-v0")
     finally:
@@ -249,7 +249,8 @@ def connected() -> Any:
 def test_numbers_that_every_environment_has_for_itself_are_no_settings(connected: Any) -> None:
     connected.reset(seed=1)
     connected.step(0)
-    assert twin(connected).unwrapped.connection > connected.unwrapped.connection
+    made: Any = twin(connected)
+    assert made.unwrapped.connection > connected.unwrapped.connection
 
 
 def test_a_setting_that_cannot_be_had_a_second_time_is_named(connected: Any) -> None:
@@ -323,7 +324,7 @@ def test_a_close_that_raises_is_a_warning_once_the_results_are_safe() -> None:
 
 
 def test_an_info_of_old_and_new_names_gives_the_last_observation() -> None:
-    last = np.array([None, np.float32([1, 2, 3])], object)
+    last = np.array([None, np.array([1, 2, 3], np.float32)], object)
     for key in ("final_obs", "final_observation"):
         assert final_observation(C.BOX, {key: last, f"_{key}": np.array([False, True])}, 1).tolist() == [[1, 2, 3]]
         with pytest.raises(ContractError, match="environment 0"):

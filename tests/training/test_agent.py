@@ -81,6 +81,7 @@ def test_predict_is_the_mode_when_deterministic_and_a_sample_when_not():
     assert 0.3 < (sampled != greedy).mean() < 0.7  # a fresh policy is nearly uniform
 
 
+@pytest.mark.filterwarnings("ignore:the action space has a bound")  # so that nearly all are
 def test_predicted_actions_are_clipped_to_the_box():
     agent = pg.a2c("Pendulum-v1", log_std=5.0, **SMALL)
     actions, _ = agent.predict(np.zeros((100, 3), np.float32))

@@ -99,7 +99,7 @@ def number(reward: Any) -> float:
         isinstance(reward, Number) or (x.shape == () and x.dtype.kind in "biuf")
     ):
         raise ContractError(f"the reward {brief(reward)}, where one number is expected: return float(reward)")
-    return float(reward)
+    return float(reward)  # pyright: ignore[reportArgumentType]
 
 
 def flag(name: str, value: Any) -> bool:
@@ -251,18 +251,25 @@ def check_record(record: Record, encoding: Encoding, episodes_done: int, parts: 
 
     parts: the names of the record's observations to look at, "obs" and, where it is no view of them, "next_obs".
     """
+    sound = record.act.dtype.kind != "f" or bool(np.isfinite(record.act).all())
+    acted = (
+        len(record.act) if sound else int(np.argwhere(~np.isfinite(record.act))[0, 0])
+    )  # rows before are the policy's
     for name in parts:
         for leaf, x in encoding.arrays(getattr(record, name)):
             wrong = leaf.strangers(x)
-            if wrong is not None:
-                where = tuple(int(i) for i in np.argwhere(wrong)[0])
-                place = f"environment {where[1]}, {_around(record, *where, episodes_done)}"
-                if leaf.limited:
-                    raise ContractError(
-                        f"the observation{leaf.where} is not in its space, {leaf.space}, in {place}. Nothing was updated."
-                    )
-                _refuse(record, f"observation{leaf.where}", x[where], ~(np.abs(x[where]) < LARGEST), where, place)
-    for name, x in (("reward", record.rew), ("action", record.act)):
+            where = None if wrong is None else tuple(int(i) for i in np.argwhere(wrong)[0])
+            if (
+                where is None or where[0] + (name == "next_obs") > acted
+            ):  # what an action came after is not to blame for it
+                continue
+            place = f"environment {where[1]}, {_around(record, where[0], where[1], episodes_done)}"
+            if leaf.limited:
+                raise ContractError(
+                    f"the observation{leaf.where} is not in its space, {leaf.space}, in {place}. Nothing was updated."
+                )
+            _refuse(record, f"observation{leaf.where}", x[where], ~(np.abs(x[where]) < LARGEST), where, place)
+    for name, x in (("action", record.act), ("reward", record.rew)):
         if x.dtype.kind == "f" and not np.isfinite(x).all():
             t, n, *_ = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
             place = f"environment {n}, {_around(record, t, n, episodes_done)}"

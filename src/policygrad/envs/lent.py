@@ -65,8 +65,8 @@ class Witness:
 
     def moved(self) -> bool:
         """Whether somebody else has moved them since; warns the first time."""
-        now = self.traits()
-        changed = [key for key in self.moving if now.get(key) != self.now.get(key)]
+        left, self.now = self.now, self.traits()
+        changed = [key for key in self.moving if self.now.get(key) != left.get(key)]
         if changed and not self.warned:
             self.warned = True
             i, k, name = min(changed)

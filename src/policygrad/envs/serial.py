@@ -74,7 +74,7 @@ class SerialVectorEnv(SyncVectorEnv):
         self._begun[i], self._episodes[i] = self._count, self._episodes[i] + 1
         try:
             answer = self.envs[i].reset(**given)
-            obs, info = answer if isinstance(answer, tuple | list) else (answer,)
+            obs, info = answer if isinstance(answer, tuple | list) else ()  # pyright: ignore  `blame` says what it is
             write(self.single_observation_space, self._rows[i], obs)
             return told(info, ACTION_MASK) if self.report_masks else None
         except (Exception, SystemExit) as error:

@@ -94,8 +94,8 @@ class Leaf:
                 f"observations{self.where} of {self.space} must be {out.dtype}, got {x.dtype} that is none: {x}"
             )
 
-    def strangers(self, x: np.ndarray) -> np.ndarray | None:
-        """Which rows of this part's array (…, *shape) no observation can be encoded as; None where there are none.
+    def strangers(self, x: np.ndarray) -> Any:
+        """Which rows of this part's array (…, *shape) no observation is encoded as, (…) bool; None where there are none.
 
         A one-hot row must have a one for every choice, a MultiBinary only 0 and 1. Floats must be finite, and below LARGEST.
         """

@@ -152,11 +152,7 @@ def _play(
         _check_rewards(rew, whose)
         returns[playing[active]] += rew[active]
         lengths[playing[active]] += 1
-        if lengths[playing[active & ~over]].max(initial=0) >= max_episode_steps:
-            raise EndlessEpisodeError(
-                f"an episode did not end in {max_episode_steps:,} steps: give the environment a time limit (gymnasium's "
-                "TimeLimit wrapper)"
-            )
+        _check_length(lengths[playing[active & ~over]], max_episode_steps)
         if over.any():
             _check_shown(encoding, obs, whose)  # the last ones, too
             for i in over.nonzero()[0]:
@@ -167,6 +163,13 @@ def _play(
             encoding.encode(*envs.restart(over & active, [seed + int(k) for k in playing]), obs, ~(over & active))
             progress(int((playing // num_envs).sum()), episodes)
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
+
+
+def _check_length(lengths: np.ndarray, most: int) -> None:
+    if lengths.max(initial=0) >= most:
+        raise EndlessEpisodeError(
+            f"an episode did not end in {most:,} steps: give the environment a time limit (gymnasium's TimeLimit wrapper)"
+        )
 
 
 def _check_shown(encoding: Encoding, obs: Tree, whose: Callable[[int], str]) -> None:
@@ -190,7 +193,7 @@ def _play_vector(
 ) -> Evaluation:
     """The episodes of a user's vector environment: one of each environment at a time, so that little is held."""
     collector = Collector(envs, seed, max_episode_steps)
-    player = Greedy(actor) if greedy else actor
+    player: Any = Greedy(actor) if greedy else actor
     returns: list[float] = []
     lengths: list[int] = []
     while len(returns) < episodes:
