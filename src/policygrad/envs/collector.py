@@ -7,11 +7,13 @@ environments that ended are reset here, and next_obs keeps what they showed last
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
@@ -22,6 +24,9 @@ from policygrad.models.contracts import Actor
 from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding, expand
 from policygrad.streams import seeds, stream
 from policygrad.tree import Tree, concatenate, put, take, tree_leaves, tree_map
+
+COUNTED = ("steps_done", "episodes_done")
+WHERE = ("obs", "state", "time", "ret", "resetting")  # arrays of the episodes that are being played
 
 
 class EndlessEpisodeError(EnvError, RuntimeError):
@@ -40,10 +45,13 @@ class Collector:
         self.num_envs = envs.num_envs
         self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.pauses = hasattr(envs, "paused")  # ours do: who has no episode left to play sits out
+        self.restores = hasattr(envs, "restore")  # ours do: they can be brought back to where they were
         self.max_episode_steps = max_episode_steps
         self.seed = seed
         self.rng = np.random.default_rng(stream(seed, "acting"))
         self._seed_environments(0)
+        self.before: dict[str, Any] | None = None  # the state at the beginning of a record that is not whole yet
+        self.pending: list[dict[str, Any] | None] | None = None  # how to bring the environments to where they are to be
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
@@ -63,11 +71,25 @@ class Collector:
         """Nothing to do before the first record."""
 
     def collect(self, actor: Actor, wants: Wants) -> Record:
-        """As much as is wanted: rows of every environment, or whole episodes."""
-        if wants.episodes is not None:
-            return self.episodes(actor, wants.episodes)
-        assert wants.num_steps is not None
-        return self.steps(actor, wants.num_steps)
+        """As much as is wanted: rows of every environment, or whole episodes.
+
+        Where that fails or is interrupted, all is as it was before: the environments are brought back, by playing the
+        episodes again, when `collect` is called next.
+        """
+        self.restore()
+        self.before = self._now()
+        if self.restores:
+            self.envs.mark()  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            if wants.episodes is not None:
+                return self.episodes(actor, wants.episodes)
+            assert wants.num_steps is not None
+            return self.steps(actor, wants.num_steps)
+        except BaseException:
+            self._roll_back(self.before)
+            raise
+        finally:
+            self.before = None
 
     def steps(self, actor: Actor, T: int) -> Record:
         """T rows of every environment, unfinished episodes `cut` at the edge."""
@@ -121,10 +143,10 @@ class Collector:
         self.obs = encoding.empty(self.num_envs)
         encoding.encode(obs, info, self.obs)
         self.state = actor.begin(actor.noise(self.rng, (self.num_envs,))) if actor.stateful else None
-        self.time[:], self.ret[:] = 0, 0.0
+        self.time, self.ret = np.zeros_like(self.time), np.zeros_like(self.ret)
         envs = self.envs.unwrapped
         if not (isinstance(envs, AsyncVectorEnv) and not envs.shared_memory):
-            self.resetting[:] = False  # those, in Gymnasium 1.4, reset again where an episode had ended
+            self.resetting = np.zeros_like(self.resetting)  # those, in Gymnasium 1.4, reset again where an episode had ended
 
     def _record(self, actor: Actor, T: int, left: np.ndarray | None = None) -> Record:
         """Step T rows. The hot loop: act, step; everything else is done for all rows at once.
@@ -135,21 +157,25 @@ class Collector:
         encoding = encoding_of(actor, envs.single_observation_space)
         encode, masks_told = encoding.encode, encoding.mask_source == "info"
         separate = self.mode is not AutoresetMode.NEXT_STEP
+        ends_matter = masks_told or separate or stateful or left is not None
         obs, final = encoding.empty(T + 1, N), encoding.empty(T, N) if separate else None
         noise = actor.noise(self.rng, (T, N))
-        to_env = action_adapter(envs.single_action_space, actor)
+        to_env, choose = action_adapter(envs.single_action_space, actor), actor.act
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
         actions, extras, over = [], [], self.resetting.copy()  # over: whether this row is a reset row
         now = take(obs, 0)
         put(now, ..., self.obs)
         for t in range(T):
-            act, state, extra = actor.act(now, state, noise[t])
+            act, state, extra = choose(now, state, noise[t])
             actions.append(act)
             extras.append(extra)
             given, rew[t], terminated[t], truncated[t], info = envs.step(to_env(act))
-            end = terminated[t] | truncated[t]
             now = take(obs, t + 1)
+            if not ends_matter:
+                encode(given, info, now)
+                continue
+            end = terminated[t] | truncated[t]
             encode(given, info, now, self._silent(end) if masks_told else None)
             if final is not None:
                 put(final, t, now)
@@ -325,26 +351,70 @@ class Collector:
         self.steps_done += record.steps
         return record
 
-    def state_dict(self) -> dict[str, Any]:
-        """The sampling generator and the counters; environments start afresh."""
+    def _now(self) -> dict[str, Any]:
+        """Everything that collecting changes, but for the insides of the environments. None of it is changed in place."""
         return {
             "rng": self.rng.bit_generator.state,
-            "steps_done": self.steps_done,
-            "episodes_done": self.episodes_done,
             "returns": list(self.returns),
             "lengths": list(self.lengths),
+            "env_seeds": self.env_seeds,
+            **{name: getattr(self, name) for name in (*COUNTED, *WHERE)},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; the next rollout begins with fresh episodes, on seeds of their own."""
-        self.rng.bit_generator.state = state["rng"]
-        self.steps_done, self.episodes_done = state["steps_done"], state["episodes_done"]
-        self.returns.clear()
-        self.returns.extend(state["returns"])
-        self.lengths.clear()
-        self.lengths.extend(state["lengths"])
+    def _roll_back(self, before: dict[str, Any]) -> None:
+        """To the beginning of a record that did not become whole."""
+        self.load_state_dict(before | {"envs": self._snapshot(before, marked=True)})
+
+    def _snapshot(self, now: dict[str, Any], marked: bool = False) -> list[dict[str, Any] | None] | None:
+        """How to bring the environments to where they are, or were at the last mark; None where they have not been reset."""
+        if now["env_seeds"]:
+            return None
+        return self.envs.snapshot(marked) if self.restores else [None] * self.num_envs  # pyright: ignore
+
+    def restore(self) -> None:
+        """Bring the environments to where they are to be, where that is still to be done; it is done before the next record.
+
+        Where that cannot be done exactly a warning says so, and all environments begin new episodes.
+        """
+        pending, self.pending = self.pending, None
+        if pending is None:
+            return
+        wrong = self.envs.restore(pending) if self.restores else ["its state cannot be kept"] * self.num_envs  # pyright: ignore
+        if not any(wrong):
+            return
+        n, why = next((n, why) for n, why in enumerate(wrong) if why)
+        warnings.warn(
+            f"environment {n} of {self.num_envs} cannot be brought back to where it was ({why}): all of them begin new episodes, "
+            "so the run differs from one that was not interrupted",
+            stacklevel=2,
+        )
         self.obs = None
         self._seed_environments(self.steps_done)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that collecting changes, and how to bring the environments back to where they are."""
+        state = self._now()
+        state["envs"] = self.pending or self._snapshot(state)
+        for name in WHERE:
+            state[name] = tree_map(lambda x: x if x is None else torch.from_numpy(x.copy()), state[name])
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`; the environments follow with the next record, see `restore`."""
+        self.rng.bit_generator.state = state["rng"]
+        for name in COUNTED:
+            setattr(self, name, state[name])
+        for name in ("returns", "lengths"):
+            getattr(self, name).clear()
+            getattr(self, name).extend(state[name])
+        self.obs, self.pending = None, None
+        if "time" not in state:  # a file of version 0.4, which does not say where the environments were
+            self._seed_environments(self.steps_done)
+            return
+        for name in WHERE:
+            value = tree_map(lambda x: x.numpy() if isinstance(x, torch.Tensor) else x, state[name])
+            setattr(self, name, value)
+        self.env_seeds, self.pending = list(state["env_seeds"]), state.get("envs")
 
 
 def _begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:

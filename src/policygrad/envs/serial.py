@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from policygrad.envs.journal import Journal, digest, generator_state, set_generator_state
 from policygrad.models.observations import ACTION_MASK
 
 
@@ -23,11 +25,16 @@ class SerialVectorEnv(SyncVectorEnv):
         self._checked = False
         self.paused = np.zeros(self.num_envs, bool)  # who sits the steps out, until the next reset
         self.report_masks = False
+        self.journal = Journal(list(self.envs))
+        self._views = self.single_action_space.shape != ()  # whose entries an environment could write into
 
-    def reset(self, **kwargs: Any) -> Any:
+    def reset(self, *, seed: int | list[int] | None = None, **kwargs: Any) -> Any:
         """Reset every environment, paused ones included."""
         self.paused[:] = False
-        return super().reset(**kwargs)
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        for i in range(self.num_envs):
+            self.journal.reset(i, None if seeds is None else seeds[i])
+        return super().reset(seed=seeds, **kwargs)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step every environment, or reset it if its episode ended in the last step. The arrays are the next step's too."""
@@ -35,11 +42,14 @@ class SerialVectorEnv(SyncVectorEnv):
         rew, terminated, truncated = self._rewards, self._terminations, self._truncations
         resetting, paused = self._autoreset_envs.tolist(), self.paused.tolist()
         masks: list[Any] = []
+        self.journal.actions.append(np.array(actions) if self._views else actions)
         for i, (env, act) in enumerate(zip(self.envs, actions, strict=True)):
             info: dict[str, Any] = {}
             if paused[i]:
+                self.journal.pause(i)
                 rew[i], terminated[i], truncated[i] = 0.0, False, False
             elif resetting[i]:
+                self.journal.reset(i)
                 now, info = env.reset()
                 write(obs, i, now)
                 rew[i], terminated[i], truncated[i] = 0.0, False, False
@@ -52,6 +62,62 @@ class SerialVectorEnv(SyncVectorEnv):
                 masks.append(info.get(ACTION_MASK))
         self._autoreset_envs, self._checked = terminated | truncated, True
         return obs, rew, terminated, truncated, mask_info(masks) if masks else {}
+
+    def mark(self) -> None:
+        """Remember this moment, for `snapshot(marked=True)`, until the next call."""
+        self.journal.mark()
+        self._marked = deepcopy(self._observations), self._autoreset_envs.copy()
+
+    def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
+        """What `restore` needs to bring every environment to where it is, or was at the last `mark`: plain values and tensors.
+        None for one of which that is not known.
+        """
+        obs, over = self._marked if marked else (self._observations, self._autoreset_envs)
+        found: list[dict[str, Any] | None] = []
+        for i, env in enumerate(self.envs):
+            played = self.journal.since_reset(i, marked)
+            generator = None if marked else digest(generator_state(env))  # of the past it is not known
+            evidence = {"over": bool(over[i]), "shown": digest(_one(obs, i)), "generator": generator}
+            found.append(None if played is None else played | evidence)
+        return found
+
+    def restore(self, snapshots: list[dict[str, Any] | None]) -> list[str | None]:
+        """Play every environment to where its snapshot was taken. What went wrong, of every environment, or None: then it shows
+        the same observation, and its generator is in the same state, to the last bit.
+        """
+        self._checked = True
+        return [self._replay(i, snapshot) for i, snapshot in enumerate(snapshots)]
+
+    def _replay(self, i: int, snapshot: dict[str, Any] | None) -> str | None:
+        if snapshot is None:
+            return "how it was reset is not known, or too long ago"
+        env, over = self.envs[i], False
+        if snapshot["state"] is not None:
+            set_generator_state(env, snapshot["state"])
+        obs, _ = env.reset(seed=snapshot["seed"])
+        actions = list(snapshot["actions"].numpy())
+        for t, action in enumerate(actions):
+            if over:
+                return f"its episode ended after {t} steps instead of {len(actions)}"
+            obs, _, terminated, truncated, _ = env.step(action)
+            over = bool(terminated or truncated)
+        write(self._observations, i, obs)
+        self._autoreset_envs[i] = snapshot["over"]  # of one that was paused afterwards it is False
+        self.journal.replayed(i, snapshot, actions)
+        if snapshot["over"] and not over:
+            return "its episode did not end where it had ended"
+        if digest(_one(self._observations, i)) != snapshot["shown"]:
+            return "the same actions lead to another observation"
+        if snapshot["generator"] not in (None, digest(generator_state(env))):
+            return "its random numbers are not the same"
+        return None
+
+
+def _one(batch: Any, i: int) -> Any:
+    """batch[i], part by part where a space has parts."""
+    if isinstance(batch, dict):
+        return {key: _one(part, i) for key, part in batch.items()}
+    return tuple(_one(part, i) for part in batch) if isinstance(batch, tuple) else batch[i]
 
 
 def write(batch: Any, i: int, obs: Any) -> None:

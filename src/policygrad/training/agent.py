@@ -123,20 +123,28 @@ class Agent:
         callback: Callback | Sequence[Callback] | None = None,
         log_every: int = LOG_EVERY,
         *,
+        horizon: int | None = None,
         total_timesteps: int | None = None,
     ) -> Agent:
         """Train for `steps` environment steps (default: the configuration's): whole iterations, as many as fit, at least one.
 
         Of iterations of whole episodes it is the last one's length that says whether another fits.
+        horizon: how many steps the schedules run for, where `learn` is called several times for one training: two calls of
+        n steps with horizon = 2n are one of 2n, where n steps are whole iterations.
         callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps and None between;
         returning False stops; of several all are called, in order (see `policygrad.training.callbacks`). Calling `learn` again
-        goes on where it stopped, with schedules starting anew.
+        goes on where it stopped, with schedules starting anew. An exception, Ctrl-C too, leaves the agent at its last whole
+        iteration if it came while episodes were played: `learn` then goes on from there.
         """
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
+        if horizon is not None:
+            horizon = check("steps", int, horizon)
+            if horizon < total:
+                raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
         call = combine(callback, self)
         with single_thread():
-            self.trainer.begin(total)
+            self.trainer.begin(total, horizon)
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
