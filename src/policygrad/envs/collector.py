@@ -146,7 +146,9 @@ class Collector:
         self.time, self.ret = np.zeros_like(self.time), np.zeros_like(self.ret)
         envs = self.envs.unwrapped
         if not (isinstance(envs, AsyncVectorEnv) and not envs.shared_memory):
-            self.resetting = np.zeros_like(self.resetting)  # those, in Gymnasium 1.4, reset again where an episode had ended
+            self.resetting = np.zeros_like(
+                self.resetting
+            )  # those, in Gymnasium 1.4, reset again where an episode had ended
 
     def _record(self, actor: Actor, T: int, left: np.ndarray | None = None) -> Record:
         """Step T rows. The hot loop: act, step; everything else is done for all rows at once.
@@ -384,8 +386,8 @@ class Collector:
             return
         n, why = next((n, why) for n, why in enumerate(wrong) if why)
         warnings.warn(
-            f"environment {n} of {self.num_envs} cannot be brought back to where it was ({why}): all of them begin new episodes, "
-            "so the run differs from one that was not interrupted",
+            f"environment {n} of {self.num_envs} cannot be brought back to where it was ({why}): all of them begin new "
+            "episodes, so the run differs from one that was not interrupted",
             stacklevel=2,
         )
         self.obs = None

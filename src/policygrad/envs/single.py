@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
+from policygrad.envs.wrappers import NewWorld
 from policygrad.locate import locate
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
@@ -72,7 +73,8 @@ def make_one(env: EnvLike) -> gym.Env:
         env = own_maker(env) or env
     if isinstance(env, str):
         try:
-            return gym.make(check_env_id(env), disable_env_checker=True)
+            made = gym.make(check_env_id(env), disable_env_checker=True)
+            return NewWorld(made) if type(made.unwrapped).__module__ == "gymnasium.envs.box2d.bipedal_walker" else made
         except gym.error.DependencyNotInstalled as error:
             reason = str(error).replace("gymnasium[mujoco]", "policygrad[mujoco]")  # with an engine that was tested
             raise ValueError(f"{env} needs a package that is not installed: {reason}") from error

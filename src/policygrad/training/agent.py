@@ -148,6 +148,15 @@ class Agent:
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
+    def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int = LOG_EVERY) -> Agent:
+        """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the
+        last bit as if it had not been. Nothing is left to do where it was not.
+        """
+        call = combine(callback, self)
+        with single_thread():
+            self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+        return self
+
     def _step(self, record: Record, progress: float, diagnose: bool, meter: bool) -> Stats:
         """The learner's step, with diagnostics around it where they are due and the learner can be measured."""
         learner = self.learner

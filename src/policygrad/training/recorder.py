@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import random
 import time
 from collections import deque
@@ -56,25 +55,30 @@ class Recorder:
             self.first = int(resumed["first"])
         self.every = max(1, steps // CHECKPOINTS)
         self.monitor = MonitorFile(run.monitor_file, agent.env_name)
-        self.events = EventFile(run.path, reopen=True)
+        self.events = EventFile(run.path)
         self.measured: deque[Mapping[str, Any]] = deque(maxlen=RECENT_MEASUREMENTS)
         self.writer = writer
         self.finished: list[tuple[float, int]] = []  # return and length of the episodes not yet written
         agent.collector.observers.append(self.see)
         if writer is not None:
             agent.learner.observers.append(self.see_rollout)
-        self.started = time.perf_counter()
+        self.started = self.saved = time.perf_counter()
+        self.saved_steps, self.pause = agent.collector.steps_done, 0.0
+        self.next_checkpoint = self.next_shard = self.saved_steps + self.every
         self.next_draw = self.started + progress.interval
 
     def start(self, agent: Agent) -> None:
         """Training begins: the other callbacks have been told so, and now hear where they were."""
-        if self.resumed is not None:
+        if self.resumed is None:
+            self.save()
+        else:
             self._load(self.resumed)
-        self.save()
+            self.run.write_state("running", self.saved_steps)
 
     def _load(self, state: dict[str, Any]) -> None:
         load_callbacks(self.others, state["callbacks"])
         self.measured.extend(state["measured"])
+        self.next_shard = state["next_shard"]
         if self.writer is not None:
             self.writer.load_state_dict(state["trajectories"])
         self.agent.collector.restore()
@@ -85,35 +89,37 @@ class Recorder:
         files = [path for pattern in LOGS for path in sorted(self.run.path.glob(pattern))]
         return {
             "first": self.first,
+            "next_shard": self.next_shard,
             "files": {path.name: path.stat().st_size for path in files},
             "callbacks": callback_states(self.others),
             "measured": [dict(row) for row in self.measured],
             "trajectories": {} if self.writer is None else self.writer.state_dict(),
             "generators": global_generators(),
-            "machine": machine(),
         }
 
     def save(self) -> None:
         """A checkpoint, from which the run can go on."""
         started = time.perf_counter()
         self.keep_episodes()  # as many as the checkpoint has counted
-        self.flush()
         agent, steps = self.agent, self.agent.collector.steps_done
         self.run.save_checkpoint(lambda path: save_agent(agent, path, self.state_dict()), steps)
-        self.next_checkpoint, self.saved = steps + self.every, time.perf_counter()
-        self.pause = min((self.saved - started) / CHECKPOINT_SHARE, CHECKPOINT_SECONDS)
+        self.saved_steps, self.next_checkpoint, self.saved = steps, steps + self.every, time.perf_counter()
+        self.pause = (self.saved - started) / CHECKPOINT_SHARE
         self.run.write_state("running", steps)
 
-    def __call__(self, agent: Agent, row: Row | None) -> bool | None:
+    def __call__(self, agent: Agent, row: Row | None) -> None:
         if row is not None:
             self.keep(agent, row)
         now = time.perf_counter()
-        if agent.collector.steps_done >= self.next_checkpoint or now - self.saved >= CHECKPOINT_SECONDS:
-            if now - self.saved >= self.pause:
-                self.save()
+        due = agent.collector.steps_done >= self.next_checkpoint or now - self.saved >= CHECKPOINT_SECONDS
+        if due and now - self.saved >= self.pause:
+            self.save()
+        if agent.collector.steps_done >= self.next_shard:
+            self.flush()
         if now >= self.next_draw:
             self.draw(agent)
-        return False if self.pressed else None
+        if self.pressed:
+            agent.trainer.leave = True
 
     def keep(self, agent: Agent, row: Row) -> None:
         """Write a row of metrics, for us and for TensorBoard, and the episodes that ended since the last one."""
@@ -141,9 +147,11 @@ class Recorder:
             self.finished.clear()
 
     def flush(self) -> None:
-        """Write the trajectories that have ended."""
+        """Write the trajectories that have ended, at steps that no clock has a say in."""
+        steps = self.agent.collector.steps_done
+        self.next_shard = steps + self.every
         if self.writer is not None:
-            self.writer.flush(self.agent.collector.steps_done)
+            self.writer.flush(steps)
 
     def close(self) -> None:
         """Training is over, or has failed."""
@@ -190,8 +198,8 @@ def load_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, 
     given, wanted = [type(c).__name__ for c in callbacks], [state["kind"] for state in states]
     if given != wanted:
         raise ValueError(
-            f"the run was begun with the callbacks {', '.join(wanted) or 'none'}, and goes on with {', '.join(given) or 'none'}: "
-            "pass the same ones, in the same order"
+            f"the run was begun with the callbacks {', '.join(wanted) or 'none'}, and is to go on with "
+            f"{', '.join(given) or 'none'}: pass the same ones, in the same order"
         )
     for callback, state in zip(callbacks, states, strict=True):
         if hasattr(callback, "load_state_dict"):
@@ -199,9 +207,9 @@ def load_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, 
 
 
 def global_generators() -> dict[str, Any]:
-    """The state of Python's, NumPy's and torch's own generators. The package draws from none; environments and callbacks may."""
+    """The state of Python's, NumPy's and torch's own generators: the package draws from none, environments and callbacks may."""
     version, numbers, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     return {
         "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
         "numpy": [kind, torch.from_numpy(np.array(keys, np.int64)), position, has_gauss, cached],
@@ -214,25 +222,5 @@ def set_global_generators(state: Mapping[str, Any]) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers.tolist()), gauss))
     kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-
-
-def machine() -> dict[str, str]:
-    """What the last bits of a run depend on besides its versions: the processor, and how torch and NumPy use it."""
-    features = getattr(getattr(np, "_core", None), "_multiarray_umath", None)
-    used = sorted(name for name, there in getattr(features, "__cpu_features__", {}).items() if there)
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "torch": torch.backends.cpu.get_cpu_capability(),
-        "numpy": " ".join(used),
-        "blas": blas(),
-    }
-
-
-def blas() -> str:
-    """The kernels that linear algebra runs on."""
-    from threadpoolctl import threadpool_info
-
-    found = {f"{x['internal_api']} {x.get('version')} {x.get('architecture', '')}".strip() for x in threadpool_info()}
-    return ", ".join(sorted(found))

@@ -11,7 +11,7 @@ import numpy as np
 
 from policygrad.data import Record, Row, Stats, Wants
 
-COUNTERS = ("first", "total", "until", "last", "logged", "rows")  # the state of a Trainer, the clock aside
+COUNTERS = ("first", "total", "until", "last", "logged", "rows", "stopped")  # the state of a Trainer, the clock aside
 METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much as the diagnostics
 
 
@@ -67,6 +67,8 @@ class Trainer:
         self.logged: int | None = None  # steps of this training at the last row of metrics
         self.rows = 0
         self.seconds = 0.0
+        self.stopped = False  # whether a callback has ended this training
+        self.leave = False  # whether to break off after this iteration, to go on another time
         self.learning = False  # whether the learner is in the middle of a step: what it knows is of no whole iteration
 
     def begin(self, steps: int, horizon: int | None = None) -> None:
@@ -77,7 +79,7 @@ class Trainer:
             self.until = self.done + steps
             return
         self.first, self.total, self.until = self.source.steps_done, horizon or steps, steps
-        self.last, self.logged, self.rows, self.seconds = 0, None, 0, 0.0
+        self.last, self.logged, self.rows, self.seconds, self.stopped = 0, None, 0, 0.0, False
 
     @property
     def done(self) -> int:
@@ -91,10 +93,10 @@ class Trainer:
         started = time.perf_counter() - self.seconds
         if not self.source.begun:
             self.source.begin(self.actor)
-        while self.last == 0 or self.done + self.last <= self.until:
+        self.leave = False
+        while not (self.stopped or self.leave) and (self.last == 0 or self.done + self.last <= self.until):
             row = self.iterate(log_every, started)
-            if call is not None and call(row) is False:
-                break
+            self.stopped = call is not None and call(row) is False
         self.seconds = time.perf_counter() - started
 
     def iterate(self, log_every: int, started: float) -> Row | None:
