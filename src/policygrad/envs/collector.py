@@ -93,6 +93,7 @@ class Collector:
 
     def steps(self, actor: Actor, T: int) -> Record:
         """T rows of every environment, unfinished episodes `cut` at the edge."""
+        self.restore()
         if self.obs is None:
             self._reset(actor)
         record = self._record(actor, T)
@@ -107,6 +108,7 @@ class Collector:
         environments pause when theirs is done; a user's vector environment steps on until all are, and those steps, which
         nobody learns from, are not counted.
         """
+        self.restore()
         self._reset(actor)
         quota = np.full(self.num_envs, n // self.num_envs)
         quota[: n % self.num_envs] += 1
@@ -416,7 +418,9 @@ class Collector:
         for name in WHERE:
             value = tree_map(lambda x: x.numpy() if isinstance(x, torch.Tensor) else x, state[name])
             setattr(self, name, value)
-        self.env_seeds, self.pending = list(state["env_seeds"]), state.get("envs")
+        self.env_seeds, self.pending = list(state["env_seeds"]), state["envs"]
+        if self.pending is None and not self.env_seeds:
+            self.pending = [None] * self.num_envs
 
 
 def _begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:

@@ -3,7 +3,7 @@
     config.json            algorithm, environment, seed, every hyperparameter, versions, command line
     metrics.jsonl          one row of metrics a line, written as training goes
     checkpoints/           step-<N>.safetensors: the whole agent, the last two
-    state.json             running, stopped and why, or finished; and at how many steps
+    state.json             running, stopped and why, trained but not evaluated, or finished; and at how many steps
     policy.safetensors     weights and normaliser: what acting needs
     evaluation.json        the final policy, greedy and sampled: mean, std, 95 % interval, every return
     learning_curve.png
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ROOT = Path("runs")
 KEEP_CHECKPOINTS = 2
-STATUSES = ("running", "stopped", "finished")
+STATUSES = ("running", "stopped", "trained", "finished")
 
 
 class RunError(FileError, ValueError):
@@ -54,7 +54,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.json"  # what was trained
-        self.state_file = path / "state.json"  # running, stopped, or finished
+        self.state_file = path / "state.json"  # running, stopped, trained, or finished
         self.metrics_file = path / "metrics.jsonl"  # rows of metrics
         self.policy_file = path / "policy.safetensors"  # the final policy
         self.evaluation_file = path / "evaluation.json"  # the final policy's returns
@@ -121,7 +121,7 @@ class RunDirectory:
         return found
 
     def state(self) -> dict[str, Any]:
-        """state.json: `status` is running, stopped or finished, `steps` of the last checkpoint, `reason` why it was stopped.
+        """state.json: `status` (running, stopped, trained, finished), `steps` of the last checkpoint, `reason` of the stop.
 
         A run that was killed says that it is running; `lock` knows better. Runs of version 0.4 have no such file.
         """

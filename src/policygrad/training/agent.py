@@ -246,7 +246,8 @@ class Agent:
             return
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
-        self.trainer.load_state_dict(state.get("trainer", {}))  # files of 0.4 have none
+        if "trainer" in state:  # files of 0.4 have none
+            self.trainer.load_state_dict(state["trainer"])
         self.rng.bit_generator.state = state["rng"]
 
     def save(self, path: str | Path) -> Path:

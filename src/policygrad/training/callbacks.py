@@ -2,8 +2,9 @@
 
 Any function will do: `callback(agent, row)` gets the agent after every iteration, a row of metrics every `log_every` steps and
 None between; what it adds to the row is kept with it, and returning False stops the training. One that has `start(agent)` is
-told when training begins; one that has `state_dict()` and `load_state_dict(state)`, plain values and tensors, goes on with a run
-that was interrupted where it was, `start` having been called before. `directory` is where files go: a run's own directory, where there is one and no other was given.
+told when training begins. One that has `state_dict()` (plain values and tensors) and `load_state_dict(state)` goes on where it
+was with a run that was interrupted; `start` is called before. `directory` is where files go: a run's own directory, where there
+is one and no other was given.
 
     EvalCallback          play the greedy policy every N steps, keep the best one, stop when it is good enough
     CheckpointCallback    keep the whole agent every N steps

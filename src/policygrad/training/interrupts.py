@@ -13,21 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from policygrad.errors import Interrupted
+
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 GRACE = 3.0  # seconds to end an iteration in, before it is broken off
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal that asked for the end. `code`: the exit code by which a shell knows it, 130 for Ctrl-C."""
-
-    def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
-        super().__init__(message)
-        self.number = int(number)
-
-    @property
-    def code(self) -> int:
-        """128 + the signal's number."""
-        return 128 + self.number
 
 
 @contextmanager

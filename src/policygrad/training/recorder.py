@@ -78,7 +78,7 @@ class Recorder:
     def _load(self, state: dict[str, Any]) -> None:
         load_callbacks(self.others, state["callbacks"])
         self.measured.extend(state["measured"])
-        self.next_shard = state["next_shard"]
+        self.next_shard, self.agent.trainer.seconds = state["next_shard"], state["seconds"]
         if self.writer is not None:
             self.writer.load_state_dict(state["trajectories"])
         self.agent.collector.restore()
@@ -89,6 +89,7 @@ class Recorder:
         files = [path for pattern in LOGS for path in sorted(self.run.path.glob(pattern))]
         return {
             "first": self.first,
+            "seconds": self.agent.trainer.seconds,
             "next_shard": self.next_shard,
             "files": {path.name: path.stat().st_size for path in files},
             "callbacks": callback_states(self.others),
@@ -110,12 +111,12 @@ class Recorder:
     def __call__(self, agent: Agent, row: Row | None) -> None:
         if row is not None:
             self.keep(agent, row)
+        if agent.collector.steps_done >= self.next_shard:
+            self.flush()
         now = time.perf_counter()
         due = agent.collector.steps_done >= self.next_checkpoint or now - self.saved >= CHECKPOINT_SECONDS
         if due and now - self.saved >= self.pause:
             self.save()
-        if agent.collector.steps_done >= self.next_shard:
-            self.flush()
         if now >= self.next_draw:
             self.draw(agent)
         if self.pressed:
@@ -207,7 +208,7 @@ def load_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, 
 
 
 def global_generators() -> dict[str, Any]:
-    """The state of Python's, NumPy's and torch's own generators: the package draws from none, environments and callbacks may."""
+    """The state of Python's, NumPy's and torch's own generators: environments and callbacks may draw from them."""
     version, numbers, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     return {

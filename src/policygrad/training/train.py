@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info
 
 import policygrad
 from policygrad.envs.single import EnvLike
+from policygrad.errors import Interrupted
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import EvaluationTable, scalars
 from policygrad.stored.directory import ROOT, RunDirectory, create
@@ -24,7 +25,7 @@ from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import LOG_EVERY, Agent, Callback
 from policygrad.training.callbacks import set_directory
 from policygrad.training.evaluate import Evaluation
-from policygrad.training.interrupts import GRACE, Interrupted, interrupts
+from policygrad.training.interrupts import GRACE, interrupts
 from policygrad.training.progress import Progress, Silent
 from policygrad.training.recorder import Recorder
 
@@ -128,7 +129,7 @@ def keep(agent: Agent, run: RunDirectory, recorder: Recorder, reason: str) -> No
     recorder.save()
     recorder.flush()
     agent.save_policy(run.policy_file)
-    run.write_state("stopped", agent.collector.steps_done, reason or "not evaluated yet")
+    run.write_state("stopped" if reason else "trained", agent.collector.steps_done, reason)
 
 
 def why(error: BaseException) -> str:

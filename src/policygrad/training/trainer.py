@@ -66,7 +66,7 @@ class Trainer:
         self.last = 0  # what the last iteration took, which says whether another one fits
         self.logged: int | None = None  # steps of this training at the last row of metrics
         self.rows = 0
-        self.seconds = 0.0
+        self.seconds = 0.0  # until the last row of metrics, or the end
         self.stopped = False  # whether a callback has ended this training
         self.leave = False  # whether to break off after this iteration, to go on another time
         self.learning = False  # whether the learner is in the middle of a step: what it knows is of no whole iteration
@@ -128,10 +128,10 @@ class Trainer:
         return row | {k: v if np.isfinite(v) else None for k, v in stats.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters and the seconds so far: the source and the learner keep their own state."""
-        return {name: getattr(self, name) for name in COUNTERS} | {"seconds": self.seconds}
+        """The counters, without the clock: the source and the learner keep their own state."""
+        return {name: getattr(self, name) for name in COUNTERS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`; nothing else is read from it."""
-        for name in (*COUNTERS, "seconds"):
-            setattr(self, name, state.get(name, getattr(self, name)))
+        for name in COUNTERS:
+            setattr(self, name, state[name])
