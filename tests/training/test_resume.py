@@ -114,12 +114,13 @@ def test_every_field_of_the_state_matters(tmp_path: Path) -> None:
     (state, meta), fresh = load_state(path), make().state_dict()
     whole = agent.go_on().state_dict()
     assert same_state(pg.load(path).go_on().state_dict(), whole)
+    assert same_state(pg.load(agent.save(tmp_path / "whole")).go_on().state_dict(), whole)  # nothing is left to do
     for part, fields in state.items():
         for name, value in fields.items():
-            if same_state(value, fresh[part][name]) or (part, name) == ("collector", "env_seeds"):
-                continue  # seeds are all used by then
+            if same_state(value, fresh[part][name]) or (part, name) in (("collector", "env_seeds"), ("trainer", "last")):
+                continue  # seeds are all used by then; what the last iteration took matters at the end
             save_state(path, state | {part: fields | {name: fresh[part][name]}}, meta)
-            with warnings.catch_warnings(action="ignore"), suppress(TypeError):  # no noise of the step before
+            with warnings.catch_warnings(action="ignore"), suppress(TypeError, ZeroDivisionError):
                 assert not same_state(pg.load(path).go_on().state_dict(), whole), (part, name)
             save_state(path, state | {part: {k: v for k, v in fields.items() if k != name}}, meta)
             with pytest.raises(ModelFileError):

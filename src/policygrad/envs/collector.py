@@ -412,7 +412,7 @@ class Collector:
             getattr(self, name).clear()
             getattr(self, name).extend(state[name])
         self.obs, self.pending = None, None
-        if "time" not in state:  # a file of version 0.4, which does not say where the environments were
+        if state.keys().isdisjoint({"envs", *WHERE}):  # a file of version 0.4, which does not say where the environments were
             self._seed_environments(self.steps_done)
             return
         for name in WHERE:
