@@ -142,9 +142,9 @@ class Agent:
             horizon = check("steps", int, horizon)
             if horizon < total:
                 raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
+        self.trainer.begin(total, horizon)
         call = combine(callback, self)
         with single_thread():
-            self.trainer.begin(total, horizon)
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
