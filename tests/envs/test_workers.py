@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -38,6 +39,8 @@ from policygrad.models.policy import make_policy
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "survival"))
 import workers as survival
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # or every worker would import all this, and torch
 
 Makers = Sequence[Callable[[], gym.Env]]
 

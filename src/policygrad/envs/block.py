@@ -106,9 +106,13 @@ class Block:
 
     def made(self) -> Made:
         """What the parent has to know."""
-        envs = self.serial
-        spaces = envs.single_observation_space, envs.single_action_space
-        return Made(*spaces, dict(envs.metadata), envs.render_mode, envs.envs[0].spec)
+        envs, spec = self.serial, None
+        with suppress(Exception):  # some wrappers cannot say how they were made
+            pack(envs.envs[0].spec)
+            spec = envs.envs[0].spec
+        return Made(
+            envs.single_observation_space, envs.single_action_space, dict(envs.metadata), envs.render_mode, spec
+        )
 
     def attach(self, memory: Memory, num_envs: int, num_workers: int) -> None:
         """Work on shared memory from now on."""

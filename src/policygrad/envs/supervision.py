@@ -47,18 +47,17 @@ class Worker:
         with suppress(OSError):
             self.pipe.send_bytes(message)
 
-    def receive(self) -> bytes | None:
-        """The reply that has come; None: the process has ended without one."""
+    def receive(self, by_pipe: bool = False) -> bytes | None:
+        """The reply that has come; None: the process has ended without one. by_pipe: the pipe is known to have something."""
         try:
-            reply = self.pipe.recv_bytes() if self.pipe.poll() else None
+            reply = self.pipe.recv_bytes() if by_pipe or self.pipe.poll() else None
         except (EOFError, OSError):
             reply = None
         self.busy = False
         return reply
 
-    def end(self, until: float) -> None:
-        """Wait for the end of the process until then, and kill it."""
-        self.process.join(max(0.0, until - time.monotonic()))
+    def end(self) -> None:
+        """Kill the process, if it has not ended."""
         if self.process.is_alive():
             self.process.kill()
             self.process.join(1.0)
@@ -69,33 +68,34 @@ class Watch:
     """Waits for the pipes and the ends of processes, of all workers at once."""
 
     def __init__(self, workers: Sequence[Worker]) -> None:
-        self.workers: dict[Any, Worker] = {}
+        self.sources: dict[Any, tuple[Worker, bool]] = {}  # what is waited for: whose it is, and whether it is the pipe
         self.poll = select.poll() if hasattr(select, "poll") else None  # Windows has none
         for worker in workers:
             if worker.pipe.closed:  # it is lost, and will be replaced
                 continue
-            for x in (worker.pipe.fileno() if self.poll else worker.pipe, worker.process.sentinel):
-                self.workers[x] = worker
-                if self.poll:
-                    self.poll.register(x, select.POLLIN)
+            pipe: Any = worker.pipe.fileno() if self.poll else worker.pipe
+            self.sources |= {pipe: (worker, True), worker.process.sentinel: (worker, False)}
+        if self.poll:
+            for fd in self.sources:
+                self.poll.register(fd, select.POLLIN)
 
-    def ready(self, seconds: float) -> list[Worker]:
-        """Who has something to say, or is gone."""
+    def ready(self, seconds: float) -> list[tuple[Worker, bool]]:
+        """Who has something to say (True), or is gone."""
         if self.poll is None:
-            return [self.workers[x] for x in connection.wait(list(self.workers), seconds)]
-        return [self.workers[fd] for fd, _ in self.poll.poll(seconds * 1000.0)]
+            return [self.sources[x] for x in connection.wait(list(self.sources), seconds)]
+        return [self.sources[fd] for fd, _ in self.poll.poll(seconds * 1000.0)]
 
 
-def payload(makers: Sequence[Callable[[], gym.Env]]) -> bytes:
-    """What a worker needs to make its environments, the user's registered ids and the environment variables among it."""
+def payloads(blocks: Sequence[Sequence[Callable[[], gym.Env]]]) -> list[bytes]:
+    """What each worker needs to make its environments; the user's registered ids and the environment variables are in it."""
     registered = []
     for spec in gym.registry.values():
         if not str(spec.entry_point).startswith("gymnasium."):
-            with suppress(Exception):  # this one cannot be sent: whoever needs it will say so
+            with suppress(Exception):  # this one cannot be sent: whoever makes it will hear that it is not known
                 pack(spec)
                 registered.append(spec)
     try:
-        return pack((list(makers), registered, dict(os.environ)))
+        return [pack((list(makers), registered, dict(os.environ))) for makers in blocks]
     except Exception as error:
         raise SendError(
             f"what makes the environments cannot be sent to another process ({type(error).__name__}: {error}): make "
@@ -106,8 +106,12 @@ def payload(makers: Sequence[Callable[[], gym.Env]]) -> bytes:
 def end(workers: list[Worker], memory: Memory) -> None:
     """Ask workers to close their environments, and kill those that do not end."""
     until = time.monotonic() + CLOSE_SECONDS
-    for worker in workers:
-        worker.send(CLOSE)
-    for worker in workers:
-        worker.end(until)
-    memory.close()
+    try:
+        for worker in workers:
+            worker.send(CLOSE)
+        for worker in workers:
+            worker.process.join(max(0.0, until - time.monotonic()))
+    finally:  # whoever waits presses Ctrl-C once more
+        for worker in workers:
+            worker.end()
+        memory.close()

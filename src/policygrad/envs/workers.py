@@ -27,7 +27,7 @@ from policygrad.envs.block import DONE, STEP, STEP_WITH_MASKS, Failure, Made, pa
 from policygrad.envs.processes import cores_for, exit_text
 from policygrad.envs.serial import mask_info
 from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put, rows, sharable
-from policygrad.envs.supervision import CLOSE_SECONDS, Watch, Worker, WorkerError, end, payload
+from policygrad.envs.supervision import CLOSE_SECONDS, Watch, Worker, WorkerError, end, payloads
 
 DEADLINE = 60.0  # seconds for a step, a reset, or the making of the environments
 
@@ -59,14 +59,13 @@ class WorkerVectorEnv(VectorEnv):
         self.deadline, self.restart, self.restarts, self.report_masks = deadline, restart, 0, False
         self._arrays: Arrays | None = None
         self._error = ""  # why the pool was closed
-        self._renewed: dict[
-            int, int
-        ] = {}  # workers that were replaced: vector steps until they have made one of their own
+        # workers that were replaced, and the vector steps until they have certainly stepped an environment
+        self._renewed: dict[int, int] = {}
         self._seeds: list[int | None] = [None] * N
         self._watch: Watch | None = None
         self._attributes: dict[str, list[Any]] = {}  # what `set_attr` has set
         self._blocks = [range(i * N // W, (i + 1) * N // W) for i in range(W)]
-        self._payloads = [payload(env_fns[block.start : block.stop]) for block in self._blocks]
+        self._payloads = payloads([env_fns[block.start : block.stop] for block in self._blocks])
         self._memory = Memory()
         self._context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         if sys.platform == "linux":
@@ -223,19 +222,19 @@ class WorkerVectorEnv(VectorEnv):
         while busy:
             left = until - time.monotonic()
             hung = left <= 0
-            for worker in self.workers if hung else self._ready(left):
+            for worker, by_pipe in [(worker, False) for worker in self.workers] if hung else self._ready(left):
                 if not worker.busy:
                     continue
                 busy -= 1
-                reply = None if hung else worker.receive()
+                reply = None if hung else worker.receive(by_pipe)
                 if reply is None:
                     replies[worker.index] = self._lost(worker, hung, doing)
                 elif reply != DONE:
                     replies[worker.index] = self._read(worker, reply, doing)
         return replies
 
-    def _ready(self, seconds: float) -> list[Worker]:
-        """Wait until workers have replied or ended, but not longer than that: these workers."""
+    def _ready(self, seconds: float) -> list[tuple[Worker, bool]]:
+        """Wait until workers have replied or ended, but not longer than that; see `Watch`."""
         if self._watch is None:
             self._watch = Watch(self.workers)
         return self._watch.ready(seconds)
@@ -257,7 +256,7 @@ class WorkerVectorEnv(VectorEnv):
         if not hung:
             worker.process.join(CLOSE_SECONDS)
         code = worker.process.exitcode
-        worker.end(0.0)
+        worker.end()
         if hung:
             text = f"{who} did not answer for {self.deadline:g} seconds {when}, and its process was killed"
         elif code is None:
