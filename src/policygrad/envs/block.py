@@ -31,6 +31,7 @@ from threadpoolctl import threadpool_limits
 
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.shared import Arrays, Memory, put, rows
+from policygrad.errors import EnvError
 from policygrad.models.observations import ACTION_MASK
 
 STEP, STEP_WITH_MASKS, DONE, CLOSE = b"s", b"m", b"d", b"c"  # messages of one byte; all others are pickled
@@ -49,7 +50,10 @@ def unpack(message: bytes) -> Any:
 
 @dataclass(frozen=True)
 class Failure:
-    """An error in a worker, as text. at: which environment of the block it was at, or −1."""
+    """An error in a worker, as text. kind: its class, or "" for one of ours, which says itself what happened where.
+
+    at: which environment of the block it was at, or −1.
+    """
 
     at: int
     kind: str
@@ -67,7 +71,8 @@ class Failure:
             trace = "".join(traceback.format_exception(error))
         except BaseException:
             trace = ""
-        return cls(at, type(error).__name__, message[:LONGEST_TEXT], trace[-LONGEST_TEXT:])
+        kind = "" if isinstance(error, EnvError) else type(error).__name__
+        return cls(at, kind, message[:LONGEST_TEXT], trace[-LONGEST_TEXT:])
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Made:
     spec: EnvSpec | None
 
 
-class Watched(list):
+class Tracked(list):
     """A list that notes where whoever goes through it is."""
 
     def __init__(self, items: Sequence[Any], at: np.ndarray) -> None:
@@ -94,12 +99,17 @@ class Watched(list):
             at[0] = i
             yield item
 
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, int):
+            self.at[0] = i
+        return super().__getitem__(i)
+
 
 class Block:
     """The environments of one worker. first: the number of its first one, of all; index: the worker's."""
 
     def __init__(self, makers: Sequence[Callable[[], gym.Env]], index: int, first: int, at: np.ndarray) -> None:
-        self.serial = SerialVectorEnv(Watched(makers, at))
+        self.serial = SerialVectorEnv(Tracked(makers, at))
         self.at = at
         self.index, self.block = index, slice(first, first + len(makers))
         self.over = np.zeros(len(makers), bool)  # whose next step is a reset
@@ -125,8 +135,7 @@ class Block:
         self.time, self.episode = all_of_them.time[self.block], all_of_them.episode[self.block]
         self.at = all_of_them.at[self.index : self.index + 1]
         self.at[0] = -1
-        self.serial._observations = self.obs  # which it writes into
-        self.serial.envs = Watched(self.serial.envs, self.at)
+        self.serial.envs = Tracked(self.serial.envs, self.at)
         space = self.serial.single_action_space
         self.numbers = isinstance(space, spaces.Box) and not space.shape  # a row of these is no member of the space
 
@@ -137,7 +146,7 @@ class Block:
         actions = self.act.copy()  # which an environment may keep
         given: Any = [np.asarray(a) for a in actions] if self.numbers else actions
         obs, rew, terminated, truncated, info = serial.step(given)
-        put(self.obs, obs)  # where it is not there already
+        put(self.obs, obs)
         self.rew[:], self.terminated[:], self.truncated[:] = rew, terminated, truncated
         self.time += 1
         if self.over.any():
@@ -171,6 +180,9 @@ class Block:
         """A method of the vector environment."""
         result = getattr(self.serial, name)(*args, **kwargs)
         put(self.obs, self.serial._observations)
+        over = self.serial._autoreset_envs
+        if not np.array_equal(over, self.terminated | self.truncated):  # it has put the environments elsewhere
+            self.over, self.terminated[:], self.truncated[:] = over.copy(), over, False
         return result
 
     def answer(self, message: bytes) -> Any:

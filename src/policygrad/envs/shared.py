@@ -118,12 +118,12 @@ def copy(tree: Any) -> Any:
 
 
 def put(tree: Any, values: Any, where: np.ndarray | None = None) -> None:
-    """Write the rows of other arrays into the arrays of a tree, all of them or some, where it is not the same memory."""
+    """Write the rows of other arrays into the arrays of a tree: all of them, or some."""
     if isinstance(tree, np.ndarray):
-        if where is not None:
-            tree[where] = values[where]
-        elif tree is not values:
+        if where is None:
             tree[...] = values
+        else:
+            tree[where] = values[where]
     else:
         for key in tree if isinstance(tree, dict) else range(len(tree)):
             put(tree[key], values[key], where)

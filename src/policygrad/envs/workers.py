@@ -247,7 +247,7 @@ class WorkerVectorEnv(VectorEnv):
             said = Failure.of(error, -1)
         if isinstance(said, Failure):
             who, when = self._place(worker, said.at, doing)
-            self._fail(f"{who} raised {said.kind} {when}: {said.message}", said.trace)
+            self._fail(f"{who} raised {said.kind} {when}: {said.message}" if said.kind else said.message, said.trace)
         return said
 
     def _lost(self, worker: Worker, hung: bool, doing: str) -> WorkerError:
