@@ -55,7 +55,16 @@ def pool(makers: Makers, num_workers: int | None = 2, **keywords: Any) -> Iterat
         begun = time.monotonic()
         envs.close()
         assert time.monotonic() - begun < 2.5
-        assert not any(worker.process.is_alive() for worker in envs.workers)
+        assert not any(alive(worker.pid) for worker in envs.workers)
+
+
+def alive(pid: int | None) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class Drawing(gym.Env):
@@ -176,7 +185,7 @@ def test_environments_are_spread_evenly_over_the_cores(monkeypatch: pytest.Monke
     monkeypatch.setattr(processes, "usable_cores", lambda: 3)
     with pool(KINDS["CartPole"], None) as envs:
         assert [len(worker.block) for worker in envs.workers] == [1, 2, 2]
-        assert len({worker.process.pid for worker in envs.workers}) == 3
+        assert len({worker.pid for worker in envs.workers}) == 3
     assert processes.cores_for(2) == 2
     monkeypatch.setattr(processes, "most_cores", 1)
     assert processes.cores_for(8) == 1
@@ -192,7 +201,7 @@ def test_what_an_environment_does_wrong_is_named_at_once(name: str) -> None:
     ((_, right, seconds, said),) = survival.campaign([name])
     assert right, said
     assert seconds < 5.0
-    if said != survival.GOES_ON and name.startswith("step"):
+    if name.startswith("step") and "step 3" in survival.CASES[name].says:
         assert re.search(r"environment 1 \(process \d+\)", said)
 
 
@@ -218,9 +227,10 @@ def test_the_traceback_of_an_environment_comes_along() -> None:
 def test_a_process_that_is_killed_between_two_steps_is_named_in_the_next_one() -> None:
     with pool(KINDS["CartPole"]) as envs:
         envs.reset(seed=0)
-        pid = envs.workers[1].process.pid
+        pid = envs.workers[1].pid
+        assert pid
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(WorkerError, match=rf"process {pid} of environments 2 to 4 was killed by SIGKILL"):
+        with pytest.raises(WorkerError, match=rf"2 to 4 \(process {pid}\) was killed by SIGKILL.* between two steps"):
             envs.step(np.zeros(5, int))
         envs.close()
         envs.close()
@@ -228,11 +238,11 @@ def test_a_process_that_is_killed_between_two_steps_is_named_in_the_next_one() -
 
 def test_a_pool_that_nobody_holds_ends_its_processes() -> None:
     envs = WorkerVectorEnv(KINDS["CartPole"], 2)
-    running = [worker.process for worker in envs.workers]
-    assert all(process.is_alive() for process in running)
+    pids = [worker.pid for worker in envs.workers]
+    assert all(map(alive, pids))
     del envs
     gc.collect()
-    assert not any(process.is_alive() for process in running)
+    assert not any(map(alive, pids))
 
 
 class Fragile(gym.Env):
@@ -271,7 +281,7 @@ def test_a_lost_process_is_replaced_and_its_episodes_end_truncated(dies: Any, tm
         action = np.zeros(3, int)
         envs.step(action)
         shown = envs.step(action)[0].copy()
-        with pytest.warns(RuntimeWarning, match=r"environment 2 .* in step 3 of episode 1; a new process"):
+        with pytest.warns(RuntimeWarning, match=r"environment 2 .* in step 3 of episode 1.*; a new process"):
             obs, rew, terminated, truncated, _ = envs.step(action)
         # 0 is in another process; 1 was being reset, in the process that is lost; 2 was to make its third step
         assert obs[0, 1] == 0

@@ -108,9 +108,11 @@ class Tracked(list):
 class Block:
     """The environments of one worker. first: the number of its first one, of all; index: the worker's."""
 
-    def __init__(self, makers: Sequence[Callable[[], gym.Env]], index: int, first: int, at: np.ndarray) -> None:
+    def __init__(
+        self, makers: Sequence[Callable[[], gym.Env]], memory: Memory, index: int, first: int, at: np.ndarray
+    ) -> None:
         self.serial = SerialVectorEnv(Tracked(makers, at))
-        self.at = at
+        self.memory, self.at = memory, at
         self.index, self.block = index, slice(first, first + len(makers))
         self.over = np.zeros(len(makers), bool)  # whose next step is a reset
 
@@ -124,11 +126,11 @@ class Block:
             envs.single_observation_space, envs.single_action_space, dict(envs.metadata), envs.render_mode, spec
         )
 
-    def attach(self, memory: Memory, num_envs: int, num_workers: int) -> None:
+    def attach(self, num_envs: int, num_workers: int) -> None:
         """Work on shared memory from now on."""
         layout = self.serial.single_observation_space, self.serial.single_action_space, num_envs, num_workers
-        all_of_them = Arrays(*layout, memory.open(Arrays(*layout).size))
-        memory.close()
+        all_of_them = Arrays(*layout, self.memory.open(Arrays(*layout).size))
+        self.memory.close()
         self.act, self.obs = all_of_them.act[self.block], rows(all_of_them.obs, self.block)
         self.rew, self.paused = all_of_them.rew[self.block], all_of_them.paused[self.block]
         self.terminated, self.truncated = all_of_them.terminated[self.block], all_of_them.truncated[self.block]
@@ -212,7 +214,7 @@ def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: i
         os.environ.update(variables)
         for spec in registered:
             gym.registry.setdefault(spec.id, spec)
-        block = Block(makers, index, first, at)
+        block = Block(makers, memory, index, first, at)
         threadpool_limits(1)  # other workers have the other cores
         reply = pack(block.made())
     except BaseException as error:  # SystemExit, too: an environment's code may do anything
@@ -227,6 +229,7 @@ def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: i
                 reply = pack(Failure.of(error, int(block.at[0])))
             pipe.send_bytes(reply)
     if block is not None:
+        block.serial.envs = Tracked(block.serial.envs[:], at)  # where it was stays where it was
         with suppress(BaseException):
             block.serial.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ class Worker:
         with without_main():
             self.process.start()
         theirs.close()
+        self.pid = self.process.pid
         self.busy = True  # it has to say what it made
 
     def send(self, message: bytes) -> None:
@@ -47,21 +49,43 @@ class Worker:
         with suppress(OSError):
             self.pipe.send_bytes(message)
 
-    def receive(self, by_pipe: bool = False) -> bytes | None:
-        """The reply that has come; None: the process has ended without one. by_pipe: the pipe is known to have something."""
-        try:
+    def receive(self, by_pipe: bool) -> bytes | None:
+        """The reply of a worker that has replied or ended; None if it has ended without one. by_pipe: the pipe said so."""
+        try:  # its own children may hold the other end of the pipe
             reply = self.pipe.recv_bytes() if by_pipe or self.pipe.poll() else None
         except (EOFError, OSError):
             reply = None
         self.busy = False
         return reply
 
+    def gone(self) -> bool:
+        """Whether the process has ended, when its sentinel says so.
+
+        It says so, too, when the server that forked it has ended: SIGTERM to a whole process group ends the server.
+        """
+        if sys.platform == "win32":
+            return True
+        try:
+            os.kill(self.process.pid or 0, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of the process, but not longer than that."""
+        if not self.pipe.closed:
+            self.process.join(max(0.0, seconds))
+
     def end(self) -> None:
-        """Kill the process, if it has not ended."""
+        """Kill the process, if it has not ended, and let go of it."""
+        if self.pipe.closed:
+            return
         if self.process.is_alive():
             self.process.kill()
             self.process.join(1.0)
         self.pipe.close()
+        with suppress(ValueError):  # it does not die: some system calls cannot be interrupted
+            self.process.close()
 
 
 class Watch:
@@ -75,15 +99,20 @@ class Watch:
                 continue
             pipe: Any = worker.pipe.fileno() if self.poll else worker.pipe
             self.sources |= {pipe: (worker, True), worker.process.sentinel: (worker, False)}
-        if self.poll:
-            for fd in self.sources:
-                self.poll.register(fd, select.POLLIN)
+        for fd in self.sources if self.poll else ():
+            self.poll.register(fd, select.POLLIN)
 
     def ready(self, seconds: float) -> list[tuple[Worker, bool]]:
         """Who has something to say (True), or is gone."""
         if self.poll is None:
             return [self.sources[x] for x in connection.wait(list(self.sources), seconds)]
         return [self.sources[fd] for fd, _ in self.poll.poll(seconds * 1000.0)]
+
+    def forget(self, worker: Worker) -> None:
+        """The sentinel of this worker says nothing any more."""
+        fd = worker.process.sentinel
+        if self.sources.pop(fd, None) and self.poll:
+            self.poll.unregister(fd)
 
 
 def payloads(blocks: Sequence[Sequence[Callable[[], gym.Env]]]) -> list[bytes]:
@@ -110,7 +139,7 @@ def end(workers: list[Worker], memory: Memory) -> None:
         for worker in workers:
             worker.send(CLOSE)
         for worker in workers:
-            worker.process.join(max(0.0, until - time.monotonic()))
+            worker.wait(until - time.monotonic())
     finally:  # whoever waits presses Ctrl-C once more
         for worker in workers:
             worker.end()

@@ -222,8 +222,11 @@ class WorkerVectorEnv(VectorEnv):
         while busy:
             left = until - time.monotonic()
             hung = left <= 0
-            for worker, by_pipe in [(worker, False) for worker in self.workers] if hung else self._ready(left):
+            for worker, by_pipe in [(worker, False) for worker in self.workers] if hung else self._watched.ready(left):
                 if not worker.busy:
+                    continue
+                if not (hung or by_pipe or worker.gone()):
+                    self._watched.forget(worker)
                     continue
                 busy -= 1
                 reply = None if hung else worker.receive(by_pipe)
@@ -233,11 +236,12 @@ class WorkerVectorEnv(VectorEnv):
                     replies[worker.index] = self._read(worker, reply, doing)
         return replies
 
-    def _ready(self, seconds: float) -> list[tuple[Worker, bool]]:
-        """Wait until workers have replied or ended, but not longer than that; see `Watch`."""
+    @property
+    def _watched(self) -> Watch:
+        """Who waits for the workers; another one after a worker was replaced."""
         if self._watch is None:
             self._watch = Watch(self.workers)
-        return self._watch.ready(seconds)
+        return self._watch
 
     def _read(self, worker: Worker, reply: bytes, doing: str) -> Any:
         """What a reply says. Raises WorkerError if it is an error."""
@@ -247,14 +251,15 @@ class WorkerVectorEnv(VectorEnv):
             said = Failure.of(error, -1)
         if isinstance(said, Failure):
             who, when = self._place(worker, said.at, doing)
-            self._fail(f"{who} raised {said.kind} {when}: {said.message}" if said.kind else said.message, said.trace)
+            text = f"{who} raised {said.kind} {when}{said.message and f': {said.message}'}"
+            self._fail(text if said.kind else said.message, said.trace)
         return said
 
     def _lost(self, worker: Worker, hung: bool, doing: str) -> WorkerError:
         """What to say of a process that ended or hangs; raised, unless it may be replaced."""
         who, when = self._place(worker, -1 if self._arrays is None else int(self._arrays.at[worker.index]), doing)
         if not hung:
-            worker.process.join(CLOSE_SECONDS)
+            worker.wait(CLOSE_SECONDS)
         code = worker.process.exitcode
         worker.end()
         if hung:
@@ -271,10 +276,10 @@ class WorkerVectorEnv(VectorEnv):
 
     def _place(self, worker: Worker, at: int, doing: str) -> tuple[str, str]:
         """Which environment of a worker something happened in, and when."""
-        block, pid, arrays, i = worker.block, worker.process.pid, self._arrays, worker.block.start + max(at, 0)
+        block, pid, arrays, i = worker.block, worker.pid, self._arrays, worker.block.start + max(at, 0)
         who = f"environment {i} (process {pid})"
         if at < 0 and len(block) > 1:
-            who = f"the process {pid} of environments {block[0]} to {block[-1]}"
+            who = f"one of the environments {block[0]} to {block[-1]} (process {pid})"
         if doing != "step" or arrays is None:
             return who, f"while it was {doing}" if doing in ("made", "prepared", "reset") else f"in {doing}"
         if at < 0:
