@@ -18,7 +18,6 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from policygrad.data import Record, Wants
-from policygrad.envs.serial import SerialVectorEnv
 from policygrad.errors import EnvError, NotFiniteError
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding, expand
@@ -135,11 +134,12 @@ class Collector:
     def _reset(self, actor: Actor) -> None:
         """Reset all environments: seeded the first time, from their own generators afterwards."""
         seeds: Any = self.env_seeds or None
-        if seeds and not isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv):
+        ours = hasattr(self.envs, "report_masks")
+        if seeds and not (ours or isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)):
             seeds = seeds[0]  # native vector environments have one generator
         encoding = encoding_of(actor, self.envs.single_observation_space)
-        if isinstance(self.envs, SerialVectorEnv):
-            self.envs.report_masks = encoding.mask_source == "info"
+        if ours:
+            self.envs.report_masks = encoding.mask_source == "info"  # pyright: ignore[reportAttributeAccessIssue]
         obs, info = self.envs.reset(seed=seeds)
         self.env_seeds = []
         self.obs = encoding.empty(self.num_envs)
