@@ -42,9 +42,10 @@ class Journal:
         self.kept: list[Life] = []  # of the last `mark`
         self.length = 0  # of `actions` at the last `mark`
 
-    def reset(self, i: int, seed: int | None = None) -> None:
-        """Environment i is about to be reset."""
-        self.lives[i] = Life(seed, None if seed is not None else generator_state(self.envs[i]), first=len(self.actions))
+    def reset(self, i: int, seed: int | None = None, known: bool = True) -> None:
+        """Environment i is about to be reset. known: by nothing but the seed, so that it can be reset like that again."""
+        state = generator_state(self.envs[i]) if known and seed is None else None
+        self.lives[i] = Life(seed if known else None, state, first=len(self.actions))
 
     def pause(self, i: int) -> None:
         """Environment i does not take part in the step that was noted last, nor in later ones."""
