@@ -25,10 +25,11 @@ from policygrad.cli.reports import (
 )
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
+from policygrad.envs.processes import usable_cores
 from policygrad.errors import PolicygradError
 from policygrad.stored.directory import ROOT, RunDirectory, RunError
 from policygrad.training.progress import clock, make_progress
-from policygrad.training.seeds import Job, State, run_seeds, stopped, usable_cores
+from policygrad.training.seeds import Job, State, run_seeds, stopped
 
 
 def train(words: Sequence[str]) -> None:

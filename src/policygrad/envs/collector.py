@@ -7,11 +7,13 @@ environments that ended are reset here, and next_obs keeps what they showed last
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
@@ -28,12 +30,14 @@ from policygrad.envs.checks import (
 )
 from policygrad.envs.columns import one_episode_per_column
 from policygrad.envs.lent import Witness
-from policygrad.envs.serial import SerialVectorEnv
 from policygrad.errors import EnvError
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding
 from policygrad.streams import seeds, stream
 from policygrad.tree import Tree, put, take, tree_map
+
+COUNTED = ("steps_done", "episodes_done")
+WHERE = ("obs", "state", "time", "ret", "resetting")  # arrays of the episodes that are being played
 
 
 class EndlessEpisodeError(EnvError, RuntimeError):
@@ -43,7 +47,8 @@ class EndlessEpisodeError(EnvError, RuntimeError):
 class Collector:
     """Steps `envs` with an actor. Owns the environments, the sampling noise and the episode statistics.
 
-    A record that an exception or Ctrl-C ends before it is whole leaves nothing behind: the next one begins with a reset.
+    Where a record fails or is interrupted before it is whole, all is as it was before: the environments are brought back, by
+    playing the episodes again, when the next one is asked for.
     steps_done: environment steps that counted so far; episodes_done: finished ones; returns, lengths: of the last 100 of
     them. observers: functions that are shown every record. lent: whether others hold these environments, too; where it shows
     that somebody moved them between two records, there is a warning, and the next record begins with a reset.
@@ -53,13 +58,16 @@ class Collector:
         self.envs = envs
         self.num_envs = envs.num_envs
         self.mode = autoreset_mode(envs)
-        self.pauses = "paused" in vars(envs)  # ours do: who has no episode left to play sits out
-        self.source = envs if self.pauses else Watched(envs)  # ours look at what environments give themselves
+        self.ours = hasattr(
+            type(envs), "restore"
+        )  # ours pause, go back to where they were, and check what they are given
+        self.source: Any = envs if self.ours else Watched(envs)
         self.witness = Witness(singles(envs)) if lent else None
         self.max_episode_steps = max_episode_steps
         self.seed = seed
         self.rng = np.random.default_rng(stream(seed, "acting"))
         self._seed_environments(0)
+        self.pending: list[dict[str, Any] | None] | None = None  # how to bring the environments to where they are to be
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
@@ -80,7 +88,7 @@ class Collector:
 
     def forget(self) -> None:
         """Somebody else has moved the environments: begin anew, on new seeds. The episodes that were open are not counted."""
-        self.obs = None
+        self.obs = self.pending = None
         self._seed_environments(self.steps_done)
 
     def collect(self, actor: Actor, wants: Wants) -> Record:
@@ -92,17 +100,15 @@ class Collector:
 
     def steps(self, actor: Actor, T: int) -> Record:
         """T rows of every environment, unfinished episodes `cut` at the edge."""
-        if self.witness is not None and self.obs is not None and self.witness.moved():
-            self.forget()
+        return self._whole(self._steps, actor, T)
+
+    def _steps(self, actor: Actor, T: int) -> Record:
         if self.obs is None:
             self._reset(actor)
         record = self._record(actor, T)
         record.cut[-1] = record.mask[-1] & ~record.end[-1]
         record.finished.extend(self._count(record))
-        self.obs = take(record.obs, -1)  # now that all of it is known
-        if self.witness is not None:
-            self.witness.look()
-        return self._shown(record)
+        return record
 
     def episodes(self, actor: Actor, n: int) -> Record:
         """Whole episodes, n in all, from fresh resets, one per column, padded with masked rows.
@@ -111,6 +117,9 @@ class Collector:
         environments pause when theirs is done; a user's vector environment steps on until all are, and those steps, which
         nobody learns from, are not counted.
         """
+        return self._whole(self._episodes, actor, n)
+
+    def _episodes(self, actor: Actor, n: int) -> Record:
         self._reset(actor)
         quota = np.full(self.num_envs, n // self.num_envs)
         quota[: n % self.num_envs] += 1
@@ -119,10 +128,9 @@ class Collector:
         self._count_down(left, np.zeros(self.num_envs, bool))  # with fewer episodes than environments, some have none
         while (left > 0).any():
             chunks.append(self._record(actor, 64, left))
-            self.obs = take(chunks[-1].obs, -1)
             waiting = (left > 0) & (self.time >= self.max_episode_steps)
             if waiting.any():
-                i, self.obs = int(waiting.argmax()), None
+                i = int(waiting.argmax())
                 raise EndlessEpisodeError(
                     f"environment {i} did not end its episode in {self.time[i]} steps: give it a time limit (gymnasium's "
                     "TimeLimit wrapper), or use an estimator with a critic, which needs no whole episodes"
@@ -131,63 +139,87 @@ class Collector:
         record = one_episode_per_column(chunks, quota)
         self.steps_done += record.steps
         self._finished(record.finished)
-        return self._shown(record)
+        return record
 
-    def _shown(self, record: Record) -> Record:
-        for observer in self.observers:
-            observer(record)
+    def _whole(self, collect: Callable[[Actor, int], Record], actor: Actor, count: int) -> Record:
+        """A record, or everything as it was before."""
+        self.restore()
+        if self.witness is not None and self.obs is not None and self.witness.moved():
+            self.forget()
+        before = self._now()
+        if self.ours:
+            self.source.mark()
+        try:
+            record = collect(actor, count)
+            for observer in self.observers:
+                observer(record)
+        except BaseException:
+            self.load_state_dict(before | {"envs": self._snapshot(before, marked=True)})
+            raise
+        if self.witness is not None:
+            self.witness.look()
         return record
 
     def _reset(self, actor: Actor) -> None:
         """Reset all environments: seeded the first time, from their own generators afterwards."""
         seeds: Any = self.env_seeds or None
-        if seeds and not isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv):
+        if seeds and not (self.ours or isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)):
             seeds = seeds[0]  # native vector environments have one generator
         encoding = encoding_of(actor, self.envs.single_observation_space)
-        if isinstance(self.source, SerialVectorEnv):
-            self.source.report_masks = encoding.mask_source == "info"
-        elif isinstance(self.source, Watched):
-            self.source.reads_info = encoding.mask_source == "info" or self.mode is AutoresetMode.SAME_STEP
-        self.obs, shown = None, encoding.empty(self.num_envs)
+        self._listen(encoding)
+        shown = encoding.empty(self.num_envs)
         obs, info = self.source.reset(seed=seeds)
         encoding.encode(obs, info, shown)
         self.env_seeds = []
         self.obs = shown
         self.state = actor.begin(actor.noise(self.rng, (self.num_envs,))) if actor.stateful else None
-        self.time[:], self.ret[:] = 0, 0.0
+        self.time, self.ret = np.zeros_like(self.time), np.zeros_like(self.ret)
         envs = self.envs.unwrapped
         if not (isinstance(envs, AsyncVectorEnv) and not envs.shared_memory):
-            self.resetting[:] = False  # those, in Gymnasium 1.4, reset again where an episode had ended
+            self.resetting = np.zeros_like(
+                self.resetting
+            )  # those, in Gymnasium 1.4, reset again where an episode had ended
         if self.witness is not None:
             self.witness.begin()
+
+    def _listen(self, encoding: Encoding) -> None:
+        """Have those infos told that are read."""
+        masks = encoding.mask_source == "info"
+        if self.ours:
+            self.source.report_masks = masks
+        else:
+            self.source.reads_info = masks or self.mode is AutoresetMode.SAME_STEP
 
     def _record(self, actor: Actor, T: int, left: np.ndarray | None = None) -> Record:
         """Step T rows. The hot loop: act, step; everything else is done for all rows at once.
 
-        left: the episodes each environment still has to play, counted down; the record ends when none has any. Meanwhile
-        `obs` is None: whoever calls this says what is shown now, when nothing can go wrong any more.
+        left: the episodes each environment still has to play, counted down; the record ends when none has any.
         """
         N, envs, state, stateful = self.num_envs, self.envs, self.state, actor.stateful
         step = self.source.step if self.witness is None else self.witness.watching(self.source.step)
-        shown, self.obs = self.obs, None
         encoding = encoding_of(actor, envs.single_observation_space)
+        self._listen(encoding)
         encode, masks_told = encoding.encode, encoding.mask_source == "info"
         separate = self.mode is not AutoresetMode.NEXT_STEP
+        ends_matter = masks_told or separate or stateful or left is not None
         obs, final = encoding.empty(T + 1, N), encoding.empty(T, N) if separate else None
         noise = actor.noise(self.rng, (T, N))
-        to_env = action_adapter(envs.single_action_space, actor)
+        to_env, choose = action_adapter(envs.single_action_space, actor), actor.act
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
         actions, extras, over = [], [], self.resetting.copy()  # over: whether this row is a reset row
         now = take(obs, 0)
-        put(now, ..., shown)
+        put(now, ..., self.obs)
         for t in range(T):
-            act, state, extra = actor.act(now, state, noise[t])
+            act, state, extra = choose(now, state, noise[t])
             actions.append(act)
             extras.append(extra)
             given, rew[t], terminated[t], truncated[t], info = step(to_env(act))
-            end = terminated[t] | truncated[t]
             now = take(obs, t + 1)
+            if not ends_matter:
+                encode(given, info, now)
+                continue
+            end = terminated[t] | truncated[t]
             encode(given, info, now, self._silent(end) if masks_told else None)
             if final is not None:
                 put(final, t, now)
@@ -197,7 +229,7 @@ class Collector:
                 state, over = _begun(begins, actor.begin(noise[t]), state), end
             if left is not None and self._count_down(left, end):
                 break
-        self.state = state
+        self.obs, self.state = now, state
         T = len(actions)
         ends = terminated[:T], truncated[:T] & ~terminated[:T]
         next_obs = take(obs, slice(1, T + 1)) if final is None else take(final, slice(T))
@@ -239,12 +271,12 @@ class Collector:
 
     def _silent(self, end: np.ndarray) -> np.ndarray:
         """Who need not say which actions are legal: there is nothing to act upon."""
-        return end | self.envs.paused if self.pauses else end  # pyright: ignore[reportAttributeAccessIssue]
+        return end | self.envs.paused if self.ours else end  # pyright: ignore[reportAttributeAccessIssue]
 
     def _count_down(self, left: np.ndarray, end: np.ndarray) -> bool:
         """Subtract the ended episodes from those left, and pause environments that have none; True when none has any."""
         np.subtract(left, end, out=left)
-        if self.pauses:
+        if self.ours:
             self.envs.paused = left <= 0  # pyright: ignore[reportAttributeAccessIssue]
         return bool((left <= 0).all())
 
@@ -314,26 +346,72 @@ class Collector:
         self.episodes_done += len(episodes)
         return episodes
 
-    def state_dict(self) -> dict[str, Any]:
-        """The sampling generator and the counters; environments start afresh."""
+    def _now(self) -> dict[str, Any]:
+        """Everything that collecting changes, but for the insides of the environments. None of it is changed in place."""
         return {
             "rng": self.rng.bit_generator.state,
-            "steps_done": self.steps_done,
-            "episodes_done": self.episodes_done,
             "returns": list(self.returns),
             "lengths": list(self.lengths),
+            "env_seeds": self.env_seeds,
+            **{name: getattr(self, name) for name in (*COUNTED, *WHERE)},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; the next rollout begins with fresh episodes, on seeds of their own."""
-        self.rng.bit_generator.state = state["rng"]
-        self.steps_done, self.episodes_done = state["steps_done"], state["episodes_done"]
-        self.returns.clear()
-        self.returns.extend(state["returns"])
-        self.lengths.clear()
-        self.lengths.extend(state["lengths"])
+    def _snapshot(self, now: dict[str, Any], marked: bool = False) -> list[dict[str, Any] | None] | None:
+        """How to bring the environments to where they are, or were at the last mark; None where they have not been reset."""
+        if now["env_seeds"]:
+            return None
+        return self.source.snapshot(marked) if self.ours else [None] * self.num_envs
+
+    def restore(self) -> None:
+        """Bring the environments to where they are to be, where that is still to be done; it is done before the next record.
+
+        Where that cannot be done exactly a warning says so, and all environments begin new episodes.
+        """
+        pending, self.pending = self.pending, None
+        if pending is None:
+            return
+        wrong = self.source.restore(pending) if self.ours else ["its state cannot be kept"] * self.num_envs
+        if not any(wrong):
+            if self.witness is not None:
+                self.witness.begin()
+            return
+        n, why = next((n, why) for n, why in enumerate(wrong) if why)
+        warnings.warn(
+            f"environment {n} of {self.num_envs} cannot be brought back to where it was ({why}): all of them begin new "
+            "episodes, so the run differs from one that was not interrupted",
+            stacklevel=2,
+        )
         self.obs = None
         self._seed_environments(self.steps_done)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that collecting changes, and how to bring the environments back to where they are."""
+        state = self._now()
+        state["envs"] = self.pending or self._snapshot(state)
+        for name in WHERE:
+            state[name] = tree_map(lambda x: x if x is None else torch.from_numpy(x.copy()), state[name])
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`; the environments follow with the next record, see `restore`."""
+        self.rng.bit_generator.state = state["rng"]
+        for name in COUNTED:
+            setattr(self, name, state[name])
+        for name in ("returns", "lengths"):
+            getattr(self, name).clear()
+            getattr(self, name).extend(state[name])
+        self.obs, self.pending = None, None
+        if state.keys().isdisjoint(
+            {"envs", *WHERE}
+        ):  # a file of version 0.4, which does not say where the environments were
+            self._seed_environments(self.steps_done)
+            return
+        for name in WHERE:
+            value = tree_map(lambda x: x.numpy() if isinstance(x, torch.Tensor) else x, state[name])
+            setattr(self, name, value)
+        self.env_seeds, self.pending = list(state["env_seeds"]), state["envs"]
+        if self.pending is None and not self.env_seeds:
+            self.pending = [None] * self.num_envs
 
 
 def _begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:

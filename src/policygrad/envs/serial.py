@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +11,9 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from policygrad.envs.blame import brief
 from policygrad.envs.checks import PENDING, WHOLE, blame, check_distinct, flag, number, rows, surviving, told, write
+from policygrad.envs.journal import Journal, digest, generator_state, set_generator_state
 from policygrad.envs.single import env_name
 from policygrad.errors import ContractError, EnvError
 from policygrad.models.observations import ACTION_MASK
@@ -33,6 +36,8 @@ class SerialVectorEnv(SyncVectorEnv):
         check_distinct(self.envs)
         self.paused = np.zeros(self.num_envs, bool)  # who sits the steps out, until the next reset
         self.report_masks = False
+        self.journal = Journal(list(self.envs))
+        self._views = self.single_action_space.shape != ()  # whose entries an environment could write into
         space, n = self.single_observation_space, self.num_envs
         self._rows = [rows(space, self._observations, i) for i in range(n)]  # where each one's observation goes
         self._shape, self._fits = None, frozenset()  # of arrays that are written without a closer look
@@ -72,6 +77,7 @@ class SerialVectorEnv(SyncVectorEnv):
         """Reset environment i and write what it shows; its action mask, where masks are reported."""
         answer = PENDING
         self._begun[i], self._episodes[i] = self._count, self._episodes[i] + 1
+        self.journal.reset(i, given.get("seed"), known="options" not in given)
         try:
             answer = self.envs[i].reset(**given)
             obs, info = answer if isinstance(answer, tuple | list) else ()  # pyright: ignore  `blame` says what it is
@@ -89,10 +95,12 @@ class SerialVectorEnv(SyncVectorEnv):
         masks: list[Any] = []
         mask, answer, i = None, PENDING, 0
         self._count += 1
+        self.journal.actions.append(np.array(actions) if self._views else actions)
         try:
             for i, (env, act, row) in enumerate(zip(self.envs, actions, self._rows, strict=True)):
                 if paused[i]:
                     rew[i] = 0.0
+                    self.journal.pause(i)
                 elif resetting[i]:
                     rew[i], mask = 0.0, self._reset_one(i)
                 else:
@@ -122,6 +130,60 @@ class SerialVectorEnv(SyncVectorEnv):
             blame(error, self._name(i), "step", answer, when)
         self._autoreset_envs = terminated | truncated
         return self._observations, rew, terminated, truncated, mask_info(masks) if masks else {}
+
+    def mark(self) -> None:
+        """Remember this moment, for `snapshot(marked=True)`, until the next call."""
+        self.journal.mark()
+        self._marked = deepcopy(self._rows), self._autoreset_envs.copy()
+
+    def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
+        """What `restore` needs to bring every environment to where it is, or was at the last `mark`: plain values and tensors.
+        None for one of which that is not known.
+        """
+        shown, over = self._marked if marked else (self._rows, self._autoreset_envs)
+        found: list[dict[str, Any] | None] = []
+        for i, env in enumerate(self.envs):
+            played = self.journal.since_reset(i, marked)
+            generator = None if marked else digest(generator_state(env))  # of the past it is not known
+            evidence = {"over": bool(over[i]), "shown": digest(shown[i]), "generator": generator}
+            found.append(None if played is None else played | evidence)
+        return found
+
+    def restore(self, snapshots: Sequence[dict[str, Any] | None]) -> list[str | None]:
+        """Play every environment to where its snapshot was taken. What went wrong, of every environment, or None: then it shows
+        the same observation, and its generator is in the same state, to the last bit.
+        """
+        wrong: list[str | None] = []
+        for i, snapshot in enumerate(snapshots):
+            try:
+                known = snapshot is not None
+                wrong.append(self._replay(i, snapshot) if known else "how it was reset is not known, or too long ago")
+            except Exception as error:
+                wrong.append(f"playing it again raised {brief(error)}")
+        return wrong
+
+    def _replay(self, i: int, snapshot: dict[str, Any]) -> str | None:
+        env, over = self.envs[i], False
+        if snapshot["state"] is not None:
+            set_generator_state(env, snapshot["state"])
+        obs, _ = env.reset(seed=snapshot["seed"])
+        actions = list(snapshot["actions"].numpy())
+        for t, action in enumerate(actions):
+            if over:
+                return f"its episode ended after {t} steps instead of {len(actions)}"
+            obs, _, terminated, truncated, _ = env.step(action)
+            over = bool(terminated or truncated)
+        write(self.single_observation_space, self._rows[i], obs)
+        self._autoreset_envs[i] = snapshot["over"]  # of one that was paused afterwards it is False
+        self._begun[i] = self._count - len(actions)
+        self.journal.replayed(i, snapshot, actions)
+        if snapshot["over"] and not over:
+            return "its episode did not end where it had ended"
+        if digest(self._rows[i]) != snapshot["shown"]:
+            return "the same actions lead to another observation"
+        if snapshot["generator"] not in (None, digest(generator_state(env))):
+            return "its random numbers are not the same"
+        return None
 
     def _name(self, i: int) -> str:
         return f"environment {i} ({env_name(self.envs[i].unwrapped)})"

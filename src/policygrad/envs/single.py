@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from policygrad.envs.blame import brief, raise_foreign
+from policygrad.envs.wrappers import NewWorld
 from policygrad.errors import ContractError
 from policygrad.locate import locate
 
@@ -81,7 +82,7 @@ def make_one(env: EnvLike) -> gym.Env:
     elif isinstance(env, VectorEnv):
         raise TypeError("expected an environment id, an environment or a callable, got a vector environment")
     try:
-        made = gym.make(env, disable_env_checker=True) if isinstance(env, str) else _made(env)
+        made = _by_id(env) if isinstance(env, str) else _made(env)
     except gym.error.DependencyNotInstalled as error:
         reason = str(error).replace("gymnasium[mujoco]", "policygrad[mujoco]")  # with an engine that was tested
         raise ValueError(f"{env} needs a package that is not installed: {reason}") from error
@@ -92,6 +93,11 @@ def make_one(env: EnvLike) -> gym.Env:
     for name in ("observation_space", "action_space"):
         check_space(made, name)
     return made
+
+
+def _by_id(env_id: str) -> gym.Env:
+    made = gym.make(env_id, disable_env_checker=True)
+    return NewWorld(made) if type(made.unwrapped).__module__ == "gymnasium.envs.box2d.bipedal_walker" else made
 
 
 def _made(env: gym.Env | Callable[[], gym.Env]) -> gym.Env:

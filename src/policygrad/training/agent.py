@@ -143,23 +143,40 @@ class Agent:
         callback: Callback | Sequence[Callback] | None = None,
         log_every: int = LOG_EVERY,
         *,
+        horizon: int | None = None,
         total_timesteps: int | None = None,
     ) -> Agent:
         """Train for `steps` environment steps (default: the configuration's): whole iterations, as many as fit, at least one.
 
         Of iterations of whole episodes it is the last one's length that says whether another fits.
+        horizon: how many steps the schedules run for, where `learn` is called several times for one training: two calls of
+        n steps with horizon = 2n are one of 2n, where n steps are whole iterations.
         callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps and None between;
         returning False stops; of several all are called, in order (see `policygrad.training.callbacks`). Calling `learn` again
-        goes on where it stopped, with schedules starting anew. An environment object of yours is reset first, because you may
-        have moved it meanwhile; the episode that was open is then not counted.
+        goes on where it stopped, with schedules starting anew. An exception, Ctrl-C too, leaves the agent at its last whole
+        iteration if it came while episodes were played: `learn` then goes on from there. An environment object of yours is
+        reset first, because you may have moved it meanwhile; the episode that was open is then not counted.
         """
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
-        call = combine(callback, self)
+        if horizon is not None:
+            horizon = check("steps", int, horizon)
+            if horizon < total:
+                raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
         if self.lent:
             self._forget()
+        self.trainer.begin(total, horizon)
+        call = combine(callback, self)
         with single_thread():
-            self.trainer.begin(total)
+            self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+        return self
+
+    def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int = LOG_EVERY) -> Agent:
+        """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the
+        last bit as if it had not been. Nothing is left to do where it was not.
+        """
+        call = combine(callback, self)
+        with single_thread():
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
@@ -281,7 +298,8 @@ class Agent:
             return
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
-        self.trainer.load_state_dict(state.get("trainer", {}))  # files of 0.4 have none
+        if "trainer" in state:  # files of 0.4 have none
+            self.trainer.load_state_dict(state["trainer"])
         self.rng.bit_generator.state = state["rng"]
 
     def save(self, path: str | Path) -> Path:
