@@ -45,7 +45,7 @@ def pack(x: Any) -> bytes:
 
 def unpack(message: bytes) -> Any:
     """What was packed. Both ends are processes of ours: nothing is read from files or from a network."""
-    return ForkingPickler.loads(message).fn
+    return ForkingPickler.loads(message).fn  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(frozen=True)
