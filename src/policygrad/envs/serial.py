@@ -12,7 +12,19 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad.envs.blame import brief
-from policygrad.envs.checks import PENDING, WHOLE, blame, check_distinct, flag, number, rows, surviving, told, write
+from policygrad.envs.checks import (
+    NUMBERS,
+    PENDING,
+    WHOLE,
+    blame,
+    check_distinct,
+    flag,
+    number,
+    rows,
+    surviving,
+    told,
+    write,
+)
 from policygrad.envs.journal import Journal, digest, generator_state, set_generator_state
 from policygrad.envs.single import env_name
 from policygrad.errors import ContractError, EnvError
@@ -82,7 +94,10 @@ class SerialVectorEnv(SyncVectorEnv):
         try:
             answer = self.envs[i].reset(**given)
             obs, info = answer if isinstance(answer, tuple | list) else ()  # pyright: ignore  `blame` says what it is
-            write(self.single_observation_space, self._rows[i], obs)
+            if obs.__class__ is np.ndarray and obs.shape == self._shape and obs.dtype in self._fits:
+                self._rows[i][...] = obs
+            else:
+                write(self.single_observation_space, self._rows[i], obs)
             return told(info, ACTION_MASK) if self.report_masks else None
         except (Exception, SystemExit) as error:
             blame(error, self._name(i), "reset", answer, f"at the beginning of its episode {self._episodes[i]}")
@@ -92,7 +107,9 @@ class SerialVectorEnv(SyncVectorEnv):
         rew, terminated, truncated = self._rewards, self._terminations, self._truncations
         resetting, paused = self._autoreset_envs.tolist(), self.paused.tolist()
         shape, fits, low, high, array = self._shape, self._fits, self._low, self._high, np.ndarray
-        terminated[:] = truncated[:] = False
+        masks_told, pending, numbers, whole, no = self.report_masks, PENDING, NUMBERS, WHOLE, np.False_
+        terminated.fill(False)
+        truncated.fill(False)
         masks: list[Any] = []
         mask, answer, i = None, PENDING, 0
         self._count += 1
@@ -105,23 +122,23 @@ class SerialVectorEnv(SyncVectorEnv):
                 elif resetting[i]:
                     rew[i], mask = 0.0, self._reset_one(i)
                 else:
-                    answer = PENDING
+                    answer = pending
                     answer = env.step(act)
                     obs, reward, ended, stopped, info = answer
                     if (obs.__class__ is array and obs.shape == shape and obs.dtype in fits) or (
-                        obs.__class__ in WHOLE and low <= obs < high
+                        obs.__class__ in whole and low <= obs < high
                     ):
                         row[...] = obs
                     else:
                         write(self.single_observation_space, row, obs)
-                    rew[i] = reward if reward.__class__ is float else number(reward)
-                    if ended is not False:
+                    rew[i] = reward if reward.__class__ in numbers else number(reward)
+                    if ended is not False and ended is not no:
                         terminated[i] = flag("terminated", ended)
-                    if stopped is not False:
+                    if stopped is not False and stopped is not no:
                         truncated[i] = flag("truncated", stopped)
-                    if self.report_masks:
+                    if masks_told:
                         mask = told(info, ACTION_MASK)
-                if self.report_masks:
+                if masks_told:
                     masks.append(mask)
                     mask = None
         except (Exception, SystemExit) as error:
