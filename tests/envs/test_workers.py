@@ -397,11 +397,16 @@ def script(end: str, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], li
     path.write_text(textwrap.dedent(SCRIPT) + textwrap.dedent(end))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, path], text=True, start_new_session=True, **pipes)
+    pids: list[int] = []
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n", process.communicate()
-        yield process, [int(pid) for pid in process.stdout.readline().split()]
+        pids += [int(pid) for pid in process.stdout.readline().split()]
+        yield process, pids
     finally:
+        for pid in pids:
+            if state(pid) != "Z":
+                os.kill(pid, signal.SIGKILL)
         process.kill()
         process.communicate()
 
