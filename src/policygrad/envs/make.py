@@ -7,6 +7,7 @@ from functools import partial
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
+from policygrad.envs.checks import check_vector
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.single import EnvLike, check_env_id, make_one
 
@@ -41,9 +42,11 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
     An environment instance is a single one: num_envs must be 1, or pass a callable. backend: "gymnasium" steps one after
     another in this process, "async" in a process per core (for environments that take a tenth of a millisecond a step or
     more; see `WorkerVectorEnv`, which has more to choose from), "envpool" in threads of C++; "auto" see `resolve_backend`.
+    Raises ContractError for a callable that makes one and the same object again, and for a vector environment that lacks a
+    space, its number, or how it resets.
     """
     if isinstance(env, VectorEnv):
-        return env
+        return check_vector(env)
     backend = resolve_backend(env, backend)
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")

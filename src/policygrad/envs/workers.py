@@ -30,6 +30,7 @@ from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put, rows, shar
 from policygrad.envs.supervision import CLOSE_SECONDS, Watch, WorkerError, WorkerHandle, end, payloads
 
 DEADLINE = 60.0  # seconds for a step, a reset, or the making of the environments
+LONG = 3600.0  # seconds for playing episodes again
 
 
 class WorkerVectorEnv(VectorEnv):
@@ -200,6 +201,18 @@ class WorkerVectorEnv(VectorEnv):
         replies = self._ask([pack(("call", name, each, kwargs)) for each in given], name)
         return [value for reply in replies for value in reply or ()]
 
+    def mark(self) -> None:
+        """As `SerialVectorEnv.mark`."""
+        self.call_block("mark")
+
+    def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
+        """As `SerialVectorEnv.snapshot`."""
+        return self.call_block("snapshot", marked)
+
+    def restore(self, snapshots: Sequence[dict[str, Any] | None]) -> list[str | None]:
+        """As `SerialVectorEnv.restore`; it may take as long as the episodes took."""
+        return self.call_block("restore", split=snapshots)
+
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environments and end their processes, within two seconds, whatever they are at."""
         self._end()
@@ -217,7 +230,7 @@ class WorkerVectorEnv(VectorEnv):
     def _gather(self, doing: str) -> list[Any]:
         """Wait for all who are busy. Their replies; a WorkerError for a worker that is lost and may be replaced."""
         replies: list[Any] = [None] * len(self.workers)
-        until = time.monotonic() + self.deadline
+        until = time.monotonic() + (LONG if doing == "restore" else self.deadline)
         busy = sum(worker.busy for worker in self.workers)
         while busy:
             left = until - time.monotonic()

@@ -72,14 +72,12 @@ class MonitorFile:
     The Collector counts episodes once a rollout, so their times are spread evenly between two calls.
     """
 
-    def __init__(self, path: Path, env: str, episodes_done: int = 0) -> None:
-        """Start the file, or go on after the first episodes_done rows of the one that is there."""
+    def __init__(self, path: Path, env: str) -> None:
+        """Start the file, or go on at the end of the one that is there."""
         self.path, now = path, time.time()
         if path.exists():
-            lines = path.read_text("utf8").splitlines(keepends=True)[: 2 + episodes_done]
-            self.started = float(json.loads(lines[0].removeprefix("#"))["t_start"])
-            whole = [line for line in lines if line.endswith("\n")]  # the last may be half a row
-            path.write_text("".join(whole), "utf8")
+            with path.open(encoding="utf8") as file:
+                self.started = float(json.loads(file.readline().removeprefix("#"))["t_start"])
         else:
             self.started = now
             path.write_text(f"#{json.dumps({'t_start': now, 'env_id': env})}\nr,l,t\n", "utf8")

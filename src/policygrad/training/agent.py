@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from policygrad.algorithms.config import Algo, ConfigError, Preset, check, find_
 from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
+from policygrad.envs.advice import far_bounds, unscaled_pictures
+from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector, action_adapter, encoding_of
 from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.serial import mask_info
 from policygrad.envs.single import EnvLike, check_env_id, env_name
+from policygrad.envs.twin import twin
+from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
@@ -28,7 +33,7 @@ from policygrad.stored.storage import save_state, space_to_json, with_suffix
 from policygrad.stored.trajectories import Trajectories, collect
 from policygrad.streams import stream
 from policygrad.training.callbacks import combine
-from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
 from policygrad.training.threads import single_thread
 from policygrad.training.trainer import Trainer
 
@@ -88,9 +93,24 @@ class Agent:
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
-        self.collector: Collector | Replay = Collector(self.envs, seed) if dataset is None else self._replay(dataset)
+        self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
+        held = self.lent or (callable(env) and self.envs.num_envs == 1)  # `lambda: env` may hand out one that is held
+        self.collector: Collector | Replay = (
+            Collector(self.envs, seed, lent=held) if dataset is None else self._replay(dataset)
+        )
         self.trainer = Trainer(self.collector, self.policy, lambda: self.plan.wants, self._step)
         self.rng = np.random.default_rng(stream(seed, "prediction"))
+        for advice in self._advice(body is not None):
+            warnings.warn(advice, stacklevel=2)
+
+    def _advice(self, own_body: bool) -> list[str]:
+        """What is likely to go wrong with these spaces and this policy."""
+        head, found = getattr(self.policy, "head", None), []
+        if type(head) is Gaussian:
+            found.append(far_bounds(self.envs.single_action_space, math.exp(self.config.get("log_std", 0.0))))
+        if not own_body and getattr(self.policy, "normalizer", self) is None:
+            found.append(unscaled_pictures(self.envs.single_observation_space))
+        return [text for text in found if text is not None]
 
     def _plan(self, body: Body | None, critic_body: Body | None) -> Plan:
         """What the recipe makes of the task and the configuration."""
@@ -123,20 +143,40 @@ class Agent:
         callback: Callback | Sequence[Callback] | None = None,
         log_every: int = LOG_EVERY,
         *,
+        horizon: int | None = None,
         total_timesteps: int | None = None,
     ) -> Agent:
         """Train for `steps` environment steps (default: the configuration's): whole iterations, as many as fit, at least one.
 
         Of iterations of whole episodes it is the last one's length that says whether another fits.
+        horizon: how many steps the schedules run for, where `learn` is called several times for one training: two calls of
+        n steps with horizon = 2n are one of 2n, where n steps are whole iterations.
         callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps and None between;
         returning False stops; of several all are called, in order (see `policygrad.training.callbacks`). Calling `learn` again
-        goes on where it stopped, with schedules starting anew.
+        goes on where it stopped, with schedules starting anew. An exception, Ctrl-C too, leaves the agent at its last whole
+        iteration if it came while episodes were played: `learn` then goes on from there. An environment object of yours is
+        reset first, because you may have moved it meanwhile; the episode that was open is then not counted.
         """
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
+        if horizon is not None:
+            horizon = check("steps", int, horizon)
+            if horizon < total:
+                raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
+        if self.lent:
+            self._forget()
+        self.trainer.begin(total, horizon)
         call = combine(callback, self)
         with single_thread():
-            self.trainer.begin(total)
+            self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+        return self
+
+    def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int = LOG_EVERY) -> Agent:
+        """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the
+        last bit as if it had not been. Nothing is left to do where it was not.
+        """
+        call = combine(callback, self)
+        with single_thread():
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
@@ -172,6 +212,7 @@ class Agent:
                 f"action_masks are for agents with mask_source = info, this one has mask_source = {encoding.mask_source}"
             )
         encoding.encode(obs, info, x)
+        encoding.check(x, obs)
         if encoding.mask_source != "none" and not actor.has_legal_action(x).all():
             raise ValueError("there is no legal action to predict")
         rng = np.random.default_rng(0) if deterministic else self.rng  # greedy actions leave what is drawn next alone
@@ -181,18 +222,46 @@ class Agent:
         return (act[0] if single else np.asarray(act)), None
 
     def evaluate(
-        self, episodes: int = 100, greedy: bool = True, seed: int = EVALUATION_SEED, env: EnvLike | None = None
+        self,
+        episodes: int = 100,
+        greedy: bool = True,
+        seed: int = EVALUATION_SEED,
+        env: EnvLike | None = None,
+        progress: Told | None = None,
     ) -> Evaluation:
-        """Returns of whole episodes on fixed seeds; env: another environment to play in."""
+        """Returns of whole episodes on fixed seeds. env: another environment to play in; a vector environment plays its own.
+
+        progress(done, episodes) is called whenever an episode has ended. Where env is the one that is trained in, training
+        begins new episodes afterwards.
+        """
         env = self.evaluation_env() if env is None else env
-        with single_thread():
-            return evaluate(self.policy, env, episodes, greedy, seed)
+        try:
+            with single_thread():
+                return evaluate(self.policy, env, episodes, greedy, seed, progress=progress)
+        finally:
+            self._played(env)
 
     def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
         """Whole episodes of the policy as it is, its actions sampled, for others to learn from; `.save(path)` keeps them."""
         env = self.evaluation_env() if env is None else env
-        with single_thread():
-            return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
+        try:
+            with single_thread():
+                return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
+        finally:
+            self._played(env)
+
+    def _forget(self) -> None:
+        if isinstance(self.collector, Collector):
+            self.collector.forget()
+
+    def _played(self, env: EnvLike) -> None:
+        """Others were played in this environment; if it is the training's own, that begins anew."""
+        if isinstance(env, gym.Env):
+            moved = any(env.unwrapped is each.unwrapped for each in singles(self.envs))
+        else:
+            moved = isinstance(env, VectorEnv) and env.unwrapped is self.envs.unwrapped
+        if moved:
+            self._forget()
 
     def evaluation_env(self) -> EnvLike:
         """What `evaluate` plays in by default: the id or callable, or an environment like the one given."""
@@ -200,7 +269,7 @@ class Agent:
             raise ValueError(
                 "this agent was made from a vector environment: pass env=, an id or a callable, to evaluate in"
             )
-        return _another(self.env) if isinstance(self.env, gym.Env) else self.env
+        return twin(self.env) if isinstance(self.env, gym.Env) else self.env
 
     def metadata(self) -> dict[str, Any]:
         """What a model file says of itself: enough to rebuild the agent, no times, no paths."""
@@ -229,7 +298,8 @@ class Agent:
             return
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
-        self.trainer.load_state_dict(state.get("trainer", {}))  # files of 0.4 have none
+        if "trainer" in state:  # files of 0.4 have none
+            self.trainer.load_state_dict(state["trainer"])
         self.rng.bit_generator.state = state["rng"]
 
     def save(self, path: str | Path) -> Path:
@@ -245,23 +315,11 @@ class Agent:
         return path
 
 
-def _another(env: gym.Env) -> gym.Env:
-    """An environment like this one: from its spec, or a copy."""
-    try:
-        if env.spec is not None:
-            return gym.make(env.spec)
-    except Exception:  # wrapped by something that does not record how it was made
-        pass
-    try:
-        return deepcopy(env)
-    except Exception as error:
-        raise ValueError("this environment cannot be made a second time: pass env= to evaluate in") from error
-
-
 def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
     """An environment is one, and a vector environment brings its number."""
     given = {name for name in ("num_envs", "n_envs") if name in overrides}
     if isinstance(env, VectorEnv):
+        check_vector(env)
         if any(overrides[name] != env.num_envs for name in given):
             raise ConfigError(f"num_envs = {overrides[given.pop()]}, but the vector environment has {env.num_envs}")
         return overrides if given else overrides | {"num_envs": env.num_envs}

@@ -13,6 +13,7 @@ from gymnasium.vector import VectorEnv
 from policygrad.algorithms.config import Algo, ConfigError, find_recipe
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.single import EnvLike, check_env_id
+from policygrad.errors import EnvError
 from policygrad.models.policy import Body
 from policygrad.stored.storage import ModelFileError, load_state, with_suffix
 from policygrad.stored.trajectories import Trajectories
@@ -80,6 +81,8 @@ def _as_model_error(path: Path, own_env: bool) -> Iterator[None]:
     """Name the file in errors of what it holds; those of the user's own environment stay what they are."""
     try:
         yield
+    except EnvError:
+        raise
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:

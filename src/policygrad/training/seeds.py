@@ -290,9 +290,7 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
 
 def stopped(error: BaseException, run: RunDirectory) -> str:
     """What ended a run, and in which part of it; an error that is none of the package's with its class."""
-    from policygrad.gradient.importance import CollapsedError
-
-    over = run.policy_file.exists() and not isinstance(error, CollapsedError)  # which is raised once all is saved
+    over = run.state()["status"] == "trained"
     text = str(error) if isinstance(error, PolicygradError) else named(error)
     return f"{'evaluation' if over else 'training'} stopped: {text}"
 
