@@ -112,6 +112,7 @@ class Block:
         self, makers: Sequence[Callable[[], gym.Env]], memory: Memory, index: int, first: int, at: np.ndarray
     ) -> None:
         self.serial = SerialVectorEnv(Tracked(makers, at))
+        self.serial.first = first
         self.memory, self.at = memory, at
         self.index, self.block = index, slice(first, first + len(makers))
         self.over = np.zeros(len(makers), bool)  # whose next step is a reset

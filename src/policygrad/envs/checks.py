@@ -11,22 +11,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from numbers import Number
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from policygrad.data import Record
 from policygrad.envs.blame import PENDING, blame, brief
 from policygrad.envs.single import check_space, env_name
 from policygrad.errors import ContractError, NotFiniteError
 from policygrad.models.observations import LARGEST, Encoding, expand
 from policygrad.tree import Tree, tree_leaves
 
+if TYPE_CHECKING:
+    from policygrad.data import Record
+
 REAL = [np.dtype(letter) for letter in "?bBhHiIlLqQefdg"]
 WHOLE = frozenset({int, np.int64})  # the classes of most Discrete observations
+NUMBERS = frozenset({float, int, np.float64, np.float32, np.int64})  # and of most rewards
+BOOLS, REALS = (bool, np.bool_), (float, int, np.floating, np.integer, np.bool_)
 
 
 @cache
@@ -92,7 +96,7 @@ def numeric(space: spaces.Space, shape: tuple[int, ...], obs: Any, part: str = "
 
 def number(reward: Any) -> float:
     """A reward as a float; refused is what is not one real number."""
-    if isinstance(reward, float | int | np.number) and not isinstance(reward, np.complexfloating):
+    if isinstance(reward, REALS):
         return float(reward)
     x = plain(reward)
     if isinstance(reward, complex | np.complexfloating) or not (
@@ -104,7 +108,7 @@ def number(reward: Any) -> float:
 
 def flag(name: str, value: Any) -> bool:
     """An end as a bool; refused is what is neither true nor false."""
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, BOOLS):
         return bool(value)
     x = plain(value)
     if x.shape != () or x.dtype.kind not in "biu" or x not in (0, 1):

@@ -12,7 +12,19 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad.envs.blame import brief
-from policygrad.envs.checks import PENDING, WHOLE, blame, check_distinct, flag, number, rows, surviving, told, write
+from policygrad.envs.checks import (
+    NUMBERS,
+    PENDING,
+    WHOLE,
+    blame,
+    check_distinct,
+    flag,
+    number,
+    rows,
+    surviving,
+    told,
+    write,
+)
 from policygrad.envs.journal import Journal, digest, generator_state, set_generator_state
 from policygrad.envs.single import env_name
 from policygrad.errors import ContractError, EnvError
@@ -36,6 +48,7 @@ class SerialVectorEnv(SyncVectorEnv):
         check_distinct(self.envs)
         self.paused = np.zeros(self.num_envs, bool)  # who sits the steps out, until the next reset
         self.report_masks = False
+        self.first = 0  # the number of the first one, where these are some of many
         self.journal = Journal(list(self.envs))
         self._views = self.single_action_space.shape != ()  # whose entries an environment could write into
         space, n = self.single_observation_space, self.num_envs
@@ -81,7 +94,10 @@ class SerialVectorEnv(SyncVectorEnv):
         try:
             answer = self.envs[i].reset(**given)
             obs, info = answer if isinstance(answer, tuple | list) else ()  # pyright: ignore  `blame` says what it is
-            write(self.single_observation_space, self._rows[i], obs)
+            if obs.__class__ is np.ndarray and obs.shape == self._shape and obs.dtype in self._fits:
+                self._rows[i][...] = obs
+            else:
+                write(self.single_observation_space, self._rows[i], obs)
             return told(info, ACTION_MASK) if self.report_masks else None
         except (Exception, SystemExit) as error:
             blame(error, self._name(i), "reset", answer, f"at the beginning of its episode {self._episodes[i]}")
@@ -91,7 +107,9 @@ class SerialVectorEnv(SyncVectorEnv):
         rew, terminated, truncated = self._rewards, self._terminations, self._truncations
         resetting, paused = self._autoreset_envs.tolist(), self.paused.tolist()
         shape, fits, low, high, array = self._shape, self._fits, self._low, self._high, np.ndarray
-        terminated[:] = truncated[:] = False
+        masks_told, pending, numbers, whole, no = self.report_masks, PENDING, NUMBERS, WHOLE, np.False_
+        terminated.fill(False)
+        truncated.fill(False)
         masks: list[Any] = []
         mask, answer, i = None, PENDING, 0
         self._count += 1
@@ -104,23 +122,23 @@ class SerialVectorEnv(SyncVectorEnv):
                 elif resetting[i]:
                     rew[i], mask = 0.0, self._reset_one(i)
                 else:
-                    answer = PENDING
+                    answer = pending
                     answer = env.step(act)
                     obs, reward, ended, stopped, info = answer
                     if (obs.__class__ is array and obs.shape == shape and obs.dtype in fits) or (
-                        obs.__class__ in WHOLE and low <= obs < high
+                        obs.__class__ in whole and low <= obs < high
                     ):
                         row[...] = obs
                     else:
                         write(self.single_observation_space, row, obs)
-                    rew[i] = reward if reward.__class__ is float else number(reward)
-                    if ended is not False:
+                    rew[i] = reward if reward.__class__ in numbers else number(reward)
+                    if ended is not False and ended is not no:
                         terminated[i] = flag("terminated", ended)
-                    if stopped is not False:
+                    if stopped is not False and stopped is not no:
                         truncated[i] = flag("truncated", stopped)
-                    if self.report_masks:
+                    if masks_told:
                         mask = told(info, ACTION_MASK)
-                if self.report_masks:
+                if masks_told:
                     masks.append(mask)
                     mask = None
         except (Exception, SystemExit) as error:
@@ -137,7 +155,7 @@ class SerialVectorEnv(SyncVectorEnv):
         self._marked = deepcopy(self._rows), self._autoreset_envs.copy()
 
     def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
-        """What `restore` needs to bring every environment to where it is, or was at the last `mark`: plain values and tensors.
+        """What `restore` needs to bring every environment to where it is, or was at the last `mark`: plain values and arrays.
         None for one of which that is not known.
         """
         shown, over = self._marked if marked else (self._rows, self._autoreset_envs)
@@ -167,7 +185,7 @@ class SerialVectorEnv(SyncVectorEnv):
         if snapshot["state"] is not None:
             set_generator_state(env, snapshot["state"])
         obs, _ = env.reset(seed=snapshot["seed"])
-        actions = list(snapshot["actions"].numpy())
+        actions = list(snapshot["actions"])
         for t, action in enumerate(actions):
             if over:
                 return f"its episode ended after {t} steps instead of {len(actions)}"
@@ -186,7 +204,7 @@ class SerialVectorEnv(SyncVectorEnv):
         return None
 
     def _name(self, i: int) -> str:
-        return f"environment {i} ({env_name(self.envs[i].unwrapped)})"
+        return f"environment {self.first + i} ({env_name(self.envs[i].unwrapped)})"
 
 
 def mask_info(masks: list[Any]) -> dict[str, Any]:

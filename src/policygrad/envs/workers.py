@@ -299,8 +299,8 @@ class WorkerVectorEnv(VectorEnv):
         if at < 0:
             return who, "between two steps"
         if arrays.terminated[i] or arrays.truncated[i]:
-            return who, f"in the reset after episode {arrays.episode[i]}"
-        return who, f"in step {arrays.time[i] + 1} of episode {arrays.episode[i]}"
+            return who, f"in the reset after its episode {arrays.episode[i]}"
+        return who, f"at step {arrays.time[i]} of its episode {arrays.episode[i]}"
 
     def _fail(self, text: str, trace: str = "") -> NoReturn:
         """Close the pool, and say why."""

@@ -24,7 +24,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.data import Record, Rollout
-from policygrad.envs.collector import Collector, encoding_of
+from policygrad.envs.adapters import encoding_of
+from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
 from policygrad.errors import FileError

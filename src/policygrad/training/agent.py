@@ -17,9 +17,10 @@ from policygrad.algorithms.config import Algo, ConfigError, Preset, check, find_
 from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
+from policygrad.envs.adapters import action_adapter, encoding_of
 from policygrad.envs.advice import far_bounds, unscaled_pictures
 from policygrad.envs.checks import check_vector, singles
-from policygrad.envs.collector import Collector, action_adapter, encoding_of
+from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.serial import mask_info
 from policygrad.envs.single import EnvLike, check_env_id, env_name
