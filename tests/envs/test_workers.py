@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from explicit import same, same_state
 from gymnasium import spaces
 
 import policygrad as pg
-from policygrad.envs import processes
+from policygrad.envs import processes, workers
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Counting
@@ -38,7 +40,7 @@ from policygrad.errors import EnvError
 from policygrad.models.policy import make_policy
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "survival"))
-import workers as survival
+survival = import_module("workers")
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # or every worker would import all this, and torch
 
@@ -247,6 +249,18 @@ def test_a_pool_that_nobody_holds_ends_its_processes() -> None:
     assert not any(map(alive, pids))
 
 
+def test_what_other_platforms_have_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "START", "spawn")
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.delattr(select, "poll", raising=False)
+    makers = KINDS["CartPole"]
+    with pool(makers) as envs:
+        assert np.array_equal(envs.reset(seed=3)[0], SerialVectorEnv(makers).reset(seed=3)[0])
+        os.kill(envs.workers[0].pid or 0, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="killed by SIGKILL"):
+            envs.step(np.zeros(5, int))
+
+
 class Fragile(gym.Env):
     """Counts its steps, and its process dies in step `dies` of the process's first episode, if there is a file to take."""
 
@@ -399,11 +413,16 @@ def script(end: str, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], li
     path.write_text(textwrap.dedent(SCRIPT) + textwrap.dedent(end))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, path], text=True, start_new_session=True, **pipes)
+    pids: list[int] = []
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n", process.communicate()
-        yield process, [int(pid) for pid in process.stdout.readline().split()]
+        pids += [int(pid) for pid in process.stdout.readline().split()]
+        yield process, pids
     finally:
+        for pid in pids:
+            if state(pid) != "Z":
+                os.kill(pid, signal.SIGKILL)
         process.kill()
         process.communicate()
 
@@ -438,7 +457,7 @@ def test_when_the_parent_is_killed_its_workers_end_in_silence(action: int, tmp_p
             assert process.stdout.readline() == "stepped\n"
         time.sleep(0.1)
         process.kill()
-        until_gone(pids, 2.0)
+        until_gone(pids, 2.0 if os.getloadavg()[0] < 3 else 10.0)
         out, err = process.communicate(timeout=10)
         assert (out, err) == ("", "")
 
@@ -461,6 +480,6 @@ def test_ctrl_c_and_sigterm_to_the_whole_group_are_the_parents_business(tmp_path
         time.sleep(0.1)
         assert all(state(pid) != "Z" for pid in pids)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
         assert (out, err, process.returncode) == ("goes on\n", "", 0)
-        until_gone(pids, 1.0)
+        until_gone(pids, 10.0)

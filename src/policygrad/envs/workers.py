@@ -30,6 +30,7 @@ from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put, rows, shar
 from policygrad.envs.supervision import CLOSE_SECONDS, Watch, WorkerError, WorkerHandle, end, payloads
 
 DEADLINE = 60.0  # seconds for a step, a reset, or the making of the environments
+START = "forkserver" if sys.platform == "linux" else "spawn"  # how processes start
 LONG = 3600.0  # seconds for playing episodes again
 
 
@@ -68,8 +69,8 @@ class WorkerVectorEnv(VectorEnv):
         self._blocks = [range(i * N // W, (i + 1) * N // W) for i in range(W)]
         self._payloads = payloads([env_fns[block.start : block.stop] for block in self._blocks])
         self._memory = Memory()
-        self._context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        if sys.platform == "linux":
+        self._context: Any = multiprocessing.get_context(START)
+        if START == "forkserver":
             self._context.set_forkserver_preload(["policygrad.envs.block"])  # if it is not running yet
         self.workers: list[WorkerHandle] = []
         # at the end of this object or process, before multiprocessing waits for its children; not in forked processes
