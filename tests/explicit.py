@@ -277,3 +277,18 @@ def roll_steps(collector: Collector, policy: Policy, T: int) -> Rollout:
 def roll_episodes(collector: Collector | Replay, policy: Policy, n: int) -> Rollout:
     """Whole episodes of a source, as the policy's learner sees them."""
     return Rollout.of(collector.collect(policy, Wants(episodes=n)), policy)
+
+
+def same_state(a: Any, b: Any) -> bool:
+    """Whether two state trees are equal, tensors to the bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same_state(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return (
+            isinstance(b, list | tuple)
+            and len(a) == len(b)
+            and all(same_state(x, y) for x, y in zip(a, b, strict=True))
+        )
+    return a == b

@@ -24,7 +24,7 @@ def test_generators_draw_what_they_drew(name: str, entropy: list[int]) -> None:
 
 
 def test_seeds_are_the_same_whole_numbers() -> None:
-    assert seeds(SEED, "environments", 2, 0) == [457190280, 2660306227]
+    assert seeds(SEED, "environments", 2, 0) == [457190280, 512822579]
     assert seeds(SEED, "environments", 2, 640) == [928563853, 803923962]
     assert seeds(SEED, "weights", 2) == [1576890651, 2902887791]
 

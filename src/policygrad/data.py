@@ -5,6 +5,7 @@ Axes: T steps, N environments (time-major), B valid steps, `*` event shapes. Wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
@@ -117,13 +118,14 @@ class Rollout:
 
     @staticmethod
     def of(record: Record | Rollout, policy: Any) -> Rollout:
-        """The record as tensors on the same memory, with the log-probabilities of `policy` (`Policy.log_probs`). What is a
-        rollout already stays as it is.
+        """The record as tensors on the same memory, with the log-probabilities of `policy` (`Policy.log_probs`), or with NaN
+        in their place where it is None, since nobody reads them. What is a rollout already stays as it is.
         """
         if isinstance(record, Rollout):
             return record
         obs, act, extra = to_torch(record.obs), torch.from_numpy(record.act), to_torch(dict(record.extra))
-        logp = policy.log_probs(take(obs, slice(-1)), act, extra)
+        rew = torch.from_numpy(record.rew)
+        logp = torch.full_like(rew, math.nan) if policy is None else policy.log_probs(take(obs, slice(-1)), act, extra)
         ends = {
             name: torch.from_numpy(getattr(record, name)) for name in ("terminated", "truncated", "cut", "mask", "time")
         }
@@ -131,7 +133,7 @@ class Rollout:
             obs=obs,
             next_obs=to_torch(record.next_obs),
             act=act,
-            rew=torch.from_numpy(record.rew).to(logp.dtype),
+            rew=rew.to(logp.dtype),
             logp=logp,
             extra=extra,
             **ends,
@@ -313,8 +315,9 @@ class Batch:
         if count == 1:
             yield self
             return
+        rows = total(len(self))
         for columns in shuffled(self._columns(), count, generator, self.segment):
-            columns["weight"] = columns["weight"] * (total(len(self)) / total(len(columns["weight"])))
+            columns["weight"] = columns["weight"] * (rows / total(len(columns["weight"])))
             yield Batch(**columns, trajectories=self.trajectories, segment=self.segment)
 
     def _columns(self) -> dict[str, Tree]:
@@ -388,4 +391,4 @@ def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int
     cuts = [segment * (piece * small + min(piece, larger)) for piece in range(1, count)]
     pieces = tree_map(lambda x: x.index_select(0, order).tensor_split(cuts), columns)  # one gather, then slices of it
     for piece in range(count):
-        yield tree_map(lambda x: x[piece], pieces)  # noqa: B023
+        yield take(pieces, piece)

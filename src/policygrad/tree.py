@@ -1,16 +1,18 @@
 """Trees of arrays: an array, or a dict of trees. Observations are trees, and so are the named arrays that travel with them.
 
 All functions take NumPy arrays and torch tensors alike. A Box is a tree of one array, so nothing is wrapped where there is
-nothing to wrap.
+nothing to wrap. torch is imported where there are tensors: processes that step environments do without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 Tree = Any  # an array or a tensor, or dict[str, Tree]
 
@@ -56,7 +58,11 @@ def concatenate(trees: Sequence[Tree], axis: int = 0) -> Tree:
     """Trees of one structure as one, along an axis."""
 
     def join(*parts: Any) -> Any:
-        return torch.cat(parts, axis) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts, axis)
+        if isinstance(parts[0], np.ndarray):
+            return np.concatenate(parts, axis)
+        import torch
+
+        return torch.cat(parts, axis)
 
     return tree_map(join, *trees)
 
@@ -75,14 +81,16 @@ def in_chunks(compute: Callable[[Tree], Tree], rows: Tree) -> Tree:
     count = len(tree_leaves(rows)[0])
     length = max(1, NUMBERS * count // numbers)
     parts = (compute(take(rows, slice(i, i + length))) for i in range(0, count, length))
-    return concatenate([tree_map(torch.clone, part) for part in parts])
+    return concatenate([tree_map(lambda x: x.clone(), part) for part in parts])
 
 
 def to_torch(tree: Tree) -> Tree:
     """NumPy arrays as tensors on the same memory."""
+    import torch
+
     return tree_map(torch.from_numpy, tree)
 
 
 def as_float(x: Any, dtype: torch.dtype | None = None) -> Any:
     """An array as float32, a tensor as `dtype`; no copy where it is that already."""
-    return x.to(dtype) if isinstance(x, torch.Tensor) else x.astype(np.float32, copy=False)
+    return x.astype(np.float32, copy=False) if isinstance(x, np.ndarray) else x.to(dtype)

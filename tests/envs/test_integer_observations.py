@@ -23,6 +23,8 @@ from policygrad.models.observations import Encoding
 from policygrad.models.policy import make_policy
 from policygrad.tree import Tree, tree_leaves
 
+pytestmark = pytest.mark.filterwarnings("ignore:the observations.* are bytes")  # which is what these tests are about
+
 
 class Pictures(gym.Env):
     """Random pictures; the reward is for telling dark from light. parts: as a Dict, with a number beside."""

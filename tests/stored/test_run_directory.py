@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_training_from_python_fills_a_run_directory(tmp_path):
     assert len(run.checkpoints()) == 2
     assert run.model_file() == run.policy_file
     assert load_state(run.policy_file)[0].keys() == {"learner"}
-    assert load_state(run.checkpoints()[-1])[0].keys() == {"learner", "collector", "trainer", "rng"}
+    assert load_state(run.checkpoints()[-1])[0].keys() == {"learner", "collector", "trainer", "rng", "run"}
     loaded = pg.load(run.policy_file, env="CartPole-v1")
     evaluation = run.evaluation()
     assert evaluation is not None
@@ -133,7 +134,8 @@ def test_training_from_python_fills_a_run_directory(tmp_path):
     assert progress.told[-2][2] == pytest.approx(np.mean(agent.collector.returns))
 
 
-def test_checkpoints_are_taken_every_tenth_of_the_steps_and_the_last_two_stay(tmp_path):
+def test_checkpoints_are_taken_every_tenth_of_the_steps_and_the_last_two_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr("policygrad.training.recorder.CHECKPOINT_SHARE", math.inf)  # however short the run is
     agent, seen = pg.a2c(Target, num_envs=2, num_steps=5), []
     run = start(agent, tmp_path / "run")
     recorder = Recorder(run, agent, 500, Silent())

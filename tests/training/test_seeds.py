@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from policygrad.cli import main
+from policygrad.envs.processes import usable_cores
 from policygrad.stored.directory import RunDirectory
 from policygrad.training import seeds
-from policygrad.training.seeds import Job, SilentBoard, State, run_seeds, usable_cores
+from policygrad.training.seeds import Job, SilentBoard, State, run_seeds
 
 TINY = ["--steps", "400", "--num-envs", "2", "--num-steps", "10", "--eval-episodes", "3"]
 

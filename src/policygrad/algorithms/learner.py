@@ -22,6 +22,7 @@ class UpdateRule(Protocol):
     """How the parameters move. A rule sees a batch, never time, rewards or γ.
 
     A rule with `terms` that are not empty also gets `Batch.target`, (B,), what a critic regresses on; it costs a gather.
+    A class with `reads_logp = False` never reads `Batch.logp`, see `Learner.reads_logp`.
     """
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
@@ -82,12 +83,21 @@ class Learner:
         """Whether rollouts must be whole episodes, one per column."""
         return self.estimator.needs_episodes(self.critic.bootstraps) or self.baseline.needs_episodes
 
+    @property
+    def reads_logp(self) -> bool:
+        """Whether anything here may read `Rollout.logp`, which costs a forward pass. Only a class that says of itself
+        `reads_logp = False` is believed not to; its subclasses say so themselves.
+        """
+        parts = self.estimator, self.baseline, self.update
+        silent = all(vars(type(part)).get("reads_logp", True) is False for part in parts)
+        return not silent or bool(self.observers or callable(self.reduction) or getattr(self.update, "terms", ()))
+
     def step(self, record: Record | Rollout, progress: float = 0.0) -> Stats:
         """Learn from one record. progress in [0, 1] drives schedules.
 
         Raises NotFiniteError, before anything moves, when an advantage is not finite.
         """
-        iteration = self.prepare(Rollout.of(record, self.policy))
+        iteration = self.prepare(Rollout.of(record, self.policy if self.reads_logp else None))
         return {} if iteration is None else self.improve(iteration, self.update, progress)
 
     def prepare(self, rollout: Rollout) -> Iteration | None:

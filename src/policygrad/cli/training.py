@@ -25,9 +25,10 @@ from policygrad.cli.reports import (
 )
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
+from policygrad.envs.processes import usable_cores
 from policygrad.stored.directory import ROOT, RunDirectory, RunError, environment
 from policygrad.training.progress import clock, make_progress
-from policygrad.training.seeds import Job, State, failure, run_seeds, usable_cores
+from policygrad.training.seeds import Job, State, failure, run_seeds
 
 
 def train(words: Sequence[str]) -> None:

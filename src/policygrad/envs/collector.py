@@ -7,21 +7,36 @@ environments that ended are reset here, and next_obs keeps what they showed last
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from policygrad.data import Record, Wants
-from policygrad.envs.serial import SerialVectorEnv
-from policygrad.errors import EnvError, NotFiniteError
+from policygrad.envs.adapters import action_adapter, begun, encoding_of, to_arrays, to_tensors
+from policygrad.envs.checks import (
+    Watched,
+    autoreset_mode,
+    check_begun,
+    check_others,
+    check_record,
+    final_observation,
+    of_one,
+    singles,
+)
+from policygrad.envs.columns import one_episode_per_column, step_times
+from policygrad.envs.lent import Witness
+from policygrad.errors import EnvError
 from policygrad.models.contracts import Actor
-from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding, expand
+from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding
 from policygrad.streams import seeds, stream
-from policygrad.tree import Tree, concatenate, put, take, tree_leaves, tree_map
+from policygrad.tree import Tree, put, take, tree_map
+
+COUNTED = ("steps_done", "episodes_done")
+WHERE = ("obs", "state", "time", "ret", "resetting")  # arrays of the episodes that are being played
 
 
 class EndlessEpisodeError(EnvError, RuntimeError):
@@ -31,19 +46,27 @@ class EndlessEpisodeError(EnvError, RuntimeError):
 class Collector:
     """Steps `envs` with an actor. Owns the environments, the sampling noise and the episode statistics.
 
+    Where a record fails or is interrupted before it is whole, all is as it was before: the environments are brought back, by
+    playing the episodes again, when the next one is asked for.
     steps_done: environment steps that counted so far; episodes_done: finished ones; returns, lengths: of the last 100 of
-    them. observers: functions that are shown every record.
+    them. observers: functions that are shown every record. lent: whether others hold these environments, too; where it shows
+    that somebody moved them between two records, there is a warning, and the next record begins with a reset.
     """
 
-    def __init__(self, envs: VectorEnv, seed: int = 0, max_episode_steps: int = 100_000) -> None:
+    def __init__(self, envs: VectorEnv, seed: int = 0, max_episode_steps: int = 100_000, *, lent: bool = False) -> None:
         self.envs = envs
         self.num_envs = envs.num_envs
-        self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
-        self.pauses = hasattr(envs, "paused")  # ours do: who has no episode left to play sits out
+        self.mode = autoreset_mode(envs)
+        self.ours = hasattr(
+            type(envs), "restore"
+        )  # ours pause, go back to where they were, and check what they are given
+        self.source: Any = envs if self.ours else Watched(envs)
+        self.witness = Witness(singles(envs)) if lent else None
         self.max_episode_steps = max_episode_steps
         self.seed = seed
         self.rng = np.random.default_rng(stream(seed, "acting"))
         self._seed_environments(0)
+        self.pending: list[dict[str, Any] | None] | None = None  # how to bring the environments to where they are to be
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
@@ -62,6 +85,11 @@ class Collector:
     def begin(self, actor: Actor) -> None:
         """Nothing to do before the first record."""
 
+    def forget(self) -> None:
+        """Somebody else has moved the environments: begin anew, on new seeds. The episodes that were open are not counted."""
+        self.obs = self.pending = None
+        self._seed_environments(self.steps_done)
+
     def collect(self, actor: Actor, wants: Wants) -> Record:
         """As much as is wanted: rows of every environment, or whole episodes."""
         if wants.episodes is not None:
@@ -71,12 +99,15 @@ class Collector:
 
     def steps(self, actor: Actor, T: int) -> Record:
         """T rows of every environment, unfinished episodes `cut` at the edge."""
+        return self._whole(self._steps, actor, T)
+
+    def _steps(self, actor: Actor, T: int) -> Record:
         if self.obs is None:
             self._reset(actor)
         record = self._record(actor, T)
         record.cut[-1] = record.mask[-1] & ~record.end[-1]
         record.finished.extend(self._count(record))
-        return self._shown(record)
+        return record
 
     def episodes(self, actor: Actor, n: int) -> Record:
         """Whole episodes, n in all, from fresh resets, one per column, padded with masked rows.
@@ -85,6 +116,9 @@ class Collector:
         environments pause when theirs is done; a user's vector environment steps on until all are, and those steps, which
         nobody learns from, are not counted.
         """
+        return self._whole(self._episodes, actor, n)
+
+    def _episodes(self, actor: Actor, n: int) -> Record:
         self._reset(actor)
         quota = np.full(self.num_envs, n // self.num_envs)
         quota[: n % self.num_envs] += 1
@@ -101,30 +135,59 @@ class Collector:
                     "TimeLimit wrapper), or use an estimator with a critic, which needs no whole episodes"
                 )
         self.obs = None  # the environments beyond their quota are abandoned
-        return self._shown(self._one_episode_per_column(chunks, quota))
+        record = one_episode_per_column(chunks, quota)
+        self.steps_done += record.steps
+        self._finished(record.finished)
+        return record
 
-    def _shown(self, record: Record) -> Record:
-        for observer in self.observers:
-            observer(record)
+    def _whole(self, collect: Callable[[Actor, int], Record], actor: Actor, count: int) -> Record:
+        """A record, or everything as it was before."""
+        self.restore()
+        if self.witness is not None and self.obs is not None and self.witness.moved():
+            self.forget()
+        before = self._now()
+        if self.ours:
+            self.source.mark()
+        try:
+            record = collect(actor, count)
+            for observer in self.observers:
+                observer(record)
+        except BaseException:
+            self.load_state_dict(before | {"envs": self._snapshot(before, marked=True)})
+            raise
+        if self.witness is not None:
+            self.witness.look()
         return record
 
     def _reset(self, actor: Actor) -> None:
         """Reset all environments: seeded the first time, from their own generators afterwards."""
         seeds: Any = self.env_seeds or None
-        if seeds and not isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv):
+        if seeds and not (self.ours or isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)):
             seeds = seeds[0]  # native vector environments have one generator
         encoding = encoding_of(actor, self.envs.single_observation_space)
-        if isinstance(self.envs, SerialVectorEnv):
-            self.envs.report_masks = encoding.mask_source == "info"
-        obs, info = self.envs.reset(seed=seeds)
+        self._listen(encoding)
+        shown = encoding.empty(self.num_envs)
+        obs, info = self.source.reset(seed=seeds)
+        encoding.encode(obs, info, shown)
         self.env_seeds = []
-        self.obs = encoding.empty(self.num_envs)
-        encoding.encode(obs, info, self.obs)
+        self.obs = shown
         self.state = actor.begin(actor.noise(self.rng, (self.num_envs,))) if actor.stateful else None
-        self.time[:], self.ret[:] = 0, 0.0
+        self.time, self.ret = np.zeros_like(self.time), np.zeros_like(self.ret)
         envs = self.envs.unwrapped
         if not (isinstance(envs, AsyncVectorEnv) and not envs.shared_memory):
-            self.resetting[:] = False  # those, in Gymnasium 1.4, reset again where an episode had ended
+            self.resetting = np.zeros_like(
+                self.resetting
+            )  # those, in Gymnasium 1.4, reset again where an episode had ended
+        if self.witness is not None:
+            self.witness.begin()
+
+    def _listen(self, encoding: Encoding) -> None:
+        """Have those infos told that are read."""
+        masks = encoding.mask_source == "info"
+        if self.ours:
+            self.source.report_masks = masks
+        else:
+            self.source.reads_info = masks or self.mode is AutoresetMode.SAME_STEP
 
     def _record(self, actor: Actor, T: int, left: np.ndarray | None = None) -> Record:
         """Step T rows. The hot loop: act, step; everything else is done for all rows at once.
@@ -132,31 +195,37 @@ class Collector:
         left: the episodes each environment still has to play, counted down; the record ends when none has any.
         """
         N, envs, state, stateful = self.num_envs, self.envs, self.state, actor.stateful
+        step = self.source.step if self.witness is None else self.witness.watching(self.source.step)
         encoding = encoding_of(actor, envs.single_observation_space)
+        self._listen(encoding)
         encode, masks_told = encoding.encode, encoding.mask_source == "info"
         separate = self.mode is not AutoresetMode.NEXT_STEP
+        ends_matter = masks_told or separate or stateful or left is not None
         obs, final = encoding.empty(T + 1, N), encoding.empty(T, N) if separate else None
         noise = actor.noise(self.rng, (T, N))
-        to_env = action_adapter(envs.single_action_space, actor)
+        to_env, choose = action_adapter(envs.single_action_space, actor), actor.act
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
         actions, extras, over = [], [], self.resetting.copy()  # over: whether this row is a reset row
         now = take(obs, 0)
         put(now, ..., self.obs)
         for t in range(T):
-            act, state, extra = actor.act(now, state, noise[t])
+            act, state, extra = choose(now, state, noise[t])
             actions.append(act)
             extras.append(extra)
-            given, rew[t], terminated[t], truncated[t], info = envs.step(to_env(act))
-            end = terminated[t] | truncated[t]
+            given, rew[t], terminated[t], truncated[t], info = step(to_env(act))
             now = take(obs, t + 1)
+            if not ends_matter:
+                encode(given, info, now)
+                continue
+            end = terminated[t] | truncated[t]
             encode(given, info, now, self._silent(end) if masks_told else None)
             if final is not None:
                 put(final, t, now)
                 self._after_end(encoding, now, take(final, t), end, info)
             if stateful:
                 begins = end if actor.begins_once or separate else end | over
-                state, over = _begun(begins, actor.begin(noise[t]), state), end
+                state, over = begun(begins, actor.begin(noise[t]), state), end
             if left is not None and self._count_down(left, end):
                 break
         self.obs, self.state = now, state
@@ -164,6 +233,7 @@ class Collector:
         ends = terminated[:T], truncated[:T] & ~terminated[:T]
         next_obs = take(obs, slice(1, T + 1)) if final is None else take(final, slice(T))
         record = self._noted(take(obs, slice(T + 1)), next_obs, actions, rew[:T], *ends, extras, quota)
+        check_record(record, encoding, self.episodes_done, ("obs", "next_obs") if separate else ("obs",))
         if encoding.mask_source != "none":
             self._check_masks(record, actor)
         return record
@@ -182,9 +252,11 @@ class Collector:
         """The record of what was stepped, with the rows that count and the time of each."""
         end = terminated | truncated
         mask = self._mask(end)
+        check_begun(end, mask)
         if quota is not None:
             mask &= end.cumsum(0) - end < quota  # what follows an environment's last episode are no steps
-        record = Record(
+        time, self.time = step_times(mask, end, self.time, self.mode is AutoresetMode.NEXT_STEP)
+        return Record(
             obs=obs,
             next_obs=next_obs,
             act=np.stack(actions),
@@ -193,20 +265,18 @@ class Collector:
             truncated=truncated,
             cut=np.zeros_like(mask),
             mask=mask,
-            time=self._times(mask, end),
+            time=time,
             extra={name: tree_map(lambda *x: np.stack(x), *(each[name] for each in extras)) for name in extras[0]},
         )
-        self._check_finite(record)
-        return record
 
     def _silent(self, end: np.ndarray) -> np.ndarray:
         """Who need not say which actions are legal: there is nothing to act upon."""
-        return end | self.envs.paused if self.pauses else end  # pyright: ignore[reportAttributeAccessIssue]
+        return end | self.envs.paused if self.ours else end  # pyright: ignore[reportAttributeAccessIssue]
 
     def _count_down(self, left: np.ndarray, end: np.ndarray) -> bool:
         """Subtract the ended episodes from those left, and pause environments that have none; True when none has any."""
         np.subtract(left, end, out=left)
-        if self.pauses:
+        if self.ours:
             self.envs.paused = left <= 0  # pyright: ignore[reportAttributeAccessIssue]
         return bool((left <= 0).all())
 
@@ -217,24 +287,6 @@ class Collector:
             mask[0], mask[1:] = ~self.resetting, ~end[:-1]
             self.resetting = end[-1].copy()
         return mask
-
-    def _check_finite(self, record: Record) -> None:
-        """Numbers that are not finite stop the run before they reach the parameters."""
-        parts = [(name, x) for name in ("act", "rew", "obs", "next_obs") for x in tree_leaves(getattr(record, name))]
-        for name, x in parts:
-            if x.dtype.kind != "f" or np.isfinite(x).all():
-                continue
-            t, n, *index = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
-            row = min(t, len(record.rew) - 1)
-            episode = self.episodes_done + int(record.end[:row].sum()) + 1
-            what = {"act": f"action{index}", "rew": "reward"}.get(name, f"observation{index}")
-            hint = (
-                "The policy's parameters are not finite any more: lower lr" if name == "act" else "Nothing was updated"
-            )
-            raise NotFiniteError(
-                f"{what} is {x[(t, n, *index)]} in environment {n}, around step {int(record.time[row, n])} of its episode "
-                f"(about number {episode} of the run); the action was {record.act[row, n].tolist()}. {hint}."
-            )
 
     def _check_masks(self, record: Record, actor: Any) -> None:
         """An environment without a legal action stops the run: whatever is sampled then is none."""
@@ -251,27 +303,15 @@ class Collector:
         if not end.any():
             return
         if self.mode is AutoresetMode.SAME_STEP:
-            for n in end.nonzero()[0]:
-                final = {k: [_of_one(v, int(n))] for k, v in info.get("final_info", {}).items() if k == ACTION_MASK}
-                one, rows = expand(_of_one(info["final_obs"], int(n)), encoding.space), slice(n, n + 1)
+            for n in end.nonzero()[0].tolist():
+                said, rows = info.get("final_info"), slice(n, n + 1)
+                mask = said.get(ACTION_MASK) if isinstance(said, dict) else None
                 put(next_obs, rows, encoding.empty(1))
-                encoding.encode(one, final, take(next_obs, rows), end[rows])
+                final = {} if mask is None else {ACTION_MASK: [of_one(mask, n)]}
+                encoding.encode(final_observation(encoding.space, info, n), final, take(next_obs, rows), end[rows])
         else:
-            encoding.encode(*self.envs.reset(options={"reset_mask": end.copy()}), obs, ~end)
-
-    def _times(self, mask: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """The step index inside the episode, for every row."""
-        T = len(mask)
-        row = np.arange(T)[:, None]
-        # an episode starts at the row after a reset row (NEXT_STEP) or after an end (the other modes)
-        starts = np.where(mask, 0, row + 1)
-        if self.mode is not AutoresetMode.NEXT_STEP:
-            starts[1:] = np.where(end[:-1], row[1:], 0)
-        first = np.maximum.accumulate(starts)
-        time = np.where(mask, row - first + np.where(first == 0, self.time, 0), 0)
-        over = end[-1] | ~mask[-1]
-        self.time = np.where(over, 0, time[-1] + 1)
-        return time
+            encoding.encode(*self.source.reset(options={"reset_mask": end.copy()}), obs, ~end)
+            check_others(next_obs, obs, end)
 
     def _count(self, record: Record) -> list[tuple[float, int]]:
         """Steps, episodes, and the returns and lengths of finished episodes."""
@@ -292,87 +332,64 @@ class Collector:
         self.episodes_done += len(episodes)
         return episodes
 
-    def _one_episode_per_column(self, chunks: list[Record], quota: np.ndarray) -> Record:
-        """Cut the recorded rows into episodes, one per column; count them."""
-        names = ("next_obs", "act", "rew", "terminated", "truncated", "mask", "time", "extra")
-        rows = {name: concatenate([getattr(chunk, name) for chunk in chunks]) for name in names}
-        rows["obs"] = concatenate([take(chunk.obs, slice(-1)) for chunk in chunks])
-        next_obs, mask, rew = rows.pop("next_obs"), rows["mask"], rows["rew"]
-        spans = []  # (environment, first row, row after the last) of every episode
-        for n, count in enumerate(quota):
-            first = 0
-            for last in (rows["terminated"][:, n] | rows["truncated"][:, n]).nonzero()[0][:count].tolist():
-                spans.append((n, first + int(not mask[first, n]), last + 1))  # without the reset row
-                first = last + 1
-        T, columns = max(stop - start for _, start, stop in spans), len(spans)
-        cut = {
-            name: tree_map(lambda x, T=T + (name == "obs"): np.zeros((T, columns, *x.shape[2:]), x.dtype), tree)
-            for name, tree in rows.items()
-        }
-        for column, (n, start, stop) in enumerate(spans):
-            length = stop - start
-            put(cut, (slice(length), column), take(rows, (slice(start, stop), n)))
-            put(cut["obs"], (length, column), take(next_obs, (stop - 1, n)))
-        returns = [float(rew[start:stop, n].sum(dtype=np.float64)) for n, start, stop in spans]
-        record = Record(
-            next_obs=take(cut["obs"], slice(1, None)),
-            cut=np.zeros((T, columns), bool),
-            finished=self._finished(
-                [(ret, stop - start) for ret, (_, start, stop) in zip(returns, spans, strict=True)]
-            ),
-            **cut,
-        )
-        self.steps_done += record.steps
-        return record
-
-    def state_dict(self) -> dict[str, Any]:
-        """The sampling generator and the counters; environments start afresh."""
+    def _now(self) -> dict[str, Any]:
+        """Everything that collecting changes, but for the insides of the environments. None of it is changed in place."""
         return {
             "rng": self.rng.bit_generator.state,
-            "steps_done": self.steps_done,
-            "episodes_done": self.episodes_done,
             "returns": list(self.returns),
             "lengths": list(self.lengths),
+            "env_seeds": self.env_seeds,
+            **{name: getattr(self, name) for name in (*COUNTED, *WHERE)},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; the next rollout begins with fresh episodes, on seeds of their own."""
-        self.rng.bit_generator.state = state["rng"]
-        self.steps_done, self.episodes_done = state["steps_done"], state["episodes_done"]
-        self.returns.clear()
-        self.returns.extend(state["returns"])
-        self.lengths.clear()
-        self.lengths.extend(state["lengths"])
+    def _snapshot(self, now: dict[str, Any], marked: bool = False) -> list[dict[str, Any] | None] | None:
+        """How to bring the environments to where they are, or were at the last mark; None where they have not been reset."""
+        if now["env_seeds"]:
+            return None
+        return self.source.snapshot(marked) if self.ours else [None] * self.num_envs
+
+    def restore(self) -> None:
+        """Bring the environments to where they are to be, where that is still to be done; it is done before the next record.
+
+        Where that cannot be done exactly a warning says so, and all environments begin new episodes.
+        """
+        pending, self.pending = self.pending, None
+        if pending is None:
+            return
+        wrong = self.source.restore(pending) if self.ours else ["its state cannot be kept"] * self.num_envs
+        if not any(wrong):
+            if self.witness is not None:
+                self.witness.begin()
+            return
+        n, why = next((n, why) for n, why in enumerate(wrong) if why)
+        warnings.warn(
+            f"environment {n} of {self.num_envs} cannot be brought back to where it was ({why}): all of them begin new "
+            "episodes, so the run differs from one that was not interrupted",
+            stacklevel=2,
+        )
         self.obs = None
         self._seed_environments(self.steps_done)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that collecting changes, and how to bring the environments back to where they are."""
+        state = self._now()
+        return to_tensors(state | {"envs": self.pending or self._snapshot(state)})
 
-def _begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:
-    """The fresh state in the rows (N,) where an episode begins, the other one elsewhere."""
-    return tree_map(lambda new, old: np.where(where.reshape(-1, *[1] * (new.ndim - 1)), new, old), fresh, state)
-
-
-def encoding_of(actor: Actor, space: spaces.Space) -> Encoding:
-    """How observations become arrays: the actor's own way, or for one made by hand the space's."""
-    return Encoding(space) if actor.encoding is None else actor.encoding
-
-
-def _of_one(final: Any, n: int) -> Any:
-    """The final observation of one environment; Gymnasium turns a Dict's into a dict of arrays."""
-    return {key: _of_one(part, n) for key, part in final.items()} if isinstance(final, dict) else final[n]
-
-
-def action_adapter(space: spaces.Space, actor: Actor) -> Callable[[np.ndarray], Any]:
-    """From the actor's actions to the environment's: discrete ones count from `start`, Box is clipped to its bounds."""
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        start, dtype = space.start, space.dtype
-        if not np.any(start) and dtype == np.int64:
-            return lambda act: act
-        return lambda act: (act + start).astype(dtype)
-    if isinstance(space, spaces.MultiBinary):
-        return lambda act: act.astype(space.dtype)
-    assert isinstance(space, spaces.Box)
-    low, high, dtype, to_scale = space.low, space.high, space.dtype, actor.to_env
-    if not space.shape:  # a row of these is a number, which is no member of the space
-        return lambda act: [np.asarray(a, dtype) for a in np.clip(to_scale(act), low, high)]
-    return lambda act: np.clip(to_scale(act), low, high).astype(dtype, copy=False)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`; the environments follow with the next record, see `restore`."""
+        self.rng.bit_generator.state = state["rng"]
+        for name in COUNTED:
+            setattr(self, name, state[name])
+        for name in ("returns", "lengths"):
+            getattr(self, name).clear()
+            getattr(self, name).extend(state[name])
+        self.obs = self.pending = None
+        others = len(state.get("time", self.time)) != self.num_envs
+        if others or state.keys().isdisjoint({"envs", *WHERE}):  # version 0.4 did not say where the environments were
+            self._seed_environments(self.steps_done)
+            return
+        for name in (*WHERE, "env_seeds"):
+            setattr(self, name, to_arrays(state[name]))
+        self.pending = to_arrays(state["envs"])
+        if self.pending is None and not self.env_seeds:
+            self.pending = [None] * self.num_envs

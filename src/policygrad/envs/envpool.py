@@ -16,7 +16,6 @@ the number of threads.
 from __future__ import annotations
 
 import importlib.util
-import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -28,6 +27,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from policygrad.envs.processes import cores_for
 from policygrad.envs.single import make_one
 
 # Played side by side with Gymnasium's from the same random numbers, these are the same to rounding; but LunarLander's ground,
@@ -45,7 +45,6 @@ FASTER = ("Acrobot-v1", "LunarLander-v3", "LunarLanderContinuous-v3")
 DIFFERENT = {"Pendulum-v1": "EnvPool moves the pendulum before it limits its speed, Gymnasium after"}
 
 CLASSIC_CONTROL = ("CartPole", "MountainCar", "Acrobot", "Pendulum")
-max_threads: int | None = None  # where several runs share the cores, each has one
 NO_LIMIT = 2**30  # of EnvPool's own
 INT31 = 2**31 - 1  # its seeds
 
@@ -225,8 +224,7 @@ def default_threads(env_id: str, num_envs: int) -> int:
     """One where a step is cheaper than waking a thread, else as many as there are cores and environments."""
     if env_id.startswith(CLASSIC_CONTROL):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(num_envs, cores, max_threads or cores)
+    return cores_for(num_envs)
 
 
 def action_dtype(space: spaces.Space) -> type:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import gymnasium as gym
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from functools import partial
 
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+
+from policygrad.envs.checks import check_vector
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.single import EnvLike, check_env_id, make_one
 
@@ -37,11 +40,13 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
     """A vector environment: NEXT_STEP autoreset, no render mode. A vector environment passes through as it is.
 
     An environment instance is a single one: num_envs must be 1, or pass a callable. backend: "gymnasium" steps one after
-    another in this process, "async" each in a process of its own (for environments that take milliseconds a step),
-    "envpool" in threads of C++; "auto" see `resolve_backend`.
+    another in this process, "async" in a process per core (for environments that take a tenth of a millisecond a step or
+    more; see `WorkerVectorEnv`, which has more to choose from), "envpool" in threads of C++; "auto" see `resolve_backend`.
+    Raises ContractError for a callable that makes one and the same object again, and for a vector environment that lacks a
+    space, its number, or how it resets.
     """
     if isinstance(env, VectorEnv):
-        return env
+        return check_vector(env)
     backend = resolve_backend(env, backend)
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
@@ -56,7 +61,9 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
 
         assert isinstance(env, str)
         return EnvPoolVectorEnv(env, num_envs)
-    makers = [lambda: make_one(env)] * num_envs
+    makers = [partial(make_one, env)] * num_envs
     if backend == "async":
-        return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+        from policygrad.envs.workers import WorkerVectorEnv
+
+        return WorkerVectorEnv(makers)
     return SerialVectorEnv(makers)

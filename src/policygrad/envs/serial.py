@@ -3,74 +3,208 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from policygrad.envs.blame import brief
+from policygrad.envs.checks import (
+    NUMBERS,
+    PENDING,
+    WHOLE,
+    blame,
+    check_distinct,
+    flag,
+    number,
+    rows,
+    surviving,
+    told,
+    write,
+)
+from policygrad.envs.journal import Journal, digest, generator_state, set_generator_state
+from policygrad.envs.single import env_name
+from policygrad.errors import ContractError, EnvError
 from policygrad.models.observations import ACTION_MASK
 
 
 class SerialVectorEnv(SyncVectorEnv):
     """Gymnasium's SyncVectorEnv in NEXT_STEP mode, without what training does not read: infos, and copies of observations.
 
+    Whatever an environment gives is looked at before it is written (envs/checks.py), and whatever it raises names it.
     report_masks: whether `info` shows the action masks, all that is kept of the environments' own infos.
     """
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
-        super().__init__(env_fns, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
-        self._checked = False
+        try:
+            super().__init__(env_fns, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+        except RuntimeError as error:
+            if isinstance(error, EnvError):
+                raise
+            raise ContractError("environments side by side must have the same observation and action space") from error
+        check_distinct(self.envs)
         self.paused = np.zeros(self.num_envs, bool)  # who sits the steps out, until the next reset
         self.report_masks = False
+        self.first = 0  # the number of the first one, where these are some of many
+        self.journal = Journal(list(self.envs))
+        self._views = self.single_action_space.shape != ()  # whose entries an environment could write into
+        space, n = self.single_observation_space, self.num_envs
+        self._rows = [rows(space, self._observations, i) for i in range(n)]  # where each one's observation goes
+        self._shape, self._fits = None, frozenset()  # of arrays that are written without a closer look
+        self._low, self._high = 0, 0  # likewise of whole numbers: a Discrete's
+        if isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary):
+            self._shape, self._fits = space.shape, surviving(np.dtype(space.dtype))
+        elif isinstance(space, spaces.Discrete):
+            self._low, self._high = int(space.start), int(space.start + space.n)
+        self._count = 0  # steps of the vector environment
+        self._begun, self._episodes = [0] * n, [0] * n  # of each one: that count at its last reset, and its resets
 
-    def reset(self, **kwargs: Any) -> Any:
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Reset every environment, paused ones included."""
+        n = self.num_envs
+        seeds = [None] * n if seed is None else [seed + i for i in range(n)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != n:
+            raise ValueError(f"expected {n} seeds, one per environment, got {len(seeds)}")
         self.paused[:] = False
-        return super().reset(**kwargs)
+        return self.restart(np.ones(n, bool), seeds, options)
+
+    def restart(
+        self, which: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in these environments (N,) bool. seeds: one for each of all; None leaves its generator alone."""
+        masks: list[Any] = [None] * self.num_envs
+        for i in which.nonzero()[0].tolist():
+            given = {} if seeds[i] is None else {"seed": seeds[i]}
+            info = self._reset_one(i, **given, **({} if options is None else {"options": options}))
+            if self.report_masks:
+                masks[i] = info
+            self._autoreset_envs[i] = self._terminations[i] = self._truncations[i] = False
+        return self._observations, mask_info(masks) if self.report_masks else {}
+
+    def _reset_one(self, i: int, **given: Any) -> Any:
+        """Reset environment i and write what it shows; its action mask, where masks are reported."""
+        answer = PENDING
+        self._begun[i], self._episodes[i] = self._count, self._episodes[i] + 1
+        self.journal.reset(i, given.get("seed"), known="options" not in given)
+        try:
+            answer = self.envs[i].reset(**given)
+            obs, info = answer if isinstance(answer, tuple | list) else ()  # pyright: ignore  `blame` says what it is
+            if obs.__class__ is np.ndarray and obs.shape == self._shape and obs.dtype in self._fits:
+                self._rows[i][...] = obs
+            else:
+                write(self.single_observation_space, self._rows[i], obs)
+            return told(info, ACTION_MASK) if self.report_masks else None
+        except (Exception, SystemExit) as error:
+            blame(error, self._name(i), "reset", answer, f"at the beginning of its episode {self._episodes[i]}")
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step every environment, or reset it if its episode ended in the last step. The arrays are the next step's too."""
-        obs: Any = self._observations
         rew, terminated, truncated = self._rewards, self._terminations, self._truncations
         resetting, paused = self._autoreset_envs.tolist(), self.paused.tolist()
+        shape, fits, low, high, array = self._shape, self._fits, self._low, self._high, np.ndarray
+        masks_told, pending, numbers, whole, no = self.report_masks, PENDING, NUMBERS, WHOLE, np.False_
+        terminated.fill(False)
+        truncated.fill(False)
         masks: list[Any] = []
-        for i, (env, act) in enumerate(zip(self.envs, actions, strict=True)):
-            info: dict[str, Any] = {}
-            if paused[i]:
-                rew[i], terminated[i], truncated[i] = 0.0, False, False
-            elif resetting[i]:
-                now, info = env.reset()
-                write(obs, i, now)
-                rew[i], terminated[i], truncated[i] = 0.0, False, False
-            else:
-                now, rew[i], terminated[i], truncated[i], info = env.step(act)
-                if not self._checked:
-                    check_shape(env, obs, i, now)
-                write(obs, i, now)
-            if self.report_masks:
-                masks.append(info.get(ACTION_MASK))
-        self._autoreset_envs, self._checked = terminated | truncated, True
-        return obs, rew, terminated, truncated, mask_info(masks) if masks else {}
+        mask, answer, i = None, PENDING, 0
+        self._count += 1
+        self.journal.actions.append(np.array(actions) if self._views else actions)
+        try:
+            for i, (env, act, row) in enumerate(zip(self.envs, actions, self._rows, strict=True)):
+                if paused[i]:
+                    rew[i] = 0.0
+                    self.journal.pause(i)
+                elif resetting[i]:
+                    rew[i], mask = 0.0, self._reset_one(i)
+                else:
+                    answer = pending
+                    answer = env.step(act)
+                    obs, reward, ended, stopped, info = answer
+                    if (obs.__class__ is array and obs.shape == shape and obs.dtype in fits) or (
+                        obs.__class__ in whole and low <= obs < high
+                    ):
+                        row[...] = obs
+                    else:
+                        write(self.single_observation_space, row, obs)
+                    rew[i] = reward if reward.__class__ in numbers else number(reward)
+                    if ended is not False and ended is not no:
+                        terminated[i] = flag("terminated", ended)
+                    if stopped is not False and stopped is not no:
+                        truncated[i] = flag("truncated", stopped)
+                    if masks_told:
+                        mask = told(info, ACTION_MASK)
+                if masks_told:
+                    masks.append(mask)
+                    mask = None
+        except (Exception, SystemExit) as error:
+            if resetting[i]:
+                raise  # `_reset_one` has said all of it
+            when = f"at step {self._count - self._begun[i] - 1} of its episode {self._episodes[i]}"
+            blame(error, self._name(i), "step", answer, when)
+        self._autoreset_envs = terminated | truncated
+        return self._observations, rew, terminated, truncated, mask_info(masks) if masks else {}
 
+    def mark(self) -> None:
+        """Remember this moment, for `snapshot(marked=True)`, until the next call."""
+        self.journal.mark()
+        self._marked = deepcopy(self._rows), self._autoreset_envs.copy()
 
-def write(batch: Any, i: int, obs: Any) -> None:
-    """batch[i] = obs, part by part where a space has parts."""
-    if isinstance(batch, np.ndarray):
-        batch[i] = obs
-    else:
-        for key in batch if isinstance(batch, dict) else range(len(batch)):
-            write(batch[key], i, obs[key])
+    def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
+        """What `restore` needs to bring every environment to where it is, or was at the last `mark`: plain values and arrays.
+        None for one of which that is not known.
+        """
+        shown, over = self._marked if marked else (self._rows, self._autoreset_envs)
+        found: list[dict[str, Any] | None] = []
+        for i, env in enumerate(self.envs):
+            played = self.journal.since_reset(i, marked)
+            generator = None if marked else digest(generator_state(env))  # of the past it is not known
+            evidence = {"over": bool(over[i]), "shown": digest(shown[i]), "generator": generator}
+            found.append(None if played is None else played | evidence)
+        return found
 
+    def restore(self, snapshots: Sequence[dict[str, Any] | None]) -> list[str | None]:
+        """Play every environment to where its snapshot was taken. What went wrong, of every environment, or None: then it shows
+        the same observation, and its generator is in the same state, to the last bit.
+        """
+        wrong: list[str | None] = []
+        for i, snapshot in enumerate(snapshots):
+            try:
+                known = snapshot is not None
+                wrong.append(self._replay(i, snapshot) if known else "how it was reset is not known, or too long ago")
+            except Exception as error:
+                wrong.append(f"playing it again raised {brief(error)}")
+        return wrong
 
-def check_shape(env: gym.Env, batch: Any, i: int, obs: Any) -> None:
-    """Refuse an observation of another shape than its space says: numpy would broadcast it."""
-    if isinstance(batch, np.ndarray):
-        if np.shape(obs) != batch[i].shape:
-            raise ValueError(f"{env} gave an observation of shape {np.shape(obs)}, but its space has {batch[i].shape}")
-    else:
-        for key in batch if isinstance(batch, dict) else range(len(batch)):
-            check_shape(env, batch[key], i, obs[key])
+    def _replay(self, i: int, snapshot: dict[str, Any]) -> str | None:
+        env, over = self.envs[i], False
+        if snapshot["state"] is not None:
+            set_generator_state(env, snapshot["state"])
+        obs, _ = env.reset(seed=snapshot["seed"])
+        actions = list(snapshot["actions"])
+        for t, action in enumerate(actions):
+            if over:
+                return f"its episode ended after {t} steps instead of {len(actions)}"
+            obs, _, terminated, truncated, _ = env.step(action)
+            over = bool(terminated or truncated)
+        write(self.single_observation_space, self._rows[i], obs)
+        self._autoreset_envs[i] = snapshot["over"]  # of one that was paused afterwards it is False
+        self._begun[i] = self._count - len(actions)
+        self.journal.replayed(i, snapshot, actions)
+        if snapshot["over"] and not over:
+            return "its episode did not end where it had ended"
+        if digest(self._rows[i]) != snapshot["shown"]:
+            return "the same actions lead to another observation"
+        if snapshot["generator"] not in (None, digest(generator_state(env))):
+            return "its random numbers are not the same"
+        return None
+
+    def _name(self, i: int) -> str:
+        return f"environment {self.first + i} ({env_name(self.envs[i].unwrapped)})"
 
 
 def mask_info(masks: list[Any]) -> dict[str, Any]:

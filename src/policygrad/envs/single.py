@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
+from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
+from policygrad.envs.blame import brief, raise_foreign
+from policygrad.envs.wrappers import NewWorld
+from policygrad.errors import ContractError
 from policygrad.locate import locate, module_of
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
@@ -70,22 +74,45 @@ def nearest(word: str, known: Any) -> str | None:
 def make_one(env: EnvLike, **kwargs: Any) -> gym.Env:
     """One environment without a render mode: drawing costs time, and LunarLander's particles slow its physics.
 
-    kwargs: what an id or a callable is made with.
+    kwargs: what an id or a callable is made with. Raises ForeignCodeError for what the environment's own code raises,
+    ContractError where it lacks a space.
     """
     if isinstance(env, str) and ":" in env:
         env = own_maker(env) or env
     if isinstance(env, str):
-        try:
-            return gym.make(check_env_id(env), disable_env_checker=True, **kwargs)
-        except gym.error.DependencyNotInstalled as error:
-            reason = str(error).replace("gymnasium[mujoco]", "policygrad[mujoco]")  # with an engine that was tested
-            raise ValueError(f"{env} needs a package that is not installed: {reason}") from error
-    if isinstance(env, VectorEnv):
+        check_env_id(env)
+    elif isinstance(env, VectorEnv):
         raise TypeError("expected an environment id, an environment or a callable, got a vector environment")
-    made = env if isinstance(env, gym.Env) else env(**kwargs)
+    if isinstance(env, EnvMaker):
+        return env()
+    try:
+        made = _by_id(env, **kwargs) if isinstance(env, str) else _made(env, **kwargs)
+    except gym.error.DependencyNotInstalled as error:
+        reason = str(error).replace("gymnasium[mujoco]", "policygrad[mujoco]")  # with an engine that was tested
+        raise ValueError(f"{env} needs a package that is not installed: {reason}") from error
+    except (Exception, SystemExit) as error:
+        raise_foreign(error, f"making the environment {env_name(env)} raised")
     if not isinstance(made, gym.Env):
         raise TypeError(f"the environment callable must return a gymnasium.Env, got {type(made).__name__}")
+    for name in ("observation_space", "action_space"):
+        check_space(made, name)
     return made
+
+
+def _by_id(env_id: str, **kwargs: Any) -> gym.Env:
+    made = gym.make(env_id, disable_env_checker=True, **kwargs)
+    return NewWorld(made) if type(made.unwrapped).__module__ == "gymnasium.envs.box2d.bipedal_walker" else made
+
+
+def _made(env: gym.Env | Callable[..., gym.Env], **kwargs: Any) -> gym.Env:
+    return env if isinstance(env, gym.Env) else env(**kwargs)
+
+
+def check_space(env: Any, name: str) -> None:
+    """Refuse an environment whose attribute of this name is no space."""
+    space = getattr(env, name, None)
+    if not isinstance(space, spaces.Space):
+        raise ContractError(f"{type(env).__name__}.{name} must be a space of gymnasium.spaces, got {brief(space)}")
 
 
 @dataclass(frozen=True)
@@ -108,12 +135,17 @@ class EnvMaker:
         drawn = {} if render_mode is None else {"render_mode": render_mode}
         env = make_one(self.base, **{**self.kwargs, **drawn})
         for wrapper in self.wrappers:
-            made = (locate(wrapper) if isinstance(wrapper, str) else wrapper)(env)
+            try:
+                made = (locate(wrapper) if isinstance(wrapper, str) else wrapper)(env)
+            except (Exception, SystemExit) as error:
+                raise_foreign(error, f"the wrapper {name_of(wrapper)} raised")
             if not isinstance(made, gym.Env):
                 raise TypeError(
                     f"the wrapper {name_of(wrapper)} must return a gymnasium.Env, got {type(made).__name__}"
                 )
             env = made
+        for name in ("observation_space", "action_space"):
+            check_space(env, name)
         return env
 
     def words(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.utils import RecordConstructorArgs
 
 
 class ActionRepeat(gym.Wrapper):
@@ -52,3 +53,22 @@ class ActionRepeat(gym.Wrapper):
             obs, rew, terminated, truncated, info = self.env.step(action)
             total += float(rew)
         return obs, total, terminated, truncated, info
+
+
+class NewWorld(gym.Wrapper, RecordConstructorArgs):
+    """BipedalWalker with a new Box2D world at every reset, as LunarLander has one: in a world that is used again an episode
+    depends on the ones before it, so that none can be played again.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in a world of its own."""
+        from Box2D import b2World
+
+        inner: Any = self.unwrapped
+        inner._destroy()
+        inner.world = b2World()
+        return self.env.reset(**kwargs)

@@ -76,6 +76,8 @@ class _Stateless:
 class NoBaseline(_Stateless):
     """b = 0."""
 
+    reads_logp = False
+
     def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
         return torch.zeros_like(ret)
 
@@ -93,6 +95,7 @@ class Constant(_Stateless):
 class CriticValue(_Stateless):
     """b_t = V(s_t), the critic's: the default wherever there is a critic. Near the best state baseline, not the best."""
 
+    reads_logp = False
     needs_critic = True
 
     def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
@@ -104,6 +107,8 @@ class RunningMean(_Stateless):
 
     Independent of the batch it is subtracted from, hence unbiased; 0 until the first fit, which sets it outright.
     """
+
+    reads_logp = False
 
     def __init__(self, decay: float = 0.9) -> None:
         if not 0.0 <= decay < 1.0:

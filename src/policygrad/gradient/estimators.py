@@ -105,6 +105,7 @@ class TotalReturn(_Plain):
 
     gamma: float = 1.0
     needs_critic = False
+    reads_logp = False
 
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)
@@ -133,6 +134,7 @@ class RewardToGo(_Plain):
 
     gamma: float = 1.0
     needs_critic = False
+    reads_logp = False
 
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)
@@ -156,6 +158,7 @@ class NStep(_Plain):
 
     gamma: float = 0.99
     n: int = 5
+    reads_logp = False
 
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)
@@ -172,6 +175,7 @@ class TDError(_Plain):
     """r_t + γ V(s_{t+1}), whose advantage against V is the TD error δ_t: one-step actor-critic (Sutton & Barto, 13.5)."""
 
     gamma: float = 0.99
+    reads_logp = False
 
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)
@@ -190,6 +194,7 @@ class GAE(_Plain):
 
     gamma: float = 0.99
     lam: float = 0.95
+    reads_logp = False
 
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)
@@ -212,6 +217,7 @@ class QValue(_Plain):
     """
 
     gamma: float = 0.99
+    reads_logp = False
 
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)

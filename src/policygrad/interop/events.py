@@ -15,22 +15,17 @@ PATTERN = "events.out.tfevents.*"
 class EventFile:
     """Scalars by tag and step, in a file that is whole after every call.
 
-    A directory that has event files already gets another one, which goes on from there: a killed run may have left half a
-    record at the end of the last. reopen: go on in the last one, which this process has written itself.
+    In a directory that has event files already it goes on in the last of them.
     """
 
-    def __init__(self, directory: Path, reopen: bool = False) -> None:
+    def __init__(self, directory: Path) -> None:
         files = sorted(directory.glob(PATTERN))
-        started = int(time.time())
-        if files and not reopen:  # TensorBoard reads them in the order of their names
-            started = max(started, int(files[-1].suffixes[-2][1:]) + 1)
-        self.path = files[-1] if files and reopen else directory / f"events.out.tfevents.{started:010d}.policygrad"
-        self.restarted = bool(files) and not reopen
+        self.path = files[-1] if files else directory / f"events.out.tfevents.{int(time.time()):010d}.policygrad"
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Add numbers at a step; they are in the file when this returns."""
         # these parts of the package take a tenth of a second to import; its threaded writer would lose what a killed run had
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -40,8 +35,6 @@ class EventFile:
         ]
         events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
         if not self.path.exists():
-            if self.restarted:  # TensorBoard drops what an earlier file says of this step and later ones
-                events.insert(0, Event(wall_time=now, step=step, session_log=SessionLog(status=SessionLog.START)))
             events.insert(0, Event(wall_time=now, file_version="brain.Event:2"))
         with Naming(self.path), self.path.open("ab") as file:
             writer = RecordWriter(file)

@@ -74,19 +74,17 @@ class MonitorFile:
     The Collector counts episodes once a rollout, so their times are spread evenly between two calls.
     """
 
-    def __init__(self, path: Path, env: str, episodes_done: int = 0) -> None:
-        """Start the file, or go on after the first episodes_done rows of the one that is there."""
+    def __init__(self, path: Path, env: str) -> None:
+        """Start the file, or go on at the end of the one that is there."""
         self.path, now, self.last = path, time.time(), 0.0
-        if path.exists():
-            lines = path.read_text("utf8").splitlines(keepends=True)[: 2 + episodes_done]
-            started = float(json.loads(lines[0].removeprefix("#"))["t_start"])
-            whole = [line for line in lines if line.endswith("\n")]  # the last may be half a row
-            written = float(whole[-1].rpartition(",")[2]) if len(whole) > 2 else 0.0
-            self.last = max(written, now - started)  # a clock that was set back may say less
-        else:
-            whole = [f"#{json.dumps({'t_start': now, 'env_id': env})}\n", "r,l,t\n"]
         with Naming(path):
-            path.write_text("".join(whole), "utf8")
+            if path.exists():
+                lines = [line for line in path.read_text("utf8").splitlines(keepends=True) if line.endswith("\n")]
+                written = float(lines[-1].rpartition(",")[2]) if len(lines) > 2 else 0.0
+                started = float(json.loads(lines[0].removeprefix("#"))["t_start"])
+                self.last = max(written, now - started)  # a clock that was set back says less
+            else:
+                path.write_text(f"#{json.dumps({'t_start': now, 'env_id': env})}\nr,l,t\n", "utf8")
         self.started = time.monotonic() - self.last
 
     def write(self, episodes: Sequence[tuple[float, int]]) -> None:

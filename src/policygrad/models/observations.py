@@ -12,7 +12,7 @@ is no feature: it conditions the distribution (`Head.apply_context`); networks, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
-from policygrad.errors import EnvError
+from policygrad.errors import ContractError, EnvError, NotFiniteError
 from policygrad.tree import Tree, as_float, concatenate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_FEATURES = 100_000  # of a one-hot encoding; a Box may have any size
+LARGEST = 1e18  # observations below are safe to square and to sum as float32
 ACTION_MASK = "action_mask"  # the key of the action mask, in a Dict observation and in `info`
 
 Key = str | int
@@ -56,6 +57,16 @@ class Leaf:
         return isinstance(self.space, spaces.Discrete | spaces.MultiDiscrete)
 
     @property
+    def limited(self) -> bool:
+        """Whether its array can hold what no observation of the space is encoded as."""
+        return self.one_hot or isinstance(self.space, spaces.MultiBinary)
+
+    @property
+    def where(self) -> str:
+        """How Python finds it in an observation: `['camera'][0]`; nothing for an observation without parts."""
+        return "".join(f"[{key!r}]" for key in self.path)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of its array in the tree, without the batch."""
         return tuple(self.space.shape or ()) if isinstance(self.space, spaces.Box) else (self.width,)
@@ -79,7 +90,29 @@ class Leaf:
             return
         out[...] = x.reshape(out.shape)
         if out.dtype.kind != "f" and x.dtype != out.dtype and not np.array_equal(out, x.reshape(out.shape)):
-            raise ValueError(f"observations of {self.space} must be {out.dtype}, got {x.dtype} that is none: {x}")
+            raise ContractError(
+                f"observations{self.where} of {self.space} must be {out.dtype}, got {x.dtype} that is none: {x}"
+            )
+
+    def strangers(self, x: np.ndarray) -> Any:
+        """Which rows of this part's array (…, *shape) no observation is encoded as, (…) bool; None where there are none.
+
+        A one-hot row must have a one for every choice, a MultiBinary only 0 and 1. Floats must be finite, and below LARGEST.
+        """
+        if x.size == 0:
+            return None
+        lead = x.shape[: x.ndim - len(self.shape)]
+        if self.one_hot:
+            ones = len(_choices(self.space)[0])
+            exact = np.float32 if x.size < 2**24 else np.float64
+            if x.sum(dtype=exact) == math.prod(lead) * ones:
+                return None
+            return x.sum(-1) != ones
+        if isinstance(self.space, spaces.MultiBinary):
+            return None if x.max() <= 1 and x.min() >= 0 else ((x < 0) | (x > 1)).any(-1)
+        if x.dtype.kind != "f" or (x.max() < LARGEST and x.min() > -LARGEST):
+            return None
+        return ~(np.abs(x) < LARGEST).reshape(*lead, -1).all(-1)
 
     @cached_property
     def _one_hot_columns(self) -> tuple[np.ndarray, np.ndarray]:
@@ -188,6 +221,28 @@ class Encoding:
             mask = out[ACTION_MASK]
             self._encode_mask(info, mask, np.zeros(len(mask), bool) if silent is None else silent)
 
+    def arrays(self, obs: Tree) -> list[tuple[Leaf, np.ndarray]]:
+        """The parts and their arrays."""
+        return [(leaf, obs if self.bare else obs[leaf.name]) for leaf in self.leaves]
+
+    def check(self, obs: Tree, given: Any = None, whose: Callable[[int], str] = lambda n: "expected") -> None:
+        """Raise ContractError or NotFiniteError for encoded observations (N, …) that none of the space are encoded as.
+
+        given: what they were before, which the message then shows. whose: how the message begins, for row n.
+        """
+        for leaf, x in self.arrays(obs):
+            wrong = leaf.strangers(x)
+            if wrong is None:
+                continue
+            n = int(wrong.argmax())
+            if leaf.limited:
+                shown = "one that is not" if given is None else repr(leaf.of(given)[n].tolist())
+                raise ContractError(f"{whose(n)} an observation{leaf.where} of {leaf.space}, got {shown}")
+            worst = x[n].reshape(-1)[int((~(np.abs(x[n]) < LARGEST)).argmax())]
+            raise NotFiniteError(
+                f"{whose(n)} an observation{leaf.where} of finite numbers below {LARGEST:g}, got {worst!s}"
+            )
+
     def features(self, obs: Tree, dtype: Any = None) -> Any:
         """The features (N, *features_shape) as floats: of arrays as float32, of tensors as `dtype`."""
         if not self.parts:
@@ -208,7 +263,7 @@ class Encoding:
             mask = flat_mask(given[n])  # pyright: ignore[reportOptionalSubscript]
             if len(mask) != self.context:
                 raise ActionMaskError(
-                    f"{ACTION_MASK} must have {self.context} entries, one per action, got {len(mask)}"
+                    f"environment {n}: {ACTION_MASK} must have {self.context} entries, one per action, got {len(mask)}"
                 )
             out[n] = mask
 

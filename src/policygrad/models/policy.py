@@ -196,9 +196,11 @@ class Policy(FlatModule):
         features = obs if self._plain else as_float(obs) if self.encoding is None else self.encoding.features(obs)
         if self.normalizer is not None:
             features = self.normalizer(torch.from_numpy(features).to(self.flat.dtype)).numpy()
-        out = self.kernel.outputs(features)[:, : self.head.size]
-        context = noise if self.head.stateful else obs[ACTION_MASK].astype(out.dtype) if self.head.context else None
-        return out if context is None else self.head.apply_context(out, context)
+        head, out = self.head, self.kernel.outputs(features)
+        if out.shape[1] > head.size:
+            out = out[:, : head.size]
+        context = noise if head.stateful else obs[ACTION_MASK].astype(out.dtype) if head.context else None
+        return out if context is None else head.apply_context(out, context)
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """The randomness of so many steps, drawn at once."""
@@ -215,8 +217,9 @@ class Policy(FlatModule):
 
     def act(self, obs: Tree, state: Any, noise: np.ndarray) -> tuple[np.ndarray, Any, dict[str, Tree]]:
         """Sampled actions, the next state, and what a learner must know besides: see `Actor`."""
-        act = self.head.sample(self.outputs(obs, state), noise)
-        return (act, self.head.next_noise(state, noise), {NOISE: state}) if self.head.stateful else (act, None, NOTHING)
+        head = self.head
+        act = head.sample(self.outputs(obs, state), noise)
+        return (act, head.next_noise(state, noise), {NOISE: state}) if head.stateful else (act, None, NOTHING)
 
     def mode(self, obs: Tree, state: Any = None) -> tuple[np.ndarray, Any]:
         """The most likely actions, without noise, and the state, which they do not change."""

@@ -3,6 +3,7 @@
     config.json            algorithm, environment, seed, every hyperparameter, versions, command line
     metrics.jsonl          one row of metrics a line, written as training goes
     checkpoints/           step-<N>.safetensors: the whole agent, the last two
+    state.json             running, stopped and why, trained but not evaluated, or finished; and at how many steps
     policy.safetensors     weights and normaliser: what acting needs
     evaluation.json        the final policy, greedy and sampled: mean, std, 95 % interval, every return
     learning_curve.png
@@ -23,17 +24,25 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.errors import FileError, Naming
 
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # Windows
+    flock = None
+    LOCK_EX = LOCK_NB = 0
+
 if TYPE_CHECKING:
     from policygrad.data import Row
 
 ROOT = Path("runs")
 KEEP_CHECKPOINTS = 2
+STATUSES = ("running", "stopped", "trained", "finished")
 
 
 class RunError(FileError, ValueError):
@@ -46,6 +55,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.json"  # what was trained
+        self.state_file = path / "state.json"  # running, stopped, trained, or finished
         self.metrics_file = path / "metrics.jsonl"  # rows of metrics
         self.policy_file = path / "policy.safetensors"  # the final policy
         self.evaluation_file = path / "evaluation.json"  # the final policy's returns
@@ -114,6 +124,44 @@ class RunDirectory:
             except ValueError:
                 raise RunError(f"{self.monitor_file}, line {number} is not an episode: {line[:60]!r}") from None
         return found
+
+    def state(self) -> dict[str, Any]:
+        """state.json: `status` (running, stopped, trained, finished), `steps` of the last checkpoint, `reason` of the stop.
+
+        A run that was killed says that it is running; `lock` knows better. Runs of version 0.4 have no such file.
+        """
+        if not self.state_file.exists():
+            return {
+                "status": "finished" if self.evaluation_file.exists() else "stopped",
+                "steps": 0,
+                "reason": "unknown",
+            }
+        state = read_json(self.state_file)
+        if not isinstance(state, dict) or state.get("status") not in STATUSES:
+            raise RunError(
+                f"{self.state_file} is not the state of a run: its status must be one of {', '.join(STATUSES)}"
+            )
+        return state
+
+    def write_state(self, status: str, steps: int, reason: str = "") -> None:
+        """Write state.json."""
+        write_json(self.state_file, {"status": status, "steps": steps} | ({"reason": reason} if reason else {}))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only one who trains this run. Raises RunError where another process does.
+
+        The system gives the lock back however a process ends. Where there are no such locks (Windows) nothing is locked.
+        """
+        if flock is None:
+            yield
+            return
+        with (self.path / ".lock").open("w") as file:
+            try:
+                flock(file, LOCK_EX | LOCK_NB)
+            except OSError as error:
+                raise RunError(f"{self.path} is being trained by another process") from error
+            yield
 
     def evaluation(self) -> dict[str, Any] | None:
         """evaluation.json, if the run got that far."""

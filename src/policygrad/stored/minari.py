@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from policygrad.envs.collector import encoding_of
+from policygrad.envs.adapters import encoding_of
 from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Policy
 from policygrad.stored.trajectories import Trajectories, TrajectoryError, describe, join, one_episode, read

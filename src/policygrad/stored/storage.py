@@ -94,6 +94,8 @@ def _strip(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return [_strip(v, f"{path}/{i}", tensors) for i, v in enumerate(node)]
     if node is None or isinstance(node, bool | int | float | str):
         return node
+    if isinstance(node, np.generic):
+        return node.item()
     raise TypeError(f"a state holds tensors and plain values only, got {type(node).__name__} at {path!r}")
 
 

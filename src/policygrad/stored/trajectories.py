@@ -25,7 +25,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.data import Record, Rollout
-from policygrad.envs.collector import Collector, encoding_of
+from policygrad.envs.adapters import encoding_of
+from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
 from policygrad.errors import FileError
@@ -321,7 +322,12 @@ class TrajectoryWriter:
         """steps: done so far; total: how many it is going to be, for a warning of how large that is."""
         self.folder, self.cutter, self.total = folder, Cutter(about), total
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in [*(p for p in shards(folder) if int(p.stem) > steps), *folder.glob(".*.tmp")]:
+        self._forget(steps)
+
+    def _forget(self, steps: int) -> None:
+        """Remove the shards of later steps."""
+        self.flushed = steps
+        for path in [*(p for p in shards(self.folder) if int(p.stem) > steps), *self.folder.glob(".*.tmp")]:
             path.unlink()
 
     def add(self, rollout: Rollout, steps: int) -> None:
@@ -339,9 +345,23 @@ class TrajectoryWriter:
         if size > WARN_BYTES:
             warnings.warn(f"the trajectories will take about {size / 1e9:.1f} GB in {self.folder}", stacklevel=2)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The episodes that are not in a shard, and the steps of the last shard: later ones are to be written again."""
+        done = {name: getattr(join(self.cutter.done), name) for name in COLUMNS} if self.cutter.done else None
+        opened = {str(n): concatenate(parts) for n, parts in self.cutter.open.items() if parts}
+        return {"open": opened, "done": done, "flushed": self.flushed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.cutter.open = {int(n): [columns] for n, columns in state["open"].items()}
+        done = state["done"]
+        self.cutter.done = [] if done is None else [Trajectories(**done, about=self.cutter.about)]
+        self.cutter.bytes = 0 if done is None else sum(x.nbytes for x in tree_leaves(done))
+        self._forget(state["flushed"])
+
     def flush(self, steps: int) -> None:
         """Write the episodes that have ended by now."""
-        done = self.cutter.take()
+        done, self.flushed = self.cutter.take(), steps
         if done is not None:
             done.save(self.folder / f"{steps:012d}.safetensors")
 

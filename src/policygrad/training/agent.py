@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy, deepcopy
-from dataclasses import replace
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,13 @@ from policygrad.algorithms.config import (
 from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
+from policygrad.envs.advice import far_bounds, unscaled_pictures
+from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.single import EnvLike, EnvMaker, Wrapper, check_env_id, env_name, with_words
+from policygrad.envs.twin import twin
+from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
@@ -39,11 +44,11 @@ from policygrad.stored.storage import save_state, space_to_json, with_suffix
 from policygrad.stored.trajectories import Trajectories, collect
 from policygrad.streams import stream
 from policygrad.training.callbacks import combine
-from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
+from policygrad.training.lifetime import Lifetime
 from policygrad.training.predicting import predict
 from policygrad.training.sizes import check_sizes
-from policygrad.training.threads import BusyError, Turns, single_thread
-from policygrad.training.trainer import Trainer
+from policygrad.training.threads import single_thread
 
 Callback = Callable[["Agent", Row | None], bool | None]
 
@@ -52,7 +57,7 @@ LOG_EVERY = 2_000  # steps between rows of metrics: the diagnostics then cost a 
 EPISODES = Option(low=1, high=10**7)  # of an evaluation
 
 
-class Agent:
+class Agent(Lifetime):
     """A recipe on an environment: `learn`, `predict`, `evaluate`, `save`, `load`.
 
     algo: a recipe's name, or any function `(task, *, keywords) → Plan`, or the text `module:function` or `file.py:function`.
@@ -99,6 +104,7 @@ class Agent:
         self.env = with_words(env, env_kwargs, wrappers)
         overrides = _with_num_envs(env, overrides)
         self.env_name = env_name(self.env)
+        self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
         self.config = Configuration(config)
         self.backend = resolve_backend(self.env, backend)
@@ -117,55 +123,25 @@ class Agent:
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
-        self.collector: Collector | Replay = (
-            Collector(self.envs, self.seed) if dataset is None else self._replay(dataset)
-        )
+        self.collector: Collector | Replay = self._collector() if dataset is None else self._replay(dataset)
         self.rng = np.random.default_rng(stream(self.seed, "prediction"))
         self._begin()
+        for advice in self._advice(body is not None):
+            warnings.warn(advice, stacklevel=2)
 
-    def _begin(self) -> None:
-        """What no copy shares with the agent that it is of."""
-        self.trainer = Trainer(self.collector, self.policy, lambda: self.plan.wants, self._step)
-        self.closed, self._turns = False, Turns()
+    def _collector(self) -> Collector:
+        """Who plays, knowing whether somebody else holds the environment; `lambda: env` may hand out one that is held."""
+        held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
+        return Collector(self.envs, self.seed, lent=held)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: all but the environments, which a copy makes anew, and whoever looks on."""
-        own = ("envs", "recipe", "trainer", "_turns", "closed")
-        state = {k: v for k, v in self.__dict__.items() if k not in own}
-        learner = _unobserved(self.learner)
-        collector = _unobserved(self.collector) if isinstance(self.collector, Replay) else self.collector.state_dict()
-        state |= {"learner": learner, "plan": replace(self.plan, learner=learner), "collector": collector}
-        return state | {"counters": self.trainer.state_dict()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        counters, collector = state.pop("counters"), state["collector"]
-        self.__dict__.update(state)
-        self.recipe = find_recipe(self.asked)
-        self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
-        if not isinstance(collector, Replay):
-            self.collector = Collector(self.envs, self.seed)
-            self.collector.load_state_dict(collector)
-        self._begin()
-        self.trainer.load_state_dict(counters)
-
-    def __getattr__(self, name: str) -> Any:
-        instead = foreign.ATTRIBUTES.get(name)
-        text = f"an Agent has no {name!r}" + (f": {instead}" if instead else "")
-        raise AttributeError(text, name=name, obj=self)
-
-    def __enter__(self) -> Agent:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the environments that the agent made; one that was lent stays open. The agent predicts and evaluates on, but
-        cannot learn any more.
-        """
-        before, self.closed = self.closed, True
-        if not before and not isinstance(self.env, gym.Env | VectorEnv):
-            self.envs.close()
+    def _advice(self, own_body: bool) -> list[str]:
+        """What is likely to go wrong with these spaces and this policy."""
+        head, found = getattr(self.policy, "head", None), []
+        if type(head) is Gaussian:
+            found.append(far_bounds(self.envs.single_action_space, math.exp(self.config.get("log_std", 0.0))))
+        if not own_body and getattr(self.policy, "normalizer", self) is None:
+            found.append(unscaled_pictures(self.envs.single_observation_space))
+        return [text for text in found if text is not None]
 
     def _plan(self, config: Mapping[str, Any], body: Body | None = None, critic_body: Body | None = None) -> Plan:
         """What the recipe makes of the task and a configuration."""
@@ -198,26 +174,44 @@ class Agent:
         callback: Callback | Sequence[Callback] | None = None,
         log_every: int = LOG_EVERY,
         *,
+        horizon: int | None = None,
         total_timesteps: int | None = None,
         **others: Any,
     ) -> Agent:
         """Train for `steps` environment steps (default: the configuration's): whole iterations, as many as fit, at least one.
 
         Of iterations of whole episodes it is the last one's length that says whether another fits.
+        horizon: how many steps the schedules run for, where `learn` is called several times for one training: two calls of
+        n steps with horizon = 2n are one of 2n, where n steps are whole iterations.
         callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps and None between;
         returning False stops; of several all are called, in order (see `policygrad.training.callbacks`). Calling `learn` again
-        goes on where it stopped, with schedules starting anew. Raises BusyError for an agent that is closed, or that learns in
-        another thread.
+        goes on where it stopped, with schedules starting anew. An exception, Ctrl-C too, leaves the agent at its last whole
+        iteration if it came while episodes were played: `learn` then goes on from there. An environment object of yours is
+        reset first, because you may have moved it meanwhile; the episode that was open is then not counted. Raises BusyError
+        for an agent that is closed, or that learns in another thread.
         """
         if others:
             foreign.refuse("learn", others)
-        if self.closed:
-            raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
+        if horizon is not None:
+            horizon = check("steps", int, horizon)
+            if horizon < total:
+                raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
+        with self._learning():
+            if self.lent:
+                self._forget()
+            self.trainer.begin(total, horizon)
+            call = combine(callback, self)
+            self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+        return self
+
+    def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int = LOG_EVERY) -> Agent:
+        """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the
+        last bit as if it had not been. Nothing is left to do where it was not.
+        """
         call = combine(callback, self)
-        with self._turns.learning(), single_thread():
-            self.trainer.begin(total)
+        with self._learning():
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
@@ -274,22 +268,46 @@ class Agent:
         greedy: bool = True,
         seed: int = EVALUATION_SEED,
         env: EnvLike | None = None,
+        progress: Told | None = None,
         **others: Any,
     ) -> Evaluation:
-        """Returns of whole episodes on fixed seeds; env: another environment to play in."""
+        """Returns of whole episodes on fixed seeds. env: another environment to play in; a vector environment plays its own.
+
+        progress(done, episodes) is called whenever an episode has ended. Where env is the one that is trained in, training
+        begins new episodes afterwards.
+        """
         if others:
             foreign.refuse("evaluate", others)
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
-        with self._turns, single_thread():
-            return evaluate(self.policy, env, episodes, greedy, seed)
+        try:
+            with self._turns, single_thread():
+                return evaluate(self.policy, env, episodes, greedy, seed, progress=progress)
+        finally:
+            self._played(env)
 
     def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
         """Whole episodes of the policy as it is, its actions sampled, for others to learn from; `.save(path)` keeps them."""
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
-        with self._turns, single_thread():
-            return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
+        try:
+            with self._turns, single_thread():
+                return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
+        finally:
+            self._played(env)
+
+    def _forget(self) -> None:
+        if isinstance(self.collector, Collector):
+            self.collector.forget()
+
+    def _played(self, env: EnvLike) -> None:
+        """Others were played in this environment; if it is the training's own, that begins anew."""
+        if isinstance(env, gym.Env):
+            moved = any(env.unwrapped is each.unwrapped for each in singles(self.envs))
+        else:
+            moved = isinstance(env, VectorEnv) and env.unwrapped is self.envs.unwrapped
+        if moved:
+            self._forget()
 
     def evaluation_env(self) -> EnvLike:
         """What `evaluate` plays in by default: the id or callable, or an environment like the one given."""
@@ -297,7 +315,7 @@ class Agent:
             raise ValueError(
                 "this agent was made from a vector environment: pass env=, an id or a callable, to evaluate in"
             )
-        return _another(self.env) if isinstance(self.env, gym.Env) else self.env
+        return twin(self.env) if isinstance(self.env, gym.Env) else self.env
 
     def metadata(self) -> dict[str, Any]:
         """What a model file says of itself: enough to rebuild the agent, no times, no paths."""
@@ -330,7 +348,8 @@ class Agent:
             return
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
-        self.trainer.load_state_dict(state.get("trainer", {}))  # files of 0.4 have none
+        if "trainer" in state:  # files of 0.4 have none
+            self.trainer.load_state_dict(state["trainer"])
         self.rng.bit_generator.state = state["rng"]
 
     def save(self, path: str | Path) -> Path:
@@ -346,31 +365,11 @@ class Agent:
         return path
 
 
-def _unobserved(part: Any) -> Any:
-    """The same part with nobody looking on."""
-    part = copy(part)
-    if hasattr(part, "observers"):
-        part.observers = []
-    return part
-
-
-def _another(env: gym.Env) -> gym.Env:
-    """An environment like this one: from its spec, or a copy."""
-    try:
-        if env.spec is not None:
-            return gym.make(env.spec)
-    except Exception:  # wrapped by something that does not record how it was made
-        pass
-    try:
-        return deepcopy(env)
-    except Exception as error:
-        raise ValueError("this environment cannot be made a second time: pass env= to evaluate in") from error
-
-
 def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
     """An environment is one, and a vector environment brings its number."""
     given = {name for name in ("num_envs", "n_envs") if name in overrides}
     if isinstance(env, VectorEnv):
+        check_vector(env)
         if any(overrides[name] != env.num_envs for name in given):
             raise ConfigError(f"num_envs = {overrides[given.pop()]}, but the vector environment has {env.num_envs}")
         return overrides if given else overrides | {"num_envs": env.num_envs}

@@ -2,7 +2,9 @@
 
 Any function will do: `callback(agent, row)` gets the agent after every iteration, a row of metrics every `log_every` steps and
 None between; what it adds to the row is kept with it, and returning False stops the training. One that has `start(agent)` is
-told when training begins. `directory` is where files go: a run's own directory, where there is one and no other was given.
+told when training begins. One that has `state_dict()` (plain values and tensors) and `load_state_dict(state)` goes on where it
+was with a run that was interrupted; `start` is called before. `directory` is where files go: a run's own directory, where there
+is one and no other was given.
 
     EvalCallback          play the greedy policy every N steps, keep the best one, stop when it is good enough
     CheckpointCallback    keep the whole agent every N steps
@@ -77,6 +79,12 @@ class Every:
         self.next = agent.collector.steps_done + self.steps
         return self.function(agent, row)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"next": self.next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.next = state["next"]
+
 
 class EvalCallback:
     """Play whole episodes every so many steps, on fixed seeds, in environments of their own: training stays what it was.
@@ -128,6 +136,16 @@ class EvalCallback:
             self.news = {}
         return stop
 
+    def state_dict(self) -> dict[str, Any]:
+        evaluations = [[steps, list(e.returns), list(e.lengths)] for steps, e in self.evaluations.items()]
+        best = self.best if np.isfinite(self.best) else None
+        return {"next": self.next, "best": best, "news": dict(self.news), "evaluations": evaluations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.next, self.news = state["next"], dict(state["news"])
+        self.best = float("-inf") if state["best"] is None else state["best"]
+        self.evaluations = {steps: Evaluation(tuple(r), tuple(n)) for steps, r, n in state["evaluations"]}
+
     def _evaluate(self, agent: Agent, steps: int) -> bool | None:
         self.next = steps + self.every
         evaluation = agent.evaluate(self.episodes, self.greedy, self.seed, self.env)
@@ -146,8 +164,10 @@ class EvalCallback:
         if self.table is None:
             directory.mkdir(parents=True, exist_ok=True)
             self.table = EvaluationTable(directory / "evaluations.npz")
-            if self.given is None:  # a run that goes on; elsewhere the file is of another training
-                self.best = max(map(np.mean, self.table.read(before=steps).returns), default=self.best)
+            if (
+                self.given is None or len(self.evaluations) > 1
+            ):  # a run that goes on; elsewhere it is of another training
+                self.table.read(before=steps)
         self.table.write(steps, evaluation.returns, evaluation.lengths)
         if evaluation.mean > self.best:
             agent.save_policy(directory / "best_policy.safetensors")
@@ -182,6 +202,13 @@ class CheckpointCallback:
         while self.keep is not None and len(self.saved) > self.keep:
             self.saved.pop(0).unlink(missing_ok=True)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"next": self.next, "saved": [path.name for path in self.saved]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert self.directory is not None
+        self.next, self.saved = state["next"], [self.directory / Path(name).name for name in state["saved"]]
+
 
 class StopOnReward:
     """Stop when the mean return of the last training episodes, sampled as they are, reaches the threshold.
@@ -206,6 +233,12 @@ class StopOnReward:
         mean = float(np.mean(list(collector.returns)[-self.episodes :]))
         return False if mean >= self.threshold else None
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"first": self.first}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.first = state["first"]
+
 
 class StopAfter:
     """Stop at the end of the first iteration after so many seconds of training."""
@@ -221,6 +254,12 @@ class StopAfter:
     def __call__(self, agent: Agent, row: Row | None) -> bool | None:
         return False if time.perf_counter() >= self.end else None
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"left": self.end - time.perf_counter()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.end = time.perf_counter() + state["left"]
+
 
 class History:
     """Rows of metrics, for notebooks: `history.plot()` as the last line of a cell shows the learning curve."""
@@ -235,6 +274,12 @@ class History:
     def __call__(self, agent: Agent, row: Row | None) -> None:
         if row is not None:
             self.rows.append(row)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": [dict(row) for row in self.rows]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows[:] = state["rows"]
 
     def plot(self) -> Any:
         """The learning curve so far, a matplotlib Figure."""

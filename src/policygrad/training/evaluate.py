@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+import torch
+from gymnasium.vector import VectorEnv
 
-from policygrad.envs.collector import EndlessEpisodeError, action_adapter, encoding_of
+from policygrad.envs.adapters import action_adapter, encoding_of
+from policygrad.envs.checks import check_vector, singles
+from policygrad.envs.collector import Collector, EndlessEpisodeError
+from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.shaping import unshaped
-from policygrad.envs.single import EnvLike, make_one
+from policygrad.envs.single import EnvLike, env_name, make_one
+from policygrad.errors import NotFiniteError
 from policygrad.models.contracts import Actor
-from policygrad.models.observations import ActionMaskError
+from policygrad.models.observations import ActionMaskError, Encoding
 from policygrad.tree import Tree, put, take, tree_map
+
+Told = Callable[[int, int], None]  # (episodes that have ended, episodes in all)
 
 EVALUATION_SEED = 10_000  # episode k is reset with seed EVALUATION_SEED + k, in every evaluation
 
@@ -63,40 +74,70 @@ def evaluate(
     seed: int = EVALUATION_SEED,
     num_envs: int = 10,
     max_episode_steps: int = 100_000,
+    progress: Told | None = None,
 ) -> Evaluation:
     """Play `episodes` episodes and return their returns and lengths, in the order of their seeds.
 
     Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
     lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
-    generator of the episode's own. Reward shaping (envs/shaping.py) rests meanwhile: what is scored is the task. Raises
-    EndlessEpisodeError for an episode of more than max_episode_steps.
+    generator of the episode's own. Reward shaping (envs/shaping.py) rests meanwhile: what is scored is the task. A vector
+    environment plays as many episodes in each of its environments, which are seeded once, with `seed`; it and an environment
+    object stay open. progress(done, episodes) is called whenever an episode has ended.
+
+    Raises EndlessEpisodeError for an episode of more than max_episode_steps, NotFiniteError for parameters, observations or
+    rewards that are no finite numbers, and what training raises for environments that break their contract.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
+    flat = getattr(policy, "flat", None)
+    if isinstance(flat, torch.Tensor) and not torch.isfinite(flat).all():
+        raise NotFiniteError("the policy's parameters are not finite, so there is nothing to evaluate")
+    progress = progress or (lambda done, episodes: None)
+    if isinstance(env, VectorEnv):
+        with unshaped(*singles(check_vector(env))):
+            return _play_vector(policy, env, episodes, greedy, seed, max_episode_steps, progress)
     num_envs = 1 if isinstance(env, gym.Env) else min(num_envs, episodes)
-    envs = SyncVectorEnv([lambda: make_one(env)] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-    with unshaped(*envs.envs):
-        evaluation = _play(policy, envs, episodes, greedy, seed, max_episode_steps)
-    if not isinstance(env, gym.Env):  # one that was lent stays open
+    envs = SerialVectorEnv([lambda: make_one(env)] * num_envs)
+    try:
+        with unshaped(*envs.envs):
+            return _play(policy, envs, episodes, greedy, seed, max_episode_steps, progress)
+    finally:
+        if not isinstance(env, gym.Env):
+            close(envs)
+
+
+def close(envs: VectorEnv) -> None:
+    """Close the environments. What goes wrong in that is a warning: what was played is known by then."""
+    try:
         envs.close()
-    return evaluation
+    except Exception as error:
+        warnings.warn(
+            f"closing the environment {env_name(singles(envs)[0])} raised {type(error).__name__}: {error}", stacklevel=3
+        )
 
 
 def _play(
-    actor: Actor, envs: SyncVectorEnv, episodes: int, greedy: bool, seed: int, max_episode_steps: int
+    actor: Actor, envs: SerialVectorEnv, episodes: int, greedy: bool, seed: int, max_episode_steps: int, progress: Told
 ) -> Evaluation:
     """The episodes, several at a time."""
     num_envs = envs.num_envs
     to_env = action_adapter(envs.single_action_space, actor)
     encoding = encoding_of(actor, envs.single_observation_space)
+    envs.report_masks = encoding.mask_source == "info"
     returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
-    playing = np.arange(num_envs)  # the episode each environment plays; ≥ episodes when it has none left
+    playing = np.arange(num_envs)  # the episode each environment plays; ≥ episodes when it has none left, and pauses
     obs = encoding.empty(num_envs)
     encoding.encode(*envs.reset(seed=[seed + int(k) for k in playing]), obs)
     rngs = [np.random.default_rng([seed, int(k)]) for k in playing]
     state: Tree = None
     over, active = np.ones(num_envs, bool), np.ones(num_envs, bool)
+
+    def whose(i: int) -> str:
+        k = int(playing[i])
+        return f"environment {i}, step {lengths[k]} of the episode with seed {seed + k}: expected"
+
     while active.any():
+        _check_shown(encoding, obs, whose)
         if actor.stateful and over.any():
             state = _begun(actor, state, over, rngs)
         if encoding.mask_source != "none" and not actor.has_legal_action(take(obs, active)).all():  # pyright: ignore
@@ -108,23 +149,75 @@ def _play(
         now, rew, terminated, truncated, info = envs.step(to_env(act))
         over = terminated | truncated
         obs = tree_map(np.copy, obs)  # a state may hold what was shown before
-        encoding.encode(now, info, obs, over)
+        encoding.encode(now, info, obs, over | ~active)
+        _check_rewards(rew, whose)
         returns[playing[active]] += rew[active]
         lengths[playing[active]] += 1
-        ended = over & active
-        if lengths[playing[active & ~ended]].max(initial=0) >= max_episode_steps:
-            raise EndlessEpisodeError(
-                f"an episode did not end in {max_episode_steps:,} steps: give the environment a time limit (gymnasium's "
-                "TimeLimit wrapper)"
-            )
-        for i in ended.nonzero()[0]:
-            playing[i] += num_envs
-            active[i] = playing[i] < episodes
-            rngs[i] = np.random.default_rng([seed, int(playing[i])])
+        _check_length(lengths[playing[active & ~over]], max_episode_steps)
         if over.any():
-            seeds: list[int | None] = [seed + int(k) for k in playing]
-            encoding.encode(*envs.reset(seed=seeds, options={"reset_mask": over}), obs, ~over)
+            _check_shown(encoding, obs, whose)  # the last ones, too
+            for i in over.nonzero()[0]:
+                playing[i] += num_envs
+                rngs[i] = np.random.default_rng([seed, int(playing[i])])
+            active = playing < episodes
+            envs.paused = ~active
+            encoding.encode(*envs.restart(over & active, [seed + int(k) for k in playing]), obs, ~(over & active))
+            progress(int((playing // num_envs).sum()), episodes)
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
+
+
+def _check_length(lengths: np.ndarray, most: int) -> None:
+    if lengths.max(initial=0) >= most:
+        raise EndlessEpisodeError(
+            f"an episode did not end in {most:,} steps: give the environment a time limit (gymnasium's TimeLimit wrapper)"
+        )
+
+
+def _check_shown(encoding: Encoding, obs: Tree, whose: Callable[[int], str]) -> None:
+    """Refuse observations that are none: of plain arrays quickly, because it is done in every step."""
+    if encoding.plain:
+        x = obs.reshape(-1)
+        if isfinite(x.dot(x)):
+            return
+    encoding.check(obs, whose=whose)
+
+
+def _check_rewards(rew: np.ndarray, whose: Callable[[int], str]) -> None:
+    if isfinite(rew.dot(rew)) or np.isfinite(rew).all():
+        return
+    i = int((~np.isfinite(rew)).argmax())
+    raise NotFiniteError(f"{whose(i)} a reward that is finite, got {rew[i]}")
+
+
+def _play_vector(
+    actor: Actor, envs: VectorEnv, episodes: int, greedy: bool, seed: int, max_episode_steps: int, progress: Told
+) -> Evaluation:
+    """The episodes of a user's vector environment: one of each environment at a time, so that little is held."""
+    collector = Collector(envs, seed, max_episode_steps)
+    player: Any = Greedy(actor) if greedy else actor
+    returns: list[float] = []
+    lengths: list[int] = []
+    while len(returns) < episodes:
+        record = collector.episodes(player, min(envs.num_envs, episodes - len(returns)))
+        returns += [ret for ret, _ in record.finished]
+        lengths += [length for _, length in record.finished]
+        progress(len(returns), episodes)
+    return Evaluation(tuple(returns), tuple(lengths))
+
+
+class Greedy:
+    """An actor whose actions have no noise."""
+
+    def __init__(self, actor: Actor) -> None:
+        self.actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.actor, name)
+
+    def act(self, obs: Tree, state: Tree, noise: np.ndarray) -> tuple[np.ndarray, Tree, Mapping[str, Tree]]:
+        """The actor's best guess."""
+        act, state = self.actor.mode(obs, state)
+        return act, state, {}
 
 
 def _begun(actor: Actor, state: Tree, over: np.ndarray, rngs: list[np.random.Generator]) -> Tree:

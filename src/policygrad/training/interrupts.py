@@ -1,4 +1,8 @@
-"""Ctrl-C, collected, so that what runs is ended whole."""
+"""Signals that ask a run to end (Ctrl-C, SIGTERM, SIGHUP), collected, so that what runs is ended whole.
+
+Schedulers and `docker stop` send SIGTERM, a closed terminal SIGHUP. Windows has no SIGHUP, and of SIGTERM only what Python
+itself sends.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from policygrad.errors import Interrupted
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+GRACE = 3.0  # seconds to end an iteration in, before it is broken off
+
 
 @contextmanager
-def interrupts(most: float = math.inf) -> Iterator[list[int]]:
-    """Collect Ctrl-C: a number for each time that it was pressed. After so many of them it interrupts as ever."""
+def interrupts(most: float = math.inf, grace: float | None = None) -> Iterator[list[int]]:
+    """Collect such signals: the number of each that came. After `most` of them the next one interrupts at once, and so does
+    the first after `grace` seconds, where the platform has a timer for that.
+    """
     pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield pressed
@@ -20,11 +31,42 @@ def interrupts(most: float = math.inf) -> Iterator[list[int]]:
 
     def press(number: int, frame: Any) -> None:
         if len(pressed) >= most:
-            raise KeyboardInterrupt
+            raise Interrupted(number=number)
         pressed.append(number)
+        if grace is not None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, grace)
 
-    before = signal.signal(signal.SIGINT, press)
+    def late(number: int, frame: Any) -> None:
+        raise Interrupted(number=pressed[0])
+
+    with handled(dict.fromkeys(SIGNALS, press) | ({signal.SIGALRM: late} if hasattr(signal, "SIGALRM") else {})):
+        try:
+            yield pressed
+        finally:
+            if grace is not None and hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+@contextmanager
+def terminations() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, with an `Interrupted`."""
+
+    def end(number: int, frame: Any) -> None:
+        raise Interrupted(number=number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with handled({number: end for number in SIGNALS if number != signal.SIGINT}):
+        yield
+
+
+@contextmanager
+def handled(handlers: dict[int, Any]) -> Iterator[None]:
+    """Set handlers, and afterwards those that were there."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield pressed
+        yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -15,6 +15,7 @@ from gymnasium.vector import VectorEnv
 from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
+from policygrad.errors import EnvError
 from policygrad.models.policy import Body
 from policygrad.stored.directory import RunDirectory
 from policygrad.stored.storage import ModelFileError, load_state, with_suffix
@@ -64,7 +65,7 @@ def load(
         config["num_envs"] = getattr(env, "num_envs", 1)
     algo = meta["algo"] if recipe is None else recipe
     config = changed(algo, config, overrides) if overrides else config
-    with _as_model_error(path, own):
+    with _as_model_error(path, own, told=not own and bool(env_kwargs)):
         agent = Agent(
             algo,
             env,
@@ -131,10 +132,17 @@ def _words(
 
 
 @contextmanager
-def _as_model_error(path: Path, own_env: bool) -> Iterator[None]:
-    """Name the file in errors of what it holds; those of the user's own environment stay what they are."""
+def _as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[None]:
+    """Name the file in errors of what it holds; those of the user's own environment stay what they are.
+
+    told: whether the file says what the environment is made with, which may be the reason why it cannot be.
+    """
     try:
         yield
+    except EnvError as error:
+        if told:
+            raise ModelFileError(f"{path}: {error}") from error
+        raise
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:

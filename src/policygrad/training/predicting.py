@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from policygrad.envs.collector import action_adapter, encoding_of
+from policygrad.envs.adapters import action_adapter, encoding_of
 from policygrad.envs.serial import mask_info
-from policygrad.errors import NotFiniteError, UserError
+from policygrad.errors import UserError
 from policygrad.models.observations import Encoding
-from policygrad.tree import Tree, tree_leaves
 
 
 class ObservationError(UserError, ValueError):
@@ -30,8 +29,8 @@ def predict(
     """The action for one observation, or the actions for a batch, as the environment takes them. An actor's state starts anew.
 
     actor: an `Actor`; of masked actions, one with `has_legal_action`. rng: what samples are drawn from. deterministic: the most
-    likely actions, which draw nothing. Raises ObservationError, NotFiniteError, or another ValueError for what is no
-    observation of the space.
+    likely actions, which draw nothing. Raises ObservationError, ContractError or another ValueError for what is no observation
+    of the space, NotFiniteError for NaN.
     """
     if _is_pair(obs, observation_space):
         raise ObservationError(
@@ -42,7 +41,7 @@ def predict(
     count = len(encoding.leaves[0].of(obs))
     x = encoding.empty(count)
     encoding.encode(obs, _mask_info(encoding, action_masks, count, single), x)
-    _check_finite(x)
+    encoding.check(x, obs)
     if encoding.mask_source != "none" and not actor.has_legal_action(x).all():
         raise ObservationError("there is no legal action to predict")
     if deterministic:
@@ -76,11 +75,3 @@ def _mask_info(encoding: Encoding, action_masks: Any, count: int, single: bool) 
     if len(masks) != count:
         raise ObservationError(f"expected action_masks of {count} observations, got {len(masks)}")
     return mask_info(masks)
-
-
-def _check_finite(obs: Tree) -> None:
-    """A network makes some action of NaN, too."""
-    for x in tree_leaves(obs):
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            row, *index = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
-            raise NotFiniteError(f"observation{index} is {x[(row, *index)]}: predict needs numbers that are finite")

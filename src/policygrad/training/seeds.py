@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver
 from typing import Any, Literal
 
+from policygrad.envs import processes
+from policygrad.envs.processes import exit_text
 from policygrad.errors import EnvError, PolicygradError
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.interrupts import interrupts
@@ -93,11 +95,6 @@ class SilentBoard:
 
     def stop(self) -> None:
         """All runs are over, or something has failed."""
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[State]:
@@ -195,14 +192,6 @@ class Worker:
         self.pipe.close()
 
 
-def exit_text(code: int | None) -> str:
-    """An exit code, or the signal's name."""
-    if code is None or code >= 0:
-        return f"exit code {code}"
-    text = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return text + (" (out of memory?)" if text == "SIGKILL" else "")
-
-
 class Channel:
     """The worker's end of the pipe: its words, its display and its standard output. Without a reader all is lost in silence."""
 
@@ -270,11 +259,10 @@ def work(job: Job, pipe: connection.Connection, interval: float) -> None:
 
 def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, Any]:
     """What `policygrad train` does for one seed; the run directory is put into `run` as soon as there is one."""
-    from policygrad.envs import envpool
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
 
-    envpool.max_threads = 1
+    processes.most_cores = 1
     agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
     run.append(training.start(agent, job.run_dir, root=job.root, command=job.command))
     channel.tell(path=str(run[0].path))
@@ -304,9 +292,7 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
 
 def stopped(error: BaseException, run: RunDirectory) -> str:
     """What ended a run, and in which part of it; an error that is none of the package's with its class."""
-    from policygrad.gradient.importance import CollapsedError
-
-    over = run.policy_file.exists() and not isinstance(error, CollapsedError)  # which is raised once all is saved
+    over = run.state()["status"] == "trained"
     text = first_line(error) if isinstance(error, PolicygradError) else named(error)
     return f"{'evaluation' if over else 'training'} stopped: {text}"
 

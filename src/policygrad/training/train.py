@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import platform
-import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,24 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 
 import policygrad
-from policygrad.data import Record, Rollout, Row
 from policygrad.envs.single import EnvLike
-from policygrad.gradient.importance import CollapsedError
+from policygrad.errors import Interrupted
 from policygrad.interop.events import EventFile
-from policygrad.interop.sb3 import EvaluationTable, MonitorFile, scalars, split
-from policygrad.reports.findings import metered, snr_words
+from policygrad.interop.sb3 import EvaluationTable, scalars
 from policygrad.stored.directory import ROOT, RunDirectory, create
 from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWriter
 from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import LOG_EVERY, Agent, Callback
 from policygrad.training.callbacks import set_directory
 from policygrad.training.evaluate import Evaluation
-from policygrad.training.interrupts import interrupts
+from policygrad.training.interrupts import GRACE, interrupts
 from policygrad.training.progress import Progress, Silent
+from policygrad.training.recorder import Recorder
 
-CHECKPOINTS = 10  # of a run, evenly spaced
 MIN_ROWS = 50  # of metrics a run, at least: short runs log more often than LOG_EVERY
-RECENT_MEASUREMENTS = 10  # measurements of the gradient's SNR that the display speaks of
 GREEDY = {"greedy": True, "sampled": False}
 
 
@@ -53,11 +50,11 @@ def train(
     run_dir: an empty or new directory; default `<root>/<env>/<algo>/seed<k>-<utc>`. steps: default the configuration's.
     callback: one or several, called before the row of metrics is written (see `policygrad.training.callbacks`).
     save_trajectories: keep every finished training episode, see `policygrad.stored.trajectories`.
-    Ctrl-C ends the iteration, saves checkpoint and policy, and then raises KeyboardInterrupt; a second one does not wait.
-    Importance weights that collapse end training the same way, with CollapsedError.
+    Ctrl-C, SIGTERM and SIGHUP end the iteration, save checkpoint and policy, and then raise Interrupted, a KeyboardInterrupt; a
+    second one does not wait. Errors save what is whole, too, and are raised again. `policygrad.resume(run)` goes on.
     """
     eval_env = agent.evaluation_env() if eval_env is None else eval_env  # refused before training, not after it
-    run = start(agent, run_dir, steps=steps, root=root)
+    run = start(agent, run_dir, steps=steps, root=root, episodes=episodes, save_trajectories=save_trajectories)
     learn(agent, run, progress, callback, save_trajectories)
     assess(agent, run, episodes, eval_env)
     return run
@@ -70,10 +67,12 @@ def start(
     steps: int | None = None,
     root: str | Path = ROOT,
     command: Sequence[str] = (),
+    episodes: int = 100,
+    save_trajectories: bool = False,
 ) -> RunDirectory:
-    """A run directory with its config.json."""
+    """A run directory with its config.json. episodes, save_trajectories: as for `train`, so that `resume` knows them."""
     run = create(run_dir, root, agent.algo, agent.env_name, agent.seed)
-    config = describe(agent, command)
+    config = describe(agent, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
     if steps is not None:
         config["config"] |= {"steps": steps}
     run.write_config(config)
@@ -86,30 +85,58 @@ def learn(
     progress: Progress | None = None,
     callback: Callback | Sequence[Callback] | None = None,
     save_trajectories: bool = False,
+    resumed: dict[str, Any] | None = None,
 ) -> None:
-    """Train for the steps in config.json, with metrics and checkpoints, and save the policy."""
+    """Train for the steps in config.json, with metrics and checkpoints, and save the policy.
+
+    resumed: the state of the run in the checkpoint that the agent is from, to go on there, see `policygrad.training.resume`.
+    However training ends, the last whole iteration is saved first: but where an update failed, the last checkpoint counts.
+    Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
+    """
     steps, progress = run.config()["config"]["steps"], progress or Silent()
     callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
     set_directory(callbacks, run.path)
     writer = make_writer(agent, run, steps) if save_trajectories else None
-    collapsed: CollapsedError | None = None
-    with interrupts(most=1) as pressed:  # the first is a request, so that what is saved is a whole iteration
-        recorder = Recorder(run, agent, steps, progress, pressed, writer)
+    with (
+        run.lock(),
+        interrupts(most=1, grace=GRACE) as pressed,
+    ):  # the first is a request: what is saved is a whole iteration
+        recorder = Recorder(run, agent, steps, progress, pressed, writer, callbacks, resumed)
         progress.start(steps)
         try:
-            agent.learn(steps, [*callbacks, recorder], min(LOG_EVERY, max(1, steps // MIN_ROWS)))
+            log_every = min(LOG_EVERY, max(1, steps // MIN_ROWS))
+            if resumed is None:
+                agent.learn(steps, [*callbacks, recorder], log_every)
+            else:
+                agent.go_on([*callbacks, recorder], log_every)
             recorder.draw(agent)
-        except CollapsedError as error:  # before the update: what was learned until then is sound
-            collapsed = error
+        except BaseException as error:
+            keep(agent, run, recorder, why(error))
+            raise
         finally:
             recorder.close()
             progress.stop()
-        run.save_checkpoint(agent.save, agent.collector.steps_done)
-        agent.save_policy(run.policy_file)
-    if collapsed is not None:
-        raise collapsed
+        keep(agent, run, recorder, signal.Signals(pressed[0]).name if pressed else "")
     if pressed:
-        raise KeyboardInterrupt
+        raise Interrupted(number=pressed[0])
+
+
+def keep(agent: Agent, run: RunDirectory, recorder: Recorder, reason: str) -> None:
+    """Training is over, or was stopped for a reason: save the last whole iteration, checkpoint and policy."""
+    if agent.trainer.learning:  # what is not whole is not kept
+        run.write_state("stopped", recorder.saved_steps, reason)
+        return
+    recorder.save()
+    recorder.flush()
+    agent.save_policy(run.policy_file)
+    run.write_state("stopped" if reason else "trained", agent.collector.steps_done, reason)
+
+
+def why(error: BaseException) -> str:
+    """What stopped a run, in a line."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.Signals(getattr(error, "number", signal.SIGINT)).name
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter:
@@ -138,6 +165,7 @@ def assess(
     run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
     _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
     plot_runs([run], run.curve_file)
+    run.write_state("finished", agent.collector.steps_done)
     return evaluations
 
 
@@ -147,7 +175,7 @@ def _add_evaluation(run: RunDirectory, steps: int, evaluation: Evaluation) -> No
     if len(evaluation.returns) >= table.width:  # the first episodes of both are the same
         table.write(steps, evaluation.returns, evaluation.lengths)
     means = {"eval_return_mean": evaluation.mean, "eval_length_mean": float(np.mean(evaluation.lengths))}
-    EventFile(run.path, reopen=True).write(steps, scalars(means))
+    EventFile(run.path).write(steps, scalars(means))
 
 
 def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
@@ -169,6 +197,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "dataset": agent.dataset,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
         "versions": versions(agent),
+        "machine": machine(),
         "command": list(command),
     } | agent.env_words()
 
@@ -188,88 +217,14 @@ def versions(agent: Agent) -> dict[str, str]:
     return own | {name: version(name) for name in [*used, *(["envpool"] if agent.backend == "envpool" else [])]}
 
 
-class Recorder:
-    """The callback of every iteration. Mostly it has nothing to do, and finds that out in under a microsecond."""
-
-    def __init__(
-        self,
-        run: RunDirectory,
-        agent: Agent,
-        steps: int,
-        progress: Progress,
-        pressed: Sequence[int] = (),
-        writer: TrajectoryWriter | None = None,
-    ) -> None:
-        self.run, self.agent, self.progress, self.pressed = run, agent, progress, pressed
-        self.first = agent.collector.steps_done
-        self.every = max(1, steps // CHECKPOINTS)
-        self.next_checkpoint = self.first + self.every
-        self.monitor = MonitorFile(run.monitor_file, agent.env_name, agent.collector.episodes_done)
-        self.events = EventFile(run.path)
-        self.measured: deque[Mapping[str, Any]] = deque(maxlen=RECENT_MEASUREMENTS)
-        self.writer = writer
-        self.finished: list[tuple[float, int]] = []  # return and length of the episodes not yet written
-        agent.collector.observers.append(self.see)
-        if writer is not None:
-            agent.learner.observers.append(self.see_rollout)
-        self.started = time.perf_counter()
-        self.next_draw = self.started + progress.interval
-
-    def __call__(self, agent: Agent, row: Row | None) -> bool | None:
-        steps = agent.collector.steps_done
-        if row is not None:
-            self.keep(agent, row)
-        if steps >= self.next_checkpoint:
-            self.keep_episodes()  # as many as the checkpoint has counted
-            self.flush()
-            self.run.save_checkpoint(agent.save, agent.collector.steps_done)
-            self.next_checkpoint = steps + self.every
-        if time.perf_counter() >= self.next_draw:
-            self.draw(agent)
-        return False if self.pressed else None
-
-    def keep(self, agent: Agent, row: Row) -> None:
-        """Write a row of metrics, for us and for TensorBoard, and the episodes that ended since the last one."""
-        self.run.append_metrics(row)
-        self.measured.extend(metered([row]))
-        training, evaluation = split(scalars(row))
-        if evaluation:
-            self.events.write(int(row["eval_steps"] or 0), evaluation)
-        self.events.write(int(row["steps"] or 0), training)
-        self.keep_episodes()
-
-    def see(self, record: Record) -> None:
-        """Of the source: the episodes that ended."""
-        self.finished.extend(record.finished)
-
-    def see_rollout(self, rollout: Rollout) -> None:
-        """Of the learner: what the trajectories are made of, and by the policy of how many steps."""
-        assert self.writer is not None
-        self.writer.add(rollout, self.agent.collector.steps_done - rollout.steps)
-
-    def keep_episodes(self) -> None:
-        """Write the finished episodes to monitor.csv."""
-        if self.finished:
-            self.monitor.write(self.finished)
-            self.finished.clear()
-
-    def flush(self) -> None:
-        """Write the trajectories that have ended."""
-        if self.writer is not None:
-            self.writer.flush(self.agent.collector.steps_done)
-
-    def close(self) -> None:
-        """Training is over, or has failed."""
-        self.keep_episodes()
-        self.flush()
-        self.agent.collector.observers.remove(self.see)
-        if self.writer is not None:
-            self.agent.learner.observers.remove(self.see_rollout)
-
-    def draw(self, agent: Agent) -> None:
-        """Tell the progress display where training is."""
-        now = time.perf_counter()
-        self.next_draw = now + self.progress.interval
-        steps, returns = agent.collector.steps_done - self.first, agent.collector.returns
-        mean = float(np.mean(returns)) if returns else None
-        self.progress.update(steps, steps / (now - self.started), mean, snr_words(self.measured))
+def machine() -> dict[str, str]:
+    """What the last bits of a run depend on besides its versions: the processor, and how torch and NumPy use it."""
+    features = getattr(getattr(np, "_core", None), "_multiarray_umath", None)
+    used = sorted(name for name, there in getattr(features, "__cpu_features__", {}).items() if there)
+    kernels = {f"{x['internal_api']} {x.get('architecture', '')}" for x in threadpool_info() if x["user_api"] == "blas"}
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "torch": torch.backends.cpu.get_cpu_capability(),
+        "numpy": " ".join(used),
+        "blas": ", ".join(sorted(kernels)),
+    }

@@ -11,7 +11,7 @@ import numpy as np
 
 from policygrad.data import Record, Row, Stats, Wants
 
-COUNTERS = ("first", "total", "last", "logged", "rows")  # the state of a Trainer
+COUNTERS = ("first", "total", "until", "last", "logged", "rows", "stopped")  # the state of a Trainer, the clock aside
 METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much as the diagnostics
 
 
@@ -61,16 +61,25 @@ class Trainer:
         step: Callable[[Record, float, bool, bool], Stats],
     ) -> None:
         self.source, self.actor, self.wants, self.step = source, actor, wants, step
-        self.first = self.total = 0  # steps done when this training began, and how many it is to take
+        self.first = self.total = 0  # steps done when this training began, and how many its schedules run for
+        self.until = 0  # how many of them it is to take
         self.last = 0  # what the last iteration took, which says whether another one fits
         self.logged: int | None = None  # steps of this training at the last row of metrics
         self.rows = 0
-        self.seconds = 0.0
+        self.seconds = 0.0  # until the last row of metrics, or the end
+        self.stopped = False  # whether a callback has ended this training
+        self.leave = False  # whether to break off after this iteration, to go on another time
+        self.learning = False  # whether the learner is in the middle of a step: what it knows is of no whole iteration
 
-    def begin(self, steps: int) -> None:
-        """A new training of so many steps, with schedules from their start."""
-        self.first, self.total = self.source.steps_done, steps
-        self.last, self.logged, self.rows, self.seconds = 0, None, 0, 0.0
+    def begin(self, steps: int, horizon: int | None = None) -> None:
+        """A new training of so many steps. horizon: how many its schedules run for, where more are to follow: the same horizon
+        again goes on with the training that has it, until that is reached.
+        """
+        if horizon is not None and horizon == self.total and 0 < self.done < horizon:
+            self.until = self.done + steps
+            return
+        self.first, self.total, self.until = self.source.steps_done, horizon or steps, steps
+        self.last, self.logged, self.rows, self.seconds, self.stopped = 0, None, 0, 0.0, False
 
     @property
     def done(self) -> int:
@@ -78,14 +87,17 @@ class Trainer:
         return self.source.steps_done - self.first
 
     def run(self, log_every: int, call: Callable[[Row | None], bool | None] | None = None) -> None:
-        """Whole iterations, as many as fit into the steps, at least one; `call` is called after each, and False stops."""
+        """Whole iterations, as many as fit into the steps, of a new training at least one; `call` is called after each, and
+        False stops.
+        """
         started = time.perf_counter() - self.seconds
         if not self.source.begun:
             self.source.begin(self.actor)
-        while self.last == 0 or self.done + self.last <= self.total:
+        self.leave = False
+        while not (self.stopped or self.leave) and (self.last == 0 or self.done + self.last <= self.until):
             row = self.iterate(log_every, started)
-            if call is not None and call(row) is False:
-                break
+            self.stopped = call is not None and call(row) is False
+        self.seconds = time.perf_counter() - started
 
     def iterate(self, log_every: int, started: float) -> Row | None:
         """One iteration; a row of metrics where one is due."""
@@ -94,7 +106,9 @@ class Trainer:
         self.last = self.done - before if wants.episodes is not None else record.mask.size
         diagnose = self.logged is None or self.done - self.logged >= log_every
         meter = diagnose and self.rows % METER_EVERY == 0
+        self.learning = True
         stats = self.step(record, min(before / self.total, 1.0), diagnose, meter)
+        self.learning = False
         if not diagnose:
             return None
         self.logged, self.rows, self.seconds = self.done, self.rows + 1, time.perf_counter() - started
@@ -118,6 +132,6 @@ class Trainer:
         return {name: getattr(self, name) for name in COUNTERS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; of a file, nothing but the counters is read."""
+        """The inverse of `state_dict`; nothing else is read from it."""
         for name in COUNTERS:
-            setattr(self, name, state.get(name, getattr(self, name)))
+            setattr(self, name, state[name])

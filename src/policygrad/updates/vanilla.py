@@ -17,6 +17,8 @@ class VanillaGradient(FirstOrder):
     One step a batch; `epochs` > 1 would reuse on-policy data without a correction and is refused with a ValueError.
     """
 
+    reads_logp = False  # of the policy before the update
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.epochs > 1 or self.minibatches > 1:

@@ -1,0 +1,57 @@
+"""Rows of several environments as whole episodes, one a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from policygrad.data import Record
+from policygrad.tree import concatenate, put, take, tree_map
+
+
+def one_episode_per_column(chunks: Sequence[Record], quota: np.ndarray) -> Record:
+    """Cut the recorded rows into episodes, one per column, padded with masked rows.
+
+    quota (N,): how many of each environment.
+    """
+    names = ("next_obs", "act", "rew", "terminated", "truncated", "mask", "time", "extra")
+    rows = {name: concatenate([getattr(chunk, name) for chunk in chunks]) for name in names}
+    rows["obs"] = concatenate([take(chunk.obs, slice(-1)) for chunk in chunks])
+    next_obs, mask, rew = rows.pop("next_obs"), rows["mask"], rows["rew"]
+    spans = []  # (environment, first row, row after the last) of every episode
+    for n, count in enumerate(quota):
+        first = 0
+        for last in (rows["terminated"][:, n] | rows["truncated"][:, n]).nonzero()[0][:count].tolist():
+            spans.append((n, first + int(not mask[first, n]), last + 1))  # without the reset row
+            first = last + 1
+    T, columns = max(stop - start for _, start, stop in spans), len(spans)
+    cut = {
+        name: tree_map(lambda x, T=T + (name == "obs"): np.zeros((T, columns, *x.shape[2:]), x.dtype), tree)
+        for name, tree in rows.items()
+    }
+    for column, (n, start, stop) in enumerate(spans):
+        length = stop - start
+        put(cut, (slice(length), column), take(rows, (slice(start, stop), n)))
+        put(cut["obs"], (length, column), take(next_obs, (stop - 1, n)))
+    returns = [float(rew[start:stop, n].sum(dtype=np.float64)) for n, start, stop in spans]
+    return Record(
+        next_obs=take(cut["obs"], slice(1, None)),
+        cut=np.zeros((T, columns), bool),
+        finished=[(ret, stop - start) for ret, (_, start, stop) in zip(returns, spans, strict=True)],
+        **cut,
+    )
+
+
+def step_times(mask: np.ndarray, end: np.ndarray, began: np.ndarray, next_step: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The step index inside the episode of every row (T, N), and of the row that comes next (N,).
+
+    began (N,): the index of the first row. next_step: whether the row after an end is a reset row; otherwise it is a step.
+    """
+    row = np.arange(len(mask))[:, None]
+    starts = np.where(mask, 0, row + 1)  # an episode starts at the row after a reset row, or after an end
+    if not next_step:
+        starts[1:] = np.where(end[:-1], row[1:], 0)
+    first = np.maximum.accumulate(starts)
+    time = np.where(mask, row - first + np.where(first == 0, began, 0), 0)
+    return time, np.where(end[-1] | ~mask[-1], 0, time[-1] + 1)

@@ -1,0 +1,100 @@
+"""Environments that somebody else holds, too: has anybody moved them between two records?
+
+Nothing is patched: the environments' own attributes tell. Those that have changed while we stepped (the time, the state, the
+random generator) must be between two records what we left. A setting that a callback turns does not change in steps, so it
+is none of them. An environment that keeps all of its state where Python cannot see it cannot be seen to move; hence
+`Agent.learn` begins with a reset of everything that was lent.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+SMALL = 256  # numbers of an array that is looked at
+FIRST = 20  # steps that are looked at one by one, to see what they change
+
+Traits = dict[tuple[int, int, str], Any]
+
+
+class Witness:
+    """Remembers what environments looked like after our last step, and says whether they still do."""
+
+    def __init__(self, envs: Iterable[gym.Env]) -> None:
+        self.layers = [list(layers(env)) for env in envs]
+        self.now: Traits = {}
+        self.moving: set[tuple[int, int, str]] = set()  # what changes when they are stepped
+        self.looks, self.warned = 0, False
+
+    def traits(self) -> Traits:
+        """The numbers, small arrays and generators among the attributes of every layer of every environment."""
+        return {
+            (i, k, name): trait
+            for i, chain in enumerate(self.layers)
+            for k, layer in enumerate(chain)
+            for name, value in vars(layer).items()
+            if (trait := readable(value)) is not None
+        }
+
+    def begin(self) -> None:
+        """The environments were reset by us."""
+        self.now = self.traits()
+
+    def look(self) -> None:
+        """The environments were stepped by us."""
+        before, self.now = self.now, self.traits()
+        self.moving |= {key for key, trait in self.now.items() if before.get(key, trait) != trait}
+
+    def watching(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The vector environment's step, with a look after each of the first ones."""
+        if self.looks >= FIRST:
+            return step
+
+        def stepped(actions: Any) -> Any:
+            answer = step(actions)
+            if self.looks < FIRST:
+                self.looks += 1
+                self.look()
+            return answer
+
+        return stepped
+
+    def moved(self) -> bool:
+        """Whether somebody else has moved them since; warns the first time."""
+        left, self.now = self.now, self.traits()
+        changed = [key for key in self.moving if self.now.get(key) != left.get(key)]
+        if changed and not self.warned:
+            self.warned = True
+            i, k, name = min(changed)
+            warnings.warn(
+                f"somebody else stepped or reset the environment {type(self.layers[i][k]).__name__} in the middle of training "
+                f"(its {name} has changed): it was reset, and its open episode is not counted",
+                stacklevel=2,
+            )
+        return bool(changed)
+
+
+def layers(env: gym.Env) -> Iterable[gym.Env]:
+    """The environment, what it wraps, and so on, to the bare one."""
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+    yield env
+
+
+def readable(value: Any) -> Any:
+    """Something to compare an attribute's value by; None for what is not looked at."""
+    if isinstance(value, bool | int | float | np.number | np.bool_):
+        return value if value == value else "nan"  # which is not even itself
+    if isinstance(value, np.ndarray):
+        return value.tobytes() if value.size <= SMALL and value.dtype.kind in "biuf" else None
+    if isinstance(value, tuple | list):
+        same = len(value) <= SMALL and all(isinstance(x, bool | int | float | np.number) for x in value)
+        return repr(value) if same else None
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state)
+    return None

@@ -1,0 +1,149 @@
+"""Worker processes, seen from the process that started them: how they are made, watched and ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing import connection
+from typing import Any
+
+import gymnasium as gym
+
+from policygrad.envs.block import CLOSE, pack, serve
+from policygrad.envs.processes import without_main
+from policygrad.envs.shared import Memory
+from policygrad.errors import EnvError, UserError
+
+CLOSE_SECONDS = 1.0  # seconds for the environments to close themselves; then their processes are killed
+
+
+class WorkerError(EnvError, RuntimeError):
+    """An environment in a worker process raised an error, or its process ended or does not answer."""
+
+
+class SendError(UserError, TypeError):
+    """What makes the environments cannot be sent to another process."""
+
+
+class WorkerHandle:
+    """A worker process, seen from here. block: the numbers of its environments."""
+
+    def __init__(self, context: Any, memory: Memory, payload: bytes, index: int, block: range) -> None:
+        self.index, self.block, self.rows = index, block, slice(block.start, block.stop)
+        self.pipe, theirs = context.Pipe()
+        args = theirs, memory, payload, index, block.start
+        self.process = context.Process(target=serve, args=args, name=f"environments from {block.start}")
+        with without_main():
+            self.process.start()
+        theirs.close()
+        self.pid = self.process.pid
+        self.busy = True  # it has to say what it made
+
+    def send(self, message: bytes) -> None:
+        """Ask it something. Whether it is still there, `receive` finds out."""
+        self.busy = True
+        with suppress(OSError):
+            self.pipe.send_bytes(message)
+
+    def receive(self, by_pipe: bool) -> bytes | None:
+        """The reply of a worker that has replied or ended; None if it has ended without one. by_pipe: the pipe said so."""
+        try:  # its own children may hold the other end of the pipe
+            reply = self.pipe.recv_bytes() if by_pipe or self.pipe.poll() else None
+        except (EOFError, OSError):
+            reply = None
+        self.busy = False
+        return reply
+
+    def gone(self) -> bool:
+        """Whether the process has ended, when its sentinel says so.
+
+        It says so, too, when the server that forked it has ended: SIGTERM to a whole process group ends the server.
+        """
+        if sys.platform == "win32":
+            return True
+        try:
+            os.kill(self.process.pid or 0, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of the process, but not longer than that."""
+        if not self.pipe.closed:
+            self.process.join(max(0.0, seconds))
+
+    def end(self) -> None:
+        """Kill the process, if it has not ended, and let go of it."""
+        if self.pipe.closed:
+            return
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join(1.0)
+        self.pipe.close()
+        with suppress(ValueError):  # it does not die: some system calls cannot be interrupted
+            self.process.close()
+
+
+class Watch:
+    """Waits for the pipes and the ends of processes, of all workers at once."""
+
+    def __init__(self, workers: Sequence[WorkerHandle]) -> None:
+        self.sources: dict[
+            Any, tuple[WorkerHandle, bool]
+        ] = {}  # what is waited for: whose it is, and whether it is the pipe
+        self.poll = select.poll() if hasattr(select, "poll") else None  # Windows has none
+        for worker in workers:
+            if worker.pipe.closed:  # it is lost, and will be replaced
+                continue
+            pipe: Any = worker.pipe.fileno() if self.poll else worker.pipe
+            self.sources |= {pipe: (worker, True), worker.process.sentinel: (worker, False)}
+        if self.poll:
+            for fd in self.sources:
+                self.poll.register(fd, select.POLLIN)
+
+    def ready(self, seconds: float) -> list[tuple[WorkerHandle, bool]]:
+        """Who has something to say (True), or is gone."""
+        if self.poll is None:
+            return [self.sources[x] for x in connection.wait(list(self.sources), seconds)]
+        return [self.sources[fd] for fd, _ in self.poll.poll(seconds * 1000.0)]
+
+    def forget(self, worker: WorkerHandle) -> None:
+        """The sentinel of this worker says nothing any more."""
+        fd = worker.process.sentinel
+        if self.sources.pop(fd, None) and self.poll:
+            self.poll.unregister(fd)
+
+
+def payloads(blocks: Sequence[Sequence[Callable[[], gym.Env]]]) -> list[bytes]:
+    """What each worker needs to make its environments; the user's registered ids and the environment variables are in it."""
+    registered = []
+    for spec in gym.registry.values():
+        if not str(spec.entry_point).startswith("gymnasium."):
+            with suppress(Exception):  # this one cannot be sent: whoever makes it will hear that it is not known
+                pack(spec)
+                registered.append(spec)
+    try:
+        return [pack((list(makers), registered, dict(os.environ))) for makers in blocks]
+    except Exception as error:
+        raise SendError(
+            f"what makes the environments cannot be sent to another process ({type(error).__name__}: {error}): make "
+            "everything that it needs inside the callable, or take backend='gymnasium'"
+        ) from error
+
+
+def end(workers: list[WorkerHandle], memory: Memory) -> None:
+    """Ask workers to close their environments, and kill those that do not end."""
+    until = time.monotonic() + CLOSE_SECONDS
+    try:
+        for worker in workers:
+            worker.send(CLOSE)
+        for worker in workers:
+            worker.wait(until - time.monotonic())
+    finally:  # whoever waits presses Ctrl-C once more
+        for worker in workers:
+            worker.end()
+        memory.close()

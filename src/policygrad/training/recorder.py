@@ -1,0 +1,227 @@
+"""What a run writes while it trains: metrics, episodes, trajectories, checkpoints; and all that it takes to go on with it."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from policygrad.data import Record, Rollout, Row
+from policygrad.interop.events import EventFile
+from policygrad.interop.sb3 import MonitorFile, scalars, split
+from policygrad.reports.findings import metered, snr_words
+from policygrad.stored.directory import RunDirectory
+from policygrad.stored.storage import save_state
+from policygrad.stored.trajectories import TrajectoryWriter
+from policygrad.training.agent import Agent, Callback
+from policygrad.training.progress import Progress
+
+CHECKPOINTS = 10  # of a run, evenly spaced in steps
+CHECKPOINT_SECONDS = 30.0  # between checkpoints at most
+CHECKPOINT_SHARE = 0.02  # of the time at most goes into them
+RECENT_MEASUREMENTS = 10  # measurements of the gradient's SNR that the display speaks of
+LOGS = ("metrics.jsonl", "monitor.csv", "events.out.tfevents.*")  # files that grow
+
+
+class Recorder:
+    """The callback of every iteration, the last of all. Mostly it has nothing to do, and finds that out in a microsecond.
+
+    others: the user's callbacks, whose state is kept as well, where they have a `state_dict`. resumed: what an earlier
+    recorder of this run kept in its last checkpoint, for a run that goes on.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        agent: Agent,
+        steps: int,
+        progress: Progress,
+        pressed: Sequence[int] = (),
+        writer: TrajectoryWriter | None = None,
+        others: Sequence[Callback] = (),
+        resumed: dict[str, Any] | None = None,
+    ) -> None:
+        self.run, self.agent, self.progress, self.pressed, self.others = run, agent, progress, pressed, others
+        self.resumed = resumed
+        self.first = self.from_steps = agent.collector.steps_done
+        if resumed is not None:
+            cut(run, resumed["files"])
+            self.first = int(resumed["first"])
+        self.every = max(1, steps // CHECKPOINTS)
+        self.monitor = MonitorFile(run.monitor_file, agent.env_name)
+        self.events = EventFile(run.path)
+        self.measured: deque[Mapping[str, Any]] = deque(maxlen=RECENT_MEASUREMENTS)
+        self.writer = writer
+        self.finished: list[tuple[float, int]] = []  # return and length of the episodes not yet written
+        agent.collector.observers.append(self.see)
+        if writer is not None:
+            agent.learner.observers.append(self.see_rollout)
+        self.started = self.saved = time.perf_counter()
+        self.saved_steps, self.pause = agent.collector.steps_done, 0.0
+        self.next_checkpoint = self.next_shard = self.saved_steps + self.every
+        self.next_draw = self.started + progress.interval
+
+    def start(self, agent: Agent) -> None:
+        """Training begins: the other callbacks have been told so, and now hear where they were."""
+        if self.resumed is None:
+            self.save()
+        else:
+            self._load(self.resumed)
+            self.run.write_state("running", self.saved_steps)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        load_callbacks(self.others, state["callbacks"])
+        self.measured.extend(state["measured"])
+        self.next_shard, self.agent.trainer.seconds = state["next_shard"], state["seconds"]
+        if self.writer is not None:
+            self.writer.load_state_dict(state["trajectories"])
+        self.agent.collector.restore()
+        set_global_generators(state["generators"])  # last: environments that were played again may have drawn from them
+
+    def state_dict(self) -> dict[str, Any]:
+        """What going on takes besides the agent itself."""
+        files = [path for pattern in LOGS for path in sorted(self.run.path.glob(pattern))]
+        return {
+            "first": self.first,
+            "seconds": self.agent.trainer.seconds,
+            "next_shard": self.next_shard,
+            "files": {path.name: path.stat().st_size for path in files},
+            "callbacks": callback_states(self.others),
+            "measured": [dict(row) for row in self.measured],
+            "trajectories": {} if self.writer is None else self.writer.state_dict(),
+            "generators": global_generators(),
+        }
+
+    def save(self) -> None:
+        """A checkpoint, from which the run can go on."""
+        started = time.perf_counter()
+        self.keep_episodes()  # as many as the checkpoint has counted
+        agent, steps = self.agent, self.agent.collector.steps_done
+        self.run.save_checkpoint(lambda path: save_agent(agent, path, self.state_dict()), steps)
+        self.saved_steps, self.next_checkpoint, self.saved = steps, steps + self.every, time.perf_counter()
+        self.pause = (self.saved - started) / CHECKPOINT_SHARE
+        self.run.write_state("running", steps)
+
+    def __call__(self, agent: Agent, row: Row | None) -> None:
+        if row is not None:
+            self.keep(agent, row)
+        if agent.collector.steps_done >= self.next_shard:
+            self.flush()
+        now = time.perf_counter()
+        due = agent.collector.steps_done >= self.next_checkpoint or now - self.saved >= CHECKPOINT_SECONDS
+        if due and now - self.saved >= self.pause:
+            self.save()
+        if now >= self.next_draw:
+            self.draw(agent)
+        if self.pressed:
+            agent.trainer.leave = True
+
+    def keep(self, agent: Agent, row: Row) -> None:
+        """Write a row of metrics, for us and for TensorBoard, and the episodes that ended since the last one."""
+        self.run.append_metrics(row)
+        self.measured.extend(metered([row]))
+        training, evaluation = split(scalars(row))
+        if evaluation:
+            self.events.write(int(row["eval_steps"] or 0), evaluation)
+        self.events.write(int(row["steps"] or 0), training)
+        self.keep_episodes()
+
+    def see(self, record: Record) -> None:
+        """Of the source: the episodes that ended."""
+        self.finished.extend(record.finished)
+
+    def see_rollout(self, rollout: Rollout) -> None:
+        """Of the learner: what the trajectories are made of, and by the policy of how many steps."""
+        assert self.writer is not None
+        self.writer.add(rollout, self.agent.collector.steps_done - rollout.steps)
+
+    def keep_episodes(self) -> None:
+        """Write the finished episodes to monitor.csv."""
+        if self.finished:
+            self.monitor.write(self.finished)
+            self.finished.clear()
+
+    def flush(self) -> None:
+        """Write the trajectories that have ended, at steps that no clock has a say in."""
+        steps = self.agent.collector.steps_done
+        self.next_shard = steps + self.every
+        if self.writer is not None:
+            self.writer.flush(steps)
+
+    def close(self) -> None:
+        """Training is over, or has failed."""
+        self.agent.collector.observers.remove(self.see)
+        if self.writer is not None:
+            self.agent.learner.observers.remove(self.see_rollout)
+
+    def draw(self, agent: Agent) -> None:
+        """Tell the progress display where training is."""
+        now = time.perf_counter()
+        self.next_draw = now + self.progress.interval
+        steps, returns = agent.collector.steps_done, agent.collector.returns
+        mean = float(np.mean(returns)) if returns else None
+        speed = (steps - self.from_steps) / (now - self.started)
+        self.progress.update(steps - self.first, speed, mean, snr_words(self.measured))
+
+
+def save_agent(agent: Agent, path: Any, run: dict[str, Any]) -> Any:
+    """An agent's file, as `Agent.save` writes it, with the state of its run."""
+    save_state(path, agent.state_dict() | {"run": run}, agent.metadata())
+    return path
+
+
+def cut(run: RunDirectory, sizes: Mapping[str, int]) -> None:
+    """Cut the files that grow to their sizes at a checkpoint: what came later comes again. One that is shorter stays."""
+    for path in [path for pattern in LOGS for path in run.path.glob(pattern)]:
+        size = sizes.get(path.name, 0)
+        if size == 0:
+            path.unlink()
+        elif path.stat().st_size > size:
+            os.truncate(path, size)
+
+
+def callback_states(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:
+    """The state of each callback; of one without `state_dict` there is none."""
+    return [
+        {"kind": type(c).__name__, "state": c.state_dict() if hasattr(c, "state_dict") else {}}  # pyright: ignore
+        for c in callbacks
+    ]
+
+
+def load_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, Any]]) -> None:
+    """The inverse of `callback_states`. Raises ValueError where they are not the callbacks of the run."""
+    given, wanted = [type(c).__name__ for c in callbacks], [state["kind"] for state in states]
+    if given != wanted:
+        raise ValueError(
+            f"the run was begun with the callbacks {', '.join(wanted) or 'none'}, and is to go on with "
+            f"{', '.join(given) or 'none'}: pass the same ones, in the same order"
+        )
+    for callback, state in zip(callbacks, states, strict=True):
+        if hasattr(callback, "load_state_dict"):
+            callback.load_state_dict(state["state"])  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def global_generators() -> dict[str, Any]:
+    """The state of Python's, NumPy's and torch's own generators: environments and callbacks may draw from them."""
+    version, numbers, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
+        "numpy": [kind, torch.from_numpy(np.array(keys, np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+    }
+
+
+def set_global_generators(state: Mapping[str, Any]) -> None:
+    """The inverse of `global_generators`."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers.tolist()), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])

@@ -1,0 +1,107 @@
+"""Going on with a run that was stopped or killed, as if it had not been."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from policygrad.algorithms.config import Algo, ConfigError, check
+from policygrad.envs.single import EnvLike
+from policygrad.models.policy import Body
+from policygrad.stored.directory import ROOT, RunDirectory, RunError, find
+from policygrad.stored.storage import ModelFileError, load_state
+from policygrad.training.agent import Agent, Callback
+from policygrad.training.loading import load
+from policygrad.training.progress import Progress
+from policygrad.training.train import assess, learn, machine, versions
+
+
+def resume(
+    run: RunDirectory | str | Path,
+    *,
+    steps: int | None = None,
+    env: EnvLike | None = None,
+    recipe: Algo | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    callback: Callback | Sequence[Callback] | None = None,
+    eval_env: EnvLike | None = None,
+    progress: Progress | None = None,
+    root: str | Path = ROOT,
+) -> RunDirectory:
+    """Go on with a run from its last checkpoint, and evaluate its policy: a finished run is returned as it is.
+
+    The run is then the one that was never stopped, file by file, to the last bit, the clocks aside. A warning says where that
+    cannot be: on another kind of machine, with other versions, or for environments that cannot be played again (see
+    docs/reliability.md).
+    run: what `train` returned, a run directory, or a run's name as on the command line. steps: as many in all instead of the
+    configuration's, not fewer than were done; schedules then run to their end. env, recipe, body, critic_body: as for `load`,
+    for what a file may not name. callback: the callbacks that the run was begun with, in the same order.
+    Raises RunError for a run without a checkpoint, or that another process trains.
+    """
+    run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run), root))
+    state = run.state()
+    if state["status"] == "finished" and (steps is None or steps <= run.config()["config"]["steps"]):
+        return run
+    agent, kept = continued(run, env=env, recipe=recipe, body=body, critic_body=critic_body)
+    config = run.config()
+    for text in differences(config, agent):
+        warnings.warn(text, stacklevel=2)
+    if steps is not None:
+        lengthen(run, agent, steps)
+    eval_env = agent.evaluation_env() if eval_env is None else eval_env
+    learn(agent, run, progress, callback, bool(config.get("save_trajectories")), kept)
+    assess(agent, run, int(config.get("episodes", 100)), eval_env)
+    return run
+
+
+def continued(run: RunDirectory, **given: Any) -> tuple[Agent, dict[str, Any]]:
+    """The agent of the last checkpoint that can be read, and the state of its run. given: as for `load`.
+
+    Raises RunError where there is none.
+    """
+    failed: ModelFileError | None = None
+    for path in reversed(run.checkpoints()):
+        try:
+            kept = load_state(path)[0].get("run")
+            if not isinstance(kept, dict):
+                raise RunError(f"{path} is not of a run that can go on: version 0.4 did not keep enough of it")
+            return load(path, **given), kept
+        except ModelFileError as error:
+            failed = failed or error
+            warnings.warn(f"{error}: going on from the checkpoint before it", stacklevel=3)
+    raise failed or RunError(
+        f"{run.path} holds no checkpoint: it was stopped before training began, so train it anew in another directory"
+    )
+
+
+def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
+    """Let a run take as many steps in all. Raises ConfigError for fewer than it has taken."""
+    steps, trainer = int(check("steps", int, steps)), agent.trainer
+    if steps < trainer.done:
+        raise ConfigError(f"steps = {steps:,}, but {run.path} has taken {trainer.done:,} already")
+    if steps != trainer.total:
+        warnings.warn(
+            f"schedules run over {steps:,} steps from here on, over {trainer.total:,} before: this is another run than one of "
+            f"{steps:,} steps from the beginning, unless nothing in it has a schedule",
+            stacklevel=3,
+        )
+    trainer.total = trainer.until = agent.config["steps"] = steps
+    config = run.config()
+    run.write_config(config | {"config": config["config"] | {"steps": steps}})
+
+
+def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
+    """Where this machine is another one than the one that the run was begun on, in sentences."""
+    found = []
+    for what, now in (("versions", versions(agent)), ("machine", machine())):
+        before = config.get(what)
+        before = before if isinstance(before, dict) else {}
+        other = [
+            f"{name} {before[name]!r} → {now[name]!r}" for name in now if name in before and before[name] != now[name]
+        ]
+        if other:
+            found.append(f"the run goes on with other {what} ({'; '.join(other)}): its last bits may differ")
+    return found
