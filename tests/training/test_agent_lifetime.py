@@ -227,6 +227,16 @@ def test_a_change_to_the_values_that_there_are_changes_nothing():
     assert np.array_equal(weights(one.learn(100)), weights(other.learn(100)))
 
 
+def test_the_number_of_steps_can_change_whatever_the_network_is():
+    agent = pg.ppo("CartPole-v1", body=nn.Linear(4, 8), num_steps=32, num_envs=1, minibatches=1)
+    learner = agent.learner
+    assert agent.change(total_timesteps=70).learner is learner
+    assert agent.config["steps"] == 70
+    with pytest.raises(ConfigError, match="network of its own"):
+        agent.change(lr=0.0)
+    assert agent.learn().collector.steps_done <= 70
+
+
 def test_a_callback_can_change_hyperparameters_while_the_agent_learns():
     agent, seen = pg.ppo("CartPole-v1", lr=1e-2, **PPO), []
 

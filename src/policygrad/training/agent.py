@@ -231,11 +231,14 @@ class Agent(Lifetime):
         The learner is made anew and takes over all that the old one has learned; `agent.policy` is another object then. Raises
         ConfigError for what cannot change any more, networks and environments, and leaves the agent as it was.
         """
+        config = changed(self.recipe, self.config, overrides)
+        if config | {"steps": 0} == self.config | {"steps": 0}:  # which no learner knows of
+            self.config = Configuration(config)
+            return self
         if self.custom:
             raise ConfigError(
                 "an agent with a network of its own cannot change its configuration: save it, and give load what is to change"
             )
-        config = changed(self.recipe, self.config, overrides)
         if config["num_envs"] != self.config["num_envs"]:
             raise ConfigError("num_envs cannot change while an agent runs: save it, and load(path, num_envs=…)")
         with self._turns:
