@@ -94,12 +94,13 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")
     if given.env is not None:
         check_env(given.env)
-    from policygrad.stored.storage import load_state
+    from policygrad.stored.storage import open_state
     from policygrad.training.loading import load
 
     try:
         recipe = getattr(given, "recipe", None)
-        refuse_import(command, given.run, load_state(path)[1], given.env, recipe)
+        with open_state(path) as file:
+            refuse_import(command, given.run, file.meta, given.env, recipe)
         return load(path, env=given.env, recipe=recipe), path
     except UsageError:
         raise

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from policygrad.data import Batch, Record, Wants
+from policygrad.envs.collector import counted
+from policygrad.forms import Form
 from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.optim import Adam
@@ -83,6 +85,10 @@ class Replay:
             "returns": [],  # what a Collector has, for an agent that is loaded without its dataset
             "lengths": [],
         }
+
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        return counted
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""

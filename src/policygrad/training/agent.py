@@ -20,6 +20,7 @@ from policygrad.envs.collector import Collector, action_adapter, encoding_of
 from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.serial import mask_info
 from policygrad.envs.single import EnvLike, check_env_id, env_name
+from policygrad.forms import PCG64, Form, form_of, table
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
@@ -221,15 +222,25 @@ class Agent:
         parts = {"learner": self.learner, "collector": self.collector, "trainer": self.trainer}
         return {name: part.state_dict() for name, part in parts.items()} | {"rng": self.rng.bit_generator.state}
 
+    def state_form(self, policy_only: bool = False) -> Form:
+        """Of `state_dict`, or of what `save_policy` keeps of it."""
+        if policy_only:
+            return table({"learner": table({"policy": form_of(self.policy)})})
+        parts = {"learner": self.learner, "collector": self.collector}
+        trainer = {"trainer": form_of(self.trainer)}  # files of 0.4 have none
+        return table({name: form_of(part) for name, part in parts.items()} | {"rng": PCG64}, optional=trainer)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`. A policy alone is enough to act."""
-        if "collector" not in state:
+        """The inverse of `state_dict`. A policy alone is enough to act. Raises FormError for the state of another agent."""
+        policy_only = "collector" not in state
+        self.state_form(policy_only)("the state", state)
+        if policy_only:
             self.policy.load_state_dict(state["learner"]["policy"])
             self.collector.begun = True
             return
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
-        self.trainer.load_state_dict(state.get("trainer", {}))  # files of 0.4 have none
+        self.trainer.load_state_dict(state.get("trainer", {}))
         self.rng.bit_generator.state = state["rng"]
 
     def save(self, path: str | Path) -> Path:

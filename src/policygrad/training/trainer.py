@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from policygrad.data import Record, Row, Stats, Wants
+from policygrad.forms import Form, maybe, table, whole
 
 COUNTERS = ("first", "total", "last", "logged", "rows")  # the state of a Trainer
 METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much as the diagnostics
@@ -116,6 +117,10 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """The counters, without the clock: the source and the learner keep their own state."""
         return {name: getattr(self, name) for name in COUNTERS}
+
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        return table({name: maybe(whole()) if name == "logged" else whole() for name in COUNTERS})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`; of a file, nothing but the counters is read."""
