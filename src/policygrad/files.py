@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,7 +30,7 @@ class BadFileError(FileError, ValueError):
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[BinaryIO]:
+def opened(path: str | Path) -> Iterator[BufferedReader]:
     """A regular file to read. Raises BadFileError, naming it; a pipe or a device is refused and not waited for."""
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -63,20 +64,23 @@ def read_text(path: str | Path, most: int = MAX_TABLE) -> str:
         raise BadFileError(f"cannot read {path}: it is no text ({error.reason} at byte {error.start:,})") from error
 
 
-def read_json(path: str | Path, most: int = MAX_TABLE) -> Any:
-    """A JSON file. Raises BadFileError, naming it."""
+def read_json(path: str | Path, most: int = MAX_TABLE, memory: int = 8 * MIB) -> Any:
+    """A JSON file; most: bytes it may have; memory: see `parse_json`. Raises BadFileError, naming it."""
     try:
-        return parse_json(read_text(path, most))
+        return parse_json(read_text(path, most), memory=memory)
     except BadFileError:
         raise
     except ValueError as error:
         raise BadFileError(f"cannot read {path}: {error}") from error
 
 
-def parse_json(text: str, bits: int = 64) -> Any:
-    """What a text in JSON says; bits: of its largest whole number. Raises ValueError, not naming the file."""
+def parse_json(text: str, bits: int = 64, memory: int = 8 * MIB) -> Any:
+    """What a text in JSON says. bits: of its largest whole number. memory: bytes that it may take beyond twice its length.
+
+    Raises ValueError, not naming the file.
+    """
     entries, containers = text.count(","), text.count("[") + text.count("{") + text.count(":")
-    if 100 * containers + 32 * entries > 8 * MIB + 2 * len(text):  # bytes that Python takes, about
+    if 100 * containers + 32 * entries > memory + 2 * len(text):  # what Python takes, about
         raise ValueError("it has too many entries")
 
     def whole(digits: str) -> int:

@@ -23,6 +23,7 @@ Form = Callable[[str, Any], None]
 
 LARGEST = 1e18  # of the numbers in arrays: their squares are finite in 32 bits
 MANY = 2**53  # of steps and other counts: what a float still counts one by one
+RECENT = 100  # episodes whose returns and lengths an experience source keeps
 MAX_DEPTH = 32  # of tables in tables
 
 
@@ -82,6 +83,14 @@ def flag(name: str, value: Any) -> None:
         refuse(name, value, "true or false")
 
 
+def setting(name: str, value: Any) -> None:
+    """A hyperparameter: a plain value, or a list of them."""
+    if isinstance(value, list):
+        each(setting, 1000)(name, value)
+    elif not isinstance(value, bool):
+        (text(1000) if isinstance(value, str) else maybe(number()))(name, value)
+
+
 def maybe(form: Form) -> Form:
     """None, or of this form."""
     return lambda name, value: None if value is None else form(name, value)
@@ -122,10 +131,13 @@ def table(fields: Mapping[str, Form], optional: Mapping[str, Form] = {}, others:
 
 
 def array(shape: Sequence[int | None], dtype: str, low: float | None = -LARGEST, high: float | None = LARGEST) -> Form:
-    """An array of a type and shape (None: any length), its numbers in [low, high] and not NaN; low = None: any number."""
+    """An array of a type and shape (None: any length), its numbers in [low, high] and not NaN; low = None: any number.
+
+    dtype: a type's name, or several: "float32|float64".
+    """
 
     def check(name: str, value: Any) -> None:
-        fits = _is_array(value) and _type(value) == dtype and len(value.shape) == len(shape)
+        fits = _is_array(value) and _type(value) in dtype.split("|") and len(value.shape) == len(shape)
         if not fits or any(n is not None and n != m for n, m in zip(shape, value.shape, strict=True)):
             refuse(name, value, f"an array {dtype} ({', '.join('any' if n is None else str(n) for n in shape)})")
         if low is None or high is None or value.is_meta or not value.numel():
@@ -164,6 +176,20 @@ PCG64 = table(  # the state of NumPy's default generator
         "uinteger": whole(0, 2**32 - 1),
     }
 )
+
+
+def source_form(more: Mapping[str, Form] = {}) -> Form:
+    """Of the state of an experience source: its generator, its counters, the last episodes, and what else it may keep."""
+    counters = {"steps_done": whole(), "episodes_done": whole()}
+    recent = {"returns": each(number(), RECENT), "lengths": each(whole(), RECENT)}
+    form = table({"rng": PCG64, **counters, **recent}, optional={"begun": flag, **more})
+
+    def check(name: str, value: Any) -> None:
+        form(name, value)
+        if not len(value["returns"]) == len(value["lengths"]) <= value["episodes_done"] <= value["steps_done"]:
+            raise FormError(f"{name}: its numbers of steps, episodes, returns and lengths contradict each other")
+
+    return check
 
 
 def mersenne(size: int) -> Form:

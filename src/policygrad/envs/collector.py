@@ -18,14 +18,11 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from policygrad.data import Record, Wants
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.errors import EnvError, NotFiniteError
-from policygrad.forms import PCG64, Form, FormError, each, flag, number, table, whole
+from policygrad.forms import RECENT, Form, source_form
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding, expand
 from policygrad.streams import seeds, stream
 from policygrad.tree import Tree, concatenate, put, take, tree_leaves, tree_map
-
-
-RECENT = 100  # episodes whose returns and lengths are kept
 
 
 class EndlessEpisodeError(EnvError, RuntimeError):
@@ -341,7 +338,7 @@ class Collector:
 
     def state_form(self) -> Form:
         """Of `state_dict`."""
-        return counted
+        return source_form()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`; the next rollout begins with fresh episodes, on seeds of their own."""
@@ -353,25 +350,6 @@ class Collector:
         self.lengths.extend(state["lengths"])
         self.obs = None
         self._seed_environments(self.steps_done)
-
-
-COUNTED = table(
-    {
-        "rng": PCG64,
-        "steps_done": whole(),
-        "episodes_done": whole(),
-        "returns": each(number(), RECENT),
-        "lengths": each(whole(), RECENT),
-    },
-    optional={"begun": flag},  # of stored episodes
-)
-
-
-def counted(name: str, state: Any) -> None:
-    """The form of what an experience source keeps: its generator, its counters, the last episodes."""
-    COUNTED(name, state)
-    if not len(state["returns"]) == len(state["lengths"]) <= state["episodes_done"] <= state["steps_done"]:
-        raise FormError(f"{name}: its numbers of steps, episodes, returns and lengths contradict each other")
 
 
 def _begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:

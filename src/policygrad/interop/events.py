@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from policygrad.files import appending
+
 MAX_FLOAT32 = 3.4028234e38  # of 32 bits
 PATTERN = "events.out.tfevents.*"
 
@@ -41,7 +43,7 @@ class EventFile:
             if self.restarted:  # TensorBoard drops what an earlier file says of this step and later ones
                 events.insert(0, Event(wall_time=now, step=step, session_log=SessionLog(status=SessionLog.START)))
             events.insert(0, Event(wall_time=now, file_version="brain.Event:2"))
-        with self.path.open("ab") as file:
+        with appending(self.path) as file:
             writer = RecordWriter(file)
             for event in events:
                 writer.write(event.SerializeToString())

@@ -22,7 +22,6 @@ from policygrad.models.schedules import Schedule, at
 from policygrad.total import moments, total
 from policygrad.tree import Tree, in_chunks, tree_leaves, tree_map
 
-
 LEAST_STD = 0.01  # of the targets
 
 

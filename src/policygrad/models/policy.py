@@ -140,7 +140,9 @@ class Policy(FlatModule):
         self.flatten(kernel)
 
     def _forms(self) -> dict[str, Form]:
-        own = {} if self.normalizer is None else {f"normalizer.{k}": form for k, form in self.normalizer.forms().items()}
+        own = (
+            {} if self.normalizer is None else {f"normalizer.{k}": form for k, form in self.normalizer.forms().items()}
+        )
         return super()._forms() | own
 
     def features(self, obs: Tree) -> Tensor:

@@ -17,8 +17,9 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from policygrad.errors import FileError
 from policygrad.files import BadFileError, opened, parse_json, reason, write_atomically
-from policygrad.forms import Form, FormError, anything, each, table, text, whole
+from policygrad.forms import Form, FormError, anything, each, refuse, table, text, whole
 
 KEY = "policygrad"
 FORMAT = 1
@@ -42,7 +43,23 @@ DTYPES = {  # safetensors' names, and torch's
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
 }  # fmt: skip
 
+FLOATS = ("float16", "float32", "float64")
 HEADER = table({"format": whole(), "meta": anything, "sha256": text(), "tree": anything})
+SPACE = table(
+    {"type": text()},
+    optional={
+        "shape": each(whole(), 16),
+        "dtype": text(
+            choices=("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), *FLOATS)
+        ),
+        "n": whole(),
+        "start": anything,
+        "nvec": anything,
+        "spaces": anything,
+        "low": anything,
+        "high": anything,
+    },
+)
 METADATA = table({KEY: text(MAX_HEADER)})
 ENTRY = table(
     {"dtype": text(choices=tuple(DTYPES)), "shape": each(whole(), 16), "data_offsets": each(whole(), 2, least=2)}
@@ -85,7 +102,7 @@ class Announced:
 class StateFile:
     """An open file of a state, its header read and checked. meta: the description. tree: the state, its tensors `Announced`."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BufferedReader) -> None:
         self.path, self._file = path, file
         self._size = file.seek(0, 2)
         file.seek(0)
@@ -119,11 +136,12 @@ class StateFile:
         return state
 
     def _tensors(self) -> dict[str, Tensor]:
-        data = np.empty(sum(x.stop - x.start for x in self.tensors.values()), np.uint8)
+        data = bytearray(sum(x.stop - x.start for x in self.tensors.values()))
         self._file.seek(self._size - len(data))
-        if self._file.readinto(memoryview(data)) != len(data):
+        if self._file.readinto(data) != len(data):
             raise ModelFileError(f"{self.path} is damaged: it became shorter while it was read")
-        tensors = {name: announced.of(data) for name, announced in self.tensors.items()}
+        region = np.frombuffer(data, np.uint8)  # tensors share it
+        tensors = {name: announced.of(region) for name, announced in self.tensors.items()}
         if _digest(self._header, tensors) != self._sha256:
             raise ModelFileError(f"{self.path} is damaged: its contents do not match their checksum")
         return tensors
@@ -217,7 +235,7 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True, allow_nan=False).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -237,6 +255,33 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
     assert isinstance(space, spaces.Box)
     bounds = {"low": _bound(space.low), "high": _bound(space.high)}
     return {"type": kind, "shape": list(space.shape), "dtype": str(space.dtype)} | bounds
+
+
+def space_from_json(description: Any, most: int) -> spaces.Space:
+    """A space of the same kinds, shapes and types; bounds are left out. most: how many numbers its arrays may have.
+
+    Raises FormError for what `space_to_json` does not return.
+    """
+    SPACE("a space", description)
+    kind, shape = description["type"], tuple(description.get("shape", ()))
+    if math.prod(shape) > most:
+        refuse("the shape of a space", shape, f"one of at most {most:,} numbers")
+    try:
+        if kind == "Discrete":
+            return spaces.Discrete(description["n"], start=description["start"])
+        if kind == "MultiDiscrete":
+            return spaces.MultiDiscrete(description["nvec"], start=description["start"])
+        if kind == "MultiBinary":
+            return spaces.MultiBinary(shape)
+        if kind == "Dict":
+            return spaces.Dict([(key, space_from_json(part, most)) for key, part in description["spaces"]])
+        if kind == "Tuple":
+            return spaces.Tuple([space_from_json(part, most) for part in description["spaces"]])
+        return spaces.Box(0, 1, shape, np.dtype(description["dtype"]).type)
+    except FormError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, AssertionError) as error:
+        raise FormError(f"a space is not described as it should be: {reason(error)}") from error
 
 
 def _bound(x: np.ndarray) -> Any:

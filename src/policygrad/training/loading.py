@@ -15,7 +15,7 @@ from policygrad.algorithms.config import Algo, ConfigError, find_recipe
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.make import BACKENDS
 from policygrad.envs.single import EnvLike, check_env_id
-from policygrad.forms import FormError, anything, each, flag, maybe, number, table, text, whole
+from policygrad.forms import FormError, anything, flag, setting, table, text, whole
 from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
 from policygrad.stored.storage import Announced, ModelFileError, open_state, with_suffix
@@ -25,19 +25,12 @@ from policygrad.training.agent import Agent
 MAX_ROWS = 2**28  # steps of an iteration that a file may ask for
 
 
-def _setting(name: str, value: Any) -> None:
-    """A hyperparameter: a plain value, or a list of numbers."""
-    if not isinstance(value, bool):
-        form = {str: text(1000), list: each(number(), 1000)}.get(type(value), maybe(number()))
-        form(name, value)
-
-
 META = table(
     {
-        "algo": text(),
-        "env": text(),
+        "algo": text(1000),
+        "env": text(1000),
         "seed": whole(0, 2**63 - 1),
-        "config": table({}, others=_setting),
+        "config": table({}, others=setting),
         "custom": flag,
         "kernel": text(choices=KERNELS),
         "observation_space": anything,
@@ -109,7 +102,9 @@ def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Anno
         raise ModelFileError(f"{path} says hidden = {widths}, but its weights have other sizes")
     rows = config.get("num_envs", 1) * config.get("num_steps", 1)
     if rows > MAX_ROWS:
-        raise ModelFileError(f"{path} asks for {rows:,} steps an iteration, more than the {MAX_ROWS:,} a file may ask for")
+        raise ModelFileError(
+            f"{path} asks for {rows:,} steps an iteration, more than the {MAX_ROWS:,} a file may ask for"
+        )
 
 
 @contextmanager
