@@ -44,7 +44,7 @@ DTYPES = {  # safetensors' names, and torch's
 }  # fmt: skip
 
 FLOATS = ("float16", "float32", "float64")
-HEADER = table({"format": whole(), "meta": anything, "sha256": text(), "tree": anything})
+HEADER = table({"format": whole(FORMAT, FORMAT), "meta": anything, "sha256": text(), "tree": anything})
 SPACE = table(
     {"type": text()},
     optional={
@@ -111,12 +111,12 @@ class StateFile:
             raise ValueError("its header has no possible length")
         self.tensors, words = _read_header(file.read(length), self._size - 8 - length)
         header = parse_json(words, INT_BITS)
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            found = header.get("format") if isinstance(header, dict) else None
+        version = header.get("format") if isinstance(header, dict) else None
+        if type(version) is int and version > FORMAT:
             raise ModelFileError(
-                f"{path} has format {found!r:.20}, but this version reads {FORMAT}: install a newer policygrad"
+                f"{path} has format {version}, but this version reads {FORMAT}: install a newer policygrad"
             )
-        HEADER("the header", header)
+        HEADER("header", header)
         if json.dumps(header, sort_keys=True, allow_nan=False) != words:
             raise ValueError("its header is not as it was written")
         self._sha256 = header.pop("sha256")
@@ -129,10 +129,10 @@ class StateFile:
 
     def state(self, form: Form = anything) -> dict[str, Any]:
         """The state. Raises FormError where it is not of this form, ModelFileError where it does not match its checksum."""
-        form("the state", self.tree)
+        form("state", self.tree)
         tensors = self._tensors() if self._read is None else self._read
         state = _restore(self._header["tree"], "", dict(tensors))
-        form("the state", state)
+        form("state", state)
         return state
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -182,7 +182,7 @@ def _read_header(data: bytes, size: int) -> tuple[dict[str, Announced], str]:
     again = json.dumps(outer, ensure_ascii=False, separators=(",", ":")).encode()
     if again + b" " * (-len(again) % 8) != data or not isinstance(outer, dict):
         raise ValueError("its header is not as it was written")
-    METADATA("the metadata", outer.get("__metadata__"))
+    METADATA("metadata", outer.get("__metadata__"))
     found, end = {}, 0
     for name, entry in outer.items():
         if name == "__metadata__":
@@ -262,7 +262,7 @@ def space_from_json(description: Any, most: int) -> spaces.Space:
 
     Raises FormError for what `space_to_json` does not return.
     """
-    SPACE("a space", description)
+    SPACE("space", description)
     kind, shape = description["type"], tuple(description.get("shape", ()))
     if math.prod(shape) > most:
         refuse("the shape of a space", shape, f"one of at most {most:,} numbers")

@@ -232,7 +232,7 @@ def _read_file(path: Path) -> Trajectories:
     try:
         with open_state(path) as file:
             try:
-                ABOUT("the description", file.meta)
+                ABOUT("description", file.meta)
             except FormError as error:
                 raise TrajectoryError(f"{path} holds no trajectories: {error}") from error
             about = file.meta["trajectories"]

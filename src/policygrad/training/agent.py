@@ -233,7 +233,7 @@ class Agent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`. A policy alone is enough to act. Raises FormError for the state of another agent."""
         policy_only = "collector" not in state
-        self.state_form(policy_only)("the state", state)
+        self.state_form(policy_only)("state", state)
         if policy_only:
             self.policy.load_state_dict(state["learner"]["policy"])
             self.collector.begun = True

@@ -62,7 +62,7 @@ def load(
     path = with_suffix(path)
     with open_state(path) as file, _as_model_error(path, own_env=env is not None):
         meta = file.meta
-        META("the description", meta)
+        META("description", meta)
         _check_recipe(path, meta, recipe)
         if meta["custom"] and body is None and critic_body is None:
             raise ValueError(
