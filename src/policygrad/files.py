@@ -123,13 +123,24 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            if temporary.read_bytes() != data:
+            if not _holds(temporary, data):
                 raise OSError(f"{path} could not be written: the disk gave back other bytes")
             temporary.replace(path)
             _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
     sweep(path.parent)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file has these bytes; it is read piece by piece."""
+    view, start = memoryview(data), 0
+    with path.open("rb") as file:
+        while piece := file.read(MIB):
+            if piece != view[start : start + len(piece)]:
+                return False
+            start += len(piece)
+    return start == len(data)
 
 
 def _sync(folder: Path) -> None:

@@ -159,8 +159,17 @@ def anything(name: str, value: Any, depth: int = 0) -> None:
 
 
 def form_of(part: Any, *given: Any) -> Form:
-    """The form of a part's state, by its `state_form`; without one its state is its own business."""
-    return part.state_form(*given) if hasattr(part, "state_form") else anything
+    """The form of a part's state, by its `state_form`. Without one, or where a subclass keeps a state of its own and says no
+    form of it, the state is the part's own business.
+    """
+    says, keeps = (_first(type(part), names) for names in (("state_form", "_forms"), ("state_dict", "get_extra_state")))
+    return part.state_form(*given) if hasattr(part, "state_form") and says <= keeps else anything
+
+
+def _first(kind: type, names: tuple[str, ...]) -> int:
+    """How far up the bases the first class is that defines one of the names."""
+    found = (i for i, base in enumerate(kind.__mro__) if any(name in vars(base) for name in names))
+    return next(found, len(kind.__mro__))
 
 
 def like(state: Mapping[str, Any]) -> dict[str, Form]:

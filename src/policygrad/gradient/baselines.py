@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Rollout, TooFewError, Values
-from policygrad.forms import LARGEST, Form, FormError, anything, array, each, maybe, number, table
+from policygrad.forms import LARGEST, Form, FormError, anything, array, each, form_of, maybe, number, table
 from policygrad.total import greatest, total
 from policygrad.tree import Tree, tree_leaves
 
@@ -71,7 +71,7 @@ class _Stateless:
         return table({})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.state_form()("the state of the baseline", state)
+        form_of(self)("state of the baseline", state)
         self._load(state)
 
     def _load(self, state: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from policygrad.files import appending
 
 MAX_FLOAT32 = 3.4028234e38  # of 32 bits
 PATTERN = "events.out.tfevents.*"
+NUMBER = re.compile(r"events\.out\.tfevents\.([0-9]{1,15})\..*")
 
 
 class EventFile:
@@ -23,7 +25,7 @@ class EventFile:
         files = sorted(directory.glob(PATTERN))
         started = int(time.time())
         if files and not reopen:  # TensorBoard reads them in the order of their names
-            started = max(started, int(files[-1].suffixes[-2][1:]) + 1)
+            started = max(started, *(int(number[1]) + 1 for file in files if (number := NUMBER.fullmatch(file.name))))
         self.path = files[-1] if files and reopen else directory / f"events.out.tfevents.{started:010d}.policygrad"
         self.restarted = bool(files) and not reopen
 

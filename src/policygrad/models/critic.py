@@ -12,7 +12,7 @@ from torch import Tensor
 
 from policygrad.data import Rollout, Stats, Values, shares_memory, shuffled
 from policygrad.errors import NotFiniteError
-from policygrad.forms import Form, FormError, each, mersenne, number, table, whole
+from policygrad.forms import Form, FormError, anything, each, form_of, mersenne, number, table, whole
 from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.flat import FlatModule
 from policygrad.models.networks import MLP, BodyNetwork, output_layer
@@ -164,7 +164,8 @@ class _Regression(FlatModule):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse of `get_extra_state`; `load_state_dict` calls it. Raises FormError for what it cannot have returned."""
-        self._forms()["_extra_state"]("the state of the critic", state)
+        if form_of(self) is not anything:
+            self._forms()["_extra_state"]("state of the critic", state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.seen = state["seen"]

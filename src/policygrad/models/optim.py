@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from policygrad.forms import MANY, Form, FormError, array, table, whole
+from policygrad.forms import LARGEST, MANY, Form, FormError, array, form_of, table, whole
 
 
 class Optimizer(Protocol):
@@ -78,14 +78,14 @@ class Adam:
     def state_form(self, params: Tensor) -> Form:
         """Of the state beside these parameters (P,): moments of their type and shape, v at least 0, or no step yet."""
         shape, dtype = tuple(params.shape), str(params.dtype).rpartition(".")[2]
-        moments = table({"t": whole(1, MANY), "m": array(shape, dtype), "v": array(shape, dtype, low=0.0)})
+        moments = table({"t": whole(1, MANY), "m": array(shape, dtype), "v": array(shape, dtype, 0.0, LARGEST**2)})
         fresh = table({"t": whole(0, 0)})
         return lambda name, state: (moments if isinstance(state, dict) and "m" in state else fresh)(name, state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`. Raises FormError for moments that are none; of whose parameters, `step` will see."""
         m = state.get("m") if isinstance(state, dict) else None
-        self.state_form(m if isinstance(m, Tensor) else torch.zeros(0))("the state of Adam", state)
+        form_of(self, m if isinstance(m, Tensor) else torch.zeros(0))("state of Adam", state)
         self.t = state["t"]
         self.m = state["m"].clone() if "m" in state else None
         self.v = state["v"].clone() if "v" in state else None

@@ -38,13 +38,15 @@ SMALL = 64 * 2**20  # bytes of a file that is read at once
 INT_BITS = 128  # of the largest whole number: a generator's state
 
 DTYPES = {  # safetensors' names, and torch's
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
 }  # fmt: skip
 
 FLOATS = ("float16", "float32", "float64")
-HEADER = table({"format": whole(FORMAT, FORMAT), "meta": anything, "sha256": text(), "tree": anything})
+HEADER = table(
+    {"format": whole(FORMAT, FORMAT), "meta": anything, "sha256": text(), "tree": table({}, others=anything)}
+)
 SPACE = table(
     {"type": text()},
     optional={
@@ -188,7 +190,7 @@ def _read_header(data: bytes, size: int) -> tuple[dict[str, Announced], str]:
         if name == "__metadata__":
             continue
         ENTRY("a tensor", entry)
-        dtype, shape, (start, stop) = getattr(torch, DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
+        dtype, shape, (start, stop) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
         if start != end or stop - start != math.prod(shape) * dtype.itemsize or start % dtype.itemsize:
             raise ValueError("a tensor is not where its type and shape put it")
         found[name], end = Announced(dtype, tuple(shape), start, stop), stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,7 +16,7 @@ from policygrad.algorithms.config import Algo, ConfigError, find_recipe
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.make import BACKENDS
 from policygrad.envs.single import EnvLike, check_env_id
-from policygrad.forms import FormError, anything, flag, setting, table, text, whole
+from policygrad.forms import FormError, anything, each, flag, setting, table, text, whole
 from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
 from policygrad.stored.storage import Announced, ModelFileError, open_state, with_suffix
@@ -24,7 +25,7 @@ from policygrad.training.agent import Agent
 
 MAX_ROWS = 2**28  # steps of an iteration that a file may ask for
 
-
+HIDDEN = table({"hidden": each(whole(1), 100)}, others=anything)
 META = table(
     {
         "algo": text(1000),
@@ -95,12 +96,13 @@ def load(
 def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
     """Refuse a description that asks for networks which the file does not have, or for more steps than memory has."""
     config = meta["config"]
-    widths = [] if meta["custom"] or ":" in meta["algo"] else config["hidden"]  # one's own network need not have these
-    shapes = {x.shape for x in tensors.values()}
-    layers = [(b, a) for a, b in pairwise(widths)]
-    if any(shape not in shapes for shape in layers) or (widths and (widths[0],) not in shapes):
-        raise ModelFileError(f"{path} says hidden = {widths}, but its weights have other sizes")
-    rows = config.get("num_envs", 1) * config.get("num_steps", 1)
+    if not (meta["custom"] or ":" in meta["algo"]):  # one's own network need not have these widths
+        HIDDEN("description/config", config)
+        widths, shapes = config["hidden"], {x.shape for x in tensors.values()}
+        layers = [(b, a) for a, b in pairwise(widths)] + [(a,) for a in widths[:1]]
+        if not shapes.issuperset(layers):
+            raise ModelFileError(f"{path} says hidden = {widths}, but its weights have other sizes")
+    rows = math.prod(x for x in (config.get("num_envs"), config.get("num_steps")) if isinstance(x, int))
     if rows > MAX_ROWS:
         raise ModelFileError(
             f"{path} asks for {rows:,} steps an iteration, more than the {MAX_ROWS:,} a file may ask for"
