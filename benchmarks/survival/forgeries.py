@@ -40,7 +40,8 @@ def changed(of: Path, place: str, value: Any) -> Maker:
 
     def make(path: Path) -> None:
         state, meta = load_state(of)
-        whole = node = deepcopy({"state": state, "meta": meta})
+        whole: dict[str, Any] = deepcopy({"state": state, "meta": meta})
+        node: Any = whole
         *keys, last = place.split("/")
         for key in keys:
             node = node[key]

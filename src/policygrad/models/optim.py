@@ -66,8 +66,8 @@ class Adam:
             self.m, self.v = torch.zeros_like(grad), torch.zeros_like(grad)
         if self.m.dtype != params.dtype:  # the network was converted
             self.m, self.v = self.m.to(params), self.v.to(params)
-        if not self.m.shape == self.v.shape == grad.shape == params.shape:  # the kernel below would write beyond them
-            raise FormError(f"Adam has moments of {len(self.m):,} parameters, but is to move {len(params):,}")
+        if not self.m.numel() == self.v.numel() == grad.numel() == params.numel():  # the kernel would write beyond them
+            raise FormError(f"Adam has moments of {self.m.numel():,} parameters, but is to move {params.numel():,}")
         self.t += 1
         update = _fused if fused_is_right() else _plain
         update(params, grad, self.m, self.v, self.t, lr, self.beta1, self.beta2, self.eps)
