@@ -145,7 +145,7 @@ LENGTHS = {"step_norm": "in parameters, ‖s‖", "policy_step": "in policy, √
 def eigenvalues(axis: Axes, report: Report) -> None:
     """The Fisher matrix's largest eigenvalues, and damping."""
     updates, damping = report.updates, report.updates.setting("damping")
-    found = {name for row in updates.rows for name in row if re.fullmatch(r"fisher_[1-9][0-9]{0,2}", name)}
+    found = {name for name in set().union(*updates.rows) if re.fullmatch(r"fisher_[1-9][0-9]{0,2}", name)}
     names = sorted(found, key=lambda name: int(name[7:]))
     for k, name in enumerate(names):
         axis.plot(updates.steps, positive(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k)
