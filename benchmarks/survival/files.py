@@ -33,7 +33,7 @@ from survival import forgeries, malformations
 
 Row = tuple[str, str]
 SLACK = 16 * 2**20  # bytes beyond twice the file: agents, environments, what Python keeps
-SECONDS = 1.0  # that a command may take for an odd file
+SECONDS = 1.0  # of a processor that a command may take for an odd file, and ten times as many to wait
 
 
 def attempt(path: Path) -> str:
@@ -143,16 +143,17 @@ def forged(show: bool = True, only: Sequence[str] = ()) -> list[Row]:
 
 def command(words: list[str]) -> str:
     """What a command makes of it: its exit code, its time, its first line."""
-    out, err, started = io.StringIO(), io.StringIO(), time.perf_counter()
+    out, err, started, begun = io.StringIO(), io.StringIO(), time.process_time(), time.perf_counter()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             code = main(words)
         except BaseException as error:
             return f"CRASHED: {type(error).__name__}: {error}"[:200]
-    seconds, text = time.perf_counter() - started, out.getvalue() + err.getvalue()
-    if seconds > SECONDS:
-        return f"SLOW: {seconds:.1f} s"
+    seconds, waited = time.process_time() - started, time.perf_counter() - begun
+    text = out.getvalue() + err.getvalue()
+    if seconds > SECONDS or waited > 10 * SECONDS:
+        return f"SLOW: {seconds:.1f} s, {waited:.1f} s waited"
     if "\x1b" in text or "Traceback" in text:
         return f"CRASHED: it printed {text[:100]!r}"
     return (
