@@ -7,13 +7,14 @@ Nothing is written through a link: a new file takes the link's place, and adding
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -144,21 +145,25 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Flush a directory, so that a file's new name outlives a loss of power. Not every system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Flush a directory, so that a file's new name outlives a loss of power; where the system can, and we may."""
+    try:
+        number = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         try:
             os.fsync(number)
         finally:
             os.close(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM):
+            raise
 
 
 def sweep(folder: Path) -> None:
     """Remove the temporary files that processes which are gone have left."""
-    for name in os.listdir(folder):
-        found = TEMPORARY.fullmatch(name)
-        if found and not _runs(int(found[1])):
-            (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # others' directories and files are theirs
+        for name in os.listdir(folder):
+            found = TEMPORARY.fullmatch(name)
+            if found and not _runs(int(found[1])):
+                (folder / name).unlink(missing_ok=True)
 
 
 def _runs(process: int) -> bool:
