@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 
 from policygrad.envs.collector import encoding_of
+from policygrad.files import printable
 from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Policy
 from policygrad.stored.trajectories import Trajectories, TrajectoryError, describe, join, one_episode, read
@@ -42,7 +43,7 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
     space, actions = dataset.observation_space, dataset.action_space
     encoding = encoding_of(policy, space)
     env = dataset.spec.env_spec
-    about = describe(policy, space, actions, name if env is None else env.id)
+    about = describe(policy, space, actions, printable(name if env is None else env.id))
     if isinstance(actions, spaces.Box) and type(policy.head) is not Gaussian:
         raise TrajectoryError(f"Minari's actions are the environment's; use head = gaussian, not {policy.head}")
     if encoding.mask_source == "info":

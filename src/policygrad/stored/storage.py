@@ -28,12 +28,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from policygrad.errors import FileError
-from policygrad.files import BadFileError, opened, parse_json, reason, write_atomically
+from policygrad.files import MIB, BadFileError, opened, parse_json, reason, write_atomically
 from policygrad.forms import Form, FormError, anything, each, refuse, table, text, whole
 
 KEY = "policygrad"
 FORMAT = 1
-MAX_HEADER = 4 * 2**20  # bytes of the JSON: what is large is kept in tensors
+MAX_HEADER = 8 * MIB  # bytes of the JSON: what is large is kept in tensors
 SMALL = 64 * 2**20  # bytes of a file that is read at once
 INT_BITS = 128  # of the largest whole number: a generator's state
 
@@ -78,9 +78,13 @@ def save_state(path: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
     tree = _strip(state, "", tensors)
     header = {"format": FORMAT, "meta": meta, "tree": tree}
     words = json.dumps(header | {"sha256": _digest(header, tensors)}, sort_keys=True, allow_nan=False)
-    if len(words) > MAX_HEADER // 2:  # quotes are written twice as long
-        raise ValueError(f"{path}: a state may have {MAX_HEADER // 2:,} bytes besides its tensors, not {len(words):,}")
-    write_atomically(path, save(tensors, {KEY: words}))
+    data = save(tensors, {KEY: words})
+    size = int.from_bytes(data[:8], "little")
+    if size > MAX_HEADER:
+        raise ValueError(
+            f"{path} was not written: its plain values take {size:,} bytes, more than {MAX_HEADER:,}; keep them in tensors"
+        )
+    write_atomically(path, data)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Announced:
         """The tensor, in the memory of the bytes."""
         region = data[self.start : self.stop]
         if self.dtype == torch.bool and (region > 1).any():
-            raise ValueError("a truth value is neither 0 nor 1")
+            raise FormError("a truth value in it is neither 0 nor 1")
         return torch.from_numpy(region).view(self.dtype).view(self.shape)
 
 
@@ -112,7 +116,7 @@ class StateFile:
         if not 0 < length <= min(self._size - 8, MAX_HEADER):
             raise ValueError("its header has no possible length")
         self.tensors, words = _read_header(file.read(length), self._size - 8 - length)
-        header = parse_json(words, INT_BITS)
+        header = parse_json(words, INT_BITS, 4 * MIB)
         version = header.get("format") if isinstance(header, dict) else None
         if type(version) is int and version > FORMAT:
             raise ModelFileError(
@@ -180,10 +184,16 @@ def _read_header(data: bytes, size: int) -> tuple[dict[str, Announced], str]:
 
     Raises ValueError for anything that safetensors would not have written.
     """
-    outer = parse_json(data.decode())
-    again = json.dumps(outer, ensure_ascii=False, separators=(",", ":")).encode()
-    if again + b" " * (-len(again) % 8) != data or not isinstance(outer, dict):
+    words, aligned = data.decode(), len(data) % 8 == 0
+    del data  # the header may be large
+    outer = parse_json(words, memory=4 * MIB)
+    again = json.dumps(outer, ensure_ascii=False, separators=(",", ":"))
+    padding = words[len(again) :]
+    if not (aligned and words.startswith(again) and padding == " " * len(padding) and len(padding) < 8):
         raise ValueError("its header is not as it was written")
+    if not isinstance(outer, dict):
+        raise ValueError("its header is no table")
+    del words, again
     METADATA("metadata", outer.get("__metadata__"))
     found, end = {}, 0
     for name, entry in outer.items():
