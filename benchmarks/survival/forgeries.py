@@ -315,11 +315,11 @@ def headers(policy: Path) -> dict[str, Maker]:
         ),
         "a million tables": metadata(lambda text: "[" + "{}," * 10**6 + "{}]"),
         "metadata of 80 MB": metadata(lambda text: "x" * 80_000_000),
-        "metadata of 8 MB": metadata(lambda text: '{"format": 1, "meta": "' + "x" * 8_000_000 + '"}'),
+        "metadata of 6 MB": metadata(lambda text: '{"format": 1, "meta": "' + "x" * 6_000_000 + '"}'),
         "metadata of 400,000 numbers": metadata(
             lambda text: json.dumps({"format": 1, "meta": [0.123456789] * 400_000})
         ),
-        "a space of 8 MB": metadata(lambda text: text.replace("4.800000190734863", "4" * 8_000_000, 1)),
+        "a space of 6 MB": metadata(lambda text: text.replace("4.800000190734863", "4" * 6_000_000, 1)),
         "a key twice": metadata(lambda text: text[:-1] + ', "format": 1}'),
         "a number of 400 digits": metadata(lambda text: '{"format": ' + "9" * 400 + "}"),
         "a number of 5,000 digits": metadata(lambda text: '{"format": ' + "9" * 5_000 + "}"),
