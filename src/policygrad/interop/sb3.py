@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.files import BadFileError, appending, parse_json, read_bytes, write_atomically
+from policygrad.files import BadFileError, appending, parse_json, read_bytes, read_text, write_atomically
 from policygrad.forms import anything, number, table
 
 MAX_ROWS = 2**29  # bytes of a file of episodes or evaluations
