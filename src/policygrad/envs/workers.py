@@ -342,7 +342,7 @@ class WorkerVectorEnv(VectorEnv):
         ends = ~begins & ~paused
         arrays.paused[block], arrays.truncated[block] = paused, ends
         arrays.time[block], arrays.episode[block] = np.where(begins, 0, time), episode + begins
-        self.workers[i].send(pack(("end_episodes", ends)))
+        self.workers[i].send(pack(("go_on", ends)))
         self._gather("prepared")
         return masks and [mask if begun else None for mask, begun in zip(masks, begins, strict=True)]
 
