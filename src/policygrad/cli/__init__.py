@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: list[str]) -> int:
     """Dispatch; turn errors that the user can mend into a message and exit code 2."""
     from policygrad.errors import PolicygradError
+    from policygrad.files import printable
 
     try:
         dispatch(argv)
@@ -93,7 +94,7 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (PolicygradError, OSError, MemoryError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["not enough memory"]
+        lines = [printable(line.strip()) for line in str(error).splitlines() if line.strip()] or ["not enough memory"]
         print("policygrad: " + "\n".join(lines[:3]), file=sys.stderr)
         return 2
     return 0

@@ -15,6 +15,7 @@ from policygrad.cli.arguments import check_env
 from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watch_parser
 from policygrad.cli.reports import as_usage_error, evaluation_table
 from policygrad.cli.values import UsageError, parse_seed, positive
+from policygrad.files import printable
 from policygrad.stored.directory import RunDirectory, find
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def evaluate(words: Sequence[str]) -> None:
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
     else:
-        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: {path}\n\n{evaluation_table(evaluations)}")
+        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: {printable(str(path))}\n")
+        print(evaluation_table(evaluations))
 
 
 def collect(words: Sequence[str]) -> None:
@@ -46,7 +48,9 @@ def collect(words: Sequence[str]) -> None:
     trajectories = agent.collect(episodes, seed)
     out = trajectories.save(directory_of(path) / "trajectories.safetensors" if given.out is None else given.out)
     mean = float(trajectories.returns.mean())
-    print(f"{out}  {len(trajectories):,} episodes, {trajectories.steps:,} steps, mean return {mean:,.1f}")
+    print(
+        f"{printable(str(out))}  {len(trajectories):,} episodes, {trajectories.steps:,} steps, mean return {mean:,.1f}"
+    )
 
 
 def video(words: Sequence[str]) -> None:
@@ -61,7 +65,7 @@ def video(words: Sequence[str]) -> None:
 
     with as_usage_error(ValueError, ImportError):
         returns = record(agent, out, **keywords)
-    print(f"{out}  return {', '.join(f'{x:,.1f}' for x in returns)}")
+    print(f"{printable(str(out))}  return {', '.join(f'{x:,.1f}' for x in returns)}")
 
 
 def watch(words: Sequence[str]) -> None:
@@ -94,12 +98,13 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")
     if given.env is not None:
         check_env(given.env)
-    from policygrad.stored.storage import load_state
+    from policygrad.stored.storage import open_state
     from policygrad.training.loading import load
 
     try:
         recipe = getattr(given, "recipe", None)
-        refuse_import(command, given.run, load_state(path)[1], given.env, recipe)
+        with open_state(path) as file:
+            refuse_import(command, given.run, file.meta, given.env, recipe)
         return load(path, env=given.env, recipe=recipe), path
     except UsageError:
         raise

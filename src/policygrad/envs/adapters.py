@@ -42,7 +42,7 @@ def action_adapter(space: spaces.Space, actor: Actor) -> Callable[[np.ndarray], 
 
 def to_tensors(state: Any) -> Any:
     """A state with tensors in the place of its arrays: what goes into a file. Copies, since arrays go on changing."""
-    return _replaced(state, np.ndarray, lambda x: torch.tensor(x))
+    return _replaced(state, np.ndarray, lambda x: torch.from_numpy(x.copy()) if x.size else torch.zeros(x.shape))
 
 
 def to_arrays(state: Any) -> Any:

@@ -25,6 +25,7 @@ from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.serial import mask_info
 from policygrad.envs.single import EnvLike, check_env_id, env_name
 from policygrad.envs.twin import twin
+from policygrad.forms import PCG64, Form, anything, form_of, table
 from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
@@ -291,9 +292,22 @@ class Agent:
         parts = {"learner": self.learner, "collector": self.collector, "trainer": self.trainer}
         return {name: part.state_dict() for name, part in parts.items()} | {"rng": self.rng.bit_generator.state}
 
+    def state_form(self, policy_only: bool = False) -> Form:
+        """Of `state_dict`, or of what `save_policy` keeps of it."""
+        if policy_only:
+            return table({"learner": table({"policy": form_of(self.policy)})})
+        parts = {"learner": self.learner, "collector": self.collector}
+        more = {
+            "trainer": form_of(self.trainer),
+            "run": anything,
+        }  # files of 0.4 have none; `resume` looks at a run's state
+        return table({name: form_of(part) for name, part in parts.items()} | {"rng": PCG64}, optional=more)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`. A policy alone is enough to act."""
-        if "collector" not in state:
+        """The inverse of `state_dict`. A policy alone is enough to act. Raises FormError for the state of another agent."""
+        policy_only = "collector" not in state
+        self.state_form(policy_only)("state", state)
+        if policy_only:
             self.policy.load_state_dict(state["learner"]["policy"])
             self.collector.begun = True
             return

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms.config import Algo, ConfigError, find_recipe
 from policygrad.algorithms.recipe import current_keywords
+from policygrad.envs.make import BACKENDS
 from policygrad.envs.single import EnvLike, check_env_id
 from policygrad.errors import EnvError
+from policygrad.forms import FormError, anything, each, flag, setting, table, text, whole
+from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
-from policygrad.stored.storage import ModelFileError, load_state, with_suffix
+from policygrad.stored.storage import Announced, ModelFileError, open_state, with_suffix
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent
+
+MAX_ROWS = 2**28  # steps of an iteration that a file may ask for
+
+HIDDEN = table({"hidden": each(whole(1), 100)}, others=anything)
+META = table(
+    {
+        "algo": text(1000),
+        "env": text(1000),
+        "seed": whole(0, 2**63 - 1),
+        "config": table({}, others=setting),
+        "custom": flag,
+        "kernel": text(choices=KERNELS),
+        "observation_space": anything,
+        "action_space": anything,
+    },
+    optional={"backend": text(choices=BACKENDS)},  # files of 0.4 have none
+)
 
 
 def same_recipe(one: str, other: str) -> bool:
@@ -40,8 +62,9 @@ def load(
     learn on from stored trajectories.
     """
     path = with_suffix(path)
-    state, meta = load_state(path)
-    with _as_model_error(path, own_env=env is not None):
+    with open_state(path) as file, _as_model_error(path, own_env=env is not None):
+        meta = file.meta
+        META("description", meta)
         _check_recipe(path, meta, recipe)
         if meta["custom"] and body is None and critic_body is None:
             raise ValueError(
@@ -51,12 +74,7 @@ def load(
         config = current_keywords(meta["algo"], meta["config"])
         if isinstance(env, gym.Env | VectorEnv):
             config["num_envs"] = getattr(env, "num_envs", 1)
-        if not (meta["custom"] or ":" in meta["algo"]):  # a network of one's own need not have these widths
-            size = sum(x.numel() for x in state["learner"]["policy"].values())
-            if any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
-                raise ModelFileError(
-                    f"{path} says hidden = {meta['config']['hidden']}, but its weights have other sizes"
-                )
+        _check_sizes(path, meta, file.tensors)
         agent = Agent(
             meta["algo"] if recipe is None else recipe,
             env,
@@ -72,8 +90,24 @@ def load(
         for name in ("observation_space", "action_space"):
             if own[name] != meta[name]:
                 raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {own[name]}")
-        agent.load_state_dict(state)
+        agent.load_state_dict(file.state(agent.state_form(policy_only="collector" not in file.tree)))
     return agent
+
+
+def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
+    """Refuse a description that asks for networks which the file does not have, or for more steps than memory has."""
+    config = meta["config"]
+    if not (meta["custom"] or ":" in meta["algo"]):  # one's own network need not have these widths
+        HIDDEN("description/config", config)
+        widths, shapes = config["hidden"], {x.shape for x in tensors.values()}
+        layers = [(b, a) for a, b in pairwise(widths)] + [(a,) for a in widths[:1]]
+        if not shapes.issuperset(layers):
+            raise ModelFileError(f"{path} says hidden = {widths}, but its weights have other sizes")
+    rows = math.prod(x for x in (config.get("num_envs"), config.get("num_steps")) if isinstance(x, int))
+    if rows > MAX_ROWS:
+        raise ModelFileError(
+            f"{path} asks for {rows:,} steps an iteration, more than the {MAX_ROWS:,} a file may ask for"
+        )
 
 
 @contextmanager
@@ -85,6 +119,8 @@ def _as_model_error(path: Path, own_env: bool) -> Iterator[None]:
         raise
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
+    except FormError as error:
+        raise ModelFileError(f"{path} does not hold what it should: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         if isinstance(error, TypeError) and own_env:  # unsupported spaces
             raise
