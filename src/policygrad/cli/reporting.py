@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from policygrad.algorithms.config import ConfigError
 from policygrad.cli.flags import report_parser
 from policygrad.cli.playing import directory_of, load_run
-from policygrad.cli.reports import as_usage_error
+from policygrad.cli.reports import as_usage_error, ended
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError, parse_number, picture
 from policygrad.files import printable
@@ -34,7 +34,7 @@ def report(words: Sequence[str]) -> None:
         agent, _ = load_run(given, "report")
         from policygrad.training.spectrum import spectrum
 
-        with as_usage_error(ValueError):
+        with ended("measuring"), as_usage_error(ValueError):
             made.add(spectrum(agent, eigenvalues))
     if out is not None:
         made.figure().write(out)

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.files import BadFileError, appending, opened, parse_json, read_bytes, write_atomically
+from policygrad.files import BadFileError, appending, parse_json, read_bytes, write_atomically
 from policygrad.forms import anything, number, table
 
 MAX_ROWS = 2**29  # bytes of a file of episodes or evaluations
@@ -80,20 +80,20 @@ class MonitorFile:
 
     def __init__(self, path: Path, env: str) -> None:
         """Start the file, or go on at the end of the one that is there."""
-        self.path, now = path, time.time()
+        self.path, now, self.last = path, time.time(), 0.0
         if path.exists():
-            with opened(path) as file:
-                self.started = _started(path, file.readline(1000).decode("utf8", "replace"))
+            lines = read_text(path, MAX_ROWS).splitlines()
+            written = lines[-1].rpartition(",")[2] if len(lines) > 2 else "0"
+            self.last = max(_number(written), now - _started(path, lines[0]))  # a clock that was set back may say less
         else:
-            self.started = now
             write_atomically(path, f"#{json.dumps({'t_start': now, 'env_id': env})}\nr,l,t\n".encode())
-        self.last = now - self.started
+        self.started = time.monotonic() - self.last
 
     def write(self, episodes: Sequence[tuple[float, int]]) -> None:
         """Add episodes; they are in the file when this returns."""
         if not episodes:
             return
-        now = time.time() - self.started
+        now = time.monotonic() - self.started
         times = np.linspace(self.last, now, len(episodes) + 1)[1:].tolist()
         self.last = now
         lines = (f"{round(r, 6)},{n},{t:.6f}\n" for (r, n), t in zip(episodes, times, strict=True))
@@ -109,6 +109,13 @@ def _started(path: Path, line: str) -> float:
     except ValueError as error:
         raise BadFileError(f"{path} is no monitor file: {error}") from error
     return float(about["t_start"])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 class EvaluationTable:

@@ -74,7 +74,7 @@ class _Regression(FlatModule):
         self.lr, self.epochs, self.minibatches, self.max_grad_norm = lr, epochs, minibatches, max_grad_norm
         self.scale_rate = scale_rate
         self.optimizer = Adam()
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(int(seed))
         self.seen = 0
         self.mean, self.std, self.var = 0.0, 1.0, 1.0
         self.flatten(kernel)
@@ -270,7 +270,7 @@ def _make(
         hidden=hidden,
         activation=activation,
         output_gain=1.0,
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(int(seed)),
         body=body,
     )
     assert isinstance(network, MLP | BodyNetwork)

@@ -372,7 +372,7 @@ def make_policy(
             hidden=hidden,
             activation=activation,
             output_gain=0.01,
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator().manual_seed(int(seed)),
             body=body,
         )
     if separate:

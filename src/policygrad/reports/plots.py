@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from policygrad.algorithms.config import show
 from policygrad.files import write_atomically
 from policygrad.reports.columns import as_number, steps_text, title
-from policygrad.stored.directory import RunDirectory, RunError, find, runs_at
+from policygrad.stored.directory import RunDirectory, RunError, environment, find, runs_at
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -137,7 +137,7 @@ def read(runs: Iterable[RunDirectory], by: By = "config") -> dict[str, list[Curv
         evaluation = run.evaluation()
         settings = config["config"] if by == "config" else None
         key = json.dumps([config["algo"], settings, evaluation is None], sort_keys=True)
-        group = panels.setdefault(str(config["env"]), {})
+        group = panels.setdefault(environment(config), {})
         new = Curve(config["algo"], config["config"], [], [], [], config.get("reward_threshold"))
         curve = group.setdefault(key, new)
         if config["config"] != curve.config:

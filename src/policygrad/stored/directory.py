@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,10 @@ class RunDirectory:
         if self.policy_file.exists():
             return self.policy_file
         checkpoints = self.checkpoints()
+        if not checkpoints and self.config_file.exists():
+            raise RunError(
+                f"{self.path} was stopped before its first checkpoint, so there is nothing to play: train it again"
+            )
         if not checkpoints:
             raise RunError(f"{self.path} holds no policy.safetensors and no checkpoint: is it a run directory?")
         return checkpoints[-1]
@@ -216,9 +221,9 @@ def create(path: str | Path | None, root: str | Path, algo: str, env: str, seed:
     """An empty run directory: the one given, or a new `<root>/<env>/<algo>/seed<k>-<utc>`."""
     if path is None:
         names = env, algo.rpartition(":")[2]  # of module:recipe, the recipe
-        parent = Path(root).joinpath(*(re.sub(r"[^\w.+-]", "-", name) for name in names))
+        parent = Path(os.path.expanduser(root)).joinpath(*(re.sub(r"[^\w.+-]", "-", name) for name in names))
         return RunDirectory(_make_new(parent, f"seed{seed}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"))
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     try:
         path.mkdir(parents=True, exist_ok=True)
         if next(path.iterdir(), None) is not None:
@@ -257,8 +262,9 @@ def find(text: str, root: str | Path = ROOT) -> Path:
 
     A name may begin at the environment (`CartPole-v1/ppo/seed0`) or at the seed (`seed0-20260131`).
     """
-    if Path(text).exists():
-        return Path(text)
+    root = Path(os.path.expanduser(root))
+    if (path := Path(os.path.expanduser(text))).exists():
+        return path
     names = {run.relative_to(root).as_posix(): run for run in runs(root)}
     if not names:
         raise RunError(f"there is no run {text!r}: no such file or directory, and no runs under {root}")
@@ -287,6 +293,14 @@ def runs_at(path: Path) -> list[RunDirectory]:
     if not found:
         raise RunError(f"{path} is not a run directory: it has no config.json.")
     return found
+
+
+def environment(config: Mapping[str, Any]) -> str:
+    """What a run was trained on, in words: the environment's name, with its keywords and wrappers if it has some."""
+    kwargs, wrappers = config.get("env_kwargs"), config.get("wrappers")
+    words = [f"{key}={json.dumps(value)}" for key, value in kwargs.items()] if isinstance(kwargs, dict) else []
+    words += [str(wrapper) for wrapper in wrappers] if isinstance(wrappers, list) else []
+    return f"{config['env']}" + (f" ({', '.join(words)})" if words else "")
 
 
 def read_lines(path: Path) -> list[str]:

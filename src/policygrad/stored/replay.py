@@ -101,7 +101,7 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
 
     Of several that acted, their average. A normaliser is set to the stored observations first. Returns the mean log π(a|s).
     """
-    rows, generator = trajectories.steps, torch.Generator().manual_seed(seed)
+    rows, generator = trajectories.steps, torch.Generator().manual_seed(int(seed))
     weight = torch.full((rows,), 1.0 / rows, dtype=policy.flat.dtype)
     batch = Batch.of(trajectories.states, trajectories.act, weight)
     if policy.normalizer is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -210,8 +211,8 @@ def _read_header(data: bytes, size: int) -> tuple[dict[str, Announced], str]:
 
 
 def with_suffix(path: str | Path) -> Path:
-    """A model file's path, with its suffix."""
-    path = Path(path)
+    """A model file's path, with its suffix; `~` is the user's home."""
+    path = Path(os.path.expanduser(path))
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
 
 

@@ -12,6 +12,7 @@ What is *not* here: how trajectories are drawn for learning, and how a policy th
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -219,7 +220,7 @@ def read(path: str | Path) -> Trajectories:
 
     Everything is held in memory. Raises TrajectoryError, naming the file, for what is damaged, missing or of different tasks.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     files = [path] if path.is_file() else shards(folder)
     if not files:

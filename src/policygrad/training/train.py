@@ -201,7 +201,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "versions": versions(agent),
         "machine": machine(),
         "command": list(command),
-    }
+    } | agent.env_words()
 
 
 def versions(agent: Agent) -> dict[str, str]:

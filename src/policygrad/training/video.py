@@ -37,7 +37,7 @@ def record(
     They are `agent.evaluate`'s first ones, unless drawing changes the environment. env: another one to play in. Works
     without a display. Raises ValueError for an environment that cannot be drawn, ImportError without imageio-ffmpeg.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.suffix != ".mp4":
         raise ValueError(f"a video is an .mp4 file, got {path.name!r}")
     ffmpeg()  # refused before the first episode is played

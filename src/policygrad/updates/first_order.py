@@ -52,7 +52,7 @@ class FirstOrder:
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.optimizer = make_optimizer(self.optimizer)
-        self.generator = torch.Generator().manual_seed(self.seed)
+        self.generator = torch.Generator().manual_seed(int(self.seed))
 
     def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
         """The weights w (B,) of the ascent direction Σ w ∇log π, at the current log-probabilities."""
