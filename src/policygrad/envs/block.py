@@ -129,7 +129,7 @@ class Block:
     def attach(self, num_envs: int, num_workers: int) -> None:
         """Work on shared memory from now on."""
         layout = self.serial.single_observation_space, self.serial.single_action_space, num_envs, num_workers
-        all_of_them = Arrays(*layout, self.memory.open(Arrays(*layout).size))
+        all_of_them = Arrays(*layout, self.memory.map(Arrays(*layout).size))
         self.memory.close()
         self.act, self.obs = all_of_them.act[self.block], rows(all_of_them.obs, self.block)
         self.rew, self.paused = all_of_them.rew[self.block], all_of_them.paused[self.block]

@@ -110,7 +110,7 @@ class WorkerVectorEnv(VectorEnv):
         layout = obs, act, self.num_envs, len(self.workers)
         size = Arrays(*layout).size
         self._memory.resize(size)
-        self._arrays = Arrays(*layout, self._memory.open(size))
+        self._arrays = Arrays(*layout, self._memory.map(size))
         self._ask(pack(("attach", self.num_envs, len(self.workers))), "prepared")
 
     @property
