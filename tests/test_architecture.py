@@ -83,6 +83,7 @@ OPENS = {
     "algorithms/config.py": {"read_text", "loads"},  # the package's presets; a user's are read by files.py
     "cli/__init__.py": {"open"},  # /dev/null
     "cli/completion.py": {"read_text"},  # the package's
+    "envs/block.py": {"loads"},  # of its own processes
     "interop/sb3.py": {"load", "savez"},  # of bytes in memory
     "lab/claims/recorded.py": {"read_text", "loads"},  # the package's
     "training/seeds.py": {"loads"},  # of its own processes
