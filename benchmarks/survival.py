@@ -1,7 +1,7 @@
 """What a run survives: kills, signals, damaged and hostile files, misbehaving environments. The table of docs/reliability.md.
 
-    python benchmarks/survival.py                  # everything, about an hour on two cores
-    python benchmarks/survival.py kills --trials 20
+python benchmarks/survival.py                  # everything, about an hour on two cores
+python benchmarks/survival.py kills --trials 20
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ def main() -> None:
         wrong = [f"{case}: {found}" for case, found in rows if found != "right"]
         print("\n".join(wrong))
         lines.append(f"| {what} | {len(rows)} | {len(rows) - len(wrong)} | {time.perf_counter() - started:.0f} s |")
-        lines += [f"|  · {case} | {n} | {n - sum(c == case and f != 'right' for c, f in rows)} | |"
-                  for case, n in Counter(case for case, _ in rows).items()]
+        lines += [
+            f"|  · {case} | {n} | {n - sum(c == case and f != 'right' for c, f in rows)} | |"
+            for case, n in Counter(case for case, _ in rows).items()
+        ]
     print("\n| attack | tried | right | time |\n|---|---|---|---|\n" + "\n".join(lines))
 
 

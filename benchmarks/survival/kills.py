@@ -69,7 +69,9 @@ def child(what: str, case: Case, directory: str) -> None:
     from policygrad.training.train import train
 
     recorder.CHECKPOINT_SECONDS = 0.5  # of a run that takes seconds, as 30 of one that takes minutes
-    callbacks = [EvalCallback(case.steps // 6, 2), CheckpointCallback(case.steps // 5), History()] if case.callbacks else []
+    callbacks = (
+        [EvalCallback(case.steps // 6, 2), CheckpointCallback(case.steps // 5), History()] if case.callbacks else []
+    )
     if what == "train":
         random.seed(0), np.random.seed(0), torch.manual_seed(0)  # noqa: NPY002
         agent = Agent(case.algo, case.env, seed=1, **case.keywords)
@@ -105,7 +107,9 @@ def finish(name: str, directory: Path) -> str:
     for part in parts(name, directory):
         child = process("resume", name, part)
         err = child.communicate(timeout=300)[1]
-        said += f"exit code {child.returncode}: {err[-300:]}" if child.returncode or "cannot be brought back" in err else ""
+        said += (
+            f"exit code {child.returncode}: {err[-300:]}" if child.returncode or "cannot be brought back" in err else ""
+        )
     return said
 
 
@@ -236,10 +240,12 @@ def same(a: Any, b: Any) -> bool:
 def where(a: Any, b: Any) -> str:
     """The first place in which two trees differ."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return next((f" / {k}{where(a.get(k), b.get(k))}" for k in sorted(a.keys() | b.keys()) if not same(a.get(k), b.get(k))), "")
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
-        return next((f" / {k}{where(x, y)}" for k, (x, y) in enumerate(zip(a, b, strict=True)) if not same(x, y)), "")
-    return ""
+        pairs = [(k, a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys())]
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        pairs = [(k, x, y) for k, (x, y) in enumerate(zip(a, b, strict=True))]
+    else:
+        return ""
+    return next((f" / {k}{where(x, y)}" for k, x, y in pairs if not same(x, y)), "")
 
 
 def campaign(trial: Callable[..., str], jobs: list[tuple[str, tuple[Any, ...]]], folder: Path, seed: int) -> list[Row]:
@@ -261,7 +267,7 @@ def campaign(trial: Callable[..., str], jobs: list[tuple[str, tuple[Any, ...]]],
 
 
 def kills(trials: int, folder: Path, seed: int = 0) -> list[Row]:
-    """kill −9, so many times, over all cases in turn."""
+    """Kill −9, so many times, over all cases in turn."""
     names = list(CASES)
     return campaign(kill, [(names[k % len(names)], ()) for k in range(trials)], folder, seed)
 

@@ -64,7 +64,8 @@ def __getattr__(name: str) -> Any:
     if name == "__all__":
         return [*sorted(_HOME), *sorted(RECIPES), "__version__", "lab"]
     if name not in RECIPES:
-        raise AttributeError(f"module 'policygrad' has no attribute {name!r}")
+        hint = f": use policygrad.{name.lower()}" if name.lower() in RECIPES else ""  # Stable-Baselines3's are classes
+        raise AttributeError(f"module 'policygrad' has no attribute {name!r}{hint}")
     from policygrad.training.functions import as_function
 
     return globals().setdefault(name, as_function(RECIPES[name]))

@@ -1,6 +1,6 @@
 """Written by benchmarks/stub.py from the recipes: change those, and run it again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from policygrad.envs.collector import Collector as Collector
 from policygrad.envs.make import make_envs as make_envs
 from policygrad.envs.shaping import PotentialShaping as PotentialShaping
 from policygrad.envs.shaping import ShapedReward as ShapedReward
-from policygrad.envs.single import EnvLike
+from policygrad.envs.single import EnvLike, Wrapper
 from policygrad.envs.wrappers import ActionRepeat as ActionRepeat
 from policygrad.errors import PolicygradError as PolicygradError
 from policygrad.gradient.baselines import Constant as Constant
@@ -95,6 +95,8 @@ def a2c(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
     kernel: str = "auto",
@@ -173,6 +175,8 @@ def actor_critic(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
     kernel: str = "auto",
@@ -239,6 +243,8 @@ def npg(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
     kernel: str = "auto",
@@ -334,6 +340,8 @@ def off_policy_pg(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
     kernel: str = "auto",
@@ -430,6 +438,8 @@ def ppo(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
     kernel: str = "auto",
@@ -522,6 +532,8 @@ def ppo_kl(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
     kernel: str = "auto",
@@ -614,6 +626,8 @@ def reinforce(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
     kernel: str = "auto",
@@ -701,6 +715,8 @@ def trpo(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
     kernel: str = "auto",

@@ -6,8 +6,6 @@ fits, so that `except ValueError` goes on working. The message says what was exp
 
 from __future__ import annotations
 
-import signal
-
 
 class PolicygradError(Exception):
     """Anything that policygrad refuses or gives up, with a message for the user."""
@@ -36,7 +34,7 @@ class NotFiniteError(TrainingError, FloatingPointError):
 class Interrupted(KeyboardInterrupt):
     """A signal that asked for the end: no error, and none of the kinds above. `number` is the signal's."""
 
-    def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
+    def __init__(self, message: str = "", number: int = 2) -> None:
         super().__init__(message)
         self.number = int(number)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import zlib
 from importlib import import_module
@@ -24,8 +25,7 @@ def locate(text: str) -> Any:
     place, _, name = text.rpartition(":")
     if not place or not name:
         raise LocateError(f"expected module:name or file.py:name, got {text!r}")
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
-    found: Any = module
+    found: Any = module_of(place)
     for part in name.split("."):
         if not hasattr(found, part):
             there = ", ".join(
@@ -36,20 +36,33 @@ def locate(text: str) -> Any:
     return found
 
 
+def module_of(place: str) -> Any:
+    """The module of this name, or of this file. Raises LocateError, also for whatever its own code raises."""
+    if not place.endswith(".py") and not MODULE.fullmatch(place):
+        raise LocateError(f"{place!r} is not the name of a module: expected module:name or file.py:name")
+    try:
+        return _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
+    except LocateError:
+        raise
+    except (Exception, SystemExit) as error:
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise LocateError(f"cannot import {place!r}: {kind}{error}") from error
+
+
+MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
 def _from_name(name: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    try:
-        return import_module(name)
-    except (ImportError, SyntaxError, TypeError, ValueError) as error:
-        raise LocateError(f"cannot import {name!r}: {error}") from error
+    return import_module(name)
 
 
 def _from_file(path: Path) -> Any:
     """The module of a file, once per process."""
     from importlib.util import module_from_spec, spec_from_file_location
 
-    path = path.expanduser().resolve()
+    path = Path(os.path.expanduser(path)).resolve()
     key = f"policygrad_file_{path.stem}_{zlib.crc32(str(path).encode()):08x}"  # the same in every process
     if key in sys.modules:
         return sys.modules[key]
@@ -62,9 +75,7 @@ def _from_file(path: Path) -> Any:
     sys.modules[key] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:
+    except BaseException:
         del sys.modules[key]
-        if isinstance(error, ImportError | SyntaxError | TypeError | ValueError):
-            raise LocateError(f"cannot import {path}: {error}") from error
         raise
     return module

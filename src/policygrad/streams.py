@@ -25,8 +25,8 @@ def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:
 
 
 def seeds(seed: int, name: str, count: int, *index: int) -> list[int]:
-    """Whole numbers from a named stream, to seed others with: of 32 bits, but for `environments` of 31, since simulators written
-    in C take a signed number of 32.
+    """Whole numbers of 32 bits from a named stream, to seed others with. Those for `environments` are of 31, because simulators
+    in C take a signed number.
     """
     largest = 2**31 - 1 if name == "environments" else 2**32 - 1
     return [int(x) & largest for x in stream(seed, name, *index).generate_state(count)]

@@ -348,7 +348,6 @@ def test_environments_listed_without_a_need_can_be_trained(capsys):
         (["--batch-size", "64"], {"batch_size": 64}),
         (["--steps", "20k", "--num-steps", "1.5k"], {"steps": 20_000, "num_steps": 1500}),
         (["--total-timesteps=2M"], {"steps": 2_000_000}),
-        (["--lr", "1", "--lr", "2"], {"lr": 2.0}),  # the last one, as everywhere
         (["--hidden", "32", "16"], {"hidden": (32, 16)}),
         (["--hidden", "32,16"], {"hidden": (32, 16)}),
         (["--hidden=(32,)"], {"hidden": (32,)}),

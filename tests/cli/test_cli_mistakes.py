@@ -57,6 +57,8 @@ def trained(tmp_path_factory) -> Path:
     (root / "truncated.safetensors").write_bytes(model[: len(model) // 2])
     (root / "pickle.safetensors").write_bytes(pickle.dumps(Planted()))
     (root / "nothing.safetensors").write_bytes(b"")
+    (root / "stopped").mkdir()
+    (root / "stopped" / "config.json").write_bytes((run / "config.json").read_bytes())
     for name, file, text in (
         ("bad-config", "config.json", "{"),
         ("other-config", "config.json", '{"algo": "a2c"}'),
@@ -125,6 +127,13 @@ MISTAKES = [
     ("train ppo CartPole-v1 --batch-size 64 --num-minibatches 4", ["--batch-size and --num-minibatches"]),
     ("train ppo CartPole-v1 --standardize no --normalize-advantage", ["--standardize and --normalize-advantage"]),
     ("train ppo CartPole-v1 --normalize-obs --no-normalize-obs", ["--normalize-obs and --no-normalize-obs"]),
+    ("train ppo CartPole-v1 --lr 1e-3 --lr 1e-4", ["--lr is given twice"]),
+    ("train ppo CartPole-v1 --lr=1e-3 --lr=1e-3", ["--lr is given twice"]),
+    ("train ppo CartPole-v1 --seed 0 --seed 1", ["--seed is given twice"]),
+    ("train ppo CartPole-v1 --algo ppo --algo a2c", ["--algo is given twice"]),
+    ("train ppo CartPole-v1 -n 100 -n200", ["-n is given twice"]),
+    ("eval latest --episodes 3 --episodes 4", ["--episodes is given twice"]),
+    ("plot latest --out a.png --out b.png", ["--out is given twice"]),
     # values
     ("train ppo CartPole-v1 --lr abc", ["--lr", "'abc'", "a number"]),
     ("train ppo CartPole-v1 --lr nan", ["--lr", "'nan'", "a number"]),
@@ -166,7 +175,45 @@ MISTAKES = [
     ("train ppo CartPole-v1 --batch-size 7 --num-envs 2 --num-steps 64", ["--batch-size = 7", "128"]),
     ("train ppo CartPole-v1 --eval-episodes 0", ["--eval-episodes", "0", "at least 1"]),
     ("train reinforce CartPole-v1 --returns total --state-discount", ["TotalReturn"]),
+    # digits of other scripts, and absurd sizes
+    ("train ppo CartPole-v1 --lr ٣", ["--lr", "a number"]),
+    ("train ppo CartPole-v1 --num-envs ٤", ["--num-envs", "a whole number"]),
+    ("train ppo CartPole-v1 --seed ٠-٣", ["--seed", "a whole number"]),
+    ("train ppo CartPole-v1 --steps 1e300", ["--steps = 1e+300", "at most 1e+15"]),
+    ("train ppo CartPole-v1 --num-steps 9223372036854775808", ["--num-steps", "10000000"]),
+    ("train ppo CartPole-v1 --num-steps 1e12", ["--num-steps", "10000000"]),
+    ("train ppo CartPole-v1 --num-steps 1e7 --num-envs 4096 --minibatches 1", ["GiB", "lower num_steps"]),
+    ("train ppo CartPole-v1 --ent-coef 1e308", ["--ent-coef", "[0, 1000]"]),
+    ("train ppo CartPole-v1 --max-grad-norm 1e300", ["--max-grad-norm", "1e+30"]),
+    (f"train ppo CartPole-v1 --hidden {'65536 ' * 30}", ["hidden", "GiB", "lower hidden"]),
+    ("train ppo CartPole-v1 --eval-episodes 1e99", ["--eval-episodes", "at most 10,000,000"]),
+    ("eval latest --episodes 1e99", ["--episodes", "at most 10,000,000"]),
+    ("collect latest --episodes 1e99", ["--episodes", "at most 10,000,000"]),
+    ("video latest --episodes 1e99", ["--episodes", "at most 10,000,000"]),
+    # names that lead nowhere
+    ("train ppo ..:..", ["'..' is not the name of a module"]),
+    ("train ppo .x:Y-v0", ["'.x' is not the name of a module"]),
+    ("train ..:.. CartPole-v1", ["'..' is not the name of a module"]),
+    ("train ppo sys:exit", ["SystemExit"]),
+    ("train ppo a/b:C", ["'a/b' is not the name of a module"]),
+    ("train ppo :", ["':'", "module:name"]),
+    ("train ppo no.py:C", ["there is no file"]),
+    ("train ppo highway-v0", ["'highway-v0'", "module:highway-v0"]),
+    # what environments are made with
+    ("train ppo CartPole-v1 --env-kwargs x", ["--env-kwargs", "keyword=value", "'x'"]),
+    ("train ppo --env-kwargs CartPole-v1", ["needs an environment"]),
+    ("train ppo CartPole-v1 --env-kwargs a=1 a=2", ["--env-kwargs has a twice"]),
+    ("train ppo CartPole-v1 --env-kwargs nonsense=1", ["unexpected keyword argument 'nonsense'"]),
+    ("train ppo CartPole-v1 --wrapper no_such_module:W", ["no_such_module"]),
+    ("train ppo CartPole-v1 --wrapper gymnasium.wrappers:Nothing", ["gymnasium.wrappers has no 'Nothing'"]),
+    ("train ppo CartPole-v1 --wrapper gymnasium:__version__", ["a wrapper is a function"]),
+    ("train ppo CartPole-v1 --seed 0 1 --wrapper gymnasium:__version__", ["a wrapper is a function"]),
+    ("train ppo CartPole-v1 --wrapper builtins:id", ["the wrapper builtins:id must return a gymnasium.Env, got int"]),
+    ("train ppo CartPole-v1 --wrapper builtins:id --backend envpool", ["EnvPool has its own environments"]),
+    ("eval latest --env-kwargs nonsense=1", ["unexpected keyword argument 'nonsense'"]),
+    ("eval latest --wrapper builtins:id", ["the wrapper builtins:id must return a gymnasium.Env, got int"]),
     # run directories
+    ("eval stopped", ["stopped was stopped before its first checkpoint"]),
     ("train a2c CartPole-v1 --run-dir runs", ["runs", "not empty"]),
     ("train a2c CartPole-v1 --run-dir file", ["file", "exists"]),
     ("train a2c CartPole-v1 --run-dir file/x", ["file/x", "Not a directory"]),
@@ -216,7 +263,7 @@ MISTAKES = [
 ]
 
 
-NAMES = ("CartPole-v1", "LunarLander-v2", "TotalReturn")
+NAMES = ("CartPole-v1", "LunarLander-v2", "TotalReturn", "EnvPool", "CartPoleEnv.__init__()", "SystemExit")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +271,6 @@ NAMES = ("CartPole-v1", "LunarLander-v2", "TotalReturn")
     [
         "train ppo CartPole-v1 --render",
         "train reinforce CartPole-v1 --n-steps 32",
-        "train ppo CartPole-v1 --env-kwargs x",
         "train ppo CartPole-v1 --dir x",
         "train ppo CartPole-v1 --hel",
         "train ppo CartPole-v1 --vf-coef 0.5",

@@ -109,7 +109,7 @@ def test_jobs_of_several_seeds_have_them_too(tmp_path):
         ("report seed0-plain --env Pendulm-v1 --eigenvalues 2", ["Did you mean 'Pendulum-v1'"]),
         ("report bare", ["bare", "config.json"]),
         ("report begun", ["no row of metrics yet"]),
-        ("report unfinished --eigenvalues 2", ["no policy.safetensors and no checkpoint"]),
+        ("report unfinished --eigenvalues 2", ["stopped before its first checkpoint"]),
         ("report damaged", ["metrics.jsonl, line 1"]),
         ("train trpo CartPole-v1 --fisher-eigenvalues -2", ["--fisher-eigenvalues = -2", "at least 0"]),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from policygrad.algorithms.config import aliases, parameters, pieces, resolve
+from policygrad.algorithms.foreign import ANSWERS
 from policygrad.algorithms.recipes import RECIPES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf8")
@@ -65,3 +66,30 @@ def test_aliases_of_the_page_reach_the_configuration(theirs, ours):
     algo = next(algo for algo in ("ppo", "trpo") if means(algo) == ours and ours in parameters(algo))
     config, _ = resolve(algo, "CartPole-v1", given | {theirs: value})
     assert config[ours] == expected
+
+
+def test_every_name_that_has_to_be_changed_is_answered_in_an_error():
+    """In the tables of hyperparameters; a line of Spinning Up's is of functions and of the shell."""
+    rest = PAGE.partition("### Hyperparameters")[2].partition("### Around")[0]
+    rest += PAGE.partition("## From CleanRL")[2].partition("## What is different")[0]
+    rows = [(theirs, line) for line in rest.splitlines() if (m := ROW.match(line)) and (theirs := m[1]) != "---"]
+    words = {
+        re.split(r"[=(]", word)[0]
+        for theirs, line in rows
+        if "✓" not in line
+        for word in re.findall(r"`(\w[^`]*)`", theirs)
+    }
+    words -= EVERY | {word for algo in RECIPES for word in aliases(algo)} | NO_KEYWORDS
+    assert {"vf_coef", "use_sde", "policy_kwargs", "device", "anneal_lr", "ac_kwargs"} <= words
+    assert words - set(ANSWERS) == set()
+
+
+NO_KEYWORDS = {
+    "vpg_pytorch",
+    "ppo_pytorch",
+    "trpo",
+    '"MlpPolicy"',
+    '"CnnPolicy"',
+    '"MultiInputPolicy"',
+    "python -m spinup.run ppo --env E --exp_name n",
+}

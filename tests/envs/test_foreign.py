@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from explicit import same_state
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -113,14 +114,17 @@ def test_counters_and_open_episodes_after_an_exception_are_those_before_it() -> 
 
     def note(agent: pg.Agent, row: Any) -> None:
         nonlocal before
-        before = agent.collector.steps_done, agent.collector.episodes_done
+        before = agent.collector.state_dict()
 
     with pytest.raises(ConnectionError):
         agent.learn(200, note)
-    assert (agent.collector.steps_done, agent.collector.episodes_done) == before
-    times = agent.collector.time.tolist()
+    assert before is not None
+    after = agent.collector.state_dict()
+    assert all(same_state(after[name], before[name]) for name in before if name != "envs")
+    for was, now in zip(before["envs"], after["envs"], strict=True):
+        assert same_state(now | {"generator": None}, was | {"generator": None})
     record = agent.collector.steps(agent.policy, 3)
-    assert record.time[0].tolist() == times
+    assert record.time[0].tolist() == before["time"].tolist()
     assert (record.obs[:-1, :, 0][record.mask] == record.time[record.mask]).all()
 
 

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from explicit import same
+from explicit import same, same_state
 from gymnasium import spaces
 
 import policygrad as pg
-from policygrad.envs import processes
+from policygrad.envs import processes, workers
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Counting
@@ -38,7 +40,7 @@ from policygrad.errors import EnvError
 from policygrad.models.policy import make_policy
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "survival"))
-import workers as survival
+survival = import_module("workers")
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # or every worker would import all this, and torch
 
@@ -118,7 +120,7 @@ def test_trajectories_are_those_of_the_serial_case_to_the_bit(kind: str) -> None
         assert same(first.episodes(policy, 7), second.episodes(policy, 7))  # some are paused meanwhile
         assert same(first.episodes(policy, 1), second.episodes(policy, 1))
         assert same(first.steps(policy, 9), second.steps(policy, 9))
-        assert first.state_dict() == second.state_dict()
+        assert same_state(first.state_dict(), second.state_dict())
         assert there.metadata == here.metadata
         for name in ("observation_space", "action_space", "single_observation_space", "single_action_space"):
             assert getattr(there, name) == getattr(here, name)
@@ -201,8 +203,8 @@ def test_what_an_environment_does_wrong_is_named_at_once(name: str) -> None:
     ((_, right, seconds, said),) = survival.campaign([name])
     assert right, said
     assert seconds < 5.0
-    if name.startswith("step") and "step 3" in survival.CASES[name].says:
-        assert re.search(r"environment 1 \(process \d+\)", said)
+    if name.startswith("step") and "step 2" in survival.CASES[name].says:
+        assert re.search(r"environment 1 \((process \d+|Misbehaving)\)", said)
 
 
 @pytest.mark.slow
@@ -216,7 +218,9 @@ def test_the_traceback_of_an_environment_comes_along() -> None:
         envs.reset()
         envs.step(np.zeros(1, int))
         envs.step(np.zeros(1, int))
-        with pytest.raises(EnvError, match=r"environment 0 .* raised ValueError in step 3 of episode 1") as caught:
+        with pytest.raises(
+            EnvError, match=r"environment 0 .* raised ValueError: .*, at step 2 of its episode 1"
+        ) as caught:
             envs.step(np.zeros(1, int))
         assert "def locked" not in str(caught.value)
         assert "in locked" in caught.value.__notes__[0]
@@ -243,6 +247,18 @@ def test_a_pool_that_nobody_holds_ends_its_processes() -> None:
     del envs
     gc.collect()
     assert not any(map(alive, pids))
+
+
+def test_what_other_platforms_have_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "START", "spawn")
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.delattr(select, "poll", raising=False)
+    makers = KINDS["CartPole"]
+    with pool(makers) as envs:
+        assert np.array_equal(envs.reset(seed=3)[0], SerialVectorEnv(makers).reset(seed=3)[0])
+        os.kill(envs.workers[0].pid or 0, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="killed by SIGKILL"):
+            envs.step(np.zeros(5, int))
 
 
 class Fragile(gym.Env):
@@ -281,7 +297,7 @@ def test_a_lost_process_is_replaced_and_its_episodes_end_truncated(dies: Any, tm
         action = np.zeros(3, int)
         envs.step(action)
         shown = envs.step(action)[0].copy()
-        with pytest.warns(RuntimeWarning, match=r"environment 2 .* in step 3 of episode 1.*; a new process"):
+        with pytest.warns(RuntimeWarning, match=r"environment 2 .* at step 2 of its episode 1.*; a new process"):
             obs, rew, terminated, truncated, _ = envs.step(action)
         # 0 is in another process; 1 was being reset, in the process that is lost; 2 was to make its third step
         assert obs[0, 1] == 0
@@ -397,11 +413,16 @@ def script(end: str, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], li
     path.write_text(textwrap.dedent(SCRIPT) + textwrap.dedent(end))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, path], text=True, start_new_session=True, **pipes)
+    pids: list[int] = []
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n", process.communicate()
-        yield process, [int(pid) for pid in process.stdout.readline().split()]
+        pids += [int(pid) for pid in process.stdout.readline().split()]
+        yield process, pids
     finally:
+        for pid in pids:
+            if state(pid) != "Z":
+                os.kill(pid, signal.SIGKILL)
         process.kill()
         process.communicate()
 
@@ -436,7 +457,7 @@ def test_when_the_parent_is_killed_its_workers_end_in_silence(action: int, tmp_p
             assert process.stdout.readline() == "stepped\n"
         time.sleep(0.1)
         process.kill()
-        until_gone(pids, 2.0)
+        until_gone(pids, 2.0 if os.getloadavg()[0] < 3 else 10.0)
         out, err = process.communicate(timeout=10)
         assert (out, err) == ("", "")
 
@@ -459,6 +480,6 @@ def test_ctrl_c_and_sigterm_to_the_whole_group_are_the_parents_business(tmp_path
         time.sleep(0.1)
         assert all(state(pid) != "Z" for pid in pids)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
         assert (out, err, process.returncode) == ("goes on\n", "", 0)
-        until_gone(pids, 1.0)
+        until_gone(pids, 10.0)

@@ -16,7 +16,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import policygrad as pg
 from policygrad.cli import main
-from policygrad.envs.collector import Collector, action_adapter
+from policygrad.envs.adapters import action_adapter
+from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Target
 from policygrad.models.policy import Policy, make_head, make_policy

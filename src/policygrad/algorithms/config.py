@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import tomllib
 from collections import ChainMap
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import cache
 from inspect import unwrap
 from numbers import Real
@@ -17,21 +19,41 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from policygrad.algorithms.keywords import TINY, Network, Option, Run
+from policygrad.algorithms.foreign import answer
+from policygrad.algorithms.keywords import MOST, TINY, Network, Option, Run
 from policygrad.algorithms.recipe import OLD_KEYWORDS, Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.errors import UserError
+from policygrad.files import MIB, read_text
 from policygrad.locate import LocateError, locate
 
 OF_EVERY_AGENT = {
     "seed": Option("random seed", 0, 2**32 - 1),
     "fisher_eigenvalues": Option("number of largest Fisher eigenvalues in every row of metrics", 0, 100),
 }
+MADE_BY = {f.name for f in fields(Network)} | {
+    "optimizer",
+    "baseline",
+    "cross_fit",
+    "critic",
+}  # what a learner is made by
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
 
 class ConfigError(UserError, ValueError):
     """A configuration that cannot be: what is wrong, what is allowed, what to do. Three lines at most."""
+
+
+class Configuration(dict[str, Any]):
+    """An agent's hyperparameters, to be read: assigning one would not reach the learner, so it is refused."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise ConfigError("a configuration is not changed in place: use agent.change(lr=…), or another keyword")
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse  # pyright: ignore
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Configuration, (dict(self),)
 
 
 Algo = str | Recipe | Callable[..., Any]  # a name, module:name, or the recipe itself
@@ -192,8 +214,8 @@ def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, A
             raise ConfigError(f"preset = {preset!r} is neither a preset nor a .toml file; {has}")
         return tuned[str(preset)]
     try:
-        table = tomllib.loads(Path(preset).read_text("utf8"))
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(read_text(os.path.expanduser(preset), MIB))
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the preset {preset}: {error}") from error
     tables = {name: value for name, value in table.items() if isinstance(value, dict)}
     if tables and env_name not in tables:
@@ -220,6 +242,14 @@ def resolve(
     return config, found is not None
 
 
+def changed(algo: Algo, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """An agent's configuration with other values. Raises ConfigError for what has made its networks."""
+    stuck = {aliases(algo).get(name, name) for name in overrides} & MADE_BY
+    if stuck:
+        raise ConfigError(f"{min(stuck)} cannot change in an agent that has learned: make a new one")
+    return resolve(algo, "", dict(overrides), config)[0]
+
+
 def _check_together(config: dict[str, Any]) -> None:
     """What no single hyperparameter shows."""
     if config.get("baseline") == "leave-one-out" and config.get("episodes", 2) < 2:
@@ -239,7 +269,9 @@ def _check_together(config: dict[str, Any]) -> None:
 
 def unknown_keyword(algo: Algo, name: str) -> str:
     """The message for a keyword that a recipe does not have."""
-    known = parameters(algo)
+    known, instead = parameters(algo), answer(name)
+    if instead is not None:
+        return f"{algorithm(algo)} has no hyperparameter {name!r}: {instead}."
     near = [OLD_KEYWORDS[name]] if OLD_KEYWORDS.get(name) in known else []
     near = near or difflib.get_close_matches(name, [*known, *aliases(algo)], n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else f" Available: {', '.join(known)}."
@@ -286,20 +318,30 @@ def check(name: str, kind: Any, value: Any, option: Option | None = None) -> Any
         if not isinstance(value, kind):
             raise ConfigError(f"{name} = {value!r} must be {'text' if kind is str else 'true or false'}")
         return value
-    if not isinstance(value, Real) or isinstance(value, bool) or (kind is int and not float(value).is_integer()):
+    number = _as_float(value)
+    if number is None or (kind is int and math.isfinite(number) and not number.is_integer()):
         raise ConfigError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
-    number = float(value)
     low, high = option.low, option.high
-    if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
-        raise ConfigError(f"{name} = {value} must be {_bounds(low, high)}")
+    most = MOST[kind] if high is None else high
+    if not (-MOST[kind] if low is None else low) <= number <= most:  # as NaN is not
+        bounds = f"at most {most:g}" if high is None and number > most else _bounds(low, high)
+        raise ConfigError(f"{name} = {value if abs(number) < 1e16 else number} must be {bounds}")
     return int(number) if kind is int else number
 
 
+def _as_float(value: Any) -> float | None:
+    """A number as a float, ∞ for one that is too large; None for what is no number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def _bounds(low: float | None, high: float | None) -> str:
-    if low is None:
-        return "finite"
     if high is None:
-        return "above 0" if low == TINY else f"at least {low}"
+        return "finite" if low is None else "above 0" if low == TINY else f"at least {low}"
     return f"above 0 and at most {high}" if low == TINY else f"in [{low}, {high}]"
 
 

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from policygrad.models.policy import Policy
 
 TINY = 1e-9  # the lowest value of what must be above 0
+MOST = {int: 10**15, float: 1e30}  # the largest value of what says none: training in float32 must be able to hold it
 
 
 @dataclass(frozen=True)
 class Option:
     """What is said of a keyword besides its type and default: `clip: Annotated[float, Option("ε upwards", low=0.0)] = 0.2`.
 
-    help: one line. low, high: inclusive bounds; they hold for each number of a tuple. tune: the range to search when
-    hyperparameters are tuned, (low, high) or (low, high, "log"). schedule: whether it may change with training's progress.
-    foreign: what the keyword is called in Stable-Baselines3, CleanRL or Spinning Up.
+    help: one line. low, high: inclusive bounds, which hold for each number of a tuple; without `high` it is `MOST`. tune: the
+    range to search when hyperparameters are tuned, (low, high) or (low, high, "log"). schedule: whether it may change with
+    training's progress. foreign: what the keyword is called in Stable-Baselines3, CleanRL or Spinning Up.
     """
 
     help: str = ""
@@ -40,10 +41,11 @@ class Option:
 # keywords that stand in several groups or signatures
 Schedule = Literal["constant", "linear"]
 NumSteps = Annotated[
-    int, Option("steps per environment per iteration", 1, tune=(16, 2048, "log"), foreign=("n_steps",))
+    int, Option("steps per environment per iteration", 1, 10**7, tune=(16, 2048, "log"), foreign=("n_steps",))
 ]
 Episodes = Annotated[
-    int, Option("whole episodes per iteration; a smaller dataset gives all of its episodes", 1, tune=(4, 64, "log"))
+    int,
+    Option("whole episodes per iteration; a smaller dataset gives all of its episodes", 1, 10**6, tune=(4, 64, "log")),
 ]
 Gamma = Annotated[
     float, Option("discount γ; usually 0.98 to 0.999, or 1 with a finite horizon", 0, 1, tune=(0.9, 0.999))
@@ -58,7 +60,7 @@ Standardize = Annotated[
 ]
 LrSchedule = Annotated[Schedule, Option("schedule of the learning rates: constant, or linear down to 0")]
 EntCoef = Annotated[
-    float, Option("weight of the entropy bonus; usually 0 to 0.02", 0, tune=(1e-4, 0.05, "log"), schedule=True)
+    float, Option("weight of the entropy bonus; usually 0 to 0.02", 0, 1000, tune=(1e-4, 0.05, "log"), schedule=True)
 ]
 EntSchedule = Annotated[Schedule, Option("schedule of the entropy bonus: constant, or linear down to 0")]
 MaxGradNorm = Annotated[
@@ -213,6 +215,7 @@ class Passes:
         Option(
             "number of minibatches per pass when the policy is updated",
             1,
+            10**6,
             tune=(1, 32, "log"),
             foreign=("num_minibatches",),
         ),
@@ -280,6 +283,7 @@ class Fisher:
         Option(
             "number added to the diagonal of the Fisher matrix; usually 0.01 to 0.1",
             0,
+            1e6,
             tune=(1e-3, 0.3, "log"),
             foreign=("cg_damping", "damping_coeff"),
         ),
@@ -352,6 +356,7 @@ class CriticFit:
         Option(
             "number of minibatches per pass when the critic is updated; none: as many as for the policy",
             1,
+            10**6,
             tune=(1, 32, "log"),
         ),
     ] = None

@@ -337,7 +337,9 @@ def ppo_kl(
     passes: kw.Passes = kw.Passes(),
     beta: Annotated[
         float,
-        Option("weight β of the KL penalty; its initial value if target_kl is given", TINY, tune=(0.01, 10, "log")),
+        Option(
+            "weight β of the KL penalty; its initial value if target_kl is given", TINY, 1e6, tune=(0.01, 10, "log")
+        ),
     ] = 1.0,
     target_kl: Annotated[
         float | None,

@@ -1,7 +1,8 @@
 """The command line. Thin: parse, call `policygrad.runs`, print.
 
 Nothing heavy is imported before a command needs it. Exit code 0; 2 for anything the user can mend, with at most three
-lines that say what is wrong, what was given and what is allowed; 130 after Ctrl-C.
+lines that say what is wrong, what was given and what is allowed; 130 after Ctrl-C. Training goes on, and ends with 0, when
+nobody reads its output any more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import policygrad
+from policygrad.training.progress import SafeStream
 
 COMMANDS = {  # usage, what it does, module and function
     "train": (
@@ -65,35 +67,56 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    open_streams()
     for stream in (sys.stdout, sys.stderr):  # an ASCII locale has no γ
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    format_before = warnings.formatwarning
+    before = sys.stdout, sys.stderr, warnings.formatwarning
+    out, err = SafeStream(sys.stdout), SafeStream(sys.stderr)
+    sys.stdout, sys.stderr = out, err  # pyright: ignore[reportAttributeAccessIssue]
     warnings.formatwarning = lambda message, *_, **__: f"policygrad: {message}\n"
     try:
-        return run(argv)
+        code = run(argv)
+        out.flush()
+        return refuse_output(out.lost) if code == 0 and argv[:1] != ["train"] else code
     except KeyboardInterrupt as interrupt:
         print(f"\npolicygrad: {str(interrupt) or 'interrupted: nothing was saved'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # policygrad list | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     finally:
-        warnings.formatwarning = format_before
+        out.flush()
+        err.flush()
+        sys.stdout, sys.stderr, warnings.formatwarning = before
+
+
+def open_streams() -> None:
+    """Put nothing behind the standard streams that are closed, or the next file that is opened would become one of them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+
+
+def refuse_output(lost: Exception | None) -> int:
+    """The exit code of a command whose output is all that it makes: a full disk is a failure, a reader that left is none."""
+    if lost is None or not isinstance(lost, OSError) or isinstance(lost, BrokenPipeError):
+        return 0
+    print(f"policygrad: cannot write to standard output: {lost.strerror or lost}", file=sys.stderr)
+    return 2
 
 
 def run(argv: list[str]) -> int:
     """Dispatch; turn errors that the user can mend into a message and exit code 2."""
     from policygrad.errors import PolicygradError
+    from policygrad.files import printable
 
     try:
         dispatch(argv)
     except SystemExit as stop:  # argparse, after --help
         return int(stop.code or 0)
-    except BrokenPipeError:
-        raise
     except (PolicygradError, OSError, MemoryError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["not enough memory"]
+        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        lines = [printable(line.strip()) for line in text.splitlines() if line.strip()] or ["not enough memory"]
         print("policygrad: " + "\n".join(lines[:3]), file=sys.stderr)
         return 2
     return 0

@@ -8,13 +8,25 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from typing import Any, get_origin
 
 from policygrad.algorithms.config import ConfigError, algorithm, find_recipe, parameters
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import BACKENDS, train_help, train_parser
 from policygrad.cli.parser import Parser, dashed, is_flag, same
-from policygrad.cli.values import FALSE, TRUE, UsageError, inner, parse_bool, parse_seeds, parse_value, positive
+from policygrad.cli.values import (
+    FALSE,
+    PAIR,
+    TRUE,
+    UsageError,
+    inner,
+    parse_bool,
+    parse_pairs,
+    parse_seeds,
+    parse_value,
+    positive,
+)
 from policygrad.stored.directory import ROOT, find
 
 LEAST = {"eval_episodes": 1, "jobs": 1, "fisher_eigenvalues": 0}  # whole numbers of the command's own
@@ -37,13 +49,15 @@ class TrainArguments:
     save_trajectories: bool = False
     dataset: str | None = None
     preset: str | None = None
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: list[str] = field(default_factory=list)
     quiet: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
     def keywords(self) -> dict[str, Any]:
         """The Agent's, but for the seed."""
-        names = ("backend", "fisher_eigenvalues", "gradient_meter", "dataset", "preset")
+        names = ("backend", "fisher_eigenvalues", "gradient_meter", "dataset", "preset", "env_kwargs", "wrappers")
         return self.overrides | {name: value for name in names if (value := getattr(self, name))}
 
 
@@ -72,6 +86,9 @@ def split(words: Sequence[str], own: tuple[str, ...] = ()) -> tuple[list[str], l
         next_is_value = int(index < len(words) and not is_flag(words[index]))
         if name in bare or name.removeprefix("no-") in bare:
             take = int(index < len(words) and words[index].lower() in TRUE + FALSE)
+        elif name == "env-kwargs":
+            pairs = next((k for k, w in enumerate(words[index:]) if not PAIR.fullmatch(w)), len(words) - index)
+            take = max(next_is_value, pairs)
         elif name in many:
             take = max(next_is_value, numbers_from(words, index))
         elif word in known:
@@ -119,19 +136,6 @@ def refuse_unknown(free: list[str], flags: list[str]) -> None:
             raise UsageError(parser.unknown_flag(name))
 
 
-def refuse_twice(parser: Parser, flags: list[str], algo: str) -> None:
-    """Name two flags that set one hyperparameter."""
-    seen: dict[str, str] = {}
-    for word in flags:
-        name = word.partition("=")[0]
-        action = parser._option_string_actions.get(name) if is_flag(word) else None
-        if action is None:
-            continue
-        own = same(algo, action.dest)
-        if own in parameters(algo) and seen.setdefault(own, name) != name:
-            raise UsageError(f"{seen[own]} and {name} set the same hyperparameter: give one of them.")
-
-
 def _like_numbers(word: str) -> bool:
     return word.lower() == "none" or (bool(word) and set(word) <= set("0123456789_,.eE+-()[]") and not is_flag(word))
 
@@ -142,6 +146,7 @@ def named(free: Sequence[str], flags: list[str]) -> tuple[Namespace, list[str]]:
     parser.add_argument("--algo")
     parser.add_argument("--env", "--env-id")
     parser.add_argument("--preset")
+    parser.refuse_twice(flags)
     given, flags = parser.parse_known_args(flags)
     rest = list(free)
     for name in ("algo", "env"):
@@ -175,8 +180,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
             "`policygrad list envs` lists the environments."
         )
     parser = train_parser(algo, env)
-    known = vars(parser.parse(flags))
-    refuse_twice(parser, flags, algo)
+    known = vars(parser.parse(flags, lambda dest: same(algo, dest)))
     return read(TrainArguments(algo, env, preset=given.preset), known)
 
 
@@ -199,6 +203,10 @@ def read(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
     for name, value in known.items():
         if name == "seed":
             arguments.seeds = parse_seeds(value)
+        elif name == "env_kwargs":
+            arguments.env_kwargs = parse_pairs(name, chain.from_iterable(value))
+        elif name == "wrapper":
+            arguments.wrappers = value
         elif name in LEAST:
             setattr(arguments, name, positive(name, value, LEAST[name]))
         elif name in kinds:

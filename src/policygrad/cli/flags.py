@@ -41,6 +41,8 @@ RUN_FLAGS = {  # flag: what follows it, "" for a switch, and its help; --dataset
         "new or empty run directory [runs/ENV/ALGO/seed<S>-<UTC>]; several seeds: DIR/seed<S> per run",
     ),
     "--runs-root": ("DIR", "directory in which run directories are created [runs]"),
+    "--env-kwargs": ("KEY=VALUE", "keywords that the environment is made with, e.g. is_slippery=false [none]"),
+    "--wrapper": ("MODULE:NAME", "wrapper around the environment; may be repeated, the innermost first [none]"),
     "--eval-episodes": ("N", "episodes per final evaluation, greedy and sampled [100]"),
     "--fisher-eigenvalues": ("K", "number of largest Fisher eigenvalues in every row of metrics [0]"),
     "--gradient-meter": ("", "measure signal and noise of the gradient in every second row of metrics [no]"),
@@ -67,8 +69,10 @@ def train_parser(algo: str, env: str | None, preset: str | None = None) -> Parse
     run = parser.add_argument_group("run")
     for name, (metavar, text) in RUN_FLAGS.items():
         keywords: dict[str, Any] = {"metavar": metavar} if metavar else {"action": "store_true"}
-        if name == "--seed":
+        if name in ("--seed", "--env-kwargs"):
             keywords["nargs"] = "+"
+        if name in ("--env-kwargs", "--wrapper"):
+            keywords["action"] = "append"
         if name != "--dataset" or recipe.spec.dataset:
             run.add_argument(name, help=text, **keywords)
     run.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
@@ -236,6 +240,7 @@ def report_parser() -> Parser:
         metavar="MODULE:NAME",
         help="with --eigenvalues: the run's recipe, if it is not one of the package's",
     )
+    add_words(parser)
     add_root(parser)
     return parser
 
@@ -266,7 +271,22 @@ def add_run(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="run directory, model file, beginning of a run's name, or latest")
     parser.add_argument("--env", help="environment to play in; its spaces must match [the one it was trained in]")
     parser.add_argument("--recipe", metavar="MODULE:NAME", help="the run's recipe, if it is not one of the package's")
+    add_words(parser)
     add_root(parser)
+
+
+def add_words(parser: Parser) -> None:
+    """What the environment is made with, and what is around it."""
+    parser.add_argument(
+        "--env-kwargs",
+        nargs="+",
+        action="append",
+        metavar="KEY=VALUE",
+        help="keywords that the environment is made with [those of the run]",
+    )
+    parser.add_argument(
+        "--wrapper", action="append", metavar="MODULE:NAME", help="the run's wrappers, which a file may not import"
+    )
 
 
 def add_film(parser: Parser, episodes: int) -> None:

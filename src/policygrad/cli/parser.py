@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from policygrad.algorithms.config import aliases, parameters, pieces
+from policygrad.algorithms.foreign import answer
 from policygrad.algorithms.recipe import OLD_KEYWORDS
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.values import UsageError
+from policygrad.cli.values import flag as flag_of
 
-# what users of Stable-Baselines3, CleanRL and version 0.4 type, and what there is instead
-HINTS = {
-    "net_arch": "use --hidden, e.g. --hidden 64 64.",
-    "policy_kwargs": "use --hidden and --activation.",
-    "activation_fn": "use --activation.",
-    "vf_coef": "actor and critic are separate networks; see --critic-lr.",
-    **dict.fromkeys(("clip_vloss", "clip_range_vf"), "the critic's loss is the plain squared error."),
-    "anneal_lr": "use --lr-schedule linear.",
-    "norm_adv": "use --standardize batch, or --standardize no.",
-    **dict.fromkeys(("device", "cuda"), "training always runs on the CPU."),
-    "torch_deterministic": "equal seeds always give equal results.",
-    **dict.fromkeys(("verbose", "progress_bar"), "use -q for quiet."),
-    **dict.fromkeys(
-        ("track", "wandb", "wandb_project_name"), "metrics are written to metrics.jsonl in the run directory."
-    ),
-    "tensorboard_log": "every run directory holds event files; see `tensorboard --logdir runs`.",
-    "capture_video": "use `policygrad video RUN` after training.",
-    "render": "use `policygrad watch RUN` after training.",
-} | {old: f"use --{new.replace('_', '-')}." for old, new in OLD_KEYWORDS.items()}
-
-NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root")
+NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root", "--env-kwargs", "--wrapper")
 
 
 def same(algo: str, name: str) -> str:
@@ -50,9 +32,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[0].lower()}{message[1:]}. `{self.prog} --help` explains the flags.")
 
-    def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse, or say what is wrong."""
-        known, rest = self.parse_known_args([dashed(word) for word in words])
+    def parse(self, words: Sequence[str], meaning: Callable[[str], str] = lambda dest: dest) -> argparse.Namespace:
+        """Parse, or say what is wrong. meaning: what a flag sets, by the name that argparse has for it."""
+        words = [dashed(word) for word in words]
+        self.refuse_twice(words, meaning)
+        known, rest = self.parse_known_args(words)
         for word in rest:
             if is_flag(word):
                 raise UsageError(self.unknown_flag(word.partition("=")[0]))
@@ -60,12 +44,30 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"unexpected argument {rest[0]!r}. `{self.prog} --help` lists the arguments.")
         return known
 
+    def refuse_twice(self, words: Sequence[str], meaning: Callable[[str], str] = lambda dest: dest) -> None:
+        """Name a flag that is given twice, or two flags that set the same: the last one would win in silence."""
+        seen: dict[str, str] = {}
+        for word in filter(is_flag, words):
+            name = word.partition("=")[0]
+            name = name if name.startswith("--") or name in self._option_string_actions else name[:2]  # -n100
+            action = self._option_string_actions.get(name)
+            if action is None or action.nargs == 0 or isinstance(action, argparse._AppendAction):
+                continue
+            first = seen.setdefault(meaning(action.dest), "")
+            if first == name:
+                raise UsageError(f"{name} is given twice: give it once.")
+            if first:
+                raise UsageError(f"{first} and {name} set the same hyperparameter: give one of them.")
+            seen[meaning(action.dest)] = name
+
     def unknown_flag(self, flag: str) -> str:
         """The message for a flag that is not there."""
         name = flag.lstrip("-").replace("-", "_").removeprefix("no_")
         command = self.prog.removeprefix("policygrad ")
-        if command.startswith("train") and name in HINTS:
-            return f"{command} has no flag {flag}: {HINTS[name]}"
+        old = OLD_KEYWORDS.get(name)
+        instead = answer(name, command_line=True) if old is None else f"use {flag_of(old)}"
+        if command.startswith("train") and instead is not None:
+            return f"{command} has no flag {flag}: {instead}."
         owners = [algo for algo in RECIPES if same(algo, name) in parameters(algo)]
         has = f" ({owners[0]} has)" if owners and command.startswith("train") else ""
         near = [] if has else difflib.get_close_matches(flag.lstrip("-"), self.suggested(), n=1, cutoff=0.75)

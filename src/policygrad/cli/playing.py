@@ -8,14 +8,17 @@ import shlex
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import check_env
 from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watch_parser
-from policygrad.cli.reports import as_usage_error, evaluation_table
-from policygrad.cli.values import UsageError, parse_seed, positive
+from policygrad.cli.reports import as_usage_error, ended, evaluation_table
+from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
+from policygrad.files import printable
 from policygrad.stored.directory import RunDirectory, find
+from policygrad.training.seeds import failure
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
@@ -28,11 +31,13 @@ def evaluate(words: Sequence[str]) -> None:
     agent, path = load_run(given, "eval")
     from policygrad.training.train import GREEDY
 
-    evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in GREEDY.items()}
+    with ended("evaluation"):
+        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in GREEDY.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
     else:
-        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: {path}\n\n{evaluation_table(evaluations)}")
+        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: {printable(str(path))}\n")
+        print(evaluation_table(evaluations))
 
 
 def collect(words: Sequence[str]) -> None:
@@ -43,10 +48,13 @@ def collect(words: Sequence[str]) -> None:
     if given.out is not None and Path(given.out).suffix != ".safetensors":
         raise UsageError(f"--out = {given.out!r} must end in .safetensors")
     agent, path = load_run(given, "collect")
-    trajectories = agent.collect(episodes, seed)
+    with ended("collecting"):
+        trajectories = agent.collect(episodes, seed)
     out = trajectories.save(directory_of(path) / "trajectories.safetensors" if given.out is None else given.out)
     mean = float(trajectories.returns.mean())
-    print(f"{out}  {len(trajectories):,} episodes, {trajectories.steps:,} steps, mean return {mean:,.1f}")
+    print(
+        f"{printable(str(out))}  {len(trajectories):,} episodes, {trajectories.steps:,} steps, mean return {mean:,.1f}"
+    )
 
 
 def video(words: Sequence[str]) -> None:
@@ -59,9 +67,9 @@ def video(words: Sequence[str]) -> None:
     out = Path(given.out) if given.out is not None else directory_of(path) / "video.mp4"
     from policygrad.training.video import record
 
-    with as_usage_error(ValueError, ImportError):
+    with ended("the video"), as_usage_error(ValueError, ImportError):
         returns = record(agent, out, **keywords)
-    print(f"{out}  return {', '.join(f'{x:,.1f}' for x in returns)}")
+    print(f"{printable(str(out))}  return {', '.join(f'{x:,.1f}' for x in returns)}")
 
 
 def watch(words: Sequence[str]) -> None:
@@ -71,7 +79,7 @@ def watch(words: Sequence[str]) -> None:
     agent, _ = load_run(given, "watch")
     from policygrad.training.video import watch
 
-    with as_usage_error(ValueError, ImportError), suppress(KeyboardInterrupt):
+    with ended("watching"), as_usage_error(ValueError, ImportError), suppress(KeyboardInterrupt):
         watch(agent, **keywords)
 
 
@@ -94,38 +102,49 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")
     if given.env is not None:
         check_env(given.env)
-    from policygrad.stored.storage import load_state
+    from policygrad.stored.storage import open_state
     from policygrad.training.loading import load
 
     try:
-        recipe = getattr(given, "recipe", None)
-        refuse_import(command, given.run, load_state(path)[1], given.env, recipe)
-        return load(path, env=given.env, recipe=recipe), path
+        recipe, kwargs = getattr(given, "recipe", None), given.env_kwargs
+        kwargs = None if kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(kwargs))
+        with open_state(path) as file:
+            refuse_import(command, given.run, file.meta, given.env, recipe, given.wrapper)
+        return load(path, env=given.env, recipe=recipe, env_kwargs=kwargs, wrappers=given.wrapper), path
     except UsageError:
         raise
-    except (ValueError, TypeError, ImportError) as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
-            str(error)
+            failure(error, None)
             .replace("pass env=", "name the environment with --env")
             .replace("pass recipe=", "name it with --recipe")
+            .replace("pass env_kwargs=", "give them with --env-kwargs")
+            .replace("pass wrappers=", "name them with --wrapper")
         ) from error
 
 
 NAME = re.compile(r"[\w./ -]+:[\w./-]+")  # module:name or file.py:name, and nothing that a shell or a terminal obeys
 
 
-def refuse_import(command: str, run: str, meta: Mapping[str, Any], env: str | None, recipe: str | None) -> None:
-    """Say which words import the modules that a model file names: only the user may. env, recipe: what the user named."""
-    named = {"--env": (env, meta.get("env")), "--recipe": (recipe, meta.get("algo"))}
-    missing = {
-        flag: text
-        for flag, (own, text) in named.items()
-        if own is None and isinstance(text, str) and NAME.fullmatch(text)
-    }
+def refuse_import(
+    command: str,
+    run: str,
+    meta: Mapping[str, Any],
+    env: str | None,
+    recipe: str | None,
+    wrappers: Sequence[str] | None = None,
+) -> None:
+    """Say which words import the modules that a model file names: only the user may. env, …: what the user named."""
+    around = meta.get("wrappers") if env in (None, meta.get("env")) else None
+    named = [("--env", env, meta.get("env")), ("--recipe", recipe, meta.get("algo"))]
+    named += [("--wrapper", wrappers, text) for text in around] if isinstance(around, list) else []
+    missing = [
+        (flag, text) for flag, own, text in named if own is None and isinstance(text, str) and NAME.fullmatch(text)
+    ]
     if missing:
-        words = " ".join(f"{flag} {shlex.quote(text)}" for flag, text in missing.items())
+        words = " ".join(f"{flag} {shlex.quote(text)}" for flag, text in missing)
         raise UsageError(
-            f"{run} was trained with {' and '.join(missing.values())}. "
+            f"{run} was trained with {' and '.join(text for _, text in missing)}. "
             "Importing a module runs its code, so you must name it yourself:\n"
             f"policygrad {command} {shlex.quote(run)} {words}"
         )

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from policygrad.algorithms.config import ConfigError
 from policygrad.cli.flags import report_parser
 from policygrad.cli.playing import directory_of, load_run
-from policygrad.cli.reports import as_usage_error
+from policygrad.cli.reports import as_usage_error, ended
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError, parse_number, picture
+from policygrad.files import printable
 from policygrad.reports.report import read
 from policygrad.stored.directory import RunDirectory, find, runs_at
 from policygrad.training.reporting import checked_eigenvalues
@@ -33,7 +34,7 @@ def report(words: Sequence[str]) -> None:
         agent, _ = load_run(given, "report")
         from policygrad.training.spectrum import spectrum
 
-        with as_usage_error(ValueError):
+        with ended("measuring"), as_usage_error(ValueError):
             made.add(spectrum(agent, eigenvalues))
     if out is not None:
         made.figure().write(out)
@@ -41,7 +42,7 @@ def report(words: Sequence[str]) -> None:
         print(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
         return
     print("\n".join(paragraph(line, "   ") for line in made.lines()))
-    print(f"\npicture {out}")
+    print(f"\npicture {printable(str(out))}")
 
 
 def one_run(given: Namespace) -> RunDirectory:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from policygrad.algorithms.config import resolve, show
 from policygrad.cli.tables import table
 from policygrad.cli.values import UsageError, flag
+from policygrad.errors import PolicygradError
 from policygrad.stored.directory import RunDirectory
+from policygrad.training.seeds import failure, named, place
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
@@ -21,14 +23,25 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def as_usage_error(*errors: type[Exception]) -> Iterator[None]:
+def as_usage_error(*errors: type[BaseException]) -> Iterator[None]:
     """Turn what the user can mend into a UsageError."""
     try:
         yield
     except UsageError:
         raise
     except errors as error:
-        raise UsageError(as_flags(str(error)) or type(error).__name__) from error
+        raise UsageError(as_flags(failure(error, None))) from error
+
+
+@contextmanager
+def ended(what: str) -> Iterator[None]:
+    """Turn what an environment's own code raises into a UsageError: what it has ended, and where it was raised."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, PolicygradError | MemoryError) or getattr(error, "filename", None):
+            raise
+        raise UsageError(f"{what} stopped: {named(error)} ({place(error)})") from error
 
 
 def as_flags(message: str) -> str:

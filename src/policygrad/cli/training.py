@@ -26,10 +26,9 @@ from policygrad.cli.reports import (
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
 from policygrad.envs.processes import usable_cores
-from policygrad.errors import PolicygradError
-from policygrad.stored.directory import ROOT, RunDirectory, RunError
+from policygrad.stored.directory import ROOT, RunDirectory, RunError, environment
 from policygrad.training.progress import clock, make_progress
-from policygrad.training.seeds import Job, State, run_seeds, stopped
+from policygrad.training.seeds import Job, State, failure, run_seeds
 
 
 def train(words: Sequence[str]) -> None:
@@ -47,13 +46,14 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
 
-    with as_usage_error(ValueError, TypeError, ImportError):
+    with as_usage_error(Exception, SystemExit):  # an environment's code may do anything
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
     run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
     if not given.quiet:
         text = preset(agent.algo, agent.env_name, agent.config, agent.tuned, given.preset)
         text += source(given, agent.backend)
-        print(paragraph(f"{agent.algo} on {agent.env_name}, seed {agent.seed}, {length(agent)}; {text}"))
+        name = environment({"env": agent.env_name} | agent.env_words())
+        print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
     started = time.perf_counter()
     try:
@@ -64,8 +64,8 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         evaluations = training.assess(agent, run, given.eval_episodes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
-    except (PolicygradError, MemoryError) as error:
-        raise UsageError(f"{stopped(error, run)}\n{saved(run)}") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{failure(error, run)}\n{saved(run)}") from error
     if not given.quiet:
         print("\n" + evaluation_table(evaluations) + "\n")
         print("\n".join(f"{name:<7}{path}" for name, path in (("policy", run.policy_file), ("curve", run.curve_file))))
@@ -74,17 +74,20 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
 def train_several(given: TrainArguments, command: list[str]) -> None:
     """A run for every seed, in processes of their own."""
     from policygrad.envs.make import resolve_backend
+    from policygrad.envs.single import with_words
 
-    with as_usage_error(ValueError):
+    with as_usage_error(ValueError, TypeError):
         config, tuned = resolve(given.algo, given.env, given.overrides, given.preset)  # refused once, not by every seed
-        backend = resolve_backend(given.env, given.backend or "auto")
+        env = with_words(given.env, given.env_kwargs, given.wrappers)
+        backend = resolve_backend(env, given.backend or "auto")
     jobs = make_jobs(given, command)
     at_once = min(given.jobs or usable_cores(), len(jobs))
     if not given.quiet:
         text = preset(given.algo, given.env, config, tuned, given.preset)
         text += source(given, backend)
         seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
-        print(paragraph(f"{given.algo} on {given.env}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
+        name = environment({"env": given.env, "env_kwargs": given.env_kwargs, "wrappers": given.wrappers})
+        print(paragraph(f"{given.algo} on {name}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
     started, board = time.perf_counter(), make_board(given.quiet)
     try:
         states = run_seeds(jobs, at_once, board)

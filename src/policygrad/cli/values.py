@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -14,6 +16,7 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 PICTURES = (".png", ".pdf", ".svg")
 MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1000  # in one command
+MOST_EPISODES = 10_000_000  # to play, and of whatever else is counted on the command line
 
 
 class UsageError(UserError, ValueError):
@@ -60,6 +63,7 @@ def parse_number(name: str, kind: type, text: str, also: str = "") -> int | floa
     """A number; 1e6, 1_000_000, 20k and 1.5M are whole ones."""
     times = SUFFIXES.get(text[-1:], 1.0) if kind is int else 1.0
     try:
+        text.encode("ascii")  # Python reads the digits of every script
         number = round(float(text[:-1]) * times, 6) if times > 1 else float(text)
         whole = int(text) if kind is int and set(text) <= set("+-_0123456789") else None
     except ValueError:
@@ -70,12 +74,35 @@ def parse_number(name: str, kind: type, text: str, also: str = "") -> int | floa
     return kind(number) if whole is None else whole
 
 
-def positive(name: str, text: str, least: int = 1) -> int:
-    """A whole number from 1, or from `least`, up."""
+def positive(name: str, text: str, least: int = 1, most: int = MOST_EPISODES) -> int:
+    """A whole number from 1, or from `least`, up to `most`."""
     value = parse_number(name, int, text)
-    if value < least:
-        raise UsageError(f"{flag(name)} = {text} must be at least {least}.")
+    if not least <= value <= most:
+        raise UsageError(
+            f"{flag(name)} = {text} must be {f'at least {least}' if value < least else f'at most {most:,}'}."
+        )
     return int(value)
+
+
+PAIR = re.compile(r"([A-Za-z_]\w*)=(.*)", re.ASCII | re.DOTALL)
+PYTHON = {"True": True, "False": False, "None": None}  # which JSON spells in another way
+
+
+def parse_pairs(name: str, words: Iterable[str]) -> dict[str, Any]:
+    """Keywords with their values, `k=v …`: as JSON where a value is JSON, as True, False or None, and as text elsewhere."""
+    found: dict[str, Any] = {}
+    for word in words:
+        pair = PAIR.fullmatch(word)
+        if pair is None:
+            raise UsageError(f"{flag(name)} expects keyword=value, such as is_slippery=false, got {word!r}.")
+        key, text = pair.groups()
+        if key in found:
+            raise UsageError(f"{flag(name)} has {key} twice: give it once.")
+        try:
+            found[key] = PYTHON[text] if text in PYTHON else json.loads(text)
+        except (ValueError, RecursionError):
+            found[key] = text
+    return found
 
 
 def picture(out: str | Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from policygrad.errors import ContractError, ForeignCodeError
 
 PENDING: Any = object()  # the answer of an environment that has not answered yet
+LONGEST = 300  # characters of another error's message
 ANSWERS = {
     "reset": ("observation", "info"),
     "step": ("observation", "reward", "terminated", "truncated", "info"),
@@ -32,6 +33,7 @@ def raise_foreign(error: BaseException, before: str, after: str = "") -> NoRetur
         first = next(iter(str(error).splitlines()), "")
     except Exception:  # of an error that cannot be printed
         first = ""
+    first = first if len(first) <= LONGEST else f"{first[:LONGEST]}…"
     message = f"{before} {type(error).__name__}{f': {first}' if first else ''}{after}"
     raise foreign(type(error), message) from error
 

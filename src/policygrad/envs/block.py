@@ -45,7 +45,7 @@ def pack(x: Any) -> bytes:
 
 def unpack(message: bytes) -> Any:
     """What was packed. Both ends are processes of ours: nothing is read from files or from a network."""
-    return ForkingPickler.loads(message).fn
+    return ForkingPickler.loads(message).fn  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ class Block:
         self, makers: Sequence[Callable[[], gym.Env]], memory: Memory, index: int, first: int, at: np.ndarray
     ) -> None:
         self.serial = SerialVectorEnv(Tracked(makers, at))
+        self.serial.first = first
         self.memory, self.at = memory, at
         self.index, self.block = index, slice(first, first + len(makers))
         self.over = np.zeros(len(makers), bool)  # whose next step is a reset

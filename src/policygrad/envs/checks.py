@@ -11,19 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from numbers import Number
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from policygrad.data import Record
 from policygrad.envs.blame import PENDING, blame, brief
 from policygrad.envs.single import check_space, env_name
 from policygrad.errors import ContractError, NotFiniteError
 from policygrad.models.observations import LARGEST, Encoding, expand
 from policygrad.tree import Tree, tree_leaves
+
+if TYPE_CHECKING:
+    from policygrad.data import Record
 
 REAL = [np.dtype(letter) for letter in "?bBhHiIlLqQefdg"]
 WHOLE = frozenset({int, np.int64})  # the classes of most Discrete observations

@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from policygrad.data import Record, Wants
+from policygrad.envs.adapters import action_adapter, begun, encoding_of, to_arrays, to_tensors
 from policygrad.envs.checks import (
     Watched,
     autoreset_mode,
@@ -28,9 +27,10 @@ from policygrad.envs.checks import (
     of_one,
     singles,
 )
-from policygrad.envs.columns import one_episode_per_column
+from policygrad.envs.columns import one_episode_per_column, step_times
 from policygrad.envs.lent import Witness
 from policygrad.errors import EnvError
+from policygrad.forms import RECENT, Form, collector_form
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding
 from policygrad.streams import seeds, stream
@@ -69,8 +69,8 @@ class Collector:
         self._seed_environments(0)
         self.pending: list[dict[str, Any] | None] | None = None  # how to bring the environments to where they are to be
         self.steps_done = self.episodes_done = 0
-        self.returns: deque[float] = deque(maxlen=100)
-        self.lengths: deque[int] = deque(maxlen=100)
+        self.returns: deque[float] = deque(maxlen=RECENT)
+        self.lengths: deque[int] = deque(maxlen=RECENT)
         self.observers: list[Callable[[Record], None]] = []
         self.begun = True  # environments need no actor to be made ready for them
         self.obs: Tree = None  # what the environments show now; None before a reset
@@ -226,7 +226,7 @@ class Collector:
                 self._after_end(encoding, now, take(final, t), end, info)
             if stateful:
                 begins = end if actor.begins_once or separate else end | over
-                state, over = _begun(begins, actor.begin(noise[t]), state), end
+                state, over = begun(begins, actor.begin(noise[t]), state), end
             if left is not None and self._count_down(left, end):
                 break
         self.obs, self.state = now, state
@@ -256,6 +256,7 @@ class Collector:
         check_begun(end, mask)
         if quota is not None:
             mask &= end.cumsum(0) - end < quota  # what follows an environment's last episode are no steps
+        time, self.time = step_times(mask, end, self.time, self.mode is AutoresetMode.NEXT_STEP)
         return Record(
             obs=obs,
             next_obs=next_obs,
@@ -265,7 +266,7 @@ class Collector:
             truncated=truncated,
             cut=np.zeros_like(mask),
             mask=mask,
-            time=self._times(mask, end),
+            time=time,
             extra={name: tree_map(lambda *x: np.stack(x), *(each[name] for each in extras)) for name in extras[0]},
         )
 
@@ -312,20 +313,6 @@ class Collector:
         else:
             encoding.encode(*self.source.reset(options={"reset_mask": end.copy()}), obs, ~end)
             check_others(next_obs, obs, end)
-
-    def _times(self, mask: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """The step index inside the episode, for every row."""
-        T = len(mask)
-        row = np.arange(T)[:, None]
-        # an episode starts at the row after a reset row (NEXT_STEP) or after an end (the other modes)
-        starts = np.where(mask, 0, row + 1)
-        if self.mode is not AutoresetMode.NEXT_STEP:
-            starts[1:] = np.where(end[:-1], row[1:], 0)
-        first = np.maximum.accumulate(starts)
-        time = np.where(mask, row - first + np.where(first == 0, self.time, 0), 0)
-        over = end[-1] | ~mask[-1]
-        self.time = np.where(over, 0, time[-1] + 1)
-        return time
 
     def _count(self, record: Record) -> list[tuple[float, int]]:
         """Steps, episodes, and the returns and lengths of finished episodes."""
@@ -387,10 +374,11 @@ class Collector:
     def state_dict(self) -> dict[str, Any]:
         """Everything that collecting changes, and how to bring the environments back to where they are."""
         state = self._now()
-        state["envs"] = self.pending or self._snapshot(state)
-        for name in WHERE:
-            state[name] = tree_map(lambda x: x if x is None else torch.from_numpy(x.copy()), state[name])
-        return state
+        return to_tensors(state | {"envs": self.pending or self._snapshot(state)})
+
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        return collector_form(self.num_envs)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`; the environments follow with the next record, see `restore`."""
@@ -400,41 +388,12 @@ class Collector:
         for name in ("returns", "lengths"):
             getattr(self, name).clear()
             getattr(self, name).extend(state[name])
-        self.obs, self.pending = None, None
-        if state.keys().isdisjoint(
-            {"envs", *WHERE}
-        ):  # a file of version 0.4, which does not say where the environments were
+        self.obs = self.pending = None
+        if state.keys().isdisjoint({"envs", *WHERE}):  # version 0.4 did not say where the environments were
             self._seed_environments(self.steps_done)
             return
-        for name in WHERE:
-            value = tree_map(lambda x: x.numpy() if isinstance(x, torch.Tensor) else x, state[name])
-            setattr(self, name, value)
-        self.env_seeds, self.pending = list(state["env_seeds"]), state["envs"]
+        for name in (*WHERE, "env_seeds"):
+            setattr(self, name, to_arrays(state[name]))
+        self.pending = to_arrays(state["envs"])
         if self.pending is None and not self.env_seeds:
             self.pending = [None] * self.num_envs
-
-
-def _begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:
-    """The fresh state in the rows (N,) where an episode begins, the other one elsewhere."""
-    return tree_map(lambda new, old: np.where(where.reshape(-1, *[1] * (new.ndim - 1)), new, old), fresh, state)
-
-
-def encoding_of(actor: Actor, space: spaces.Space) -> Encoding:
-    """How observations become arrays: the actor's own way, or for one made by hand the space's."""
-    return Encoding(space) if actor.encoding is None else actor.encoding
-
-
-def action_adapter(space: spaces.Space, actor: Actor) -> Callable[[np.ndarray], Any]:
-    """From the actor's actions to the environment's: discrete ones count from `start`, Box is clipped to its bounds."""
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        start, dtype = space.start, space.dtype
-        if not np.any(start) and dtype == np.int64:  # rows that an environment could write into would be the record's
-            return (lambda act: act.copy()) if space.shape else lambda act: act
-        return lambda act: (act + start).astype(dtype)
-    if isinstance(space, spaces.MultiBinary):
-        return lambda act: act.astype(space.dtype)
-    assert isinstance(space, spaces.Box)
-    low, high, dtype, to_scale = space.low, space.high, space.dtype, actor.to_env
-    if not space.shape:  # a row of these is a number, which is no member of the space
-        return lambda act: [np.asarray(a, dtype) for a in np.clip(to_scale(act), low, high)]
-    return lambda act: np.clip(to_scale(act), low, high).astype(dtype, copy=False)

@@ -41,3 +41,17 @@ def one_episode_per_column(chunks: Sequence[Record], quota: np.ndarray) -> Recor
         finished=[(ret, stop - start) for ret, (_, start, stop) in zip(returns, spans, strict=True)],
         **cut,
     )
+
+
+def step_times(mask: np.ndarray, end: np.ndarray, began: np.ndarray, next_step: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The step index inside the episode of every row (T, N), and of the row that comes next (N,).
+
+    began (N,): the index of the first row. next_step: whether the row after an end is a reset row; otherwise it is a step.
+    """
+    row = np.arange(len(mask))[:, None]
+    starts = np.where(mask, 0, row + 1)  # an episode starts at the row after a reset row, or after an end
+    if not next_step:
+        starts[1:] = np.where(end[:-1], row[1:], 0)
+    first = np.maximum.accumulate(starts)
+    time = np.where(mask, row - first + np.where(first == 0, began, 0), 0)
+    return time, np.where(end[-1] | ~mask[-1], 0, time[-1] + 1)

@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
 LONGEST = 200_000  # steps of an episode that are kept; a longer one is not played again
 
@@ -46,6 +45,7 @@ class Journal:
         """Environment i is about to be reset. known: by nothing but the seed, so that it can be reset like that again."""
         state = generator_state(self.envs[i]) if known and seed is None else None
         self.lives[i] = Life(seed if known else None, state, first=len(self.actions))
+        self._forget()
 
     def pause(self, i: int) -> None:
         """Environment i does not take part in the step that was noted last, nor in later ones."""
@@ -53,17 +53,21 @@ class Journal:
             self.lives[i].last = len(self.actions) - 1
 
     def mark(self) -> None:
-        """Remember this moment, for `since`, and forget what lies before every reset that may still be asked for."""
-        dead = min((life.first for life in self.lives), default=0)
-        if dead > 1024 or len(self.actions) - dead > LONGEST:
-            self._forget(dead)
+        """Remember this moment, for `since_reset`."""
         self.kept, self.length = list(self.lives), len(self.actions)
+        self._forget()
 
-    def _forget(self, dead: int) -> None:
+    def _forget(self) -> None:
+        """Let go of actions that nobody can ask for any more, and of those of an episode that is too long."""
+        lives = {id(life): life for life in (*self.lives, *self.kept)}.values()
+        dead = min(life.first for life in lives)
         if len(self.actions) - dead > LONGEST:
             dead = len(self.actions)
+        elif dead < 1024:
+            return
         del self.actions[:dead]
-        for life in self.lives:
+        self.length = max(self.length - dead, 0)
+        for life in lives:
             if life.first < dead:  # its beginning is lost: it cannot be played again
                 life.seed = life.state = None
             life.first = max(life.first - dead, 0)
@@ -76,8 +80,7 @@ class Journal:
             return None
         stop = now if life.last is None else min(life.last, now)
         taken = [*life.earlier, *(entry[i] for entry in self.actions[life.first : stop])]
-        actions = torch.from_numpy(np.array(taken)) if taken else torch.zeros(0)
-        return {"seed": life.seed, "state": life.state, "actions": actions}
+        return {"seed": life.seed, "state": life.state, "actions": np.array(taken)}
 
     def replayed(self, i: int, played: dict[str, Any], actions: list[Any]) -> None:
         """Environment i has been played again from a reset on."""

@@ -48,6 +48,7 @@ class SerialVectorEnv(SyncVectorEnv):
         check_distinct(self.envs)
         self.paused = np.zeros(self.num_envs, bool)  # who sits the steps out, until the next reset
         self.report_masks = False
+        self.first = 0  # the number of the first one, where these are some of many
         self.journal = Journal(list(self.envs))
         self._views = self.single_action_space.shape != ()  # whose entries an environment could write into
         space, n = self.single_observation_space, self.num_envs
@@ -154,7 +155,7 @@ class SerialVectorEnv(SyncVectorEnv):
         self._marked = deepcopy(self._rows), self._autoreset_envs.copy()
 
     def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
-        """What `restore` needs to bring every environment to where it is, or was at the last `mark`: plain values and tensors.
+        """What `restore` needs to bring every environment to where it is, or was at the last `mark`: plain values and arrays.
         None for one of which that is not known.
         """
         shown, over = self._marked if marked else (self._rows, self._autoreset_envs)
@@ -184,7 +185,7 @@ class SerialVectorEnv(SyncVectorEnv):
         if snapshot["state"] is not None:
             set_generator_state(env, snapshot["state"])
         obs, _ = env.reset(seed=snapshot["seed"])
-        actions = list(snapshot["actions"].numpy())
+        actions = list(snapshot["actions"])
         for t, action in enumerate(actions):
             if over:
                 return f"its episode ended after {t} steps instead of {len(actions)}"
@@ -203,7 +204,7 @@ class SerialVectorEnv(SyncVectorEnv):
         return None
 
     def _name(self, i: int) -> str:
-        return f"environment {i} ({env_name(self.envs[i].unwrapped)})"
+        return f"environment {self.first + i} ({env_name(self.envs[i].unwrapped)})"
 
 
 def mask_info(masks: list[Any]) -> dict[str, Any]:

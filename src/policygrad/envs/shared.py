@@ -27,9 +27,9 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self.size = 0
+        self.handle: Any
         if sys.platform == "win32":
-            self.handle: Any = f"policygrad-{uuid.uuid4()}"  # the tag of a section that ends with its last user
+            self.handle = f"policygrad-{uuid.uuid4()}"  # the tag of a section that ends with its last user
         elif hasattr(os, "memfd_create"):  # Linux; needs no room in /dev/shm, of which containers have little
             self.handle = os.memfd_create("policygrad")
         else:
@@ -59,7 +59,7 @@ class Memory:
         """Forget the file; arrays on it stay valid."""
         if isinstance(self.handle, int):
             os.close(self.handle)
-            self.handle = None
+            self.handle = ""
 
 
 class Arrays:

@@ -1,10 +1,11 @@
-"""One environment from whatever a user has: an id, a callable, an environment; and what it is called."""
+"""One environment from whatever a user has: an id, a callable, an environment, keywords and wrappers; and what it is called."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from importlib import import_module
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -13,10 +14,11 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.envs.blame import brief, raise_foreign
 from policygrad.envs.wrappers import NewWorld
-from policygrad.errors import ContractError
-from policygrad.locate import locate
+from policygrad.errors import ContractError, PolicygradError
+from policygrad.locate import locate, module_of
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
+Wrapper = str | Callable[[gym.Env], gym.Env]  # module:name or file.py:name, or what it names
 
 RENAMED = {
     "LunarLander-v2": "LunarLander-v3",
@@ -36,8 +38,9 @@ def check_env_id(env_id: str) -> str:
             gym.spec(env_id)
         except gym.error.Error as error:
             near = nearest(env_id, gym.registry)
-            hint = f" Did you mean {near!r}?" if near else " `policygrad list envs` lists the environments."
-            raise ValueError(f"unknown environment {env_id!r}.{hint}") from error
+            lists = "`policygrad list envs` lists the environments; name the module of one that a package registers: "
+            hint = f"Did you mean {near!r}?" if near else f"{lists}module:{env_id}."
+            raise ValueError(f"unknown environment {env_id!r}. {hint}") from error
     return env_id
 
 
@@ -46,15 +49,13 @@ def own_maker(env_id: str) -> Callable[[], gym.Env] | None:
 
     Raises ValueError where there is neither.
     """
-    module, _, name = env_id.rpartition(":")
+    place, _, name = env_id.rpartition(":")
     try:
-        if not module.endswith(".py"):
-            found = import_module(module)
-            if not hasattr(found, name):
-                gym.spec(name)
-                return None
+        if place and not place.endswith(".py") and not hasattr(module_of(place), name):
+            gym.spec(name)
+            return None
         made: Any = locate(env_id)
-    except (ImportError, TypeError, ValueError, gym.error.Error) as error:
+    except (ValueError, gym.error.Error) as error:
         raise ValueError(f"unknown environment {env_id!r}: {error}") from error
     if not callable(made):
         raise ValueError(
@@ -70,10 +71,11 @@ def nearest(word: str, known: Any) -> str | None:
     return names[close[0]] if close else None
 
 
-def make_one(env: EnvLike) -> gym.Env:
+def make_one(env: EnvLike, **kwargs: Any) -> gym.Env:
     """One environment without a render mode: drawing costs time, and LunarLander's particles slow its physics.
 
-    Raises ForeignCodeError for what the environment's own code raises, ContractError where it lacks a space.
+    kwargs: what an id or a callable is made with. Raises ForeignCodeError for what the environment's own code raises,
+    ContractError where it lacks a space.
     """
     if isinstance(env, str) and ":" in env:
         env = own_maker(env) or env
@@ -82,10 +84,12 @@ def make_one(env: EnvLike) -> gym.Env:
     elif isinstance(env, VectorEnv):
         raise TypeError("expected an environment id, an environment or a callable, got a vector environment")
     try:
-        made = _by_id(env) if isinstance(env, str) else _made(env)
+        made = _by_id(env, **kwargs) if isinstance(env, str) else _made(env, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         reason = str(error).replace("gymnasium[mujoco]", "policygrad[mujoco]")  # with an engine that was tested
         raise ValueError(f"{env} needs a package that is not installed: {reason}") from error
+    except PolicygradError:
+        raise
     except (Exception, SystemExit) as error:
         raise_foreign(error, f"making the environment {env_name(env)} raised")
     if not isinstance(made, gym.Env):
@@ -95,13 +99,13 @@ def make_one(env: EnvLike) -> gym.Env:
     return made
 
 
-def _by_id(env_id: str) -> gym.Env:
-    made = gym.make(env_id, disable_env_checker=True)
+def _by_id(env_id: str, **kwargs: Any) -> gym.Env:
+    made = gym.make(env_id, disable_env_checker=True, **kwargs)
     return NewWorld(made) if type(made.unwrapped).__module__ == "gymnasium.envs.box2d.bipedal_walker" else made
 
 
-def _made(env: gym.Env | Callable[[], gym.Env]) -> gym.Env:
-    return env if isinstance(env, gym.Env) else env()
+def _made(env: gym.Env | Callable[..., gym.Env], **kwargs: Any) -> gym.Env:
+    return env if isinstance(env, gym.Env) else env(**kwargs)
 
 
 def check_space(env: Any, name: str) -> None:
@@ -109,6 +113,69 @@ def check_space(env: Any, name: str) -> None:
     space = getattr(env, name, None)
     if not isinstance(space, spaces.Space):
         raise ContractError(f"{type(env).__name__}.{name} must be a space of gymnasium.spaces, got {brief(space)}")
+
+
+@dataclass(frozen=True)
+class EnvMaker:
+    """What makes an environment, in words: an id or a callable, its keywords, and wrappers, the innermost first.
+
+    A wrapper is any function environment → environment, or its name, `module:name` or `file.py:name`. Calling it makes the
+    environment, wherever one is needed: in training, evaluation and videos.
+    """
+
+    base: str | Callable[..., gym.Env]
+    kwargs: Mapping[str, object]
+    wrappers: tuple[Wrapper, ...]
+
+    @property
+    def __name__(self) -> str:
+        return env_name(self.base)
+
+    def __call__(self, render_mode: str | None = None) -> gym.Env:
+        drawn = {} if render_mode is None else {"render_mode": render_mode}
+        env = make_one(self.base, **{**self.kwargs, **drawn})
+        for wrapper in self.wrappers:
+            made = (locate(wrapper) if isinstance(wrapper, str) else wrapper)(env)
+            if not isinstance(made, gym.Env):
+                raise TypeError(
+                    f"the wrapper {name_of(wrapper)} must return a gymnasium.Env, got {type(made).__name__}"
+                )
+            env = made
+        return env
+
+    def words(self) -> dict[str, Any]:
+        """What files say of it: keywords and names of wrappers. env_kwargs is None where JSON cannot hold them."""
+        try:
+            kwargs = json.loads(json.dumps(dict(self.kwargs), allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            kwargs = None
+        return {"env_kwargs": kwargs, "wrappers": [name_of(wrapper) for wrapper in self.wrappers]}
+
+
+def with_words(
+    env: EnvLike, kwargs: Mapping[str, object] | None = None, wrappers: Sequence[Wrapper] | None = None
+) -> EnvLike:
+    """The environment, made with these keywords and wrappers; what came where there are none of either.
+
+    Raises ValueError for an environment that is made already, LocateError and TypeError for what is no wrapper.
+    """
+    if not kwargs and not wrappers:
+        return env
+    if isinstance(env, gym.Env | VectorEnv):
+        raise ValueError("env_kwargs and wrappers are for an id or a callable; this environment is made already")
+    wrappers = [wrappers] if isinstance(wrappers, str) or callable(wrappers) else list(wrappers or ())
+    for wrapper in wrappers:
+        found = locate(wrapper) if isinstance(wrapper, str) else wrapper
+        if not callable(found):
+            raise TypeError(f"a wrapper is a function environment → environment, or its name, got {wrapper!r}")
+    return EnvMaker(env, dict(kwargs or {}), tuple(wrappers))
+
+
+def name_of(wrapper: Any) -> str:
+    """`module:name` of a wrapper, which may be its name already."""
+    if isinstance(wrapper, str):
+        return wrapper
+    return f"{getattr(wrapper, '__module__', '')}:{getattr(wrapper, '__qualname__', type(wrapper).__name__)}"
 
 
 def env_name(env: EnvLike) -> str:

@@ -29,7 +29,7 @@ class SendError(UserError, TypeError):
     """What makes the environments cannot be sent to another process."""
 
 
-class Worker:
+class WorkerHandle:
     """A worker process, seen from here. block: the numbers of its environments."""
 
     def __init__(self, context: Any, memory: Memory, payload: bytes, index: int, block: range) -> None:
@@ -91,24 +91,27 @@ class Worker:
 class Watch:
     """Waits for the pipes and the ends of processes, of all workers at once."""
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
-        self.sources: dict[Any, tuple[Worker, bool]] = {}  # what is waited for: whose it is, and whether it is the pipe
+    def __init__(self, workers: Sequence[WorkerHandle]) -> None:
+        self.sources: dict[
+            Any, tuple[WorkerHandle, bool]
+        ] = {}  # what is waited for: whose it is, and whether it is the pipe
         self.poll = select.poll() if hasattr(select, "poll") else None  # Windows has none
         for worker in workers:
             if worker.pipe.closed:  # it is lost, and will be replaced
                 continue
             pipe: Any = worker.pipe.fileno() if self.poll else worker.pipe
             self.sources |= {pipe: (worker, True), worker.process.sentinel: (worker, False)}
-        for fd in self.sources if self.poll else ():
-            self.poll.register(fd, select.POLLIN)
+        if self.poll:
+            for fd in self.sources:
+                self.poll.register(fd, select.POLLIN)
 
-    def ready(self, seconds: float) -> list[tuple[Worker, bool]]:
+    def ready(self, seconds: float) -> list[tuple[WorkerHandle, bool]]:
         """Who has something to say (True), or is gone."""
         if self.poll is None:
             return [self.sources[x] for x in connection.wait(list(self.sources), seconds)]
         return [self.sources[fd] for fd, _ in self.poll.poll(seconds * 1000.0)]
 
-    def forget(self, worker: Worker) -> None:
+    def forget(self, worker: WorkerHandle) -> None:
         """The sentinel of this worker says nothing any more."""
         fd = worker.process.sentinel
         if self.sources.pop(fd, None) and self.poll:
@@ -132,7 +135,7 @@ def payloads(blocks: Sequence[Sequence[Callable[[], gym.Env]]]) -> list[bytes]:
         ) from error
 
 
-def end(workers: list[Worker], memory: Memory) -> None:
+def end(workers: list[WorkerHandle], memory: Memory) -> None:
     """Ask workers to close their environments, and kill those that do not end."""
     until = time.monotonic() + CLOSE_SECONDS
     try:

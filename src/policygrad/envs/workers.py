@@ -27,9 +27,10 @@ from policygrad.envs.block import DONE, STEP, STEP_WITH_MASKS, Failure, Made, pa
 from policygrad.envs.processes import cores_for, exit_text
 from policygrad.envs.serial import mask_info
 from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put, rows, sharable
-from policygrad.envs.supervision import CLOSE_SECONDS, Watch, Worker, WorkerError, end, payloads
+from policygrad.envs.supervision import CLOSE_SECONDS, Watch, WorkerError, WorkerHandle, end, payloads
 
 DEADLINE = 60.0  # seconds for a step, a reset, or the making of the environments
+START = "forkserver" if sys.platform == "linux" else "spawn"  # how processes start
 LONG = 3600.0  # seconds for playing episodes again
 
 
@@ -68,10 +69,10 @@ class WorkerVectorEnv(VectorEnv):
         self._blocks = [range(i * N // W, (i + 1) * N // W) for i in range(W)]
         self._payloads = payloads([env_fns[block.start : block.stop] for block in self._blocks])
         self._memory = Memory()
-        self._context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        if sys.platform == "linux":
+        self._context: Any = multiprocessing.get_context(START)
+        if START == "forkserver":
             self._context.set_forkserver_preload(["policygrad.envs.block"])  # if it is not running yet
-        self.workers: list[Worker] = []
+        self.workers: list[WorkerHandle] = []
         # at the end of this object or process, before multiprocessing waits for its children; not in forked processes
         self._end = util.Finalize(self, end, (self.workers, self._memory), exitpriority=100)
         try:
@@ -82,8 +83,8 @@ class WorkerVectorEnv(VectorEnv):
             self.close()
             raise
 
-    def _start(self, index: int) -> Worker:
-        return Worker(self._context, self._memory, self._payloads[index], index, self._blocks[index])
+    def _start(self, index: int) -> WorkerHandle:
+        return WorkerHandle(self._context, self._memory, self._payloads[index], index, self._blocks[index])
 
     def _begin(self, made: list[Made]) -> None:
         """Know the spaces, and share memory for them."""
@@ -132,7 +133,7 @@ class WorkerVectorEnv(VectorEnv):
         """Begin an episode everywhere, paused environments included. seed: of environment i seed + i, or its own of a list."""
         if isinstance(seed, int | np.integer):
             seed = [int(seed) + i for i in range(self.num_envs)]
-        seeds = [None] * self.num_envs if seed is None else list(seed)
+        seeds: list[int | None] = [None] * self.num_envs if seed is None else list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, one per environment, got {len(seeds)}")
         if options and "reset_mask" in options:
@@ -256,7 +257,7 @@ class WorkerVectorEnv(VectorEnv):
             self._watch = Watch(self.workers)
         return self._watch
 
-    def _read(self, worker: Worker, reply: bytes, doing: str) -> Any:
+    def _read(self, worker: WorkerHandle, reply: bytes, doing: str) -> Any:
         """What a reply says. Raises WorkerError if it is an error."""
         try:
             said = unpack(reply)
@@ -268,7 +269,7 @@ class WorkerVectorEnv(VectorEnv):
             self._fail(text if said.kind else said.message, said.trace)
         return said
 
-    def _lost(self, worker: Worker, hung: bool, doing: str) -> WorkerError:
+    def _lost(self, worker: WorkerHandle, hung: bool, doing: str) -> WorkerError:
         """What to say of a process that ended or hangs; raised, unless it may be replaced."""
         who, when = self._place(worker, -1 if self._arrays is None else int(self._arrays.at[worker.index]), doing)
         if not hung:
@@ -287,7 +288,7 @@ class WorkerVectorEnv(VectorEnv):
             self._fail(f"{text}, although its process was a new one that had not made a single step")
         return WorkerError(text)
 
-    def _place(self, worker: Worker, at: int, doing: str) -> tuple[str, str]:
+    def _place(self, worker: WorkerHandle, at: int, doing: str) -> tuple[str, str]:
         """Which environment of a worker something happened in, and when."""
         block, pid, arrays, i = worker.block, worker.pid, self._arrays, worker.block.start + max(at, 0)
         who = f"environment {i} (process {pid})"
@@ -298,8 +299,8 @@ class WorkerVectorEnv(VectorEnv):
         if at < 0:
             return who, "between two steps"
         if arrays.terminated[i] or arrays.truncated[i]:
-            return who, f"in the reset after episode {arrays.episode[i]}"
-        return who, f"in step {arrays.time[i] + 1} of episode {arrays.episode[i]}"
+            return who, f"in the reset after its episode {arrays.episode[i]}"
+        return who, f"at step {arrays.time[i]} of its episode {arrays.episode[i]}"
 
     def _fail(self, text: str, trace: str = "") -> NoReturn:
         """Close the pool, and say why."""

@@ -33,7 +33,7 @@ class AdvantageRegressor(FlatModule):
         self.policy = deepcopy(policy)
         self.register_buffer("scale", torch.ones(()))
         self.optimizer = Adam()
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(int(seed))
         self.flatten(kernel)
 
     def __call__(self, obs: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 Schedule = float | Callable[[float], float]
 
@@ -14,9 +15,18 @@ def at(schedule: Schedule, progress: float) -> float:
     return schedule(progress) if callable(schedule) else schedule
 
 
+@dataclass(frozen=True)
+class _Linear:
+    start: float
+    end: float
+
+    def __call__(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * progress
+
+
 def linear(start: float, end: float = 0.0) -> Callable[[float], float]:
     """From start at progress 0 to end at progress 1."""
-    return lambda progress: start + (end - start) * progress
+    return _Linear(start, end)
 
 
 def make_schedule(kind: str, start: float) -> Schedule:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from policygrad.data import Batch, Record, Wants
+from policygrad.forms import RECENT, Form, source_form
 from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.optim import Adam
@@ -45,8 +46,8 @@ class Replay:
         self.trajectories = trajectories
         self.rng = np.random.default_rng(stream(seed, "stored"))
         self.steps_done = self.episodes_done = 0
-        self.returns: deque[float] = deque(maxlen=100)
-        self.lengths: deque[int] = deque(maxlen=100)
+        self.returns: deque[float] = deque(maxlen=RECENT)
+        self.lengths: deque[int] = deque(maxlen=RECENT)
         self.observers: list[Callable[[Record], None]] = []
         self.begun = False
 
@@ -84,6 +85,10 @@ class Replay:
             "lengths": [],
         }
 
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        return source_form()
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.rng.bit_generator.state = state["rng"]
@@ -96,7 +101,7 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
 
     Of several that acted, their average. A normaliser is set to the stored observations first. Returns the mean log π(a|s).
     """
-    rows, generator = trajectories.steps, torch.Generator().manual_seed(seed)
+    rows, generator = trajectories.steps, torch.Generator().manual_seed(int(seed))
     weight = torch.full((rows,), 1.0 / rows, dtype=policy.flat.dtype)
     batch = Batch.of(trajectories.states, trajectories.act, weight)
     if policy.normalizer is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy, deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +15,65 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from policygrad.algorithms.config import Algo, ConfigError, Preset, check, find_recipe, resolve
+from policygrad.algorithms import foreign
+from policygrad.algorithms.config import (
+    Algo,
+    ConfigError,
+    Configuration,
+    Option,
+    Preset,
+    changed,
+    check,
+    find_recipe,
+    resolve,
+)
 from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
-from policygrad.envs.advice import far_bounds, unscaled_pictures
+from policygrad.envs.advice import advice
 from policygrad.envs.checks import check_vector, singles
-from policygrad.envs.collector import Collector, action_adapter, encoding_of
+from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
-from policygrad.envs.serial import mask_info
-from policygrad.envs.single import EnvLike, check_env_id, env_name
+from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, with_words
 from policygrad.envs.twin import twin
-from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
-from policygrad.stored.storage import save_state, space_to_json, with_suffix
 from policygrad.stored.trajectories import Trajectories, collect
 from policygrad.streams import stream
 from policygrad.training.callbacks import combine
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
-from policygrad.training.threads import single_thread
+from policygrad.training.kept import Kept
+from policygrad.training.predicting import predict
+from policygrad.training.sizes import check_sizes
+from policygrad.training.threads import BusyError, Turns, single_thread
 from policygrad.training.trainer import Trainer
 
 Callback = Callable[["Agent", Row | None], bool | None]
 
 COLLECT_SEED = 20_000  # of the episodes that `collect` plays, neither training's nor an evaluation's
 LOG_EVERY = 2_000  # steps between rows of metrics: the diagnostics then cost a few per cent at most
+EPISODES = Option(low=1, high=10**7)  # of an evaluation
 
 
-class Agent:
+class Agent(Kept):
     """A recipe on an environment: `learn`, `predict`, `evaluate`, `save`, `load`.
 
     algo: a recipe's name, or any function `(task, *, keywords) → Plan`, or the text `module:function` or `file.py:function`.
     env: an id, a callable, an environment, or a Gymnasium vector environment (any autoreset mode). Keywords override the
     preset and the recipe's defaults. preset: the environment's tuned one, where it has one; or the name of another
-    environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. body, critic_body: modules of your
+    environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. env_kwargs, wrappers: what an id or
+    a callable is made with, and what is put around it, the innermost first; evaluations and videos use both. A wrapper is a
+    function environment → environment, or the text `module:name` or `file.py:name`. body, critic_body: modules of your
     own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who
     steps the environments, see `make_envs`. fisher_eigenvalues: how many of the largest Fisher eigenvalues every row of
     metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing. gradient_meter:
     measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing.
     dataset: stored trajectories to learn from instead of playing, for off_policy_pg: `Trajectories`, a path, "minari:NAME".
+
+    Agents can be copied and pickled, and closed: `with pg.ppo(env) as agent: …`. The environments of a copy are new ones,
+    made as the agent's own were. `predict`, `evaluate` and `collect` may be called from many threads, which take turns.
     Raises ConfigError or ValueError for what cannot be, TypeError for unsupported spaces.
     """
 
@@ -65,6 +84,8 @@ class Agent:
         *,
         seed: int = 0,
         preset: Preset | None = None,
+        env_kwargs: Mapping[str, object] | None = None,
+        wrappers: Sequence[Wrapper] | None = None,
         body: Body | None = None,
         critic_body: Body | None = None,
         kernel: str = "auto",
@@ -74,51 +95,97 @@ class Agent:
         dataset: Trajectories | str | Path | None = None,
         **overrides: Any,
     ) -> None:
-        self.recipe, self.env, self.seed = find_recipe(algo), env, int(check("seed", int, seed))
+        self.asked, self.recipe, self.seed = algo, find_recipe(algo), int(check("seed", int, seed))
         self.algo = self.recipe.name
         if isinstance(env, str):
             check_env_id(env)
         elif not isinstance(env, gym.Env | VectorEnv) and not callable(env):
             raise TypeError(f"env must be an id, an environment or a callable, got {env!r}")
+        self.env = with_words(env, env_kwargs, wrappers)
         overrides = _with_num_envs(env, overrides)
-        self.env_name = env_name(env)
-        self.config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
-        self.backend = resolve_backend(env, backend)
-        self.envs = make_envs(env, self.config["num_envs"], self.backend)
+        self.env_name = env_name(self.env)
+        config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
+        self.config = Configuration(config)
+        self.backend = resolve_backend(self.env, backend)
+        self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
         self.kernel = kernel
         self.custom = body is not None or critic_body is not None
-        self.plan = self._plan(body, critic_body)
+        self.closed = False
+        try:
+            check_sizes(self.config, self.envs, self.custom)
+            self.plan = self._plan(self.config, body, critic_body)
+        except BaseException:  # nobody will have the agent, to close it
+            self.close()
+            raise
         self.learner = self.plan.learner
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
-        self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
-        held = self.lent or (callable(env) and self.envs.num_envs == 1)  # `lambda: env` may hand out one that is held
-        self.collector: Collector | Replay = (
-            Collector(self.envs, seed, lent=held) if dataset is None else self._replay(dataset)
-        )
+        self.collector: Collector | Replay = self._collector() if dataset is None else self._replay(dataset)
+        self.rng = np.random.default_rng(stream(self.seed, "prediction"))
+        self._begin()
+        spaces = self.envs.single_observation_space, self.envs.single_action_space
+        for text in advice(self.policy, *spaces, self.config.get("log_std", 0.0), own_body=body is not None):
+            warnings.warn(text, stacklevel=2)
+
+    def _collector(self) -> Collector:
+        self.lent = isinstance(self.env, gym.Env | VectorEnv)  # somebody else holds the environment, too
+        # `lambda: env` may hand out one that is held
+        held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
+        return Collector(self.envs, self.seed, lent=held)
+
+    def _begin(self) -> None:
+        """What no copy shares with the agent that it is of."""
         self.trainer = Trainer(self.collector, self.policy, lambda: self.plan.wants, self._step)
-        self.rng = np.random.default_rng(stream(seed, "prediction"))
-        for advice in self._advice(body is not None):
-            warnings.warn(advice, stacklevel=2)
+        self.closed, self._turns = False, Turns()
 
-    def _advice(self, own_body: bool) -> list[str]:
-        """What is likely to go wrong with these spaces and this policy."""
-        head, found = getattr(self.policy, "head", None), []
-        if type(head) is Gaussian:
-            found.append(far_bounds(self.envs.single_action_space, math.exp(self.config.get("log_std", 0.0))))
-        if not own_body and getattr(self.policy, "normalizer", self) is None:
-            found.append(unscaled_pictures(self.envs.single_observation_space))
-        return [text for text in found if text is not None]
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but the environments, which a copy makes anew, and whoever looks on."""
+        own = ("envs", "recipe", "trainer", "_turns", "closed")
+        state = {k: v for k, v in self.__dict__.items() if k not in own}
+        learner = _unobserved(self.learner)
+        collector = _unobserved(self.collector) if isinstance(self.collector, Replay) else self.collector.state_dict()
+        state |= {"learner": learner, "plan": replace(self.plan, learner=learner), "collector": collector}
+        return state | {"counters": self.trainer.state_dict()}
 
-    def _plan(self, body: Body | None, critic_body: Body | None) -> Plan:
-        """What the recipe makes of the task and the configuration."""
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        counters, collector = state.pop("counters"), state["collector"]
+        self.__dict__.update(state)
+        self.recipe = find_recipe(self.asked)
+        self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
+        if not isinstance(collector, Replay):
+            self.collector = self._collector()
+            self.collector.load_state_dict(collector)
+        self._begin()
+        self.trainer.load_state_dict(counters)
+
+    def __getattr__(self, name: str) -> Any:
+        instead = foreign.ATTRIBUTES.get(name)
+        text = f"an Agent has no {name!r}" + (f": {instead}" if instead else "")
+        raise AttributeError(text, name=name, obj=self)
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the environments that the agent made; one that was lent stays open. The agent predicts and evaluates on, but
+        cannot learn any more.
+        """
+        before, self.closed = self.closed, True
+        if not before and not isinstance(self.env, gym.Env | VectorEnv):
+            self.envs.close()
+
+    def _plan(self, config: Mapping[str, Any], body: Body | None = None, critic_body: Body | None = None) -> Plan:
+        """What the recipe makes of the task and a configuration."""
         spaces = self.envs.single_observation_space, self.envs.single_action_space
         critic_body = critic_body if critic_body is not None or isinstance(body, nn.Module) else body
         task = Task(*spaces, self.seed, body, critic_body, self.kernel)
         with single_thread():  # the initial weights' last bits would depend on their number
-            plan = self.recipe(task, **{k: v for k, v in self.config.items() if k != "steps"})
+            plan = self.recipe(task, **{k: v for k, v in config.items() if k != "steps"})
         if not isinstance(plan, Plan):
             raise TypeError(f"{self.algo} must return a Plan, got {type(plan).__name__}")
         return plan
@@ -145,6 +212,7 @@ class Agent:
         *,
         horizon: int | None = None,
         total_timesteps: int | None = None,
+        **others: Any,
     ) -> Agent:
         """Train for `steps` environment steps (default: the configuration's): whole iterations, as many as fit, at least one.
 
@@ -155,8 +223,13 @@ class Agent:
         returning False stops; of several all are called, in order (see `policygrad.training.callbacks`). Calling `learn` again
         goes on where it stopped, with schedules starting anew. An exception, Ctrl-C too, leaves the agent at its last whole
         iteration if it came while episodes were played: `learn` then goes on from there. An environment object of yours is
-        reset first, because you may have moved it meanwhile; the episode that was open is then not counted.
+        reset first, because you may have moved it meanwhile; the episode that was open is then not counted. Raises BusyError
+        for an agent that is closed, or that learns in another thread.
         """
+        if others:
+            foreign.refuse("learn", others)
+        if self.closed:
+            raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
         if horizon is not None:
@@ -167,7 +240,7 @@ class Agent:
             self._forget()
         self.trainer.begin(total, horizon)
         call = combine(callback, self)
-        with single_thread():
+        with self._turns.learning(), single_thread():
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
@@ -176,7 +249,7 @@ class Agent:
         last bit as if it had not been. Nothing is left to do where it was not.
         """
         call = combine(callback, self)
-        with single_thread():
+        with self._turns.learning(), single_thread():
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
@@ -190,36 +263,42 @@ class Agent:
         lr = getattr(learner.update, "lr", None)
         return stats if lr is None else stats | {"lr": float(at(lr, progress))}
 
+    def change(self, **overrides: Any) -> Agent:
+        """Go on with other hyperparameters, as in `agent.change(lr=1e-4)`, from the next iteration on.
+
+        The learner is made anew and takes over all that the old one has learned; `agent.policy` is another object then. Raises
+        ConfigError for what cannot change any more, networks and environments, and leaves the agent as it was.
+        """
+        if self.custom:
+            raise ConfigError(
+                "an agent with a network of its own cannot change its configuration: save it, and give load what is to change"
+            )
+        config = changed(self.recipe, self.config, overrides)
+        if config["num_envs"] != self.config["num_envs"]:
+            raise ConfigError("num_envs cannot change while an agent runs: save it, and load(path, num_envs=…)")
+        with self._turns:
+            plan = self._plan(config)
+            try:
+                plan.learner.load_state_dict(deepcopy(self.learner.state_dict()))
+            except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+                raise ConfigError(
+                    f"{', '.join(overrides)} cannot change in an agent that has learned: {error}"
+                ) from error
+            if hasattr(self.learner, "observers"):
+                plan.learner.observers = self.learner.observers
+            self.config, self.plan, self.learner = Configuration(config), plan, plan.learner
+            self.policy = self.trainer.actor = plan.learner.policy
+        return self
+
     def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
         """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state.
 
-        action_masks: for an agent that learned with mask_source = info. An actor's state starts anew at each call.
+        action_masks: for an agent that learned with mask_source = info. An actor's state starts anew at each call. Raises
+        ValueError for what is no observation, NotFiniteError for one with numbers that are not finite.
         """
-        actor, encoding = self.policy, encoding_of(self.policy, self.envs.single_observation_space)
-        obs, single = encoding.batch(obs)
-        count = len(encoding.leaves[0].of(obs))
-        x = encoding.empty(count)
-        info = {}
-        if encoding.mask_source == "info":
-            if action_masks is None:
-                raise ValueError("this agent gets its action masks from info: pass action_masks=info['action_mask']")
-            masks = [action_masks] if single else list(action_masks)
-            if len(masks) != count:
-                raise ValueError(f"expected action_masks of {count} observations, got {len(masks)}")
-            info = mask_info(masks)
-        elif action_masks is not None:
-            raise ValueError(
-                f"action_masks are for agents with mask_source = info, this one has mask_source = {encoding.mask_source}"
-            )
-        encoding.encode(obs, info, x)
-        encoding.check(x, obs)
-        if encoding.mask_source != "none" and not actor.has_legal_action(x).all():
-            raise ValueError("there is no legal action to predict")
-        rng = np.random.default_rng(0) if deterministic else self.rng  # greedy actions leave what is drawn next alone
-        begun = actor.begin(actor.noise(rng, (count,))) if actor.stateful else None
-        act = actor.mode(x, begun)[0] if deterministic else actor.act(x, begun, actor.noise(self.rng, (count,)))[0]
-        act = action_adapter(self.envs.single_action_space, actor)(act)
-        return (act[0] if single else np.asarray(act)), None
+        given = self.envs.single_observation_space, self.envs.single_action_space, obs
+        with self._turns:
+            return predict(self.policy, *given, self.rng, deterministic, action_masks), None
 
     def evaluate(
         self,
@@ -228,40 +307,44 @@ class Agent:
         seed: int = EVALUATION_SEED,
         env: EnvLike | None = None,
         progress: Told | None = None,
+        **others: Any,
     ) -> Evaluation:
         """Returns of whole episodes on fixed seeds. env: another environment to play in; a vector environment plays its own.
 
         progress(done, episodes) is called whenever an episode has ended. Where env is the one that is trained in, training
         begins new episodes afterwards.
         """
+        if others:
+            foreign.refuse("evaluate", others)
+        episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
-        try:
-            with single_thread():
-                return evaluate(self.policy, env, episodes, greedy, seed, progress=progress)
-        finally:
-            self._played(env)
+        with self._turns, self._playing(env):
+            return evaluate(self.policy, env, episodes, greedy, seed, progress=progress)
 
     def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
         """Whole episodes of the policy as it is, its actions sampled, for others to learn from; `.save(path)` keeps them."""
+        episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
-        try:
-            with single_thread():
-                return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
-        finally:
-            self._played(env)
+        with self._turns, self._playing(env):
+            return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
 
     def _forget(self) -> None:
         if isinstance(self.collector, Collector):
             self.collector.forget()
 
-    def _played(self, env: EnvLike) -> None:
-        """Others were played in this environment; if it is the training's own, that begins anew."""
-        if isinstance(env, gym.Env):
-            moved = any(env.unwrapped is each.unwrapped for each in singles(self.envs))
-        else:
-            moved = isinstance(env, VectorEnv) and env.unwrapped is self.envs.unwrapped
-        if moved:
-            self._forget()
+    @contextmanager
+    def _playing(self, env: EnvLike) -> Iterator[None]:
+        """Others are played in this environment; if it is the training's own, that begins anew."""
+        try:
+            with single_thread():
+                yield
+        finally:
+            if isinstance(env, gym.Env):
+                moved = any(env.unwrapped is each.unwrapped for each in singles(self.envs))
+            else:
+                moved = isinstance(env, VectorEnv) and env.unwrapped is self.envs.unwrapped
+            if moved:
+                self._forget()
 
     def evaluation_env(self) -> EnvLike:
         """What `evaluate` plays in by default: the id or callable, or an environment like the one given."""
@@ -271,48 +354,13 @@ class Agent:
             )
         return twin(self.env) if isinstance(self.env, gym.Env) else self.env
 
-    def metadata(self) -> dict[str, Any]:
-        """What a model file says of itself: enough to rebuild the agent, no times, no paths."""
-        return {
-            "algo": self.algo,
-            "env": self.env_name,
-            "seed": self.seed,
-            "config": self.config,
-            "custom": self.custom,
-            "kernel": self.kernel,
-            "backend": self.backend,
-            "observation_space": space_to_json(self.envs.single_observation_space),
-            "action_space": space_to_json(self.envs.single_action_space),
-        }
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that training changes, but for the insides of the environments."""
-        parts = {"learner": self.learner, "collector": self.collector, "trainer": self.trainer}
-        return {name: part.state_dict() for name, part in parts.items()} | {"rng": self.rng.bit_generator.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`. A policy alone is enough to act."""
-        if "collector" not in state:
-            self.policy.load_state_dict(state["learner"]["policy"])
-            self.collector.begun = True
-            return
-        self.learner.load_state_dict(state["learner"])
-        self.collector.load_state_dict(state["collector"])
-        if "trainer" in state:  # files of 0.4 have none
-            self.trainer.load_state_dict(state["trainer"])
-        self.rng.bit_generator.state = state["rng"]
-
-    def save(self, path: str | Path) -> Path:
-        """Write the agent, training state included, to one safetensors file; the suffix is added if missing."""
-        path = with_suffix(path)
-        save_state(path, self.state_dict(), self.metadata())
-        return path
-
-    def save_policy(self, path: str | Path) -> Path:
-        """Write what acting needs and no more: weights and normaliser. Equal policies are equal bytes."""
-        path = with_suffix(path)
-        save_state(path, {"learner": {"policy": dict(self.policy.state_dict())}}, self.metadata())
-        return path
+def _unobserved(part: Any) -> Any:
+    """The same part with nobody looking on."""
+    part = copy(part)
+    if hasattr(part, "observers"):
+        part.observers = []
+    return part
 
 
 def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:

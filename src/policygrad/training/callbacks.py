@@ -16,6 +16,7 @@ is one and no other was given.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +109,7 @@ class EvalCallback:
         stop_at: float | None = None,
     ) -> None:
         self.every, self.episodes = _positive("every", every), _positive("episodes", episodes)
-        self.given = self.directory = None if directory is None else Path(directory)
+        self.given = self.directory = None if directory is None else Path(os.path.expanduser(directory))
         self.greedy, self.seed, self.env, self.stop_at = greedy, seed, env, stop_at
         self.agent: Agent | None = None
         self.next = 0
@@ -182,7 +183,7 @@ class CheckpointCallback:
 
     def __init__(self, every: int, *, directory: str | Path | None = None, keep: int | None = None) -> None:
         self.every, self.keep = _positive("every", every), None if keep is None else _positive("keep", keep)
-        self.given = self.directory = None if directory is None else Path(directory)
+        self.given = self.directory = None if directory is None else Path(os.path.expanduser(directory))
         self.saved: list[Path] = []
         self.next = 0
 

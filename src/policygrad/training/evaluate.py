@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from policygrad.envs.adapters import action_adapter, encoding_of
 from policygrad.envs.checks import check_same, check_vector, singles
-from policygrad.envs.collector import Collector, EndlessEpisodeError, action_adapter, encoding_of
+from policygrad.envs.collector import Collector, EndlessEpisodeError
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.shaping import unshaped
 from policygrad.envs.single import EnvLike, env_name, make_one

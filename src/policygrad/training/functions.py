@@ -8,15 +8,23 @@ from inspect import Parameter, Signature, signature
 from typing import Any
 
 from policygrad.algorithms.config import options, parameters
+from policygrad.algorithms.foreign import ForeignWordError, answer
 from policygrad.algorithms.recipe import Recipe
 from policygrad.training.agent import Agent
+
+SB3_POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 
 def as_function(recipe: Recipe) -> Callable[..., Agent]:
     """The recipe as a function of an environment; its keywords are the Agent's and the recipe's."""
 
-    def make(env: Any, **keywords: Any) -> Agent:
-        return Agent(recipe.name, env, **keywords)
+    def make(*given: Any, **keywords: Any) -> Agent:
+        envs = [*given, *([keywords.pop("env")] if "env" in keywords else [])]
+        policy = any(isinstance(env, str) and env in SB3_POLICIES for env in envs)
+        if len(envs) != 1 or policy:
+            text = f"{recipe.name} takes one environment, and everything else by keyword"
+            raise ForeignWordError(f"{text}; {answer('policy')}" if policy else text)
+        return Agent(recipe.name, envs[0], **keywords)
 
     function: Any = make
     function.__module__, function.__name__, function.__qualname__ = "policygrad", recipe.name, recipe.name

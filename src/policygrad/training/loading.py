@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
-from policygrad.algorithms.config import Algo, ConfigError, find_recipe
+from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
-from policygrad.envs.single import EnvLike, check_env_id
+from policygrad.envs.make import BACKENDS
+from policygrad.envs.single import EnvLike, Wrapper, check_env_id
 from policygrad.errors import EnvError
+from policygrad.forms import FormError, anything, each, flag, maybe, setting, table, text, whole
+from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
-from policygrad.stored.storage import ModelFileError, load_state, with_suffix
+from policygrad.stored.directory import RunDirectory
+from policygrad.stored.storage import Announced, ModelFileError, open_state, with_suffix
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent
+
+MAX_ROWS = 2**28  # steps of an iteration that a file may ask for
+
+HIDDEN = table({"hidden": each(whole(1), 100)}, others=anything)
+META = table(
+    {
+        "algo": text(1000),
+        "env": text(1000),
+        "seed": whole(0, 2**63 - 1),
+        "config": table({}, others=setting),
+        "custom": flag,
+        "kernel": text(choices=KERNELS),
+        "observation_space": anything,
+        "action_space": anything,
+    },
+    optional={  # files of 0.4 have none of these
+        "backend": text(choices=BACKENDS),
+        "env_kwargs": maybe(table({}, others=anything)),
+        "wrappers": each(text(1000), 100),
+    },
+)
 
 
 def same_recipe(one: str, other: str) -> bool:
@@ -32,48 +60,111 @@ def load(
     critic_body: Body | None = None,
     dataset: Trajectories | str | Path | None = None,
     recipe: Algo | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
+    backend: str | None = None,
+    **overrides: Any,
 ) -> Agent:
-    """An agent from a file of `Agent.save` or a run's policy.safetensors. Nothing in the file is executed.
+    """An agent from a file of `Agent.save`, a run's policy.safetensors, or a run directory. Nothing in the file is executed.
 
-    env: needed when the agent was not made from an environment id. recipe: needed when it was made by one from outside the
-    package, whose module a file may not import. body, critic_body: needed when it had its own. dataset: to
-    learn on from stored trajectories.
+    env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
+    file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
+    file may not import. body, critic_body: needed when it had its own. dataset: to learn on from stored trajectories. backend:
+    who steps the environments, see `make_envs`; without it Gymnasium in this process, or EnvPool where it was EnvPool.
+    Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
+    Raises ModelFileError for what is no model, ConfigError for hyperparameters that cannot change any more.
     """
-    path = with_suffix(path)
-    state, meta = load_state(path)
-    with _as_model_error(path, own_env=env is not None):
-        _check_recipe(path, meta, recipe)
-        if meta["custom"] and body is None and critic_body is None:
-            raise ValueError(
-                f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made"
-            )
-        env = _environment(path, meta["env"]) if env is None else env
-        config = current_keywords(meta["algo"], meta["config"])
+    path = model_file(path)
+    own = any(x is not None for x in (env, env_kwargs, wrappers))
+    with open_state(path) as file:
+        meta = file.meta
+        with _as_model_error(path, own):
+            META("description", meta)
+            _check_recipe(path, meta, recipe)
+            if meta["custom"] and body is None and critic_body is None:
+                raise ValueError(
+                    f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made"
+                )
+            env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
+            env = _environment(path, meta["env"]) if env is None else env
+            config = current_keywords(meta["algo"], meta["config"])
+            _check_sizes(path, meta, file.tensors)
         if isinstance(env, gym.Env | VectorEnv):
             config["num_envs"] = getattr(env, "num_envs", 1)
-        if not (meta["custom"] or ":" in meta["algo"]):  # a network of one's own need not have these widths
-            size = sum(x.numel() for x in state["learner"]["policy"].values())
-            if any(a * b > size for a, b in pairwise(meta["config"]["hidden"])):
-                raise ModelFileError(
-                    f"{path} says hidden = {meta['config']['hidden']}, but its weights have other sizes"
-                )
-        agent = Agent(
-            meta["algo"] if recipe is None else recipe,
-            env,
-            seed=meta["seed"],
-            body=body,
-            critic_body=critic_body,
-            kernel=meta["kernel"],
-            backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
-            dataset=dataset,
-            **config,
-        )
-        own = agent.metadata()
-        for name in ("observation_space", "action_space"):
-            if own[name] != meta[name]:
-                raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {own[name]}")
-        agent.load_state_dict(state)
+        algo = meta["algo"] if recipe is None else recipe
+        config = changed(algo, config, overrides) if overrides else config
+        envpool = isinstance(env, VectorEnv) or meta.get("backend") == "envpool"
+        with _as_model_error(path, own):
+            agent = Agent(
+                algo,
+                env,
+                seed=meta["seed"],
+                env_kwargs=env_kwargs,
+                wrappers=wrappers,
+                body=body,
+                critic_body=critic_body,
+                kernel=meta["kernel"],
+                backend=backend or ("auto" if envpool else "gymnasium"),
+                dataset=dataset,
+                **config,
+            )
+            said = agent.metadata()
+            for name in ("observation_space", "action_space"):
+                if said[name] != meta[name]:
+                    raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {said[name]}")
+        with _as_model_error(path, own_env=False):
+            agent.load_state_dict(file.state(agent.state_form(policy_only="collector" not in file.tree)))
     return agent
+
+
+def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
+    """Refuse a description that asks for networks which the file does not have, or for more steps than memory has."""
+    config = meta["config"]
+    if not (meta["custom"] or ":" in meta["algo"]):  # one's own network need not have these widths
+        HIDDEN("description/config", config)
+        widths, shapes = config["hidden"], {x.shape for x in tensors.values()}
+        layers = [(b, a) for a, b in pairwise(widths)] + [(a,) for a in widths[:1]]
+        if not shapes.issuperset(layers):
+            raise ModelFileError(f"{path} says hidden = {widths}, but its weights have other sizes")
+    rows = math.prod(x for x in (config.get("num_envs"), config.get("num_steps")) if isinstance(x, int))
+    if rows > MAX_ROWS:
+        raise ModelFileError(
+            f"{path} asks for {rows:,} steps an iteration, more than the {MAX_ROWS:,} a file may ask for"
+        )
+
+
+def model_file(path: str | Path) -> Path:
+    """The model that a path names: a file, or a run's policy or last checkpoint. Raises ModelFileError for another file."""
+    path = Path(os.path.expanduser(path))
+    if path.is_dir():
+        return RunDirectory(path).model_file()
+    other = path.is_file() or path.suffix == ".zip"
+    if other and path.suffix != ".safetensors" and not with_suffix(path).exists():
+        hint = ": files of Stable-Baselines3 hold pickles, which loading would run" if path.suffix == ".zip" else ""
+        raise ModelFileError(f"{path} is not a policygrad model, which is a .safetensors file{hint}")
+    return with_suffix(path)
+
+
+def _words(
+    path: Path,
+    meta: dict[str, Any],
+    env: EnvLike | None,
+    env_kwargs: Mapping[str, object] | None,
+    wrappers: Sequence[Wrapper] | None,
+) -> tuple[Mapping[str, object] | None, Sequence[Wrapper] | None]:
+    """What the environment is made with: what is given, else the file's, where the environment is the file's as well."""
+    if env is not None and env != meta["env"]:
+        return env_kwargs, wrappers
+    if wrappers is None and meta.get("wrappers"):
+        raise ValueError(
+            f"{path} was trained with the wrappers {', '.join(meta['wrappers'])}, which loading does not import: pass wrappers="
+        )
+    if env_kwargs is not None:
+        return env_kwargs, wrappers
+    said = meta.get("env_kwargs", {})
+    if said is None:
+        raise ValueError(f"{path} was trained with environment keywords that a file cannot hold: pass env_kwargs=")
+    return said, wrappers
 
 
 @contextmanager
@@ -85,8 +176,10 @@ def _as_model_error(path: Path, own_env: bool) -> Iterator[None]:
         raise
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
+    except FormError as error:
+        raise ModelFileError(f"{path} does not hold what it should: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        if isinstance(error, TypeError) and own_env:  # unsupported spaces
+        if own_env:  # whose own code may raise anything
             raise
         raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
 

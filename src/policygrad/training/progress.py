@@ -4,10 +4,61 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+
+class SafeStream:
+    """A text stream whose reader may vanish, as `| head` or a dead `tee` does: what is written then is lost, and no more.
+
+    stream: None where the process was started without one. lost: why nothing can be written any more.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream, self.lost = stream, None if stream is not None else OSError("it is closed")
+
+    @property
+    def encoding(self) -> str:
+        """Of the stream."""
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write, or do nothing."""
+        if self.stream is not None and self.lost is None:
+            try:
+                return self.stream.write(text)
+            except (OSError, ValueError) as error:  # a ValueError: it was closed by this process
+                self._lose(self.stream, error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or do nothing."""
+        if self.stream is not None and self.lost is None:
+            try:
+                self.stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(self.stream, error)
+
+    def isatty(self) -> bool:
+        """Whether somebody at a terminal sees it."""
+        with suppress(OSError, ValueError):
+            return self.stream is not None and self.lost is None and self.stream.isatty()
+        return False
+
+    def _lose(self, stream: TextIO, error: Exception) -> None:
+        if isinstance(error, UnicodeError):
+            raise error
+        self.lost = error
+        with suppress(OSError, ValueError):  # what is still in the buffer must go somewhere when Python ends
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class Progress(Protocol):
@@ -35,7 +86,7 @@ class Lines(Progress):
     """A line every ten seconds, for logs."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = 10.0) -> None:
-        self.stream, self.interval, self.total, self.steps = stream or sys.stdout, interval, 0, -1
+        self.stream, self.interval, self.total, self.steps = SafeStream(stream or sys.stdout), interval, 0, -1
 
     def start(self, total: int) -> None:
         self.total, self.steps = total, -1
@@ -44,8 +95,7 @@ class Lines(Progress):
         if steps != self.steps:  # the last line comes when training ends, which may be just now
             self.steps = steps
             line = "  ".join(fields(steps, self.total, speed, mean_return, note))
-            rich = utf(getattr(self.stream, "encoding", None))
-            print(line if rich else line.replace("–", "-"), file=self.stream, flush=True)
+            print(line if utf(self.stream.encoding) else line.replace("–", "-"), file=self.stream, flush=True)
 
 
 class Bar:
@@ -57,7 +107,7 @@ class Bar:
         from rich.console import Console
         from rich.live import Live
 
-        self.live = Live(console=console or Console(), auto_refresh=False)
+        self.live = Live(console=console or Console(file=SafeStream(sys.stdout)), auto_refresh=False)  # pyright: ignore
         self.total = 0
 
     def start(self, total: int) -> None:
@@ -130,7 +180,7 @@ def make_progress(quiet: bool = False) -> Progress:
     """A bar on a terminal, lines elsewhere, also on a terminal that cannot draw a line anew."""
     if quiet:
         return Silent()
-    return Bar() if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()
+    return Bar() if SafeStream(sys.stdout).isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()
 
 
 def utf(encoding: str | None) -> bool:

@@ -25,7 +25,8 @@ from typing import Any, Literal
 
 from policygrad.envs import processes
 from policygrad.envs.processes import exit_text
-from policygrad.errors import PolicygradError
+from policygrad.errors import EnvError, PolicygradError
+from policygrad.files import write_atomically
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.interrupts import interrupts
 
@@ -277,12 +278,14 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
     """What to say of an error; of one that no user's values explain, the traceback is kept in the run directory."""
     if run is None:
         expected = isinstance(error, PolicygradError | ValueError | TypeError | ImportError | OSError | MemoryError)
-        return (expected and str(error)) or named(error)
-    if isinstance(error, PolicygradError | MemoryError):
+        return (expected and str(error)) or f"{named(error)} ({place(error)})"
+    foreign = isinstance(error, EnvError) and error.__cause__ is not None  # what the environment's own code has raised
+    own_file = isinstance(error, OSError) and str(error.filename or "").startswith(str(run.path))  # on a full disk
+    if (isinstance(error, PolicygradError | MemoryError) and not foreign) or own_file:
         return stopped(error, run)
     file = run.path / "traceback.txt"
     try:
-        file.write_text("".join(traceback.format_exception(error)), "utf8")
+        write_atomically(file, "".join(traceback.format_exception(error)).encode("utf8", "backslashreplace"))
     except OSError:
         return stopped(error, run)
     return f"{stopped(error, run)} (see {file})"
@@ -291,10 +294,24 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
 def stopped(error: BaseException, run: RunDirectory) -> str:
     """What ended a run, and in which part of it; an error that is none of the package's with its class."""
     over = run.state()["status"] == "trained"
-    text = str(error) if isinstance(error, PolicygradError) else named(error)
+    text = first_line(error) if isinstance(error, PolicygradError) else named(error)
     return f"{'evaluation' if over else 'training'} stopped: {text}"
 
 
 def named(error: BaseException) -> str:
-    """The class of an error, and its message if it has one."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """The class of an error, and the first line of its message if it has one."""
+    text = first_line(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error's message: what follows it is for those who read the traceback."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
+def place(error: BaseException) -> str:
+    """The line of code that raised an error."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}, line {frame.lineno}"

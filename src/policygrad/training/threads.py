@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from threadpoolctl import threadpool_limits
+
+from policygrad.errors import UserError
+
+
+class BusyError(UserError, RuntimeError):
+    """An agent cannot do this now: it learns in another thread, or it has been closed."""
 
 
 @contextmanager
@@ -19,3 +26,32 @@ def single_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+class Turns:
+    """Threads that use one network take turns, `with turns: …`, for its passes share memory; while one learns, no other may."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.learner: int | None = None  # the thread that learns
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        if self.learner not in (None, threading.get_ident()):
+            self.lock.release()
+            raise BusyError(
+                "this agent learns in another thread: wait until it has, or use a copy, copy.deepcopy(agent)"
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """For as long as a thread learns: others are refused, instead of waiting for hours."""
+        with self:
+            before, self.learner = self.learner, threading.get_ident()
+        try:
+            yield
+        finally:
+            self.learner = before

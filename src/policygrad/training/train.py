@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 import policygrad
 from policygrad.envs.single import EnvLike
 from policygrad.errors import Interrupted
+from policygrad.files import printable
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import EvaluationTable, scalars
 from policygrad.stored.directory import ROOT, RunDirectory, create
@@ -136,7 +137,8 @@ def why(error: BaseException) -> str:
     """What stopped a run, in a line."""
     if isinstance(error, KeyboardInterrupt):
         return signal.Signals(getattr(error, "number", signal.SIGINT)).name
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    return printable(f"{type(error).__name__}: {first}" if first else type(error).__name__)[:500]
 
 
 def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter:
@@ -199,7 +201,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "versions": versions(agent),
         "machine": machine(),
         "command": list(command),
-    }
+    } | agent.env_words()
 
 
 def versions(agent: Agent) -> dict[str, str]:

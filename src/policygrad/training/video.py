@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from policygrad.envs.single import EnvLike, check_env_id, env_name
-from policygrad.stored.directory import reason
+from policygrad.files import reason, sweep
 from policygrad.training.agent import Agent
 from policygrad.training.evaluate import EVALUATION_SEED
 
@@ -37,7 +37,7 @@ def record(
     They are `agent.evaluate`'s first ones, unless drawing changes the environment. env: another one to play in. Works
     without a display. Raises ValueError for an environment that cannot be drawn, ImportError without imageio-ffmpeg.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.suffix != ".mp4":
         raise ValueError(f"a video is an .mp4 file, got {path.name!r}")
     ffmpeg()  # refused before the first episode is played
@@ -168,14 +168,16 @@ class Mp4:
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path, self.fps = path, fps
-        self.temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self.writer: Any = None
         self.last: np.ndarray | None = None
 
     def __enter__(self) -> Mp4:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.temporary.touch()
+            sweep(self.path.parent)
+            self.temporary.unlink(missing_ok=True)
+            self.temporary.touch(exist_ok=False)  # nothing is written through a link
         except OSError as error:
             raise ValueError(f"cannot write {self.path}: {reason(error)}") from error
         return self
@@ -193,7 +195,7 @@ class Mp4:
                 pix_fmt_out="yuv420p",
                 macro_block_size=1,
                 ffmpeg_log_level="error",
-                output_params=["-movflags", "+faststart"],  # plays before all of it has been read
+                output_params=["-f", "mp4", "-movflags", "+faststart"],  # plays before all of it has been read
             )
             self._send(None)
         elif self.last is not None and image.shape != self.last.shape:

@@ -1,0 +1,58 @@
+"""Between an actor and environments: actions as a space has them, observations as an actor reads them, states that begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from policygrad.models.contracts import Actor
+from policygrad.models.observations import Encoding
+from policygrad.tree import Tree, tree_map
+
+
+def begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:
+    """The fresh state in the rows (N,) where an episode begins, the other one elsewhere."""
+    return tree_map(lambda new, old: np.where(where.reshape(-1, *[1] * (new.ndim - 1)), new, old), fresh, state)
+
+
+def encoding_of(actor: Actor, space: spaces.Space) -> Encoding:
+    """How observations become arrays: the actor's own way, or for one made by hand the space's."""
+    return Encoding(space) if actor.encoding is None else actor.encoding
+
+
+def action_adapter(space: spaces.Space, actor: Actor) -> Callable[[np.ndarray], Any]:
+    """From the actor's actions to the environment's: discrete ones count from `start`, Box is clipped to its bounds."""
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        start, dtype = space.start, space.dtype
+        if not np.any(start) and dtype == np.int64:  # rows that an environment could write into would be the record's
+            return (lambda act: act.copy()) if space.shape else lambda act: act
+        return lambda act: (act + start).astype(dtype)
+    if isinstance(space, spaces.MultiBinary):
+        return lambda act: act.astype(space.dtype)
+    assert isinstance(space, spaces.Box)
+    low, high, dtype, to_scale = space.low, space.high, space.dtype, actor.to_env
+    if not space.shape:  # a row of these is a number, which is no member of the space
+        return lambda act: [np.asarray(a, dtype) for a in np.clip(to_scale(act), low, high)]
+    return lambda act: np.clip(to_scale(act), low, high).astype(dtype, copy=False)
+
+
+def to_tensors(state: Any) -> Any:
+    """A state with tensors in the place of its arrays: what goes into a file. Copies, since arrays go on changing."""
+    return _replaced(state, np.ndarray, lambda x: torch.from_numpy(x.copy()) if x.size else torch.zeros(x.shape))
+
+
+def to_arrays(state: Any) -> Any:
+    """The inverse of `to_tensors`."""
+    return _replaced(state, torch.Tensor, lambda x: x.numpy())
+
+
+def _replaced(state: Any, kind: type, by: Callable[[Any], Any]) -> Any:
+    if isinstance(state, dict):
+        return {key: _replaced(part, kind, by) for key, part in state.items()}
+    if isinstance(state, list):
+        return [_replaced(part, kind, by) for part in state]
+    return by(state) if isinstance(state, kind) else state

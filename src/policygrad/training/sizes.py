@@ -1,0 +1,47 @@
+"""What an agent will need, compared with the machine: absurd sizes are refused before anything is allocated or written."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from gymnasium.vector import VectorEnv
+
+from policygrad.algorithms.config import ConfigError
+from policygrad.models.observations import Encoding
+
+COPIES_OF_NETWORKS = 8  # parameters, gradient and two moments of Adam, of policy and critic
+COPIES_OF_ROWS = 2  # the record, and the batch that is made of it
+
+
+def check_sizes(config: Mapping[str, Any], envs: VectorEnv, own_body: bool) -> None:
+    """Raises ConfigError where networks or an iteration's observations alone are larger than the machine's memory."""
+    memory = machine_memory()
+    try:
+        encoding = Encoding(envs.single_observation_space)
+    except TypeError:  # a recipe of one's own may know what to do with such observations
+        return
+    hidden = () if own_body else config["hidden"]
+    parameters = sum(a * b for a, b in pairwise((encoding.width, *hidden)))
+    _compare(f"networks with hidden = {hidden}", 4 * parameters * COPIES_OF_NETWORKS, memory, "lower hidden")
+    rows = config["num_envs"] * config.get("num_steps", 1)
+    row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in encoding.leaves)
+    observations = f"num_envs × num_steps = {rows:,} observations"
+    _compare(observations, rows * row * COPIES_OF_ROWS, memory, "lower num_steps or num_envs")
+
+
+def machine_memory() -> float:
+    """Bytes of this machine's memory; ∞ where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def _compare(what: str, size: float, memory: float, remedy: str) -> None:
+    if size > memory:
+        needed, there = (f"{x / 2**30:,.0f} GiB" for x in (size, memory))
+        raise ConfigError(f"{what} would take {needed}, more than the {there} of this machine: {remedy}")
