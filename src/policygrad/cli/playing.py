@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import check_env
+from policygrad.cli.episodes import Episodes
 from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watch_parser
 from policygrad.cli.reports import as_usage_error, ended, evaluation_table
 from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
@@ -31,8 +32,9 @@ def evaluate(words: Sequence[str]) -> None:
     agent, path = load_run(given, "eval")
     from policygrad.training.train import GREEDY
 
+    told = Episodes()
     with ended("evaluation"):
-        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in GREEDY.items()}
+        evaluations = {name: agent.evaluate(episodes, greedy, progress=told) for name, greedy in GREEDY.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
     else:
