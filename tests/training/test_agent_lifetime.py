@@ -306,9 +306,9 @@ def test_predict_refuses_what_reset_returns():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_predict_refuses_numbers_that_are_not_finite(bad):
     agent = pg.ppo("CartPole-v1", **SMALL)
-    with pytest.raises(NotFiniteError, match=r"observation\[2\] is"):
+    with pytest.raises(NotFiniteError, match=f"finite numbers.*got {bad}"):
         agent.predict([0.0, 0.0, bad, 0.0])
-    with pytest.raises(NotFiniteError, match=r"observation\[2\] is"):
+    with pytest.raises(NotFiniteError, match=f"finite numbers.*got {bad}"):
         agent.predict([[0.0] * 4, [0.0, 0.0, bad, 0.0]])
 
 

@@ -29,8 +29,8 @@ def predict(
     """The action for one observation, or the actions for a batch, as the environment takes them. An actor's state starts anew.
 
     actor: an `Actor`; of masked actions, one with `has_legal_action`. rng: what samples are drawn from. deterministic: the most
-    likely actions, which draw nothing. Raises ObservationError, NotFiniteError, or another ValueError for what is no
-    observation of the space.
+    likely actions, which draw nothing. Raises ObservationError, ContractError or another ValueError for what is no observation
+    of the space, NotFiniteError for NaN.
     """
     if _is_pair(obs, observation_space):
         raise ObservationError(
