@@ -27,19 +27,6 @@ class TrainingError(PolicygradError):
     """Learning cannot go on: too little data, numbers that are not finite."""
 
 
-class Naming:
-    """`with Naming(path): …` names the file in an OSError that names none, as that of a full disk does."""
-
-    def __init__(self, path: object) -> None:
-        self.path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-            error.filename = str(self.path)
-
-
 class NotFiniteError(TrainingError, FloatingPointError):
     """A number that must be finite is NaN or ±∞."""
 

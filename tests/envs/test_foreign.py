@@ -125,6 +125,7 @@ def test_counters_and_open_episodes_after_an_exception_are_those_before_it() -> 
         assert same_state(now | {"generator": None}, was | {"generator": None})
     record = agent.collector.steps(agent.policy, 3)
     assert record.time[0].tolist() == before["time"].tolist()
+    assert (record.obs[:-1, :, 0][record.mask] == record.time[record.mask]).all()
 
 
 class Untouchable(dict):

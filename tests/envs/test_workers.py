@@ -126,6 +126,26 @@ def test_trajectories_are_those_of_the_serial_case_to_the_bit(kind: str) -> None
             assert getattr(there, name) == getattr(here, name)
 
 
+@pytest.mark.parametrize("kind", ["CartPole", "masks in info", "a number"])
+def test_where_environments_are_can_be_kept_and_brought_back_here_and_there(kind: str) -> None:
+    makers = KINDS[kind]
+    with pool(makers) as envs, pool(makers, 1) as others:
+        first = Collector(envs, seed=1)
+        masks = "info" if kind == "masks in info" else "none"
+        spaces = envs.single_observation_space, envs.single_action_space
+        policy = make_policy(*spaces, hidden=(8,), seed=0, mask_source=masks)
+        first.steps(policy, 37)
+        state = first.state_dict()
+        expected = first.steps(policy, 30)
+        for again in (others, SerialVectorEnv(makers)):
+            second = Collector(again, seed=2)
+            second.load_state_dict(state)
+            assert same(second.steps(policy, 30), expected)
+        assert same_state(first.state_dict(), second.state_dict())
+        # the processes know how far the episodes are
+        assert np.array_equal(*(x._shared.time for x in (envs, others)))
+
+
 def test_training_in_worker_processes_ends_in_the_same_weights() -> None:
     flats = []
     for backend in ("gymnasium", "async"):

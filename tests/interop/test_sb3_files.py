@@ -217,7 +217,9 @@ def test_a_monitor_that_goes_on_keeps_its_clock(tmp_path):
     path = tmp_path / "monitor.csv"
     before = MonitorFile(path, "E")
     before.write([(1.5, 3), (2.25, 4)])
+    head = path.read_text().splitlines()[0]
     after = MonitorFile(path, "E")
+    assert path.read_text().splitlines()[0] == head
     assert after.started == pytest.approx(before.started, abs=5.0)
     after.write([])
     after.write([(7.0, 6)])

@@ -472,7 +472,7 @@ def test_what_is_damaged_or_old_is_named_or_left_out(tmp_path):
     assert "0 episodes in monitor.csv" in str(report(run)).replace("\n   ", " ")
     config = json.loads(run.config_file.read_text())
     run.write_config(config | {"config": [1]})
-    with pytest.raises(RunError, match="table of hyperparameters"):
+    with pytest.raises(RunError, match=r"it/config must be a table"):
         report(run)
 
 

@@ -24,6 +24,7 @@ from policygrad.algorithms.keywords import MOST, TINY, Network, Option, Run
 from policygrad.algorithms.recipe import OLD_KEYWORDS, Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.errors import UserError
+from policygrad.files import MIB, read_text
 from policygrad.locate import LocateError, locate
 
 OF_EVERY_AGENT = {
@@ -213,8 +214,8 @@ def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, A
             raise ConfigError(f"preset = {preset!r} is neither a preset nor a .toml file; {has}")
         return tuned[str(preset)]
     try:
-        table = tomllib.loads(Path(os.path.expanduser(preset)).read_text("utf8"))
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(read_text(os.path.expanduser(preset), MIB))
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the preset {preset}: {error}") from error
     tables = {name: value for name, value in table.items() if isinstance(value, dict)}
     if tables and env_name not in tables:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from policygrad.data import Batch, Estimate, Record, Reduction, Rollout, Stats, Values, resolve_reduction
 from policygrad.errors import NotFiniteError
+from policygrad.forms import Form, form_of, table
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.models.critic import Critic, NoCritic, QCritic
@@ -129,6 +130,11 @@ class Learner:
         """Everything that training changes, but for the environments."""
         parts = {"policy": self.policy, "update": self.update, "critic": self.critic, "baseline": self.baseline}
         return {name: dict(part.state_dict()) for name, part in parts.items()}
+
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        forms = {name: form_of(getattr(self, name)) for name in ("policy", "critic", "baseline")}
+        return table(forms | {"update": form_of(self.update, self.policy.flat)})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""

@@ -108,6 +108,7 @@ def refuse_output(lost: Exception | None) -> int:
 def run(argv: list[str]) -> int:
     """Dispatch; turn errors that the user can mend into a message and exit code 2."""
     from policygrad.errors import PolicygradError
+    from policygrad.files import printable
 
     try:
         dispatch(argv)
@@ -115,7 +116,7 @@ def run(argv: list[str]) -> int:
         return int(stop.code or 0)
     except (PolicygradError, OSError, MemoryError) as error:
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        lines = [line.strip() for line in text.splitlines() if line.strip()] or ["not enough memory"]
+        lines = [printable(line.strip()) for line in text.splitlines() if line.strip()] or ["not enough memory"]
         print("policygrad: " + "\n".join(lines[:3]), file=sys.stderr)
         return 2
     return 0

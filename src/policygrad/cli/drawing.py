@@ -7,6 +7,7 @@ from pathlib import Path
 
 from policygrad.cli.flags import plot_parser
 from policygrad.cli.values import UsageError, picture
+from policygrad.files import printable
 from policygrad.stored.directory import RunDirectory, find, runs_at
 
 
@@ -24,4 +25,4 @@ def plot(words: Sequence[str]) -> None:
     from policygrad.reports.plots import plot_runs
 
     plot_runs(directories, out, "algo" if given.by == "algo" else "config")
-    print(out)
+    print(printable(str(out)))

@@ -11,6 +11,7 @@ from policygrad.cli.parser import Parser
 from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
+from policygrad.files import write_atomically
 
 if TYPE_CHECKING:
     from policygrad.lab.claims import Claim
@@ -56,7 +57,7 @@ def run(words: Sequence[str]) -> None:
         else:
             print(report.summary(results))
         if given.out is not None:
-            Path(given.out).write_text(report.markdown(results), encoding="utf-8")
+            write_atomically(Path(given.out), report.markdown(results).encode())
 
 
 def _check_out(out: str) -> None:

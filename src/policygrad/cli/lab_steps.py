@@ -201,9 +201,11 @@ def of_run(given: Namespace) -> StepCase:
         path = checkpoints[-1]
     agent, _ = load_run(Namespace(**vars(given) | {"run": str(path)}), "lab steps")
     from policygrad.lab.steps.rules import sampled_objective, training_batch
-    from policygrad.stored.storage import load_state
+    from policygrad.stored.storage import open_state
 
-    if "collector" not in load_state(path)[0]:
+    with open_state(path) as file:
+        whole = "collector" in file.tree
+    if not whole:
         raise UsageError(f"{path} holds only a policy, but a batch needs the critic: give the run or a checkpoint.")
     episodes, steps = positive("eval_episodes", given.eval_episodes or "30"), agent.collector.steps_done
     batch = training_batch(agent)

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import check_env
+from policygrad.cli.episodes import Episodes
 from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watch_parser
 from policygrad.cli.reports import as_usage_error, ended, evaluation_table
 from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
+from policygrad.files import printable
 from policygrad.stored.directory import RunDirectory, find
 from policygrad.training.seeds import failure
 
@@ -30,12 +32,14 @@ def evaluate(words: Sequence[str]) -> None:
     agent, path = load_run(given, "eval")
     from policygrad.training.train import GREEDY
 
+    told = Episodes()
     with ended("evaluation"):
-        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in GREEDY.items()}
+        evaluations = {name: agent.evaluate(episodes, greedy, progress=told) for name, greedy in GREEDY.items()}
     if given.json:
         print(json.dumps({name: e.to_json() for name, e in evaluations.items()}, indent=2))
     else:
-        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: {path}\n\n{evaluation_table(evaluations)}")
+        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: {printable(str(path))}\n")
+        print(evaluation_table(evaluations))
 
 
 def collect(words: Sequence[str]) -> None:
@@ -50,7 +54,9 @@ def collect(words: Sequence[str]) -> None:
         trajectories = agent.collect(episodes, seed)
     out = trajectories.save(directory_of(path) / "trajectories.safetensors" if given.out is None else given.out)
     mean = float(trajectories.returns.mean())
-    print(f"{out}  {len(trajectories):,} episodes, {trajectories.steps:,} steps, mean return {mean:,.1f}")
+    print(
+        f"{printable(str(out))}  {len(trajectories):,} episodes, {trajectories.steps:,} steps, mean return {mean:,.1f}"
+    )
 
 
 def video(words: Sequence[str]) -> None:
@@ -65,7 +71,7 @@ def video(words: Sequence[str]) -> None:
 
     with ended("the video"), as_usage_error(ValueError, ImportError):
         returns = record(agent, out, **keywords)
-    print(f"{out}  return {', '.join(f'{x:,.1f}' for x in returns)}")
+    print(f"{printable(str(out))}  return {', '.join(f'{x:,.1f}' for x in returns)}")
 
 
 def watch(words: Sequence[str]) -> None:
@@ -98,13 +104,14 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")
     if given.env is not None:
         check_env(given.env)
-    from policygrad.stored.storage import load_state
+    from policygrad.stored.storage import open_state
     from policygrad.training.loading import load
 
     try:
         recipe, kwargs = getattr(given, "recipe", None), given.env_kwargs
         kwargs = None if kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(kwargs))
-        refuse_import(command, given.run, load_state(path)[1], given.env, recipe, given.wrapper)
+        with open_state(path) as file:
+            refuse_import(command, given.run, file.meta, given.env, recipe, given.wrapper)
         return load(path, env=given.env, recipe=recipe, env_kwargs=kwargs, wrappers=given.wrapper), path
     except UsageError:
         raise

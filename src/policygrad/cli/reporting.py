@@ -12,6 +12,7 @@ from policygrad.cli.playing import directory_of, load_run
 from policygrad.cli.reports import as_usage_error, ended
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError, parse_number, picture
+from policygrad.files import printable
 from policygrad.reports.report import read
 from policygrad.stored.directory import RunDirectory, find, runs_at
 from policygrad.training.reporting import checked_eigenvalues
@@ -41,7 +42,7 @@ def report(words: Sequence[str]) -> None:
         print(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
         return
     print("\n".join(paragraph(line, "   ") for line in made.lines()))
-    print(f"\npicture {out}")
+    print(f"\npicture {printable(str(out))}")
 
 
 def one_run(given: Namespace) -> RunDirectory:

@@ -11,6 +11,7 @@ from pathlib import Path
 from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.cli.arguments import TrainArguments, parse_train
 from policygrad.cli.board import make_board
+from policygrad.cli.episodes import Episodes
 from policygrad.cli.reports import (
     as_usage_error,
     evaluation_table,
@@ -61,7 +62,8 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         if not given.quiet:
             spent = clock(time.perf_counter() - started)
             print(f"{agent.collector.steps_done:,} steps in {spent}; evaluating the final policy", flush=True)
-        evaluations = training.assess(agent, run, given.eval_episodes)
+        told = None if given.quiet else Episodes()
+        evaluations = training.assess(agent, run, given.eval_episodes, progress=told)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
     except (Exception, SystemExit) as error:

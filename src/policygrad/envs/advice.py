@@ -7,10 +7,12 @@ follow the scale of their targets.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from policygrad.models.continuous import Gaussian
 from policygrad.models.observations import leaves
 
 FAR, NEAR = 20.0, 0.05  # bounds in units of the noise's standard deviation: beyond, and below, exploring is of no use
@@ -41,3 +43,15 @@ def unscaled_pictures(observation_space: spaces.Space) -> str | None:
                 "give a body of your own that divides them by 255"
             )
     return None
+
+
+def advice(
+    policy: Any, observation_space: spaces.Space, action_space: spaces.Space, log_std: float, own_body: bool
+) -> list[str]:
+    """What is likely to go wrong with these spaces and this policy, in sentences."""
+    found = []
+    if type(getattr(policy, "head", None)) is Gaussian:
+        found.append(far_bounds(action_space, math.exp(log_std)))
+    if not own_body and getattr(policy, "normalizer", policy) is None:
+        found.append(unscaled_pictures(observation_space))
+    return [text for text in found if text is not None]

@@ -115,7 +115,6 @@ class Block:
         self.serial.first = first
         self.memory, self.at = memory, at
         self.index, self.block = index, slice(first, first + len(makers))
-        self.over = np.zeros(len(makers), bool)  # whose next step is a reset
 
     def made(self) -> Made:
         """What the parent has to know."""
@@ -130,7 +129,7 @@ class Block:
     def attach(self, num_envs: int, num_workers: int) -> None:
         """Work on shared memory from now on."""
         layout = self.serial.single_observation_space, self.serial.single_action_space, num_envs, num_workers
-        all_of_them = Arrays(*layout, self.memory.open(Arrays(*layout).size))
+        all_of_them = Arrays(*layout, self.memory.map(Arrays(*layout).size))
         self.memory.close()
         self.act, self.obs = all_of_them.act[self.block], rows(all_of_them.obs, self.block)
         self.rew, self.paused = all_of_them.rew[self.block], all_of_them.paused[self.block]
@@ -148,14 +147,9 @@ class Block:
         serial.paused, serial.report_masks = self.paused, masks
         actions = self.act.copy()  # which an environment may keep
         given: Any = [np.asarray(a) for a in actions] if self.numbers else actions
-        obs, rew, terminated, truncated, info = serial.step(given)
-        put(self.obs, obs)
+        _, rew, terminated, truncated, info = serial.step(given)
+        self.show()
         self.rew[:], self.terminated[:], self.truncated[:] = rew, terminated, truncated
-        self.time += 1
-        if self.over.any():
-            self.time[self.over] = 0
-            self.episode += self.over
-        self.over = terminated | truncated
         self.at[0] = -1
         return info[ACTION_MASK] if masks else None
 
@@ -164,28 +158,35 @@ class Block:
         seed_globally(seeds)
         self.serial.report_masks = masks
         self.serial.paused = self.paused
-        obs, info = self.serial.reset(seed=seeds, options=options)
-        put(self.obs, obs)
+        _, info = self.serial.reset(seed=seeds, options=options)
+        self.show()
         self.rew[:], self.terminated[:], self.truncated[:] = 0.0, False, False
-        self.time[:], self.over[:] = 0, False
-        self.episode += 1
         if not masks:
             return None
         told = info.get(f"_{ACTION_MASK}", np.zeros(len(seeds), bool))
         return [info[ACTION_MASK][i] if told[i] else None for i in range(len(seeds))]
 
-    def end_episodes(self, which: np.ndarray) -> None:
-        """The next step is a reset of these, whose episodes another process has begun."""
-        self.over |= which
-        self.serial._autoreset_envs = self.over.copy()
+    def show(self) -> None:
+        """Write into the shared memory what the environments show, and how far their episodes are."""
+        serial = self.serial
+        put(self.obs, serial._observations)
+        self.time[:] = serial._begun
+        np.subtract(serial._count, self.time, out=self.time)
+        self.episode[:] = serial._episodes
+
+    def go_on(self, ends: np.ndarray) -> None:
+        """In place of a process that was lost: the next step resets where an episode `ends`; times and episodes as shared."""
+        serial = self.serial
+        serial._autoreset_envs = ends.copy()
+        serial._begun, serial._episodes = (serial._count - self.time).tolist(), self.episode.tolist()
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A method of the vector environment."""
         result = getattr(self.serial, name)(*args, **kwargs)
-        put(self.obs, self.serial._observations)
+        self.show()
         over = self.serial._autoreset_envs
         if not np.array_equal(over, self.terminated | self.truncated):  # it has put the environments elsewhere
-            self.over, self.terminated[:], self.truncated[:] = over.copy(), over, False
+            self.terminated[:], self.truncated[:] = over, False
         return result
 
     def answer(self, message: bytes) -> Any:

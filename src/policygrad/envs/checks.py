@@ -161,6 +161,15 @@ def singles(envs: VectorEnv) -> list[gym.Env]:
     return [env for env in inside if isinstance(env, gym.Env)] if isinstance(inside, list | tuple) else []
 
 
+def check_same(encoding: Encoding, space: spaces.Space) -> None:
+    """Refuse to play where observations have other parts, shapes or choices than those that were learned from."""
+    own, other = ([(leaf.path, leaf.shape, leaf.one_hot) for leaf in e.leaves] for e in (encoding, Encoding(space)))
+    if own != other:
+        raise ContractError(
+            f"the policy has learned from observations of {encoding.space}, the environment's are of {space}"
+        )
+
+
 def autoreset_mode(envs: VectorEnv) -> AutoresetMode:
     """How a vector environment resets. One that does not say it is refused: a guess would misread one step an episode."""
     given = (envs.metadata or {}).get("autoreset_mode")

@@ -30,6 +30,7 @@ from policygrad.envs.checks import (
 from policygrad.envs.columns import one_episode_per_column, step_times
 from policygrad.envs.lent import Witness
 from policygrad.errors import EnvError
+from policygrad.forms import RECENT, Form, collector_form
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding
 from policygrad.streams import seeds, stream
@@ -68,8 +69,8 @@ class Collector:
         self._seed_environments(0)
         self.pending: list[dict[str, Any] | None] | None = None  # how to bring the environments to where they are to be
         self.steps_done = self.episodes_done = 0
-        self.returns: deque[float] = deque(maxlen=100)
-        self.lengths: deque[int] = deque(maxlen=100)
+        self.returns: deque[float] = deque(maxlen=RECENT)
+        self.lengths: deque[int] = deque(maxlen=RECENT)
         self.observers: list[Callable[[Record], None]] = []
         self.begun = True  # environments need no actor to be made ready for them
         self.obs: Tree = None  # what the environments show now; None before a reset
@@ -374,6 +375,10 @@ class Collector:
         """Everything that collecting changes, and how to bring the environments back to where they are."""
         state = self._now()
         return to_tensors(state | {"envs": self.pending or self._snapshot(state)})
+
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        return collector_form(self.num_envs)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`; the environments follow with the next record, see `restore`."""

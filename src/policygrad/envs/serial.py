@@ -186,6 +186,8 @@ class SerialVectorEnv(SyncVectorEnv):
             set_generator_state(env, snapshot["state"])
         obs, _ = env.reset(seed=snapshot["seed"])
         actions = list(snapshot["actions"])
+        if isinstance(self.single_action_space, spaces.Box):  # of which a number alone is no member
+            actions = [np.asarray(action) for action in actions]
         for t, action in enumerate(actions):
             if over:
                 return f"its episode ended after {t} steps instead of {len(actions)}"

@@ -49,7 +49,7 @@ class Memory:
             if hasattr(os, "posix_fallocate"):  # or the first who writes would be killed
                 os.posix_fallocate(self.handle, 0, size)
 
-    def open(self, size: int) -> mmap.mmap:
+    def map(self, size: int) -> mmap.mmap:
         """The bytes."""
         if sys.platform == "win32":
             return mmap.mmap(-1, size, tagname=self.handle)

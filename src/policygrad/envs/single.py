@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.envs.blame import brief, raise_foreign
 from policygrad.envs.wrappers import NewWorld
-from policygrad.errors import ContractError
+from policygrad.errors import ContractError, PolicygradError
 from policygrad.locate import locate, module_of
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
@@ -83,13 +83,13 @@ def make_one(env: EnvLike, **kwargs: Any) -> gym.Env:
         check_env_id(env)
     elif isinstance(env, VectorEnv):
         raise TypeError("expected an environment id, an environment or a callable, got a vector environment")
-    if isinstance(env, EnvMaker):
-        return env()
     try:
         made = _by_id(env, **kwargs) if isinstance(env, str) else _made(env, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         reason = str(error).replace("gymnasium[mujoco]", "policygrad[mujoco]")  # with an engine that was tested
         raise ValueError(f"{env} needs a package that is not installed: {reason}") from error
+    except PolicygradError:
+        raise
     except (Exception, SystemExit) as error:
         raise_foreign(error, f"making the environment {env_name(env)} raised")
     if not isinstance(made, gym.Env):
@@ -135,17 +135,12 @@ class EnvMaker:
         drawn = {} if render_mode is None else {"render_mode": render_mode}
         env = make_one(self.base, **{**self.kwargs, **drawn})
         for wrapper in self.wrappers:
-            try:
-                made = (locate(wrapper) if isinstance(wrapper, str) else wrapper)(env)
-            except (Exception, SystemExit) as error:
-                raise_foreign(error, f"the wrapper {name_of(wrapper)} raised")
+            made = (locate(wrapper) if isinstance(wrapper, str) else wrapper)(env)
             if not isinstance(made, gym.Env):
                 raise TypeError(
                     f"the wrapper {name_of(wrapper)} must return a gymnasium.Env, got {type(made).__name__}"
                 )
             env = made
-        for name in ("observation_space", "action_space"):
-            check_space(env, name)
         return env
 
     def words(self) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class WorkerVectorEnv(VectorEnv):
         layout = obs, act, self.num_envs, len(self.workers)
         size = Arrays(*layout).size
         self._memory.resize(size)
-        self._arrays = Arrays(*layout, self._memory.open(size))
+        self._arrays = Arrays(*layout, self._memory.map(size))
         self._ask(pack(("attach", self.num_envs, len(self.workers))), "prepared")
 
     @property
@@ -342,7 +342,7 @@ class WorkerVectorEnv(VectorEnv):
         ends = ~begins & ~paused
         arrays.paused[block], arrays.truncated[block] = paused, ends
         arrays.time[block], arrays.episode[block] = np.where(begins, 0, time), episode + begins
-        self.workers[i].send(pack(("end_episodes", ends)))
+        self.workers[i].send(pack(("go_on", ends)))
         self._gather("prepared")
         return masks and [mask if begun else None for mask, begun in zip(masks, begins, strict=True)]
 

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Rollout, TooFewError, Values
+from policygrad.forms import LARGEST, Form, FormError, anything, array, each, form_of, maybe, number, table
 from policygrad.total import greatest, total
 from policygrad.tree import Tree, tree_leaves
 
@@ -66,8 +67,15 @@ class _Stateless:
     def state_dict(self) -> dict[str, Any]:
         return {}
 
+    def state_form(self) -> Form:
+        return table({})
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+        form_of(self)("state of the baseline", state)
+        self._load(state)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Take in a state of the right form."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in vars(self).items())})"
@@ -126,7 +134,10 @@ class RunningMean(_Stateless):
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def state_form(self) -> Form:
+        return table({"mean": maybe(number(-LARGEST, LARGEST))})
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.mean = state["mean"]
 
 
@@ -192,7 +203,16 @@ class TimeAverage(_Stateless):
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean, "weight": self.weight}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def state_form(self) -> Form:
+        columns = table({"mean": array((None,), "float64"), "weight": array((None,), "float64", low=0.0)})
+
+        def check(name: str, state: Any) -> None:
+            columns(name, state)
+            array(tuple(state["mean"].shape), "float64", None)(f"{name}/weight", state["weight"])
+
+        return check
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.mean, self.weight = state["mean"].clone(), state["weight"].clone()
 
     def __repr__(self) -> str:
@@ -260,6 +280,10 @@ class LinearFeatures(_OnFeatures):
         self.w: Tensor | None = None  # (F,)
 
     def _predict(self, x: Tensor) -> Tensor | None:
+        if self.w is not None and len(self.w) != x.shape[1]:
+            raise FormError(
+                f"{self} has {len(self.w)} weights for {x.shape[1]} features: its state is of other features"
+            )
         return None if self.w is None else x @ self.w
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
@@ -272,7 +296,10 @@ class LinearFeatures(_OnFeatures):
     def state_dict(self) -> dict[str, Any]:
         return {"w": self.w}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def state_form(self) -> Form:
+        return table({"w": maybe(array((None,), "float64"))})
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.w = None if state["w"] is None else state["w"].clone()
 
     def __repr__(self) -> str:
@@ -314,7 +341,19 @@ class Regressor(_OnFeatures):
     def state_dict(self) -> dict[str, Any]:
         return {"data": None if self.data is None else list(self.data)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def state_form(self) -> Form:
+        pair = table({"data": maybe(each(anything, 2, least=2))})
+
+        def check(name: str, state: Any) -> None:
+            pair(name, state)
+            if state["data"] is not None:
+                x, y = state["data"]
+                array((None,), "float64")(f"{name}/data/1", y)
+                array((y.shape[0], None), "float64")(f"{name}/data/0", x)
+
+        return check
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.data = None
         if state["data"] is not None:
             x, y = state["data"]

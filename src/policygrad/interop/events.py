@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from policygrad.errors import Naming
+from policygrad.files import appending
 
 MAX_FLOAT32 = 3.4028234e38  # of 32 bits
 PATTERN = "events.out.tfevents.*"
+NUMBER = re.compile(r"events\.out\.tfevents\.([0-9]{1,15})\..*")
 
 
 class EventFile:
@@ -36,7 +38,7 @@ class EventFile:
         events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
         if not self.path.exists():
             events.insert(0, Event(wall_time=now, file_version="brain.Event:2"))
-        with Naming(self.path), self.path.open("ab") as file:
+        with appending(self.path) as file:
             writer = RecordWriter(file)
             for event in events:
                 writer.write(event.SerializeToString())

@@ -23,13 +23,17 @@ from __future__ import annotations
 import io
 import json
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from policygrad.errors import Naming
+from policygrad.files import BadFileError, appending, parse_json, read_bytes, read_text, write_atomically
+from policygrad.forms import anything, number, table
+
+MAX_ROWS = 2**29  # bytes of a file of episodes or evaluations
 
 GRADIENT = (  # of the gradient meter
     *("signal", "noise", "snr", "snr_low", "snr_high", "half_cosine"),
@@ -77,14 +81,12 @@ class MonitorFile:
     def __init__(self, path: Path, env: str) -> None:
         """Start the file, or go on at the end of the one that is there."""
         self.path, now, self.last = path, time.time(), 0.0
-        with Naming(path):
-            if path.exists():
-                lines = [line for line in path.read_text("utf8").splitlines(keepends=True) if line.endswith("\n")]
-                written = float(lines[-1].rpartition(",")[2]) if len(lines) > 2 else 0.0
-                started = float(json.loads(lines[0].removeprefix("#"))["t_start"])
-                self.last = max(written, now - started)  # a clock that was set back says less
-            else:
-                path.write_text(f"#{json.dumps({'t_start': now, 'env_id': env})}\nr,l,t\n", "utf8")
+        if path.exists():
+            lines = read_text(path, MAX_ROWS).splitlines()
+            written = lines[-1].rpartition(",")[2] if len(lines) > 2 else "0"
+            self.last = max(_number(written), now - _started(path, lines[0]))  # a clock that was set back may say less
+        else:
+            write_atomically(path, f"#{json.dumps({'t_start': now, 'env_id': env})}\nr,l,t\n".encode())
         self.started = time.monotonic() - self.last
 
     def write(self, episodes: Sequence[tuple[float, int]]) -> None:
@@ -95,8 +97,25 @@ class MonitorFile:
         times = np.linspace(self.last, now, len(episodes) + 1)[1:].tolist()
         self.last = now
         lines = (f"{round(r, 6)},{n},{t:.6f}\n" for (r, n), t in zip(episodes, times, strict=True))
-        with Naming(self.path), self.path.open("a", encoding="utf8") as file:
-            file.write("".join(lines))
+        with appending(self.path) as file:
+            file.write("".join(lines).encode())
+
+
+def _started(path: Path, line: str) -> float:
+    """When a monitor file was begun, from its first line."""
+    try:
+        about = parse_json(line.removeprefix("#"))
+        table({"t_start": number()}, others=anything)("it", about)
+    except ValueError as error:
+        raise BadFileError(f"{path} is no monitor file: {error}") from error
+    return float(about["t_start"])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 class EvaluationTable:
@@ -111,11 +130,39 @@ class EvaluationTable:
     def read(self, before: int | None = None) -> EvaluationTable:
         """Take in what the file holds of the steps before these, if there is a file."""
         if self.path.exists():
-            with np.load(self.path) as file:
-                keep = file["timesteps"] < (np.inf if before is None else before)
-                self.steps = file["timesteps"][keep].tolist()
-                self.returns, self.lengths = file["results"][keep].tolist(), file["ep_lengths"][keep].tolist()
+            steps, returns, lengths = self._arrays()
+            keep = steps < (np.inf if before is None else before)
+            self.steps, self.returns, self.lengths = (
+                steps[keep].tolist(),
+                returns[keep].tolist(),
+                lengths[keep].tolist(),
+            )
         return self
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The file's steps (K,), returns (K, E) and lengths (K, E). Raises BadFileError for anything else."""
+        data = read_bytes(self.path, MAX_ROWS)
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as file:
+                if sum(entry.file_size for entry in file.infolist()) > len(data):
+                    raise ValueError("it is compressed, as np.savez does not write it")
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                steps, returns, lengths = (file[name] for name in ("timesteps", "results", "ep_lengths"))
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            EOFError,
+            SyntaxError,
+            OSError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise BadFileError(f"{self.path} is no table of evaluations: {error}") from error
+        whole = steps.ndim == 1 and returns.ndim == 2 and returns.shape == lengths.shape and len(returns) == len(steps)
+        if not whole or steps.dtype.kind != "i" or lengths.dtype.kind != "i" or returns.dtype.kind != "f":
+            raise BadFileError(f"{self.path} is no table of evaluations: its arrays have other shapes or types")
+        return steps, returns, lengths
 
     @property
     def width(self) -> int:
@@ -135,7 +182,4 @@ class EvaluationTable:
         self.lengths.append(list(lengths[:width]))
         data = io.BytesIO()
         np.savez(data, timesteps=self.steps, results=self.returns, ep_lengths=self.lengths)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with Naming(self.path):
-            temporary.write_bytes(data.getvalue())
-        temporary.replace(self.path)
+        write_atomically(self.path, data.getvalue())

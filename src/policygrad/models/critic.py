@@ -12,6 +12,7 @@ from torch import Tensor
 
 from policygrad.data import Rollout, Stats, Values, shares_memory, shuffled
 from policygrad.errors import NotFiniteError
+from policygrad.forms import Form, FormError, anything, each, form_of, mersenne, number, table, whole
 from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.flat import FlatModule
 from policygrad.models.networks import MLP, BodyNetwork, output_layer
@@ -20,6 +21,8 @@ from policygrad.models.policy import Body, Policy, make_network
 from policygrad.models.schedules import Schedule, at
 from policygrad.total import moments, total
 from policygrad.tree import Tree, in_chunks, tree_leaves, tree_map
+
+LEAST_STD = 0.01  # of the targets
 
 
 class NoCritic:
@@ -35,6 +38,10 @@ class NoCritic:
 
     def state_dict(self) -> dict[str, Any]:
         return {}
+
+    def state_form(self) -> Form:
+        """Nothing is kept."""
+        return table({})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
@@ -122,7 +129,7 @@ class _Regression(FlatModule):
         self.mean += rate * delta
         # of the mixture; E[x²] − E[x]² would cancel where the mean is large
         self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * float(var)
-        self.std = max(math.sqrt(self.var), 0.01)
+        self.std = max(math.sqrt(self.var), LEAST_STD)
         if first:
             return
         layer = output_layer(self.network)
@@ -139,8 +146,26 @@ class _Regression(FlatModule):
             "scale": [self.mean, self.std, self.var],
         }
 
+    def _forms(self) -> dict[str, Form]:
+        numbers = each(number(), 3, least=3)
+
+        def scale(name: str, value: Any) -> None:
+            numbers(name, value)
+            if value[2] < 0.0 or not math.isclose(value[1], max(math.sqrt(value[2]), LEAST_STD), rel_tol=1e-6):
+                raise FormError(f"{name} must be a mean, a standard deviation and its square, got {value}")
+
+        parts = {
+            "optimizer": self.optimizer.state_form(self.flat),
+            "generator": mersenne(len(self.generator.get_state())),
+            "seen": whole(),
+            "scale": scale,
+        }
+        return super()._forms() | {"_extra_state": table(parts)}
+
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `get_extra_state`; `load_state_dict` calls it."""
+        """The inverse of `get_extra_state`; `load_state_dict` calls it. Raises FormError for what it cannot have returned."""
+        if form_of(self) is not anything:
+            self._forms()["_extra_state"]("state of the critic", state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.seen = state["seen"]

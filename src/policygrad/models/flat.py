@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from policygrad.forms import Form, array, like, table
 from policygrad.models.kernels import Kernel, make_kernel, trainable
 
 
@@ -40,6 +41,17 @@ class FlatModule(nn.Module):
             start += p.numel()
         self.flat = flat
         self.kernel = make_kernel(self.network, flat, self.kernel_choice)
+
+    def state_form(self) -> Form:
+        """Of `state_dict`: arrays of the types and shapes that the module has, its parameters finite."""
+        return table(self._forms())
+
+    def _forms(self) -> dict[str, Form]:
+        """By name; a buffer of the user's own module may have any numbers."""
+        forms = like(self.state_dict())
+        for name, p in self.named_parameters():
+            forms[name] = array(tuple(p.shape), str(p.dtype).rpartition(".")[2])
+        return forms
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As nn.Module's; assign=True would replace the views, which are made again."""

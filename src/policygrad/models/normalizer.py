@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from policygrad.forms import LARGEST, MANY, Form, array
 from policygrad.total import moments
 
 
@@ -46,6 +47,12 @@ class Normalizer(nn.Module):
         self.mean.add_(delta * n / total)
         self.count.copy_(total)
         self._cast.clear()
+
+    def forms(self) -> dict[str, Form]:
+        """Of its buffers: finite moments, var and count at least 0."""
+        shape = tuple(self.mean.shape)
+        mean, var = array(shape, "float64"), array(shape, "float64", 0.0, LARGEST**2)
+        return {"mean": mean, "var": var, "count": array((), "float64", 0.0, MANY)}
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Normalizer:
         """To another device; the moments stay float64 whatever the networks become."""

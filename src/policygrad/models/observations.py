@@ -236,7 +236,8 @@ class Encoding:
                 continue
             n = int(wrong.argmax())
             if leaf.limited:
-                shown = "one that is not" if given is None else repr(leaf.of(given)[n].tolist())
+                value = "one that is not" if given is None else leaf.of(given)[n]
+                shown = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
                 raise ContractError(f"{whose(n)} an observation{leaf.where} of {leaf.space}, got {shown}")
             worst = x[n].reshape(-1)[int((~(np.abs(x[n]) < LARGEST)).argmax())]
             raise NotFiniteError(

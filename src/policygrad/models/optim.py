@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from policygrad.forms import LARGEST, MANY, Form, FormError, array, form_of, table, whole
+
 
 class Optimizer(Protocol):
     """The contract."""
@@ -39,6 +41,10 @@ class SGD:
     def state_dict(self) -> dict[str, Any]:
         return {}
 
+    def state_form(self, params: Tensor) -> Form:
+        """Of the state beside these parameters."""
+        return table({})
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
 
@@ -60,6 +66,8 @@ class Adam:
             self.m, self.v = torch.zeros_like(grad), torch.zeros_like(grad)
         if self.m.dtype != params.dtype:  # the network was converted
             self.m, self.v = self.m.to(params), self.v.to(params)
+        if not self.m.numel() == self.v.numel() == grad.numel() == params.numel():  # the kernel would write beyond them
+            raise FormError(f"Adam has moments of {self.m.numel():,} parameters, but is to move {params.numel():,}")
         self.t += 1
         update = _fused if fused_is_right() else _plain
         update(params, grad, self.m, self.v, self.t, lr, self.beta1, self.beta2, self.eps)
@@ -67,7 +75,17 @@ class Adam:
     def state_dict(self) -> dict[str, Any]:
         return {"t": self.t} if self.m is None else {"t": self.t, "m": self.m, "v": self.v}
 
+    def state_form(self, params: Tensor) -> Form:
+        """Of the state beside these parameters (P,): moments of their type and shape, v at least 0, or no step yet."""
+        shape, dtype = tuple(params.shape), str(params.dtype).rpartition(".")[2]
+        moments = table({"t": whole(1, MANY), "m": array(shape, dtype), "v": array(shape, dtype, 0.0, LARGEST**2)})
+        fresh = table({"t": whole(0, 0)})
+        return lambda name, state: (moments if isinstance(state, dict) and "m" in state else fresh)(name, state)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`. Raises FormError for moments that are none; of whose parameters, `step` will see."""
+        m = state.get("m") if isinstance(state, dict) else None
+        form_of(self, m if isinstance(m, Tensor) else torch.zeros(0))("state of Adam", state)
         self.t = state["t"]
         self.m = state["m"].clone() if "m" in state else None
         self.v = state["v"].clone() if "v" in state else None

@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from policygrad.forms import Form
 from policygrad.models.continuous import Beta, Gaussian, SquashedGaussian
 from policygrad.models.contracts import Rows
 from policygrad.models.flat import FlatModule
@@ -137,6 +138,12 @@ class Policy(FlatModule):
         self.encoding = encoding
         self._plain = encoding is not None and encoding.plain
         self.flatten(kernel)
+
+    def _forms(self) -> dict[str, Form]:
+        own = (
+            {} if self.normalizer is None else {f"normalizer.{k}": form for k, form in self.normalizer.forms().items()}
+        )
+        return super()._forms() | own
 
     def features(self, obs: Tree) -> Tensor:
         """Observations as the networks see them, the critic's included."""

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.forms import LARGEST
 
 NEIGHBOURS = 5  # rows whose median says that something lasts
 
@@ -23,14 +25,18 @@ class Updates:
         """spec: what the algorithm's recipe says of it; of one of the package it is known."""
         self.algo, self.config = algo, config
         self.spec = spec or (RECIPES[algo].spec if algo in RECIPES else RecipeSpec())
-        self.rows = [row for row in rows if math.isfinite(_number(row.get("kl")))]
+        self.rows = [row for row in rows if math.isfinite(as_number(row.get("kl")))]
+        self.columns: dict[str, np.ndarray] = {}
         self.steps = self["steps"]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.array([_number(row.get(name)) for row in self.rows], float)
+        if name not in self.columns:
+            self.columns[name] = np.array([as_number(row.get(name)) for row in self.rows], float)
+            self.columns[name].flags.writeable = False
+        return self.columns[name]
 
     def has(self, *names: str) -> bool:
         """Whether there are numbers of all these names."""
@@ -38,7 +44,7 @@ class Updates:
 
     def setting(self, name: str) -> float | None:
         """A hyperparameter that is a number, or None."""
-        value = _number(self.config.get(name))
+        value = as_number(self.config.get(name))
         return value if math.isfinite(value) else None
 
     def batch(self) -> int | None:
@@ -68,8 +74,10 @@ class Updates:
 def lasting(x: np.ndarray) -> np.ndarray:
     """Every row's median with its neighbours (R,): what is not one row's accident. NaN where there are no numbers."""
     half = NEIGHBOURS // 2
-    near = [middle(x[max(i - half, 0) : i + half + 1]) for i in range(len(x))]
-    return np.array([np.nan if value is None else value for value in near])
+    near = sliding_window_view(np.pad(x, half, constant_values=np.nan), NEIGHBOURS)
+    near = np.sort(near, axis=1)  # NaNs are last
+    count, row = np.isfinite(near).sum(1), np.arange(len(x))
+    return (near[row, np.maximum(count - 1, 0) // 2] + near[row, count // 2]) / 2.0
 
 
 def ends(x: np.ndarray) -> tuple[float, float]:
@@ -143,5 +151,6 @@ def title(algo: str) -> str:
     return algo.upper().replace("_", "-")
 
 
-def _number(x: Any) -> float:
-    return float(x) if isinstance(x, int | float) and not isinstance(x, bool) else math.nan
+def as_number(x: Any) -> float:
+    """A number as a float; NaN for anything else, and for what is so large that sums and squares of it are not finite."""
+    return float(x) if isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= LARGEST else math.nan

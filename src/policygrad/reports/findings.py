@@ -15,6 +15,7 @@ import numpy as np
 
 from policygrad.reports.columns import (
     Updates,
+    as_number,
     ends,
     lasting,
     middle,
@@ -274,13 +275,14 @@ def untold(measured: Rows) -> str:
 
 def metered(rows: Rows) -> Rows:
     """The rows that have a measurement of the gradient meter."""
-    return [row for row in rows if row.get("meter_groups") is not None]
+    return [row for row in rows if math.isfinite(as_number(row.get("meter_groups")))]
 
 
 def telling(measured: Rows) -> Rows:
     """Those whose SNR counts: of fewer trajectories the noise is too uncertain, and a gradient of 0 has neither."""
-    wide = [row for row in measured if row["meter_groups"] >= MIN_TRAJECTORIES and row.get("signal") is not None]
-    return [row for row in wide if row["signal"] or row["noise"]]
+    wide = [row for row in measured if row["meter_groups"] >= MIN_TRAJECTORIES]
+    whole = [row for row in wide if all(math.isfinite(as_number(row.get(name))) for name in ("signal", "noise"))]
+    return [row for row in whole if row["signal"] or row["noise"]]
 
 
 def windows(rows: Rows, most: int) -> list[Rows]:
@@ -325,7 +327,8 @@ def pooled_snr(rows: Rows) -> Pooled:
 
 def batch_steps(updates: Updates, rows: Rows) -> float | None:
     """The median steps of the rows' batches: noise scale · SNR, where it is positive; else what the settings say."""
-    steps = [row["noise_scale"] * row["snr"] for row in rows if row.get("noise_scale") is not None]
+    scales = [as_number(row.get("noise_scale")) * as_number(row.get("snr")) for row in rows]
+    steps = [scale for scale in scales if math.isfinite(scale)]
     return float(np.median(steps)) if steps else updates.batch()
 
 

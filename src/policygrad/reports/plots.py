@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from policygrad.algorithms.config import show
-from policygrad.errors import Naming
-from policygrad.reports.columns import steps_text, title
+from policygrad.files import write_atomically
+from policygrad.reports.columns import as_number, steps_text, title
 from policygrad.stored.directory import RunDirectory, RunError, environment, find, runs_at
 
 if TYPE_CHECKING:
@@ -63,7 +63,10 @@ class Curve:
 
     def end(self) -> float:
         """Where the steps axis ends: at the steps asked for, or where training got to if that is far from it."""
-        last, asked = max((float(x[-1]) for x, _ in self.curves if len(x)), default=1.0), self.config.get("steps") or 1
+        last, asked = (
+            max((float(x[-1]) for x, _ in self.curves if len(x)), default=1.0),
+            as_number(self.config.get("steps")),
+        )
         return float(asked) if 0.9 * asked <= last <= asked else last
 
     def final(self) -> tuple[float, float, float] | None:
@@ -84,10 +87,10 @@ class Chart(Figure):
         return buffer.getvalue()
 
     def write(self, out: Path) -> Path:
-        """Write it as png, pdf or svg, in a directory that is made if it is not there."""
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with Naming(out):
-            self.savefig(out)
+        """Write it as png, pdf or svg, whole or not at all, in a directory that is made if it is not there."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format=out.suffix[1:] or None)
+        write_atomically(out, buffer.getvalue())
         return out
 
 
@@ -143,17 +146,14 @@ def read(runs: Iterable[RunDirectory], by: By = "config") -> dict[str, list[Curv
         curve.seeds.append(config["seed"])
         curve.curves.append(points(run.metrics()))
         if evaluation is not None:
-            try:
-                curve.evaluations.append({k: evaluation["greedy"][k] for k in ("mean", "ci95")})
-            except (KeyError, TypeError) as error:
-                raise RunError(f"{run.evaluation_file} is not an evaluation: it needs greedy, mean and ci95") from error
+            curve.evaluations.append({k: evaluation["greedy"][k] for k in ("mean", "ci95")})
     return {env: list(group.values()) for env, group in panels.items()}
 
 
 def points(rows: Iterable[Row]) -> tuple[np.ndarray, np.ndarray]:
     """Steps and mean returns (K,), from the first finished episode on."""
-    drawn = [(row["steps"], row["return_mean"]) for row in rows if row.get("return_mean") is not None]
-    steps, returns = np.array(drawn, float).reshape(-1, 2).T
+    drawn = np.array([(row["steps"], as_number(row.get("return_mean"))) for row in rows], float).reshape(-1, 2)
+    steps, returns = drawn[np.isfinite(drawn[:, 1])].T
     return steps, returns
 
 
@@ -162,12 +162,12 @@ def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
     style(axis)
     algos = {curve.algo for curve in curves}
     name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
-    axis.set_title(name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=38)
+    axis.set_title(name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=38, parse_math=False)
     small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom"}
     axis.annotate(f"{WINDOW} · {seeds_text(curves)}", (0, 1), (0, 22), xycoords="axes fraction", **small)
     axis.annotate(marks_text(curves), (0, 1), (0, 9), xycoords="axes fraction", **small)
     axis.set_xlabel("environment steps", fontsize=9.5, color=PALE)
-    end = max(curve.end() for curve in curves)
+    end = max(1.0, *(curve.end() for curve in curves))
     names = labels(curves)
     for k, curve in enumerate(curves):
         line(axis, curve, COLORS[k % len(COLORS)], LINES[k // len(COLORS) % len(LINES)])
@@ -229,9 +229,9 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
         final = curve.final()
         algo = f"{SIGNS[k // len(COLORS) % len(SIGNS)]} {algo}" if len(curves) > len(COLORS) else algo
         text = algo if final is None else f"{algo}  {plain(final[0])}"
-        bold = {"fontsize": 9.5, "fontweight": "bold", "va": "center", "clip_on": False}
+        bold = {"fontsize": 9.5, "fontweight": "bold", "va": "center", "clip_on": False, "parse_math": False}
         axis.text(x, y, text, color=COLORS[k % len(COLORS)], **bold)
-        axis.annotate(settings, (x, y), (0, -7), **small)
+        axis.annotate(settings, (x, y), (0, -7), parse_math=False, **small)
 
 
 def last(curve: Curve) -> float:

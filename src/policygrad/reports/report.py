@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.recipe import RecipeSpec
-from policygrad.reports.columns import Updates, steps_text, title
+from policygrad.reports.columns import Updates, as_number, steps_text, title
 from policygrad.reports.findings import Finding, findings
 from policygrad.reports.tracking import Segment, segments, tracking
 from policygrad.stored.directory import RunDirectory, RunError, environment
@@ -103,4 +103,4 @@ def read(run: RunDirectory) -> Report:
     if not len(updates):
         why = "no row of metrics yet" if not rows else "no row with the numbers of an update (kl)"
         raise RunError(f"{run.metrics_file} has {why}: there is nothing to report")
-    return Report(str(run.path), environment(config), config["seed"], updates, run.returns())
+    return Report(str(run.path), environment(config), config["seed"], updates, list(map(as_number, run.returns())))

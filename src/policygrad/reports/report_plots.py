@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def make_figure(report: Report) -> Chart:
 def heading(figure: Chart, report: Report, height: float) -> None:
     """Title, and what the marks are."""
     text, updates = f"{title(report.updates.algo)} on {report.env}", report.updates
-    figure.text(0.02, 1 - 0.28 / height, text, fontsize=14, fontweight="bold", color=INK, va="center")
+    figure.text(0.02, 1 - 0.28 / height, text, fontsize=14, fontweight="bold", color=INK, va="center", parse_math=False)
     parts = [f"seed {report.seed}", f"{len(updates)} measured updates"]
     parts += [f"{updates.measured()} is"] if updates.measured() else []
     if (updates["accepted"] == 0.0).any():
@@ -144,7 +145,7 @@ LENGTHS = {"step_norm": "in parameters, ‖s‖", "policy_step": "in policy, √
 def eigenvalues(axis: Axes, report: Report) -> None:
     """The Fisher matrix's largest eigenvalues, and damping."""
     updates, damping = report.updates, report.updates.setting("damping")
-    found = {name for row in updates.rows for name in row if name[:7] == "fisher_" and name[7:].isdecimal()}
+    found = {name for name in set().union(*updates.rows) if re.fullmatch(r"fisher_[1-9][0-9]{0,2}", name)}
     names = sorted(found, key=lambda name: int(name[7:]))
     for k, name in enumerate(names):
         axis.plot(updates.steps, positive(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k)
@@ -193,6 +194,7 @@ def key(axis: Axes, words: Sequence[tuple[str, str]]) -> None:
             where = {"xy": (1, 0), "xycoords": before, "xytext": (9, 0)}
         bold = "bold" if before is None else "normal"
         style = {"textcoords": "offset points", "color": color, "fontsize": 9.5, "fontweight": bold, "va": "bottom"}
+        style["parse_math"] = False
         before = axis.annotate(text, **where, **style)
 
 

@@ -20,6 +20,7 @@ Nothing heavy is imported: plots and tables read runs without torch.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
@@ -29,7 +30,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.recipe import current_keywords
-from policygrad.errors import FileError, Naming
+from policygrad.errors import FileError, NotFiniteError
+from policygrad.files import (
+    BadFileError,
+    appending,
+    make_folder,
+    parse_json,
+    read_json,
+    read_text,
+    reason,
+    write_atomically,
+)
+from policygrad.forms import LARGEST, MANY, FormError, anything, each, flag, maybe, number, setting, table, text, whole
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -43,6 +55,24 @@ if TYPE_CHECKING:
 ROOT = Path("runs")
 KEEP_CHECKPOINTS = 2
 STATUSES = ("running", "stopped", "trained", "finished")
+MAX_LOG = 2**29  # bytes of the rows of metrics, and of those of episodes
+MAX_LINE = 2**16  # characters of a row
+MAX_NUMBERS = 1000  # of a row
+
+RECIPE = table(  # the types, `RecipeSpec.from_json` looks at
+    {}, others=lambda name, value: (table({}, others=text()) if isinstance(value, dict) else setting)(name, value)
+)
+CONFIG = table(
+    {"algo": text(1000), "env": text(1000), "seed": whole(0, 2**63 - 1), "config": table({}, others=setting)},
+    optional={"recipe": RECIPE, "reward_threshold": maybe(number(-LARGEST, LARGEST)), "custom": flag},
+    others=anything,
+)
+STATE = table({"status": text(choices=STATUSES), "steps": whole()}, optional={"reason": text(1000)}, others=anything)
+GREEDY = table(
+    {"mean": number(-LARGEST, LARGEST), "ci95": each(number(-LARGEST, LARGEST), 2, least=2)}, others=anything
+)
+EVALUATION = table({"greedy": GREEDY}, others=anything)
+PLAIN = frozenset((int, float, bool, str, type(None)))  # types in a row of metrics
 
 
 class RunError(FileError, ValueError):
@@ -86,28 +116,21 @@ class RunDirectory:
         return checkpoints[-1]
 
     def config(self) -> dict[str, Any]:
-        """config.json; `algo`, `env`, `seed` and `config` are there."""
-        config = read_json(self.config_file)
-        if not isinstance(config, dict) or not {"algo", "env", "seed", "config"} <= set(config):
-            raise RunError(f"{self.config_file} is not a run's configuration: it needs algo, env, seed and config")
-        if not isinstance(config["algo"], str) or not isinstance(config["config"], dict):
-            raise RunError(
-                f"{self.config_file} is not a run's configuration: algo must be text, config a table of hyperparameters"
-            )
+        """config.json; `algo`, `env`, `seed` and `config` are there, as texts, a whole number and a table of settings."""
+        with _as_run_error(f"{self.config_file} is not a run's configuration"):
+            config = read_json(self.config_file)
+            CONFIG("it", config)
         return config | {"config": current_keywords(config["algo"], config["config"])}
 
     def metrics(self) -> list[Row]:
         """The rows of metrics.jsonl. A last line that a killed run left half written is no row."""
         rows = []
-        for number, line in enumerate(read_lines(self.metrics_file), 1):
+        for count, line in enumerate(read_lines(self.metrics_file), 1):
             if not line.endswith("\n"):
                 break
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict) or not isinstance(row.get("steps"), int):
-                raise RunError(f"{self.metrics_file}, line {number} is not a row of metrics: {line[:60]!r}")
+            row = _row(line)
+            if row is None:
+                raise RunError(f"{self.metrics_file}, line {count} is not a row of metrics: {line[:60]!r}")
             rows.append(row)
         return rows
 
@@ -116,13 +139,12 @@ class RunDirectory:
         if not self.monitor_file.exists():
             return []
         found = []
-        for number, line in enumerate(
-            read_lines(self.monitor_file)[2:], 3
-        ):  # below a comment and the names of the columns
+        lines = read_lines(self.monitor_file)[2:]  # below a comment and the names of the columns
+        for count, line in enumerate(lines, 3):
             try:
                 found += [float(line.partition(",")[0])] if line.endswith("\n") else []
             except ValueError:
-                raise RunError(f"{self.monitor_file}, line {number} is not an episode: {line[:60]!r}") from None
+                raise RunError(f"{self.monitor_file}, line {count} is not an episode: {line[:60]!r}") from None
         return found
 
     def state(self) -> dict[str, Any]:
@@ -136,11 +158,9 @@ class RunDirectory:
                 "steps": 0,
                 "reason": "unknown",
             }
-        state = read_json(self.state_file)
-        if not isinstance(state, dict) or state.get("status") not in STATUSES:
-            raise RunError(
-                f"{self.state_file} is not the state of a run: its status must be one of {', '.join(STATUSES)}"
-            )
+        with _as_run_error(f"{self.state_file} is not the state of a run"):
+            state = read_json(self.state_file)
+            STATE("it", state)
         return state
 
     def write_state(self, status: str, steps: int, reason: str = "") -> None:
@@ -156,7 +176,7 @@ class RunDirectory:
         if flock is None:
             yield
             return
-        with (self.path / ".lock").open("w") as file:
+        with appending(self.path / ".lock") as file:
             try:
                 flock(file, LOCK_EX | LOCK_NB)
             except OSError as error:
@@ -164,8 +184,13 @@ class RunDirectory:
             yield
 
     def evaluation(self) -> dict[str, Any] | None:
-        """evaluation.json, if the run got that far."""
-        return read_json(self.evaluation_file) if self.evaluation_file.exists() else None
+        """evaluation.json, if the run got that far; the greedy policy's mean and interval are there."""
+        if not self.evaluation_file.exists():
+            return None
+        with _as_run_error(f"{self.evaluation_file} is not an evaluation: it needs greedy, mean and ci95"):
+            evaluation = read_json(self.evaluation_file)
+            EVALUATION("it", evaluation)
+        return evaluation
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.json."""
@@ -177,12 +202,13 @@ class RunDirectory:
 
     def append_metrics(self, row: Row) -> None:
         """Add a row; it is in the file when this returns."""
-        with Naming(self.metrics_file), self.metrics_file.open("a", encoding="utf8") as file:
-            file.write(json.dumps(row, default=float) + "\n")
+        row = {name: _finite(x) if isinstance(x, float) else x for name, x in row.items()}
+        with appending(self.metrics_file) as file:
+            file.write(json.dumps(row, default=_finite).encode() + b"\n")
 
     def save_checkpoint(self, save: Callable[[Path], Path], steps: int) -> Path:
         """Write a checkpoint with `save`, as the one at this many steps, and delete all but the last ones."""
-        path = save(self.path / "checkpoints" / f"step-{steps}.safetensors")
+        path = save(make_folder(self.path / "checkpoints") / f"step-{steps}.safetensors")
         for old in self.checkpoints()[:-KEEP_CHECKPOINTS]:
             old.unlink()
         return path
@@ -204,15 +230,15 @@ def create(path: str | Path | None, root: str | Path, algo: str, env: str, seed:
             raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
     except RunError:
         raise
-    except (OSError, ValueError) as error:  # a ValueError: a path with a NUL
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise RunError(f"cannot make the run directory {path}: {reason(error)}") from error
     return RunDirectory(path)
 
 
 def _make_new(parent: Path, name: str) -> Path:
     """A directory that was not there before; runs that start in the same second get different ones."""
-    for number in range(1, 10_000):
-        path = parent / (name if number == 1 else f"{name}-{number}")
+    for count in range(1, 10_000):
+        path = parent / (name if count == 1 else f"{name}-{count}")
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -279,28 +305,42 @@ def environment(config: Mapping[str, Any]) -> str:
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, with their ends. Raises RunError, naming it."""
-    try:
-        return path.read_text("utf8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"cannot read {path}: {reason(error)}") from error
+    with _as_run_error():
+        return read_text(path, MAX_LOG).splitlines(keepends=True)
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file. Raises RunError, naming it."""
+def _finite(x: Any) -> float | None:
+    """A number as JSON has it; one that is not finite does not exist."""
+    return float(x) if math.isfinite(x) else None
+
+
+def _row(line: str) -> Row | None:
+    """A row of metrics: plain values by their names, `steps` among them; None for anything else."""
     try:
-        return json.loads(path.read_text("utf8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"cannot read {path}: {reason(error)}") from error
+        row = parse_json(line) if len(line) <= MAX_LINE else None
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or len(row) > MAX_NUMBERS or not PLAIN.issuperset(map(type, row.values())):
+        return None
+    steps = row.get("steps")
+    return row if type(steps) is int and 0 <= steps <= MANY else None
+
+
+@contextmanager
+def _as_run_error(what: str = "") -> Iterator[None]:
+    """RunError for a file that cannot be read, and for what a form refuses in it."""
+    try:
+        yield
+    except BadFileError as error:
+        raise RunError(str(error)) from error
+    except FormError as error:
+        raise RunError(f"{what}; {error}") from error
 
 
 def write_json(path: Path, data: Any) -> None:
-    """A JSON file for people and machines, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with Naming(path):
-        temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf8")
-    temporary.replace(path)
-
-
-def reason(error: Exception) -> str:
-    """What went wrong, in a few words."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    """A JSON file for people and machines, whole or not at all. Raises NotFiniteError for numbers that JSON does not have."""
+    try:
+        words = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise NotFiniteError(f"{path} was not written: a number in it is not finite") from error
+    write_atomically(path, words.encode("utf8", "backslashreplace") + b"\n")

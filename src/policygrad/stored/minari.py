@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 
 from policygrad.envs.adapters import encoding_of
+from policygrad.files import printable
 from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Policy
 from policygrad.stored.trajectories import Trajectories, TrajectoryError, describe, join, one_episode, read
@@ -36,12 +38,12 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
         raise TrajectoryError(f"{MINARI}{name} needs the package minari: pip install policygrad[offline]") from error
     try:
         dataset = minari.load_dataset(name)
-    except (FileNotFoundError, ValueError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise TrajectoryError(f"there is no Minari data set {name!r} here: minari download {name}") from error
     space, actions = dataset.observation_space, dataset.action_space
     encoding = encoding_of(policy, space)
     env = dataset.spec.env_spec
-    about = describe(policy, space, actions, name if env is None else env.id)
+    about = describe(policy, space, actions, printable(name if env is None else env.id))
     if isinstance(actions, spaces.Box) and type(policy.head) is not Gaussian:
         raise TrajectoryError(f"Minari's actions are the environment's; use head = gaussian, not {policy.head}")
     if encoding.mask_source == "info":
@@ -49,15 +51,22 @@ def from_minari(name: str, policy: Policy) -> Trajectories:
             "Minari's data sets do not say which actions were legal: mask_source = info cannot be used"
         )
     to_head = _to_head(actions)
-    parts = []
-    for episode in dataset.iterate_episodes():
+
+    def read_episode(episode: Any) -> Trajectories:
         T = len(episode.rewards)
         obs = encoding.empty(T + 1)
         encoding.encode(episode.observations, {}, obs)
         act = torch.from_numpy(to_head(np.asarray(episode.actions)))
         rew = torch.from_numpy(np.asarray(episode.rewards, np.float32))
         acted = torch.zeros(T, dtype=torch.int64)
-        parts.append(one_episode(to_torch(obs), act, rew, None, acted, bool(episode.terminations[-1]), about))
+        return one_episode(to_torch(obs), act, rew, None, acted, bool(episode.terminations[-1]), about)
+
+    try:
+        parts = [read_episode(episode) for episode in dataset.iterate_episodes()]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError) as error:
+        raise TrajectoryError(f"the Minari data set {name!r} is damaged: {error}") from error
+    if not parts:
+        raise TrajectoryError(f"the Minari data set {name!r} has no episodes")
     return join(parts)
 
 

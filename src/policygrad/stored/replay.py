@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from policygrad.data import Batch, Record, Wants
+from policygrad.forms import RECENT, Form, source_form
 from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.optim import Adam
@@ -45,8 +46,8 @@ class Replay:
         self.trajectories = trajectories
         self.rng = np.random.default_rng(stream(seed, "stored"))
         self.steps_done = self.episodes_done = 0
-        self.returns: deque[float] = deque(maxlen=100)
-        self.lengths: deque[int] = deque(maxlen=100)
+        self.returns: deque[float] = deque(maxlen=RECENT)
+        self.lengths: deque[int] = deque(maxlen=RECENT)
         self.observers: list[Callable[[Record], None]] = []
         self.begun = False
 
@@ -83,6 +84,10 @@ class Replay:
             "returns": [],  # what a Collector has, for an agent that is loaded without its dataset
             "lengths": [],
         }
+
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        return source_form()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""

@@ -11,6 +11,7 @@ What is *not* here: how trajectories are drawn for learning, and how a policy th
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -30,8 +31,11 @@ from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.single import EnvLike
 from policygrad.errors import FileError
+from policygrad.files import make_folder
+from policygrad.forms import FormError
 from policygrad.models.policy import Policy
-from policygrad.stored.storage import ModelFileError, load_state, save_state, space_to_json, with_suffix
+from policygrad.stored.expected import ABOUT, form_of_columns
+from policygrad.stored.storage import ModelFileError, open_state, save_state, space_to_json, with_suffix
 from policygrad.tree import Tree, concatenate, take, tree_leaves, tree_map
 
 FOLDER = "trajectories"  # in a run directory
@@ -200,6 +204,8 @@ def one_episode(
 
 def join(parts: Sequence[Trajectories]) -> Trajectories:
     """Several as one. Raises TrajectoryError where they are of different tasks."""
+    if len(parts) == 1:
+        return parts[0]
     tasks = [(part.about, _shapes(part.obs), part.act.shape[1:]) for part in parts]
     other = next((task for task in tasks if task != tasks[0]), None)
     if other is not None:
@@ -226,31 +232,20 @@ def read(path: str | Path) -> Trajectories:
 
 def _read_file(path: Path) -> Trajectories:
     try:
-        state, meta = load_state(path)
+        with open_state(path) as file:
+            try:
+                ABOUT("description", file.meta)
+            except FormError as error:
+                raise TrajectoryError(f"{path} holds no trajectories: {error}") from error
+            about = file.meta["trajectories"]
+            state = file.state(form_of_columns(about, sum(math.prod(x.shape) for x in file.tensors.values())))
     except ModelFileError as error:
         raise TrajectoryError(str(error).replace("policygrad model", "file of trajectories")) from error
-    about = meta.get("trajectories") if isinstance(meta, dict) else None
-    columns: dict[str, Any] = {name: state.get(name) for name in COLUMNS} if isinstance(state, dict) else {}
-    known = {"env", "observation_space", "action_space", "legal", "head"}
-    if not isinstance(about, dict) or set(about) != known or not _typed(columns):
-        raise TrajectoryError(f"{path} holds no trajectories")
-    about |= {"head": str(about["head"]).replace("legal=", "masked=")}  # as version 0.4 wrote it
+    about |= {"head": about["head"].replace("legal=", "masked=")}  # as version 0.4 wrote it
     try:
-        return Trajectories(**columns, about=about)
+        return Trajectories(**state, about=about)
     except TrajectoryError as error:
         raise TrajectoryError(f"{path} is damaged: {error}") from error
-
-
-def _typed(columns: dict[str, Any]) -> bool:
-    """Whether the columns have the types and dimensions that they are to have."""
-    given = {name: x for name, x in columns.items() if name != "logp" or x is not None}
-    leaves = [leaf for x in given.values() for leaf in tree_leaves(x)]
-    if not leaves or not all(isinstance(x, Tensor) and x.ndim > 0 for x in leaves):
-        return False
-    types = {"policy": torch.int64, "length": torch.int64, "terminated": torch.bool}
-    typed = all(isinstance(given[name], Tensor) and given[name].dtype == dtype for name, dtype in types.items())
-    flat = all(isinstance(x, Tensor) and x.ndim == 1 for name, x in given.items() if name not in ("obs", "act"))
-    return typed and flat
 
 
 def _shapes(tree: Tree) -> Any:
@@ -321,7 +316,7 @@ class TrajectoryWriter:
     def __init__(self, folder: Path, about: dict[str, Any], steps: int = 0, total: int = 0) -> None:
         """steps: done so far; total: how many it is going to be, for a warning of how large that is."""
         self.folder, self.cutter, self.total = folder, Cutter(about), total
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._forget(steps)
 
     def _forget(self, steps: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy, deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +30,25 @@ from policygrad.algorithms.config import (
 from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
-from policygrad.envs.advice import far_bounds, unscaled_pictures
+from policygrad.envs.advice import advice
 from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
-from policygrad.envs.single import EnvLike, EnvMaker, Wrapper, check_env_id, env_name, with_words
+from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, with_words
 from policygrad.envs.twin import twin
-from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
-from policygrad.stored.storage import save_state, space_to_json, with_suffix
 from policygrad.stored.trajectories import Trajectories, collect
 from policygrad.streams import stream
 from policygrad.training.callbacks import combine
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
-from policygrad.training.lifetime import Lifetime
+from policygrad.training.kept import Kept
 from policygrad.training.predicting import predict
 from policygrad.training.sizes import check_sizes
-from policygrad.training.threads import single_thread
+from policygrad.training.threads import BusyError, Turns, single_thread
+from policygrad.training.trainer import Trainer
 
 Callback = Callable[["Agent", Row | None], bool | None]
 
@@ -57,7 +57,7 @@ LOG_EVERY = 2_000  # steps between rows of metrics: the diagnostics then cost a 
 EPISODES = Option(low=1, high=10**7)  # of an evaluation
 
 
-class Agent(Lifetime):
+class Agent(Kept):
     """A recipe on an environment: `learn`, `predict`, `evaluate`, `save`, `load`.
 
     algo: a recipe's name, or any function `(task, *, keywords) → Plan`, or the text `module:function` or `file.py:function`.
@@ -104,7 +104,6 @@ class Agent(Lifetime):
         self.env = with_words(env, env_kwargs, wrappers)
         overrides = _with_num_envs(env, overrides)
         self.env_name = env_name(self.env)
-        self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
         self.config = Configuration(config)
         self.backend = resolve_backend(self.env, backend)
@@ -126,22 +125,59 @@ class Agent(Lifetime):
         self.collector: Collector | Replay = self._collector() if dataset is None else self._replay(dataset)
         self.rng = np.random.default_rng(stream(self.seed, "prediction"))
         self._begin()
-        for advice in self._advice(body is not None):
-            warnings.warn(advice, stacklevel=2)
+        spaces = self.envs.single_observation_space, self.envs.single_action_space
+        for text in advice(self.policy, *spaces, self.config.get("log_std", 0.0), own_body=body is not None):
+            warnings.warn(text, stacklevel=2)
 
     def _collector(self) -> Collector:
-        """Who plays, knowing whether somebody else holds the environment; `lambda: env` may hand out one that is held."""
+        self.lent = isinstance(self.env, gym.Env | VectorEnv)  # somebody else holds the environment, too
+        # `lambda: env` may hand out one that is held
         held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)
 
-    def _advice(self, own_body: bool) -> list[str]:
-        """What is likely to go wrong with these spaces and this policy."""
-        head, found = getattr(self.policy, "head", None), []
-        if type(head) is Gaussian:
-            found.append(far_bounds(self.envs.single_action_space, math.exp(self.config.get("log_std", 0.0))))
-        if not own_body and getattr(self.policy, "normalizer", self) is None:
-            found.append(unscaled_pictures(self.envs.single_observation_space))
-        return [text for text in found if text is not None]
+    def _begin(self) -> None:
+        """What no copy shares with the agent that it is of."""
+        self.trainer = Trainer(self.collector, self.policy, lambda: self.plan.wants, self._step)
+        self.closed, self._turns = False, Turns()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but the environments, which a copy makes anew, and whoever looks on."""
+        own = ("envs", "recipe", "trainer", "_turns", "closed")
+        state = {k: v for k, v in self.__dict__.items() if k not in own}
+        learner = _unobserved(self.learner)
+        collector = _unobserved(self.collector) if isinstance(self.collector, Replay) else self.collector.state_dict()
+        state |= {"learner": learner, "plan": replace(self.plan, learner=learner), "collector": collector}
+        return state | {"counters": self.trainer.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        counters, collector = state.pop("counters"), state["collector"]
+        self.__dict__.update(state)
+        self.recipe = find_recipe(self.asked)
+        self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
+        if not isinstance(collector, Replay):
+            self.collector = self._collector()
+            self.collector.load_state_dict(collector)
+        self._begin()
+        self.trainer.load_state_dict(counters)
+
+    def __getattr__(self, name: str) -> Any:
+        instead = foreign.ATTRIBUTES.get(name)
+        text = f"an Agent has no {name!r}" + (f": {instead}" if instead else "")
+        raise AttributeError(text, name=name, obj=self)
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the environments that the agent made; one that was lent stays open. The agent predicts and evaluates on, but
+        cannot learn any more.
+        """
+        before, self.closed = self.closed, True
+        if not before and not isinstance(self.env, gym.Env | VectorEnv):
+            self.envs.close()
 
     def _plan(self, config: Mapping[str, Any], body: Body | None = None, critic_body: Body | None = None) -> Plan:
         """What the recipe makes of the task and a configuration."""
@@ -192,17 +228,19 @@ class Agent(Lifetime):
         """
         if others:
             foreign.refuse("learn", others)
+        if self.closed:
+            raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
         if horizon is not None:
             horizon = check("steps", int, horizon)
             if horizon < total:
                 raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
-        with self._learning():
-            if self.lent:
-                self._forget()
-            self.trainer.begin(total, horizon)
-            call = combine(callback, self)
+        if self.lent:
+            self._forget()
+        self.trainer.begin(total, horizon)
+        call = combine(callback, self)
+        with self._turns.learning(), single_thread():
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
@@ -211,7 +249,7 @@ class Agent(Lifetime):
         last bit as if it had not been. Nothing is left to do where it was not.
         """
         call = combine(callback, self)
-        with self._learning():
+        with self._turns.learning(), single_thread():
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
@@ -283,34 +321,33 @@ class Agent(Lifetime):
             foreign.refuse("evaluate", others)
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
-        try:
-            with self._turns, single_thread():
-                return evaluate(self.policy, env, episodes, greedy, seed, progress=progress)
-        finally:
-            self._played(env)
+        with self._turns, self._playing(env):
+            return evaluate(self.policy, env, episodes, greedy, seed, progress=progress)
 
     def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
         """Whole episodes of the policy as it is, its actions sampled, for others to learn from; `.save(path)` keeps them."""
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
-        try:
-            with self._turns, single_thread():
-                return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
-        finally:
-            self._played(env)
+        with self._turns, self._playing(env):
+            return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
 
     def _forget(self) -> None:
         if isinstance(self.collector, Collector):
             self.collector.forget()
 
-    def _played(self, env: EnvLike) -> None:
-        """Others were played in this environment; if it is the training's own, that begins anew."""
-        if isinstance(env, gym.Env):
-            moved = any(env.unwrapped is each.unwrapped for each in singles(self.envs))
-        else:
-            moved = isinstance(env, VectorEnv) and env.unwrapped is self.envs.unwrapped
-        if moved:
-            self._forget()
+    @contextmanager
+    def _playing(self, env: EnvLike) -> Iterator[None]:
+        """Others are played in this environment; if it is the training's own, that begins anew."""
+        try:
+            with single_thread():
+                yield
+        finally:
+            if isinstance(env, gym.Env):
+                moved = any(env.unwrapped is each.unwrapped for each in singles(self.envs))
+            else:
+                moved = isinstance(env, VectorEnv) and env.unwrapped is self.envs.unwrapped
+            if moved:
+                self._forget()
 
     def evaluation_env(self) -> EnvLike:
         """What `evaluate` plays in by default: the id or callable, or an environment like the one given."""
@@ -320,52 +357,13 @@ class Agent(Lifetime):
             )
         return twin(self.env) if isinstance(self.env, gym.Env) else self.env
 
-    def metadata(self) -> dict[str, Any]:
-        """What a model file says of itself: enough to rebuild the agent, no times, no paths."""
-        return {
-            "algo": self.algo,
-            "env": self.env_name,
-            "seed": self.seed,
-            "config": self.config,
-            "custom": self.custom,
-            "kernel": self.kernel,
-            "backend": self.backend,
-            "observation_space": space_to_json(self.envs.single_observation_space),
-            "action_space": space_to_json(self.envs.single_action_space),
-        } | self.env_words()
 
-    def env_words(self) -> dict[str, Any]:
-        """The keywords and wrappers of the environment, for files; nothing where there are none."""
-        return self.env.words() if isinstance(self.env, EnvMaker) else {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that training changes, but for the insides of the environments."""
-        parts = {"learner": self.learner, "collector": self.collector, "trainer": self.trainer}
-        return {name: part.state_dict() for name, part in parts.items()} | {"rng": self.rng.bit_generator.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`. A policy alone is enough to act."""
-        if "collector" not in state:
-            self.policy.load_state_dict(state["learner"]["policy"])
-            self.collector.begun = True
-            return
-        self.learner.load_state_dict(state["learner"])
-        self.collector.load_state_dict(state["collector"])
-        if "trainer" in state:  # files of 0.4 have none
-            self.trainer.load_state_dict(state["trainer"])
-        self.rng.bit_generator.state = state["rng"]
-
-    def save(self, path: str | Path) -> Path:
-        """Write the agent, training state included, to one safetensors file; the suffix is added if missing."""
-        path = with_suffix(path)
-        save_state(path, self.state_dict(), self.metadata())
-        return path
-
-    def save_policy(self, path: str | Path) -> Path:
-        """Write what acting needs and no more: weights and normaliser. Equal policies are equal bytes."""
-        path = with_suffix(path)
-        save_state(path, {"learner": {"policy": dict(self.policy.state_dict())}}, self.metadata())
-        return path
+def _unobserved(part: Any) -> Any:
+    """The same part with nobody looking on."""
+    part = copy(part)
+    if hasattr(part, "observers"):
+        part.observers = []
+    return part
 
 
 def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from policygrad.envs.adapters import action_adapter, encoding_of
-from policygrad.envs.checks import check_vector, singles
+from policygrad.envs.checks import check_same, check_vector, singles
 from policygrad.envs.collector import Collector, EndlessEpisodeError
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.shaping import unshaped
@@ -95,11 +95,13 @@ def evaluate(
     progress = progress or (lambda done, episodes: None)
     if isinstance(env, VectorEnv):
         with unshaped(*singles(check_vector(env))):
+            check_same(encoding_of(policy, env.single_observation_space), env.single_observation_space)
             return _play_vector(policy, env, episodes, greedy, seed, max_episode_steps, progress)
     num_envs = 1 if isinstance(env, gym.Env) else min(num_envs, episodes)
     envs = SerialVectorEnv([lambda: make_one(env)] * num_envs)
     try:
         with unshaped(*envs.envs):
+            check_same(encoding_of(policy, envs.single_observation_space), envs.single_observation_space)
             return _play(policy, envs, episodes, greedy, seed, max_episode_steps, progress)
     finally:
         if not isinstance(env, gym.Env):

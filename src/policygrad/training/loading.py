@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,37 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
+from policygrad.envs.make import BACKENDS
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
 from policygrad.errors import EnvError
+from policygrad.forms import FormError, anything, each, flag, maybe, setting, table, text, whole
+from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
 from policygrad.stored.directory import RunDirectory
-from policygrad.stored.storage import ModelFileError, load_state, with_suffix
+from policygrad.stored.storage import Announced, ModelFileError, open_state, with_suffix
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent
+
+MAX_ROWS = 2**28  # steps of an iteration that a file may ask for
+
+HIDDEN = table({"hidden": each(whole(1), 100)}, others=anything)
+META = table(
+    {
+        "algo": text(1000),
+        "env": text(1000),
+        "seed": whole(0, 2**63 - 1),
+        "config": table({}, others=setting),
+        "custom": flag,
+        "kernel": text(choices=KERNELS),
+        "observation_space": anything,
+        "action_space": anything,
+    },
+    optional={  # files of 0.4 have none of these
+        "backend": text(choices=BACKENDS),
+        "env_kwargs": maybe(table({}, others=anything)),
+        "wrappers": each(text(1000), 100),
+    },
+)
 
 
 def same_recipe(one: str, other: str) -> bool:
@@ -37,62 +62,75 @@ def load(
     recipe: Algo | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
+    backend: str | None = None,
     **overrides: Any,
 ) -> Agent:
     """An agent from a file of `Agent.save`, a run's policy.safetensors, or a run directory. Nothing in the file is executed.
 
     env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
     file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
-    file may not import. body, critic_body: needed when it had its own. dataset: to learn on from stored trajectories.
+    file may not import. body, critic_body: needed when it had its own. dataset: to learn on from stored trajectories. backend:
+    who steps the environments, see `make_envs`; without it Gymnasium in this process, or EnvPool where it was EnvPool.
     Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
     Raises ModelFileError for what is no model, ConfigError for hyperparameters that cannot change any more.
     """
     path = model_file(path)
-    state, meta = load_state(path)
     own = any(x is not None for x in (env, env_kwargs, wrappers))
-    with _as_model_error(path, own):
-        _check_recipe(path, meta, recipe)
-        if meta["custom"] and body is None and critic_body is None:
-            raise ValueError(
-                f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made"
+    with open_state(path) as file:
+        meta = file.meta
+        with _as_model_error(path, own):
+            META("description", meta)
+            _check_recipe(path, meta, recipe)
+            if meta["custom"] and body is None and critic_body is None:
+                raise ValueError(
+                    f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made"
+                )
+            env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
+            env = _environment(path, meta["env"]) if env is None else env
+            config = current_keywords(meta["algo"], meta["config"])
+            _check_sizes(path, meta, file.tensors)
+        if isinstance(env, gym.Env | VectorEnv):
+            config["num_envs"] = getattr(env, "num_envs", 1)
+        algo = meta["algo"] if recipe is None else recipe
+        config = changed(algo, config, overrides) if overrides else config
+        envpool = isinstance(env, VectorEnv) or meta.get("backend") == "envpool"
+        with _as_model_error(path, own):
+            agent = Agent(
+                algo,
+                env,
+                seed=meta["seed"],
+                env_kwargs=env_kwargs,
+                wrappers=wrappers,
+                body=body,
+                critic_body=critic_body,
+                kernel=meta["kernel"],
+                backend=backend or ("auto" if envpool else "gymnasium"),
+                dataset=dataset,
+                **config,
             )
-        env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
-        env = _environment(path, meta["env"]) if env is None else env
-        config = current_keywords(meta["algo"], meta["config"])
-        if not (meta["custom"] or ":" in meta["algo"]):  # a network of one's own need not have these widths
-            _check_widths(path, meta["config"]["hidden"], state)
-    if isinstance(env, gym.Env | VectorEnv):
-        config["num_envs"] = getattr(env, "num_envs", 1)
-    algo = meta["algo"] if recipe is None else recipe
-    config = changed(algo, config, overrides) if overrides else config
-    with _as_model_error(path, own, told=not own and bool(env_kwargs)):
-        agent = Agent(
-            algo,
-            env,
-            seed=meta["seed"],
-            env_kwargs=env_kwargs,
-            wrappers=wrappers,
-            body=body,
-            critic_body=critic_body,
-            kernel=meta["kernel"],
-            backend="auto" if isinstance(env, VectorEnv) or meta.get("backend") == "envpool" else "gymnasium",
-            dataset=dataset,
-            **config,
-        )
-        said = agent.metadata()
-        for name in ("observation_space", "action_space"):
-            if said[name] != meta[name]:
-                raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {said[name]}")
-    with _as_model_error(path, own_env=False):
-        agent.load_state_dict(state)
+            said = agent.metadata()
+            for name in ("observation_space", "action_space"):
+                if said[name] != meta[name]:
+                    raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {said[name]}")
+        with _as_model_error(path, own_env=False):
+            agent.load_state_dict(file.state(agent.state_form(policy_only="collector" not in file.tree)))
     return agent
 
 
-def _check_widths(path: Path, hidden: Sequence[int], state: dict[str, Any]) -> None:
-    """Refuse widths that the weights do not have, before a network of them is made."""
-    size = sum(x.numel() for x in state["learner"]["policy"].values())
-    if any(a * b > size for a, b in pairwise(hidden)):
-        raise ModelFileError(f"{path} says hidden = {hidden}, but its weights have other sizes")
+def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
+    """Refuse a description that asks for networks which the file does not have, or for more steps than memory has."""
+    config = meta["config"]
+    if not (meta["custom"] or ":" in meta["algo"]):  # one's own network need not have these widths
+        HIDDEN("description/config", config)
+        widths, shapes = config["hidden"], {x.shape for x in tensors.values()}
+        layers = [(b, a) for a, b in pairwise(widths)] + [(a,) for a in widths[:1]]
+        if not shapes.issuperset(layers):
+            raise ModelFileError(f"{path} says hidden = {widths}, but its weights have other sizes")
+    rows = math.prod(x for x in (config.get("num_envs"), config.get("num_steps")) if isinstance(x, int))
+    if rows > MAX_ROWS:
+        raise ModelFileError(
+            f"{path} asks for {rows:,} steps an iteration, more than the {MAX_ROWS:,} a file may ask for"
+        )
 
 
 def model_file(path: str | Path) -> Path:
@@ -126,25 +164,20 @@ def _words(
     said = meta.get("env_kwargs", {})
     if said is None:
         raise ValueError(f"{path} was trained with environment keywords that a file cannot hold: pass env_kwargs=")
-    if not isinstance(said, dict):
-        raise ModelFileError(f"{path} says env_kwargs = {said!r}, which are no keywords")
     return said, wrappers
 
 
 @contextmanager
-def _as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[None]:
-    """Name the file in errors of what it holds; those of the user's own environment stay what they are.
-
-    told: whether the file says what the environment is made with, which may be the reason why it cannot be.
-    """
+def _as_model_error(path: Path, own_env: bool) -> Iterator[None]:
+    """Name the file in errors of what it holds; those of the user's own environment stay what they are."""
     try:
         yield
-    except EnvError as error:
-        if told:
-            raise ModelFileError(f"{path}: {error}") from error
+    except EnvError:
         raise
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
+    except FormError as error:
+        raise ModelFileError(f"{path} does not hold what it should: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         if own_env:  # whose own code may raise anything
             raise

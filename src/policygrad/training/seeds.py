@@ -26,6 +26,7 @@ from typing import Any, Literal
 from policygrad.envs import processes
 from policygrad.envs.processes import exit_text
 from policygrad.errors import EnvError, PolicygradError
+from policygrad.files import write_atomically
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.interrupts import interrupts
 
@@ -284,7 +285,7 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
         return stopped(error, run)
     file = run.path / "traceback.txt"
     try:
-        file.write_text("".join(traceback.format_exception(error)), "utf8")
+        write_atomically(file, "".join(traceback.format_exception(error)).encode("utf8", "backslashreplace"))
     except OSError:
         return stopped(error, run)
     return f"{stopped(error, run)} (see {file})"

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 import policygrad
 from policygrad.envs.single import EnvLike
 from policygrad.errors import Interrupted
+from policygrad.files import printable
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import EvaluationTable, scalars
 from policygrad.stored.directory import ROOT, RunDirectory, create
@@ -24,7 +25,7 @@ from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWr
 from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import LOG_EVERY, Agent, Callback
 from policygrad.training.callbacks import set_directory
-from policygrad.training.evaluate import Evaluation
+from policygrad.training.evaluate import Evaluation, Told
 from policygrad.training.interrupts import GRACE, interrupts
 from policygrad.training.progress import Progress, Silent
 from policygrad.training.recorder import Recorder
@@ -136,7 +137,8 @@ def why(error: BaseException) -> str:
     """What stopped a run, in a line."""
     if isinstance(error, KeyboardInterrupt):
         return signal.Signals(getattr(error, "number", signal.SIGINT)).name
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    return printable(f"{type(error).__name__}: {first}" if first else type(error).__name__)[:500]
 
 
 def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter:
@@ -156,12 +158,21 @@ def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter
 
 
 def assess(
-    agent: Agent, run: RunDirectory, episodes: int = 100, eval_env: EnvLike | None = None
+    agent: Agent,
+    run: RunDirectory,
+    episodes: int = 100,
+    eval_env: EnvLike | None = None,
+    progress: Told | None = None,
 ) -> dict[str, Evaluation]:
-    """Evaluate the policy both ways; write evaluation.json, a last row of evaluations.npz, and learning_curve.png."""
+    """Evaluate the policy both ways; write evaluation.json, a last row of evaluations.npz, and learning_curve.png.
+
+    progress: told of every episode that has ended, see `Agent.evaluate`.
+    """
     from policygrad.reports.plots import plot_runs
 
-    evaluations = {name: agent.evaluate(episodes, greedy, env=eval_env) for name, greedy in GREEDY.items()}
+    evaluations = {
+        name: agent.evaluate(episodes, greedy, env=eval_env, progress=progress) for name, greedy in GREEDY.items()
+    }
     run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
     _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
     plot_runs([run], run.curve_file)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from policygrad.data import Record, Row, Stats, Wants
+from policygrad.forms import Form, flag, maybe, table, whole
 
 COUNTERS = ("first", "total", "until", "last", "logged", "rows", "stopped")  # the state of a Trainer, the clock aside
 METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much as the diagnostics
@@ -130,6 +131,10 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """The counters, without the clock: the source and the learner keep their own state."""
         return {name: getattr(self, name) for name in COUNTERS}
+
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        return table(dict.fromkeys(COUNTERS, whole()) | {"logged": maybe(whole()), "stopped": flag})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`; nothing else is read from it."""

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from policygrad.envs.single import EnvLike, check_env_id, env_name
-from policygrad.stored.directory import reason
+from policygrad.files import reason, sweep
 from policygrad.training.agent import Agent
 from policygrad.training.evaluate import EVALUATION_SEED
 
@@ -168,14 +168,16 @@ class Mp4:
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path, self.fps = path, fps
-        self.temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self.writer: Any = None
         self.last: np.ndarray | None = None
 
     def __enter__(self) -> Mp4:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.temporary.touch()
+            sweep(self.path.parent)
+            self.temporary.unlink(missing_ok=True)
+            self.temporary.touch(exist_ok=False)  # nothing is written through a link
         except OSError as error:
             raise ValueError(f"cannot write {self.path}: {reason(error)}") from error
         return self
@@ -193,7 +195,7 @@ class Mp4:
                 pix_fmt_out="yuv420p",
                 macro_block_size=1,
                 ffmpeg_log_level="error",
-                output_params=["-movflags", "+faststart"],  # plays before all of it has been read
+                output_params=["-f", "mp4", "-movflags", "+faststart"],  # plays before all of it has been read
             )
             self._send(None)
         elif self.last is not None and image.shape != self.last.shape:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
+from policygrad.forms import Form, form_of, mersenne, table
 from policygrad.models.ascent import Objective, Term, gradient_of, mean_kl, minibatch_ascent
 from policygrad.models.contracts import PolicyLike
 from policygrad.models.optim import make_optimizer
@@ -107,6 +108,15 @@ class FirstOrder:
     def state_dict(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state()}
 
+    def state_form(self, params: Tensor) -> Form:
+        """Of `state_dict`, beside a policy of these parameters (P,)."""
+        return table(self._forms(params))
+
+    def _forms(self, params: Tensor) -> dict[str, Form]:
+        size = len(self.generator.get_state())
+        return {"optimizer": form_of(self.optimizer, params), "generator": mersenne(size)}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        mersenne(len(self.generator.get_state()))("generator", state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])

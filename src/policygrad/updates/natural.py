@@ -11,6 +11,7 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.errors import NotFiniteError
+from policygrad.forms import Form, table
 from policygrad.gradient.natural import Solution, conjugate_gradient, damped, dense_solve, scale_to_kl
 from policygrad.models.policy import Policy, PolicyEvaluation
 from policygrad.models.schedules import Schedule, at
@@ -104,6 +105,10 @@ class NaturalGradient:
     def state_dict(self) -> dict[str, Any]:
         """Nothing to keep: every step is made anew."""
         return {}
+
+    def state_form(self, params: Tensor) -> Form:
+        """Nothing is kept."""
+        return table({})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""

@@ -8,12 +8,14 @@ from typing import Any, cast
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
+from policygrad.forms import LARGEST, Form, number
 from policygrad.models.ascent import KLPenalty, mean_kl
 from policygrad.models.contracts import PolicyLike
 from policygrad.models.policy import Policy
 from policygrad.updates.first_order import FirstOrder
 
 LEAST_BETA, MOST_BETA = 1e-4, 1e4  # so that it can come back from where KL stays far from the target
+BETA = number(1e-18, LARGEST)
 
 
 @dataclass(eq=False)
@@ -62,7 +64,11 @@ class PenalizedSurrogate(FirstOrder):
         """What a checkpoint keeps: β, too."""
         return super().state_dict() | {"beta": self.beta}
 
+    def _forms(self, params: Tensor) -> dict[str, Form]:
+        return super()._forms(params) | {"beta": BETA}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
+        BETA("beta", state["beta"])
         super().load_state_dict(state)
         self.beta = state["beta"]

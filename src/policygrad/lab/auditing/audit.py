@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from policygrad.files import write_atomically
 from policygrad.lab.auditing.bench import Bench, Moments
 from policygrad.lab.auditing.cells import BEST, FITTED, Cell, label, make_cells
 from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, bare, optimal_baseline
@@ -142,8 +143,7 @@ class Audit(Result):
         from policygrad.lab.auditing.page import page
 
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(self, curve), encoding="utf-8")
+        write_atomically(path, page(self, curve).encode())
         return path
 
 

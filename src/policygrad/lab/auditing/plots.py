@@ -47,7 +47,7 @@ def make_figure(audit: Audit, curve: BaselineCurve | None = None) -> Chart:
     bold = {"fontsize": 16, "fontweight": "bold", "color": INK}
     figure.suptitle("Gradient estimators, audited", y=1 - 0.2 / inches, **bold, **top)
     about = f"{audit.about} · {audit.repeats:,} batches of {audit.batch} episodes · critic: {audit.critic}"
-    figure.text(y=1 - 0.55 / inches, s=about, fontsize=10.5, color=PALE, **top)
+    figure.text(y=1 - 0.55 / inches, s=about, fontsize=10.5, color=PALE, parse_math=False, **top)
     return figure
 
 

@@ -5,11 +5,9 @@ A `Batch` from here is what an update rule is given in training, and `compare` i
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.data import Batch, Rollout
+from policygrad.files import MIB, BadFileError, read_json
+from policygrad.forms import Form, FormError, anything, each, maybe, number, table, whole
 from policygrad.gradient.baselines import CriticValue
 from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantages
 from policygrad.lab.exact.mdp import (
@@ -40,6 +40,31 @@ from policygrad.models.policy import Policy
 MAX_STEPS = 100  # of an episode, where Gymnasium sets no limit
 # of a file; the first four must be there
 TABLES = ("transition", "reward", "start", "horizon", "gamma", "terminal", "groups")
+MAX_STATES, MAX_HORIZON = 10_000, 100_000  # of a file
+
+
+def _nested(*depths: int) -> Form:
+    """Numbers in lists, of one of these depths."""
+
+    def check(name: str, value: Any, depth: int = 0) -> None:
+        if isinstance(value, list) and depth < max(depths):
+            each(lambda name, x: check(name, x, depth + 1), MAX_STATES)(name, value)
+        elif depth not in depths or type(value) not in (int, float):
+            number()(name, value if depth in depths else [value])
+
+    return check
+
+
+FORM = table(
+    {"transition": _nested(3), "reward": _nested(2, 3), "start": _nested(1), "horizon": maybe(whole(1, MAX_HORIZON))},
+    optional={
+        "gamma": number(0, 1),
+        "terminal": each(whole(), MAX_STATES),
+        "groups": maybe(each(whole(), MAX_STATES)),
+        "pi": maybe(_nested(2)),
+    },
+    others=anything,
+)
 TRUNCATED_AFTER = 1_000  # steps after which an episode without a horizon is truncated
 
 
@@ -115,8 +140,8 @@ def read_tables(path: str) -> dict[str, Any]:
     Raises ValueError for a file that is not there, or has something else in it.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = read_json(path, 64 * MIB, memory=256 * MIB)
+    except BadFileError as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
     if isinstance(found, list):
         found = next((f["counterexample"] for f in found if isinstance(f, dict) and "counterexample" in f), None)
@@ -124,6 +149,10 @@ def read_tables(path: str) -> dict[str, Any]:
     missing = [key for key in TABLES[:4] if key not in tables]
     if missing:
         raise ValueError(f"{path} holds no MDP: {', '.join(missing)} missing")
+    try:
+        FORM("it", tables)
+    except FormError as error:
+        raise ValueError(f"{path} holds no MDP: {error}") from error
     return tables
 
 
@@ -136,7 +165,10 @@ def starting_policy(name: str, mdp: MDP, seed: int = 0, scale: float = 1.0) -> P
     """
     policy = tabular_policy(mdp, torch.Generator().manual_seed(seed), scale)
     if name.endswith(".json") and (given := read_tables(name).get("pi")) is not None:
-        pi = torch.tensor(given, dtype=torch.float64)
+        try:
+            pi = torch.tensor(given, dtype=torch.float64)
+        except ValueError as error:  # rows of different lengths
+            raise ValueError(f"pi in {name}: {error}") from error
         if pi.shape != (mdp.states, mdp.actions) or not (pi > 0).all():
             raise ValueError(f"pi in {name} must be (S, A) = {(mdp.states, mdp.actions)}, every probability above 0")
         first = range(mdp.states) if mdp.groups is None else [mdp.groups.index(g) for g in range(max(mdp.groups) + 1)]

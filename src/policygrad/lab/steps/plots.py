@@ -66,8 +66,8 @@ def make_figure(story: Story) -> Chart:
     for axis, panel in zip(axes.flat, panels, strict=True):
         panel(axis)
     bold = {"fontsize": 16, "fontweight": "bold", "color": INK}
-    figure.suptitle(story.title, x=0.03, y=1 - 0.2 / inches, ha="left", va="top", **bold)
-    figure.text(0.03, 1 - 0.55 / inches, story.about, fontsize=10.5, color=PALE, va="top")
+    figure.suptitle(story.title, x=0.03, y=1 - 0.2 / inches, ha="left", va="top", parse_math=False, **bold)
+    figure.text(0.03, 1 - 0.55 / inches, story.about, fontsize=10.5, color=PALE, va="top", parse_math=False)
     left, bottom, top = 0.05 if story.trust else 0.075, 0.55 / inches, 1 - 1.75 / inches
     figure.subplots_adjust(left, bottom, right=0.98, top=top, wspace=0.26, hspace=0.38)
     return figure

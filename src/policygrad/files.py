@@ -1,0 +1,221 @@
+"""Files, read as if a stranger had written them, and written so that they are there whole or not at all.
+
+Whatever is read is a regular file (no pipe, no device) of bounded size; JSON is bounded in size and in what it takes in
+memory, its numbers are finite and of bounded length, and no key stands twice. What it should say is the business of `forms`.
+Nothing is written through a link: a new file takes the link's place, and adding to one is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from policygrad.errors import FileError
+
+MIB = 2**20
+MAX_TABLE = 16 * MIB  # bytes of a file of settings
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of a process by its number
+
+
+class BadFileError(FileError, ValueError):
+    """A file that cannot be opened, is no regular file, is too large, or holds something else than it should."""
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[BufferedReader]:
+    """A regular file to read. Raises BadFileError, naming it; a pipe or a device is refused and not waited for."""
+    try:
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise BadFileError(f"cannot read {path}: {reason(error)}") from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise BadFileError(f"cannot read {path}: it is a directory, a pipe or a device, and must be a file")
+    with os.fdopen(number, "rb") as file:
+        yield file
+
+
+def read_bytes(path: str | Path, most: int = MAX_TABLE) -> bytes:
+    """A whole file of at most so many bytes."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            data = file.read(most + 1) if size <= most else b""
+        except OSError as error:
+            raise BadFileError(f"cannot read {path}: {reason(error)}") from error
+        if max(size, len(data)) > most:
+            raise BadFileError(f"cannot read {path}: it has {size:,} bytes, more than the {most:,} it may have")
+        return data
+
+
+def read_text(path: str | Path, most: int = MAX_TABLE) -> str:
+    """A whole file of text in UTF-8."""
+    try:
+        return read_bytes(path, most).decode()
+    except UnicodeDecodeError as error:
+        raise BadFileError(f"cannot read {path}: it is no text ({error.reason} at byte {error.start:,})") from error
+
+
+def read_json(path: str | Path, most: int = MAX_TABLE, memory: int = 8 * MIB) -> Any:
+    """A JSON file; most: bytes it may have; memory: see `parse_json`. Raises BadFileError, naming it."""
+    try:
+        return parse_json(read_text(path, most), memory=memory)
+    except BadFileError:
+        raise
+    except ValueError as error:
+        raise BadFileError(f"cannot read {path}: {error}") from error
+
+
+def parse_json(text: str, bits: int = 64, memory: int = 8 * MIB) -> Any:
+    """What a text in JSON says. bits: of its largest whole number. memory: bytes that it may take beyond twice its length.
+
+    Raises ValueError, not naming the file.
+    """
+    entries, containers = text.count(","), text.count("[") + text.count("{") + text.count(":")
+    if 100 * containers + 32 * entries > memory + 2 * len(text):  # what Python takes, about
+        raise ValueError("it has too many entries")
+
+    def whole(digits: str) -> int:
+        number = int(digits) if len(digits) <= bits else 1 << bits
+        if number.bit_length() > bits:
+            raise ValueError(f"the number {digits[:20]}… is too large")
+        return number
+
+    try:
+        return json.loads(text, parse_int=whole, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_table)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {digits[:20]} is not finite")
+    return number
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a key stands twice in it")
+    return table
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file: into a temporary one beside it, which is flushed to the disk, read back, and takes its place.
+
+    A link in its place is replaced; temporary files that killed processes have left are removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with _naming(path):
+            temporary.unlink(missing_ok=True)  # a killed process had the same number, or somebody has put a link there
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if not _holds(temporary, data):
+                raise OSError(f"{path} could not be written: the disk gave back other bytes")
+            temporary.replace(path)
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sweep(path.parent)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file has these bytes; it is read piece by piece."""
+    view, start = memoryview(data), 0
+    with path.open("rb") as file:
+        while piece := file.read(MIB):
+            if piece != view[start : start + len(piece)]:
+                return False
+            start += len(piece)
+    return start == len(data)
+
+
+def _sync(folder: Path) -> None:
+    """Flush a directory, so that a file's new name outlives a loss of power; where the system can, and we may."""
+    try:
+        number = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM):
+            raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that processes which are gone have left."""
+    with suppress(OSError):  # others' directories and files are theirs
+        for name in os.listdir(folder):
+            found = TEMPORARY.fullmatch(name)
+            if found and not _runs(int(found[1])):
+                (folder / name).unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is a process of this number, or no way to tell."""
+    if os.name == "nt" or process == 0:
+        return True
+    try:
+        os.kill(process, 0)  # asks, and sends nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[BinaryIO]:
+    """A file to add to, made where it is not there; all is in it when this ends. Raises BadFileError for a link or a pipe."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    flags |= sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    if path.is_symlink():
+        raise BadFileError(f"{path} is a link, and nothing is written through links: remove it")
+    with _naming(path), os.fdopen(os.open(path, flags, 0o666), "ab") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise BadFileError(f"cannot write {path}: it is a pipe or a device, and must be a file")
+        yield file
+
+
+def make_folder(path: Path) -> Path:
+    """A directory of ours, made where it is not there. Raises BadFileError where a link would lead elsewhere."""
+    if path.is_symlink():
+        raise BadFileError(f"{path} is a link, and nothing is written through links: remove it")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in errors that do not: [Errno 28] No space left on device."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in a few words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """The text in one line, with escapes for what a terminal would obey and what cannot be seen."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

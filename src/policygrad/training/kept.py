@@ -1,0 +1,93 @@
+"""What files keep of an agent: its description, its state, and the form that a state must have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from policygrad.envs.single import EnvLike, EnvMaker
+from policygrad.forms import PCG64, Form, anything, form_of, table
+from policygrad.stored.storage import save_state, space_to_json, with_suffix
+from policygrad.training.trainer import Trainer
+
+
+class Kept:
+    """The half of an `Agent` that files are made of, and made from."""
+
+    algo: str
+    env: EnvLike
+    env_name: str
+    seed: int
+    config: Any
+    custom: bool
+    kernel: str
+    backend: str
+    envs: VectorEnv
+    policy: Any
+    learner: Any
+    collector: Any
+    trainer: Trainer
+    rng: np.random.Generator
+
+    def metadata(self) -> dict[str, Any]:
+        """What a model file says of itself: enough to rebuild the agent, no times, no paths."""
+        return {
+            "algo": self.algo,
+            "env": self.env_name,
+            "seed": self.seed,
+            "config": self.config,
+            "custom": self.custom,
+            "kernel": self.kernel,
+            "backend": self.backend,
+            "observation_space": space_to_json(self.envs.single_observation_space),
+            "action_space": space_to_json(self.envs.single_action_space),
+        } | self.env_words()
+
+    def env_words(self) -> dict[str, Any]:
+        """The keywords and wrappers of the environment, for files; nothing where there are none."""
+        return self.env.words() if isinstance(self.env, EnvMaker) else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, but for the insides of the environments."""
+        parts = {"learner": self.learner, "collector": self.collector, "trainer": self.trainer}
+        return {name: part.state_dict() for name, part in parts.items()} | {"rng": self.rng.bit_generator.state}
+
+    def state_form(self, policy_only: bool = False) -> Form:
+        """Of `state_dict`, or of what `save_policy` keeps of it."""
+        if policy_only:
+            return table({"learner": table({"policy": form_of(self.policy)})})
+        parts = {"learner": self.learner, "collector": self.collector}
+        more = {
+            "trainer": form_of(self.trainer),
+            "run": anything,
+        }  # of files of 0.4 there are neither; for `run` see `resume`
+        return table({name: form_of(part) for name, part in parts.items()} | {"rng": PCG64}, optional=more)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`. A policy alone is enough to act. Raises FormError for the state of another agent."""
+        policy_only = "collector" not in state
+        self.state_form(policy_only)("state", state)
+        if policy_only:
+            self.policy.load_state_dict(state["learner"]["policy"])
+            self.collector.begun = True
+            return
+        self.learner.load_state_dict(state["learner"])
+        self.collector.load_state_dict(state["collector"])
+        if "trainer" in state:  # files of 0.4 have none
+            self.trainer.load_state_dict(state["trainer"])
+        self.rng.bit_generator.state = state["rng"]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the agent, training state included, to one safetensors file; the suffix is added if missing."""
+        path = with_suffix(path)
+        save_state(path, self.state_dict(), self.metadata())
+        return path
+
+    def save_policy(self, path: str | Path) -> Path:
+        """Write what acting needs and no more: weights and normaliser. Equal policies are equal bytes."""
+        path = with_suffix(path)
+        save_state(path, {"learner": {"policy": dict(self.policy.state_dict())}}, self.metadata())
+        return path
