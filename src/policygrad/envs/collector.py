@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,9 @@ class Collector:
         self.seed = seed
         self.rng = np.random.default_rng(stream(seed, "acting"))
         self._seed_environments(0)
-        self.pending: list[dict[str, Any] | None] | None = None  # how to bring the environments to where they are to be
+        self.pending: Sequence[dict[str, Any] | None] | None = (
+            None  # how to bring the environments to where they are to be
+        )
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=RECENT)
         self.lengths: deque[int] = deque(maxlen=RECENT)
@@ -343,7 +345,7 @@ class Collector:
             **{name: getattr(self, name) for name in (*COUNTED, *WHERE)},
         }
 
-    def _snapshot(self, now: dict[str, Any], marked: bool = False) -> list[dict[str, Any] | None] | None:
+    def _snapshot(self, now: dict[str, Any], marked: bool = False) -> Sequence[dict[str, Any] | None] | None:
         """How to bring the environments to where they are, or were at the last mark; None where they have not been reset."""
         if now["env_seeds"]:
             return None
