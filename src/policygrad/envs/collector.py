@@ -391,8 +391,7 @@ class Collector:
             getattr(self, name).clear()
             getattr(self, name).extend(state[name])
         self.obs = self.pending = None
-        others = len(state.get("time", self.time)) != self.num_envs
-        if others or state.keys().isdisjoint({"envs", *WHERE}):  # version 0.4 did not say where the environments were
+        if state.keys().isdisjoint({"envs", *WHERE}):  # version 0.4 did not say where the environments were
             self._seed_environments(self.steps_done)
             return
         for name in (*WHERE, "env_seeds"):
