@@ -187,6 +187,16 @@ def test_a_closed_agent_acts_and_is_evaluated_but_does_not_learn():
         agent.learn(20)
 
 
+@pytest.mark.parametrize("backend", ["gymnasium", "async"])
+def test_a_closed_agent_is_saved_and_copied_as_an_open_one(backend, tmp_path):
+    with pg.a2c("CartPole-v1", backend=backend, **SMALL) as agent:
+        agent.learn(60)
+        before = agent.save(tmp_path / "before").read_bytes()
+    assert agent.save(tmp_path / "after").read_bytes() == before
+    with copy.deepcopy(agent) as one, pg.load(tmp_path / "before") as other:
+        assert np.array_equal(weights(one.learn(60)), weights(other.learn(60)))
+
+
 def test_closing_leaves_a_lent_environment_open():
     class Lent(Target):
         closed = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +30,14 @@ from policygrad.algorithms.config import (
 from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
+from policygrad.envs.adapters import to_arrays
 from policygrad.envs.advice import advice
 from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, with_words
 from policygrad.envs.twin import twin
+from policygrad.errors import EnvError
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
@@ -166,12 +168,17 @@ class Agent(Kept):
         self.close()
 
     def close(self) -> None:
-        """Close the environments that the agent made; one that was lent stays open. The agent predicts and evaluates on, but
-        cannot learn any more.
+        """Close the environments that the agent made; one that was lent stays open. The agent predicts, evaluates and can be
+        saved as before, but cannot learn any more.
         """
         before, self.closed = self.closed, True
-        if not before and not isinstance(self.env, gym.Env | VectorEnv):
-            self.envs.close()
+        if before or self.lent:
+            return
+        collector = getattr(self, "collector", None)  # there is none where the agent could not be made
+        if isinstance(collector, Collector):
+            with suppress(EnvError):  # they are closed already
+                collector.pending = to_arrays(collector.state_dict()["envs"])  # how to bring others to where these are
+        self.envs.close()
 
     def _first_plan(self, body: Body | None, critic_body: Body | None) -> Plan:
         """The plan of a new agent; where there can be none, nobody will have the agent, to close its environments."""
