@@ -30,7 +30,7 @@ from policygrad.algorithms.config import (
 from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
-from policygrad.envs.advice import advice
+from policygrad.envs.advice import AdviceWarning, advice
 from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
@@ -127,12 +127,16 @@ class Agent(Kept):
         self._begin()
         spaces = self.envs.single_observation_space, self.envs.single_action_space
         for text in advice(self.policy, *spaces, self.config.get("log_std", 0.0), own_body=body is not None):
-            warnings.warn(text, stacklevel=2)
+            warnings.warn(text, AdviceWarning, stacklevel=2)
+
+    @property
+    def _lent(self) -> bool:
+        """Whether somebody else holds the environment, too."""
+        return isinstance(self.env, gym.Env | VectorEnv)
 
     def _collector(self) -> Collector:
-        self.lent = isinstance(self.env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         # `lambda: env` may hand out one that is held
-        held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
+        held = self._lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)
 
     def _begin(self) -> None:
@@ -236,7 +240,7 @@ class Agent(Kept):
             horizon = check("steps", int, horizon)
             if horizon < total:
                 raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
-        if self.lent:
+        if self._lent:
             self._forget()
         self.trainer.begin(total, horizon)
         call = combine(callback, self)

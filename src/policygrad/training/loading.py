@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,6 +16,7 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
+from policygrad.envs.advice import AdviceWarning
 from policygrad.envs.make import BACKENDS
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
 from policygrad.errors import EnvError
@@ -169,9 +171,13 @@ def _words(
 
 @contextmanager
 def _as_model_error(path: Path, own_env: bool) -> Iterator[None]:
-    """Name the file in errors of what it holds; those of the user's own environment stay what they are."""
+    """Name the file in errors of what it holds; those of the user's own environment stay what they are. Advice was given when
+    the agent was made first.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AdviceWarning)
+            yield
     except EnvError:
         raise
     except ConfigError as error:
