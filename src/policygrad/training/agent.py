@@ -31,7 +31,7 @@ from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.adapters import to_arrays
-from policygrad.envs.advice import advice
+from policygrad.envs.advice import AdviceWarning, advice
 from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
@@ -124,11 +124,16 @@ class Agent(Kept):
         self._begin()
         spaces = self.envs.single_observation_space, self.envs.single_action_space
         for text in advice(self.policy, *spaces, self.config.get("log_std", 0.0), own_body=body is not None):
-            warnings.warn(text, stacklevel=2)
+            warnings.warn(text, AdviceWarning, stacklevel=2)
+
+    @property
+    def _lent(self) -> bool:
+        """Whether somebody else holds the environment, too."""
+        return isinstance(self.env, gym.Env | VectorEnv)
 
     def _collector(self) -> Collector:
         # `lambda: env` may hand out one that is held
-        held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
+        held = self._lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)
 
     def _begin(self) -> None:
@@ -246,7 +251,7 @@ class Agent(Kept):
             if horizon < total:
                 raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
         with self._alone():
-            if self.lent:
+            if self._lent:
                 self._forget()
             self.trainer.begin(total, horizon)
             call = combine(callback, self)

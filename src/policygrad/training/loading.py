@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,6 +16,7 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
+from policygrad.envs.advice import AdviceWarning
 from policygrad.envs.collector import WHERE
 from policygrad.envs.make import BACKENDS
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
@@ -184,12 +186,15 @@ def _words(
 
 @contextmanager
 def _as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[None]:
-    """Name the file in errors of what it holds; those of the user's own environment stay what they are.
+    """Name the file in errors of what it holds; those of the user's own environment stay what they are. Advice was given when
+    the agent was made first.
 
     told: whether the file says what the environment is made with, which may be the reason why it cannot be.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AdviceWarning)
+            yield
     except EnvError as error:
         if told:
             raise ModelFileError(f"{path}: {error}") from error
