@@ -132,8 +132,8 @@ def test_where_environments_are_can_be_kept_and_brought_back_here_and_there(kind
     with pool(makers) as envs, pool(makers, 1) as others:
         first = Collector(envs, seed=1)
         masks = "info" if kind == "masks in info" else "none"
-        spaces = envs.single_observation_space, envs.single_action_space
-        policy = make_policy(*spaces, hidden=(8,), seed=0, mask_source=masks)
+        both = envs.single_observation_space, envs.single_action_space
+        policy = make_policy(*both, hidden=(8,), seed=0, mask_source=masks)
         first.steps(policy, 37)
         state = first.state_dict()
         expected = first.steps(policy, 30)

@@ -1,7 +1,8 @@
 """The command line. Thin: parse, call `policygrad.runs`, print.
 
 Nothing heavy is imported before a command needs it. Exit code 0; 2 for anything the user can mend, with at most three
-lines that say what is wrong, what was given and what is allowed; 130 after Ctrl-C. Training goes on, and ends with 0, when
+lines that say what is wrong, what was given and what is allowed; 130 after Ctrl-C, 143 after
+SIGTERM, 129 after SIGHUP. Training goes on, and ends with 0, when
 nobody reads its output any more.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import policygrad
+from policygrad.training.interrupts import terminations
 from policygrad.training.progress import SafeStream
 
 COMMANDS = {  # usage, what it does, module and function
@@ -23,6 +25,12 @@ COMMANDS = {  # usage, what it does, module and function
         "train a policy, evaluate it and save everything in a run directory",
         "training",
         "train",
+    ),
+    "resume": (
+        "resume RUN",
+        "go on with a run that was stopped or killed, as if it had not been",
+        "resuming",
+        "resume",
     ),
     "eval": ("eval RUN", "evaluate a trained policy on fixed seeds: mean return, 95 % interval", "playing", "evaluate"),
     "collect": ("collect RUN", "play a trained policy and save the trajectories as a dataset", "playing", "collect"),
@@ -76,12 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout, sys.stderr = out, err  # pyright: ignore[reportAttributeAccessIssue]
     warnings.formatwarning = lambda message, *_, **__: f"policygrad: {message}\n"
     try:
-        code = run(argv)
+        with terminations():
+            code = run(argv)
         out.flush()
         return refuse_output(out.lost) if code == 0 and argv[:1] != ["train"] else code
     except KeyboardInterrupt as interrupt:
         print(f"\npolicygrad: {str(interrupt) or 'interrupted: nothing was saved'}", file=sys.stderr)
-        return 130
+        return getattr(interrupt, "code", 130)
     finally:
         out.flush()
         err.flush()

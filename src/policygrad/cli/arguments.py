@@ -47,6 +47,7 @@ class TrainArguments:
     fisher_eigenvalues: int = 0
     gradient_meter: bool = False
     save_trajectories: bool = False
+    resume: bool = False
     dataset: str | None = None
     preset: str | None = None
     env_kwargs: dict[str, Any] = field(default_factory=dict)

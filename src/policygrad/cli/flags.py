@@ -40,6 +40,7 @@ RUN_FLAGS = {  # flag: what follows it, "" for a switch, and its help; --dataset
         "DIR",
         "new or empty run directory [runs/ENV/ALGO/seed<S>-<UTC>]; several seeds: DIR/seed<S> per run",
     ),
+    "--resume": ("", "go on with the run in --run-dir from its last checkpoint, if there is one [no]"),
     "--runs-root": ("DIR", "directory in which run directories are created [runs]"),
     "--env-kwargs": ("KEY=VALUE", "keywords that the environment is made with, e.g. is_slippery=false [none]"),
     "--wrapper": ("MODULE:NAME", "wrapper around the environment; may be repeated, the innermost first [none]"),
@@ -140,6 +141,19 @@ algorithms:
   policygrad train ppo LunarLander-v3 --help      the same, with the values tuned for the environment
   policygrad list                                 presets, algorithms, environments
 """
+
+
+def resume_parser() -> Parser:
+    """`policygrad resume`."""
+    parser = Parser(
+        "policygrad resume",
+        description="Go on with a run that was stopped or killed, from its last checkpoint, as if it had not been; then "
+        "evaluate its policy. A finished run is left alone.",
+    )
+    add_run(parser)
+    parser.add_argument("--steps", metavar="N", help="steps in all, if they are to be more [those of the run]")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    return parser
 
 
 def eval_parser() -> Parser:

@@ -78,7 +78,8 @@ def saved(run: RunDirectory) -> str:
     there = [p.relative_to(run.path).as_posix() for p in (run.policy_file, *run.checkpoints()[-1:]) if p.exists()]
     if not there:
         return f"{run.path} holds no checkpoint yet"
-    return f"{run.path} holds {' and '.join(there)}\nnext: policygrad eval {shlex.quote(str(run.path))}"
+    word = "resume" if run.checkpoints() else "eval"
+    return f"{run.path} holds {' and '.join(there)}\nnext: policygrad {word} {shlex.quote(str(run.path))}"
 
 
 def evaluation_table(evaluations: Mapping[str, Evaluation]) -> str:

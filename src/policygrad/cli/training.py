@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.cli.arguments import TrainArguments, parse_train
@@ -27,19 +28,30 @@ from policygrad.cli.reports import (
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
 from policygrad.envs.processes import usable_cores
+from policygrad.errors import Interrupted
 from policygrad.stored.directory import ROOT, RunDirectory, RunError, environment
 from policygrad.training.progress import clock, make_progress
 from policygrad.training.seeds import Job, State, failure, run_seeds
+
+if TYPE_CHECKING:
+    from policygrad.training.agent import Agent
 
 
 def train(words: Sequence[str]) -> None:
     """`policygrad train`."""
     given = parse_train(words)
+    if given.resume and given.run_dir is None:
+        raise UsageError("--resume needs --run-dir: the directory of the run to go on with, or to begin.")
     command = ["policygrad", "train", *words]
     if len(given.seeds) == 1:
         train_one(given, command)
     else:
         train_several(given, command)
+
+
+def begun(run_dir: str | None) -> bool:
+    """Whether there is a run in this directory."""
+    return run_dir is not None and RunDirectory(Path(run_dir)).config_file.exists()
 
 
 def train_one(given: TrainArguments, command: list[str]) -> None:
@@ -49,26 +61,51 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
 
     with as_usage_error(Exception, SystemExit):  # an environment's code may do anything
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
-    run = training.start(agent, given.run_dir, root=given.runs_root or ROOT, command=command)
+    if given.resume and begun(given.run_dir):
+        from policygrad.cli.resuming import resume_given
+
+        resume_given(agent, given)
+        return
+    run = training.start(
+        agent,
+        given.run_dir,
+        root=given.runs_root or ROOT,
+        command=command,
+        episodes=given.eval_episodes,
+        save_trajectories=given.save_trajectories,
+    )
     if not given.quiet:
         text = preset(agent.algo, agent.env_name, agent.config, agent.tuned, given.preset)
         text += source(given, agent.backend)
         name = environment({"env": agent.env_name} | agent.env_words())
         print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
+    train_to_the_end(agent, run, given.quiet, given.eval_episodes, given.save_trajectories)
+
+
+def train_to_the_end(
+    agent: Agent,
+    run: RunDirectory,
+    quiet: bool,
+    episodes: int,
+    save_trajectories: bool,
+    resumed: dict[str, Any] | None = None,
+) -> None:
+    """Learn and evaluate, and say what came of it. resumed: as for `policygrad.training.train.learn`."""
+    from policygrad.training import train as training
+
     started = time.perf_counter()
     try:
-        training.learn(agent, run, make_progress(given.quiet), save_trajectories=given.save_trajectories)
-        if not given.quiet:
+        training.learn(agent, run, make_progress(quiet), None, save_trajectories, resumed)
+        if not quiet:
             spent = clock(time.perf_counter() - started)
             print(f"{agent.collector.steps_done:,} steps in {spent}; evaluating the final policy", flush=True)
-        told = None if given.quiet else Episodes()
-        evaluations = training.assess(agent, run, given.eval_episodes, progress=told)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted: {saved(run)}") from None
+        evaluations = training.assess(agent, run, episodes, progress=None if quiet else Episodes())
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"interrupted: {saved(run)}", getattr(interrupt, "number", 2)) from None
     except (Exception, SystemExit) as error:
         raise UsageError(f"{failure(error, run)}\n{saved(run)}") from error
-    if not given.quiet:
+    if not quiet:
         print("\n" + evaluation_table(evaluations) + "\n")
         print("\n".join(f"{name:<7}{path}" for name, path in (("policy", run.policy_file), ("curve", run.curve_file))))
 
@@ -105,7 +142,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     if stopped:
         if failed:
             print(f"policygrad: {failed}", file=sys.stderr)
-        raise KeyboardInterrupt(f"interrupted: {saved_seeds(states)}")
+        raise Interrupted(f"interrupted: {saved_seeds(states)}", next((s.signal for s in states if s.signal), 2))
     if failed:
         raise UsageError(failed)
 
@@ -127,11 +164,12 @@ def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
         raise RunError(f"{given.run_dir} exists and is not a directory: the runs of several seeds need a directory")
     for seed in given.seeds:
         path = None if given.run_dir is None else Path(given.run_dir) / f"seed{seed}"
-        if path is not None and path.is_dir() and any(path.iterdir()):
+        again = given.resume and begun(str(path))
+        if path is not None and path.is_dir() and any(path.iterdir()) and not again:
             raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
         run_dir = None if path is None else str(path)
         job = Job(given.algo, given.env, seed, given.keywords, run_dir, root, given.eval_episodes, command)
-        jobs.append(replace(job, save_trajectories=given.save_trajectories))
+        jobs.append(replace(job, save_trajectories=given.save_trajectories, resume=again))
     return jobs
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,9 @@ class Collector:
         self.seed = seed
         self.rng = np.random.default_rng(stream(seed, "acting"))
         self._seed_environments(0)
-        self.pending: list[dict[str, Any] | None] | None = None  # how to bring the environments to where they are to be
+        self.pending: Sequence[dict[str, Any] | None] | None = (
+            None  # how to bring the environments to where they are to be
+        )
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=RECENT)
         self.lengths: deque[int] = deque(maxlen=RECENT)
@@ -311,7 +313,8 @@ class Collector:
                 final = {} if mask is None else {ACTION_MASK: [of_one(mask, n)]}
                 encoding.encode(final_observation(encoding.space, info, n), final, take(next_obs, rows), end[rows])
         else:
-            encoding.encode(*self.source.reset(options={"reset_mask": end.copy()}), obs, ~end)
+            fresh, told = self.source.reset(options={"reset_mask": end.copy()})
+            encoding.encode(fresh, told, obs, ~end)
             check_others(next_obs, obs, end)
 
     def _count(self, record: Record) -> list[tuple[float, int]]:
@@ -343,7 +346,7 @@ class Collector:
             **{name: getattr(self, name) for name in (*COUNTED, *WHERE)},
         }
 
-    def _snapshot(self, now: dict[str, Any], marked: bool = False) -> list[dict[str, Any] | None] | None:
+    def _snapshot(self, now: dict[str, Any], marked: bool = False) -> Sequence[dict[str, Any] | None] | None:
         """How to bring the environments to where they are, or were at the last mark; None where they have not been reset."""
         if now["env_seeds"]:
             return None

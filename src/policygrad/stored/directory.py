@@ -44,10 +44,9 @@ from policygrad.files import (
 from policygrad.forms import LARGEST, MANY, FormError, anything, each, flag, maybe, number, setting, table, text, whole
 
 try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
+    import fcntl
 except ImportError:  # Windows
-    flock = None
-    LOCK_EX = LOCK_NB = 0
+    fcntl = None
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -117,7 +116,7 @@ class RunDirectory:
 
     def config(self) -> dict[str, Any]:
         """config.json; `algo`, `env`, `seed` and `config` are there, as texts, a whole number and a table of settings."""
-        with _as_run_error(f"{self.config_file} is not a run's configuration"):
+        with _as_run_error(f"{self.config_file} is not a run's configuration: it needs algo, env, seed and config"):
             config = read_json(self.config_file)
             CONFIG("it", config)
         return config | {"config": current_keywords(config["algo"], config["config"])}
@@ -173,12 +172,12 @@ class RunDirectory:
 
         The system gives the lock back however a process ends. Where there are no such locks (Windows) nothing is locked.
         """
-        if flock is None:
+        if fcntl is None:
             yield
             return
         with appending(self.path / ".lock") as file:
             try:
-                flock(file, LOCK_EX | LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise RunError(f"{self.path} is being trained by another process") from error
             yield

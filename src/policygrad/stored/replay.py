@@ -74,6 +74,9 @@ class Replay:
             observer(record)
         return record
 
+    def restore(self) -> None:
+        """There is nothing to do."""
+
     def state_dict(self) -> dict[str, Any]:
         """The generator and the counters; the trajectories stay where they are."""
         return {

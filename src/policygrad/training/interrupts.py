@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from policygrad.errors import Interrupted
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SIGNALS: list[int] = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 GRACE = 3.0  # seconds to end an iteration in, before it is broken off
 
 
@@ -39,7 +39,8 @@ def interrupts(most: float = math.inf, grace: float | None = None) -> Iterator[l
     def late(number: int, frame: Any) -> None:
         raise Interrupted(number=pressed[0])
 
-    with handled(dict.fromkeys(SIGNALS, press) | ({signal.SIGALRM: late} if hasattr(signal, "SIGALRM") else {})):
+    alarm: list[int] = [signal.SIGALRM] if hasattr(signal, "SIGALRM") else []
+    with handled(dict.fromkeys(heard(), press) | dict.fromkeys(alarm, late)):
         try:
             yield pressed
         finally:
@@ -57,12 +58,17 @@ def terminations() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with handled({number: end for number in SIGNALS if number != signal.SIGINT}):
+    with handled({number: end for number in heard() if number != signal.SIGINT}):
         yield
 
 
+def heard() -> list[int]:
+    """Those signals that nobody has chosen to ignore, as `nohup` does SIGHUP."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 @contextmanager
-def handled(handlers: dict[int, Any]) -> Iterator[None]:
+def handled(handlers: Mapping[int, Any]) -> Iterator[None]:
     """Set handlers, and afterwards those that were there."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from policygrad.algorithms.config import Algo, ConfigError, check
-from policygrad.envs.single import EnvLike
+from policygrad.envs.single import EnvLike, Wrapper
 from policygrad.models.policy import Body
 from policygrad.stored.directory import ROOT, RunDirectory, RunError, find
 from policygrad.stored.storage import ModelFileError, load_state
 from policygrad.training.agent import Agent, Callback
 from policygrad.training.loading import load
 from policygrad.training.progress import Progress
-from policygrad.training.train import assess, learn, machine, versions
+from policygrad.training.train import assess, describe, learn, machine, versions
 
 
 def resume(
@@ -26,6 +27,8 @@ def resume(
     recipe: Algo | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
     callback: Callback | Sequence[Callback] | None = None,
     eval_env: EnvLike | None = None,
     progress: Progress | None = None,
@@ -37,24 +40,49 @@ def resume(
     cannot be: on another kind of machine, with other versions, or for environments that cannot be played again (see
     docs/reliability.md).
     run: what `train` returned, a run directory, or a run's name as on the command line. steps: as many in all instead of the
-    configuration's, not fewer than were done; schedules then run to their end. env, recipe, body, critic_body: as for `load`,
-    for what a file may not name. callback: the callbacks that the run was begun with, in the same order.
+    configuration's, not fewer than were done; schedules then run to their end. env, recipe, body, critic_body, env_kwargs,
+    wrappers: as for `load`, for what a file may not name. callback: the callbacks that the run was begun with, in order.
     Raises RunError for a run without a checkpoint, or that another process trains.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run), root))
-    state = run.state()
-    if state["status"] == "finished" and (steps is None or steps <= run.config()["config"]["steps"]):
+    if finished(run, steps):
         return run
-    agent, kept = continued(run, env=env, recipe=recipe, body=body, critic_body=critic_body)
-    config = run.config()
-    for text in differences(config, agent):
-        warnings.warn(text, stacklevel=2)
-    if steps is not None:
-        lengthen(run, agent, steps)
+    given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body}
+    agent, kept = prepare(run, steps, **given, env_kwargs=env_kwargs, wrappers=wrappers)
     eval_env = agent.evaluation_env() if eval_env is None else eval_env
+    config = run.config()
     learn(agent, run, progress, callback, bool(config.get("save_trajectories")), kept)
     assess(agent, run, int(config.get("episodes", 100)), eval_env)
     return run
+
+
+def finished(run: RunDirectory, steps: int | None = None) -> bool:
+    """Whether nothing is left to do of a run, of so many steps if they are given."""
+    return run.state()["status"] == "finished" and (steps is None or steps <= run.config()["config"]["steps"])
+
+
+def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[Agent, dict[str, Any]]:
+    """The agent of the last checkpoint, ready to go on, and the state of its run, for `learn`. given: as for `load`."""
+    config = run.config()
+    backend = "async" if config.get("backend") == "async" else None
+    agent, kept = continued(run, backend=backend, **given)
+    for text in differences(config, agent):
+        warnings.warn(text, stacklevel=3)
+    if steps is not None:
+        lengthen(run, agent, steps)
+    return agent, kept
+
+
+def check_same(run: RunDirectory, agent: Agent) -> None:
+    """Refuse to go on with a run of another configuration than the agent's; it may take more steps. Raises ConfigError."""
+    before, now = run.config(), describe(agent)
+    names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom")
+    other = [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
+    then, asked = before["config"], json.loads(json.dumps(dict(agent.config)))
+    other += [(name, then.get(name), x) for name, x in asked.items() if name != "steps" and then.get(name) != x]
+    if other:
+        shown = "; ".join(f"{name}: {old!r} in the run, {new!r} now" for name, old, new in other)
+        raise ConfigError(f"{run.path} is a run of another configuration, which cannot change on the way: {shown}")
 
 
 def continued(run: RunDirectory, **given: Any) -> tuple[Agent, dict[str, Any]]:

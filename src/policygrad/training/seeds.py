@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from policygrad.envs import processes
 from policygrad.envs.processes import exit_text
@@ -29,6 +30,9 @@ from policygrad.errors import EnvError, PolicygradError
 from policygrad.files import write_atomically
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.interrupts import interrupts
+
+if TYPE_CHECKING:
+    from policygrad.training.agent import Agent
 
 # two seconds, once instead of once a seed
 PRELOAD = ["policygrad.training.train", "policygrad.reports.plots", "scipy.stats"]
@@ -52,6 +56,7 @@ class Job:
     episodes: int  # of the final evaluations
     command: list[str] = field(default_factory=list)
     save_trajectories: bool = False
+    resume: bool = False  # whether run_dir is a run to go on with
 
 
 @dataclass
@@ -68,6 +73,7 @@ class State:
     note: str = ""
     evaluations: dict[str, Any] = field(default_factory=dict)  # mean and ci95, greedy and sampled
     message: str = ""
+    signal: int = 0  # that stopped it
 
     @property
     def over(self) -> bool:
@@ -129,6 +135,7 @@ def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[Sta
                 worker.kill()
     for state in states:
         state.phase = state.phase if state.over else "stopped"
+        state.signal = interrupt[0] if interrupt and state.phase == "stopped" else 0
     board.show(states)
     return states
 
@@ -243,6 +250,9 @@ def work(job: Job, pipe: connection.Connection, interval: float) -> None:
     if hasattr(signal, "pthread_sigmask"):  # the terminal's Ctrl-C goes to the parent, which tells us once
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):  # likewise
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     channel = Channel(pipe, interval)
     sys.stdout = sys.stderr = channel  # pyright: ignore[reportAttributeAccessIssue]
     warnings.showwarning = lambda message, *_, **__: channel.tell(say=str(message), warning=True)
@@ -265,13 +275,36 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
 
     processes.most_cores = 1
     agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
-    run.append(training.start(agent, job.run_dir, root=job.root, command=job.command))
+    kept = None
+    if job.resume:
+        run.append(RunDirectory(Path(job.run_dir or "")))
+        agent, kept = resumed(job, run[0], agent)
+    else:
+        given = {"command": job.command, "episodes": job.episodes, "save_trajectories": job.save_trajectories}
+        run.append(training.start(agent, job.run_dir, root=job.root, **given))
     channel.tell(path=str(run[0].path))
-    training.learn(agent, run[0], channel, save_trajectories=job.save_trajectories)
+    if kept is None and job.resume:
+        evaluations = run[0].evaluation() or {}
+        return {"phase": "done", "evaluations": {name: evaluations[name] for name in training.GREEDY}}
+    training.learn(agent, run[0], channel, save_trajectories=job.save_trajectories, resumed=kept)
     channel.tell(phase="evaluating")
-    evaluations = training.assess(agent, run[0], job.episodes)
-    entries = {name: {"mean": e.mean, "ci95": list(e.ci95)} for name, e in evaluations.items()}
-    return {"phase": "done", "evaluations": entries}
+    found = training.assess(agent, run[0], job.episodes)
+    return {"phase": "done", "evaluations": {n: {"mean": e.mean, "ci95": list(e.ci95)} for n, e in found.items()}}
+
+
+def resumed(job: Job, run: RunDirectory, agent: Agent) -> tuple[Agent, dict[str, Any] | None]:
+    """The agent of a run's last checkpoint, and the state of the run; None where it is finished."""
+    from policygrad.training.resume import check_same, finished, prepare
+
+    check_same(run, agent)
+    total = agent.config["steps"]
+    steps = total if total > run.config()["config"]["steps"] else None
+    if finished(run, steps):
+        return agent, None
+    agent.close()
+    own = ":" in job.algo
+    words = {name: job.keywords.get(name) for name in ("env_kwargs", "wrappers")}
+    return prepare(run, steps, env=job.env, recipe=job.algo if own else None, **words)
 
 
 def failure(error: BaseException, run: RunDirectory | None) -> str:

@@ -38,6 +38,9 @@ class ExperienceSource(Protocol):
         """New experience of an actor, as much as is wanted."""
         ...
 
+    def restore(self) -> None:
+        """After `load_state_dict`: bring what records come from to where it is to be, if that is not left to `collect`."""
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         ...

@@ -1,0 +1,68 @@
+"""`policygrad resume RUN`, and `policygrad train … --resume`: going on with a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policygrad.cli.arguments import TrainArguments, check_env
+from policygrad.cli.flags import resume_parser
+from policygrad.cli.playing import refuse_import
+from policygrad.cli.reports import as_usage_error
+from policygrad.cli.training import train_to_the_end
+from policygrad.cli.values import UsageError, parse_pairs, positive
+from policygrad.stored.directory import RunDirectory, find
+
+if TYPE_CHECKING:
+    from policygrad.training.agent import Agent
+
+
+def resume(words: Sequence[str]) -> None:
+    """`policygrad resume`."""
+    given = resume_parser().parse(words)
+    steps = None if given.steps is None else positive("steps", given.steps)
+    path = find(given.run, given.runs_root)
+    if not path.is_dir():
+        raise UsageError(f"{path} is a file: give the run directory that it is in.")
+    if given.env is not None:
+        check_env(given.env)
+    run = RunDirectory(path)
+    config = run.config()
+    refuse_import("resume", given.run, config, given.env, given.recipe, given.wrapper)
+    kwargs = None if given.env_kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(given.env_kwargs))
+    go_on(run, steps, given.quiet, env=given.env, recipe=given.recipe, env_kwargs=kwargs, wrappers=given.wrapper)
+
+
+def resume_given(agent: Agent, given: TrainArguments) -> None:
+    """`train … --resume` with a run that is there: its configuration must be the one that the words say."""
+    from policygrad.training.resume import check_same
+
+    run = RunDirectory(Path(given.run_dir or ""))
+    with as_usage_error(ValueError):
+        check_same(run, agent)
+    agent.close()
+    asked = agent.config["steps"] if "steps" in given.overrides else None
+    steps = asked if asked != run.config()["config"]["steps"] else None
+    own = ":" in given.algo or given.algo.endswith(".py")
+    words = {"env_kwargs": given.env_kwargs or None, "wrappers": given.wrappers or None}
+    go_on(run, steps, given.quiet, env=given.env, recipe=given.algo if own else None, **words)
+
+
+def go_on(run: RunDirectory, steps: int | None, quiet: bool, **given: Any) -> None:
+    """The rest of a run, if there is one. given: as for `policygrad.training.loading.load`."""
+    from policygrad.training.resume import finished, prepare
+
+    if finished(run, steps):
+        if not quiet:
+            print(f"{run.path} is finished: nothing is left to do")
+        return
+    with as_usage_error(ValueError, TypeError, ImportError):
+        agent, kept = prepare(run, steps, **given)
+    config = run.config()
+    if not quiet:
+        done, total = agent.collector.steps_done, config["config"]["steps"]
+        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: going on at {done:,} of {total:,} steps")
+        print(f"run directory: {run.path}", flush=True)
+    train_to_the_end(agent, run, quiet, int(config.get("episodes", 100)), bool(config.get("save_trajectories")), kept)
