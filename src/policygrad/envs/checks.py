@@ -21,8 +21,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from policygrad.envs.blame import PENDING, blame, brief
 from policygrad.envs.single import check_space, env_name
 from policygrad.errors import ContractError, NotFiniteError
-from policygrad.models.observations import LARGEST, Encoding, expand
-from policygrad.tree import Tree, tree_leaves
+from policygrad.models.observations import LARGEST, ActionMaskError, Encoding, expand
+from policygrad.tree import Tree, tree_leaves, tree_map
 
 if TYPE_CHECKING:
     from policygrad.data import Record
@@ -317,6 +317,15 @@ def check_record(record: Record, encoding: Encoding, episodes_done: int, parts: 
             t, n, *_ = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
             place = f"environment {n}, {_around(record, t, n, episodes_done)}"
             _refuse(record, name, x[t, n], ~np.isfinite(x[t, n]), (t, n), place)
+
+
+def check_masks(record: Record, actor: Any) -> None:
+    """An environment without a legal action stops the run: whatever is sampled then is none."""
+    acted_on = tree_map(lambda x: x[:-1].reshape(-1, *x.shape[2:]), record.obs)
+    wrong = record.mask & ~actor.has_legal_action(acted_on).reshape(record.mask.shape)
+    if wrong.any():
+        t, n = (int(i) for i in np.argwhere(wrong)[0])
+        raise ActionMaskError(f"environment {n} leaves no legal action at step {int(record.time[t, n])} of its episode")
 
 
 def check_begun(end: np.ndarray, mask: np.ndarray) -> None:
