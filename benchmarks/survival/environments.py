@@ -602,7 +602,7 @@ def steps_by_hand(env: Any) -> Callable[..., None]:
 def goes_on(error: type[BaseException], make: Callable[[BaseException], Any]) -> None:
     """An error in the middle of a record; the user catches it and learns on."""
     env: Any = make(error())
-    more: dict[str, Any] = {"num_envs": 2} if callable(env) else {}
+    more: dict[str, Any] = {} if isinstance(env, gym.Env) else {"num_envs": 2}
     agent = pg.ppo(env, **SMALL, **more)
     Seen(agent)
     try:

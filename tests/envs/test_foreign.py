@@ -63,12 +63,15 @@ def test_there_are_many_of_them() -> None:
 
 @pytest.mark.parametrize("name", ["observation: shape (1,)", "observation: 300 as a byte", "observation: a number"])
 def test_without_the_checks_the_campaign_says_that_nobody_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def assign(space: Any, row: Any, obs: Any, part: str = "") -> None:
-        with np.errstate(all="ignore"):
-            row[...] = np.asarray(obs).astype(row.dtype)
+    class Careless:
+        def __init__(self, space: spaces.Space, row: Any) -> None:
+            self.row = row
 
-    monkeypatch.setattr(serial, "write", assign)
-    monkeypatch.setattr(serial, "surviving", lambda dtype: frozenset())
+        def __setitem__(self, everything: slice, obs: Any) -> None:
+            with np.errstate(all="ignore"):
+                self.row[...] = np.asarray(obs).astype(self.row.dtype)
+
+    monkeypatch.setattr(serial, "place_of", Careless)
     assert C.outcome(*C.RUNS[name])[0] == "wrong"
 
 
@@ -111,7 +114,7 @@ def test_interrupts_pass_through(kind: type[BaseException]) -> None:
 def test_counters_and_open_episodes_after_an_exception_are_those_before_it() -> None:
     agent = pg.ppo(partial(C.Flaky, ConnectionError()), num_envs=2, **SMALL)
     assert isinstance(agent.collector, Collector)
-    before = None
+    before: Any = None
 
     def note(agent: pg.Agent, row: Any) -> None:
         nonlocal before

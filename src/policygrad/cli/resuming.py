@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import TrainArguments, check_env
+from policygrad.cli.episodes import Episodes
 from policygrad.cli.flags import resume_parser
 from policygrad.cli.playing import refuse_import
 from policygrad.cli.reports import as_usage_error, evaluation_table, saved
 from policygrad.cli.values import UsageError, parse_pairs, positive
 from policygrad.errors import Interrupted
 from policygrad.stored.directory import RunDirectory, find
-from policygrad.training.progress import Episodes, clock, make_progress
+from policygrad.training.progress import clock, make_progress
 from policygrad.training.seeds import failure
 
 if TYPE_CHECKING:

@@ -7,10 +7,12 @@ follow the scale of their targets.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 
 from policygrad.errors import UserError
 from policygrad.models.continuous import Gaussian
@@ -51,13 +53,13 @@ def unscaled_pictures(observation_space: spaces.Space) -> str | None:
     return None
 
 
-def advice(
-    policy: Any, observation_space: spaces.Space, action_space: spaces.Space, log_std: float, own_body: bool
-) -> list[str]:
-    """What is likely to go wrong with these spaces and this policy, in sentences."""
+def advise(policy: Any, envs: VectorEnv, log_std: float, own_body: bool) -> None:
+    """Warn of what is likely to go wrong with the environments' spaces and this policy."""
     found = []
     if type(getattr(policy, "head", None)) is Gaussian:
-        found.append(far_bounds(action_space, math.exp(log_std)))
+        found.append(far_bounds(envs.single_action_space, math.exp(log_std)))
     if not own_body and getattr(policy, "normalizer", policy) is None:
-        found.append(unscaled_pictures(observation_space))
-    return [text for text in found if text is not None]
+        found.append(unscaled_pictures(envs.single_observation_space))
+    for text in found:
+        if text is not None:
+            warnings.warn(text, AdviceWarning, stacklevel=3)

@@ -21,8 +21,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from policygrad.envs.blame import PENDING, blame, brief
 from policygrad.envs.single import check_space, env_name
 from policygrad.errors import ContractError, NotFiniteError
-from policygrad.models.observations import LARGEST, Encoding, expand
-from policygrad.tree import Tree, tree_leaves
+from policygrad.models.observations import LARGEST, ActionMaskError, Encoding, expand
+from policygrad.tree import Tree, tree_leaves, tree_map
 
 if TYPE_CHECKING:
     from policygrad.data import Record
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 REAL = [np.dtype(letter) for letter in "?bBhHiIlLqQefdg"]
 WHOLE = frozenset({int, np.int64})  # the classes of most Discrete observations
 NUMBERS = frozenset({float, int, np.float64, np.float32, np.int64})  # and of most rewards
+EVERYTHING = slice(None)
 BOOLS, REALS = (bool, np.bool_), (float, int, np.floating, np.integer, np.bool_)
 
 
@@ -46,6 +47,35 @@ def rows(space: spaces.Space, batch: Any, i: int) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(rows(part, batch[k], i) for k, part in enumerate(space.spaces))
     return batch[i, ...] if isinstance(batch, np.ndarray) else None  # None: a space that no policy is for
+
+
+class Place:
+    """Where one environment's observations go: `place[EVERYTHING] = obs`, for what the space allows."""
+
+    def __init__(self, space: spaces.Space, row: Any) -> None:
+        self.space, self.row = space, row
+        self.shape, self.fits, self.low, self.high = None, frozenset(), 0, 0
+        if isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary):
+            self.shape, self.fits = space.shape, surviving(np.dtype(space.dtype))
+        elif isinstance(space, spaces.Discrete):
+            self.low, self.high = int(space.start), int(space.start + space.n)
+
+    def __setitem__(self, everything: slice, obs: Any) -> None:
+        if (obs.__class__ is np.ndarray and obs.shape == self.shape and obs.dtype in self.fits) or (
+            obs.__class__ in WHOLE and self.low <= obs < self.high
+        ):
+            self.row[...] = obs
+        else:
+            write(self.space, self.row, obs)
+
+
+def place_of(space: spaces.Space, row: Any) -> Any:
+    """A place for observations. Of arrays of one axis, the memory itself: it takes arrays of its own type and length, and no
+    others, faster than NumPy takes any.
+    """
+    if isinstance(row, np.ndarray) and row.ndim == 1:
+        return memoryview(row)  # pyright: ignore[reportArgumentType]  any array lends its memory
+    return Place(space, row)
 
 
 def write(space: spaces.Space, row: Any, obs: Any, part: str = "") -> None:
@@ -287,6 +317,15 @@ def check_record(record: Record, encoding: Encoding, episodes_done: int, parts: 
             t, n, *_ = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
             place = f"environment {n}, {_around(record, t, n, episodes_done)}"
             _refuse(record, name, x[t, n], ~np.isfinite(x[t, n]), (t, n), place)
+
+
+def check_masks(record: Record, actor: Any) -> None:
+    """An environment without a legal action stops the run: whatever is sampled then is none."""
+    acted_on = tree_map(lambda x: x[:-1].reshape(-1, *x.shape[2:]), record.obs)
+    wrong = record.mask & ~actor.has_legal_action(acted_on).reshape(record.mask.shape)
+    if wrong.any():
+        t, n = (int(i) for i in np.argwhere(wrong)[0])
+        raise ActionMaskError(f"environment {n} leaves no legal action at step {int(record.time[t, n])} of its episode")
 
 
 def check_begun(end: np.ndarray, mask: np.ndarray) -> None:

@@ -21,6 +21,7 @@ from policygrad.envs.checks import (
     Watched,
     autoreset_mode,
     check_begun,
+    check_masks,
     check_others,
     check_record,
     final_observation,
@@ -32,7 +33,7 @@ from policygrad.envs.lent import Witness
 from policygrad.errors import EnvError
 from policygrad.forms import RECENT, Form, collector_form
 from policygrad.models.contracts import Actor
-from policygrad.models.observations import ACTION_MASK, ActionMaskError, Encoding
+from policygrad.models.observations import ACTION_MASK, Encoding
 from policygrad.streams import seeds, stream
 from policygrad.tree import Tree, put, take, tree_map
 
@@ -239,7 +240,7 @@ class Collector:
         record = self._noted(take(obs, slice(T + 1)), next_obs, actions, rew[:T], *ends, extras, quota)
         check_record(record, encoding, self.episodes_done, ("obs", "next_obs") if separate else ("obs",))
         if encoding.mask_source != "none":
-            self._check_masks(record, actor)
+            check_masks(record, actor)
         return record
 
     def _noted(
@@ -291,16 +292,6 @@ class Collector:
             mask[0], mask[1:] = ~self.resetting, ~end[:-1]
             self.resetting = end[-1].copy()
         return mask
-
-    def _check_masks(self, record: Record, actor: Any) -> None:
-        """An environment without a legal action stops the run: whatever is sampled then is none."""
-        acted_on = tree_map(lambda x: x[:-1].reshape(-1, *x.shape[2:]), record.obs)
-        wrong = record.mask & ~actor.has_legal_action(acted_on).reshape(record.mask.shape)
-        if wrong.any():
-            t, n = (int(i) for i in np.argwhere(wrong)[0])
-            raise ActionMaskError(
-                f"environment {n} leaves no legal action at step {int(record.time[t, n])} of its episode"
-            )
 
     def _after_end(self, encoding: Encoding, obs: Tree, next_obs: Tree, end: np.ndarray, info: dict[str, Any]) -> None:
         """SAME_STEP: obs shows the new episodes, final_obs the old. DISABLED: reset the ended ones now."""

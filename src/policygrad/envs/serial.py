@@ -13,15 +13,16 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad.envs.blame import brief
 from policygrad.envs.checks import (
+    EVERYTHING,
     NUMBERS,
     PENDING,
-    WHOLE,
+    Place,
     blame,
     check_distinct,
     flag,
     number,
+    place_of,
     rows,
-    surviving,
     told,
     write,
 )
@@ -51,27 +52,23 @@ class SerialVectorEnv(SyncVectorEnv):
         self.first = 0  # the number of the first one, where these are some of many
         self.journal = Journal(list(self.envs))
         self._views = self.single_action_space.shape != ()  # whose entries an environment could write into
-        space, n = self.single_observation_space, self.num_envs
-        self._rows = self._views_of_observations()
-        self._shape, self._fits = None, frozenset()  # of arrays that are written without a closer look
-        self._low, self._high = 0, 0  # likewise of whole numbers: a Discrete's
-        if isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary):
-            self._shape, self._fits = space.shape, surviving(np.dtype(space.dtype))
-        elif isinstance(space, spaces.Discrete):
-            self._low, self._high = int(space.start), int(space.start + space.n)
+        n = self.num_envs
+        self._find_places()
         self._count = 0  # steps of the vector environment
         self._begun, self._episodes = [0] * n, [0] * n  # of each one: that count at its last reset, and its resets
 
-    def _views_of_observations(self) -> list[Any]:
-        """Where each environment's observation goes."""
-        return [rows(self.single_observation_space, self._observations, i) for i in range(self.num_envs)]
+    def _find_places(self) -> None:
+        """Where each environment's observation goes, and how it is written there."""
+        space = self.single_observation_space
+        self._rows = [rows(space, self._observations, i) for i in range(self.num_envs)]
+        self._places = [place_of(space, row) for row in self._rows]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_rows"}
+        return {name: value for name, value in vars(self).items() if name not in ("_rows", "_places")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._rows = self._views_of_observations()  # copies of views would be views of nothing
+        self._find_places()  # copies of views would be views of nothing
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -105,10 +102,7 @@ class SerialVectorEnv(SyncVectorEnv):
         try:
             answer = self.envs[i].reset(**given)
             obs, info = answer if isinstance(answer, tuple | list) else ()  # pyright: ignore  `blame` says what it is
-            if obs.__class__ is np.ndarray and obs.shape == self._shape and obs.dtype in self._fits:
-                self._rows[i][...] = obs
-            else:
-                write(self.single_observation_space, self._rows[i], obs)
+            self._write(i, obs)
             return told(info, ACTION_MASK) if self.report_masks else None
         except (Exception, SystemExit) as error:
             blame(error, self._name(i), "reset", answer, f"at the beginning of its episode {self._episodes[i]}")
@@ -117,8 +111,7 @@ class SerialVectorEnv(SyncVectorEnv):
         """Step every environment, or reset it if its episode ended in the last step. The arrays are the next step's too."""
         rew, terminated, truncated = self._rewards, self._terminations, self._truncations
         resetting, paused = self._autoreset_envs.tolist(), self.paused.tolist()
-        shape, fits, low, high, array = self._shape, self._fits, self._low, self._high, np.ndarray
-        masks_told, pending, numbers, whole, no = self.report_masks, PENDING, NUMBERS, WHOLE, np.False_
+        masks_told, pending, numbers, everything, no = self.report_masks, PENDING, NUMBERS, EVERYTHING, np.False_
         terminated.fill(False)
         truncated.fill(False)
         masks: list[Any] = []
@@ -126,7 +119,7 @@ class SerialVectorEnv(SyncVectorEnv):
         self._count += 1
         self.journal.actions.append(np.array(actions) if self._views else actions)
         try:
-            for i, (env, act, row) in enumerate(zip(self.envs, actions, self._rows, strict=True)):
+            for i, (env, act, place) in enumerate(zip(self.envs, actions, self._places, strict=True)):
                 if paused[i]:
                     rew[i] = 0.0
                     self.journal.pause(i)
@@ -136,12 +129,10 @@ class SerialVectorEnv(SyncVectorEnv):
                     answer = pending
                     answer = env.step(act)
                     obs, reward, ended, stopped, info = answer
-                    if (obs.__class__ is array and obs.shape == shape and obs.dtype in fits) or (
-                        obs.__class__ in whole and low <= obs < high
-                    ):
-                        row[...] = obs
-                    else:
-                        write(self.single_observation_space, row, obs)
+                    try:
+                        place[everything] = obs
+                    except Exception:
+                        self._write(i, obs)
                     rew[i] = reward if reward.__class__ in numbers else number(reward)
                     if ended is not False and ended is not no:
                         terminated[i] = flag("terminated", ended)
@@ -215,6 +206,16 @@ class SerialVectorEnv(SyncVectorEnv):
         if snapshot["generator"] not in (None, digest(generator_state(env))):
             return "its random numbers are not the same"
         return None
+
+    def _write(self, i: int, obs: Any) -> None:
+        """Write an observation of environment i; the first that its memory does not take is looked at, and so are all later."""
+        try:
+            self._places[i][EVERYTHING] = obs
+        except Exception:
+            if isinstance(self._places[i], Place):
+                raise
+            self._places[i] = Place(self.single_observation_space, self._rows[i])
+            self._places[i][EVERYTHING] = obs
 
     def _name(self, i: int) -> str:
         return f"environment {self.first + i} ({env_name(self.envs[i].unwrapped)})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy, deepcopy
@@ -31,7 +30,7 @@ from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.adapters import to_arrays
-from policygrad.envs.advice import AdviceWarning, advice
+from policygrad.envs.advice import advise
 from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
@@ -122,9 +121,7 @@ class Agent(Kept):
         self.collector: Collector | Replay = self._collector() if dataset is None else self._replay(dataset)
         self.rng = np.random.default_rng(stream(self.seed, "prediction"))
         self._begin()
-        spaces = self.envs.single_observation_space, self.envs.single_action_space
-        for text in advice(self.policy, *spaces, self.config.get("log_std", 0.0), own_body=body is not None):
-            warnings.warn(text, AdviceWarning, stacklevel=2)
+        advise(self.policy, self.envs, self.config.get("log_std", 0.0), own_body=body is not None)
 
     @property
     def _lent(self) -> bool:
