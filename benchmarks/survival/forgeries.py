@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ Maker = Callable[[Path], object]
 NAN, INF = float("nan"), float("inf")
 
 
-def written(path: Path, state: Any, meta: Any, **header: Any) -> None:
-    """A file with its checksum; unlike `save_state` it writes whatever it is given."""
+def written(path: Path, state: Any, meta: Any, hidden: Mapping[str, torch.Tensor] = {}) -> None:
+    """A file with its checksum; unlike `save_state` it writes whatever it is given. hidden: tensors that nothing refers to."""
     tensors: dict[str, torch.Tensor] = {}
-    body = {"format": 1, "meta": meta, "tree": _strip(state, "", tensors)} | header
+    body = {"format": 1, "meta": meta, "tree": _strip(state, "", tensors)}
     text = json.dumps(body, sort_keys=True)
+    tensors |= hidden
     tensors = {k: x.contiguous() for k, x in tensors.items()}
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
@@ -231,7 +232,8 @@ def policies(policy: Path) -> dict[str, Maker]:
         "a space that is text": ("meta/action_space", "Discrete(2)"),
         "no configuration": ("meta/config", ...),
     }
-    return {f"policy: {case}": changed(policy, place, value) for case, (place, value) in changes.items()}
+    made = {f"policy: {case}": changed(policy, place, value) for case, (place, value) in changes.items()}
+    return made | {"policy: a hidden tensor": lambda path: written(path, *load_state(policy), {"x": torch.zeros(9)})}
 
 
 def stored(trajectories: Path) -> dict[str, Maker]:
@@ -320,6 +322,7 @@ def headers(policy: Path) -> dict[str, Maker]:
             lambda text: json.dumps({"format": 1, "meta": [0.123456789] * 400_000})
         ),
         "a space of 6 MB": metadata(lambda text: text.replace("4.800000190734863", "4" * 6_000_000, 1)),
+        "other spaces in the metadata": metadata(lambda text: json.dumps(json.loads(text), separators=(",", ":"))),
         "a key twice": metadata(lambda text: text[:-1] + ', "format": 1}'),
         "a number of 400 digits": metadata(lambda text: '{"format": ' + "9" * 400 + "}"),
         "a number of 5,000 digits": metadata(lambda text: '{"format": ' + "9" * 5_000 + "}"),

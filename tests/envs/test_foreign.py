@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,34 @@ def test_learning_twice_in_a_callables_environments_goes_on_where_it_stopped() -
     assert times == list(range(32))
 
 
+def numbers(obs: Any) -> list[float]:
+    """All of an observation, copied."""
+    if isinstance(obs, dict | tuple):
+        return [x for part in (obs.values() if isinstance(obs, dict) else obs) for x in numbers(part)]
+    return np.ravel(obs).astype(float).tolist()
+
+
+@pytest.mark.parametrize("space", [C.BOX, C.NUMBER, C.DICT, C.PAIR], ids=["Box", "Discrete", "Dict", "Tuple"])
+def test_a_copy_of_the_vector_environment_shows_its_own_observations(space: spaces.Space) -> None:
+    envs = make_envs(partial(Plain, space), 2)
+    envs.reset(seed=1)
+    copied, act = deepcopy(envs), np.zeros(2, int)
+    assert numbers(copied.step(act)[0]) == [1.0] * len(numbers(envs.step(act)[0]))
+    assert numbers(copied.step(act)[0]) == [2.0] * len(numbers(envs.step(act)[0]))
+    shown = envs.step(act)[0]
+    copied.reset(seed=1)
+    assert set(numbers(shown)) == {3.0}
+
+
+def test_an_environment_with_other_observations_is_not_evaluated_in() -> None:
+    agent = pg.ppo(Plain, num_envs=2, **SMALL)
+    for other in (C.NUMBER, spaces.Box(-9.0, 9.0, (1,)), C.DICT):
+        for env in (partial(Plain, other), SyncVectorEnv([partial(Plain, other)] * 2)):
+            with pytest.raises(ValueError, match="learned from observations of"):
+                agent.evaluate(2, env=env)
+    assert agent.evaluate(2, env=partial(Plain, spaces.Box(-1e3, 1e3, (3,), np.float64))).lengths == (LENGTH,) * 2
+
+
 # A second environment to evaluate in
 
 
@@ -431,7 +460,7 @@ def test_bytes_that_nobody_scales(space: spaces.Space, word: str | None) -> None
 VALVE = partial(Plain, actions=box([0.0], [1000.0]))
 
 
-def test_defaults_that_cannot_work_are_said_once_where_the_agent_is_made() -> None:
+def test_defaults_that_cannot_work_are_said_once_where_the_agent_is_made(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="head = beta") as said:
         agent = pg.ppo(VALVE, num_envs=2, **SMALL)
     assert len(said) == 1
@@ -446,6 +475,7 @@ def test_defaults_that_cannot_work_are_said_once_where_the_agent_is_made() -> No
         pg.ppo(VALVE, log_std=5.0, num_envs=2, **SMALL)
         pg.ppo(bytes_, normalize_obs=True, num_envs=2, **SMALL)
         pg.ppo(bytes_, body=lambda space: torch.nn.Linear(3, 4), num_envs=2, **SMALL)
+        pg.load(agent.save(tmp_path / "valve"), env=VALVE)  # it was said before
 
 
 def test_the_learner_is_not_reached_by_what_is_refused() -> None:

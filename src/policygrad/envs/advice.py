@@ -12,8 +12,14 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from policygrad.errors import UserError
 from policygrad.models.continuous import Gaussian
 from policygrad.models.observations import leaves
+
+
+class AdviceWarning(UserError, UserWarning):
+    """Training would start, and is unlikely to get anywhere."""
+
 
 FAR, NEAR = 20.0, 0.05  # bounds in units of the noise's standard deviation: beyond, and below, exploring is of no use
 

@@ -313,7 +313,8 @@ class Collector:
                 final = {} if mask is None else {ACTION_MASK: [of_one(mask, n)]}
                 encoding.encode(final_observation(encoding.space, info, n), final, take(next_obs, rows), end[rows])
         else:
-            encoding.encode(*self.source.reset(options={"reset_mask": end.copy()}), obs, ~end)
+            fresh, told = self.source.reset(options={"reset_mask": end.copy()})
+            encoding.encode(fresh, told, obs, ~end)
             check_others(next_obs, obs, end)
 
     def _count(self, record: Record) -> list[tuple[float, int]]:

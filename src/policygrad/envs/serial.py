@@ -52,7 +52,7 @@ class SerialVectorEnv(SyncVectorEnv):
         self.journal = Journal(list(self.envs))
         self._views = self.single_action_space.shape != ()  # whose entries an environment could write into
         space, n = self.single_observation_space, self.num_envs
-        self._rows = [rows(space, self._observations, i) for i in range(n)]  # where each one's observation goes
+        self._rows = self._views_of_observations()
         self._shape, self._fits = None, frozenset()  # of arrays that are written without a closer look
         self._low, self._high = 0, 0  # likewise of whole numbers: a Discrete's
         if isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary):
@@ -61,6 +61,17 @@ class SerialVectorEnv(SyncVectorEnv):
             self._low, self._high = int(space.start), int(space.start + space.n)
         self._count = 0  # steps of the vector environment
         self._begun, self._episodes = [0] * n, [0] * n  # of each one: that count at its last reset, and its resets
+
+    def _views_of_observations(self) -> list[Any]:
+        """Where each environment's observation goes."""
+        return [rows(self.single_observation_space, self._observations, i) for i in range(self.num_envs)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_rows"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._rows = self._views_of_observations()  # copies of views would be views of nothing
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

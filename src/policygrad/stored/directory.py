@@ -116,7 +116,7 @@ class RunDirectory:
 
     def config(self) -> dict[str, Any]:
         """config.json; `algo`, `env`, `seed` and `config` are there, as texts, a whole number and a table of settings."""
-        with _as_run_error(f"{self.config_file} is not a run's configuration"):
+        with _as_run_error(f"{self.config_file} is not a run's configuration: it needs algo, env, seed and config"):
             config = read_json(self.config_file)
             CONFIG("it", config)
         return config | {"config": current_keywords(config["algo"], config["config"])}

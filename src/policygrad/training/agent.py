@@ -30,7 +30,7 @@ from policygrad.algorithms.config import (
 from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
-from policygrad.envs.advice import advice
+from policygrad.envs.advice import AdviceWarning, advice
 from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
@@ -104,19 +104,14 @@ class Agent(Kept):
         self.env = with_words(env, env_kwargs, wrappers)
         overrides = _with_num_envs(env, overrides)
         self.env_name = env_name(self.env)
+        self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
         self.config = Configuration(config)
         self.backend = resolve_backend(self.env, backend)
         self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
         self.kernel = kernel
         self.custom = body is not None or critic_body is not None
-        self.closed = False
-        try:
-            check_sizes(self.config, self.envs, self.custom)
-            self.plan = self._plan(self.config, body, critic_body)
-        except BaseException:  # nobody will have the agent, to close it
-            self.close()
-            raise
+        self.plan = self._first_plan(body, critic_body)
         self.learner = self.plan.learner
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
@@ -127,12 +122,16 @@ class Agent(Kept):
         self._begin()
         spaces = self.envs.single_observation_space, self.envs.single_action_space
         for text in advice(self.policy, *spaces, self.config.get("log_std", 0.0), own_body=body is not None):
-            warnings.warn(text, stacklevel=2)
+            warnings.warn(text, AdviceWarning, stacklevel=2)
+
+    @property
+    def _lent(self) -> bool:
+        """Whether somebody else holds the environment, too."""
+        return isinstance(self.env, gym.Env | VectorEnv)
 
     def _collector(self) -> Collector:
-        self.lent = isinstance(self.env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         # `lambda: env` may hand out one that is held
-        held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
+        held = self._lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)
 
     def _begin(self) -> None:
@@ -178,6 +177,16 @@ class Agent(Kept):
         before, self.closed = self.closed, True
         if not before and not isinstance(self.env, gym.Env | VectorEnv):
             self.envs.close()
+
+    def _first_plan(self, body: Body | None, critic_body: Body | None) -> Plan:
+        """The plan of a new agent; where there can be none, nobody will have the agent, to close its environments."""
+        self.closed = False
+        try:
+            check_sizes(self.config, self.envs, self.custom)
+            return self._plan(self.config, body, critic_body)
+        except BaseException:
+            self.close()
+            raise
 
     def _plan(self, config: Mapping[str, Any], body: Body | None = None, critic_body: Body | None = None) -> Plan:
         """What the recipe makes of the task and a configuration."""
@@ -228,28 +237,34 @@ class Agent(Kept):
         """
         if others:
             foreign.refuse("learn", others)
-        if self.closed:
-            raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
         if horizon is not None:
             horizon = check("steps", int, horizon)
             if horizon < total:
                 raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
-        if self.lent:
-            self._forget()
-        self.trainer.begin(total, horizon)
-        call = combine(callback, self)
-        with self._turns.learning(), single_thread():
+        with self._alone():
+            if self._lent:
+                self._forget()
+            self.trainer.begin(total, horizon)
+            call = combine(callback, self)
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While this thread learns, others are refused."""
+        if self.closed:
+            raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
+        with self._turns.learning(), single_thread():
+            yield
 
     def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int = LOG_EVERY) -> Agent:
         """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the
         last bit as if it had not been. Nothing is left to do where it was not.
         """
         call = combine(callback, self)
-        with self._turns.learning(), single_thread():
+        with self._alone():
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
@@ -269,11 +284,14 @@ class Agent(Kept):
         The learner is made anew and takes over all that the old one has learned; `agent.policy` is another object then. Raises
         ConfigError for what cannot change any more, networks and environments, and leaves the agent as it was.
         """
+        config = changed(self.recipe, self.config, overrides)
+        if config | {"steps": 0} == self.config | {"steps": 0}:  # which no learner knows of
+            self.config = Configuration(config)
+            return self
         if self.custom:
             raise ConfigError(
                 "an agent with a network of its own cannot change its configuration: save it, and give load what is to change"
             )
-        config = changed(self.recipe, self.config, overrides)
         if config["num_envs"] != self.config["num_envs"]:
             raise ConfigError("num_envs cannot change while an agent runs: save it, and load(path, num_envs=…)")
         with self._turns:

@@ -116,7 +116,8 @@ def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
             f"{steps:,} steps from the beginning, unless nothing in it has a schedule",
             stacklevel=3,
         )
-    trainer.total = trainer.until = agent.config["steps"] = steps
+    agent.change(steps=steps)
+    trainer.total = trainer.until = steps
     config = run.config()
     run.write_config(config | {"config": config["config"] | {"steps": steps}})
 
