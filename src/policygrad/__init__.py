@@ -47,6 +47,7 @@ _HOMES = {  # module: its public names
     "policygrad.training.evaluate": "Evaluation evaluate",
     "policygrad.reports.plots": "plot",
     "policygrad.training.reporting": "report",
+    "policygrad.training.resume": "resume",
     "policygrad.training.train": "train",
     "policygrad.stored.trajectories": "Trajectories",
     "policygrad.training.video": "record",

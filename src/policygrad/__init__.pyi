@@ -78,6 +78,7 @@ from policygrad.training.evaluate import Evaluation as Evaluation
 from policygrad.training.evaluate import evaluate as evaluate
 from policygrad.training.loading import load as load
 from policygrad.training.reporting import report as report
+from policygrad.training.resume import resume as resume
 from policygrad.training.train import train as train
 from policygrad.training.video import record as record
 from policygrad.updates import ClippedSurrogate as ClippedSurrogate

@@ -29,7 +29,7 @@ from policygrad.envs.processes import exit_text
 from policygrad.errors import EnvError, PolicygradError
 from policygrad.files import write_atomically
 from policygrad.stored.directory import RunDirectory
-from policygrad.training.interrupts import interrupts
+from policygrad.training.interrupts import SIGNALS, handled, interrupts
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
@@ -113,7 +113,8 @@ def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[Sta
     context = multiprocessing.get_context("forkserver" if fork else "spawn")
     if fork:
         context.set_forkserver_preload(PRELOAD)
-        forkserver.ensure_running()
+        with handled(dict.fromkeys(SIGNALS, signal.SIG_IGN)):  # what is sent to the whole group is not for the server
+            forkserver.ensure_running()
         import policygrad.reports.plots  # noqa: F401  for the picture, while the server imports torch on another core
     states = [State(job.seed) for job in jobs]
     waiting, running = list(zip(jobs, states, strict=True)), []
