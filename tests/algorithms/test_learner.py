@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from explicit import roll_episodes, roll_steps
+from explicit import roll_episodes, roll_steps, same_state
 from gymnasium import spaces
 from torch import Tensor
 
@@ -34,15 +34,6 @@ REWARDS = (1.0, -2.0, 0.5, 3.0, 0.0, -1.0, 2.0)
 
 def chain() -> Chain:
     return Chain(REWARDS, terminate_after=5)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal bit for bit, through dicts and lists."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    return bool(a == b)
 
 
 def through_a_file(state: Any) -> Any:
@@ -105,9 +96,9 @@ def test_a_rollout_without_a_valid_row_changes_nothing() -> None:
     assert (first.steps, second.steps) == (2, 0)
     before = deepcopy(learner.state_dict())
     assert learner.step(second) == {}
-    assert same(learner.state_dict(), before)
+    assert same_state(learner.state_dict(), before)
     assert learner.step(first) != {}
-    assert not same(learner.state_dict(), before)
+    assert not same_state(learner.state_dict(), before)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -124,7 +115,7 @@ def test_a_non_finite_advantage_stops_before_anything_moves(bad: float) -> None:
         FloatingPointError, match=rf"in environment 2 at step {time} of its episode .*reward was {bad}.*Nothing"
     ):
         diagnosed_step(learner, replace(rollout, rew=rew))
-    assert same(learner.state_dict(), before)
+    assert same_state(learner.state_dict(), before)
 
 
 def test_a_masked_row_may_hold_anything() -> None:
@@ -137,7 +128,7 @@ def test_a_masked_row_may_hold_anything() -> None:
     twin.step(
         replace(rollout, rew=torch.where(row, torch.nan, rollout.rew), logp=torch.where(row, torch.inf, rollout.logp))
     )
-    assert same(learner.state_dict(), twin.state_dict())
+    assert same_state(learner.state_dict(), twin.state_dict())
 
 
 class Witness:
@@ -285,8 +276,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(recipe: str, 
         return plan.learner.state_dict() | {"collector": collector.state_dict()}
 
     first = final(0)
-    assert same(first, final(0))
-    assert not same(first, final(1))
+    assert same_state(first, final(0))
+    assert not same_state(first, final(1))
 
 
 @pytest.mark.parametrize("env", ENVS)
@@ -302,7 +293,7 @@ def test_a_learner_loaded_from_a_file_goes_on_as_if_nothing_had_happened(recipe:
         rollout = collect(plan, collector)
         stats = diagnosed_step(plan.learner, rollout, i / 4)
         assert diagnosed_step(twin.learner, rollout, i / 4) == pytest.approx(stats, rel=0, abs=0, nan_ok=True)
-        assert same(twin.learner.state_dict(), plan.learner.state_dict())
+        assert same_state(twin.learner.state_dict(), plan.learner.state_dict())
 
 
 def test_a_baseline_is_fitted_after_the_update() -> None:
@@ -327,4 +318,4 @@ def test_a_running_mean_baseline_is_part_of_the_state() -> None:
     rollout = collect(plan, collector)
     plan.learner.step(rollout)
     twin.learner.step(rollout)
-    assert same(twin.learner.state_dict(), plan.learner.state_dict())
+    assert same_state(twin.learner.state_dict(), plan.learner.state_dict())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from explicit import BODIES, HEADS, OBS, batch_for, make, randn
+from explicit import BODIES, HEADS, OBS, batch_for, make, randn, same_state
 from gymnasium import spaces
 from torch import Tensor, nn
 
@@ -247,9 +247,9 @@ def test_trajectories_are_dealt_whole_evenly_and_always_alike() -> None:
     counts = np.bincount([groups.pop() for groups in of.values()])
     assert (len(counts), counts.min(), counts.max()) == (16, 6, 7)
     state = torch.random.get_rng_state()
-    assert torch.equal(assign_groups(rollout, 16)[0], group)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert not torch.equal(
+    assert torch.same_state(assign_groups(rollout, 16)[0], group)
+    assert torch.same_state(torch.random.get_rng_state(), state)
+    assert not torch.same_state(
         group[:100], torch.arange(100) % 16
     )  # shuffled: neighbours in a column are not neighbours here
 
@@ -282,12 +282,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def equal(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
-    return torch.equal(a, b) if isinstance(a, Tensor) else bool(np.all(a == b))
-
-
 def trained(algo: str, env: str, meter: bool, steps: int = 300, **keywords: Any) -> tuple[Any, list[dict[str, Any]]]:
     agent, history = pg.Agent(algo, env, gradient_meter=meter, hidden=(8,), **keywords), pg.History()
     agent.learn(steps, history, log_every=1)
@@ -305,7 +299,7 @@ def trained(algo: str, env: str, meter: bool, steps: int = 300, **keywords: Any)
 )
 def test_no_bit_of_a_training_changes(algo: str, env: str, keywords: dict[str, Any]) -> None:
     (plain, few), (metered, more) = (trained(algo, env, meter, **keywords) for meter in (False, True))
-    assert equal(plain.state_dict(), metered.state_dict())
+    assert same_state(plain.state_dict(), metered.state_dict())
     for k, (a, b) in enumerate(zip(few, more, strict=True)):
         own = b.keys() - a.keys()
         assert own == NAMES if k % 2 == 0 else not own  # every second row
@@ -321,7 +315,7 @@ def test_every_recipe_is_among_them() -> None:
 def test_no_bit_changes_where_stored_trajectories_are_learned_from() -> None:
     stored = pg.reinforce("CartPole-v1", hidden=(8,)).collect(12)
     pairs = [trained("off_policy_pg", "CartPole-v1", meter, episodes=9, dataset=stored) for meter in (False, True)]
-    assert equal(pairs[0][0].state_dict(), pairs[1][0].state_dict())
+    assert same_state(pairs[0][0].state_dict(), pairs[1][0].state_dict())
     assert pairs[1][1][0]["snr_high"] > 0.0
 
 
@@ -334,8 +328,8 @@ def test_a_saved_training_goes_on_the_same_with_and_without_and_always_measures_
         agent.learn(600, history, log_every=1)
         states.append(agent.state_dict())
         rows.append([{k: row[k] for k in NAMES & row.keys() - {"meter_seconds"}} for row in history.rows])
-    assert equal(states[0], states[1])
-    assert equal(states[0], states[2])
+    assert same_state(states[0], states[1])
+    assert same_state(states[0], states[2])
     assert rows[0] == rows[1]
     assert "snr" in rows[0][0]
     assert not any(rows[2])

@@ -161,6 +161,7 @@ def test_train_leaves_a_whole_run_directory_and_says_what_it_did(algo, capsys):
         "monitor.csv",
         "evaluations.npz",
         "config.json",
+        "state.json",
         "metrics.jsonl",
         "checkpoints",
         "policy.safetensors",
@@ -409,7 +410,7 @@ def test_ctrl_c_saves_the_iteration_and_says_where(interruptible, capsys):
     err = capsys.readouterr().err.strip()
     assert len(err.splitlines()) == 2
     assert "stopped" in err
-    assert err.endswith("next: policygrad eval stopped")
+    assert err.endswith("next: policygrad resume stopped")
     assert "policy.safetensors" in err
     checkpoints = sorted(Path("stopped/checkpoints").iterdir(), key=lambda p: int(p.stem[5:]))
     assert checkpoints[-1].name in err
@@ -472,8 +473,8 @@ def test_too_few_rows_while_training_are_a_message_that_says_what_is_saved(capsy
     assert main(["train", "a2c", "Bandit-v0", *TINY, "--run-dir", "few", "-q"]) == 2
     err = capsys.readouterr().err.splitlines()
     assert err[0] == "policygrad: training stopped: Standardized needs at least 2 valid steps, got 1"
-    assert err[1].startswith("few holds checkpoints/step-2")
-    assert err[2] == "next: policygrad eval few"
+    assert err[1].startswith("few holds policy.safetensors and checkpoints/step-2")
+    assert err[2] == "next: policygrad resume few"
 
 
 def test_an_endless_evaluation_is_a_message_that_says_what_is_saved(capsys, monkeypatch):
@@ -483,9 +484,9 @@ def test_an_endless_evaluation_is_a_message_that_says_what_is_saved(capsys, monk
 
     before = train.assess
 
-    def endless(*args):
+    def endless(*args, **keywords):
         Fading.endless = True
-        return before(*args)
+        return before(*args, **keywords)
 
     monkeypatch.setattr(train, "assess", endless)
     monkeypatch.setattr(agent, "evaluate", partial(evaluate.evaluate, max_episode_steps=50))

@@ -13,7 +13,6 @@ import pytest
 
 from policygrad.cli import main
 from policygrad.envs.probes import TimeLimit
-from policygrad.errors import Naming
 from policygrad.interop.sb3 import MonitorFile
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.progress import Bar, Lines, SafeStream
@@ -168,18 +167,9 @@ def test_an_environment_that_fails_while_it_is_played_is_one_sentence(command, c
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has /dev/full")
-def test_a_full_disk_is_named_with_the_file():
-    with pytest.raises(OSError, match=r"No space left on device.*'some/file'"), Naming("some/file"):
-        Path("/dev/full").write_text("x")
-    with pytest.raises(OSError, match="other"), Naming("this"):
-        raise FileNotFoundError(2, "no such file", "other")  # names a file itself
-
-
 def test_training_on_a_full_disk_is_one_sentence_that_names_the_file(monkeypatch, capsys):
     def full(self, row):
-        with Naming(self.metrics_file):
-            raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", str(self.metrics_file))
 
     monkeypatch.setattr(RunDirectory, "append_metrics", full)
     assert main(["train", "a2c", "CartPole-v1", *TINY, "--run-dir", "run", "-q"]) == 2

@@ -196,6 +196,8 @@ def test_attributes_and_methods_of_environments() -> None:
         assert envs.get_attr("length") == (9,) * 5
         envs.set_attr("length", [1, 2, 3, 4, 5])
         assert envs.call_block("get_attr", "length") == [1, 2, 3, 4, 5]
+        with pytest.raises(WorkerError, match="raised AttributeError in call"):
+            envs.get_attr("width")  # a slip of the pen costs no environments
         with pytest.raises(ValueError, match=r"5 values of 'length'.*got 2"):
             envs.set_attr("length", [1, 2])
         envs.reset(seed=0)
@@ -372,26 +374,50 @@ def test_what_cannot_be_sent_is_refused_by_name() -> None:
         make_envs(make, 2, "async")
 
 
+def press(*_: Any) -> None:
+    """As Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """The alarm is Ctrl-C."""
+    before = signal.signal(signal.SIGALRM, press)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
 def test_after_ctrl_c_in_a_step_the_next_one_gets_its_own_reply() -> None:
     class Slow(Counting):
         def step(self, action: Any) -> Any:
             time.sleep(0.3 * (action == 3))
             return super().step(action)
 
-    def press(*_: Any) -> None:
-        raise KeyboardInterrupt
+    with pool([partial(Slow, 9)] * 2) as envs:
+        envs.reset(seed=0)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            envs.step(np.full(2, 3))
+        obs = envs.step(np.full(2, 1))[0]
+        assert obs.tolist() == [[0, 2, 1]] * 2  # (episode, step, action): the interrupted one was the first
 
-    before = signal.signal(signal.SIGALRM, press)
-    try:
-        with pool([partial(Slow, 9)] * 2) as envs:
-            envs.reset(seed=0)
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-            with pytest.raises(KeyboardInterrupt):
-                envs.step(np.full(2, 3))
-            obs = envs.step(np.full(2, 1))[0]
-            assert obs.tolist() == [[0, 2, 1]] * 2  # (episode, step, action): the interrupted one was the first
-    finally:
-        signal.signal(signal.SIGALRM, before)
+
+@pytest.mark.usefixtures("alarm")
+def test_wherever_ctrl_c_falls_every_step_gets_its_own_reply() -> None:
+    rng, pressed, steps = random.Random(0), 0, 0
+    with pool([partial(Counting, 10**6)] * 2, deadline=20.0) as envs:
+        envs.reset(seed=0)
+        while pressed < 150:
+            steps += 1
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 4e-4))
+                obs = envs.step(np.full(2, steps % 4))[0]
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
+                assert (obs[:, 2] == steps % 4).all()
+            except KeyboardInterrupt:
+                pressed += 1
 
 
 # No `if __name__` guard, a class and an id of its own: none of it is run again, all of it is there.

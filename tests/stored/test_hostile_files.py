@@ -210,9 +210,8 @@ def npz(**arrays: Any) -> bytes:
 
 def packed() -> bytes:
     data = io.BytesIO()
-    np.savez_compressed(
-        data, timesteps=np.zeros(10**6, int), results=np.zeros((1, 1)), ep_lengths=np.zeros((1, 1), int)
-    )
+    zeros = np.zeros((1000, 1000))
+    np.savez_compressed(data, timesteps=zeros[0].astype(int), results=zeros, ep_lengths=zeros.astype(int))
     return data.getvalue()
 
 
@@ -247,6 +246,23 @@ def test_a_monitor_file_that_is_none_is_refused(first: str, tmp_path: Path) -> N
     path.write_text(f"{first}\nr,l,t\n")
     with pytest.raises(BadFileError, match=r"monitor\.csv"):
         MonitorFile(path, "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "token"),
+    [
+        ({"mean": None}, "greedy/mean"),
+        ({"ci95": [1.0]}, "greedy/ci95"),
+        ({"ci95": [1.0, "2"]}, "greedy/ci95/1"),
+        ({"mean": 1e300}, "greedy/mean"),
+    ],
+)
+def test_an_evaluation_names_what_is_wrong_in_it(change: Any, token: str, tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    evaluation: Any = run.evaluation()
+    run.write_evaluation({"greedy": evaluation["greedy"] | change})
+    with pytest.raises(RunError, match=rf"evaluation\.json is not an evaluation.*{token}"):
+        run.evaluation()
 
 
 def test_a_configuration_names_what_is_wrong_in_it(tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def add_run(parser: Parser) -> None:
     add_root(parser)
 
 
-def add_words(parser: Parser) -> None:
+def add_words(parser: Any) -> None:
     """What the environment is made with, and what is around it."""
     parser.add_argument(
         "--env-kwargs",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import Algo, find_recipe, show
-from policygrad.cli.flags import add_root
+from policygrad.cli.flags import add_root, add_words
 from policygrad.cli.lab_flags import add_mdp, number, optional
 from policygrad.cli.parser import Parser
 from policygrad.cli.playing import load_run
@@ -66,6 +66,7 @@ def parser() -> Parser:
     trained.add_argument("--env", help="environment to play in; its spaces must match [the one it was trained in]")
     trained.add_argument("--eval-episodes", metavar="N", help="episodes on fixed seeds that estimate J [30]")
     trained.add_argument("--recipe", metavar="MODULE:NAME", help="the run's recipe, if it is not one of the package's")
+    add_words(trained)
     add_root(made)
     return made
 
@@ -115,7 +116,8 @@ def run(words: Sequence[str]) -> None:
 def checked(given: Namespace) -> dict[str, Any]:
     """The keywords of `five_rules`, None for a default. Raises UsageError for wrong values, or where there must be a RUN."""
     trained = given.run is not None
-    for name in ("mdp", "episodes", "seed", "scale") if trained else ("env", "eval_episodes", "recipe"):
+    of_a_run = ("env", "eval_episodes", "recipe", "env_kwargs", "wrapper")
+    for name in ("mdp", "episodes", "seed", "scale") if trained else of_a_run:
         if getattr(given, name) is not None:
             wrong = "cannot be used with a RUN" if trained else "needs a RUN"
             raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` explains the flags.")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import TrainArguments, check_env
+from policygrad.cli.episodes import Episodes
 from policygrad.cli.flags import resume_parser
 from policygrad.cli.playing import refuse_import
-from policygrad.cli.reports import as_usage_error
-from policygrad.cli.training import train_to_the_end
+from policygrad.cli.reports import as_usage_error, evaluation_table, saved
 from policygrad.cli.values import UsageError, parse_pairs, positive
+from policygrad.errors import Interrupted
 from policygrad.stored.directory import RunDirectory, find
+from policygrad.training.progress import clock, make_progress
+from policygrad.training.seeds import failure
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
@@ -66,3 +70,30 @@ def go_on(run: RunDirectory, steps: int | None, quiet: bool, **given: Any) -> No
         print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: going on at {done:,} of {total:,} steps")
         print(f"run directory: {run.path}", flush=True)
     train_to_the_end(agent, run, quiet, int(config.get("episodes", 100)), bool(config.get("save_trajectories")), kept)
+
+
+def train_to_the_end(
+    agent: Agent,
+    run: RunDirectory,
+    quiet: bool,
+    episodes: int,
+    save_trajectories: bool,
+    resumed: dict[str, Any] | None = None,
+) -> None:
+    """Learn and evaluate, and say what came of it. resumed: as for `policygrad.training.train.learn`."""
+    from policygrad.training import train as training
+
+    started = time.perf_counter()
+    try:
+        training.learn(agent, run, make_progress(quiet), None, save_trajectories, resumed)
+        if not quiet:
+            spent = clock(time.perf_counter() - started)
+            print(f"{agent.collector.steps_done:,} steps in {spent}; evaluating the final policy", flush=True)
+        evaluations = training.assess(agent, run, episodes, progress=None if quiet else Episodes())
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"interrupted: {saved(run)}", getattr(interrupt, "number", 2)) from None
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{failure(error, run)}\n{saved(run)}") from error
+    if not quiet:
+        print("\n" + evaluation_table(evaluations) + "\n")
+        print("\n".join(f"{name:<7}{path}" for name, path in (("policy", run.policy_file), ("curve", run.curve_file))))

@@ -7,34 +7,28 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.cli.arguments import TrainArguments, parse_train
 from policygrad.cli.board import make_board
-from policygrad.cli.episodes import Episodes
 from policygrad.cli.reports import (
     as_usage_error,
-    evaluation_table,
     failures,
     length,
     preset,
-    saved,
     saved_seeds,
     seeds_table,
     seeds_text,
     stepped,
 )
+from policygrad.cli.resuming import resume_given, train_to_the_end
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
 from policygrad.envs.processes import usable_cores
 from policygrad.errors import Interrupted
 from policygrad.stored.directory import ROOT, RunDirectory, RunError, environment
-from policygrad.training.progress import clock, make_progress
-from policygrad.training.seeds import Job, State, failure, run_seeds
-
-if TYPE_CHECKING:
-    from policygrad.training.agent import Agent
+from policygrad.training.progress import clock
+from policygrad.training.seeds import Job, State, run_seeds
 
 
 def train(words: Sequence[str]) -> None:
@@ -62,8 +56,6 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     with as_usage_error(Exception, SystemExit):  # an environment's code may do anything
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
     if given.resume and begun(given.run_dir):
-        from policygrad.cli.resuming import resume_given
-
         resume_given(agent, given)
         return
     run = training.start(
@@ -81,33 +73,6 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
     train_to_the_end(agent, run, given.quiet, given.eval_episodes, given.save_trajectories)
-
-
-def train_to_the_end(
-    agent: Agent,
-    run: RunDirectory,
-    quiet: bool,
-    episodes: int,
-    save_trajectories: bool,
-    resumed: dict[str, Any] | None = None,
-) -> None:
-    """Learn and evaluate, and say what came of it. resumed: as for `policygrad.training.train.learn`."""
-    from policygrad.training import train as training
-
-    started = time.perf_counter()
-    try:
-        training.learn(agent, run, make_progress(quiet), None, save_trajectories, resumed)
-        if not quiet:
-            spent = clock(time.perf_counter() - started)
-            print(f"{agent.collector.steps_done:,} steps in {spent}; evaluating the final policy", flush=True)
-        evaluations = training.assess(agent, run, episodes, progress=None if quiet else Episodes())
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"interrupted: {saved(run)}", getattr(interrupt, "number", 2)) from None
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{failure(error, run)}\n{saved(run)}") from error
-    if not quiet:
-        print("\n" + evaluation_table(evaluations) + "\n")
-        print("\n".join(f"{name:<7}{path}" for name, path in (("policy", run.policy_file), ("curve", run.curve_file))))
 
 
 def train_several(given: TrainArguments, command: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from policygrad.errors import UserError
+from policygrad.files import parse_json
 
 SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}  # 20k, 2M: as plots write steps
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -99,8 +99,8 @@ def parse_pairs(name: str, words: Iterable[str]) -> dict[str, Any]:
         if key in found:
             raise UsageError(f"{flag(name)} has {key} twice: give it once.")
         try:
-            found[key] = PYTHON[text] if text in PYTHON else json.loads(text)
-        except (ValueError, RecursionError):
+            found[key] = PYTHON[text] if text in PYTHON else parse_json(text)
+        except ValueError:
             found[key] = text
     return found
 

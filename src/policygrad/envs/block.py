@@ -34,7 +34,8 @@ from policygrad.envs.shared import Arrays, Memory, put, rows
 from policygrad.errors import EnvError
 from policygrad.models.observations import ACTION_MASK
 
-STEP, STEP_WITH_MASKS, DONE, CLOSE = b"s", b"m", b"d", b"c"  # messages of one byte; all others are pickled
+STEP, STEP_WITH_MASKS, DONE, CLOSE = b"s", b"m", b"d", b"c"  # messages of one byte; others are pickled
+ECHO = b"e"  # begins a message that is sent back as it is
 LONGEST_TEXT = 20_000  # characters of an error's message or traceback
 
 
@@ -221,14 +222,19 @@ def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: i
         reply = pack(block.made())
     except BaseException as error:  # SystemExit, too: an environment's code may do anything
         reply = pack(Failure.of(error, int(at[0])))
+    failed = b""  # what went wrong in a step: there is no next one
     with suppress(OSError, EOFError):  # the parent is gone
         pipe.send_bytes(reply)
         while (message := pipe.recv_bytes()) != CLOSE and block is not None:
-            try:
-                result = block.answer(message)
-                reply = DONE if result is None else pack(result)
-            except BaseException as error:
-                reply = pack(Failure.of(error, int(block.at[0])))
+            if message.startswith(ECHO):
+                reply = message
+            else:
+                try:
+                    result = None if failed else block.answer(message)
+                    reply = failed or (DONE if result is None else pack(result))
+                except BaseException as error:
+                    reply = pack(Failure.of(error, int(block.at[0])))
+                    failed = reply if message in (STEP, STEP_WITH_MASKS) else b""
             pipe.send_bytes(reply)
     if block is not None:
         block.serial.envs = Tracked(block.serial.envs[:], at)  # where it was stays where it was

@@ -38,6 +38,9 @@ from policygrad.streams import seeds, stream
 from policygrad.tree import Tree, put, take, tree_map
 
 COUNTED = ("steps_done", "episodes_done")
+Snapshots = (
+    Sequence[dict[str, Any] | None] | None
+)  # of every environment, where it is known; see `SerialVectorEnv.restore`
 WHERE = ("obs", "state", "time", "ret", "resetting")  # arrays of the episodes that are being played
 
 
@@ -68,9 +71,7 @@ class Collector:
         self.seed = seed
         self.rng = np.random.default_rng(stream(seed, "acting"))
         self._seed_environments(0)
-        self.pending: Sequence[dict[str, Any] | None] | None = (
-            None  # how to bring the environments to where they are to be
-        )
+        self.pending: Snapshots = None  # how to bring the environments to where they are to be
         self.steps_done = self.episodes_done = 0
         self.returns: deque[float] = deque(maxlen=RECENT)
         self.lengths: deque[int] = deque(maxlen=RECENT)
@@ -337,7 +338,7 @@ class Collector:
             **{name: getattr(self, name) for name in (*COUNTED, *WHERE)},
         }
 
-    def _snapshot(self, now: dict[str, Any], marked: bool = False) -> Sequence[dict[str, Any] | None] | None:
+    def _snapshot(self, now: dict[str, Any], marked: bool = False) -> Snapshots:
         """How to bring the environments to where they are, or were at the last mark; None where they have not been reset."""
         if now["env_seeds"]:
             return None
@@ -383,8 +384,7 @@ class Collector:
             getattr(self, name).clear()
             getattr(self, name).extend(state[name])
         self.obs = self.pending = None
-        others = len(state.get("time", self.time)) != self.num_envs
-        if others or state.keys().isdisjoint({"envs", *WHERE}):  # version 0.4 did not say where the environments were
+        if state.keys().isdisjoint({"envs", *WHERE}):  # version 0.4 did not say where the environments were
             self._seed_environments(self.steps_done)
             return
         for name in (*WHERE, "env_seeds"):

@@ -15,6 +15,7 @@ from gymnasium.vector import VectorEnv
 from policygrad.envs.blame import brief, raise_foreign
 from policygrad.envs.wrappers import NewWorld
 from policygrad.errors import ContractError, PolicygradError
+from policygrad.files import parse_json
 from policygrad.locate import locate, module_of
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
@@ -146,7 +147,7 @@ class EnvMaker:
     def words(self) -> dict[str, Any]:
         """What files say of it: keywords and names of wrappers. env_kwargs is None where JSON cannot hold them."""
         try:
-            kwargs = json.loads(json.dumps(dict(self.kwargs), allow_nan=False))
+            kwargs = parse_json(json.dumps(dict(self.kwargs), allow_nan=False))
         except (TypeError, ValueError, RecursionError):
             kwargs = None
         return {"env_kwargs": kwargs, "wrappers": [name_of(wrapper) for wrapper in self.wrappers]}

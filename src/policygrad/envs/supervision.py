@@ -13,7 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from policygrad.envs.block import CLOSE, pack, serve
+from policygrad.envs.block import CLOSE, ECHO, pack, serve
 from policygrad.envs.processes import without_main
 from policygrad.envs.shared import Memory
 from policygrad.errors import EnvError, UserError
@@ -57,6 +57,23 @@ class WorkerHandle:
             reply = None
         self.busy = False
         return reply
+
+    def settle(self, seconds: float) -> bool:
+        """Throw away all that it has said, after Ctrl-C may have fallen into the middle of a message. False: it is silent."""
+        word, said, until = ECHO + os.urandom(16), b"", time.monotonic() + seconds
+        self.send(word)
+        try:
+            while not said.endswith(word):
+                if not self.pipe.poll(max(0.0, until - time.monotonic())):
+                    return False
+                more = self.pipe.recv_bytes() if sys.platform == "win32" else os.read(self.pipe.fileno(), 2**16)
+                if not more:
+                    return False
+                said = (said + more)[-len(word) :]
+        except (EOFError, OSError):
+            return False
+        self.busy = False
+        return True
 
     def gone(self) -> bool:
         """Whether the process has ended, when its sentinel says so.

@@ -31,6 +31,7 @@ from policygrad.envs.supervision import CLOSE_SECONDS, Watch, WorkerError, Worke
 
 DEADLINE = 60.0  # seconds for a step, a reset, or the making of the environments
 START = "forkserver" if sys.platform == "linux" else "spawn"  # how processes start
+STAGES = ("made", "prepared", "reset", "step")  # of which an error closes the pool
 LONG = 3600.0  # seconds for playing episodes again
 
 
@@ -65,6 +66,7 @@ class WorkerVectorEnv(VectorEnv):
         self._renewed: dict[int, int] = {}
         self._seeds: list[int | None] = [None] * N
         self._watch: Watch | None = None
+        self._asking = False  # from a question to its replies: if it is so at the next one, Ctrl-C came in between
         self._attributes: dict[str, list[Any]] = {}  # what `set_attr` has set
         self._blocks = [range(i * N // W, (i + 1) * N // W) for i in range(W)]
         self._payloads = payloads([env_fns[block.start : block.stop] for block in self._blocks])
@@ -147,7 +149,7 @@ class WorkerVectorEnv(VectorEnv):
             self._renew(i, replies[i])
             self.workers[i].send(messages[i])
         if lost:
-            again = self._gather("reset")
+            again, self._asking = self._gather("reset"), False
             for i in lost:
                 replies[i] = again[i]
         return self._shared.obs, self._info(replies)
@@ -222,11 +224,19 @@ class WorkerVectorEnv(VectorEnv):
         """Send a message to every worker, or to each its own, and wait for the replies."""
         if self.closed:
             raise WorkerError(f"the environments are closed{self._error and f', because {self._error}'}")
-        if any(worker.busy for worker in self.workers):
-            self._gather(doing)  # Ctrl-C has interrupted what was asked last: its replies are nobody's
+        if self._asking:  # Ctrl-C has interrupted what was asked last: its replies are nobody's
+            for worker in self.workers:
+                if not worker.settle(self.deadline):
+                    self._lost(worker, worker.process.is_alive(), "a step that was interrupted")
+        self._asking = True
         for i, worker in enumerate(self.workers):
             worker.send(messages if isinstance(messages, bytes) else messages[i])
-        return self._gather(doing)
+        replies = self._gather(doing)
+        self._asking = False
+        wrong = [reply for reply in replies if isinstance(reply, WorkerError)]
+        if wrong and doing not in STAGES:
+            raise wrong[0]
+        return replies
 
     def _gather(self, doing: str) -> list[Any]:
         """Wait for all who are busy. Their replies; a WorkerError for a worker that is lost and may be replaced."""
@@ -258,15 +268,19 @@ class WorkerVectorEnv(VectorEnv):
         return self._watch
 
     def _read(self, worker: WorkerHandle, reply: bytes, doing: str) -> Any:
-        """What a reply says. Raises WorkerError if it is an error."""
+        """What a reply says. Raises WorkerError if it is an error; that of a call is returned."""
         try:
             said = unpack(reply)
         except Exception as error:
             said = Failure.of(error, -1)
         if isinstance(said, Failure):
             who, when = self._place(worker, said.at, doing)
-            text = f"{who} raised {said.kind} {when}{said.message and f': {said.message}'}"
-            self._fail(text if said.kind else said.message, said.trace)
+            text = (
+                f"{who} raised {said.kind} {when}{said.message and f': {said.message}'}" if said.kind else said.message
+            )
+            if doing in STAGES:
+                self._fail(text, said.trace)
+            return told(text, said.trace)
         return said
 
     def _lost(self, worker: WorkerHandle, hung: bool, doing: str) -> WorkerError:
@@ -295,7 +309,7 @@ class WorkerVectorEnv(VectorEnv):
         if at < 0 and len(block) > 1:
             who = f"one of the environments {block[0]} to {block[-1]} (process {pid})"
         if doing != "step" or arrays is None:
-            return who, f"while it was {doing}" if doing in ("made", "prepared", "reset") else f"in {doing}"
+            return who, f"while it was {doing}" if doing in STAGES else f"in {doing}"
         if at < 0:
             return who, "between two steps"
         if arrays.terminated[i] or arrays.truncated[i]:
@@ -306,15 +320,13 @@ class WorkerVectorEnv(VectorEnv):
         """Close the pool, and say why."""
         self._error = text
         self.close()
-        error = WorkerError(text)
-        if trace:
-            error.add_note(f"in the process of the environment:\n{trace}")
-        raise error
+        raise told(text, trace)
 
     def _renew(self, i: int, why: WorkerError) -> None:
         """A new process in place of worker i, its environments made and not reset."""
         warnings.warn(f"{why}; a new process takes its place", RuntimeWarning, stacklevel=3)
         self.restarts += 1
+        self._asking = True
         self._renewed[i] = 2  # the first one may be a reset
         self._watch = None
         self.workers[i] = worker = self._start(i)
@@ -344,7 +356,16 @@ class WorkerVectorEnv(VectorEnv):
         arrays.time[block], arrays.episode[block] = np.where(begins, 0, time), episode + begins
         self.workers[i].send(pack(("go_on", ends)))
         self._gather("prepared")
+        self._asking = False
         return masks and [mask if begun else None for mask, begun in zip(masks, begins, strict=True)]
+
+
+def told(text: str, trace: str) -> WorkerError:
+    """What happened in another process, with the traceback of there."""
+    error = WorkerError(text)
+    if trace:
+        error.add_note(f"in the process of the environment:\n{trace}")
+    return error
 
 
 def derived(seed: int, number: int) -> int:

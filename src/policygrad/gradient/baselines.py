@@ -116,8 +116,6 @@ class RunningMean(_Stateless):
     Independent of the batch it is subtracted from, hence unbiased; 0 until the first fit, which sets it outright.
     """
 
-    reads_logp = False
-
     def __init__(self, decay: float = 0.9) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must be in [0, 1), got {decay}")
@@ -281,9 +279,7 @@ class LinearFeatures(_OnFeatures):
 
     def _predict(self, x: Tensor) -> Tensor | None:
         if self.w is not None and len(self.w) != x.shape[1]:
-            raise FormError(
-                f"{self} has {len(self.w)} weights for {x.shape[1]} features: its state is of other features"
-            )
+            raise FormError(f"{self} has {len(self.w)} weights for {x.shape[1]} features: its state is of others")
         return None if self.w is None else x @ self.w
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:

@@ -35,6 +35,7 @@ from policygrad.files import (
     BadFileError,
     appending,
     make_folder,
+    opened,
     parse_json,
     read_json,
     read_text,
@@ -175,7 +176,7 @@ class RunDirectory:
         if fcntl is None:
             yield
             return
-        with appending(self.path / ".lock") as file:
+        with opened(self.config_file) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +29,14 @@ from policygrad.algorithms.config import (
 from policygrad.algorithms.diagnosed import diagnosed_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
+from policygrad.envs.adapters import to_arrays
 from policygrad.envs.advice import advise
 from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, with_words
 from policygrad.envs.twin import twin
+from policygrad.errors import EnvError
 from policygrad.models.policy import Body
 from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
@@ -103,19 +105,14 @@ class Agent(Kept):
         self.env = with_words(env, env_kwargs, wrappers)
         overrides = _with_num_envs(env, overrides)
         self.env_name = env_name(self.env)
+        self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
         self.config = Configuration(config)
         self.backend = resolve_backend(self.env, backend)
         self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
         self.kernel = kernel
         self.custom = body is not None or critic_body is not None
-        self.closed = False
-        try:
-            check_sizes(self.config, self.envs, self.custom)
-            self.plan = self._plan(self.config, body, critic_body)
-        except BaseException:  # nobody will have the agent, to close it
-            self.close()
-            raise
+        self.plan = self._first_plan(body, critic_body)
         self.learner = self.plan.learner
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
@@ -173,12 +170,27 @@ class Agent(Kept):
         self.close()
 
     def close(self) -> None:
-        """Close the environments that the agent made; one that was lent stays open. The agent predicts and evaluates on, but
-        cannot learn any more.
+        """Close the environments that the agent made; one that was lent stays open. The agent predicts, evaluates and can be
+        saved as before, but cannot learn any more.
         """
         before, self.closed = self.closed, True
-        if not before and not isinstance(self.env, gym.Env | VectorEnv):
-            self.envs.close()
+        if before or self.lent:
+            return
+        collector = getattr(self, "collector", None)  # there is none where the agent could not be made
+        if isinstance(collector, Collector):
+            with suppress(EnvError):  # they are closed already
+                collector.pending = to_arrays(collector.state_dict()["envs"])  # how to bring others to where these are
+        self.envs.close()
+
+    def _first_plan(self, body: Body | None, critic_body: Body | None) -> Plan:
+        """The plan of a new agent; where there can be none, nobody will have the agent, to close its environments."""
+        self.closed = False
+        try:
+            check_sizes(self.config, self.envs, self.custom)
+            return self._plan(self.config, body, critic_body)
+        except BaseException:
+            self.close()
+            raise
 
     def _plan(self, config: Mapping[str, Any], body: Body | None = None, critic_body: Body | None = None) -> Plan:
         """What the recipe makes of the task and a configuration."""
@@ -229,28 +241,34 @@ class Agent(Kept):
         """
         if others:
             foreign.refuse("learn", others)
-        if self.closed:
-            raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
         if horizon is not None:
             horizon = check("steps", int, horizon)
             if horizon < total:
                 raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
-        if self._lent:
-            self._forget()
-        self.trainer.begin(total, horizon)
-        call = combine(callback, self)
-        with self._turns.learning(), single_thread():
+        with self._alone():
+            if self._lent:
+                self._forget()
+            self.trainer.begin(total, horizon)
+            call = combine(callback, self)
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While this thread learns, others are refused."""
+        if self.closed:
+            raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
+        with self._turns.learning(), single_thread():
+            yield
 
     def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int = LOG_EVERY) -> Agent:
         """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the
         last bit as if it had not been. Nothing is left to do where it was not.
         """
         call = combine(callback, self)
-        with self._turns.learning(), single_thread():
+        with self._alone():
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
 
@@ -270,11 +288,14 @@ class Agent(Kept):
         The learner is made anew and takes over all that the old one has learned; `agent.policy` is another object then. Raises
         ConfigError for what cannot change any more, networks and environments, and leaves the agent as it was.
         """
+        config = changed(self.recipe, self.config, overrides)
+        if config | {"steps": 0} == self.config | {"steps": 0}:  # which no learner knows of
+            self.config = Configuration(config)
+            return self
         if self.custom:
             raise ConfigError(
                 "an agent with a network of its own cannot change its configuration: save it, and give load what is to change"
             )
-        config = changed(self.recipe, self.config, overrides)
         if config["num_envs"] != self.config["num_envs"]:
             raise ConfigError("num_envs cannot change while an agent runs: save it, and load(path, num_envs=…)")
         with self._turns:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from policygrad.envs.collector import Collector
 from policygrad.envs.single import EnvLike, EnvMaker
-from policygrad.forms import PCG64, Form, anything, form_of, table
+from policygrad.forms import PCG64, Form, anything, collector_form, form_of, table
 from policygrad.stored.storage import save_state, space_to_json, with_suffix
 from policygrad.training.trainer import Trainer
 
@@ -55,8 +56,8 @@ class Kept:
         parts = {"learner": self.learner, "collector": self.collector, "trainer": self.trainer}
         return {name: part.state_dict() for name, part in parts.items()} | {"rng": self.rng.bit_generator.state}
 
-    def state_form(self, policy_only: bool = False) -> Form:
-        """Of `state_dict`, or of what `save_policy` keeps of it."""
+    def state_form(self, policy_only: bool = False, num_envs: int | None = None) -> Form:
+        """Of `state_dict`, or of what `save_policy` keeps of it. num_envs: of the state, where it is of other environments."""
         if policy_only:
             return table({"learner": table({"policy": form_of(self.policy)})})
         parts = {"learner": self.learner, "collector": self.collector}
@@ -64,7 +65,10 @@ class Kept:
             "trainer": form_of(self.trainer),
             "run": anything,
         }  # of files of 0.4 there are neither; for `run` see `resume`
-        return table({name: form_of(part) for name, part in parts.items()} | {"rng": PCG64}, optional=more)
+        forms = {name: form_of(part) for name, part in parts.items()}
+        if num_envs not in (None, self.envs.num_envs) and isinstance(self.collector, Collector):
+            forms["collector"] = collector_form(num_envs)
+        return table(forms | {"rng": PCG64}, optional=more)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`. A policy alone is enough to act. Raises FormError for the state of another agent."""

@@ -17,6 +17,7 @@ from gymnasium.vector import VectorEnv
 from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.advice import AdviceWarning
+from policygrad.envs.collector import WHERE
 from policygrad.envs.make import BACKENDS
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
 from policygrad.errors import EnvError
@@ -24,7 +25,7 @@ from policygrad.forms import FormError, anything, each, flag, maybe, setting, ta
 from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
 from policygrad.stored.directory import RunDirectory
-from policygrad.stored.storage import Announced, ModelFileError, open_state, with_suffix
+from policygrad.stored.storage import Announced, ModelFileError, StateFile, open_state, with_suffix
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent
 
@@ -96,7 +97,7 @@ def load(
         algo = meta["algo"] if recipe is None else recipe
         config = changed(algo, config, overrides) if overrides else config
         envpool = isinstance(env, VectorEnv) or meta.get("backend") == "envpool"
-        with _as_model_error(path, own):
+        with _as_model_error(path, own, told=not own and bool(env_kwargs)):
             agent = Agent(
                 algo,
                 env,
@@ -110,13 +111,27 @@ def load(
                 dataset=dataset,
                 **config,
             )
-            said = agent.metadata()
-            for name in ("observation_space", "action_space"):
-                if said[name] != meta[name]:
-                    raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {said[name]}")
+            _check_spaces(path, meta, agent.metadata())
         with _as_model_error(path, own_env=False):
-            agent.load_state_dict(file.state(agent.state_form(policy_only="collector" not in file.tree)))
+            _restore(agent, file, meta)
     return agent
+
+
+def _restore(agent: Agent, file: StateFile, meta: Mapping[str, Any]) -> None:
+    """Give the agent what the file holds. Where other environments were is nothing to these, which begin anew."""
+    number = meta["config"].get("num_envs")
+    state = file.state(agent.state_form("collector" not in file.tree, number))
+    if number != agent.envs.num_envs and "collector" in state:
+        gone = {"envs", "env_seeds", *WHERE}
+        state["collector"] = {name: x for name, x in state["collector"].items() if name not in gone}
+    agent.load_state_dict(state)
+
+
+def _check_spaces(path: Path, meta: Mapping[str, Any], said: Mapping[str, Any]) -> None:
+    """Refuse an environment of other spaces than the file's."""
+    for name in ("observation_space", "action_space"):
+        if said[name] != meta[name]:
+            raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {said[name]}")
 
 
 def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
@@ -170,15 +185,19 @@ def _words(
 
 
 @contextmanager
-def _as_model_error(path: Path, own_env: bool) -> Iterator[None]:
+def _as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[None]:
     """Name the file in errors of what it holds; those of the user's own environment stay what they are. Advice was given when
     the agent was made first.
+
+    told: whether the file says what the environment is made with, which may be the reason why it cannot be.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AdviceWarning)
             yield
-    except EnvError:
+    except EnvError as error:
+        if told:
+            raise ModelFileError(f"{path}: {error}") from error
         raise
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,7 +77,7 @@ def check_same(run: RunDirectory, agent: Agent) -> None:
     before, now = run.config(), describe(agent)
     names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom")
     other = [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
-    then, asked = before["config"], json.loads(json.dumps(dict(agent.config)))
+    then, asked = before["config"], {k: list(x) if isinstance(x, tuple) else x for k, x in agent.config.items()}
     other += [(name, then.get(name), x) for name, x in asked.items() if name != "steps" and then.get(name) != x]
     if other:
         shown = "; ".join(f"{name}: {old!r} in the run, {new!r} now" for name, old, new in other)
@@ -116,7 +115,8 @@ def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
             f"{steps:,} steps from the beginning, unless nothing in it has a schedule",
             stacklevel=3,
         )
-    trainer.total = trainer.until = agent.config["steps"] = steps
+    agent.change(steps=steps)
+    trainer.total = trainer.until = steps
     config = run.config()
     run.write_config(config | {"config": config["config"] | {"steps": steps}})
 

@@ -18,6 +18,7 @@ import policygrad
 from policygrad.envs.single import EnvLike
 from policygrad.errors import Interrupted
 from policygrad.files import printable
+from policygrad.gradient.importance import CollapsedError
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import EvaluationTable, scalars
 from policygrad.stored.directory import ROOT, RunDirectory, create
@@ -112,6 +113,8 @@ def learn(
                 agent.go_on([*callbacks, recorder], log_every)
             recorder.draw(agent)
         except BaseException as error:
+            if isinstance(error, CollapsedError):  # before the update: what was learned until then is sound
+                agent.trainer.learning = False
             keep(agent, run, recorder, why(error))
             raise
         finally:
