@@ -186,7 +186,8 @@ def test_a_seed_that_fails_does_not_stop_the_others_and_is_named(env, message, c
     assert message in lines[0]
     assert "Traceback" not in captured.err
     failed = lines[0].removeprefix("policygrad: seed ")[0]
-    assert set(policies()) == {f"seed{k}" for k in range(3)} - {f"seed{failed}"}
+    lost = {f"seed{failed}"} if "SIGKILL" in message else set()  # the others saved what they had
+    assert set(policies()) == {f"seed{k}" for k in range(3)} - lost
     row = next(line for line in captured.out.splitlines() if line.startswith(f"{failed} "))
     assert row.split()[1] == "failed"
     assert sum(line.startswith(("mean", "min", "max")) for line in captured.out.splitlines()) == 3
