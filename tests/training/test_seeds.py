@@ -172,10 +172,10 @@ def test_quiet_prints_nothing(capfd):
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ("odd:Odd-v0", "failed: training stopped: RuntimeError: the wheel came off"),
+        ("odd:Odd-v0", "step() raised RuntimeError: the wheel came off"),
         pytest.param("odd:NoNumber-v0", "failed: training stopped: reward is nan", marks=pytest.mark.slow),
         ("odd:Killed-v0", "failed: its process ended with SIGKILL (out of memory?)"),
-        pytest.param("odd:Leaving-v0", "failed: training stopped: SystemExit: enough", marks=pytest.mark.slow),
+        pytest.param("odd:Leaving-v0", "step() raised SystemExit: enough", marks=pytest.mark.slow),
     ],
 )
 def test_a_seed_that_fails_does_not_stop_the_others_and_is_named(env, message, capsys):
@@ -186,7 +186,8 @@ def test_a_seed_that_fails_does_not_stop_the_others_and_is_named(env, message, c
     assert message in lines[0]
     assert "Traceback" not in captured.err
     failed = lines[0].removeprefix("policygrad: seed ")[0]
-    assert set(policies()) == {f"seed{k}" for k in range(3)} - {f"seed{failed}"}
+    lost = {f"seed{failed}"} if "SIGKILL" in message else set()  # the others saved what they had
+    assert set(policies()) == {f"seed{k}" for k in range(3)} - lost
     row = next(line for line in captured.out.splitlines() if line.startswith(f"{failed} "))
     assert row.split()[1] == "failed"
     assert sum(line.startswith(("mean", "min", "max")) for line in captured.out.splitlines()) == 3

@@ -16,6 +16,7 @@ import gymnasium as gym
 import numpy as np
 
 SMALL = 256  # numbers of an array that is looked at
+REALS, SEQUENCES = (float, int, np.number, np.bool_), (tuple, list)
 FIRST = 20  # steps that are looked at one by one, to see what they change
 
 Traits = dict[tuple[int, int, str], Any]
@@ -37,7 +38,7 @@ class Witness:
             for i, chain in enumerate(self.layers)
             for k, layer in enumerate(chain)
             for name, value in vars(layer).items()
-            if (trait := readable(value)) is not None
+            if value is not None and (trait := readable(value)) is not None
         }
 
     def begin(self) -> None:
@@ -88,13 +89,12 @@ def layers(env: gym.Env) -> Iterable[gym.Env]:
 
 def readable(value: Any) -> Any:
     """Something to compare an attribute's value by; None for what is not looked at."""
-    if isinstance(value, bool | int | float | np.number | np.bool_):
+    if isinstance(value, REALS):
         return value if value == value else "nan"  # which is not even itself
     if isinstance(value, np.ndarray):
         return value.tobytes() if value.size <= SMALL and value.dtype.kind in "biuf" else None
-    if isinstance(value, tuple | list):
-        same = len(value) <= SMALL and all(isinstance(x, bool | int | float | np.number) for x in value)
-        return repr(value) if same else None
+    if isinstance(value, SEQUENCES):
+        return repr(value) if len(value) <= SMALL and all(isinstance(x, REALS) for x in value) else None
     if isinstance(value, np.random.Generator):
         return repr(value.bit_generator.state)
     return None
