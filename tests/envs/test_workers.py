@@ -250,6 +250,23 @@ def test_the_traceback_of_an_environment_comes_along() -> None:
             envs.step(np.zeros(1, int))
 
 
+def test_an_agent_whose_environments_are_lost_can_be_saved(tmp_path: Path) -> None:
+    class Doomed(Counting):
+        def step(self, action: Any) -> Any:
+            if self.time == 70:
+                os._exit(7)
+            return super().step(action)
+
+    agent = pg.a2c(partial(Doomed, 99), num_envs=2, num_steps=20, backend="async")
+    with pytest.raises(WorkerError, match=r"^environment [01] .* exit code 7 at step 70 of its episode 1$"):
+        agent.learn(1000)
+    assert agent.collector.steps_done == 120, "whole iterations"
+    loaded = pg.load(agent.save(tmp_path / "agent"), env=partial(Counting, 99), backend="gymnasium")
+    assert torch.equal(loaded.policy.flat, agent.policy.flat)
+    with pytest.warns(UserWarning, match="cannot be brought back"):
+        loaded.learn(40)
+
+
 def test_a_process_that_is_killed_between_two_steps_is_named_in_the_next_one() -> None:
     with pool(KINDS["CartPole"]) as envs:
         envs.reset(seed=0)

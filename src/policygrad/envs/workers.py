@@ -209,8 +209,11 @@ class WorkerVectorEnv(VectorEnv):
         self.call_block("mark")
 
     def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
-        """As `SerialVectorEnv.snapshot`."""
-        return self.call_block("snapshot", marked)
+        """As `SerialVectorEnv.snapshot`; of environments that are lost nobody knows where they were."""
+        try:
+            return self.call_block("snapshot", marked)
+        except WorkerError:
+            return [None] * self.num_envs
 
     def restore(self, snapshots: Sequence[dict[str, Any] | None]) -> list[str | None]:
         """As `SerialVectorEnv.restore`; it may take as long as the episodes took."""
