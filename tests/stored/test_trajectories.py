@@ -131,7 +131,7 @@ def test_an_episode_that_was_not_seen_from_its_start_is_left_out_and_so_is_one_t
     collector.steps(policy, 3)
     cutter.add(roll_steps(collector, policy, 3))
     cutter.add(roll_steps(collector, policy, 3))
-    collector.load_state_dict(collector.state_dict())  # the next rollout begins with fresh episodes
+    collector.forget()  # the next rollout begins with fresh episodes
     for _ in range(5):
         cutter.add(roll_steps(collector, policy, 3))
     done = cutter.take()

@@ -173,7 +173,7 @@ def test_closing_gives_back_what_worker_processes_held():
     del agent
     agents.clear()
     gc.collect()
-    assert descriptors() == before - 2
+    assert descriptors() <= before - 2
 
 
 def test_a_closed_agent_acts_and_is_evaluated_but_does_not_learn():

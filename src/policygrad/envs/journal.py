@@ -35,17 +35,23 @@ class Journal:
     """What `SerialVectorEnv` has done since the last reset of each of its environments."""
 
     def __init__(self, envs: list[gym.Env]) -> None:
-        self.envs = envs
+        self.envs = [env.unwrapped for env in envs]
         self.actions: list[Any] = []  # an entry per vector step
         self.lives = [Life() for _ in envs]
         self.kept: list[Life] = []  # of the last `mark`
         self.length = 0  # of `actions` at the last `mark`
+        self.full = 4096  # actions, when it is time to look for those that nobody can ask for any more
 
     def reset(self, i: int, seed: int | None = None, known: bool = True) -> None:
         """Environment i is about to be reset. known: by nothing but the seed, so that it can be reset like that again."""
         state = generator_state(self.envs[i]) if known and seed is None else None
         self.lives[i] = Life(seed if known else None, state, first=len(self.actions))
-        self._forget()
+
+    def note(self, actions: Any) -> None:
+        """A step of all environments is about to be taken."""
+        self.actions.append(actions)
+        if len(self.actions) > self.full:
+            self._forget()
 
     def pause(self, i: int) -> None:
         """Environment i does not take part in the step that was noted last, nor in later ones."""
@@ -55,16 +61,13 @@ class Journal:
     def mark(self) -> None:
         """Remember this moment, for `since_reset`."""
         self.kept, self.length = list(self.lives), len(self.actions)
-        self._forget()
 
     def _forget(self) -> None:
         """Let go of actions that nobody can ask for any more, and of those of an episode that is too long."""
         lives = {id(life): life for life in (*self.lives, *self.kept)}.values()
         dead = min(life.first for life in lives)
         if len(self.actions) - dead > LONGEST:
-            dead = len(self.actions)
-        elif dead < 1024:
-            return
+            dead = len(self.actions) - 1
         del self.actions[:dead]
         self.length = max(self.length - dead, 0)
         for life in lives:
@@ -72,6 +75,7 @@ class Journal:
                 life.seed = life.state = None
             life.first = max(life.first - dead, 0)
             life.last = None if life.last is None else max(life.last - dead, 0)
+        self.full = min(2 * len(self.actions) + 4096, LONGEST + 4096)
 
     def since_reset(self, i: int, marked: bool = False) -> dict[str, Any] | None:
         """How to play environment i again, up to now or to the last `mark`; None where that is not known."""
@@ -90,9 +94,8 @@ class Journal:
 def generator_state(env: gym.Env) -> dict[str, Any] | None:
     """The state of an environment's own generator, in plain values; None where it has none, or one of another kind."""
     generator = getattr(env.unwrapped, "_np_random", None)
-    if not isinstance(generator, np.random.Generator) or not isinstance(generator.bit_generator, np.random.PCG64):
-        return None
-    return dict(generator.bit_generator.state)
+    bits = generator.bit_generator if isinstance(generator, np.random.Generator) else None
+    return bits.state if isinstance(bits, np.random.PCG64) else None  # pyright: ignore[reportReturnType]
 
 
 def set_generator_state(env: gym.Env, state: dict[str, Any]) -> None:

@@ -117,7 +117,7 @@ class SerialVectorEnv(SyncVectorEnv):
         masks: list[Any] = []
         mask, answer, i = None, PENDING, 0
         self._count += 1
-        self.journal.actions.append(np.array(actions) if self._views else actions)
+        self.journal.note(np.array(actions) if self._views else actions)
         try:
             for i, (env, act, place) in enumerate(zip(self.envs, actions, self._places, strict=True)):
                 if paused[i]:
@@ -154,13 +154,14 @@ class SerialVectorEnv(SyncVectorEnv):
     def mark(self) -> None:
         """Remember this moment, for `snapshot(marked=True)`, until the next call."""
         self.journal.mark()
-        self._marked = deepcopy(self._rows), self._autoreset_envs.copy()
+        self._marked = deepcopy(self._observations), self._autoreset_envs.copy()
 
     def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
         """What `restore` needs to bring every environment to where it is, or was at the last `mark`: plain values and arrays.
         None for one of which that is not known.
         """
-        shown, over = self._marked if marked else (self._rows, self._autoreset_envs)
+        batch, over = self._marked if marked else (self._observations, self._autoreset_envs)
+        shown = [rows(self.single_observation_space, batch, i) for i in range(self.num_envs)]
         found: list[dict[str, Any] | None] = []
         for i, env in enumerate(self.envs):
             played = self.journal.since_reset(i, marked)
