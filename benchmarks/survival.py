@@ -13,12 +13,47 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from survival import kills
+from survival import environments, files, kills, threads, workers
 
 Row = tuple[str, str]
+
+
+def verdict(outcome: str) -> str:
+    """right, or what was found."""
+    good = outcome.startswith(("refused", "shown", "named", "right", "0 of "))
+    return "right" if good else outcome
+
+
+def damage(trials: int, folder: Path) -> list[Row]:
+    """Random damage to policies, checkpoints and data sets."""
+    return [("damaged files", verdict(found)) for _, found in files.corruptions(trials, show=False)]
+
+
+def forgeries(trials: int, folder: Path) -> list[Row]:
+    """Files forged by hand, and malformed JSON through the commands."""
+    forged = [("forged files", verdict(found)) for _, found in files.forged(show=False)]
+    return forged + [("malformed JSON", verdict(found)) for _, found in files.malformed(show=False)]
+
+
+def misbehaviours(trials: int, folder: Path) -> list[Row]:
+    """Environments that break their contract, in this process and in worker processes."""
+    here = [("in this process", verdict(found)) for _, found, _ in environments.rows()]
+    there = [("in worker processes", "right" if right else said) for _, right, _, said in workers.campaign()]
+    return here + there
+
+
+def predictions(trials: int, folder: Path) -> list[Row]:
+    """Calls of `predict` from 16 threads."""
+    return [(name, verdict(found)) for name, found in threads.campaign(trials)]
+
+
 PARTS: dict[str, tuple[str, int, Callable[[int, Path], Sequence[Row]]]] = {
     "kills": ("kill −9 at a random moment, resumed: every file equal", 100, kills.kills),
     "signals": ("SIGINT, SIGTERM, SIGHUP: saved in 5 s, resumed: every file equal", 60, kills.signals),
+    "damage": ("random damage to files: refused by name", 10_000, damage),
+    "forgeries": ("forged files and malformed JSON: refused by name, or harmless", 1, forgeries),
+    "environments": ("misbehaving environments: named, or right", 1, misbehaviours),
+    "threads": ("wrong actions of `predict` from 16 threads: none", 1_000_000, predictions),
 }
 
 

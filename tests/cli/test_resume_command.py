@@ -67,7 +67,7 @@ def test_train_with_resume_begins_and_goes_on_and_refuses_another_configuration(
     assert main([*TINY.split(), "run", "--resume"]) == 0
     assert Path("run/policy.safetensors").read_bytes() == Path("whole/policy.safetensors").read_bytes()
     assert main([*TINY.split(), "run", "--resume"]) == 0  # finished
-    assert main(TINY.removesuffix(" --run-dir").split() + ["--resume"]) == 2
+    assert main([*TINY.removesuffix(" --run-dir").split(), "--resume"]) == 2
     assert "--resume needs --run-dir" in capsys.readouterr().err
 
 
