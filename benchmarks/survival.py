@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from survival import environments, files, kills, threads, workers
+from survival import disk, environments, files, kills, threads, workers
 
 Row = tuple[str, str]
 
@@ -50,6 +50,11 @@ def predictions(trials: int, folder: Path) -> list[Row]:
 PARTS: dict[str, tuple[str, int, Callable[[int, Path], Sequence[Row]]]] = {
     "kills": ("kill −9 at a random moment, resumed: every file equal", 100, kills.kills),
     "signals": ("SIGINT, SIGTERM, SIGHUP: saved in 5 s, resumed: every file equal", 60, kills.signals),
+    "disk": (
+        "a full disk, and kill −9, at each call that writes a checkpoint: resumed to the same end",
+        100,
+        disk.campaign,
+    ),
     "damage": ("random damage to files: refused by name", 10_000, damage),
     "forgeries": ("forged files and malformed JSON: refused by name, or harmless", 1, forgeries),
     "environments": ("misbehaving environments: named, or right", 1, misbehaviours),

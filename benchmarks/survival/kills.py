@@ -170,15 +170,18 @@ def interrupt(name: str, reference: Path, seconds: float, directory: Path, rng: 
 def difference(name: str, reference: Path, directory: Path) -> str:
     """The first file that differs, or nothing."""
     for one, other in zip(parts(name, reference), parts(name, directory), strict=True):
-        a, b = contents(one), contents(other)
+        a, b = (contents(run, CASES[name].seeds == 1) for run in (one, other))
         for file in sorted(a.keys() | b.keys()):
             if not same(a.get(file), b.get(file)):
                 return f"{file} differs{where(a.get(file), b.get(file))}"
     return ""
 
 
-def contents(run: Path) -> dict[str, Any]:
-    """What a run has written, the clocks aside. Of checkpoints the last: when the others are taken is the clock's business."""
+def contents(run: Path, seeded: bool) -> dict[str, Any]:
+    """What a run has written, the clocks aside. Of checkpoints the last: when the others are taken is the clock's business.
+
+    seeded: whether the process had seeded the global generators, of which nothing here draws.
+    """
     found: dict[str, Any] = {}
     for path in sorted(p for p in run.rglob("*") if p.is_file()):
         name = path.relative_to(run).as_posix()
@@ -192,7 +195,7 @@ def contents(run: Path) -> dict[str, Any]:
     found["evaluation.json"] = (run / "evaluation.json").read_text()
     found["state.json"] = (run / "state.json").read_text()
     found["events"] = list(scalars(run))
-    found["checkpoint"] = checkpoint(run)
+    found["checkpoint"] = checkpoint(run, seeded)
     return found
 
 
@@ -211,14 +214,19 @@ def scalars(run: Path) -> Iterator[Any]:
             yield event.step, [(v.tag, str(v.tensor)) for v in event.summary.value if v.tag not in clocks]
 
 
-def checkpoint(run: Path) -> Any:
+def checkpoint(run: Path, seeded: bool) -> Any:
     """The last checkpoint: everything there is to know of the end of training."""
     from policygrad.stored.directory import RunDirectory
     from policygrad.stored.storage import load_state
 
     path = RunDirectory(run).checkpoints()[-1]
     state = load_state(path)[0]
-    for name in ("seconds", "files", "measured"):  # clocks, and files that clocks are written into
+    for name in (
+        "seconds",
+        "files",
+        "measured",
+        *(() if seeded else ("generators",)),
+    ):  # clocks, and files that clocks are written into
         state["run"].pop(name)
     for callback in state["run"]["callbacks"]:
         for row in callback["state"].get("rows", []):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _HOMES = {  # module: its public names
     "policygrad.data": "Batch Estimate Record Rollout Values Wants",

@@ -1,4 +1,4 @@
-"""The command line. Thin: parse, call `policygrad.runs`, print.
+"""The command line. Thin: parse, call `policygrad.training`, print.
 
 Nothing heavy is imported before a command needs it. Exit code 0; 2 for anything the user can mend, with at most three
 lines that say what is wrong, what was given and what is allowed; 130 after Ctrl-C, 143 after
