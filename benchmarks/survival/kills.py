@@ -221,12 +221,8 @@ def checkpoint(run: Path, seeded: bool) -> Any:
 
     path = RunDirectory(run).checkpoints()[-1]
     state = load_state(path)[0]
-    for name in (
-        "seconds",
-        "files",
-        "measured",
-        *(() if seeded else ("generators",)),
-    ):  # clocks, and files that clocks are written into
+    idle = () if seeded else ("generators",)
+    for name in ("seconds", "files", "measured", *idle):  # clocks, and files that clocks are written into
         state["run"].pop(name)
     for callback in state["run"]["callbacks"]:
         for row in callback["state"].get("rows", []):
