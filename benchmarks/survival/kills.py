@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from policygrad.errors import Interrupted
+
 Row = tuple[str, str]  # case and outcome; "right" is the good one
 
 
@@ -284,4 +286,7 @@ def signals(trials: int, folder: Path, seed: int = 0) -> list[Row]:
 
 
 if __name__ == "__main__":
-    child(sys.argv[1], CASES[sys.argv[2]], sys.argv[3])
+    try:
+        child(sys.argv[1], CASES[sys.argv[2]], sys.argv[3])
+    except Interrupted as interrupted:
+        sys.exit(interrupted.code)
