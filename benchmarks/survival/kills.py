@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from policygrad.errors import Interrupted
+from policygrad.training.interrupts import terminations
 
 Row = tuple[str, str]  # case and outcome; "right" is the good one
 
@@ -287,6 +287,7 @@ def signals(trials: int, folder: Path, seed: int = 0) -> list[Row]:
 
 if __name__ == "__main__":
     try:
-        child(sys.argv[1], CASES[sys.argv[2]], sys.argv[3])
-    except Interrupted as interrupted:
-        sys.exit(interrupted.code)
+        with terminations():  # as the command line has it
+            child(sys.argv[1], CASES[sys.argv[2]], sys.argv[3])
+    except KeyboardInterrupt as interrupt:
+        sys.exit(getattr(interrupt, "code", 130))
