@@ -127,7 +127,8 @@ def learn(
 
 def keep(agent: Agent, run: RunDirectory, recorder: Recorder, reason: str) -> None:
     """Training is over, or was stopped for a reason: save the last whole iteration, checkpoint and policy."""
-    if agent.trainer.learning:  # what is not whole is not kept
+    if agent.trainer.learning:  # what is not whole is not kept, but for the episodes, which are cut off again to go on
+        recorder.keep_episodes()
         run.write_state("stopped", recorder.saved_steps, reason)
         return
     recorder.save()

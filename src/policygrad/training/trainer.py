@@ -73,7 +73,9 @@ class Trainer:
         self.seconds = 0.0  # until the last row of metrics, or the end
         self.stopped = False  # whether a callback has ended this training
         self.leave = False  # whether to break off after this iteration, to go on another time
-        self.learning = False  # whether the learner is in the middle of a step: what it knows is of no whole iteration
+        self.learning = (
+            False  # whether the learner's step has begun and the callbacks are not done: no iteration is whole
+        )
 
     def begin(self, steps: int, horizon: int | None = None) -> None:
         """A new training of so many steps. horizon: how many its schedules run for, where more are to follow: the same horizon
@@ -101,10 +103,12 @@ class Trainer:
         while not (self.stopped or self.leave) and (self.last == 0 or self.done + self.last <= self.until):
             row = self.iterate(log_every, started)
             self.stopped = call is not None and call(row) is False
+            self.learning = False
         self.seconds = time.perf_counter() - started
 
     def iterate(self, log_every: int, started: float) -> Row | None:
         """One iteration; a row of metrics where one is due."""
+        self.learning = False
         wants, before = self.wants(), self.done
         record = self.source.collect(self.actor, wants)
         self.last = self.done - before if wants.episodes is not None else record.mask.size
@@ -112,7 +116,6 @@ class Trainer:
         meter = diagnose and self.rows % METER_EVERY == 0
         self.learning = True
         stats = self.step(record, min(before / self.total, 1.0), diagnose, meter)
-        self.learning = False
         if not diagnose:
             return None
         self.logged, self.rows, self.seconds = self.done, self.rows + 1, time.perf_counter() - started
