@@ -75,7 +75,9 @@ def child(what: str, case: Case, directory: str) -> None:
         [EvalCallback(case.steps // 6, 2), CheckpointCallback(case.steps // 5), History()] if case.callbacks else []
     )
     if what == "train":
-        random.seed(0), np.random.seed(0), torch.manual_seed(0)  # noqa: NPY002
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        torch.manual_seed(0)
         agent = Agent(case.algo, case.env, seed=1, **case.keywords)
         keywords: dict[str, Any] = {"save_trajectories": case.trajectories, "callback": callbacks}
         train(agent, directory, steps=case.steps, episodes=3, **keywords)
@@ -228,7 +230,8 @@ def checkpoint(run: Path, seeded: bool) -> Any:
         state["run"].pop(name)
     for callback in state["run"]["callbacks"]:
         for row in callback["state"].get("rows", []):
-            row.pop("seconds"), row.pop("steps_per_second")
+            row.pop("seconds")
+            row.pop("steps_per_second")
     return path.name, state
 
 
@@ -289,5 +292,5 @@ if __name__ == "__main__":
     try:
         with terminations():  # as the command line has it
             child(sys.argv[1], CASES[sys.argv[2]], sys.argv[3])
-    except KeyboardInterrupt as interrupt:
-        sys.exit(getattr(interrupt, "code", 130))
+    except KeyboardInterrupt as ended:
+        sys.exit(getattr(ended, "code", 130))
