@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from policygrad.envs.single import EnvLike
     from policygrad.training.agent import Agent, Callback
 
+NEWS = ("eval_steps", "eval_return_mean", "eval_length_mean")  # of an evaluation, in the order of a row of metrics
+
 
 def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Callback | None:
     """One callback for one or several, each started: all of them are called, in order, and one that returns False stops."""
@@ -142,7 +144,7 @@ class EvalCallback:
         return {"next": self.next, "best": best, "news": dict(self.news), "evaluations": evaluations}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.next, self.news = state["next"], dict(state["news"])
+        self.next, self.news = state["next"], {name: state["news"][name] for name in NEWS if name in state["news"]}
         self.best = float("-inf") if state["best"] is None else state["best"]
         self.evaluations = {steps: Evaluation(tuple(r), tuple(n)) for steps, r, n in state["evaluations"]}
 
