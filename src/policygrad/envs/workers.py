@@ -244,7 +244,7 @@ class WorkerVectorEnv(VectorEnv):
     def _gather(self, doing: str) -> list[Any]:
         """Wait for all who are busy. Their replies; a WorkerError for a worker that is lost and may be replaced."""
         replies: list[Any] = [None] * len(self.workers)
-        again = doing == "made" and self._arrays is not None  # a new process starts, which an impatient caller must wait for
+        again = doing == "made" and self._arrays is not None  # a process in another's place may take its time to start
         until = time.monotonic() + (LONG if doing == "restore" else DEADLINE if again else self.deadline)
         busy = sum(worker.busy for worker in self.workers)
         while busy:
