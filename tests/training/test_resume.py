@@ -133,7 +133,7 @@ def test_every_field_of_the_state_matters(tmp_path: Path) -> None:
 
 def files(run: RunDirectory) -> dict[str, Any]:
     """What a run has written, the clocks aside."""
-    clocks = ("seconds", "steps_per_second")
+    clocks = ("seconds", "steps_per_second", "meter_seconds")
     rows = [[(k, v) for k, v in row.items() if k not in clocks] for row in run.metrics()]  # their order counts, too
     episodes = [line.rpartition(",")[0] for line in run.monitor_file.read_text().splitlines()[1:]]
     bytes_of = [*run.path.glob("*.safetensors"), run.evaluation_file, *run.path.glob("trajectories/*")]
@@ -153,7 +153,13 @@ def scalars(path: Path) -> list[Any]:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     events = [event for file in sorted(path.glob("events.*")) for event in EventFileLoader(str(file)).Load()]
-    return [(event.step, [value.tag for value in event.summary.value if value.tag != "time/fps"]) for event in events]
+    return [
+        (
+            event.step,
+            [value.tag for value in event.summary.value if value.tag not in ("time/fps", "gradient/meter_seconds")],
+        )
+        for event in events
+    ]
 
 
 class Kill(BaseException):
@@ -247,6 +253,36 @@ def test_an_error_of_the_environment_saves_what_is_whole(tmp_path: Path) -> None
     assert 330 < state["steps"] < 400
     whole = train(pg.a2c(Fails, seed=1, **SMALL), tmp_path / "whole", steps=900, episodes=2)
     assert files(resume(tmp_path / "run", env=Fails)) == files(whole)
+
+
+def test_a_run_from_stored_trajectories_and_what_it_measures_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policygrad.training.recorder.CHECKPOINT_SHARE", np.inf)
+    pg.a2c("CartPole-v1", seed=1, **SMALL).collect(30).save(tmp_path / "stored.safetensors")
+    stored: dict[str, Any] = {"dataset": str(tmp_path / "stored.safetensors"), "episodes": 10, "min_ess": 0.0}
+    measured = {"fisher_eigenvalues": 1, "gradient_meter": True}
+    for name, make in {
+        "stored": lambda: pg.Agent("off_policy_pg", "CartPole-v1", seed=1, hidden=(8,), **stored),
+        "measured": lambda: pg.ppo("CartPole-v1", seed=1, num_steps=32, **measured, **SMALL),
+    }.items():
+        whole = train(make(), tmp_path / name, steps=900, episodes=2, callback=Every(9, print))
+        path = tmp_path / f"killed {name}"
+        killed(path, 400, monkeypatch, lambda: train(make(), path, steps=900, episodes=2, callback=Every(9, print)))  # noqa: B023
+        assert files(resume(path, callback=Every(9, print))) == files(whole)
+
+
+def test_the_state_of_a_run_is_checked_before_it_is_used(tmp_path: Path) -> None:
+    run = train(pg.a2c(Target, seed=1, **SMALL), tmp_path / "run", steps=300, episodes=2)
+    run.write_state("stopped", 300)
+    path = run.checkpoints()[-1]
+    (state, meta), forged = load_state(path), {"generators": {}, "files": {"metrics.jsonl": -1}, "first": "0"}
+    for name, value in forged.items():
+        for other in run.checkpoints()[:-1]:
+            other.unlink()
+        save_state(path, state | {"run": state["run"] | {name: value}}, meta)
+        with pytest.warns(UserWarning, match="does not hold"), pytest.raises(ModelFileError, match=f"run/{name}"):
+            resume(run, env=Target)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

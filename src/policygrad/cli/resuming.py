@@ -50,7 +50,7 @@ def resume_given(agent: Agent, given: TrainArguments) -> None:
     asked = agent.config["steps"] if "steps" in given.overrides else None
     steps = asked if asked != run.config()["config"]["steps"] else None
     own = ":" in given.algo or given.algo.endswith(".py")
-    words = {"env_kwargs": given.env_kwargs or None, "wrappers": given.wrappers or None}
+    words = {"env_kwargs": given.env_kwargs or None, "wrappers": given.wrappers or None, "dataset": given.dataset}
     go_on(run, steps, given.quiet, env=given.env, recipe=given.algo if own else None, **words)
 
 

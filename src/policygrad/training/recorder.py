@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from policygrad.data import Record, Rollout, Row
+from policygrad.forms import anything, each, maybe, mersenne, number, table, text, whole
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import MonitorFile, scalars, split
 from policygrad.reports.findings import metered, snr_words
-from policygrad.stored.directory import RunDirectory
+from policygrad.stored.directory import RunDirectory, RunError
 from policygrad.stored.storage import save_state
 from policygrad.stored.trajectories import TrajectoryWriter
 from policygrad.training.agent import Agent, Callback
@@ -27,6 +28,25 @@ CHECKPOINT_SECONDS = 30.0  # between checkpoints at most
 CHECKPOINT_SHARE = 0.02  # of the time at most goes into them
 RECENT_MEASUREMENTS = 10  # measurements of the gradient's SNR that the display speaks of
 LOGS = ("metrics.jsonl", "monitor.csv", "events.out.tfevents.*")  # files that grow
+
+RUN = table(  # of `Recorder.state_dict`; a callback's state is its own business
+    {
+        "first": whole(),
+        "seconds": number(0.0),
+        "next_shard": whole(),
+        "files": table({}, others=whole()),
+        "callbacks": each(table({"kind": text(), "state": anything}), 1000),
+        "measured": each(table({}, others=maybe(number())), RECENT_MEASUREMENTS),
+        "trajectories": table({}, others=anything),
+        "generators": table(
+            {
+                "python": anything,  # `random.setstate` and `numpy.random.set_state` look at what they are given
+                "numpy": anything,
+                "torch": mersenne(len(torch.get_rng_state())),
+            }
+        ),
+    }
+)
 
 
 class Recorder:
@@ -72,7 +92,12 @@ class Recorder:
         if self.resumed is None:
             self.save()
         else:
-            self._load(self.resumed)
+            try:
+                self._load(self.resumed)
+            except (KeyError, TypeError, AttributeError, IndexError) as error:
+                raise RunError(
+                    f"the last checkpoint of {self.run.path} does not hold what a run needs: {error!r}"
+                ) from error
             self.run.write_state("running", self.saved_steps)
 
     def _load(self, state: dict[str, Any]) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 
 from policygrad.algorithms.config import Algo, ConfigError, check
 from policygrad.envs.single import EnvLike, Wrapper
+from policygrad.forms import FormError
 from policygrad.models.policy import Body
 from policygrad.stored.directory import ROOT, RunDirectory, RunError, find
 from policygrad.stored.storage import ModelFileError, load_state
+from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent, Callback
 from policygrad.training.loading import load
 from policygrad.training.progress import Progress
+from policygrad.training.recorder import RUN
 from policygrad.training.train import assess, describe, learn, machine, versions
 
 
@@ -28,6 +31,7 @@ def resume(
     critic_body: Body | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
+    dataset: Trajectories | str | Path | None = None,
     callback: Callback | Sequence[Callback] | None = None,
     eval_env: EnvLike | None = None,
     progress: Progress | None = None,
@@ -40,13 +44,14 @@ def resume(
     docs/reliability.md).
     run: what `train` returned, a run directory, or a run's name as on the command line. steps: as many in all instead of the
     configuration's, not fewer than were done; schedules then run to their end. env, recipe, body, critic_body, env_kwargs,
-    wrappers: as for `load`, for what a file may not name. callback: the callbacks that the run was begun with, in order.
+    wrappers: as for `load`, for what a file may not name. dataset: needed where the run learns from trajectories that it was
+    given as an object; a path is known. callback: the callbacks that the run was begun with, in order.
     Raises RunError for a run without a checkpoint, or that another process trains.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run), root))
     if finished(run, steps):
         return run
-    given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body}
+    given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body, "dataset": dataset}
     agent, kept = prepare(run, steps, **given, env_kwargs=env_kwargs, wrappers=wrappers)
     eval_env = agent.evaluation_env() if eval_env is None else eval_env
     config = run.config()
@@ -64,7 +69,11 @@ def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[
     """The agent of the last checkpoint, ready to go on, and the state of its run, for `learn`. given: as for `load`."""
     config = run.config()
     backend = "async" if config.get("backend") == "async" else None
+    if given.get("dataset") is None:
+        given["dataset"] = config.get("dataset")
     agent, kept = continued(run, backend=backend, **given)
+    for name in ("fisher_eigenvalues", "gradient_meter"):  # what is measured on the way
+        setattr(agent, name, check(name, type(getattr(agent, name)), config.get(name, getattr(agent, name))))
     for text in differences(config, agent):
         warnings.warn(text, stacklevel=3)
     if steps is not None:
@@ -93,9 +102,13 @@ def continued(run: RunDirectory, **given: Any) -> tuple[Agent, dict[str, Any]]:
     for path in reversed(run.checkpoints()):
         try:
             kept = load_state(path)[0].get("run")
-            if not isinstance(kept, dict):
+            if kept is None:
                 raise RunError(f"{path} is not of a run that can go on: version 0.4 did not keep enough of it")
+            RUN("run", kept)
             return load(path, **given), kept
+        except FormError as error:
+            failed = failed or ModelFileError(f"{path} does not hold what it should: {error}")
+            warnings.warn(f"{failed}: going on from the checkpoint before it", stacklevel=3)
         except ModelFileError as error:
             failed = failed or error
             warnings.warn(f"{error}: going on from the checkpoint before it", stacklevel=3)
@@ -116,6 +129,7 @@ def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
             stacklevel=3,
         )
     agent.change(steps=steps)
+    trainer.stopped = False
     trainer.total = trainer.until = steps
     config = run.config()
     run.write_config(config | {"config": config["config"] | {"steps": steps}})
