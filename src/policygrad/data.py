@@ -70,7 +70,7 @@ class Record:
     @property
     def steps(self) -> int:
         """The number of valid steps."""
-        return int(self.mask.sum())
+        return int(np.count_nonzero(self.mask))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,21 +95,21 @@ class Rollout:
     extra: dict[str, Tree] = field(default_factory=dict)  # (T, N, *) named arrays, see `Record`
 
     def __post_init__(self) -> None:
-        T, N = self.rew.shape
+        shape = self.rew.shape
         for name, tree in (("act", self.act), ("next_obs", self.next_obs), *self.extra.items()):
             for x in tree_leaves(tree):
-                if x.shape[:2] != (T, N):
-                    raise ValueError(f"{name} must start with (T, N) = {(T, N)}, got {tuple(x.shape)}")
+                if x.shape[:2] != shape:
+                    raise ValueError(f"{name} must start with (T, N) = {tuple(shape)}, got {tuple(x.shape)}")
         for name in ("logp", "behavior", "terminated", "truncated", "cut", "mask", "time"):
-            if getattr(self, name).shape != (T, N):
-                raise ValueError(f"{name} must be (T, N) = {(T, N)}, got {tuple(getattr(self, name).shape)}")
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must be (T, N) = {tuple(shape)}, got {tuple(getattr(self, name).shape)}")
         tree_map(_check_follows, self.obs, self.next_obs)
         # in NumPy, on the same memory: of small rollouts a torch call costs more than the arithmetic
         mask, end, terminated, truncated = (x.numpy() for x in (self.mask, self.end, self.terminated, self.truncated))
         last = mask.copy()  # valid rows with no valid row after them
         last[:-1] &= ~mask[1:]
         wrong = (last & ~end) | (end & ~mask) | (terminated & truncated)
-        if wrong.any():
+        if np.count_nonzero(wrong):
             t, n = (int(i) for i in np.argwhere(wrong)[0])
             raise ValueError(
                 f"row (t={t}, n={n}): the last valid row of every column must be an end, ends must be valid rows, and "
@@ -125,7 +125,10 @@ class Rollout:
             return record
         obs, act, extra = to_torch(record.obs), torch.from_numpy(record.act), to_torch(dict(record.extra))
         rew = torch.from_numpy(record.rew)
-        logp = torch.full_like(rew, math.nan) if policy is None else policy.log_probs(take(obs, slice(-1)), act, extra)
+        if policy is None:
+            logp = torch.from_numpy(np.full_like(record.rew, math.nan))
+        else:
+            logp = policy.log_probs(take(obs, slice(-1)), act, extra)
         ends = {
             name: torch.from_numpy(getattr(record, name)) for name in ("terminated", "truncated", "cut", "mask", "time")
         }

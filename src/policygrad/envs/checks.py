@@ -49,6 +49,13 @@ def rows(space: spaces.Space, batch: Any, i: int) -> Any:
     return batch[i, ...] if isinstance(batch, np.ndarray) else None  # None: a space that no policy is for
 
 
+def copied(batch: Any) -> Any:
+    """A copy of a batch of observations, part by part."""
+    if isinstance(batch, dict):
+        return {key: copied(part) for key, part in batch.items()}
+    return batch.copy() if isinstance(batch, np.ndarray) else tuple(copied(part) for part in batch)
+
+
 class Place:
     """Where one environment's observations go: `place[EVERYTHING] = obs`, for what the space allows."""
 
@@ -331,7 +338,7 @@ def check_masks(record: Record, actor: Any) -> None:
 def check_begun(end: np.ndarray, mask: np.ndarray) -> None:
     """NEXT_STEP: refuse an end in a reset row, which is no step, (T, N) each."""
     early = end & ~mask
-    if early.any():
+    if np.count_nonzero(early):
         t, n = (int(i) for i in np.argwhere(early)[0])
         raise ContractError(
             f"environment {n} ended an episode in the step that began it, in row {t} of a rollout, which its autoreset_mode, "

@@ -38,6 +38,7 @@ from policygrad.streams import seeds, stream
 from policygrad.tree import Tree, put, take, tree_map
 
 COUNTED = ("steps_done", "episodes_done")
+RECENTLY = ("returns", "lengths")
 Snapshots = (
     Sequence[dict[str, Any] | None] | None
 )  # of every environment, where it is known; see `SerialVectorEnv.restore`
@@ -323,19 +324,17 @@ class Collector:
         return self._finished(finished)
 
     def _finished(self, episodes: list[tuple[float, int]]) -> list[tuple[float, int]]:
-        self.returns.extend(ret for ret, _ in episodes)
-        self.lengths.extend(length for _, length in episodes)
-        self.episodes_done += len(episodes)
+        if episodes:
+            self.returns = deque([*self.returns, *(ret for ret, _ in episodes)], RECENT)
+            self.lengths = deque([*self.lengths, *(length for _, length in episodes)], RECENT)
+            self.episodes_done += len(episodes)
         return episodes
 
     def _now(self) -> dict[str, Any]:
         """Everything that collecting changes, but for the insides of the environments. None of it is changed in place."""
         return {
             "rng": self.rng.bit_generator.state,
-            "returns": list(self.returns),
-            "lengths": list(self.lengths),
-            "env_seeds": self.env_seeds,
-            **{name: getattr(self, name) for name in (*COUNTED, *WHERE)},
+            **{name: getattr(self, name) for name in (*COUNTED, *WHERE, *RECENTLY, "env_seeds")},
         }
 
     def _snapshot(self, now: dict[str, Any], marked: bool = False) -> Snapshots:
@@ -369,7 +368,8 @@ class Collector:
     def state_dict(self) -> dict[str, Any]:
         """Everything that collecting changes, and how to bring the environments back to where they are."""
         state = self._now()
-        return to_tensors(state | {"envs": self.pending or self._snapshot(state)})
+        recent = {name: list(state[name]) for name in RECENTLY}
+        return to_tensors(state | recent | {"envs": self.pending or self._snapshot(state)})
 
     def state_form(self) -> Form:
         """Of `state_dict`."""
@@ -380,9 +380,8 @@ class Collector:
         self.rng.bit_generator.state = state["rng"]
         for name in COUNTED:
             setattr(self, name, state[name])
-        for name in ("returns", "lengths"):
-            getattr(self, name).clear()
-            getattr(self, name).extend(state[name])
+        for name in RECENTLY:
+            setattr(self, name, deque(state[name], RECENT))
         self.obs = self.pending = None
         if state.keys().isdisjoint({"envs", *WHERE}):  # version 0.4 did not say where the environments were
             self._seed_environments(self.steps_done)

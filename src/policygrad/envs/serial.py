@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +18,7 @@ from policygrad.envs.checks import (
     Place,
     blame,
     check_distinct,
+    copied,
     flag,
     number,
     place_of,
@@ -154,7 +154,7 @@ class SerialVectorEnv(SyncVectorEnv):
     def mark(self) -> None:
         """Remember this moment, for `snapshot(marked=True)`, until the next call."""
         self.journal.mark()
-        self._marked = deepcopy(self._observations), self._autoreset_envs.copy()
+        self._marked = copied(self._observations), self._autoreset_envs.copy()
 
     def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
         """What `restore` needs to bring every environment to where it is, or was at the last `mark`: plain values and arrays.

@@ -95,9 +95,7 @@ class _Regression(FlatModule):
         """Regress on the targets (T, N) of the valid rows: epochs × minibatches of Adam."""
         features = policy.features(rollout.valid_obs)
         target = rollout.valid(target)
-        if not math.isfinite(float(total(target.sum()))):
-            raise NotFiniteError("a target of the critic is not finite: nothing was fitted")
-        self._follow(target)
+        self._follow(*moments(target))
         target = ((target - self.mean) / self.std).unsqueeze(-1)
         rows = {"features": features, "target": target} | self._rows(rollout)
 
@@ -118,14 +116,15 @@ class _Regression(FlatModule):
         )
         return {}
 
-    def _follow(self, target: Tensor) -> None:
+    def _follow(self, count: int, mean: Tensor, var: Tensor) -> None:
         """Move mean and std towards the targets' and rescale the output layer so that the values stay what they were."""
         first = self.seen == 0
-        count, mean, var = moments(target)
+        delta = float(mean) - self.mean
+        if not math.isfinite(delta):
+            raise NotFiniteError("a target of the critic is not finite: nothing was fitted")
         self.seen += count
         rate = max(count / self.seen, self.scale_rate)
         old_mean, old_std = self.mean, self.std
-        delta = float(mean) - self.mean
         self.mean += rate * delta
         # of the mixture; E[x²] − E[x]² would cancel where the mean is large
         self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * float(var)

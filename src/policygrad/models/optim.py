@@ -10,6 +10,7 @@ import math
 from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,7 +109,7 @@ def _fused(
 
     It descends: −lr rather than `maximize`, which would keep −m in the state.
     """
-    step = torch.tensor(float(t))
+    step = torch.from_numpy(np.array(t, np.float32))  # a fifth of the time of torch.tensor(t)
     options = {"lr": -lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": 0.0, "amsgrad": False}
     torch._fused_adam_([p], [g], [m], [v], [], [step], maximize=False, **options)  # pyright: ignore
 
