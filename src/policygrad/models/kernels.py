@@ -184,17 +184,17 @@ class DenseKernel:
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         self.passes += 1
         h = np.ascontiguousarray(obs.reshape(len(obs), -1), self.dtype)
-        inputs = [h]
+        self.inputs = [h]
         for (weight_t, bias), z in zip(self.hidden, self._scratch(len(h)), strict=True):
-            np.dot(h, weight_t, out=z)
-            np.add(z, bias, out=z)
+            h.dot(weight_t, z)  # the method: of a batch of eight, `np.dot` costs half as much again
+            z += bias
             h = self._activate(z)
-            inputs.append(h)
-        self.inputs = inputs
+            self.inputs.append(h)
         self.slopes.clear()
         weight_t, bias = self.last
-        out = np.dot(h, weight_t)
-        return np.add(out, bias, out=out)
+        out = h.dot(weight_t)
+        out += bias
+        return out
 
     @QUIET
     def vjp(self, grad_out: Tensor) -> Tensor:
@@ -204,10 +204,10 @@ class DenseKernel:
         ones = self.ones[: len(g)]
         for i in range(len(self.layers) - 1, -1, -1):
             h, (grad_weight, grad_bias) = self.inputs[i], self.layer_grads[i]
-            np.dot(g.T, h, out=grad_weight)
-            np.dot(ones, g, out=grad_bias)
+            g.T.dot(h, grad_weight)
+            ones.dot(g, grad_bias)
             if i:
-                g = np.dot(g, self.layers[i][0])
+                g = g.dot(self.layers[i][0])
                 g *= self._slope(i)
         return self.grad
 
