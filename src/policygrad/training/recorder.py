@@ -83,7 +83,8 @@ class Recorder:
         if writer is not None:
             agent.learner.observers.append(self.see_rollout)
         self.started = self.saved = time.perf_counter()
-        self.saved_steps, self.pause = agent.collector.steps_done, 0.0
+        self.saved_steps = agent.collector.steps_done
+        self.spent = self.cost = 0.0  # seconds in all checkpoints, and in the last
         self.next_checkpoint = self.next_shard = self.saved_steps + self.every
         self.next_draw = self.started + progress.interval
 
@@ -130,7 +131,8 @@ class Recorder:
         agent, steps = self.agent, self.agent.collector.steps_done
         self.run.save_checkpoint(lambda path: save_agent(agent, path, self.state_dict()), steps)
         self.saved_steps, self.next_checkpoint, self.saved = steps, steps + self.every, time.perf_counter()
-        self.pause = (self.saved - started) / CHECKPOINT_SHARE
+        self.cost = self.saved - started
+        self.spent += self.cost
         self.run.write_state("running", steps)
 
     def __call__(self, agent: Agent, row: Row | None) -> None:
@@ -139,13 +141,21 @@ class Recorder:
         if agent.collector.steps_done >= self.next_shard:
             self.flush()
         now = time.perf_counter()
-        due = agent.collector.steps_done >= self.next_checkpoint or now - self.saved >= CHECKPOINT_SECONDS
-        if due and now - self.saved >= self.pause:
+        if self.due(now):
             self.save()
         if now >= self.next_draw:
             self.draw(agent)
         if self.pressed:
             agent.trainer.leave = True
+
+    def due(self, now: float) -> bool:
+        """Whether it is time for a checkpoint: after a tenth of the steps where all of them, with this one and the one at the
+        end, take no more than their share of the time; and where the last is too long ago.
+        """
+        tenth = self.agent.collector.steps_done >= self.next_checkpoint
+        if tenth and self.spent + 2 * self.cost <= CHECKPOINT_SHARE * (now - self.started):
+            return True
+        return now - self.saved >= max(CHECKPOINT_SECONDS, self.cost / CHECKPOINT_SHARE)
 
     def keep(self, agent: Agent, row: Row) -> None:
         """Write a row of metrics, for us and for TensorBoard, and the episodes that ended since the last one."""
