@@ -12,12 +12,13 @@ from statistics import mean
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+UNSAID = "0.2.0"  # of results that do not say which version they are of
 START, END = "<!-- learning: from benchmarks/figures.py -->", "<!-- end -->"
 
 
 def table(results: list[dict[str, Any]]) -> str:
     """One row a result, every seed listed."""
-    rows = ["| environment | recipe | steps | greedy, seed by seed | mean | lowest |", "|---|---|---|---|---|---|"]
+    rows = ["| environment | recipe | steps | greedy, seed by seed | mean | lowest | version |", "|---|---|---|---|---|---|---|"]
     for r in results:
         backend = [] if r.get("backend", "gymnasium") == "gymnasium" else [f"--backend {r['backend']}"]
         recipe = " ".join([r["algo"], *(f"--{item.replace('=', ' ')}" for item in r["set"]), *backend])
@@ -27,7 +28,8 @@ def table(results: list[dict[str, Any]]) -> str:
         listed, average, lowest = (
             ", ".join(f"{x:.{digits}f}" for x in numbers) for numbers in (scores, [mean(scores)], [min(scores)])
         )
-        rows.append(f"| {r['env']} | `{recipe}` | {steps:,} | {listed} | **{average}** | {lowest} |")
+        version = r.get("versions", {}).get("policygrad", UNSAID)
+        rows.append(f"| {r['env']} | `{recipe}` | {steps:,} | {listed} | **{average}** | {lowest} | {version} |")
     return "\n".join(rows)
 
 

@@ -240,9 +240,8 @@ def mersenne(size: int) -> Form:
         if value.is_meta:
             return
         data = value.numpy().tobytes()
-        left, seeded, following = struct.unpack_from(
-            "<iiQ", data, 8
-        )  # numbers left of the block, and the next one's place
+        # numbers left of the block, and the next one's place
+        left, seeded, following = struct.unpack_from("<iiQ", data, 8)
         begun = (left, following) == (1, 0) or (1 <= left <= 624 and left + following == 625)
         if seeded != 1 or not begun:
             raise FormError(f"{name} is no state of a generator")

@@ -302,16 +302,13 @@ def check_record(record: Record, encoding: Encoding, episodes_done: int, parts: 
     parts: the names of the record's observations to look at, "obs" and, where it is no view of them, "next_obs".
     """
     sound = record.act.dtype.kind != "f" or bool(np.isfinite(record.act).all())
-    acted = (
-        len(record.act) if sound else int(np.argwhere(~np.isfinite(record.act))[0, 0])
-    )  # rows before are the policy's
+    # an observation that came after an action that is not finite is not to blame for it
+    acted = len(record.act) if sound else int(np.argwhere(~np.isfinite(record.act))[0, 0])
     for name in parts:
         for leaf, x in encoding.arrays(getattr(record, name)):
             wrong = leaf.strangers(x)
             where = None if wrong is None else tuple(int(i) for i in np.argwhere(wrong)[0])
-            if (
-                where is None or where[0] + (name == "next_obs") > acted
-            ):  # what an action came after is not to blame for it
+            if where is None or where[0] + (name == "next_obs") > acted:
                 continue
             place = f"environment {where[1]}, {_around(record, where[0], where[1], episodes_done)}"
             if leaf.limited:

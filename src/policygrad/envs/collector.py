@@ -39,9 +39,8 @@ from policygrad.tree import Tree, put, take, tree_map
 
 COUNTED = ("steps_done", "episodes_done")
 RECENTLY = ("returns", "lengths")
-Snapshots = (
-    Sequence[dict[str, Any] | None] | None
-)  # of every environment, where it is known; see `SerialVectorEnv.restore`
+# of every environment, where it is known; see `SerialVectorEnv.restore`
+Snapshots = Sequence[dict[str, Any] | None] | None
 WHERE = ("obs", "state", "time", "ret", "resetting")  # arrays of the episodes that are being played
 
 
@@ -63,9 +62,8 @@ class Collector:
         self.envs = envs
         self.num_envs = envs.num_envs
         self.mode = autoreset_mode(envs)
-        self.ours = hasattr(
-            type(envs), "restore"
-        )  # ours pause, go back to where they were, and check what they are given
+        # ours pause, go back to where they were, and check what they are given
+        self.ours = hasattr(type(envs), "restore")
         self.source: Any = envs if self.ours else Watched(envs)
         self.witness = Witness(singles(envs)) if lent else None
         self.max_episode_steps = max_episode_steps
@@ -181,9 +179,8 @@ class Collector:
         self.time, self.ret = np.zeros_like(self.time), np.zeros_like(self.ret)
         envs = self.envs.unwrapped
         if not (isinstance(envs, AsyncVectorEnv) and not envs.shared_memory):
-            self.resetting = np.zeros_like(
-                self.resetting
-            )  # those, in Gymnasium 1.4, reset again where an episode had ended
+            # those, in Gymnasium 1.4, reset again where an episode had ended
+            self.resetting = np.zeros_like(self.resetting)
         if self.witness is not None:
             self.witness.begin()
 

@@ -15,9 +15,8 @@ import numpy as np
 from gymnasium import spaces
 
 ALIGNMENT = 64  # bytes: no two arrays share a line of a processor's cache
-ARRAYS = (
-    spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
-)  # whose members are arrays of one shape
+# spaces whose members are arrays of one shape
+ARRAYS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
 class Memory:

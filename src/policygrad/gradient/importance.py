@@ -82,9 +82,8 @@ class _Weighted(_Wrapper):
     max_weight: float | None = None
     min_ess: float = 0.0
 
-    outermost = (
-        True  # what is done to weighted advantages is not weighed, and biased: `Standardized` would subtract a mean
-    )
+    # what is done to weighted advantages is not weighted, and biased: `Standardized` would subtract a mean
+    outermost = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -166,9 +166,7 @@ class EvalCallback:
         if self.table is None:
             directory.mkdir(parents=True, exist_ok=True)
             self.table = EvaluationTable(directory / "evaluations.npz")
-            if (
-                self.given is None or len(self.evaluations) > 1
-            ):  # a run that goes on; elsewhere it is of another training
+            if self.given is None or len(self.evaluations) > 1:  # elsewhere the file is of another training
                 self.table.read(before=steps)
         self.table.write(steps, evaluation.returns, evaluation.lengths)
         if evaluation.mean > self.best:

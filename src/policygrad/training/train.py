@@ -99,10 +99,8 @@ def learn(
     callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
     set_directory(callbacks, run.path)
     writer = make_writer(agent, run, steps) if save_trajectories else None
-    with (
-        run.lock(),
-        interrupts(most=1, grace=GRACE) as pressed,
-    ):  # the first is a request: what is saved is a whole iteration
+    # the first signal is a request: what is saved is a whole iteration
+    with run.lock(), interrupts(most=1, grace=GRACE) as pressed:
         recorder = Recorder(run, agent, steps, progress, pressed, writer, callbacks, resumed)
         progress.start(steps)
         try:

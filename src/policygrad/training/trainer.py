@@ -73,9 +73,8 @@ class Trainer:
         self.seconds = 0.0  # until the last row of metrics, or the end
         self.stopped = False  # whether a callback has ended this training
         self.leave = False  # whether to break off after this iteration, to go on another time
-        self.learning = (
-            False  # whether the learner's step has begun and the callbacks are not done: no iteration is whole
-        )
+        # whether the learner's step has begun and the callbacks are not done: no iteration is whole
+        self.learning = False
 
     def begin(self, steps: int, horizon: int | None = None) -> None:
         """A new training of so many steps. horizon: how many its schedules run for, where more are to follow: the same horizon
