@@ -18,7 +18,10 @@ START, END = "<!-- learning: from benchmarks/figures.py -->", "<!-- end -->"
 
 def table(results: list[dict[str, Any]]) -> str:
     """One row a result, every seed listed."""
-    rows = ["| environment | recipe | steps | greedy, seed by seed | mean | lowest | version |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        "| environment | recipe | steps | greedy, seed by seed | mean | lowest | version |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for r in results:
         backend = [] if r.get("backend", "gymnasium") == "gymnasium" else [f"--backend {r['backend']}"]
         recipe = " ".join([r["algo"], *(f"--{item.replace('=', ' ')}" for item in r["set"]), *backend])
