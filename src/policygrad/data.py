@@ -156,7 +156,7 @@ class Rollout:
         """(T, N) bool: where a trajectory ends, for whatever reason."""
         return self.terminated | self.truncated | self.cut
 
-    @property
+    @cached_property
     def valid_obs(self) -> Tree:
         """(B, *) the observations that were acted on."""
         return self.valid(take(self.obs, slice(-1)))
@@ -210,7 +210,7 @@ class Rollout:
             rows, adv = partial(segments, length=segment), torch.where(self.mask, adv, 0.0)
             weight = rows(self.scatter(weight))
         return Batch(
-            rows(take(self.obs, slice(-1))),
+            self.valid_obs if segment == 1 else rows(take(self.obs, slice(-1))),
             rows(self.act),
             rows(self.logp),
             rows(adv),

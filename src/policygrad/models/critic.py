@@ -56,6 +56,7 @@ class _Regression(FlatModule):
     """
 
     bootstraps = True
+    made = (*FlatModule.made, "output")
 
     def __init__(
         self,
@@ -78,6 +79,12 @@ class _Regression(FlatModule):
         self.seen = 0
         self.mean, self.std, self.var = 0.0, 1.0, 1.0
         self.flatten(kernel)
+
+    def flatten(self, kernel: str | None = None) -> None:
+        """As `FlatModule` does; `output` are the weight and the bias of the last layer."""
+        super().flatten(kernel)
+        layer = output_layer(self.network)
+        self.output = layer.weight.data, layer.bias.data
 
     def __call__(self, rollout: Rollout, policy: Policy) -> Values:
         """What is known of every row and of every next row."""
@@ -131,10 +138,9 @@ class _Regression(FlatModule):
         self.std = max(math.sqrt(self.var), LEAST_STD)
         if first:
             return
-        layer = output_layer(self.network)
-        with torch.no_grad():
-            layer.weight.mul_(old_std / self.std)
-            layer.bias.mul_(old_std / self.std).add_((old_mean - self.mean) / self.std)
+        weight, bias = self.output
+        weight.mul_(old_std / self.std)
+        bias.mul_(old_std / self.std).add_((old_mean - self.mean) / self.std)
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` keeps besides parameters: the optimiser, the shuffling, the scale of the targets."""

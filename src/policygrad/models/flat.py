@@ -25,6 +25,7 @@ class FlatModule(nn.Module):
     that learns another one than the policy that acted.
     """
 
+    made = ("flat", "kernel")  # what `flatten` makes
     network: nn.Module
     kernel: Kernel
     flat: Tensor  # (P,) every trainable parameter of `network`, in the order of network.parameters()
@@ -72,7 +73,7 @@ class FlatModule(nn.Module):
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("flat", "kernel")}
+        return {k: v for k, v in self.__dict__.items() if k not in self.made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
