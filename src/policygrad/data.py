@@ -104,7 +104,6 @@ class Rollout:
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must be (T, N) = {tuple(shape)}, got {tuple(getattr(self, name).shape)}")
         tree_map(_check_follows, self.obs, self.next_obs)
-        # in NumPy, on the same memory: of small rollouts a torch call costs more than the arithmetic
         mask, end, terminated, truncated = (x.numpy() for x in (self.mask, self.end, self.terminated, self.truncated))
         last = mask.copy()  # valid rows with no valid row after them
         last[:-1] &= ~mask[1:]
@@ -154,7 +153,8 @@ class Rollout:
     @cached_property
     def end(self) -> Tensor:
         """(T, N) bool: where a trajectory ends, for whatever reason."""
-        return self.terminated | self.truncated | self.cut
+        # in NumPy, on the same memory: of small rollouts a torch call costs more than the arithmetic
+        return torch.from_numpy(self.terminated.numpy() | self.truncated.numpy() | self.cut.numpy())
 
     @cached_property
     def valid_obs(self) -> Tree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -202,6 +203,7 @@ def test_the_critic_and_the_normaliser_do_not_see_the_mask(vector: str, where: s
     rollout = roll_steps(Collector(VECTORS[vector]([make] * 2), seed=1), policy, 40)
     values = critic(rollout, policy)
     before, dist = rollout.valid_obs, policy.dist(rollout.valid_obs)
+    rollout = replace(rollout)  # one that has gathered nothing yet
     rollout.obs["action_mask"].logical_not_()  # next_obs is a view of it, or is changed here
     if not shares_memory(rollout.obs, rollout.next_obs):
         rollout.next_obs["action_mask"].logical_not_()

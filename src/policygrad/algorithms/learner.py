@@ -143,7 +143,7 @@ class Learner:
 
 
 def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:
-    if np.isfinite(flat.numpy()).all():  # in NumPy, see `Rollout.__post_init__`
+    if np.isfinite(flat.numpy()).all():  # in NumPy, see `Rollout.end`
         return
     # what is not finite flows backwards through the returns: its last row is where it came from
     t, n = (int(i) for i in (rollout.mask & ~torch.isfinite(adv)).nonzero()[-1])

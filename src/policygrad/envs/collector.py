@@ -262,7 +262,7 @@ class Collector:
         return Record(
             obs=obs,
             next_obs=next_obs,
-            act=np.stack(actions),
+            act=np.array(actions),
             rew=rew,
             terminated=terminated,
             truncated=truncated,

@@ -9,6 +9,8 @@ import numpy as np
 from policygrad.data import Record
 from policygrad.tree import concatenate, put, take, tree_map
 
+NEVER = np.iinfo(np.int64).min  # of all rows the one before the first
+
 
 def one_episode_per_column(chunks: Sequence[Record], quota: np.ndarray) -> Record:
     """Cut the recorded rows into episodes, one per column, padded with masked rows.
@@ -49,9 +51,9 @@ def step_times(mask: np.ndarray, end: np.ndarray, began: np.ndarray, next_step: 
     began (N,): the index of the first row. next_step: whether the row after an end is a reset row; otherwise it is a step.
     """
     row = np.arange(len(mask))[:, None]
-    starts = np.where(mask, 0, row + 1)  # an episode starts at the row after a reset row, or after an end
+    starts = np.where(mask, NEVER, row + 1)  # an episode starts at the row after a reset row, or after an end
     if not next_step:
-        starts[1:] = np.where(end[:-1], row[1:], 0)
-    first = np.maximum.accumulate(starts)
-    time = np.where(mask, row - first + np.where(first == 0, began, 0), 0)
+        starts[1:] = np.where(end[:-1], row[1:], NEVER)
+    starts[0] = np.where(mask[0], -began, 1)
+    time = (row - np.maximum.accumulate(starts)) * mask
     return time, np.where(end[-1] | ~mask[-1], 0, time[-1] + 1)
