@@ -1,4 +1,4 @@
-"""What EnvPool steps can go on, too: the pool is made again and asked the same. Where EnvPool is not installed, as a stub has it."""
+"""What EnvPool steps goes on exactly: the pool is made again and asked the same. A stub stands for it where there is none."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class EnvPoolVectorEnv(VectorEnv):
 
     @property
     def worn(self) -> bool:
-        """Whether so much was asked of this pool that it is time for a seeded reset: playing it again takes longer and longer."""
+        """Whether so much was asked of this pool that asking it again would take long: it is time for a seeded reset."""
         return self._calls.many
 
     def mark(self) -> None:

@@ -27,7 +27,7 @@ from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import LOG_EVERY, Agent, Callback
 from policygrad.training.callbacks import set_directory
 from policygrad.training.evaluate import Evaluation, Told
-from policygrad.training.interrupts import GRACE, interrupts
+from policygrad.training.interrupts import GRACE, interrupts, terminations
 from policygrad.training.progress import Progress, Silent
 from policygrad.training.recorder import Recorder
 
@@ -170,17 +170,20 @@ def assess(
 ) -> dict[str, Evaluation]:
     """Evaluate the policy both ways; write evaluation.json, a last row of evaluations.npz, and learning_curve.png.
 
-    progress: told of every episode that has ended, see `Agent.evaluate`.
+    progress: told of every episode that has ended, see `Agent.evaluate`. Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
     """
-    from policygrad.reports.plots import plot_runs
+    with terminations() as came:
+        from policygrad.reports.plots import plot_runs
 
-    evaluations = {
-        name: agent.evaluate(episodes, greedy, env=eval_env, progress=progress) for name, greedy in GREEDY.items()
-    }
-    run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
-    _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
-    plot_runs([run], run.curve_file)
-    run.write_state("finished", agent.collector.steps_done)
+        evaluations = {
+            name: agent.evaluate(episodes, greedy, env=eval_env, progress=progress) for name, greedy in GREEDY.items()
+        }
+        run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
+        _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
+        plot_runs([run], run.curve_file)
+        run.write_state("finished", agent.collector.steps_done)
+    if came:  # and code in C has swallowed it
+        raise Interrupted(number=came[0])
     return evaluations
 
 
