@@ -73,12 +73,10 @@ def start(
     save_trajectories: bool = False,
 ) -> RunDirectory:
     """A run directory with its config.json. episodes, save_trajectories: as for `train`, so that `resume` knows them."""
-    run = create(run_dir, root, agent.algo, agent.env_name, agent.seed)
     config = describe(agent, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
     if steps is not None:
         config["config"] |= {"steps": steps}
-    run.write_config(config)
-    return run
+    return create(run_dir, root, config)
 
 
 def learn(
