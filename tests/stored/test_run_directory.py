@@ -113,6 +113,19 @@ def test_of_several_that_want_one_directory_at_the_same_time_one_gets_it(tmp_pat
         assert [path.name for path in (tmp_path / str(k)).iterdir()] == ["config.json"]
 
 
+def test_a_disk_without_locks_locks_nothing(tmp_path, monkeypatch):
+    fcntl, run = pytest.importorskip("fcntl"), a_run(tmp_path / "r")
+    with run.lock(), pytest.raises(RunError, match="another process"), run.lock():
+        pass
+
+    def none(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with run.lock(), run.lock():
+        pass
+
+
 def test_runs_are_found_by_path_name_prefix_and_the_latest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["CartPole-v1/ppo/seed0-1", "CartPole-v1/ppo/seed0-10", "CartPole-v1/a2c/seed7-1", "mine"]

@@ -172,7 +172,8 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Be the only one who trains this run. Raises RunError where another process does.
 
-        The system gives the lock back however a process ends. Where there are no such locks (Windows) nothing is locked.
+        The system gives the lock back however a process ends. Where there are no such locks (Windows, some network disks)
+        nothing is locked.
         """
         if fcntl is None:
             yield
@@ -180,8 +181,10 @@ class RunDirectory:
         with opened(self.config_file) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise RunError(f"{self.path} is being trained by another process") from error
+            except OSError:  # no locks on this disk
+                pass
             yield
 
     def evaluation(self) -> dict[str, Any] | None:
