@@ -251,7 +251,7 @@ class Channel:
                 gone = True
             if not told and not self.over:
                 told = True
-                _thread.interrupt_main(int(word or signal.SIGINT))
+                _thread.interrupt_main(signal.Signals(int(word or signal.SIGINT)))
             if gone:
                 time.sleep(ORPHAN_SECONDS)
                 os._exit(1)
