@@ -40,6 +40,8 @@ from policygrad.forms import (
     text,
     whole,
 )
+from policygrad.stored.directory import RunDirectory
+from policygrad.training.recorder import cut
 
 
 def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path) -> None:
@@ -145,12 +147,29 @@ def test_nothing_is_written_through_links(tmp_path: Path) -> None:
     write_atomically(link, b"new")
     assert not link.is_symlink()
     assert link.read_bytes() == b"new"
-    planted = tmp_path / f".x.{os.getpid()}.tmp"
+    planted = tmp_path / f".x.{threading.get_ident()}.{os.getpid()}.tmp"
     planted.symlink_to(victim)  # where the temporary file will be
     write_atomically(tmp_path / "x", b"new")
     (tmp_path / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(BadFileError, match="link"):
         make_folder(tmp_path / "elsewhere")
+    assert victim.read_text() == "mine"
+
+
+def test_a_file_of_two_names_is_not_added_to_nor_cut_and_a_new_one_takes_its_place(tmp_path: Path) -> None:
+    victim, run = tmp_path / "victim", RunDirectory(tmp_path / "run")
+    victim.write_text("mine")
+    run.path.mkdir()
+    os.link(victim, run.metrics_file)
+    with pytest.raises(BadFileError, match="2 names"):
+        run.append_metrics({"steps": 1})
+    with pytest.raises(BadFileError, match="2 names"):
+        cut(run, {"metrics.jsonl": 2})
+    assert victim.read_text() == "mine"
+    os.link(victim, run.config_file)
+    run.write_config({})
+    assert victim.read_text() == "mine"
+    cut(run, {"metrics.jsonl": 0})  # takes away the name alone
     assert victim.read_text() == "mine"
 
 

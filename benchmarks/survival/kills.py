@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from policygrad.envs.envpool import installed
 from policygrad.training.interrupts import terminations
 
 Row = tuple[str, str]  # case and outcome; "right" is the good one
@@ -60,6 +61,8 @@ CASES = {
     "ppo, CartPole, worker processes": Case("ppo", "CartPole-v1", 40_000, {"backend": "async"}),
     "ppo, CartPole, two seeds side by side": Case("ppo", "CartPole-v1", 60_000, seeds=2),
 }
+if installed():
+    CASES["ppo, LunarLander, EnvPool"] = Case("ppo", "LunarLander-v3", 40_000, {"backend": "envpool", "num_steps": 256})
 
 
 def child(what: str, case: Case, directory: str) -> None:

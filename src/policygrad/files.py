@@ -2,7 +2,7 @@
 
 Whatever is read is a regular file (no pipe, no device) of bounded size; JSON is bounded in size and in what it takes in
 memory, its numbers are finite and of bounded length, and no key stands twice. What it should say is the business of `forms`.
-Nothing is written through a link: a new file takes the link's place, and adding to one is refused.
+Nothing is written through a link, symbolic or hard: a new file takes its place, and adding to one is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -110,13 +111,14 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, new: bool = False) -> None:
     """Write a file: into a temporary one beside it, which is flushed to the disk, read back, and takes its place.
 
-    A link in its place is replaced; temporary files that killed processes have left are removed.
+    A link in its place is replaced; temporary files that killed processes have left are removed. new: raise FileExistsError
+    where there is such a file; of several that write it at the same time one succeeds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{threading.get_ident()}.{os.getpid()}.tmp")
     try:
         with _naming(path):
             temporary.unlink(missing_ok=True)  # a killed process had the same number, or somebody has put a link there
@@ -126,11 +128,25 @@ def write_atomically(path: Path, data: bytes) -> None:
                 os.fsync(file.fileno())
             if not _holds(temporary, data):
                 raise OSError(f"{path} could not be written: the disk gave back other bytes")
-            temporary.replace(path)
+            if new:
+                _appear(temporary, path)
+            else:
+                temporary.replace(path)
             _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
     sweep(path.parent)
+
+
+def _appear(temporary: Path, path: Path) -> None:
+    """Give a file a name that nobody has, or raise FileExistsError."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        temporary.replace(path)
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -181,14 +197,21 @@ def _runs(process: int) -> bool:
 
 @contextmanager
 def appending(path: Path) -> Iterator[BinaryIO]:
-    """A file to add to, made where it is not there; all is in it when this ends. Raises BadFileError for a link or a pipe."""
+    """A file to add to, made where it is not there; all is in it when this ends. Raises BadFileError for a link, for a file
+    of several names, and for a pipe.
+    """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     flags |= sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     if path.is_symlink():
         raise BadFileError(f"{path} is a link, and nothing is written through links: remove it")
     with _naming(path), os.fdopen(os.open(path, flags, 0o666), "ab") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise BadFileError(f"cannot write {path}: it is a pipe or a device, and must be a file")
+        if found.st_nlink > 1:
+            raise BadFileError(
+                f"{path} is a file of {found.st_nlink} names (hard links), which would all change: put a copy in its place"
+            )
         yield file
 
 

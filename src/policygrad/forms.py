@@ -204,7 +204,8 @@ def source_form(more: Mapping[str, Form] = {}) -> Form:
 def collector_form(num_envs: int) -> Form:
     """Of the state of a source that steps environments. Files of version 0.4 do not say where the environments were."""
     origin = {"seed": maybe(whole(0, 2**32 - 1)), "state": maybe(PCG64), "actions": finite}
-    played = table(origin | {"over": flag, "shown": text(64), "generator": maybe(text(64))})
+    evidence = {"over": flag, "shown": text(64), "generator": maybe(text(64))}
+    played = table(origin | evidence, optional={"asked": finite})
     counted = {"time": array((num_envs,), "int64", 0, MANY), "ret": array((num_envs,), "float64")}
     where = counted | {"resetting": array((num_envs,), "bool", None, None), "obs": finite, "state": finite}
     seeds, envs = each(whole(0, 2**32 - 1), num_envs), maybe(each(maybe(played), num_envs, num_envs))

@@ -3,7 +3,7 @@
 | stream         | what draws from it                                                        |
 |----------------|---------------------------------------------------------------------------|
 | `acting`       | the noise that actions are sampled with in training                       |
-| `environments` | the environments' own seeds; index: the steps done, where a run goes on   |
+| `environments` | the environments' own seeds; index: the steps done, where they begin anew |
 | `prediction`   | `Agent.predict`                                                           |
 | `stored`       | which stored episodes are drawn                                           |
 | `weights`      | two numbers: the seeds of the policy's and the critic's first weights     |

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -56,20 +60,70 @@ class Telling(Silent):
         self.told.append(("stop",))
 
 
+def words(algo: str = "ppo", env: str = "ALE/Pong-v5") -> dict[str, Any]:
+    return {"algo": algo, "env": env, "seed": 3, "config": {}}
+
+
 def test_new_runs_get_directories_of_their_own_even_in_the_same_second(tmp_path):
-    made = {create(None, tmp_path, "ppo", "ALE/Pong-v5", 3).path for _ in range(5)}
+    made = {create(None, tmp_path, words()).path for _ in range(5)}
     assert len(made) == 5
     assert {p.parent for p in made} == {tmp_path / "ALE-Pong-v5" / "ppo"}
     assert all(p.name.startswith("seed3-") for p in made)
-    hostile = create(None, tmp_path / "in", "ppo", "../../out:x\x00", 0).path
+    hostile = create(None, tmp_path / "in", words(env="../../out:x\x00")).path
     assert (tmp_path / "in") in hostile.resolve().parents
 
 
 def test_a_given_directory_must_be_empty(tmp_path):
-    assert create(tmp_path / "a/b", "", "", "", 0).path == tmp_path / "a/b"
-    assert create(tmp_path / "a/b", "", "", "", 0).path == tmp_path / "a/b"  # still empty
-    with pytest.raises(RunError, match="not empty"):
-        create(tmp_path / "a", "", "", "", 0)
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/.config.json.5.2147483647.tmp").touch()  # of a process that was killed
+    run = create(tmp_path / "a/b", "", words())
+    assert [path.name for path in run.path.iterdir()] == ["config.json"]
+    assert run.config() == words()
+    for path in (tmp_path / "a/b", tmp_path / "a"):
+        with pytest.raises(RunError, match="not empty"):
+            create(path, "", words())
+    for path in (run.config_file, run.config_file / "below", "null\0"):
+        with pytest.raises(RunError, match="cannot make"):
+            create(path, "", words())
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["", "without links"])
+def test_of_several_that_want_one_directory_at_the_same_time_one_gets_it(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links")))
+
+    def race(k: int) -> list[str]:
+        together = threading.Barrier(4)
+
+        def one(algo: int) -> str:
+            together.wait()
+            try:
+                return create(tmp_path / str(k), "", words(str(algo))).config()["algo"]
+            except RunError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(one, range(4)))
+
+    for k in range(20):
+        found = race(k)
+        (winner,) = (x for x in found if x.isdigit())
+        assert sum("not empty" in x for x in found) == 3
+        assert RunDirectory(tmp_path / str(k)).config() == words(winner)
+        assert [path.name for path in (tmp_path / str(k)).iterdir()] == ["config.json"]
+
+
+def test_a_disk_without_locks_locks_nothing(tmp_path, monkeypatch):
+    fcntl, run = pytest.importorskip("fcntl"), a_run(tmp_path / "r")
+    with run.lock(), pytest.raises(RunError, match="another process"), run.lock():
+        pass
+
+    def none(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with run.lock(), run.lock():
+        pass
 
 
 def test_runs_are_found_by_path_name_prefix_and_the_latest(tmp_path, monkeypatch):

@@ -415,7 +415,7 @@ def test_what_cannot_be_evaluated_is_not_trained_first(tmp_path):
     from policygrad.training.train import train
 
     agent = pg.ppo(gym.make_vec("CartPole-v1", 2, "sync"), steps=1000, num_steps=50, minibatches=1)
-    with pytest.raises(ValueError, match="pass env="):
+    with pytest.raises(ValueError, match="made from a vector environment: pass eval_env="):
         train(agent, tmp_path / "run")
     assert agent.collector.steps_done == 0
 

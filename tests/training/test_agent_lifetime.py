@@ -197,6 +197,18 @@ def test_a_closed_agent_is_saved_and_copied_as_an_open_one(backend, tmp_path):
         assert np.array_equal(weights(one.learn(60)), weights(other.learn(60)))
 
 
+@pytest.mark.parametrize("backend", ["gymnasium", "async"])
+def test_environments_that_were_closed_behind_an_agent_are_where_they_were_or_a_warning_says_so(backend, tmp_path):
+    agents = [pg.a2c("CartPole-v1", backend=backend, **SMALL).learn(60) for _ in range(2)]
+    agents[0].envs.close()
+    with pg.load(agents[0].save(tmp_path / "closed"), backend=backend) as other, agents[1]:
+        if backend == "async":  # the processes have taken it with them
+            with pytest.warns(UserWarning, match="its process had ended or was closed"):
+                other.learn(60)
+        else:
+            assert np.array_equal(weights(other.learn(60)), weights(agents[1].learn(60)))
+
+
 def test_closing_leaves_a_lent_environment_open():
     class Lent(Target):
         closed = False

@@ -17,6 +17,7 @@ from policygrad.cli.arguments import parse_train
 from policygrad.cli.training import make_jobs
 from policygrad.cli.values import UsageError, parse_pairs
 from policygrad.envs.single import EnvMaker, env_name, with_words
+from policygrad.errors import ContractError
 from policygrad.stored.directory import environment
 from policygrad.stored.storage import load_state, save_state
 from policygrad.training.video import make_shown
@@ -116,7 +117,8 @@ def test_keywords_that_a_file_cannot_hold_are_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "hostile", [3, ["x"], {"map_name": {"a": 1}}, {"nonsense": 1}, {"render_mode": "human", "x": 2}]
+    "hostile",
+    [3, ["x"], {"map_name": {"a": 1}}, {"nonsense": 1}, {"render_mode": "human", "x": 2}, {"render_mode": "nonsense"}],
 )
 def test_hostile_keywords_in_a_file_are_no_model(hostile, tmp_path):
     path = pg.ppo("FrozenLake-v1", env_kwargs=STRAIGHT, **SMALL).save(tmp_path / "agent")
@@ -124,6 +126,16 @@ def test_hostile_keywords_in_a_file_are_no_model(hostile, tmp_path):
     save_state(path, state, meta | {"env_kwargs": hostile})
     with pytest.raises(ValueError, match=r"agent\.safetensors"):
         pg.load(path)
+
+
+def test_a_render_mode_that_there_is_not_is_refused_with_those_that_there_are(capsys):
+    with pytest.raises(ContractError, match=r"FrozenLake-v1 has no render_mode 'nonsense': .* human, ansi, rgb_array"):
+        pg.ppo("FrozenLake-v1", env_kwargs={"render_mode": "nonsense"}, **SMALL)
+    assert main(["train", "ppo", "FrozenLake-v1", "--env-kwargs", "render_mode=nonsense", *TINY]) == 2
+    assert "has no render_mode 'nonsense'" in capsys.readouterr().err
+    assert not Path("runs").exists()
+    agent = pg.ppo("FrozenLake-v1", env_kwargs={"render_mode": "rgb_array_list"}, **SMALL)  # one that Gymnasium adds
+    assert agent.envs.envs[0].render_mode == "rgb_array_list"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_makers_are_values():

@@ -326,6 +326,7 @@ def test_another_machine_or_version_is_said(tmp_path: Path) -> None:
     run = train(pg.a2c(Target, seed=1, **SMALL), tmp_path / "run", steps=300, episodes=2)
     config = json.loads(run.config_file.read_text())
     config["versions"]["torch"] = "1.0"
+    config["versions"]["envpool"] = "0.1"  # which does not step this agent's environments
     config["machine"]["torch"] = "ALTIVEC"
     run.write_config(config)
     run.write_state("stopped", 300)
@@ -333,6 +334,7 @@ def test_another_machine_or_version_is_said(tmp_path: Path) -> None:
         resume(run, env=Target)
     texts = " ".join(str(w.message) for w in warned)
     assert "torch '1.0'" in texts
+    assert "envpool '0.1' → None" in texts
     assert "ALTIVEC" in texts
 
 

@@ -84,8 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout, sys.stderr = out, err  # pyright: ignore[reportAttributeAccessIssue]
     warnings.formatwarning = lambda message, *_, **__: f"policygrad: {message}\n"
     try:
-        with terminations():
-            code = run(argv)
+        code = run(argv)
         out.flush()
         return refuse_output(out.lost) if code == 0 and argv[:1] != ["train"] else code
     except KeyboardInterrupt as interrupt:
@@ -120,7 +119,8 @@ def run(argv: list[str]) -> int:
     from policygrad.files import printable
 
     try:
-        dispatch(argv)
+        with terminations():
+            dispatch(argv)
     except SystemExit as stop:  # argparse, after --help
         return int(stop.code or 0)
     except (PolicygradError, OSError, MemoryError) as error:

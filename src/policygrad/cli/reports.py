@@ -123,13 +123,13 @@ def seeds_table(states: Sequence[State]) -> str:
 
 
 def failures(states: Sequence[State]) -> str:
-    """Which seeds failed, and why: three lines at most; nothing if none did."""
+    """Which seeds failed or were stopped alone, and why: three lines at most; nothing if none were."""
     reasons: dict[str, list[State]] = {}
     for state in states:
-        if state.phase == "failed":
+        if state.phase == "failed" or (state.phase == "stopped" and state.message):
             reasons.setdefault(as_flags(state.message), []).append(state)
     lines = [
-        f"{seeds_text([s.seed for s in failed])} failed: {(message.splitlines() or [''])[0]}"
+        f"{seeds_text([s.seed for s in failed])} {failed[0].phase}: {(message.splitlines() or [''])[0]}"
         for message, failed in reasons.items()
     ]
     if len(reasons) == 1:

@@ -97,7 +97,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
         states = run_seeds(jobs, at_once, board)
     finally:
         board.stop()
-    stopped = any(state.phase == "stopped" for state in states)
+    stopped = any(state.phase == "stopped" and state.signal for state in states)
     if not stopped:
         out = draw(states, picture_file(states, given.run_dir))
         if not given.quiet and out is not None:

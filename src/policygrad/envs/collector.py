@@ -29,6 +29,7 @@ from policygrad.envs.checks import (
     singles,
 )
 from policygrad.envs.columns import one_episode_per_column, step_times
+from policygrad.envs.envpool import EnvPoolVectorEnv
 from policygrad.envs.lent import Witness
 from policygrad.errors import EnvError
 from policygrad.forms import RECENT, Form, collector_form
@@ -65,6 +66,7 @@ class Collector:
         # ours pause, go back to where they were, and check what they are given
         self.ours = hasattr(type(envs), "restore")
         self.source: Any = envs if self.ours else Watched(envs)
+        self.pooled = isinstance(envs, EnvPoolVectorEnv)
         self.witness = Witness(singles(envs)) if lent else None
         self.max_episode_steps = max_episode_steps
         self.seed = seed
@@ -149,6 +151,8 @@ class Collector:
         self.restore()
         if self.witness is not None and self.obs is not None and self.witness.moved():
             self.forget()
+        if self.pooled and self.source.worn:  # by its steps, so that a run that goes on does the same
+            self.forget()
         before = self._now()
         if self.ours:
             self.source.mark()
@@ -166,7 +170,8 @@ class Collector:
     def _reset(self, actor: Actor) -> None:
         """Reset all environments: seeded the first time, from their own generators afterwards."""
         seeds: Any = self.env_seeds or None
-        if seeds and not (self.ours or isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)):
+        each = self.ours or isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
+        if seeds and (self.pooled or not each):
             seeds = seeds[0]  # native vector environments have one generator
         encoding = encoding_of(actor, self.envs.single_observation_space)
         self._listen(encoding)
@@ -345,10 +350,10 @@ class Collector:
 
         Where that cannot be done exactly a warning says so, and all environments begin new episodes.
         """
-        pending, self.pending = self.pending, None
-        if pending is None:
+        if self.pending is None:
             return
-        wrong = self.source.restore(pending) if self.ours else ["its state cannot be kept"] * self.num_envs
+        wrong = self.source.restore(self.pending) if self.ours else ["its state cannot be kept"] * self.num_envs
+        self.pending = None  # not earlier: Ctrl-C in the middle of it leaves it still to be done
         if not any(wrong):
             if self.witness is not None:
                 self.witness.begin()

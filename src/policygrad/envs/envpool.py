@@ -10,7 +10,7 @@
 | the public `step` rebuilds its config each time| `_send` and `_recv`, if they do the same in a self-test          |
 
 Episodes restart as in Gymnasium's NEXT_STEP mode. An environment's episodes depend on its seed and its actions alone, not on
-the number of threads.
+the number of threads; so a pool that is made again and asked the same is where it was (`snapshot`, `restore`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from policygrad.envs.blame import brief
+from policygrad.envs.calls import NOTHING, RESET, STEP, Calls, together
+from policygrad.envs.journal import digest
 from policygrad.envs.processes import cores_for
 from policygrad.envs.single import make_one
 
@@ -95,6 +98,8 @@ class EnvPoolVectorEnv(VectorEnv):
         check_interface(env_id, self.single_observation_space, self.single_action_space)
         self.raw = raw_path_works(env_id)
         self._pool: Raw | Public | None = None
+        self._calls = Calls([], self.single_action_space)  # of this pool
+        self._marked = self._calls, 0, np.zeros(0), np.zeros(0)
         self._ids = np.arange(num_envs, dtype=np.int32)
         self._obs = np.zeros((num_envs, *(self.single_observation_space.shape or ())), np.float32)
         self._late = np.zeros(num_envs, bool)  # truncated here, which EnvPool does not know: the next step resets them
@@ -108,9 +113,11 @@ class EnvPoolVectorEnv(VectorEnv):
         if options:
             raise ValueError(f"EnvPool has no reset options, got {options}")
         if seed is not None or self._pool is None or self._interrupted:
-            pool = make_pool(self.env_id, self._seeds(seed), self.num_threads)
-            self._pool = Raw(pool) if self.raw else Public(pool)
+            seeds = self._seeds(seed)
+            pool = make_pool(self.env_id, seeds, self.num_threads)
+            self._pool, self._calls = Raw(pool) if self.raw else Public(pool), Calls(seeds, self.single_action_space)
         self.paused, self._late, self._any_late = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool), False
+        self._calls.note(0, RESET)
         self._interrupted = True
         self._obs = self._pool.reset(self._ids)
         self._interrupted = False
@@ -123,8 +130,10 @@ class EnvPoolVectorEnv(VectorEnv):
         act = np.ascontiguousarray(actions, self.dtype)
         self._interrupted = True  # by a signal between sending actions and receiving what they did, until the end
         if self._any_late or self.paused.any():
+            self._calls.note(act, np.where(self.paused, NOTHING, np.where(self._late, RESET, STEP)))
             obs, rew, done, time = self._step_some(self._pool, act)
         else:
+            self._calls.note(act)
             obs, rew, done, time = self._pool.step(act, self._ids)
         self._interrupted = False
         truncated = time >= self.limit
@@ -162,6 +171,39 @@ class EnvPoolVectorEnv(VectorEnv):
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, one per environment, got {len(seeds)}")
         return [int(s) & INT31 for s in seeds]
+
+    @property
+    def worn(self) -> bool:
+        """Whether so much was asked of this pool that asking it again would take long: it is time for a seeded reset."""
+        return self._calls.many
+
+    def mark(self) -> None:
+        """As `SerialVectorEnv.mark`."""
+        self._marked = self._calls, self._calls.rows, self._obs, self._late.copy()
+
+    def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
+        """As `SerialVectorEnv.snapshot`: all that was asked since the pool was made."""
+        calls, rows, obs, late = self._marked if marked else (self._calls, self._calls.rows, self._obs, self._late)
+        return [*calls.snapshot(rows, obs, late)] if rows else [None] * self.num_envs
+
+    def restore(self, snapshots: Sequence[dict[str, Any] | None]) -> list[str | None]:
+        """As `SerialVectorEnv.restore`, all environments at once: the pool is made again, and asked the same."""
+        try:
+            seeds, actions, asked = together(snapshots, self.single_action_space)
+            self._pool = None
+            for act, what in zip(actions, asked, strict=True):
+                if self._pool is None or (what == RESET).all():
+                    self.reset(seed=seeds if self._pool is None else None)
+                    continue
+                self.paused = what == NOTHING
+                self.step(act)
+        except Exception as error:
+            return [f"playing it again raised {brief(error)}"] * self.num_envs
+        there = [
+            snapshot is not None and digest(x) == snapshot["shown"]
+            for x, snapshot in zip(self._obs, snapshots, strict=True)
+        ]
+        return [None if same else "the same actions lead to another observation" for same in there]
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads."""

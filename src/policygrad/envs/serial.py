@@ -31,6 +31,8 @@ from policygrad.envs.single import env_name
 from policygrad.errors import ContractError, EnvError
 from policygrad.models.observations import ACTION_MASK
 
+UNKNOWN = "how it was reset is not known: it was too long ago, or its process had ended or was closed"
+
 
 class SerialVectorEnv(SyncVectorEnv):
     """Gymnasium's SyncVectorEnv in NEXT_STEP mode, without what training does not read: infos, and copies of observations.
@@ -178,7 +180,7 @@ class SerialVectorEnv(SyncVectorEnv):
         for i, snapshot in enumerate(snapshots):
             try:
                 known = snapshot is not None
-                wrong.append(self._replay(i, snapshot) if known else "how it was reset is not known, or too long ago")
+                wrong.append(self._replay(i, snapshot) if known else UNKNOWN)
             except Exception as error:
                 wrong.append(f"playing it again raised {brief(error)}")
         return wrong

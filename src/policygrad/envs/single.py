@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,11 +99,21 @@ def make_one(env: EnvLike, **kwargs: Any) -> gym.Env:
         raise TypeError(f"the environment callable must return a gymnasium.Env, got {type(made).__name__}")
     for name in ("observation_space", "action_space"):
         check_space(made, name)
+    mode, modes = kwargs.get("render_mode"), (made.metadata or {}).get("render_modes")
+    if mode is not None and modes and mode not in modes:
+        made.close()
+        raise ContractError(
+            f"{env_name(env)} has no render_mode {mode!r}: expected one of {', '.join(map(str, modes))}"
+        )
     return made
 
 
 def _by_id(env_id: str, **kwargs: Any) -> gym.Env:
-    made = gym.make(env_id, disable_env_checker=True, **kwargs)
+    drawn = "render_mode" in kwargs
+    with warnings.catch_warnings() if drawn else nullcontext():
+        if drawn:  # of a mode that there is not, Gymnasium only warns
+            warnings.filterwarnings("ignore", message=".*render_mode")
+        made = gym.make(env_id, disable_env_checker=True, **kwargs)
     return NewWorld(made) if type(made.unwrapped).__module__ == "gymnasium.envs.box2d.bipedal_walker" else made
 
 

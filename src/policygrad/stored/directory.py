@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.errors import FileError, NotFiniteError
 from policygrad.files import (
+    TEMPORARY,
     BadFileError,
     appending,
     make_folder,
@@ -171,7 +172,8 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Be the only one who trains this run. Raises RunError where another process does.
 
-        The system gives the lock back however a process ends. Where there are no such locks (Windows) nothing is locked.
+        The system gives the lock back however a process ends. Where there are no such locks (Windows, some network disks)
+        nothing is locked.
         """
         if fcntl is None:
             yield
@@ -179,8 +181,10 @@ class RunDirectory:
         with opened(self.config_file) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise RunError(f"{self.path} is being trained by another process") from error
+            except OSError:  # no locks on this disk
+                pass
             yield
 
     def evaluation(self) -> dict[str, Any] | None:
@@ -217,22 +221,30 @@ class RunDirectory:
 CHECKPOINT = re.compile(r"step-(\d+)\.safetensors")
 
 
-def create(path: str | Path | None, root: str | Path, algo: str, env: str, seed: int) -> RunDirectory:
-    """An empty run directory: the one given, or a new `<root>/<env>/<algo>/seed<k>-<utc>`."""
+def create(path: str | Path | None, root: str | Path, config: dict[str, Any]) -> RunDirectory:
+    """A run directory with its config.json and nothing else: the one given, or a new `<root>/<env>/<algo>/seed<k>-<utc>`.
+
+    config: what config.json is to say. Of several that want the same directory at the same time one gets it. Raises RunError
+    for a directory that is not empty, or cannot be made.
+    """
     if path is None:
-        names = env, algo.rpartition(":")[2]  # of module:recipe, the recipe
+        names = config["env"], config["algo"].rpartition(":")[2]  # of module:recipe, the recipe
         parent = Path(os.path.expanduser(root)).joinpath(*(re.sub(r"[^\w.+-]", "-", name) for name in names))
-        return RunDirectory(_make_new(parent, f"seed{seed}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"))
-    path = Path(os.path.expanduser(path))
+        path = _make_new(parent, f"seed{config['seed']}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+    run = RunDirectory(Path(os.path.expanduser(path)))
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if next(path.iterdir(), None) is not None:
-            raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
-    except RunError:
-        raise
+        run.path.mkdir(parents=True, exist_ok=True)
+        taken = any(not TEMPORARY.fullmatch(name) for name in os.listdir(run.path))
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise RunError(f"cannot make the run directory {path}: {reason(error)}") from error
-    return RunDirectory(path)
+    try:
+        if not taken:
+            write_json(run.config_file, config, new=True)
+    except FileExistsError:  # another one was faster
+        taken = True
+    if taken:
+        raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
+    return run
 
 
 def _make_new(parent: Path, name: str) -> Path:
@@ -337,10 +349,12 @@ def _as_run_error(what: str = "") -> Iterator[None]:
         raise RunError(f"{what}; {error}") from error
 
 
-def write_json(path: Path, data: Any) -> None:
-    """A JSON file for people and machines, whole or not at all. Raises NotFiniteError for numbers that JSON does not have."""
+def write_json(path: Path, data: Any, new: bool = False) -> None:
+    """A JSON file for people and machines, whole or not at all. new: as for `write_atomically`. Raises NotFiniteError for
+    numbers that JSON does not have.
+    """
     try:
         words = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise NotFiniteError(f"{path} was not written: a number in it is not finite") from error
-    write_atomically(path, words.encode("utf8", "backslashreplace") + b"\n")
+    write_atomically(path, words.encode("utf8", "backslashreplace") + b"\n", new)

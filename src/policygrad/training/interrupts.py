@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from policygrad.errors import Interrupted
 
@@ -25,22 +25,27 @@ def interrupts(most: float = math.inf, grace: float | None = None) -> Iterator[l
     the first after `grace` seconds, where the platform has a timer for that.
     """
     pressed: list[int] = []
+    raised: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield pressed
         return
 
+    def end(number: int) -> NoReturn:
+        raised.append(number)
+        raise Interrupted(number=number)
+
     def press(number: int, frame: Any) -> None:
         if len(pressed) >= most:
-            raise Interrupted(number=number)
+            end(number)
         pressed.append(number)
         if grace is not None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, grace)
 
     def late(number: int, frame: Any) -> None:
-        raise Interrupted(number=pressed[0])
+        end(pressed[0])
 
     alarm: list[int] = [signal.SIGALRM] if hasattr(signal, "SIGALRM") else []
-    with handled(dict.fromkeys(heard(), press) | dict.fromkeys(alarm, late)):
+    with handled(dict.fromkeys(heard(), press) | dict.fromkeys(alarm, late)), unmistaken(raised):
         try:
             yield pressed
         finally:
@@ -49,17 +54,34 @@ def interrupts(most: float = math.inf, grace: float | None = None) -> Iterator[l
 
 
 @contextmanager
-def terminations() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, with an `Interrupted`."""
+def terminations() -> Iterator[list[int]]:
+    """Let Ctrl-C, SIGTERM and SIGHUP interrupt at once, with an `Interrupted`; the numbers of those that came."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
 
     def end(number: int, frame: Any) -> None:
+        came.append(number)
         raise Interrupted(number=number)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled(dict.fromkeys(heard(), end)), unmistaken(came):
+        yield came
+
+
+@contextmanager
+def unmistaken(raised: Sequence[int]) -> Iterator[None]:
+    """An error after an `Interrupted` was raised for one of these signals is that one still: code in C that it passes through
+    may have made another error of it. Importing a module makes an ImportError.
+    """
+    try:
         yield
-        return
-    with handled({number: end for number in heard() if number != signal.SIGINT}):
-        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if raised:
+            raise Interrupted(number=raised[0]) from error
+        raise
 
 
 def heard() -> list[int]:

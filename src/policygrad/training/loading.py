@@ -18,6 +18,7 @@ from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.advice import AdviceWarning
 from policygrad.envs.collector import WHERE
+from policygrad.envs.envpool import TESTED, installed
 from policygrad.envs.make import BACKENDS
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
 from policygrad.errors import EnvError
@@ -96,7 +97,7 @@ def load(
             config["num_envs"] = getattr(env, "num_envs", 1)
         algo = meta["algo"] if recipe is None else recipe
         config = changed(algo, config, overrides) if overrides else config
-        envpool = isinstance(env, VectorEnv) or meta.get("backend") == "envpool"
+        made = env if not (env_kwargs or wrappers) else None
         with _as_model_error(path, own, told=not own and bool(env_kwargs)):
             agent = Agent(
                 algo,
@@ -107,7 +108,7 @@ def load(
                 body=body,
                 critic_body=critic_body,
                 kernel=meta["kernel"],
-                backend=backend or ("auto" if envpool else "gymnasium"),
+                backend=backend or _backend(made, meta.get("backend")),
                 dataset=dataset,
                 **config,
             )
@@ -115,6 +116,13 @@ def load(
         with _as_model_error(path, own_env=False):
             _restore(agent, file, meta)
     return agent
+
+
+def _backend(env: EnvLike | None, said: str | None) -> str:
+    """Who steps the environment by default: EnvPool, where the file says so and it can."""
+    if isinstance(env, VectorEnv):
+        return "auto"
+    return "envpool" if said == "envpool" and env in TESTED and installed() else "gymnasium"
 
 
 def _restore(agent: Agent, file: StateFile, meta: Mapping[str, Any]) -> None:

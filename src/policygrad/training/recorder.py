@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import deque
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from policygrad.data import Record, Rollout, Row
+from policygrad.files import appending
 from policygrad.forms import anything, each, maybe, mersenne, number, table, text, whole
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import MonitorFile, scalars, split
@@ -218,7 +218,8 @@ def cut(run: RunDirectory, sizes: Mapping[str, int]) -> None:
         if size == 0:
             path.unlink()
         elif path.stat().st_size > size:
-            os.truncate(path, size)
+            with appending(path) as file:
+                file.truncate(size)
 
 
 def callback_states(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:

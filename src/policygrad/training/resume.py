@@ -18,7 +18,7 @@ from policygrad.training.agent import Agent, Callback
 from policygrad.training.loading import load
 from policygrad.training.progress import Progress
 from policygrad.training.recorder import RUN
-from policygrad.training.train import assess, describe, learn, machine, versions
+from policygrad.training.train import assess, describe, evaluated_in, learn, machine, versions
 
 
 def resume(
@@ -53,7 +53,7 @@ def resume(
         return run
     given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body, "dataset": dataset}
     agent, kept = prepare(run, steps, **given, env_kwargs=env_kwargs, wrappers=wrappers)
-    eval_env = agent.evaluation_env() if eval_env is None else eval_env
+    eval_env = evaluated_in(agent, eval_env)
     config = run.config()
     learn(agent, run, progress, callback, bool(config.get("save_trajectories")), kept)
     assess(agent, run, int(config.get("episodes", 100)), eval_env)
@@ -142,7 +142,9 @@ def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
         before = config.get(what)
         before = before if isinstance(before, dict) else {}
         other = [
-            f"{name} {before[name]!r} → {now[name]!r}" for name in now if name in before and before[name] != now[name]
+            f"{name} {before[name]!r} → {now.get(name)!r}"
+            for name in dict.fromkeys((*now, "envpool"))  # which may be gone
+            if name in before and before[name] != now.get(name)
         ]
         if other:
             found.append(f"the run goes on with other {what} ({'; '.join(other)}): its last bits may differ")

@@ -2,6 +2,8 @@
 
 A seed's process does what a run of that seed alone does, and leaves the same bits. It tells its steps, and is told to stop,
 over a pipe; when the other end is gone it saves what it has and ends, so that nobody trains on for a parent that was killed.
+A signal to a seed's process goes to the parent over the pipe, too, and comes back as the word to stop: it is the same word,
+and comes once, whether the signal was sent to that process alone or to the whole group.
 Where forking is not safe (macOS, Windows) every process imports for itself. Nothing heavy is imported here.
 """
 
@@ -29,7 +31,7 @@ from policygrad.envs.processes import exit_text
 from policygrad.errors import EnvError, PolicygradError
 from policygrad.files import write_atomically
 from policygrad.stored.directory import RunDirectory
-from policygrad.training.interrupts import SIGNALS, handled, interrupts
+from policygrad.training.interrupts import SIGNALS, handled, heard, interrupts, terminations
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
@@ -107,7 +109,8 @@ class SilentBoard:
 def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[State]:
     """Run the jobs, at_once of them side by side, and return how each ended. A failing one does not stop the others.
 
-    After Ctrl-C none begins, and those that run end their iteration and save it; a second one ends them at once.
+    After Ctrl-C none begins, and those that run end their iteration and save it; a second one ends them at once. A signal to
+    one seed's process stops that seed alone, and its message says so.
     """
     fork = sys.platform.startswith("linux")
     context = multiprocessing.get_context("forkserver" if fork else "spawn")
@@ -128,14 +131,16 @@ def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[Sta
                 running = [worker for worker in running if not worker.ended(board)]
                 if len(interrupt) > 1:
                     break
-                if interrupt:
-                    for worker in running:
-                        worker.stop()
+                for worker in running:
+                    if interrupt or worker.state.signal:
+                        worker.stop(interrupt[0] if interrupt else worker.state.signal)
         finally:
             for worker in running:
                 worker.kill()
     for state in states:
         state.phase = state.phase if state.over else "stopped"
+        if state.phase == "stopped" and not interrupt:
+            state.message = f"its process was sent {signal.Signals(state.signal or signal.SIGINT).name}"
         state.signal = interrupt[0] if interrupt and state.phase == "stopped" else 0
     board.show(states)
     return states
@@ -148,7 +153,7 @@ class Worker:
         self.state, self.stopping, self.deadline = state, False, float("inf")
         state.phase = "starting"
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(job, theirs, interval), name=f"seed {job.seed}")
+        self.process = context.Process(target=work, args=(job, theirs, interval, heard()), name=f"seed {job.seed}")
         self.process.start()
         theirs.close()
 
@@ -183,12 +188,12 @@ class Worker:
         for name, value in news.items():
             setattr(self.state, name, value)
 
-    def stop(self) -> None:
-        """Ask it, once, to end its iteration and save it."""
+    def stop(self, number: int) -> None:
+        """Ask it, once, to end its iteration and save it, because of this signal."""
         if not self.stopping:
             self.stopping = True
             with suppress(OSError):  # it is gone
-                self.pipe.send_bytes(b"stop")
+                self.pipe.send_bytes(b"%d" % number)
 
     def kill(self) -> None:
         """End it now, if it has not ended."""
@@ -230,37 +235,43 @@ class Channel:
 
     def flush(self) -> None: ...
 
+    def listen(self, numbers: Sequence[int]) -> None:
+        """Wait for signals, which no thread takes, and tell the parent of them."""
+        while True:
+            self.tell(signal=int(signal.sigwait(numbers)))
+
     def obey(self) -> None:
-        """Wait for the word to stop, or for the parent's end, and press Ctrl-C."""
+        """Wait for the word to stop, or for the parent's end, and act as if the signal had come."""
         told = False
         while True:
+            word, gone = b"", False
             try:
-                gone = not self.pipe.recv_bytes()
+                word = self.pipe.recv_bytes()
             except (EOFError, OSError):
                 gone = True
             if not told and not self.over:
                 told = True
-                _thread.interrupt_main()
+                _thread.interrupt_main(signal.Signals(int(word or signal.SIGINT)))
             if gone:
                 time.sleep(ORPHAN_SECONDS)
                 os._exit(1)
 
 
-def work(job: Job, pipe: connection.Connection, interval: float) -> None:
-    """A seed's process: train, evaluate, tell."""
-    if hasattr(signal, "pthread_sigmask"):  # the terminal's Ctrl-C goes to the parent, which tells us once
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in ("SIGTERM", "SIGHUP"):  # likewise
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+def work(job: Job, pipe: connection.Connection, interval: float, numbers: Sequence[int]) -> None:
+    """A seed's process: train, evaluate, tell. numbers: the signals that ask for the end."""
     channel = Channel(pipe, interval)
+    if hasattr(signal, "pthread_sigmask"):  # Windows has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        threading.Thread(target=channel.listen, args=(numbers,), daemon=True).start()
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number in numbers else signal.SIG_IGN)
     sys.stdout = sys.stderr = channel  # pyright: ignore[reportAttributeAccessIssue]
     warnings.showwarning = lambda message, *_, **__: channel.tell(say=str(message), warning=True)
     threading.Thread(target=channel.obey, daemon=True).start()
     run: list[RunDirectory] = []
     try:
-        last = run_job(job, channel, run)
+        with terminations():
+            last = run_job(job, channel, run)
     except KeyboardInterrupt:
         last = {"phase": "stopped"}
     except BaseException as error:  # SystemExit, too: an environment's code may do anything

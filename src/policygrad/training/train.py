@@ -27,7 +27,7 @@ from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import LOG_EVERY, Agent, Callback
 from policygrad.training.callbacks import set_directory
 from policygrad.training.evaluate import Evaluation, Told
-from policygrad.training.interrupts import GRACE, interrupts
+from policygrad.training.interrupts import GRACE, interrupts, terminations
 from policygrad.training.progress import Progress, Silent
 from policygrad.training.recorder import Recorder
 
@@ -55,11 +55,19 @@ def train(
     Ctrl-C, SIGTERM and SIGHUP end the iteration, save checkpoint and policy, and then raise Interrupted, a KeyboardInterrupt; a
     second one does not wait. Errors save what is whole, too, and are raised again. `policygrad.resume(run)` goes on.
     """
-    eval_env = agent.evaluation_env() if eval_env is None else eval_env  # refused before training, not after it
+    eval_env = evaluated_in(agent, eval_env)  # refused before training, not after it
     run = start(agent, run_dir, steps=steps, root=root, episodes=episodes, save_trajectories=save_trajectories)
     learn(agent, run, progress, callback, save_trajectories)
     assess(agent, run, episodes, eval_env)
     return run
+
+
+def evaluated_in(agent: Agent, eval_env: EnvLike | None) -> EnvLike:
+    """What the final policy is evaluated in. Raises ValueError where the agent cannot say and eval_env does not."""
+    try:
+        return agent.evaluation_env() if eval_env is None else eval_env
+    except ValueError as error:
+        raise ValueError(str(error).replace("pass env=", "pass eval_env=")) from error
 
 
 def start(
@@ -73,12 +81,10 @@ def start(
     save_trajectories: bool = False,
 ) -> RunDirectory:
     """A run directory with its config.json. episodes, save_trajectories: as for `train`, so that `resume` knows them."""
-    run = create(run_dir, root, agent.algo, agent.env_name, agent.seed)
     config = describe(agent, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
     if steps is not None:
         config["config"] |= {"steps": steps}
-    run.write_config(config)
-    return run
+    return create(run_dir, root, config)
 
 
 def learn(
@@ -168,17 +174,20 @@ def assess(
 ) -> dict[str, Evaluation]:
     """Evaluate the policy both ways; write evaluation.json, a last row of evaluations.npz, and learning_curve.png.
 
-    progress: told of every episode that has ended, see `Agent.evaluate`.
+    progress: told of every episode that has ended, see `Agent.evaluate`. Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
     """
-    from policygrad.reports.plots import plot_runs
+    with terminations() as came:
+        from policygrad.reports.plots import plot_runs
 
-    evaluations = {
-        name: agent.evaluate(episodes, greedy, env=eval_env, progress=progress) for name, greedy in GREEDY.items()
-    }
-    run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
-    _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
-    plot_runs([run], run.curve_file)
-    run.write_state("finished", agent.collector.steps_done)
+        evaluations = {
+            name: agent.evaluate(episodes, greedy, env=eval_env, progress=progress) for name, greedy in GREEDY.items()
+        }
+        run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
+        _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
+        plot_runs([run], run.curve_file)
+        run.write_state("finished", agent.collector.steps_done)
+    if came:  # and code in C has swallowed it
+        raise Interrupted(number=came[0])
     return evaluations
 
 
