@@ -179,15 +179,17 @@ def test_looking_a_recipe_up_renames_none():
     assert find_recipe(RECIPE) is by_file
 
 
-def test_the_module_of_a_file_has_the_same_name_in_every_process():
-    code = f"from policygrad.locate import locate; print(locate({RECIPE!r}).__module__)"
+def test_the_module_of_a_file_has_the_same_name_in_every_process(tmp_path):
+    (tmp_path / "light.py").write_text("def f(): ...\n")
+    here = f"{tmp_path / 'light.py'}:f"
+    code = f"from policygrad.locate import locate; print(locate({here!r}).__module__)"
     names = {
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": s}, capture_output=True
         ).stdout
         for s in ("1", "2")
     }
-    assert names == {f"{own['mine'].__module__}\n".encode()}
+    assert names == {f"{locate(here).__module__}\n".encode()}
 
 
 def other(task, *, num_steps: int = 32): ...
