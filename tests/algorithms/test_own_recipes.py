@@ -34,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 
 def test_a_recipe_of_ones_own_goes_the_whole_way_on_the_command_line(tmp_path, capsys):
     root = str(tmp_path / "runs")
-    words = (RECIPE, ENV, "--steps", "2k", "--lr", "0.01", "--seed", "0", "1", "--eval-episodes", "4")
+    words = (RECIPE, ENV, "--steps", "600", "--lr", "0.01", "--seed", "0", "1", "--eval-episodes", "4")
     code, out = run(capsys, "train", *words, "--runs-root", root, "--flavour", "spicy")
     assert code == 0, out
     runs = sorted((tmp_path / "runs").rglob("config.json"))
