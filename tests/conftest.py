@@ -18,7 +18,8 @@ THREADS = threadpool_limits(limits=1)
 settings.register_profile("fixed", derandomize=True, deadline=None)  # the same examples in every run
 settings.load_profile("fixed")
 
-os.fsync = lambda fd: None  # nobody pulls the plug on a test; those of what is flushed, and when, put their own in its place
+# Nobody pulls the plug on a test. Those of what is flushed, and when, put a function of their own in its place.
+os.fsync = lambda fd: None
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ resident set, after a garbage collection and after unused memory was given back 
 
 The first tenth of the run is warm-up and is left out. The other samples are cut into ten pieces in order, a line is fitted to
 the ten means, and its slope has a 95 % interval by Student's t with eight degrees of freedom. Neighbouring samples may be alike
-then, as those of memory are: of noise whose neighbours correlate by 0, 0.5, 0.8 and 0.9, the intervals hold the slope in 95, 95,
-92 and 85 of 100 cases, where a block bootstrap of as long blocks does in 91, 88, 87 and 77. The correlation is printed.
+then, as those of memory are: of noise whose neighbours correlate by 0, 0.5, 0.8 and 0.9, the intervals hold the slope in 95,
+95, 92 and 85 of 100 cases, where a block bootstrap of as long blocks does in 91, 88, 87 and 77. The correlation is printed.
 A run is right if the interval has 0 in it and is no wider than 1 MiB per million steps.
 """
 

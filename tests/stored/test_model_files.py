@@ -59,8 +59,8 @@ def test_a_file_has_the_bytes_that_safetensors_would_write():
     from safetensors.torch import save
 
     shapes = ((), (0,), (3,), (2, 5))
-    tensors = {f"{n}/{s} γ\"": torch.ones(s).to(dtype) for n, dtype in DTYPES.items() for s in shapes}
-    words = json.dumps({"a": "γ\"\\ \n\x01"}, ensure_ascii=False)
+    tensors = {f'{n}/{s} γ"': torch.ones(s).to(dtype) for n, dtype in DTYPES.items() for s in shapes}
+    words = json.dumps({"a": 'γ"\\ \n\x01'}, ensure_ascii=False)
     for some in (tensors, {}):
         assert packed(some, words) == save(some, {KEY: words})
 
