@@ -68,7 +68,7 @@ def slope(samples: np.ndarray) -> tuple[float, float, float, float]:
     """
     kept = samples[samples[:, 0] > WARM_UP * samples[-1, 0]]
     x, y = np.array([piece.mean(0) for piece in np.array_split(kept, PIECES)]).T
-    found = linregress(x, y)
+    found: Any = linregress(x, y)
     half = float(student.ppf(0.975, PIECES - 2)) * found.stderr
     rest = kept[:, 1] - found.slope * kept[:, 0]
     alike = float(np.corrcoef(rest[1:], rest[:-1])[0, 1])
