@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from survival import disk, environments, files, kills, threads, workers
+from survival import disk, environments, files, kills, memory, threads, workers
 
 Row = tuple[str, str]
 
@@ -47,6 +47,11 @@ def predictions(trials: int, folder: Path) -> list[Row]:
     return [(name, verdict(found)) for name, found in threads.campaign(trials)]
 
 
+def growth(trials: int, folder: Path) -> list[Row]:
+    """The memory of runs of so many million steps."""
+    return memory.campaign(trials, folder)
+
+
 PARTS: dict[str, tuple[str, int, Callable[[int, Path], Sequence[Row]]]] = {
     "kills": ("kill −9 at a random moment, resumed: every file equal", 100, kills.kills),
     "signals": ("SIGINT, SIGTERM, SIGHUP: saved in 5 s, resumed: every file equal", 60, kills.signals),
@@ -59,6 +64,7 @@ PARTS: dict[str, tuple[str, int, Callable[[int, Path], Sequence[Row]]]] = {
     "forgeries": ("forged files and malformed JSON: refused by name, or harmless", 1, forgeries),
     "environments": ("misbehaving environments: named, or right", 1, misbehaviours),
     "threads": ("wrong actions of `predict` from 16 threads: none", 1_000_000, predictions),
+    "memory": ("memory of runs of millions of steps: its slope is not told from 0", 5, growth),
 }
 
 

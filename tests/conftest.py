@@ -1,5 +1,13 @@
-"""One thread: small matrices, two cores shared by the test workers, and the same bits every time."""
+"""One thread: small matrices, two cores shared by the test workers, and the same bits every time. No waiting for disks."""
 
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
@@ -9,3 +17,27 @@ THREADS = threadpool_limits(limits=1)
 
 settings.register_profile("fixed", derandomize=True, deadline=None)  # the same examples in every run
 settings.load_profile("fixed")
+
+# Nobody pulls the plug on a test. Those of what is flushed, and when, put a function of their own in its place.
+os.fsync = lambda fd: None
+
+
+@pytest.fixture(autouse=True)
+def curves_are_drawn_once() -> None:
+    """Drawing its learning curve takes longer than a tiny training: only the first training of a process does it here.
+
+    All other callers of `plot_runs` draw, and so do the processes that a test starts.
+    """
+    plots: Any = sys.modules.get("policygrad.reports.plots")
+    if plots is None or hasattr(plots.plot_runs, "drawn"):
+        return
+    plot_runs = plots.plot_runs
+
+    def draw(runs: Any, out: Path, *args: Any, **keywords: Any) -> Path:
+        if sys._getframe(1).f_globals["__name__"] != "policygrad.training.train":
+            return plot_runs(runs, out, *args, **keywords)
+        out.write_bytes(b"\x89PNG of a test")
+        return out
+
+    draw.drawn = plot_runs  # pyright: ignore[reportFunctionMemberAccess]
+    plots.plot_runs = draw

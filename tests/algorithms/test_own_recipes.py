@@ -34,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 
 def test_a_recipe_of_ones_own_goes_the_whole_way_on_the_command_line(tmp_path, capsys):
     root = str(tmp_path / "runs")
-    words = (RECIPE, ENV, "--steps", "2k", "--lr", "0.01", "--seed", "0", "1", "--eval-episodes", "4")
+    words = (RECIPE, ENV, "--steps", "600", "--lr", "0.01", "--seed", "0", "1", "--eval-episodes", "4")
     code, out = run(capsys, "train", *words, "--runs-root", root, "--flavour", "spicy")
     assert code == 0, out
     runs = sorted((tmp_path / "runs").rglob("config.json"))
@@ -179,15 +179,17 @@ def test_looking_a_recipe_up_renames_none():
     assert find_recipe(RECIPE) is by_file
 
 
-def test_the_module_of_a_file_has_the_same_name_in_every_process():
-    code = f"from policygrad.locate import locate; print(locate({RECIPE!r}).__module__)"
+def test_the_module_of_a_file_has_the_same_name_in_every_process(tmp_path):
+    (tmp_path / "light.py").write_text("def f(): ...\n")
+    here = f"{tmp_path / 'light.py'}:f"
+    code = f"from policygrad.locate import locate; print(locate({here!r}).__module__)"
     names = {
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": s}, capture_output=True
         ).stdout
         for s in ("1", "2")
     }
-    assert names == {f"{own['mine'].__module__}\n".encode()}
+    assert names == {f"{locate(here).__module__}\n".encode()}
 
 
 def other(task, *, num_steps: int = 32): ...

@@ -94,7 +94,7 @@ def only_one(space: spaces.Discrete | spaces.MultiDiscrete) -> bool:
 TRAINED: list[bool] = []
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(OBSERVATIONS, ACTIONS, KEYWORDS, MODES, ALGORITHMS)
 def train(
     observation_space: spaces.Space,
@@ -129,10 +129,16 @@ def train(
 
 
 def test_every_space_trains_two_finite_updates_or_is_refused_by_name() -> None:
-    """Most of the 300 train, and some are refused."""
+    """Most train, and some are refused."""
     TRAINED.clear()
     train()
-    assert len(TRAINED) >= 300
+    assert len(TRAINED) >= 100
+    assert {*TRAINED} == {True, False}
+
+
+@pytest.mark.slow
+def test_many_spaces_train_two_finite_updates_or_are_refused_by_name() -> None:
+    settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])(train)()
     assert 0.6 * len(TRAINED) < sum(TRAINED) < len(TRAINED) - 10
 
 

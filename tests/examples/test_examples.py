@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 from explicit import roll_episodes
@@ -52,6 +53,7 @@ def test_every_example_is_in_the_list_of_examples():
 def test_the_example_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, *FEW[name]])
+    monkeypatch.setattr(gym.spec("MountainCarContinuous-v0"), "max_episode_steps", 100)  # 999 of them are no other test
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert capsys.readouterr().out
 
@@ -115,8 +117,6 @@ def test_a_utility_without_curvature_is_the_total_return_and_its_expected_gradie
 
 def test_movement_that_counts_makes_oscillation_the_best_and_the_potential_does_not():
     """Two ways to spend an episode, swinging to the goal and swinging for ever, paid by the example's own wrappers."""
-    import gymnasium as gym
-
     example = load("mountain_car_continuous")
 
     def play(env: gym.Env, arrive: bool) -> tuple[float, int]:

@@ -215,7 +215,9 @@ def test_the_best_policy_of_irregular_contexts_is_a_threshold_and_q_is_not_simpl
 
 
 @pytest.mark.parametrize("slug", sorted(set(CLAIMS) - set(PENDING)))
-def test_every_claim_has_a_verdict_with_numbers(slug):
+def test_every_claim_has_a_verdict_with_numbers(slug, monkeypatch):
+    exact = Outcome("holds", "", {})  # of the claim's other half, which test_claims_policies.py is about
+    monkeypatch.setattr(policies, "stochastic_optima", lambda: exact)
     finding = CLAIMS[slug].experiment()
     assert finding.verdict in ("holds", "holds with caveat", "fails as stated")
     assert len(finding.numbers) >= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 from collections import OrderedDict
@@ -16,7 +17,16 @@ from gymnasium import spaces
 
 import policygrad as pg
 from policygrad.algorithms.recipe import current_keywords
-from policygrad.stored.storage import KEY, ModelFileError, load_state, save_state, space_to_json, write_atomically
+from policygrad.stored.storage import (
+    DTYPES,
+    KEY,
+    ModelFileError,
+    load_state,
+    packed,
+    save_state,
+    space_to_json,
+    write_atomically,
+)
 
 
 class Planted:
@@ -43,6 +53,28 @@ def read(data: bytes) -> tuple[dict, bytes]:
 def written(header: dict, body: bytes) -> bytes:
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + body
+
+
+def test_a_file_has_the_bytes_that_safetensors_would_write():
+    from safetensors.torch import save
+
+    shapes = ((), (0,), (3,), (2, 5))
+    tensors = {f'{n}/{s} γ"': torch.ones(s).to(dtype) for n, dtype in DTYPES.items() for s in shapes}
+    words = json.dumps({"a": 'γ"\\ \n\x01'}, ensure_ascii=False)
+    for some in (tensors, {}):
+        assert packed(some, words) == save(some, {KEY: words})
+
+
+def test_saving_leaves_nothing_in_memory_whatever_the_lengths_of_tensors(tmp_path):
+    def kept() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    save_state(tmp_path / "x", {"x": torch.zeros(1000)}, {})
+    before = kept()
+    for n in range(1001, 1021):
+        save_state(tmp_path / "x", {"x": torch.zeros(n)}, {})
+    assert kept() - before < 20
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):

@@ -26,7 +26,8 @@ from policygrad.envs.probes import Target
 from policygrad.errors import NotFiniteError, PolicygradError
 from policygrad.training.threads import BusyError
 
-THREADS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "survival" / "threads.py"))
+SURVIVAL = Path(__file__).parents[2] / "benchmarks" / "survival"
+THREADS, MEMORY = (runpy.run_path(str(SURVIVAL / f"{name}.py")) for name in ("threads", "memory"))
 SMALL = {"num_envs": 2, "hidden": (8,)}
 PPO = SMALL | {"num_steps": 32, "epochs": 2, "minibatches": 2}
 COPIES = {"pickle": lambda agent: pickle.loads(pickle.dumps(agent)), "deepcopy": copy.deepcopy}
@@ -441,3 +442,13 @@ def test_warnings_are_no_part_of_copying():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         copy.deepcopy(pg.ppo("CartPole-v1", **PPO).learn(70))
+
+
+def test_the_campaign_about_memory_finds_a_leak_in_the_noise_and_none_where_there_is_none():
+    steps, noise = np.linspace(0.025, 5.0, 200), np.random.default_rng(0).normal(0.0, 1.0, 200)
+    warm = 300.0 + 50.0 * (steps > 0.4)  # imports, and whatever else comes in the first tenth
+    for leak in (0.0, 0.4):
+        slope, low, high, _ = MEMORY["slope"](np.stack([steps, warm + leak * steps + noise], 1))
+        assert low < leak < high
+        assert low < slope < high < low + 1.0
+        assert (low < 0.0) == (leak == 0.0)

@@ -48,14 +48,14 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
 def test_learning_in_two_halves_with_a_file_between_them_is_learning_at_once(name: str, tmp_path: Path) -> None:
     algo, env, keywords = RUNS[name]
     make = lambda: pg.Agent(algo, env, seed=3, **SMALL | keywords)  # noqa: E731
-    whole = make().learn(700)
+    whole = make().learn(500)
     done: list[int] = []
 
     def stop(agent: Any, row: Any) -> None:
         done.append(agent.collector.steps_done)
-        agent.trainer.leave = len(done) == 3
+        agent.trainer.leave = len(done) == 2
 
-    half = make().learn(700, stop)
+    half = make().learn(500, stop)
     assert done[-1] < whole.collector.steps_done
     path = half.save(tmp_path / "half")
     half.go_on()
@@ -110,7 +110,7 @@ def test_every_field_of_the_state_matters(tmp_path: Path) -> None:
     """With any one of them as it is in a fresh agent, going on ends elsewhere; without it the file is refused."""
     keywords = {"num_steps": 32, "lr_schedule": "linear", "minibatches": 2, "noise_autocorrelation": 0.5}
     make = lambda: pg.ppo("Pendulum-v1", seed=3, **SMALL | keywords)  # noqa: E731
-    agent = make().learn(960, lambda a, row: setattr(a.trainer, "leave", a.collector.steps_done > 400))
+    agent = make().learn(576, lambda a, row: setattr(a.trainer, "leave", a.collector.steps_done > 200))
     path = agent.save(tmp_path / "half")
     (state, meta), fresh = load_state(path), make().state_dict()
     whole = agent.go_on().state_dict()

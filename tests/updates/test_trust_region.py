@@ -108,7 +108,7 @@ CASES = st.builds(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(CASES)
 def test_an_update_stays_within_the_trust_region_and_loses_nothing_or_moves_nothing(case: Case) -> None:
     policy = case.policy()

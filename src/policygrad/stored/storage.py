@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors.torch import save
 from torch import Tensor
 
 from policygrad.errors import FileError
@@ -43,6 +42,7 @@ DTYPES = {  # safetensors' names, and torch's
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
 }  # fmt: skip
+ORDER = ("U64", "I64", "F64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16", "I8", "U8", "BOOL")  # of them in a file
 
 FLOATS = ("float16", "float32", "float64")
 HEADER = table(
@@ -79,13 +79,36 @@ def save_state(path: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
     tree = _strip(state, "", tensors)
     header = {"format": FORMAT, "meta": meta, "tree": tree}
     words = json.dumps(header | {"sha256": _digest(header, tensors)}, sort_keys=True, allow_nan=False)
-    data = save(tensors, {KEY: words})
+    data = packed(tensors, words)
     size = int.from_bytes(data[:8], "little")
     if size > MAX_HEADER:
         raise ValueError(
             f"{path} was not written: its plain values take {size:,} bytes, more than {MAX_HEADER:,}; keep them in tensors"
         )
     write_atomically(path, data)
+
+
+def packed(tensors: Mapping[str, Tensor], words: str) -> bytes:
+    """A safetensors file with our JSON, as the function `save` of safetensors writes it.
+
+    That function makes a ctypes type for every length of tensor that it meets, which is kept for ever, so that a long run would
+    grow with every checkpoint: the actions that a checkpoint keeps are of another length each time.
+    """
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    order = sorted(tensors, key=lambda name: (ORDER.index(names[tensors[name].dtype]), name))
+    header: dict[str, Any] = {"__metadata__": {KEY: words}}
+    stop = 0
+    for name in order:
+        x, start = tensors[name], stop
+        stop += x.numel() * x.dtype.itemsize
+        header[name] = {"dtype": names[x.dtype], "shape": list(x.shape), "data_offsets": [start, stop]}
+    head = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    return b"".join([len(head).to_bytes(8, "little"), head, *(_bytes(tensors[name]) for name in order)])
+
+
+def _bytes(x: Tensor) -> memoryview:
+    return x.reshape(-1).view(torch.uint8).numpy().data
 
 
 @dataclass(frozen=True)
@@ -250,7 +273,7 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True, allow_nan=False).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
 
 
