@@ -60,7 +60,7 @@ def loss_is_not_performance() -> Outcome:
     c = small()[1]
     found = losses(c.mdp, c.policy, steps=60, lr=0.25)
     shift = found.shift
-    raised, lowered = (found[f"returns, {by:+.3g} a step"] for by in (shift, -shift))
+    raised, lowered = (found[f"returns, {by:+.3g} per step"] for by in (shift, -shift))
     gap = 0.0
     for by in (shift, -shift):
         shifted = replace(c.mdp, reward=c.mdp.outcome + by)
