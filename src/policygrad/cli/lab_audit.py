@@ -1,4 +1,4 @@
-"""`policygrad lab audit`: estimators of the policy gradient against the exact one."""
+"""`policygrad lab audit`: estimators of the policy gradient, compared with the exact gradient."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ BASELINES = (
 BASELINES += "same-mean and same-time are biased on purpose"
 WRAPPERS = "plain, discount, standardize, standardize-episode, step; with --off-policy also is, is:C, is-normalized, "
 WRAPPERS += "per-decision; join several with +, as in discount+standardize"
-# of observations that the default number of batches may have: a table of 500 states gets fewer
+# limits the numbers in the observations of all episodes: with hundreds of states there are fewer repeats
 MAX_NUMBERS = 400_000_000
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The parser of `policygrad lab audit`."""
     made = Parser(
         "policygrad lab audit",
         usage="policygrad lab audit [flags]",
         description="Compare estimators of the policy gradient with the exact gradient on a finite MDP. For every "
         "combination of estimator, baseline and wrapper it shows the bias, the variance and how many episodes make the "
         "signal as large as the noise. The estimators are those that training uses.",
+        epilog="examples:\n  policygrad lab audit\n"
+        "  policygrad lab audit --mdp chain --baselines none,value,loo --html audit.html",
     )
     what = made.add_argument_group("what to compare", "Names, separated by commas.")
     what.add_argument(
@@ -65,13 +67,18 @@ def parser() -> Parser:
     world.add_argument(
         "--off-policy",
         metavar="X",
-        help="sample episodes from another policy, whose logits differ by N(0, X²); for the wrappers is and per-decision [no]",
+        help="sample episodes from another policy, whose logits differ by N(0, X²); for the wrappers is, per-decision [none]",
     )
     how = made.add_argument_group("sampling")
     how.add_argument("--batch", default="16", metavar="N", help="episodes per estimate [16]")
     how.add_argument("--repeats", metavar="R", help="number of estimates [1000; fewer with hundreds of states]")
     how.add_argument("--alpha", default="0.01", metavar="X", help="probability of any false alarm in the table [0.01]")
     how.add_argument("--seed", default="0", metavar="S", help="random seed of logits, episodes and random MDPs [0]")
+    _add_output(made)
+    return made
+
+
+def _add_output(made: Parser) -> None:
     out = made.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print everything as JSON")
     out.add_argument("--out", metavar="FILE", help="file of a plot: png, pdf or svg")
@@ -81,12 +88,11 @@ def parser() -> Parser:
     out.add_argument(
         "--curve", action="store_true", help="also show the variance as a function of a constant baseline (U-curve)"
     )
-    return made
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The flags as numbers and names."""
+    """The values of the flags."""
 
     mdp: dict[str, Any]
     grid: dict[str, Any]
@@ -115,7 +121,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def checked(given: Namespace) -> Settings:
-    """The settings. Raises UsageError for wrong ones; names are looked up later."""
+    """The settings. Raises UsageError for wrong values; names are checked later."""
     if given.out is not None:
         picture(given.out)
     if given.html is not None and Path(given.html).suffix not in (".html", ".htm"):

@@ -1,4 +1,4 @@
-"""`policygrad lab claims`: what textbooks say about policy gradients, each claim an experiment with a verdict."""
+"""`policygrad lab claims`: claims of textbooks about policy gradients, each an experiment with a verdict."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The parser of `policygrad lab claims`."""
     made = Parser(
         "policygrad lab claims",
         usage="policygrad lab claims [WHICH …] [flags]",
         description="Test what textbooks and tutorials say about policy gradients. Each claim is an experiment with a verdict: "
         "holds, holds with caveat, fails as stated, or pending. The numbers are shown, and a counterexample if there is one. "
         "All claims together take about ten seconds.",
+        epilog="examples:\n  policygrad lab claims reinforce-is-unbiased\n  policygrad lab claims baseline",
     )
     made.add_argument("which", nargs="*", metavar="WHICH", help="names of claims, or words in their texts [all]")
     made.add_argument("--list", action="store_true", help="list the claims without running them")

@@ -1,4 +1,4 @@
-"""What the experiments' flags have in common: MDPs by name, numbers."""
+"""Flags that several experiments have: MDPs by name, and numbers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MDPS = (*SMALL, "rock-paper-scissors", *GYMNASIUM)
 
 
 def add_mdp(where: Parser | _ArgumentGroup, what: str, default: str) -> None:
-    """`--mdp NAME`. default: what is said of it; the names are the completion's, too."""
+    """Add `--mdp NAME`. default: the text about the default; shell completion uses the names, too."""
     names = f"{', '.join(MDPS)}; or a .json file with the MDP's tables"
     action: Any = where.add_argument("--mdp", metavar="NAME", help=f"{what}: {names} [{default}]")
     action.words = MDPS
 
 
 def optional(read: Callable[..., T], name: str, text: str | None, *rest: Any, **keywords: Any) -> T | None:
-    """What is read from the words after a flag, None where it was not given."""
+    """The value read from the text after a flag, or None if the flag was not given."""
     return None if text is None else read(name, text, *rest, **keywords)
 
 

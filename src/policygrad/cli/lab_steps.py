@@ -1,4 +1,4 @@
-"""`policygrad lab steps`: what each update rule would do with one policy and one batch."""
+"""`policygrad lab steps`: the steps of all update rules from one policy and one batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import Algo, find_recipe, show
-from policygrad.cli.flags import add_root, add_words
+from policygrad.cli.flags import add_own_code, add_root
 from policygrad.cli.lab_flags import add_mdp, number, optional
 from policygrad.cli.parser import Parser
 from policygrad.cli.playing import load_run
@@ -29,54 +29,70 @@ LEAST_KL, MOST_KL = 1e-8, 100.0  # the exact problem is solved down to a thousan
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The parser of `policygrad lab steps`."""
     made = Parser(
         "policygrad lab steps",
         usage="policygrad lab steps [RUN] [flags]",
         description="Compare the steps that PG, NPG, TRPO, PPO with a clip and PPO with a penalty take from one policy and one "
         "batch, by the rules that training uses: length and direction of the step, its KL, its predicted gain, and the real "
         "gains of the surrogate and of J. It also finds the penalty that reproduces TRPO's step.",
+        epilog="examples:\n  policygrad lab steps\n  policygrad lab steps latest --max-kl 0.02 --out steps.png",
     )
     made.add_argument(
-        "run", nargs="?", metavar="RUN", help="run whose last checkpoint is the policy [a table of logits on --mdp]"
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="run whose last checkpoint is the policy [none: a table of logits on --mdp]",
     )
     made.add_argument("--json", action="store_true", help="print everything as JSON")
     made.add_argument("--out", metavar="FILE", help="file of a plot: png, pdf or svg")
-    rules = made.add_argument_group(
-        "update rules", "With a RUN, its configuration gives the defaults, where it has them."
-    )
-    rules.add_argument(
-        "--max-kl",
-        metavar="X",
-        help="KL bound of NPG and TRPO in nats; PG's step has the length of NPG's [RUN's, or its target-kl; 0.01]",
-    )
-    rules.add_argument("--damping", metavar="X", help="damping of the Fisher matrix [RUN's; table: 0, network: 0.1]")
-    rules.add_argument("--clip", metavar="X", help="ε that clips PPO's ratio to 1 ± ε [RUN's; 0.2]")
-    rules.add_argument("--beta", default="match", metavar="X|match", help="PPO's KL penalty; match: TRPO's KL [match]")
-    rules.add_argument("--epochs", default="100", metavar="N", help="epochs of PPO, a whole-batch step each [100]")
-    rules.add_argument(
-        "--lr", metavar="X", help="learning rate of PPO's Adam [a PPO RUN's; table: 0.02, network: 3e-4]"
-    )
+    _add_rules(made)
     world = made.add_argument_group("without a RUN")
     add_mdp(world, "MDP in which the policy acts", "FrozenLake-v1")
     world.add_argument("--episodes", metavar="N|exact", help="episodes in the batch; exact: all trajectories [exact]")
     world.add_argument("--seed", metavar="S", help="random seed of logits, episodes and random MDPs [0]")
     world.add_argument("--scale", metavar="X", help="standard deviation of the policy's logits [1]")
     trained = made.add_argument_group("with a RUN")
-    trained.add_argument("--env", help="environment to play in; its spaces must match [the one it was trained in]")
+    trained.add_argument("--env", help="environment to play in; its spaces must match [that of the run]")
     trained.add_argument("--eval-episodes", metavar="N", help="episodes on fixed seeds that estimate J [30]")
-    trained.add_argument("--recipe", metavar="MODULE:NAME", help="the run's recipe, if it is not one of the package's")
-    add_words(trained)
-    add_root(made)
+    add_own_code(trained)
+    add_root(trained)
     return made
+
+
+def _add_rules(made: Parser) -> None:
+    rules = made.add_argument_group("update rules", "The configuration of a RUN, if there is one, gives the defaults.")
+    rules.add_argument(
+        "--max-kl",
+        metavar="X",
+        help="KL bound of NPG and TRPO in nats; PG's step is as long as NPG's [max-kl or target-kl of RUN; 0.01]",
+    )
+    rules.add_argument(
+        "--damping", metavar="X", help="damping of the Fisher matrix [that of RUN; 0 for a table, 0.1 for a network]"
+    )
+    rules.add_argument("--clip", metavar="X", help="ε that clips PPO's ratio to 1 ± ε [that of RUN; 0.2]")
+    rules.add_argument(
+        "--beta",
+        default="match",
+        metavar="X|match",
+        help="weight of PPO's KL penalty; match: the weight that gives TRPO's KL [match]",
+    )
+    rules.add_argument(
+        "--epochs", default="100", metavar="N", help="epochs of PPO, each with one step on the whole batch [100]"
+    )
+    rules.add_argument(
+        "--lr",
+        metavar="X",
+        help="learning rate of PPO's Adam [that of a PPO RUN; 0.02 for a table, 3e-4 for a network]",
+    )
 
 
 @dataclass(frozen=True)
 class StepCase:
-    """What is compared: a policy and a batch, how J is found, and what all that is called."""
+    """The case of a comparison: its name, a policy, a batch, and the function that computes J."""
 
     name: str
-    about: tuple[str, ...]  # lines
+    about: tuple[str, ...]  # lines of text
     policy: Policy
     batch: Batch
     objective: Objective
@@ -85,7 +101,7 @@ class StepCase:
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured."""
+    """The results of the comparison."""
 
     comparison: Comparison
     match: Match | None
@@ -114,7 +130,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def checked(given: Namespace) -> dict[str, Any]:
-    """The keywords of `five_rules`, None for a default. Raises UsageError for wrong values, or where there must be a RUN."""
+    """The keywords of `five_rules`, None for a default. Raises UsageError for wrong values, and if a RUN is missing."""
     trained = given.run is not None
     of_a_run = ("env", "eval_episodes", "recipe", "env_kwargs", "wrapper")
     for name in ("mdp", "episodes", "seed", "scale") if trained else of_a_run:

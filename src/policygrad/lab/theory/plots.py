@@ -92,7 +92,7 @@ def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
     def above(y: Sequence[float]) -> np.ndarray:
         return np.where(np.array(y) > least, y, np.nan)
 
-    for bound in (result.trpo, result.achiam) if bounded else ():
+    for bound in (result.schulman, result.achiam) if bounded else ():
         axis.plot(result.lengths, above(bound), color=PALE, lw=1.3, ls=DASHED)
     for name, values, color, text, height in (
         ("error", result.error, BLUE, "right", 0.19),
@@ -141,7 +141,7 @@ def leave_room(axis: Axes, end: float, share: float) -> None:
 
 def draw_bound(axis: Axes, result: Improvement) -> None:
     """The loss in J by one fitted step, and the largest possible loss, by horizon."""
-    subtitle = "One step of fitted policy iteration on the MDP `shortcut`, γ = 1.\n"
+    subtitle = "One step of fitted policy iteration on the MDP shortcut, γ = 1.\n"
     head(axis, "The bound is attained", subtitle + "Dashed: the bound, H times the worst advantage")
     logarithmic(axis)
     H = [horizon for horizon, _ in result.horizons]

@@ -52,7 +52,7 @@ class Bounds:
 
     error: float  # J(π') − L_π(π')
     achiam: float  # bound on |error|, with the mean TV over the states visited
-    trpo: float  # bound on |error|, with the largest TV; both are ∞ without a horizon and γ = 1
+    schulman: float  # bound on |error|, with the largest TV; both are ∞ without a horizon and γ = 1
     max_tv: float  # α
     max_advantage: float  # ε
 
@@ -93,7 +93,7 @@ class SurrogateOrder(Result):
     lengths: tuple[float, ...]
     error: tuple[float, ...]
     achiam: tuple[float, ...]  # ∞: there is no bound
-    trpo: tuple[float, ...]
+    schulman: tuple[float, ...]
     wrong_advantages: tuple[float, ...]  # of another policy
     wrong_states: tuple[float, ...]  # that another policy visits
     rounding: tuple[float, ...]  # of each of these
@@ -101,7 +101,7 @@ class SurrogateOrder(Result):
     @property
     def slopes(self) -> dict[str, float]:
         """The slope of each field, by its name."""
-        names = ("error", "wrong_advantages", "wrong_states", "achiam", "trpo")
+        names = ("error", "wrong_advantages", "wrong_states", "achiam", "schulman")
         found = {}
         for name in names:
             points = zip(self.lengths, getattr(self, name), self.rounding, strict=True)
@@ -113,17 +113,17 @@ class SurrogateOrder(Result):
     @property
     def bounded(self) -> bool:
         """Whether the bounds are finite: they are not if γ = 1 without a horizon."""
-        return all(y < math.inf for y in (*self.achiam, *self.trpo))
+        return all(y < math.inf for y in (*self.achiam, *self.schulman))
 
     @property
     def holds(self) -> bool:
         """Whether the bounds are finite and hold at every step length, up to rounding."""
-        rows = zip(self.error, self.achiam, self.trpo, self.rounding, strict=True)
+        rows = zip(self.error, self.achiam, self.schulman, self.rounding, strict=True)
         return self.bounded and all(e <= a + least and a <= t * (1.0 + 1e-9) + least for e, a, t, least in rows)
 
     def table(self) -> str:
         """Every second step length, the slopes, and the verdict on the bounds."""
-        names = ("error", "achiam", "trpo", "wrong_advantages", "wrong_states")
+        names = ("error", "achiam", "schulman", "wrong_advantages", "wrong_states")
         columns, found = [getattr(self, name) for name in names], self.slopes
         shown = list(enumerate(self.lengths))[::2]
         rows = [[f"{h:.1e}", *("none" if y[i] == math.inf else f"{y[i]:.1e}" for y in columns)] for i, h in shown]
@@ -162,7 +162,7 @@ def surrogate_order(
         found, J = bounds(mdp, pi, new), objective(mdp, new)
         control = [abs(float(J - surrogate(mdp, pi, new, **keywords))) for keywords in wrong]
         rounding = ROUNDING * (before + _size(mdp, new))
-        rows.append((h, abs(found.error), found.achiam, found.trpo, *control, rounding))
+        rows.append((h, abs(found.error), found.achiam, found.schulman, *control, rounding))
     return SurrogateOrder(*(tuple(column) for column in zip(*rows, strict=True)))
 
 
