@@ -90,7 +90,7 @@ OPENS = {
     "training/progress.py": {"open"},  # /dev/null
     "training/seeds.py": {"loads"},  # of its own processes
 }
-OWN_NAMES = {"claims.load", "load", "read_text", "read_bytes"}  # functions of ours
+OWN_NAMES = {"load", "read_text", "read_bytes"}  # functions of ours
 IMPORTING = {"import_module", "spec_from_file_location", "locate", "exec_module", "run_path", "run_module"}
 READING = {"files", "forms", "interop", "stored", "reports", "training"}  # the rooms that see what is in files
 HEAVY = {"torch", "numpy", "gymnasium", "scipy", "matplotlib", "safetensors", "rich"}
@@ -361,7 +361,10 @@ def test_the_package_and_its_lab_offer_no_two_things_of_one_name():
 
 
 SPELLINGS = {spelling for name in RECIPES for spelling in (name, name.replace("_", "-"))}
-ABOUT_ALGORITHMS = {"lab/claims/learning.py", "lab/claims/variance.py"}  # claims that textbooks make about algorithms by name
+ABOUT_ALGORITHMS = {
+    "lab/claims/learning.py",
+    "lab/claims/variance.py",
+}  # claims that textbooks make about algorithms by name
 
 
 def named_algorithms(tree: ast.Module) -> list[str]:

@@ -85,7 +85,7 @@ def answer(word: str, command_line: bool = False) -> str | None:
     return found[command_line] if isinstance(found, tuple) else found
 
 
-def refuse(function: str, given: Mapping[str, Any]) -> NoReturn:
+def refuse_keyword(function: str, given: Mapping[str, Any]) -> NoReturn:
     """Say that a function has no such keyword. Raises ForeignWordError."""
     word = next(iter(given))
     instead = answer(word)

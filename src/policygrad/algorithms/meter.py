@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Reduction, Rollout, Stats, by_step, resolve_reduction
-from policygrad.gradient.noise import deviations, measure
+from policygrad.gradient.noise import deviations, measure_noise
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Policy
 
@@ -66,7 +66,7 @@ def _measure(policy: Policy, rollout: Rollout, batch: Batch, reduction: str | Re
     weight = batch.weight[rows] * batch.adv[rows] * (whole / float(mass.sum()))
     parts = list(zip(map(batch.take, rows.split(sizes)), weight.split(sizes), strict=True))
     A = torch.stack([policy.evaluate(part).gradient(w).clone() for part, w in parts])
-    noise = measure((A @ A.T).double(), share, sampled)
+    noise = measure_noise((A @ A.T).double(), share, sampled)
     found = noise.snr > 0.0
     stats |= {
         "signal": noise.signal,

@@ -18,38 +18,18 @@ import policygrad
 from policygrad.training.interrupts import terminations
 from policygrad.training.progress import SafeStream
 
-COMMANDS = {  # usage, what it does, module and function
-    "train": (
-        "train ALGO ENV",
-        "train a policy, evaluate it, and save everything",
-        "training",
-        "train",
-    ),
-    "resume": (
-        "resume RUN",
-        "continue a run that was stopped or killed",
-        "resuming",
-        "resume",
-    ),
-    "eval": ("eval RUN", "evaluate a trained policy: mean return, 95 % interval", "playing", "evaluate"),
-    "collect": ("collect RUN", "save trajectories of a trained policy as a dataset", "playing", "collect"),
-    "video": ("video RUN", "record a trained policy as an mp4 video", "playing", "video"),
-    "watch": ("watch RUN", "watch a trained policy play in a window", "playing", "watch"),
-    "plot": ("plot RUN …", "draw learning curves", "drawing", "plot"),
-    "report": (
-        "report RUN",
-        "explain what each update predicted and achieved",
-        "reporting",
-        "report",
-    ),
-    "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab", "lab"),
-    "list": ("list", "list presets, algorithms and environments", "lists", "show_list"),
-    "completion": (
-        "completion SHELL",
-        "print a script for Tab completion in bash, zsh or fish",
-        "completion",
-        "completion",
-    ),
+COMMANDS = {  # usage, what it does, and the module with the function `…_command`
+    "train": ("train ALGO ENV", "train a policy, evaluate it, and save everything", "training"),
+    "resume": ("resume RUN", "continue a run that was stopped or killed", "resuming"),
+    "eval": ("eval RUN", "evaluate a trained policy: mean return, 95 % interval", "playing"),
+    "collect": ("collect RUN", "save trajectories of a trained policy as a dataset", "playing"),
+    "video": ("video RUN", "record a trained policy as an mp4 video", "playing"),
+    "watch": ("watch RUN", "watch a trained policy play in a window", "playing"),
+    "plot": ("plot RUN …", "draw learning curves", "drawing"),
+    "report": ("report RUN", "explain what each update predicted and achieved", "reporting"),
+    "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab"),
+    "list": ("list", "list presets, algorithms and environments", "lists"),
+    "completion": ("completion SHELL", "print a script for Tab completion in bash, zsh or fish", "completion"),
 }
 
 HELP = """usage: policygrad COMMAND …
@@ -148,8 +128,8 @@ def dispatch(argv: list[str]) -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Available: {', '.join(COMMANDS)}."
         raise UsageError(f"there is no command {command!r}. {hint}")
-    *_, module, function = COMMANDS[command]
-    getattr(import_module(f"policygrad.cli.{module}"), function)(words)
+    module = COMMANDS[command][-1]
+    getattr(import_module(f"policygrad.cli.{module}"), f"{command}_command")(words)
 
 
 def help_text() -> str:

@@ -27,7 +27,7 @@ from policygrad.cli.values import (
     parse_value,
     positive,
 )
-from policygrad.stored.directory import ROOT, find
+from policygrad.stored.directory import ROOT, find_run
 
 LEAST = {
     "eval_episodes": 1,
@@ -145,7 +145,7 @@ def _like_numbers(word: str) -> bool:
     return word.lower() == "none" or (bool(word) and set(word) <= set("0123456789_,.eE+-()[]") and not is_flag(word))
 
 
-def split_names(free: Sequence[str], flags: list[str]) -> tuple[Namespace, list[str]]:
+def algo_and_env(free: Sequence[str], flags: list[str]) -> tuple[Namespace, list[str]]:
     """ALGO and ENV (as words or as --algo, --env, --env-id), --preset, and the flags without them."""
     parser = Parser("policygrad train", add_help=False)
     parser.add_argument("--algo")
@@ -171,7 +171,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
     wants_help = "--help" in flags or "-h" in flags
     if not wants_help:
         refuse_unknown(free, flags)
-    given, flags = split_names(free, flags)
+    given, flags = algo_and_env(free, flags)
     if wants_help and given.algo is None:
         print(train_help(), end="")
         raise SystemExit(0)
@@ -186,7 +186,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
         )
     parser = train_parser(algo, env)
     known = vars(parser.parse(flags, lambda dest: same(algo, dest)))
-    return filled(TrainArguments(algo, env, preset=given.preset), known)
+    return fill_arguments(TrainArguments(algo, env, preset=given.preset), known)
 
 
 def check_algo(algo: str | None, env: str | None) -> str:
@@ -202,7 +202,7 @@ def check_algo(algo: str | None, env: str | None) -> str:
     return algorithm(algo)
 
 
-def filled(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
+def fill_arguments(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
     """The arguments, filled with the words after each flag as values of its type."""
     kinds = {name: kind for name, (kind, _) in parameters(arguments.algo).items()} | {"batch_size": int}
     for name, value in known.items():
@@ -228,7 +228,7 @@ def filled(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArgument
                 "--save-trajectories saves played episodes, but with --dataset no episodes are played: give one of the two."
             )
         if not arguments.dataset.startswith("minari:"):  # a path, or a run as the other commands find it
-            arguments.dataset = str(find(arguments.dataset, arguments.runs_root or ROOT))
+            arguments.dataset = str(find_run(arguments.dataset, arguments.runs_root or ROOT))
     return arguments
 
 

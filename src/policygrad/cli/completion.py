@@ -33,7 +33,7 @@ class Flag:
     help: str
 
 
-def completion(words: Sequence[str]) -> None:
+def completion_command(words: Sequence[str]) -> None:
     """`policygrad completion`."""
     given = completion_parser().parse(words)
     if given.shell not in SHELLS:
@@ -75,7 +75,7 @@ def groups() -> dict[str, list[Flag]]:
     return trains | {command: flags(make()) for command, make in PARSERS.items()} | experiments
 
 
-def names(found: Iterable[Flag], follows: str | None = None) -> list[str]:
+def spellings(found: Iterable[Flag], follows: str | None = None) -> list[str]:
     """The spellings of the flags. follows: only of the flags that this kind of value follows."""
     return [name for flag in found if follows in (None, flag.follows) for name in flag.names]
 
@@ -95,9 +95,9 @@ def bash() -> dict[str, list[str]]:
         chosen = [flag for flag in found if flag.choices]
         fill["values"] += [f'"{group} {n}") words="{" ".join(f.choices)}" ;;' for f in chosen for n in f.names]
         for kind in ("dirs", "files", "any"):
-            if several := names(found, kind):
+            if several := spellings(found, kind):
                 fill["values"].append(f"{'|'.join(f'{chr(34)}{group} {n}{chr(34)}' for n in several)}) kind={kind} ;;")
-        fill["flags"].append(f'"{group}") words="{" ".join(names(found))}" ;;')
+        fill["flags"].append(f'"{group}") words="{" ".join(spellings(found))}" ;;')
     return fill
 
 

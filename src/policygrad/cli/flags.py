@@ -21,7 +21,7 @@ from policygrad.algorithms.config import (
 )
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.parser import Parser, Switch, same
-from policygrad.cli.values import flag, inner
+from policygrad.cli.values import flag_of, inner
 from policygrad.stored.directory import ROOT
 
 BACKENDS = ("auto", "gymnasium", "async", "envpool")
@@ -83,7 +83,7 @@ def train_parser(algo: str, env: str | None, preset: str | None = None) -> Parse
         add_flag(group, algo, name, kind, show(config[name]) + "*" * (name in tuned))
     count = pieces(algo)
     if count is not None:
-        group.add_argument("--batch-size", nargs=1, metavar="N", help=f"steps per minibatch; replaces {flag(count)}")
+        group.add_argument("--batch-size", nargs=1, metavar="N", help=f"steps per minibatch; replaces {flag_of(count)}")
     return parser
 
 
@@ -100,13 +100,15 @@ def _note(algo: str, env: str | None, preset: str | None, tuned: bool) -> str:
 def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:
     """Add the flag of a hyperparameter, with its aliases and its help."""
     strings = [
-        flag(n) for n in (name, *(a for a, own in aliases(algo).items() if own == name)) if n != "normalize_advantage"
+        flag_of(n)
+        for n in (name, *(a for a, own in aliases(algo).items() if own == name))
+        if n != "normalize_advantage"
     ]
     strings = ["-n", *strings] if name == "steps" else strings
     text = f"{options(algo)[name].help if name in options(algo) else ''} [{default}]".strip().replace("%", "%%")
     kind, optional = inner(kind)
     if kind is bool:
-        strings += [flag("no_" + name)]
+        strings += [flag_of("no_" + name)]
         group.add_argument(*strings, dest=name, action=Switch, nargs="?", metavar="", help=text)
     elif get_origin(kind) is Literal:
         group.add_argument(*strings, dest=name, nargs=1, metavar="{" + ",".join(get_args(kind)) + "}", help=text)

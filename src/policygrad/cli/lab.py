@@ -36,7 +36,7 @@ examples:
 """
 
 
-def lab(words: Sequence[str]) -> None:
+def lab_command(words: Sequence[str]) -> None:
     """`policygrad lab`."""
     name, rest = (words[0], words[1:]) if words else ("help", [])
     if name in ("help", "-h", "--help"):

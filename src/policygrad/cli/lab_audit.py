@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.cli.lab_flags import add_mdp, number, optional
+from policygrad.cli.lab_flags import add_mdp, optional, positive_number
 from policygrad.cli.parser import Parser
 from policygrad.cli.reports import as_usage_error
-from policygrad.cli.tables import paragraph, table
-from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, picture, positive
+from policygrad.cli.tables import paragraph, text_table
+from policygrad.cli.values import UsageError, flag_of, parse_number, parse_seed, picture, positive
 
 if TYPE_CHECKING:
     from policygrad.lab.auditing.audit import Audit
@@ -105,22 +105,22 @@ class Settings:
 def run(words: Sequence[str]) -> None:
     """`policygrad lab audit`."""
     given = parser().parse(words)
-    settings = checked(given)
+    settings = audit_settings(given)
     from policygrad.training.threads import single_thread
 
     with as_usage_error(ValueError), single_thread():
-        audit, curve = measure(given.mdp or "small", settings, given.curve)
+        audit, curve = run_audit(given.mdp or "small", settings, given.curve)
         if given.json:
             found = audit.to_json() | {"mdp": given.mdp or "small", "curve": None if curve is None else curve.to_json()}
             print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
         else:
-            print(report(audit, curve))
-        written = write(given, audit, curve)
+            print(audit_text(audit, curve))
+        written = write_files(given, audit, curve)
         if written and not given.json:
             print("\n" + "\n".join(map(str, written)))
 
 
-def checked(given: Namespace) -> Settings:
+def audit_settings(given: Namespace) -> Settings:
     """The settings. Raises UsageError for wrong values; names are checked later."""
     if given.out is not None:
         picture(given.out)
@@ -128,31 +128,31 @@ def checked(given: Namespace) -> Settings:
         raise UsageError(f"--html = {given.html!r} must end in .html")
     seed = parse_seed(given.seed)
     horizon = float("inf") if given.horizon == "inf" else optional(positive, "horizon", given.horizon)
-    alpha = number("alpha", given.alpha)
+    alpha = positive_number("alpha", given.alpha)
     if alpha >= 1.0:
         raise UsageError(f"--alpha = {given.alpha} must be below 1.")
     gamma = None if given.gamma is None else parse_number("gamma", float, given.gamma)
-    grid = {name: optional(names, name, getattr(given, name)) for name in ("estimators", "baselines", "wrappers")}
+    grid = {name: optional(split_names, name, getattr(given, name)) for name in ("estimators", "baselines", "wrappers")}
     options = {"critic": given.critic, "batch": positive("batch", given.batch), "alpha": alpha, "seed": seed}
     return Settings(
         mdp={"seed": seed, "horizon": horizon, "gamma": gamma},
         grid={name: chosen for name, chosen in grid.items() if chosen is not None},
-        scale=number("scale", given.scale, least=0.0),
-        off_policy=optional(number, "off_policy", given.off_policy),
+        scale=positive_number("scale", given.scale, least=0.0),
+        off_policy=optional(positive_number, "off_policy", given.off_policy),
         repeats=optional(positive, "repeats", given.repeats, 2),
         options=options | {"limit": optional(positive, "limit", given.limit)},
     )
 
 
-def names(name: str, text: str) -> list[str]:
+def split_names(name: str, text: str) -> list[str]:
     """Names between commas, each once."""
     found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not found:
-        raise UsageError(f"{flag(name)} = {text!r} names nothing. `policygrad lab audit --help` lists the names.")
+        raise UsageError(f"{flag_of(name)} = {text!r} names nothing. `policygrad lab audit --help` lists the names.")
     return found
 
 
-def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, BaselineCurve | None]:
+def run_audit(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, BaselineCurve | None]:
     """The audit; and the U-curve of its first estimator, whose baseline is a constant."""
     from dataclasses import replace
 
@@ -189,14 +189,14 @@ def default_repeats(mdp: MDP, batch: int, limit: int | None) -> int:
     return max(50, min(1000, MAX_NUMBERS // (batch * steps_seen(mdp, limit) * mdp.states)))
 
 
-def report(audit: Audit, curve: BaselineCurve | None) -> str:
+def audit_text(audit: Audit, curve: BaselineCurve | None) -> str:
     """The table, what its columns are, what was left out."""
     from policygrad.lab.auditing import table as audit_table
 
     rows = [audit_table.cells_of(row) for row in audit.rows]
     parts = [
         paragraph(audit_table.header(audit)),
-        table(audit_table.HEADER, rows, right=range(1, len(audit_table.HEADER))),
+        text_table(audit_table.HEADER, rows, right=range(1, len(audit_table.HEADER))),
         "" if curve is None else curve.table(),
         paragraph(audit_table.legend(audit), " " * 10),
         paragraph(audit_table.left_out(audit), " " * 4),
@@ -204,7 +204,7 @@ def report(audit: Audit, curve: BaselineCurve | None) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def write(given: Namespace, audit: Audit, curve: BaselineCurve | None) -> list[Path]:
+def write_files(given: Namespace, audit: Audit, curve: BaselineCurve | None) -> list[Path]:
     """The picture and the page that were asked for."""
     written = []
     if given.out is not None:

@@ -43,20 +43,20 @@ def run(words: Sequence[str]) -> None:
     from policygrad.lab.claims import report
     from policygrad.training.threads import single_thread
 
-    chosen = choose(claims.load(), given.which)
+    chosen = choose(claims.load_claims(), given.which)
     if given.list:
         print("\n".join(f"{c.slug:<40} {c.text}" for c in chosen))
         return
     results = []
     with as_usage_error(ValueError, OSError), single_thread():
-        for result in report.run(chosen):
+        for result in report.run_claims(chosen):
             results.append(result)
             if not given.json:
-                print(paragraph(report.text(result), " " * 4) + "\n", flush=True)
+                print(paragraph(report.claim_text(result), " " * 4) + "\n", flush=True)
         if given.json:
-            print(json.dumps([report.to_json(r) for r in results], indent=2, ensure_ascii=False))
+            print(json.dumps([report.claim_to_json(r) for r in results], indent=2, ensure_ascii=False))
         else:
-            print(report.summary(results))
+            print(report.verdict_counts(results))
         if given.out is not None:
             write_atomically(Path(given.out), report.markdown(results).encode())
 

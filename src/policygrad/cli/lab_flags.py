@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from policygrad.cli.parser import Parser
-from policygrad.cli.values import UsageError, flag, parse_number
+from policygrad.cli.values import UsageError, flag_of, parse_number
 
 T = TypeVar("T")
 
@@ -28,9 +28,9 @@ def optional(read: Callable[..., T], name: str, text: str | None, *rest: Any, **
     return None if text is None else read(name, text, *rest, **keywords)
 
 
-def number(name: str, text: str, also: str = "", least: float | None = None) -> float:
+def positive_number(name: str, text: str, also: str = "", least: float | None = None) -> float:
     """A number above 0, or from `least` up."""
     value = float(parse_number(name, float, text, also))
     if value <= 0.0 if least is None else value < least:
-        raise UsageError(f"{flag(name)} = {text} must be {'above 0' if least is None else f'at least {least:g}'}.")
+        raise UsageError(f"{flag_of(name)} = {text} must be {'above 0' if least is None else f'at least {least:g}'}.")
     return value

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import Algo, find_recipe, show
 from policygrad.cli.flags import add_own_code, add_root
-from policygrad.cli.lab_flags import add_mdp, number, optional
+from policygrad.cli.lab_flags import add_mdp, optional, positive_number
 from policygrad.cli.parser import Parser
 from policygrad.cli.playing import load_run
 from policygrad.cli.reports import as_usage_error
-from policygrad.cli.tables import paragraph, table
-from policygrad.cli.values import UsageError, flag, parse_seed, picture, positive
-from policygrad.stored.directory import RunDirectory, find
+from policygrad.cli.tables import paragraph, text_table
+from policygrad.cli.values import UsageError, flag_of, parse_seed, picture, positive
+from policygrad.stored.directory import RunDirectory, find_run
 
 if TYPE_CHECKING:
     from policygrad.data import Batch
@@ -112,44 +112,44 @@ class Found:
 def run(words: Sequence[str]) -> None:
     """`policygrad lab steps`."""
     given = parser().parse(words)
-    settings = checked(given)
+    settings = step_settings(given)
     from policygrad.training.threads import single_thread
 
     with as_usage_error(ValueError, TypeError, FloatingPointError), single_thread():
         case = of_mdp(given) if given.run is None else of_run(given)
         settings = with_defaults(settings, case)
-        found = measure(case, settings)
+        found = measure_steps(case, settings)
         if given.json:
             print(json.dumps(as_json(case, settings, found), indent=2, ensure_ascii=False))
         else:
-            print(report(case, settings, found))
+            print(comparison_text(case, settings, found))
         if given.out is not None:
-            out = draw(case, settings, found, Path(given.out))
+            out = write_figure(case, settings, found, Path(given.out))
             if not given.json:
                 print(f"\n{out}")
 
 
-def checked(given: Namespace) -> dict[str, Any]:
+def step_settings(given: Namespace) -> dict[str, Any]:
     """The keywords of `five_rules`, None for a default. Raises UsageError for wrong values, and if a RUN is missing."""
     trained = given.run is not None
     of_a_run = ("env", "eval_episodes", "recipe", "env_kwargs", "wrapper")
     for name in ("mdp", "episodes", "seed", "scale") if trained else of_a_run:
         if getattr(given, name) is not None:
             wrong = "cannot be used with a RUN" if trained else "needs a RUN"
-            raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` explains the flags.")
+            raise UsageError(f"{flag_of(name)} {wrong}. `policygrad lab steps --help` explains the flags.")
     if given.out is not None:
         picture(given.out)
-    max_kl = optional(number, "max_kl", given.max_kl)
+    max_kl = optional(positive_number, "max_kl", given.max_kl)
     if max_kl is not None and not LEAST_KL <= max_kl <= MOST_KL:
         why = f"smaller KLs are mostly rounding error, and at {MOST_KL:g} nats the policy is greedy"
         raise UsageError(f"--max-kl = {given.max_kl} must be in [{LEAST_KL:g}, {MOST_KL:g}]: {why}.")
     return {
         "max_kl": max_kl,
-        "damping": optional(number, "damping", given.damping, least=0.0),
-        "clip": optional(number, "clip", given.clip),
-        "beta": None if given.beta == "match" else number("beta", given.beta, " or match"),
+        "damping": optional(positive_number, "damping", given.damping, least=0.0),
+        "clip": optional(positive_number, "clip", given.clip),
+        "beta": None if given.beta == "match" else positive_number("beta", given.beta, " or match"),
         "epochs": positive("epochs", given.epochs),
-        "lr": optional(number, "lr", given.lr),
+        "lr": optional(positive_number, "lr", given.lr),
     }
 
 
@@ -187,7 +187,7 @@ def of_mdp(given: Namespace) -> StepCase:
         starting_policy,
     )
 
-    seed, scale = parse_seed(given.seed or "0"), number("scale", given.scale or "1", least=0.0)
+    seed, scale = parse_seed(given.seed or "0"), positive_number("scale", given.scale or "1", least=0.0)
     episodes = None if given.episodes in (None, "exact") else positive("episodes", given.episodes)
     name = given.mdp or "FrozenLake-v1"
     mdp = make_mdp(name, seed)
@@ -209,7 +209,7 @@ def of_mdp(given: Namespace) -> StepCase:
 
 def of_run(given: Namespace) -> StepCase:
     """The last checkpoint of a run, the batch that its next update would be given, and J sampled."""
-    path = find(given.run, given.runs_root)
+    path = find_run(given.run, given.runs_root)
     if path.is_dir():
         checkpoints = RunDirectory(path).checkpoints()
         if not checkpoints:
@@ -234,7 +234,7 @@ def of_run(given: Namespace) -> StepCase:
     return StepCase(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes), own)
 
 
-def measure(case: StepCase, settings: dict[str, Any]) -> Found:
+def measure_steps(case: StepCase, settings: dict[str, Any]) -> Found:
     """Compare. Where no β has TRPO's KL, PPO's penalty gets the quadratic model's."""
     from policygrad.lab.steps.constrained import is_table
     from policygrad.lab.steps.relations import apply, matching_beta, quadratic_beta, solver, trust_path
@@ -256,7 +256,7 @@ def measure(case: StepCase, settings: dict[str, Any]) -> Found:
     return Found(comparison, match, reason, trust_path(policy, batch, deltas) if is_table(policy) else [])
 
 
-def report(case: StepCase, settings: dict[str, Any], found: Found) -> str:
+def comparison_text(case: StepCase, settings: dict[str, Any], found: Found) -> str:
     """The table, what its columns are, and what follows."""
     from policygrad.lab.steps.rules import HEADER
 
@@ -271,7 +271,7 @@ def report(case: StepCase, settings: dict[str, Any], found: Found) -> str:
     )
     parts = [
         paragraph("\n".join(case.about)),
-        table(HEADER, comparison.cells(), right=range(1, len(HEADER))),
+        text_table(HEADER, comparison.cells(), right=range(1, len(HEADER))),
         paragraph("\n".join(notes)),
         paragraph(penalty_text(found)),
         trust_table(found),
@@ -301,7 +301,7 @@ def trust_table(found: Found) -> str:
         [f"{p.max_kl:g}", *(f"{abs(round(max(x, 0.0), 9)):.2g}" for x in (p.angle, 100.0 * p.gap, 100.0 * p.trpo_gap))]
         for p in found.trust
     ]
-    return table(header, rows, right=(1, 2, 3)) if rows else ""
+    return text_table(header, rows, right=(1, 2, 3)) if rows else ""
 
 
 def as_json(case: StepCase, settings: dict[str, Any], found: Found) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def as_json(case: StepCase, settings: dict[str, Any], found: Found) -> dict[str,
     return {"name": case.name, "about": case.about, "settings": settings} | found.comparison.to_json() | rest
 
 
-def draw(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> Path:
+def write_figure(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> Path:
     """Measure what only the picture shows, and draw everything."""
     import numpy as np
 
@@ -328,4 +328,4 @@ def draw(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> P
     if not any(step.interval for step in found.comparison.steps):
         theory["trust"] = trust_path(policy, batch, np.geomspace(1e-6, 0.1, 11).tolist())
         theory["costs"] = dense_against_cg((2, 4, 8, 16, 24, 64, 128, 256))
-    return plots.draw(plots.Story(title, about, found.comparison, found.match, penalties, **theory), out)
+    return plots.draw_steps(plots.Story(title, about, found.comparison, found.match, penalties, **theory), out)

@@ -56,7 +56,7 @@ def run(words: Sequence[str]) -> None:
             from policygrad.lab.theory import plots
 
             title = "What theory predicts, measured" + (f": {given.mdp}" if given.mdp else "")
-            drawn = plots.draw(list(found.values()), title, out)
+            drawn = plots.draw_theory(list(found.values()), title, out)
             if not given.json:
                 print(f"\n{drawn}")
 
@@ -67,9 +67,9 @@ def bench(which: Sequence[str], mdp: str | None, seed: int, show: bool) -> tuple
     Raises UsageError if no experiment is possible on this MDP, and ValueError for unknown names.
     """
     from policygrad.lab.exact.worlds import make_mdp
-    from policygrad.lab.theory.experiments import EXPERIMENTS, find
+    from policygrad.lab.theory.experiments import EXPERIMENTS, find_experiment
 
-    chosen = {name: find(name) for name in which} or EXPERIMENTS
+    chosen = {name: find_experiment(name) for name in which} or EXPERIMENTS
     if mdp is not None:
         make_mdp(mdp, seed)  # raises the error for an unknown name once
     found, refused = {}, {}
@@ -81,12 +81,12 @@ def bench(which: Sequence[str], mdp: str | None, seed: int, show: bool) -> tuple
                 refused[name] = str(error)
                 continue
         if show:
-            print(RULE * (len(found) > 1) + report(name, found[name].table()), flush=True)
+            print(RULE * (len(found) > 1) + theory_text(name, found[name].table()), flush=True)
     if not found:
         raise UsageError(next(iter(refused.values())))
     if show:
         for name, reason in refused.items():
-            print(RULE + report(name, paragraph(f"not measured: {reason}")))
+            print(RULE + theory_text(name, paragraph(f"not measured: {reason}")))
     return found, refused
 
 
@@ -103,7 +103,7 @@ def doing(what: str) -> Iterator[None]:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def report(name: str, numbers: str) -> str:
+def theory_text(name: str, numbers: str) -> str:
     """The title of an experiment, the prediction of theory, and the numbers."""
     from policygrad.lab.theory.experiments import EXPERIMENTS
 

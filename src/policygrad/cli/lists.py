@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from policygrad.algorithms.config import parameters, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import LISTS, first_line, list_parser
-from policygrad.cli.tables import table
+from policygrad.cli.tables import text_table
 from policygrad.cli.values import UsageError
 
 
-def show_list(words: Sequence[str]) -> None:
+def list_command(words: Sequence[str]) -> None:
     """`policygrad list`."""
     given = list_parser().parse(words)
     if given.what is not None and given.what not in LISTS:
@@ -29,13 +29,13 @@ def presets_table() -> str:
         for algo in RECIPES
         for env, preset in presets(algo).items()
     ]
-    return table(["preset", "algorithm", "steps"], sorted(rows), right=(2,))
+    return text_table(["preset", "algorithm", "steps"], sorted(rows), right=(2,))
 
 
 def algorithms_table() -> str:
     """The recipes, each with its cell of the grid estimator × update rule."""
     rows = [[name, recipe.spec.cell, first_line(recipe)] for name, recipe in RECIPES.items()]
-    return table(["algorithm", "estimator × update rule", "description"], rows)
+    return text_table(["algorithm", "estimator × update rule", "description"], rows)
 
 
 # JAX, and names that are only kept to raise an error
@@ -63,7 +63,7 @@ def environments_table() -> str:
         extra = "policygrad[mujoco]" if "mujoco" in missing else f"gymnasium[{''.join(missing).lower()}]"
         needs = extra if missing else ""
         rows.append([spec.id, needs, str(spec.max_episode_steps or ""), solved, tuned])
-    return table(["environment", "needs", "max steps", "solved at", "presets"], rows, right=(2, 3))
+    return text_table(["environment", "needs", "max steps", "solved at", "presets"], rows, right=(2, 3))
 
 
 TABLES = {"presets": presets_table, "algorithms": algorithms_table, "envs": environments_table}

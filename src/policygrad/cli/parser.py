@@ -12,8 +12,7 @@ from policygrad.algorithms.config import aliases, parameters, pieces
 from policygrad.algorithms.foreign import answer
 from policygrad.algorithms.recipe import OLD_KEYWORDS
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.cli.values import UsageError
-from policygrad.cli.values import flag as flag_of
+from policygrad.cli.values import UsageError, flag_of
 
 NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root", "--env-kwargs", "--wrapper")
 

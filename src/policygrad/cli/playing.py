@@ -18,14 +18,14 @@ from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watc
 from policygrad.cli.reports import as_usage_error, ended, evaluation_table
 from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
 from policygrad.files import printable
-from policygrad.stored.directory import RunDirectory, find
+from policygrad.stored.directory import RunDirectory, find_run
 from policygrad.training.seeds import failure
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
 
 
-def evaluate(words: Sequence[str]) -> None:
+def eval_command(words: Sequence[str]) -> None:
     """`policygrad eval`."""
     given = eval_parser().parse(words)
     episodes = positive("episodes", given.episodes)
@@ -42,7 +42,7 @@ def evaluate(words: Sequence[str]) -> None:
         print(evaluation_table(evaluations))
 
 
-def collect(words: Sequence[str]) -> None:
+def collect_command(words: Sequence[str]) -> None:
     """`policygrad collect`."""
     given = collect_parser().parse(words)
     episodes = positive("episodes", given.episodes)
@@ -59,7 +59,7 @@ def collect(words: Sequence[str]) -> None:
     )
 
 
-def video(words: Sequence[str]) -> None:
+def video_command(words: Sequence[str]) -> None:
     """`policygrad video`."""
     given = video_parser().parse(words)
     keywords = film(given)
@@ -74,7 +74,7 @@ def video(words: Sequence[str]) -> None:
     print(f"{printable(str(out))}  return {', '.join(f'{x:,.1f}' for x in returns)}")
 
 
-def watch(words: Sequence[str]) -> None:
+def watch_command(words: Sequence[str]) -> None:
     """`policygrad watch`."""
     given = watch_parser().parse(words)
     keywords = film(given)
@@ -98,7 +98,7 @@ def directory_of(model: Path) -> Path:
 
 def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     """The agent that RUN names, and its model file."""
-    path = find(given.run, given.runs_root)
+    path = find_run(given.run, given.runs_root)
     path = RunDirectory(path).model_file() if path.is_dir() else path
     if path.suffix != ".safetensors":
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import resolve, show
-from policygrad.cli.tables import table
-from policygrad.cli.values import UsageError, flag
+from policygrad.cli.tables import text_table
+from policygrad.cli.values import UsageError, flag_of
 from policygrad.errors import PolicygradError
 from policygrad.stored.directory import RunDirectory
-from policygrad.training.seeds import failure, named, place
+from policygrad.training.seeds import error_name, error_place, failure
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
@@ -41,13 +41,13 @@ def ended(what: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if isinstance(error, PolicygradError | MemoryError) or getattr(error, "filename", None):
             raise
-        raise UsageError(f"{what} stopped: {named(error)} ({place(error)})") from error
+        raise UsageError(f"{what} stopped: {error_name(error)} ({error_place(error)})") from error
 
 
 def as_flags(message: str) -> str:
     """`lr = 5 must be …` as the command line says it: `--lr = 5 must be …`."""
     name, equals, _ = message.partition(" = ")
-    return message.replace(name, flag(name), 1) if equals and re.fullmatch(r"[a-z][a-z0-9_]*", name) else message
+    return message.replace(name, flag_of(name), 1) if equals and re.fullmatch(r"[a-z][a-z0-9_]*", name) else message
 
 
 def length(agent: Agent) -> str:
@@ -88,7 +88,7 @@ def evaluation_table(evaluations: Mapping[str, Evaluation]) -> str:
     for name, evaluation in evaluations.items():
         low, high = evaluation.ci95
         rows.append([name, f"{evaluation.mean:,.1f}", f"[{low:,.1f}, {high:,.1f}]", str(len(evaluation.returns))])
-    return table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3))
+    return text_table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3))
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
@@ -119,7 +119,7 @@ def seeds_table(states: Sequence[State]) -> str:
         if len(done) > 1:
             greedy, sampled = (of(values) for values in zip(*done, strict=True))
             rows.append([name, f"{greedy:,.1f}", "", f"{sampled:,.1f}", ""])
-    return table(["seed", "greedy", "95 % interval", "sampled", "run"], rows, right=(1, 2, 3))
+    return text_table(["seed", "greedy", "95 % interval", "sampled", "run"], rows, right=(1, 2, 3))
 
 
 def failures(states: Sequence[State]) -> str:

@@ -15,7 +15,7 @@ from policygrad.cli.playing import refuse_import
 from policygrad.cli.reports import as_usage_error, evaluation_table, saved
 from policygrad.cli.values import UsageError, parse_pairs, positive
 from policygrad.errors import Interrupted
-from policygrad.stored.directory import RunDirectory, find
+from policygrad.stored.directory import RunDirectory, find_run
 from policygrad.training.progress import clock, make_progress
 from policygrad.training.seeds import failure
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from policygrad.training.agent import Agent
 
 
-def resume(words: Sequence[str]) -> None:
+def resume_command(words: Sequence[str]) -> None:
     """`policygrad resume`."""
     given = resume_parser().parse(words)
     steps = None if given.steps is None else positive("steps", given.steps)
-    path = find(given.run, given.runs_root)
+    path = find_run(given.run, given.runs_root)
     if not path.is_dir():
         raise UsageError(f"{path} is a file: give the run directory that it is in.")
     if given.env is not None:
@@ -41,11 +41,11 @@ def resume(words: Sequence[str]) -> None:
 
 def resume_given(agent: Agent, given: TrainArguments) -> None:
     """`train … --resume` with a run that is there: its configuration must be the one that the words say."""
-    from policygrad.training.resume import check_same
+    from policygrad.training.resume import check_same_configuration
 
     run = RunDirectory(Path(given.run_dir or ""))
     with as_usage_error(ValueError):
-        check_same(run, agent)
+        check_same_configuration(run, agent)
     agent.close()
     asked = agent.config["steps"] if "steps" in given.overrides else None
     steps = asked if asked != run.config()["config"]["steps"] else None

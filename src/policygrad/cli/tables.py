@@ -11,7 +11,7 @@ from collections.abc import Sequence
 MIN_LAST_COLUMN = 20  # columns that the last cell needs to be wrapped in
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Aligned columns under a header, numbers (columns in `right`) to the right.
 
     On a terminal the last column wraps; where that would leave it too little, its cells go under their rows; and where even

@@ -31,7 +31,7 @@ from policygrad.training.progress import clock
 from policygrad.training.seeds import Job, State, run_seeds
 
 
-def train(words: Sequence[str]) -> None:
+def train_command(words: Sequence[str]) -> None:
     """`policygrad train`."""
     given = parse_train(words)
     if given.resume and given.run_dir is None:
@@ -43,7 +43,7 @@ def train(words: Sequence[str]) -> None:
         train_several(given, command)
 
 
-def begun(run_dir: str | None) -> bool:
+def has_run(run_dir: str | None) -> bool:
     """Whether there is a run in this directory."""
     return run_dir is not None and RunDirectory(Path(run_dir)).config_file.exists()
 
@@ -55,7 +55,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
 
     with as_usage_error(Exception, SystemExit):  # an environment's code may do anything
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
-    if given.resume and begun(given.run_dir):
+    if given.resume and has_run(given.run_dir):
         resume_given(agent, given)
         return
     run = training.start(
@@ -99,7 +99,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
         board.stop()
     stopped = any(state.phase == "stopped" for state in states)
     if not stopped:
-        out = draw(states, picture_file(states, given.run_dir))
+        out = draw_curves(states, picture_file(states, given.run_dir))
         if not given.quiet and out is not None:
             spent = clock(time.perf_counter() - started)
             print(f"\n{seeds_table(states)}\n\ntime   {spent}\nruns   {parent(states)}\ncurves {out}")
@@ -129,7 +129,7 @@ def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
         raise RunError(f"{given.run_dir} exists and is not a directory: the runs of several seeds need a directory")
     for seed in given.seeds:
         path = None if given.run_dir is None else Path(given.run_dir) / f"seed{seed}"
-        again = given.resume and begun(str(path))
+        again = given.resume and has_run(str(path))
         if path is not None and path.is_dir() and any(path.iterdir()) and not again:
             raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
         run_dir = None if path is None else str(path)
@@ -152,7 +152,7 @@ def picture_file(states: Sequence[State], run_dir: str | None) -> Path:
     return parent(states) / f"seeds{min(seeds)}-{max(seeds)}-{begun}.png"
 
 
-def draw(states: Sequence[State], out: Path) -> Path | None:
+def draw_curves(states: Sequence[State], out: Path) -> Path | None:
     """All learning curves in one figure; None if no run has got that far."""
     from policygrad.reports.plots import plot_runs
 

@@ -30,7 +30,7 @@ from gymnasium.vector.utils import CloudpickleWrapper
 from threadpoolctl import threadpool_limits
 
 from policygrad.envs.serial import SerialVectorEnv
-from policygrad.envs.shared import Arrays, Memory, put, rows
+from policygrad.envs.shared import Arrays, Memory, put_rows, some_rows
 from policygrad.errors import EnvError
 from policygrad.models.observations import ACTION_MASK
 
@@ -132,7 +132,7 @@ class Block:
         layout = self.serial.single_observation_space, self.serial.single_action_space, num_envs, num_workers
         all_of_them = Arrays(*layout, self.memory.map(Arrays(*layout).size))
         self.memory.close()
-        self.act, self.obs = all_of_them.act[self.block], rows(all_of_them.obs, self.block)
+        self.act, self.obs = all_of_them.act[self.block], some_rows(all_of_them.obs, self.block)
         self.rew, self.paused = all_of_them.rew[self.block], all_of_them.paused[self.block]
         self.terminated, self.truncated = all_of_them.terminated[self.block], all_of_them.truncated[self.block]
         self.time, self.episode = all_of_them.time[self.block], all_of_them.episode[self.block]
@@ -170,7 +170,7 @@ class Block:
     def show(self) -> None:
         """Write into the shared memory what the environments show, and how far their episodes are."""
         serial = self.serial
-        put(self.obs, serial._observations)
+        put_rows(self.obs, serial._observations)
         self.time[:] = serial._begun
         np.subtract(serial._count, self.time, out=self.time)
         self.episode[:] = serial._episodes

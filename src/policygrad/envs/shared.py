@@ -103,11 +103,11 @@ def sharable(space: spaces.Space) -> bool:
     return isinstance(space, ARRAYS)
 
 
-def rows(tree: Any, block: slice) -> Any:
+def some_rows(tree: Any, block: slice) -> Any:
     """The rows of some environments, of every array of a tree; they are the same memory."""
     if isinstance(tree, dict):
-        return {key: rows(part, block) for key, part in tree.items()}
-    return tuple(rows(part, block) for part in tree) if isinstance(tree, tuple) else tree[block]
+        return {key: some_rows(part, block) for key, part in tree.items()}
+    return tuple(some_rows(part, block) for part in tree) if isinstance(tree, tuple) else tree[block]
 
 
 def copy(tree: Any) -> Any:
@@ -117,7 +117,7 @@ def copy(tree: Any) -> Any:
     return tuple(copy(part) for part in tree) if isinstance(tree, tuple) else tree.copy()
 
 
-def put(tree: Any, values: Any, where: np.ndarray | None = None) -> None:
+def put_rows(tree: Any, values: Any, where: np.ndarray | None = None) -> None:
     """Write the rows of other arrays into the arrays of a tree: all of them, or some."""
     if isinstance(tree, np.ndarray):
         if where is None:
@@ -126,4 +126,4 @@ def put(tree: Any, values: Any, where: np.ndarray | None = None) -> None:
             tree[where] = values[where]
     else:
         for key in tree if isinstance(tree, dict) else range(len(tree)):
-            put(tree[key], values[key], where)
+            put_rows(tree[key], values[key], where)

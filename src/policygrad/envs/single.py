@@ -139,7 +139,7 @@ class EnvMaker:
             made = (locate(wrapper) if isinstance(wrapper, str) else wrapper)(env)
             if not isinstance(made, gym.Env):
                 raise TypeError(
-                    f"the wrapper {name_of(wrapper)} must return a gymnasium.Env, got {type(made).__name__}"
+                    f"the wrapper {wrapper_name(wrapper)} must return a gymnasium.Env, got {type(made).__name__}"
                 )
             env = made
         return env
@@ -150,7 +150,7 @@ class EnvMaker:
             kwargs = parse_json(json.dumps(dict(self.kwargs), allow_nan=False))
         except (TypeError, ValueError, RecursionError):
             kwargs = None
-        return {"env_kwargs": kwargs, "wrappers": [name_of(wrapper) for wrapper in self.wrappers]}
+        return {"env_kwargs": kwargs, "wrappers": [wrapper_name(wrapper) for wrapper in self.wrappers]}
 
 
 def with_words(
@@ -172,7 +172,7 @@ def with_words(
     return EnvMaker(env, dict(kwargs or {}), tuple(wrappers))
 
 
-def name_of(wrapper: Any) -> str:
+def wrapper_name(wrapper: Any) -> str:
     """`module:name` of a wrapper, which may be its name already."""
     if isinstance(wrapper, str):
         return wrapper

@@ -21,7 +21,7 @@ def twin(env: gym.Env) -> gym.Env:
     environments agree on. Raises ValueError where a second one with the same settings cannot be had.
     """
     made = _from_spec(env)
-    different = [] if made is None else changed(env, made)
+    different = [] if made is None else changed_settings(env, made)
     if made is not None and not different:
         return made
     try:
@@ -56,7 +56,7 @@ def traits(env: gym.Env) -> dict[tuple[int, str], Any]:
     }
 
 
-def changed(env: gym.Env, made: gym.Env) -> list[tuple[int, str]]:
+def changed_settings(env: gym.Env, made: gym.Env) -> list[tuple[int, str]]:
     """The settings in which the environment differs from the one made anew: not a state, and no number of its own.
 
     What play changes is a state; what two fresh environments do not agree on is each one's own, such as a connection.

@@ -26,7 +26,7 @@ from gymnasium.vector.utils import batch_space
 from policygrad.envs.block import DONE, STEP, STEP_WITH_MASKS, Failure, Made, pack, unpack
 from policygrad.envs.processes import cores_for, exit_text
 from policygrad.envs.serial import mask_info
-from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put, rows, sharable
+from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put_rows, sharable, some_rows
 from policygrad.envs.supervision import CLOSE_SECONDS, Watch, WorkerError, WorkerHandle, end, payloads
 
 DEADLINE = 60.0  # seconds for a step, a reset, or the making of the environments
@@ -284,7 +284,7 @@ class WorkerVectorEnv(VectorEnv):
             )
             if doing in STAGES:
                 self._fail(text, said.trace)
-            return told(text, said.trace)
+            return error_text(text, said.trace)
         return said
 
     def _lost(self, worker: WorkerHandle, hung: bool, doing: str) -> WorkerError:
@@ -324,7 +324,7 @@ class WorkerVectorEnv(VectorEnv):
         """Close the pool, and say why."""
         self._error = text
         self.close()
-        raise told(text, trace)
+        raise error_text(text, trace)
 
     def _renew(self, i: int, why: WorkerError) -> None:
         """A new process in place of worker i, its environments made and not reset."""
@@ -348,13 +348,13 @@ class WorkerVectorEnv(VectorEnv):
         """
         arrays, block = self._shared, self.workers[i].rows
         begins = (arrays.terminated | arrays.truncated)[block]
-        paused, obs = arrays.paused[block].copy(), rows(arrays.obs, block)
+        paused, obs = arrays.paused[block].copy(), some_rows(arrays.obs, block)
         shown, time, episode = copy(obs), arrays.time[block] + 1, arrays.episode[block].copy()
         self._renew(i, why)
         seeds = [s if s is None else derived(s, self.restarts) for s in self._seeds[block]]
         self.workers[i].send(pack(("reset", seeds, None, self.report_masks)))
         masks = self._gather("reset")[i]
-        put(obs, shown, ~begins)
+        put_rows(obs, shown, ~begins)
         ends = ~begins & ~paused
         arrays.paused[block], arrays.truncated[block] = paused, ends
         arrays.time[block], arrays.episode[block] = np.where(begins, 0, time), episode + begins
@@ -364,7 +364,7 @@ class WorkerVectorEnv(VectorEnv):
         return masks and [mask if begun else None for mask, begun in zip(masks, begins, strict=True)]
 
 
-def told(text: str, trace: str) -> WorkerError:
+def error_text(text: str, trace: str) -> WorkerError:
     """What happened in another process, with the traceback of there."""
     error = WorkerError(text)
     if trace:

@@ -47,7 +47,7 @@ def deviations(share: Tensor) -> Tensor:
     return torch.eye(len(share), dtype=share.dtype) - share.unsqueeze(1)
 
 
-def measure(gram: Tensor, share: Tensor, sampled: float = 1.0) -> Noise:
+def measure_noise(gram: Tensor, share: Tensor, sampled: float = 1.0) -> Noise:
     """The noise of ĝ = Σ A_k. gram: A Aᵀ (m, m); share: f (m,), sum 1; both float64.
 
     sampled: the fraction of the whole that the parts are, where they are a sample of it, scaled up: noise and SNR are then the

@@ -52,7 +52,7 @@ def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cells).rstrip() for cells in aligned)
 
 
-def find(kind: str, name: str, table: Mapping[str, T], known: Sequence[str] | None = None) -> T:
+def find_by_name(kind: str, name: str, table: Mapping[str, T], known: Sequence[str] | None = None) -> T:
     """table[name]; a capital letter more or less is none. Raises ValueError, with the nearest name or with all [the keys]."""
     if name not in table:
         lower = {key.lower(): key for key in table}

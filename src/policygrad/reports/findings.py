@@ -213,7 +213,7 @@ def beta(updates: Updates) -> Finding:
     return Finding("beta", "ok", text + ".", {"first": first, "last": last, "least": least, "most": most})
 
 
-def gradient_noise(updates: Updates) -> Finding:
+def gradient_meter(updates: Updates) -> Finding:
     """The gradient meter's SNR in the first and in the second half of its measurements, and the batch that would have 1."""
     measured = metered(updates.rows)
     rows = telling(measured)
@@ -346,7 +346,7 @@ def snr_words(measured: Rows) -> str:
     )
 
 
-def fisher(updates: Updates) -> Finding:
+def fisher_eigenvalue(updates: Updates) -> Finding:
     """The largest eigenvalue of F over the run."""
     (first, last), most = ends(updates["fisher_1"]), float(np.nanmax(updates["fisher_1"]))
     text = (
@@ -371,8 +371,8 @@ CHECKS: dict[tuple[str, ...], Callable[[Updates], Finding]] = {  # the numbers t
     ("cg_residual",): conjugate_gradients,
     ("clip_fraction",): clip,
     ("beta",): beta,
-    ("fisher_1",): fisher,
-    ("meter_groups",): gradient_noise,
+    ("fisher_1",): fisher_eigenvalue,
+    ("meter_groups",): gradient_meter,
 }
 WHOSE = {  # the numbers that not every run has, and which do
     "cg_residual": "conjugate gradients (NPG, TRPO)",

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from policygrad.algorithms.config import show
 from policygrad.files import write_atomically
 from policygrad.reports.columns import as_number, steps_text, title
-from policygrad.stored.directory import RunDirectory, RunError, environment, find, runs_at
+from policygrad.stored.directory import RunDirectory, RunError, environment, find_run, runs_at
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -103,17 +103,17 @@ def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] =
     several = [runs] if isinstance(runs, RunDirectory | str | Path) else list(runs)
     chosen: dict[Path, RunDirectory] = {}
     for run in several:
-        path = run.path if isinstance(run, RunDirectory) else find(str(run))
+        path = run.path if isinstance(run, RunDirectory) else find_run(str(run))
         chosen |= {one.path.resolve(): one for one in runs_at(path)}
-    return make_figure(read(chosen.values(), by))
+    return curves_figure(read_curves(chosen.values(), by))
 
 
 def plot_runs(runs: Sequence[RunDirectory], out: Path, by: By = "config") -> Path:
     """Draw the runs' learning curves, a panel an environment, and write the figure. Raises RunError for unreadable runs."""
-    return make_figure(read(runs, by)).write(out)
+    return curves_figure(read_curves(runs, by)).write(out)
 
 
-def make_figure(panels: dict[str, list[Curve]]) -> Chart:
+def curves_figure(panels: dict[str, list[Curve]]) -> Chart:
     """The figure, as high as the labels of the panel with the most curves need. Raises RunError if there is nothing to draw."""
     if not panels:
         raise RunError("there are no runs to draw")
@@ -122,12 +122,12 @@ def make_figure(panels: dict[str, list[Curve]]) -> Chart:
     figure = Chart(figsize=(1.5 + 6.5 * len(panels), height), dpi=160, facecolor="white")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (env, curves) in zip(axes, panels.items(), strict=True):
-        draw(axis, env, curves, height - HEAD_INCHES)
+        draw_environment(axis, env, curves, height - HEAD_INCHES)
     figure.tight_layout(w_pad=3.0)
     return figure
 
 
-def read(runs: Iterable[RunDirectory], by: By = "config") -> dict[str, list[Curve]]:
+def read_curves(runs: Iterable[RunDirectory], by: By = "config") -> dict[str, list[Curve]]:
     """Curves by environment; runs whose configurations, or whose algorithms, are equal share one."""
     if by not in ("config", "algo"):
         raise ValueError(f"by must be 'config' or 'algo', got {by!r}")
@@ -157,20 +157,20 @@ def points(rows: Iterable[Row]) -> tuple[np.ndarray, np.ndarray]:
     return steps, returns
 
 
-def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
+def draw_environment(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
     """One environment, in an axis of so many inches."""
     style(axis)
     algos = {curve.algo for curve in curves}
     name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
     axis.set_title(name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=38, parse_math=False)
     small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom"}
-    axis.annotate(f"{WINDOW} · {seeds_text(curves)}", (0, 1), (0, 22), xycoords="axes fraction", **small)
+    axis.annotate(f"{WINDOW} · {seeds_label(curves)}", (0, 1), (0, 22), xycoords="axes fraction", **small)
     axis.annotate(marks_text(curves), (0, 1), (0, 9), xycoords="axes fraction", **small)
     axis.set_xlabel("environment steps", fontsize=9.5, color=PALE)
     end = max(1.0, *(curve.end() for curve in curves))
     names = labels(curves)
     for k, curve in enumerate(curves):
-        line(axis, curve, COLORS[k % len(COLORS)], LINES[k // len(COLORS) % len(LINES)])
+        curve_line(axis, curve, COLORS[k % len(COLORS)], LINES[k // len(COLORS) % len(LINES)])
     if not axis.lines:
         axis.text(0.5, 0.5, "no episode has ended yet", transform=axis.transAxes, ha="center", color=PALE)
     axis.set_xlim(0, end)
@@ -178,7 +178,7 @@ def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
     threshold(axis, curves)
 
 
-def line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
+def curve_line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
     """A curve, or the mean of several with a band from the lowest to the highest."""
     if not any(len(x) for x, _ in curve.curves):
         return
@@ -218,8 +218,8 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
         for _, (mean, low, high) in dots:
             what = "95 % interval" if len(curves[0].evaluations) == 1 else f"range of {noun(curves)}"
             big = {"fontsize": 13, "fontweight": "bold", "va": "center", "annotation_clip": False}
-            axis.annotate(plain(mean), (x, mean), color=COLORS[0], **big)
-            axis.annotate(f"{plain(low)} to {plain(high)}", (x, mean), (0, -11), **small)
+            axis.annotate(return_label(mean), (x, mean), color=COLORS[0], **big)
+            axis.annotate(f"{return_label(low)} to {return_label(high)}", (x, mean), (0, -11), **small)
             axis.annotate(f"{what}\nfinal policy, greedy", (x, mean), (0, -23), **small)
         return
     ends = [final[0] if (final := curve.final()) is not None else last(curve) for curve in curves]
@@ -228,7 +228,7 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
         algo, _, settings = name.partition("\n")
         final = curve.final()
         algo = f"{SIGNS[k // len(COLORS) % len(SIGNS)]} {algo}" if len(curves) > len(COLORS) else algo
-        text = algo if final is None else f"{algo}  {plain(final[0])}"
+        text = algo if final is None else f"{algo}  {return_label(final[0])}"
         bold = {"fontsize": 9.5, "fontweight": "bold", "va": "center", "clip_on": False, "parse_math": False}
         axis.text(x, y, text, color=COLORS[k % len(COLORS)], **bold)
         axis.annotate(settings, (x, y), (0, -7), parse_math=False, **small)
@@ -270,7 +270,7 @@ def threshold(axis: Axes, curves: list[Curve]) -> None:
         return
     axis.axhline(value, color=PALE, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     axis.annotate(
-        f"solved: {plain(value, 0)}",
+        f"solved: {return_label(value, 0)}",
         (0, value),
         (6, 0),
         textcoords="offset points",
@@ -284,14 +284,14 @@ def threshold(axis: Axes, curves: list[Curve]) -> None:
 
 def style(axis: Axes) -> None:
     """Light grid, no box, ticks in k and M."""
-    bare(axis, "y")
+    light_axis(axis, "y")
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: steps_text(x)))
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}".replace("-", "−")))
 
 
-def bare(axis: Axes, grid: Literal["both", "y"]) -> None:
+def light_axis(axis: Axes, grid: Literal["both", "y"]) -> None:
     """Light grid, no box, pale numbers."""
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
@@ -301,7 +301,7 @@ def bare(axis: Axes, grid: Literal["both", "y"]) -> None:
     axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
 
 
-def plain(value: float, digits: int = 1) -> str:
+def return_label(value: float, digits: int = 1) -> str:
     """A return: separators for thousands and a real minus."""
     return f"{value:,.{digits}f}".replace("-", "−")
 
@@ -311,7 +311,7 @@ def noun(curves: list[Curve]) -> str:
     return "runs" if any(curve.mixed for curve in curves) else "seeds"
 
 
-def seeds_text(curves: list[Curve]) -> str:
+def seeds_label(curves: list[Curve]) -> str:
     """How many seeds, or which."""
     what = noun(curves)
     counts = sorted({len(curve.seeds) for curve in curves})

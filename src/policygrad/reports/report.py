@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.reports.columns import Updates, as_number, steps_text, title
 from policygrad.reports.findings import Finding, findings
-from policygrad.reports.tracking import Segment, segments, tracking
+from policygrad.reports.tracking import Segment, run_segments, tracking
 from policygrad.stored.directory import RunDirectory, RunError, environment
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Report:
 
     def __init__(self, name: str, env: str, seed: int, updates: Updates, returns: Sequence[float]) -> None:
         self.name, self.env, self.seed, self.updates = name, env, seed, updates
-        self.segments: list[Segment] = segments(updates, returns)
+        self.segments: list[Segment] = run_segments(updates, returns)
         self.found: list[Finding] = findings(updates)
         self.found.insert(1, tracking(updates, self.segments, len(returns)))
         odd = sum(not math.isfinite(x) for x in returns)
@@ -69,9 +69,9 @@ class Report:
 
     def figure(self) -> Chart:
         """The picture, a matplotlib Figure."""
-        from policygrad.reports.report_plots import make_figure
+        from policygrad.reports.report_plots import report_figure
 
-        return make_figure(self)
+        return report_figure(self)
 
     def _repr_png_(self) -> bytes:
         return self.figure()._repr_png_()
@@ -90,7 +90,7 @@ class Report:
         }
 
 
-def read(run: RunDirectory) -> Report:
+def read_report(run: RunDirectory) -> Report:
     """The report of a run directory. Raises RunError, naming the file."""
     if not run.config_file.exists():
         raise RunError(f"{run.path} is not a run directory: it has no config.json")

@@ -27,7 +27,7 @@ WINDOWS = 6  # of the gradient's SNR, at most
 LOG_SCALE_RATIO = 30.0  # largest over smallest, above which a panel is logarithmic
 
 
-def make_figure(report: Report) -> Chart:
+def report_figure(report: Report) -> Chart:
     """The picture: only panels whose numbers there are."""
     updates = report.updates
     panels = [draw for needs, draw in PANELS if updates.has(*needs)]
@@ -84,8 +84,8 @@ def returns(axis: Axes, report: Report) -> None:
 def gains(axis: Axes, report: Report) -> None:
     """What the surrogate gained, and what its linear model said."""
     key(axis, [("surrogate", INK), ("gain", BLUE), ("predicted, ĝᵀs", ORANGE)])
-    line(axis, report.updates, "predicted_gain", ORANGE, ls=(0, (3, 1.5)))
-    line(axis, report.updates, "gain", BLUE)
+    row_line(axis, report.updates, "predicted_gain", ORANGE, ls=(0, (3, 1.5)))
+    row_line(axis, report.updates, "gain", BLUE)
     axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
 
 
@@ -93,10 +93,12 @@ def divergences(axis: Axes, report: Report) -> None:
     """KL exact, by the quadratic model, sampled, and what bounds it."""
     updates, bound = report.updates, report.updates.bound()
     words = [("KL(old ‖ new), nats", INK), ("exact", BLUE), ("½ sᵀFs", ORANGE), ("● sampled, k3", GREEN)]
-    axis.plot(updates.steps, positive(updates["kl_k3"]), "o", color=GREEN, markersize=2.6, alpha=0.7, markeredgewidth=0)
-    line(axis, updates, "kl_quadratic", ORANGE, positive, ls=(0, (3, 1.5)))
-    line(axis, updates, "kl", BLUE, positive)
-    logarithmic(axis, updates["kl"])
+    axis.plot(
+        updates.steps, positive_values(updates["kl_k3"]), "o", color=GREEN, markersize=2.6, alpha=0.7, markeredgewidth=0
+    )
+    row_line(axis, updates, "kl_quadratic", ORANGE, positive_values, ls=(0, (3, 1.5)))
+    row_line(axis, updates, "kl", BLUE, positive_values)
+    logarithmic_axis(axis, updates["kl"])
     if bound is not None:
         axis.plot(updates.steps, bound[1], color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
         words.append((f"{'target' if updates.spec.steers_kl else 'bound'}, {bound[0]} = {num(bound[1][0])}", PALE))
@@ -117,15 +119,15 @@ def accepted(axis: Axes, report: Report) -> None:
 
 def clipped(axis: Axes, report: Report) -> None:
     """The share of steps whose gradient the clip removes."""
-    line(axis, report.updates, "clip_fraction", BLUE)
+    row_line(axis, report.updates, "clip_fraction", BLUE)
     axis.set_ylim(bottom=0.0)
     key(axis, [("clip", INK), ("share of the batch without gradient after the last epoch", BLUE)])
 
 
 def weights(axis: Axes, report: Report) -> None:
     """β over the run."""
-    axis.step(report.updates.steps, positive(report.updates["beta"]), color=BLUE, linewidth=1.8, where="mid")
-    logarithmic(axis, report.updates["beta"], always=True)
+    axis.step(report.updates.steps, positive_values(report.updates["beta"]), color=BLUE, linewidth=1.8, where="mid")
+    logarithmic_axis(axis, report.updates["beta"], always=True)
     key(axis, [("penalty", INK), ("β", BLUE)])
 
 
@@ -133,8 +135,8 @@ def on_logarithm(axis: Axes, report: Report, what: str, lines: dict[str, str]) -
     """One line or two on a logarithmic axis; lines: the name of a number and what it is called."""
     colors = (BLUE, ORANGE)[: len(lines)]
     for name, color in zip(lines, colors, strict=True):
-        line(axis, report.updates, name, color, positive)
-    logarithmic(axis, np.concatenate([report.updates[name] for name in lines]), always=True)
+        row_line(axis, report.updates, name, color, positive_values)
+    logarithmic_axis(axis, np.concatenate([report.updates[name] for name in lines]), always=True)
     key(axis, [(what, INK), *zip(lines.values(), colors, strict=True)])
 
 
@@ -148,13 +150,15 @@ def eigenvalues(axis: Axes, report: Report) -> None:
     found = {name for name in set().union(*updates.rows) if re.fullmatch(r"fisher_[1-9][0-9]{0,2}", name)}
     names = sorted(found, key=lambda name: int(name[7:]))
     for k, name in enumerate(names):
-        axis.plot(updates.steps, positive(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k)
+        axis.plot(
+            updates.steps, positive_values(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k
+        )
     which = "largest eigenvalue" if len(names) == 1 else f"its {len(names)} largest eigenvalues"
     words = [("Fisher matrix", INK), (which, BLUE)]
     if damping:
         axis.axhline(damping, color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
         words.append((f"damping = {num(damping)}", PALE))
-    logarithmic(axis, updates["fisher_1"], always=True)
+    logarithmic_axis(axis, updates["fisher_1"], always=True)
     key(axis, words)
 
 
@@ -198,7 +202,7 @@ def key(axis: Axes, words: Sequence[tuple[str, str]]) -> None:
         before = axis.annotate(text, **where, **style)
 
 
-def line(
+def row_line(
     axis: Axes,
     updates: Updates,
     name: str,
@@ -225,12 +229,12 @@ def running_mean(y: np.ndarray, window: int) -> np.ndarray:
     return np.where(there, sums / np.maximum(counts, 1.0), np.nan)
 
 
-def positive(y: np.ndarray) -> np.ndarray:
+def positive_values(y: np.ndarray) -> np.ndarray:
     """What a logarithm can show."""
     return np.where(y > 0.0, y, np.nan)
 
 
-def logarithmic(axis: Axes, y: np.ndarray, always: bool = False) -> None:
+def logarithmic_axis(axis: Axes, y: np.ndarray, always: bool = False) -> None:
     """A logarithmic axis, where the numbers span so much, with ticks as people write them."""
     y = y[np.isfinite(y) & (y > 0.0)]
     if not len(y) or not (always or np.quantile(y, 0.95) > LOG_SCALE_RATIO * np.quantile(y, 0.05)):

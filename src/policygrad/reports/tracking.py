@@ -67,7 +67,7 @@ class Segment:
         return self.promised > 0.0 and self.direction < 0
 
 
-def segments(updates: Updates, returns: Sequence[float]) -> list[Segment]:
+def run_segments(updates: Updates, returns: Sequence[float]) -> list[Segment]:
     """The run's segments that have enough episodes around both ends. returns: of every finished episode, in order.
 
     As many as there are MIN_ROWS rows for, SEGMENTS at most; none of fewer than two. Returns that are not finite are left out.
@@ -128,7 +128,7 @@ def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Findi
         text += f" {2 * MIN_ROWS} rows are needed, and {MIN_EPISODES} episodes at each end of two segments"
         return Finding("surrogate and return", "-", text + ".")
     broken = sorted(joined([s for s in found if s.broken]), key=lambda s: s.after - s.before)
-    numbers = {"segments": [to_json(s) for s in found], "broken": [to_json(s) for s in broken]}
+    numbers = {"segments": [segment_to_json(s) for s in found], "broken": [segment_to_json(s) for s in broken]}
     rose, level = (sum(s.direction == d for s in found) for d in (1, 0))
     promised, first, last = sum(s.promised for s in found), found[0].before, found[-1].after
     whole = f"in total the surrogate predicted a gain of {num(promised)} and the return went from {num(first)} to {num(last)}"
@@ -137,20 +137,22 @@ def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Findi
         return Finding("surrogate and return", "ok", text + ".", numbers)
     worst, *others = broken
     part = f" in the measured updates, {updates.measured()}," if updates.measured() else ""
-    text = f"{place(worst)} the surrogate predicted a gain of {num(worst.promised)}{part} and the return fell "
+    text = f"{segment_place(worst)} the surrogate predicted a gain of {num(worst.promised)}{part} and the return fell "
     text += f"from {num(worst.before)} to {num(worst.after)} (± {num(worst.error)})"
     if others:
-        text += "; it also fell " + ", ".join(f"{place(s)} ({num(s.before)} to {num(s.after)})" for s in others[:3])
+        text += "; it also fell " + ", ".join(
+            f"{segment_place(s)} ({num(s.before)} to {num(s.after)})" for s in others[:3]
+        )
     text += f". {whole[0].upper()}{whole[1:]}. Steps may be too long. Lower {updates.spec.shorter}"
     return Finding("surrogate and return", "!", text + ".", numbers)
 
 
-def place(s: Segment) -> str:
+def segment_place(s: Segment) -> str:
     """Where a segment is."""
     return f"between {steps_text(s.start)} and {steps_text(s.end)} steps"
 
 
-def to_json(s: Segment) -> Mapping[str, Any]:
+def segment_to_json(s: Segment) -> Mapping[str, Any]:
     """A segment in plain values."""
     return {
         "steps": [round(s.start), round(s.end)],

@@ -257,7 +257,7 @@ def runs(root: str | Path = ROOT) -> Iterator[Path]:
         yield config.parent
 
 
-def find(text: str, root: str | Path = ROOT) -> Path:
+def find_run(text: str, root: str | Path = ROOT) -> Path:
     """What the user calls a run: a directory or model file, the beginning of a name under root, or `latest`.
 
     A name may begin at the environment (`CartPole-v1/ppo/seed0`) or at the seed (`seed0-20260131`).

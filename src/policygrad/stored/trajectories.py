@@ -78,7 +78,7 @@ class Trajectories:
     @staticmethod
     def read(path: str | Path) -> Trajectories:
         """Of a file, a directory or a run: see `read`."""
-        return read(path)
+        return read_trajectories(path)
 
     def __len__(self) -> int:
         return len(self.length)
@@ -215,7 +215,7 @@ def join(parts: Sequence[Trajectories]) -> Trajectories:
     return Trajectories(**columns, logp=torch.cat(logps) if len(logps) == len(parts) else None, about=parts[0].about)
 
 
-def read(path: str | Path) -> Trajectories:
+def read_trajectories(path: str | Path) -> Trajectories:
     """The trajectories of a file, a directory of shards, or a run that was trained with `save_trajectories`.
 
     Everything is held in memory. Raises TrajectoryError, naming the file, for what is damaged, missing or of different tasks.

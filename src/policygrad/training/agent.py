@@ -240,7 +240,7 @@ class Agent(Kept):
         for an agent that is closed, or that learns in another thread.
         """
         if others:
-            foreign.refuse("learn", others)
+            foreign.refuse_keyword("learn", others)
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
         if horizon is not None:
@@ -337,7 +337,7 @@ class Agent(Kept):
         begins new episodes afterwards.
         """
         if others:
-            foreign.refuse("evaluate", others)
+            foreign.refuse_keyword("evaluate", others)
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
         with self._turns, self._playing(env):

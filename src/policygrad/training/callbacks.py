@@ -285,13 +285,13 @@ class History:
 
     def plot(self) -> Any:
         """The learning curve so far, a matplotlib Figure."""
-        from policygrad.reports.plots import Curve, make_figure, points
+        from policygrad.reports.plots import Curve, curves_figure, points
 
         agent = self.agent
         if agent is None:
             raise ValueError("there is no history yet: pass this to agent.learn(steps, callback=…) first")
         curve = Curve(agent.algo, agent.config, [agent.seed], [points(self.rows)], [], None)
-        return make_figure({agent.env_name: [curve]})
+        return curves_figure({agent.env_name: [curve]})
 
 
 def _positive(name: str, value: Any) -> int:

@@ -141,7 +141,7 @@ def fields(steps: int, total: int, speed: float, mean_return: float | None, note
         f"{steps:,}{of} steps",
         f"{speed:,.0f} steps/s",
         f"{clock((total - steps) / (speed or 1.0))} left",
-        f"return {number(mean_return)}",
+        f"return {return_text(mean_return)}",
         *([note] if note else []),
     ]
 
@@ -195,6 +195,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def number(value: float | None) -> str:
+def return_text(value: float | None) -> str:
     """A mean return, or – before the first episode has ended."""
     return "–" if value is None else f"{value:.1f}"

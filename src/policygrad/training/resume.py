@@ -11,14 +11,14 @@ from policygrad.algorithms.config import Algo, ConfigError, check
 from policygrad.envs.single import EnvLike, Wrapper
 from policygrad.forms import FormError
 from policygrad.models.policy import Body
-from policygrad.stored.directory import ROOT, RunDirectory, RunError, find
+from policygrad.stored.directory import ROOT, RunDirectory, RunError, find_run
 from policygrad.stored.storage import ModelFileError, load_state
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent, Callback
 from policygrad.training.loading import load
 from policygrad.training.progress import Progress
 from policygrad.training.recorder import RUN
-from policygrad.training.train import assess, describe, learn, machine, versions
+from policygrad.training.train import assess, learn, machine, run_config, versions
 
 
 def resume(
@@ -48,7 +48,7 @@ def resume(
     given as an object; a path is known. callback: the callbacks that the run was begun with, in order.
     Raises RunError for a run without a checkpoint, or that another process trains.
     """
-    run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run), root))
+    run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(str(run), root))
     if finished(run, steps):
         return run
     given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body, "dataset": dataset}
@@ -81,9 +81,9 @@ def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[
     return agent, kept
 
 
-def check_same(run: RunDirectory, agent: Agent) -> None:
+def check_same_configuration(run: RunDirectory, agent: Agent) -> None:
     """Refuse to go on with a run of another configuration than the agent's; it may take more steps. Raises ConfigError."""
-    before, now = run.config(), describe(agent)
+    before, now = run.config(), run_config(agent)
     names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom")
     other = [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
     then, asked = before["config"], {k: list(x) if isinstance(x, tuple) else x for k, x in agent.config.items()}

@@ -295,9 +295,9 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
 
 def resumed(job: Job, run: RunDirectory, agent: Agent) -> tuple[Agent, dict[str, Any] | None]:
     """The agent of a run's last checkpoint, and the state of the run; None where it is finished."""
-    from policygrad.training.resume import check_same, finished, prepare
+    from policygrad.training.resume import check_same_configuration, finished, prepare
 
-    check_same(run, agent)
+    check_same_configuration(run, agent)
     total = agent.config["steps"]
     steps = total if total > run.config()["config"]["steps"] else None
     if finished(run, steps):
@@ -312,7 +312,7 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
     """What to say of an error; of one that no user's values explain, the traceback is kept in the run directory."""
     if run is None:
         expected = isinstance(error, PolicygradError | ValueError | TypeError | ImportError | OSError | MemoryError)
-        return (expected and str(error)) or f"{named(error)} ({place(error)})"
+        return (expected and str(error)) or f"{error_name(error)} ({error_place(error)})"
     foreign = isinstance(error, EnvError) and error.__cause__ is not None  # what the environment's own code has raised
     own_file = isinstance(error, OSError) and str(error.filename or "").startswith(str(run.path))  # on a full disk
     if (isinstance(error, PolicygradError | MemoryError) and not foreign) or own_file:
@@ -328,24 +328,24 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
 def stopped(error: BaseException, run: RunDirectory) -> str:
     """What ended a run, and in which part of it; an error that is none of the package's with its class."""
     over = run.state()["status"] == "trained"
-    text = first_line(error) if isinstance(error, PolicygradError) else named(error)
+    text = message_line(error) if isinstance(error, PolicygradError) else error_name(error)
     return f"{'evaluation' if over else 'training'} stopped: {text}"
 
 
-def named(error: BaseException) -> str:
+def error_name(error: BaseException) -> str:
     """The class of an error, and the first line of its message if it has one."""
-    text = first_line(error)
+    text = message_line(error)
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def first_line(error: BaseException) -> str:
+def message_line(error: BaseException) -> str:
     """Of an error's message: what follows it is for those who read the traceback."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
-def place(error: BaseException) -> str:
+def error_place(error: BaseException) -> str:
     """The line of code that raised an error."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{os.path.basename(frame.filename)}, line {frame.lineno}"

@@ -26,7 +26,7 @@ def spectrum(agent: Agent, count: int) -> Finding:
     where λ is far below damping, it is a plain gradient step. count: 1 or more, as many as the policy has parameters but one.
     """
     with single_thread():
-        batch = collect(agent)
+        batch = spectrum_batch(agent)
         share = batch.normalized_weight
         values = top_eigenvalues(agent.policy, agent.policy.evaluate(batch), share, count)
         whole = max(trace(agent.policy, batch, share), sum(values))  # it is an estimate, and they are not
@@ -53,7 +53,7 @@ def spectrum(agent: Agent, count: int) -> Finding:
     return Finding("Fisher eigenvalues", "ok", text + ".", numbers | {"damping": damping})
 
 
-def collect(agent: Agent) -> Batch:
+def spectrum_batch(agent: Agent) -> Batch:
     """A batch as the recipe would see it, of about BATCH_STEPS or more: resets drop out. Advantages are 0."""
     wants = agent.plan.wants
     if wants.num_steps is not None:

@@ -74,7 +74,7 @@ def start(
 ) -> RunDirectory:
     """A run directory with its config.json. episodes, save_trajectories: as for `train`, so that `resume` knows them."""
     run = create(run_dir, root, agent.algo, agent.env_name, agent.seed)
-    config = describe(agent, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
+    config = run_config(agent, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
     if steps is not None:
         config["config"] |= {"steps": steps}
     run.write_config(config)
@@ -193,7 +193,7 @@ def _add_evaluation(run: RunDirectory, steps: int, evaluation: Evaluation) -> No
     EventFile(run.path).write(steps, scalars(means))
 
 
-def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
+def run_config(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
     """The contents of config.json."""
     kernel = getattr(agent.policy, "kernel", None)  # an actor of one's own need not have one
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered

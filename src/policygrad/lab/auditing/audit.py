@@ -27,8 +27,8 @@ from torch import Tensor
 from policygrad.files import write_atomically
 from policygrad.lab.auditing.bench import Bench, Moments
 from policygrad.lab.auditing.cells import BEST, FITTED, Cell, label, make_cells
-from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, bare, optimal_baseline
-from policygrad.lab.auditing.table import table
+from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, optimal_baseline, without_baseline
+from policygrad.lab.auditing.table import audit_table
 from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
 from policygrad.lab.exact.tabular import MDP, exact_gradient, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
@@ -121,7 +121,7 @@ class Audit(Result):
 
     def table(self) -> str:
         """A line a row, what was measured, and a line on each column."""
-        return table(self)
+        return audit_table(self)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, the gradients and variances of each parameter too, as lists."""
@@ -134,9 +134,9 @@ class Audit(Result):
 
     def plot(self, path: str | Path, curve: BaselineCurve | None = None) -> Path:
         """Draw bias and variance of every row: png, pdf or svg. curve: a U-curve beside them."""
-        from policygrad.lab.auditing.plots import draw
+        from policygrad.lab.auditing.plots import draw_audit
 
-        return draw(self, Path(path), curve)
+        return draw_audit(self, Path(path), curve)
 
     def html(self, path: str | Path, curve: BaselineCurve | None = None) -> Path:
         """Write one page that needs nothing else: the table, pictures, what each estimator is, how to read them."""
@@ -260,7 +260,7 @@ def fitted(bench: Bench, cell: Cell, generator: torch.Generator) -> Cell:
         return cell
     best = optimal_baseline(cell.baseline, cell, bench.weighed(BASELINE_EPISODES, generator), bench.scores, bench.steps)
     if cell.baseline == "best-parameter":
-        return replace(bare(cell), per_parameter=best)
+        return replace(without_baseline(cell), per_parameter=best)
     return replace(cell, baseline=Table(best))
 
 

@@ -73,7 +73,7 @@ class Bench:
         self.log_pi = log_policy(mdp, policy).detach()
         self.pi = self.log_pi.exp()
         self.acts = self.pi if behavior is None else log_policy(mdp, behavior).detach().exp()
-        self.critic = make_critic(critic, mdp, self.pi, seed) if isinstance(critic, str) else critic
+        self.critic = named_critic(critic, mdp, self.pi, seed) if isinstance(critic, str) else critic
         self.scores = scores(mdp, policy).flatten(0, 1)  # (S·A, P)
         self.reference = gradient_theorem(mdp, policy, limit).clone()
         if float(self.reference.norm()) <= max(self.rounding, ROUNDING * float(mdp.reward.abs().max())):
@@ -210,7 +210,7 @@ def _noisy(rollout: Rollout, values: Values) -> tuple[Rollout, Values]:
     return replace(rollout, rew=noisy(rollout.rew)), replace(values, val=val, next_val=next_val, act_val=act_val)
 
 
-def make_critic(name: str, mdp: MDP, pi: Tensor, seed: int = 0) -> Any:
+def named_critic(name: str, mdp: MDP, pi: Tensor, seed: int = 0) -> Any:
     """Critics of q and V = Σ_a π q by name: exact; wrong, with noise as large as Q on every entry; zero; or none.
 
     Raises ValueError for another name.

@@ -28,7 +28,7 @@ from policygrad.data import Estimate, Rollout, Values
 from policygrad.gradient import baselines as base
 from policygrad.gradient import estimators as est
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
-from policygrad.lab.results import find
+from policygrad.lab.results import find_by_name
 
 BEST = ("best", "best-state", "best-time-state", "best-parameter")
 
@@ -201,7 +201,7 @@ WHOLE = ("n-step", "crossfit")  # of these, a whole one
 def named(kind: str, table: dict[str, Callable[..., Any]], text: str) -> tuple[Callable[..., Any], tuple[float, ...]]:
     """What makes it, and the number after the colon. Raises ValueError, with the nearest name, for one that is not there."""
     name, colon, number = text.partition(":")
-    make = find(kind, name, table, [f"{n}:X" if n in TAKES_NUMBER else n for n in table])
+    make = find_by_name(kind, name, table, [f"{n}:X" if n in TAKES_NUMBER else n for n in table])
     if not colon:
         return make, ()
     try:
@@ -225,7 +225,7 @@ def make_estimator(given: Any, gamma: float) -> tuple[str, Any]:
     return label(given), given if hasattr(given, "wrap") else Own(given, gamma)  # pyright: ignore[reportArgumentType]
 
 
-def make_baseline(given: Any) -> tuple[str, Any]:
+def named_baseline(given: Any) -> tuple[str, Any]:
     """Name and object of a baseline; of one of least variance, which depends on the rest of the cell, its name twice."""
     if not isinstance(given, str):
         return label(given), given
@@ -263,7 +263,7 @@ def make_cells(
 ) -> tuple[list[Cell], list[tuple[str, str]]]:
     """The cells of a grid, those that make sense; and the others with the reason."""
     cells, left_out = [], []
-    made_baselines, made_wrappers = [make_baseline(b) for b in baselines], [make_wrapper(w) for w in wrappers]
+    made_baselines, made_wrappers = [named_baseline(b) for b in baselines], [make_wrapper(w) for w in wrappers]
     for estimator_name, estimator in (make_estimator(e, gamma) for e in estimators):
         for wrapper_name, wrap, reduction in made_wrappers:
             if gamma == 1.0 and "discount" in wrapper_name.split("+"):

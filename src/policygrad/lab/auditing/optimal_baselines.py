@@ -82,11 +82,11 @@ def _terms(kind: str, cell: Cell, data: Chunk, weight: Tensor, scores: Tensor, s
 def parts(cell: Cell, data: Chunk, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """X and y of every trajectory, (N, P), and w of every step, (T, N)."""
     w = cell.credit_weight(data.rollout)
-    x = data.sums(bare(cell).adv(data.rollout, data.values))
+    x = data.sums(without_baseline(cell).adv(data.rollout, data.values))
     return x @ scores, data.sums(w) @ scores, w
 
 
-def bare(cell: Cell) -> Cell:
+def without_baseline(cell: Cell) -> Cell:
     """The same without a baseline."""
     return replace(cell, baseline=NoBaseline(), per_parameter=None)
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from policygrad.lab.auditing.optimal_baselines import BaselineCurve
-from policygrad.lab.auditing.table import HEADER, cells_of, header, legend, name_of, reasons, short
+from policygrad.lab.auditing.table import HEADER, cell_name, cells_of, header, legend, reasons, short
 
 if TYPE_CHECKING:
     from policygrad.lab.auditing.audit import Audit, Row
@@ -90,7 +90,7 @@ def page(audit: Audit, curve: BaselineCurve | None = None) -> str:
     names = [[getattr(row, part) for row in audit.rows] for part in ("estimator", "baseline", "wrapper")]
     sections = [
         f"<h1>Gradient estimators, audited</h1>{paragraphs(header(audit))}",
-        summary(audit),
+        summary_text(audit),
         f"<div class=wide>{rows_table(audit)}</div>",
         "<p class=pale><span class=key style='background:var(--blue);border-radius:50%'></span>variance"
         "<span class=key style='background:var(--orange);rotate:45deg;scale:.85'></span>bias², where there is one or one was "
@@ -102,7 +102,7 @@ def page(audit: Audit, curve: BaselineCurve | None = None) -> str:
             for title, used in zip(("Estimators", "Baselines", "Wrappers"), names, strict=True)
         ),
         how_to_read(audit),
-        left_out(audit),
+        left_out_text(audit),
     ]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     title = "<title>Gradient estimators, audited</title>"
@@ -116,7 +116,7 @@ def paragraphs(text: str) -> str:
     return "".join(f"<p class=pale>{escape(line)}</p>" for line in text.splitlines())
 
 
-def summary(audit: Audit) -> str:
+def summary_text(audit: Audit) -> str:
     """What the table says, in a sentence or two."""
     if not audit.rows:
         return "<p>No combination of estimator, baseline and wrapper is left to audit.</p>"
@@ -127,8 +127,8 @@ def summary(audit: Audit) -> str:
     if unbiased:
         best = min(unbiased, key=lambda row: row.episodes)
         most = max(unbiased, key=lambda row: row.episodes)
-        text += f". Of these, {name_of(best)} needs {short(best.episodes)} episodes for an SNR of 1, "
-        text += f"{name_of(most)} {short(most.episodes)}"
+        text += f". Of these, {cell_name(best)} needs {short(best.episodes)} episodes for an SNR of 1, "
+        text += f"{cell_name(most)} {short(most.episodes)}"
     return f"<p>{escape(text)}.</p>"
 
 
@@ -160,16 +160,16 @@ def bar(row: Row, low: float, high: float) -> str:
         return PAD + (BAR - 2 * PAD) * min(1.0, max(0.0, at))
 
     variance, bias = parts_of(row)
-    marks = [line(PAD, BAR - PAD, "var(--line)", 1)]
+    marks = [level_line(PAD, BAR - PAD, "var(--line)", 1)]
     if low <= 0.0 <= high:
         marks.append(f"<path d='M{x(1.0):.1f} 2V16' stroke='var(--pale)' stroke-dasharray='2 2'/>")
     text = f"variance {short(variance)}"
     if bias is not None:
         text += f", bias² {short(bias)}"
-        marks.append(line(x(bias), x(variance), "var(--line)", 4))
+        marks.append(level_line(x(bias), x(variance), "var(--line)", 4))
         if row.bias_exact is None:
             least, most = row.bias_interval
-            marks.append(line(x(least**2), x(most**2), "var(--orange)", 2))
+            marks.append(level_line(x(least**2), x(most**2), "var(--orange)", 2))
         place = f"translate({x(bias):.1f} 9) rotate(45)"
         marks.append(f"<rect x='-4' y='-4' width='8' height='8' fill='var(--orange)' transform='{place}'/>")
     if variance > 0.0:
@@ -178,7 +178,7 @@ def bar(row: Row, low: float, high: float) -> str:
     return f"<svg width='{BAR}' height='18' {named}{''.join(marks)}</svg>"
 
 
-def line(start: float, end: float, color: str, width: int) -> str:
+def level_line(start: float, end: float, color: str, width: int) -> str:
     """A level line in the middle of a row's picture."""
     return f"<path d='M{start:.1f} 9H{end:.1f}' stroke='{color}' stroke-width='{width}' stroke-linecap='round'/>"
 
@@ -217,7 +217,7 @@ def how_to_read(audit: Audit) -> str:
     return "<h2>How to read it</h2>" + "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
-def left_out(audit: Audit) -> str:
+def left_out_text(audit: Audit) -> str:
     """What was not audited, and why."""
     return "<h2>Left out</h2>" + definitions(reasons(audit)) if audit.left_out else ""
 

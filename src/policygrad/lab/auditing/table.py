@@ -15,7 +15,7 @@ COLUMNS = ("verdict", "bias", "along", "variance", "MSE", "SNR", "cos", "episode
 HEADER = ("estimator · baseline · wrapper", *COLUMNS)
 
 
-def table(audit: Audit) -> str:
+def audit_table(audit: Audit) -> str:
     """What was measured, a line a row, a line on each column, and what was left out."""
     parts = [header(audit), align(HEADER, [cells_of(row) for row in audit.rows]), legend(audit), left_out(audit)]
     return "\n\n".join(filter(None, parts))
@@ -67,7 +67,7 @@ def reasons(audit: Audit) -> list[tuple[str, str]]:
     return [(few(cells), reason) for reason, cells in found.items()]
 
 
-def name_of(row: Row) -> str:
+def cell_name(row: Row) -> str:
     """Estimator · baseline · wrapper, without those that do nothing."""
     return " · ".join([row.estimator, *(x for x in (row.baseline, row.wrapper) if x not in ("none", "plain"))])
 
@@ -82,7 +82,7 @@ def cells_of(row: Row) -> list[str]:
     exactly = row.verdict == "unbiased" and row.proof == "exact"
     along = 0.0 if exactly else 100.0 * row.known("along")
     return [
-        name_of(row),
+        cell_name(row),
         VERDICTS[row.verdict, row.proof],
         bias,
         short(along),

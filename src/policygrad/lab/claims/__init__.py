@@ -1,8 +1,8 @@
 """Claims of textbooks and tutorials about policy gradients. Each claim is an experiment with a verdict.
 
     from policygrad.lab import claims
-    print(claims.check("value-is-the-best-baseline"))   # runs the experiment
-    claims.load()                                       # all of them, by slug
+    print(claims.check_claim("value-is-the-best-baseline"))  # runs the experiment
+    claims.load_claims()                                # all of them, by slug
 
 A claim is a function that measures something and derives its verdict from the numbers: `@claim(text, evidence)` decorates a
 function that returns an `Outcome`, and the function's name is the claim's slug. Evidence is "exact" (computed on finite MDPs),
@@ -103,7 +103,7 @@ def both(exact: Outcome, recorded: Outcome) -> Outcome:
     )
 
 
-def load() -> dict[str, Claim]:
+def load_claims() -> dict[str, Claim]:
     """All claims by slug, in the order of the topics and of their modules."""
     for module in TOPIC_OF:
         import_module(module)
@@ -111,9 +111,9 @@ def load() -> dict[str, Claim]:
     return dict(sorted(CLAIMS.items(), key=lambda item: order.index(item[1].experiment.__module__)))
 
 
-def check(slug: str) -> Outcome:
+def check_claim(slug: str) -> Outcome:
     """Run the experiment of a claim. Raises KeyError for an unknown slug."""
-    claims = load()
+    claims = load_claims()
     if slug not in claims:
         raise KeyError(f"there is no claim {slug!r}: `policygrad lab claims --list` lists them")
     return claims[slug].experiment()

@@ -32,7 +32,7 @@ def deceptive() -> Case:
     return case("deceptive")
 
 
-def tables(c: Case, count: int = 5) -> list[Tensor]:
+def random_values(c: Case, count: int = 5) -> list[Tensor]:
     """Random numbers for every time and state, (H+1, S)."""
     generator = torch.Generator().manual_seed(0)
     return [3.0 * torch.randn(c.V.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
@@ -63,7 +63,7 @@ def baseline_adds_no_bias() -> Outcome:
     """V, a constant and random tables; for comparison a baseline that looks ahead."""
     gap, moved = 0.0, 0.0
     for c in small():
-        for baseline, table in ((CriticValue(), None), (Constant(5.0), None), (CriticValue(), tables(c)[0])):
+        for baseline, table in ((CriticValue(), None), (Constant(5.0), None), (CriticValue(), random_values(c)[0])):
             x = to_go(c, baseline, table)
             gap = max(gap, c.gap(x))
             moved = max(moved, float((x - to_go(c)).abs().max()))
@@ -84,7 +84,7 @@ def baseline_adds_no_bias() -> Outcome:
 @claim("The gradient is unbiased regardless of the baseline.", "exact")
 def unbiased_with_any_baseline() -> Outcome:
     """Random tables; baselines that depend on the action; a baseline that is fitted to its own batch."""
-    gap = max(c.gap(to_go(c, CriticValue(), table)) for c in small() for table in tables(c))
+    gap = max(c.gap(to_go(c, CriticValue(), table)) for c in small() for table in random_values(c))
     after = float(np.median([c.bias(to_go(c, NextValue())) for c in small()]))
     own = 0.0  # ‖E ĝ‖ / ‖∇J‖
     for c in small():

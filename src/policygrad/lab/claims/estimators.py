@@ -21,7 +21,17 @@ from policygrad.gradient.estimators import (
     advantages,
 )
 from policygrad.lab.claims import Outcome, claim, decide
-from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Z_LIMIT, Case, Critic, compare, simple, small, z_score
+from policygrad.lab.claims.tools import (
+    EXACT,
+    MAX_SEARCHED,
+    Z_LIMIT,
+    Case,
+    Critic,
+    compare_variances,
+    simple,
+    small,
+    z_score,
+)
 from policygrad.lab.exact.mdp import random_mdp
 from policygrad.lab.exact.sampling import sample
 from policygrad.lab.exact.tabular import MDP, ExactCritic, ExactQCritic, tabular_policy
@@ -181,7 +191,7 @@ def reward_to_go_lowers_variance() -> Outcome:
     cases = simple(MAX_SEARCHED)
     pairs = ((c.variance(c.estimates(c.to_go)), c.variance(c.estimates(TotalReturn()))) for c in cases)
     to_go, total = zip(*pairs, strict=True)
-    ratio, lower, worst = compare(to_go, total)
+    ratio, lower, worst = compare_variances(to_go, total)
     what = f"the variance is {to_go[worst]:.3g} with reward-to-go and {total[worst]:.3g} with the total return"
     return Outcome(
         decide(lower > 0.9, caveat=ratio[worst] > 1.0),
@@ -208,7 +218,7 @@ def q_for_reward_to_go() -> Outcome:
     gap = max(c.gap(with_q(c)) for c in small())
     cases = simple(MAX_SEARCHED)
     q, to_go = zip(*((c.variance(with_q(c)), c.variance(c.estimates(c.to_go))) for c in cases), strict=True)
-    ratio, lower, worst = compare(q, to_go)
+    ratio, lower, worst = compare_variances(q, to_go)
     biases = []
     for seed, c in enumerate(small()):
         Q = torch.cat([c.Q, torch.zeros_like(c.Q[:1])])

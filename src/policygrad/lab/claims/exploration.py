@@ -10,7 +10,7 @@ import torch
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
 from policygrad.lab.claims import Outcome, both, claim, decide
 from policygrad.lab.claims.policies import certain, sharing
-from policygrad.lab.claims.recorded import difference, interval, load
+from policygrad.lab.claims.recorded import difference, interval, load_recorded
 from policygrad.lab.claims.tasks import detour
 from policygrad.lab.exact.mdp import MDP, from_gymnasium
 from policygrad.lab.exact.tabular import exact_gradient, greedy, objective, optimal_policy, optimum, tabular_policy
@@ -21,7 +21,7 @@ from policygrad.lab.theory.functions import performance
 @claim("Entropy regularisation encourages exploration.", "recorded")
 def entropy_encourages_exploration() -> Outcome:
     """Entropy, success and worst seed for bonuses of several sizes, on two FrozenLakes and MountainCarContinuous."""
-    lake, car = load("entropy-lake"), load("entropy-car")
+    lake, car = load_recorded("entropy-lake"), load_recorded("entropy-car")
     numbers: dict[str, float] = {}
     higher, gain, said = [], [], []
     for task in ("FrozenLake-v1", "FrozenLake8x8-v1"):
@@ -78,7 +78,7 @@ def exploring() -> Outcome:
 @claim("Stochastic policies are more flexible and avoid local optima.", "recorded")
 def stochastic_policies_avoid_local_optima() -> Outcome:
     """Rewards of 1 at once or 10 after n right actions: seeds that find the 10, from uniform and nearly certain policies."""
-    runs = load("local-optima")
+    runs = load_recorded("local-optima")
     numbers: dict[str, float] = {}
     said, share = [], {}
     for n in (2, 4, 8):
@@ -157,7 +157,7 @@ def shaping() -> Outcome:
 @claim("Reward shaping solves sparse rewards.", "recorded")
 def shaping_solves_sparse_rewards() -> Outcome:
     """MountainCarContinuous with a small and a large bonus for movement and with a potential; returns without any bonus."""
-    runs = load("shaping")
+    runs = load_recorded("shaping")
     numbers: dict[str, float] = {}
     said, arrive = [], {}
     for arm in runs.arms:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from policygrad.lab.claims import Outcome, claim, decide
-from policygrad.lab.claims.tools import Z_LIMIT, study, table
+from policygrad.lab.claims.tools import Z_LIMIT, random_table, study
 from policygrad.lab.exact.mdp import random_mdp
 from policygrad.lab.exact.policies import greedy, policy_matrix, tabular_policy
 from policygrad.lab.exact.tabular import advantage, occupancy, policy_iteration, solve
@@ -40,7 +40,7 @@ def performance_difference_lemma() -> Outcome:
     sampled = [found.sampled for found in (finite, endless)]
     z = max(abs(x.actions - x.exact) / x.actions_error for x in sampled)
     mdp, policy, _ = study()
-    pi, new = policy_matrix(mdp, policy).detach(), table(mdp, 1)
+    pi, new = policy_matrix(mdp, policy).detach(), random_table(mdp, 1)
     wrong = abs(float((occupancy(mdp, pi) * expected_advantage(mdp, pi, new)).sum()) - lemma(mdp, pi, new).difference)
     return Outcome(
         decide(gap <= 1e-10 and z <= Z_LIMIT),
@@ -69,7 +69,7 @@ def fitted_policy_iteration_can_lose() -> Outcome:
     rng, changes, rises = np.random.default_rng(0), [], []
     for _ in range(60):
         mdp = random_mdp(4, 2, 4, rng)
-        pi = table(mdp, 0)
+        pi = random_table(mdp, 0)
         clusters = nn.functional.one_hot(torch.arange(4) % 2).double()  # states 0 and 2, 1 and 3 share their values
         changes.append(change(mdp, pi, greedy(fitted_values(mdp, pi, clusters))))
         rises.append(change(mdp, pi, greedy(solve(mdp, pi)[1])).rise)
@@ -164,7 +164,7 @@ def surrogate_matches_to_first_order() -> Outcome:
 def expected_advantage_is_a_dot_product() -> Outcome:
     """Dot products compared with sampled actions, in each state and summed over the visited states."""
     mdp, policy, batch = study()
-    pi, new = policy_matrix(mdp, policy).detach(), table(mdp, 1)
+    pi, new = policy_matrix(mdp, policy).detach(), random_table(mdp, 1)
     A, exact = advantage(mdp, pi)[0], expected_advantage(mdp, pi, new)[0]
     act = torch.multinomial(new, 20_000, replacement=True, generator=torch.Generator().manual_seed(0))  # (S, n)
     drawn = A.gather(1, act)

@@ -11,7 +11,14 @@ import itertools
 import numpy as np
 
 from policygrad.lab.claims import Outcome, claim, decide
-from policygrad.lab.claims.recorded import Interval, Recorded, difference, interval, load, probability_of_improvement
+from policygrad.lab.claims.recorded import (
+    Interval,
+    Recorded,
+    difference,
+    interval,
+    load_recorded,
+    probability_of_improvement,
+)
 
 RATES = ("0.0003", "0.001", "0.003", "0.01", "0.03")
 
@@ -38,7 +45,11 @@ def beats(runs: Recorded, arm: str, other: str) -> Interval:
 @claim("A2C and PPO reduce variance and improve sample efficiency.", "recorded")
 def a2c_and_ppo_improve_on_reinforce() -> Outcome:
     """Speed compared with plain REINFORCE, on CartPole at best and at equal rates, on Acrobot at one rate; errors of ĝ."""
-    cart, acrobot, errors = load("stability"), load("practical-acrobot"), load("estimators-mse")
+    cart, acrobot, errors = (
+        load_recorded("stability"),
+        load_recorded("practical-acrobot"),
+        load_recorded("estimators-mse"),
+    )
     plain = "reinforce, no baseline"
     best = cart.best(_rates(plain))
     numbers = {f"CartPole, {best}: speed": float(cart.speed(best).mean())}
@@ -71,7 +82,7 @@ def a2c_and_ppo_improve_on_reinforce() -> Outcome:
 @claim("TRPO and PPO give stable updates.", "recorded")
 def trust_regions_are_stable() -> Outcome:
     """Runs that fell on CartPole, worst seeds, and the largest KL of an update; PPO with and without its clip."""
-    runs = load("stability")
+    runs = load_recorded("stability")
     numbers: dict[str, float] = {}
     rate, said = {}, []
     for algo in ("reinforce", "a2c", "ppo, no clip", "ppo", "trpo"):
@@ -102,7 +113,7 @@ def trust_regions_are_stable() -> Outcome:
 @claim("Results are sensitive to learning rate, entropy coefficient and discount.", "recorded")
 def sensitive_hyperparameters() -> Outcome:
     """The largest effect of each factor while the other two are fixed, in a grid of A2C runs with 5 seeds per cell."""
-    runs = load("sensitivity")
+    runs = load_recorded("sensitivity")
     cells = {tuple(part.split(" ")[1] for part in arm.split(", ")): arm for arm in runs.arms}
     mean = {cell: float(runs.final(arm).mean()) for cell, arm in cells.items()}
     top, bottom = max(mean, key=lambda cell: mean[cell]), min(mean, key=lambda cell: mean[cell])
@@ -120,7 +131,7 @@ def sensitive_hyperparameters() -> Outcome:
         seen.append(gap.low > LARGE_EFFECT)
         numbers |= {f"largest effect of the {factor}": gap.mean, f"largest effect of the {factor}, lower end": gap.low}
         said.append(f"{gap} for the {factor} ({a[k]} and {b[k]})")
-    lake = load("entropy-lake")
+    lake = load_recorded("entropy-lake")
     arms = ["FrozenLake-v1, entropy 0.01", "FrozenLake-v1, entropy 0.1"]
     some, much = (interval(lake.final(arm)) for arm in arms)
     numbers |= {f"{arm}: success": x.mean for arm, x in zip(arms, (some, much), strict=True)}
@@ -138,7 +149,7 @@ def sensitive_hyperparameters() -> Outcome:
 @claim("Return normalisation is recommended.", "recorded")
 def return_normalisation() -> Outcome:
     """REINFORCE on CartPole, rewards times 1 and 100: returns raw, standardised over the batch, or over each episode."""
-    runs = load("normalisation")
+    runs = load_recorded("normalisation")
     scales = ("1", "100")
     numbers: dict[str, float] = {}
     final: dict[tuple[str, str], dict[str, np.ndarray]] = {}
@@ -171,7 +182,7 @@ def what_makes_an_estimator_good() -> Outcome:
     """Rank correlation of estimators' errors at the start and the speed of learning, on two exact MDPs at two rates."""
     from scipy.stats import rankdata
 
-    errors, runs = load("estimators-mse"), load("estimators-tabular")
+    errors, runs = load_recorded("estimators-mse"), load_recorded("estimators-tabular")
     numbers: dict[str, float] = {}
     agreement: dict[str, list[float]] = {"mse": [], "scaled_mse": []}
     count = 0
@@ -185,7 +196,7 @@ def what_makes_an_estimator_good() -> Outcome:
             numbers[f"{task}, lr {lr}: rank correlation of −{measure} and speed"] = found[-1]
     low, high = min(agreement["scaled_mse"]), max(agreement["scaled_mse"])
     arms = ("total return", "to-go", "to-go, leave-one-out", "to-go, V")
-    cart = {arm: interval(load("estimators-cartpole").final(arm)) for arm in arms}
+    cart = {arm: interval(load_recorded("estimators-cartpole").final(arm)) for arm in arms}
     numbers |= {f"CartPole, {arm}": x.mean for arm, x in cart.items()}
     biased, plain = "chain: TD error, V = 0", "chain: total return"
     for name in (biased, plain):
@@ -209,7 +220,7 @@ def what_makes_an_estimator_good() -> Outcome:
 @claim("Actor-critic is more practical than vanilla REINFORCE.", "recorded")
 def actor_critic_is_practical() -> Outcome:
     """The speed of A2C and of REINFORCE without and with a learned V, on CartPole at five rates, on Acrobot at one."""
-    cart, acrobot = load("stability"), load("practical-acrobot")
+    cart, acrobot = load_recorded("stability"), load_recorded("practical-acrobot")
     numbers: dict[str, float] = {}
     said, wins, losses = [], [], 0
     for rival in ("reinforce, no baseline", "reinforce"):

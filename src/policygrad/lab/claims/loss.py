@@ -87,13 +87,13 @@ def loss_is_not_performance() -> Outcome:
 def loss_gradient_is_policy_gradient() -> Outcome:
     """The gradient of the loss by autograd; batches with a mean over steps, single ones and their expectation."""
     c = small()[0]
-    batch, estimate = sampled_batch(c, "trajectory")
+    batch, estimate = batch_and_estimate(c, "trajectory")
     loss = -(batch.weight * batch.adv * c.policy.logp(batch.obs, batch.act)).sum()
     gap = float((c.policy.gradient(-loss) - estimate).abs().max())
     cases = simple(MAX_SEARCHED, ends=True)
     scaled = 0.0  # batches of episodes of any length: ĝ times N/ΣT
     for c in cases[:20]:
-        batch, estimate = sampled_batch(c, "step")
+        batch, estimate = batch_and_estimate(c, "step")
         step = c.policy.evaluate(batch).gradient(batch.weight * batch.adv)
         scaled = max(scaled, float((step - estimate * batch.trajectories / len(batch)).abs().max()))
     by_length = [c.estimates(c.to_go) / c.rollout.mask.sum(0).unsqueeze(-1) for c in cases]
@@ -119,7 +119,7 @@ def loss_gradient_is_policy_gradient() -> Outcome:
     )
 
 
-def sampled_batch(c: Case, reduction: str) -> tuple[Batch, Tensor]:
+def batch_and_estimate(c: Case, reduction: str) -> tuple[Batch, Tensor]:
     """A batch of 64 episodes as update rules get it, and ĝ, the mean of Σ_t adv_t ∇log π over the trajectories."""
     r = c.sample(64)
     adv = advantages(r, Values.zeros(r), c.to_go, NoBaseline())[0]

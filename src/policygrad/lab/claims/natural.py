@@ -16,8 +16,8 @@ from policygrad.lab.exact.policies import policy_matrix, tabular_policy
 from policygrad.lab.exact.tabular import advantage, exact_gradient, fisher, natural_gradient, occupancy, scores
 from policygrad.lab.exact.worlds import exact_batch, make_mdp, two_logit_policy, two_states
 from policygrad.lab.results import least_seconds, slope
-from policygrad.lab.steps.plane import fisher as fisher_of_two
 from policygrad.lab.steps.plane import most_kl
+from policygrad.lab.steps.plane import plane_fisher as fisher_of_two
 from policygrad.lab.steps.relations import angle, apply, dense_against_cg, trust_path
 from policygrad.lab.theory.functions import probabilities
 from policygrad.models.ascent import mean_kl

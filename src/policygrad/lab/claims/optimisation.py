@@ -14,7 +14,7 @@ from policygrad.lab.theory.stochastic import decay
 from policygrad.models.policy import Policy
 
 
-def study() -> tuple[MDP, Policy]:
+def small_study() -> tuple[MDP, Policy]:
     """A random MDP of 3 states and 2 actions, 4 steps, and a random table of logits."""
     mdp = make_mdp("small")
     return mdp, tabular_policy(mdp, torch.Generator().manual_seed(0))
@@ -23,7 +23,7 @@ def study() -> tuple[MDP, Policy]:
 @claim("The gradient is the direction of steepest ascent, and gradient ascent stops at stationary points.", "exact")
 def steepest_ascent() -> Outcome:
     """Slopes of J in 500 directions; the points at which ascents on functions of many kinds stop."""
-    mdp, policy = study()
+    mdp, policy = small_study()
     J, theta, g, h = performance(mdp, policy), policy.flat.clone(), exact_gradient(mdp, policy), 1e-4
     u = torch.randn(500, len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u = torch.cat([g.unsqueeze(0), u])
@@ -96,7 +96,7 @@ def convex_ascent_finds_the_maximum() -> Outcome:
 @claim("Automatic differentiation needs no small step, and goes through branches and loops.", "exact")
 def automatic_differentiation() -> Outcome:
     """∇J by autodiff and in closed form; a function whose loops and branches depend on θ; a planted error."""
-    mdp, policy = study()
+    mdp, policy = small_study()
     theta, exact = policy.flat.clone(), gradient_theorem(mdp, policy)
     errors = error_by_step(table_performance(mdp), theta, exact)
     best = min(errors.best(method)[1] for method in ("forward", "central"))
@@ -126,7 +126,7 @@ def automatic_differentiation() -> Outcome:
 @claim("Numerical differentiation needs an evaluation for each parameter and suffers from rounding.", "exact")
 def numerical_differentiation() -> Outcome:
     """The number of evaluations, and the errors of differences as a function of their step."""
-    mdp, policy = study()
+    mdp, policy = small_study()
     errors = error_by_step(table_performance(mdp), policy.flat.clone(), gradient_theorem(mdp, policy))
     bill = {(c.method, c.parameters): c for c in costs((2, 8, 32))}
     sizes = sorted({parameters for _, parameters in bill})
@@ -166,7 +166,7 @@ def numerical_differentiation() -> Outcome:
 )
 def stochastic_ascent() -> Outcome:
     """Runs of five lengths with gradients from sampled episodes, and a function without a bound."""
-    found = decay(*study(), budgets=(16, 64, 256), runs=2)
+    found = decay(*small_study(), budgets=(16, 64, 256), runs=2)
     shown = {b.steps: b for b in found.budgets}
     first, last = shown[16], shown[256]
     f = bowl(1.0)

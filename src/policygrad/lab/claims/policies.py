@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.lab.claims import Counterexample, Outcome, both, claim, decide
-from policygrad.lab.claims.recorded import difference, interval, load
+from policygrad.lab.claims.recorded import difference, interval, load_recorded
 from policygrad.lab.claims.tasks import detour, greedy_in_fit, irregular
 from policygrad.lab.exact.mdp import MDP
 from policygrad.lab.exact.tabular import objective, optimum, policy_matrix, tabular_policy
@@ -141,7 +141,7 @@ def stochastic_optima() -> Outcome:
 @claim("Policy gradients learn stochastic policies (value-based: difficult).", "recorded")
 def stochastic_policies() -> Outcome:
     """Three tasks whose best policy is stochastic: the exact J of learned and of the best deterministic policies."""
-    runs = load("stochastic")
+    runs = load_recorded("stochastic")
     numbers: dict[str, float] = {}
     above, said = [], []
     for world in STOCHASTIC:
@@ -165,7 +165,7 @@ def stochastic_policies() -> Outcome:
 @claim("Policy gradients handle continuous actions directly.", "recorded")
 def continuous_actions() -> Outcome:
     """Pendulum and MountainCarContinuous: the returns of the final policy and of the first interval of training."""
-    pendulum, car = load("continuous-pendulum"), load("continuous-car")
+    pendulum, car = load_recorded("continuous-pendulum"), load_recorded("continuous-car")
     numbers: dict[str, float] = {}
     better, said = [], []
     for arm in pendulum.arms:
@@ -191,7 +191,7 @@ def continuous_actions() -> Outcome:
 @claim("The policy can be simpler than the values.", "recorded")
 def policy_simpler_than_values() -> Outcome:
     """A task where a threshold is best and Q is irregular: a policy of two parameters, and polynomial fits of the exact Q."""
-    runs = load("simple-policy")
+    runs = load_recorded("simple-policy")
     (arm,) = runs.arms
     mdps = [irregular(32, np.random.default_rng(seed)) for seed in runs.seeds]
     top = np.array([float(mdp.reward.amax(1).mean()) for mdp in mdps])

@@ -167,19 +167,19 @@ def _filled(row: np.ndarray) -> np.ndarray:
     return row[known[np.maximum(before, 0)]]
 
 
-def names() -> list[str]:
+def recorded_names() -> list[str]:
     """The recorded experiments."""
     return sorted(file.name.removesuffix(".json") for file in FOLDER.iterdir() if file.name.endswith(".json"))
 
 
 @cache
-def load(name: str) -> Recorded:
+def load_recorded(name: str) -> Recorded:
     """A recorded experiment by its name. Raises RecordError if it does not exist or its file is damaged."""
     file = FOLDER / f"{name}.json"
     if not file.is_file():
         raise RecordError(
             f"there are no recorded runs {name!r}: python benchmarks/claims.py {name} makes them; available: "
-            f"{', '.join(names()) or 'none'}"
+            f"{', '.join(recorded_names()) or 'none'}"
         )
     return parse(file.read_text(encoding="utf-8"), name)
 

@@ -40,7 +40,7 @@ class CheckedClaim:
     seconds: float
 
 
-def run(claims: Iterable[Claim]) -> Iterator[CheckedClaim]:
+def run_claims(claims: Iterable[Claim]) -> Iterator[CheckedClaim]:
     """Run the experiments of claims, one after the other."""
     for claim in claims:
         started = time.perf_counter()
@@ -48,7 +48,7 @@ def run(claims: Iterable[Claim]) -> Iterator[CheckedClaim]:
         yield CheckedClaim(claim, finding, time.perf_counter() - started)
 
 
-def summary(results: Sequence[CheckedClaim]) -> str:
+def verdict_counts(results: Sequence[CheckedClaim]) -> str:
     """The number of claims with each verdict, as a sentence."""
     count = Counter(r.finding.verdict for r in results)
     words = {
@@ -61,7 +61,7 @@ def summary(results: Sequence[CheckedClaim]) -> str:
     return f"{len(results)} claim{'s' * (len(results) != 1)}: {said}"
 
 
-def text(result: CheckedClaim) -> str:
+def claim_text(result: CheckedClaim) -> str:
     """A paragraph about a claim: its verdict, the evidence, the seconds, the reason, and the counterexample."""
     claim, finding = result.claim, result.finding
     took = "" if claim.evidence == "recorded" else f", {result.seconds:.1f} s"
@@ -69,11 +69,11 @@ def text(result: CheckedClaim) -> str:
     lines = [claim.slug, claim.text, f"{finding.verdict}{evidence}. {finding.because}"]
     if finding.counterexample is not None:
         lines += [f"counterexample, {finding.counterexample.name}: {finding.counterexample.what}"]
-        lines += describe(finding.counterexample)
+        lines += describe_counterexample(finding.counterexample)
     return "\n    ".join(lines)
 
 
-def describe(example: Counterexample) -> list[str]:
+def describe_counterexample(example: Counterexample) -> list[str]:
     """The MDP and the policy as lines, one per state and action; of a large MDP only the size."""
     mdp = example.mdp
     start = " ".join(f"s{s}: {p:.3g}" for s, p in enumerate(mdp.start.tolist()) if p > 0)
@@ -90,7 +90,7 @@ def _row(mdp: MDP, pi: Sequence[Sequence[float]], s: int, a: int) -> str:
     return f"s{s} a{a}: π = {pi[s][a]:.3g}, r = {float(mdp.reward[s, a]):.3g}, → {', '.join(after)}"
 
 
-def to_json(result: CheckedClaim) -> dict[str, Any]:
+def claim_to_json(result: CheckedClaim) -> dict[str, Any]:
     """The result as plain values, with the tables of the counterexample."""
     claim, finding = result.claim, result.finding
     found: dict[str, Any] = {
@@ -113,7 +113,7 @@ def to_json(result: CheckedClaim) -> dict[str, Any]:
 
 def markdown(results: Sequence[CheckedClaim]) -> str:
     """The page docs/claims.md: a table of verdicts, then every claim with its numbers."""
-    parts = [HEAD, f"{summary(results)}.\n"]
+    parts = [HEAD, f"{verdict_counts(results)}.\n"]
     for topic in TOPICS:
         chosen = [r for r in results if r.claim.topic == topic]
         if not chosen:
@@ -132,7 +132,7 @@ def _section(result: CheckedClaim) -> str:
         listed = "; ".join(f"{name}: {x:.4g}" for name, x in finding.numbers.items())
         lines.append(f"Numbers. {listed}.")
     if finding.counterexample is not None:
-        table = "\n".join(f"    {line}" for line in describe(finding.counterexample))
+        table = "\n".join(f"    {line}" for line in describe_counterexample(finding.counterexample))
         lines += [f"Counterexample, {finding.counterexample.name}: {finding.counterexample.what}", table]
     return "\n\n".join(lines) + "\n"
 

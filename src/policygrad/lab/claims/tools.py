@@ -201,7 +201,7 @@ def cosine(u: Tensor, v: Tensor) -> float:
     return float(u @ v / (u.norm() * v.norm()))
 
 
-def compare(new: Sequence[float], old: Sequence[float]) -> tuple[np.ndarray, float, int]:
+def compare_variances(new: Sequence[float], old: Sequence[float]) -> tuple[np.ndarray, float, int]:
     """The ratios new / old of variances, the share of ratios below 1, and the index of the largest."""
     ratio = np.array(new) / np.array(old)
     return ratio, float((ratio < 1.0).mean()), int(ratio.argmax())
@@ -214,6 +214,6 @@ def study(world: str = "random") -> tuple[MDP, Policy, Batch]:
     return mdp, policy, exact_batch(mdp, policy)
 
 
-def table(mdp: MDP, seed: int) -> Tensor:
+def random_table(mdp: MDP, seed: int) -> Tensor:
     """A random policy, (S, A)."""
     return policy_matrix(mdp, tabular_policy(mdp, torch.Generator().manual_seed(seed))).detach()

@@ -15,7 +15,7 @@ from policygrad.data import Rollout, Values
 from policygrad.gradient.baselines import Baseline, CriticValue, LeaveOneOut
 from policygrad.gradient.estimators import GAE, QValue, RewardToGo, StateDiscounted, TotalReturn
 from policygrad.lab.claims import Outcome, claim, decide
-from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Z_LIMIT, Case, case, compare, simple, small
+from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Z_LIMIT, Case, case, compare_variances, simple, small
 from policygrad.lab.exact.mdp import delayed
 from policygrad.lab.exact.tabular import ExactCritic, ExactQCritic, tabular_policy
 
@@ -94,7 +94,7 @@ def bootstrapping_lowers_variance() -> Outcome:
     variances = {lam: float(np.mean([c.variance(estimates(c, lam)) for c in small()])) for lam in LAMBDAS}
     cases = simple(MAX_SEARCHED)
     pairs = ((c.variance(estimates(c, 0.0)), c.variance(estimates(c, 1.0))) for c in cases)
-    ratio, lower, worst = compare(*zip(*pairs, strict=True))
+    ratio, lower, worst = compare_variances(*zip(*pairs, strict=True))
     generator, biases = torch.Generator().manual_seed(0), {lam: [] for lam in LAMBDAS}
     for c in small():
         wrong = c.V + torch.randn(c.V.shape, generator=generator, dtype=torch.float64)

@@ -33,7 +33,7 @@ from policygrad.lab.exact.mdp import (
 from policygrad.lab.exact.policies import log_policy, policy_matrix, tabular_policy
 from policygrad.lab.exact.sampling import sample
 from policygrad.lab.exact.tabular import ExactCritic, advantage, objective, occupancy
-from policygrad.lab.results import find
+from policygrad.lab.results import find_by_name
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
@@ -124,7 +124,7 @@ def make_mdp(name: str, seed: int = 0, *, horizon: float | None = None, gamma: f
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} holds no MDP: {error}") from error
     else:
-        mdp = find("MDP", name, WORLDS)(seed)
+        mdp = find_by_name("MDP", name, WORLDS)(seed)
     paid: dict[str, Any] = {"reward": mdp.outcome}
     if horizon is not None:
         paid["horizon"] = None if horizon == math.inf else int(horizon)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from policygrad.lab.steps.plane import Plane, ellipse, look, most_kl
 from policygrad.lab.steps.relations import Match, PenaltyPoint, SolverCost, TrustPoint
 from policygrad.lab.steps.rules import Comparison
-from policygrad.reports.plots import COLORS, INK, PALE, Chart, bare
+from policygrad.reports.plots import COLORS, INK, PALE, Chart, light_axis
 
 BLUE, ORANGE, GREEN, PURPLE, PINK = COLORS[:5]
 RULES = {"PG": ORANGE, "NPG": BLUE, "TRPO": GREEN, "PPO-clip": PURPLE, "PPO-penalty": PINK, "TRPO, exact": INK}
@@ -39,12 +39,12 @@ class Story:
     costs: Sequence[SolverCost] = ()
 
 
-def draw(story: Story, out: Path) -> Path:
+def draw_steps(story: Story, out: Path) -> Path:
     """Draw a story, and write the figure."""
-    return make_figure(story).write(out)
+    return steps_figure(story).write(out)
 
 
-def make_figure(story: Story) -> Chart:
+def steps_figure(story: Story) -> Chart:
     """The figure."""
 
     def gains(axis: Axes) -> None:
@@ -57,7 +57,11 @@ def make_figure(story: Story) -> Chart:
     if story.trust:
         plane = look(START, MAX_KL)
         panels = [lambda axis: draw_plane(axis, plane), draw_map, gains]
-        panels += [penalties, lambda axis: draw_trust(axis, story.trust), lambda axis: draw_costs(axis, story.costs)]
+        panels += [
+            penalties,
+            lambda axis: draw_trust(axis, story.trust),
+            lambda axis: draw_solver_costs(axis, story.costs),
+        ]
     else:
         panels = [gains, lambda axis: draw_real(axis, story.comparison), penalties]
     rows, inches = len(panels) // 3, len(panels) // 3 * 5.6 + 0.8
@@ -75,7 +79,7 @@ def make_figure(story: Story) -> Chart:
 
 def head(axis: Axes, title: str, subtitle: str) -> None:
     """No box, a light grid, a title to the left and under it what is drawn."""
-    bare(axis, "both")
+    light_axis(axis, "both")
     axis.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=40)
     small = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "top"}
     axis.annotate(subtitle, (0, 1), (0, 35), **small)
@@ -95,17 +99,17 @@ def name_axes(axis: Axes, x: str, y: str = "") -> None:
     axis.set_ylabel(y, fontsize=9.5, color=PALE)
 
 
-def logarithmic(axis: Axes) -> None:
+def logarithmic_axes(axis: Axes) -> None:
     """Both axes logarithmic, with ticks at powers of ten."""
     axis.set_xscale("log")
     axis.set_yscale("log")
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_locator(LogLocator(numticks=8))
         one.set_minor_locator(NullLocator())
-        one.set_major_formatter(FuncFormatter(lambda x, _: plain(x)))
+        one.set_major_formatter(FuncFormatter(lambda x, _: power_of_ten(x)))
 
 
-def plain(x: float) -> str:
+def power_of_ten(x: float) -> str:
     """A power of ten as people write it."""
     power = round(np.log10(x))
     return f"{x:,.10g}" if -3 <= power < 5 else f"10{str(power).translate(SUPERSCRIPTS)}"
@@ -207,7 +211,7 @@ def draw_penalties(axis: Axes, points: Sequence[PenaltyPoint], match: Match | No
     subtitle = "KL(old ‖ new) of PPO's penalty for every β. Dots: after its epochs;\n"
     subtitle += "line: in the limit; " * limit + "dashed: if the gain were linear and KL quadratic"
     head(axis, "A penalty is a soft trust region", subtitle)
-    logarithmic(axis)
+    logarithmic_axes(axis)
     beta = np.array([p.beta for p in points])
     if limit:
         axis.plot(beta, np.array([p.limit for p in points]), color=PINK, lw=2.2)
@@ -227,7 +231,7 @@ def draw_trust(axis: Axes, points: Sequence[TrustPoint]) -> None:
     """Angle and gap between NPG and the exact problem as δ → 0."""
     subtitle = "NPG's step against the exact solution of TRPO's problem, KL(old ‖ new) ≤ δ.\n"
     head(axis, "NPG is TRPO to first order", subtitle + "Dashed: powers of δ through the first point")
-    logarithmic(axis)
+    logarithmic_axes(axis)
     delta, middle = np.array([p.max_kl for p in points]), len(points) // 2
     for values, power, color, text, offset, ha in (
         (np.array([p.angle for p in points]), 0.5, BLUE, "angle, in degrees: ∝ √δ", (-10, 9), "right"),
@@ -239,11 +243,11 @@ def draw_trust(axis: Axes, points: Sequence[TrustPoint]) -> None:
     name_axes(axis, "δ, nats")
 
 
-def draw_costs(axis: Axes, costs: Sequence[SolverCost]) -> None:
+def draw_solver_costs(axis: Axes, costs: Sequence[SolverCost]) -> None:
     """Time and error of F⁻¹ĝ, dense and by conjugate gradients."""
     subtitle = "Seconds for (F + 0.1 I)⁻¹ĝ of an MLP on 256 states, one thread.\n"
     head(axis, "F⁻¹ĝ needs no F", subtitle + "Numbers: relative error of 10 conjugate gradients (CG)")
-    logarithmic(axis)
+    logarithmic_axes(axis)
     dense = [c for c in costs if c.dense_seconds is not None]
     line: dict[str, Any] = {"lw": 2.2, "ms": 6.5, "mec": "white"}
     axis.plot([c.parameters for c in costs], [c.cg_seconds for c in costs], "o-", color=BLUE, **line)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from policygrad.lab.exact.tabular import MDP, optimum
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.results import Result
-from policygrad.lab.results import find as find_named
+from policygrad.lab.results import find_by_name as find_named
 from policygrad.lab.theory.ascent import AscentCase, ascend, landscapes
 from policygrad.lab.theory.derivatives import three_ways
 from policygrad.lab.theory.functions import performance
@@ -135,9 +135,9 @@ def measure(name: str, mdp: str | None = None, seed: int = 0) -> Result:
 
     Raises ValueError for an unknown name, with the nearest one, and for an MDP on which the experiment is not possible.
     """
-    return find(name).run(mdp, seed)
+    return find_experiment(name).run(mdp, seed)
 
 
-def find(name: str) -> Experiment:
+def find_experiment(name: str) -> Experiment:
     """The experiment of this name. Raises ValueError for an unknown name, with the nearest one."""
     return find_named("experiment", name, EXPERIMENTS)

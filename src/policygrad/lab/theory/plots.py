@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from policygrad.lab.results import Result
-from policygrad.lab.steps.plots import BLUE, DASHED, GREEN, ORANGE, PINK, PURPLE, head, logarithmic, name_axes, say
+from policygrad.lab.steps.plots import BLUE, DASHED, GREEN, ORANGE, PINK, PURPLE, head, logarithmic_axes, name_axes, say
 from policygrad.lab.theory.ascent import Landscapes
 from policygrad.lab.theory.derivatives import ThreeWays
 from policygrad.lab.theory.functions import two_hills
@@ -30,12 +30,12 @@ LINE = {"lw": 2.2, "solid_capstyle": "round"}
 DOTS = {"lw": 2.2, "ms": 6.0, "mec": "white"}
 
 
-def draw(results: Sequence[Result], title: str, out: Path) -> Path:
+def draw_theory(results: Sequence[Result], title: str, out: Path) -> Path:
     """Draw the results, and write the figure."""
-    return make_figure(results, title).write(out)
+    return theory_figure(results, title).write(out)
 
 
-def make_figure(results: Sequence[Result], title: str) -> Chart:
+def theory_figure(results: Sequence[Result], title: str) -> Chart:
     """The figure, with at most three panels per row."""
     panels = [panel for result in results for panel in panels_of(result)]
     columns = min(len(panels), 3)
@@ -85,7 +85,7 @@ def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
         "The surrogate matches to first order",
         f"|J − L| along a line, with slopes on logarithmic axes.\n{second}",
     )
-    logarithmic(axis)
+    logarithmic_axes(axis)
     axis.set_xlim(0.6 * min(result.lengths), 1.6 * max(result.lengths))
     least, drawn = np.array(result.rounding), 0
 
@@ -143,7 +143,7 @@ def draw_bound(axis: Axes, result: Improvement) -> None:
     """The loss in J by one fitted step, and the largest possible loss, by horizon."""
     subtitle = "One step of fitted policy iteration on the MDP shortcut, γ = 1.\n"
     head(axis, "The bound is attained", subtitle + "Dashed: the bound, H times the worst advantage")
-    logarithmic(axis)
+    logarithmic_axes(axis)
     H = [horizon for horizon, _ in result.horizons]
     axis.plot(H, [-c.bound for _, c in result.horizons], color=PALE, lw=1.3, ls=DASHED)
     axis.plot(H, [-c.rise for _, c in result.horizons], "o-", color=PINK, **DOTS)
@@ -194,7 +194,7 @@ def draw_decay(axis: Axes, result: Decay) -> None:
     subtitle = f"Mean ‖∇J‖² over the path of SGD, {result.episodes} episodes per step, α ∝ 1/√K.\n"
     subtitle += "Dashed: the bound" + (", where α ≤ 1/L" if len(bounded) < len(result.budgets) else "")
     head(axis, f"SGD: ‖∇J‖² falls as K^{result.slope:.2f}", subtitle)
-    logarithmic(axis)
+    logarithmic_axes(axis)
     K = [b.steps for b in result.budgets]
     axis.plot([b.steps for b in bounded], [b.bound for b in bounded], color=PALE, lw=1.3, ls=DASHED)
     axis.axhline(result.before, color=GREEN, lw=1.3)
@@ -211,7 +211,7 @@ def draw_derivatives(axis: Axes, result: ThreeWays) -> None:
     """The errors of differences by their step."""
     subtitle = "Error of ∇J, relative to its closed form: rounding on the left,\ntruncation on the right"
     head(axis, "Differences: truncation and rounding", subtitle)
-    logarithmic(axis)
+    logarithmic_axes(axis)
     found = result.by_step
     for method, color, place in (("forward", ORANGE, 5), ("central", BLUE, 10), ("complex", GREEN, 1)):
         errors = np.maximum(found.errors[method], 1e-17)
@@ -224,10 +224,10 @@ def draw_derivatives(axis: Axes, result: ThreeWays) -> None:
     name_axes(axis, "h", "error")
 
 
-def draw_costs(axis: Axes, result: ThreeWays) -> None:
+def draw_gradient_costs(axis: Axes, result: ThreeWays) -> None:
     """The time of one gradient by the number of parameters."""
     head(axis, "They need an evaluation per parameter", "Time of one gradient, in evaluations of J")
-    logarithmic(axis)
+    logarithmic_axes(axis)
     for method, color in (("central", BLUE), ("forward", ORANGE), ("automatic", INK)):
         rows = [c for c in result.costs if c.method == method]
         axis.plot([c.parameters for c in rows], [c.relative_seconds for c in rows], "o-", color=color, **DOTS)
@@ -278,7 +278,7 @@ def draw_variance(axis: Axes, result: Staleness) -> None:
     """The variance of the corrected gradients, by the age of the data."""
     subtitle = "Variance of the unbiased estimate from old data, divided by\n"
     head(axis, "The correction raises the variance", subtitle + "that with new data, and E[w²] = 1 / ESS share")
-    logarithmic(axis)
+    logarithmic_axes(axis)
     axis.set_xscale("linear")
     ages = [row.age for row in result.rows]
     axis.plot(ages, [1.0 / row.ess for row in result.rows], "o-", color=PALE, **DOTS)
@@ -298,7 +298,7 @@ PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     Improvement: (draw_paths, draw_shifts, draw_bound),
     Landscapes: (draw_hills,),
     Decay: (draw_decay,),
-    ThreeWays: (draw_derivatives, draw_costs),
+    ThreeWays: (draw_derivatives, draw_gradient_costs),
     Losses: (draw_losses,),
     Staleness: (draw_bias, draw_variance),
 }
