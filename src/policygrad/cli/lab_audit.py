@@ -145,7 +145,7 @@ def audit_settings(given: Namespace) -> Settings:
 
 
 def split_names(name: str, text: str) -> list[str]:
-    """Names between commas, each once."""
+    """The names between commas, each once."""
     found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not found:
         raise UsageError(f"{flag_of(name)} = {text!r} names nothing. `policygrad lab audit --help` lists the names.")
@@ -183,14 +183,14 @@ def run_audit(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, B
 
 
 def default_repeats(mdp: MDP, batch: int, limit: int | None) -> int:
-    """1000, or fewer where that would take minutes."""
+    """The default of --repeats: 1000, or fewer if that would take minutes."""
     from policygrad.lab.exact.trajectories import steps_seen
 
     return max(50, min(1000, MAX_NUMBERS // (batch * steps_seen(mdp, limit) * mdp.states)))
 
 
 def audit_text(audit: Audit, curve: BaselineCurve | None) -> str:
-    """The table, what its columns are, what was left out."""
+    """The table, an explanation of its columns, and the cells that were left out."""
     from policygrad.lab.auditing import table as audit_table
 
     rows = [audit_table.cells_of(row) for row in audit.rows]
@@ -205,7 +205,7 @@ def audit_text(audit: Audit, curve: BaselineCurve | None) -> str:
 
 
 def write_files(given: Namespace, audit: Audit, curve: BaselineCurve | None) -> list[Path]:
-    """The picture and the page that were asked for."""
+    """Write the plot and the page, if they were asked for."""
     written = []
     if given.out is not None:
         written.append(audit.plot(given.out, curve))

@@ -154,7 +154,7 @@ def step_settings(given: Namespace) -> dict[str, Any]:
 
 
 def with_defaults(settings: dict[str, Any], case: StepCase) -> dict[str, Any]:
-    """The settings, filled up with those that a run has, and with what the policy needs."""
+    """The settings, completed by those of a run and by the defaults for the policy."""
     from policygrad.lab.steps.relations import default_damping, default_lr
 
     defaults = {"max_kl": 0.01, "damping": default_damping(case.policy), "clip": 0.2, "lr": default_lr(case.policy)}
@@ -162,7 +162,7 @@ def with_defaults(settings: dict[str, Any], case: StepCase) -> dict[str, Any]:
 
 
 def own_settings(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The rules' settings that a run's configuration has, schedules where they begin.
+    """The settings of the rules in a run's configuration; of schedules the first value.
 
     Of lr only that of many small steps a batch, as PPO's. No β: the default is the one that matches TRPO.
     """
@@ -175,7 +175,7 @@ def own_settings(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_mdp(given: Namespace) -> StepCase:
-    """A policy with random logits on an MDP, a batch of all trajectories or of some, and J exact."""
+    """The case of an MDP: a policy with random logits, a batch of all or of sampled trajectories, and the exact J."""
     from policygrad.lab.exact.mdp import counted
     from policygrad.lab.exact.tabular import optimum
     from policygrad.lab.exact.worlds import (
@@ -208,7 +208,7 @@ def of_mdp(given: Namespace) -> StepCase:
 
 
 def of_run(given: Namespace) -> StepCase:
-    """The last checkpoint of a run, the batch that its next update would be given, and J sampled."""
+    """The case of a run: its last checkpoint, the batch of its next update, and a sampled J."""
     path = find_run(given.run, given.runs_root)
     if path.is_dir():
         checkpoints = RunDirectory(path).checkpoints()
@@ -235,7 +235,7 @@ def of_run(given: Namespace) -> StepCase:
 
 
 def measure_steps(case: StepCase, settings: dict[str, Any]) -> Found:
-    """Compare. Where no β has TRPO's KL, PPO's penalty gets the quadratic model's."""
+    """Compare the rules. If no β gives TRPO's KL, PPO's penalty gets the β of the quadratic model."""
     from policygrad.lab.steps.constrained import is_table
     from policygrad.lab.steps.relations import apply, matching_beta, quadratic_beta, solver, trust_path
     from policygrad.lab.steps.rules import compare, five_rules
@@ -257,7 +257,7 @@ def measure_steps(case: StepCase, settings: dict[str, Any]) -> Found:
 
 
 def comparison_text(case: StepCase, settings: dict[str, Any], found: Found) -> str:
-    """The table, what its columns are, and what follows."""
+    """The table, an explanation of its columns, and conclusions."""
     from policygrad.lab.steps.rules import HEADER
 
     comparison = found.comparison
@@ -295,7 +295,7 @@ def penalty_text(found: Found) -> str:
 
 
 def trust_table(found: Found) -> str:
-    """NPG against the exact solution as δ → 0."""
+    """The table of NPG compared with the exact solution as δ → 0."""
     header = ["δ → 0", "NPG to exact, °", "gain lost by NPG at equal KL, %", "by TRPO, %"]
     rows = [
         [f"{p.max_kl:g}", *(f"{abs(round(max(x, 0.0), 9)):.2g}" for x in (p.angle, 100.0 * p.gap, 100.0 * p.trpo_gap))]
@@ -305,14 +305,14 @@ def trust_table(found: Found) -> str:
 
 
 def as_json(case: StepCase, settings: dict[str, Any], found: Found) -> dict[str, Any]:
-    """Everything that was measured."""
+    """All results as plain values."""
     match = None if found.match is None else {k: v for k, v in vars(found.match).items() if k != "step"}
     rest = {"match": match, "trust_path": [asdict(point) for point in found.trust]}
     return {"name": case.name, "about": case.about, "settings": settings} | found.comparison.to_json() | rest
 
 
 def write_figure(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> Path:
-    """Measure what only the picture shows, and draw everything."""
+    """Measure what only the plot shows, and write the plot."""
     import numpy as np
 
     from policygrad.lab.steps import plots

@@ -23,7 +23,7 @@ def list_command(words: Sequence[str]) -> None:
 
 
 def presets_table() -> str:
-    """Environments with tuned presets."""
+    """The table of environments with tuned presets."""
     rows = [
         [env, algo, f"{preset.get('steps', parameters(algo)['steps'][1]):,}"]
         for algo in RECIPES
@@ -33,7 +33,7 @@ def presets_table() -> str:
 
 
 def algorithms_table() -> str:
-    """The recipes, each with its cell of the grid estimator × update rule."""
+    """The table of recipes, each with its cell of the grid estimator × update rule."""
     rows = [[name, recipe.spec.cell, first_line(recipe)] for name, recipe in RECIPES.items()]
     return text_table(["algorithm", "estimator × update rule", "description"], rows)
 
@@ -44,7 +44,7 @@ EXTRAS = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "Box2D"}
 
 
 def environments_table() -> str:
-    """The latest versions of the registered environments whose spaces we support, without making them."""
+    """The table of registered environments in their latest versions, if their spaces are supported; none is made."""
     import gymnasium as gym
     from gymnasium.envs.registration import EnvSpec
 

@@ -86,13 +86,13 @@ def watch_command(words: Sequence[str]) -> None:
 
 
 def film(given: Namespace) -> dict[str, Any]:
-    """The keywords of what is played for people to see."""
+    """The keywords of `record` and `watch`."""
     seed = {} if given.seed is None else {"seed": parse_seed(given.seed)}
     return {"episodes": positive("episodes", given.episodes), "greedy": not given.sampled} | seed
 
 
 def directory_of(model: Path) -> Path:
-    """The run directory of a model file; of one that lies in none, where it lies."""
+    """The run directory of a model file; outside of a run, the directory of the file."""
     return model.parent.parent if model.parent.name == "checkpoints" else model.parent
 
 
@@ -136,7 +136,7 @@ def refuse_import(
     recipe: str | None,
     wrappers: Sequence[str] | None = None,
 ) -> None:
-    """Say which words import the modules that a model file names: only the user may. env, …: what the user named."""
+    """Raise UsageError if a model file names modules that the user has not named, because an import runs code."""
     around = meta.get("wrappers") if env in (None, meta.get("env")) else None
     named = [("--env", env, meta.get("env")), ("--recipe", recipe, meta.get("algo"))]
     named += [("--wrapper", wrappers, text) for text in around] if isinstance(around, list) else []

@@ -1,4 +1,4 @@
-"""`policygrad report`: what every update of a run promised and did."""
+"""`policygrad report`: what every update of a run predicted and did."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def report_command(words: Sequence[str]) -> None:
 
 
 def one_run(given: Namespace) -> RunDirectory:
-    """The run that RUN names; a model file stands for the run that it is of."""
+    """The run that RUN names; a model file stands for its run."""
     path = find_run(given.run, given.runs_root)
     path = directory_of(path) if path.is_file() and path.suffix == ".safetensors" else path
     run = RunDirectory(path)

@@ -1,4 +1,4 @@
-"""`policygrad resume RUN`, and `policygrad train … --resume`: going on with a run."""
+"""`policygrad resume RUN` and `policygrad train … --resume`: resuming a run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def resume_command(words: Sequence[str]) -> None:
 
 
 def resume_given(agent: Agent, given: TrainArguments) -> None:
-    """`train … --resume` with a run that is there: its configuration must be the one that the words say."""
+    """`train … --resume` with an existing run, whose configuration must be the one on the command line."""
     from policygrad.training.resume import check_same_configuration
 
     run = RunDirectory(Path(given.run_dir or ""))
@@ -55,7 +55,7 @@ def resume_given(agent: Agent, given: TrainArguments) -> None:
 
 
 def go_on(run: RunDirectory, steps: int | None, quiet: bool, **given: Any) -> None:
-    """The rest of a run, if there is one. given: as for `policygrad.training.loading.load`."""
+    """Train the rest of a run, if it is not finished. given: as for `policygrad.training.loading.load`."""
     from policygrad.training.resume import finished, prepare
 
     if finished(run, steps):
@@ -80,7 +80,7 @@ def train_to_the_end(
     save_trajectories: bool,
     resumed: dict[str, Any] | None = None,
 ) -> None:
-    """Learn and evaluate, and say what came of it. resumed: as for `policygrad.training.train.learn`."""
+    """Train, evaluate, and print the results. resumed: as for `policygrad.training.train.learn`."""
     from policygrad.training import train as training
 
     started = time.perf_counter()

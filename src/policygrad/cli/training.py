@@ -1,4 +1,4 @@
-"""`policygrad train`: one seed here, several in processes of their own."""
+"""`policygrad train`: one seed in this process, several seeds in a process each."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def train_command(words: Sequence[str]) -> None:
 
 
 def has_run(run_dir: str | None) -> bool:
-    """Whether there is a run in this directory."""
+    """Whether this directory contains a run."""
     return run_dir is not None and RunDirectory(Path(run_dir)).config_file.exists()
 
 
 def train_one(given: TrainArguments, command: list[str]) -> None:
-    """A run in this process."""
+    """Train one run in this process."""
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
 
@@ -76,7 +76,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
 
 
 def train_several(given: TrainArguments, command: list[str]) -> None:
-    """A run for every seed, in processes of their own."""
+    """Train one run per seed, in a process each."""
     from policygrad.envs.make import resolve_backend
     from policygrad.envs.single import with_words
 
@@ -113,7 +113,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
 
 
 def source(given: TrainArguments, backend: str) -> str:
-    """Where episodes come from, where that is not Gymnasium in this process."""
+    """The text about the source of episodes, if it is not Gymnasium in this process."""
     if given.dataset is not None:
         return f"; from {given.dataset}"
     alone = "; no --dataset: the policy plays its own episodes" if find_recipe(given.algo).spec.dataset else ""
@@ -121,7 +121,7 @@ def source(given: TrainArguments, backend: str) -> str:
 
 
 def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
-    """A job a seed; with --run-dir DIR, in DIR/seed<k>, all of them new or empty."""
+    """One job per seed; with --run-dir DIR in DIR/seed<k>, which must be new or empty."""
     root, jobs = str(given.runs_root or ROOT), []
     if given.run_dir is not None and RunDirectory(Path(given.run_dir)).config_file.exists():
         raise RunError(f"{given.run_dir} is a run directory: give another one for the runs of several seeds")
@@ -144,7 +144,7 @@ def parent(states: Sequence[State]) -> Path:
 
 
 def picture_file(states: Sequence[State], run_dir: str | None) -> Path:
-    """Where the curves of all seeds are drawn: beside the runs, in DIR or under a name made from theirs."""
+    """The file for the curves of all seeds: beside the runs, in DIR or with a name made from theirs."""
     if run_dir is not None:
         return parent(states) / "learning_curves.png"
     seeds, paths = [state.seed for state in states], [state.path for state in states if state.path is not None]
@@ -153,7 +153,7 @@ def picture_file(states: Sequence[State], run_dir: str | None) -> Path:
 
 
 def draw_curves(states: Sequence[State], out: Path) -> Path | None:
-    """All learning curves in one figure; None if no run has got that far."""
+    """Draw all learning curves in one figure; None if no run has metrics yet."""
     from policygrad.reports.plots import plot_runs
 
     directories = [RunDirectory(Path(state.path)) for state in states if state.path is not None]

@@ -1,4 +1,4 @@
-"""Words from the command line turned into values of a hyperparameter's type, and back."""
+"""Conversion of words on the command line to values of a hyperparameter's type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_EPISODES = 10_000_000  # to play, and of whatever else is counted on the co
 
 
 class UsageError(UserError, ValueError):
-    """What the user can mend: what is wrong, what was given, what is allowed. Three lines at most."""
+    """A mistake on the command line: what is wrong, what was given and what is allowed, in at most three lines."""
 
 
 def flag_of(name: str) -> str:
@@ -60,7 +60,7 @@ def parse_bool(name: str, words: list[str]) -> bool:
 
 
 def parse_number(name: str, kind: type, text: str, also: str = "") -> int | float:
-    """A number; 1e6, 1_000_000, 20k and 1.5M are whole ones."""
+    """A number; 1e6, 1_000_000, 20k and 1.5M are whole numbers."""
     times = SUFFIXES.get(text[-1:], 1.0) if kind is int else 1.0
     try:
         text.encode("ascii")  # Python reads the digits of every script
@@ -89,7 +89,7 @@ PYTHON = {"True": True, "False": False, "None": None}  # which JSON spells in an
 
 
 def parse_pairs(name: str, words: Iterable[str]) -> dict[str, Any]:
-    """Keywords with their values, `k=v …`: as JSON where a value is JSON, as True, False or None, and as text elsewhere."""
+    """Keywords with their values, `k=v …`. A value is read as JSON, as True, False or None, or otherwise as text."""
     found: dict[str, Any] = {}
     for word in words:
         pair = PAIR.fullmatch(word)
@@ -106,7 +106,7 @@ def parse_pairs(name: str, words: Iterable[str]) -> dict[str, Any]:
 
 
 def picture(out: str | Path) -> Path:
-    """The file of a picture, refused where matplotlib would write another format, or none."""
+    """The file of a plot. Raises UsageError for a suffix other than png, pdf or svg."""
     if Path(out).suffix not in PICTURES:
         raise UsageError(f"--out = {str(out)!r} must end in one of: {', '.join(PICTURES)}")
     return Path(out)

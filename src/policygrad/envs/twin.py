@@ -1,4 +1,4 @@
-"""A second environment like one that was lent, to evaluate in while the first is trained in."""
+"""A second environment like a given one, for evaluations during training."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def _why(different: list[tuple[int, str]]) -> str:
 
 
 def _from_spec(env: gym.Env) -> gym.Env | None:
-    """Another one from its spec; None where that cannot be, as with wrappers that do not record how they were made."""
+    """A new environment from its spec; None if that is impossible, as with wrappers that do not record their arguments."""
     with suppress(Exception):
         return None if env.spec is None else gym.make(env.spec)
     return None
 
 
 def traits(env: gym.Env) -> dict[tuple[int, str], Any]:
-    """What can be compared of every layer's attributes, the bare environment's first."""
+    """The attributes of every layer that can be compared, the bare environment's first."""
     return {
         (k, name): value if isinstance(value, str) or value is None else readable(value)
         for k, layer in enumerate(reversed(list(layers(env))))
@@ -79,7 +79,7 @@ def changed_settings(env: gym.Env, made: gym.Env) -> list[tuple[int, str]]:
 
 
 def play(env: gym.Env) -> None:
-    """An episode of random actions, or its beginning; whatever goes wrong is said where it matters."""
+    """Play an episode of random actions, or its beginning; errors are ignored here."""
     with suppress(Exception):
         env.reset(seed=0)
         env.action_space.seed(0)

@@ -117,7 +117,7 @@ class WorkerVectorEnv(VectorEnv):
 
     @property
     def paused(self) -> np.ndarray:
-        """(N,) bool: who sits the steps out."""
+        """(N,) bool: the environments that are not stepped."""
         return self._shared.paused
 
     @paused.setter
@@ -220,7 +220,7 @@ class WorkerVectorEnv(VectorEnv):
         return self.call_block("restore", split=snapshots)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close the environments and end their processes, within two seconds, whatever they are at."""
+        """Close the environments and end their processes within two seconds, even if they are busy."""
         self._end()
 
     def _ask(self, messages: bytes | list[bytes], doing: str) -> list[Any]:
@@ -242,7 +242,7 @@ class WorkerVectorEnv(VectorEnv):
         return replies
 
     def _gather(self, doing: str) -> list[Any]:
-        """Wait for all who are busy. Their replies; a WorkerError for a worker that is lost and may be replaced."""
+        """The replies of all busy workers; a WorkerError for a worker that is lost and may be replaced."""
         replies: list[Any] = [None] * len(self.workers)
         again = doing == "made" and self._arrays is not None  # a process in another's place may take its time to start
         until = time.monotonic() + (LONG if doing == "restore" else DEADLINE if again else self.deadline)
@@ -288,7 +288,7 @@ class WorkerVectorEnv(VectorEnv):
         return said
 
     def _lost(self, worker: WorkerHandle, hung: bool, doing: str) -> WorkerError:
-        """What to say of a process that ended or hangs; raised, unless it may be replaced."""
+        """The error of a process that ended or hangs; it is raised, unless the process may be replaced."""
         who, when = self._place(worker, -1 if self._arrays is None else int(self._arrays.at[worker.index]), doing)
         if not hung:
             worker.wait(CLOSE_SECONDS)
@@ -365,7 +365,7 @@ class WorkerVectorEnv(VectorEnv):
 
 
 def error_text(text: str, trace: str) -> WorkerError:
-    """What happened in another process, with the traceback of there."""
+    """The text of an error in another process, with its traceback."""
     error = WorkerError(text)
     if trace:
         error.add_note(f"in the process of the environment:\n{trace}")

@@ -1,4 +1,4 @@
-"""What Stable-Baselines3's users and tools look for in a run: its TensorBoard tags, monitor.csv, evaluations.npz.
+"""The files that users and tools of Stable-Baselines3 expect in a run: its TensorBoard tags, monitor.csv, evaluations.npz.
 
 SB3's tags and our numbers in metrics.jsonl:
 
@@ -56,7 +56,7 @@ NO_TAG = ("steps", "seconds", "eval_steps")  # TensorBoard has an axis for each
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row of metrics by SB3's tags; those that do not exist yet are left out."""
+    """The numbers of a row of metrics by SB3's tags; missing numbers are left out."""
     numbers = {k: float(v) for k, v in row.items() if isinstance(v, int | float | np.number) and k not in NO_TAG}
     tagged = {TAGS.get(k, f"train/{k}"): v for k, v in numbers.items()}
     if "train/entropy_loss" in tagged:
@@ -79,7 +79,7 @@ class MonitorFile:
     """
 
     def __init__(self, path: Path, env: str) -> None:
-        """Start the file, or go on at the end of the one that is there."""
+        """Start the file, or continue an existing file at its end."""
         self.path, now, self.last = path, time.time(), 0.0
         if path.exists():
             lines = read_text(path, MAX_ROWS).splitlines()
@@ -166,7 +166,7 @@ class EvaluationTable:
 
     @property
     def width(self) -> int:
-        """Episodes a row."""
+        """The number of episodes per row."""
         return len(self.returns[0]) if self.returns else 0
 
     def write(self, steps: int, returns: Sequence[float], lengths: Sequence[int]) -> None:

@@ -62,7 +62,7 @@ class Curve:
         return bool(self.evaluations)
 
     def end(self) -> float:
-        """Where the steps axis ends: at the steps asked for, or where training got to if that is far from it."""
+        """The end of the steps axis: the planned steps, or those reached if they are far fewer."""
         last, asked = (
             max((float(x[-1]) for x, _ in self.curves if len(x)), default=1.0),
             as_number(self.config.get("steps")),
@@ -79,7 +79,7 @@ class Curve:
 
 
 class Chart(Figure):
-    """A figure that notebooks show, though pyplot does not know it."""
+    """A figure that notebooks show without pyplot."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -95,7 +95,7 @@ class Chart(Figure):
 
 
 def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] = "latest", by: By = "config") -> Chart:
-    """The runs' learning curves, a panel an environment, as a Figure: `plot("latest")` in a notebook shows it.
+    """Draw the learning curves of runs, one panel per environment, as a Figure: `plot("latest")` in a notebook shows it.
 
     runs: what `train` returned, directories of runs, or their names as on the command line. by="config": runs that differ
     in the seed alone are one curve, their mean and a band from the lowest to the highest; "algo": runs of one algorithm.
@@ -109,12 +109,12 @@ def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] =
 
 
 def plot_runs(runs: Sequence[RunDirectory], out: Path, by: By = "config") -> Path:
-    """Draw the runs' learning curves, a panel an environment, and write the figure. Raises RunError for unreadable runs."""
+    """Draw the learning curves of runs, one panel per environment, into a file. Raises RunError for unreadable runs."""
     return curves_figure(read_curves(runs, by)).write(out)
 
 
 def curves_figure(panels: dict[str, list[Curve]]) -> Chart:
-    """The figure, as high as the labels of the panel with the most curves need. Raises RunError if there is nothing to draw."""
+    """The figure, high enough for the labels of the panel with the most curves. Raises RunError if there is nothing to draw."""
     if not panels:
         raise RunError("there are no runs to draw")
     rows = max(sum(map(label_inches, labels(curves))) for curves in panels.values())
@@ -158,7 +158,7 @@ def points(rows: Iterable[Row]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_environment(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
-    """One environment, in an axis of so many inches."""
+    """Draw one environment into an axis of this height in inches."""
     style(axis)
     algos = {curve.algo for curve in curves}
     name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
@@ -194,7 +194,7 @@ def curve_line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
 
 
 def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height: float) -> None:
-    """The final greedy evaluations, to the right of the curves, each with its interval; and the curves' names."""
+    """Draw the final greedy evaluations with their intervals, and the names of the curves, to the right of the curves."""
     dots = [(k, final) for k, curve in enumerate(curves) if (final := curve.final()) is not None]
     apiece = min(0.02, 0.16 / len(curves))
     for place, (k, (mean, low, high)) in enumerate(dots):
@@ -235,7 +235,7 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
 
 
 def last(curve: Curve) -> float:
-    """Where a curve ends, for its label."""
+    """The end of a curve, for its label."""
     drawn = [(x[-1], y[-1]) for x, y in curve.curves if len(x)]
     if not drawn:
         return 0.0
@@ -263,7 +263,7 @@ def apart(heights: list[float], limits: tuple[float, float], shares: list[float]
 
 
 def threshold(axis: Axes, curves: list[Curve]) -> None:
-    """The return at which Gymnasium calls the environment solved, where that is in sight."""
+    """Draw the return at which Gymnasium calls the environment solved, if it is within the axis."""
     value = curves[0].threshold
     low, high = axis.get_ylim()
     if value is None or not low - 0.3 * (high - low) <= value <= high + 0.3 * (high - low):
@@ -307,12 +307,12 @@ def return_label(value: float, digits: int = 1) -> str:
 
 
 def noun(curves: list[Curve]) -> str:
-    """What there are several of in a curve."""
+    """The noun for the members of a curve."""
     return "runs" if any(curve.mixed for curve in curves) else "seeds"
 
 
 def seeds_label(curves: list[Curve]) -> str:
-    """How many seeds, or which."""
+    """The number of seeds, or the seed."""
     what = noun(curves)
     counts = sorted({len(curve.seeds) for curve in curves})
     if len(curves) == 1:
@@ -323,7 +323,7 @@ def seeds_label(curves: list[Curve]) -> str:
 
 
 def marks_text(curves: list[Curve]) -> str:
-    """What lines, bands, dots and bars are."""
+    """The text that explains lines, bands, dots and bars."""
     several, dots = any(len(c.seeds) > 1 for c in curves), any(c.finished for c in curves)
     many, one = any(len(c.evaluations) > 1 for c in curves), any(len(c.evaluations) == 1 for c in curves)
     what = noun(curves)
@@ -335,7 +335,7 @@ def marks_text(curves: list[Curve]) -> str:
 
 
 def labels(curves: list[Curve]) -> list[str]:
-    """Algorithms, and on a second line what tells runs of the same algorithm apart, two settings at most.
+    """The labels of curves: the algorithm, and on a second line at most two settings that differ.
 
     Curves of an algorithm whatever its settings have no second line.
     """

@@ -1,4 +1,4 @@
-"""Data sets from elsewhere: Minari's, as trajectories that a policy sees."""
+"""Minari data sets as trajectories."""
 
 from __future__ import annotations
 

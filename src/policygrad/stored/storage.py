@@ -70,7 +70,7 @@ ENTRY = table(
 
 
 class ModelFileError(FileError, ValueError):
-    """A file that is no policygrad model, or a damaged one."""
+    """A file is not a policygrad model, or it is damaged."""
 
 
 def save_state(path: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The report card of a run, with the eigenvalues of its policy where they are asked for."""
+"""The report of a run, with the eigenvalues of its policy if they are asked for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def report(
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
 ) -> Report:
-    """The report card of a run: `print(report("latest"))`, or `report("latest")` in a notebook.
+    """The report of a run: `print(report("latest"))`, or `report("latest")` in a notebook.
 
     run: what `train` returned, a run directory, or a run's name as on the command line. eigenvalues: how many of the largest
     of its policy's Fisher matrix are found as well, on a fresh batch, 100 at most; 0 plays nothing and needs no torch.

@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped or killed, as if it had not been."""
+"""Resuming a run that was stopped or killed, with the same result as without the stop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def resume(
     progress: Progress | None = None,
     root: str | Path = ROOT,
 ) -> RunDirectory:
-    """Go on with a run from its last checkpoint, and evaluate its policy: a finished run is returned as it is.
+    """Resume a run from its last checkpoint and evaluate its policy. A finished run is returned unchanged.
 
     The run is then the one that was never stopped, file by file, to the last bit, the clocks aside. A warning says where that
     cannot be: on another kind of machine, with other versions, or for environments that cannot be played again (see
@@ -61,7 +61,7 @@ def resume(
 
 
 def finished(run: RunDirectory, steps: int | None = None) -> bool:
-    """Whether nothing is left to do of a run, of so many steps if they are given."""
+    """Whether a run is finished. steps: the total number of steps, if it is to be changed."""
     return run.state()["status"] == "finished" and (steps is None or steps <= run.config()["config"]["steps"])
 
 
@@ -82,7 +82,7 @@ def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[
 
 
 def check_same_configuration(run: RunDirectory, agent: Agent) -> None:
-    """Refuse to go on with a run of another configuration than the agent's; it may take more steps. Raises ConfigError."""
+    """Refuse to resume a run with another configuration than the agent's, except for more steps. Raises ConfigError."""
     before, now = run.config(), run_config(agent)
     names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom")
     other = [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
@@ -118,7 +118,7 @@ def continued(run: RunDirectory, **given: Any) -> tuple[Agent, dict[str, Any]]:
 
 
 def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
-    """Let a run take as many steps in all. Raises ConfigError for fewer than it has taken."""
+    """Change the total number of steps of a run. Raises ConfigError for fewer steps than it has taken."""
     steps, trainer = int(check("steps", int, steps)), agent.trainer
     if steps < trainer.done:
         raise ConfigError(f"steps = {steps:,}, but {run.path} has taken {trainer.done:,} already")
@@ -136,7 +136,7 @@ def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
 
 
 def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
-    """Where this machine is another one than the one that the run was begun on, in sentences."""
+    """The differences between this machine and that on which the run began, in sentences."""
     found = []
     for what, now in (("versions", versions(agent)), ("machine", machine())):
         before = config.get(what)

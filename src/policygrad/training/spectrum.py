@@ -1,4 +1,4 @@
-"""The largest eigenvalues of a policy's Fisher matrix, on a fresh batch: which directions move the policy, and how many."""
+"""The largest eigenvalues of a policy's Fisher matrix on a new batch: how many directions move the policy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def spectrum(agent: Agent, count: int) -> Finding:
 
 
 def spectrum_batch(agent: Agent) -> Batch:
-    """A batch as the recipe would see it, of about BATCH_STEPS or more: resets drop out. Advantages are 0."""
+    """A batch like that of the recipe, of about BATCH_STEPS steps or more, without reset rows. Advantages are 0."""
     wants = agent.plan.wants
     if wants.num_steps is not None:
         wants = Wants(max(wants.num_steps, math.ceil(BATCH_STEPS / agent.envs.num_envs)))

@@ -1,4 +1,4 @@
-"""An audit as one page that needs nothing else: HTML with its style and pictures inside, light and dark, wide and narrow."""
+"""An audit as one self-contained HTML page, with its style and plots, for light and dark and for wide and narrow screens."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def paragraphs(text: str) -> str:
 
 
 def summary_text(audit: Audit) -> str:
-    """What the table says, in a sentence or two."""
+    """A sentence or two about the result."""
     if not audit.rows:
         return "<p>No combination of estimator, baseline and wrapper is left to audit.</p>"
     unbiased = [row for row in audit.rows if row.verdict == "unbiased"]
@@ -148,7 +148,7 @@ def rows_table(audit: Audit) -> str:
 
 
 def parts_of(row: Row) -> tuple[float, float | None]:
-    """Variance, and bias² where there is one or one was found."""
+    """The variance, and bias² if there is one or one was detected."""
     return row.known("variance"), None if row.seen_bias is None else row.seen_bias**2
 
 
@@ -184,7 +184,7 @@ def level_line(start: float, end: float, color: str, width: int) -> str:
 
 
 def formulas(used: Sequence[str]) -> str:
-    """Name, formula, what it is; of an object of the user's the name alone."""
+    """The name, the formula and a description; for a user's object only the name."""
     found: dict[str, str] = {}
     for name in dict.fromkeys(used):
         made = []
@@ -201,7 +201,7 @@ def definitions(pairs: Iterable[Sequence[str]]) -> str:
 
 
 def how_to_read(audit: Audit) -> str:
-    """What to make of it."""
+    """The explanation of how to read the page."""
     texts = [
         "ĝ is the gradient estimate of one batch, Σ adv ∇log π / episodes; g the exact gradient, computed from the MDP's "
         "tables. All estimators are the ones that training uses.",
@@ -218,7 +218,7 @@ def how_to_read(audit: Audit) -> str:
 
 
 def left_out_text(audit: Audit) -> str:
-    """What was not audited, and why."""
+    """The text about cells that were not audited, with the reasons."""
     return "<h2>Left out</h2>" + definitions(reasons(audit)) if audit.left_out else ""
 
 

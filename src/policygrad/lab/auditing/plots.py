@@ -1,4 +1,4 @@
-"""The pictures of an audit: where each row's error comes from, bias against variance, and variance over a constant baseline."""
+"""The plots of an audit: the parts of each row's error, bias and variance, and the variance by constant baseline."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PANEL = 5.2  # inches wide
 
 
 def draw_audit(audit: Audit, out: Path, curve: BaselineCurve | None = None) -> Path:
-    """Draw it, and write the figure."""
+    """Draw an audit into a file."""
     return audit_figure(audit, curve).write(out)
 
 
 def audit_figure(audit: Audit, curve: BaselineCurve | None = None) -> Chart:
-    """The panels, beside each other."""
+    """The figure with its panels beside each other."""
     longest = max([10, *(len(cell_name(row)) for row in audit.rows)])
     left, legend = 0.076 * longest + 0.35, 0.076 * max([8, *(len(other(row)) for row in audit.rows)]) + 1.3  # inches
     gaps = (0.85, legend, 0.75)[: 2 + (curve is not None)]  # to the right of each panel
@@ -92,7 +92,7 @@ def logarithmic_x(axis: Axes) -> None:
 
 
 def draw_trade(axis: Axes, audit: Audit) -> None:
-    """Bias² against variance: a mark a row, lines of equal error, and a strip for rows without bias."""
+    """Draw bias² by variance: one mark per row, lines of equal error, and a strip for rows without bias."""
     subtitle = "Lines: equal mean squared error. Bottom strip: no bias, or none seen.\nSame colour: same estimator"
     head(axis, "Bias against variance", subtitle)
     rows = [row for row in audit.rows if row.known("variance") > 0.0]
@@ -128,7 +128,7 @@ def draw_trade(axis: Axes, audit: Audit) -> None:
 
 
 def other(row: Row) -> str:
-    """What a row has besides its estimator."""
+    """The baseline and wrapper of a row."""
     return " · ".join(x for x in (row.baseline, row.wrapper) if x not in ("none", "plain")) or "bare"
 
 

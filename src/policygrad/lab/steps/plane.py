@@ -1,4 +1,4 @@
-"""A policy of two parameters, small enough to draw: J, and what a step in parameter space is in policy space.
+"""A policy with two parameters, small enough to draw: J, and the KL of steps of the parameters.
 
 The MDP is `worlds.two_states`, the policy `worlds.two_logit_policy`; gradient and Fisher matrix are the production ones.
 """
@@ -20,7 +20,7 @@ from policygrad.training.threads import single_thread
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """What there is to see around a point θ: grids are [θ₂, θ₁]."""
+    """The grids around a point θ, indexed [θ₂, θ₁]."""
 
     theta: tuple[float, float]
     max_kl: float
