@@ -62,7 +62,7 @@ def read_text(path: str | Path, most: int = MAX_TABLE) -> str:
     try:
         return read_bytes(path, most).decode()
     except UnicodeDecodeError as error:
-        raise BadFileError(f"cannot read {path}: it is no text ({error.reason} at byte {error.start:,})") from error
+        raise BadFileError(f"cannot read {path}: it is not text ({error.reason} at byte {error.start:,})") from error
 
 
 def read_json(path: str | Path, most: int = MAX_TABLE, memory: int = 8 * MIB) -> Any:
@@ -106,7 +106,7 @@ def _finite(digits: str) -> float:
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a key stands twice in it")
+        raise ValueError("it has a key twice")
     return table
 
 

@@ -245,7 +245,7 @@ def mersenne(size: int) -> Form:
         )  # numbers left of the block, and the next one's place
         begun = (left, following) == (1, 0) or (1 <= left <= 624 and left + following == 625)
         if seeded != 1 or not begun:
-            raise FormError(f"{name} is no state of a generator")
+            raise FormError(f"{name} is not the state of a generator")
 
     return check
 

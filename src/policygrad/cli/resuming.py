@@ -67,7 +67,7 @@ def go_on(run: RunDirectory, steps: int | None, quiet: bool, **given: Any) -> No
     config = run.config()
     if not quiet:
         done, total = agent.collector.steps_done, config["config"]["steps"]
-        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: going on at {done:,} of {total:,} steps")
+        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: resumed at {done:,} of {total:,} steps")
         print(f"run directory: {run.path}", flush=True)
     train_to_the_end(agent, run, quiet, int(config.get("episodes", 100)), bool(config.get("save_trajectories")), kept)
 

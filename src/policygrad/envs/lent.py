@@ -72,7 +72,7 @@ class Witness:
             self.warned = True
             i, k, name = min(changed)
             warnings.warn(
-                f"somebody else stepped or reset the environment {type(self.layers[i][k]).__name__} in the middle of training "
+                f"other code stepped or reset the environment {type(self.layers[i][k]).__name__} in the middle of training "
                 f"(its {name} has changed): it was reset, and its open episode is not counted",
                 stacklevel=2,
             )

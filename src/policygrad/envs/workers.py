@@ -102,7 +102,7 @@ class WorkerVectorEnv(VectorEnv):
         if not sharable(obs) or not isinstance(act, ARRAYS):
             space, wanted = (act, "actions") if sharable(obs) else (obs, "observations")
             raise TypeError(
-                f"{wanted} in {space} are no arrays that processes could share: expected Box, Discrete, MultiDiscrete or "
+                f"{wanted} in {space} cannot be arrays in shared memory: expected Box, Discrete, MultiDiscrete or "
                 f"MultiBinary{', or Dict and Tuple of those' if wanted == 'observations' else ''}, or backend='gymnasium'"
             )
         self.single_observation_space, self.single_action_space = obs, act

@@ -168,7 +168,7 @@ class PerDecision(_Weighted):
         while isinstance(innermost, _Wrapper):
             innermost = innermost.inner
         if not isinstance(innermost, RewardToGo):
-            raise ValueError(f"PerDecision weighs reward by reward, so it is of RewardToGo, got {innermost}")
+            raise ValueError(f"PerDecision weights each reward, so it needs RewardToGo, got {innermost}")
 
     def __call__(self, rollout: Rollout, values: Values) -> Estimate:
         estimate, log_w = self.inner(rollout, values), self.log_weights(rollout)[: len(rollout.rew)]

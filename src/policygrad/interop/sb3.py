@@ -107,7 +107,7 @@ def _started(path: Path, line: str) -> float:
         about = parse_json(line.removeprefix("#"))
         table({"t_start": number()}, others=anything)("it", about)
     except ValueError as error:
-        raise BadFileError(f"{path} is no monitor file: {error}") from error
+        raise BadFileError(f"{path} is not a monitor file: {error}") from error
     return float(about["t_start"])
 
 
@@ -158,10 +158,10 @@ class EvaluationTable:
             NotImplementedError,
             zipfile.BadZipFile,
         ) as error:
-            raise BadFileError(f"{self.path} is no table of evaluations: {error}") from error
+            raise BadFileError(f"{self.path} is not a table of evaluations: {error}") from error
         whole = steps.ndim == 1 and returns.ndim == 2 and returns.shape == lengths.shape and len(returns) == len(steps)
         if not whole or steps.dtype.kind != "i" or lengths.dtype.kind != "i" or returns.dtype.kind != "f":
-            raise BadFileError(f"{self.path} is no table of evaluations: its arrays have other shapes or types")
+            raise BadFileError(f"{self.path} is not a table of evaluations: its arrays have unexpected shapes or types")
         return steps, returns, lengths
 
     @property

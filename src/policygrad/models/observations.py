@@ -91,7 +91,7 @@ class Leaf:
         out[...] = x.reshape(out.shape)
         if out.dtype.kind != "f" and x.dtype != out.dtype and not np.array_equal(out, x.reshape(out.shape)):
             raise ContractError(
-                f"observations{self.where} of {self.space} must be {out.dtype}, got {x.dtype} that is none: {x}"
+                f"observations{self.where} of {self.space} must be {out.dtype}, got {x.dtype} with other values: {x}"
             )
 
     def strangers(self, x: np.ndarray) -> Any:

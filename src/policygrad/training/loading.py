@@ -146,7 +146,7 @@ def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Anno
     rows = math.prod(x for x in (config.get("num_envs"), config.get("num_steps")) if isinstance(x, int))
     if rows > MAX_ROWS:
         raise ModelFileError(
-            f"{path} asks for {rows:,} steps an iteration, more than the {MAX_ROWS:,} a file may ask for"
+            f"{path} asks for {rows:,} steps per iteration, more than the {MAX_ROWS:,} a file may ask for"
         )
 
 

@@ -224,7 +224,7 @@ def load_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, 
     given, wanted = [type(c).__name__ for c in callbacks], [state["kind"] for state in states]
     if given != wanted:
         raise ValueError(
-            f"the run was begun with the callbacks {', '.join(wanted) or 'none'}, and is to go on with "
+            f"the run began with the callbacks {', '.join(wanted) or 'none'}, but is resumed with "
             f"{', '.join(given) or 'none'}: pass the same ones, in the same order"
         )
     for callback, state in zip(callbacks, states, strict=True):

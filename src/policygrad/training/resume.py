@@ -90,7 +90,7 @@ def check_same_configuration(run: RunDirectory, agent: Agent) -> None:
     other += [(name, then.get(name), x) for name, x in asked.items() if name != "steps" and then.get(name) != x]
     if other:
         shown = "; ".join(f"{name}: {old!r} in the run, {new!r} now" for name, old, new in other)
-        raise ConfigError(f"{run.path} is a run of another configuration, which cannot change on the way: {shown}")
+        raise ConfigError(f"{run.path} has another configuration, which cannot change when a run is resumed: {shown}")
 
 
 def continued(run: RunDirectory, **given: Any) -> tuple[Agent, dict[str, Any]]:
@@ -103,17 +103,17 @@ def continued(run: RunDirectory, **given: Any) -> tuple[Agent, dict[str, Any]]:
         try:
             kept = load_state(path)[0].get("run")
             if kept is None:
-                raise RunError(f"{path} is not of a run that can go on: version 0.4 did not keep enough of it")
+                raise RunError(f"{path} cannot be resumed: version 0.4 did not save enough of the run")
             RUN("run", kept)
             return load(path, **given), kept
         except FormError as error:
             failed = failed or ModelFileError(f"{path} does not hold what it should: {error}")
-            warnings.warn(f"{failed}: going on from the checkpoint before it", stacklevel=3)
+            warnings.warn(f"{failed}: resuming from the checkpoint before it", stacklevel=3)
         except ModelFileError as error:
             failed = failed or error
-            warnings.warn(f"{error}: going on from the checkpoint before it", stacklevel=3)
+            warnings.warn(f"{error}: resuming from the checkpoint before it", stacklevel=3)
     raise failed or RunError(
-        f"{run.path} holds no checkpoint: it was stopped before training began, so train it anew in another directory"
+        f"{run.path} holds no checkpoint: it was stopped before training began, so train again in another directory"
     )
 
 
