@@ -225,7 +225,7 @@ def fill_arguments(arguments: TrainArguments, known: Mapping[str, Any]) -> Train
     if arguments.dataset is not None:
         if arguments.save_trajectories:
             raise UsageError(
-                "--save-trajectories saves played episodes, but with --dataset no episodes are played: give one of the two."
+                "--save-trajectories saves played episodes, but with --dataset none are played: give one of the two."
             )
         if not arguments.dataset.startswith("minari:"):  # a path, or a run as the other commands find it
             arguments.dataset = str(find_run(arguments.dataset, arguments.runs_root or ROOT))
