@@ -279,9 +279,7 @@ class LinearFeatures(_OnFeatures):
 
     def _predict(self, x: Tensor) -> Tensor | None:
         if self.w is not None and len(self.w) != x.shape[1]:
-            raise FormError(
-                f"{self} has {len(self.w)} weights for {x.shape[1]} features: its state belongs to other features"
-            )
+            raise FormError(f"{self} has {len(self.w)} weights for {x.shape[1]} features: its state does not fit")
         return None if self.w is None else x @ self.w
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
