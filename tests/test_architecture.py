@@ -14,6 +14,7 @@ import pytest
 
 import policygrad
 from policygrad import errors
+from policygrad.algorithms.recipes import RECIPES
 
 ROOT = Path(policygrad.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -89,7 +90,7 @@ OPENS = {
     "training/progress.py": {"open"},  # /dev/null
     "training/seeds.py": {"loads"},  # of its own processes
 }
-OWN_NAMES = {"claims.load", "load", "read_text", "read_bytes"}  # functions of ours
+OWN_NAMES = {"load", "read_text", "read_bytes"}  # functions of ours
 IMPORTING = {"import_module", "spec_from_file_location", "locate", "exec_module", "run_path", "run_module"}
 READING = {"files", "forms", "interop", "stored", "reports", "training"}  # the rooms that see what is in files
 HEAVY = {"torch", "numpy", "gymnasium", "scipy", "matplotlib", "safetensors", "rich"}
@@ -360,6 +361,29 @@ def test_a_repeated_class_is_noticed():
 
 def test_the_package_and_its_lab_offer_no_two_things_of_one_name():
     assert set(policygrad.__all__) & set(policygrad.lab.__all__) == set()
+
+
+SPELLINGS = {spelling for name in RECIPES for spelling in (name, name.replace("_", "-"))}
+ABOUT_ALGORITHMS = {
+    "lab/claims/learning.py",
+    "lab/claims/variance.py",
+}  # claims that textbooks make about algorithms by name
+
+
+def named_algorithms(tree: ast.Module) -> list[str]:
+    """The text constants that are the name of an algorithm; names inside of longer texts, such as examples, are not."""
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [f"line {node.lineno}: {node.value}" for node in constants if node.value in SPELLINGS]
+
+
+def test_only_algorithms_know_algorithms_by_name():
+    naming = {p.relative_to(ROOT).as_posix() for p in FILES if named_algorithms(parsed(p))}
+    assert {name for name in naming if not name.startswith("algorithms/")} == ABOUT_ALGORITHMS
+
+
+def test_the_name_of_an_algorithm_is_noticed():
+    source = '"""As `policygrad train ppo`."""\nif algo == "ppo-kl":\n    x = {"trpo": 1}[algo]'
+    assert named_algorithms(ast.parse(source)) == ["line 2: ppo-kl", "line 3: trpo"]
 
 
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 50

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 import policygrad as pg
 from policygrad.cli import main
 from policygrad.errors import PolicygradError
-from policygrad.stored.trajectories import read
+from policygrad.stored.trajectories import read_trajectories
 from survival import forgeries, malformations
 
 Row = tuple[str, str]
@@ -40,7 +40,7 @@ def attempt(path: Path) -> str:
     """What becomes of a model file, or a file of trajectories: it is loaded, and goes on learning."""
     try:
         if "trajectories" in path.name:
-            read(path)
+            read_trajectories(path)
         else:
             agent = pg.load(path)
             if "policy" not in path.name:

@@ -24,12 +24,12 @@ Row = dict[str, float | int | None]  # of metrics.jsonl; None: there is no such 
 
 
 class TooFewError(TrainingError, ValueError):
-    """A rollout holds too little for what is asked of it."""
+    """A rollout has too few steps or trajectories for a computation."""
 
 
 @dataclass(frozen=True)
 class Wants:
-    """How much a learner wants to see next: rows of every environment, or whole episodes in all."""
+    """The amount of experience that a learner needs next: rows per environment, or a number of whole episodes."""
 
     num_steps: int | None = None
     episodes: int | None = None
@@ -42,7 +42,7 @@ class Wants:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What N environments and who acted in them did, T rows, in NumPy: no log-probabilities, values or advantages.
+    """T steps of N environments and of the actor, in NumPy, without log-probabilities, values or advantages.
 
     The ends and the mask obey the law of `Rollout`. Between resets, column n of consecutive fixed-step records is one
     uninterrupted environment; a record of whole episodes has one episode per column. extra: named arrays (T, N, *) of
@@ -147,12 +147,12 @@ class Rollout:
         return self.extra.get("logp", self.logp)
 
     def seen_with(self, logp: Tensor) -> Rollout:
-        """The same, seen by another policy: `logp` (T, N) is its own, `behavior` stays that of the policy that acted."""
+        """A copy for another policy with log-probabilities `logp` (T, N); `behavior` is still that of the policy that acted."""
         return replace(self, logp=logp, extra=dict(self.extra) | {"logp": self.behavior})
 
     @cached_property
     def end(self) -> Tensor:
-        """(T, N) bool: where a trajectory ends, for whatever reason."""
+        """(T, N) bool: where a trajectory ends, for any reason."""
         # in NumPy, on the same memory: of small rollouts a torch call costs more than the arithmetic
         return torch.from_numpy(self.terminated.numpy() | self.truncated.numpy() | self.cut.numpy())
 
@@ -238,7 +238,7 @@ def by_trajectory(rollout: Rollout) -> Tensor:
 
 
 def by_step(rollout: Rollout) -> Tensor:
-    """1 / (number of steps) for every row, as deep libraries do: another scale, which depends on the data."""
+    """1 / (number of steps) for every row, as in deep RL libraries: a scale that depends on the data."""
     return rollout.rew.new_full((rollout.steps,), 1.0 / total(rollout.steps))
 
 
@@ -258,7 +258,7 @@ def resolve_reduction(reduction: str | Reduction) -> Reduction:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B valid steps without time: all an update rule may see.
+    """B valid steps without time: everything that an update rule may see.
 
     Rows come in *units*: runs of `segment` consecutive rows that belong together, such as a stretch of an episode that a
     recurrent policy reads in order, or the tokens of an answer. A unit is never torn apart by `minibatches`; B is a
@@ -303,7 +303,7 @@ class Batch:
         return x.view(-1, self.segment).sum(1)
 
     def to_rows(self, x: Tensor) -> Tensor:
-        """What every unit has, for each of its rows: (B / segment,) → (B,)."""
+        """A number per unit repeated for each of its rows: (B / segment,) → (B,)."""
         return x.repeat_interleave(self.segment)
 
     def take(self, index: Tensor | slice) -> Batch:
@@ -311,7 +311,7 @@ class Batch:
         return replace(self, **tree_map(lambda x: x[index], self._columns()))
 
     def minibatches(self, count: int, generator: torch.Generator) -> Iterator[Batch]:
-        """One pass over the units in `count` even pieces, shuffled where there is more than one.
+        """One pass over the units in `count` pieces of equal size, shuffled if there is more than one piece.
 
         Each piece's weights are scaled so that its sums estimate the batch's.
         """
@@ -331,7 +331,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """What a critic says of a rollout. Zeros, and `bootstraps = False`, when there is no critic."""
+    """The values of a critic for a rollout. Without a critic they are 0, with `bootstraps = False`."""
 
     val: Tensor  # (T, N)       V(s_t)
     next_val: Tensor  # (T, N)  V(s_{t+1}), before any reset
@@ -344,13 +344,13 @@ class Values:
         return Values(zeros, zeros, bootstraps=False)
 
     def columns(self, index: Sequence[int] | Tensor) -> Values:
-        """What the critic says of these columns."""
+        """The values of these columns."""
         return Values(**_columns(self, index))
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What an estimator makes of a rollout."""
+    """The result of an estimator for a rollout: return estimates and targets of the critic."""
 
     ret: Tensor  # (T, N)     return estimate; the advantage is ret − baseline
     target: Tensor  # (T, N)  what the critic regresses on
@@ -371,7 +371,7 @@ def _columns(record: Rollout | Values, index: Sequence[int] | Tensor) -> dict[st
 
 
 def shares_memory(obs: Tree, next_obs: Tree) -> bool:
-    """Whether next_obs is a view of obs[1:], so that one pass over obs says it all."""
+    """Whether next_obs is a view of obs[1:], so that one pass over obs is enough."""
     if isinstance(obs, dict):
         return all(shares_memory(part, next_obs[key]) for key, part in obs.items())
     return obs[1:].data_ptr() == next_obs.data_ptr()

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 
 class PolicygradError(Exception):
-    """Anything that policygrad refuses or gives up, with a message for the user."""
+    """The base of all errors of policygrad; its message is for the user."""
 
 
 class UserError(PolicygradError):
-    """What was asked for cannot be: a mistake in a name, a value, or how parts are combined."""
+    """A mistake of the user: in a name, in a value, or in the combination of parts."""
 
 
 class EnvError(PolicygradError):
-    """The environment does what no algorithm here can use."""
+    """The environment behaves in a way that no algorithm can use."""
 
 
 class FileError(PolicygradError):
-    """A file that is not there, is damaged, is of another kind, or would be overwritten."""
+    """A file does not exist, is damaged, is of another kind, or would be overwritten."""
 
 
 class TrainingError(PolicygradError):
-    """Learning cannot go on: too little data, numbers that are not finite."""
+    """Training cannot continue: too little data, or numbers that are not finite."""
 
 
 class NotFiniteError(TrainingError, FloatingPointError):
@@ -32,7 +32,7 @@ class NotFiniteError(TrainingError, FloatingPointError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that asked for the end: no error, and none of the kinds above. `number` is the signal's."""
+    """A signal asked the process to end. It is not one of the errors above. `number` is that of the signal."""
 
     def __init__(self, message: str = "", number: int = 2) -> None:
         super().__init__(message)
@@ -40,12 +40,12 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def code(self) -> int:
-        """The exit code by which a shell knows it: 130 for Ctrl-C, 143 for SIGTERM."""
+        """The exit code for the shell: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.number
 
 
 class ContractError(EnvError, ValueError):
-    """An environment gave what its spaces or Gymnasium's interface do not allow."""
+    """An environment returned values that its spaces or Gymnasium's interface do not allow."""
 
 
 class ForeignCodeError(EnvError, RuntimeError):

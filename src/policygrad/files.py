@@ -1,4 +1,4 @@
-"""Files, read as if a stranger had written them, and written so that they are there whole or not at all.
+"""Reading files that may be malicious, and writing files so that they are complete or do not exist.
 
 Whatever is read is a regular file (no pipe, no device) of bounded size; JSON is bounded in size and in what it takes in
 memory, its numbers are finite and of bounded length, and no key stands twice. What it should say is the business of `forms`.
@@ -28,12 +28,12 @@ TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # of a process by its number
 
 
 class BadFileError(FileError, ValueError):
-    """A file that cannot be opened, is no regular file, is too large, or holds something else than it should."""
+    """A file cannot be opened, is not a regular file, is too large, or has unexpected contents."""
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[BufferedReader]:
-    """A regular file to read. Raises BadFileError, naming it; a pipe or a device is refused and not waited for."""
+    """Open a regular file for reading. Raises BadFileError, also for a pipe or a device."""
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
@@ -46,7 +46,7 @@ def opened(path: str | Path) -> Iterator[BufferedReader]:
 
 
 def read_bytes(path: str | Path, most: int = MAX_TABLE) -> bytes:
-    """A whole file of at most so many bytes."""
+    """The bytes of a file. Raises BadFileError for a file with more than `most` bytes."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         try:
@@ -59,11 +59,11 @@ def read_bytes(path: str | Path, most: int = MAX_TABLE) -> bytes:
 
 
 def read_text(path: str | Path, most: int = MAX_TABLE) -> str:
-    """A whole file of text in UTF-8."""
+    """The text of a UTF-8 file."""
     try:
         return read_bytes(path, most).decode()
     except UnicodeDecodeError as error:
-        raise BadFileError(f"cannot read {path}: it is no text ({error.reason} at byte {error.start:,})") from error
+        raise BadFileError(f"cannot read {path}: it is not text ({error.reason} at byte {error.start:,})") from error
 
 
 def read_json(path: str | Path, most: int = MAX_TABLE, memory: int = 8 * MIB) -> Any:
@@ -77,7 +77,7 @@ def read_json(path: str | Path, most: int = MAX_TABLE, memory: int = 8 * MIB) ->
 
 
 def parse_json(text: str, bits: int = 64, memory: int = 8 * MIB) -> Any:
-    """What a text in JSON says. bits: of its largest whole number. memory: bytes that it may take beyond twice its length.
+    """The value of a JSON text. bits: of its largest whole number. memory: bytes that it may take beyond twice its length.
 
     Raises ValueError, not naming the file.
     """
@@ -107,12 +107,12 @@ def _finite(digits: str) -> float:
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a key stands twice in it")
+        raise ValueError("it has a key twice")
     return table
 
 
 def write_atomically(path: Path, data: bytes, new: bool = False) -> None:
-    """Write a file: into a temporary one beside it, which is flushed to the disk, read back, and takes its place.
+    """Write a file through a temporary file beside it, which is flushed to the disk, read back, and renamed.
 
     A link in its place is replaced; temporary files that killed processes have left are removed. new: raise FileExistsError
     where there is such a file; of several that write it at the same time one succeeds.
@@ -174,7 +174,7 @@ def _sync(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that processes which are gone have left."""
+    """Remove the temporary files of processes that have ended."""
     with suppress(OSError):  # others' directories and files are theirs
         for name in os.listdir(folder):
             found = TEMPORARY.fullmatch(name)
@@ -197,8 +197,8 @@ def _runs(process: int) -> bool:
 
 @contextmanager
 def appending(path: Path) -> Iterator[BinaryIO]:
-    """A file to add to, made where it is not there; all is in it when this ends. Raises BadFileError for a link, for a file
-    of several names, and for a pipe.
+    """Open or create a file for appending, and flush it at the end. Raises BadFileError for a link, for a file of several
+    names, and for a pipe.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     flags |= sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
@@ -216,7 +216,7 @@ def appending(path: Path) -> Iterator[BinaryIO]:
 
 
 def make_folder(path: Path) -> Path:
-    """A directory of ours, made where it is not there. Raises BadFileError where a link would lead elsewhere."""
+    """Make a directory if it does not exist. Raises BadFileError for a link to another place."""
     if path.is_symlink():
         raise BadFileError(f"{path} is a link, and nothing is written through links: remove it")
     path.mkdir(parents=True, exist_ok=True)
@@ -235,10 +235,10 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in a few words."""
+    """The reason of an error, in a few words."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def printable(text: str) -> str:
-    """The text in one line, with escapes for what a terminal would obey and what cannot be seen."""
+    """The text in one line, with control and invisible characters escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""What values from a file must be: forms, which say it, and refuse everything else by name.
+"""Forms: the types, shapes and ranges that values from a file must have. Every other value is refused with its name.
 
 A form is a function (name, value) that returns nothing, or raises FormError. Forms are built from forms:
 
@@ -28,7 +28,7 @@ MAX_DEPTH = 32  # of tables in tables
 
 
 class FormError(FileError, ValueError):
-    """A value that is something else than it must be."""
+    """A value does not have the required form."""
 
 
 def refuse(name: str, value: Any, expected: str) -> NoReturn:
@@ -62,7 +62,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Form:
 
 
 def text(most: int = 200, choices: Sequence[str] = (), lines: bool = False) -> Form:
-    """A text of at most so many characters that can be printed, or one of the choices. lines: whether it may have several."""
+    """A printable text of at most `most` characters, or one of the choices. lines: whether it may have several."""
 
     def check(name: str, value: Any) -> None:
         if (
@@ -92,12 +92,12 @@ def setting(name: str, value: Any) -> None:
 
 
 def maybe(form: Form) -> Form:
-    """None, or of this form."""
+    """None, or a value of this form."""
     return lambda name, value: None if value is None else form(name, value)
 
 
 def each(form: Form, most: int, least: int = 0) -> Form:
-    """A list of so many values of one form."""
+    """A list of values of one form."""
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, list) or not least <= len(value) <= most:
@@ -113,7 +113,7 @@ def each(form: Form, most: int, least: int = 0) -> Form:
 
 
 def table(fields: Mapping[str, Form], optional: Mapping[str, Form] = {}, others: Form | None = None) -> Form:
-    """A dict with all of the fields, perhaps some of the optional ones, and others, of one form, or none."""
+    """A dict with all fields, any of the optional ones, and other keys only if a form for them is given."""
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, dict):
@@ -150,7 +150,7 @@ def array(shape: Sequence[int | None], dtype: str, low: float | None = -LARGEST,
 
 
 def anything(name: str, value: Any, depth: int = 0) -> None:
-    """Plain values and arrays, which their owner checks."""
+    """Any plain values and arrays; the object that reads them checks them."""
     if isinstance(value, dict | list):
         if depth == MAX_DEPTH:
             raise FormError(f"{name} is nested too deeply")
@@ -222,7 +222,7 @@ def collector_form(num_envs: int) -> Form:
 
 
 def finite(name: str, value: Any) -> None:
-    """None, an array of any shape without NaN, or a table of those."""
+    """None, an array of any shape without NaN, or a table of such values."""
     if isinstance(value, dict):
         for key, x in value.items():
             finite(f"{name}/{str(key)[:60]}", x)
@@ -245,7 +245,7 @@ def mersenne(size: int) -> Form:
         left, seeded, following = struct.unpack_from("<iiQ", data, 8)
         begun = (left, following) == (1, 0) or (1 <= left <= 624 and left + following == 625)
         if seeded != 1 or not begun:
-            raise FormError(f"{name} is no state of a generator")
+            raise FormError(f"{name} is not the state of a generator")
 
     return check
 

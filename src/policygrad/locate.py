@@ -1,4 +1,4 @@
-"""Objects by name: `module:name` or `file.py:name`, as a user types them. A file never may: what is imported here is run."""
+"""Objects by name, `module:name` or `file.py:name`, as users type them. No file may name one, because an import runs code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policygrad.errors import UserError
 
 
 class LocateError(UserError, ValueError):
-    """A name that leads nowhere: what was looked for, where, and what is there instead."""
+    """A name was not found. The message says what was searched, where, and which names exist."""
 
 
 def locate(text: str) -> Any:
@@ -37,7 +37,7 @@ def locate(text: str) -> Any:
 
 
 def module_of(place: str) -> Any:
-    """The module of this name, or of this file. Raises LocateError, also for whatever its own code raises."""
+    """The module of this name or file. Raises LocateError, also for any error in its code."""
     if not place.endswith(".py") and not MODULE.fullmatch(place):
         raise LocateError(f"{place!r} is not the name of a module: expected module:name or file.py:name")
     try:

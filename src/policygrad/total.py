@@ -32,7 +32,7 @@ _reducers: ContextVar[tuple[Reducer, Reducer] | None] = ContextVar("reducers", d
 
 @contextmanager
 def reducing(add: Reducer, largest: Reducer) -> Iterator[None]:
-    """Inside, `total` is `add` and `greatest` is `largest`; in this thread alone."""
+    """Inside this context, `total` is `add` and `greatest` is `largest`, in this thread only."""
     token = _reducers.set((add, largest))
     try:
         yield
@@ -53,7 +53,7 @@ def greatest(x: X) -> X:
 
 
 def moments(x: Tensor) -> tuple[int, Tensor, Tensor]:
-    """How many rows x (B, *) has, their mean and their population variance (*), of all shards together."""
+    """The number of rows of x (B, *), their mean and their population variance (*), over all shards."""
     n, mean, var = len(x), x.mean(0), x.var(0, correction=0)
     if _reducers.get() is None:
         return n, mean, var

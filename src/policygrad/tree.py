@@ -18,7 +18,7 @@ Tree = Any  # an array or a tensor, or dict[str, Tree]
 
 
 def tree_map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
-    """f(x, …) of every array of a tree, and of the arrays in the same places of the other trees."""
+    """The tree of f(x, …), for every array of a tree and the arrays at the same places of other trees."""
     if not isinstance(tree, dict):
         return f(tree, *rest)
     if not rest:  # in every minibatch
@@ -34,7 +34,7 @@ def tree_leaves(tree: Tree) -> list[Any]:
 
 
 def rows(tree: Tree) -> int:
-    """The length of the arrays' first axis, which all of them share."""
+    """The length of the first axis, which is the same for all arrays."""
     return len(tree_leaves(tree)[0])
 
 
@@ -55,7 +55,7 @@ def put(tree: Tree, index: Any, values: Tree) -> None:
 
 
 def concatenate(trees: Sequence[Tree], axis: int = 0) -> Tree:
-    """Trees of one structure as one, along an axis."""
+    """Concatenate trees of the same structure along an axis."""
 
     def join(*parts: Any) -> Any:
         if isinstance(parts[0], np.ndarray):
@@ -92,5 +92,5 @@ def to_torch(tree: Tree) -> Tree:
 
 
 def as_float(x: Any, dtype: torch.dtype | None = None) -> Any:
-    """An array as float32, a tensor as `dtype`; no copy where it is that already."""
+    """An array as float32, a tensor as `dtype`, without a copy if possible."""
     return x.astype(np.float32, copy=False) if isinstance(x, np.ndarray) else x.to(dtype)

@@ -38,7 +38,7 @@ MADE = {
 
 @pytest.fixture(autouse=True)
 def _three_claims(monkeypatch):
-    monkeypatch.setattr(claims, "load", lambda: MADE)
+    monkeypatch.setattr(claims, "load_claims", lambda: MADE)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_claims_are_chosen_by_slug_its_beginning_or_a_word(which, slugs, capsys)
 
 def test_a_whole_slug_is_that_claim_alone(monkeypatch, capsys):
     longer = replace(MADE["seven"], slug="seven-and-more")
-    monkeypatch.setattr(claims, "load", lambda: MADE | {longer.slug: longer})
+    monkeypatch.setattr(claims, "load_claims", lambda: MADE | {longer.slug: longer})
     assert main(["lab", "claims", "seven", "--list"]) == 0
     assert "more" not in capsys.readouterr().out
 
@@ -115,8 +115,8 @@ def test_a_verdict_is_what_was_measured():
 
 
 def test_the_time_is_that_of_an_experiment_and_records_take_none():
-    assert "holds (exact, 1.2 s). The" in report.text(report.CheckedClaim(MADE["seven"], holds(), 1.23))
-    assert "holds (recorded). The" in report.text(
+    assert "holds (exact, 1.2 s). The" in report.claim_text(report.CheckedClaim(MADE["seven"], holds(), 1.23))
+    assert "holds (recorded). The" in report.claim_text(
         report.CheckedClaim(replace(MADE["seven"], evidence="recorded"), holds(), 1.23)
     )
     assert "s)" not in report.markdown([report.CheckedClaim(MADE["seven"], holds(), 1.23)])
@@ -124,13 +124,13 @@ def test_the_time_is_that_of_an_experiment_and_records_take_none():
 
 def test_one_state_is_not_states():
     example = Counterexample("bandit", worlds.make_mdp("deceptive"), ((0.9, 0.1),), "it fails")
-    assert report.describe(example)[0] == "1 state, 2 actions, horizon 1, γ = 1; start s0: 1"
+    assert report.describe_counterexample(example)[0] == "1 state, 2 actions, horizon 1, γ = 1; start s0: 1"
 
 
 def test_a_large_counterexample_is_described_by_its_size():
     mdp = worlds.make_mdp("random")
     example = Counterexample("random", mdp, ((0.25,) * 4,) * 8, "it fails")
-    lines = report.describe(example)
+    lines = report.describe_counterexample(example)
     assert len(lines) == 2
     assert lines[0].startswith("8 states, 4 actions, horizon 10, γ = 1")
 
@@ -149,4 +149,4 @@ def test_a_slug_and_a_module_are_checked(monkeypatch):
 
 def test_a_slug_that_is_not_there_is_named():
     with pytest.raises(KeyError, match="no claim 'eight'"):
-        claims.check("eight")
+        claims.check_claim("eight")

@@ -53,13 +53,13 @@ def trained(tmp_path_factory) -> Path:
 @pytest.fixture
 def figures(monkeypatch) -> list[Figure]:
     """The figures that are drawn."""
-    drawn, make = [], plots.make_figure
+    drawn, make = [], plots.steps_figure
 
     def make_and_keep(story: plots.Story) -> plots.Chart:
         drawn.append(make(story))
         return drawn[-1]
 
-    monkeypatch.setattr(plots, "make_figure", make_and_keep)
+    monkeypatch.setattr(plots, "steps_figure", make_and_keep)
     return drawn
 
 

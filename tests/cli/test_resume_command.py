@@ -48,7 +48,7 @@ def test_a_run_that_a_signal_stopped_goes_on_to_the_same_end(
     assert "next: policygrad resume run" in said
     assert main(["resume", "run"]) == 0
     out = capsys.readouterr().out
-    assert "going on at " in out
+    assert "resumed at " in out
     assert "greedy" in out
     for name in ("policy.safetensors", "evaluation.json", "state.json"):
         assert Path("run", name).read_bytes() == Path("whole", name).read_bytes()

@@ -15,7 +15,7 @@ from rich.console import Console
 from policygrad.cli import board as boards
 from policygrad.cli.board import LineBoard, LiveBoard, make_board
 from policygrad.cli.reports import failures, saved_seeds, seeds_table, seeds_text
-from policygrad.cli.tables import paragraph, table
+from policygrad.cli.tables import paragraph, text_table
 from policygrad.cli.values import UsageError, parse_seeds
 from policygrad.training.progress import BAR_WIDTH
 from policygrad.training.seeds import SilentBoard, State
@@ -52,7 +52,7 @@ def words(text: str) -> list[str]:
 @pytest.mark.parametrize("columns", [20, 30, 40, 60, 80, 200])
 def test_a_table_fits_the_terminal_and_loses_no_word(columns, terminal):
     terminal(columns)
-    text = table(HEADER, ROWS, right=(1,))
+    text = text_table(HEADER, ROWS, right=(1,))
     assert max(map(len, plain(text).splitlines())) <= columns
     for cell in (cell for row in ROWS for cell in row):
         assert " ".join(words(cell)) in " ".join(words(text))
@@ -60,23 +60,23 @@ def test_a_table_fits_the_terminal_and_loses_no_word(columns, terminal):
 
 
 def test_a_table_changes_its_shape_with_the_width(terminal):
-    aligned = table(HEADER, ROWS, right=(1,))
+    aligned = text_table(HEADER, ROWS, right=(1,))
     assert aligned.splitlines()[2] == "Acrobot-v1          short"
     terminal(80)
-    assert plain(table(HEADER, ROWS, right=(1,))) == aligned
+    assert plain(text_table(HEADER, ROWS, right=(1,))) == aligned
     terminal(50)  # the last column wraps
-    lines = plain(table(HEADER, ROWS, right=(1,))).splitlines()
+    lines = plain(text_table(HEADER, ROWS, right=(1,))).splitlines()
     assert lines[1:3] == ["CartPole-v1    500  a pole on a cart that wants to", " " * 20 + "fall and is not allowed to"]
     terminal(30)  # the last column goes below
-    lines = plain(table(HEADER, ROWS, right=(1,))).splitlines()
+    lines = plain(text_table(HEADER, ROWS, right=(1,))).splitlines()
     assert lines[2:4] == ["CartPole-v1    500", "  a pole on a cart that wants"]
     assert lines[-2:] == ["Acrobot-v1", "  short"]
     terminal(16)  # paragraphs
-    assert "steps: 500;" in plain(table(HEADER, ROWS, right=(1,)))
+    assert "steps: 500;" in plain(text_table(HEADER, ROWS, right=(1,)))
 
 
 def test_logs_get_whole_lines_without_escapes():
-    text = table(HEADER, ROWS)
+    text = text_table(HEADER, ROWS)
     assert "\x1b" not in text
     assert ROWS[0][2] in text
     assert paragraph("word " * 100) == "word " * 100
@@ -86,7 +86,7 @@ def test_logs_get_whole_lines_without_escapes():
 def test_no_escapes_where_none_are_wanted(variable, terminal, monkeypatch):
     terminal(80)
     monkeypatch.setenv(*variable)
-    assert "\x1b" not in table(HEADER, ROWS)
+    assert "\x1b" not in text_table(HEADER, ROWS)
 
 
 def test_paragraphs_break_between_words_and_leave_paths_whole(terminal):

@@ -20,7 +20,7 @@ def verdicts(page: str) -> dict[str, tuple[str, str]]:
 
 
 def test_the_page_has_every_claim_by_slug_and_nothing_else() -> None:
-    made = claims.load()
+    made = claims.load_claims()
     assert len(made) == 69
     assert {n: text for n, (text, _) in verdicts(PAGE.read_text("utf8")).items()} == {
         n: c.text for n, c in made.items()
@@ -41,7 +41,7 @@ def test_only_what_needs_a_method_that_is_not_here_is_pending() -> None:
 
 @pytest.mark.slow
 def test_the_verdicts_on_the_page_are_those_that_are_measured() -> None:
-    results = list(report.run(claims.load().values()))
+    results = list(report.run_claims(claims.load_claims().values()))
     assert verdicts(report.markdown(results)) == verdicts(PAGE.read_text("utf8"))
     for result in results:
         assert bool(result.finding.numbers) == (result.finding.verdict != "pending")

@@ -178,7 +178,7 @@ def test_a_setting_that_a_callback_turns_is_no_step_of_somebody_else() -> None:
 def test_a_callback_that_steps_a_lent_environment_is_told_so_once() -> None:
     env = Plain(length=7)
     agent = pg.ppo(env, **SMALL)
-    with pytest.warns(UserWarning, match=r"somebody else stepped or reset the environment Plain .*time") as said:
+    with pytest.warns(UserWarning, match=r"other code stepped or reset the environment Plain .*time") as said:
         agent.learn(80, C.steps_by_hand(env))
     assert len(said) == 1
 
@@ -198,7 +198,7 @@ def test_a_witness_sees_steps_resets_and_draws(move: str) -> None:
     if move == "draw":  # CartPole draws at resets only, so nothing that steps change has changed
         assert not witness.moved()
         return
-    with pytest.warns(UserWarning, match="somebody else"):
+    with pytest.warns(UserWarning, match="other code"):
         assert witness.moved()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import GAE, RewardToGo, TotalReturn, advantages
-from policygrad.gradient.noise import DRAWS, MIN_PARTS, chi_square, halves, measure, standard_draws
+from policygrad.gradient.noise import DRAWS, MIN_PARTS, chi_square, halves, measure_noise, standard_draws
 from policygrad.lab.exact.tabular import ExactCritic, bandit, chain, enumerate_trajectories, random_mdp, tabular_policy
 from policygrad.lab.exact.worlds import two_states
 
@@ -76,7 +76,7 @@ def test_signal_and_noise_are_unbiased_however_trajectories_are_grouped(name: st
     signal, noise = exact(name)
     means = np.zeros(2)
     for index in itertools.product(range(len(p)), repeat=n):
-        found = measure(*gram_and_share(g[list(index)], torch.ones(n, dtype=torch.float64), groups))
+        found = measure_noise(*gram_and_share(g[list(index)], torch.ones(n, dtype=torch.float64), groups))
         means += float(p[list(index)].prod()) * np.array([found.signal, found.noise])
     assert means == pytest.approx([signal, noise / n], rel=1e-10)
     assert abs(signal - (signal + noise / n)) > 0.1 * signal  # what ‖ĝ‖² alone would say is far off
@@ -85,7 +85,9 @@ def test_signal_and_noise_are_unbiased_however_trajectories_are_grouped(name: st
 def test_two_parts_of_known_angle_have_that_cosine() -> None:
     for angle in (0.3, 1.2, 2.5):
         A = torch.tensor([[2.0, 0.0], [3.0 * math.cos(angle), 3.0 * math.sin(angle)]], dtype=torch.float64)
-        assert measure(A @ A.T, torch.full((2,), 0.5, dtype=torch.float64)).cosine == pytest.approx(math.cos(angle))
+        assert measure_noise(A @ A.T, torch.full((2,), 0.5, dtype=torch.float64)).cosine == pytest.approx(
+            math.cos(angle)
+        )
 
 
 @pytest.mark.parametrize("m", [2, 5, 16])
@@ -99,7 +101,7 @@ def test_halves_are_even_and_disjoint(m: int) -> None:
 
 def test_the_cosine_is_what_the_ratio_of_signal_and_noise_says_it_is() -> None:
     A = torch.randn(16, 400, generator=seeded(0), dtype=torch.float64) + 0.2
-    found = measure(A @ A.T, torch.full((16,), 1 / 16, dtype=torch.float64))
+    found = measure_noise(A @ A.T, torch.full((16,), 1 / 16, dtype=torch.float64))
     assert found.snr == pytest.approx(16 * 0.04, rel=0.2)
     assert found.cosine == pytest.approx(found.snr / (found.snr + 2.0), abs=0.03)
 
@@ -107,10 +109,10 @@ def test_the_cosine_is_what_the_ratio_of_signal_and_noise_says_it_is() -> None:
 def test_numbers_scale_as_they_should() -> None:
     g, _, length = trajectories("chain")
     gram, share = gram_and_share(g[:30], length[:30], 10)
-    one, other = measure(gram, share), measure(9.0 * gram, share)
+    one, other = measure_noise(gram, share), measure_noise(9.0 * gram, share)
     for name, factor in (("signal", 9.0), ("noise", 9.0), ("snr", 1.0), ("low", 1.0), ("high", 1.0), ("cosine", 1.0)):
         assert getattr(other, name) == pytest.approx(factor * getattr(one, name), rel=1e-9)
-    of_more = measure(gram, share, sampled=0.25)  # parts of four times as much
+    of_more = measure_noise(gram, share, sampled=0.25)  # parts of four times as much
     assert (of_more.signal, of_more.noise) == pytest.approx((one.signal, one.noise / 4))
     assert (of_more.snr, of_more.high) == pytest.approx((4 * one.snr, 4 * one.high))
 
@@ -118,13 +120,13 @@ def test_numbers_scale_as_they_should() -> None:
 def test_numbers_that_do_not_exist_are_nan() -> None:
     share = torch.full((MIN_PARTS - 1,), 1 / (MIN_PARTS - 1), dtype=torch.float64)
     gram = torch.eye(MIN_PARTS - 1, dtype=torch.float64) + 1.0
-    few = measure(gram, share)
+    few = measure_noise(gram, share)
     assert few.snr > 0.0
     assert math.isnan(few.low)
     assert math.isnan(few.high)
-    one = measure(gram[:1, :1], torch.ones(1, dtype=torch.float64))
+    one = measure_noise(gram[:1, :1], torch.ones(1, dtype=torch.float64))
     assert all(math.isnan(x) for x in vars(one).values())
-    still = measure(torch.zeros(10, 10, dtype=torch.float64), torch.full((10,), 0.1, dtype=torch.float64))
+    still = measure_noise(torch.zeros(10, 10, dtype=torch.float64), torch.full((10,), 0.1, dtype=torch.float64))
     assert (still.signal, still.noise) == (0.0, 0.0)
     assert all(math.isnan(x) for x in (still.snr, still.low, still.high, still.cosine))
 
@@ -162,7 +164,7 @@ def coverage(name: str, n: int, groups: int, by_length: bool = False, scale: flo
     for _ in range(REPEATS):
         index = rng.choice(len(p), n, p=(p / p.sum()).numpy())
         mass = length[index] if by_length else torch.ones(n, dtype=torch.float64)
-        found = measure(*gram_and_share(g[index], mass, groups))
+        found = measure_noise(*gram_and_share(g[index], mass, groups))
         hits += found.low - 1e-12 <= scale * snr <= found.high
     return hits / REPEATS, snr
 
@@ -209,7 +211,7 @@ def test_signal_is_found_where_there_is_enough_and_rarely_where_there_is_none() 
         rng, hits = np.random.default_rng(1), 0
         for _ in range(REPEATS):
             index = rng.choice(len(p), 64, p=(p / p.sum()).numpy())
-            hits += measure(*gram_and_share(g[index], torch.ones(64, dtype=torch.float64), 16)).low > 0.0
+            hits += measure_noise(*gram_and_share(g[index], torch.ones(64, dtype=torch.float64), 16)).low > 0.0
         return hits / REPEATS
 
     assert found("no signal") < 0.025 + 4 * math.sqrt(0.025 * 0.975 / REPEATS)
@@ -220,7 +222,7 @@ def test_of_one_parameter_signal_is_found_as_students_t_test_finds_it() -> None:
     """8 normal parts without signal: the two-sided test with 7 degrees of freedom, 5 %; a normal's tails would make it 9 %."""
     x = torch.randn(2000, 8, generator=seeded(5), dtype=torch.float64)
     share = torch.full((8,), 1 / 8, dtype=torch.float64)
-    found = np.mean([measure(torch.outer(part, part), share).low > 0.0 for part in x])
+    found = np.mean([measure_noise(torch.outer(part, part), share).low > 0.0 for part in x])
     error = math.sqrt(0.05 * 0.95) * math.sqrt(1 / 2000 + 1 / DRAWS)
     assert found == pytest.approx(0.05, abs=3.5 * error)
 
@@ -228,7 +230,7 @@ def test_of_one_parameter_signal_is_found_as_students_t_test_finds_it() -> None:
 def test_where_noise_has_many_directions_its_length_is_known_and_the_interval_is_short() -> None:
     A = torch.randn(16, 400, generator=seeded(6), dtype=torch.float64)
     share = torch.full((16,), 1 / 16, dtype=torch.float64)
-    nothing, something = (measure(x @ x.T, share) for x in (A, A + 0.25))
+    nothing, something = (measure_noise(x @ x.T, share) for x in (A, A + 0.25))
     assert nothing.low == 0.0
     assert nothing.high < 0.8
     assert 0.0 < something.low < something.snr < something.high < 2.0  # of 16 · 0.25², exactly 1

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from policygrad.gradient import baselines as production
-from policygrad.lab.claims import Outcome, advantages, baselines, load
+from policygrad.lab.claims import Outcome, advantages, baselines, load_claims
 from policygrad.lab.claims.tools import with_pi
 
-CLAIMS = load()
+CLAIMS = load_claims()
 VERDICTS = {
     "baseline-adds-no-bias": "holds",
     "constant-baseline-lowers-variance": "holds with caveat",

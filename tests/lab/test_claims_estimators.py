@@ -11,12 +11,12 @@ import torch
 
 from policygrad.data import Estimate, Rollout
 from policygrad.gradient import baselines, estimators, importance
-from policygrad.lab.claims import load, loss, tools, variance
+from policygrad.lab.claims import load_claims, loss, tools, variance
 from policygrad.lab.claims.tools import Case, cosine, simple, small, z_score
 from policygrad.lab.exact.tabular import ExactQCritic
 from policygrad.lab.exact.worlds import two_logit_policy, two_states
 
-CLAIMS = load()
+CLAIMS = load_claims()
 VERDICTS = {
     "score-times-return": "holds",
     "error-falls-with-trajectories": "holds",

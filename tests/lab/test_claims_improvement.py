@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from policygrad.lab.claims import improvement, load, natural, tools, trust_regions
+from policygrad.lab.claims import improvement, load_claims, natural, tools, trust_regions
 from policygrad.lab.exact.tabular import solve
 from policygrad.lab.steps import relations
 from policygrad.lab.steps.constrained import ExactTrustRegion
@@ -16,7 +16,7 @@ from policygrad.updates import NaturalGradient, PenalizedSurrogate
 
 CLAIMS = {
     slug: claim
-    for slug, claim in load().items()
+    for slug, claim in load_claims().items()
     if claim.topic.startswith("Policy improvement") and slug != "inverting-fisher-is-costly"  # measures time
 }
 

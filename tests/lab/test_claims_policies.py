@@ -47,7 +47,7 @@ def test_one_parameter_is_shared_by_all_states():
 def test_shaping_has_a_caveat():
     found = exploration.shaping()
     assert found.verdict == "holds with caveat", found
-    assert found.numbers["J of what is best with 0.1 a cell"] == 0.0
+    assert found.numbers["J of the best policy for 0.1 per cell"] == 0.0
     assert found.numbers["J of the best policy"] == pytest.approx(0.99**5)
 
 

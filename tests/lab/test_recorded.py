@@ -13,8 +13,15 @@ import pytest
 import torch
 
 from policygrad.lab.claims import Outcome, exploration, learning, policies, recorded
-from policygrad.lab.claims import load as claims
-from policygrad.lab.claims.recorded import RecordError, difference, interval, load, parse, probability_of_improvement
+from policygrad.lab.claims import load_claims as claims
+from policygrad.lab.claims.recorded import (
+    RecordError,
+    difference,
+    interval,
+    load_recorded,
+    parse,
+    probability_of_improvement,
+)
 from policygrad.lab.claims.tasks import detour, greedy_in_fit, irregular, positions, threshold_policy
 from policygrad.lab.exact.tabular import objective, optimal_policy, optimum, policy_matrix
 
@@ -75,7 +82,7 @@ def test_a_file_that_is_no_record_is_refused(text, said):
 
 def test_names_that_are_not_there_are_said():
     with pytest.raises(RecordError, match=r"no recorded runs 'nope': python benchmarks/claims.py nope .*stability"):
-        load("nope")
+        load_recorded("nope")
     runs = parse(record(), "x")
     with pytest.raises(ValueError, match=r"x has no arm 'middle': there are 'low', 'high'"):
         runs.final("middle")
@@ -111,9 +118,9 @@ def test_the_intervals_cover():
 
 def test_every_file_is_what_the_committed_table_makes(script):
     experiments = script.EXPERIMENTS | script.TABULAR
-    assert recorded.names() == sorted(experiments)
+    assert recorded.recorded_names() == sorted(experiments)
     for name, experiment in experiments.items():
-        runs, said = load(name), script.plain(experiment.describe())
+        runs, said = load_recorded(name), script.plain(experiment.describe())
         data = json.loads((recorded.FOLDER / f"{name}.json").read_text())
         assert {key: data[key] for key in said} == said, name
         assert list(runs.arms) == list(experiment.arms), name
@@ -124,8 +131,8 @@ def test_every_file_is_what_the_committed_table_makes(script):
 
 
 def test_every_seed_has_numbers():
-    for name in recorded.names():
-        runs = load(name)
+    for name in recorded.recorded_names():
+        runs = load_recorded(name)
         for arm in runs.arms:
             assert np.isfinite(runs.curves(arm)).all(), (name, arm)
             assert np.isfinite(runs.final(arm)).all(), (name, arm)
@@ -134,7 +141,7 @@ def test_every_seed_has_numbers():
 def test_a_recorded_seed_repeats(script):
     experiment, arm = script.TABULAR["estimators-mse"], "random: GAE 0.95, exact V"
     measured, _ = experiment.run(arm, 3)
-    assert measured["mse"] == pytest.approx(load("estimators-mse").final(arm, "mse")[3], rel=1e-3)
+    assert measured["mse"] == pytest.approx(load_recorded("estimators-mse").final(arm, "mse")[3], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -144,9 +151,11 @@ def test_a_recorded_seed_repeats(script):
 def test_a_recorded_run_repeats(script, name, arm):
     experiment = script.EXPERIMENTS[name]
     measured, config = experiment.run(arm, 1)
-    assert script.plain(config) == load(name).arms[arm].config
+    assert script.plain(config) == load_recorded(name).arms[arm].config
     curve = np.array(measured["return"], float)  # None: NaN
-    np.testing.assert_allclose(curve, load(name).arms[arm].measures["return"][1], rtol=1e-3)  # files have 4 digits
+    np.testing.assert_allclose(
+        curve, load_recorded(name).arms[arm].measures["return"][1], rtol=1e-3
+    )  # files have 4 digits
 
 
 # --- the script ----------------------------------------------------------------------------------------------------
@@ -226,7 +235,7 @@ def test_every_claim_has_a_verdict_with_numbers(slug, monkeypatch):
 
 def renamed(monkeypatch, swaps):
     """Recorded runs whose arms have changed places, where their names begin so."""
-    original = learning.load
+    original = learning.load_recorded
 
     def swapped(name):
         runs = original(name)
@@ -239,7 +248,7 @@ def renamed(monkeypatch, swaps):
         return dataclasses.replace(runs, arms=arms)
 
     for module in (learning, exploration):
-        monkeypatch.setattr(module, "load", swapped)
+        monkeypatch.setattr(module, "load_recorded", swapped)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +268,7 @@ def test_the_verdict_follows_the_numbers(monkeypatch, slug, swaps):
 
 
 def test_a_policy_that_is_as_good_as_a_certain_one_is_no_evidence(monkeypatch):
-    original = policies.load
+    original = policies.load_recorded
 
     def worse(name):
         runs = original(name)
@@ -271,5 +280,5 @@ def test_a_policy_that_is_as_good_as_a_certain_one_is_no_evidence(monkeypatch):
 
     monkeypatch.setattr(policies, "stochastic_optima", lambda: Outcome("holds", "", {}))
     assert policies.stochastic_policies.experiment().verdict == "holds"
-    monkeypatch.setattr(policies, "load", worse)
+    monkeypatch.setattr(policies, "load_recorded", worse)
     assert policies.stochastic_policies.experiment().verdict == "fails as stated"

@@ -367,7 +367,7 @@ def test_in_two_states_always_right_is_best_and_the_gradient_of_who_goes_left_le
 
 def test_the_plane_shows_the_ellipse_the_circle_and_the_steps_on_them():
     seen = plane.look((-1.0, -2.0), 0.02, reach=0.5, size=5)
-    F = plane.fisher((-1.0, -2.0)).numpy()
+    F = plane.plane_fisher((-1.0, -2.0)).numpy()
     for s in [*(seen.ellipse - np.array(seen.theta)), seen.gradient, seen.natural]:
         assert 0.5 * s @ F @ s == pytest.approx(0.02, rel=1e-9)
     policy = worlds.two_logit_policy(seen.theta)
@@ -381,7 +381,7 @@ def test_the_plane_shows_the_ellipse_the_circle_and_the_steps_on_them():
     assert (seen.J[3, 2] - seen.J[1, 2]) / 0.5 == pytest.approx(exact[1], rel=0.05)
     most = plane.most_kl(np.array([-1.0, 3.0]))
     assert most.shape == (2, 2)
-    assert most[0, 1] == pytest.approx(np.linalg.eigvalsh(plane.fisher((3.0, -1.0)).numpy())[-1] / 2.0)
+    assert most[0, 1] == pytest.approx(np.linalg.eigvalsh(plane.plane_fisher((3.0, -1.0)).numpy())[-1] / 2.0)
 
 
 def test_tiny_angles_are_exact():

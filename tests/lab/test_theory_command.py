@@ -123,7 +123,7 @@ def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figur
         staleness(mdp, policy, ages=(0, 1, 2)),
     ]
     assert {type(result) for result in results} == set(plots.PANELS)
-    figure = plots.make_figure(results, "title")
+    figure = plots.theory_figure(results, "title")
     axes = [axis for axis in figure.axes if axis.get_visible()]
     assert len(axes) == sum(map(len, plots.PANELS.values())) == 12
     figure.draw_without_rendering()
@@ -138,7 +138,7 @@ def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figur
 
 @pytest.mark.parametrize("result", [improvement(iterations=30, horizons=(5,)), losses(*random_world(), steps=100)])
 def test_no_axis_runs_past_its_data(result):
-    figure = plots.make_figure([result], "title")
+    figure = plots.theory_figure([result], "title")
     axis = figure.axes[0]
     end = max(float(np.max(line.get_xdata())) for line in axis.lines)
     assert end in (24.0, 100.0)
@@ -149,7 +149,7 @@ def test_no_axis_runs_past_its_data(result):
 @pytest.mark.parametrize("name", ["deceptive", "corridor"])
 def test_differences_that_are_rounding_and_bounds_that_are_not_there_are_not_drawn(name):
     mdp = experiments.make_mdp(name)
-    figure = plots.make_figure([surrogate_order(mdp, experiments.starting_policy(name, mdp))], "title")
+    figure = plots.theory_figure([surrogate_order(mdp, experiments.starting_policy(name, mdp))], "title")
     (axis,) = figure.axes
     drawn = [np.isfinite(line.get_ydata()).sum() for line in axis.lines]
     assert drawn == ([0] * 5 if name == "deceptive" else [21] * 3)

@@ -151,7 +151,7 @@ def test_the_gradient_check_finds_planted_errors():
     found = check_gradient(J, THETA, gradient)
     assert (found.verdict, found.wrong, found.index) == ("wrong", (5,), 5)
     assert not found
-    assert "wrong: 1 of 12 components, 5" in str(found)
+    assert "wrong in 1 of 12 components: 5" in str(found)
     assert json.loads(json.dumps(found.to_json()))["wrong"] == [5]
     # the usual ones: a sign, a factor, a forgotten γᵗ, a detached term, NaN
     assert check_gradient(J, THETA, -EXACT).verdict == "wrong"
@@ -194,7 +194,7 @@ def test_the_report_says_it_all():
     found = three_ways(MDP, sizes=(2,))
     text = str(found)
     assert "automatic" in text
-    assert "central: least at" in text
+    assert "central: smallest error" in text
     assert "time, in evaluations" in text
     assert json.loads(json.dumps(found.to_json()))["parameters"] == 12
     assert slope([1.0, 10.0, 100.0], [3.0, 0.0, 3e4]) == pytest.approx(2.0)

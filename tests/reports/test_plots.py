@@ -16,13 +16,13 @@ from policygrad.reports.plots import (
     COLORS,
     Chart,
     Curve,
+    curves_figure,
     labels,
-    make_figure,
     marks_text,
     plot,
     plot_runs,
-    read,
-    seeds_text,
+    read_curves,
+    seeds_label,
 )
 from policygrad.stored.directory import RunDirectory, RunError
 
@@ -47,13 +47,13 @@ def texts(figure: Figure) -> list[Text]:
 
 def test_an_interrupted_run_does_not_cut_the_curve_of_its_seeds(tmp_path):
     made = [a_run(tmp_path / f"{s}", seed=s) for s in range(3)] + [a_run(tmp_path / "i", seed=3, points=4, done=False)]
-    finished, stopped = read(made)["CartPole-v1"]
+    finished, stopped = read_curves(made)["CartPole-v1"]
     assert finished.seeds == [0, 1, 2]
     assert finished.band()[0][-1] == 20_000
     assert stopped.seeds == [3]
     assert stopped.band()[0][-1] == 4_000
     assert labels([finished, stopped]) == ["PPO", "PPO, unfinished"]
-    shown = [text.get_text() for text in texts(make_figure({"CartPole-v1": [finished, stopped]}))]
+    shown = [text.get_text() for text in texts(curves_figure({"CartPole-v1": [finished, stopped]}))]
     assert "PPO  201.0" in shown
     assert "PPO, unfinished" in shown
 
@@ -81,11 +81,11 @@ def test_labels_show_two_settings_that_differ_with_lengths_and_environments_last
 
 
 def test_the_subtitle_says_what_band_and_bar_are_and_how_many_seeds():
-    assert seeds_text([a_curve()]) == "seed 0"
-    assert seeds_text([a_curve(seeds=5)]) == "5 seeds"
-    assert seeds_text([a_curve(evaluated=False)]) == "seed 0, unfinished"
-    assert seeds_text([a_curve(seeds=5), a_curve(seeds=5)]) == "5 seeds each"
-    assert seeds_text([a_curve(seeds=5), a_curve()]) == "1 to 5 seeds each"
+    assert seeds_label([a_curve()]) == "seed 0"
+    assert seeds_label([a_curve(seeds=5)]) == "5 seeds"
+    assert seeds_label([a_curve(evaluated=False)]) == "seed 0, unfinished"
+    assert seeds_label([a_curve(seeds=5), a_curve(seeds=5)]) == "5 seeds each"
+    assert seeds_label([a_curve(seeds=5), a_curve()]) == "1 to 5 seeds each"
     assert marks_text([a_curve()]) == "dot: final policy, greedy · bar: 95 % interval"
     several = "line: mean of seeds, band: their range · dot: final policy, greedy · bar: range of seeds"
     assert marks_text([a_curve(seeds=5), a_curve(seeds=2)]) == several
@@ -100,7 +100,7 @@ def test_no_label_is_printed_over_another_and_all_are_in_the_picture(groups, dif
         a_run(tmp_path / str(k), "ppo" if differs else f"algo{k}", **dict.fromkeys(differs, float(k)))
         for k in range(groups)
     ]
-    figure = make_figure(read(made))
+    figure = curves_figure(read_curves(made))
     renderer = FigureCanvasAgg(figure).get_renderer()
     axis = figure.axes[0]
     boxes = [text.get_window_extent(renderer) for text in [*texts(figure), axis._left_title]]  # pyright: ignore
@@ -112,21 +112,21 @@ def test_no_label_is_printed_over_another_and_all_are_in_the_picture(groups, dif
 
 
 def test_curves_that_share_a_color_differ_in_their_lines_and_markers(tmp_path):
-    figure = make_figure(read([a_run(tmp_path / str(k), lr=float(k)) for k in range(24)]))
+    figure = curves_figure(read_curves([a_run(tmp_path / str(k), lr=float(k)) for k in range(24)]))
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]  # pyright: ignore
     drawn = {(line.get_color(), str(line._dash_pattern)) for line in lines}  # pyright: ignore
     assert len(lines) == len(drawn) == 24
     signs = {(text.get_color(), text.get_text()[0]) for text in texts(figure) if " PPO" in text.get_text()}
     assert len(signs) == 24
-    few = make_figure(read([a_run(tmp_path / f"few{k}", lr=float(k)) for k in range(len(COLORS))]))
+    few = curves_figure(read_curves([a_run(tmp_path / f"few{k}", lr=float(k)) for k in range(len(COLORS))]))
     assert not [text for text in texts(few) if text.get_text()[0] in plots.SIGNS]
 
 
 def test_runs_of_one_algorithm_are_one_curve_whatever_their_settings(tmp_path):
     made = [a_run(tmp_path / f"{lr}-{seed}", seed=seed, lr=lr) for lr in (1e-3, 1e-2) for seed in (0, 5)]
     made += [a_run(tmp_path / "a2c", "a2c"), a_run(tmp_path / "left", seed=9, points=3, lr=7.0, done=False)]
-    assert len(read(made)["CartPole-v1"]) == 4
-    together, other, stopped = curves = read(made, "algo")["CartPole-v1"]
+    assert len(read_curves(made)["CartPole-v1"]) == 4
+    together, other, stopped = curves = read_curves(made, "algo")["CartPole-v1"]
     assert (together.algo, other.algo, stopped.algo) == ("ppo", "a2c", "ppo")
     assert together.seeds == [0, 5, 0, 5]
     assert together.config == {"steps": 20_000}
@@ -136,29 +136,29 @@ def test_runs_of_one_algorithm_are_one_curve_whatever_their_settings(tmp_path):
     assert together.final() == (202.5, 200.0, 205.0)
     assert steps[-1] == together.end() == 20_000
     assert labels(curves) == ["PPO", "A2C", "PPO, unfinished"]
-    assert seeds_text(curves) == "1 to 4 runs each"
-    assert seeds_text([together]) == "4 runs"
+    assert seeds_label(curves) == "1 to 4 runs each"
+    assert seeds_label([together]) == "4 runs"
     assert "line: mean of runs, band: their range" in marks_text(curves)
     assert "bar: range of runs or 95 % interval (of one run)" in marks_text(curves)
-    shown = {text.get_text() for text in texts(make_figure({"CartPole-v1": curves}))}
+    shown = {text.get_text() for text in texts(curves_figure({"CartPole-v1": curves}))}
     assert {"PPO  202.5", "A2C  200.0", "PPO, unfinished"} <= shown
     assert plot_runs(made, tmp_path / "x.svg", by="algo").read_text() != plot_runs(made, tmp_path / "y.svg").read_text()
     with pytest.raises(ValueError, match="'config' or 'algo'"):
-        read(made, "seed")  # pyright: ignore[reportArgumentType]
+        read_curves(made, "seed")  # pyright: ignore[reportArgumentType]
 
 
 def test_seeds_alone_are_no_mixture(tmp_path):
     made = [a_run(tmp_path / str(seed), seed=seed) for seed in range(2)]
     for by in ("config", "algo"):
-        (curve,) = read(made, by)["CartPole-v1"]
+        (curve,) = read_curves(made, by)["CartPole-v1"]
         assert not curve.mixed
-        assert seeds_text([curve]) == "2 seeds"
+        assert seeds_label([curve]) == "2 seeds"
 
 
 def test_runs_that_have_no_steps_in_common_are_lines_of_one_color_with_a_label_where_the_longest_ends():
     early, late = (np.array([1.0, 2.0]), np.array([3.0, 4.0])), (np.array([5.0, 6.0]), np.array([7.0, 8.0]))
     curve = Curve("ppo", {}, [0, 1], [early, late], [], None)
-    axis = make_figure({"E": [curve, a_curve("a2c", evaluated=False)]}).axes[0]
+    axis = curves_figure({"E": [curve, a_curve("a2c", evaluated=False)]}).axes[0]
     drawn = [np.asarray(line.get_xydata()).tolist() for line in axis.lines if line.get_color() == COLORS[0]]
     assert drawn == [[[1.0, 3.0], [2.0, 4.0]], [[5.0, 7.0], [6.0, 8.0]]]
     assert plots.last(curve) == 8.0

@@ -20,12 +20,12 @@ from policygrad.algorithms.recipes import RECIPES
 from policygrad.gradient.natural import dense
 from policygrad.reports.columns import Updates, num, steps_text, stretches, when
 from policygrad.reports.findings import Finding, findings
-from policygrad.reports.report import Report, read
+from policygrad.reports.report import Report, read_report
 from policygrad.reports.report_plots import running_mean
-from policygrad.reports.tracking import Z_LIMIT, Segment, joined, normal, segments, tracking
+from policygrad.reports.tracking import Z_LIMIT, Segment, joined, normal, run_segments, tracking
 from policygrad.stored.directory import RunDirectory, RunError
 from policygrad.training.reporting import report
-from policygrad.training.spectrum import collect, spectrum, trace
+from policygrad.training.spectrum import spectrum, spectrum_batch, trace
 
 TRPO = {"max_kl": 0.01, "damping": 0.1, "num_envs": 8, "num_steps": 125, "steps": 20_000}
 GOOD = {  # of every row
@@ -273,7 +273,7 @@ def story(
 
 def test_a_surrogate_that_tracks_is_said_to():
     updates, returns = story(0, 100, 200, 200)
-    got = segments(updates, returns)
+    got = run_segments(updates, returns)
     assert len(got) == 6  # of three rows each
     finding = tracking(updates, got, len(returns))
     assert finding.mark == "ok"
@@ -286,7 +286,7 @@ def test_a_surrogate_that_tracks_is_said_to():
 
 def test_where_the_return_fell_though_a_rise_was_promised_is_found_the_worst_place_first():
     updates, returns = story(0, 100, 100, 80, 80, 200, 200, 20, 20, 20, rows_=40)
-    finding = tracking(updates, segments(updates, returns), len(returns))
+    finding = tracking(updates, run_segments(updates, returns), len(returns))
     assert finding.mark == "!"
     worst, other = finding.numbers["broken"]
     assert worst["return_before"] - worst["return_after"] > 120
@@ -301,10 +301,10 @@ def test_where_the_return_fell_though_a_rise_was_promised_is_found_the_worst_pla
 
 def test_a_fall_that_the_surrogate_saw_and_one_that_is_noise_are_none():
     updates, returns = story(0, 100, 100, 0, 0, gain=-0.02)
-    assert not any(s.broken for s in segments(updates, returns))
-    assert any(s.direction < 0 for s in segments(updates, returns))
+    assert not any(s.broken for s in run_segments(updates, returns))
+    assert any(s.direction < 0 for s in run_segments(updates, returns))
     updates, returns = story(100, 98, noise=30.0)
-    assert not any(s.direction for s in segments(updates, returns))
+    assert not any(s.direction for s in run_segments(updates, returns))
 
 
 @pytest.mark.parametrize("episodes", [6, 9, 15, 60])
@@ -336,7 +336,7 @@ def test_the_quantiles_of_a_fall_are_those_of_student_and_welch():
 def test_returns_that_are_not_finite_are_left_out_and_said_to_be(odd, tmp_path):
     updates, returns = story(0, 200)
     returns[55], returns[120] = odd, odd
-    assert [s.direction for s in segments(updates, returns)] == [1] * 6
+    assert [s.direction for s in run_segments(updates, returns)] == [1] * 6
     made = report(write(tmp_path / "run", rows(fisher_1=2.0, fisher_x=1.0), returns=returns))
     assert "!  returns: 2 of 200 in monitor.csv are not finite and were left out." in str(made)
     made.figure()  # a column that is no eigenvalue is not drawn as one
@@ -345,7 +345,7 @@ def test_returns_that_are_not_finite_are_left_out_and_said_to_be(odd, tmp_path):
 
 def test_the_numbers_of_a_segment_are_the_means_of_the_episodes_around_its_ends():
     updates, returns = story(0, 100, rows_=6, noise=5.0)
-    first, second = segments(updates, returns)
+    first, second = run_segments(updates, returns)
     assert (first.start, first.end, second.end) == (1000.0, 3500.0, 6000.0)
     ended = np.arange(1, 61) * 100.0  # ten episodes every thousand steps
     around = np.array(returns)[(ended >= 2250) & (ended < 4750)]
@@ -372,7 +372,7 @@ def test_the_numbers_of_a_segment_are_the_means_of_the_episodes_around_its_ends(
 @pytest.mark.parametrize(("count", "episodes"), [(5, 100), (20, 0), (20, 8), (1, 0)])
 def test_too_little_to_tell_from_is_said(count, episodes):
     updates = Updates("trpo", TRPO, rows(count=count))
-    finding = tracking(updates, segments(updates, [1.0] * episodes), episodes)
+    finding = tracking(updates, run_segments(updates, [1.0] * episodes), episodes)
     assert finding.mark == "-"
     assert f"{count} rows of metrics and {episodes} episodes" in finding.text
 
@@ -493,7 +493,7 @@ def test_a_run_of_every_recipe_has_a_report_and_a_picture(algo, tmp_path):
     agent = pg.Agent(algo, "CartPole-v1", fisher_eigenvalues=2, hidden=(8,), **SMALL[algo])
     run = pg.train(agent, tmp_path / "run", steps=600, episodes=2)
     assert run.config()["fisher_eigenvalues"] == 2
-    made = read(run)
+    made = read_report(run)
     names = [finding.name for finding in made.found]
     assert {"rejected steps", "surrogate and return", "linear model", "KL model", "KL", "sampled KL"} <= set(names)
     assert ("conjugate gradients" in names) == (algo in ("npg", "trpo"))
@@ -508,7 +508,7 @@ def test_a_run_of_every_recipe_has_a_report_and_a_picture(algo, tmp_path):
 
 def test_eigenvalues_and_trace_are_the_fisher_matrixs():
     agent = pg.ppo("FrozenLake-v1", hidden=(), num_envs=4)
-    batch = collect(agent)
+    batch = spectrum_batch(agent)
     assert len(batch) > 900
     share = batch.weight / batch.weight.sum()
     evaluation = agent.policy.evaluate(batch)

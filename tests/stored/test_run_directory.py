@@ -22,7 +22,7 @@ import policygrad as pg
 from policygrad.envs.probes import Target
 from policygrad.reports import plots
 from policygrad.reports.columns import steps_text
-from policygrad.stored.directory import RunDirectory, RunError, create, find, runs
+from policygrad.stored.directory import RunDirectory, RunError, create, find_run, runs
 from policygrad.stored.storage import load_state
 from policygrad.training.progress import Bar, Lines, Silent, clock, make_progress
 from policygrad.training.train import Recorder, start, train
@@ -134,20 +134,20 @@ def test_runs_are_found_by_path_name_prefix_and_the_latest(tmp_path, monkeypatch
     os.utime(Path("runs", names[2], "config.json"), (99, 99))
     root = Path("runs")
     assert {p.relative_to(root).as_posix() for p in runs(root)} == set(names)
-    assert find("latest") == root / names[2]
-    assert find("mine") == root / "mine"
-    assert find("mi") == root / "mine"
-    assert find("seed7") == root / names[2]
-    assert find("CartPole-v1/a2c") == root / names[2]
-    assert find("CartPole-v1/a2c/") == root / names[2]
-    assert find("CartPole-v1/ppo/seed0-1") == root / names[0]  # a whole name, though another one begins so
-    assert find("seed0-10") == root / names[1]
-    assert find("runs/mine") == root / "mine"
+    assert find_run("latest") == root / names[2]
+    assert find_run("mine") == root / "mine"
+    assert find_run("mi") == root / "mine"
+    assert find_run("seed7") == root / names[2]
+    assert find_run("CartPole-v1/a2c") == root / names[2]
+    assert find_run("CartPole-v1/a2c/") == root / names[2]
+    assert find_run("CartPole-v1/ppo/seed0-1") == root / names[0]  # a whole name, though another one begins so
+    assert find_run("seed0-10") == root / names[1]
+    assert find_run("runs/mine") == root / "mine"
     for text, hint in (("seed0", "2 runs"), ("CartPole", "3 runs"), ("nothing", "Available: CartPole-v1/a2c/seed7-1")):
         with pytest.raises(RunError, match=hint):
-            find(text)
+            find_run(text)
     with pytest.raises(RunError, match="no runs under"):
-        find("latest", tmp_path / "elsewhere")
+        find_run("latest", tmp_path / "elsewhere")
 
 
 def test_the_last_line_of_a_killed_runs_metrics_may_be_half_written(tmp_path):
@@ -284,7 +284,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_curve_with_its_mean(tmp_path
     b = with_rows(a_run(tmp_path / "b", seed=1), [(30, 10.0), (50, 30.0)])
     other = with_rows(a_run(tmp_path / "c", lr=0.5), [(10, 5.0)])
     pendulum = with_rows(a_run(tmp_path / "d", env="Pendulum-v1"), [(10, 5.0)])
-    panels = plots.read([a, b, other, pendulum])
+    panels = plots.read_curves([a, b, other, pendulum])
     assert list(panels) == ["CartPole-v1", "Pendulum-v1"]
     together, alone = panels["CartPole-v1"]
     assert together.seeds == [0, 1]
@@ -300,7 +300,7 @@ def test_the_final_evaluation_is_marked_with_its_interval_or_with_the_range_of_s
     for run, mean in zip(made, (4.0, 8.0), strict=True):
         run.write_evaluation({"greedy": {"mean": mean, "ci95": [mean - 1, mean + 2], "std": 0, "returns": []}})
         with_rows(run, [(5, mean)])
-    (one,), (both,) = plots.read(made[:1])["CartPole-v1"], plots.read(made)["CartPole-v1"]
+    (one,), (both,) = plots.read_curves(made[:1])["CartPole-v1"], plots.read_curves(made)["CartPole-v1"]
     assert one.final() == (4.0, 3.0, 6.0)
     assert both.final() == (6.0, 4.0, 8.0)
 

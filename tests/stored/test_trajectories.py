@@ -33,7 +33,7 @@ from policygrad.stored.trajectories import (
     TrajectoryWriter,
     collect,
     describe,
-    read,
+    read_trajectories,
     shards,
 )
 from policygrad.training import train as training
@@ -156,10 +156,10 @@ def test_what_is_read_back_is_what_was_played_and_its_policy_gives_the_stored_lo
     Numbered.made = 0
     played = collect(policy, env, 10, seed=3, name="mine")
     assert len(played) == 10
-    again = read(played.save(tmp_path / "some.safetensors"))
+    again = read_trajectories(played.save(tmp_path / "some.safetensors"))
     assert same(played, again)
     old = played.about | {"head": played.about["head"].replace("masked=", "legal=")}
-    assert same(played, read(replace(played, about=old).save(tmp_path / "of-version-0.4")))
+    assert same(played, read_trajectories(replace(played, about=old).save(tmp_path / "of-version-0.4")))
     rollout = again.rollout(policy)
     assert rollout.whole_episodes
     assert rollout.trajectories == 10
@@ -190,7 +190,7 @@ def test_training_keeps_every_episode_that_it_finished_and_learns_the_same(algo,
     kept, plain = run("kept", True), run("plain", False)
     assert kept.policy_file.read_bytes() == plain.policy_file.read_bytes()
     assert not (plain.path / "trajectories").exists()
-    trajectories = read(kept.path)
+    trajectories = read_trajectories(kept.path)
     check_numbered(trajectories)
     assert sorted(trajectories.returns.tolist()) == pytest.approx(sorted(kept.returns()), rel=1e-5)
     assert len(shards(kept.path / "trajectories")) > 5  # one a checkpoint
@@ -214,19 +214,19 @@ def test_going_on_from_a_checkpoint_writes_nothing_twice_and_leaves_no_half_file
     for _ in range(3):
         agent.learn(48)
         writer.flush(agent.collector.steps_done)
-    late = len(read(run.path))
+    late = len(read_trajectories(run.path))
     assert late > known
     (writer.folder / ".000000000999.safetensors.1.tmp").write_bytes(b"half")
 
     loaded = pg.load(checkpoint, env=Numbered)
     writer = training.make_writer(loaded, run, 480)
-    assert len(read(run.path)) == known
+    assert len(read_trajectories(run.path)) == known
     assert not list(writer.folder.glob(".*"))
     watch(loaded, writer)
     with pytest.warns(UserWarning, match="cannot be brought back"):  # a new environment counts its episodes from 0
         loaded.learn(240)
     writer.flush(loaded.collector.steps_done)
-    trajectories = read(run.path)
+    trajectories = read_trajectories(run.path)
     assert len(trajectories) == loaded.collector.episodes_done
     steps = [int(path.stem) for path in shards(writer.folder)]
     assert steps == sorted(set(steps))
@@ -246,21 +246,21 @@ def test_shards_are_of_bounded_size_and_a_large_database_is_announced(tmp_path, 
     files = shards(tmp_path / "t")
     assert len(files) > 5
     assert max(path.stat().st_size for path in files) < 10_000
-    assert len(read(tmp_path / "t")) == collector.episodes_done
+    assert len(read_trajectories(tmp_path / "t")) == collector.episodes_done
 
 
 def test_command_line_collects_and_keeps_what_training_played(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = "train reinforce CartPole-v1 --steps 300 --num-envs 2 --episodes 4 --eval-episodes 1 --run-dir mu -q"
     assert main([*words.split(), "--save-trajectories"]) == 0
-    assert len(read("mu")) == len(RunDirectory(Path("mu")).returns())
+    assert len(read_trajectories("mu")) == len(RunDirectory(Path("mu")).returns())
     assert main(["collect", "mu", "--episodes", "9"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("mu/trajectories.safetensors  9 episodes, ")
-    played = read("mu/trajectories.safetensors")
+    played = read_trajectories("mu/trajectories.safetensors")
     assert same(played, pg.load("mu/policy").collect(9))
     assert main(["collect", "mu", "--episodes", "9", "--seed", "4", "--out", "other.safetensors"]) == 0
-    assert not same(played, read("other.safetensors"))
+    assert not same(played, read_trajectories("other.safetensors"))
     capsys.readouterr()
     for wrong, said in (
         ("collect mu --out x.npz", "must end in .safetensors"),
@@ -286,10 +286,10 @@ def test_damaged_files_are_named_and_refused(played, tmp_path):
     good = path.read_bytes()
     path.write_bytes(good[:-7] + bytes([good[-7] ^ 1]) + good[-6:])
     with pytest.raises(TrajectoryError, match=r"0\.safetensors is damaged"):
-        read(path)
+        read_trajectories(path)
     path.write_bytes(good[: len(good) // 2])
     with pytest.raises(TrajectoryError, match=r"0\.safetensors"):
-        read(path)
+        read_trajectories(path)
     path.write_bytes(good)
     state, meta = load_state(path)
     changes = {
@@ -303,16 +303,16 @@ def test_damaged_files_are_named_and_refused(played, tmp_path):
     for name, value in changes.items():
         save_state(path, state | {name: value}, meta)
         with pytest.raises(TrajectoryError, match=r"0\.safetensors"):
-            read(path)
+            read_trajectories(path)
     save_state(path, state, {"trajectories": {"env": "x"}})
     with pytest.raises(TrajectoryError, match="holds no trajectories"):
-        read(path)
+        read_trajectories(path)
     with pytest.raises(TrajectoryError, match="there are no trajectories in"):
-        read(tmp_path / "nothing")
+        read_trajectories(tmp_path / "nothing")
     played.save(tmp_path / "two" / "1.safetensors")
     replace(played, about=played.about | {"head": "Categorical(9)"}).save(tmp_path / "two" / "2.safetensors")
     with pytest.raises(TrajectoryError, match="different tasks"):
-        read(tmp_path / "two")
+        read_trajectories(tmp_path / "two")
 
 
 def test_trajectories_of_another_task_are_refused(played):

@@ -293,7 +293,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, monkey
     killed(path, 400, monkeypatch, lambda: train(make(), path, steps=600, episodes=2, callback=Every(9, print)))
     last = RunDirectory(path).checkpoints()[-1]
     last.write_bytes(last.read_bytes()[:-7])
-    with pytest.warns(UserWarning, match="going on from the checkpoint before it"):
+    with pytest.warns(UserWarning, match="resuming from the checkpoint before it"):
         run = resume(path, env=Target, callback=Every(9, print))
     assert files(run) == files(whole)
 
@@ -301,7 +301,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, monkey
 def test_what_cannot_go_on_is_refused(tmp_path: Path) -> None:
     run = train(pg.a2c(Target, seed=1, **SMALL), tmp_path / "run", steps=300, episodes=2, callback=History())
     run.write_state("stopped", 300)
-    with pytest.raises(ValueError, match="begun with the callbacks History"):
+    with pytest.raises(ValueError, match="began with the callbacks History"):
         resume(run, env=Target)
     run.write_state("stopped", 300)
     with pytest.raises(ValueError, match="steps = 20"):

@@ -1,4 +1,4 @@
-"""Configurations: a recipe's defaults ← the tuned preset ← what the user said; checked once, for Python and command line.
+"""Configurations: a recipe's defaults, then the tuned preset, then the user's keywords; checked once, in one place.
 
 Nothing heavy is imported.
 """
@@ -41,11 +41,11 @@ FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cro
 
 
 class ConfigError(UserError, ValueError):
-    """A configuration that cannot be: what is wrong, what is allowed, what to do. Three lines at most."""
+    """An invalid configuration. The message says what is wrong, what is allowed and what to do, in at most three lines."""
 
 
 class Configuration(dict[str, Any]):
-    """An agent's hyperparameters, to be read: assigning one would not reach the learner, so it is refused."""
+    """An agent's hyperparameters, read-only, because an assignment would not reach the learner."""
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise ConfigError("a configuration is not changed in place: use agent.change(lr=…), or another keyword")
@@ -106,7 +106,7 @@ def _parameters(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def options(algo: Algo) -> dict[str, Option]:
-    """What is said of the recipe's hyperparameters: by its own `Annotated[…, Option(…)]`, else by the package's recipes."""
+    """The options of the recipe's hyperparameters, from its own `Annotated[…, Option(…)]` or from the package's recipes."""
     return _options(find_recipe(algo))
 
 
@@ -123,7 +123,7 @@ def _said(recipe: Recipe) -> dict[str, Option]:
 
 @cache
 def known() -> dict[str, Option]:
-    """What the keywords of the package's recipes are, for recipes that have one of the same name and say nothing of it."""
+    """The options of all keywords of the package's recipes, for recipes whose keywords of the same name have none."""
     found = dict(OF_EVERY_AGENT)
     for recipe in RECIPES.values():
         found = _said(recipe) | found
@@ -163,7 +163,7 @@ def _plain(kind: Any) -> bool:
 
 
 def aliases(algo: Algo) -> dict[str, str]:
-    """What stands for what in a recipe: alias → hyperparameter."""
+    """The aliases of a recipe's hyperparameters: alias → hyperparameter."""
     return _aliases(find_recipe(algo))
 
 
@@ -174,12 +174,12 @@ def _aliases(recipe: Recipe) -> dict[str, str]:
 
 
 def pieces(algo: Algo) -> str | None:
-    """The hyperparameter that batch_size stands for, a count of minibatches; None for a recipe that has none."""
+    """The number of minibatches that batch_size is converted to, a hyperparameter's name; None for a recipe that has none."""
     return find_recipe(algo).spec.batch_size
 
 
 def presets(algo: Algo) -> dict[str, dict[str, Any]]:
-    """The tuned presets of a recipe: environment → hyperparameters. A recipe from elsewhere brings none."""
+    """The tuned presets of a recipe: environment → hyperparameters. Recipes from outside the package have none."""
     return _packaged_presets(find_recipe(algo).name)
 
 
@@ -193,7 +193,7 @@ def _packaged_presets(name: str) -> dict[str, dict[str, Any]]:
 
 
 def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, Any] | None:
-    """The hyperparameters under what the user says: the environment's tuned ones, or those of `preset`; None for none.
+    """The preset below the user's keywords: the environment's tuned hyperparameters, or those of `preset`; or None.
 
     preset: the name of an environment that has tuned ones, a TOML file, or a mapping. A file has hyperparameters for every
     environment at its top, and tables of more for each environment that it names; with tables, others are refused.
@@ -226,7 +226,7 @@ def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, A
 def resolve(
     algo: Algo, env_name: str, overrides: dict[str, Any], preset: Preset | None = None
 ) -> tuple[dict[str, Any], bool]:
-    """The full configuration, and whether a preset is under it. Raises ConfigError."""
+    """The full configuration, and whether it contains a preset. Raises ConfigError."""
     algo = find_recipe(algo)
     known, bounds = parameters(algo), options(algo)
     found = find_preset(algo, env_name, preset)
@@ -243,7 +243,7 @@ def resolve(
 
 
 def changed(algo: Algo, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """An agent's configuration with other values. Raises ConfigError for what has made its networks."""
+    """An agent's configuration with other values. Raises ConfigError for hyperparameters of its networks."""
     stuck = {aliases(algo).get(name, name) for name in overrides} & MADE_BY
     if stuck:
         raise ConfigError(f"{min(stuck)} cannot change in an agent that has learned: make a new one")
@@ -279,7 +279,7 @@ def unknown_keyword(algo: Algo, name: str) -> str:
 
 
 def _unalias(algo: Algo, overrides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Aliases to our names; batch_size, a count of steps, to a count of minibatches."""
+    """Aliases replaced by our names, and batch_size, a number of steps, by a number of minibatches."""
     own: dict[str, Any] = {}
     for name, value in overrides.items():
         target = aliases(algo).get(name, name)
@@ -330,7 +330,7 @@ def check(name: str, kind: Any, value: Any, option: Option | None = None) -> Any
 
 
 def _as_float(value: Any) -> float | None:
-    """A number as a float, ∞ for one that is too large; None for what is no number."""
+    """A number as a float, ∞ if it is too large; None for other values."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Diagnostics around a learner: what an iteration promised and did. The learner itself knows nothing of them."""
+"""Diagnostics around a learner: what an iteration predicted and what it did. The learner is not aware of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words of Stable-Baselines3, CleanRL and Spinning Up that mean no keyword here, each with what there is instead.
+"""Keywords of Stable-Baselines3, CleanRL and Spinning Up that do not exist here, each with its replacement.
 
 Words that do mean a keyword are that keyword's `Option.foreign`. docs/migrating.md says the same in its tables. Nothing heavy
 is imported here.
@@ -76,17 +76,17 @@ ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
 
 
 class ForeignWordError(UserError, TypeError):
-    """A keyword that a function does not have; of another library's, what there is instead."""
+    """A keyword that a function does not have; for another library's keyword the message names the replacement."""
 
 
 def answer(word: str, command_line: bool = False) -> str | None:
-    """What there is instead of another library's word; None for a word that is not known."""
+    """The replacement of another library's keyword; None for an unknown keyword."""
     found = ANSWERS.get(word)
     return found[command_line] if isinstance(found, tuple) else found
 
 
-def refuse(function: str, given: Mapping[str, Any]) -> NoReturn:
-    """Say that a function has no such keyword. Raises ForeignWordError."""
+def refuse_keyword(function: str, given: Mapping[str, Any]) -> NoReturn:
+    """Raise ForeignWordError, because a function has no such keyword."""
     word = next(iter(given))
     instead = answer(word)
     raise ForeignWordError(f"{function} has no keyword {word!r}" + (f": {instead}" if instead else ""))

@@ -23,7 +23,7 @@ MOST = {int: 10**15, float: 1e30}  # the largest value of what says none: traini
 
 @dataclass(frozen=True)
 class Option:
-    """What is said of a keyword besides its type and default: `clip: Annotated[float, Option("ε upwards", low=0.0)] = 0.2`.
+    """The help and bounds of a keyword: `clip: Annotated[float, Option("ε of the clip", low=0.0)] = 0.2`.
 
     help: one line. low, high: inclusive bounds, which hold for each number of a tuple; without `high` it is `MOST`. tune: the
     range to search when hyperparameters are tuned, (low, high) or (low, high, "log"). schedule: whether it may change with
@@ -86,7 +86,7 @@ CriticLr = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What every recipe has: how long it trains, in how many environments."""
+    """The keywords of every recipe for the length of training and the number of environments."""
 
     steps: Annotated[
         int,
@@ -103,7 +103,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What every recipe has: the policy's network and head, for `Task.policy`; the critic's network has the same widths."""
+    """The keywords of every recipe for the policy's network and head; the critic's network has the same widths."""
 
     hidden: Annotated[
         tuple[int, ...],
@@ -143,7 +143,7 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Advantage:
-    """Generalised advantage estimation, and what is done to the advantages."""
+    """The keywords of generalised advantage estimation, and of the wrappers of advantages."""
 
     gamma: Gamma = 0.99
     lam: Annotated[
@@ -168,7 +168,7 @@ class Advantage:
 
 @dataclass(frozen=True, kw_only=True)
 class Returns:
-    """Returns of whole episodes minus a baseline, and what is done to the differences."""
+    """The keywords of returns of whole episodes minus a baseline, and of their wrappers."""
 
     baseline: Annotated[
         Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"],
@@ -198,7 +198,7 @@ class Returns:
 
 @dataclass(frozen=True, kw_only=True)
 class Passes:
-    """How often a batch is used."""
+    """The keywords that say how often a batch is used."""
 
     epochs: Annotated[
         int,
@@ -224,7 +224,7 @@ class Passes:
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent:
-    """First-order ascent of the policy."""
+    """The keywords of first-order ascent."""
 
     optimizer: Annotated[Literal["adam", "sgd"], Option("optimiser of the policy")] = "adam"
     lr: Annotated[
@@ -244,7 +244,7 @@ class Ascent:
     max_grad_norm: MaxGradNorm = None
 
     def values(self, seed: int) -> dict[str, Any]:
-        """As the first-order update rules take them; seed: of the minibatches."""
+        """The keywords of a first-order update rule. seed: of the order of minibatches."""
         from policygrad.models.schedules import make_schedule
 
         return {
@@ -258,7 +258,7 @@ class Ascent:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How far a natural step may go."""
+    """The keyword of the length of a natural step."""
 
     max_kl: Annotated[
         float,
@@ -276,7 +276,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Fisher:
-    """The linear system of a natural step."""
+    """The keywords of the linear system of a natural step."""
 
     damping: Annotated[
         float,
@@ -308,14 +308,14 @@ class Fisher:
 
 @dataclass(frozen=True, kw_only=True)
 class Bonus:
-    """The entropy bonus of a natural step."""
+    """The keyword of the entropy bonus of a natural step."""
 
     ent_coef: EntCoef = 0.0
     ent_schedule: EntSchedule = "constant"
 
 
 def natural(policy: Policy, budget: Budget, fisher: Fisher, bonus: Bonus) -> dict[str, Any]:
-    """The three groups as natural update rules take them. Raises ValueError for a policy too large to be solved densely."""
+    """The keywords of a natural update rule, from three groups. Raises ValueError if F is too large to be solved densely."""
     from policygrad.gradient.natural import check_dense
     from policygrad.models.schedules import make_schedule
 
@@ -338,7 +338,7 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class CriticFit:
-    """How the critic is fitted: as the policy, in whatever is None."""
+    """The keywords of fitting the critic; None means the policy's value."""
 
     critic_lr: CriticLr = None
     critic_epochs: Annotated[
@@ -362,7 +362,7 @@ class CriticFit:
     ] = None
 
     def values(self, rates: Ascent | Rates, passes: Passes | None = None) -> dict[str, Any]:
-        """As `Task.critic` takes them; passes: the policy's, where it makes more than one."""
+        """The keywords of `Task.critic`. passes: the passes of the policy, if it makes more than one."""
         lr = rates.lr if self.critic_lr is None else self.critic_lr
         if lr is None:
             raise ValueError("critic_lr = none takes the policy's learning rate, but lr is none: set critic_lr")
@@ -376,7 +376,7 @@ class CriticFit:
 
 
 def wrapped(estimator: Estimator, state_discount: bool, standardize: str = "no") -> Estimator:
-    """The estimator in the wrappers asked for."""
+    """The estimator inside the wrappers that the keywords ask for."""
     from policygrad.gradient.estimators import Standardized, StateDiscounted
 
     if state_discount:

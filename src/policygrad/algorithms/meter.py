@@ -1,4 +1,4 @@
-"""The gradient meter: signal and noise of the gradient that an update is given, while it trains.
+"""The gradient meter: signal and noise of the gradient of an update, measured during training.
 
 ĝ = Σ weight · adv · ∇log π over the batch is a sum over trajectories, independent given the policy: whole episodes, and what
 the edges of a rollout cut off. They are dealt into at most 16 groups, whose gradients A_k give all that `gradient.noise` needs.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Reduction, Rollout, Stats, by_step, resolve_reduction
-from policygrad.gradient.noise import deviations, measure
+from policygrad.gradient.noise import deviations, measure_noise
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Policy
 
@@ -25,7 +25,7 @@ BUCKETS = 4  # of the steps of an episode
 
 
 def gradient_noise(policy: Policy, rollout: Rollout, batch: Batch, reduction: str | Reduction) -> Stats:
-    """Measure the gradient of `batch`, the flattened `rollout`, at the policy as it is.
+    """Measure the gradient of `batch`, the flattened `rollout`, at the current policy.
 
     | signal, noise           | ‖E ĝ‖², unbiased and so at times negative, and tr Cov(ĝ), of the whole batch              |
     | snr, snr_low, snr_high  | signal / noise, and the 95 % interval of their true ratio                                 |
@@ -66,7 +66,7 @@ def _measure(policy: Policy, rollout: Rollout, batch: Batch, reduction: str | Re
     weight = batch.weight[rows] * batch.adv[rows] * (whole / float(mass.sum()))
     parts = list(zip(map(batch.take, rows.split(sizes)), weight.split(sizes), strict=True))
     A = torch.stack([policy.evaluate(part).gradient(w).clone() for part, w in parts])
-    noise = measure((A @ A.T).double(), share, sampled)
+    noise = measure_noise((A @ A.T).double(), share, sampled)
     found = noise.snr > 0.0
     stats |= {
         "signal": noise.signal,
@@ -102,12 +102,12 @@ def variance_shares(policy: Policy, parts: list, A: Tensor, share: Tensor, bucke
 
 
 def most_groups(parameters: int) -> int:
-    """As many groups as a policy of this size can have."""
+    """The largest number of groups for a policy of this size."""
     return min(MAX_GROUPS, max(8, MAX_NUMBERS // parameters))
 
 
 def assign_groups(rollout: Rollout, groups: int) -> tuple[Tensor, float]:
-    """The group of every valid row, (B,), −1 where it is in none; and the share of the trajectories that are in one.
+    """The group of every valid row, (B,), or −1; and the share of trajectories that are in a group.
 
     Trajectories are dealt like shuffled cards, always shuffled alike. Of a batch above MAX_ROWS steps as many are as
     have MAX_ROWS on average, 8 at least: how many does not depend on which.

@@ -1,4 +1,4 @@
-"""What a recipe is: a function `(task, *, keywords) → Plan` and the spec that says what other rooms want to know of it.
+"""Recipes: functions `(task, *, keywords) → Plan`, each with a spec that describes it for the other parts of the package.
 
     @recipe(RecipeSpec(estimator="GAE − V", update="my rule"))
     def mine(task, *, num_steps: int = 128, lr: float = 3e-4) -> Plan: ...
@@ -25,7 +25,7 @@ TAKES_EVERY_STEP = "it takes every step, and lr sets its length"
 
 @dataclass(frozen=True)
 class RecipeSpec:
-    """What reports, lists and the command line say of an algorithm. Every field has a default: a bare function is a recipe.
+    """The description of an algorithm for reports, lists and the command line. Every field has a default.
 
     A run keeps its spec in config.json, so that reports of a recipe from elsewhere import nothing.
     """
@@ -45,7 +45,7 @@ class RecipeSpec:
 
     @property
     def cell(self) -> str:
-        """The cell of the grid, in words."""
+        """The cell of the grid, as text."""
         return " × ".join(filter(None, (self.estimator, self.update)))
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class RecipeSpec:
 
     @staticmethod
     def from_json(values: Any) -> RecipeSpec:
-        """The inverse of `to_json`; fields that are not known are left out. Raises ValueError for values of other types."""
+        """The inverse of `to_json`; unknown fields are left out. Raises ValueError for values of other types."""
         if not isinstance(values, dict):
             raise ValueError(f"expected a table, got {values!r}")
         kinds: dict[str, type] = {"num_steps": int, "aliases": dict}
@@ -83,7 +83,7 @@ OLD_KEYWORDS = {"correlation": "noise_autocorrelation", "legal": "mask_source"} 
 
 
 def current_keywords(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration read from a file, by today's keywords. Version 0.4 had no recipes from elsewhere: theirs stay."""
+    """A configuration from a file, with the current names of keywords. Recipes from outside the package keep theirs."""
     return dict(config) if ":" in algo else {OLD_KEYWORDS.get(name, name): value for name, value in config.items()}
 
 
@@ -132,7 +132,7 @@ def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable
 def _check(
     function: Any, own: Signature, names: list[str], keywords: Mapping[str, Parameter], spec: RecipeSpec
 ) -> None:
-    """Refuse what is no recipe, and a spec that names what is not there."""
+    """Refuse a function that is not a recipe, and a spec that names unknown keywords."""
     missing = [p.name for p in keywords.values() if p.default is Parameter.empty]
     twice = {name for name in names if names.count(name) > 1}
     positional = [p for p in own.parameters.values() if p.kind is not Parameter.KEYWORD_ONLY]
@@ -153,12 +153,12 @@ def _check(
 
 @cache
 def _bare(function: Callable[..., Plan]) -> Recipe:
-    """A function without the decorator, made a recipe once."""
+    """A function without the decorator as a recipe; the same object every time."""
     return recipe()(function)
 
 
 def as_recipe(given: Any) -> Recipe:
-    """A recipe, or any function that could be one. Raises TypeError for what is none."""
+    """The recipe of a recipe or a function. Raises TypeError for other objects."""
     if hasattr(given, "spec") and hasattr(given, "keywords"):
         return given
     if not callable(given) or isinstance(given, type):
@@ -168,5 +168,5 @@ def as_recipe(given: Any) -> Recipe:
 
 @cache
 def renamed(given: Any, name: str) -> Recipe:
-    """The same recipe under another name; the one that is given keeps its own."""
+    """A copy of the recipe with another name; the given recipe keeps its name."""
     return recipe(given.spec, name)(given.__wrapped__)

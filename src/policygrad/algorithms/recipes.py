@@ -61,7 +61,7 @@ def reinforce(
 
 
 def _episodic(task: Task, estimator: Estimator, advantage: kw.Returns, ascent: kw.Ascent, fit: kw.CriticFit) -> Learner:
-    """The plain policy gradient from whole episodes, minus any baseline."""
+    """The plan of a plain policy gradient from whole episodes, with any baseline."""
     from policygrad.algorithms.task import Learner, make_baseline
     from policygrad.models.critic import NoCritic
     from policygrad.updates import VanillaGradient

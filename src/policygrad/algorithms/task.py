@@ -1,4 +1,4 @@
-"""What recipes build with: the Task they are given and the Plan they return."""
+"""The `Task` that a recipe is given and the `Plan` that it returns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Learner", "Plan", "Task", "make_baseline", "make_schedule"]
 
 
 def make_baseline(name: str, constant: float = 0.0, cross_fit: int | None = None) -> base.Baseline:
-    """A baseline by its name; cross_fit: folds, for the ones that are fitted."""
+    """A baseline by its name. cross_fit: the number of folds for fitted baselines."""
     made = {
         "value": base.CriticValue,
         "leave-one-out": base.LeaveOneOut,
@@ -37,7 +37,7 @@ def make_baseline(name: str, constant: float = 0.0, cross_fit: int | None = None
 
 @dataclass(frozen=True)
 class Plan:
-    """A learner and what it wants to see an iteration: steps of every environment, or whole episodes in all.
+    """A learner, and how much experience it needs per iteration: steps per environment, or a number of whole episodes.
 
     clone_epochs: where the episodes are stored ones, the passes of maximum likelihood over them before the first update.
     Raises ValueError for both, and for neither where the learner has no `wants` of its own.
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def wants(self) -> Wants:
-        """What the learner wants to see next: as said here, or as it says itself."""
+        """The experience that the learner needs next, as given here or by the learner itself."""
         if self.num_steps is None and self.episodes is None:
             return self.learner.wants
         return Wants(self.num_steps, self.episodes)
@@ -66,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Task:
-    """What a recipe is given besides its own keywords. Each part draws its randomness from a seed of its own.
+    """The task that a recipe is given besides its keywords. Each part gets its own random seed.
 
     network: widths, activation and head, which every recipe's users set.
     """
@@ -83,7 +83,7 @@ class Task:
         return seeds(self.seed, "weights", 2)
 
     def policy(self) -> Policy:
-        """A fresh policy for the task's spaces. Raises ValueError for what only Box actions have, where they are others."""
+        """A new policy for the task's spaces. Raises ValueError for keywords of Box actions if the actions are not Box."""
         for name in () if isinstance(self.action_space, spaces.Box) else BOX_ONLY:
             value = getattr(self.network, name)
             if value != getattr(Network, name):
@@ -108,7 +108,7 @@ class Task:
         of: Literal["v", "q"] = "v",
         scale_rate: float = 0.05,
     ) -> Critic | QCritic:
-        """A fresh critic of V or q. Without a body of its own it gets the policy's architecture, never its weights.
+        """A new critic of V or q. Without a body of its own it gets the architecture of the policy, never its weights.
 
         scale_rate: how fast the scale of its targets is followed, see `Critic`. Raises TypeError for a critic of q where
         actions are not Discrete.

@@ -1,9 +1,8 @@
-"""The command line. Thin: parse, call `policygrad.training`, print.
+"""The command line. A command parses its arguments, calls `policygrad.training` or another room, and prints.
 
-Nothing heavy is imported before a command needs it. Exit code 0; 2 for anything the user can mend, with at most three
-lines that say what is wrong, what was given and what is allowed; 130 after Ctrl-C, 143 after
-SIGTERM, 129 after SIGHUP. Training goes on, and ends with 0, when
-nobody reads its output any more.
+Nothing heavy is imported before a command needs it. The exit code is 0, or 2 for mistakes that the user can correct, with at
+most three lines that say what is wrong, what was given and what is allowed; 130 after Ctrl-C, 143 after SIGTERM, 129 after
+SIGHUP. Training continues, and ends with 0, if its output is closed.
 """
 
 from __future__ import annotations
@@ -19,38 +18,18 @@ import policygrad
 from policygrad.training.interrupts import terminations
 from policygrad.training.progress import SafeStream
 
-COMMANDS = {  # usage, what it does, module and function
-    "train": (
-        "train ALGO ENV",
-        "train a policy, evaluate it and save everything in a run directory",
-        "training",
-        "train",
-    ),
-    "resume": (
-        "resume RUN",
-        "go on with a run that was stopped or killed, as if it had not been",
-        "resuming",
-        "resume",
-    ),
-    "eval": ("eval RUN", "evaluate a trained policy on fixed seeds: mean return, 95 % interval", "playing", "evaluate"),
-    "collect": ("collect RUN", "play a trained policy and save the trajectories as a dataset", "playing", "collect"),
-    "video": ("video RUN", "record a trained policy as an mp4 video", "playing", "video"),
-    "watch": ("watch RUN", "watch a trained policy play in a window", "playing", "watch"),
-    "plot": ("plot RUN …", "draw learning curves", "drawing", "plot"),
-    "report": (
-        "report RUN",
-        "explain what each update predicted and achieved, in text and a plot",
-        "reporting",
-        "report",
-    ),
-    "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab", "lab"),
-    "list": ("list", "list presets, algorithms and environments", "lists", "show_list"),
-    "completion": (
-        "completion SHELL",
-        "print a script for Tab completion in bash, zsh or fish",
-        "completion",
-        "completion",
-    ),
+COMMANDS = {  # usage, what it does, and the module with the function `…_command`
+    "train": ("train ALGO ENV", "train a policy, evaluate it, and save everything", "training"),
+    "resume": ("resume RUN", "continue a run that was stopped or killed", "resuming"),
+    "eval": ("eval RUN", "evaluate a trained policy: mean return, 95 % interval", "playing"),
+    "collect": ("collect RUN", "save trajectories of a trained policy as a dataset", "playing"),
+    "video": ("video RUN", "record a trained policy as an mp4 video", "playing"),
+    "watch": ("watch RUN", "watch a trained policy play in a window", "playing"),
+    "plot": ("plot RUN …", "draw learning curves", "drawing"),
+    "report": ("report RUN", "explain what each update predicted and achieved", "reporting"),
+    "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab"),
+    "list": ("list", "list presets, algorithms and environments", "lists"),
+    "completion": ("completion SHELL", "print a script for Tab completion in bash, zsh or fish", "completion"),
 }
 
 HELP = """usage: policygrad COMMAND …
@@ -59,10 +38,13 @@ Policy gradients for PyTorch and Gymnasium.
 
 {commands}
 
-ALGO: {algorithms}. ENV: a Gymnasium id, or module:id.
-RUN: a run directory, a model file, the beginning of a run's name, or `latest`.
-Every command has --help; `policygrad train ALGO ENV --help` shows every
-hyperparameter with its tuned default.
+ALGO  {algorithms};
+      or your own recipe, module:name or file.py:name
+ENV   a Gymnasium id; or your own environment, module:name or file.py:name
+RUN   a run directory, a model file, the beginning of a run's name, or latest
+
+`policygrad COMMAND --help` explains a command.
+`policygrad train ALGO ENV --help` shows every hyperparameter with its value.
 
 examples:
   policygrad train ppo LunarLander-v3
@@ -84,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout, sys.stderr = out, err  # pyright: ignore[reportAttributeAccessIssue]
     warnings.formatwarning = lambda message, *_, **__: f"policygrad: {message}\n"
     try:
-        code = run(argv)
+        code = run_command(argv)
         out.flush()
         return refuse_output(out.lost) if code == 0 and argv[:1] != ["train"] else code
     except KeyboardInterrupt as interrupt:
@@ -97,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def open_streams() -> None:
-    """Put nothing behind the standard streams that are closed, or the next file that is opened would become one of them."""
+    """Open the null device for closed standard streams, because the next opened file would become one of them."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -106,15 +88,15 @@ def open_streams() -> None:
 
 
 def refuse_output(lost: Exception | None) -> int:
-    """The exit code of a command whose output is all that it makes: a full disk is a failure, a reader that left is none."""
+    """The exit code of a command that only prints: 2 if the output was lost, as on a full disk; a closed pipe is no failure."""
     if lost is None or not isinstance(lost, OSError) or isinstance(lost, BrokenPipeError):
         return 0
     print(f"policygrad: cannot write to standard output: {lost.strerror or lost}", file=sys.stderr)
     return 2
 
 
-def run(argv: list[str]) -> int:
-    """Dispatch; turn errors that the user can mend into a message and exit code 2."""
+def run_command(argv: list[str]) -> int:
+    """Run a command; errors that the user can correct become a message and exit code 2."""
     from policygrad.errors import PolicygradError
     from policygrad.files import printable
 
@@ -132,7 +114,7 @@ def run(argv: list[str]) -> int:
 
 
 def dispatch(argv: list[str]) -> None:
-    """Call the command."""
+    """Call the function of the command that argv names."""
     from policygrad.cli.values import UsageError
 
     command, words = (argv[0], argv[1:]) if argv else ("help", [])
@@ -146,8 +128,8 @@ def dispatch(argv: list[str]) -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Available: {', '.join(COMMANDS)}."
         raise UsageError(f"there is no command {command!r}. {hint}")
-    *_, module, function = COMMANDS[command]
-    getattr(import_module(f"policygrad.cli.{module}"), function)(words)
+    module = COMMANDS[command][-1]
+    getattr(import_module(f"policygrad.cli.{module}"), f"{command}_command")(words)
 
 
 def help_text() -> str:

@@ -1,4 +1,4 @@
-"""The words of `policygrad train`, sorted among its flags: ALGO decides which there are, and both may stand anywhere."""
+"""The arguments of `policygrad train`. ALGO decides which flags there are, and ALGO and ENV may stand anywhere among them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,18 @@ from policygrad.cli.values import (
     parse_value,
     positive,
 )
-from policygrad.stored.directory import ROOT, find
+from policygrad.stored.directory import ROOT, find_run
 
-LEAST = {"eval_episodes": 1, "jobs": 1, "fisher_eigenvalues": 0}  # whole numbers of the command's own
+LEAST = {
+    "eval_episodes": 1,
+    "jobs": 1,
+    "fisher_eigenvalues": 0,
+}  # the least values of whole numbers that are no keywords
 
 
 @dataclass
 class TrainArguments:
-    """`policygrad train`, understood."""
+    """The arguments of `policygrad train`, parsed."""
 
     algo: str
     env: str
@@ -57,13 +61,13 @@ class TrainArguments:
 
     @property
     def keywords(self) -> dict[str, Any]:
-        """The Agent's, but for the seed."""
+        """The keywords of the Agent, without the seed."""
         names = ("backend", "fisher_eigenvalues", "gradient_meter", "dataset", "preset", "env_kwargs", "wrappers")
         return self.overrides | {name: value for name in names if (value := getattr(self, name))}
 
 
-def split(words: Sequence[str], own: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
-    """The words that belong to no flag, ALGO and ENV, and all others: ALGO decides which flags there are.
+def split_words(words: Sequence[str], own: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
+    """The words that belong to no flag (ALGO and ENV), and all other words.
 
     own: recipes from outside the package, whose flags are known, too.
     """
@@ -102,14 +106,14 @@ def split(words: Sequence[str], own: tuple[str, ...] = ()) -> tuple[list[str], l
 
 
 def own_recipes(free: Sequence[str], flags: Sequence[str]) -> tuple[str, ...]:
-    """The recipe from outside the package that stands in ALGO's place, if one does: it is imported to see."""
+    """The recipe from outside the package that is given as ALGO, if any. Its module is imported."""
     named = [flags[i + 1] for i, flag in enumerate(flags[:-1]) if flag == "--algo"]
     named += [flag.partition("=")[2] for flag in flags if flag.startswith("--algo=")]
     algo = next((word for word in [*named, *free] if ":" in word), "")
     try:
         return (algo,) if ":" in find_recipe(algo).name else ()
     except ConfigError:
-        return ()  # what is wrong with it is said where it is used
+        return ()  # the error is raised where the recipe is used
 
 
 @cache
@@ -120,29 +124,29 @@ def flags_of_all(own: tuple[str, ...] = ()) -> frozenset[str]:
 
 
 def numbers_from(words: Sequence[str], index: int) -> int:
-    """How many words from there on look like numbers."""
+    """The number of consecutive words, from this index on, that look like numbers."""
     return next((k for k, w in enumerate(words[index:]) if not _like_numbers(w)), len(words) - index)
 
 
 def refuse_unknown(free: list[str], flags: list[str]) -> None:
-    """Name a flag that no algorithm has, before its words are taken for something else."""
+    """Raise UsageError for a flag that no algorithm has, before its words are taken for something else."""
     own = own_recipes(free, flags)
     known = flags_of_all(own)
     for word in flags:
         name = word.partition("=")[0]
         if is_flag(word) and name not in known and (word.startswith("--") or word[:2] not in known):
             algos = [*own, *(w.lower().replace("-", "_") for w in free if w.lower().replace("-", "_") in RECIPES)]
-            parser = train_parser(algos[0] if algos else "ppo", None)
+            parser = train_parser(algos[0], None) if algos else Parser("policygrad train")
             parser.prog = " ".join(["policygrad train", *(free if len(free) == 2 and algos else algos[:1])])
-            raise UsageError(parser.unknown_flag(name))
+            raise UsageError(parser.unknown_flag(name, () if algos else sorted(known)))
 
 
 def _like_numbers(word: str) -> bool:
     return word.lower() == "none" or (bool(word) and set(word) <= set("0123456789_,.eE+-()[]") and not is_flag(word))
 
 
-def named(free: Sequence[str], flags: list[str]) -> tuple[Namespace, list[str]]:
-    """ALGO and ENV, given as words or as --algo, --env, --env-id, and --preset; and the flags without them."""
+def algo_and_env(free: Sequence[str], flags: list[str]) -> tuple[Namespace, list[str]]:
+    """ALGO and ENV (as words or as --algo, --env, --env-id), --preset, and the flags without them."""
     parser = Parser("policygrad train", add_help=False)
     parser.add_argument("--algo")
     parser.add_argument("--env", "--env-id")
@@ -159,15 +163,15 @@ def named(free: Sequence[str], flags: list[str]) -> tuple[Namespace, list[str]]:
 
 
 def parse_train(words: Sequence[str]) -> TrainArguments:
-    """`policygrad train …`; prints help and raises SystemExit where it is asked for."""
-    free, flags = split(words)
+    """Parse the arguments of `policygrad train`. Prints the help and raises SystemExit if the user asks for it."""
+    free, flags = split_words(words)
     own = own_recipes(free, flags)
-    if own:  # whose flags may be followed by words, too
-        free, flags = split(words, own)
+    if own:  # its flags may be followed by words, too
+        free, flags = split_words(words, own)
     wants_help = "--help" in flags or "-h" in flags
     if not wants_help:
         refuse_unknown(free, flags)
-    given, flags = named(free, flags)
+    given, flags = algo_and_env(free, flags)
     if wants_help and given.algo is None:
         print(train_help(), end="")
         raise SystemExit(0)
@@ -182,11 +186,11 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
         )
     parser = train_parser(algo, env)
     known = vars(parser.parse(flags, lambda dest: same(algo, dest)))
-    return read(TrainArguments(algo, env, preset=given.preset), known)
+    return fill_arguments(TrainArguments(algo, env, preset=given.preset), known)
 
 
 def check_algo(algo: str | None, env: str | None) -> str:
-    """The algorithm's name. Raises UsageError where there is none, or where it comes second."""
+    """The algorithm's name. Raises UsageError if there is none, or if it comes second."""
     if algo is None:
         raise UsageError(
             f"train needs an algorithm and an environment, e.g. `policygrad train ppo CartPole-v1`.\n"
@@ -198,8 +202,8 @@ def check_algo(algo: str | None, env: str | None) -> str:
     return algorithm(algo)
 
 
-def read(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
-    """The words after each flag as values of its type."""
+def fill_arguments(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
+    """The arguments, filled with the words after each flag as values of its type."""
     kinds = {name: kind for name, (kind, _) in parameters(arguments.algo).items()} | {"batch_size": int}
     for name, value in known.items():
         if name == "seed":
@@ -220,14 +224,16 @@ def read(arguments: TrainArguments, known: Mapping[str, Any]) -> TrainArguments:
         raise UsageError(f"--backend = {arguments.backend!r} is not one of: {', '.join(BACKENDS)}")
     if arguments.dataset is not None:
         if arguments.save_trajectories:
-            raise UsageError("--save-trajectories saves played episodes, but with --dataset none are played: drop one.")
+            raise UsageError(
+                "--save-trajectories saves played episodes, but with --dataset none are played: give one of the two."
+            )
         if not arguments.dataset.startswith("minari:"):  # a path, or a run as the other commands find it
-            arguments.dataset = str(find(arguments.dataset, arguments.runs_root or ROOT))
+            arguments.dataset = str(find_run(arguments.dataset, arguments.runs_root or ROOT))
     return arguments
 
 
 def check_env(env: str) -> str:
-    """The environment's id; `module:id` finds modules beside the user, too, after everything that is installed."""
+    """The environment's id; modules of `module:id` are searched in the current directory, too, after installed ones."""
     if ":" in env and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     from policygrad.envs.single import check_env_id

@@ -1,4 +1,4 @@
-"""Several runs at once on the terminal: a live line a seed, plain lines elsewhere, or nothing but what they print."""
+"""Progress of several runs: one live line per seed on a terminal, plain lines elsewhere, or only what the runs print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from policygrad.training.seeds import SilentBoard, State
 
 
 class LineBoard(SilentBoard):
-    """A line when a run has moved on, every ten seconds, for logs."""
+    """A display that prints a line about the runs that progressed, every ten seconds, for logs."""
 
     interval = 10.0
 
@@ -30,7 +30,7 @@ class LineBoard(SilentBoard):
 
 
 class LiveBoard(SilentBoard):
-    """A line a seed, redrawn in place."""
+    """A display with one line per seed, redrawn in place."""
 
     interval = 0.25
 
@@ -52,7 +52,7 @@ class LiveBoard(SilentBoard):
         self.live.update(self.lines(states), refresh=True)
 
     def lines(self, states: Sequence[State]) -> Any:
-        """What is drawn. Seeds that wait, and on a low terminal those that are over, share a line."""
+        """The lines to draw. Waiting seeds share a line; on a low terminal finished seeds do, too."""
         from rich.text import Text
 
         width = max(len(str(state.seed)) for state in states)
@@ -70,7 +70,7 @@ class LiveBoard(SilentBoard):
         return Text("\n", no_wrap=True, overflow="ellipsis").join(rows)
 
     def line(self, state: State, head: str) -> Any:
-        """A seed's line, as much as fits."""
+        """The line of a seed, cut to the width."""
         from rich.text import Text
 
         text = Text(head, no_wrap=True, overflow="ellipsis")
@@ -87,7 +87,7 @@ class LiveBoard(SilentBoard):
 
 
 def words(state: State) -> list[str]:
-    """What there is to say of a run."""
+    """The text about a run."""
     if state.phase == "training":
         so_far = fields(state.steps, state.total, state.speed, state.mean, state.note)
         return so_far if state.steps else [state.path or state.phase]
@@ -100,7 +100,7 @@ def words(state: State) -> list[str]:
 
 
 def make_board(quiet: bool) -> SilentBoard:
-    """Live on a terminal that can, lines elsewhere."""
+    """A live display on a terminal that can redraw, lines elsewhere."""
     if quiet:
         return SilentBoard()
     return LiveBoard() if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else LineBoard()

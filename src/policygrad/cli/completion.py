@@ -1,6 +1,6 @@
 """`policygrad completion SHELL`: a script that completes commands, algorithms, environments, flags, their values and runs.
 
-Everything but the runs is written into the script, so that a press of the Tab key starts no Python.
+Everything except the runs is written into the script, so that the Tab key starts no Python process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WHERE |= dict.fromkeys(("--preset", "--out", "--html", "--dataset"), "files")
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag: its spellings, what follows it (words, dirs, files, any or nothing), what it means."""
+    """A flag: its spellings, the kind of value that follows it (words, dirs, files, any or nothing), and its help."""
 
     names: tuple[str, ...]
     follows: str
@@ -33,7 +33,7 @@ class Flag:
     help: str
 
 
-def completion(words: Sequence[str]) -> None:
+def completion_command(words: Sequence[str]) -> None:
     """`policygrad completion`."""
     given = completion_parser().parse(words)
     if given.shell not in SHELLS:
@@ -42,7 +42,7 @@ def completion(words: Sequence[str]) -> None:
 
 
 def script(shell: str) -> str:
-    """The script."""
+    """The completion script of a shell."""
     text = (files("policygrad.cli") / "completion_scripts" / f"policygrad.{shell}").read_text("utf8")
     parts = WRITERS[shell]()
     return re.sub(r"^( *)@(\w+)@\n", lambda m: "".join(f"{m[1]}{line}\n" for line in parts[m[2]]), text, flags=re.M)
@@ -69,19 +69,19 @@ def flags(parser: Parser) -> list[Flag]:
 
 
 def groups() -> dict[str, list[Flag]]:
-    """The flags of every algorithm, of every other command and of every experiment."""
+    """The flags of every algorithm, of every other command and of every experiment, by group."""
     trains = {f"train {algo}": flags(train_parser(algo, None)) for algo in RECIPES}
     experiments = {f"lab {name}": flags(lab.module(name).parser()) for name in lab.EXPERIMENTS}
     return trains | {command: flags(make()) for command, make in PARSERS.items()} | experiments
 
 
-def names(found: Iterable[Flag], follows: str | None = None) -> list[str]:
-    """The spellings of flags, or of those that are followed by something."""
+def spellings(found: Iterable[Flag], follows: str | None = None) -> list[str]:
+    """The spellings of the flags. follows: only of the flags that this kind of value follows."""
     return [name for flag in found if follows in (None, flag.follows) for name in flag.names]
 
 
 def bash() -> dict[str, list[str]]:
-    """What the bash script is filled with."""
+    """The parts that the bash script is filled with."""
     fill: dict[str, list[str]] = {
         "commands": [f'words="{" ".join([*COMMANDS, "--help", "--version"])}"'],
         "algorithms": [f"{'|'.join(RECIPES)}) algo=${{COMP_WORDS[i]}} ;;"],
@@ -95,14 +95,14 @@ def bash() -> dict[str, list[str]]:
         chosen = [flag for flag in found if flag.choices]
         fill["values"] += [f'"{group} {n}") words="{" ".join(f.choices)}" ;;' for f in chosen for n in f.names]
         for kind in ("dirs", "files", "any"):
-            if several := names(found, kind):
+            if several := spellings(found, kind):
                 fill["values"].append(f"{'|'.join(f'{chr(34)}{group} {n}{chr(34)}' for n in several)}) kind={kind} ;;")
-        fill["flags"].append(f'"{group}") words="{" ".join(names(found))}" ;;')
+        fill["flags"].append(f'"{group}") words="{" ".join(spellings(found))}" ;;')
     return fill
 
 
 def zsh() -> dict[str, list[str]]:
-    """What the zsh script is filled with: words with their meanings, `word:meaning`."""
+    """The parts that the zsh script is filled with: words with their meanings, `word:meaning`."""
     fill = bash()
     fill["commands"] = [f"found=({described((name, what) for name, (_, what, *_) in COMMANDS.items())})"]
     fill["algorithms"] = [f"{'|'.join(RECIPES)}) algo=$words[i] ;;"]
@@ -117,7 +117,7 @@ def zsh() -> dict[str, list[str]]:
 
 
 def fish() -> dict[str, list[str]]:
-    """What the fish script is filled with: a line a word."""
+    """The parts that the fish script is filled with: one line per word."""
     start = "complete -c policygrad"
     lines = [f"{start} -n '__policygrad_first' -a {name} -d {quoted(what)}" for name, (_, what, *_) in COMMANDS.items()]
     for algo, function in RECIPES.items():
@@ -135,12 +135,12 @@ def fish() -> dict[str, list[str]]:
 
 
 def described(words: Iterable[tuple[str, str]]) -> str:
-    """Zsh's `word:meaning`, quoted."""
+    """Words with their meanings as zsh takes them, `word:meaning`, quoted."""
     return " ".join(quoted(f"{word}:{meaning}", "'\\''") for word, meaning in words)
 
 
 def quoted(text: str, apostrophe: str = "\\'") -> str:
-    """A word of the shell's."""
+    """A text in quotes, as one word of the shell."""
     return "'" + text.replace("'", apostrophe) + "'"
 
 

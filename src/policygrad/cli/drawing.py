@@ -8,17 +8,17 @@ from pathlib import Path
 from policygrad.cli.flags import plot_parser
 from policygrad.cli.values import UsageError, picture
 from policygrad.files import printable
-from policygrad.stored.directory import RunDirectory, find, runs_at
+from policygrad.stored.directory import RunDirectory, find_run, runs_at
 
 
-def plot(words: Sequence[str]) -> None:
+def plot_command(words: Sequence[str]) -> None:
     """`policygrad plot`."""
     given = plot_parser().parse(words)
     if given.by not in ("config", "algo"):
         raise UsageError(f"--by = {given.by!r} must be config or algo.")
     chosen: dict[Path, RunDirectory] = {}
     for text in given.runs:
-        chosen |= {run.path.resolve(): run for run in runs_at(find(text, given.runs_root))}
+        chosen |= {run.path.resolve(): run for run in runs_at(find_run(text, given.runs_root))}
     directories = list(chosen.values())
     out = directories[0].curve_file if len(directories) == 1 else Path("learning_curves.png")
     out = picture(given.out) if given.out is not None else out

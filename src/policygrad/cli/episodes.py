@@ -1,4 +1,4 @@
-"""How far an evaluation is, for whoever waits for it."""
+"""The progress of an evaluation, on the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Episodes:
         self.drawn = False
 
     def __call__(self, done: int, episodes: int) -> None:
-        """So many have ended."""
+        """Show that this number of episodes has ended."""
         now = time.perf_counter()
         if done == episodes and self.drawn:
             self.write("\r\x1b[K")
@@ -33,7 +33,7 @@ class Episodes:
             self.write(f"\r{text}\x1b[K" if self.redraws else f"{text}\n")
 
     def write(self, text: str) -> None:
-        """Write, if anybody reads."""
+        """Write, unless the output is closed."""
         try:
             self.stream.write(text)
             self.stream.flush()

@@ -1,8 +1,9 @@
-"""The flags of `train`, generated from the recipes' signatures, and those of the other commands."""
+"""The flags of `train`, generated from the signatures of the recipes, and the flags of the other commands."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import textwrap
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
@@ -20,7 +21,7 @@ from policygrad.algorithms.config import (
 )
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.parser import Parser, Switch, same
-from policygrad.cli.values import flag, inner
+from policygrad.cli.values import flag_of, inner
 from policygrad.stored.directory import ROOT
 
 BACKENDS = ("auto", "gymnasium", "async", "envpool")
@@ -28,29 +29,29 @@ LISTS = ("presets", "algorithms", "envs")
 SHELLS = ("bash", "zsh", "fish")
 
 
-RUN_FLAGS = {  # flag: what follows it, "" for a switch, and its help; --dataset is for recipes that take one
+RUN_FLAGS = {  # flag: the value that follows it ("" for a switch), and its help; --dataset is for recipes that take one
     "--seed": ("S", "random seed [0]; several seeds (0 1 2, or 0-2) are trained in parallel, one run per seed"),
     "--jobs": ("N", "number of runs trained at the same time [the number of cores]"),
     "--backend": ("{" + ",".join(BACKENDS) + "}", "implementation that steps the environments [auto]"),
     "--preset": (
         "FILE|ENV",
-        "TOML file of hyperparameters, or the environment whose preset is used [ENV itself]",
+        "TOML file of hyperparameters, or the environment whose tuned preset is used [ENV]",
     ),
     "--run-dir": (
         "DIR",
         "new or empty run directory [runs/ENV/ALGO/seed<S>-<UTC>]; several seeds: DIR/seed<S> per run",
     ),
-    "--resume": ("", "go on with the run in --run-dir from its last checkpoint, if there is one [no]"),
+    "--resume": ("", "continue the run in --run-dir from its last checkpoint, if there is one"),
     "--runs-root": ("DIR", "directory in which run directories are created [runs]"),
-    "--env-kwargs": ("KEY=VALUE", "keywords that the environment is made with, e.g. is_slippery=false [none]"),
-    "--wrapper": ("MODULE:NAME", "wrapper around the environment; may be repeated, the innermost first [none]"),
+    "--env-kwargs": ("KEY=VALUE", "keywords of the environment, e.g. is_slippery=false [none]"),
+    "--wrapper": ("MODULE:NAME", "wrapper around the environment; repeat the flag for several, innermost first [none]"),
     "--eval-episodes": ("N", "episodes per final evaluation, greedy and sampled [100]"),
-    "--fisher-eigenvalues": ("K", "number of largest Fisher eigenvalues in every row of metrics [0]"),
-    "--gradient-meter": ("", "measure signal and noise of the gradient in every second row of metrics [no]"),
-    "--save-trajectories": ("", "save every training episode in the run directory, as a dataset [no]"),
+    "--fisher-eigenvalues": ("K", "number of largest Fisher eigenvalues to compute for every row of metrics [0]"),
+    "--gradient-meter": ("", "measure signal and noise of the gradient for every second row of metrics"),
+    "--save-trajectories": ("", "save every training episode in the run directory, as a dataset"),
     "--dataset": (
         "DATA",
-        "stored trajectories to learn from: a run, a file, a directory, or minari:NAME [none: it plays its own episodes]",
+        "stored trajectories to learn from: a run, a file, a directory, or minari:NAME [none: episodes are played]",
     ),
 }
 
@@ -60,7 +61,7 @@ def train_parser(algo: str, env: str | None, preset: str | None = None) -> Parse
     recipe = find_recipe(algo)
     given = find_preset(algo, env or "", preset) or {}
     config, tuned = resolve(algo, "", given)[0], {same(algo, name) for name in given}
-    summary = (recipe.__doc__ or "").strip().split("\n\n")[0]
+    summary = " ".join((recipe.__doc__ or "").strip().split("\n\n")[0].split())
     parser = Parser(
         f"policygrad train {algo}{f' {env}' if env else ''}",
         usage=f"policygrad train {algo} {env or 'ENV'} [flags]",
@@ -82,12 +83,12 @@ def train_parser(algo: str, env: str | None, preset: str | None = None) -> Parse
         add_flag(group, algo, name, kind, show(config[name]) + "*" * (name in tuned))
     count = pieces(algo)
     if count is not None:
-        group.add_argument("--batch-size", nargs=1, metavar="N", help=f"steps per minibatch; replaces {flag(count)}")
+        group.add_argument("--batch-size", nargs=1, metavar="N", help=f"steps per minibatch; replaces {flag_of(count)}")
     return parser
 
 
 def _note(algo: str, env: str | None, preset: str | None, tuned: bool) -> str:
-    """What the defaults in brackets are."""
+    """A sentence that explains the defaults in brackets."""
     if preset is not None:
         return f"Defaults in brackets; * marks values from {preset}."
     if env is not None:
@@ -97,15 +98,17 @@ def _note(algo: str, env: str | None, preset: str | None, tuned: bool) -> str:
 
 
 def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:
-    """One hyperparameter's flag, its aliases, its help."""
+    """Add the flag of a hyperparameter, with its aliases and its help."""
     strings = [
-        flag(n) for n in (name, *(a for a, own in aliases(algo).items() if own == name)) if n != "normalize_advantage"
+        flag_of(n)
+        for n in (name, *(a for a, own in aliases(algo).items() if own == name))
+        if n != "normalize_advantage"
     ]
     strings = ["-n", *strings] if name == "steps" else strings
     text = f"{options(algo)[name].help if name in options(algo) else ''} [{default}]".strip().replace("%", "%%")
     kind, optional = inner(kind)
     if kind is bool:
-        strings += [flag("no_" + name)]
+        strings += [flag_of("no_" + name)]
         group.add_argument(*strings, dest=name, action=Switch, nargs="?", metavar="", help=text)
     elif get_origin(kind) is Literal:
         group.add_argument(*strings, dest=name, nargs=1, metavar="{" + ",".join(get_args(kind)) + "}", help=text)
@@ -120,26 +123,33 @@ def add_flag(group: Any, algo: str, name: str, kind: Any, default: str) -> None:
 
 
 def first_line(function: Callable) -> str:
-    """What an algorithm is."""
+    """The first line of an algorithm's docstring."""
     return (function.__doc__ or "").strip().splitlines()[0]
 
 
 def train_help() -> str:
     """`policygrad train --help`, before an algorithm is known."""
+    width = shutil.get_terminal_size().columns - 16
     rows = "\n".join(
-        f"  {name:<14}{textwrap.shorten(first_line(function), 100, placeholder=' …')}"
+        f"  {name:<14}{textwrap.shorten(first_line(function), width, placeholder=' …')}"
         for name, function in RECIPES.items()
     )
-    return f"""usage: policygrad train ALGO ENV [--steps N] [--seed S …] [--run-dir DIR] [--quiet] [flags]
+    return f"""usage: policygrad train ALGO ENV [flags]
 
-Train a policy, evaluate it on fixed seeds with greedy and with sampled actions, and save everything in a run directory.
+Train a policy, evaluate it on fixed seeds with greedy and with sampled
+actions, and save everything in a run directory.
 
 algorithms:
 {rows}
 
-  policygrad train ppo --help                     the flags of an algorithm
-  policygrad train ppo LunarLander-v3 --help      the same, with the values tuned for the environment
-  policygrad list                                 presets, algorithms, environments
+examples:
+  policygrad train ppo LunarLander-v3
+  policygrad train a2c CartPole-v1 --seed 0 1 2 3 --steps 5e4 --lr 1e-3
+
+more help:
+  policygrad train ppo --help                  the flags of an algorithm
+  policygrad train ppo LunarLander-v3 --help   with the values tuned for ENV
+  policygrad list                              presets and environments
 """
 
 
@@ -147,23 +157,30 @@ def resume_parser() -> Parser:
     """`policygrad resume`."""
     parser = Parser(
         "policygrad resume",
-        description="Go on with a run that was stopped or killed, from its last checkpoint, as if it had not been; then "
-        "evaluate its policy. A finished run is left alone.",
+        usage="policygrad resume RUN [flags]",
+        description="Continue the training of a run that was stopped or killed, from its last checkpoint, and evaluate its "
+        "policy. The result is the same as without the stop. A finished run is not changed, unless --steps asks for more.",
+        epilog="examples:\n  policygrad resume latest\n  policygrad resume CartPole-v1/ppo/seed0 --steps 1e6",
     )
-    add_run(parser)
-    parser.add_argument("--steps", metavar="N", help="steps in all, if they are to be more [those of the run]")
+    add_run_directory(parser)
+    parser.add_argument("--steps", metavar="N", help="total number of steps, to train longer [those of the run]")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    add_environment(parser, "environment to train in")
     return parser
 
 
 def eval_parser() -> Parser:
     """`policygrad eval`."""
     parser = Parser(
-        "policygrad eval", description="Evaluate a trained policy on fixed seeds, with greedy and with sampled actions."
+        "policygrad eval",
+        usage="policygrad eval RUN [flags]",
+        description="Evaluate a trained policy on fixed seeds, with greedy and with sampled actions.",
+        epilog="examples:\n  policygrad eval latest\n  policygrad eval CartPole-v1/ppo/seed0 --episodes 500",
     )
-    add_run(parser)
+    add_model(parser)
     parser.add_argument("--episodes", default="100", metavar="N", help="episodes per evaluation [100]")
-    parser.add_argument("--json", action="store_true", help="print the contents of evaluation.json")
+    parser.add_argument("--json", action="store_true", help="print the evaluation as JSON, as in evaluation.json")
+    add_environment(parser)
     return parser
 
 
@@ -171,32 +188,48 @@ def collect_parser() -> Parser:
     """`policygrad collect`."""
     parser = Parser(
         "policygrad collect",
+        usage="policygrad collect RUN [flags]",
         description="Play a trained policy with sampled actions and save the trajectories and their log-probabilities as a "
         "dataset for off_policy_pg.",
+        epilog="examples:\n  policygrad collect latest --episodes 1000 --out data.safetensors\n"
+        "  policygrad train off_policy_pg CartPole-v1 --dataset data.safetensors",
     )
-    add_run(parser)
+    add_model(parser)
     parser.add_argument("--episodes", default="500", metavar="N", help="number of whole episodes [500]")
     parser.add_argument("--seed", default="20000", metavar="S", help="random seed of environments and actions [20000]")
     parser.add_argument(
-        "--out", metavar="FILE", help=".safetensors file [trajectories.safetensors in the run directory]"
+        "--out", metavar="FILE", help="output file, .safetensors [trajectories.safetensors in the run directory]"
     )
+    add_environment(parser)
     return parser
 
 
 def video_parser() -> Parser:
     """`policygrad video`."""
-    parser = Parser("policygrad video", description="Record whole episodes of a trained policy as an mp4 video.")
-    add_run(parser)
+    parser = Parser(
+        "policygrad video",
+        usage="policygrad video RUN [flags]",
+        description="Record whole episodes of a trained policy as an mp4 video.",
+        epilog="examples:\n  policygrad video latest\n  policygrad video latest --episodes 3 --sampled --out lander.mp4",
+    )
+    add_model(parser)
     parser.add_argument("--out", metavar="FILE", help="output file, .mp4 [video.mp4 in the run directory]")
     add_film(parser, 1)
+    add_environment(parser)
     return parser
 
 
 def watch_parser() -> Parser:
     """`policygrad watch`."""
-    parser = Parser("policygrad watch", description="Watch a trained policy play in a window.")
-    add_run(parser)
+    parser = Parser(
+        "policygrad watch",
+        usage="policygrad watch RUN [flags]",
+        description="Watch a trained policy play in a window.",
+        epilog="examples:\n  policygrad watch latest --episodes 1",
+    )
+    add_model(parser)
     add_film(parser, 5)
+    add_environment(parser)
     return parser
 
 
@@ -204,8 +237,10 @@ def plot_parser() -> Parser:
     """`policygrad plot`."""
     parser = Parser(
         "policygrad plot",
+        usage="policygrad plot RUN [RUN ...] [flags]",
         description="Draw the learning curves of runs: the mean return of the last 100 episodes against steps. Runs that "
         "differ only in the seed are drawn as one curve, their mean, with a band from the lowest to the highest.",
+        epilog="examples:\n  policygrad plot latest\n  policygrad plot runs/CartPole-v1 --by algo --out comparison.png",
     )
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="run directory, directory of runs, beginning of a run's name, or latest"
@@ -229,10 +264,12 @@ def report_parser() -> Parser:
     """`policygrad report`."""
     parser = Parser(
         "policygrad report",
+        usage="policygrad report RUN [flags]",
         description="Explain, in text and in a plot, what each measured update of a run predicted and achieved: where steps "
         "were rejected, where the linear and quadratic models were wrong, where the surrogate stopped tracking the return.",
+        epilog="examples:\n  policygrad report latest\n  policygrad report latest --eigenvalues 10 --out report.pdf",
     )
-    parser.add_argument("run", metavar="RUN", help="run directory, beginning of a run's name, or latest")
+    add_run_directory(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="file of the plot, png, pdf or svg [report.png in the run directory]"
     )
@@ -245,26 +282,14 @@ def report_parser() -> Parser:
         metavar="K",
         help="number of largest Fisher eigenvalues of the final policy to compute, at most 100 [0]",
     )
-    parser.add_argument(
-        "--env",
-        help="with --eigenvalues: environment of the batch; its spaces must match [the one trained in]",
-    )
-    parser.add_argument(
-        "--recipe",
-        metavar="MODULE:NAME",
-        help="with --eigenvalues: the run's recipe, if it is not one of the package's",
-    )
-    add_words(parser)
-    add_root(parser)
+    add_environment(parser, "with --eigenvalues: environment that the batch is collected in")
     return parser
 
 
 def list_parser() -> Parser:
     """`policygrad list`."""
-    parser = Parser(
-        "policygrad list", description="Show tuned presets, algorithms and environments; all three by default."
-    )
-    parser.add_argument("what", nargs="?", metavar="{" + ",".join(LISTS) + "}")
+    parser = Parser("policygrad list", description="List the tuned presets, the algorithms and the environments.")
+    parser.add_argument("what", nargs="?", metavar="{" + ",".join(LISTS) + "}", help="which list to show [all three]")
     return parser
 
 
@@ -273,51 +298,65 @@ def completion_parser() -> Parser:
     parser = Parser(
         "policygrad completion",
         description="Print a script that completes commands, algorithms, environments, flags and runs with the Tab key.",
-        epilog='bash and zsh: eval "$(policygrad completion bash)" in ~/.bashrc or ~/.zshrc. '
-        "fish: policygrad completion fish > ~/.config/fish/completions/policygrad.fish",
+        epilog="examples:\n"
+        '  eval "$(policygrad completion bash)"   in ~/.bashrc\n'
+        '  eval "$(policygrad completion zsh)"    in ~/.zshrc\n'
+        "  policygrad completion fish > ~/.config/fish/completions/policygrad.fish",
     )
-    parser.add_argument("shell", metavar="{" + ",".join(SHELLS) + "}")
+    parser.add_argument("shell", metavar="{" + ",".join(SHELLS) + "}", help="shell that runs the script")
     return parser
 
 
-def add_run(parser: Parser) -> None:
-    """A trained policy, and where it plays."""
+def add_model(parser: Parser) -> None:
+    """RUN, for commands that need only a model file."""
     parser.add_argument("run", metavar="RUN", help="run directory, model file, beginning of a run's name, or latest")
-    parser.add_argument("--env", help="environment to play in; its spaces must match [the one it was trained in]")
-    parser.add_argument("--recipe", metavar="MODULE:NAME", help="the run's recipe, if it is not one of the package's")
-    add_words(parser)
-    add_root(parser)
 
 
-def add_words(parser: Any) -> None:
-    """What the environment is made with, and what is around it."""
-    parser.add_argument(
+def add_run_directory(parser: Parser) -> None:
+    """RUN, for commands that need a run directory."""
+    parser.add_argument("run", metavar="RUN", help="run directory, beginning of a run's name, or latest")
+
+
+def add_environment(parser: Parser, what: str = "environment to play in") -> None:
+    """The flags of the environment of a run, of your own code that it needs, and of the directory of runs."""
+    group = parser.add_argument_group("the run and its environment")
+    group.add_argument("--env", help=f"{what}; its spaces must match [that of the run]")
+    add_own_code(group)
+    add_root(group)
+
+
+def add_own_code(group: Any) -> None:
+    """The keywords of the environment, and your own wrappers and recipe, whose modules are imported only if you name them."""
+    group.add_argument(
         "--env-kwargs",
         nargs="+",
         action="append",
         metavar="KEY=VALUE",
-        help="keywords that the environment is made with [those of the run]",
+        help="keywords of the environment, e.g. is_slippery=false [those of the run]",
     )
-    parser.add_argument(
-        "--wrapper", action="append", metavar="MODULE:NAME", help="the run's wrappers, which a file may not import"
+    group.add_argument(
+        "--wrapper",
+        action="append",
+        metavar="MODULE:NAME",
+        help="a wrapper of your own that the run has; repeat the flag for several, innermost first",
     )
+    group.add_argument("--recipe", metavar="MODULE:NAME", help="your own recipe, if the run was trained with one")
 
 
 def add_film(parser: Parser, episodes: int) -> None:
-    """What is played for people to see."""
+    """The flags of episodes that are played to be seen."""
     parser.add_argument("--episodes", default=str(episodes), metavar="N", help=f"number of whole episodes [{episodes}]")
     parser.add_argument("--seed", metavar="S", help="random seed of the first episode [that of the evaluation]")
     parser.add_argument("--sampled", action="store_true", help="sample actions instead of taking the most likely one")
 
 
-def add_root(parser: Parser) -> None:
-    """Where runs are."""
-    parser.add_argument(
-        "--runs-root", default=ROOT, metavar="DIR", help="directory in which runs are looked for [runs]"
-    )
+def add_root(parser: Any) -> None:
+    """The directory of runs."""
+    parser.add_argument("--runs-root", default=ROOT, metavar="DIR", help="directory in which RUN is searched [runs]")
 
 
 PARSERS = {
+    "resume": resume_parser,
     "eval": eval_parser,
     "collect": collect_parser,
     "video": video_parser,

@@ -10,28 +10,33 @@ from types import ModuleType
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
 
-EXPERIMENTS = {  # usage, what it shows, module
-    "audit": ("audit", "compare gradient estimators with the exact gradient: bias and variance", "lab_audit"),
-    "steps": ("steps [RUN]", "compare the steps of all update rules from one policy and one batch", "lab_steps"),
-    "theory": ("theory [WHICH …]", "measure what theory predicts: lemmas, convergence orders and bounds", "lab_theory"),
+EXPERIMENTS = {  # usage, description, module
+    "audit": ("audit", "compare gradient estimators with the exact gradient", "lab_audit"),
+    "steps": ("steps [RUN]", "compare the steps of all update rules from one policy", "lab_steps"),
+    "theory": ("theory [WHICH …]", "measure what theory predicts: lemmas, orders, bounds", "lab_theory"),
     "claims": (
         "claims [WHICH …]",
-        "test textbook claims about policy gradients, each with a verdict",
+        "test claims of textbooks, each with a verdict",
         "lab_claims",
     ),
 }
 
 HELP = """usage: policygrad lab EXPERIMENT …
 
-Experiments on gradients and update steps, exact on small MDPs or measured on trained policies.
+Experiments on gradients and update steps, exact on small MDPs or measured on
+trained policies.
 
 {experiments}
 
-Every experiment has --help.
+`policygrad lab EXPERIMENT --help` explains an experiment.
+
+examples:
+  policygrad lab audit --mdp chain
+  policygrad lab steps latest
 """
 
 
-def lab(words: Sequence[str]) -> None:
+def lab_command(words: Sequence[str]) -> None:
     """`policygrad lab`."""
     name, rest = (words[0], words[1:]) if words else ("help", [])
     if name in ("help", "-h", "--help"):
@@ -47,5 +52,5 @@ def lab(words: Sequence[str]) -> None:
 
 
 def module(name: str) -> ModuleType:
-    """Where an experiment is: `parser()` makes its flags, `run(words)` runs it."""
+    """The module of an experiment: `parser()` makes its parser, `run(words)` runs it."""
     return import_module(f"policygrad.cli.{EXPERIMENTS[name][2]}")

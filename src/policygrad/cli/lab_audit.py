@@ -1,4 +1,4 @@
-"""`policygrad lab audit`: estimators of the policy gradient against the exact one."""
+"""`policygrad lab audit`: estimators of the policy gradient, compared with the exact gradient."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.cli.lab_flags import add_mdp, number, optional
+from policygrad.cli.lab_flags import add_mdp, optional, positive_number
 from policygrad.cli.parser import Parser
 from policygrad.cli.reports import as_usage_error
-from policygrad.cli.tables import paragraph, table
-from policygrad.cli.values import UsageError, flag, parse_number, parse_seed, picture, positive
+from policygrad.cli.tables import paragraph, text_table
+from policygrad.cli.values import UsageError, flag_of, parse_number, parse_seed, picture, positive
 
 if TYPE_CHECKING:
     from policygrad.lab.auditing.audit import Audit
@@ -28,18 +28,20 @@ BASELINES = (
 BASELINES += "same-mean and same-time are biased on purpose"
 WRAPPERS = "plain, discount, standardize, standardize-episode, step; with --off-policy also is, is:C, is-normalized, "
 WRAPPERS += "per-decision; join several with +, as in discount+standardize"
-# of observations that the default number of batches may have: a table of 500 states gets fewer
+# limits the numbers in the observations of all episodes: with hundreds of states there are fewer repeats
 MAX_NUMBERS = 400_000_000
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The parser of `policygrad lab audit`."""
     made = Parser(
         "policygrad lab audit",
         usage="policygrad lab audit [flags]",
         description="Compare estimators of the policy gradient with the exact gradient on a finite MDP. For every "
         "combination of estimator, baseline and wrapper it shows the bias, the variance and how many episodes make the "
         "signal as large as the noise. The estimators are those that training uses.",
+        epilog="examples:\n  policygrad lab audit\n"
+        "  policygrad lab audit --mdp chain --baselines none,value,loo --html audit.html",
     )
     what = made.add_argument_group("what to compare", "Names, separated by commas.")
     what.add_argument(
@@ -65,13 +67,18 @@ def parser() -> Parser:
     world.add_argument(
         "--off-policy",
         metavar="X",
-        help="sample episodes from another policy, whose logits differ by N(0, X²); for the wrappers is and per-decision [no]",
+        help="sample episodes from another policy, whose logits differ by N(0, X²); for the wrappers is, per-decision [none]",
     )
     how = made.add_argument_group("sampling")
     how.add_argument("--batch", default="16", metavar="N", help="episodes per estimate [16]")
     how.add_argument("--repeats", metavar="R", help="number of estimates [1000; fewer with hundreds of states]")
     how.add_argument("--alpha", default="0.01", metavar="X", help="probability of any false alarm in the table [0.01]")
     how.add_argument("--seed", default="0", metavar="S", help="random seed of logits, episodes and random MDPs [0]")
+    _add_output(made)
+    return made
+
+
+def _add_output(made: Parser) -> None:
     out = made.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print everything as JSON")
     out.add_argument("--out", metavar="FILE", help="file of a plot: png, pdf or svg")
@@ -81,12 +88,11 @@ def parser() -> Parser:
     out.add_argument(
         "--curve", action="store_true", help="also show the variance as a function of a constant baseline (U-curve)"
     )
-    return made
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The flags as numbers and names."""
+    """The values of the flags."""
 
     mdp: dict[str, Any]
     grid: dict[str, Any]
@@ -99,54 +105,54 @@ class Settings:
 def run(words: Sequence[str]) -> None:
     """`policygrad lab audit`."""
     given = parser().parse(words)
-    settings = checked(given)
+    settings = audit_settings(given)
     from policygrad.training.threads import single_thread
 
     with as_usage_error(ValueError), single_thread():
-        audit, curve = measure(given.mdp or "small", settings, given.curve)
+        audit, curve = run_audit(given.mdp or "small", settings, given.curve)
         if given.json:
             found = audit.to_json() | {"mdp": given.mdp or "small", "curve": None if curve is None else curve.to_json()}
             print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
         else:
-            print(report(audit, curve))
-        written = write(given, audit, curve)
+            print(audit_text(audit, curve))
+        written = write_files(given, audit, curve)
         if written and not given.json:
             print("\n" + "\n".join(map(str, written)))
 
 
-def checked(given: Namespace) -> Settings:
-    """The settings. Raises UsageError for wrong ones; names are looked up later."""
+def audit_settings(given: Namespace) -> Settings:
+    """The settings. Raises UsageError for wrong values; names are checked later."""
     if given.out is not None:
         picture(given.out)
     if given.html is not None and Path(given.html).suffix not in (".html", ".htm"):
         raise UsageError(f"--html = {given.html!r} must end in .html")
     seed = parse_seed(given.seed)
     horizon = float("inf") if given.horizon == "inf" else optional(positive, "horizon", given.horizon)
-    alpha = number("alpha", given.alpha)
+    alpha = positive_number("alpha", given.alpha)
     if alpha >= 1.0:
         raise UsageError(f"--alpha = {given.alpha} must be below 1.")
     gamma = None if given.gamma is None else parse_number("gamma", float, given.gamma)
-    grid = {name: optional(names, name, getattr(given, name)) for name in ("estimators", "baselines", "wrappers")}
+    grid = {name: optional(split_names, name, getattr(given, name)) for name in ("estimators", "baselines", "wrappers")}
     options = {"critic": given.critic, "batch": positive("batch", given.batch), "alpha": alpha, "seed": seed}
     return Settings(
         mdp={"seed": seed, "horizon": horizon, "gamma": gamma},
         grid={name: chosen for name, chosen in grid.items() if chosen is not None},
-        scale=number("scale", given.scale, least=0.0),
-        off_policy=optional(number, "off_policy", given.off_policy),
+        scale=positive_number("scale", given.scale, least=0.0),
+        off_policy=optional(positive_number, "off_policy", given.off_policy),
         repeats=optional(positive, "repeats", given.repeats, 2),
         options=options | {"limit": optional(positive, "limit", given.limit)},
     )
 
 
-def names(name: str, text: str) -> list[str]:
-    """Names between commas, each once."""
+def split_names(name: str, text: str) -> list[str]:
+    """The names between commas, each once."""
     found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not found:
-        raise UsageError(f"{flag(name)} = {text!r} names nothing. `policygrad lab audit --help` lists the names.")
+        raise UsageError(f"{flag_of(name)} = {text!r} names nothing. `policygrad lab audit --help` lists the names.")
     return found
 
 
-def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, BaselineCurve | None]:
+def run_audit(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, BaselineCurve | None]:
     """The audit; and the U-curve of its first estimator, whose baseline is a constant."""
     from dataclasses import replace
 
@@ -177,20 +183,20 @@ def measure(name: str, settings: Settings, with_curve: bool) -> tuple[Audit, Bas
 
 
 def default_repeats(mdp: MDP, batch: int, limit: int | None) -> int:
-    """1000, or fewer where that would take minutes."""
+    """The default of --repeats: 1000, or fewer if that would take minutes."""
     from policygrad.lab.exact.trajectories import steps_seen
 
     return max(50, min(1000, MAX_NUMBERS // (batch * steps_seen(mdp, limit) * mdp.states)))
 
 
-def report(audit: Audit, curve: BaselineCurve | None) -> str:
-    """The table, what its columns are, what was left out."""
+def audit_text(audit: Audit, curve: BaselineCurve | None) -> str:
+    """The table, an explanation of its columns, and the cells that were left out."""
     from policygrad.lab.auditing import table as audit_table
 
     rows = [audit_table.cells_of(row) for row in audit.rows]
     parts = [
         paragraph(audit_table.header(audit)),
-        table(audit_table.HEADER, rows, right=range(1, len(audit_table.HEADER))),
+        text_table(audit_table.HEADER, rows, right=range(1, len(audit_table.HEADER))),
         "" if curve is None else curve.table(),
         paragraph(audit_table.legend(audit), " " * 10),
         paragraph(audit_table.left_out(audit), " " * 4),
@@ -198,8 +204,8 @@ def report(audit: Audit, curve: BaselineCurve | None) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def write(given: Namespace, audit: Audit, curve: BaselineCurve | None) -> list[Path]:
-    """The picture and the page that were asked for."""
+def write_files(given: Namespace, audit: Audit, curve: BaselineCurve | None) -> list[Path]:
+    """Write the plot and the page, if they were asked for."""
     written = []
     if given.out is not None:
         written.append(audit.plot(given.out, curve))

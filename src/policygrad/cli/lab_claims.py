@@ -1,4 +1,4 @@
-"""`policygrad lab claims`: what textbooks say about policy gradients, each claim an experiment with a verdict."""
+"""`policygrad lab claims`: claims of textbooks about policy gradients, each an experiment with a verdict."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The parser of `policygrad lab claims`."""
     made = Parser(
         "policygrad lab claims",
         usage="policygrad lab claims [WHICH …] [flags]",
         description="Test what textbooks and tutorials say about policy gradients. Each claim is an experiment with a verdict: "
         "holds, holds with caveat, fails as stated, or pending. The numbers are shown, and a counterexample if there is one. "
         "All claims together take about ten seconds.",
+        epilog="examples:\n  policygrad lab claims reinforce-is-unbiased\n  policygrad lab claims baseline",
     )
     made.add_argument("which", nargs="*", metavar="WHICH", help="names of claims, or words in their texts [all]")
     made.add_argument("--list", action="store_true", help="list the claims without running them")
@@ -42,20 +43,20 @@ def run(words: Sequence[str]) -> None:
     from policygrad.lab.claims import report
     from policygrad.training.threads import single_thread
 
-    chosen = choose(claims.load(), given.which)
+    chosen = choose(claims.load_claims(), given.which)
     if given.list:
         print("\n".join(f"{c.slug:<40} {c.text}" for c in chosen))
         return
     results = []
     with as_usage_error(ValueError, OSError), single_thread():
-        for result in report.run(chosen):
+        for result in report.run_claims(chosen):
             results.append(result)
             if not given.json:
-                print(paragraph(report.text(result), " " * 4) + "\n", flush=True)
+                print(paragraph(report.claim_text(result), " " * 4) + "\n", flush=True)
         if given.json:
-            print(json.dumps([report.to_json(r) for r in results], indent=2, ensure_ascii=False))
+            print(json.dumps([report.claim_to_json(r) for r in results], indent=2, ensure_ascii=False))
         else:
-            print(report.summary(results))
+            print(report.verdict_counts(results))
         if given.out is not None:
             write_atomically(Path(given.out), report.markdown(results).encode())
 

@@ -1,4 +1,4 @@
-"""`policygrad lab steps`: what each update rule would do with one policy and one batch."""
+"""`policygrad lab steps`: the steps of all update rules from one policy and one batch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import Algo, find_recipe, show
-from policygrad.cli.flags import add_root, add_words
-from policygrad.cli.lab_flags import add_mdp, number, optional
+from policygrad.cli.flags import add_own_code, add_root
+from policygrad.cli.lab_flags import add_mdp, optional, positive_number
 from policygrad.cli.parser import Parser
 from policygrad.cli.playing import load_run
 from policygrad.cli.reports import as_usage_error
-from policygrad.cli.tables import paragraph, table
-from policygrad.cli.values import UsageError, flag, parse_seed, picture, positive
-from policygrad.stored.directory import RunDirectory, find
+from policygrad.cli.tables import paragraph, text_table
+from policygrad.cli.values import UsageError, flag_of, parse_seed, picture, positive
+from policygrad.stored.directory import RunDirectory, find_run
 
 if TYPE_CHECKING:
     from policygrad.data import Batch
@@ -29,54 +29,70 @@ LEAST_KL, MOST_KL = 1e-8, 100.0  # the exact problem is solved down to a thousan
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The parser of `policygrad lab steps`."""
     made = Parser(
         "policygrad lab steps",
         usage="policygrad lab steps [RUN] [flags]",
         description="Compare the steps that PG, NPG, TRPO, PPO with a clip and PPO with a penalty take from one policy and one "
         "batch, by the rules that training uses: length and direction of the step, its KL, its predicted gain, and the real "
         "gains of the surrogate and of J. It also finds the penalty that reproduces TRPO's step.",
+        epilog="examples:\n  policygrad lab steps\n  policygrad lab steps latest --max-kl 0.02 --out steps.png",
     )
     made.add_argument(
-        "run", nargs="?", metavar="RUN", help="run whose last checkpoint is the policy [a table of logits on --mdp]"
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="run whose last checkpoint is the policy [none: a table of logits on --mdp]",
     )
     made.add_argument("--json", action="store_true", help="print everything as JSON")
     made.add_argument("--out", metavar="FILE", help="file of a plot: png, pdf or svg")
-    rules = made.add_argument_group(
-        "update rules", "With a RUN, its configuration gives the defaults, where it has them."
-    )
-    rules.add_argument(
-        "--max-kl",
-        metavar="X",
-        help="KL bound of NPG and TRPO in nats; PG's step has the length of NPG's [RUN's, or its target-kl; 0.01]",
-    )
-    rules.add_argument("--damping", metavar="X", help="damping of the Fisher matrix [RUN's; table: 0, network: 0.1]")
-    rules.add_argument("--clip", metavar="X", help="ε that clips PPO's ratio to 1 ± ε [RUN's; 0.2]")
-    rules.add_argument("--beta", default="match", metavar="X|match", help="PPO's KL penalty; match: TRPO's KL [match]")
-    rules.add_argument("--epochs", default="100", metavar="N", help="epochs of PPO, a whole-batch step each [100]")
-    rules.add_argument(
-        "--lr", metavar="X", help="learning rate of PPO's Adam [a PPO RUN's; table: 0.02, network: 3e-4]"
-    )
+    _add_rules(made)
     world = made.add_argument_group("without a RUN")
     add_mdp(world, "MDP in which the policy acts", "FrozenLake-v1")
     world.add_argument("--episodes", metavar="N|exact", help="episodes in the batch; exact: all trajectories [exact]")
     world.add_argument("--seed", metavar="S", help="random seed of logits, episodes and random MDPs [0]")
     world.add_argument("--scale", metavar="X", help="standard deviation of the policy's logits [1]")
     trained = made.add_argument_group("with a RUN")
-    trained.add_argument("--env", help="environment to play in; its spaces must match [the one it was trained in]")
+    trained.add_argument("--env", help="environment to play in; its spaces must match [that of the run]")
     trained.add_argument("--eval-episodes", metavar="N", help="episodes on fixed seeds that estimate J [30]")
-    trained.add_argument("--recipe", metavar="MODULE:NAME", help="the run's recipe, if it is not one of the package's")
-    add_words(trained)
-    add_root(made)
+    add_own_code(trained)
+    add_root(trained)
     return made
+
+
+def _add_rules(made: Parser) -> None:
+    rules = made.add_argument_group("update rules", "The configuration of a RUN, if there is one, gives the defaults.")
+    rules.add_argument(
+        "--max-kl",
+        metavar="X",
+        help="KL bound of NPG and TRPO in nats; PG's step is as long as NPG's [max-kl or target-kl of RUN; 0.01]",
+    )
+    rules.add_argument(
+        "--damping", metavar="X", help="damping of the Fisher matrix [that of RUN; 0 for a table, 0.1 for a network]"
+    )
+    rules.add_argument("--clip", metavar="X", help="ε that clips PPO's ratio to 1 ± ε [that of RUN; 0.2]")
+    rules.add_argument(
+        "--beta",
+        default="match",
+        metavar="X|match",
+        help="weight of PPO's KL penalty; match: the weight that gives TRPO's KL [match]",
+    )
+    rules.add_argument(
+        "--epochs", default="100", metavar="N", help="epochs of PPO, each with one step on the whole batch [100]"
+    )
+    rules.add_argument(
+        "--lr",
+        metavar="X",
+        help="learning rate of PPO's Adam [that of a PPO RUN; 0.02 for a table, 3e-4 for a network]",
+    )
 
 
 @dataclass(frozen=True)
 class StepCase:
-    """What is compared: a policy and a batch, how J is found, and what all that is called."""
+    """The case of a comparison: its name, a policy, a batch, and the function that computes J."""
 
     name: str
-    about: tuple[str, ...]  # lines
+    about: tuple[str, ...]  # lines of text
     policy: Policy
     batch: Batch
     objective: Objective
@@ -85,7 +101,7 @@ class StepCase:
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured."""
+    """The results of the comparison."""
 
     comparison: Comparison
     match: Match | None
@@ -96,49 +112,49 @@ class Found:
 def run(words: Sequence[str]) -> None:
     """`policygrad lab steps`."""
     given = parser().parse(words)
-    settings = checked(given)
+    settings = step_settings(given)
     from policygrad.training.threads import single_thread
 
     with as_usage_error(ValueError, TypeError, FloatingPointError), single_thread():
         case = of_mdp(given) if given.run is None else of_run(given)
         settings = with_defaults(settings, case)
-        found = measure(case, settings)
+        found = measure_steps(case, settings)
         if given.json:
             print(json.dumps(as_json(case, settings, found), indent=2, ensure_ascii=False))
         else:
-            print(report(case, settings, found))
+            print(comparison_text(case, settings, found))
         if given.out is not None:
-            out = draw(case, settings, found, Path(given.out))
+            out = write_figure(case, settings, found, Path(given.out))
             if not given.json:
                 print(f"\n{out}")
 
 
-def checked(given: Namespace) -> dict[str, Any]:
-    """The keywords of `five_rules`, None for a default. Raises UsageError for wrong values, or where there must be a RUN."""
+def step_settings(given: Namespace) -> dict[str, Any]:
+    """The keywords of `five_rules`, None for a default. Raises UsageError for wrong values, and if a RUN is missing."""
     trained = given.run is not None
     of_a_run = ("env", "eval_episodes", "recipe", "env_kwargs", "wrapper")
     for name in ("mdp", "episodes", "seed", "scale") if trained else of_a_run:
         if getattr(given, name) is not None:
             wrong = "cannot be used with a RUN" if trained else "needs a RUN"
-            raise UsageError(f"{flag(name)} {wrong}. `policygrad lab steps --help` explains the flags.")
+            raise UsageError(f"{flag_of(name)} {wrong}. `policygrad lab steps --help` explains the flags.")
     if given.out is not None:
         picture(given.out)
-    max_kl = optional(number, "max_kl", given.max_kl)
+    max_kl = optional(positive_number, "max_kl", given.max_kl)
     if max_kl is not None and not LEAST_KL <= max_kl <= MOST_KL:
         why = f"smaller KLs are mostly rounding error, and at {MOST_KL:g} nats the policy is greedy"
         raise UsageError(f"--max-kl = {given.max_kl} must be in [{LEAST_KL:g}, {MOST_KL:g}]: {why}.")
     return {
         "max_kl": max_kl,
-        "damping": optional(number, "damping", given.damping, least=0.0),
-        "clip": optional(number, "clip", given.clip),
-        "beta": None if given.beta == "match" else number("beta", given.beta, " or match"),
+        "damping": optional(positive_number, "damping", given.damping, least=0.0),
+        "clip": optional(positive_number, "clip", given.clip),
+        "beta": None if given.beta == "match" else positive_number("beta", given.beta, " or match"),
         "epochs": positive("epochs", given.epochs),
-        "lr": optional(number, "lr", given.lr),
+        "lr": optional(positive_number, "lr", given.lr),
     }
 
 
 def with_defaults(settings: dict[str, Any], case: StepCase) -> dict[str, Any]:
-    """The settings, filled up with those that a run has, and with what the policy needs."""
+    """The settings, completed by those of a run and by the defaults for the policy."""
     from policygrad.lab.steps.relations import default_damping, default_lr
 
     defaults = {"max_kl": 0.01, "damping": default_damping(case.policy), "clip": 0.2, "lr": default_lr(case.policy)}
@@ -146,7 +162,7 @@ def with_defaults(settings: dict[str, Any], case: StepCase) -> dict[str, Any]:
 
 
 def own_settings(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The rules' settings that a run's configuration has, schedules where they begin.
+    """The settings of the rules in a run's configuration; of schedules the first value.
 
     Of lr only that of many small steps a batch, as PPO's. No β: the default is the one that matches TRPO.
     """
@@ -159,7 +175,7 @@ def own_settings(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_mdp(given: Namespace) -> StepCase:
-    """A policy with random logits on an MDP, a batch of all trajectories or of some, and J exact."""
+    """The case of an MDP: a policy with random logits, a batch of all or of sampled trajectories, and the exact J."""
     from policygrad.lab.exact.mdp import counted
     from policygrad.lab.exact.tabular import optimum
     from policygrad.lab.exact.worlds import (
@@ -171,7 +187,7 @@ def of_mdp(given: Namespace) -> StepCase:
         starting_policy,
     )
 
-    seed, scale = parse_seed(given.seed or "0"), number("scale", given.scale or "1", least=0.0)
+    seed, scale = parse_seed(given.seed or "0"), positive_number("scale", given.scale or "1", least=0.0)
     episodes = None if given.episodes in (None, "exact") else positive("episodes", given.episodes)
     name = given.mdp or "FrozenLake-v1"
     mdp = make_mdp(name, seed)
@@ -192,8 +208,8 @@ def of_mdp(given: Namespace) -> StepCase:
 
 
 def of_run(given: Namespace) -> StepCase:
-    """The last checkpoint of a run, the batch that its next update would be given, and J sampled."""
-    path = find(given.run, given.runs_root)
+    """The case of a run: its last checkpoint, the batch of its next update, and a sampled J."""
+    path = find_run(given.run, given.runs_root)
     if path.is_dir():
         checkpoints = RunDirectory(path).checkpoints()
         if not checkpoints:
@@ -218,8 +234,8 @@ def of_run(given: Namespace) -> StepCase:
     return StepCase(agent.env_name, about, agent.policy, batch, sampled_objective(agent, episodes), own)
 
 
-def measure(case: StepCase, settings: dict[str, Any]) -> Found:
-    """Compare. Where no β has TRPO's KL, PPO's penalty gets the quadratic model's."""
+def measure_steps(case: StepCase, settings: dict[str, Any]) -> Found:
+    """Compare the rules. If no β gives TRPO's KL, PPO's penalty gets the β of the quadratic model."""
     from policygrad.lab.steps.constrained import is_table
     from policygrad.lab.steps.relations import apply, matching_beta, quadratic_beta, solver, trust_path
     from policygrad.lab.steps.rules import compare, five_rules
@@ -240,8 +256,8 @@ def measure(case: StepCase, settings: dict[str, Any]) -> Found:
     return Found(comparison, match, reason, trust_path(policy, batch, deltas) if is_table(policy) else [])
 
 
-def report(case: StepCase, settings: dict[str, Any], found: Found) -> str:
-    """The table, what its columns are, and what follows."""
+def comparison_text(case: StepCase, settings: dict[str, Any], found: Found) -> str:
+    """The table, an explanation of its columns, and conclusions."""
     from policygrad.lab.steps.rules import HEADER
 
     comparison = found.comparison
@@ -255,7 +271,7 @@ def report(case: StepCase, settings: dict[str, Any], found: Found) -> str:
     )
     parts = [
         paragraph("\n".join(case.about)),
-        table(HEADER, comparison.cells(), right=range(1, len(HEADER))),
+        text_table(HEADER, comparison.cells(), right=range(1, len(HEADER))),
         paragraph("\n".join(notes)),
         paragraph(penalty_text(found)),
         trust_table(found),
@@ -279,24 +295,24 @@ def penalty_text(found: Found) -> str:
 
 
 def trust_table(found: Found) -> str:
-    """NPG against the exact solution as δ → 0."""
+    """The table of NPG compared with the exact solution as δ → 0."""
     header = ["δ → 0", "NPG to exact, °", "gain lost by NPG at equal KL, %", "by TRPO, %"]
     rows = [
         [f"{p.max_kl:g}", *(f"{abs(round(max(x, 0.0), 9)):.2g}" for x in (p.angle, 100.0 * p.gap, 100.0 * p.trpo_gap))]
         for p in found.trust
     ]
-    return table(header, rows, right=(1, 2, 3)) if rows else ""
+    return text_table(header, rows, right=(1, 2, 3)) if rows else ""
 
 
 def as_json(case: StepCase, settings: dict[str, Any], found: Found) -> dict[str, Any]:
-    """Everything that was measured."""
+    """All results as plain values."""
     match = None if found.match is None else {k: v for k, v in vars(found.match).items() if k != "step"}
     rest = {"match": match, "trust_path": [asdict(point) for point in found.trust]}
     return {"name": case.name, "about": case.about, "settings": settings} | found.comparison.to_json() | rest
 
 
-def draw(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> Path:
-    """Measure what only the picture shows, and draw everything."""
+def write_figure(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> Path:
+    """Measure what only the plot shows, and write the plot."""
     import numpy as np
 
     from policygrad.lab.steps import plots
@@ -312,4 +328,4 @@ def draw(case: StepCase, settings: dict[str, Any], found: Found, out: Path) -> P
     if not any(step.interval for step in found.comparison.steps):
         theory["trust"] = trust_path(policy, batch, np.geomspace(1e-6, 0.1, 11).tolist())
         theory["costs"] = dense_against_cg((2, 4, 8, 16, 24, 64, 128, 256))
-    return plots.draw(plots.Story(title, about, found.comparison, found.match, penalties, **theory), out)
+    return plots.draw_steps(plots.Story(title, about, found.comparison, found.match, penalties, **theory), out)

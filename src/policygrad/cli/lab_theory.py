@@ -1,4 +1,4 @@
-"""`policygrad lab theory`: what the theory of policy gradients says, measured."""
+"""`policygrad lab theory`: predictions of the theory of policy gradients, measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RULE = f"\n{'─' * 80}\n\n"
 
 
 def parser() -> Parser:
-    """The flags."""
+    """The parser of `policygrad lab theory`."""
     made = Parser(
         "policygrad lab theory",
         usage="policygrad lab theory [WHICH …] [flags]",
@@ -31,6 +31,7 @@ def parser() -> Parser:
         "performance difference lemma, error order and bounds of the surrogate, policy iteration against trust regions, "
         "gradient ascent and stochastic ascent, three ways to compute a derivative, losses that do not measure performance, "
         "and data from an older policy.",
+        epilog="examples:\n  policygrad lab theory\n  policygrad lab theory surrogate --mdp chain --out theory.png",
     )
     made.add_argument("which", nargs="*", metavar="WHICH", help=f"experiments: {', '.join(WHICH)} [all]")
     add_mdp(made, "MDP", "each experiment's own")
@@ -54,23 +55,23 @@ def run(words: Sequence[str]) -> None:
         if out is not None:
             from policygrad.lab.theory import plots
 
-            title = "What theory says, measured" + (f": {given.mdp}" if given.mdp else "")
-            drawn = plots.draw(list(found.values()), title, out)
+            title = "What theory predicts, measured" + (f": {given.mdp}" if given.mdp else "")
+            drawn = plots.draw_theory(list(found.values()), title, out)
             if not given.json:
                 print(f"\n{drawn}")
 
 
 def bench(which: Sequence[str], mdp: str | None, seed: int, show: bool) -> tuple[dict[str, Result], dict[str, str]]:
-    """Results by name, and why there is none of an experiment that is not for this MDP. show: print each when it is there.
+    """The results by name, and the reasons why other experiments are not possible on this MDP. show: print each result.
 
-    Raises UsageError where no experiment is for this MDP, ValueError for names that are not there.
+    Raises UsageError if no experiment is possible on this MDP, and ValueError for unknown names.
     """
     from policygrad.lab.exact.worlds import make_mdp
-    from policygrad.lab.theory.experiments import EXPERIMENTS, find
+    from policygrad.lab.theory.experiments import EXPERIMENTS, find_experiment
 
-    chosen = {name: find(name) for name in which} or EXPERIMENTS
+    chosen = {name: find_experiment(name) for name in which} or EXPERIMENTS
     if mdp is not None:
-        make_mdp(mdp, seed)  # a name that is not there is said once
+        make_mdp(mdp, seed)  # raises the error for an unknown name once
     found, refused = {}, {}
     for name, experiment in chosen.items():
         with doing(f"measuring {name} …"):
@@ -80,18 +81,18 @@ def bench(which: Sequence[str], mdp: str | None, seed: int, show: bool) -> tuple
                 refused[name] = str(error)
                 continue
         if show:
-            print(RULE * (len(found) > 1) + report(name, found[name].table()), flush=True)
+            print(RULE * (len(found) > 1) + theory_text(name, found[name].table()), flush=True)
     if not found:
         raise UsageError(next(iter(refused.values())))
     if show:
         for name, reason in refused.items():
-            print(RULE + report(name, paragraph(f"not measured: {reason}")))
+            print(RULE + theory_text(name, paragraph(f"not measured: {reason}")))
     return found, refused
 
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """A line on the terminal for as long as something takes, on stderr; none where that is no terminal."""
+    """Show a line on stderr while something runs, if that is a terminal."""
     shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if shown:
         print(what, end="", file=sys.stderr, flush=True)
@@ -102,8 +103,8 @@ def doing(what: str) -> Iterator[None]:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def report(name: str, numbers: str) -> str:
-    """The title of an experiment, what theory says, and the numbers."""
+def theory_text(name: str, numbers: str) -> str:
+    """The title of an experiment, the prediction of theory, and the numbers."""
     from policygrad.lab.theory.experiments import EXPERIMENTS
 
     experiment = EXPERIMENTS[name]

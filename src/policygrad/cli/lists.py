@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from policygrad.algorithms.config import parameters, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import LISTS, first_line, list_parser
-from policygrad.cli.tables import table
+from policygrad.cli.tables import text_table
 from policygrad.cli.values import UsageError
 
 
-def show_list(words: Sequence[str]) -> None:
+def list_command(words: Sequence[str]) -> None:
     """`policygrad list`."""
     given = list_parser().parse(words)
     if given.what is not None and given.what not in LISTS:
@@ -23,19 +23,19 @@ def show_list(words: Sequence[str]) -> None:
 
 
 def presets_table() -> str:
-    """Environments with tuned presets."""
+    """The table of environments with tuned presets."""
     rows = [
         [env, algo, f"{preset.get('steps', parameters(algo)['steps'][1]):,}"]
         for algo in RECIPES
         for env, preset in presets(algo).items()
     ]
-    return table(["preset", "algorithm", "steps"], sorted(rows), right=(2,))
+    return text_table(["preset", "algorithm", "steps"], sorted(rows), right=(2,))
 
 
 def algorithms_table() -> str:
-    """The recipes, each with its cell of the grid estimator × update rule."""
+    """The table of recipes, each with its cell of the grid estimator × update rule."""
     rows = [[name, recipe.spec.cell, first_line(recipe)] for name, recipe in RECIPES.items()]
-    return table(["algorithm", "estimator × update rule", "description"], rows)
+    return text_table(["algorithm", "estimator × update rule", "description"], rows)
 
 
 # JAX, and names that are only kept to raise an error
@@ -44,7 +44,7 @@ EXTRAS = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "Box2D"}
 
 
 def environments_table() -> str:
-    """The latest versions of the registered environments whose spaces we support, without making them."""
+    """The table of registered environments in their latest versions, if their spaces are supported; none is made."""
     import gymnasium as gym
     from gymnasium.envs.registration import EnvSpec
 
@@ -63,7 +63,7 @@ def environments_table() -> str:
         extra = "policygrad[mujoco]" if "mujoco" in missing else f"gymnasium[{''.join(missing).lower()}]"
         needs = extra if missing else ""
         rows.append([spec.id, needs, str(spec.max_episode_steps or ""), solved, tuned])
-    return table(["environment", "needs", "max steps", "solved at", "presets"], rows, right=(2, 3))
+    return text_table(["environment", "needs", "max steps", "solved at", "presets"], rows, right=(2, 3))
 
 
 TABLES = {"presets": presets_table, "algorithms": algorithms_table, "envs": environments_table}

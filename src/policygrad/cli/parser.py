@@ -1,9 +1,10 @@
-"""argparse with our messages: `-` and `_` are one in flags, and a wrong flag is answered with the right one."""
+"""argparse with our messages: `-` and `_` are the same in flags, and an error names the nearest right flag."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -11,14 +12,13 @@ from policygrad.algorithms.config import aliases, parameters, pieces
 from policygrad.algorithms.foreign import answer
 from policygrad.algorithms.recipe import OLD_KEYWORDS
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.cli.values import UsageError
-from policygrad.cli.values import flag as flag_of
+from policygrad.cli.values import UsageError, flag_of
 
 NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root", "--env-kwargs", "--wrapper")
 
 
 def same(algo: str, name: str) -> str:
-    """The hyperparameter that a flag sets, in its own units or in others."""
+    """The hyperparameter that a flag sets, also if the flag has another name or another unit."""
     others = {"normalize_advantage": "standardize", "batch_size": pieces(algo) or "batch_size"}
     return others.get(name) or aliases(algo).get(name, name)
 
@@ -28,12 +28,13 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, **kwargs: Any) -> None:
         super().__init__(prog, allow_abbrev=False, formatter_class=Formatter, **kwargs)
+        self._positionals.title = "arguments"
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[0].lower()}{message[1:]}. `{self.prog} --help` explains the flags.")
 
     def parse(self, words: Sequence[str], meaning: Callable[[str], str] = lambda dest: dest) -> argparse.Namespace:
-        """Parse, or say what is wrong. meaning: what a flag sets, by the name that argparse has for it."""
+        """The parsed words. Raises UsageError. meaning: the keyword that a flag sets, from argparse's name for it."""
         words = [dashed(word) for word in words]
         self.refuse_twice(words, meaning)
         known, rest = self.parse_known_args(words)
@@ -45,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         return known
 
     def refuse_twice(self, words: Sequence[str], meaning: Callable[[str], str] = lambda dest: dest) -> None:
-        """Name a flag that is given twice, or two flags that set the same: the last one would win in silence."""
+        """Raise UsageError for a flag that is given twice, or two flags that set the same keyword."""
         seen: dict[str, str] = {}
         for word in filter(is_flag, words):
             name = word.partition("=")[0]
@@ -60,8 +61,8 @@ class Parser(argparse.ArgumentParser):
                 raise UsageError(f"{first} and {name} set the same hyperparameter: give one of them.")
             seen[meaning(action.dest)] = name
 
-    def unknown_flag(self, flag: str) -> str:
-        """The message for a flag that is not there."""
+    def unknown_flag(self, flag: str, others: Sequence[str] = ()) -> str:
+        """The message for an unknown flag. others: flags that may be meant, besides the parser's own."""
         name = flag.lstrip("-").replace("-", "_").removeprefix("no_")
         command = self.prog.removeprefix("policygrad ")
         old = OLD_KEYWORDS.get(name)
@@ -70,13 +71,13 @@ class Parser(argparse.ArgumentParser):
             return f"{command} has no flag {flag}: {instead}."
         owners = [algo for algo in RECIPES if same(algo, name) in parameters(algo)]
         has = f" ({owners[0]} has)" if owners and command.startswith("train") else ""
-        near = [] if has else difflib.get_close_matches(flag.lstrip("-"), self.suggested(), n=1, cutoff=0.75)
+        near = [] if has else difflib.get_close_matches(flag.lstrip("-"), self.suggested(others), n=1, cutoff=0.75)
         hint = f"Did you mean --{near[0]}?" if near else f"`{self.prog} --help` lists the flags."
         return f"{command} has no flag {flag}{has}. {hint}"
 
-    def suggested(self) -> list[str]:
-        """Flags that a typing error may have been meant for: not those that are about files."""
-        return [f[2:] for f in self._option_string_actions if f.startswith("--") and f not in NOT_SUGGESTED]
+    def suggested(self, others: Sequence[str] = ()) -> list[str]:
+        """The flags that may be suggested for a misspelt one: not those for files."""
+        return [f[2:] for f in (*self._option_string_actions, *others) if f.startswith("--") and f not in NOT_SUGGESTED]
 
 
 class Formatter(argparse.HelpFormatter):
@@ -84,6 +85,13 @@ class Formatter(argparse.HelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)  # names may have hyphens
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """A paragraph is wrapped; a text of several lines, such as examples, keeps its lines."""
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:
@@ -106,7 +114,7 @@ def is_flag(word: str) -> bool:
 
 
 def dashed(word: str) -> str:
-    """A flag with `-` for `_` in its name; other words as they are."""
+    """A flag with `-` in place of `_` in its name; other words are not changed."""
     if not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")

@@ -18,14 +18,14 @@ from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watc
 from policygrad.cli.reports import as_usage_error, ended, evaluation_table
 from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
 from policygrad.files import printable
-from policygrad.stored.directory import RunDirectory, find
+from policygrad.stored.directory import RunDirectory, find_run
 from policygrad.training.seeds import failure
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
 
 
-def evaluate(words: Sequence[str]) -> None:
+def eval_command(words: Sequence[str]) -> None:
     """`policygrad eval`."""
     given = eval_parser().parse(words)
     episodes = positive("episodes", given.episodes)
@@ -42,7 +42,7 @@ def evaluate(words: Sequence[str]) -> None:
         print(evaluation_table(evaluations))
 
 
-def collect(words: Sequence[str]) -> None:
+def collect_command(words: Sequence[str]) -> None:
     """`policygrad collect`."""
     given = collect_parser().parse(words)
     episodes = positive("episodes", given.episodes)
@@ -59,7 +59,7 @@ def collect(words: Sequence[str]) -> None:
     )
 
 
-def video(words: Sequence[str]) -> None:
+def video_command(words: Sequence[str]) -> None:
     """`policygrad video`."""
     given = video_parser().parse(words)
     keywords = film(given)
@@ -74,7 +74,7 @@ def video(words: Sequence[str]) -> None:
     print(f"{printable(str(out))}  return {', '.join(f'{x:,.1f}' for x in returns)}")
 
 
-def watch(words: Sequence[str]) -> None:
+def watch_command(words: Sequence[str]) -> None:
     """`policygrad watch`."""
     given = watch_parser().parse(words)
     keywords = film(given)
@@ -86,19 +86,19 @@ def watch(words: Sequence[str]) -> None:
 
 
 def film(given: Namespace) -> dict[str, Any]:
-    """The keywords of what is played for people to see."""
+    """The keywords of `record` and `watch`."""
     seed = {} if given.seed is None else {"seed": parse_seed(given.seed)}
     return {"episodes": positive("episodes", given.episodes), "greedy": not given.sampled} | seed
 
 
 def directory_of(model: Path) -> Path:
-    """The run directory of a model file; of one that lies in none, where it lies."""
+    """The run directory of a model file; outside of a run, the directory of the file."""
     return model.parent.parent if model.parent.name == "checkpoints" else model.parent
 
 
 def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     """The agent that RUN names, and its model file."""
-    path = find(given.run, given.runs_root)
+    path = find_run(given.run, given.runs_root)
     path = RunDirectory(path).model_file() if path.is_dir() else path
     if path.suffix != ".safetensors":
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")
@@ -136,7 +136,7 @@ def refuse_import(
     recipe: str | None,
     wrappers: Sequence[str] | None = None,
 ) -> None:
-    """Say which words import the modules that a model file names: only the user may. env, …: what the user named."""
+    """Raise UsageError if a model file names modules that the user has not named, because an import runs code."""
     around = meta.get("wrappers") if env in (None, meta.get("env")) else None
     named = [("--env", env, meta.get("env")), ("--recipe", recipe, meta.get("algo"))]
     named += [("--wrapper", wrappers, text) for text in around] if isinstance(around, list) else []

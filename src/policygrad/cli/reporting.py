@@ -1,4 +1,4 @@
-"""`policygrad report`: what every update of a run promised and did."""
+"""`policygrad report`: what every update of a run predicted and did."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from policygrad.cli.reports import as_usage_error, ended
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError, parse_number, picture
 from policygrad.files import printable
-from policygrad.reports.report import read
-from policygrad.stored.directory import RunDirectory, find, runs_at
+from policygrad.reports.report import read_report
+from policygrad.stored.directory import RunDirectory, find_run, runs_at
 from policygrad.training.reporting import checked_eigenvalues
 
 
-def report(words: Sequence[str]) -> None:
+def report_command(words: Sequence[str]) -> None:
     """`policygrad report`."""
     given = report_parser().parse(words)
     with as_usage_error(ConfigError):
@@ -29,7 +29,7 @@ def report(words: Sequence[str]) -> None:
         )
     run = one_run(given)
     out = picture(given.out) if given.out is not None else None if given.json else run.report_file
-    made = read(run)
+    made = read_report(run)
     if eigenvalues:
         agent, _ = load_run(given, "report")
         from policygrad.training.spectrum import spectrum
@@ -46,8 +46,8 @@ def report(words: Sequence[str]) -> None:
 
 
 def one_run(given: Namespace) -> RunDirectory:
-    """The run that RUN names; a model file stands for the run that it is of."""
-    path = find(given.run, given.runs_root)
+    """The run that RUN names; a model file stands for its run."""
+    path = find_run(given.run, given.runs_root)
     path = directory_of(path) if path.is_file() and path.suffix == ".safetensors" else path
     run = RunDirectory(path)
     if run.config_file.exists():

@@ -1,4 +1,4 @@
-"""What the commands say of runs and agents."""
+"""Texts of the commands about runs and agents."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import resolve, show
-from policygrad.cli.tables import table
-from policygrad.cli.values import UsageError, flag
+from policygrad.cli.tables import text_table
+from policygrad.cli.values import UsageError, flag_of
 from policygrad.errors import PolicygradError
 from policygrad.stored.directory import RunDirectory
-from policygrad.training.seeds import failure, named, place
+from policygrad.training.seeds import error_name, error_place, failure
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def as_usage_error(*errors: type[BaseException]) -> Iterator[None]:
-    """Turn what the user can mend into a UsageError."""
+    """In this context, errors of these kinds become UsageErrors."""
     try:
         yield
     except UsageError:
@@ -35,23 +35,23 @@ def as_usage_error(*errors: type[BaseException]) -> Iterator[None]:
 
 @contextmanager
 def ended(what: str) -> Iterator[None]:
-    """Turn what an environment's own code raises into a UsageError: what it has ended, and where it was raised."""
+    """In this context, an error in an environment's code becomes a UsageError that says what it ended and where it arose."""
     try:
         yield
     except (Exception, SystemExit) as error:
         if isinstance(error, PolicygradError | MemoryError) or getattr(error, "filename", None):
             raise
-        raise UsageError(f"{what} stopped: {named(error)} ({place(error)})") from error
+        raise UsageError(f"{what} stopped: {error_name(error)} ({error_place(error)})") from error
 
 
 def as_flags(message: str) -> str:
-    """`lr = 5 must be …` as the command line says it: `--lr = 5 must be …`."""
+    """A message about keywords as one about flags: `lr = 5 must be …` becomes `--lr = 5 must be …`."""
     name, equals, _ = message.partition(" = ")
-    return message.replace(name, flag(name), 1) if equals and re.fullmatch(r"[a-z][a-z0-9_]*", name) else message
+    return message.replace(name, flag_of(name), 1) if equals and re.fullmatch(r"[a-z][a-z0-9_]*", name) else message
 
 
 def length(agent: Agent) -> str:
-    """How long training is to be; where that is less than an iteration, how long it will be."""
+    """The text about the length of training; the first iteration always runs."""
     steps, plan = agent.config["steps"], agent.plan
     size = agent.config["num_envs"] * plan.num_steps if plan.num_steps is not None else plan.episodes or 1
     unit = "steps" if plan.num_steps is not None else "episodes"  # an episode is a step at least
@@ -59,7 +59,7 @@ def length(agent: Agent) -> str:
 
 
 def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: str | None = None) -> str:
-    """Whether a tuned preset is under the configuration, and what was changed."""
+    """The text about the preset of the configuration and the keywords that differ from it."""
     base, _ = resolve(algo, env, {}, given)
     changed = [f"{k} {show(v)}" for k, v in config.items() if k != "steps" and v != base[k]]
     text = f"tuned preset for {env}" if tuned else f"no preset for {env}: {algo}'s defaults"
@@ -68,13 +68,13 @@ def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: s
 
 
 def stepped(backend: str) -> str:
-    """Who steps the environments, where it is not Gymnasium in this process."""
+    """The text about the backend, if it is not Gymnasium in this process."""
     names = {"async": "environments in separate processes", "envpool": "environments in EnvPool"}
     return f"; {names[backend]}" if backend in names else ""
 
 
 def saved(run: RunDirectory) -> str:
-    """Where a run is, what is there, and what can be done with it, for those that did not finish."""
+    """The text about a run that did not finish: where it is, what it contains, and how to continue."""
     there = [p.relative_to(run.path).as_posix() for p in (run.policy_file, *run.checkpoints()[-1:]) if p.exists()]
     if not there:
         return f"{run.path} holds no checkpoint yet"
@@ -83,16 +83,16 @@ def saved(run: RunDirectory) -> str:
 
 
 def evaluation_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Greedy and sampled, a row each."""
+    """The table of the greedy and the sampled evaluation."""
     rows = []
     for name, evaluation in evaluations.items():
         low, high = evaluation.ci95
         rows.append([name, f"{evaluation.mean:,.1f}", f"[{low:,.1f}, {high:,.1f}]", str(len(evaluation.returns))])
-    return table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3))
+    return text_table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3))
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
-    """Seeds as people say them: seed 3; seeds 0 to 3, 7."""
+    """Seeds as text: seed 3; seeds 0 to 3, 7."""
     groups: list[list[int]] = []
     for seed in sorted(seeds):
         if groups and seed == groups[-1][-1] + 1:
@@ -104,7 +104,7 @@ def seeds_text(seeds: Sequence[int]) -> str:
 
 
 def seeds_table(states: Sequence[State]) -> str:
-    """A row a seed; under them the means over the seeds, with the lowest and the highest."""
+    """The table with one row per seed, and below the means over the seeds, with the lowest and the highest."""
     rows, done = [], []
     for state in states:
         run = Path(state.path or "").name
@@ -119,11 +119,11 @@ def seeds_table(states: Sequence[State]) -> str:
         if len(done) > 1:
             greedy, sampled = (of(values) for values in zip(*done, strict=True))
             rows.append([name, f"{greedy:,.1f}", "", f"{sampled:,.1f}", ""])
-    return table(["seed", "greedy", "95 % interval", "sampled", "run"], rows, right=(1, 2, 3))
+    return text_table(["seed", "greedy", "95 % interval", "sampled", "run"], rows, right=(1, 2, 3))
 
 
 def failures(states: Sequence[State]) -> str:
-    """Which seeds failed or were stopped alone, and why: three lines at most; nothing if none were."""
+    """The text about the seeds that failed or were stopped alone, at most three lines; empty if there are none."""
     reasons: dict[str, list[State]] = {}
     for state in states:
         if state.phase == "failed" or (state.phase == "stopped" and state.message):
@@ -142,7 +142,7 @@ def failures(states: Sequence[State]) -> str:
 
 
 def saved_seeds(states: Sequence[State]) -> str:
-    """Which of the runs that were stopped can be played, and how."""
+    """The text about stopped runs that have a policy, and how to play it."""
     held = [s for s in states if s.path is not None and has_model(RunDirectory(Path(s.path)))]
     if not held:
         return "no run has saved anything yet"
@@ -153,5 +153,5 @@ def saved_seeds(states: Sequence[State]) -> str:
 
 
 def has_model(run: RunDirectory) -> bool:
-    """Whether there is something to play."""
+    """Whether a run has a policy to play."""
     return run.policy_file.exists() or bool(run.checkpoints())

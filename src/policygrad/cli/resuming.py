@@ -1,4 +1,4 @@
-"""`policygrad resume RUN`, and `policygrad train … --resume`: going on with a run."""
+"""`policygrad resume RUN` and `policygrad train … --resume`: resuming a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from policygrad.cli.playing import refuse_import
 from policygrad.cli.reports import as_usage_error, evaluation_table, saved
 from policygrad.cli.values import UsageError, parse_pairs, positive
 from policygrad.errors import Interrupted
-from policygrad.stored.directory import RunDirectory, find
+from policygrad.stored.directory import RunDirectory, find_run
 from policygrad.training.progress import clock, make_progress
 from policygrad.training.seeds import failure
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from policygrad.training.agent import Agent
 
 
-def resume(words: Sequence[str]) -> None:
+def resume_command(words: Sequence[str]) -> None:
     """`policygrad resume`."""
     given = resume_parser().parse(words)
     steps = None if given.steps is None else positive("steps", given.steps)
-    path = find(given.run, given.runs_root)
+    path = find_run(given.run, given.runs_root)
     if not path.is_dir():
         raise UsageError(f"{path} is a file: give the run directory that it is in.")
     if given.env is not None:
@@ -40,12 +40,12 @@ def resume(words: Sequence[str]) -> None:
 
 
 def resume_given(agent: Agent, given: TrainArguments) -> None:
-    """`train … --resume` with a run that is there: its configuration must be the one that the words say."""
-    from policygrad.training.resume import check_same
+    """`train … --resume` with an existing run, whose configuration must be the one on the command line."""
+    from policygrad.training.resume import check_same_configuration
 
     run = RunDirectory(Path(given.run_dir or ""))
     with as_usage_error(ValueError):
-        check_same(run, agent)
+        check_same_configuration(run, agent)
     agent.close()
     asked = agent.config["steps"] if "steps" in given.overrides else None
     steps = asked if asked != run.config()["config"]["steps"] else None
@@ -55,7 +55,7 @@ def resume_given(agent: Agent, given: TrainArguments) -> None:
 
 
 def go_on(run: RunDirectory, steps: int | None, quiet: bool, **given: Any) -> None:
-    """The rest of a run, if there is one. given: as for `policygrad.training.loading.load`."""
+    """Train the rest of a run, if it is not finished. given: as for `policygrad.training.loading.load`."""
     from policygrad.training.resume import finished, prepare
 
     if finished(run, steps):
@@ -67,7 +67,7 @@ def go_on(run: RunDirectory, steps: int | None, quiet: bool, **given: Any) -> No
     config = run.config()
     if not quiet:
         done, total = agent.collector.steps_done, config["config"]["steps"]
-        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: going on at {done:,} of {total:,} steps")
+        print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: resumed at {done:,} of {total:,} steps")
         print(f"run directory: {run.path}", flush=True)
     train_to_the_end(agent, run, quiet, int(config.get("episodes", 100)), bool(config.get("save_trajectories")), kept)
 
@@ -80,7 +80,7 @@ def train_to_the_end(
     save_trajectories: bool,
     resumed: dict[str, Any] | None = None,
 ) -> None:
-    """Learn and evaluate, and say what came of it. resumed: as for `policygrad.training.train.learn`."""
+    """Train, evaluate, and print the results. resumed: as for `policygrad.training.train.learn`."""
     from policygrad.training import train as training
 
     started = time.perf_counter()

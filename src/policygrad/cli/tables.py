@@ -1,4 +1,4 @@
-"""Plain tables, as wide as the terminal at most."""
+"""Plain tables that fit into the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 MIN_LAST_COLUMN = 20  # columns that the last cell needs to be wrapped in
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Aligned columns under a header, numbers (columns in `right`) to the right.
 
     On a terminal the last column wraps; where that would leave it too little, its cells go under their rows; and where even
@@ -29,7 +29,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 
 def paragraph(text: str, indent: str = "  ") -> str:
-    """Lines that end between words on a terminal; as they are elsewhere, and where they fit."""
+    """The text, wrapped between words if a terminal is too narrow for its lines."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     lines = [
         textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False) if len(line) > width else line

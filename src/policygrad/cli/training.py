@@ -1,4 +1,4 @@
-"""`policygrad train`: one seed here, several in processes of their own."""
+"""`policygrad train`: one seed in this process, several seeds in a process each."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from policygrad.training.progress import clock
 from policygrad.training.seeds import Job, State, run_seeds
 
 
-def train(words: Sequence[str]) -> None:
+def train_command(words: Sequence[str]) -> None:
     """`policygrad train`."""
     given = parse_train(words)
     if given.resume and given.run_dir is None:
-        raise UsageError("--resume needs --run-dir: the directory of the run to go on with, or to begin.")
+        raise UsageError("--resume needs --run-dir: the directory of the run to continue or to begin.")
     command = ["policygrad", "train", *words]
     if len(given.seeds) == 1:
         train_one(given, command)
@@ -43,19 +43,19 @@ def train(words: Sequence[str]) -> None:
         train_several(given, command)
 
 
-def begun(run_dir: str | None) -> bool:
-    """Whether there is a run in this directory."""
+def has_run(run_dir: str | None) -> bool:
+    """Whether this directory contains a run."""
     return run_dir is not None and RunDirectory(Path(run_dir)).config_file.exists()
 
 
 def train_one(given: TrainArguments, command: list[str]) -> None:
-    """A run in this process."""
+    """Train one run in this process."""
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
 
     with as_usage_error(Exception, SystemExit):  # an environment's code may do anything
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
-    if given.resume and begun(given.run_dir):
+    if given.resume and has_run(given.run_dir):
         resume_given(agent, given)
         return
     run = training.start(
@@ -76,7 +76,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
 
 
 def train_several(given: TrainArguments, command: list[str]) -> None:
-    """A run for every seed, in processes of their own."""
+    """Train one run per seed, in a process each."""
     from policygrad.envs.make import resolve_backend
     from policygrad.envs.single import with_words
 
@@ -99,7 +99,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
         board.stop()
     stopped = any(state.phase == "stopped" and state.signal for state in states)
     if not stopped:
-        out = draw(states, picture_file(states, given.run_dir))
+        out = draw_curves(states, picture_file(states, given.run_dir))
         if not given.quiet and out is not None:
             spent = clock(time.perf_counter() - started)
             print(f"\n{seeds_table(states)}\n\ntime   {spent}\nruns   {parent(states)}\ncurves {out}")
@@ -113,7 +113,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
 
 
 def source(given: TrainArguments, backend: str) -> str:
-    """Where episodes come from, where that is not Gymnasium in this process."""
+    """The text about the source of episodes, if it is not Gymnasium in this process."""
     if given.dataset is not None:
         return f"; from {given.dataset}"
     alone = "; no --dataset: the policy plays its own episodes" if find_recipe(given.algo).spec.dataset else ""
@@ -121,7 +121,7 @@ def source(given: TrainArguments, backend: str) -> str:
 
 
 def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
-    """A job a seed; with --run-dir DIR, in DIR/seed<k>, all of them new or empty."""
+    """One job per seed; with --run-dir DIR in DIR/seed<k>, which must be new or empty."""
     root, jobs = str(given.runs_root or ROOT), []
     if given.run_dir is not None and RunDirectory(Path(given.run_dir)).config_file.exists():
         raise RunError(f"{given.run_dir} is a run directory: give another one for the runs of several seeds")
@@ -129,7 +129,7 @@ def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
         raise RunError(f"{given.run_dir} exists and is not a directory: the runs of several seeds need a directory")
     for seed in given.seeds:
         path = None if given.run_dir is None else Path(given.run_dir) / f"seed{seed}"
-        again = given.resume and begun(str(path))
+        again = given.resume and has_run(str(path))
         if path is not None and path.is_dir() and any(path.iterdir()) and not again:
             raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
         run_dir = None if path is None else str(path)
@@ -144,7 +144,7 @@ def parent(states: Sequence[State]) -> Path:
 
 
 def picture_file(states: Sequence[State], run_dir: str | None) -> Path:
-    """Where the curves of all seeds are drawn: beside the runs, in DIR or under a name made from theirs."""
+    """The file for the curves of all seeds: beside the runs, in DIR or with a name made from theirs."""
     if run_dir is not None:
         return parent(states) / "learning_curves.png"
     seeds, paths = [state.seed for state in states], [state.path for state in states if state.path is not None]
@@ -152,8 +152,8 @@ def picture_file(states: Sequence[State], run_dir: str | None) -> Path:
     return parent(states) / f"seeds{min(seeds)}-{max(seeds)}-{begun}.png"
 
 
-def draw(states: Sequence[State], out: Path) -> Path | None:
-    """All learning curves in one figure; None if no run has got that far."""
+def draw_curves(states: Sequence[State], out: Path) -> Path | None:
+    """Draw all learning curves in one figure; None if no run has metrics yet."""
     from policygrad.reports.plots import plot_runs
 
     directories = [RunDirectory(Path(state.path)) for state in states if state.path is not None]

@@ -1,4 +1,4 @@
-"""Words from the command line turned into values of a hyperparameter's type, and back."""
+"""Conversion of words on the command line to values of a hyperparameter's type."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOST_EPISODES = 10_000_000  # to play, and of whatever else is counted on the co
 
 
 class UsageError(UserError, ValueError):
-    """What the user can mend: what is wrong, what was given, what is allowed. Three lines at most."""
+    """A mistake on the command line: what is wrong, what was given and what is allowed, in at most three lines."""
 
 
-def flag(name: str) -> str:
+def flag_of(name: str) -> str:
     """The flag of a keyword."""
     return "--" + name.replace("_", "-")
 
@@ -55,12 +55,12 @@ def parse_bool(name: str, words: list[str]) -> bool:
     """True for a bare flag."""
     text = words[0].lower() if words else "true"
     if text not in TRUE + FALSE:
-        raise UsageError(f"{flag(name)} = {words[0]!r} must be true or false; {flag(name)} alone is true.")
+        raise UsageError(f"{flag_of(name)} = {words[0]!r} must be true or false; {flag_of(name)} alone is true.")
     return text in TRUE
 
 
 def parse_number(name: str, kind: type, text: str, also: str = "") -> int | float:
-    """A number; 1e6, 1_000_000, 20k and 1.5M are whole ones."""
+    """A number; 1e6, 1_000_000, 20k and 1.5M are whole numbers."""
     times = SUFFIXES.get(text[-1:], 1.0) if kind is int else 1.0
     try:
         text.encode("ascii")  # Python reads the digits of every script
@@ -70,7 +70,7 @@ def parse_number(name: str, kind: type, text: str, also: str = "") -> int | floa
         number, whole = math.nan, None
     if not math.isfinite(number) or (kind is int and number != math.floor(number)):
         what = "a whole number, such as 64, 1e6, 20k or 1_000_000" if kind is int else "a number, such as 0.5 or 3e-4"
-        raise UsageError(f"{flag(name)} = {text!r} must be {what}{also}.")
+        raise UsageError(f"{flag_of(name)} = {text!r} must be {what}{also}.")
     return kind(number) if whole is None else whole
 
 
@@ -79,7 +79,7 @@ def positive(name: str, text: str, least: int = 1, most: int = MOST_EPISODES) ->
     value = parse_number(name, int, text)
     if not least <= value <= most:
         raise UsageError(
-            f"{flag(name)} = {text} must be {f'at least {least}' if value < least else f'at most {most:,}'}."
+            f"{flag_of(name)} = {text} must be {f'at least {least}' if value < least else f'at most {most:,}'}."
         )
     return int(value)
 
@@ -89,15 +89,15 @@ PYTHON = {"True": True, "False": False, "None": None}  # which JSON spells in an
 
 
 def parse_pairs(name: str, words: Iterable[str]) -> dict[str, Any]:
-    """Keywords with their values, `k=v …`: as JSON where a value is JSON, as True, False or None, and as text elsewhere."""
+    """Keywords with their values, `k=v …`. A value is read as JSON, as True, False or None, or otherwise as text."""
     found: dict[str, Any] = {}
     for word in words:
         pair = PAIR.fullmatch(word)
         if pair is None:
-            raise UsageError(f"{flag(name)} expects keyword=value, such as is_slippery=false, got {word!r}.")
+            raise UsageError(f"{flag_of(name)} expects keyword=value, such as is_slippery=false, got {word!r}.")
         key, text = pair.groups()
         if key in found:
-            raise UsageError(f"{flag(name)} has {key} twice: give it once.")
+            raise UsageError(f"{flag_of(name)} has {key} twice: give it once.")
         try:
             found[key] = PYTHON[text] if text in PYTHON else parse_json(text)
         except ValueError:
@@ -106,7 +106,7 @@ def parse_pairs(name: str, words: Iterable[str]) -> dict[str, Any]:
 
 
 def picture(out: str | Path) -> Path:
-    """The file of a picture, refused where matplotlib would write another format, or none."""
+    """The file of a plot. Raises UsageError for a suffix other than png, pdf or svg."""
     if Path(out).suffix not in PICTURES:
         raise UsageError(f"--out = {str(out)!r} must end in one of: {', '.join(PICTURES)}")
     return Path(out)

@@ -1,4 +1,4 @@
-"""Between an actor and environments: actions as a space has them, observations as an actor reads them, states that begin."""
+"""Conversions between an actor and environments: of actions, observations and the states of actors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:
 
 
 def encoding_of(actor: Actor, space: spaces.Space) -> Encoding:
-    """How observations become arrays: the actor's own way, or for one made by hand the space's."""
+    """The encoding of observations: the actor's own, or that of the space if the actor has none."""
     return Encoding(space) if actor.encoding is None else actor.encoding
 
 
 def action_adapter(space: spaces.Space, actor: Actor) -> Callable[[np.ndarray], Any]:
-    """From the actor's actions to the environment's: discrete ones count from `start`, Box is clipped to its bounds."""
+    """Conversion of the actor's actions to the environment's: discrete ones count from `start`, Box is clipped to bounds."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         start, dtype = space.start, space.dtype
         if not np.any(start) and dtype == np.int64:  # rows that an environment could write into would be the record's
@@ -41,7 +41,7 @@ def action_adapter(space: spaces.Space, actor: Actor) -> Callable[[np.ndarray], 
 
 
 def to_tensors(state: Any) -> Any:
-    """A state with tensors in the place of its arrays: what goes into a file. Copies, since arrays go on changing."""
+    """A state with tensors in place of its arrays, for files. They are copies, because the arrays go on changing."""
     return _replaced(state, np.ndarray, lambda x: torch.from_numpy(x.copy()) if x.size else torch.zeros(x.shape))
 
 

@@ -1,4 +1,4 @@
-"""What can be told from the spaces alone: defaults that cannot work well. Each is a sentence, or None where all is well.
+"""Warnings that follow from the spaces alone, about defaults that cannot work well. Each is a sentence, or None.
 
 Of rewards, nothing can be told: no space has them. They may be of any size, because advantages are standardised and critics
 follow the scale of their targets.
@@ -20,14 +20,14 @@ from policygrad.models.observations import leaves
 
 
 class AdviceWarning(UserError, UserWarning):
-    """Training would start, and is unlikely to get anywhere."""
+    """Training is possible, but unlikely to succeed with these settings."""
 
 
 FAR, NEAR = 20.0, 0.05  # bounds in units of the noise's standard deviation: beyond, and below, exploring is of no use
 
 
 def far_bounds(action_space: spaces.Space, std: float = 1.0) -> str | None:
-    """An unsquashed Gaussian begins at 0 ± std: bounds far beyond are never reached, and between near ones all is clipped."""
+    """A Gaussian begins at 0 ± std: it never reaches bounds that are far away, and is always clipped between narrow bounds."""
     if not isinstance(action_space, spaces.Box):
         return None
     bounds = np.maximum(np.abs(action_space.low), np.abs(action_space.high)).astype(np.float64)
@@ -54,7 +54,7 @@ def unscaled_pictures(observation_space: spaces.Space) -> str | None:
 
 
 def advise(policy: Any, envs: VectorEnv, log_std: float, own_body: bool) -> None:
-    """Warn of what is likely to go wrong with the environments' spaces and this policy."""
+    """Warn of likely problems with the environments' spaces and this policy."""
     found = []
     if type(getattr(policy, "head", None)) is Gaussian:
         found.append(far_bounds(envs.single_action_space, math.exp(log_std)))

@@ -1,4 +1,4 @@
-"""Who did it: what an exception, or a wrong answer, of an environment is told as."""
+"""The errors that are raised for exceptions and wrong answers of an environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANSWERS = {
 
 
 def blame(error: BaseException, who: str, method: str, answer: Any, when: str) -> NoReturn:
-    """Raise what the error of a call means: ContractError for a wrong answer, ForeignCodeError for an exception."""
+    """Raise ContractError for a wrong answer of an environment, and ForeignCodeError for an exception in its code."""
     if answer is not PENDING:
         wrong = misshapen(method, answer)
         if wrong is not None:
@@ -49,7 +49,7 @@ def foreign(kind: type[BaseException], message: str) -> ForeignCodeError:
 
 
 def misshapen(method: str, answer: Any) -> str | None:
-    """What is wrong with the form of an answer; None: nothing."""
+    """The fault in the form of an answer, or None."""
     names = ANSWERS[method]
     if isinstance(answer, tuple | list) and len(answer) == len(names):
         return None
@@ -58,7 +58,7 @@ def misshapen(method: str, answer: Any) -> str | None:
 
 
 def brief(x: Any) -> str:
-    """What came, on one short line."""
+    """A value as one short line."""
     try:
         text = " ".join(repr(x).split())
     except Exception:

@@ -30,7 +30,7 @@ from gymnasium.vector.utils import CloudpickleWrapper
 from threadpoolctl import threadpool_limits
 
 from policygrad.envs.serial import SerialVectorEnv
-from policygrad.envs.shared import Arrays, Memory, put, rows
+from policygrad.envs.shared import Arrays, Memory, put_rows, some_rows
 from policygrad.errors import EnvError
 from policygrad.models.observations import ACTION_MASK
 
@@ -51,7 +51,7 @@ def unpack(message: bytes) -> Any:
 
 @dataclass(frozen=True)
 class Failure:
-    """An error in a worker, as text. kind: its class, or "" for one of ours, which says itself what happened where.
+    """An error in a worker, as text. kind: its class, or "" for an error of the package, whose message is complete.
 
     at: which environment of the block it was at, or −1.
     """
@@ -63,7 +63,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, at: int) -> Failure:
-        """What can be told of an error; its own methods may fail, too."""
+        """The text of an error; the error's own methods may fail, too."""
         try:
             message = str(error)
         except BaseException:
@@ -78,7 +78,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Made:
-    """What a block's environments are."""
+    """The description of a block's environments."""
 
     observation_space: spaces.Space
     action_space: spaces.Space
@@ -118,7 +118,7 @@ class Block:
         self.index, self.block = index, slice(first, first + len(makers))
 
     def made(self) -> Made:
-        """What the parent has to know."""
+        """The description for the parent process."""
         envs, spec = self.serial, None
         with suppress(Exception):  # some wrappers cannot say how they were made
             pack(envs.envs[0].spec)
@@ -132,7 +132,7 @@ class Block:
         layout = self.serial.single_observation_space, self.serial.single_action_space, num_envs, num_workers
         all_of_them = Arrays(*layout, self.memory.map(Arrays(*layout).size))
         self.memory.close()
-        self.act, self.obs = all_of_them.act[self.block], rows(all_of_them.obs, self.block)
+        self.act, self.obs = all_of_them.act[self.block], some_rows(all_of_them.obs, self.block)
         self.rew, self.paused = all_of_them.rew[self.block], all_of_them.paused[self.block]
         self.terminated, self.truncated = all_of_them.terminated[self.block], all_of_them.truncated[self.block]
         self.time, self.episode = all_of_them.time[self.block], all_of_them.episode[self.block]
@@ -168,9 +168,9 @@ class Block:
         return [info[ACTION_MASK][i] if told[i] else None for i in range(len(seeds))]
 
     def show(self) -> None:
-        """Write into the shared memory what the environments show, and how far their episodes are."""
+        """Write the environments' observations and the steps of their episodes into the shared memory."""
         serial = self.serial
-        put(self.obs, serial._observations)
+        put_rows(self.obs, serial._observations)
         self.time[:] = serial._begun
         np.subtract(serial._count, self.time, out=self.time)
         self.episode[:] = serial._episodes
@@ -191,7 +191,7 @@ class Block:
         return result
 
     def answer(self, message: bytes) -> Any:
-        """Do what a message says."""
+        """Do what a message asks for."""
         if message in (STEP, STEP_WITH_MASKS):
             return self.step(message == STEP_WITH_MASKS)
         name, *args = unpack(message)
@@ -201,7 +201,7 @@ class Block:
 
 
 def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: int) -> None:
-    """A worker's life. payload: what makes the environments, the ids that the user has registered, and environment variables.
+    """The main loop of a worker. payload: the makers of environments, ids that the user registered, and environment variables.
 
     first: the number of its first environment.
     """
@@ -243,7 +243,7 @@ def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: i
 
 
 def die_with_parent() -> None:
-    """End this process when its parent has ended, whatever an environment is at.
+    """End this process when its parent has ended, even while an environment is busy.
 
     A thread waits for the parent on every platform. It needs the interpreter's lock, which C code may hold for ever; on Linux
     the kernel itself kills us when the pipe to the parent closes.

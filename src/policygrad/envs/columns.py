@@ -1,4 +1,4 @@
-"""Rows of several environments as whole episodes, one a column."""
+"""Rows of several environments as whole episodes, one per column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments that somebody else holds, too: has anybody moved them between two records?
+"""Environments that other code holds, too: detecting whether it has stepped them between two records.
 
 Nothing is patched: the environments' own attributes tell. Those that have changed while we stepped (the time, the state, the
 random generator) must be between two records what we left. A setting that a callback turns does not change in steps, so it
@@ -23,7 +23,7 @@ Traits = dict[tuple[int, int, str], Any]
 
 
 class Witness:
-    """Remembers what environments looked like after our last step, and says whether they still do."""
+    """Remembers the state of environments after our last step, to detect changes by others."""
 
     def __init__(self, envs: Iterable[gym.Env]) -> None:
         self.layers = [list(layers(env)) for env in envs]
@@ -42,11 +42,11 @@ class Witness:
         }
 
     def begin(self) -> None:
-        """The environments were reset by us."""
+        """Note that we have reset the environments."""
         self.now = self.traits()
 
     def look(self) -> None:
-        """The environments were stepped by us."""
+        """Note that we have stepped the environments."""
         before, self.now = self.now, self.traits()
         self.moving |= {key for key, trait in self.now.items() if before.get(key, trait) != trait}
 
@@ -65,14 +65,14 @@ class Witness:
         return stepped
 
     def moved(self) -> bool:
-        """Whether somebody else has moved them since; warns the first time."""
+        """Whether other code has moved the environments since; warns the first time."""
         left, self.now = self.now, self.traits()
         changed = [key for key in self.moving if self.now.get(key) != left.get(key)]
         if changed and not self.warned:
             self.warned = True
             i, k, name = min(changed)
             warnings.warn(
-                f"somebody else stepped or reset the environment {type(self.layers[i][k]).__name__} in the middle of training "
+                f"other code stepped or reset the environment {type(self.layers[i][k]).__name__} in the middle of training "
                 f"(its {name} has changed): it was reset, and its open episode is not counted",
                 stacklevel=2,
             )
@@ -80,7 +80,7 @@ class Witness:
 
 
 def layers(env: gym.Env) -> Iterable[gym.Env]:
-    """The environment, what it wraps, and so on, to the bare one."""
+    """The environment and all environments inside it, from the outermost to the bare one."""
     while isinstance(env, gym.Wrapper):
         yield env
         env = env.env
@@ -88,7 +88,7 @@ def layers(env: gym.Env) -> Iterable[gym.Env]:
 
 
 def readable(value: Any) -> Any:
-    """Something to compare an attribute's value by; None for what is not looked at."""
+    """A value that can be compared, for an attribute; None for attributes that are ignored."""
     if isinstance(value, REALS):
         return value if value == value else "nan"  # which is not even itself
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""Vector environments from whatever a user has: an id, a callable, an environment, a vector environment."""
+"""Making vector environments from an id, a callable, an environment, or a vector environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BACKENDS = ("auto", "gymnasium", "async", "envpool")
 
 
 def resolve_backend(env: EnvLike, backend: str = "auto") -> str:
-    """Who steps the environments. "auto": EnvPool where it is installed, faster, and compared with Gymnasium's environment."""
+    """The backend that steps the environments. "auto": EnvPool if it is installed, faster, and tested for this environment."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
     if isinstance(env, VectorEnv) and backend != "auto":

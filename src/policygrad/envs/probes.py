@@ -1,4 +1,4 @@
-"""Probe environments: so small that the right answer is known, so that a failure says which part is wrong.
+"""Probe environments: so small that the right answer is known and a failure shows which part is wrong.
 
 | probe              | answer                                        | what is broken if it alone fails          |
 |--------------------|-----------------------------------------------|-------------------------------------------|

@@ -1,4 +1,4 @@
-"""What everybody needs who starts processes: the cores, how a process ended, and starts that leave the user's script alone.
+"""Tools for starting processes: the usable cores, exit codes, and starts that do not run the user's script again.
 
 Nothing heavy is imported here.
 """
@@ -21,7 +21,7 @@ def usable_cores() -> int:
 
 
 def cores_for(num_envs: int) -> int:
-    """How many cores step so many environments: one each, as far as there are any."""
+    """The number of cores for this number of environments: one each, as far as there are cores."""
     cores = usable_cores()
     return min(num_envs, cores, most_cores or cores)
 
@@ -36,7 +36,7 @@ def exit_text(code: int | None) -> str:
 
 @contextmanager
 def without_main() -> Iterator[None]:
-    """Processes that are started meanwhile do not run the user's script again, which may have no `if __name__` guard.
+    """In this context, new processes do not run the user's script again, which may have no `if __name__` guard.
 
     What they need of it travels by value: cloudpickle takes functions and classes of `__main__` along.
     """

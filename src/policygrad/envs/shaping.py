@@ -1,4 +1,4 @@
-"""Reward shaping as wrappers around single environments: free-form, and the form that keeps the best policies best.
+"""Reward shaping by wrappers around single environments: any bonus, and the potentials that keep optimal policies optimal.
 
     pg.ppo(lambda: PotentialShaping(gym.make("MountainCar-v0"), lambda obs: 10.0 * abs(obs[0] + 0.5), gamma=0.99))
 
@@ -85,7 +85,7 @@ class PotentialShaping(ShapedReward):
 
 @contextmanager
 def unshaped(*envs: gym.Env) -> Iterator[None]:
-    """While this lasts, the environments give their own rewards: every ShapedReward in their chains of wrappers rests."""
+    """In this context the environments give their own rewards: every ShapedReward around them is switched off."""
     layers = [layer for env in envs for layer in _shaping(env)]
     before = [layer.active for layer in layers]
     try:

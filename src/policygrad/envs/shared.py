@@ -1,4 +1,4 @@
-"""The memory that a pool of worker processes shares: observations, actions, rewards, flags, and where everybody is."""
+"""The shared memory of a pool of worker processes: observations, actions, rewards, flags and progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARRAYS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinar
 
 
 class Memory:
-    """Bytes for several processes, in a file without a name: nothing is left of it when they die, however they die.
+    """Memory for several processes, in a file without a name, so that nothing remains when they end in any way.
 
     It travels to a process as an argument of its start, when nobody knows yet how large it will be.
     """
@@ -42,7 +42,7 @@ class Memory:
         self.handle = state if sys.platform == "win32" else state.detach()
 
     def resize(self, size: int) -> None:
-        """Make room for so many bytes, all 0. Raises OSError where there is none."""
+        """Change the size to this number of bytes, all 0. Raises OSError if there is no memory."""
         if sys.platform != "win32":
             os.ftruncate(self.handle, size)
             if hasattr(os, "posix_fallocate"):  # or the first who writes would be killed
@@ -62,7 +62,7 @@ class Memory:
 
 
 class Arrays:
-    """Arrays on shared bytes; without a buffer only their `size` in bytes is found.
+    """Arrays on shared memory; without a buffer only their `size` in bytes is computed.
 
     obs: a tree as the observation space, every array (N, *). act (N, *), rew (N,), terminated, truncated, paused (N,) bool.
     time (N,): steps since the episodes began. episode (N,): the episodes begun. at (W,): which environment of its block a
@@ -102,11 +102,11 @@ def sharable(space: spaces.Space) -> bool:
     return isinstance(space, ARRAYS)
 
 
-def rows(tree: Any, block: slice) -> Any:
-    """The rows of some environments, of every array of a tree; they are the same memory."""
+def some_rows(tree: Any, block: slice) -> Any:
+    """The rows of some environments in every array of a tree, on the same memory."""
     if isinstance(tree, dict):
-        return {key: rows(part, block) for key, part in tree.items()}
-    return tuple(rows(part, block) for part in tree) if isinstance(tree, tuple) else tree[block]
+        return {key: some_rows(part, block) for key, part in tree.items()}
+    return tuple(some_rows(part, block) for part in tree) if isinstance(tree, tuple) else tree[block]
 
 
 def copy(tree: Any) -> Any:
@@ -116,7 +116,7 @@ def copy(tree: Any) -> Any:
     return tuple(copy(part) for part in tree) if isinstance(tree, tuple) else tree.copy()
 
 
-def put(tree: Any, values: Any, where: np.ndarray | None = None) -> None:
+def put_rows(tree: Any, values: Any, where: np.ndarray | None = None) -> None:
     """Write the rows of other arrays into the arrays of a tree: all of them, or some."""
     if isinstance(tree, np.ndarray):
         if where is None:
@@ -125,4 +125,4 @@ def put(tree: Any, values: Any, where: np.ndarray | None = None) -> None:
             tree[where] = values[where]
     else:
         for key in tree if isinstance(tree, dict) else range(len(tree)):
-            put(tree[key], values[key], where)
+            put_rows(tree[key], values[key], where)

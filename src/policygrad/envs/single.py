@@ -1,4 +1,4 @@
-"""One environment from whatever a user has: an id, a callable, an environment, keywords and wrappers; and what it is called."""
+"""Making one environment from an id, a callable or an environment, with keywords and wrappers; and its name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_env_id(env_id: str) -> str:
 
 
 def own_maker(env_id: str) -> Callable[[], gym.Env] | None:
-    """What makes the environment of `module:Class` or `file.py:Class`; None for `module:Env-v0`, which its module registers.
+    """The class or function named by `module:Class` or `file.py:Class`; None for `module:Env-v0`, which its module registers.
 
     Raises ValueError where there is neither.
     """
@@ -122,7 +122,7 @@ def _made(env: gym.Env | Callable[..., gym.Env], **kwargs: Any) -> gym.Env:
 
 
 def check_space(env: Any, name: str) -> None:
-    """Refuse an environment whose attribute of this name is no space."""
+    """Refuse an environment whose attribute of this name is not a space."""
     space = getattr(env, name, None)
     if not isinstance(space, spaces.Space):
         raise ContractError(f"{type(env).__name__}.{name} must be a space of gymnasium.spaces, got {brief(space)}")
@@ -130,7 +130,7 @@ def check_space(env: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class EnvMaker:
-    """What makes an environment, in words: an id or a callable, its keywords, and wrappers, the innermost first.
+    """The maker of an environment: an id or a callable, its keywords, and wrappers, the innermost first.
 
     A wrapper is any function environment → environment, or its name, `module:name` or `file.py:name`. Calling it makes the
     environment, wherever one is needed: in training, evaluation and videos.
@@ -151,24 +151,24 @@ class EnvMaker:
             made = (locate(wrapper) if isinstance(wrapper, str) else wrapper)(env)
             if not isinstance(made, gym.Env):
                 raise TypeError(
-                    f"the wrapper {name_of(wrapper)} must return a gymnasium.Env, got {type(made).__name__}"
+                    f"the wrapper {wrapper_name(wrapper)} must return a gymnasium.Env, got {type(made).__name__}"
                 )
             env = made
         return env
 
     def words(self) -> dict[str, Any]:
-        """What files say of it: keywords and names of wrappers. env_kwargs is None where JSON cannot hold them."""
+        """Its keywords and the names of its wrappers, for files. env_kwargs is None if JSON cannot hold them."""
         try:
             kwargs = parse_json(json.dumps(dict(self.kwargs), allow_nan=False))
         except (TypeError, ValueError, RecursionError):
             kwargs = None
-        return {"env_kwargs": kwargs, "wrappers": [name_of(wrapper) for wrapper in self.wrappers]}
+        return {"env_kwargs": kwargs, "wrappers": [wrapper_name(wrapper) for wrapper in self.wrappers]}
 
 
 def with_words(
     env: EnvLike, kwargs: Mapping[str, object] | None = None, wrappers: Sequence[Wrapper] | None = None
 ) -> EnvLike:
-    """The environment, made with these keywords and wrappers; what came where there are none of either.
+    """A maker of the environment with these keywords and wrappers; without any of them, the environment as given.
 
     Raises ValueError for an environment that is made already, LocateError and TypeError for what is no wrapper.
     """
@@ -184,8 +184,8 @@ def with_words(
     return EnvMaker(env, dict(kwargs or {}), tuple(wrappers))
 
 
-def name_of(wrapper: Any) -> str:
-    """`module:name` of a wrapper, which may be its name already."""
+def wrapper_name(wrapper: Any) -> str:
+    """The name `module:name` of a wrapper, which may be given as a name already."""
     if isinstance(wrapper, str):
         return wrapper
     return f"{getattr(wrapper, '__module__', '')}:{getattr(wrapper, '__qualname__', type(wrapper).__name__)}"

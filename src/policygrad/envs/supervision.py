@@ -1,4 +1,4 @@
-"""Worker processes, seen from the process that started them: how they are made, watched and ended."""
+"""Worker processes in the process that started them: making, watching and ending them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WorkerError(EnvError, RuntimeError):
 
 
 class SendError(UserError, TypeError):
-    """What makes the environments cannot be sent to another process."""
+    """The makers of environments cannot be sent to another process."""
 
 
 class WorkerHandle:
@@ -44,7 +44,7 @@ class WorkerHandle:
         self.busy = True  # it has to say what it made
 
     def send(self, message: bytes) -> None:
-        """Ask it something. Whether it is still there, `receive` finds out."""
+        """Send a message. `receive` finds out whether the worker is still running."""
         self.busy = True
         with suppress(OSError):
             self.pipe.send_bytes(message)
@@ -59,7 +59,7 @@ class WorkerHandle:
         return reply
 
     def settle(self, seconds: float) -> bool:
-        """Throw away all that it has said, after Ctrl-C may have fallen into the middle of a message. False: it is silent."""
+        """Discard all its messages, because Ctrl-C may have cut one in two. False: it does not answer."""
         word, said, until = ECHO + os.urandom(16), b"", time.monotonic() + seconds
         self.send(word)
         try:
@@ -123,7 +123,7 @@ class Watch:
                 self.poll.register(fd, select.POLLIN)
 
     def ready(self, seconds: float) -> list[tuple[WorkerHandle, bool]]:
-        """Who has something to say (True), or is gone."""
+        """The workers that have a message (True) or have ended (False)."""
         if self.poll is None:
             return [self.sources[x] for x in connection.wait(list(self.sources), seconds)]
         return [self.sources[fd] for fd, _ in self.poll.poll(seconds * 1000.0)]
@@ -136,7 +136,7 @@ class Watch:
 
 
 def payloads(blocks: Sequence[Sequence[Callable[[], gym.Env]]]) -> list[bytes]:
-    """What each worker needs to make its environments; the user's registered ids and the environment variables are in it."""
+    """The message from which each worker makes its environments, with the user's registered ids and environment variables."""
     registered = []
     for spec in gym.registry.values():
         if not str(spec.entry_point).startswith("gymnasium."):

@@ -1,4 +1,4 @@
-"""A second environment like one that was lent, to evaluate in while the first is trained in."""
+"""A second environment like a given one, for evaluations during training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def twin(env: gym.Env) -> gym.Env:
     environments agree on. Raises ValueError where a second one with the same settings cannot be had.
     """
     made = _from_spec(env)
-    different = [] if made is None else changed(env, made)
+    different = [] if made is None else changed_settings(env, made)
     if made is not None and not different:
         return made
     try:
@@ -40,14 +40,14 @@ def _why(different: list[tuple[int, str]]) -> str:
 
 
 def _from_spec(env: gym.Env) -> gym.Env | None:
-    """Another one from its spec; None where that cannot be, as with wrappers that do not record how they were made."""
+    """A new environment from its spec; None if that is impossible, as with wrappers that do not record their arguments."""
     with suppress(Exception):
         return None if env.spec is None else gym.make(env.spec)
     return None
 
 
 def traits(env: gym.Env) -> dict[tuple[int, str], Any]:
-    """What can be compared of every layer's attributes, the bare environment's first."""
+    """The attributes of every layer that can be compared, the bare environment's first."""
     return {
         (k, name): value if isinstance(value, str) or value is None else readable(value)
         for k, layer in enumerate(reversed(list(layers(env))))
@@ -56,7 +56,7 @@ def traits(env: gym.Env) -> dict[tuple[int, str], Any]:
     }
 
 
-def changed(env: gym.Env, made: gym.Env) -> list[tuple[int, str]]:
+def changed_settings(env: gym.Env, made: gym.Env) -> list[tuple[int, str]]:
     """The settings in which the environment differs from the one made anew: not a state, and no number of its own.
 
     What play changes is a state; what two fresh environments do not agree on is each one's own, such as a connection.
@@ -79,7 +79,7 @@ def changed(env: gym.Env, made: gym.Env) -> list[tuple[int, str]]:
 
 
 def play(env: gym.Env) -> None:
-    """An episode of random actions, or its beginning; whatever goes wrong is said where it matters."""
+    """Play an episode of random actions, or its beginning; errors are ignored here."""
     with suppress(Exception):
         env.reset(seed=0)
         env.action_space.seed(0)

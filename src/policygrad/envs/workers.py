@@ -26,7 +26,7 @@ from gymnasium.vector.utils import batch_space
 from policygrad.envs.block import DONE, STEP, STEP_WITH_MASKS, Failure, Made, pack, unpack
 from policygrad.envs.processes import cores_for, exit_text
 from policygrad.envs.serial import mask_info
-from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put, rows, sharable
+from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put_rows, sharable, some_rows
 from policygrad.envs.supervision import CLOSE_SECONDS, Watch, WorkerError, WorkerHandle, end, payloads
 
 DEADLINE = 60.0  # seconds for a step, a reset, or the making of the environments
@@ -102,7 +102,7 @@ class WorkerVectorEnv(VectorEnv):
         if not sharable(obs) or not isinstance(act, ARRAYS):
             space, wanted = (act, "actions") if sharable(obs) else (obs, "observations")
             raise TypeError(
-                f"{wanted} in {space} are no arrays that processes could share: expected Box, Discrete, MultiDiscrete or "
+                f"{wanted} in {space} cannot be arrays in shared memory: expected Box, Discrete, MultiDiscrete or "
                 f"MultiBinary{', or Dict and Tuple of those' if wanted == 'observations' else ''}, or backend='gymnasium'"
             )
         self.single_observation_space, self.single_action_space = obs, act
@@ -117,7 +117,7 @@ class WorkerVectorEnv(VectorEnv):
 
     @property
     def paused(self) -> np.ndarray:
-        """(N,) bool: who sits the steps out."""
+        """(N,) bool: the environments that are not stepped."""
         return self._shared.paused
 
     @paused.setter
@@ -220,7 +220,7 @@ class WorkerVectorEnv(VectorEnv):
         return self.call_block("restore", split=snapshots)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close the environments and end their processes, within two seconds, whatever they are at."""
+        """Close the environments and end their processes within two seconds, even if they are busy."""
         self._end()
 
     def _ask(self, messages: bytes | list[bytes], doing: str) -> list[Any]:
@@ -242,7 +242,7 @@ class WorkerVectorEnv(VectorEnv):
         return replies
 
     def _gather(self, doing: str) -> list[Any]:
-        """Wait for all who are busy. Their replies; a WorkerError for a worker that is lost and may be replaced."""
+        """The replies of all busy workers; a WorkerError for a worker that is lost and may be replaced."""
         replies: list[Any] = [None] * len(self.workers)
         again = doing == "made" and self._arrays is not None  # a process in another's place may take its time to start
         until = time.monotonic() + (LONG if doing == "restore" else DEADLINE if again else self.deadline)
@@ -284,11 +284,11 @@ class WorkerVectorEnv(VectorEnv):
             )
             if doing in STAGES:
                 self._fail(text, said.trace)
-            return told(text, said.trace)
+            return error_text(text, said.trace)
         return said
 
     def _lost(self, worker: WorkerHandle, hung: bool, doing: str) -> WorkerError:
-        """What to say of a process that ended or hangs; raised, unless it may be replaced."""
+        """The error of a process that ended or hangs; it is raised, unless the process may be replaced."""
         who, when = self._place(worker, -1 if self._arrays is None else int(self._arrays.at[worker.index]), doing)
         if not hung:
             worker.wait(CLOSE_SECONDS)
@@ -324,7 +324,7 @@ class WorkerVectorEnv(VectorEnv):
         """Close the pool, and say why."""
         self._error = text
         self.close()
-        raise told(text, trace)
+        raise error_text(text, trace)
 
     def _renew(self, i: int, why: WorkerError) -> None:
         """A new process in place of worker i, its environments made and not reset."""
@@ -348,13 +348,13 @@ class WorkerVectorEnv(VectorEnv):
         """
         arrays, block = self._shared, self.workers[i].rows
         begins = (arrays.terminated | arrays.truncated)[block]
-        paused, obs = arrays.paused[block].copy(), rows(arrays.obs, block)
+        paused, obs = arrays.paused[block].copy(), some_rows(arrays.obs, block)
         shown, time, episode = copy(obs), arrays.time[block] + 1, arrays.episode[block].copy()
         self._renew(i, why)
         seeds = [s if s is None else derived(s, self.restarts) for s in self._seeds[block]]
         self.workers[i].send(pack(("reset", seeds, None, self.report_masks)))
         masks = self._gather("reset")[i]
-        put(obs, shown, ~begins)
+        put_rows(obs, shown, ~begins)
         ends = ~begins & ~paused
         arrays.paused[block], arrays.truncated[block] = paused, ends
         arrays.time[block], arrays.episode[block] = np.where(begins, 0, time), episode + begins
@@ -364,8 +364,8 @@ class WorkerVectorEnv(VectorEnv):
         return masks and [mask if begun else None for mask, begun in zip(masks, begins, strict=True)]
 
 
-def told(text: str, trace: str) -> WorkerError:
-    """What happened in another process, with the traceback of there."""
+def error_text(text: str, trace: str) -> WorkerError:
+    """The text of an error in another process, with its traceback."""
     error = WorkerError(text)
     if trace:
         error.add_note(f"in the process of the environment:\n{trace}")

@@ -1,4 +1,4 @@
-"""Wrappers that Gymnasium does not have. What it has is used as it is, around an environment in a callable.
+"""Wrappers that Gymnasium does not have. Its own wrappers can be used unchanged, in a callable.
 
     def make():
         env = gym.make("LunarLander-v3")

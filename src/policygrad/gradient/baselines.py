@@ -140,7 +140,7 @@ class RunningMean(_Stateless):
 
 
 class LeaveOneOut(_Stateless):
-    """b_t of a trajectory = mean of ret_t over the *other* trajectories; finished ones count with what they have left, 0.
+    """b_t of a trajectory = mean of ret_t over the *other* trajectories; finished trajectories count as 0.
 
     (Σ_j ret_t^j − ret_t^i) / (N − 1): independent of the trajectory it is subtracted from, hence unbiased, where the plain
     batch mean shrinks the gradient by 1 − 1/N. Kool, van Hoof & Welling 2019. Needs whole episodes, one per column.
@@ -240,7 +240,7 @@ def _name(features: Features) -> str:
 
 
 class _OnFeatures(_Stateless):
-    """What the regressions on features share: the rows they see, and where their predictions go."""
+    """The common part of regressions on features."""
 
     features: Features
 
@@ -279,7 +279,7 @@ class LinearFeatures(_OnFeatures):
 
     def _predict(self, x: Tensor) -> Tensor | None:
         if self.w is not None and len(self.w) != x.shape[1]:
-            raise FormError(f"{self} has {len(self.w)} weights for {x.shape[1]} features: its state is of others")
+            raise FormError(f"{self} has {len(self.w)} weights for {x.shape[1]} features: its state does not fit")
         return None if self.w is None else x @ self.w
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:

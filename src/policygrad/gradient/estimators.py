@@ -54,7 +54,7 @@ class Estimator(Protocol):
         ...
 
     def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:
-        """What is done to ret − baseline, (T, N) → (T, N)."""
+        """The advantages from ret − baseline, (T, N) → (T, N)."""
         ...
 
 
@@ -209,7 +209,7 @@ class GAE(_Plain):
 
 @dataclass(frozen=True)
 class QValue(_Plain):
-    """q(s_t, a_t): the critic's word for what follows, nothing sampled after a_t. Unbiased when q = Q^π (under
+    """q(s_t, a_t): the critic's estimate of the return; nothing after a_t is sampled. Unbiased when q = Q^π (under
     `StateDiscounted`), biased by as much as q is wrong about the difference between actions.
 
     The gradient theorem with q for Q^π: Sutton et al. 2000, theorem 1. Critic target: r_t + γ Σ_a π(a|s_{t+1}) q(s_{t+1}, a),
@@ -255,7 +255,7 @@ class _Wrapper:
 
 @dataclass(frozen=True)
 class StateDiscounted(_Wrapper):
-    """γᵗ · adv_t, t the step inside the episode: what the discounted objective's gradient asks for and deep RL leaves out.
+    """γᵗ · adv_t, t the step in the episode: the gradient of the discounted objective needs it, and deep RL leaves it out.
 
     Refuses `TotalReturn`, which is discounted from t = 0 already. Sutton et al. 2000, theorem 1; γ = 1: the identity.
     """
@@ -275,7 +275,7 @@ class StateDiscounted(_Wrapper):
 
 @dataclass(frozen=True)
 class Standardized(_Wrapper):
-    """(adv − mean) / (std + 1e-8) over the valid rows: scale-free steps, at the price of a bias. The outermost wrapper.
+    """(adv − mean) / (std + 1e-8) over the valid rows: steps do not depend on the scale, but are biased. The outermost wrapper.
 
     over = "batch": moments of all B rows; the ratio couples the trajectories, a bias of O(1/B).
     over = "episode": moments of each trajectory alone, as tutorials do. That removes the difference between good and bad

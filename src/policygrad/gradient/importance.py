@@ -1,4 +1,4 @@
-"""Importance sampling: the gradient of a policy π from trajectories that another one, μ, has sampled.
+"""Importance sampling: the gradient of a policy π from trajectories that another policy μ has sampled.
 
     ρ_t = π(a_t|s_t) / μ(a_t|s_t),     W_t = ρ_0 ρ_1 ⋯ ρ_t,     E_μ[ W_t x ] = E_π[ x ]   for any x that is known by step t
 
@@ -40,7 +40,7 @@ from policygrad.total import greatest, total
 
 
 class CollapsedError(TrainingError, ValueError):
-    """The weights have collapsed: too few trajectories are left that count."""
+    """The weights have collapsed: the effective sample size is too small."""
 
 
 def log_weights(rollout: Rollout) -> Tensor:
@@ -76,7 +76,7 @@ def effective_sample_size(log_w: Tensor) -> float:
 
 @dataclass(frozen=True)
 class _Weighted(_Wrapper):
-    """What both forms share. min_ess: a share of the trajectories; with a smaller effective sample size they are refused."""
+    """The common part of both forms. min_ess: the least effective sample size accepted, as a share of the trajectories."""
 
     self_normalize: bool = False
     max_weight: float | None = None
@@ -155,7 +155,7 @@ class ImportanceWeighted(_Weighted):
 
 @dataclass(frozen=True)
 class PerDecision(_Weighted):
-    """ret_t = r_t + γ (W_{t+1} / W_t) ret_{t+1}, and W_t · adv: every reward is weighed by the ratios up to it, no more.
+    """ret_t = r_t + γ (W_{t+1} / W_t) ret_{t+1}, and W_t · adv: every reward is weighted by the ratios up to its step.
 
     Σ_t ∇log π_t Σ_{k≥t} γ^{k−t} r_k W_k: what comes after a reward has mean 1 and is left out. Of `RewardToGo`, in
     `StateDiscounted` and `Standardized` or bare; ret_t is then an estimate of Q^π(s_t, a_t). Critics: as above.
@@ -167,7 +167,7 @@ class PerDecision(_Weighted):
         while isinstance(innermost, _Wrapper):
             innermost = innermost.inner
         if not isinstance(innermost, RewardToGo):
-            raise ValueError(f"PerDecision weighs reward by reward, so it is of RewardToGo, got {innermost}")
+            raise ValueError(f"PerDecision weights each reward, so it needs RewardToGo, got {innermost}")
 
     def __call__(self, rollout: Rollout, values: Values) -> Estimate:
         estimate, log_w = self.inner(rollout, values), self.log_weights(rollout)[: len(rollout.rew)]

@@ -29,7 +29,7 @@ class CurvatureError(TrainingError, FloatingPointError):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """x with A x ≈ b, and how good it is.
+    """The solution x of A x ≈ b, and its accuracy.
 
     residual: ‖b − Ax‖ / ‖b‖, of conjugate gradients as their recurrence has it: in float32 the true one stays above 1e-7.
     curvature: the least pᵀAp / pᵀp met on the way, at least A's lowest eigenvalue; NaN if none was.
@@ -43,7 +43,7 @@ class Solution:
 
 
 def conjugate_gradient(product: Product, b: Tensor, iterations: int = 10, tolerance: float = 1e-10) -> Solution:
-    """Solve A x = b for a symmetric positive definite A, by products alone (Nocedal & Wright, algorithm 5.2).
+    """Solve A x = b for a symmetric positive definite A, from products with A only (Nocedal & Wright, algorithm 5.2).
 
     Stops at ‖b − Ax‖ ≤ tolerance · ‖b‖ or after `iterations` products. b = 0: x = 0 without any. Raises CurvatureError where
     pᵀAp < 0 by more than rounding and there is something left to solve, NotFiniteError where b or a product is not finite.
@@ -86,7 +86,7 @@ def check_dense(parameters: int) -> None:
 
 
 def dense(product: Product, like: Tensor) -> Tensor:
-    """The matrix A (P, P) of a product, column by column. Raises ValueError where P is more than MAX_DENSE."""
+    """The matrix A (P, P) of a product, column by column. Raises ValueError if P is more than MAX_DENSE."""
     check_dense(len(like))
     return torch.stack([product(e).clone() for e in torch.eye(len(like), dtype=like.dtype, device=like.device)], dim=1)
 
@@ -118,7 +118,7 @@ def damped(product: Product, damping: float) -> Product:
 
 
 def scale_to_kl(solution: Solution, max_kl: float) -> Tensor:
-    """The multiple s of x = A⁻¹g with ½ sᵀAs = max_kl; 0 where x is."""
+    """The multiple s of x = A⁻¹g with ½ sᵀAs = max_kl; 0 if x is 0."""
     if solution.quadratic_form <= 0.0:
         return torch.zeros_like(solution.x)
     return solution.x * math.sqrt(2.0 * max_kl / solution.quadratic_form)

@@ -1,4 +1,4 @@
-"""How much of a gradient estimate is signal: from the inner products of its independent parts, and from nothing else.
+"""Signal and noise of a gradient estimate, computed only from the inner products of its independent parts.
 
 The estimate is a sum over independent parts (trajectories, or groups of them), ĝ = Σ_k A_k, of which part k has the share f_k
 of the whole, Σ f_k = 1. With D_k = A_k − f_k ĝ, what part k has over or under its share,
@@ -27,7 +27,7 @@ SPLITS = 100
 
 @dataclass(frozen=True)
 class Noise:
-    """What the parts of an estimate say of it. Numbers that do not exist are NaN.
+    """Signal and noise of an estimate. Numbers that do not exist are NaN.
 
     signal: ‖E ĝ‖², unbiased, so it may be negative; noise: tr Cov(ĝ); snr: their ratio. low, high: the interval of the SNR,
     low = 0 where it cannot be told from 0; where there is no signal, it can by chance, in 5 % or less. cosine: between the sums
@@ -47,7 +47,7 @@ def deviations(share: Tensor) -> Tensor:
     return torch.eye(len(share), dtype=share.dtype) - share.unsqueeze(1)
 
 
-def measure(gram: Tensor, share: Tensor, sampled: float = 1.0) -> Noise:
+def measure_noise(gram: Tensor, share: Tensor, sampled: float = 1.0) -> Noise:
     """The noise of ĝ = Σ A_k. gram: A Aᵀ (m, m); share: f (m,), sum 1; both float64.
 
     sampled: the fraction of the whole that the parts are, where they are a sample of it, scaled up: noise and SNR are then the
@@ -71,7 +71,7 @@ def measure(gram: Tensor, share: Tensor, sampled: float = 1.0) -> Noise:
 
 
 def plausible(square: Tensor, along: Tensor, spread: Tensor, share: Tensor) -> Tensor:
-    """SNRs that could have given this estimate, (1000,): quantiles of these are the ends of an interval.
+    """SNRs that are plausible for this estimate, (1000,); their quantiles are the ends of an interval.
 
     In units in which V = 1. square: ‖ĝ‖²; along: ĝ · D_k / ‖ĝ‖ (m,); spread: D Dᵀ (m, m). An error ε = Σ ξ_k D_k / √(1 − Σ f²),
     ξ normal, has the covariance that the parts show; V itself is off by a factor χ²_ν / ν. With E ĝ taken to point where ĝ
@@ -100,7 +100,7 @@ def chi_square(z: Tensor, nu: Tensor) -> Tensor:
 
 @cache
 def standard_draws(m: int) -> tuple[Tensor, Tensor]:
-    """Normal numbers (1000, m) and (1000,), always the same."""
+    """Fixed standard normal numbers (1000, m) and (1000,)."""
     draws = torch.randn(DRAWS, m + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return draws[:, :m], draws[:, m]
 
@@ -116,7 +116,7 @@ def half_cosine(gram: Tensor) -> Tensor:
 
 @cache
 def halves(m: int) -> tuple[Tensor, Tensor]:
-    """Who is in the first half and who in the second, 1 or 0, (100, m) each, always the same. Of an odd m one is in neither."""
+    """Fixed indicators of the first and of the second half, 1 or 0, (100, m) each. If m is odd, one part is in neither half."""
     generator = torch.Generator().manual_seed(0)
     rank = torch.rand(SPLITS, m, generator=generator).argsort(1)
     return (rank < m // 2).double(), ((rank >= m // 2) & (rank < 2 * (m // 2))).double()

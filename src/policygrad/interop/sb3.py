@@ -1,4 +1,4 @@
-"""What Stable-Baselines3's users and tools look for in a run: its TensorBoard tags, monitor.csv, evaluations.npz.
+"""The files that users and tools of Stable-Baselines3 expect in a run: its TensorBoard tags, monitor.csv, evaluations.npz.
 
 SB3's tags and our numbers in metrics.jsonl:
 
@@ -56,7 +56,7 @@ NO_TAG = ("steps", "seconds", "eval_steps")  # TensorBoard has an axis for each
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row of metrics by SB3's tags; those that do not exist yet are left out."""
+    """The numbers of a row of metrics by SB3's tags; missing numbers are left out."""
     numbers = {k: float(v) for k, v in row.items() if isinstance(v, int | float | np.number) and k not in NO_TAG}
     tagged = {TAGS.get(k, f"train/{k}"): v for k, v in numbers.items()}
     if "train/entropy_loss" in tagged:
@@ -79,7 +79,7 @@ class MonitorFile:
     """
 
     def __init__(self, path: Path, env: str) -> None:
-        """Start the file, or go on at the end of the one that is there."""
+        """Start the file, or continue an existing file at its end."""
         self.path, now, self.last = path, time.time(), 0.0
         if path.exists():
             lines = read_text(path, MAX_ROWS).splitlines()
@@ -107,7 +107,7 @@ def _started(path: Path, line: str) -> float:
         about = parse_json(line.removeprefix("#"))
         table({"t_start": number()}, others=anything)("it", about)
     except ValueError as error:
-        raise BadFileError(f"{path} is no monitor file: {error}") from error
+        raise BadFileError(f"{path} is not a monitor file: {error}") from error
     return float(about["t_start"])
 
 
@@ -158,15 +158,15 @@ class EvaluationTable:
             NotImplementedError,
             zipfile.BadZipFile,
         ) as error:
-            raise BadFileError(f"{self.path} is no table of evaluations: {error}") from error
+            raise BadFileError(f"{self.path} is not a table of evaluations: {error}") from error
         whole = steps.ndim == 1 and returns.ndim == 2 and returns.shape == lengths.shape and len(returns) == len(steps)
         if not whole or steps.dtype.kind != "i" or lengths.dtype.kind != "i" or returns.dtype.kind != "f":
-            raise BadFileError(f"{self.path} is no table of evaluations: its arrays have other shapes or types")
+            raise BadFileError(f"{self.path} is not a table of evaluations: its arrays have unexpected shapes or types")
         return steps, returns, lengths
 
     @property
     def width(self) -> int:
-        """Episodes a row."""
+        """The number of episodes per row."""
         return len(self.returns[0]) if self.returns else 0
 
     def write(self, steps: int, returns: Sequence[float], lengths: Sequence[int]) -> None:

@@ -1,10 +1,10 @@
-"""The laboratory: exact worlds, and what they say about estimators.
+"""The laboratory: exact computations on small MDPs, and experiments with estimators.
 
     import policygrad as pg
     mdp = pg.lab.make_mdp("small")
     print(pg.lab.audit(mdp, estimators=["to-go", "gae:0.9"], baselines=["none", "value"]))
 
-What is not in this list is in the modules of the rooms.
+Everything else is in the modules of this package.
 """
 
 from policygrad.lab.auditing.audit import Audit, audit

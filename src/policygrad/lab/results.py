@@ -1,4 +1,4 @@
-"""What the bench's results have in common: a table to read, and JSON."""
+"""The common base of results: a table to read, and JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Result:
     """A frozen dataclass of numbers. `print` shows `table()`; `to_json()` has fields and properties, but no tensors."""
 
     def table(self) -> str:
-        """The numbers, to be read."""
+        """The numbers as a table to read."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -45,15 +45,15 @@ def _json(value: Any) -> Any:
 
 
 def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under a header, the first to the left, the others to the right."""
+    """A table: the first column is aligned to the left, the others to the right."""
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
     return "\n".join("  ".join(cells).rstrip() for cells in aligned)
 
 
-def find(kind: str, name: str, table: Mapping[str, T], known: Sequence[str] | None = None) -> T:
-    """table[name]; a capital letter more or less is none. Raises ValueError, with the nearest name or with all [the keys]."""
+def find_by_name(kind: str, name: str, table: Mapping[str, T], known: Sequence[str] | None = None) -> T:
+    """table[name]. Raises ValueError with the nearest name, whatever its capitals, or with all [the keys]."""
     if name not in table:
         lower = {key.lower(): key for key in table}
         near = difflib.get_close_matches(name.lower(), lower, n=1)
@@ -63,7 +63,7 @@ def find(kind: str, name: str, table: Mapping[str, T], known: Sequence[str] | No
 
 
 def least_seconds(call: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """The least time that a call takes, of so many; clock: also `time.process_time`, whatever else the processor has to do."""
+    """The least time of several calls. clock: `time.process_time` leaves out the time of other processes."""
 
     def once() -> float:
         started = clock()

@@ -16,7 +16,7 @@ from policygrad.total import total
 
 
 class AdvantageRegressor(FlatModule):
-    """A(s,a) = f(s,a) − Σ_b π(b|s) f(s,b), f a network with an output an action: centred under π, E_{a∼π}[A(s,a)] = 0.
+    """A(s,a) = f(s,a) − Σ_b π(b|s) f(s,b), f a network with one output per action: centred under π, E_{a∼π}[A(s,a)] = 0.
 
     For gains over old states and all actions, Σ_a π'(a|s) A(s,a), in place of the one action sampled. π is the policy that
     gave the data, kept as it was. Only differences between actions are learned: where the advantages' mean given (s, a) is
@@ -94,7 +94,7 @@ def fit_advantage(
     minibatches: int = 4,
     seed: int = 0,
 ) -> AdvantageRegressor:
-    """An advantage regressor fitted on the (obs, act, adv) of a batch from `policy`, which must not have moved since.
+    """An advantage regressor fitted on the (obs, act, adv) of a batch from `policy`, which must not have changed since.
 
     network: features (B, *) → (B, A). Fit it on other trajectories than those it is then used on: on its own it is biased.
     """

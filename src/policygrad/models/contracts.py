@@ -1,4 +1,4 @@
-"""The contracts of whoever acts and of what an update rule moves. `Policy` is both; one of your own may be either."""
+"""The contracts of actors and of policies that update rules move. `Policy` keeps both; an object of yours may keep either."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from policygrad.tree import Tree
 
 
 class Actor(Protocol):
-    """Acts for N environments at a time, in NumPy.
+    """An actor: it acts in N environments at a time, in NumPy.
 
     Laws. `noise` holds all the randomness of acting: with the same observations, state and noise, `act` does the same. An
     actor with a state is handed `begin(noise)` where an episode begins, and elsewhere what `act` returned; without one
@@ -64,7 +64,7 @@ class Actor(Protocol):
 
 
 class Rows(Protocol):
-    """What a policy evaluates: a `Batch`, or anything else with these fields."""
+    """The rows that a policy evaluates: a `Batch`, or any object with these fields."""
 
     @property
     def obs(self) -> Tree:
@@ -83,7 +83,7 @@ class Rows(Protocol):
 
 
 class EvaluationLike(Protocol):
-    """One forward pass on a batch. Derivatives stay in a space of the evaluation's own until `pull_back`.
+    """One forward pass on a batch. Derivatives are by the network's outputs until `pull_back`.
 
     That space is its business: a network's outputs, or the log-probabilities themselves where θ is reached by autograd.
     Laws: tensors from `score` and `divergence` may be added; `pull_back` is linear, and
@@ -109,7 +109,7 @@ class EvaluationLike(Protocol):
 
 
 class PolicyLike(Protocol):
-    """What first-order update rules move; they ask for nothing else. `Policy` is one.
+    """A policy as first-order update rules need it. `Policy` is one.
 
     Laws: `evaluate` draws no random numbers and moves nothing; rows come in the batch's order, whole units of it, so that a
     recurrent policy may read them as segments; after `flat` was written to, the next evaluation is that of the new

@@ -48,7 +48,7 @@ class NoCritic:
 
 
 class _Regression(FlatModule):
-    """What the critics share: mean + std · network(s), regressed on targets standardised inside, ½ squared error, Adam.
+    """The common part of critics: mean + std · network(s), regressed on internally standardised targets, ½ squared error, Adam.
 
     mean and std follow the targets, an exponential average; when they move, the output layer is rescaled so that the values
     do not (van Hasselt et al. 2016, arXiv 1602.07714, eq. 9). Observations go through the policy's normaliser. No value
@@ -87,7 +87,7 @@ class _Regression(FlatModule):
         self.output = layer.weight.data, layer.bias.data
 
     def __call__(self, rollout: Rollout, policy: Policy) -> Values:
-        """What is known of every row and of every next row."""
+        """The values of every row and of every next row."""
         raise NotImplementedError
 
     def _rows(self, rollout: Rollout) -> dict[str, Tensor]:
@@ -185,14 +185,14 @@ class Critic(_Regression):
         return self.kernel.forward(features, grad=False).squeeze(-1) * self.std + self.mean
 
     def __call__(self, rollout: Rollout, policy: Policy) -> Values:
-        """V at every row and at every next row. One pass where next_obs is a view of obs[1:], two where it is not."""
+        """V at every row and at every next row, in one pass if next_obs is a view of obs[1:], otherwise in two."""
         val = self._values(rollout.obs, policy)
         if shares_memory(rollout.obs, rollout.next_obs):
             return Values(val[:-1], val[1:])
         return Values(val[:-1], self._values(rollout.next_obs, policy))
 
     def _values(self, obs: Tree, policy: Policy) -> Tensor:
-        """V (T, N) of observations (T, N, *) as they come, in passes of bounded size."""
+        """V (T, N) of raw observations (T, N, *), in passes of bounded size."""
         T, N = tree_leaves(obs)[0].shape[:2]
         rows = tree_map(lambda x: x.flatten(0, 1), obs)
         return in_chunks(lambda rows: self.value(policy.features(rows)), rows).view(T, N)
@@ -202,7 +202,7 @@ class Critic(_Regression):
 
 
 class QCritic(_Regression):
-    """q(s,a) for Discrete actions, one output an action; V(s) = Σ_a π(a|s) q(s,a). Only q(s_t, a_t) is regressed.
+    """q(s,a) for Discrete actions, one output per action; V(s) = Σ_a π(a|s) q(s,a). Only q(s_t, a_t) is regressed.
 
     V is exact in the policy's probabilities, whatever was sampled, so the target of `TDError` and `QValue` is that of
     expected SARSA: r + γ Σ_a π(a|s') q(s',a).
@@ -223,7 +223,7 @@ class QCritic(_Regression):
         return Values(val[:-1], self._values(rollout.next_obs, policy)[1], act_val=act_val)
 
     def _values(self, obs: Tree, policy: Policy) -> tuple[Tensor, Tensor]:
-        """Q (T, N, A) and V (T, N) of observations (T, N, *) as they come, in passes of bounded size."""
+        """Q (T, N, A) and V (T, N) of raw observations (T, N, *), in passes of bounded size."""
         T, N = tree_leaves(obs)[0].shape[:2]
 
         def both(rows: Tree) -> dict[str, Tensor]:
@@ -242,12 +242,12 @@ class QCritic(_Regression):
 
 
 def make_critic(observation_space: spaces.Space, **keywords: Any) -> Critic:
-    """A V critic for an observation space, with a fresh network; keywords as in `make_network` and `Critic`."""
+    """A critic of V(s) for an observation space, with a new network; keywords as in `make_network` and `Critic`."""
     return _make(Critic, observation_space, 1, **keywords)
 
 
 def make_q_critic(observation_space: spaces.Space, action_space: spaces.Space, **keywords: Any) -> QCritic:
-    """A critic of q(s,a) for Discrete actions, with a fresh network; keywords as in `make_critic`."""
+    """A critic of q(s,a) for Discrete actions, with a new network; keywords as in `make_critic`."""
     if not isinstance(action_space, spaces.Discrete):
         raise TypeError(
             f"a critic of q(s, a) needs Discrete actions, the space is {action_space}: use a critic of V(s) (critic = v)"

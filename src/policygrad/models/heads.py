@@ -197,7 +197,7 @@ class Categorical(Head):
 
 
 class MultiCategorical(Head):
-    """Independent softmaxes, one an entry of the action: log π(a|s) = Σ_k log π_k(a_k|s).
+    """Independent softmaxes, one per entry of the action: log π(a|s) = Σ_k log π_k(a_k|s).
 
     sizes: how many choices each entry has; shape: the action's, (entries,) if not given. Outputs are the entries' logits one
     after another. masked: as for `Categorical`, one number a choice, in the same order.

@@ -1,4 +1,4 @@
-"""The network seam: forward, and its vector-Jacobian and Jacobian-vector products in the flat parameter vector.
+"""Network backends: forward, vector-Jacobian and Jacobian-vector products with the flat parameter vector.
 
     out  = kernel.forward(obs)          (B, *) → (B, outputs), no graph
     grad = kernel.vjp(grad_out)         (B, outputs) → (P,): Σ_b grad_outᵀ ∂out_b/∂θ, for the last forward
@@ -28,11 +28,11 @@ KERNELS = ("auto", "autograd", "closed_form")
 
 
 class SecondDerivativeError(UserError, RuntimeError):
-    """A network that can be differentiated once only: it has gradients, but no Fisher-vector products."""
+    """A network can be differentiated only once: it has gradients, but no Fisher-vector products."""
 
 
 class Kernel(Protocol):
-    """The contract of the seam."""
+    """The contract of network backends."""
 
     name: str
 
@@ -46,7 +46,7 @@ class Kernel(Protocol):
         ...
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
-        """`forward` in numpy: acting does nothing else."""
+        """`forward` in numpy, for acting."""
         ...
 
     def vjp(self, grad_out: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def trainable(network: nn.Module) -> list[nn.Parameter]:
 
 
 def make_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
-    """Resolve "auto": the closed form where there is one (an MLP on a CPU), autograd elsewhere."""
+    """The kernel by its name; "auto": the closed form if there is one (for an MLP on a CPU), autograd otherwise."""
     if choice not in KERNELS:
         raise ValueError(f"kernel must be one of {KERNELS}, got {choice!r}")
     whole = len(flat) == sum(p.numel() for p in network.parameters())

@@ -1,4 +1,4 @@
-"""Networks: the MLP, and what is put around any body so that it feeds a head."""
+"""Networks: the MLP, the table, and the wrapper that connects any body to a head."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class MLP(nn.Module):
 
 
 class TabularNetwork(nn.Module):
-    """One number for each state and output, for one-hot observations: (B, S) → (B, outputs). Zero at the start: uniform."""
+    """A table with one number per state and output, for one-hot observations: (B, S) → (B, outputs). All are 0 at first."""
 
     def __init__(self, states: int, outputs: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ _BODIES: WeakSet[nn.Module] = WeakSet()  # modules in use: flat parameters can b
 
 
 class BodyNetwork(nn.Module):
-    """Any module as the body, obs (B, *) → features (B, F), and a linear output layer of ours after it."""
+    """Any module as the body, obs (B, *) → features (B, F), followed by a linear output layer."""
 
     def __init__(
         self,

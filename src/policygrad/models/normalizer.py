@@ -39,7 +39,7 @@ class Normalizer(nn.Module):
         return (obs - mean).mul_(inv_std).clamp_(-self.clip, self.clip)
 
     def merge(self, x: Tensor) -> None:
-        """Merge features (B, *) that were acted on, as they are before the normaliser."""
+        """Include raw features (B, *) that were acted on in the moments."""
         n, mean, var = moments(x.double())
         total = self.count + n
         delta = mean - self.mean

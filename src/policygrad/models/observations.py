@@ -1,4 +1,4 @@
-"""Observations as trees of arrays, and as the numbers that networks see.
+"""Observations as trees of arrays, and as the features that networks get.
 
 A Box is one array; every other space is a tree: an array per part, in the part's own dtype (floats as float32), and the
 action mask under `action_mask` where there is one. Integers and bytes stay what they are until a network wants numbers:
@@ -34,7 +34,7 @@ Key = str | int
 
 
 class ActionMaskError(EnvError, ValueError):
-    """An action mask should be there and is not, or it allows no action."""
+    """An action mask is missing, or it allows no action."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Leaf:
         out[...] = x.reshape(out.shape)
         if out.dtype.kind != "f" and x.dtype != out.dtype and not np.array_equal(out, x.reshape(out.shape)):
             raise ContractError(
-                f"observations{self.where} of {self.space} must be {out.dtype}, got {x.dtype} that is none: {x}"
+                f"observations{self.where} of {self.space} must be {out.dtype}, got {x.dtype} with other values: {x}"
             )
 
     def strangers(self, x: np.ndarray) -> Any:
@@ -137,7 +137,7 @@ def _choices(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
 
 
 def width(space: spaces.Space) -> int:
-    """How many features a space without parts has. Raises TypeError, naming the space, where we cannot tell."""
+    """The number of features of a space without parts. Raises TypeError, naming the space, if it is unknown."""
     if isinstance(space, spaces.Box | spaces.MultiBinary):
         return math.prod(space.shape)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
@@ -153,7 +153,7 @@ def width(space: spaces.Space) -> int:
 
 
 def leaves(space: spaces.Space, path: tuple[Key, ...] = ()) -> Iterator[tuple[tuple[Key, ...], spaces.Space]]:
-    """The parts of a space that have no parts, in Gymnasium's order, with their paths."""
+    """The smallest parts of a space, in Gymnasium's order, with their paths."""
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
             yield from leaves(part, (*path, key))
@@ -165,7 +165,7 @@ def leaves(space: spaces.Space, path: tuple[Key, ...] = ()) -> Iterator[tuple[tu
 
 
 class Encoding:
-    """From the observations of a space to trees of arrays, from those to features, and back to what a body of one's own sees.
+    """Converts observations of a space to trees of arrays, trees to features, and features to the input of a custom body.
 
     context: entries of the action mask, 0 for none. mask_source: where it comes from: "observation" (the part of a Dict under
     `action_mask`, which is no feature in any case), "info", or "none".
@@ -196,7 +196,7 @@ class Encoding:
                 )
 
     def empty(self, *shape: int) -> Tree:
-        """Room for observations, shape + (…) in every array; every action is allowed until a mask is written."""
+        """Empty arrays for observations, each of shape + (…); every action is allowed until a mask is written."""
         room = {leaf.name: np.empty((*shape, *leaf.shape), leaf.dtype) for leaf in self.leaves}
         if self.context:
             room[ACTION_MASK] = np.ones((*shape, self.context), bool)

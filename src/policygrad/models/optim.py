@@ -132,7 +132,7 @@ OPTIMIZERS: dict[str, type[Adam] | type[SGD]] = {"adam": Adam, "sgd": SGD}
 
 
 def make_optimizer(name: str | Optimizer) -> Optimizer:
-    """An optimiser by its name; one that is made already is returned as it is."""
+    """An optimiser by its name; an optimiser is returned unchanged."""
     if not isinstance(name, str):
         return name
     if name not in OPTIMIZERS:
@@ -141,7 +141,7 @@ def make_optimizer(name: str | Optimizer) -> Optimizer:
 
 
 def clip_by_norm(grad: Tensor, max_norm: float | None) -> float:
-    """Scale grad in place to at most max_norm (ℓ₂); None leaves it. Returns the norm before."""
+    """Scale grad in place to an ℓ₂ norm of at most max_norm (None: do not scale). Returns the norm before."""
     norm = float(torch.linalg.vector_norm(grad))
     if max_norm is not None and norm > max_norm:
         grad.mul_(max_norm / (norm + 1e-6))

@@ -146,12 +146,12 @@ class Policy(FlatModule):
         return super()._forms() | own
 
     def features(self, obs: Tree) -> Tensor:
-        """Observations as the networks see them, the critic's included."""
+        """The features that the networks get, the critic's included."""
         features = self.raw_features(obs)
         return features if self.normalizer is None else self.normalizer(features)
 
     def raw_features(self, obs: Tree) -> Tensor:
-        """The same before the normaliser, which is made of them."""
+        """The features before the normaliser, which learns its moments from them."""
         dtype = self.flat.dtype
         return as_float(obs, dtype) if self.encoding is None else self.encoding.features(obs, dtype)
 
@@ -233,7 +233,7 @@ class Policy(FlatModule):
         return self.head.mode(self.outputs(obs)), state
 
     def to_env(self, act: np.ndarray) -> np.ndarray:
-        """From actions as they are stored to the scale of the action space."""
+        """Stored actions in the scale of the action space."""
         return self.head.to_env(act)
 
     def has_legal_action(self, obs: Tree) -> np.ndarray:
@@ -295,7 +295,7 @@ def make_head(
 
 
 def check_choices(space: spaces.Space) -> None:
-    """Refuse more choices than a network should have outputs."""
+    """Refuse more actions than a network should have outputs."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         choices = int(space.n if isinstance(space, spaces.Discrete) else space.nvec.sum(dtype=np.float64))
         if choices > MAX_FEATURES:
@@ -350,7 +350,7 @@ def make_policy(
     kernel: str = "auto",
     seed: int = 0,
 ) -> Policy:
-    """A policy for the given spaces, with a fresh network. Raises TypeError, naming the space, for spaces not supported.
+    """A policy for the given spaces, with a new network. Raises TypeError, naming the space, for an unsupported space.
 
     hidden = () is linear in the features; on Discrete observations a table, one number a state and output, 0 at first.
     head, std, log_std, noise_autocorrelation: of Box actions; std is a parameter of its own or an output of the

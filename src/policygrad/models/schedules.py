@@ -11,7 +11,7 @@ SCHEDULES = ("constant", "linear")
 
 
 def at(schedule: Schedule, progress: float) -> float:
-    """The value at this progress."""
+    """The value of a schedule, or a number, at this progress."""
     return schedule(progress) if callable(schedule) else schedule
 
 
@@ -25,7 +25,7 @@ class _Linear:
 
 
 def linear(start: float, end: float = 0.0) -> Callable[[float], float]:
-    """From start at progress 0 to end at progress 1."""
+    """A schedule that is linear from `start` at progress 0 to `end` at progress 1."""
     return _Linear(start, end)
 
 

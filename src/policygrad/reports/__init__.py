@@ -1,1 +1,1 @@
-"""Reports: what the numbers of a run say, in words and pictures."""
+"""Reports on the numbers of a run, in text and plots."""

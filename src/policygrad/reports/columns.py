@@ -1,4 +1,4 @@
-"""Rows of metrics as columns, and their numbers in words. Each row measures an update, see `policygrad.updates.diagnostics`."""
+"""Rows of metrics as columns, and numbers as text. Each row measures an update, see `policygrad.updates.diagnostics`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Updates:
         return self.columns[name]
 
     def has(self, *names: str) -> bool:
-        """Whether there are numbers of all these names."""
+        """Whether there are numbers with all these names."""
         return all(np.isfinite(self[name]).any() for name in names)
 
     def setting(self, name: str) -> float | None:
@@ -48,18 +48,18 @@ class Updates:
         return value if math.isfinite(value) else None
 
     def batch(self) -> int | None:
-        """Steps an update, where rollouts are so many steps."""
+        """The number of steps per update, if rollouts have a fixed number."""
         envs, steps = self.setting("num_envs"), self.spec.num_steps or self.setting("num_steps")
         return int(envs * steps) if envs and steps else None
 
     def measured(self) -> str:
-        """How many of all updates were measured, in words; nothing where it is all, or where settings do not tell."""
+        """The number of measured updates, as text; empty if all were measured or if the settings do not tell."""
         batch = self.batch()
         every = (self.steps[-1] - self.steps[0]) / max(len(self) - 1, 1) / (batch or math.inf)
         return f"about 1 in {every:,.0f}" if every >= 1.5 else ""
 
     def bound(self) -> tuple[str, np.ndarray] | None:
-        """What is to keep KL(old ‖ new) small: its name, and its value at every row (R,); None if nothing is."""
+        """The limit of KL(old ‖ new): its name, and its value at every row (R,); None if there is none."""
         name, free = self.spec.kl_limit, self.spec.kl_free_with
         value = None if name is None else self.setting(name)
         if name is None or value is None or (free is not None and self.setting(free) is not None):
@@ -72,7 +72,7 @@ class Updates:
 
 
 def lasting(x: np.ndarray) -> np.ndarray:
-    """Every row's median with its neighbours (R,): what is not one row's accident. NaN where there are no numbers."""
+    """The median of every row and its neighbours (R,), which ignores single outliers. NaN where there are no numbers."""
     half = NEIGHBOURS // 2
     near = sliding_window_view(np.pad(x, half, constant_values=np.nan), NEIGHBOURS)
     near = np.sort(near, axis=1)  # NaNs are last
@@ -81,19 +81,19 @@ def lasting(x: np.ndarray) -> np.ndarray:
 
 
 def ends(x: np.ndarray) -> tuple[float, float]:
-    """The medians of the first and of the last fifth of the numbers there are."""
+    """The medians of the first and of the last fifth of the numbers."""
     x = x[np.isfinite(x)]
     fifth = max(len(x) // 5, 1)
     return float(np.median(x[:fifth])), float(np.median(x[-fifth:]))
 
 
 def middle(x: np.ndarray) -> float | None:
-    """The median of the numbers there are."""
+    """The median of the numbers that are not NaN."""
     return float(np.nanmedian(x)) if np.isfinite(x).any() else None
 
 
 def spread(x: np.ndarray) -> dict[str, float] | None:
-    """Median and quartiles of the numbers there are."""
+    """The median and the quartiles of the numbers that are not NaN."""
     if not np.isfinite(x).any():
         return None
     low, median, high = np.nanquantile(x, (0.25, 0.5, 0.75)).tolist()
@@ -101,7 +101,7 @@ def spread(x: np.ndarray) -> dict[str, float] | None:
 
 
 def spread_text(x: np.ndarray) -> str:
-    """Median and quartiles in words."""
+    """The median and the quartiles as text."""
     s = spread(x)
     if s is None:
         return "is undefined in every row"
@@ -109,13 +109,13 @@ def spread_text(x: np.ndarray) -> str:
 
 
 def stretches(steps: np.ndarray, mask: np.ndarray) -> list[list[int]]:
-    """Where the mask holds: first and last steps of rows that follow one another."""
+    """The stretches where the mask holds: their first and last steps."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
     return [[int(steps[a]), int(steps[b - 1])] for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def when(steps: np.ndarray, mask: np.ndarray) -> str:
-    """Where the mask holds, in words: `at 41k and 55k to 61k steps`, `from 80k steps on`."""
+    """The steps where the mask holds, as text: `at 41k and 55k to 61k steps`, `from 80k steps on`."""
     found = stretches(steps, mask)
     if len(found) == 1 and found[0][1] == steps[-1] and found[0][0] < steps[-1]:
         return "throughout" if found[0][0] == steps[0] else f"from {steps_text(found[0][0])} steps on"
@@ -134,23 +134,23 @@ def steps_text(steps: float) -> str:
 
 
 def num(x: float) -> str:
-    """A number to three digits, large ones whole, with a real minus."""
+    """A number with three digits, or whole if it is large, with a real minus."""
     text = f"{x:,.0f}" if 1e3 <= abs(x) < 1e9 else f"{x:.3g}"
     return text.replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
 
 
 def percent(x: float) -> str:
-    """A share, in per cent; what is over 1000 % is not worth its digits."""
+    """A share in per cent; above 1000 % it is rounded."""
     return f"{num(100 * x)} %" if x <= 10.0 else "over 1,000 %"
 
 
 def title(algo: str) -> str:
-    """PPO-KL: as papers write it. A recipe from elsewhere keeps its function's name."""
+    """The name of an algorithm as in papers, such as PPO-KL. A recipe from outside the package keeps its function's name."""
     if ":" in algo:
         return algo.rpartition(":")[2]
     return algo.upper().replace("_", "-")
 
 
 def as_number(x: Any) -> float:
-    """A number as a float; NaN for anything else, and for what is so large that sums and squares of it are not finite."""
+    """A number as a float; NaN for anything else, and for numbers whose squares are not finite."""
     return float(x) if isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= LARGEST else math.nan

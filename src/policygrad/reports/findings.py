@@ -1,4 +1,4 @@
-"""What the measured updates of a run say, each finding one formula and its words. No files, no torch.
+"""Findings about the measured updates of a run, each from one formula. No files, no torch.
 
 With s a step in parameters, ĝ the gradient and F the Fisher matrix before it (`policygrad.updates.diagnostics`); a number is
 looked at where it *lasts*: the median of a row and its neighbours.
@@ -43,7 +43,7 @@ LOW_SNR = 0.5  # an SNR: noise is the larger part of such a gradient
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the rows say. mark: ok; !, have a look; -, nothing can be said, and why."""
+    """A finding about the rows. mark: "ok"; "!" for a problem; "-" if nothing can be concluded, and the text says why."""
 
     name: str
     mark: Mark
@@ -52,7 +52,7 @@ class Finding:
 
 
 def findings(updates: Updates) -> list[Finding]:
-    """All that the measured updates say, and at the end what they cannot say."""
+    """All findings about the measured updates, and at the end those that are not possible."""
     found = [check(updates) for needs, check in CHECKS.items() if updates.has(*needs)]
     instead = updates.spec.no_rejection
     if instead is not None:
@@ -70,7 +70,7 @@ def findings(updates: Updates) -> list[Finding]:
 
 
 def rejected_steps(updates: Updates) -> Finding:
-    """TRPO's line search: updates that were taken, shortened, rejected."""
+    """The result of TRPO's line search: how many updates were accepted, shortened and rejected."""
     accepted = updates["accepted"]
     rejected, shortened = accepted == 0.0, (accepted > 0.0) & (accepted < 1.0)
     measured, k = int(np.isfinite(accepted).sum()), int(rejected.sum())
@@ -87,7 +87,7 @@ def rejected_steps(updates: Updates) -> Finding:
 
 
 def linear_model(updates: Updates) -> Finding:
-    """Gain over ĝᵀs: how far the gradient says what a step gains."""
+    """The gain divided by ĝᵀs: how well the gradient predicts the gain of a step."""
     gain, predicted = updates["gain"], updates["predicted_gain"]
     ratio = quotient(gain, predicted)
     against, short = int((predicted < 0.0).sum()), lasting(ratio) < 1.0 / MAX_MODEL_ERROR
@@ -104,7 +104,7 @@ def linear_model(updates: Updates) -> Finding:
 
 
 def kl_model(updates: Updates) -> Finding:
-    """KL / ½ sᵀFs: how far the Fisher matrix says what a step costs."""
+    """KL divided by ½ sᵀFs: how well the Fisher matrix predicts the KL of a step."""
     kl, quadratic = updates["kl"], updates["kl_quadratic"]
     ratio = np.where(kl > ROUNDING, quotient(kl, quadratic, ROUNDING), np.nan)
     off = (lasting(ratio) > MAX_MODEL_ERROR) | (lasting(ratio) < 1.0 / MAX_MODEL_ERROR)
@@ -122,7 +122,7 @@ def kl_model(updates: Updates) -> Finding:
 
 
 def kl(updates: Updates) -> Finding:
-    """Mean KL(old ‖ new), against max_kl or target_kl where there is one."""
+    """The mean KL(old ‖ new), compared with max_kl or target_kl if there is one."""
     kl, bound = updates["kl"], updates.bound()
     most = int(np.nanargmax(kl))
     text = f"median {num(np.nanmedian(kl))} nats, largest {num(kl[most])} at {steps_text(updates.steps[most])} steps"
@@ -150,7 +150,7 @@ def kl(updates: Updates) -> Finding:
 
 
 def sampled_kl(updates: Updates) -> Finding:
-    """k1, k2, k3: KL(old ‖ new) estimated from the actions taken, against the exact one, k / KL − 1."""
+    """The relative errors k / KL − 1 of k1, k2 and k3, the estimates of KL(old ‖ new) from the actions taken."""
     exact = updates["kl"]
     off = {k: middle(np.abs(quotient(updates[f"kl_{k}"], exact, ROUNDING) - 1.0)) for k in ("k1", "k2", "k3")}
     negative = int((updates["kl_k1"] < 0.0).sum())
@@ -161,7 +161,7 @@ def sampled_kl(updates: Updates) -> Finding:
 
 
 def step_lengths(updates: Updates) -> Finding:
-    """√(2 KL) / ‖s‖: how far a step in parameters moves the policy, the root of F's curvature along it."""
+    """√(2 KL) / ‖s‖: how far a step of the parameters moves the policy, the root of F's curvature along the step."""
     step, moved = updates["step_norm"], updates["policy_step"]
     ratio = np.where(moved**2 > 2.0 * ROUNDING, quotient(moved, step), np.nan)
     text = f"‖s‖ = {num(middle(step) or 0.0)} in parameters, √(2 KL) = {num(middle(moved) or 0.0)} in policy space (medians)"
@@ -174,7 +174,7 @@ def step_lengths(updates: Updates) -> Finding:
 
 
 def conjugate_gradients(updates: Updates) -> Finding:
-    """How well (F + damping · I) x = ĝ was solved, and the curvature met on the way."""
+    """The accuracy of the solution of (F + damping · I) x = ĝ, and the curvature along the way."""
     residual, curvature = updates["cg_residual"], middle(updates["cg_curvature"])
     iterations, damping = middle(updates["cg_iterations"]) or 0.0, updates.setting("damping") or 0.0
     bad = lasting(residual) > MAX_SHARE
@@ -190,7 +190,7 @@ def conjugate_gradients(updates: Updates) -> Finding:
 
 
 def clip(updates: Updates) -> Finding:
-    """The share of steps whose gradient PPO's clip removes after the last epoch, and epochs that target_kl saved."""
+    """The share of steps whose gradient PPO's clip removes after the last epoch, and the epochs that target_kl stopped."""
     fraction, asked = updates["clip_fraction"], updates.setting("epochs")
     much, idle = lasting(fraction) > 0.3, np.nanmax(fraction) == 0.0
     early = int((updates["epochs"] < asked).sum()) if asked is not None else 0
@@ -205,7 +205,7 @@ def clip(updates: Updates) -> Finding:
 
 
 def beta(updates: Updates) -> Finding:
-    """The path of the weight of PPO-KL's penalty."""
+    """The path of β, the weight of PPO-KL's penalty."""
     path = updates["beta"][np.isfinite(updates["beta"])]
     first, last, least, most = (float(x) for x in (path[0], path[-1], path.min(), path.max()))
     text = f"{num(first)} at first, {num(last)} at the end, always between {num(least)} and {num(most)}"
@@ -213,7 +213,7 @@ def beta(updates: Updates) -> Finding:
     return Finding("beta", "ok", text + ".", {"first": first, "last": last, "least": least, "most": most})
 
 
-def gradient_noise(updates: Updates) -> Finding:
+def gradient_meter(updates: Updates) -> Finding:
     """The gradient meter's SNR in the first and in the second half of its measurements, and the batch that would have 1."""
     measured = metered(updates.rows)
     rows = telling(measured)
@@ -232,7 +232,7 @@ def gradient_noise(updates: Updates) -> Finding:
 
 
 def signal_words(updates: Updates, rows: Rows, numbers: dict[str, Any]) -> tuple[Mark, str]:
-    """Mark and words of the pooled SNRs, and a batch from the last half that has a signal; what is found joins the numbers."""
+    """The mark and the text for the pooled SNRs, and a batch size from the last half; adds them to the numbers."""
     halves = windows(rows, 2)
     parts = [pooled_snr(half) for half in halves]
     numbers["snr"] = [(part.snr, part.error) for part in parts]
@@ -261,7 +261,7 @@ def signal_words(updates: Updates, rows: Rows, numbers: dict[str, Any]) -> tuple
 
 
 def untold(measured: Rows) -> str:
-    """Why the measurements say nothing of the SNR."""
+    """The reason why the measurements do not determine the SNR."""
     wide = sum(row["meter_groups"] >= MIN_TRAJECTORIES for row in measured)
     if len(measured) < MIN_MEASUREMENTS:
         return f"too few measured batches: {len(measured)}, at least {MIN_MEASUREMENTS} are needed"
@@ -274,12 +274,12 @@ def untold(measured: Rows) -> str:
 
 
 def metered(rows: Rows) -> Rows:
-    """The rows that have a measurement of the gradient meter."""
+    """The rows with a measurement of the gradient meter."""
     return [row for row in rows if math.isfinite(as_number(row.get("meter_groups")))]
 
 
 def telling(measured: Rows) -> Rows:
-    """Those whose SNR counts: of fewer trajectories the noise is too uncertain, and a gradient of 0 has neither."""
+    """The rows whose SNR counts: they have enough trajectories, and a gradient that is not 0."""
     wide = [row for row in measured if row["meter_groups"] >= MIN_TRAJECTORIES]
     whole = [row for row in wide if all(math.isfinite(as_number(row.get(name))) for name in ("signal", "noise"))]
     return [row for row in whole if row["signal"] or row["noise"]]
@@ -293,7 +293,7 @@ def windows(rows: Rows, most: int) -> list[Rows]:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The SNR of several batches, its standard error, and two of them below and above, not below 0.
+    """The SNR of several batches, its standard error, and an interval of two standard errors, not below 0.
 
     low = 0: it cannot be told from 0.
     """
@@ -303,7 +303,7 @@ class Pooled:
 
     @property
     def low(self) -> float:
-        """The lower end; 0 where it cannot be told from 0."""
+        """The lower end, or 0."""
         return max(self.snr - 2.0 * self.error, 0.0)
 
     @property
@@ -333,7 +333,7 @@ def batch_steps(updates: Updates, rows: Rows) -> float | None:
 
 
 def snr_words(measured: Rows) -> str:
-    """The last measurements in a few words for a live display, SNR and two errors; nothing before there are enough."""
+    """The SNR of the last measurements and two standard errors, as text for a live display; empty if there are too few."""
     if len(measured) < MIN_MEASUREMENTS:
         return ""
     rows = telling(measured)
@@ -346,7 +346,7 @@ def snr_words(measured: Rows) -> str:
     )
 
 
-def fisher(updates: Updates) -> Finding:
+def fisher_eigenvalue(updates: Updates) -> Finding:
     """The largest eigenvalue of F over the run."""
     (first, last), most = ends(updates["fisher_1"]), float(np.nanmax(updates["fisher_1"]))
     text = (
@@ -356,7 +356,7 @@ def fisher(updates: Updates) -> Finding:
 
 
 def quotient(a: np.ndarray, b: np.ndarray, above: float = 0.0) -> np.ndarray:
-    """The ratio a / b, NaN where b is not above the least that counts."""
+    """The ratio a / b, NaN where b is not above the limit."""
     counts = b > above
     return np.where(counts, a / np.where(counts, b, 1.0), np.nan)
 
@@ -371,8 +371,8 @@ CHECKS: dict[tuple[str, ...], Callable[[Updates], Finding]] = {  # the numbers t
     ("cg_residual",): conjugate_gradients,
     ("clip_fraction",): clip,
     ("beta",): beta,
-    ("fisher_1",): fisher,
-    ("meter_groups",): gradient_noise,
+    ("fisher_1",): fisher_eigenvalue,
+    ("meter_groups",): gradient_meter,
 }
 WHOSE = {  # the numbers that not every run has, and which do
     "cg_residual": "conjugate gradients (NPG, TRPO)",

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from policygrad.algorithms.config import show
 from policygrad.files import write_atomically
 from policygrad.reports.columns import as_number, steps_text, title
-from policygrad.stored.directory import RunDirectory, RunError, environment, find, runs_at
+from policygrad.stored.directory import RunDirectory, RunError, environment, find_run, runs_at
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -62,7 +62,7 @@ class Curve:
         return bool(self.evaluations)
 
     def end(self) -> float:
-        """Where the steps axis ends: at the steps asked for, or where training got to if that is far from it."""
+        """The end of the steps axis: the planned steps, or those reached if they are far fewer."""
         last, asked = (
             max((float(x[-1]) for x, _ in self.curves if len(x)), default=1.0),
             as_number(self.config.get("steps")),
@@ -79,7 +79,7 @@ class Curve:
 
 
 class Chart(Figure):
-    """A figure that notebooks show, though pyplot does not know it."""
+    """A figure that notebooks show without pyplot."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -95,7 +95,7 @@ class Chart(Figure):
 
 
 def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] = "latest", by: By = "config") -> Chart:
-    """The runs' learning curves, a panel an environment, as a Figure: `plot("latest")` in a notebook shows it.
+    """Draw the learning curves of runs, one panel per environment, as a Figure: `plot("latest")` in a notebook shows it.
 
     runs: what `train` returned, directories of runs, or their names as on the command line. by="config": runs that differ
     in the seed alone are one curve, their mean and a band from the lowest to the highest; "algo": runs of one algorithm.
@@ -103,18 +103,18 @@ def plot(runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] =
     several = [runs] if isinstance(runs, RunDirectory | str | Path) else list(runs)
     chosen: dict[Path, RunDirectory] = {}
     for run in several:
-        path = run.path if isinstance(run, RunDirectory) else find(str(run))
+        path = run.path if isinstance(run, RunDirectory) else find_run(str(run))
         chosen |= {one.path.resolve(): one for one in runs_at(path)}
-    return make_figure(read(chosen.values(), by))
+    return curves_figure(read_curves(chosen.values(), by))
 
 
 def plot_runs(runs: Sequence[RunDirectory], out: Path, by: By = "config") -> Path:
-    """Draw the runs' learning curves, a panel an environment, and write the figure. Raises RunError for unreadable runs."""
-    return make_figure(read(runs, by)).write(out)
+    """Draw the learning curves of runs, one panel per environment, into a file. Raises RunError for unreadable runs."""
+    return curves_figure(read_curves(runs, by)).write(out)
 
 
-def make_figure(panels: dict[str, list[Curve]]) -> Chart:
-    """The figure, as high as the labels of the panel with the most curves need. Raises RunError if there is nothing to draw."""
+def curves_figure(panels: dict[str, list[Curve]]) -> Chart:
+    """The figure, high enough for the labels of the panel with the most curves. Raises RunError if there is nothing to draw."""
     if not panels:
         raise RunError("there are no runs to draw")
     rows = max(sum(map(label_inches, labels(curves))) for curves in panels.values())
@@ -122,12 +122,12 @@ def make_figure(panels: dict[str, list[Curve]]) -> Chart:
     figure = Chart(figsize=(1.5 + 6.5 * len(panels), height), dpi=160, facecolor="white")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (env, curves) in zip(axes, panels.items(), strict=True):
-        draw(axis, env, curves, height - HEAD_INCHES)
+        draw_environment(axis, env, curves, height - HEAD_INCHES)
     figure.tight_layout(w_pad=3.0)
     return figure
 
 
-def read(runs: Iterable[RunDirectory], by: By = "config") -> dict[str, list[Curve]]:
+def read_curves(runs: Iterable[RunDirectory], by: By = "config") -> dict[str, list[Curve]]:
     """Curves by environment; runs whose configurations, or whose algorithms, are equal share one."""
     if by not in ("config", "algo"):
         raise ValueError(f"by must be 'config' or 'algo', got {by!r}")
@@ -157,20 +157,20 @@ def points(rows: Iterable[Row]) -> tuple[np.ndarray, np.ndarray]:
     return steps, returns
 
 
-def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
-    """One environment, in an axis of so many inches."""
+def draw_environment(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
+    """Draw one environment into an axis of this height in inches."""
     style(axis)
     algos = {curve.algo for curve in curves}
     name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
     axis.set_title(name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=38, parse_math=False)
     small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom"}
-    axis.annotate(f"{WINDOW} · {seeds_text(curves)}", (0, 1), (0, 22), xycoords="axes fraction", **small)
+    axis.annotate(f"{WINDOW} · {seeds_label(curves)}", (0, 1), (0, 22), xycoords="axes fraction", **small)
     axis.annotate(marks_text(curves), (0, 1), (0, 9), xycoords="axes fraction", **small)
     axis.set_xlabel("environment steps", fontsize=9.5, color=PALE)
     end = max(1.0, *(curve.end() for curve in curves))
     names = labels(curves)
     for k, curve in enumerate(curves):
-        line(axis, curve, COLORS[k % len(COLORS)], LINES[k // len(COLORS) % len(LINES)])
+        curve_line(axis, curve, COLORS[k % len(COLORS)], LINES[k // len(COLORS) % len(LINES)])
     if not axis.lines:
         axis.text(0.5, 0.5, "no episode has ended yet", transform=axis.transAxes, ha="center", color=PALE)
     axis.set_xlim(0, end)
@@ -178,7 +178,7 @@ def draw(axis: Axes, env: str, curves: list[Curve], height: float) -> None:
     threshold(axis, curves)
 
 
-def line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
+def curve_line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
     """A curve, or the mean of several with a band from the lowest to the highest."""
     if not any(len(x) for x, _ in curve.curves):
         return
@@ -194,7 +194,7 @@ def line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
 
 
 def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height: float) -> None:
-    """The final greedy evaluations, to the right of the curves, each with its interval; and the curves' names."""
+    """Draw the final greedy evaluations with their intervals, and the names of the curves, to the right of the curves."""
     dots = [(k, final) for k, curve in enumerate(curves) if (final := curve.final()) is not None]
     apiece = min(0.02, 0.16 / len(curves))
     for place, (k, (mean, low, high)) in enumerate(dots):
@@ -218,8 +218,8 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
         for _, (mean, low, high) in dots:
             what = "95 % interval" if len(curves[0].evaluations) == 1 else f"range of {noun(curves)}"
             big = {"fontsize": 13, "fontweight": "bold", "va": "center", "annotation_clip": False}
-            axis.annotate(plain(mean), (x, mean), color=COLORS[0], **big)
-            axis.annotate(f"{plain(low)} to {plain(high)}", (x, mean), (0, -11), **small)
+            axis.annotate(return_label(mean), (x, mean), color=COLORS[0], **big)
+            axis.annotate(f"{return_label(low)} to {return_label(high)}", (x, mean), (0, -11), **small)
             axis.annotate(f"{what}\nfinal policy, greedy", (x, mean), (0, -23), **small)
         return
     ends = [final[0] if (final := curve.final()) is not None else last(curve) for curve in curves]
@@ -228,14 +228,14 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
         algo, _, settings = name.partition("\n")
         final = curve.final()
         algo = f"{SIGNS[k // len(COLORS) % len(SIGNS)]} {algo}" if len(curves) > len(COLORS) else algo
-        text = algo if final is None else f"{algo}  {plain(final[0])}"
+        text = algo if final is None else f"{algo}  {return_label(final[0])}"
         bold = {"fontsize": 9.5, "fontweight": "bold", "va": "center", "clip_on": False, "parse_math": False}
         axis.text(x, y, text, color=COLORS[k % len(COLORS)], **bold)
         axis.annotate(settings, (x, y), (0, -7), parse_math=False, **small)
 
 
 def last(curve: Curve) -> float:
-    """Where a curve ends, for its label."""
+    """The end of a curve, for its label."""
     drawn = [(x[-1], y[-1]) for x, y in curve.curves if len(x)]
     if not drawn:
         return 0.0
@@ -263,14 +263,14 @@ def apart(heights: list[float], limits: tuple[float, float], shares: list[float]
 
 
 def threshold(axis: Axes, curves: list[Curve]) -> None:
-    """The return at which Gymnasium calls the environment solved, where that is in sight."""
+    """Draw the return at which Gymnasium calls the environment solved, if it is within the axis."""
     value = curves[0].threshold
     low, high = axis.get_ylim()
     if value is None or not low - 0.3 * (high - low) <= value <= high + 0.3 * (high - low):
         return
     axis.axhline(value, color=PALE, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     axis.annotate(
-        f"solved: {plain(value, 0)}",
+        f"solved: {return_label(value, 0)}",
         (0, value),
         (6, 0),
         textcoords="offset points",
@@ -284,14 +284,14 @@ def threshold(axis: Axes, curves: list[Curve]) -> None:
 
 def style(axis: Axes) -> None:
     """Light grid, no box, ticks in k and M."""
-    bare(axis, "y")
+    light_axis(axis, "y")
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: steps_text(x)))
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}".replace("-", "−")))
 
 
-def bare(axis: Axes, grid: Literal["both", "y"]) -> None:
+def light_axis(axis: Axes, grid: Literal["both", "y"]) -> None:
     """Light grid, no box, pale numbers."""
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
@@ -301,18 +301,18 @@ def bare(axis: Axes, grid: Literal["both", "y"]) -> None:
     axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
 
 
-def plain(value: float, digits: int = 1) -> str:
+def return_label(value: float, digits: int = 1) -> str:
     """A return: separators for thousands and a real minus."""
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
 def noun(curves: list[Curve]) -> str:
-    """What there are several of in a curve."""
+    """The noun for the members of a curve."""
     return "runs" if any(curve.mixed for curve in curves) else "seeds"
 
 
-def seeds_text(curves: list[Curve]) -> str:
-    """How many seeds, or which."""
+def seeds_label(curves: list[Curve]) -> str:
+    """The number of seeds, or the seed."""
     what = noun(curves)
     counts = sorted({len(curve.seeds) for curve in curves})
     if len(curves) == 1:
@@ -323,7 +323,7 @@ def seeds_text(curves: list[Curve]) -> str:
 
 
 def marks_text(curves: list[Curve]) -> str:
-    """What lines, bands, dots and bars are."""
+    """The text that explains lines, bands, dots and bars."""
     several, dots = any(len(c.seeds) > 1 for c in curves), any(c.finished for c in curves)
     many, one = any(len(c.evaluations) > 1 for c in curves), any(len(c.evaluations) == 1 for c in curves)
     what = noun(curves)
@@ -335,7 +335,7 @@ def marks_text(curves: list[Curve]) -> str:
 
 
 def labels(curves: list[Curve]) -> list[str]:
-    """Algorithms, and on a second line what tells runs of the same algorithm apart, two settings at most.
+    """The labels of curves: the algorithm, and on a second line at most two settings that differ.
 
     Curves of an algorithm whatever its settings have no second line.
     """

@@ -1,4 +1,4 @@
-"""The report card of a run: what every update promised and did, in words, and as a picture.
+"""The report of a run: what every update predicted and did, as text and as a plot.
 
 Reading a run needs neither torch nor matplotlib; the picture and the eigenvalues of its policy import them.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.reports.columns import Updates, as_number, steps_text, title
 from policygrad.reports.findings import Finding, findings
-from policygrad.reports.tracking import Segment, segments, tracking
+from policygrad.reports.tracking import Segment, run_segments, tracking
 from policygrad.stored.directory import RunDirectory, RunError, environment
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LINE_WIDTH = 100  # characters per line, unless given
 
 
 class Report:
-    """The findings of a run's measured updates; `print(report)` says them, a notebook shows the picture.
+    """The findings about a run's measured updates. `print(report)` prints them; a notebook also shows the plot.
 
     updates: the rows of metrics as columns. found: the findings, in the order in which they are said. segments: what the
     surrogate promised and the return did, see `policygrad.reports.tracking`.
@@ -32,7 +32,7 @@ class Report:
 
     def __init__(self, name: str, env: str, seed: int, updates: Updates, returns: Sequence[float]) -> None:
         self.name, self.env, self.seed, self.updates = name, env, seed, updates
-        self.segments: list[Segment] = segments(updates, returns)
+        self.segments: list[Segment] = run_segments(updates, returns)
         self.found: list[Finding] = findings(updates)
         self.found.insert(1, tracking(updates, self.segments, len(returns)))
         odd = sum(not math.isfinite(x) for x in returns)
@@ -41,7 +41,7 @@ class Report:
             self.found.insert(2, Finding("returns", "!", text, {"not_finite": odd}))
 
     def heading(self) -> str:
-        """Whose report it is, and on how many updates it stands."""
+        """The heading: the run, and the number of measured updates."""
         updates = self.updates
         first, last = steps_text(updates.steps[0]), steps_text(updates.steps[-1])
         text = f"{title(updates.algo)} on {self.env}, seed {self.seed}: {len(updates)} measured updates"
@@ -50,12 +50,12 @@ class Report:
         return text + (", too few for reliable medians" if len(updates) < FEW_ROWS else "")
 
     def add(self, finding: Finding) -> None:
-        """One more, above what is not there."""
+        """Add a finding, before those that are not possible."""
         last = next((i for i, f in enumerate(self.found) if f.name in ("missing", "not here")), len(self.found))
         self.found.insert(last, finding)
 
     def lines(self) -> list[str]:
-        """The words, a line a finding."""
+        """The text, one line per finding."""
         look = [finding.name for finding in self.found if finding.mark == "!"]
         summary = f"Look at: {', '.join(look)}." if look else "Nothing stands out."
         return [self.heading(), summary, "", *(f"{f.mark:<3}{f.name}: {f.text}" for f in self.found)]
@@ -68,16 +68,16 @@ class Report:
         return str(self)
 
     def figure(self) -> Chart:
-        """The picture, a matplotlib Figure."""
-        from policygrad.reports.report_plots import make_figure
+        """The plot, a matplotlib Figure."""
+        from policygrad.reports.report_plots import report_figure
 
-        return make_figure(self)
+        return report_figure(self)
 
     def _repr_png_(self) -> bytes:
         return self.figure()._repr_png_()
 
     def to_json(self) -> dict[str, Any]:
-        """The findings in plain values: of each its mark, its words, and its numbers."""
+        """The findings as plain values: the mark, the text and the numbers of each."""
         updates = self.updates
         return {
             "run": self.name,
@@ -90,7 +90,7 @@ class Report:
         }
 
 
-def read(run: RunDirectory) -> Report:
+def read_report(run: RunDirectory) -> Report:
     """The report of a run directory. Raises RunError, naming the file."""
     if not run.config_file.exists():
         raise RunError(f"{run.path} is not a run directory: it has no config.json")

@@ -1,4 +1,4 @@
-"""The picture of a report: stacked panels over the steps, in the house style of `policygrad.reports.plots`."""
+"""The plot of a report: panels over the steps, in the style of `policygrad.reports.plots`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ WINDOWS = 6  # of the gradient's SNR, at most
 LOG_SCALE_RATIO = 30.0  # largest over smallest, above which a panel is logarithmic
 
 
-def make_figure(report: Report) -> Chart:
-    """The picture: only panels whose numbers there are."""
+def report_figure(report: Report) -> Chart:
+    """The figure, with the panels for which there are numbers."""
     updates = report.updates
     panels = [draw for needs, draw in PANELS if updates.has(*needs)]
     panels += [noise] if len(telling(metered(updates.rows))) >= 2 * MIN_MEASUREMENTS else []
@@ -48,7 +48,7 @@ def make_figure(report: Report) -> Chart:
 
 
 def heading(figure: Chart, report: Report, height: float) -> None:
-    """Title, and what the marks are."""
+    """Draw the title and the legend of the marks."""
     text, updates = f"{title(report.updates.algo)} on {report.env}", report.updates
     figure.text(0.02, 1 - 0.28 / height, text, fontsize=14, fontweight="bold", color=INK, va="center", parse_math=False)
     parts = [f"seed {report.seed}", f"{len(updates)} measured updates"]
@@ -61,7 +61,7 @@ def heading(figure: Chart, report: Report, height: float) -> None:
 
 
 def marks(axis: Axes, report: Report) -> None:
-    """Where steps were rejected, and where the surrogate stopped tracking the return."""
+    """Mark where steps were rejected and where the surrogate stopped tracking the return."""
     for segment in joined([segment for segment in report.segments if segment.broken]):
         axis.axvspan(segment.start, segment.end, color=ROSE, linewidth=0, zorder=0)
     for steps in report.updates.steps[report.updates["accepted"] == 0.0]:
@@ -69,7 +69,7 @@ def marks(axis: Axes, report: Report) -> None:
 
 
 def returns(axis: Axes, report: Report) -> None:
-    """The mean return that is logged, and the means that segments are judged by."""
+    """Draw the logged mean return, and the means before and after segments."""
     updates = report.updates
     axis.plot(updates.steps, updates["return_mean"], color=BLUE, linewidth=2.0, solid_capstyle="round")
     words = [("return", INK), ("mean of the last 100 episodes", BLUE)]
@@ -82,21 +82,23 @@ def returns(axis: Axes, report: Report) -> None:
 
 
 def gains(axis: Axes, report: Report) -> None:
-    """What the surrogate gained, and what its linear model said."""
+    """Draw the gain of the surrogate and the prediction of its linear model."""
     key(axis, [("surrogate", INK), ("gain", BLUE), ("predicted, ĝᵀs", ORANGE)])
-    line(axis, report.updates, "predicted_gain", ORANGE, ls=(0, (3, 1.5)))
-    line(axis, report.updates, "gain", BLUE)
+    row_line(axis, report.updates, "predicted_gain", ORANGE, ls=(0, (3, 1.5)))
+    row_line(axis, report.updates, "gain", BLUE)
     axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
 
 
 def divergences(axis: Axes, report: Report) -> None:
-    """KL exact, by the quadratic model, sampled, and what bounds it."""
+    """Draw KL exact, by the quadratic model and sampled, and its limit."""
     updates, bound = report.updates, report.updates.bound()
     words = [("KL(old ‖ new), nats", INK), ("exact", BLUE), ("½ sᵀFs", ORANGE), ("● sampled, k3", GREEN)]
-    axis.plot(updates.steps, positive(updates["kl_k3"]), "o", color=GREEN, markersize=2.6, alpha=0.7, markeredgewidth=0)
-    line(axis, updates, "kl_quadratic", ORANGE, positive, ls=(0, (3, 1.5)))
-    line(axis, updates, "kl", BLUE, positive)
-    logarithmic(axis, updates["kl"])
+    axis.plot(
+        updates.steps, positive_values(updates["kl_k3"]), "o", color=GREEN, markersize=2.6, alpha=0.7, markeredgewidth=0
+    )
+    row_line(axis, updates, "kl_quadratic", ORANGE, positive_values, ls=(0, (3, 1.5)))
+    row_line(axis, updates, "kl", BLUE, positive_values)
+    logarithmic_axis(axis, updates["kl"])
     if bound is not None:
         axis.plot(updates.steps, bound[1], color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
         words.append((f"{'target' if updates.spec.steers_kl else 'bound'}, {bound[0]} = {num(bound[1][0])}", PALE))
@@ -104,7 +106,7 @@ def divergences(axis: Axes, report: Report) -> None:
 
 
 def accepted(axis: Axes, report: Report) -> None:
-    """The share of the natural step that the line search took."""
+    """Draw the share of the natural step that the line search accepted."""
     share, steps = report.updates["accepted"], report.updates.steps
     taken = share > 0.0
     axis.vlines(steps[taken], 0.0, share[taken], color=BLUE, linewidth=1.4)
@@ -116,16 +118,16 @@ def accepted(axis: Axes, report: Report) -> None:
 
 
 def clipped(axis: Axes, report: Report) -> None:
-    """The share of steps whose gradient the clip removes."""
-    line(axis, report.updates, "clip_fraction", BLUE)
+    """Draw the share of steps whose gradient the clip removes."""
+    row_line(axis, report.updates, "clip_fraction", BLUE)
     axis.set_ylim(bottom=0.0)
     key(axis, [("clip", INK), ("share of the batch without gradient after the last epoch", BLUE)])
 
 
 def weights(axis: Axes, report: Report) -> None:
-    """β over the run."""
-    axis.step(report.updates.steps, positive(report.updates["beta"]), color=BLUE, linewidth=1.8, where="mid")
-    logarithmic(axis, report.updates["beta"], always=True)
+    """Draw β over the run."""
+    axis.step(report.updates.steps, positive_values(report.updates["beta"]), color=BLUE, linewidth=1.8, where="mid")
+    logarithmic_axis(axis, report.updates["beta"], always=True)
     key(axis, [("penalty", INK), ("β", BLUE)])
 
 
@@ -133,8 +135,8 @@ def on_logarithm(axis: Axes, report: Report, what: str, lines: dict[str, str]) -
     """One line or two on a logarithmic axis; lines: the name of a number and what it is called."""
     colors = (BLUE, ORANGE)[: len(lines)]
     for name, color in zip(lines, colors, strict=True):
-        line(axis, report.updates, name, color, positive)
-    logarithmic(axis, np.concatenate([report.updates[name] for name in lines]), always=True)
+        row_line(axis, report.updates, name, color, positive_values)
+    logarithmic_axis(axis, np.concatenate([report.updates[name] for name in lines]), always=True)
     key(axis, [(what, INK), *zip(lines.values(), colors, strict=True)])
 
 
@@ -143,23 +145,25 @@ LENGTHS = {"step_norm": "in parameters, ‖s‖", "policy_step": "in policy, √
 
 
 def eigenvalues(axis: Axes, report: Report) -> None:
-    """The Fisher matrix's largest eigenvalues, and damping."""
+    """Draw the largest eigenvalues of the Fisher matrix, and the damping."""
     updates, damping = report.updates, report.updates.setting("damping")
     found = {name for name in set().union(*updates.rows) if re.fullmatch(r"fisher_[1-9][0-9]{0,2}", name)}
     names = sorted(found, key=lambda name: int(name[7:]))
     for k, name in enumerate(names):
-        axis.plot(updates.steps, positive(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k)
+        axis.plot(
+            updates.steps, positive_values(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k
+        )
     which = "largest eigenvalue" if len(names) == 1 else f"its {len(names)} largest eigenvalues"
     words = [("Fisher matrix", INK), (which, BLUE)]
     if damping:
         axis.axhline(damping, color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
         words.append((f"damping = {num(damping)}", PALE))
-    logarithmic(axis, updates["fisher_1"], always=True)
+    logarithmic_axis(axis, updates["fisher_1"], always=True)
     key(axis, words)
 
 
 def noise(axis: Axes, report: Report) -> None:
-    """The SNR of the gradient, pooled in windows of its measurements; linear up to 1 and logarithmic above."""
+    """Draw the SNR of the gradient, pooled in windows of measurements; the axis is linear up to 1 and logarithmic above."""
     parts = windows(telling(metered(report.updates.rows)), WINDOWS)
     found = [pooled_snr(part) for part in parts]
     x = [np.mean([row["steps"] for row in part]) for part in parts]
@@ -186,7 +190,7 @@ PANELS: Sequence[tuple[tuple[str, ...], Callable[[Axes, Report], None]]] = (  # 
 
 
 def key(axis: Axes, words: Sequence[tuple[str, str]]) -> None:
-    """Above a panel, in bold what it shows, and the names of its lines in their colours."""
+    """Write the title of a panel in bold, and the names of its lines in their colours."""
     before: Any = None
     for text, color in words:
         where: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (-42, 7)}
@@ -198,7 +202,7 @@ def key(axis: Axes, words: Sequence[tuple[str, str]]) -> None:
         before = axis.annotate(text, **where, **style)
 
 
-def line(
+def row_line(
     axis: Axes,
     updates: Updates,
     name: str,
@@ -206,7 +210,7 @@ def line(
     change: Callable[[np.ndarray], np.ndarray] | None = None,
     **how: Any,
 ) -> None:
-    """A line through the rows, a dot for one between gaps; of many rows their running mean, over all of them in pale."""
+    """Draw a line through the rows, with a dot for a row between gaps; many rows are drawn pale, under their running mean."""
     x, y = updates.steps, updates[name] if change is None else change(updates[name])
     if len(y) > MAX_RAW_ROWS:
         axis.plot(x, y, color=color, linewidth=0.6, alpha=0.25)
@@ -225,13 +229,13 @@ def running_mean(y: np.ndarray, window: int) -> np.ndarray:
     return np.where(there, sums / np.maximum(counts, 1.0), np.nan)
 
 
-def positive(y: np.ndarray) -> np.ndarray:
-    """What a logarithm can show."""
+def positive_values(y: np.ndarray) -> np.ndarray:
+    """The positive values; NaN in place of the others."""
     return np.where(y > 0.0, y, np.nan)
 
 
-def logarithmic(axis: Axes, y: np.ndarray, always: bool = False) -> None:
-    """A logarithmic axis, where the numbers span so much, with ticks as people write them."""
+def logarithmic_axis(axis: Axes, y: np.ndarray, always: bool = False) -> None:
+    """Make an axis logarithmic if the numbers span enough, with readable ticks."""
     y = y[np.isfinite(y) & (y > 0.0)]
     if not len(y) or not (always or np.quantile(y, 0.95) > LOG_SCALE_RATIO * np.quantile(y, 0.05)):
         axis.set_ylim(bottom=0.0)

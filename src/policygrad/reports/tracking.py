@@ -1,4 +1,4 @@
-"""Whether the surrogate tracks the truth: what it promised against what the return did, segment by segment.
+"""Whether the surrogate tracks the return: its predictions compared with the changes of the return, segment by segment.
 
 The run is cut into segments of equal length in steps. With gain_i the rise of the surrogate in update i, and R(x) the mean
 return of the training episodes that ended within half a segment of x steps, of the segment [a, b)
@@ -30,7 +30,7 @@ Z_LIMIT = 3.09  # a standard normal is above it once in a thousand: one false al
 
 @dataclass(frozen=True)
 class Segment:
-    """What the surrogate promised between two steps, and what the mean return was around each of them."""
+    """A segment between two steps: the surrogate's prediction, and the mean returns before and after."""
 
     start: float
     end: float
@@ -63,12 +63,12 @@ class Segment:
 
     @property
     def broken(self) -> bool:
-        """Whether a rise was promised, and the return fell."""
+        """Whether a rise was predicted and the return fell."""
         return self.promised > 0.0 and self.direction < 0
 
 
-def segments(updates: Updates, returns: Sequence[float]) -> list[Segment]:
-    """The run's segments that have enough episodes around both ends. returns: of every finished episode, in order.
+def run_segments(updates: Updates, returns: Sequence[float]) -> list[Segment]:
+    """The segments of a run that have enough episodes around both ends. returns: of all finished episodes, in order.
 
     As many as there are MIN_ROWS rows for, SEGMENTS at most; none of fewer than two. Returns that are not finite are left out.
     """
@@ -104,7 +104,7 @@ def episode_steps(updates: Updates, episodes: int) -> np.ndarray:
 
 
 def joined(found: Sequence[Segment]) -> list[Segment]:
-    """Segments that follow one another, as one."""
+    """Consecutive segments as one."""
     whole: list[Segment] = []
     for s in found:
         if whole and whole[-1].end == s.start:
@@ -128,7 +128,7 @@ def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Findi
         text += f" {2 * MIN_ROWS} rows are needed, and {MIN_EPISODES} episodes at each end of two segments"
         return Finding("surrogate and return", "-", text + ".")
     broken = sorted(joined([s for s in found if s.broken]), key=lambda s: s.after - s.before)
-    numbers = {"segments": [to_json(s) for s in found], "broken": [to_json(s) for s in broken]}
+    numbers = {"segments": [segment_to_json(s) for s in found], "broken": [segment_to_json(s) for s in broken]}
     rose, level = (sum(s.direction == d for s in found) for d in (1, 0))
     promised, first, last = sum(s.promised for s in found), found[0].before, found[-1].after
     whole = f"in total the surrogate predicted a gain of {num(promised)} and the return went from {num(first)} to {num(last)}"
@@ -137,21 +137,23 @@ def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Findi
         return Finding("surrogate and return", "ok", text + ".", numbers)
     worst, *others = broken
     part = f" in the measured updates, {updates.measured()}," if updates.measured() else ""
-    text = f"{place(worst)} the surrogate predicted a gain of {num(worst.promised)}{part} and the return fell "
+    text = f"{segment_place(worst)} the surrogate predicted a gain of {num(worst.promised)}{part} and the return fell "
     text += f"from {num(worst.before)} to {num(worst.after)} (± {num(worst.error)})"
     if others:
-        text += "; it also fell " + ", ".join(f"{place(s)} ({num(s.before)} to {num(s.after)})" for s in others[:3])
+        text += "; it also fell " + ", ".join(
+            f"{segment_place(s)} ({num(s.before)} to {num(s.after)})" for s in others[:3]
+        )
     text += f". {whole[0].upper()}{whole[1:]}. Steps may be too long. Lower {updates.spec.shorter}"
     return Finding("surrogate and return", "!", text + ".", numbers)
 
 
-def place(s: Segment) -> str:
-    """Where a segment is."""
+def segment_place(s: Segment) -> str:
+    """The steps of a segment, as text."""
     return f"between {steps_text(s.start)} and {steps_text(s.end)} steps"
 
 
-def to_json(s: Segment) -> Mapping[str, Any]:
-    """A segment in plain values."""
+def segment_to_json(s: Segment) -> Mapping[str, Any]:
+    """A segment as plain values."""
     return {
         "steps": [round(s.start), round(s.end)],
         "promised": s.promised,

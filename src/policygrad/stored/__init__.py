@@ -1,1 +1,1 @@
-"""What is kept on disk: model files, run directories, trajectories, and learning from them."""
+"""Files on disk: models, run directories, trajectories, and learning from them."""

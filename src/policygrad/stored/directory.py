@@ -1,4 +1,4 @@
-"""Run directories: where a training run keeps what it did, and how a run is found again.
+"""Run directories: the files of a training run, and finding a run by its name.
 
     config.json            algorithm, environment, seed, every hyperparameter, versions, command line
     metrics.jsonl          one row of metrics a line, written as training goes
@@ -77,7 +77,7 @@ PLAIN = frozenset((int, float, bool, str, type(None)))  # types in a row of metr
 
 
 class RunError(FileError, ValueError):
-    """A run that is not there, cannot be read, or would be overwritten."""
+    """A run does not exist, cannot be read, or would be overwritten."""
 
 
 class RunDirectory:
@@ -170,7 +170,7 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only one who trains this run. Raises RunError where another process does.
+        """Lock the run for this process. Raises RunError if another process trains it.
 
         The system gives the lock back however a process ends. Where there are no such locks (Windows, some network disks)
         nothing is locked.
@@ -188,7 +188,7 @@ class RunDirectory:
             yield
 
     def evaluation(self) -> dict[str, Any] | None:
-        """evaluation.json, if the run got that far; the greedy policy's mean and interval are there."""
+        """The contents of evaluation.json, with the greedy policy's mean and interval; None if it does not exist yet."""
         if not self.evaluation_file.exists():
             return None
         with _as_run_error(f"{self.evaluation_file} is not an evaluation: it needs greedy, mean and ci95"):
@@ -269,8 +269,8 @@ def runs(root: str | Path = ROOT) -> Iterator[Path]:
         yield config.parent
 
 
-def find(text: str, root: str | Path = ROOT) -> Path:
-    """What the user calls a run: a directory or model file, the beginning of a name under root, or `latest`.
+def find_run(text: str, root: str | Path = ROOT) -> Path:
+    """The path of a run: a directory or model file, the beginning of a name under root, or `latest`.
 
     A name may begin at the environment (`CartPole-v1/ppo/seed0`) or at the seed (`seed0-20260131`).
     """
@@ -300,7 +300,7 @@ def find(text: str, root: str | Path = ROOT) -> Path:
 
 
 def runs_at(path: Path) -> list[RunDirectory]:
-    """The run that is at this path, or those below it. Raises RunError where there is none."""
+    """The run at this path, or all runs below it. Raises RunError if there is none."""
     found = [RunDirectory(run) for run in sorted(runs(path))] if path.is_dir() else []
     if not found:
         raise RunError(f"{path} is not a run directory: it has no config.json.")
@@ -308,7 +308,7 @@ def runs_at(path: Path) -> list[RunDirectory]:
 
 
 def environment(config: Mapping[str, Any]) -> str:
-    """What a run was trained on, in words: the environment's name, with its keywords and wrappers if it has some."""
+    """The name of a run's environment, with its keywords and wrappers if there are any."""
     kwargs, wrappers = config.get("env_kwargs"), config.get("wrappers")
     words = [f"{key}={json.dumps(value)}" for key, value in kwargs.items()] if isinstance(kwargs, dict) else []
     words += [str(wrapper) for wrapper in wrappers] if isinstance(wrappers, list) else []
@@ -327,7 +327,7 @@ def _finite(x: Any) -> float | None:
 
 
 def _row(line: str) -> Row | None:
-    """A row of metrics: plain values by their names, `steps` among them; None for anything else."""
+    """A row of metrics, plain values by name with `steps` among them; None for anything else."""
     try:
         row = parse_json(line) if len(line) <= MAX_LINE else None
     except ValueError:

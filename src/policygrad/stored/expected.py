@@ -1,4 +1,4 @@
-"""What a file of trajectories must hold: columns of the types and shapes that its own description of the task says."""
+"""The form of a file of trajectories: columns whose types and shapes follow from its description of the task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets from elsewhere: Minari's, as trajectories that a policy sees."""
+"""Minari data sets as trajectories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policygrad.envs.adapters import encoding_of
 from policygrad.files import printable
 from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Policy
-from policygrad.stored.trajectories import Trajectories, TrajectoryError, describe, join, one_episode, read
+from policygrad.stored.trajectories import Trajectories, TrajectoryError, describe, join, one_episode, read_trajectories
 from policygrad.tree import to_torch
 
 MINARI = "minari:"
@@ -23,7 +23,7 @@ MINARI = "minari:"
 def open_dataset(dataset: str | Path, policy: Policy) -> Trajectories:
     """The trajectories of a path, see `read`, or of minari:NAME, see `from_minari`."""
     name = str(dataset)
-    return from_minari(name.removeprefix(MINARI), policy) if name.startswith(MINARI) else read(dataset)
+    return from_minari(name.removeprefix(MINARI), policy) if name.startswith(MINARI) else read_trajectories(dataset)
 
 
 def from_minari(name: str, policy: Policy) -> Trajectories:

@@ -1,4 +1,4 @@
-"""Learning from stored trajectories: who draws them, and who starts as the policy that sampled them."""
+"""Learning from stored trajectories: a source that draws them, and cloning of the policy that sampled them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLONE_ROWS = 256  # a minibatch
 
 
 class Replay:
-    """An experience source that plays nothing: it draws whole episodes from a database.
+    """An experience source that draws whole stored episodes from a database instead of playing.
 
     steps_done, episodes_done: drawn so far, those that were learned from. There are no returns of its own: `returns` is empty.
     Where the database has no log-probabilities, the policy that acted is estimated first: a copy of `policy`, cloned.
@@ -100,7 +100,7 @@ class Replay:
 
 
 def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0) -> float:
-    """Maximum likelihood, max Σ log π(a|s) over the stored steps: the policy becomes the one that acted, as far as they show.
+    """Fit the policy by maximum likelihood, max Σ log π(a|s) over the stored steps, to the policy that acted.
 
     Of several that acted, their average. A normaliser is set to the stored observations first. Returns the mean log π(a|s).
     """

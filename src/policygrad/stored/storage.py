@@ -70,7 +70,7 @@ ENTRY = table(
 
 
 class ModelFileError(FileError, ValueError):
-    """A file that is no policygrad model, or a damaged one."""
+    """A file is not a policygrad model, or it is damaged."""
 
 
 def save_state(path: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
@@ -148,7 +148,7 @@ class StateFile:
             )
         HEADER("header", header)
         if json.dumps(header, sort_keys=True, allow_nan=False) != words:
-            raise ValueError("its header is not as it was written")
+            raise ValueError("its header has been changed")
         self._sha256 = header.pop("sha256")
         self._header, self.meta = header, header["meta"]
         left = dict(self.tensors)
@@ -214,7 +214,7 @@ def _read_header(data: bytes, size: int) -> tuple[dict[str, Announced], str]:
     again = json.dumps(outer, ensure_ascii=False, separators=(",", ":"))
     padding = words[len(again) :]
     if not (aligned and words.startswith(again) and padding == " " * len(padding) and len(padding) < 8):
-        raise ValueError("its header is not as it was written")
+        raise ValueError("its header has been changed")
     if not isinstance(outer, dict):
         raise ValueError("its header is no table")
     del words, again

@@ -1,4 +1,4 @@
-"""Databases of trajectories: what policies did, kept so that others can learn from it.
+"""Databases of trajectories, from which other policies can learn.
 
     DIR/000000020000.safetensors, …    shards: whole episodes, finished by that many steps of training
 
@@ -45,12 +45,12 @@ COLUMNS = ("obs", "act", "rew", "logp", "policy", "length", "terminated")
 
 
 class TrajectoryError(FileError, ValueError):
-    """Trajectories that are not there, are damaged, or belong to another task."""
+    """Trajectories do not exist, are damaged, or belong to another task."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """E whole episodes of R steps in all, one after another. Raises TrajectoryError where the parts do not fit together.
+    """E whole episodes with R steps in all, one after another. Raises TrajectoryError if the parts do not fit together.
 
     about: env, observation_space, action_space, legal and head of the policies that acted, as plain values.
     """
@@ -78,7 +78,7 @@ class Trajectories:
     @staticmethod
     def read(path: str | Path) -> Trajectories:
         """Of a file, a directory or a run: see `read`."""
-        return read(path)
+        return read_trajectories(path)
 
     def __len__(self) -> int:
         return len(self.length)
@@ -109,7 +109,7 @@ class Trajectories:
         return take(self.obs, torch.arange(self.steps) + self.episode)
 
     def record(self, index: Sequence[int] | Tensor | None = None) -> Record:
-        """These episodes, or all, one per column; `extra["logp"]` is the log-probability under the policy that acted.
+        """A record of these episodes [all], one per column; `extra["logp"]` is the log-probability under the policy that acted.
 
         Raises TrajectoryError where it left no log-probabilities.
         """
@@ -138,7 +138,7 @@ class Trajectories:
         )
 
     def rollout(self, policy: Policy, index: Sequence[int] | Tensor | None = None) -> Rollout:
-        """The record of these episodes, seen by a policy: `logp` is its own, `behavior` that of the policy that acted."""
+        """A rollout of these episodes for a policy: `logp` is its own, `behavior` is that of the policy that acted."""
         return Rollout.of(self.record(index), policy)
 
     def under(self, policy: Policy) -> Trajectories:
@@ -147,7 +147,7 @@ class Trajectories:
         return replace(self, logp=policy.log_probs(**rows).squeeze(1))
 
     def check(self, policy: Policy, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-        """Raises TrajectoryError where a policy for these spaces cannot say how probable the stored actions are to it."""
+        """Raises TrajectoryError if a policy for these spaces cannot compute the probability of the stored actions."""
         refuse_state(policy)
         for name, own in describe(policy, observation_space, action_space, "").items():
             if name != "env" and self.about[name] != own:
@@ -203,7 +203,7 @@ def one_episode(
 
 
 def join(parts: Sequence[Trajectories]) -> Trajectories:
-    """Several as one. Raises TrajectoryError where they are of different tasks."""
+    """Several databases as one. Raises TrajectoryError if they are of different tasks."""
     if len(parts) == 1:
         return parts[0]
     tasks = [(part.about, _shapes(part.obs), part.act.shape[1:]) for part in parts]
@@ -215,7 +215,7 @@ def join(parts: Sequence[Trajectories]) -> Trajectories:
     return Trajectories(**columns, logp=torch.cat(logps) if len(logps) == len(parts) else None, about=parts[0].about)
 
 
-def read(path: str | Path) -> Trajectories:
+def read_trajectories(path: str | Path) -> Trajectories:
     """The trajectories of a file, a directory of shards, or a run that was trained with `save_trajectories`.
 
     Everything is held in memory. Raises TrajectoryError, naming the file, for what is damaged, missing or of different tasks.
@@ -364,7 +364,7 @@ class TrajectoryWriter:
 def collect(
     policy: Policy, env: EnvLike, episodes: int, seed: int = 0, num_envs: int = 8, name: str = "", every: int = 64
 ) -> Trajectories:
-    """Play whole episodes with one policy, its actions sampled, and keep them: what importance sampling asks for.
+    """Play whole episodes with sampled actions of one policy and return them, for importance sampling.
 
     name: of the environment; every: episodes a rollout, which are held padded. Raises ValueError for less than one episode.
     """

@@ -1,4 +1,4 @@
-"""The Agent: a recipe with its environments, in the shape that Stable-Baselines3 users' hands know."""
+"""The Agent: a recipe with its environments, with methods as in Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Agent(Kept):
 
     @property
     def _lent(self) -> bool:
-        """Whether somebody else holds the environment, too."""
+        """Whether other code holds the environment, too."""
         return isinstance(self.env, gym.Env | VectorEnv)
 
     def _collector(self) -> Collector:
@@ -170,7 +170,7 @@ class Agent(Kept):
         self.close()
 
     def close(self) -> None:
-        """Close the environments that the agent made; one that was lent stays open. The agent predicts, evaluates and can be
+        """Close the environments that the agent made; your own stays open. The agent predicts, evaluates and can be
         saved as before, but cannot learn any more.
         """
         before, self.closed = self.closed, True
@@ -193,7 +193,7 @@ class Agent(Kept):
             raise
 
     def _plan(self, config: Mapping[str, Any], body: Body | None = None, critic_body: Body | None = None) -> Plan:
-        """What the recipe makes of the task and a configuration."""
+        """The plan that the recipe makes of the task and a configuration."""
         spaces = self.envs.single_observation_space, self.envs.single_action_space
         critic_body = critic_body if critic_body is not None or isinstance(body, nn.Module) else body
         task = Task(*spaces, self.seed, body, critic_body, self.kernel)
@@ -240,7 +240,7 @@ class Agent(Kept):
         for an agent that is closed, or that learns in another thread.
         """
         if others:
-            foreign.refuse("learn", others)
+            foreign.refuse_keyword("learn", others)
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
         if horizon is not None:
@@ -257,7 +257,7 @@ class Agent(Kept):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """While this thread learns, others are refused."""
+        """In this context, other threads may not use the agent."""
         if self.closed:
             raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
         with self._turns.learning(), single_thread():
@@ -273,7 +273,7 @@ class Agent(Kept):
         return self
 
     def _step(self, record: Record, progress: float, diagnose: bool, meter: bool) -> Stats:
-        """The learner's step, with diagnostics around it where they are due and the learner can be measured."""
+        """The learner's step, with diagnostics around it if they are due and the learner can be measured."""
         learner = self.learner
         if not diagnose or not hasattr(learner, "prepare"):
             return learner.step(record, progress)
@@ -283,7 +283,7 @@ class Agent(Kept):
         return stats if lr is None else stats | {"lr": float(at(lr, progress))}
 
     def change(self, **overrides: Any) -> Agent:
-        """Go on with other hyperparameters, as in `agent.change(lr=1e-4)`, from the next iteration on.
+        """Change hyperparameters from the next iteration on, as in `agent.change(lr=1e-4)`.
 
         The learner is made anew and takes over all that the old one has learned; `agent.policy` is another object then. Raises
         ConfigError for what cannot change any more, networks and environments, and leaves the agent as it was.
@@ -337,14 +337,14 @@ class Agent(Kept):
         begins new episodes afterwards.
         """
         if others:
-            foreign.refuse("evaluate", others)
+            foreign.refuse_keyword("evaluate", others)
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
         with self._turns, self._playing(env):
             return evaluate(self.policy, env, episodes, greedy, seed, progress=progress)
 
     def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
-        """Whole episodes of the policy as it is, its actions sampled, for others to learn from; `.save(path)` keeps them."""
+        """Play whole episodes with sampled actions, for other policies to learn from; `.save(path)` then saves them."""
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
         with self._turns, self._playing(env):
@@ -369,7 +369,7 @@ class Agent(Kept):
                 self._forget()
 
     def evaluation_env(self) -> EnvLike:
-        """What `evaluate` plays in by default: the id or callable, or an environment like the one given."""
+        """The environment of `evaluate` by default: the id or callable, or an environment like the given one."""
         if isinstance(self.env, VectorEnv):
             raise ValueError(
                 "this agent was made from a vector environment: pass env=, an id or a callable, to evaluate in"

@@ -1,4 +1,4 @@
-"""Callbacks: what else happens once an iteration. `agent.learn(steps, callback)` takes one or a list, `train` too.
+"""Callbacks, called once per iteration. `agent.learn(steps, callback)` and `train` take one or a list.
 
 Any function will do: `callback(agent, row)` gets the agent after every iteration, a row of metrics every `log_every` steps and
 None between; what it adds to the row is kept with it, and returning False stops the training. One that has `start(agent)` is
@@ -36,7 +36,7 @@ NEWS = ("eval_steps", "eval_return_mean", "eval_length_mean")  # of an evaluatio
 
 
 def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Callback | None:
-    """One callback for one or several, each started: all of them are called, in order, and one that returns False stops."""
+    """One callback that calls one or several, in order; training stops if one of them returns False."""
     several = [] if callback is None else [callback] if callable(callback) else list(callback)
     for each in several:
         if not callable(each) or isinstance(each, type):
@@ -58,7 +58,7 @@ def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Cal
 
 
 def set_directory(callbacks: Sequence[Callback], directory: Path) -> None:
-    """Let the callbacks that write files and were not told where write into a run's directory: one of a kind."""
+    """Give a run's directory to callbacks that write files and have no directory: one callback of each kind."""
     undirected = [c for c in callbacks if isinstance(c, EvalCallback | CheckpointCallback) and c.given is None]
     if len({callback.folder for callback in undirected}) < len(undirected):
         raise ValueError(f"two callbacks would write the same files in {directory}: give one of them directory=")
@@ -67,7 +67,7 @@ def set_directory(callbacks: Sequence[Callback], directory: Path) -> None:
 
 
 class Every:
-    """Call function(agent, row) every so many steps: at the end of the first iteration that gets there. False stops."""
+    """Call function(agent, row) every `steps` steps, at the end of the iteration that reaches them. False stops training."""
 
     def __init__(self, steps: int, function: Callback) -> None:
         self.steps, self.function, self.next = _positive("steps", steps), function, 0
@@ -89,7 +89,7 @@ class Every:
 
 
 class EvalCallback:
-    """Play whole episodes every so many steps, on fixed seeds, in environments of their own: training stays what it was.
+    """Evaluate every `steps` steps: whole episodes on fixed seeds, in separate environments, so that training does not change.
 
     env: where to play (default: an environment like the one trained in). stop_at: a mean return that ends the training.
     Into `directory`, if there is one, go evaluations.npz, as SB3 writes it, and best_policy.safetensors, the policy of the
@@ -174,7 +174,7 @@ class EvalCallback:
 
 
 class CheckpointCallback:
-    """Keep the whole agent every so many steps: step-<N>.safetensors in `directory`, or in a run's `snapshots`.
+    """Save the whole agent every `steps` steps as step-<N>.safetensors, in `directory` or in a run's `snapshots`.
 
     keep: how many of the last ones; None for all. `policygrad.load` reads them. A run's own checkpoints are not touched.
     """
@@ -211,7 +211,7 @@ class CheckpointCallback:
 
 
 class StopOnReward:
-    """Stop when the mean return of the last training episodes, sampled as they are, reaches the threshold.
+    """Stop when the mean return of the last training episodes, with sampled actions, reaches the threshold.
 
     episodes: how many of the last count, 100 at most; before there are so many, training goes on. For the greedy policy's
     return: EvalCallback(stop_at=…).
@@ -241,7 +241,7 @@ class StopOnReward:
 
 
 class StopAfter:
-    """Stop at the end of the first iteration after so many seconds of training."""
+    """Stop at the end of the first iteration after this many seconds of training."""
 
     def __init__(self, seconds: float) -> None:
         if not seconds > 0:
@@ -262,7 +262,7 @@ class StopAfter:
 
 
 class History:
-    """Rows of metrics, for notebooks: `history.plot()` as the last line of a cell shows the learning curve."""
+    """Keep the rows of metrics, for notebooks: `history.plot()` as the last line of a cell shows the learning curve."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -283,13 +283,13 @@ class History:
 
     def plot(self) -> Any:
         """The learning curve so far, a matplotlib Figure."""
-        from policygrad.reports.plots import Curve, make_figure, points
+        from policygrad.reports.plots import Curve, curves_figure, points
 
         agent = self.agent
         if agent is None:
             raise ValueError("there is no history yet: pass this to agent.learn(steps, callback=…) first")
         curve = Curve(agent.algo, agent.config, [agent.seed], [points(self.rows)], [], None)
-        return make_figure({agent.env_name: [curve]})
+        return curves_figure({agent.env_name: [curve]})
 
 
 def _positive(name: str, value: Any) -> int:

@@ -1,4 +1,4 @@
-"""Evaluation: whole episodes on fixed seeds, greedy or sampled, never with training environments."""
+"""Evaluation: whole episodes on fixed seeds, greedy or sampled, never in the training environments."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def evaluate(
 
 
 def close(envs: VectorEnv) -> None:
-    """Close the environments. What goes wrong in that is a warning: what was played is known by then."""
+    """Close the environments. An error in closing becomes a warning, because the episodes are already played."""
     try:
         envs.close()
     except Exception as error:
@@ -208,7 +208,7 @@ def _play_vector(
 
 
 class Greedy:
-    """An actor whose actions have no noise."""
+    """An actor that takes another actor's most likely actions."""
 
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
@@ -217,13 +217,13 @@ class Greedy:
         return getattr(self.actor, name)
 
     def act(self, obs: Tree, state: Tree, noise: np.ndarray) -> tuple[np.ndarray, Tree, Mapping[str, Tree]]:
-        """The actor's best guess."""
+        """The actor's most likely actions."""
         act, state = self.actor.mode(obs, state)
         return act, state, {}
 
 
 def _begun(actor: Actor, state: Tree, over: np.ndarray, rngs: list[np.random.Generator]) -> Tree:
-    """The state, begun anew where an episode begins, from the episode's own generator."""
+    """The state, new where an episode begins, from the episode's own generator."""
     for i in over.nonzero()[0]:
         fresh = actor.begin(actor.noise(rngs[i], (1,)))
         if state is None:

@@ -1,4 +1,4 @@
-"""The recipes as functions that make an Agent, `pg.ppo("CartPole-v1", lr=1e-3)`, with a signature and help that say it all."""
+"""The recipes as functions that make an Agent, `pg.ppo("CartPole-v1", lr=1e-3)`, with a complete signature and help."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def signature_of(recipe: Recipe) -> Signature:
 
 
 def help_of(recipe: Recipe) -> str:
-    """What the recipe is, and a line or two about each of its keywords."""
+    """The help text of a recipe: its docstring, and a line or two about each of its keywords."""
     lines = [line for name, option in options(recipe).items() for line in _described(name, option.help)]
     about = textwrap.dedent("    " + (recipe.__doc__ or "").strip())
     return "\n".join([about, "", "Returns an `Agent`, which says what seed, preset, body, … are.", "", *lines])

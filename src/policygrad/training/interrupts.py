@@ -1,4 +1,4 @@
-"""Signals that ask a run to end (Ctrl-C, SIGTERM, SIGHUP), collected, so that what runs is ended whole.
+"""Collecting signals that ask a run to end (Ctrl-C, SIGTERM, SIGHUP), so that it ends after a whole iteration.
 
 Schedulers and `docker stop` send SIGTERM, a closed terminal SIGHUP. Windows has no SIGHUP, and of SIGTERM only what Python
 itself sends.
@@ -85,13 +85,13 @@ def unmistaken(raised: Sequence[int]) -> Iterator[None]:
 
 
 def heard() -> list[int]:
-    """Those signals that nobody has chosen to ignore, as `nohup` does SIGHUP."""
+    """The signals that are not ignored; `nohup`, for example, ignores SIGHUP."""
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
 def handled(handlers: Mapping[int, Any]) -> Iterator[None]:
-    """Set handlers, and afterwards those that were there."""
+    """In this context these handlers are set; afterwards the old ones are restored."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

@@ -1,4 +1,4 @@
-"""What files keep of an agent: its description, its state, and the form that a state must have."""
+"""The parts of an agent that files keep: its description, its state, and the form of a state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from policygrad.training.trainer import Trainer
 
 
 class Kept:
-    """The half of an `Agent` that files are made of, and made from."""
+    """The part of an `Agent` that writes and reads files."""
 
     algo: str
     env: EnvLike
@@ -34,7 +34,7 @@ class Kept:
     rng: np.random.Generator
 
     def metadata(self) -> dict[str, Any]:
-        """What a model file says of itself: enough to rebuild the agent, no times, no paths."""
+        """The description in a model file: enough to make the agent again, without times and paths."""
         return {
             "algo": self.algo,
             "env": self.env_name,
@@ -48,11 +48,11 @@ class Kept:
         } | self.env_words()
 
     def env_words(self) -> dict[str, Any]:
-        """The keywords and wrappers of the environment, for files; nothing where there are none."""
+        """The keywords and wrappers of the environment, for files; empty if there are none."""
         return self.env.words() if isinstance(self.env, EnvMaker) else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training changes, but for the insides of the environments."""
+        """Everything that training changes, except the state inside the environments."""
         parts = {"learner": self.learner, "collector": self.collector, "trainer": self.trainer}
         return {name: part.state_dict() for name, part in parts.items()} | {"rng": self.rng.bit_generator.state}
 
@@ -91,7 +91,7 @@ class Kept:
         return path
 
     def save_policy(self, path: str | Path) -> Path:
-        """Write what acting needs and no more: weights and normaliser. Equal policies are equal bytes."""
+        """Write only what acting needs: weights and normaliser. Equal policies give equal bytes."""
         path = with_suffix(path)
         save_state(path, {"learner": {"policy": dict(self.policy.state_dict())}}, self.metadata())
         return path

@@ -1,4 +1,4 @@
-"""Agents from files: nothing in a file is executed, and a file names no module to import."""
+"""Loading agents from files. Nothing in a file is executed, and a file cannot make the library import a module."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ META = table(
 
 
 def same_recipe(one: str, other: str) -> bool:
-    """Whether two names can be of one recipe: a module may have moved, its function keeps its name."""
+    """Whether two names can mean the same recipe: the module may have moved, but the function has the same name."""
     return (":" in one) == (":" in other) and one.rpartition(":")[2] == other.rpartition(":")[2]
 
 
@@ -143,7 +143,7 @@ def _check_spaces(path: Path, meta: Mapping[str, Any], said: Mapping[str, Any]) 
 
 
 def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
-    """Refuse a description that asks for networks which the file does not have, or for more steps than memory has."""
+    """Refuse a description with networks that are larger than the file, or with more steps than fit into memory."""
     config = meta["config"]
     if not (meta["custom"] or ":" in meta["algo"]):  # one's own network need not have these widths
         HIDDEN("description/config", config)
@@ -154,12 +154,12 @@ def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Anno
     rows = math.prod(x for x in (config.get("num_envs"), config.get("num_steps")) if isinstance(x, int))
     if rows > MAX_ROWS:
         raise ModelFileError(
-            f"{path} asks for {rows:,} steps an iteration, more than the {MAX_ROWS:,} a file may ask for"
+            f"{path} asks for {rows:,} steps per iteration, more than the {MAX_ROWS:,} a file may ask for"
         )
 
 
 def model_file(path: str | Path) -> Path:
-    """The model that a path names: a file, or a run's policy or last checkpoint. Raises ModelFileError for another file."""
+    """The model file of a path: the file itself, or a run's policy or last checkpoint. Raises ModelFileError."""
     path = Path(os.path.expanduser(path))
     if path.is_dir():
         return RunDirectory(path).model_file()
@@ -177,7 +177,7 @@ def _words(
     env_kwargs: Mapping[str, object] | None,
     wrappers: Sequence[Wrapper] | None,
 ) -> tuple[Mapping[str, object] | None, Sequence[Wrapper] | None]:
-    """What the environment is made with: what is given, else the file's, where the environment is the file's as well."""
+    """The keywords and wrappers of the environment: those given, or those of the file if the environment is the file's."""
     if env is not None and env != meta["env"]:
         return env_kwargs, wrappers
     if wrappers is None and meta.get("wrappers"):
@@ -218,7 +218,7 @@ def _as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[N
 
 
 def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
-    """Refuse to import a recipe because a file says so, and another recipe than the file's."""
+    """Refuse another recipe than that of the file, and a file's recipe that the user has not named."""
     if recipe is None and ":" in meta["algo"]:
         raise ValueError(
             f"{path} was trained by the recipe {meta['algo']!r}, which loading does not import: pass recipe=, the function"

@@ -1,4 +1,4 @@
-"""Actions for observations that come from anywhere, checked as those of training are."""
+"""Actions for any observations, which are checked like those of training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policygrad.models.observations import Encoding
 
 
 class ObservationError(UserError, ValueError):
-    """What is to be acted upon is not an observation of the space, or does not say which actions are legal."""
+    """An observation does not belong to the space, or its action mask is missing."""
 
 
 def predict(
@@ -26,7 +26,7 @@ def predict(
     deterministic: bool,
     action_masks: Any = None,
 ) -> np.ndarray:
-    """The action for one observation, or the actions for a batch, as the environment takes them. An actor's state starts anew.
+    """The action for one observation, or the actions for a batch, in the environment's format. An actor's state starts anew.
 
     actor: an `Actor`; of masked actions, one with `has_legal_action`. rng: what samples are drawn from. deterministic: the most
     likely actions, which draw nothing. Raises ObservationError, ContractError or another ValueError for what is no observation
@@ -55,7 +55,7 @@ def predict(
 
 
 def _is_pair(obs: Any, space: spaces.Space) -> bool:
-    """Whether this is what `env.reset()` returns, and no observation of the space."""
+    """Whether this is the pair that `env.reset()` returns instead of an observation."""
     pair = isinstance(obs, tuple) and len(obs) == 2 and isinstance(obs[1], dict)
     return pair and not (isinstance(space, spaces.Tuple) and isinstance(space.spaces[-1], spaces.Dict))
 

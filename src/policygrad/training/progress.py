@@ -1,4 +1,4 @@
-"""Progress of a training run: a live bar on a terminal, a plain line now and then elsewhere, or nothing."""
+"""Progress of a training run: a live bar on a terminal, lines at intervals elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SafeStream:
-    """A text stream whose reader may vanish, as `| head` or a dead `tee` does: what is written then is lost, and no more.
+    """A text stream whose reader may end, such as `| head`; later output is then lost without an error.
 
     stream: None where the process was started without one. lost: why nothing can be written any more.
     """
@@ -43,7 +43,7 @@ class SafeStream:
                 self._lose(self.stream, error)
 
     def isatty(self) -> bool:
-        """Whether somebody at a terminal sees it."""
+        """Whether the stream is a terminal."""
         with suppress(OSError, ValueError):
             return self.stream is not None and self.lost is None and self.stream.isatty()
         return False
@@ -62,7 +62,7 @@ class SafeStream:
 
 
 class Progress(Protocol):
-    """What the training loop tells. `interval`: seconds between updates, asked for before anything is computed."""
+    """A display of progress. `interval`: seconds between updates."""
 
     interval: float
 
@@ -70,20 +70,20 @@ class Progress(Protocol):
         """Training begins."""
 
     def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
-        """So far: steps, steps per second, mean return of the last 100 episodes, and what else there is to say."""
+        """Show the steps so far, steps per second, the mean return of the last 100 episodes, and a note."""
 
     def stop(self) -> None:
         """Training is over, or has failed."""
 
 
 class Silent(Progress):
-    """Says nothing."""
+    """A display that shows nothing."""
 
     interval = float("inf")
 
 
 class Lines(Progress):
-    """A line every ten seconds, for logs."""
+    """A display that prints a line every ten seconds, for logs."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = 10.0) -> None:
         self.stream, self.interval, self.total, self.steps = SafeStream(stream or sys.stdout), interval, 0, -1
@@ -99,7 +99,7 @@ class Lines(Progress):
 
 
 class Bar:
-    """A live bar. It draws when told to and has no thread of its own, which would take turns with the training."""
+    """A live bar. It draws when it is updated and has no thread of its own, which would slow the training."""
 
     interval = 0.25
 
@@ -134,20 +134,20 @@ BAR = "-" * BAR_WIDTH
 
 
 def fields(steps: int, total: int, speed: float, mean_return: float | None, note: str = "") -> list[str]:
-    """What there is to say: per cent, steps, steps a second, time left, mean return, and a note if there is one."""
+    """The fields of a display: per cent, steps, steps per second, time left, mean return, and a note if there is one."""
     of = f" of {total:,}" if steps <= total else ""  # an iteration may be more than was asked for
     return [
         f"{min(100 * steps // total, 100):3d} %",
         f"{steps:,}{of} steps",
         f"{speed:,.0f} steps/s",
         f"{clock((total - steps) / (speed or 1.0))} left",
-        f"return {number(mean_return)}",
+        f"return {return_text(mean_return)}",
         *([note] if note else []),
     ]
 
 
 def fit(parts: list[str], width: int) -> list[str]:
-    """The bar and the fields, or as many as fit in the width: what matters least goes first."""
+    """The bar and the fields that fit into the width; the least important fields are left out first."""
     share, steps, speed, left, mean, *note = parts
     bare = f"{steps.partition(' ')[0]} steps"
     layouts = [
@@ -177,14 +177,14 @@ def add_fields(text: Text, parts: list[str], share: float, unicode: bool) -> Tex
 
 
 def make_progress(quiet: bool = False) -> Progress:
-    """A bar on a terminal, lines elsewhere, also on a terminal that cannot draw a line anew."""
+    """A bar on a terminal that can redraw a line, lines elsewhere."""
     if quiet:
         return Silent()
     return Bar() if SafeStream(sys.stdout).isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()
 
 
 def utf(encoding: str | None) -> bool:
-    """Whether more than ASCII can be written; None is a stream of text, which takes all."""
+    """Whether the stream can write more than ASCII; a stream without an encoding (None) can."""
     return encoding is None or encoding.lower().startswith("utf")
 
 
@@ -195,6 +195,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def number(value: float | None) -> str:
+def return_text(value: float | None) -> str:
     """A mean return, or – before the first episode has ended."""
     return "–" if value is None else f"{value:.1f}"

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics, episodes, trajectories, checkpoints; and all that it takes to go on with it."""
+"""The files that a run writes while it trains: metrics, episodes, trajectories, and checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ RUN = table(  # of `Recorder.state_dict`; a callback's state is its own business
 
 
 class Recorder:
-    """The callback of every iteration, the last of all. Mostly it has nothing to do, and finds that out in a microsecond.
+    """The last callback of every iteration. In most iterations it has nothing to do, which takes a microsecond.
 
     others: the user's callbacks, whose state is kept as well, where they have a `state_dict`. resumed: what an earlier
     recorder of this run kept in its last checkpoint, for a run that goes on.
@@ -89,7 +89,7 @@ class Recorder:
         self.next_draw = self.started + progress.interval
 
     def start(self, agent: Agent) -> None:
-        """Training begins: the other callbacks have been told so, and now hear where they were."""
+        """Training begins: the other callbacks have started, and now get their states."""
         if self.resumed is None:
             self.save()
         else:
@@ -111,7 +111,7 @@ class Recorder:
         set_global_generators(state["generators"])  # last: environments that were played again may have drawn from them
 
     def state_dict(self) -> dict[str, Any]:
-        """What going on takes besides the agent itself."""
+        """The state of the run that a checkpoint keeps besides the agent."""
         files = [path for pattern in LOGS for path in sorted(self.run.path.glob(pattern))]
         return {
             "first": self.first,
@@ -125,7 +125,7 @@ class Recorder:
         }
 
     def save(self) -> None:
-        """A checkpoint, from which the run can go on."""
+        """Write a checkpoint, from which the run can be resumed."""
         started = time.perf_counter()
         self.keep_episodes()  # as many as the checkpoint has counted
         agent, steps = self.agent, self.agent.collector.steps_done
@@ -168,11 +168,11 @@ class Recorder:
         self.keep_episodes()
 
     def see(self, record: Record) -> None:
-        """Of the source: the episodes that ended."""
+        """An observer of the source: note the episodes that ended."""
         self.finished.extend(record.finished)
 
     def see_rollout(self, rollout: Rollout) -> None:
-        """Of the learner: what the trajectories are made of, and by the policy of how many steps."""
+        """An observer of the learner: note the rollout, and how many steps its policy was trained for."""
         assert self.writer is not None
         self.writer.add(rollout, self.agent.collector.steps_done - rollout.steps)
 
@@ -183,7 +183,7 @@ class Recorder:
             self.finished.clear()
 
     def flush(self) -> None:
-        """Write the trajectories that have ended, at steps that no clock has a say in."""
+        """Write the trajectories that have ended, at steps that do not depend on time."""
         steps = self.agent.collector.steps_done
         self.next_shard = steps + self.every
         if self.writer is not None:
@@ -212,7 +212,7 @@ def save_agent(agent: Agent, path: Any, run: dict[str, Any]) -> Any:
 
 
 def cut(run: RunDirectory, sizes: Mapping[str, int]) -> None:
-    """Cut the files that grow to their sizes at a checkpoint: what came later comes again. One that is shorter stays."""
+    """Cut growing files to their sizes at a checkpoint, because later rows are written again. Shorter files stay."""
     for path in [path for pattern in LOGS for path in run.path.glob(pattern)]:
         size = sizes.get(path.name, 0)
         if size == 0:
@@ -231,11 +231,11 @@ def callback_states(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:
 
 
 def load_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, Any]]) -> None:
-    """The inverse of `callback_states`. Raises ValueError where they are not the callbacks of the run."""
+    """The inverse of `callback_states`. Raises ValueError if they are not the callbacks of the run."""
     given, wanted = [type(c).__name__ for c in callbacks], [state["kind"] for state in states]
     if given != wanted:
         raise ValueError(
-            f"the run was begun with the callbacks {', '.join(wanted) or 'none'}, and is to go on with "
+            f"the run began with the callbacks {', '.join(wanted) or 'none'}, but is resumed with "
             f"{', '.join(given) or 'none'}: pass the same ones, in the same order"
         )
     for callback, state in zip(callbacks, states, strict=True):

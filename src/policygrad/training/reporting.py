@@ -1,4 +1,4 @@
-"""The report card of a run, with the eigenvalues of its policy where they are asked for."""
+"""The report of a run, with the eigenvalues of its policy if they are asked for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policygrad.algorithms.config import Algo, ConfigError, check
-from policygrad.reports.report import Report, read
-from policygrad.stored.directory import RunDirectory, find
+from policygrad.reports.report import Report, read_report
+from policygrad.stored.directory import RunDirectory, find_run
 
 if TYPE_CHECKING:
     from policygrad.envs.single import EnvLike, Wrapper
@@ -22,7 +22,7 @@ def report(
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
 ) -> Report:
-    """The report card of a run: `print(report("latest"))`, or `report("latest")` in a notebook.
+    """The report of a run: `print(report("latest"))`, or `report("latest")` in a notebook.
 
     run: what `train` returned, a run directory, or a run's name as on the command line. eigenvalues: how many of the largest
     of its policy's Fisher matrix are found as well, on a fresh batch, 100 at most; 0 plays nothing and needs no torch.
@@ -30,8 +30,8 @@ def report(
     Raises RunError for what is no run, or has no row of metrics yet, ConfigError for eigenvalues that are no such number.
     """
     eigenvalues = checked_eigenvalues(eigenvalues)
-    run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run)))
-    made = read(run)
+    run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(str(run)))
+    made = read_report(run)
     if eigenvalues:
         from policygrad.training.loading import load
         from policygrad.training.spectrum import spectrum

@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped or killed, as if it had not been."""
+"""Resuming a run that was stopped or killed, with the same result as without the stop."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from policygrad.algorithms.config import Algo, ConfigError, check
 from policygrad.envs.single import EnvLike, Wrapper
 from policygrad.forms import FormError
 from policygrad.models.policy import Body
-from policygrad.stored.directory import ROOT, RunDirectory, RunError, find
+from policygrad.stored.directory import ROOT, RunDirectory, RunError, find_run
 from policygrad.stored.storage import ModelFileError, load_state
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent, Callback
 from policygrad.training.loading import load
 from policygrad.training.progress import Progress
 from policygrad.training.recorder import RUN
-from policygrad.training.train import assess, describe, evaluated_in, learn, machine, versions
+from policygrad.training.train import assess, evaluated_in, learn, machine, run_config, versions
 
 
 def resume(
@@ -37,7 +37,7 @@ def resume(
     progress: Progress | None = None,
     root: str | Path = ROOT,
 ) -> RunDirectory:
-    """Go on with a run from its last checkpoint, and evaluate its policy: a finished run is returned as it is.
+    """Resume a run from its last checkpoint and evaluate its policy. A finished run is returned unchanged.
 
     The run is then the one that was never stopped, file by file, to the last bit, the clocks aside. A warning says where that
     cannot be: on another kind of machine, with other versions, or for environments that cannot be played again (see
@@ -48,7 +48,7 @@ def resume(
     given as an object; a path is known. callback: the callbacks that the run was begun with, in order.
     Raises RunError for a run without a checkpoint, or that another process trains.
     """
-    run = run if isinstance(run, RunDirectory) else RunDirectory(find(str(run), root))
+    run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(str(run), root))
     if finished(run, steps):
         return run
     given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body, "dataset": dataset}
@@ -61,7 +61,7 @@ def resume(
 
 
 def finished(run: RunDirectory, steps: int | None = None) -> bool:
-    """Whether nothing is left to do of a run, of so many steps if they are given."""
+    """Whether a run is finished. steps: the total number of steps, if it is to be changed."""
     return run.state()["status"] == "finished" and (steps is None or steps <= run.config()["config"]["steps"])
 
 
@@ -81,16 +81,16 @@ def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[
     return agent, kept
 
 
-def check_same(run: RunDirectory, agent: Agent) -> None:
-    """Refuse to go on with a run of another configuration than the agent's; it may take more steps. Raises ConfigError."""
-    before, now = run.config(), describe(agent)
+def check_same_configuration(run: RunDirectory, agent: Agent) -> None:
+    """Refuse to resume a run with another configuration than the agent's, except for more steps. Raises ConfigError."""
+    before, now = run.config(), run_config(agent)
     names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom")
     other = [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
     then, asked = before["config"], {k: list(x) if isinstance(x, tuple) else x for k, x in agent.config.items()}
     other += [(name, then.get(name), x) for name, x in asked.items() if name != "steps" and then.get(name) != x]
     if other:
         shown = "; ".join(f"{name}: {old!r} in the run, {new!r} now" for name, old, new in other)
-        raise ConfigError(f"{run.path} is a run of another configuration, which cannot change on the way: {shown}")
+        raise ConfigError(f"{run.path} has another configuration, which cannot change when a run is resumed: {shown}")
 
 
 def continued(run: RunDirectory, **given: Any) -> tuple[Agent, dict[str, Any]]:
@@ -103,22 +103,22 @@ def continued(run: RunDirectory, **given: Any) -> tuple[Agent, dict[str, Any]]:
         try:
             kept = load_state(path)[0].get("run")
             if kept is None:
-                raise RunError(f"{path} is not of a run that can go on: version 0.4 did not keep enough of it")
+                raise RunError(f"{path} cannot be resumed: version 0.4 did not save enough of the run")
             RUN("run", kept)
             return load(path, **given), kept
         except FormError as error:
             failed = failed or ModelFileError(f"{path} does not hold what it should: {error}")
-            warnings.warn(f"{failed}: going on from the checkpoint before it", stacklevel=3)
+            warnings.warn(f"{failed}: resuming from the checkpoint before it", stacklevel=3)
         except ModelFileError as error:
             failed = failed or error
-            warnings.warn(f"{error}: going on from the checkpoint before it", stacklevel=3)
+            warnings.warn(f"{error}: resuming from the checkpoint before it", stacklevel=3)
     raise failed or RunError(
-        f"{run.path} holds no checkpoint: it was stopped before training began, so train it anew in another directory"
+        f"{run.path} holds no checkpoint: it was stopped before training began, so train again in another directory"
     )
 
 
 def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
-    """Let a run take as many steps in all. Raises ConfigError for fewer than it has taken."""
+    """Change the total number of steps of a run. Raises ConfigError for fewer steps than it has taken."""
     steps, trainer = int(check("steps", int, steps)), agent.trainer
     if steps < trainer.done:
         raise ConfigError(f"steps = {steps:,}, but {run.path} has taken {trainer.done:,} already")
@@ -136,7 +136,7 @@ def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
 
 
 def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
-    """Where this machine is another one than the one that the run was begun on, in sentences."""
+    """The differences between this machine and that on which the run began, in sentences."""
     found = []
     for what, now in (("versions", versions(agent)), ("machine", machine())):
         before = config.get(what)

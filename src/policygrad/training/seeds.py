@@ -1,4 +1,4 @@
-"""Several seeds at once: a process each, one thread each, all forked from one that has imported everything.
+"""Training several seeds in parallel: one process with one thread per seed, forked from one that has imported everything.
 
 A seed's process does what a run of that seed alone does, and leaves the same bits. It tells its steps, and is told to stop,
 over a pipe; when the other end is gone it saves what it has and ends, so that nobody trains on for a parent that was killed.
@@ -47,7 +47,7 @@ Phase = Literal["waiting", "starting", "training", "evaluating", "done", "stoppe
 
 @dataclass(frozen=True)
 class Job:
-    """One seed's run, in plain values: they cross into another process."""
+    """The run of one seed, as plain values that can be sent to another process."""
 
     algo: str
     env: str
@@ -63,7 +63,7 @@ class Job:
 
 @dataclass
 class State:
-    """What is known of a seed's run."""
+    """The known state of a seed's run."""
 
     seed: int
     phase: Phase = "waiting"
@@ -79,12 +79,12 @@ class State:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the run has ended."""
         return self.phase in ("done", "stopped", "failed")
 
 
 class SilentBoard:
-    """Who shows the runs: this one only passes on what they print. `interval`: seconds between a run's words on its steps."""
+    """A display of the runs that only passes on what they print. `interval`: seconds between a run's reports."""
 
     interval = float("inf")
 
@@ -95,7 +95,7 @@ class SilentBoard:
         """The runs as they are now; called ten times a second, and whenever something has happened."""
 
     def say(self, seed: int, text: str, warning: bool) -> None:
-        """A line that a run has printed. A warning that every seed gives is printed once."""
+        """Print a line of a run. A warning of every seed is printed once."""
         if not warning:
             print(f"seed {seed}: {text}", flush=True)
         elif text not in self.warned:
@@ -103,11 +103,11 @@ class SilentBoard:
             print(f"policygrad: {text}", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
-        """All runs are over, or something has failed."""
+        """End the display."""
 
 
 def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[State]:
-    """Run the jobs, at_once of them side by side, and return how each ended. A failing one does not stop the others.
+    """Run the jobs, `at_once` in parallel, and return how each ended. A job that fails does not stop the others.
 
     After Ctrl-C none begins, and those that run end their iteration and save it; a second one ends them at once. A signal to
     one seed's process stops that seed alone, and its message says so.
@@ -147,7 +147,7 @@ def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[Sta
 
 
 class Worker:
-    """A seed's process, seen from here."""
+    """The process of a seed, in the process that started it."""
 
     def __init__(self, context: Any, job: Job, state: State, interval: float) -> None:
         self.state, self.stopping, self.deadline = state, False, float("inf")
@@ -158,7 +158,7 @@ class Worker:
         theirs.close()
 
     def ended(self, board: SilentBoard) -> bool:
-        """Read what it has said; whether it is gone."""
+        """Read its messages, and return whether it has ended."""
         gone = not self.process.is_alive()  # asked first: what it said last is in the pipe by then
         while self._readable():
             try:
@@ -189,7 +189,7 @@ class Worker:
             setattr(self.state, name, value)
 
     def stop(self, number: int) -> None:
-        """Ask it, once, to end its iteration and save it, because of this signal."""
+        """Ask it to finish its iteration and save, because of this signal; only the first call does so."""
         if not self.stopping:
             self.stopping = True
             with suppress(OSError):  # it is gone
@@ -258,7 +258,7 @@ class Channel:
 
 
 def work(job: Job, pipe: connection.Connection, interval: float, numbers: Sequence[int]) -> None:
-    """A seed's process: train, evaluate, tell. numbers: the signals that ask for the end."""
+    """The main function of a seed's process: train, evaluate and report. numbers: the signals that ask for the end."""
     channel = Channel(pipe, interval)
     if hasattr(signal, "pthread_sigmask"):  # Windows has none
         signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
@@ -281,7 +281,7 @@ def work(job: Job, pipe: connection.Connection, interval: float, numbers: Sequen
 
 
 def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, Any]:
-    """What `policygrad train` does for one seed; the run directory is put into `run` as soon as there is one."""
+    """Train and evaluate one seed, as `policygrad train` does; its run directory is put into `run` as soon as it exists."""
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
 
@@ -305,10 +305,10 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
 
 
 def resumed(job: Job, run: RunDirectory, agent: Agent) -> tuple[Agent, dict[str, Any] | None]:
-    """The agent of a run's last checkpoint, and the state of the run; None where it is finished."""
-    from policygrad.training.resume import check_same, finished, prepare
+    """The agent of a run's last checkpoint, and the state of the run; None if it is finished."""
+    from policygrad.training.resume import check_same_configuration, finished, prepare
 
-    check_same(run, agent)
+    check_same_configuration(run, agent)
     total = agent.config["steps"]
     steps = total if total > run.config()["config"]["steps"] else None
     if finished(run, steps):
@@ -320,10 +320,10 @@ def resumed(job: Job, run: RunDirectory, agent: Agent) -> tuple[Agent, dict[str,
 
 
 def failure(error: BaseException, run: RunDirectory | None) -> str:
-    """What to say of an error; of one that no user's values explain, the traceback is kept in the run directory."""
+    """The text of an error; the traceback of an unexpected one is written into the run directory."""
     if run is None:
         expected = isinstance(error, PolicygradError | ValueError | TypeError | ImportError | OSError | MemoryError)
-        return (expected and str(error)) or f"{named(error)} ({place(error)})"
+        return (expected and str(error)) or f"{error_name(error)} ({error_place(error)})"
     foreign = isinstance(error, EnvError) and error.__cause__ is not None  # what the environment's own code has raised
     own_file = isinstance(error, OSError) and str(error.filename or "").startswith(str(run.path))  # on a full disk
     if (isinstance(error, PolicygradError | MemoryError) and not foreign) or own_file:
@@ -337,26 +337,26 @@ def failure(error: BaseException, run: RunDirectory | None) -> str:
 
 
 def stopped(error: BaseException, run: RunDirectory) -> str:
-    """What ended a run, and in which part of it; an error that is none of the package's with its class."""
+    """The reason that ended a run, and the part in which it ended; other errors than the package's with their class."""
     over = run.state()["status"] == "trained"
-    text = first_line(error) if isinstance(error, PolicygradError) else named(error)
+    text = message_line(error) if isinstance(error, PolicygradError) else error_name(error)
     return f"{'evaluation' if over else 'training'} stopped: {text}"
 
 
-def named(error: BaseException) -> str:
+def error_name(error: BaseException) -> str:
     """The class of an error, and the first line of its message if it has one."""
-    text = first_line(error)
+    text = message_line(error)
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def first_line(error: BaseException) -> str:
-    """Of an error's message: what follows it is for those who read the traceback."""
+def message_line(error: BaseException) -> str:
+    """The first line of an error's message; the others belong to the traceback."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
-def place(error: BaseException) -> str:
+def error_place(error: BaseException) -> str:
     """The line of code that raised an error."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{os.path.basename(frame.filename)}, line {frame.lineno}"

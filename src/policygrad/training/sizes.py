@@ -1,4 +1,4 @@
-"""What an agent will need, compared with the machine: absurd sizes are refused before anything is allocated or written."""
+"""The memory that an agent needs, compared with the machine's: too large sizes are refused before anything is allocated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COPIES_OF_ROWS = 2  # the record, and the batch that is made of it
 
 
 def check_sizes(config: Mapping[str, Any], envs: VectorEnv, own_body: bool) -> None:
-    """Raises ConfigError where networks or an iteration's observations alone are larger than the machine's memory."""
+    """Raises ConfigError if the networks or the observations of an iteration alone are larger than the machine's memory."""
     memory = machine_memory()
     try:
         encoding = Encoding(envs.single_observation_space)
@@ -34,7 +34,7 @@ def check_sizes(config: Mapping[str, Any], envs: VectorEnv, own_body: bool) -> N
 
 
 def machine_memory() -> float:
-    """Bytes of this machine's memory; ∞ where the system does not say."""
+    """Bytes of this machine's memory; ∞ if the system does not tell."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The largest eigenvalues of a policy's Fisher matrix, on a fresh batch: which directions move the policy, and how many."""
+"""The largest eigenvalues of a policy's Fisher matrix on a new batch: how many directions move the policy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def spectrum(agent: Agent, count: int) -> Finding:
     where λ is far below damping, it is a plain gradient step. count: 1 or more, as many as the policy has parameters but one.
     """
     with single_thread():
-        batch = collect(agent)
+        batch = spectrum_batch(agent)
         share = batch.normalized_weight
         values = top_eigenvalues(agent.policy, agent.policy.evaluate(batch), share, count)
         whole = max(trace(agent.policy, batch, share), sum(values))  # it is an estimate, and they are not
@@ -53,8 +53,8 @@ def spectrum(agent: Agent, count: int) -> Finding:
     return Finding("Fisher eigenvalues", "ok", text + ".", numbers | {"damping": damping})
 
 
-def collect(agent: Agent) -> Batch:
-    """A batch as the recipe would see it, of about BATCH_STEPS or more: resets drop out. Advantages are 0."""
+def spectrum_batch(agent: Agent) -> Batch:
+    """A batch like that of the recipe, of about BATCH_STEPS steps or more, without reset rows. Advantages are 0."""
     wants = agent.plan.wants
     if wants.num_steps is not None:
         wants = Wants(max(wants.num_steps, math.ceil(BATCH_STEPS / agent.envs.num_envs)))

@@ -13,12 +13,12 @@ from policygrad.errors import UserError
 
 
 class BusyError(UserError, RuntimeError):
-    """An agent cannot do this now: it learns in another thread, or it has been closed."""
+    """The agent learns in another thread, or it has been closed."""
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Limit torch and the BLAS under numpy to one thread, and give back what was there."""
+    """In this context torch and the BLAS under numpy use one thread; afterwards the old numbers are restored."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -29,7 +29,7 @@ def single_thread() -> Iterator[None]:
 
 
 class Turns:
-    """Threads that use one network take turns, `with turns: …`, for its passes share memory; while one learns, no other may."""
+    """Makes threads that use one network take turns, `with turns: …`, because its passes share memory."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -48,7 +48,7 @@ class Turns:
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """For as long as a thread learns: others are refused, instead of waiting for hours."""
+        """In this context a thread learns, and other threads are refused instead of waiting for hours."""
         with self:
             before, self.learner = self.learner, threading.get_ident()
         try:

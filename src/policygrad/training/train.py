@@ -47,7 +47,7 @@ def train(
     callback: Callback | Sequence[Callback] | None = None,
     save_trajectories: bool = False,
 ) -> RunDirectory:
-    """Train, evaluate the final policy greedily and sampled, and keep everything in a run directory.
+    """Train, evaluate the final policy with greedy and with sampled actions, and save everything in a run directory.
 
     run_dir: an empty or new directory; default `<root>/<env>/<algo>/seed<k>-<utc>`. steps: default the configuration's.
     callback: one or several, called before the row of metrics is written (see `policygrad.training.callbacks`).
@@ -81,7 +81,7 @@ def start(
     save_trajectories: bool = False,
 ) -> RunDirectory:
     """A run directory with its config.json. episodes, save_trajectories: as for `train`, so that `resume` knows them."""
-    config = describe(agent, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
+    config = run_config(agent, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
     if steps is not None:
         config["config"] |= {"steps": steps}
     return create(run_dir, root, config)
@@ -130,7 +130,7 @@ def learn(
 
 
 def keep(agent: Agent, run: RunDirectory, recorder: Recorder, reason: str) -> None:
-    """Training is over, or was stopped for a reason: save the last whole iteration, checkpoint and policy."""
+    """At the end of training, or when it was stopped, save the last whole iteration: checkpoint and policy."""
     if agent.trainer.learning:  # what is not whole is not kept, but for the episodes, which are cut off again to go on
         recorder.keep_episodes()
         run.write_state("stopped", recorder.saved_steps, reason)
@@ -142,7 +142,7 @@ def keep(agent: Agent, run: RunDirectory, recorder: Recorder, reason: str) -> No
 
 
 def why(error: BaseException) -> str:
-    """What stopped a run, in a line."""
+    """The reason that stopped a run, as one line."""
     if isinstance(error, KeyboardInterrupt):
         return signal.Signals(getattr(error, "number", signal.SIGINT)).name
     first = next((line for line in str(error).splitlines() if line.strip()), "")
@@ -150,7 +150,7 @@ def why(error: BaseException) -> str:
 
 
 def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter:
-    """Who keeps the episodes of training, in the run directory. Raises TrajectoryError where there are none."""
+    """The writer of training episodes into the run directory. Raises TrajectoryError if episodes cannot be stored."""
     if agent.dataset is not None:
         raise TrajectoryError(
             "there are no trajectories to save: an agent that learns from a dataset plays no episodes"
@@ -200,7 +200,7 @@ def _add_evaluation(run: RunDirectory, steps: int, evaluation: Evaluation) -> No
     EventFile(run.path).write(steps, scalars(means))
 
 
-def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
+def run_config(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
     """The contents of config.json."""
     kernel = getattr(agent.policy, "kernel", None)  # an actor of one's own need not have one
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered
@@ -225,7 +225,7 @@ def describe(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def versions(agent: Agent) -> dict[str, str]:
-    """What a run's figures depend on; of physics engines the ones that its environment uses."""
+    """The versions that a run's numbers depend on; of physics engines, those that its environment uses."""
     own = {
         "policygrad": policygrad.__version__,
         "python": platform.python_version(),
@@ -240,7 +240,7 @@ def versions(agent: Agent) -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """What the last bits of a run depend on besides its versions: the processor, and how torch and NumPy use it."""
+    """The machine that the last bits of a run depend on: the processor, and how torch and NumPy use it."""
     features = getattr(getattr(np, "_core", None), "_multiarray_umath", None)
     used = sorted(name for name, there in getattr(features, "__cpu_features__", {}).items() if there)
     kernels = {f"{x['internal_api']} {x.get('architecture', '')}" for x in threadpool_info() if x["user_api"] == "blas"}

@@ -1,4 +1,4 @@
-"""Episodes for people to see: an mp4, or a window. They are played as evaluations are, in an environment made for it."""
+"""Recording and showing episodes: an mp4 or a window. They are played as in evaluations, in an environment made for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def record(
     greedy: bool = True,
     env: EnvLike | None = None,
 ) -> list[float]:
-    """Film whole episodes, one after the other, in an mp4 of the environment's frame rate; return their returns.
+    """Record whole episodes, one after the other, as an mp4 with the environment's frame rate; return their returns.
 
     They are `agent.evaluate`'s first ones, unless drawing changes the environment. env: another one to play in. Works
     without a display. Raises ValueError for an environment that cannot be drawn, ImportError without imageio-ffmpeg.
@@ -92,7 +92,7 @@ class Played(gym.Wrapper):
 
 @contextmanager
 def shown(agent: Agent, env: EnvLike | None, mode: str) -> Iterator[gym.Env]:
-    """An environment that draws itself, closed afterwards."""
+    """In this context there is an environment that renders; it is closed afterwards."""
     made = make_shown(agent.evaluation_env() if env is None else env, mode)
     try:
         yield made
@@ -145,12 +145,12 @@ def _from_spec(env: gym.Env, mode: str) -> gym.Env | None:
 
 
 def frame_rate(env: gym.Env) -> float:
-    """Frames a second, as the environment says."""
+    """The frames per second of an environment."""
     return float(env.metadata.get("render_fps") or FPS)
 
 
 def frame(env: gym.Env) -> np.ndarray:
-    """What the environment looks like now: (height, width, 3) uint8."""
+    """The current picture of the environment: (height, width, 3) uint8."""
     drawn: Any = env.render()
     image = np.asarray(drawn) if drawn is not None else np.zeros(0)
     if image.ndim == 2:
@@ -164,7 +164,7 @@ def frame(env: gym.Env) -> np.ndarray:
 
 
 class Mp4:
-    """An mp4 that is there when it is whole, H.264 with colours every player and browser can read."""
+    """An mp4 that appears when it is complete, H.264 with colours that every player and browser can read."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path, self.fps = path, fps
@@ -235,13 +235,13 @@ def ffmpeg() -> Any:
 
 
 def displays() -> bool:
-    """Whether there is a display."""
+    """Whether the machine has a display."""
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 @contextmanager
 def no_display() -> Iterator[None]:
-    """Let pygame draw without a display, where there is none, and without a greeting."""
+    """Let pygame draw without a display if there is none, and without its greeting."""
     wanted = {"PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     if sys.platform.startswith("linux") and not displays():
         wanted["SDL_VIDEODRIVER"] = "dummy"

@@ -1,4 +1,4 @@
-"""Update rules: how the parameters move. One file a rule; none of them can see time, rewards or γ.
+"""Update rules: how the parameters move. There is one file per rule; none of them can see time, rewards or γ.
 
 A rule is called `update(policy, batch, progress) -> Stats`, has `report(logp, batch) -> Stats` for numbers of its own, and
 `state_dict` / `load_state_dict`. `diagnostics.py` measures what a rule did, whichever it is.

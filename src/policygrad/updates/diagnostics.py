@@ -1,4 +1,4 @@
-"""Diagnostics of an update: what its step promised and what it did, the same numbers whatever the rule."""
+"""Diagnostics of an update: what its step predicted and what it did, the same numbers for every rule."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from policygrad.total import total
 
 
 class UpdateDiagnostics:
-    """Made before an update, computed after it. With s = θ_new − θ_old, ĝ = Σ weight · ratio · adv · ∇log π and F the batch's
-    mean Fisher matrix, both at θ_old, and means with the batch's weights:
+    """Diagnostics of an update, created before it and computed after it.
+
+    With s = θ_new − θ_old, ĝ = Σ weight · ratio · adv · ∇log π and F the batch's mean Fisher matrix, both at θ_old, and means
+    with the batch's weights:
 
     | gain            | what the surrogate Σ weight · ratio · adv rose by                                         |
     | predicted_gain  | ĝᵀs, what its linear model said                                                           |
@@ -44,7 +46,7 @@ class UpdateDiagnostics:
         self.spectrum = {f"fisher_{i}": value for i, value in enumerate(top, 1)}
 
     def compute(self, policy: Policy, batch: Batch) -> tuple[Stats, Tensor]:
-        """The numbers, and log π (B,) at the policy as it is now."""
+        """The numbers, and log π (B,) of the current policy."""
         step = policy.flat - self.theta
         quadratic = self._quadratic(policy, batch, step)
         after = policy.evaluate(batch)

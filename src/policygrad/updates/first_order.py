@@ -1,4 +1,4 @@
-"""What the first-order rules share: an optimiser, schedules, clipping, shuffling, and their state."""
+"""The common part of first-order rules: an optimiser, schedules, clipping, shuffling, and their state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from policygrad.models.schedules import Schedule, at
 
 @dataclass(eq=False)
 class FirstOrder:
-    """Gradient ascent with weights `score_weights(logp, batch)`: a rule is that one method.
+    """Gradient ascent with weights `score_weights(logp, batch)`. A subclass defines this one method.
 
     lr: the optimiser's rate, a number or a schedule of progress.
     optimizer: "adam", "sgd" or an `Optimizer`.
@@ -60,7 +60,7 @@ class FirstOrder:
 
     @property
     def numbers(self) -> Mapping[str, float]:
-        """What `score_weights` depends on besides, as data: see `Objective`."""
+        """The numbers that `score_weights` depends on, as data: see `Objective`."""
         return {}
 
     def objective(self, progress: float) -> Objective:
@@ -102,7 +102,7 @@ class FirstOrder:
         )
 
     def report(self, logp: Tensor, batch: Batch) -> Stats:
-        """Numbers of the rule's own at the policy after the update, taken when diagnostics are."""
+        """The rule's own numbers at the policy after the update, computed with the diagnostics."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:

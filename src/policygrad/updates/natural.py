@@ -67,7 +67,7 @@ class NaturalGradient:
         return stats
 
     def propose(self, evaluation: PolicyEvaluation, batch: Batch, progress: float) -> tuple[Tensor, Stats]:
-        """The step (P,) from where the evaluation was made, and how it was found. Nothing moves.
+        """The step (P,) from the parameters of the evaluation, and its solution. The policy is not changed.
 
         Raises NotFiniteError where gradient or step is not finite, CurvatureError where F + damping · I is not positive.
         """
@@ -99,11 +99,11 @@ class NaturalGradient:
         return conjugate_gradient(product, b, self.cg_iterations, self.cg_tolerance)
 
     def report(self, logp: Tensor, batch: Batch) -> Stats:
-        """Nothing more: what there is to say is said at every update."""
+        """No numbers: they are returned by every update."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to keep: every step is made anew."""
+        """Nothing is kept between steps."""
         return {}
 
     def state_form(self, params: Tensor) -> Form:

@@ -1,1 +1,1 @@
-"""The audit: bias and variance of gradient estimators, against the exact gradient."""
+"""The audit: bias and variance of gradient estimators, compared with the exact gradient."""

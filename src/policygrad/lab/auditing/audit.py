@@ -1,4 +1,4 @@
-"""The audit: estimators of the policy gradient against the exact one.
+"""The audit: estimators of the policy gradient compared with the exact gradient.
 
     print(pg.lab.audit(pg.lab.make_mdp("small")))
 
@@ -27,8 +27,8 @@ from torch import Tensor
 from policygrad.files import write_atomically
 from policygrad.lab.auditing.bench import Bench, Moments
 from policygrad.lab.auditing.cells import BEST, FITTED, Cell, label, make_cells
-from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, bare, optimal_baseline
-from policygrad.lab.auditing.table import table
+from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, optimal_baseline, without_baseline
+from policygrad.lab.auditing.table import audit_table
 from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
 from policygrad.lab.exact.tabular import MDP, exact_gradient, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
@@ -46,7 +46,7 @@ EARLIER_SEEDS = 2**32  # seeds beyond those of users: the earlier batches are ot
 
 @dataclass(frozen=True)
 class Row:
-    """What R estimates of one batch each say of a cell. `_exact`: by listing all trajectories, None where that is too many.
+    """The results of a cell, from R estimates of one batch each. `_exact`: from all trajectories, None if these are too many.
 
     Lengths are in units of ‖g‖, g the reference, and squares in units of ‖g‖²; where g is 0, as they are.
     """
@@ -86,13 +86,13 @@ class Row:
 
     @property
     def seen_bias(self) -> float | None:
-        """The bias, exact or measured; None where there is none, or none was seen."""
+        """The bias, exact or measured; None if there is none or none was detected."""
         return None if self.verdict == "unbiased" else self.known("bias")
 
 
 @dataclass(frozen=True)
 class Audit(Result):
-    """The rows, and what they were measured on. `print` shows the table, `rows` has the numbers.
+    """The result of an audit: its rows and its setting. `print` shows the table, `rows` has the numbers.
 
     reference: g, what the estimates are held against: ∇J, or with a limit its terms of the first so many steps.
     alpha: of the whole table, see `audit`. truncated: how far these are from ∇J, in units of ‖∇J‖.
@@ -120,11 +120,11 @@ class Audit(Result):
         raise KeyError(f"no row {names}: there are {[(r.estimator, r.baseline, r.wrapper) for r in self.rows]}")
 
     def table(self) -> str:
-        """A line a row, what was measured, and a line on each column."""
-        return table(self)
+        """The table with one line per row, the setting, and one line about each column."""
+        return audit_table(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, the gradients and variances of each parameter too, as lists."""
+        """Everything as plain values, with the gradients and variances of each parameter as lists."""
         vectors = ("bias_vector", "bias_error", "bias_vector_exact", "variances", "variances_exact")
         made = super().to_json()
         for row, named in zip(self.rows, made["rows"], strict=True):
@@ -134,12 +134,12 @@ class Audit(Result):
 
     def plot(self, path: str | Path, curve: BaselineCurve | None = None) -> Path:
         """Draw bias and variance of every row: png, pdf or svg. curve: a U-curve beside them."""
-        from policygrad.lab.auditing.plots import draw
+        from policygrad.lab.auditing.plots import draw_audit
 
-        return draw(self, Path(path), curve)
+        return draw_audit(self, Path(path), curve)
 
     def html(self, path: str | Path, curve: BaselineCurve | None = None) -> Path:
-        """Write one page that needs nothing else: the table, pictures, what each estimator is, how to read them."""
+        """Write one self-contained page: the table, plots, the formula of each estimator, and how to read them."""
         from policygrad.lab.auditing.page import page
 
         path = Path(path)
@@ -260,7 +260,7 @@ def fitted(bench: Bench, cell: Cell, generator: torch.Generator) -> Cell:
         return cell
     best = optimal_baseline(cell.baseline, cell, bench.weighed(BASELINE_EPISODES, generator), bench.scores, bench.steps)
     if cell.baseline == "best-parameter":
-        return replace(bare(cell), per_parameter=best)
+        return replace(without_baseline(cell), per_parameter=best)
     return replace(cell, baseline=Table(best))
 
 
@@ -272,7 +272,7 @@ def row(
     alpha: float = 0.01,
     microseconds: float = math.nan,
 ) -> Row:
-    """What estimates (R, P) of a cell say, and what is exact."""
+    """The row of a cell, from estimates (R, P) and exact moments."""
     if not torch.isfinite(estimates).all():
         raise ValueError(f"{cell}: some estimate is not finite")
     g, R = bench.reference, len(estimates)

@@ -1,4 +1,4 @@
-"""Where estimators are put to the test: an MDP, a policy, a critic; batches of their episodes, and every trajectory there is.
+"""The setting of an audit: an MDP, a policy and a critic, with batches of episodes and all trajectories.
 
 What is *not* here: which estimators (cells.py), what is said of them (audit.py).
 """
@@ -44,7 +44,7 @@ class Moments:
 
 
 class Bench:
-    """An MDP, a policy, a critic: batches of episodes of them, and the exact moments of estimates.
+    """An MDP, a policy and a critic, with batches of their episodes and the exact moments of estimates.
 
     behavior: a policy that samples in its stead. limit: steps after which episodes are truncated.
     """
@@ -73,7 +73,7 @@ class Bench:
         self.log_pi = log_policy(mdp, policy).detach()
         self.pi = self.log_pi.exp()
         self.acts = self.pi if behavior is None else log_policy(mdp, behavior).detach().exp()
-        self.critic = make_critic(critic, mdp, self.pi, seed) if isinstance(critic, str) else critic
+        self.critic = named_critic(critic, mdp, self.pi, seed) if isinstance(critic, str) else critic
         self.scores = scores(mdp, policy).flatten(0, 1)  # (S·A, P)
         self.reference = gradient_theorem(mdp, policy, limit).clone()
         if float(self.reference.norm()) <= max(self.rounding, ROUNDING * float(mdp.reward.abs().max())):
@@ -96,12 +96,12 @@ class Bench:
 
     @cached_property
     def trajectories(self) -> int:
-        """How many there are, terminal states told apart; those of probability 0 left out."""
+        """The number of trajectories, without those of probability 0; terminal states count as different."""
         return int(min(trajectory_count(self.mdp, self.acts, self.limit), 1e18))
 
     @cached_property
     def listed(self) -> tuple[Chunk, Tensor] | None:
-        """Every trajectory, batches of one, with its probability; None where there are too many."""
+        """Every trajectory, as a batch of one, with its probability; None if there are too many."""
         sizes = (self.mdp.states * self.steps, *self.scores.shape)
         if self.trajectories > min(MAX_LISTED, MAX_NUMBERS // max(sizes)):
             return None
@@ -110,7 +110,7 @@ class Bench:
 
     @cached_property
     def listed_batches(self) -> tuple[Chunk, Tensor] | None:
-        """Every batch with its probability; None where there are too many."""
+        """Every batch with its probability; None if there are too many."""
         if self.trajectories**self.batch > MAX_BATCHES or self.listed is None:
             return None
         chunk, p = self.listed
@@ -124,7 +124,7 @@ class Bench:
         return Chunk(rollout, self.critic(rollout, self.policy), batch, self.mdp.actions)
 
     def sample(self, batches: int, generator: torch.Generator, batch: int | None = None) -> Iterator[Chunk]:
-        """So many batches, some at a time."""
+        """Sampled batches, some at a time."""
         batch = batch or self.batch
         most = min(MAX_AT_ONCE, max(1, MAX_NUMBERS // (self.steps * self.mdp.states * batch)))
         for first in range(0, batches, most):
@@ -151,7 +151,7 @@ class Bench:
         return found
 
     def couples(self, cell: Cell, chunk: Chunk) -> bool:
-        """Whether adv of an episode depends on the batch it is in: by itself, twice, it is another one, or refused.
+        """Whether adv of an episode depends on the rest of its batch.
 
         Rewards and values get noise, so that no two episodes are alike.
         """
@@ -180,7 +180,7 @@ class Bench:
         return Moments(mean, variances if by_batch else variances / self.batch)
 
     def allowed(self, cell: Cell) -> None:
-        """Raises ValueError where the critic does not say what a cell needs."""
+        """Raises ValueError if the critic does not give the values that a cell needs."""
         needy = [part for part in (cell.estimator, cell.baseline) if getattr(part, "needs_critic", False)]
         if needy and not self.critic.bootstraps:
             raise ValueError("needs a critic, but there is none")
@@ -210,7 +210,7 @@ def _noisy(rollout: Rollout, values: Values) -> tuple[Rollout, Values]:
     return replace(rollout, rew=noisy(rollout.rew)), replace(values, val=val, next_val=next_val, act_val=act_val)
 
 
-def make_critic(name: str, mdp: MDP, pi: Tensor, seed: int = 0) -> Any:
+def named_critic(name: str, mdp: MDP, pi: Tensor, seed: int = 0) -> Any:
     """Critics of q and V = Σ_a π q by name: exact; wrong, with noise as large as Q on every entry; zero; or none.
 
     Raises ValueError for another name.

@@ -1,4 +1,4 @@
-"""What an audit compares: an estimator, a baseline and a wrapper make a `Cell`, by their names or as objects.
+"""The cells of an audit: combinations of an estimator, a baseline and a wrapper, by their names or as objects.
 
 | estimators               | baselines                                         | wrappers                              |
 |--------------------------|---------------------------------------------------|---------------------------------------|
@@ -28,7 +28,7 @@ from policygrad.data import Estimate, Rollout, Values
 from policygrad.gradient import baselines as base
 from policygrad.gradient import estimators as est
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
-from policygrad.lab.results import find
+from policygrad.lab.results import find_by_name
 
 BEST = ("best", "best-state", "best-time-state", "best-parameter")
 
@@ -57,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Batches of `batch` episodes side by side, the columns of one rollout, and what a critic says of them.
+    """Batches of `batch` episodes in the columns of one rollout, and the values of a critic.
 
     What several cells need of it is computed once.
     """
@@ -113,7 +113,7 @@ class Chunk:
 
 
 class SameBatchMean(base.NoBaseline):
-    """What LeaveOneOut is not: the mean of the *same* batch, finished episodes counting 0. It shrinks ∇J by 1 − 1/N.
+    """A baseline that is wrong on purpose: the mean of the *same* batch, finished episodes counting 0. It scales ∇J by 1 − 1/N.
 
     A defect to demonstrate: every return is in its own baseline, which so depends on the action.
     """
@@ -125,7 +125,7 @@ class SameBatchMean(base.NoBaseline):
 
 
 class SameBatchFit(base.NoBaseline):
-    """What CrossFit is not: a baseline fitted to the very episodes that it is subtracted from. A defect to demonstrate."""
+    """A baseline that is wrong on purpose: it is fitted to the same episodes that it is subtracted from."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -199,9 +199,9 @@ WHOLE = ("n-step", "crossfit")  # of these, a whole one
 
 
 def named(kind: str, table: dict[str, Callable[..., Any]], text: str) -> tuple[Callable[..., Any], tuple[float, ...]]:
-    """What makes it, and the number after the colon. Raises ValueError, with the nearest name, for one that is not there."""
+    """The maker for a name, and the number after the colon. Raises ValueError for an unknown name, with the nearest one."""
     name, colon, number = text.partition(":")
-    make = find(kind, name, table, [f"{n}:X" if n in TAKES_NUMBER else n for n in table])
+    make = find_by_name(kind, name, table, [f"{n}:X" if n in TAKES_NUMBER else n for n in table])
     if not colon:
         return make, ()
     try:
@@ -225,7 +225,7 @@ def make_estimator(given: Any, gamma: float) -> tuple[str, Any]:
     return label(given), given if hasattr(given, "wrap") else Own(given, gamma)  # pyright: ignore[reportArgumentType]
 
 
-def make_baseline(given: Any) -> tuple[str, Any]:
+def named_baseline(given: Any) -> tuple[str, Any]:
     """Name and object of a baseline; of one of least variance, which depends on the rest of the cell, its name twice."""
     if not isinstance(given, str):
         return label(given), given
@@ -250,7 +250,7 @@ def make_wrapper(given: Any) -> tuple[str, Callable[[Any], Any], str]:
 
 
 def label(thing: Any) -> str:
-    """What an object is called in a table."""
+    """The name of an object in a table."""
     name = getattr(thing, "__name__", None)
     if name is None:
         name = repr(thing)
@@ -261,9 +261,9 @@ def label(thing: Any) -> str:
 def make_cells(
     estimators: Sequence[Any], baselines: Sequence[Any], wrappers: Sequence[Any], gamma: float
 ) -> tuple[list[Cell], list[tuple[str, str]]]:
-    """The cells of a grid, those that make sense; and the others with the reason."""
+    """The valid cells of a grid, and the others with the reasons."""
     cells, left_out = [], []
-    made_baselines, made_wrappers = [make_baseline(b) for b in baselines], [make_wrapper(w) for w in wrappers]
+    made_baselines, made_wrappers = [named_baseline(b) for b in baselines], [make_wrapper(w) for w in wrappers]
     for estimator_name, estimator in (make_estimator(e, gamma) for e in estimators):
         for wrapper_name, wrap, reduction in made_wrappers:
             if gamma == 1.0 and "discount" in wrapper_name.split("+"):
@@ -284,7 +284,7 @@ def make_cells(
 
 
 def no_formula(baseline: str, wrapper: str) -> str:
-    """Why a baseline of least variance cannot be computed under a wrapper; nothing where it can."""
+    """The reason why a baseline of least variance cannot be computed under a wrapper; empty if it can."""
     parts = [part.partition(":")[0] for part in wrapper.split("+")]
     if baseline not in BEST:
         return ""

@@ -1,4 +1,4 @@
-"""Baselines of least variance, and what a constant one does to the variance.
+"""Baselines of least variance, and the variance with constant baselines.
 
 With x = Σ_t w_t ret_t ∇log π_t, the estimate without a baseline, w_t = γᵗ or 1, and y = Σ_t w_t ∇log π_t, whose mean is 0, a
 baseline b makes it x − b y. The trace of its covariance is quadratic in b, and least at
@@ -82,18 +82,18 @@ def _terms(kind: str, cell: Cell, data: Chunk, weight: Tensor, scores: Tensor, s
 def parts(cell: Cell, data: Chunk, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """X and y of every trajectory, (N, P), and w of every step, (T, N)."""
     w = cell.credit_weight(data.rollout)
-    x = data.sums(bare(cell).adv(data.rollout, data.values))
+    x = data.sums(without_baseline(cell).adv(data.rollout, data.values))
     return x @ scores, data.sums(w) @ scores, w
 
 
-def bare(cell: Cell) -> Cell:
-    """The same without a baseline."""
+def without_baseline(cell: Cell) -> Cell:
+    """The cell without its baseline."""
     return replace(cell, baseline=NoBaseline(), per_parameter=None)
 
 
 @dataclass(frozen=True)
 class BaselineCurve(Result):
-    """The variance of one trajectory's estimate over a constant baseline, a parabola: E‖x‖² − 2b E[x·y] + b² E‖y‖² − ‖E x‖².
+    """The variance of one trajectory's estimate by its constant baseline b, a parabola: E‖x‖² − 2b E[x·y] + b² E‖y‖² − ‖E x‖².
 
     exact: from all trajectories; else from a sample of them.
     """
@@ -136,7 +136,7 @@ def baseline_curve(
     episodes: int = 10_000,
     seed: int = 0,
 ) -> BaselineCurve:
-    """The U-curve: the variance of one trajectory's estimate over a constant baseline, around b*.
+    """The U-curve: the variance of one trajectory's estimate by its constant baseline, around b*.
 
     estimator, wrapper, critic, limit: as for `audit`. span: how far to go to each side, in distances from b* to 0 and to the
     mean return. episodes: a sample, where the trajectories are too many to list.

@@ -1,4 +1,4 @@
-"""An audit as one page that needs nothing else: HTML with its style and pictures inside, light and dark, wide and narrow."""
+"""An audit as one self-contained HTML page, with its style and plots, for light and dark and for wide and narrow screens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from policygrad.lab.auditing.optimal_baselines import BaselineCurve
-from policygrad.lab.auditing.table import HEADER, cells_of, header, legend, name_of, reasons, short
+from policygrad.lab.auditing.table import HEADER, cell_name, cells_of, header, legend, reasons, short
 
 if TYPE_CHECKING:
     from policygrad.lab.auditing.audit import Audit, Row
@@ -90,7 +90,7 @@ def page(audit: Audit, curve: BaselineCurve | None = None) -> str:
     names = [[getattr(row, part) for row in audit.rows] for part in ("estimator", "baseline", "wrapper")]
     sections = [
         f"<h1>Gradient estimators, audited</h1>{paragraphs(header(audit))}",
-        summary(audit),
+        summary_text(audit),
         f"<div class=wide>{rows_table(audit)}</div>",
         "<p class=pale><span class=key style='background:var(--blue);border-radius:50%'></span>variance"
         "<span class=key style='background:var(--orange);rotate:45deg;scale:.85'></span>bias², where there is one or one was "
@@ -102,7 +102,7 @@ def page(audit: Audit, curve: BaselineCurve | None = None) -> str:
             for title, used in zip(("Estimators", "Baselines", "Wrappers"), names, strict=True)
         ),
         how_to_read(audit),
-        left_out(audit),
+        left_out_text(audit),
     ]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     title = "<title>Gradient estimators, audited</title>"
@@ -116,8 +116,8 @@ def paragraphs(text: str) -> str:
     return "".join(f"<p class=pale>{escape(line)}</p>" for line in text.splitlines())
 
 
-def summary(audit: Audit) -> str:
-    """What the table says, in a sentence or two."""
+def summary_text(audit: Audit) -> str:
+    """A sentence or two about the result."""
     if not audit.rows:
         return "<p>No combination of estimator, baseline and wrapper is left to audit.</p>"
     unbiased = [row for row in audit.rows if row.verdict == "unbiased"]
@@ -127,8 +127,8 @@ def summary(audit: Audit) -> str:
     if unbiased:
         best = min(unbiased, key=lambda row: row.episodes)
         most = max(unbiased, key=lambda row: row.episodes)
-        text += f". Of these, {name_of(best)} needs {short(best.episodes)} episodes for an SNR of 1, "
-        text += f"{name_of(most)} {short(most.episodes)}"
+        text += f". Of these, {cell_name(best)} needs {short(best.episodes)} episodes for an SNR of 1, "
+        text += f"{cell_name(most)} {short(most.episodes)}"
     return f"<p>{escape(text)}.</p>"
 
 
@@ -148,7 +148,7 @@ def rows_table(audit: Audit) -> str:
 
 
 def parts_of(row: Row) -> tuple[float, float | None]:
-    """Variance, and bias² where there is one or one was found."""
+    """The variance, and bias² if there is one or one was detected."""
     return row.known("variance"), None if row.seen_bias is None else row.seen_bias**2
 
 
@@ -160,16 +160,16 @@ def bar(row: Row, low: float, high: float) -> str:
         return PAD + (BAR - 2 * PAD) * min(1.0, max(0.0, at))
 
     variance, bias = parts_of(row)
-    marks = [line(PAD, BAR - PAD, "var(--line)", 1)]
+    marks = [level_line(PAD, BAR - PAD, "var(--line)", 1)]
     if low <= 0.0 <= high:
         marks.append(f"<path d='M{x(1.0):.1f} 2V16' stroke='var(--pale)' stroke-dasharray='2 2'/>")
     text = f"variance {short(variance)}"
     if bias is not None:
         text += f", bias² {short(bias)}"
-        marks.append(line(x(bias), x(variance), "var(--line)", 4))
+        marks.append(level_line(x(bias), x(variance), "var(--line)", 4))
         if row.bias_exact is None:
             least, most = row.bias_interval
-            marks.append(line(x(least**2), x(most**2), "var(--orange)", 2))
+            marks.append(level_line(x(least**2), x(most**2), "var(--orange)", 2))
         place = f"translate({x(bias):.1f} 9) rotate(45)"
         marks.append(f"<rect x='-4' y='-4' width='8' height='8' fill='var(--orange)' transform='{place}'/>")
     if variance > 0.0:
@@ -178,13 +178,13 @@ def bar(row: Row, low: float, high: float) -> str:
     return f"<svg width='{BAR}' height='18' {named}{''.join(marks)}</svg>"
 
 
-def line(start: float, end: float, color: str, width: int) -> str:
+def level_line(start: float, end: float, color: str, width: int) -> str:
     """A level line in the middle of a row's picture."""
     return f"<path d='M{start:.1f} 9H{end:.1f}' stroke='{color}' stroke-width='{width}' stroke-linecap='round'/>"
 
 
 def formulas(used: Sequence[str]) -> str:
-    """Name, formula, what it is; of an object of the user's the name alone."""
+    """The name, the formula and a description; for a user's object only the name."""
     found: dict[str, str] = {}
     for name in dict.fromkeys(used):
         made = []
@@ -201,7 +201,7 @@ def definitions(pairs: Iterable[Sequence[str]]) -> str:
 
 
 def how_to_read(audit: Audit) -> str:
-    """What to make of it."""
+    """The explanation of how to read the page."""
     texts = [
         "ĝ is the gradient estimate of one batch, Σ adv ∇log π / episodes; g the exact gradient, computed from the MDP's "
         "tables. All estimators are the ones that training uses.",
@@ -217,8 +217,8 @@ def how_to_read(audit: Audit) -> str:
     return "<h2>How to read it</h2>" + "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
-def left_out(audit: Audit) -> str:
-    """What was not audited, and why."""
+def left_out_text(audit: Audit) -> str:
+    """The text about cells that were not audited, with the reasons."""
     return "<h2>Left out</h2>" + definitions(reasons(audit)) if audit.left_out else ""
 
 

@@ -1,4 +1,4 @@
-"""The pictures of an audit: where each row's error comes from, bias against variance, and variance over a constant baseline."""
+"""The plots of an audit: the parts of each row's error, bias and variance, and the variance by constant baseline."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from policygrad.lab.auditing.optimal_baselines import BaselineCurve
-from policygrad.lab.auditing.table import name_of
-from policygrad.lab.steps.plots import head, logarithmic, name_axes, plain, say
+from policygrad.lab.auditing.table import cell_name
+from policygrad.lab.steps.plots import head, logarithmic_axes, name_axes, power_of_ten, say
 from policygrad.reports.plots import COLORS, GRID, INK, PALE, Chart
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ MARKS = "osD^vP*X"
 PANEL = 5.2  # inches wide
 
 
-def draw(audit: Audit, out: Path, curve: BaselineCurve | None = None) -> Path:
-    """Draw it, and write the figure."""
-    return make_figure(audit, curve).write(out)
+def draw_audit(audit: Audit, out: Path, curve: BaselineCurve | None = None) -> Path:
+    """Draw an audit into a file."""
+    return audit_figure(audit, curve).write(out)
 
 
-def make_figure(audit: Audit, curve: BaselineCurve | None = None) -> Chart:
-    """The panels, beside each other."""
-    longest = max([10, *(len(name_of(row)) for row in audit.rows)])
+def audit_figure(audit: Audit, curve: BaselineCurve | None = None) -> Chart:
+    """The figure with its panels beside each other."""
+    longest = max([10, *(len(cell_name(row)) for row in audit.rows)])
     left, legend = 0.076 * longest + 0.35, 0.076 * max([8, *(len(other(row)) for row in audit.rows)]) + 1.3  # inches
     gaps = (0.85, legend, 0.75)[: 2 + (curve is not None)]  # to the right of each panel
     width, inches = left + sum(PANEL + gap for gap in gaps), max(5.6, 0.29 * len(audit.rows) + 2.4)
@@ -70,7 +70,7 @@ def draw_errors(axis: Axes, audit: Audit) -> None:
     axis.set_xscale("log")
     logarithmic_x(axis)
     axis.set_ylim(len(audit.rows) - 0.4, -0.6)
-    axis.set_yticks(range(len(audit.rows)), [name_of(row) for row in audit.rows])
+    axis.set_yticks(range(len(audit.rows)), [cell_name(row) for row in audit.rows])
     for label, row in zip(axis.get_yticklabels(), audit.rows, strict=True):
         label.set_color(ORANGE if row.verdict == "biased" else INK)
     axis.grid(axis="y", visible=False)
@@ -88,11 +88,11 @@ def logarithmic_x(axis: Axes) -> None:
     subs = (1.0,) if high > 50.0 * low else (1.0, 2.0, 5.0)
     axis.xaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: plain(x)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: power_of_ten(x)))
 
 
 def draw_trade(axis: Axes, audit: Audit) -> None:
-    """Bias² against variance: a mark a row, lines of equal error, and a strip for rows without bias."""
+    """Draw bias² by variance: one mark per row, lines of equal error, and a strip for rows without bias."""
     subtitle = "Lines: equal mean squared error. Bottom strip: no bias, or none seen.\nSame colour: same estimator"
     head(axis, "Bias against variance", subtitle)
     rows = [row for row in audit.rows if row.known("variance") > 0.0]
@@ -117,7 +117,7 @@ def draw_trade(axis: Axes, audit: Audit) -> None:
         bias = row.seen_bias
         axis.plot(row.known("variance"), bias**2 if bias else strip, MARKS[others.index(other(row)) % len(MARKS)],
                   color=COLORS[names.index(row.estimator) % len(COLORS)], ms=8.5, alpha=0.9, mec="white", mew=0.7)  # fmt: skip
-    logarithmic(axis)
+    logarithmic_axes(axis)
     axis.set(xlim=(low, high), ylim=(floor, top))
     logarithmic_x(axis)
     axis.set_yticks([t for t in axis.get_yticks() if bottom <= t <= top])
@@ -128,7 +128,7 @@ def draw_trade(axis: Axes, audit: Audit) -> None:
 
 
 def other(row: Row) -> str:
-    """What a row has besides its estimator."""
+    """The baseline and wrapper of a row."""
     return " · ".join(x for x in (row.baseline, row.wrapper) if x not in ("none", "plain")) or "bare"
 
 

@@ -1,4 +1,4 @@
-"""An audit as text: the table, and what its columns are."""
+"""An audit as text: the table and an explanation of its columns."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ COLUMNS = ("verdict", "bias", "along", "variance", "MSE", "SNR", "cos", "episode
 HEADER = ("estimator · baseline · wrapper", *COLUMNS)
 
 
-def table(audit: Audit) -> str:
-    """What was measured, a line a row, a line on each column, and what was left out."""
+def audit_table(audit: Audit) -> str:
+    """The setting, one line per row, one line about each column, and the cells that were left out."""
     parts = [header(audit), align(HEADER, [cells_of(row) for row in audit.rows]), legend(audit), left_out(audit)]
     return "\n\n".join(filter(None, parts))
 
 
 def header(audit: Audit) -> str:
-    """What was measured."""
+    """The setting of the audit."""
     listed = "too many trajectories to list" if audit.listed is None else f"all {audit.listed:,} trajectories listed"
     lines = [
         audit.about,
@@ -37,7 +37,7 @@ def header(audit: Audit) -> str:
 
 
 def legend(audit: Audit) -> str:
-    """A line on each column."""
+    """One line about each column."""
     unit, square = ("% of ‖g‖", "‖g‖²") if audit.norm > 0.0 else ("%, as g is 0", "1, as g is 0")
     g = "g: the exact gradient" if audit.limit is None else "g: see above"
     lines = {
@@ -55,25 +55,25 @@ def legend(audit: Audit) -> str:
 
 
 def left_out(audit: Audit) -> str:
-    """The cells that make no sense, by the reason."""
+    """The cells that were left out, by the reason."""
     return "\n".join(["left out", *(f"  {cells}: {why}" for cells, why in reasons(audit))]) if audit.left_out else ""
 
 
 def reasons(audit: Audit) -> list[tuple[str, str]]:
-    """Some cells that were left out, and why, a pair per reason."""
+    """Some cells that were left out and the reasons, one pair per reason."""
     found: dict[str, list[str]] = {}
     for cell, reason in audit.left_out:
         found.setdefault(reason, []).append(cell)
     return [(few(cells), reason) for reason, cells in found.items()]
 
 
-def name_of(row: Row) -> str:
-    """Estimator · baseline · wrapper, without those that do nothing."""
+def cell_name(row: Row) -> str:
+    """The name of a row: estimator · baseline · wrapper, without those that do nothing."""
     return " · ".join([row.estimator, *(x for x in (row.baseline, row.wrapper) if x not in ("none", "plain"))])
 
 
 def cells_of(row: Row) -> list[str]:
-    """A line of the table: exact numbers where there are, else the sample's."""
+    """A line of the table: exact numbers if there are any, otherwise those of the sample."""
     if row.bias_exact is None:
         low, high = (100.0 * x for x in row.bias_interval)
         bias = f"[{short(low)}, {short(high)}]"
@@ -82,7 +82,7 @@ def cells_of(row: Row) -> list[str]:
     exactly = row.verdict == "unbiased" and row.proof == "exact"
     along = 0.0 if exactly else 100.0 * row.known("along")
     return [
-        name_of(row),
+        cell_name(row),
         VERDICTS[row.verdict, row.proof],
         bias,
         short(along),
@@ -102,7 +102,7 @@ VERDICTS = {
 
 
 def short(x: float) -> str:
-    """A number in three digits; what is nothing but rounding is 0."""
+    """A number with three digits; a number below rounding is 0."""
     if not math.isfinite(x):
         return "∞" if x == math.inf else "-"
     if abs(x) < 1e-9:
@@ -114,6 +114,6 @@ def short(x: float) -> str:
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """Some names, and how many more."""
+    """The first names, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

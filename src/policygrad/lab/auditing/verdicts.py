@@ -1,4 +1,4 @@
-"""Whether estimates of a gradient have the mean that they should have: a test, an interval, and what they scatter by.
+"""Tests and intervals for the mean and the variance of gradient estimates.
 
     d = mean(ĝ) − g.     Where E ĝ = g, R‖d‖² is distributed as Σ_i λ_i χ²_1, λ the eigenvalues of Cov ĝ.
 
@@ -23,7 +23,7 @@ ROUNDING = 1e-10  # relative to the numbers at hand: what may be rounding is no 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What R estimates say of the bias. radius: with probability 1 − α the true bias is no farther from `bias`.
+    """A judgement about the bias from R estimates. radius: with probability 1 − α the true bias is within it of `bias`.
 
     p is the probability of so long a difference, or a longer one, where there is no bias; where all estimates are alike it is
     1, and the radius ∞ if they are not g.
@@ -36,7 +36,7 @@ class Judgement:
 
     @property
     def biased(self) -> bool:
-        """Whether no bias is refuted at level α."""
+        """Whether the hypothesis of no bias is rejected at level α."""
         return self.p < self.alpha
 
     @property
@@ -46,7 +46,7 @@ class Judgement:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where ‖E ĝ − g‖ is, with probability 1 − α: the lower end is 0 just where p ≥ α."""
+        """The interval of ‖E ĝ − g‖ with probability 1 − α; its lower end is 0 exactly if p ≥ α."""
         return max(0.0, self.length - self.radius), self.length + self.radius
 
 

@@ -1,13 +1,13 @@
-"""What textbooks and tutorials say about policy gradients, each claim an experiment with a verdict.
+"""Claims of textbooks and tutorials about policy gradients. Each claim is an experiment with a verdict.
 
     from policygrad.lab import claims
-    print(claims.check("value-is-the-best-baseline"))   # runs the experiment
-    claims.load()                                       # all of them, by slug
+    print(claims.check_claim("value-is-the-best-baseline"))  # runs the experiment
+    claims.load_claims()                                # all of them, by slug
 
-A claim is a function that measures, and draws its verdict from what it measured: `@claim(text, evidence)` on a function that
-returns a `Outcome`; the function's name is the claim's slug. Evidence is "exact" (computed on finite MDPs), "simulated"
-(sampled, with intervals) or "recorded" (of training runs that benchmarks/claims.py made). What is *not* here: the experiments,
-which are in modules by topic.
+A claim is a function that measures something and derives its verdict from the numbers: `@claim(text, evidence)` decorates a
+function that returns an `Outcome`, and the function's name is the claim's slug. Evidence is "exact" (computed on finite MDPs),
+"simulated" (sampled, with intervals) or "recorded" (from training runs that benchmarks/claims.py made). The experiments are in
+modules by topic.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ TOPIC_OF = {f"{__name__}.{module}": topic for topic, modules in TOPICS.items() f
 
 @dataclass(frozen=True)
 class Counterexample:
-    """An MDP and a policy on which a claim fails: tables to type in, and what happens there."""
+    """An MDP and a policy on which a claim fails, as tables, and a sentence that says what happens there."""
 
     name: str
     mdp: MDP
-    pi: tuple[tuple[float, ...], ...]  # π(a|s), a row per state
+    pi: tuple[tuple[float, ...], ...]  # π(a|s), one row per state
     what: str  # one sentence, with the numbers
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found. numbers: every measured quantity that the verdict rests on, by a name with its unit."""
+    """The outcome of an experiment. numbers: the measured quantities behind the verdict; names include units."""
 
     verdict: Verdict
-    because: str  # one to three sentences, with the numbers in them
+    because: str  # the reason: a few sentences with the numbers
     numbers: Mapping[str, float]
     counterexample: Counterexample | None = None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, and the experiment that gives its verdict. slug: what it is called on the command line."""
+    """A claim and the experiment that gives its verdict. slug: its name on the command line."""
 
     slug: str
     text: str
@@ -70,15 +70,15 @@ CLAIMS: dict[str, Claim] = {}
 
 
 def claim(text: str, evidence: Evidence) -> Callable[[Callable[[], Outcome]], Claim]:
-    """Register an experiment under the slug that its name gives; what is named afterwards is the `Claim`.
+    """A decorator that registers an experiment and replaces the function by its `Claim`. The slug is the function's name.
 
-    The topic is that of the experiment's module. Raises ValueError for a slug that is there, and outside of `TOPICS`.
+    The topic is that of the experiment's module. Raises ValueError for a slug that exists, and for a module outside `TOPICS`.
     """
 
     def register(experiment: Callable[[], Outcome]) -> Claim:
         slug, topic = experiment.__name__.replace("_", "-"), TOPIC_OF.get(experiment.__module__)
         if topic is None:
-            raise ValueError(f"the module of a claim must be in TOPICS, {experiment.__module__} is not: add it there")
+            raise ValueError(f"the module of a claim must be in TOPICS: add {experiment.__module__}")
         if slug in CLAIMS:
             raise ValueError(f"there is a claim {slug!r} already: give the function another name")
         CLAIMS[slug] = Claim(slug, text, topic, evidence, experiment)
@@ -88,12 +88,12 @@ def claim(text: str, evidence: Evidence) -> Callable[[Callable[[], Outcome]], Cl
 
 
 def decide(holds: bool, caveat: bool = False) -> Verdict:
-    """The verdict of what was measured. holds: what is claimed was seen; caveat: but not always, or not only."""
+    """The verdict. holds: the experiment shows what is claimed; caveat: but not always, or not completely."""
     return "fails as stated" if not holds else "holds with caveat" if caveat else "holds"
 
 
 def both(exact: Outcome, recorded: Outcome) -> Outcome:
-    """What is exact and what was recorded, with the weaker of the two verdicts; numbers that are finite."""
+    """One outcome of an exact and a recorded one, with the weaker of the two verdicts and the finite numbers."""
     weaker: tuple[Verdict, ...] = ("holds", "holds with caveat", "fails as stated")
     return Outcome(
         weaker[max(weaker.index(exact.verdict), weaker.index(recorded.verdict))],
@@ -103,7 +103,7 @@ def both(exact: Outcome, recorded: Outcome) -> Outcome:
     )
 
 
-def load() -> dict[str, Claim]:
+def load_claims() -> dict[str, Claim]:
     """All claims by slug, in the order of the topics and of their modules."""
     for module in TOPIC_OF:
         import_module(module)
@@ -111,9 +111,9 @@ def load() -> dict[str, Claim]:
     return dict(sorted(CLAIMS.items(), key=lambda item: order.index(item[1].experiment.__module__)))
 
 
-def check(slug: str) -> Outcome:
-    """Run the experiment of a claim. Raises KeyError for a slug that is not there."""
-    claims = load()
+def check_claim(slug: str) -> Outcome:
+    """Run the experiment of a claim. Raises KeyError for an unknown slug."""
+    claims = load_claims()
     if slug not in claims:
         raise KeyError(f"there is no claim {slug!r}: `policygrad lab claims --list` lists them")
     return claims[slug].experiment()

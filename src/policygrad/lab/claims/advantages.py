@@ -1,4 +1,4 @@
-"""Claims about advantages: their mean, their sign, the optimum."""
+"""Claims about advantages: their mean, their sign, and their values for an optimal policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORLDS = ("gridworld", "two-states", "chain", "random")
 
 
 def worlds() -> Sequence[Case]:
-    """The small ones, four of the zoo, and those without a horizon, γ = 0.9."""
+    """The cases: small random MDPs, four named ones, and these four without a horizon, with γ = 0.9."""
     endless = [case(name, horizon=math.inf, gamma=0.9) for name in WORLDS]
     return (*small(), *(case(name) for name in WORLDS), *endless)
 
@@ -29,8 +29,8 @@ def advantage_has_mean_zero() -> Outcome:
         size = min(size, float(A.abs().max()))
     return Outcome(
         decide(mean <= EXACT and size > 0.01),
-        f"On {len(worlds())} MDPs, with horizon and without, it is, to {mean:.0e}; single advantages are at least as "
-        f"large as {size:.2g} in each.",
+        f"On {len(worlds())} MDPs, with and without a horizon, it is 0 to {mean:.0e}. The largest single advantage is at "
+        f"least {size:.2g} in each MDP.",
         {"largest |Σ_a π A|": mean, "largest |A|, at least": size},
     )
 
@@ -44,15 +44,15 @@ def no_advantage_at_the_optimum() -> Outcome:
         other = min(other, float(advantage(c.mdp, c.pi).max()))
     return Outcome(
         decide(best <= 1e-10 and other > 1e-3),
-        f"On {len(worlds())} MDPs the largest advantage under the policy that policy iteration ends at is {best:.0e}; "
-        f"under a random one it is at least {other:.2g} in each.",
+        f"On {len(worlds())} MDPs the largest advantage under the optimal policy, found by policy iteration, is {best:.0e}. "
+        f"Under a random policy it is at least {other:.2g} in each MDP.",
         {"largest advantage, optimal policy": best, "largest advantage, random policy, at least": other},
     )
 
 
 @claim("An advantage is positive where the action is better than the policy's average.", "exact")
 def sign_of_the_advantage() -> Outcome:
-    """How J changes when one action is taken a little more often, at one time in one state."""
+    """The change of J when one action is taken a little more often, at one time in one state."""
     epsilon, gap, signs, checked = 1e-2, 0.0, 0, 0
     for c in small():
         A, reached, J = advantage(c.mdp, c.pi), occupancy(c.mdp, c.pi), float(objective(c.mdp, c.pi))
@@ -67,8 +67,8 @@ def sign_of_the_advantage() -> Outcome:
             checked += 1
     return Outcome(
         decide(gap <= 1e-10 and signs == checked),
-        "Taken a little more often than the policy does, at one time in one state, an action changes J by its "
-        f"advantage times the probability that goes there: to {gap:.0e}, and with the right sign for {signs} of "
-        f"{checked} actions of 20 random MDPs.",
+        "If an action is taken a little more often, at one time in one state, J changes by its advantage times the "
+        f"probability that is moved to it. On 20 random MDPs this is right to {gap:.0e}, and the sign is right for {signs} of "
+        f"{checked} actions.",
         {"largest |ΔJ / (ε P(s_t = s) γᵗ) − A|": gap, "signs that agree": signs, "actions": checked},
     )

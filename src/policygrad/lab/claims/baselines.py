@@ -1,4 +1,4 @@
-"""Claims about baselines: what may be subtracted, what is best subtracted, and what is left."""
+"""Claims about baselines: which may be subtracted, which is best, and what variance is left."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from policygrad.lab.results import slope
 
 
 def deceptive() -> Case:
-    """The likely action pays 1, the other one nothing: V is near 1, the best baseline near 0."""
+    """A bandit whose likely action pays 1 and whose other action pays 0: V is near 1, the best baseline near 0."""
     return case("deceptive")
 
 
-def tables(c: Case, count: int = 5) -> list[Tensor]:
+def random_values(c: Case, count: int = 5) -> list[Tensor]:
     """Random numbers for every time and state, (H+1, S)."""
     generator = torch.Generator().manual_seed(0)
     return [3.0 * torch.randn(c.V.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
 
 
 def to_go(c: Case, baseline: Baseline | None = None, V: Tensor | None = None) -> Tensor:
-    """γᵗ (G_t − b), (N, P), with the exact values, or V, at the baseline's disposal."""
+    """γᵗ (G_t − b), (N, P), where the baseline gets the exact values, or V."""
     return c.estimates(c.to_go, baseline, ExactCritic(c.mdp, V))
 
 
@@ -60,19 +60,19 @@ class ActionValue(NoBaseline):
 
 @claim("Subtracting a baseline b(s) does not change the expected gradient.", "exact")
 def baseline_adds_no_bias() -> Outcome:
-    """V, a constant and random tables; a baseline that looks ahead, for comparison."""
+    """V, a constant and random tables; for comparison a baseline that looks ahead."""
     gap, moved = 0.0, 0.0
     for c in small():
-        for baseline, table in ((CriticValue(), None), (Constant(5.0), None), (CriticValue(), tables(c)[0])):
+        for baseline, table in ((CriticValue(), None), (Constant(5.0), None), (CriticValue(), random_values(c)[0])):
             x = to_go(c, baseline, table)
             gap = max(gap, c.gap(x))
             moved = max(moved, float((x - to_go(c)).abs().max()))
     bias = float(np.median([c.bias(to_go(c, NextValue())) for c in small()]))
     return Outcome(
         decide(gap <= EXACT and moved > 1.0 and bias > 0.01),
-        f"With V, the constant 5 and random numbers for every time and state the expectation is ∇J, to {gap:.0e} on "
-        f"20 random MDPs, while single estimates move by up to {moved:.0f}. b must not depend on the action: with "
-        f"V(s_{{t+1}}) the bias is {bias:.0%} of ‖∇J‖ (median).",
+        "With V, with the constant 5 and with random numbers for every time and state, the expected estimate is ∇J to "
+        f"{gap:.0e} on 20 random MDPs, while single estimates change by up to {moved:.0f}. But b must not depend on the "
+        f"action: with V(s_{{t+1}}) the bias is {bias:.0%} of ‖∇J‖ (median).",
         {
             "largest |E ĝ − ∇J|": gap,
             "largest move of one estimate": moved,
@@ -83,8 +83,8 @@ def baseline_adds_no_bias() -> Outcome:
 
 @claim("The gradient is unbiased regardless of the baseline.", "exact")
 def unbiased_with_any_baseline() -> Outcome:
-    """Random tables; baselines that depend on the action; one that is fitted to its own batch."""
-    gap = max(c.gap(to_go(c, CriticValue(), table)) for c in small() for table in tables(c))
+    """Random tables; baselines that depend on the action; a baseline that is fitted to its own batch."""
+    gap = max(c.gap(to_go(c, CriticValue(), table)) for c in small() for table in random_values(c))
     after = float(np.median([c.bias(to_go(c, NextValue())) for c in small()]))
     own = 0.0  # ‖E ĝ‖ / ‖∇J‖
     for c in small():
@@ -94,10 +94,10 @@ def unbiased_with_any_baseline() -> Outcome:
     same = relative(few.batch_mean(2, few.to_go, SameBatchFit(TimeAverage())), few.gradient)
     return Outcome(
         decide(gap <= EXACT, caveat=after > 0.01 or own <= 1e-9 or abs(same - 1.0) > 0.01),
-        f"It is for any b(t, s) that does not know the sample: 100 random tables, to {gap:.0e}. It is not if b "
-        f"depends on the action: V(s_{{t+1}}) has a bias of {after:.0%} of ‖∇J‖ (median of 20), and Q(s, a) leaves "
-        f"nothing of the gradient (to {own:.0e}). Nor if b was fitted to the same data: the mean of the batch's own 2 "
-        f"trajectories leaves {same:.2f} ∇J.",
+        f"It is for every b(t, s) that does not depend on the sample: with 100 random tables, to {gap:.0e}. It is not if b "
+        f"depends on the action: with V(s_{{t+1}}) the bias is {after:.0%} of ‖∇J‖ (median of 20), and with Q(s, a) the "
+        f"expected estimate is 0 (to {own:.0e}). It is not if b was fitted to the same data either: with the mean of the "
+        f"batch's own 2 trajectories the expected estimate is {same:.2f} ∇J.",
         {
             "largest |E ĝ − ∇J|, any b(t, s)": gap,
             "relative bias with V(s_{t+1}), median": after,
@@ -119,7 +119,7 @@ def relative(x: Tensor, gradient: Tensor) -> float:
 
 @claim("A baseline must be fitted on other trajectories than those it is subtracted from.", "exact")
 def fit_baseline_on_other_data() -> Outcome:
-    """Expectations over all batches of baselines fitted to these, to parts of them, and to earlier ones."""
+    """Expected estimates with baselines fitted to the same batch, to parts of it, and to an earlier batch."""
     one_step, few = Case(mdp := bandit([1.0, -0.5, 2.0]), tabular_policy(mdp, scale=0.0)), few_trajectories()
     bias, off, fitted = {}, 0.0, 0.0
     for c, k in ((one_step, 4), (one_step, 3), (few, 2)):
@@ -137,9 +137,10 @@ def fit_baseline_on_other_data() -> Outcome:
     power = slope(list(bias), [-x for x in bias.values()])
     return Outcome(
         decide(off <= EXACT and fitted <= EXACT and other <= EXACT and abs(power + 1.0) <= 1e-6),
-        f"The mean of the batch's own N trajectories shrinks the expected gradient by 1/N exactly (to {off:.0e}, N = "
-        f"2 to 4; two MDPs whose episodes are equally long; by {-shorter:.2f} on a chain with ends, N = 2). Fitted on "
-        f"an earlier batch, on the other folds or on the others, it has no bias (to {max(fitted, other):.0e}).",
+        "The mean of the batch's own N trajectories as baseline shrinks the expected gradient by exactly 1/N, to "
+        f"{off:.0e}, for N = 2 to 4 on two MDPs whose episodes have equal lengths. On a chain with terminal states it shrinks "
+        f"by {-shorter:.2f} for N = 2. A baseline fitted on an earlier batch, on the other folds (cross-fit) or on the other "
+        f"trajectories (leave-one-out) has no bias (to {max(fitted, other):.0e}).",
         {f"relative bias, own data, N = {k}": x for k, x in bias.items()}
         | {
             "power of N": power,
@@ -166,7 +167,7 @@ def best_constant(c: Case) -> float:
 
 @claim("A constant baseline reduces the variance.", "exact")
 def constant_baseline_lowers_variance() -> Outcome:
-    """The variance over b, its lowest point by a formula and by a parabola."""
+    """The variance as a function of b; its lowest point by a formula and by a parabola."""
     c = chain_case()
     best = best_constant(c)
     multiples = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -183,10 +184,10 @@ def constant_baseline_lowers_variance() -> Outcome:
     return Outcome(
         decide(curve[1.0] < curve[0.0] and gap <= 1e-9, caveat=curve[-1.0] > curve[0.0] and curve[3.0] > curve[0.0]),
         "The variance is a parabola in b with its lowest point at b* = E[‖s‖²R] / E[‖s‖²], s the score of the "
-        f"trajectory (to {gap:.0e} on 7 MDPs). On a chain, b* = {best:.2f}, a b between 0 and 2b* lowers it, to "
-        f"{curve[1.0] / curve[0.0]:.2f} of that without a baseline at best; −b* and 3b* raise it "
-        f"{curve[-1.0] / curve[0.0]:.1f} and {curve[3.0] / curve[0.0]:.1f} times. The mean return can be such a b: on "
-        f"a bandit it makes the variance {with_mean / none:.1f} times as large.",
+        f"trajectory (to {gap:.0e} on 7 MDPs). On a chain with b* = {best:.2f}, every b between 0 and 2b* lowers the "
+        f"variance, at best to {curve[1.0] / curve[0.0]:.2f} of that without a baseline. With −b* it is "
+        f"{curve[-1.0] / curve[0.0]:.1f} times as large as without a baseline, with 3b* {curve[3.0] / curve[0.0]:.1f} times. "
+        f"The mean return can be too large a b: on a bandit it makes the variance {with_mean / none:.1f} times as large.",
         {f"variance at b = {m:g} b*": x for m, x in curve.items()}
         | {
             "b* on the chain": best,
@@ -205,7 +206,7 @@ def chain_case() -> Case:
 
 @claim("The variance of the gradient is proportional to E[(G − b)²].", "exact")
 def variance_follows_squared_error() -> Outcome:
-    """Both sides as b moves."""
+    """Both sides of the claim as functions of b."""
 
     def against(c: Case, b: float) -> tuple[float, float]:
         ret = TotalReturn(c.mdp.gamma)(c.rollout, Values.zeros(c.rollout)).ret[0]
@@ -227,10 +228,11 @@ def variance_follows_squared_error() -> Outcome:
     )
     return Outcome(
         decide(max(ratios) <= 1.01),
-        f"As b moves by ±2 around the mean return the ratio of the two changes by a factor of {np.median(ratios):.2f} "
-        f"(median of 21 MDPs), up to {max(ratios):.2f}: ‖Σ ∇log π‖² goes with G, and ‖∇J‖² is subtracted. As a rule "
-        f"of thumb it is good (correlation over b: median {np.median(correlations):.3f}, lowest "
-        f"{min(correlations):.2f}), but the b of least E[(G − b)²] can raise the variance.",
+        "While b changes by ±2 around the mean return, the ratio of the two changes by a factor of "
+        f"{np.median(ratios):.2f} (median of 21 MDPs) and of {max(ratios):.2f} at most: ‖Σ ∇log π‖² is correlated with G, and "
+        "‖∇J‖² is subtracted. As a rule of thumb the claim is good (correlation over b: median "
+        f"{np.median(correlations):.3f}, lowest {min(correlations):.2f}), but the b that minimises E[(G − b)²] can raise the "
+        "variance.",
         {
             "factor by which the ratio changes, median": float(np.median(ratios)),
             "factor by which the ratio changes, largest": max(ratios),
@@ -243,9 +245,7 @@ def variance_follows_squared_error() -> Outcome:
 
 
 def least_variance(c: Case, kind: str) -> float:
-    """Tr Cov with the baseline of least variance: one number ("best"), one a parameter, a state, or a state and "
-    "time.
-    """
+    """Tr Cov with the baseline of least variance: one number ("best"), or one per parameter, state, or state and time."""
     chunk = Chunk(c.rollout, Values.zeros(c.rollout), 1, c.mdp.actions)
     cell = Cell(("to-go", "none", "discount"), c.to_go, NoBaseline())
     b = optimal_baseline(kind, cell, [(chunk, c.probability)], c.score.flatten(0, 1), len(c.rollout.rew))
@@ -256,10 +256,10 @@ def least_variance(c: Case, kind: str) -> float:
 
 @claim("The best baseline is b(s) = V(s).", "exact")
 def value_is_the_best_baseline() -> Outcome:
-    """Variances with V and with the four baselines of least variance."""
+    """Variances with V and with four kinds of baselines of least variance."""
     kinds = {
         "one number": "best",
-        "one a parameter": "best-parameter",
+        "one number per parameter": "best-parameter",
         "b*(s)": "best-state",
         "b*(t, s)": "best-time-state",
     }
@@ -278,16 +278,16 @@ def value_is_the_best_baseline() -> Outcome:
     )
     return Outcome(
         decide(median["V"] < 1.0, caveat=float(above.min()) > 1.0 + 1e-9 or with_v > none),
-        f"It is good, and in none of 20 random MDPs the best: {median['V']:.2f} of the variance without a baseline in "
-        f"the median, where the best b(t, s) leaves {median['b*(t, s)']:.2f}. V has {above.min():.3f} to "
-        f"{above.max():.2f} times the variance of that one, and more than no baseline in "
-        f"{sum(x > 1.0 for x in left['V'])} of the 20.",
-        {f"variance with {name}, in that without, median": x for name, x in median.items()}
+        f"V is good, but it is the best in none of 20 random MDPs. In the median it leaves {median['V']:.2f} of the variance "
+        f"without a baseline, and the best b(t, s) leaves {median['b*(t, s)']:.2f}. The variance with V is "
+        f"{above.min():.3f} to {above.max():.2f} times that with the best b(t, s), and it is larger than without a baseline "
+        f"in {sum(x > 1.0 for x in left['V'])} of the 20.",
+        {f"variance with {name} / without, median": x for name, x in median.items()}
         | {
-            "variance with V, in that of the best b(t, s), lowest": float(above.min()),
-            "variance with V, in that of the best b(t, s), largest": float(above.max()),
+            "variance with V / with the best b(t, s), lowest": float(above.min()),
+            "variance with V / with the best b(t, s), largest": float(above.max()),
             "share of MDPs where V raises the variance": float(np.mean(np.array(left["V"]) > 1.0)),
-            "variance with V, in that without, deceptive": with_v / none,
+            "variance with V / without, deceptive": with_v / none,
         },
         d.counterexample("a likely action that pays 1", what) if with_v > none else None,
     )
@@ -309,20 +309,20 @@ def average_reward_to_go_as_baseline() -> Outcome:
     usable, better = float(np.mean(a < 1.0)), float(np.mean(v < a))
     worst = int((v / a).argmax())
     c = cases[worst]
-    what = f"with V the variance is {v[worst]:.2f}, with the average {a[worst]:.2f} of that without a baseline"
+    what = f"relative to no baseline the variance is {v[worst]:.2f} with V and {a[worst]:.2f} with the average"
     return Outcome(
         decide(gap <= EXACT and usable > 0.5 and better > 0.5, caveat=min(usable, better) < 1.0),
-        f"Fitted on 500 other episodes the average leaves the gradient unbiased (to {gap:.0e}) and lowers the "
-        f"variance in {usable:.0%} of {len(cases)} random MDPs, to {np.median(a):.2f} in the median; V is better "
-        f"still in {better:.0%}, {np.median(v):.2f} in the median. Neither is certain: V has up to "
-        f"{v[worst] / a[worst]:.2f} times the variance of the average.",
+        f"Fitted on 500 other episodes, the average leaves the gradient unbiased (to {gap:.0e}). It lowers the variance in "
+        f"{usable:.0%} of {len(cases)} random MDPs, to {np.median(a):.2f} in the median. V has a lower variance than the "
+        f"average in {better:.0%}, {np.median(v):.2f} in the median. But this is not certain: the variance with V is up to "
+        f"{v[worst] / a[worst]:.2f} times that with the average.",
         {
             "largest |E ĝ − ∇J|": gap,
             "share of MDPs where the average lowers the variance": usable,
             "share of MDPs where V is better than the average": better,
-            "variance with the average, in that without, median": float(np.median(a)),
-            "variance with V, in that without, median": float(np.median(v)),
-            "variance with V, in that with the average, largest": float(v[worst] / a[worst]),
+            "variance with the average / without, median": float(np.median(a)),
+            "variance with V / without, median": float(np.median(v)),
+            "variance with V / with the average, largest": float(v[worst] / a[worst]),
         },
         c.counterexample("found among random MDPs", what) if v[worst] > a[worst] else None,
     )

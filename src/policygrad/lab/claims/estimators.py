@@ -21,7 +21,17 @@ from policygrad.gradient.estimators import (
     advantages,
 )
 from policygrad.lab.claims import Outcome, claim, decide
-from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Z_LIMIT, Case, Critic, compare, simple, small, z_score
+from policygrad.lab.claims.tools import (
+    EXACT,
+    MAX_SEARCHED,
+    Z_LIMIT,
+    Case,
+    Critic,
+    compare_variances,
+    simple,
+    small,
+    z_score,
+)
 from policygrad.lab.exact.mdp import random_mdp
 from policygrad.lab.exact.sampling import sample
 from policygrad.lab.exact.tabular import MDP, ExactCritic, ExactQCritic, tabular_policy
@@ -33,14 +43,14 @@ from policygrad.models.critic import NoCritic
 
 @claim("The gradient of the expected return is the expectation of the score times the return.", "exact")
 def score_times_return() -> Outcome:
-    """All trajectories of 20 random MDPs, and a sample of one of them."""
+    """All trajectories of 20 random MDPs, and a sample from one of these MDPs."""
     gap = max(c.gap(c.estimates(TotalReturn(c.mdp.gamma))) for c in small())
     c, episodes = small()[0], 50_000
     z = z_score(c.estimates(TotalReturn(c.mdp.gamma), rollout=c.sample(episodes)), c.gradient)
     return Outcome(
         decide(gap <= EXACT and z <= Z_LIMIT),
-        f"On 20 random MDPs, Σ P(τ) R(τ) ∇log P(τ) over all trajectories is ∇J by autograd to {gap:.0e}. The mean of "
-        f"{episodes:,} sampled episodes is within {z:.1f} standard errors of it in every parameter.",
+        f"On 20 random MDPs, Σ P(τ) R(τ) ∇log P(τ) over all trajectories equals ∇J, computed by autograd, to {gap:.0e}. "
+        f"The mean of {episodes:,} sampled episodes is within {z:.1f} standard errors of ∇J in every parameter.",
         {"largest |E ĝ − ∇J|": gap, "largest |z| of a sampled mean": z},
     )
 
@@ -59,8 +69,9 @@ def error_falls_with_trajectories() -> Outcome:
     power = slope(sizes, errors)
     return Outcome(
         decide(abs(power + 0.5) <= 0.05 and z <= Z_LIMIT),
-        f"The error of the mean of 1 trajectory is {errors[0]:.3g}, of {sizes[-1]:,} it is {errors[-1]:.3g}: ∝ "
-        f"N^{power:.3f}. Its square is the exact variance divided by N to within {z:.1f} standard errors at every N.",
+        f"The error of the mean falls from {errors[0]:.3g} with 1 trajectory to {errors[-1]:.3g} with {sizes[-1]:,}, in "
+        f"proportion to N^{power:.3f}. At every N its square is within {z:.1f} standard errors of the exact variance "
+        "divided by N.",
         {
             "power of N": power,
             "error of 1 trajectory": errors[0],
@@ -78,7 +89,7 @@ def log_derivative_trick() -> Outcome:
     r, pi = c.rollout, probabilities(c.mdp, c.policy)
 
     def probability(theta: Tensor) -> Tensor:
-        """P(τ) of every trajectory, the product of what the policy and the dynamics choose: no logarithm in it."""
+        """P(τ) of every trajectory, the product of the probabilities of its actions and states, without a logarithm."""
         s, after = r.obs[:-1].argmax(-1), r.next_obs.argmax(-1)
         dynamics = mdp.start[s[0]] * mdp.transition[s, r.act, after].prod(0)
         return dynamics * pi(theta)[s, r.act].prod(0)
@@ -89,8 +100,9 @@ def log_derivative_trick() -> Outcome:
     gap, mean = float((jacobian - trick).abs().max()), float(trick.sum(0).abs().max())
     return Outcome(
         decide(gap <= EXACT and mean <= EXACT),
-        f"For each of {len(trick)} trajectories autograd of the product of probabilities and P(τ) times the sum of "
-        f"scores agree to {gap:.0e}. Summed over all trajectories that is 0, to {mean:.0e}: the expected score.",
+        f"For each of {len(trick)} trajectories, the gradient of the product of its probabilities, by autograd, equals "
+        f"P(τ) times the sum of its scores, to {gap:.0e}. The sum over all trajectories is the expected score, and it is 0 "
+        f"to {mean:.0e}.",
         {"largest difference": gap, "largest |expected score|": mean},
     )
 
@@ -120,14 +132,14 @@ def dynamics_drop_out() -> Outcome:
     return Outcome(
         decide(gap <= EXACT and ratio > 2.0),
         f"Under two random dynamics the probabilities of the same {len(a)} trajectories differ by factors of up to "
-        f"{ratio:.3g}, and their ∇log P(τ) are the same, the sum of the policy's scores, to {gap:.0e}.",
+        f"{ratio:.3g}. Their ∇log P(τ) are equal to {gap:.0e}: the sum of the policy's scores.",
         {"largest difference of ∇log P(τ)": gap, "largest ratio of P(τ)": ratio},
     )
 
 
 @claim("REINFORCE is unbiased.", "exact")
 def reinforce_is_unbiased() -> Outcome:
-    """All trajectories, and batches as in training; another policy's data, and γᵗ left out, for comparison."""
+    """All trajectories, and batches as in training; for comparison the data of another policy, and no γᵗ."""
     gap = max(c.gap(c.estimates(e)) for c in small() for e in (TotalReturn(c.mdp.gamma), c.to_go))
     c, batches, size = small()[0], 400, 10
     r, made = c.sample(batches * size), []
@@ -143,10 +155,11 @@ def reinforce_is_unbiased() -> Outcome:
     dropped = float(np.median([c.bias(c.estimates(RewardToGo(c.mdp.gamma))) for c in small()]))
     return Outcome(
         decide(gap <= EXACT and z <= Z_LIMIT < wrong),
-        f"On 20 random MDPs the expectation is ∇J to {gap:.0e}, with total return and with reward-to-go. The mean of "
-        f"{batches:,} batches of {size} episodes is within {z:.1f} standard errors. It holds for the policy's own "
-        f"data, {wrong:.0f} standard errors away with a thousand episodes of another policy, and with γᵗ: left out, "
-        f"the bias is {dropped:.0%} of ‖∇J‖ (median, γ = 0.9).",
+        f"On 20 random MDPs the expected estimate is ∇J to {gap:.0e}, with the total return and with reward-to-go. The "
+        f"mean of {batches:,} batches of {size} episodes is within {z:.1f} standard errors of ∇J. Two conditions are "
+        "needed. The data must come from the policy itself: a thousand episodes of another policy are "
+        f"{wrong:.0f} standard errors off. The factor γᵗ must not be left out: without it the bias is {dropped:.0%} of ‖∇J‖ "
+        "(median, γ = 0.9).",
         {
             "largest |E ĝ − ∇J|": gap,
             "largest |z| on own data": z,
@@ -166,25 +179,25 @@ def past_rewards_do_not_matter() -> Outcome:
         moved = min(moved, float(past.abs().max()))
     return Outcome(
         decide(gap <= EXACT and moved > 0.1),
-        f"On 20 random MDPs the past rewards' share of the expectation is 0, to {gap:.0e}; in single trajectories it "
-        f"is as large as {moved:.2g} at least.",
+        f"On 20 random MDPs past rewards contribute 0 to the expected estimate, to {gap:.0e}. In single trajectories "
+        f"they do contribute: the largest contribution is at least {moved:.2g} in each MDP.",
         {"largest |E of the past's share|": gap, "largest share in one trajectory, at least": moved},
     )
 
 
 @claim("Reward-to-go lowers the variance.", "exact")
 def reward_to_go_lowers_variance() -> Outcome:
-    """Exact variances on random MDPs, and the one where it fails most."""
+    """Exact variances on random MDPs, and the MDP on which the claim fails most."""
     cases = simple(MAX_SEARCHED)
     pairs = ((c.variance(c.estimates(c.to_go)), c.variance(c.estimates(TotalReturn()))) for c in cases)
     to_go, total = zip(*pairs, strict=True)
-    ratio, lower, worst = compare(to_go, total)
+    ratio, lower, worst = compare_variances(to_go, total)
     what = f"the variance is {to_go[worst]:.3g} with reward-to-go and {total[worst]:.3g} with the total return"
     return Outcome(
         decide(lower > 0.9, caveat=ratio[worst] > 1.0),
-        f"In {lower:.1%} of {len(cases)} random MDPs it does, to {np.median(ratio):.2f} of the total return's "
-        "variance in the median. It is no theorem: where what was earned and what will be cancel, leaving out the "
-        f"past makes it {ratio[worst]:.2f} times as large.",
+        f"It does in {lower:.1%} of {len(cases)} random MDPs; the median is {np.median(ratio):.2f} of the total return's "
+        "variance. It is not a theorem: where past and future rewards cancel, leaving out the past makes the variance "
+        f"{ratio[worst]:.2f} times as large.",
         {
             "share of MDPs where it is lower": lower,
             "variance ratio, median": float(np.median(ratio)),
@@ -201,11 +214,11 @@ def with_q(c: Case) -> Tensor:
 
 @claim("Q(s, a) may replace the reward-to-go.", "exact")
 def q_for_reward_to_go() -> Outcome:
-    """The exact Q: bias and variance; a wrong one: bias."""
+    """Bias and variance with the exact Q, and the bias with a wrong one."""
     gap = max(c.gap(with_q(c)) for c in small())
     cases = simple(MAX_SEARCHED)
     q, to_go = zip(*((c.variance(with_q(c)), c.variance(c.estimates(c.to_go))) for c in cases), strict=True)
-    ratio, lower, worst = compare(q, to_go)
+    ratio, lower, worst = compare_variances(q, to_go)
     biases = []
     for seed, c in enumerate(small()):
         Q = torch.cat([c.Q, torch.zeros_like(c.Q[:1])])
@@ -214,9 +227,9 @@ def q_for_reward_to_go() -> Outcome:
     bias = float(np.median(biases))
     return Outcome(
         decide(gap <= EXACT),
-        f"With the exact Q the expectation is ∇J, to {gap:.0e} on 20 random MDPs. The variance is lower in "
-        f"{lower:.1%} of {len(cases)}, {np.median(ratio):.2f} of it in the median ({ratio[worst]:.2f} at worst). A Q "
-        f"that is wrong by noise of standard deviation 1 has a bias of {bias:.0%} of ‖∇J‖ (median).",
+        f"With the exact Q the expected estimate is ∇J, to {gap:.0e} on 20 random MDPs. The variance is lower in "
+        f"{lower:.1%} of {len(cases)} MDPs: the median is {np.median(ratio):.2f} of that with reward-to-go, the worst "
+        f"{ratio[worst]:.2f}. If noise of standard deviation 1 is added to Q, the bias is {bias:.0%} of ‖∇J‖ (median).",
         {
             "largest |E ĝ − ∇J|": gap,
             "share of MDPs where the variance is lower": lower,
@@ -228,7 +241,7 @@ def q_for_reward_to_go() -> Outcome:
 
 
 def choices(c: Case) -> tuple[tuple[Estimator, Baseline, Critic], ...]:
-    """Estimators from noisy to quiet, and biased ones."""
+    """Estimators with a large and with a small variance, some of them biased; with their baselines and critics."""
     gamma, none, V = c.mdp.gamma, NoCritic(), ExactCritic(c.mdp)
     noise = torch.randn(c.V.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return (
@@ -255,7 +268,7 @@ def mse_is_bias_and_variance() -> Outcome:
             gap, biased = max(gap, abs(whole - squared - c.variance(x)) / whole), max(biased, squared / whole)
     return Outcome(
         decide(gap <= EXACT and biased > 0.01),
-        f"Of 8 estimators on 5 random MDPs, over all trajectories, the two sides agree to {gap:.0e}, relative; the "
-        f"bias is up to {biased:.0%} of the whole.",
+        f"For 8 estimators on 5 random MDPs, summed over all trajectories, the two sides agree to a relative {gap:.0e}. "
+        f"The squared bias is up to {biased:.0%} of the mean squared error.",
         {"largest relative difference": gap, "largest share of the bias": biased},
     )

@@ -1,4 +1,4 @@
-"""Claims: exploration, local optima and shaped rewards; what is exact, and what recorded runs say."""
+"""Claims about exploration, local optima and shaped rewards; exact results and recorded runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
 from policygrad.lab.claims import Outcome, both, claim, decide
 from policygrad.lab.claims.policies import certain, sharing
-from policygrad.lab.claims.recorded import difference, interval, load
+from policygrad.lab.claims.recorded import difference, interval, load_recorded
 from policygrad.lab.claims.tasks import detour
 from policygrad.lab.exact.mdp import MDP, from_gymnasium
 from policygrad.lab.exact.tabular import exact_gradient, greedy, objective, optimal_policy, optimum, tabular_policy
@@ -20,8 +20,8 @@ from policygrad.lab.theory.functions import performance
 
 @claim("Entropy regularisation encourages exploration.", "recorded")
 def entropy_encourages_exploration() -> Outcome:
-    """Entropy, success and worst seed with bonuses of several sizes, on two FrozenLakes and MountainCarContinuous."""
-    lake, car = load("entropy-lake"), load("entropy-car")
+    """Entropy, success and worst seed for bonuses of several sizes, on two FrozenLakes and MountainCarContinuous."""
+    lake, car = load_recorded("entropy-lake"), load_recorded("entropy-car")
     numbers: dict[str, float] = {}
     higher, gain, said = [], [], []
     for task in ("FrozenLake-v1", "FrozenLake8x8-v1"):
@@ -34,7 +34,7 @@ def entropy_encourages_exploration() -> Outcome:
                 higher.append(difference(lake.speed(arm, "entropy"), lake.speed(arms["0"], "entropy")))
                 gain.append(difference(success, lake.final(arms["0"])))
         each = (f"{lake.final(arm).mean():.2f} (worst {lake.final(arm).min():.2f})" for arm in arms.values())
-        said.append(f"{task} {', '.join(each)} with {', '.join(arms)}")
+        said.append(f"{task} {', '.join(each)} with a bonus of {', '.join(arms)}")
     found = {size: int((car.final(f"entropy {size}", "greedy") > 0).sum()) for size in ("0", "0.01", "0.1", "0.3")}
     numbers |= {f"MountainCarContinuous, entropy {size}: seeds that arrive": float(n) for size, n in found.items()}
     raised = sum(x.low > 0 for x in higher)
@@ -42,15 +42,15 @@ def entropy_encourages_exploration() -> Outcome:
     hurt = any(x.high < 0 for x in gain)
     return Outcome(
         decide(raised > 0 and helped, caveat=hurt or raised < len(higher)),
-        f"The bonus raised the entropy in {raised} of {len(higher)} cases, which is not to find more. Share of episodes "
-        f"that reach the goal, 20 seeds: {'; '.join(said)}. MountainCarContinuous, seeds of 10 that arrive: "
-        f"{', '.join(map(str, found.values()))} with {', '.join(found)}.",
+        f"The bonus raised the entropy in {raised} of {len(higher)} cases, but more entropy did not always mean more success. "
+        f"Share of episodes that reach the goal, 20 seeds: {'; '.join(said)}. Number of seeds of 10 that reach the goal of "
+        f"MountainCarContinuous: {', '.join(map(str, found.values()))} with a bonus of {', '.join(found)}.",
         numbers,
     )
 
 
 def exploring() -> Outcome:
-    """What is exact of local optima: single changes of deterministic policies, and ascent from stochastic ones, on detours."""
+    """The exact part: single changes of deterministic policies, and ascent from stochastic policies, on the task `detour`."""
     numbers, ends = {}, {}
     for length in (3, 8):
         mdp = detour(length)
@@ -66,18 +66,19 @@ def exploring() -> Outcome:
     helps = max(changes) <= lazy and ends[3] > 9.0
     return Outcome(
         decide(helps, caveat=shared < 9.0),
-        "1 at once, or 10 after n right actions. With n = 3 no single change of the deterministic policy that "
-        f"takes the 1 is better ({max(changes):.0f} at most): a local optimum, which exact ascent from the uniform "
-        f"policy does not end in (J = {ends[3]:.2f}, and {ends[8]:.2f} with n = 8). With one parameter for all "
-        f"states there is one for stochastic policies too: from π(1) = 0.1 ascent ends at J = {shared:.2f}.",
+        "The task pays 1 at once, or 10 after n right actions. With n = 3, changing a single action of the deterministic "
+        f"policy that takes the 1 never helps (J = {max(changes):.0f} at most), so that it is a local optimum. Exact ascent "
+        f"from the uniform policy avoids it (J = {ends[3]:.2f}, with n = 8 J = {ends[8]:.2f}). With one parameter for all "
+        "states stochastic policies have a local optimum, too: from "
+        f"π(1) = 0.1 ascent ends at J = {shared:.2f}.",
         numbers,
     )
 
 
 @claim("Stochastic policies are more flexible and avoid local optima.", "recorded")
 def stochastic_policies_avoid_local_optima() -> Outcome:
-    """1 at once, or 10 after n right actions: seeds that find the 10, from uniform and from nearly certain policies."""
-    runs = load("local-optima")
+    """Rewards of 1 at once or 10 after n right actions: seeds that find the 10, from uniform and nearly certain policies."""
+    runs = load_recorded("local-optima")
     numbers: dict[str, float] = {}
     said, share = [], {}
     for n in (2, 4, 8):
@@ -86,13 +87,14 @@ def stochastic_policies_avoid_local_optima() -> Outcome:
             share[n, start] = float((runs.final(arm) > 5.0).mean())
             numbers[f"{arm}: share of seeds that find 10"] = share[n, start]
         said.append(
-            f"n = {n}: {share[n, 'uniform, entropy 0']:.1f} from uniform, {share[n, 'uniform, entropy 1']:.1f} with an "
-            f"entropy bonus of 1, {share[n, 'nearly certain, entropy 0']:.1f} from nearly certain"
+            f"with n = {n}, {share[n, 'uniform, entropy 0']:.1f} from the uniform policy, "
+            f"{share[n, 'uniform, entropy 1']:.1f} if there is also an entropy bonus of 1, "
+            f"{share[n, 'nearly certain, entropy 0']:.1f} from a nearly certain policy"
         )
     explored = {n: share[n, "uniform, entropy 0"] for n in (2, 4, 8)}
     learned = Outcome(
         decide(explored[2] > share[2, "nearly certain, entropy 0"], caveat=min(explored.values()) < 1.0),
-        f"REINFORCE, share of {len(runs.seeds)} seeds that find the 10: {'; '.join(said)}.",
+        f"Share of {len(runs.seeds)} seeds of REINFORCE that find the 10: {'; '.join(said)}.",
         numbers,
     )
     return both(exploring(), learned)
@@ -110,7 +112,7 @@ def cells(state: int, other: int) -> int:
 
 
 def shaped(mdp: MDP, wrapper: ShapedReward) -> MDP:
-    """The MDP with the rewards of a wrapped environment whose observations are its states."""
+    """The MDP with the rewards of a wrapped environment, whose observations are the MDP's states."""
     bonus = torch.zeros(mdp.states, mdp.actions, mdp.states, dtype=torch.float64)
     for s, a, after in (mdp.transition * mdp.live[:, None, None]).nonzero().tolist():
         bonus[s, a, after] = wrapper.bonus(s, a, after, after in mdp.terminal)
@@ -118,7 +120,7 @@ def shaped(mdp: MDP, wrapper: ShapedReward) -> MDP:
 
 
 def shaping() -> Outcome:
-    """What is exact of shaping: what is best on a lake under a bonus for movement and under a potential; ∇J under it."""
+    """The exact part: the best policies on a lake with a bonus for movement and with a potential, and ∇J with the potential."""
     env, mdp = lake()
     best, goal = optimum(mdp), mdp.states - 1
 
@@ -136,26 +138,26 @@ def shaping() -> Outcome:
     changed = [c for c, J in zip(sizes, moved, strict=True) if best - 1e-9 > J]
     return Outcome(
         decide(abs(kept - best) <= 1e-9 and same <= 1e-9, caveat=bool(changed)),
-        f"On a FrozenLake of 16 cells, γ = 0.99, exactly: if every cell moved pays {sizes[-1]:g} it is best to walk "
-        f"for ever, J without the bonus is {moved[-1]:.2f} instead of {best:.2f}; so from "
-        f"{min(changed, default=0.0):g} on, and not at {sizes[1]:g}. With a potential, the distance gone, what is "
-        f"best has J = {kept:.2f}; who looks at the next reward alone gets {at_once[1]:.2f} instead of "
-        f"{at_once[0]:.2f}, while ∇J stays what it is, to {same:.0e}.",
+        f"On a FrozenLake of 16 cells with γ = 0.99, exactly: a bonus of {min(changed, default=0.0):g} or more per cell moved "
+        f"makes it best to walk for ever, so that J without the bonus is {moved[-1]:.2f} instead of {best:.2f}; a bonus of "
+        f"{sizes[1]:g} does not. With the distance as a potential, the best policy still has J = {kept:.2f} and ∇J does not "
+        f"change, to {same:.0e}, while a policy that maximises only the next reward gets {at_once[1]:.2f} instead of "
+        f"{at_once[0]:.2f}.",
         {
             "J of the best policy": best,
-            **{f"J of what is best with {c:g} a cell": J for c, J in zip(sizes, moved, strict=True)},
-            "J of what is best with a potential": kept,
+            **{f"J of the best policy for {c:g} per cell": J for c, J in zip(sizes, moved, strict=True)},
+            "J of the best policy for a potential": kept,
             "relative change of ∇J by the potential": same,
-            "J by the next reward alone": at_once[0],
-            "J by the next reward alone, with the potential": at_once[1],
+            "J of the policy for the next reward only": at_once[0],
+            "J of the policy for the next reward only, with the potential": at_once[1],
         },
     )
 
 
 @claim("Reward shaping solves sparse rewards.", "recorded")
 def shaping_solves_sparse_rewards() -> Outcome:
-    """MountainCarContinuous with a tutorial's bonus for movement, a larger one, and a potential; scored without any."""
-    runs = load("shaping")
+    """MountainCarContinuous with a small and a large bonus for movement and with a potential; returns without any bonus."""
+    runs = load_recorded("shaping")
     numbers: dict[str, float] = {}
     said, arrive = [], {}
     for arm in runs.arms:
@@ -166,13 +168,15 @@ def shaping_solves_sparse_rewards() -> Outcome:
             f"{arm}: return that was learned from": float(shaped.mean()),
             f"{arm}: seeds that arrive": float(arrive[arm]),
         }
-        said.append(f"{arm}: {interval(plain)}, {arrive[arm]} seeds arrive (return learned from {shaped.mean():.4g})")
+        said.append(
+            f"{arm}: {interval(plain)}, {arrive[arm]} seeds reach the goal (return in training {shaped.mean():.4g})"
+        )
     changed = difference(runs.final("potential", "greedy"), runs.final("movement 100", "greedy")).low > 0
     solved = arrive["potential"] > arrive["no bonus"]
     learned = Outcome(
         decide(solved, caveat=changed or arrive["movement 0.1"] < len(runs.seeds)),
-        "MountainCarContinuous, PPO, 10 seeds, return of the greedy policy without any bonus: "
-        f"{'; '.join(said)}. Paid enough for movement, swinging for ever earns more than arriving.",
+        "Return of the greedy policy without any bonus on MountainCarContinuous, PPO, 10 seeds: "
+        f"{'; '.join(said)}. With a large bonus for movement, swinging for ever earns more than reaching the goal.",
         numbers,
     )
     return both(shaping(), learned)

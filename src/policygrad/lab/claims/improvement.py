@@ -1,4 +1,4 @@
-"""Claims: policy iteration against small steps, the performance difference lemma and the surrogate."""
+"""Claims about policy iteration and small steps, the performance difference lemma, and the surrogate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from policygrad.lab.claims import Outcome, claim, decide
-from policygrad.lab.claims.tools import Z_LIMIT, study, table
+from policygrad.lab.claims.tools import Z_LIMIT, random_table, study
 from policygrad.lab.exact.mdp import random_mdp
 from policygrad.lab.exact.policies import greedy, policy_matrix, tabular_policy
 from policygrad.lab.exact.tabular import advantage, occupancy, policy_iteration, solve
@@ -27,8 +27,8 @@ WORLDS = ("random", "chain", "gridworld", "two-states")
 
 
 @claim(
-    "How much better one policy is than another is its expectation of the other's advantages "
-    "(performance difference lemma).",
+    "The difference in J between a new and an old policy is the sum of the old policy's advantages, expected under the new "
+    "policy (performance difference lemma).",
     "exact",
 )
 def performance_difference_lemma() -> Outcome:
@@ -40,14 +40,14 @@ def performance_difference_lemma() -> Outcome:
     sampled = [found.sampled for found in (finite, endless)]
     z = max(abs(x.actions - x.exact) / x.actions_error for x in sampled)
     mdp, policy, _ = study()
-    pi, new = policy_matrix(mdp, policy).detach(), table(mdp, 1)
+    pi, new = policy_matrix(mdp, policy).detach(), random_table(mdp, 1)
     wrong = abs(float((occupancy(mdp, pi) * expected_advantage(mdp, pi, new)).sum()) - lemma(mdp, pi, new).difference)
     return Outcome(
         decide(gap <= 1e-10 and z <= Z_LIMIT),
-        f"100 pairs of policies, half of them without a horizon: the two sides differ by {gap:.0e} at most, where "
-        f"policies differ by {size:.2f} in the mean. From 5000 episodes of the new policy {sampled[0].actions:.3f} "
-        f"± {1.96 * sampled[0].actions_error:.3f}, exact {sampled[0].exact:.3f}. States of the old policy would not "
-        f"do: for one pair they are wrong by {wrong:.2f}.",
+        f"For 100 pairs of policies, half of them without a horizon, the two sides differ by {gap:.0e} at most, while J "
+        f"differs by {size:.2f} on average. For one pair, 5000 episodes of the new policy estimate {sampled[0].actions:.3f} ± "
+        f"{1.96 * sampled[0].actions_error:.3f}; the exact value is {sampled[0].exact:.3f}. With the states of the old policy "
+        f"the result would be wrong, for one pair by {wrong:.2f}.",
         {
             "largest gap of 100 pairs": gap,
             "mean difference of 100 pairs": size,
@@ -63,13 +63,13 @@ def performance_difference_lemma() -> Outcome:
     "exact",
 )
 def fitted_policy_iteration_can_lose() -> Outcome:
-    """Steps that are greedy in a fitted Q and in Q itself, where states look alike and on 60 random MDPs; the bound."""
+    """Greedy steps with a fitted and with the exact Q, on an MDP whose states look alike and on 60 random MDPs; the bound."""
     found, far = improvement(iterations=1), attained(160)
     fitted, exact, trpo = (found.steps[rule] for rule in ("PI, fitted Q", "PI, exact Q", "TRPO"))
     rng, changes, rises = np.random.default_rng(0), [], []
     for _ in range(60):
         mdp = random_mdp(4, 2, 4, rng)
-        pi = table(mdp, 0)
+        pi = random_table(mdp, 0)
         clusters = nn.functional.one_hot(torch.arange(4) % 2).double()  # states 0 and 2, 1 and 3 share their values
         changes.append(change(mdp, pi, greedy(fitted_values(mdp, pi, clusters))))
         rises.append(change(mdp, pi, greedy(solve(mdp, pi)[1])).rise)
@@ -78,11 +78,11 @@ def fitted_policy_iteration_can_lose() -> Outcome:
     never = min(exact.rise, *rises)
     return Outcome(
         decide(fitted.rise < 0.0 and len(lost) > 0 and within and far.share > 0.9 and never >= -1e-10),
-        f"Where a road and a swamp look alike, greedy in the fitted Q changes J by {fitted.rise:+.1f}, "
-        f"{fitted.share:.0%} of the bound min A / (1 − γ); with 160 steps and γ = 1 it is {far.share:.0%} of H · "
-        f"min A. A TRPO step with the same values: {trpo.rise:+.2f}. On 60 random MDPs whose states share values in "
-        f"pairs {len(lost)} steps lose, none more than the bound; with exact values none loses, the least change is "
-        f"{never:+.2f}.",
+        "On an MDP where a road and a swamp look alike, the policy that is greedy for the fitted Q changes J by "
+        f"{fitted.rise:+.1f}, {fitted.share:.0%} of the bound min A / (1 − γ); with 160 steps and γ = 1 it is "
+        f"{far.share:.0%} of the bound H · min A. A TRPO step with the same values changes J by {trpo.rise:+.2f}. On 60 random "
+        f"MDPs whose states share values in pairs, {len(lost)} steps lower J, none by more than the bound. With exact values "
+        f"no step lowers J; the least change is {never:+.2f}.",
         {
             "change of J, fitted": fitted.rise,
             "share of the bound": fitted.share,
@@ -95,12 +95,12 @@ def fitted_policy_iteration_can_lose() -> Outcome:
 
 
 @claim(
-    "Policy iteration does not keep the states visited close to those before; a policy-gradient step "
-    "does so implicitly.",
+    "Policy iteration does not keep the distribution of visited states close to the old one; a policy-gradient step does so "
+    "implicitly.",
     "exact",
 )
 def gradient_steps_keep_states_close() -> Outcome:
-    """How far the states visited move in one step of policy iteration, of gradients of four lengths, of TRPO."""
+    """The change of the states visited, after one step of policy iteration, of four gradient steps, and of TRPO."""
     rates, bound = (0.01, 0.1, 1.0, 10.0), 0.01
     rules = {
         **{f"gradient step, α = {lr:g}": VanillaGradient(lr, optimizer="sgd", max_grad_norm=None) for lr in rates},
@@ -122,32 +122,32 @@ def gradient_steps_keep_states_close() -> Outcome:
             tv["policy iteration"] > 5.0 * small[1] and abs(power - 1.0) < 0.1,
             caveat=small[-1] > 0.5 * tv["policy iteration"],
         ),
-        f"Total variation of the states visited, mean of {len(WORLDS)} MDPs: {tv['policy iteration']:.2f} after a "
-        "step of policy iteration, which has no length; "
+        "The total variation distance between the distributions of visited states before and after a step, mean of "
+        f"{len(WORLDS)} MDPs, is {tv['policy iteration']:.2f} for policy iteration, which has no step size, and "
         + ", ".join(f"{x:.2g}" for x in small)
-        + " after a gradient step with α = "
+        + " for gradient steps with α = "
         + ", ".join(f"{lr:g}" for lr in rates)
-        + f": proportional to α at first (α^{power:.2f}), so that it is a short step that keeps them close, and a long one "
-        f"that does not. TRPO, which bounds the KL, is at {tv[f'TRPO, δ = {bound:g}']:.2g} with δ = {bound:g}.",
+        + f". At first it is proportional to α (α^{power:.2f}): a short step keeps the states close, a long step does not. "
+        f"For TRPO, which bounds the KL by δ = {bound:g}, it is {tv[f'TRPO, δ = {bound:g}']:.2g}.",
         {**{f"TV of the states visited, {name}": x for name, x in tv.items()}, "power of α": power},
     )
 
 
 @claim(
-    "With the states of the old policy instead of the new one's, the lemma's right side still matches to first order.",
+    "If the states of the new policy are replaced by those of the old one, the lemma still holds to first order.",
     "exact",
 )
 def surrogate_matches_to_first_order() -> Outcome:
-    """J minus the surrogate over five decades of step lengths, and with advantages that are wrong."""
+    """J minus the surrogate L, for step lengths over five decades, and with wrong advantages."""
     mdp, policy, _ = study()
     found = surrogate_order(mdp, policy)
     power, wrong = found.slopes["error"], found.slopes["wrong_advantages"]
     far = max(found.error)
     return Outcome(
         decide(abs(power - 2.0) < 0.05 and found.holds),
-        f"|J − L| grows as ‖Δθ‖^{power:.2f}, from {found.error[0]:.0e} at ‖Δθ‖ = {found.lengths[0]:g} to {far:.2f} "
-        f"at {found.lengths[-1]:g}, within the bounds of TRPO's theorem throughout; with advantages of another "
-        f"policy as ‖Δθ‖^{wrong:.2f}: no first-order match.",
+        f"The error |J − L| of the surrogate L grows as ‖Δθ‖^{power:.2f}, from {found.error[0]:.0e} at ‖Δθ‖ = "
+        f"{found.lengths[0]:g} to {far:.2f} at ‖Δθ‖ = {found.lengths[-1]:g}, and stays within the bounds of TRPO's theorem. "
+        f"With the advantages of another policy it grows as ‖Δθ‖^{wrong:.2f}, so that L does not match to first order.",
         {
             "power of ‖Δθ‖": power,
             "power of ‖Δθ‖ with wrong advantages": wrong,
@@ -158,13 +158,13 @@ def surrogate_matches_to_first_order() -> Outcome:
 
 
 @claim(
-    "With discrete actions the expected advantage of a policy in a state is a dot product; no action need be sampled.",
+    "With discrete actions the expected advantage of a policy in a state is a dot product; no action must be sampled.",
     "exact",
 )
 def expected_advantage_is_a_dot_product() -> Outcome:
-    """Dot products against sampled actions, in each state and summed over the states visited."""
+    """Dot products compared with sampled actions, in each state and summed over the visited states."""
     mdp, policy, batch = study()
-    pi, new = policy_matrix(mdp, policy).detach(), table(mdp, 1)
+    pi, new = policy_matrix(mdp, policy).detach(), random_table(mdp, 1)
     A, exact = advantage(mdp, pi)[0], expected_advantage(mdp, pi, new)[0]
     act = torch.multinomial(new, 20_000, replacement=True, generator=torch.Generator().manual_seed(0))  # (S, n)
     drawn = A.gather(1, act)
@@ -179,10 +179,10 @@ def expected_advantage_is_a_dot_product() -> Outcome:
     less = (sampled.states_error / sampled.actions_error) ** 2
     return Outcome(
         decide(z <= Z_LIMIT and gap <= 1e-10),
-        f"Σ_a π'(a|s) A(s,a) against the mean of 20,000 sampled actions in each of {mdp.states} states: largest |z| "
-        f"{z:.1f}, where one action has a standard deviation of {spread:.2f} and the dot product none. Summed over "
-        f"states it is the surrogate of actions taken, ratio · A, to {gap:.0e}. Of the variance of the lemma's "
-        f"estimate from episodes it leaves {less:.0%}.",
+        f"In each of {mdp.states} states Σ_a π'(a|s) A(s,a) is within {z:.1f} standard errors of the mean advantage of 20,000 "
+        f"sampled actions. The advantage of one sampled action has a standard deviation of {spread:.2f}, the dot product has "
+        f"none. Summed over states, the dot products equal the surrogate Σ ratio · A of the actions taken, to {gap:.0e}. They "
+        f"lower the variance of the lemma's estimate from episodes to {less:.0%}.",
         {
             "largest |z| of 8 states": z,
             "standard deviation of one sampled action": spread,

@@ -1,4 +1,4 @@
-"""Claims about policy gradients as they are coded: log-probabilities, the loss, and what an update makes likely."""
+"""Claims about policy gradients in code: log-probabilities, the loss, and what becomes likely after an update."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def log_probabilities_are_easier() -> Outcome:
     gap = float((score - c.contract(r, torch.ones_like(r.rew))[0]).abs().max() / score.norm())
     return Outcome(
         decide(max(underflow.values()) <= len(logp) and error < 1e-5 and gap <= EXACT and not product.any()),
-        f"The product of the probabilities of a trajectory's actions is 0 from step {underflow[torch.float32]} on in "
-        f"float32, from {underflow[torch.float64]} on in float64, and its gradient with it. Their logarithms sum to "
-        f"{float(logp.sum()):.0f} at step {len(logp)}, with a relative error of {error:.0e} in float32, and the "
-        "gradient of the sum is right.",
+        f"The product of the probabilities of a trajectory's actions underflows to 0 at step {underflow[torch.float32]} in "
+        f"float32 and at step {underflow[torch.float64]} in float64, and then its gradient is 0, too. The sum of their "
+        f"logarithms is {float(logp.sum()):.0f} after {len(logp)} steps, with a relative error of {error:.0e} in float32, and "
+        "its gradient is right.",
         {
             "steps until the product is 0, float32": underflow[torch.float32],
             "steps until the product is 0, float64": underflow[torch.float64],
@@ -56,22 +56,22 @@ def log_probabilities_are_easier() -> Outcome:
 
 @claim("The loss of a policy gradient does not measure performance.", "exact")
 def loss_is_not_performance() -> Outcome:
-    """Losses and J along exact ascent, with a constant added to all rewards or taken off."""
+    """Losses and J along exact ascent, with a constant added to all rewards or subtracted from them."""
     c = small()[1]
     found = losses(c.mdp, c.policy, steps=60, lr=0.25)
     shift = found.shift
-    raised, lowered = (found[f"returns, {by:+.3g} a step"] for by in (shift, -shift))
+    raised, lowered = (found[f"returns, {by:+.3g} per step"] for by in (shift, -shift))
     gap = 0.0
     for by in (shift, -shift):
         shifted = replace(c.mdp, reward=c.mdp.outcome + by)
         gap = max(gap, float((exact_gradient(shifted, c.policy) - c.gradient).abs().max()))
     return Outcome(
         decide(found.J[-1] > found.J[0] and gap <= EXACT and raised.correlation < -0.5 and lowered.correlation > 0.5),
-        f"Along {len(found.J) - 1} exact updates J rises from {found.J[0]:.2f} to {found.J[-1]:.2f}. With {shift:.1f} "
-        f"added to every reward, which changes no gradient (to {gap:.0e}), the loss falls from {raised.values[0]:.1f} "
-        f"to {raised.values[-1]:.1f}; with as much taken off it rises from {lowered.values[0]:.1f} to "
-        f"{lowered.values[-1]:.1f}. The policies are the same; the loss improves or worsens, its correlation with J "
-        f"is {raised.correlation:.2f} or {lowered.correlation:+.2f}.",
+        f"In {len(found.J) - 1} exact updates J rises from {found.J[0]:.2f} to {found.J[-1]:.2f}. A constant added to every "
+        f"reward does not change the gradient (to {gap:.0e}), so that the policies are the same. But with {shift:.1f} added "
+        f"the loss falls from {raised.values[0]:.1f} to {raised.values[-1]:.1f} (correlation with J {raised.correlation:.2f}), "
+        f"and with {shift:.1f} subtracted it rises from {lowered.values[0]:.1f} to {lowered.values[-1]:.1f} (correlation "
+        f"{lowered.correlation:+.2f}).",
         {
             "correlation of loss and J, rewards raised": raised.correlation,
             "correlation of loss and J, rewards lowered": lowered.correlation,
@@ -85,28 +85,29 @@ def loss_is_not_performance() -> Outcome:
 
 @claim("The gradient of the loss −mean(adv · log π) is the policy gradient.", "exact")
 def loss_gradient_is_policy_gradient() -> Outcome:
-    """Autograd of the loss; batches whose mean is over steps, each and in expectation."""
+    """The gradient of the loss by autograd; batches with a mean over steps, single ones and their expectation."""
     c = small()[0]
-    batch, estimate = sampled_batch(c, "trajectory")
+    batch, estimate = batch_and_estimate(c, "trajectory")
     loss = -(batch.weight * batch.adv * c.policy.logp(batch.obs, batch.act)).sum()
     gap = float((c.policy.gradient(-loss) - estimate).abs().max())
     cases = simple(MAX_SEARCHED, ends=True)
     scaled = 0.0  # batches of episodes of any length: ĝ times N/ΣT
     for c in cases[:20]:
-        batch, estimate = sampled_batch(c, "step")
+        batch, estimate = batch_and_estimate(c, "step")
         step = c.policy.evaluate(batch).gradient(batch.weight * batch.adv)
         scaled = max(scaled, float((step - estimate * batch.trajectories / len(batch)).abs().max()))
     by_length = [c.estimates(c.to_go) / c.rollout.mask.sum(0).unsqueeze(-1) for c in cases]
     agreement = [cosine(c.mean(x), c.gradient) for c, x in zip(cases, by_length, strict=True)]
     c = cases[int(np.argmin(agreement))]
     worst = {k: cosine(c.batch_mean(k, c.to_go, reduction="step"), c.gradient) for k in (1, 2)}
-    what = f"the mean over steps has cosine {worst[1]:.2f} with ∇J in batches of one, {worst[2]:.2f} in batches of two"
+    what = f"with a mean over steps the cosine with ∇J is {worst[1]:.2f} for batches of one, {worst[2]:.2f} for batches of two"
     return Outcome(
         decide(gap <= EXACT and scaled <= EXACT, caveat=worst[1] < 1.0 - 1e-6),
-        f"It is where the mean is over trajectories (autograd agrees to {gap:.0e}). The usual mean over steps gives "
-        f"the same times N/ΣT (to {scaled:.0e}): one scale where all episodes are equally long, else a random one "
-        f"that goes with the returns. In {len(cases)} random MDPs with ends the median cosine with ∇J is "
-        f"{np.median(agreement):.4f}, the lowest {worst[1]:.2f}, for batches of one.",
+        f"It is, if the mean is over trajectories (autograd agrees to {gap:.0e}). The usual mean over steps multiplies this "
+        f"gradient by N/ΣT (to {scaled:.0e}). That is a constant if all episodes have the same length, and otherwise a random "
+        f"number that is correlated with the returns. On {len(cases)} random MDPs with terminal states the cosine of the "
+        f"expected gradient with ∇J, for batches of one episode, is {np.median(agreement):.4f} in the median and "
+        f"{worst[1]:.2f} at worst.",
         {
             "largest difference, mean over trajectories": gap,
             "largest difference from ĝ N/ΣT": scaled,
@@ -118,8 +119,8 @@ def loss_gradient_is_policy_gradient() -> Outcome:
     )
 
 
-def sampled_batch(c: Case, reduction: str) -> tuple[Batch, Tensor]:
-    """A batch of 64 episodes as an update rule gets it, and ĝ, the mean over trajectories of Σ_t adv_t ∇log π."""
+def batch_and_estimate(c: Case, reduction: str) -> tuple[Batch, Tensor]:
+    """A batch of 64 episodes as update rules get it, and ĝ, the mean of Σ_t adv_t ∇log π over the trajectories."""
     r = c.sample(64)
     adv = advantages(r, Values.zeros(r), c.to_go, NoBaseline())[0]
     return r.flatten(adv, reduction), c.contract(r, adv).mean(0)
@@ -141,9 +142,10 @@ def good_trajectories_become_likely() -> Outcome:
     gap = max(abs(x - 1.0) for x in slopes)
     return Outcome(
         decide(gap <= 0.01, caveat=min(mass) < 0.99),
-        f"On average, yes: after a step of α along ∇J, Cov(R, Δlog P) is α ‖∇J‖², to {gap:.0e} on 20 random MDPs. Not "
-        f"each of them: of the trajectories better than average {np.mean(mass):.0%} became more likely, weighed by "
-        f"their probability, in the worst MDP {min(mass):.0%}; the others share their actions with bad ones.",
+        f"They do on average: after the step α ∇J, Cov(R, Δlog P) is α ‖∇J‖², to {gap:.0e} on 20 random MDPs. "
+        "But not each of them does. Of the probability of trajectories better than average, trajectories that became more "
+        f"likely have {np.mean(mass):.0%} (mean), {min(mass):.0%} in the worst MDP; the others share actions with bad "
+        "trajectories.",
         {
             "largest |Cov(R, Δlog P) / (α ‖∇J‖²) − 1|": gap,
             "share of good trajectories that became more likely, mean": float(np.mean(mass)),

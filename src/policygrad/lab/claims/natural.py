@@ -1,4 +1,4 @@
-"""Claims: natural gradients, the Fisher matrix, and steps in parameters against steps of the policy."""
+"""Claims about natural gradients, the Fisher matrix, and steps of the parameters and of the policy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from policygrad.lab.exact.policies import policy_matrix, tabular_policy
 from policygrad.lab.exact.tabular import advantage, exact_gradient, fisher, natural_gradient, occupancy, scores
 from policygrad.lab.exact.worlds import exact_batch, make_mdp, two_logit_policy, two_states
 from policygrad.lab.results import least_seconds, slope
-from policygrad.lab.steps.plane import fisher as fisher_of_two
 from policygrad.lab.steps.plane import most_kl
+from policygrad.lab.steps.plane import plane_fisher as fisher_of_two
 from policygrad.lab.steps.relations import angle, apply, dense_against_cg, trust_path
 from policygrad.lab.theory.functions import probabilities
 from policygrad.models.ascent import mean_kl
@@ -29,7 +29,7 @@ from policygrad.updates import NaturalGradient
 
 @claim("The natural policy gradient is a first-order approximation of TRPO.", "exact")
 def npg_approximates_trpo() -> Outcome:
-    """NPG's step against the exact solution of TRPO's problem, at four bounds."""
+    """The step of NPG and the exact solution of TRPO's problem, at four bounds."""
     _, policy, batch = study()
     deltas = (1e-6, 1e-4, 1e-2, 1.0)
     path = trust_path(policy, batch, deltas)
@@ -37,13 +37,13 @@ def npg_approximates_trpo() -> Outcome:
     powers = slope(deltas[:3], angles[:3]), slope(deltas[:3], gaps[:3])
     return Outcome(
         decide(powers[0] > 0.4 and powers[1] > 0.8 and angles[0] < 1.0 and gaps[0] < 1e-4),
-        "Against the exact solution of the constrained problem, δ = "
+        "NPG is compared with the exact solution of the constrained problem, at δ = "
         + ", ".join(f"{d:g}" for d in deltas)
-        + ": NPG's step is off by "
+        + ". The angle between the two steps is "
         + ", ".join(f"{a:.2g}" for a in angles)
-        + "°, and its direction, followed to KL = δ, loses "
+        + "°. NPG's direction, followed until KL = δ, loses "
         + ", ".join(f"{100 * g:.2g}" for g in gaps)
-        + f" % of the gain. Both vanish with δ, as δ^{powers[0]:.2f} and δ^{powers[1]:.2f}.",
+        + f" % of the gain. Both go to 0 with δ, as δ^{powers[0]:.2f} and δ^{powers[1]:.2f}.",
         {
             **{f"degrees to the exact step, δ = {d:g}": a for d, a in zip(deltas, angles, strict=True)},
             **{f"share of the gain that is lost, δ = {d:g}": g for d, g in zip(deltas, gaps, strict=True)},
@@ -55,7 +55,7 @@ def npg_approximates_trpo() -> Outcome:
 
 @claim("To second order the KL divergence is ½ ΔθᵀF Δθ: its Hessian is the Fisher matrix E[∇log π ∇log πᵀ].", "exact")
 def fisher_is_the_hessian_of_kl() -> Outcome:
-    """The Hessian of KL by automatic differentiation against the Fisher matrix, twice; what the quadratic leaves out."""
+    """The Hessian of KL by automatic differentiation, two Fisher matrices, and the error of the quadratic model."""
     mdp, policy, batch = study()
     pi, theta = policy_matrix(mdp, policy).detach(), policy.flat.clone()
     rho = occupancy(mdp, pi).sum(0)
@@ -79,10 +79,10 @@ def fisher_is_the_hessian_of_kl() -> Outcome:
     power = slope(lengths, errors)
     return Outcome(
         decide(max(gaps) <= EXACT and abs(power - 3.0) < 0.2),
-        f"The Hessian of KL by automatic differentiation is E[∇log π ∇log πᵀ] to {gaps[0]:.0e} of its largest "
-        f"entry, and the matrix whose products NPG and TRPO use to {gaps[1]:.0e}. What ½ ΔθᵀFΔθ leaves out grows as "
-        f"‖Δθ‖^{power:.2f}: it is {errors[-1] / float(kl(theta + lengths[-1] * u)):.1%} of KL at ‖Δθ‖ = "
-        f"{lengths[-1]:g}.",
+        f"The Hessian of KL, by automatic differentiation, equals E[∇log π ∇log πᵀ] to {gaps[0]:.0e} of its largest entry. "
+        f"It equals the matrix in the Fisher-vector products of NPG and TRPO to {gaps[1]:.0e}. The difference between KL and "
+        f"½ ΔθᵀFΔθ grows as ‖Δθ‖^{power:.2f}: at ‖Δθ‖ = {lengths[-1]:g} it is "
+        f"{errors[-1] / float(kl(theta + lengths[-1] * u)):.1%} of KL.",
         {
             "relative gap, Hessian to E[∇log π ∇log πᵀ]": gaps[0],
             "relative gap, Hessian to the products in use": gaps[1],
@@ -96,7 +96,7 @@ def fisher_is_the_hessian_of_kl() -> Outcome:
     "exact",
 )
 def npg_in_closed_form() -> Outcome:
-    """The Karush-Kuhn-Tucker conditions at the production step, and other points of the boundary."""
+    """The Karush-Kuhn-Tucker conditions at the step that training takes, and other points of the boundary."""
     delta = 0.01
     mdp, policy, batch = study()
     F, g = fisher(mdp, policy), exact_gradient(mdp, policy)
@@ -112,9 +112,9 @@ def npg_in_closed_form() -> Outcome:
     gain = float(g @ plain) / float(g @ s)
     return Outcome(
         decide(residual <= 1e-9 and active <= 1e-9 and multiplier > 0.0 and max(best, gain) < 1.0),
-        f"The production step fulfils ∇J = λ F Δθ with λ = {multiplier:.2f} > 0 to {residual:.0e} and lies on ½ "
-        f"ΔθᵀFΔθ = δ to {active:.0e}: for a linear function on an ellipsoid that is the maximum. The best of 1000 "
-        f"random points there gains {best:.0%} as much, the plain gradient {gain:.0%}.",
+        f"The step that training takes satisfies ∇J = λ F Δθ with λ = {multiplier:.2f} > 0, to {residual:.0e}, and lies on "
+        f"the ellipsoid ½ ΔθᵀFΔθ = δ, to {active:.0e}: these are the conditions for a maximum of a linear function. The "
+        f"best of 1000 random points on the ellipsoid has {best:.0%} of its gain, the plain gradient {gain:.0%}.",
         {
             "KKT residual": residual,
             "relative distance from the boundary": active,
@@ -126,7 +126,7 @@ def npg_in_closed_form() -> Outcome:
 
 
 class Warped(nn.Module):
-    """The same table in other parameters φ: logits = M sinh(φ), M invertible; (B, S) one-hot → (B, A)."""
+    """A table of logits in other parameters φ: logits = M sinh(φ), M invertible; (B, S) one-hot → (B, A)."""
 
     M: Tensor
 
@@ -141,7 +141,7 @@ class Warped(nn.Module):
 
 
 def warped(mdp: MDP, policy: Policy, seed: int = 0) -> Policy:
-    """A policy that is the table's at the moment, in the parameters of `Warped`, M = I + 0.3 · a random matrix."""
+    """The same policy in the parameters of `Warped`, with M = I + 0.3 · a random matrix."""
     P = len(policy.flat)
     M = torch.eye(P).double() + 0.3 * torch.randn(P, P, generator=torch.Generator().manual_seed(seed)).double()
     made = Policy(Warped(M, (mdp.states, mdp.actions)), Categorical(mdp.actions)).double()
@@ -155,7 +155,7 @@ def warped(mdp: MDP, policy: Policy, seed: int = 0) -> Policy:
     "exact",
 )
 def natural_gradient_is_invariant() -> Outcome:
-    """One policy in two sets of parameters: what plain and natural gradient do to log π."""
+    """One policy in two sets of parameters: the changes of log π by the plain and by the natural gradient."""
     mdp = make_mdp("small")
     policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
     other = warped(mdp, policy)
@@ -174,9 +174,9 @@ def natural_gradient_is_invariant() -> Outcome:
     adv_gap = float((natural[0] / natural[0].norm() - adv.flatten() / adv.norm()).norm())
     return Outcome(
         decide(same <= 1e-9 and gap <= 1e-7 and turned > 5.0),
-        "The same policy in two sets of parameters, logits = M sinh(φ): the natural gradient changes log π alike, "
-        f"to {gap:.0e}, the plain gradient by {turned:.0f}° differently. In the space of policies it is the "
-        f"advantage, Δ log π ∝ A, to {adv_gap:.0e}.",
+        "The same policy is written in two sets of parameters: a table of logits, and φ with logits = M sinh(φ). The natural "
+        f"gradient changes log π in the same way in both, to {gap:.0e}; between the changes by the plain gradient there are "
+        f"{turned:.0f}°. The natural gradient changes log π in proportion to the advantage, Δ log π ∝ A, to {adv_gap:.0e}.",
         {
             "relative gap of the change of log π, natural gradient": gap,
             "degrees between the changes of log π, plain gradient": turned,
@@ -187,7 +187,7 @@ def natural_gradient_is_invariant() -> Outcome:
 
 @claim("Inverting the Fisher matrix scales badly, with the cube of the number of parameters.", "simulated")
 def inverting_fisher_is_costly() -> Outcome:
-    """Seconds of an inverse, of a dense solution and of conjugate gradients, over the number of parameters."""
+    """Seconds of an inverse, of a dense solution and of conjugate gradients, by the number of parameters."""
     sizes, seconds = (375, 750, 1500), []
     with single_thread():
         for size in sizes:
@@ -202,11 +202,11 @@ def inverting_fisher_is_costly() -> Outcome:
     line = slope([c.parameters for c in large], [c.cg_seconds for c in large])
     return Outcome(
         decide(cube > 2.3 and line < cube - 0.7),
-        f"Inverting takes {seconds[0]:.2g}, {seconds[1]:.2g} and {seconds[2]:.2g} s for "
-        f"{', '.join(map(str, sizes))} parameters, as D^{cube:.1f}. Ten conjugate-gradient iterations need products "
-        f"F v alone: {last.cg_seconds:.2g} s with {last.parameters:,}, as D^{line:.1f}. With {dense.parameters} "
-        f"parameters, writing F down and solving takes {dense.dense_seconds:.2g} s against {dense.cg_seconds:.1g}, "
-        f"and the answers differ by {error:.0e}.",
+        f"The inverse takes {seconds[0]:.2g}, {seconds[1]:.2g} and {seconds[2]:.2g} s for {', '.join(map(str, sizes))} "
+        f"parameters and grows as D^{cube:.1f}. Ten iterations of conjugate gradients need only products F v: they take "
+        f"{last.cg_seconds:.2g} s with {last.parameters:,} parameters and grow as D^{line:.1f}. With {dense.parameters} "
+        f"parameters, computing F and solving takes {dense.dense_seconds:.2g} s, conjugate gradients take "
+        f"{dense.cg_seconds:.1g} s, and the solutions differ by {error:.0e}.",
         {
             "power of D, inverse": cube,
             "power of D, conjugate gradients": line,
@@ -219,7 +219,7 @@ def inverting_fisher_is_costly() -> Outcome:
 
 @claim("A small step in the parameters can be a big step of the policy.", "exact")
 def small_step_big_policy_step() -> Outcome:
-    """KL of steps of one length over the plane of a policy of two parameters."""
+    """KL of steps of equal length, over the plane of a policy with two parameters."""
     values = np.linspace(-6.0, 6.0, 13)
     kl = most_kl(values)
     low, high = (tuple(values[i] for i in reversed(np.unravel_index(f(kl), kl.shape))) for f in (np.argmin, np.argmax))
@@ -234,8 +234,9 @@ def small_step_big_policy_step() -> Outcome:
     spread = exact[1] / exact[0]
     return Outcome(
         decide(spread > 100.0),
-        f"Of two logits, a step of length 0.1 is a KL of {exact[0]:.1e} at θ = ({low[0]:.0f}, {low[1]:.0f}) and of "
-        f"{exact[1]:.1e} at ({high[0]:.0f}, {high[1]:.0f}), in the direction where it is largest: {spread:,.0f} "
-        f"times as much. Over the map ½ λ_max(F) spans {float(kl.min()):.1e} to {float(kl.max()):.1e} nats.",
+        "For a policy with two logits, a step of length 0.1 in the direction of the largest KL has a KL of "
+        f"{exact[0]:.1e} at θ = ({low[0]:.0f}, {low[1]:.0f}) and of {exact[1]:.1e} at ({high[0]:.0f}, {high[1]:.0f}): "
+        f"{spread:,.0f} times as much. Over the plane, ½ λ_max(F) is between {float(kl.min()):.1e} and {float(kl.max()):.1e} "
+        "nats.",
         {"least KL of a step of 0.1": exact[0], "largest KL of a step of 0.1": exact[1], "ratio": spread},
     )

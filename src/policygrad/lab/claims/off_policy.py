@@ -1,4 +1,4 @@
-"""Claims about whose data it is: old data, importance sampling, replay."""
+"""Claims about data from another policy: old data, importance sampling, replay."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from policygrad.lab.theory.staleness import Stale, staleness
 
 @claim("On-policy methods need many rollouts: their sample complexity is high.", "recorded")
 def on_policy_needs_many_rollouts() -> Outcome:
-    """To be compared with an off-policy method."""
+    """Pending: there is no off-policy method to compare with."""
     because = (
-        "It needs an off-policy method to compare with: environment steps to a threshold, on the same tasks with the "
-        "same seeds, of DQN and of the on-policy methods."
+        "This needs an off-policy method to compare with: the environment steps that DQN and the on-policy methods need to "
+        "reach a threshold, on the same tasks with the same seeds."
     )
     return Outcome("pending", because, {})
 
 
 @claim("Experience replay gives sample efficiency.", "recorded")
 def replay_is_sample_efficient() -> Outcome:
-    """To be compared without replay."""
+    """Pending: there is no method with replay to compare with."""
     because = (
-        "It needs a method with replay: environment steps to a threshold of DQN with its buffer, and of DQN that "
-        "learns from the last step alone."
+        "This needs a method with replay: the environment steps to reach a threshold, of DQN with its buffer and of DQN that "
+        "learns from the last step only."
     )
     return Outcome("pending", because, {})
 
@@ -54,34 +54,37 @@ def data_must_be_fresh() -> Outcome:
     grows = all(b > a for a, b in pairwise(error.values()))
     return Outcome(
         decide(error[0] <= EXACT and grows and error[16] > 0.5 and corrected <= 1e-10),
-        "After natural updates of 0.001 nats, medians of 5 random MDPs: from data 1 update old the expected "
-        f"gradient is wrong by {error[1]:.0%} of ‖∇J‖, 4 old by {error[4]:.0%}, 16 old by {error[16]:.0%} (cosine "
-        f"{agreement[16]:.2f}); from new data it is right, to {error[0]:.0e}. With the actions' ratios, as in PPO, 16 "
-        f"updates cost {ratio:.0%}; with the weights of whole trajectories nothing (to {corrected:.0e}), but these "
-        f"are worth {share:.0%} of their number.",
-        {f"relative error, {age} updates old, median": x for age, x in error.items()}
-        | {f"cosine with ∇J, {age} updates old, median": x for age, x in agreement.items()}
+        "The updates are natural gradient steps of 0.001 nats; the numbers are medians of 5 random MDPs. With new data the "
+        f"expected gradient is right to {error[0]:.0e}. With data from 1 update ago its error is {error[1]:.0%} of ‖∇J‖, with "
+        f"4 updates {error[4]:.0%}, with 16 updates {error[16]:.0%} (cosine {agreement[16]:.2f}). At 16 updates, ratios "
+        f"of action probabilities, as in PPO, lower the error to {ratio:.0%}. Importance weights of whole trajectories "
+        f"remove it (to {corrected:.0e}), but lower the effective sample size to {share:.0%}.",
+        {f"relative error, data {age} updates old, median": x for age, x in error.items()}
+        | {f"cosine with ∇J, data {age} updates old, median": x for age, x in agreement.items()}
         | {
-            "relative error with the actions' ratios, 16 updates old, median": ratio,
-            "largest relative error with trajectories' weights": corrected,
+            "relative error with ratios of actions, 16 updates old, median": ratio,
+            "largest relative error with weights of trajectories": corrected,
             "effective share of the trajectories, 16 updates old, median": share,
         },
     )
 
 
 def off_policy(c: Case, behavior: Case, estimator: Estimator) -> Tensor:
-    """Estimates of ∇J of c's policy from all trajectories of another, (N, P); mean and variance are those of `behavior`."""
+    """Estimates of ∇J of the policy of c from all trajectories of another policy, (N, P).
+
+    Their mean and variance are `behavior.mean` and `behavior.variance`.
+    """
     return c.estimates(estimator, rollout=seen_by(behavior.rollout, log_policy(c.mdp, c.policy).detach()))
 
 
 def weighted(c: Case) -> tuple[Estimator, ...]:
-    """Trajectory-wise, of both returns, and per decision."""
+    """The weighted estimators: weights of whole trajectories with both returns, and weights per decision."""
     return ImportanceWeighted(TotalReturn(c.mdp.gamma)), ImportanceWeighted(c.to_go), PerDecision(c.to_go)
 
 
 @claim("Importance sampling is unbiased if the sampler takes every action that the policy may take.", "exact")
 def importance_sampling_is_unbiased() -> Outcome:
-    """All trajectories of another policy, weighed; one that never takes an action."""
+    """All trajectories of another policy, with weights; a policy that never takes one of the actions."""
     gap, unweighted = 0.0, []
     for seed, c in enumerate(small()):
         behavior = Case(c.mdp, tabular_policy(c.mdp, torch.Generator().manual_seed(100 + seed)))
@@ -96,10 +99,10 @@ def importance_sampling_is_unbiased() -> Outcome:
     missing = float((behavior.mean(off_policy(c, behavior, weighted(c)[-1])) - c.gradient).norm() / c.gradient.norm())
     return Outcome(
         decide(gap <= EXACT and missing > 0.01),
-        f"From data of another random policy, on 20 random MDPs, the expectation is ∇J to {gap:.0e}, trajectory-wise "
-        f"and per decision; without weights it is wrong by {np.median(unweighted):.0%} of ‖∇J‖ (median). Of a sampler "
-        f"that never takes one action in one state the weighted gradient is wrong by {missing:.0%}, and no sample "
-        "shows it.",
+        f"On 20 random MDPs, with data of another random policy, the expected estimate is ∇J to {gap:.0e}, with weights of "
+        f"whole trajectories and per decision. Without weights its error is {np.median(unweighted):.0%} of ‖∇J‖ (median). If "
+        f"the sampler never takes one action in one state, the error of the weighted gradient is {missing:.0%}, and no "
+        "sample shows it.",
         {
             "largest |E ĝ − ∇J|": gap,
             "relative bias without weights, median": float(np.median(unweighted)),
@@ -110,7 +113,7 @@ def importance_sampling_is_unbiased() -> Outcome:
 
 @claim("The variance of importance sampling can blow up where the policy puts mass and the sampler little.", "exact")
 def importance_sampling_variance() -> Outcome:
-    """Exact variances as the sampler takes one action ever more rarely."""
+    """Exact variances for samplers that take one of the actions more and more rarely."""
     mdp = small()[0].mdp
     c = Case(mdp, tabular_policy(mdp, scale=0.0))
     rare, whole, per_decision, share, gap = (0.5, 0.2, 0.1, 0.05, 0.02), [], [], [], 0.0
@@ -126,10 +129,10 @@ def importance_sampling_variance() -> Outcome:
         share.append(1.0 / float(behavior.mean((w.logp - w.behavior).sum(0).exp().square())))
     return Outcome(
         decide(gap <= 1e-10 and whole[-1] > 100.0 * whole[0]),
-        "A policy that takes both actions alike for 3 steps, and a sampler that takes one of them with probability "
-        f"ε. From ε = {rare[0]} to {rare[-1]} the expectation stays ∇J (to {gap:.0e}) and the variance goes from "
-        f"{whole[0]:.2g} to {whole[-1]:.2g}, per decision to {per_decision[-1]:.2g}. The effective sample size falls "
-        f"to {share[-1]:.1e} of the trajectories.",
+        "For 3 steps the policy takes both actions with probability ½, and the sampler takes one of them with probability "
+        f"ε. From ε = {rare[0]} to {rare[-1]} the expected estimate stays ∇J (to {gap:.0e}), while its variance grows from "
+        f"{whole[0]:.2g} to {whole[-1]:.2g}, with weights per decision to {per_decision[-1]:.2g}. The effective sample size "
+        f"falls to {share[-1]:.1e} of the number of trajectories.",
         {f"variance at ε = {e}": x for e, x in zip(rare, whole, strict=True)}
         | {f"variance per decision at ε = {e}": x for e, x in zip(rare, per_decision, strict=True)}
         | {f"effective share of the sample at ε = {e}": x for e, x in zip(rare, share, strict=True)}
@@ -139,7 +142,7 @@ def importance_sampling_variance() -> Outcome:
 
 @claim("REINFORCE is importance sampling whose sampler is the policy itself.", "exact")
 def reinforce_is_importance_sampling() -> Outcome:
-    """Weighted estimates where the policy itself has sampled."""
+    """Weighted estimates from trajectories that the policy itself sampled."""
     gap, ratio = 0.0, 0.0
     for c in small():
         r = seen_by(c.rollout, log_policy(c.mdp, c.policy).detach())
@@ -148,7 +151,7 @@ def reinforce_is_importance_sampling() -> Outcome:
             gap = max(gap, float((off_policy(c, c, estimator) - c.estimates(plain)).abs().max()))
     return Outcome(
         decide(gap <= EXACT and ratio == 0.0),
-        "All ratios are 1 then, and the weighted estimate of every trajectory of 20 random MDPs is REINFORCE's "
-        f"(largest difference {gap:.0e}).",
+        "All ratios are 1 in this case. For every trajectory of 20 random MDPs the weighted estimate equals that of "
+        f"REINFORCE (largest difference {gap:.0e}).",
         {"largest difference in one trajectory": gap, "largest |log ratio|": ratio},
     )

@@ -1,4 +1,4 @@
-"""Claims: gradient ascent, and how derivatives are found."""
+"""Claims about gradient ascent, and about ways to compute derivatives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policygrad.lab.theory.stochastic import decay
 from policygrad.models.policy import Policy
 
 
-def study() -> tuple[MDP, Policy]:
+def small_study() -> tuple[MDP, Policy]:
     """A random MDP of 3 states and 2 actions, 4 steps, and a random table of logits."""
     mdp = make_mdp("small")
     return mdp, tabular_policy(mdp, torch.Generator().manual_seed(0))
@@ -22,8 +22,8 @@ def study() -> tuple[MDP, Policy]:
 
 @claim("The gradient is the direction of steepest ascent, and gradient ascent stops at stationary points.", "exact")
 def steepest_ascent() -> Outcome:
-    """Slopes of J in 500 directions; where ascent on functions of every kind came to rest."""
-    mdp, policy = study()
+    """Slopes of J in 500 directions; the points at which ascents on functions of many kinds stop."""
+    mdp, policy = small_study()
     J, theta, g, h = performance(mdp, policy), policy.flat.clone(), exact_gradient(mdp, policy), 1e-4
     u = torch.randn(500, len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u = torch.cat([g.unsqueeze(0), u])
@@ -39,17 +39,17 @@ def steepest_ascent() -> Outcome:
     holds = wrong <= 1e-6 and best_other < 1.0 and len(stopped) == 4 and largest <= 1e-6
     return Outcome(
         decide(holds),
-        f"Of 500 random directions none rises as fast as ∇J, the fastest {best_other:.0%} as fast; every slope is "
-        f"‖∇J‖ times a cosine, to {wrong:.0e}. Of {len(found.cases)} ascents {len(stopped)} came to rest, where "
-        f"‖∇f‖ ≤ {largest:.0e}: on a top, on a lower hill ({lower:.2f} below the best) and on a saddle, so that a "
-        "stop says nothing of the height.",
+        f"In none of 500 random directions does J rise as fast as along ∇J, in the steepest of them {best_other:.0%} as fast; "
+        f"every slope is ‖∇J‖ times a cosine, to {wrong:.0e}. Of {len(found.cases)} ascents {len(stopped)} stopped, all where "
+        f"‖∇f‖ ≤ {largest:.0e}: at a maximum, at a lower local maximum ({lower:.2f} below the best) and at a saddle point. So "
+        "the fact that ascent stops does not say how high it is.",
         {
             "error of slope = cosine · ‖∇J‖": wrong,
             "steepest of 500 random directions, in units of ‖∇J‖": best_other,
-            "ascents that came to rest": float(len(stopped)),
-            "largest ‖∇f‖ where one did": largest,
-            "largest ‖∇f‖ where none did": still,
-            "what the lower hill lacks": lower,
+            "ascents that stopped": float(len(stopped)),
+            "largest ‖∇f‖ where one stopped": largest,
+            "largest ‖∇f‖ where none stopped": still,
+            "lower local maximum, below the best": lower,
         },
     )
 
@@ -71,7 +71,7 @@ def convex_ascent_finds_the_maximum() -> Outcome:
     around = torch.randn(100, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def share_on_top(function: Function) -> float:
-        """Of the ascents, those that stopped at a point that no other one around is above."""
+        """The share of ascents that stopped at a point that is at least as high as all points around it."""
         tops = [
             path.stopped == "stationary" and all(function(x) <= path.value[-1] + 1e-9 for x in around)
             for path in from_many(function)
@@ -82,9 +82,9 @@ def convex_ascent_finds_the_maximum() -> Outcome:
     diverged = sum(path.stopped == "diverged" for path in from_many(bowl(1.0)))
     return Outcome(
         decide(convex == 1.0, concave < 1.0),
-        f"It is of *concave* functions: on −½(x² + 4y²) all of 11 ascents end at the maximum ({concave:.0%}), on "
-        f"the convex ½(x² + 4y²) {convex:.0%} do. There {diverged} run away and one, begun at the stationary point, "
-        "stays at the minimum. For descent on a loss the word is right.",
+        f"It is true of *concave* functions: on −½(x² + 4y²), {concave:.0%} of 11 ascents end at the maximum, on the convex "
+        f"½(x² + 4y²) {convex:.0%}. There {diverged} diverge, and the one that starts at the stationary point stays at the "
+        "minimum. For descent on a loss the word convex is right.",
         {
             "share of ascents that end at the maximum, convex": convex,
             "share of ascents that end at the maximum, concave": concave,
@@ -95,8 +95,8 @@ def convex_ascent_finds_the_maximum() -> Outcome:
 
 @claim("Automatic differentiation needs no small step, and goes through branches and loops.", "exact")
 def automatic_differentiation() -> Outcome:
-    """∇J by autodiff against its closed form; a function whose loops and branches depend on θ; a planted error."""
-    mdp, policy = study()
+    """∇J by autodiff and in closed form; a function whose loops and branches depend on θ; a planted error."""
+    mdp, policy = small_study()
     theta, exact = policy.flat.clone(), gradient_theorem(mdp, policy)
     errors = error_by_step(table_performance(mdp), theta, exact)
     best = min(errors.best(method)[1] for method in ("forward", "central"))
@@ -109,11 +109,11 @@ def automatic_differentiation() -> Outcome:
     holds = errors.automatic <= 1e-13 and right == 20 and caught.wrong == (2,)
     return Outcome(
         decide(holds),
-        f"∇J through a loop over the horizon is right to {errors.automatic:.0e}, without a step to choose, while "
-        f"differences at their best step are right to {best:.0e}. Of 20 points of a function whose loops and "
-        f"branches depend on θ, {right} pass the gradient check, which finds a component wrong by 0.1 %. On the "
-        f'edge itself, |x| at 0, its verdict is "{kink.verdict}": there is no derivative, and automatic '
-        "differentiation gives a number all the same.",
+        f"∇J through a loop over the horizon is right to {errors.automatic:.0e}, and no step must be chosen; finite "
+        f"differences at their best step are right to {best:.0e}. For a function whose loops and branches depend on θ, "
+        f"{right} of 20 points pass the gradient check, which also finds a component that is wrong by 0.1 %. At x = 0, "
+        f"where |x| has no derivative, automatic differentiation still gives a number; the verdict of the check is "
+        f'"{kink.verdict}".',
         {
             "relative error, automatic": errors.automatic,
             "relative error, best differences": best,
@@ -125,8 +125,8 @@ def automatic_differentiation() -> Outcome:
 
 @claim("Numerical differentiation needs an evaluation for each parameter and suffers from rounding.", "exact")
 def numerical_differentiation() -> Outcome:
-    """Evaluations counted, and errors of differences over their step."""
-    mdp, policy = study()
+    """The number of evaluations, and the errors of differences as a function of their step."""
+    mdp, policy = small_study()
     errors = error_by_step(table_performance(mdp), policy.flat.clone(), gradient_theorem(mdp, policy))
     bill = {(c.method, c.parameters): c for c in costs((2, 8, 32))}
     sizes = sorted({parameters for _, parameters in bill})
@@ -141,12 +141,12 @@ def numerical_differentiation() -> Outcome:
     times = {m: bill[m, sizes[-1]].relative_seconds for m in ("central", "automatic")}
     return Outcome(
         decide(holds),
-        f"With {sizes[-1]} parameters J is evaluated {counts['forward'][-1]} times by forward and "
-        f"{counts['central'][-1]} by central differences, once by automatic differentiation; in time "
-        f"{times['central']:.0f} evaluations against {times['automatic']:.1f}. Central differences are best, "
-        f"{best[1]:.0e}, at h = {best[0]:.0e}; below, rounding makes the error grow as h^{left:.1f}, to "
-        f"{rounding:.0e} at 1e-13. A complex step has no difference to round ({errors.errors['complex'][0]:.0e} "
-        "there), and needs as many evaluations.",
+        f"With {sizes[-1]} parameters, J is evaluated {counts['forward'][-1]} times for forward differences, "
+        f"{counts['central'][-1]} times for central differences, and once for automatic differentiation; central differences "
+        f"take the time of {times['central']:.0f} evaluations, automatic differentiation that of {times['automatic']:.1f}. The "
+        f"relative error of central differences is least, {best[1]:.0e}, at h = {best[0]:.0e}; for smaller h rounding makes "
+        f"it grow as h^{left:.1f}, to {rounding:.0e} at h = 1e-13. A complex step subtracts nothing, so that its error is "
+        f"{errors.errors['complex'][0]:.0e} at that h, but it needs as many evaluations.",
         {
             "evaluations, forward": float(counts["forward"][-1]),
             "evaluations, central": float(counts["central"][-1]),
@@ -166,7 +166,7 @@ def numerical_differentiation() -> Outcome:
 )
 def stochastic_ascent() -> Outcome:
     """Runs of five lengths with gradients from sampled episodes, and a function without a bound."""
-    found = decay(*study(), budgets=(16, 64, 256), runs=2)
+    found = decay(*small_study(), budgets=(16, 64, 256), runs=2)
     shown = {b.steps: b for b in found.budgets}
     first, last = shown[16], shown[256]
     f = bowl(1.0)
@@ -176,11 +176,11 @@ def stochastic_ascent() -> Outcome:
     within = all(b.squared_norm <= b.bound for b in found.budgets)
     return Outcome(
         decide(found.slope < -0.25 and within),
-        f"On J, with {found.episodes} sampled episodes a step and α ∝ 1/√K, the mean of ‖∇J‖² over a run falls from "
-        f"{first.squared_norm:.3f} in 16 steps to {last.squared_norm:.4f} in 256, as K^{found.slope:.2f}, within "
-        f"the bound for functions of bounded curvature ({first.bound:.2f}, {last.bound:.2f}, as K^−0.5); at the end "
-        f"it is {last.last:.0e}. A function without an upper bound is not nice: on ½(x² + 4y²) ‖∇f‖ grows "
-        f"{steeper:.0e}-fold in 50 steps, to f = {float(f(steep[-1])):.0e}.",
+        f"On J, with {found.episodes} sampled episodes per step and α ∝ 1/√K, the mean of ‖∇J‖² over a run of K steps falls "
+        f"from {first.squared_norm:.3f} with K = 16 to {last.squared_norm:.4f} with K = 256, as K^{found.slope:.2f}; after the "
+        f"last step ‖∇J‖² is {last.last:.0e}. The bound for functions of bounded curvature, {first.bound:.2f} and "
+        f"{last.bound:.2f}, falls as K^−0.5 and is kept. A function without an upper bound is not nice: on ½(x² + 4y²) ‖∇f‖ "
+        f"grows by a factor of {steeper:.0e} in 50 steps, to f = {float(f(steep[-1])):.0e}.",
         {
             **{f"mean ‖∇J‖² of {k} steps": b.squared_norm for k, b in shown.items()},
             **{f"bound on it, {k} steps": b.bound for k, b in shown.items()},

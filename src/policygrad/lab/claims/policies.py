@@ -1,4 +1,4 @@
-"""Claims: what policies can be and where their gradients come to rest; what is exact, and what recorded runs say."""
+"""Claims about the policies that can be learned, and the policies at which gradient ascent stops; exact and recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.lab.claims import Counterexample, Outcome, both, claim, decide
-from policygrad.lab.claims.recorded import difference, interval, load
+from policygrad.lab.claims.recorded import difference, interval, load_recorded
 from policygrad.lab.claims.tasks import detour, greedy_in_fit, irregular
 from policygrad.lab.exact.mdp import MDP
 from policygrad.lab.exact.tabular import objective, optimum, policy_matrix, tabular_policy
@@ -24,12 +24,12 @@ from policygrad.models.policy import Policy
 
 
 def rises(path: Path) -> bool:
-    """Whether no step of the ascent made J fall."""
+    """Whether no step of the ascent lowered J."""
     return all(after >= before for before, after in itertools.pairwise(path.value))
 
 
 def sharing(mdp: MDP, probability: float) -> Policy:
-    """Two actions, one logit each for all states: action 1 has this probability everywhere."""
+    """A policy with two actions and one logit per action for all states: action 1 has this probability everywhere."""
     policy = tabular_policy(replace(mdp, groups=(0,) * mdp.states), scale=0.0)
     policy.flat[1] = torch.tensor(probability / (1.0 - probability), dtype=torch.float64).log()
     return policy
@@ -41,7 +41,7 @@ def sharing(mdp: MDP, probability: float) -> Policy:
     "exact",
 )
 def convergence_guarantees() -> Outcome:
-    """Exact ascent with a table, and where states look alike; fitted policy iteration there; two optima of one parameter."""
+    """Exact ascent with a table and where states look alike, fitted policy iteration, and two optima of one parameter."""
     paths, gaps = [], []
     for seed in range(3):
         mdp = make_mdp("small", seed, horizon=float("inf"))
@@ -60,11 +60,11 @@ def convergence_guarantees() -> Outcome:
     start = policy_matrix(mdp, sharing(mdp, 0.1)).detach()
     return Outcome(
         decide(guaranteed and swings > 1.0, caveat=local),
-        f"No step of exact ascent made J fall, and with a table of logits it closed all but {max(gaps):.0e} of the "
-        "gap to J* on three random MDPs. Where states look alike it came to rest (‖∇J‖ = "
-        f"{alike.grad_norm[-1]:.0e}) while fitted policy iteration swings between J = {min(values):.0f} and "
-        f"{max(values):.0f} for ever. But where all states share one parameter its start decides: from π(1) = 0.1 "
-        f"it ends at J = {near:.2f}, from 0.5 at {far:.2f}.",
+        "No step of exact gradient ascent lowered J. With a table of logits it closed the gap to J* up to "
+        f"{max(gaps):.0e} of it, on three random MDPs. Where states look alike it converged (‖∇J‖ = "
+        f"{alike.grad_norm[-1]:.0e}), while fitted policy iteration keeps changing between J = {min(values):.0f} and "
+        f"{max(values):.0f}. But where all states share one parameter the result depends on the start: from π(1) = 0.1 ascent "
+        f"ends at J = {near:.2f}, from 0.5 at {far:.2f}.",
         {
             "largest share of the gap to J* that is left, table": max(gaps),
             "‖∇J‖ at the end, states that look alike": alike.grad_norm[-1],
@@ -76,8 +76,8 @@ def convergence_guarantees() -> Outcome:
             "detour",
             mdp,
             tuple(tuple(round(p, 6) for p in row) for row in start.tolist()),
-            f"One parameter for all states, J = 1 − p + 10 p³: from p = 0.1 ascent goes to p = 0, J = {near:.2f}, "
-            "and not to 10.",
+            f"all states share one parameter, J = 1 − p + 10 p³; from p = 0.1 ascent goes to p = 0 and J = {near:.2f}, "
+            "not to J = 10",
         )
         if local
         else None,
@@ -85,14 +85,14 @@ def convergence_guarantees() -> Outcome:
 
 
 def certain(mdp: MDP, actions: Sequence[int], epsilon: float = 0.0) -> Tensor:
-    """One action for each group of states that look alike, with probability ε any action instead: (S, A)."""
+    """A table (S, A): one action per group of states that look alike; with probability ε a random action instead."""
     chosen = nn.functional.one_hot(torch.tensor(actions), mdp.actions).double()
     groups = range(mdp.states) if mdp.groups is None else mdp.groups
     return ((1.0 - epsilon) * chosen + epsilon / mdp.actions)[list(groups)]
 
 
 def best_certain(mdp: MDP, epsilon: float = 0.0) -> float:
-    """The best J of all policies that are greedy, or ε-greedy, in values that see the groups."""
+    """The best J of all policies that are greedy, or ε-greedy, for values per group of states."""
     groups = range(mdp.states) if mdp.groups is None else mdp.groups
     live = {group for s, group in enumerate(groups) if s not in mdp.terminal}
     choices = [range(mdp.actions) if group in live else (0,) for group in range(max(groups) + 1)]
@@ -110,7 +110,7 @@ STOCHASTIC = ("rock-paper-scissors", "aliased", "corridor")
 
 
 def stochastic_optima() -> Outcome:
-    """What is exact of `stochastic_policies`: ascent's end against every deterministic and every ε-greedy policy."""
+    """The exact part of `stochastic_policies`: J where ascent ends, and of every deterministic and every ε-greedy policy."""
     numbers, above, said = {}, [], []
     for world in STOCHASTIC:
         mdp = make_mdp(world)
@@ -127,21 +127,21 @@ def stochastic_optima() -> Outcome:
             policy.flat.copy_(path.theta[-1])
             numbers["corridor: π(right) at the end"] = float(policy_matrix(mdp, policy).detach()[0, 1])
         J, greedy_J, epsilon_J = (f"{x:.2f}".replace("-inf", "−∞") for x in found.values())
-        said.append(f"{world} {J} against {greedy_J} and {epsilon_J}")
+        said.append(f"{world} {J}, {greedy_J}, {epsilon_J}")
     return Outcome(
         decide(all(above)),
-        "J where exact ascent from random logits ends, against the best policy that is greedy, and ε-greedy with ε "
-        f"= 0.1, in whatever values: {'; '.join(said)}. In the corridor π(right) = "
-        f"{numbers['corridor: π(right) at the end']:.4f}, the best is 2 − √2. A value-based agent's own runs are "
-        "pending: what it can represent is this.",
+        "J where exact ascent from random logits ends, J of the best greedy policy for any values, and J of the best "
+        f"ε-greedy policy with ε = 0.1: {'; '.join(said)}. In the corridor ascent ends at π(right) = "
+        f"{numbers['corridor: π(right) at the end']:.4f}; 2 − √2 is best. Runs of a value-based agent are pending; these "
+        "numbers bound what it can represent.",
         numbers,
     )
 
 
 @claim("Policy gradients learn stochastic policies (value-based: difficult).", "recorded")
 def stochastic_policies() -> Outcome:
-    """Three tasks whose best policy is stochastic: exact J that is learned against the best deterministic one."""
-    runs = load("stochastic")
+    """Three tasks whose best policy is stochastic: the exact J of learned and of the best deterministic policies."""
+    runs = load_recorded("stochastic")
     numbers: dict[str, float] = {}
     above, said = [], []
     for world in STOCHASTIC:
@@ -156,16 +156,16 @@ def stochastic_policies() -> Outcome:
             f"{world}: J of its likeliest actions": float(runs.final(arm, "greedy").mean()),
             f"{world}: best J of a deterministic policy in as many steps": best,
         }
-        said.append(f"{world} {J} (worst seed {runs.final(arm).min():.3g}, deterministic {best:.3g})")
-    because = f"J of what REINFORCE learned from random logits, 20 seeds: {', '.join(said)}."
+        said.append(f"{world} {J} (worst seed {runs.final(arm).min():.3g}, best deterministic policy {best:.3g})")
+    because = f"J of the policies that REINFORCE learned from random logits, 20 seeds: {', '.join(said)}."
     learned = Outcome(decide(all(above)), because, numbers)
     return both(stochastic_optima(), learned)
 
 
 @claim("Policy gradients handle continuous actions directly.", "recorded")
 def continuous_actions() -> Outcome:
-    """Pendulum and MountainCarContinuous: the final policy against how it was in the first interval of training."""
-    pendulum, car = load("continuous-pendulum"), load("continuous-car")
+    """Pendulum and MountainCarContinuous: the returns of the final policy and of the first interval of training."""
+    pendulum, car = load_recorded("continuous-pendulum"), load_recorded("continuous-car")
     numbers: dict[str, float] = {}
     better, said = [], []
     for arm in pendulum.arms:
@@ -174,24 +174,24 @@ def continuous_actions() -> Outcome:
         numbers |= {f"Pendulum, {arm}": float(greedy.mean()), f"Pendulum, {arm}, worst seed": float(greedy.min())}
         numbers[f"Pendulum, {arm}, at the start"] = float(start.mean())
         said.append(
-            f"{arm} {interval(greedy)} (worst seed {greedy.min():.0f}, at the start, sampled, {start.mean():.0f})"
+            f"{arm} {interval(greedy)} (worst seed {greedy.min():.0f}; sampled, at the start of training {start.mean():.0f})"
         )
     arrive = {arm: int((car.final(arm, "greedy") > 0).sum()) for arm in car.arms}
     least, most = min(arrive.values()), max(arrive.values())
     numbers |= {f"MountainCarContinuous, {arm}, seeds that arrive": float(n) for arm, n in arrive.items()}
     return Outcome(
         decide(any(better) and most > 0, caveat=not all(better) or least < len(car.seeds)),
-        f"Pendulum, greedy return after 100 000 steps: {', '.join(said)}. MountainCarContinuous, seeds of {len(car.seeds)} "
-        f"that arrive: {', '.join(f'{arm} {n}' for arm, n in arrive.items())}. A Gaussian acts in a continuum; that it "
-        "explores well does not follow.",
+        f"Greedy return on Pendulum after 100,000 steps: {', '.join(said)}. Number of seeds of {len(car.seeds)} that reach the "
+        f"goal of MountainCarContinuous: {'; '.join(f'{arm} {n}' for arm, n in arrive.items())}. A Gaussian policy can act in "
+        "a continuous space, but it does not always explore well.",
         numbers,
     )
 
 
 @claim("The policy can be simpler than the values.", "recorded")
 def policy_simpler_than_values() -> Outcome:
-    """A threshold is best while Q is irregular: two parameters of a policy against polynomial fits of the exact Q."""
-    runs = load("simple-policy")
+    """A task where a threshold is best and Q is irregular: a policy of two parameters, and polynomial fits of the exact Q."""
+    runs = load_recorded("simple-policy")
     (arm,) = runs.arms
     mdps = [irregular(32, np.random.default_rng(seed)) for seed in runs.seeds]
     top = np.array([float(mdp.reward.amax(1).mean()) for mdp in mdps])
@@ -215,9 +215,10 @@ def policy_simpler_than_values() -> Outcome:
     }
     return Outcome(
         decide(gap.low > 0),
-        "32 contexts with random stakes, 20 draws. Of what the best policy, a threshold, gains over the uniform one, "
-        f"REINFORCE with two parameters gets {interval(learned)}; acting greedily in the best linear fit of the exact Q "
-        f"(four parameters, R² {fits[:, 1, 1].mean():.2f}) {interval(linear)}, and a polynomial fit needs "
-        f"{np.median(enough):.0f} parameters (median) until that is best. It can be so, and was made so here.",
+        "The task is a bandit with 32 contexts and random rewards, drawn 20 times, whose best policy is a threshold. Of the "
+        f"gain of the best policy over the uniform policy, REINFORCE with two parameters reaches {interval(learned)}. The "
+        f"greedy policy for the best linear fit of the exact Q (four parameters, R² {fits[:, 1, 1].mean():.2f}) reaches "
+        f"{interval(linear)}; a polynomial fit needs {np.median(enough):.0f} parameters (median) until its greedy policy is "
+        "best. The task was constructed so that the policy is simpler.",
         numbers,
     )

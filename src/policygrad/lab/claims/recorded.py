@@ -1,12 +1,11 @@
-"""Recorded learning runs: what `benchmarks/claims.py` measured, read back, and what claims ask of it.
+"""Recorded learning runs, which `benchmarks/claims.py` measured: reading them, and the statistics that claims need.
 
     runs = load("stability")
     interval(runs.final("ppo, lr 0.003"))                        # mean return of the last fifth of training, 95 %
     probability_of_improvement(runs.speed("a2c, lr 0.003"), runs.speed("reinforce, lr 0.003"))
-    runs.falls("a2c, lr 0.03", level=400)                        # how many seeds got there and lost it again
+    runs.falls("a2c, lr 0.03", level=400)                        # which seeds reached the level and later fell below half of it
 
-A file says which command made it, with which versions, settings and seeds; every seed is there. What is *not* here: verdicts,
-pictures.
+A file names the command that made it, the versions, the settings and the seeds, and holds the results of every seed.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from policygrad.training.evaluate import Evaluation
 
 FOLDER = files("policygrad.lab.claims") / "recorded"
 RESAMPLES = 2_000  # of a bootstrap
-FINAL_SHARE = 0.2  # of a training: what `final` is the mean of
+FINAL_SHARE = 0.2  # of the training, over which `final` is the mean
 
 
 class RecordError(FileError, ValueError):
-    """Recorded runs that are not there, or a file that does not hold any."""
+    """Recorded runs do not exist, or their file is damaged."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """The runs of one setting. given: what it sets besides the shared; config: all of it.
+    """The runs of one setting. given: the keywords that differ from the shared ones; config: all keywords.
 
-    measures: (seeds, points), NaN where an interval of steps has nothing, or (seeds,): of the final policy.
+    measures: (seeds, points), NaN where an interval of steps has no value; or (seeds,), for the final policy.
     """
 
     algo: str
@@ -60,7 +59,7 @@ class Arm:
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """An experiment: arms that differ in what is compared. A curve has `points` equal intervals of the steps."""
+    """An experiment. Its arms are the settings that are compared; a curve divides the steps into `points` equal intervals."""
 
     name: str
     about: str
@@ -74,19 +73,19 @@ class Recorded:
     arms: dict[str, Arm]
 
     def arm(self, name: str) -> Arm:
-        """An arm by its name. Raises ValueError for one that is not there."""
+        """An arm by its name. Raises ValueError for an unknown name."""
         if name not in self.arms:
             raise ValueError(f"{self.name} has no arm {name!r}: there are {', '.join(map(repr, self.arms))}")
         return self.arms[name]
 
     def curves(self, arm: str, measure: str = "return") -> np.ndarray:
-        """(seeds, points); where an interval of steps has nothing, what was before it, or, at the start, what comes first."""
+        """The curves of a measure, (seeds, points); an empty interval has the value before it, at the start the first value."""
         found = self.arm(arm).measures
         if measure not in found:
             raise ValueError(f"{self.name} has no {measure!r} of {arm!r}: there are {', '.join(found)}")
         values = found[measure]
         if values.ndim < 2:
-            raise ValueError(f"{measure!r} of {self.name} is one number a run, no curve")
+            raise ValueError(f"{measure!r} of {self.name} is one number per run, no curve")
         return np.array([_filled(row) for row in values])
 
     def at(self) -> np.ndarray:
@@ -94,27 +93,27 @@ class Recorded:
         return np.arange(1, self.points + 1) * self.steps / self.points
 
     def final(self, arm: str, measure: str = "return") -> np.ndarray:
-        """(seeds,): the mean over the last fifth of training; of a number of the final policy, that number."""
+        """The mean over the last fifth of training, (seeds,); a measure of the final policy is returned unchanged."""
         values = self.arm(arm).measures.get(measure)
         if values is not None and values.ndim == 1:
             return values
         return self.curves(arm, measure)[:, -max(1, round(FINAL_SHARE * self.points)) :].mean(1)
 
     def speed(self, arm: str, measure: str = "return") -> np.ndarray:
-        """(seeds,): the mean over the whole training, the area under the curve; higher: more was learned from fewer steps."""
+        """The mean over the whole training, (seeds,): the area under the curve, which is larger if learning is faster."""
         return self.curves(arm, measure).mean(1)
 
     def best(self, names: Iterable[str]) -> str:
-        """The arm of the highest mean speed, of these."""
+        """The name with the highest mean speed."""
         return max(names, key=lambda name: float(self.speed(name).mean()))
 
     def steps_to(self, arm: str, threshold: float, measure: str = "return") -> np.ndarray:
-        """(seeds,): the end of the first interval whose mean is at least the threshold; ∞ if there is none."""
+        """The steps until the end of the first interval whose mean is at least the threshold, (seeds,); ∞ if there is none."""
         there = self.curves(arm, measure) >= threshold
         return np.where(there.any(1), self.at()[there.argmax(1)], np.inf)
 
     def falls(self, arm: str, level: float, share: float = 0.5, measure: str = "return") -> np.ndarray:
-        """(seeds,) bool: whether the curve reached the level and was, at some later point, below share · level."""
+        """Whether the curve reached the level and was below share · level at some later point, (seeds,) bool."""
         curves = self.curves(arm, measure)
         reached = np.logical_or.accumulate(curves >= level, axis=1)
         return np.any(reached & (curves < share * level), axis=1)
@@ -168,25 +167,25 @@ def _filled(row: np.ndarray) -> np.ndarray:
     return row[known[np.maximum(before, 0)]]
 
 
-def names() -> list[str]:
+def recorded_names() -> list[str]:
     """The recorded experiments."""
     return sorted(file.name.removesuffix(".json") for file in FOLDER.iterdir() if file.name.endswith(".json"))
 
 
 @cache
-def load(name: str) -> Recorded:
-    """A recorded experiment by its name. Raises RecordError if it is not there or its file is not what it should be."""
+def load_recorded(name: str) -> Recorded:
+    """A recorded experiment by its name. Raises RecordError if it does not exist or its file is damaged."""
     file = FOLDER / f"{name}.json"
     if not file.is_file():
         raise RecordError(
-            f"there are no recorded runs {name!r}: python benchmarks/claims.py {name} makes them; there are "
-            f"{', '.join(names()) or 'none'}"
+            f"there are no recorded runs {name!r}: python benchmarks/claims.py {name} makes them; available: "
+            f"{', '.join(recorded_names()) or 'none'}"
         )
     return parse(file.read_text(encoding="utf-8"), name)
 
 
 def parse(text: str, name: str) -> Recorded:
-    """What a file says, checked. Raises RecordError, with the name, for what is missing or of the wrong shape."""
+    """The experiment in the text of a file, checked. Raises RecordError for missing values and wrong shapes."""
     try:
         data = json.loads(text)
         arms = {arm: _arm(found) for arm, found in data["arms"].items()}
@@ -199,8 +198,8 @@ def parse(text: str, name: str) -> Recorded:
         for measure, values in found.measures.items():
             if values.shape not in ((len(read.seeds),), (len(read.seeds), read.points)):
                 raise RecordError(
-                    f"{measure!r} of {arm!r} in {name!r} has shape {values.shape}: {len(read.seeds)} seeds, with "
-                    f"{read.points} points or one number each"
+                    f"{measure!r} of {arm!r} in {name!r} has shape {values.shape}, expected ({len(read.seeds)},) or "
+                    f"({len(read.seeds)}, {read.points})"
                 )
     if read.name != name or not read.arms:
         raise RecordError(f"the file of {name!r} says it is {read.name!r}, with {len(read.arms)} arms")

@@ -1,4 +1,4 @@
-"""Claims and what was found, as text, as JSON and as the page docs/claims.md."""
+"""The results of claims as text, as JSON, and as the page docs/claims.md."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from policygrad.lab.claims import TOPICS, Claim, Counterexample, Outcome
 from policygrad.lab.exact.mdp import MDP
 from policygrad.lab.exact.worlds import TABLES
 
-LINES = 16  # of a counterexample's table, at most
+LINES = 16  # the largest number of lines of a counterexample's table
 
 HEAD = """# Claims
 
-What textbooks and tutorials say about policy gradients, each claim an experiment with a verdict. **holds**: what is claimed was
-seen. **holds with caveat**: it was, but not always, or not only; the text says what to mind. **fails as stated**: it was not.
-**pending**: it needs an algorithm that is not here yet. Evidence is *exact*: computed on finite MDPs, to rounding; *simulated*:
-sampled, with intervals; or *recorded*: of training runs, with all seeds, that `benchmarks/claims.py` made.
+This page tests what textbooks and tutorials say about policy gradients. Each claim is an experiment with a verdict. **holds**:
+the experiment shows what is claimed. **holds with caveat**: it does, but not always or not completely; the text says where it
+does not. **fails as stated**: it does not show it. **pending**: it needs an algorithm that the library does not have yet. The
+evidence is *exact* (computed on finite MDPs, to rounding), *simulated* (sampled, with an interval), or *recorded* (from
+training runs with all seeds, made by `benchmarks/claims.py`). "Equal to 1e-15" means that the largest difference is 1e-15.
 
-This page is written by `policygrad lab claims --out docs/claims.md`, from the numbers it measures. Each claim has a name:
-`policygrad lab claims reinforce-is-unbiased` repeats one experiment, `policygrad lab claims baseline` all with that word;
-`--json` gives the numbers and the tables of the counterexamples.
+`policygrad lab claims --out docs/claims.md` writes this page from the numbers that it measures. Each claim has a name:
+`policygrad lab claims reinforce-is-unbiased` repeats one experiment, and `policygrad lab claims baseline` repeats all that
+have this word in their names or texts. `--json` prints the numbers and the tables of the counterexamples.
 """
 
 
 @dataclass(frozen=True)
 class CheckedClaim:
-    """A claim, what was found, and how long that took."""
+    """A claim, the outcome of its experiment, and the seconds that it took."""
 
     claim: Claim
     finding: Outcome
     seconds: float
 
 
-def run(claims: Iterable[Claim]) -> Iterator[CheckedClaim]:
-    """The experiments, one after the other."""
+def run_claims(claims: Iterable[Claim]) -> Iterator[CheckedClaim]:
+    """Run the experiments of claims, one after the other."""
     for claim in claims:
         started = time.perf_counter()
         finding = claim.experiment()
         yield CheckedClaim(claim, finding, time.perf_counter() - started)
 
 
-def summary(results: Sequence[CheckedClaim]) -> str:
-    """How many claims got which verdict."""
+def verdict_counts(results: Sequence[CheckedClaim]) -> str:
+    """The number of claims with each verdict, as a sentence."""
     count = Counter(r.finding.verdict for r in results)
     words = {
         "holds": "hold" if count["holds"] != 1 else "holds",
@@ -60,26 +61,26 @@ def summary(results: Sequence[CheckedClaim]) -> str:
     return f"{len(results)} claim{'s' * (len(results) != 1)}: {said}"
 
 
-def text(result: CheckedClaim) -> str:
-    """A paragraph: the claim, the verdict, its evidence and how long that took, why, and the counterexample."""
+def claim_text(result: CheckedClaim) -> str:
+    """A paragraph about a claim: its verdict, the evidence, the seconds, the reason, and the counterexample."""
     claim, finding = result.claim, result.finding
     took = "" if claim.evidence == "recorded" else f", {result.seconds:.1f} s"
     evidence = "" if finding.verdict == "pending" else f" ({claim.evidence}{took})"
     lines = [claim.slug, claim.text, f"{finding.verdict}{evidence}. {finding.because}"]
     if finding.counterexample is not None:
         lines += [f"counterexample, {finding.counterexample.name}: {finding.counterexample.what}"]
-        lines += describe(finding.counterexample)
+        lines += describe_counterexample(finding.counterexample)
     return "\n    ".join(lines)
 
 
-def describe(example: Counterexample) -> list[str]:
-    """The MDP and the policy in lines, a line a state and action; of large ones the size alone."""
+def describe_counterexample(example: Counterexample) -> list[str]:
+    """The MDP and the policy as lines, one per state and action; of a large MDP only the size."""
     mdp = example.mdp
     start = " ".join(f"s{s}: {p:.3g}" for s, p in enumerate(mdp.start.tolist()) if p > 0)
     lines = [f"{mdp.size}; start {start}"]
     rows = [(s, a) for s in range(mdp.states) if s not in mdp.terminal for a in range(mdp.actions)]
     if len(rows) > LINES:
-        return [*lines, f"its {len(rows)} rows are in --json"]
+        return [*lines, f"--json prints its {len(rows)} rows"]
     return [*lines, *(_row(mdp, example.pi, s, a) for s, a in rows)]
 
 
@@ -89,8 +90,8 @@ def _row(mdp: MDP, pi: Sequence[Sequence[float]], s: int, a: int) -> str:
     return f"s{s} a{a}: π = {pi[s][a]:.3g}, r = {float(mdp.reward[s, a]):.3g}, → {', '.join(after)}"
 
 
-def to_json(result: CheckedClaim) -> dict[str, Any]:
-    """Everything, the tables of the counterexample included."""
+def claim_to_json(result: CheckedClaim) -> dict[str, Any]:
+    """The result as plain values, with the tables of the counterexample."""
     claim, finding = result.claim, result.finding
     found: dict[str, Any] = {
         "slug": claim.slug,
@@ -111,8 +112,8 @@ def to_json(result: CheckedClaim) -> dict[str, Any]:
 
 
 def markdown(results: Sequence[CheckedClaim]) -> str:
-    """The page: a table of verdicts, then every claim with its numbers."""
-    parts = [HEAD, f"{summary(results)}.\n"]
+    """The page docs/claims.md: a table of verdicts, then every claim with its numbers."""
+    parts = [HEAD, f"{verdict_counts(results)}.\n"]
     for topic in TOPICS:
         chosen = [r for r in results if r.claim.topic == topic]
         if not chosen:
@@ -131,7 +132,7 @@ def _section(result: CheckedClaim) -> str:
         listed = "; ".join(f"{name}: {x:.4g}" for name, x in finding.numbers.items())
         lines.append(f"Numbers. {listed}.")
     if finding.counterexample is not None:
-        table = "\n".join(f"    {line}" for line in describe(finding.counterexample))
+        table = "\n".join(f"    {line}" for line in describe_counterexample(finding.counterexample))
         lines += [f"Counterexample, {finding.counterexample.name}: {finding.counterexample.what}", table]
     return "\n\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Two families of MDPs that claims about learning are tried on, and a policy of two parameters."""
+"""Two families of MDPs for claims about learning, and a policy of two parameters."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from policygrad.models.policy import Policy
 
 
 def detour(length: int, far: float = 10.0) -> MDP:
-    """Action 1, `length` times in a row, pays `far` at the end; action 0 ends the episode, and pays 1 in the first state alone.
+    """An MDP where action 1, taken `length` times in a row, pays `far`; action 0 ends the episode, and pays 1 in the first one.
 
-    Two optima: to take the 1 at once, and to go all the way. Under the uniform policy, to go is worth far / 2^(length − 1), so
-    from some length on the gradient at the start leads away from it. J* = far, if that is more than 1.
+    There are two optima: taking the 1 at once, and going all the way. Under the uniform policy going on is worth
+    far / 2^(length − 1), so that for long detours the first gradient leads away from it. J* = far, if that is more than 1.
     """
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
@@ -28,10 +28,10 @@ def detour(length: int, far: float = 10.0) -> MDP:
 
 
 def irregular(contexts: int, rng: np.random.Generator) -> MDP:
-    """One step in one of many contexts x in a row; action 1 is right from the middle on, action 0 before it.
+    """A bandit with many contexts x in a row: action 1 is right in the second half of them, action 0 in the first half.
 
-    What is at stake there, eᵘ with u ~ N(0, 1.5²), is different everywhere, and so is what is paid either way, N(0, 1): Q is as
-    irregular as chance makes it, the best policy is a threshold.
+    In each context the right action pays eᵘ more, u ~ N(0, 1.5²), and N(0, 1) is added to both rewards. So Q is irregular,
+    while the best policy is a threshold.
     """
     right = torch.arange(contexts) >= contexts / 2
     stake, level = np.exp(1.5 * rng.standard_normal(contexts)), rng.standard_normal(contexts)
@@ -42,12 +42,12 @@ def irregular(contexts: int, rng: np.random.Generator) -> MDP:
 
 
 def positions(contexts: int) -> Tensor:
-    """X of each context, evenly spaced in (−1, 1): (S,)."""
+    """The position x of each context, evenly spaced in (−1, 1): (S,)."""
     return (2.0 * torch.arange(contexts, dtype=torch.float64) + 1.0) / contexts - 1.0
 
 
 class Threshold(nn.Module):
-    """Logits (0, w x + b) of a state's position: (B, S) one-hot → (B, 2)."""
+    """Logits (0, w x + b) at a state's position x: (B, S) one-hot → (B, 2)."""
 
     x: Tensor
 
@@ -62,15 +62,17 @@ class Threshold(nn.Module):
 
 
 def threshold_policy(contexts: int) -> Policy:
-    """π(1|x) = 1 / (1 + exp(−w x − b)), two parameters, from 0: uniform; float64."""
+    """A policy π(1|x) = 1 / (1 + exp(−w x − b)) with two parameters, which are 0 at the start (uniform); float64."""
     policy = Policy(Threshold(contexts), Categorical(2)).double()
     policy.flat.zero_()
     return policy
 
 
 def greedy_in_fit(mdp: MDP, degree: int) -> tuple[float, float]:
-    """J of acting greedily in a least-squares fit of Q, and the fit's R²: a polynomial of x for each action, (degree + 1) · 2
-    numbers, fitted to the exact Q of a one-step MDP, all contexts alike. The best case for who learns values.
+    """J of the greedy policy for a least-squares fit of Q, and the fit's R².
+
+    The fit is a polynomial of x for each action, (degree + 1) · 2 numbers, fitted to the exact Q of a one-step MDP, with equal
+    weights. This is the best case for methods that learn values.
     """
     x, Q = positions(mdp.states).numpy(), mdp.reward.numpy()
     basis = np.polynomial.legendre.legvander(x, degree)

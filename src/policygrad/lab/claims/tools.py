@@ -1,4 +1,4 @@
-"""What claims about estimators share: worlds with every trajectory listed, and the moments of production estimates there."""
+"""Tools for claims: MDPs with a list of all trajectories, and the moments of the library's estimates there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 
 EXACT = 1e-12  # what rounding leaves of sums that are equal
-MAX_SEARCHED = 200  # random MDPs that a counterexample is looked for in
+MAX_SEARCHED = 200  # random MDPs in which a counterexample is searched
 Z_LIMIT = 4.5  # of |z|, in standard errors: a false alarm in 150,000
 
 Critic = Callable[[Rollout, Policy], Values]
@@ -44,12 +44,12 @@ class Case:
 
     @property
     def rollout(self) -> Rollout:
-        """Every trajectory, one a column."""
+        """Every trajectory, one per column."""
         return self._listed[0]
 
     @property
     def probability(self) -> Tensor:
-        """Of each trajectory, (N,)."""
+        """The probability of each trajectory, (N,)."""
         return self._listed[1]
 
     @cached_property
@@ -94,7 +94,7 @@ class Case:
         critic: Critic | None = None,
         rollout: Rollout | None = None,
     ) -> Tensor:
-        """The estimate ĝ that each column alone makes, (N, P). rollout: other columns than [all trajectories]."""
+        """The estimate ĝ of each column alone, (N, P). rollout: its columns are the trajectories [all trajectories]."""
         rollout = self.rollout if rollout is None else rollout
         values = (critic or NoCritic())(rollout, self.policy)
         return self.contract(rollout, advantages(rollout, values, estimator, baseline or NoBaseline())[0])
@@ -116,7 +116,7 @@ class Case:
         return float((self.mean(x) - self.gradient).abs().max())
 
     def sample(self, episodes: int, seed: int = 0) -> Rollout:
-        """Episodes, a column each."""
+        """Sampled episodes, one per column."""
         return sample(self.mdp, self.policy, episodes, torch.Generator().manual_seed(seed))
 
     def batch_mean(
@@ -127,7 +127,7 @@ class Case:
         critic: Critic | None = None,
         reduction: str = "trajectory",
     ) -> Tensor:
-        """E[ĝ] over all batches of k trajectories, (P,): `Rollout.flatten`, and one gradient of the policy for all of them."""
+        """E[ĝ] over all batches of k trajectories, (P,), by `Rollout.flatten` and one gradient of the policy for all."""
         parts = []
         for rollout, p in enumerate_batches(self.rollout, self.probability, k):
             values = (critic or NoCritic())(rollout, self.policy)
@@ -137,7 +137,7 @@ class Case:
         return self.policy.evaluate(Batch.of(obs, act)).gradient(weight).clone()
 
     def counterexample(self, name: str, what: str) -> Counterexample:
-        """The tables of this case."""
+        """A counterexample with the tables of this case."""
         return Counterexample(name, self.mdp, tuple(tuple(row) for row in self.pi.tolist()), what)
 
 
@@ -155,8 +155,10 @@ def small() -> tuple[Case, ...]:
 
 @cache
 def simple(count: int, ends: bool = False) -> tuple[Case, ...]:
-    """Random MDPs with numbers that can be typed in, to search: 2 states, 2 actions, 2 steps, transitions in quarters, rewards
-    in −2 … 2, policies in tenths; those of so many where ∇J is not 0. ends: with a third state, which is terminal.
+    """Random MDPs with short numbers, in which counterexamples are searched: `count`, less those where ∇J is 0.
+
+    They have 2 states, 2 actions and 2 steps, transitions in quarters, rewards in −2 … 2, and policies in tenths.
+    ends: with a third state, which is terminal.
     """
     cases = (_simple(np.random.default_rng(seed), ends) for seed in range(count))
     return tuple(c for c in cases if float(c.gradient.norm()) > 1e-3)
@@ -179,7 +181,7 @@ def _simple(rng: np.random.Generator, ends: bool) -> Case:
 
 
 def with_pi(mdp: MDP, pi: Tensor) -> Case:
-    """The case of a policy given as a table of probabilities above 0, (S, A)."""
+    """A case whose policy is given as a table of positive probabilities, (S, A)."""
     policy = tabular_policy(mdp)
     policy.flat.copy_(pi.log().flatten())
     return Case(mdp, policy)
@@ -188,7 +190,7 @@ def with_pi(mdp: MDP, pi: Tensor) -> Case:
 def z_score(x: Tensor, truth: Tensor) -> float:
     """The largest |mean − truth| over the columns of a sample x (n, P), in standard errors of the mean.
 
-    A column that does not vary counts 0 where it is right to rounding, and is infinitely wrong elsewhere.
+    A column that does not vary counts as 0 if it is right to rounding, and as ∞ otherwise.
     """
     error, se = (x.mean(0) - truth).abs(), x.std(0) / len(x) ** 0.5
     return float(torch.where(error <= EXACT, 0.0, error / se).max())
@@ -199,19 +201,19 @@ def cosine(u: Tensor, v: Tensor) -> float:
     return float(u @ v / (u.norm() * v.norm()))
 
 
-def compare(new: Sequence[float], old: Sequence[float]) -> tuple[np.ndarray, float, int]:
-    """Variances relative to others: the ratios, the share that is lower, and which one is the largest."""
+def compare_variances(new: Sequence[float], old: Sequence[float]) -> tuple[np.ndarray, float, int]:
+    """The ratios new / old of variances, the share of ratios below 1, and the index of the largest."""
     ratio = np.array(new) / np.array(old)
     return ratio, float((ratio < 1.0).mean()), int(ratio.argmax())
 
 
 def study(world: str = "random") -> tuple[MDP, Policy, Batch]:
-    """An MDP, [8 random states, 4 actions, 10 steps], a random table of logits, and all trajectories as a batch."""
+    """An MDP [8 random states, 4 actions, 10 steps], a random table of logits, and all trajectories as a batch."""
     mdp = make_mdp(world)
     policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
     return mdp, policy, exact_batch(mdp, policy)
 
 
-def table(mdp: MDP, seed: int) -> Tensor:
+def random_table(mdp: MDP, seed: int) -> Tensor:
     """A random policy, (S, A)."""
     return policy_matrix(mdp, tabular_policy(mdp, torch.Generator().manual_seed(seed))).detach()

@@ -1,4 +1,4 @@
-"""Claims: TRPO's constraint, PPO's penalty, and their objectives made of samples."""
+"""Claims about TRPO's constraint, PPO's penalty, and their objectives made of samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from policygrad.updates import PenalizedSurrogate, TrustRegion
     "exact",
 )
 def taylor_is_enough_for_trpo() -> Outcome:
-    """The gain of NPG's direction and of TRPO's step against the exact solution's, at three bounds."""
+    """The gains of NPG's direction, of TRPO's step and of the exact solution, at three bounds."""
     _, policy, batch = study()
     deltas = (1e-4, 1e-2, 1.0)
     path = trust_path(policy, batch, deltas)
@@ -38,11 +38,11 @@ def taylor_is_enough_for_trpo() -> Outcome:
     cg, dense = (apply(rule, policy, batch)[0]["gain"] for rule in rules)
     return Outcome(
         decide(solution.residual <= 1e-8 and lost[1] < 0.05 and abs(cg / dense - 1.0) < 0.02),
-        f"A table's problem has an exact solution to compare with (KKT residual {solution.residual:.0e}); a "
-        f"network's has not. The direction from the expansions, followed to KL = δ, loses {lost[0]:.2%}, "
-        f"{lost[1]:.1%} and {lost[2]:.0%} of its gain at δ = {deltas[0]:g}, {deltas[1]:g} and {deltas[2]:g}; TRPO's "
-        f"own step, cut by the line search, {trpo[0]:.1%}, {trpo[1]:.1%} and {trpo[2]:.0%}. Conjugate gradients "
-        f"gain {cg / dense:.1%} of what the dense F does. It is enough where δ is small.",
+        f"For a table of logits, unlike a network, the problem has an exact solution (KKT residual {solution.residual:.0e}). "
+        f"At δ = {deltas[0]:g}, {deltas[1]:g} and {deltas[2]:g}, the direction of the expansions, followed to KL = δ, loses "
+        f"{lost[0]:.2%}, {lost[1]:.1%} and {lost[2]:.0%} of the exact solution's gain; TRPO's own step, shortened by its line "
+        f"search, loses {trpo[0]:.1%}, {trpo[1]:.1%} and {trpo[2]:.0%}. So the expansions are enough where δ is small. "
+        f"Conjugate gradients reach {cg / dense:.1%} of the gain with the dense F.",
         {
             "KKT residual of the exact solution": solution.residual,
             **{f"share lost by the direction, δ = {d:g}": x for d, x in zip(deltas, lost, strict=True)},
@@ -54,7 +54,7 @@ def taylor_is_enough_for_trpo() -> Outcome:
 
 @claim("PPO's penalty is a soft relaxation of TRPO's constraint.", "exact")
 def penalty_is_a_soft_constraint() -> Outcome:
-    """The constraint's multiplier as a penalty, in the production rule; what other penalties allow."""
+    """The constraint's multiplier as β of PPO's penalty, and the KL that other β lead to."""
     mdp, policy, batch = study()
     delta = 0.01
     hard = ExactTrustRegion(delta).solve(policy, batch)
@@ -69,11 +69,11 @@ def penalty_is_a_soft_constraint() -> Outcome:
     apart = mean_kl(penalised, trusted.dist(batch.obs).clone(), batch)
     return Outcome(
         decide(gap <= 1e-6 and falling and abs(ppo["kl"] / trpo["kl"] - 1.0) < 0.05),
-        f"Every penalty is a bound: with β = {hard.beta:.3f}, the multiplier of the constraint KL ≤ {delta:g}, 1000 "
-        f"epochs of PPO's penalty end at the constrained problem's solution (π differs by {gap:.0e}). KL falls from "
-        f"{soft[0].kl:.3f} to {soft[-1].kl:.4f} as β goes from ¼ to 4 times that. Matched to the KL of TRPO's step, "
-        f"{trpo['kl']:.4f}, 100 epochs end at {ppo['kl']:.4f} with {ppo['gain'] / trpo['gain']:.1%} of its gain, a "
-        f"KL of {apart:.4f} from its policy.",
+        "To every β belongs a bound. The multiplier of the constraint "
+        f"KL ≤ {delta:g} is {hard.beta:.3f}; with this β, 1000 epochs of PPO's penalty end at the solution of the constrained "
+        f"problem (π differs by {gap:.0e}). KL falls from {soft[0].kl:.3f} to {soft[-1].kl:.4f} as β rises from ¼ to 4 times "
+        f"this value. With the β that gives the KL of TRPO's step, {trpo['kl']:.4f}, 100 epochs end at a KL of {ppo['kl']:.4f} "
+        f"with {ppo['gain'] / trpo['gain']:.1%} of TRPO's gain; the KL between the two policies is {apart:.4f}.",
         {
             "β of the constraint": hard.beta,
             "largest difference of π, hard and soft": gap,
@@ -88,7 +88,7 @@ def penalty_is_a_soft_constraint() -> Outcome:
 
 @claim("In the penalty on KL(old ‖ new) the term without the new policy is constant, and can be dropped.", "exact")
 def constant_of_kl_can_be_dropped() -> Outcome:
-    """The production gradient of the penalty against autodiff without the constant; the same for the other KL."""
+    """The gradient of the penalty, and autodiff without the constant term; the same for KL(new ‖ old)."""
     mdp, policy, batch = study()
     moved, share = tabular_policy(mdp, torch.Generator().manual_seed(1)), batch.normalized_weight
     old = policy.dist(batch.obs).clone()
@@ -109,8 +109,8 @@ def constant_of_kl_can_be_dropped() -> Outcome:
     backward = float((gradient_of(True, True) - full).norm() / full.norm())
     return Outcome(
         decide(forward <= EXACT),
-        "The gradient of −Σ old log new is that of the whole KL(old ‖ new), which PPO's penalty and TRPO use, to "
-        f"{forward:.0e}. Of KL(new ‖ old) no such term can be dropped: there the gradient would be off by "
+        "The gradient of −Σ old log new equals that of the whole KL(old ‖ new), which PPO's penalty and TRPO use, to "
+        f"{forward:.0e}. In KL(new ‖ old) no term can be dropped: without its entropy term the gradient would be wrong by "
         f"{backward:.0%} of its length.",
         {
             "relative gap without the constant": forward,
@@ -125,7 +125,7 @@ def constant_of_kl_can_be_dropped() -> Outcome:
     "exact",
 )
 def action_ratios_reweigh_data() -> Outcome:
-    """Expectation and gradient of the weighted advantages, at the old policy and at another one."""
+    """The expectation and the gradient of the weighted advantages, at the old policy and at another policy."""
     mdp, policy, batch = study()
     pi = policy_matrix(mdp, policy).detach()
     at_old = policy.evaluate(batch).gradient(batch.weight * batch.adv).clone()
@@ -142,10 +142,10 @@ def action_ratios_reweigh_data() -> Outcome:
     there = exact_gradient(mdp, moved)
     return Outcome(
         decide(here <= EXACT and gap <= 1e-10),
-        f"At the old policy the gradient of Σ ratio · A is ∇J to {here:.0e}. For another policy Σ ratio · A over "
-        f"old data is Σ π' A in the old policy's states, {expected:.3f}, to {gap:.0e}; without ratios it would be "
-        f"wrong by {without:.2f}. States stay the old policy's: at the other policy the gradient is "
-        f"{angle(away, there):.0f}° from ∇J there.",
+        f"At the old policy the gradient of Σ ratio · A is ∇J to {here:.0e}. For another policy π', Σ ratio · A over old data "
+        f"equals Σ π' A in the states of the old policy, {expected:.3f}, to {gap:.0e}; without ratios it would be wrong by "
+        f"{without:.2f}. The ratios do not correct the states: at the other policy the gradient is "
+        f"{angle(away, there):.0f}° away from ∇J.",
         {
             "relative gap to ∇J at the old policy": here,
             "gap of the expectation": gap,
@@ -156,7 +156,7 @@ def action_ratios_reweigh_data() -> Outcome:
 
 
 def epochs_of(beta: float, epochs: int) -> PenalizedSurrogate:
-    """PPO's penalty, plain gradient steps on the whole batch."""
+    """PPO's penalty with plain gradient steps on the whole batch."""
     return PenalizedSurrogate(
         0.3, beta=beta, target_kl=None, epochs=epochs, minibatches=1, max_grad_norm=None, optimizer="sgd"
     )
@@ -164,7 +164,7 @@ def epochs_of(beta: float, epochs: int) -> PenalizedSurrogate:
 
 @claim("An iteration of PPO is gradient ascent on an objective made of samples.", "simulated")
 def ppo_climbs_a_sampled_objective() -> Outcome:
-    """Steps of PPO's epochs against the gradient of its objective by autodiff; the surrogate and J over 256 epochs."""
+    """The steps of PPO's epochs and the gradient of its objective by autodiff; the surrogate and J over 256 epochs."""
     mdp, policy, _ = study("gridworld")
     batches = [sampled_batch(mdp, policy, 20, seed) for seed in range(5)]
     off, values = climbed_by(mdp, policy, batches[0], beta=1.0, epochs=20)
@@ -184,13 +184,12 @@ def ppo_climbs_a_sampled_objective() -> Outcome:
     top = max(range(len(tried)), key=lambda i: free[i][1])
     return Outcome(
         decide(off <= 1e-9 and rising),
-        "With plain steps on whole batches each epoch of PPO's penalty moves θ by α times the gradient of "
-        f"Σ ratio · A − β KL over the batch, to {off:.0e}, and that "
-        "objective rises with all of 20. J rises by less: without a penalty, mean of 5 batches of 20 episodes, by "
-        f"{free[0][1]:.3f} after one epoch, where the surrogate says {free[0][0]:.3f}, and no further after "
-        f"{tried[top]} epochs ({free[top][1]:.2f} against {free[top][0]:.2f}); after {tried[-1]} it is "
-        f"{free[-1][1]:.2f} against {free[-1][0]:.2f}. With β = 1 they end at {held[-1][1]:.2f} and "
-        f"{held[-1][0]:.2f}.",
+        "With plain steps on whole batches, each epoch of PPO's penalty moves θ by α times the gradient of "
+        f"Σ ratio · A − β KL over the batch, to {off:.0e}, and each of 20 epochs raises this objective. J rises by less than "
+        "the surrogate Σ ratio · A (means of 5 batches of 20 episodes). Without a penalty J rises by "
+        f"{free[0][1]:.3f} and the surrogate by {free[0][0]:.3f} after one epoch, by {free[top][1]:.2f} and {free[top][0]:.2f} "
+        f"after {tried[top]}, where J is highest, and by {free[-1][1]:.2f} and {free[-1][0]:.2f} after {tried[-1]}. With β = 1 "
+        f"they rise by {held[-1][1]:.2f} and {held[-1][0]:.2f} after {tried[-1]} epochs.",
         {
             "largest relative gap of an epoch's step to α ∇": off,
             "epochs of 20 that raise the objective": float(sum(a < b for a, b in itertools.pairwise(values))),
@@ -203,7 +202,10 @@ def ppo_climbs_a_sampled_objective() -> Outcome:
 
 
 def climbed_by(mdp: MDP, policy: Policy, batch: Batch, beta: float, epochs: int) -> tuple[float, list[float]]:
-    """How far the steps of PPO's epochs are from α ∇ of Σ weight (ratio · adv − β KL), by autodiff, relative; its values."""
+    """The largest relative gap between a step of PPO's epochs and α ∇ of its sampled objective, and the objective's values.
+
+    The objective is Σ weight (ratio · adv − β KL), its gradient by autodiff.
+    """
     pi, states, outputs = policy_matrix(mdp, policy).detach(), batch.obs.argmax(-1), probabilities(mdp, policy)
 
     def sampled(theta: Tensor) -> Tensor:

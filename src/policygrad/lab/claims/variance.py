@@ -15,14 +15,14 @@ from policygrad.data import Rollout, Values
 from policygrad.gradient.baselines import Baseline, CriticValue, LeaveOneOut
 from policygrad.gradient.estimators import GAE, QValue, RewardToGo, StateDiscounted, TotalReturn
 from policygrad.lab.claims import Outcome, claim, decide
-from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Z_LIMIT, Case, case, compare, simple, small
+from policygrad.lab.claims.tools import EXACT, MAX_SEARCHED, Z_LIMIT, Case, case, compare_variances, simple, small
 from policygrad.lab.exact.mdp import delayed
 from policygrad.lab.exact.tabular import ExactCritic, ExactQCritic, tabular_policy
 
 
 @claim("REINFORCE has high variance: it learns from whole episodes.", "simulated")
 def reinforce_has_high_variance() -> Outcome:
-    """Noise over signal of one episode at four horizons of one random MDP."""
+    """The noise of one episode divided by the signal, at four horizons of one random MDP."""
     horizons, needed, low, with_v = (1, 4, 16, 64), [], [], []
     for H in horizons:
         c = case("random", horizon=H)
@@ -35,23 +35,23 @@ def reinforce_has_high_variance() -> Outcome:
         with_v.append(float((x - c.gradient).square().sum(-1).mean()) / signal)
     return Outcome(
         decide(low[-1] > 3.0 * needed[0] and all(b > a for a, b in pairwise(needed))),
-        f"The episodes needed until the signal equals the noise, tr Σ / ‖∇J‖², grow from {needed[0]:.0f} at 1 step to "
-        f"{needed[-1]:.0f} at {horizons[-1]} steps in a random MDP with 8 states; with reward-to-go and V subtracted "
-        f"it is {with_v[-1]:.0f} there.",
-        {f"episodes needed at {H} steps": n for H, n in zip(horizons, needed, strict=True)}
-        | {f"episodes needed at {H} steps, with V": n for H, n in zip(horizons, with_v, strict=True)},
+        "The number of episodes until the signal equals the noise is tr Σ / ‖∇J‖². In a random MDP with 8 states it grows "
+        f"from {needed[0]:.0f} with episodes of 1 step to {needed[-1]:.0f} with {horizons[-1]} steps. With reward-to-go minus "
+        f"V it is {with_v[-1]:.0f} at {horizons[-1]} steps.",
+        {f"episodes needed, horizon {H}": n for H, n in zip(horizons, needed, strict=True)}
+        | {f"episodes needed, horizon {H}, with V": n for H, n in zip(horizons, with_v, strict=True)},
     )
 
 
 @claim("Small changes in the returns can lead to big changes of the update.", "simulated")
 def small_changes_of_returns() -> Outcome:
-    """The same number added to all returns: what the gradient, the update, and one with a baseline make of it."""
+    """One number added to all returns: the change of the gradient, of the update, and of an update with a baseline."""
     c, batches, size = small()[0], 1000, 16
     total = TotalReturn(c.mdp.gamma)
     spread = c.variance(total(c.rollout, Values.zeros(c.rollout)).ret[0].unsqueeze(-1)) ** 0.5
 
     def updates(rollout: Rollout, by: float, baseline: Baseline | None = None) -> Tensor:
-        """Every return is larger by so much: no difference between two of them changes."""
+        """The updates where every return is larger by this number, so that no difference between two returns changes."""
         return c.estimates(total, baseline, rollout=replace(rollout, rew=rollout.rew + by * (rollout.time == 0)))
 
     moved = updates(c.rollout, spread) - updates(c.rollout, 0.0)
@@ -67,10 +67,10 @@ def small_changes_of_returns() -> Outcome:
     cosines = {n: agreement(n * spread) for n in (0, 1, 10)}
     return Outcome(
         decide(change > 1.0 and gap <= EXACT and relative <= EXACT and cosines[10] < 0.5 * cosines[0]),
-        f"An offset of one standard deviation of the returns leaves ∇J as it is (to {gap:.0e}) and moves the update "
-        f"from one episode by {change:.1f} ‖∇J‖. With {size} episodes the cosine of update and ∇J, {cosines[0]:.2f} "
-        f"on average, falls to {cosines[1]:.2f}, and to {cosines[10]:.2f} at an offset of ten. A baseline that moves "
-        f"with the returns undoes all of it (leave-one-out, to {relative:.0e}).",
+        f"Adding one standard deviation of the returns to every return does not change ∇J (to {gap:.0e}), but it changes "
+        f"the update from one episode by {change:.1f} ‖∇J‖. With {size} episodes the mean cosine of the update and ∇J falls "
+        f"from {cosines[0]:.2f} to {cosines[1]:.2f}, and to {cosines[10]:.2f} if ten standard deviations are added. A "
+        f"leave-one-out baseline removes the effect completely (to {relative:.0e}), because it moves with the returns.",
         {
             "change of the update from one episode, in ‖∇J‖": change,
             "change of the expected update": gap,
@@ -94,7 +94,7 @@ def bootstrapping_lowers_variance() -> Outcome:
     variances = {lam: float(np.mean([c.variance(estimates(c, lam)) for c in small()])) for lam in LAMBDAS}
     cases = simple(MAX_SEARCHED)
     pairs = ((c.variance(estimates(c, 0.0)), c.variance(estimates(c, 1.0))) for c in cases)
-    ratio, lower, worst = compare(*zip(*pairs, strict=True))
+    ratio, lower, worst = compare_variances(*zip(*pairs, strict=True))
     generator, biases = torch.Generator().manual_seed(0), {lam: [] for lam in LAMBDAS}
     for c in small():
         wrong = c.V + torch.randn(c.V.shape, generator=generator, dtype=torch.float64)
@@ -105,10 +105,10 @@ def bootstrapping_lowers_variance() -> Outcome:
     what = f"the TD error has {ratio[worst]:.3f} times the variance of reward-to-go minus V, with the exact V in both"
     return Outcome(
         decide(gap <= EXACT and falls and lower > 0.9, caveat=bias[0.0] > 1e-3 or ratio[worst] > 1.0),
-        f"With the exact V, GAE is unbiased for every λ (to {gap:.0e}), and its variance on 20 random MDPs rises from "
-        f"{variances[0.0]:.2f} at λ = 0 to {variances[1.0]:.2f} at λ = 1; it is lower at λ = 0 in {lower:.1%} of "
-        f"{len(cases)} small ones. With a V that is wrong by noise of standard deviation 1, λ = 0 has a bias of "
-        f"{bias[0.0]:.0%} of ‖∇J‖ (median), λ = 0.9 of {bias[0.9]:.0%}, λ = 1 of none.",
+        f"With the exact V, GAE is unbiased for every λ (to {gap:.0e}). Its mean variance on 20 random MDPs rises from "
+        f"{variances[0.0]:.2f} at λ = 0 to {variances[1.0]:.2f} at λ = 1; on {len(cases)} smaller MDPs it is lower at λ = 0 in "
+        f"{lower:.1%}. If noise of standard deviation 1 is added to V, the bias (median) is {bias[0.0]:.0%} of ‖∇J‖ at λ = 0, "
+        f"{bias[0.9]:.0%} at λ = 0.9 and 0 at λ = 1.",
         {f"variance at λ = {lam:g}": x for lam, x in variances.items()}
         | {f"relative bias with a wrong V at λ = {lam:g}": x for lam, x in bias.items()}
         | {
@@ -122,7 +122,7 @@ def bootstrapping_lowers_variance() -> Outcome:
 
 @claim("Credit assignment is hard with whole-episode returns.", "exact")
 def credit_assignment_is_hard() -> Outcome:
-    """Noise over signal against the steps between an action and its reward."""
+    """Noise divided by signal, as a function of the number of steps between an action and its reward."""
     delays, noise, oracle = (1, 2, 3, 4, 5), [], []
     for d in delays:
         mdp = delayed(d)
@@ -132,10 +132,10 @@ def credit_assignment_is_hard() -> Outcome:
         oracle.append(c.variance(c.estimates(QValue(1.0), CriticValue(), ExactQCritic(mdp))) / signal)
     return Outcome(
         decide(all(b > a for a, b in pairwise(noise)) and noise[-1] > 5.0 * noise[0]),
-        f"One action decides what is paid d steps later, coins pay ±1 between. From d = 1 to {delays[-1]} the "
-        f"episodes needed for a signal as large as the noise grow from {noise[0]:.0f} to {noise[-1]:.0f} with the "
-        f"total return. Told Q − V of every action, it is {oracle[0]:.2g} and {oracle[-1]:.2g}: the noise is the "
-        "credit's.",
+        "One action decides the reward d steps later; in between, coin flips pay ±1. With the total return, the number of "
+        f"episodes until the signal equals the noise grows from {noise[0]:.0f} at d = 1 to {noise[-1]:.0f} at d = "
+        f"{delays[-1]}. With the exact Q − V it is {oracle[0]:.2g} and {oracle[-1]:.2g}: the noise comes from not knowing "
+        "which action earned the reward.",
         {f"episodes needed at delay {d}": n for d, n in zip(delays, noise, strict=True)}
         | {f"episodes needed with Q − V at delay {d}": n for d, n in zip(delays, oracle, strict=True)},
     )
@@ -143,7 +143,7 @@ def credit_assignment_is_hard() -> Outcome:
 
 @cache
 def first_updates(algo: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Environment steps between the first twenty changes of the parameters in training on CartPole, and episodes' lengths."""
+    """Environment steps between the first twenty changes of the parameters in training on CartPole, and episode lengths."""
     from policygrad.data import Row
     from policygrad.training.agent import Agent
 
@@ -166,20 +166,20 @@ def first_updates(algo: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 @claim("Actor-critic methods can update after every step.", "simulated")
 def actor_critic_updates_every_step() -> Outcome:
-    """Training itself: when the parameters change."""
+    """The steps of a training run after which the parameters change."""
     waits, _ = first_updates("actor_critic")
     others, _ = first_updates("reinforce")
     return Outcome(
         decide(len(waits) == 20 and max(waits) == 1 < min(others)),
-        f"Trained on CartPole, one-step actor-critic changed its parameters after each of the first {len(waits)} "
-        f"steps; REINFORCE with one episode an update for the first time after {others[0]} steps.",
+        f"In training on CartPole, one-step actor-critic changed its parameters after each of the first {len(waits)} "
+        f"steps. REINFORCE with one episode per update changed them for the first time after {others[0]} steps.",
         {"largest number of steps between updates": max(waits), "steps before REINFORCE's first update": others[0]},
     )
 
 
 @claim("REINFORCE must wait for the end of the episode.", "simulated")
 def reinforce_waits_for_the_end() -> Outcome:
-    """Training itself: when the parameters change, and what the estimators say to unfinished episodes."""
+    """The steps of a training run after which the parameters change; estimators that refuse unfinished episodes."""
     waits, lengths = first_updates("reinforce")
     c = small()[0]
     r = c.sample(4)
@@ -192,9 +192,9 @@ def reinforce_waits_for_the_end() -> Outcome:
             refused += 1
     return Outcome(
         decide(waits == lengths[: len(waits)] and refused == 2),
-        f"Trained on CartPole with one episode an update, its parameters changed {len(waits)} times, each time when "
-        f"an episode of {min(waits)} to {max(waits)} steps had ended. Without a critic, total return and reward-to-go "
-        "refuse episodes cut short: their returns are not known yet.",
+        f"In training on CartPole with one episode per update, the parameters changed {len(waits)} times, each time at the "
+        f"end of an episode (of {min(waits)} to {max(waits)} steps). Without a critic, the total return and reward-to-go "
+        "refuse unfinished episodes, because their returns are not known yet.",
         {
             "steps before the first update": waits[0],
             "length of the first episode": lengths[0],

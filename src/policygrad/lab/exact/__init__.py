@@ -1,1 +1,1 @@
-"""Exact worlds: MDPs as tables, what follows from a policy on them (J, V, Q, gradients), and episodes."""
+"""Exact computations: MDPs as tables, J, V, Q and gradients of policies on them, and episodes."""

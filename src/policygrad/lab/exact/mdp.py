@@ -1,4 +1,4 @@
-"""Finite Markov decision processes (MDPs): their tables, checked, and where tables come from.
+"""Finite Markov decision processes (MDPs): checked tables, and functions that make them.
 
 What is *not* here: what follows from a policy (tabular.py), episodes (sampling.py), MDPs by name (worlds.py).
 """
@@ -86,7 +86,7 @@ class MDP:
 
     @property
     def size(self) -> str:
-        """The size in words: 3 states, 2 actions, horizon 4, γ = 0.9."""
+        """The size as text: 3 states, 2 actions, horizon 4, γ = 0.9."""
         horizon = "no horizon" if self.horizon is None else f"horizon {self.horizon}"
         return f"{counted(self.states, 'state')}, {counted(self.actions, 'action')}, {horizon}, γ = {self.gamma:g}"
 
@@ -146,7 +146,7 @@ def random_mdp(
 
 
 def chain(states: int, horizon: int | None, gamma: float = 1.0, slip: float = 0.0) -> MDP:
-    """States in a row; action 0 goes left, 1 right, the other way with probability `slip`; 1 for reaching the right end.
+    """States in a row: action 0 goes left and 1 right, with probability `slip` the other way; reaching the right end pays 1.
 
     The start is the left end, where left stays; the right end is terminal. Slip 0: deterministic.
     """
@@ -165,7 +165,7 @@ def chain(states: int, horizon: int | None, gamma: float = 1.0, slip: float = 0.
 
 
 def bandit(rewards: Sequence[float]) -> MDP:
-    """One state, one step: J = Σ_a π(a) r_a and ∂J/∂logit_a = π(a) (r_a − J)."""
+    """A bandit with one state and one step: J = Σ_a π(a) r_a and ∂J/∂logit_a = π(a) (r_a − J)."""
     reward = torch.tensor([list(rewards)], dtype=torch.float64)
     return MDP(torch.ones(1, len(rewards), 1), reward, torch.ones(1), horizon=1)
 
@@ -255,7 +255,7 @@ def gridworld(
 
 
 def delayed(delay: int, noise: float = 1.0) -> MDP:
-    """The first of two actions decides what is paid `delay` steps later, 1 or 0; every step between pays ±noise by a coin.
+    """The first action decides the reward `delay` steps later, 1 or 0; every step between pays ±noise by a coin flip.
 
     What is done on the way changes nothing. One good action, drowned in rewards that it has no part in.
     """
@@ -294,7 +294,7 @@ def rock_paper_scissors(rounds: int) -> MDP:
 
 
 def switched_corridor() -> MDP:
-    """Three states in a row that look alike, left and right exchanged in the middle one; −1 a step (Sutton & Barto, 13.1).
+    """Three states in a row that look alike, left and right exchanged in the middle one; −1 per step (Sutton & Barto, 13.1).
 
     A deterministic policy never arrives. The best one goes right with probability 2 − √2 = 0.586: J = −11.66.
     """

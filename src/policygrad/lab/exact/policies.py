@@ -12,7 +12,7 @@ from policygrad.models.policy import Policy
 
 
 class Grouped(nn.Module):
-    """Shows a network the group of a state instead of the state: (B, S) one-hot → (B, G) one-hot → network."""
+    """A network that gets the group of a state instead of the state: (B, S) one-hot → (B, G) one-hot → network."""
 
     membership: Tensor
 

@@ -1,4 +1,4 @@
-"""Episodes of a finite MDP, simulated many at a time: where there are too many trajectories to list.
+"""Sampled episodes of a finite MDP, simulated many at a time.
 
     rollout = sample(mdp, policy, 1000, torch.Generator().manual_seed(0))
 

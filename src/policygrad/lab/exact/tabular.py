@@ -1,4 +1,4 @@
-"""The exact world: J, V, Q, A, ∇J, the Fisher matrix and the states visited, of a policy on a finite MDP. Nothing is sampled.
+"""J, V, Q, A, ∇J, the Fisher matrix and the visited states of a policy on a finite MDP, computed exactly, without samples.
 
 Everything is float64. Tables are time-dependent, first axis t, where the horizon is finite; without a horizon everything is
 stationary and that axis is 1, so that one formula serves both: J = Σ_t Σ_s occupancy_t(s) Σ_a π(a|s) r(s,a).
@@ -224,7 +224,7 @@ def gradient_theorem(mdp: MDP, policy: Policy, limit: int | None = None) -> Tens
 
 
 def gradient_by_differences(mdp: MDP, policy: Policy, step: float = 1e-5) -> Tensor:
-    """∇J by central differences, error O(step²): needs no derivative at all."""
+    """∇J by central differences, with an error of O(step²), without any derivative."""
     theta, grad = policy.flat, torch.zeros_like(policy.flat)
     with torch.no_grad():
         for i, centre in enumerate(theta.tolist()):
@@ -237,7 +237,7 @@ def gradient_by_differences(mdp: MDP, policy: Policy, step: float = 1e-5) -> Ten
 
 
 def scores(mdp: MDP, policy: Policy) -> Tensor:
-    """∇log π(a|s), (S, A, P), by the production kernel, one (s, a) after the other."""
+    """∇log π(a|s), (S, A, P), by the kernel of the policy, one (s, a) after the other."""
     obs, one = torch.eye(mdp.states, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     rows = [
         policy.evaluate(Batch.of(obs[s : s + 1], torch.tensor([a]))).gradient(one).clone()

@@ -1,4 +1,4 @@
-"""Every trajectory of a finite MDP with its probability: the expectation of any estimator is then a finite sum."""
+"""Every trajectory of a finite MDP with its probability, so that the expectation of any estimator is a finite sum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_TRAJECTORIES = 1_000_000
 
 
 def enumerate_trajectories(mdp: MDP, policy: Policy, limit: int | None = None) -> tuple[Rollout, Tensor]:
-    """Every trajectory of non-zero probability, one a column, padded with masked rows, and its probability (N,).
+    """Every trajectory of positive probability, one per column, padded with masked rows, and its probability (N,).
 
     The state after the last step is drawn too, as an environment would: columns may differ in it alone. limit: trajectories
     that are longer are truncated there; it must be given where there is no horizon.
@@ -91,7 +91,7 @@ def trajectory_count(mdp: MDP, pi: Tensor | None = None, limit: int | None = Non
 
 
 def seen_by(rollout: Rollout, log_pi: Tensor) -> Rollout:
-    """Trajectories that one policy sampled, shown to another: `logp` is its own, `behavior` of the one that acted.
+    """Trajectories of one policy, for another policy: `logp` is that of the other, `behavior` that of the policy that acted.
 
     log_pi: log π(a|s) of the one that looks, (S, A).
     """

@@ -1,4 +1,4 @@
-"""Small MDPs by name, and batches of them: every trajectory weighed by its probability, or episodes sampled.
+"""Small MDPs by name, and their batches: all trajectories weighted by probability, or sampled episodes.
 
 A `Batch` from here is what an update rule is given in training, and `compare` in steps/rules.py shows what rules make of it.
 """
@@ -33,7 +33,7 @@ from policygrad.lab.exact.mdp import (
 from policygrad.lab.exact.policies import log_policy, policy_matrix, tabular_policy
 from policygrad.lab.exact.sampling import sample
 from policygrad.lab.exact.tabular import ExactCritic, advantage, objective, occupancy
-from policygrad.lab.results import find
+from policygrad.lab.results import find_by_name
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
 
@@ -69,7 +69,7 @@ TRUNCATED_AFTER = 1_000  # steps after which an episode without a horizon is tru
 
 
 def two_states(horizon: int = 8) -> MDP:
-    """Left pays 1 in the left state, right pays 2 in the right one, and each leads there; the start is left with 0.8.
+    """Two states: left leads left and pays 1 in the left state, right leads right and pays 2 in the right; P(start left) = 0.8.
 
     Always right is best. To a policy that mostly goes left in the right state, going there is worth little, and the gradient
     leads it away: a plateau, after Kakade 2001, figure 1.
@@ -124,7 +124,7 @@ def make_mdp(name: str, seed: int = 0, *, horizon: float | None = None, gamma: f
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} holds no MDP: {error}") from error
     else:
-        mdp = find("MDP", name, WORLDS)(seed)
+        mdp = find_by_name("MDP", name, WORLDS)(seed)
     paid: dict[str, Any] = {"reward": mdp.outcome}
     if horizon is not None:
         paid["horizon"] = None if horizon == math.inf else int(horizon)
@@ -179,7 +179,7 @@ def starting_policy(name: str, mdp: MDP, seed: int = 0, scale: float = 1.0) -> P
 
 
 class TwoLogits(nn.Module):
-    """One parameter a state, the logit of the second of two actions: (B, 2) → (B, 2), logits (0, θ_s)."""
+    """A network with one parameter per state, the logit of the second action: (B, 2) → (B, 2), logits (0, θ_s)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ def sampled_batch(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Bat
 
 
 def sample_episodes(mdp: MDP, policy: Policy, episodes: int, seed: int = 0) -> Rollout:
-    """Episodes of the MDP, a column each: `sampling.sample` with a seed. TRUNCATED_AFTER where there is no horizon."""
+    """Episodes of the MDP, one per column, by `sampling.sample` with a seed; TRUNCATED_AFTER steps without a horizon."""
     return sample(mdp, policy, episodes, torch.Generator().manual_seed(seed), None if mdp.horizon else TRUNCATED_AFTER)
 
 

@@ -1,1 +1,1 @@
-"""Same batch, several update rules: what each would do, what it is worth, and how they hang together."""
+"""Several update rules on the same batch: their steps, the gains, and the relations between the rules."""

@@ -1,4 +1,4 @@
-"""The problem that NPG, TRPO and PPO's penalty approximate, solved: on a table of states and actions it has a closed form.
+"""The exact solution of the problem that NPG, TRPO and PPO's penalty approximate; for tables it has a closed form.
 
     max_π  Σ_s d(s) Σ_a π(a|s) A(s,a)     subject to     Σ_s d(s) KL(old(·|s) ‖ π(·|s)) ≤ δ
 
@@ -33,7 +33,7 @@ NEWTON_STEPS = 100  # six do; a bound in case of numbers that are none
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """The best policy at a bound on KL, or at a penalty; where d is 0 it is the old one.
+    """The best policy for a bound on KL, or for a penalty; in states where d is 0 it is the old policy.
 
     residual: the largest violation of the Karush-Kuhn-Tucker conditions, see `kkt_residual`.
     """
@@ -72,7 +72,7 @@ def constrained(old: Tensor, adv: Tensor, d: Tensor, max_kl: float) -> Optimum:
 
 
 def root(function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-15) -> float:
-    """Where the function is 0, between two arguments at which it has different signs: `scipy.optimize.brentq`."""
+    """The zero of a function between two arguments with different signs, by `scipy.optimize.brentq`."""
     from scipy.optimize import brentq
 
     found = brentq(function, low, high, xtol=tolerance)
@@ -151,7 +151,7 @@ def _checked(old: Tensor, adv: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 def is_table(policy: Policy) -> bool:
-    """Whether the policy is a table of logits over all actions, one row a state: what the closed form is for."""
+    """Whether the policy is a table of logits over all actions with one row per state, as the closed form needs."""
     head = policy.head
     return isinstance(policy.network, TabularNetwork) and isinstance(head, Categorical) and not head.context
 

@@ -1,4 +1,4 @@
-"""A policy of two parameters, small enough to draw: J, and what a step in parameter space is in policy space.
+"""A policy with two parameters, small enough to draw: J, and the KL of steps of the parameters.
 
 The MDP is `worlds.two_states`, the policy `worlds.two_logit_policy`; gradient and Fisher matrix are the production ones.
 """
@@ -20,7 +20,7 @@ from policygrad.training.threads import single_thread
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """What there is to see around a point θ: grids are [θ₂, θ₁]."""
+    """The grids around a point θ, indexed [θ₂, θ₁]."""
 
     theta: tuple[float, float]
     max_kl: float
@@ -33,7 +33,7 @@ class Plane:
     natural: np.ndarray  # (2,)  NPG's
 
 
-def fisher(theta: tuple[float, float]) -> Tensor:
+def plane_fisher(theta: tuple[float, float]) -> Tensor:
     """F (2, 2) of the policy of two parameters, mean over the states that it visits."""
     policy = two_logit_policy(theta)
     batch = exact_batch(two_states(), policy)
@@ -43,7 +43,7 @@ def fisher(theta: tuple[float, float]) -> Tensor:
 
 def ellipse(theta: tuple[float, float], max_kl: float, points: int = 121) -> np.ndarray:
     """The points θ + s with ½ sᵀFs = max_kl, (points, 2): s = √(2 max_kl) F^(−1/2) u for unit vectors u."""
-    values, vectors = torch.linalg.eigh(fisher(theta))
+    values, vectors = torch.linalg.eigh(plane_fisher(theta))
     turn = torch.linspace(0.0, 2.0 * torch.pi, points, dtype=torch.float64)
     circle = torch.stack([turn.cos(), turn.sin()], -1)
     half = vectors @ torch.diag((2.0 * max_kl / values).sqrt()) @ vectors.T
@@ -72,5 +72,5 @@ def look(theta: tuple[float, float], max_kl: float, reach: float = 1.7, size: in
 @single_thread()
 def most_kl(values: np.ndarray) -> np.ndarray:
     """The KL of a parameter step of length 1 in the direction where it is largest, ½ λ_max(F): a map over θ₁ × θ₂."""
-    found = [[float(torch.linalg.eigvalsh(fisher((a, b)))[-1]) / 2.0 for a in values] for b in values]
+    found = [[float(torch.linalg.eigvalsh(plane_fisher((a, b)))[-1]) / 2.0 for a in values] for b in values]
     return np.array(found)

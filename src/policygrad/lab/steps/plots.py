@@ -1,4 +1,4 @@
-"""The picture of `policygrad lab steps`: what several rules do with the same policy and batch, and why."""
+"""The plot of `policygrad lab steps`: what several rules do with the same policy and batch, and why."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from policygrad.lab.steps.plane import Plane, ellipse, look, most_kl
 from policygrad.lab.steps.relations import Match, PenaltyPoint, SolverCost, TrustPoint
 from policygrad.lab.steps.rules import Comparison
-from policygrad.reports.plots import COLORS, INK, PALE, Chart, bare
+from policygrad.reports.plots import COLORS, INK, PALE, Chart, light_axis
 
 BLUE, ORANGE, GREEN, PURPLE, PINK = COLORS[:5]
 RULES = {"PG": ORANGE, "NPG": BLUE, "TRPO": GREEN, "PPO-clip": PURPLE, "PPO-penalty": PINK, "TRPO, exact": INK}
@@ -28,7 +28,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Story:
-    """All that the picture shows. Without `trust` and `costs`, as for a trained run, it has three panels instead of six."""
+    """The data of the plot. Without `trust` and `costs`, as for a trained run, it has three panels instead of six."""
 
     title: str
     about: str
@@ -39,13 +39,13 @@ class Story:
     costs: Sequence[SolverCost] = ()
 
 
-def draw(story: Story, out: Path) -> Path:
-    """Draw a story, and write the figure."""
-    return make_figure(story).write(out)
+def draw_steps(story: Story, out: Path) -> Path:
+    """Draw the data into a file."""
+    return steps_figure(story).write(out)
 
 
-def make_figure(story: Story) -> Chart:
-    """The figure."""
+def steps_figure(story: Story) -> Chart:
+    """The figure of the data."""
 
     def gains(axis: Axes) -> None:
         draw_gains(axis, story.comparison)
@@ -57,7 +57,11 @@ def make_figure(story: Story) -> Chart:
     if story.trust:
         plane = look(START, MAX_KL)
         panels = [lambda axis: draw_plane(axis, plane), draw_map, gains]
-        panels += [penalties, lambda axis: draw_trust(axis, story.trust), lambda axis: draw_costs(axis, story.costs)]
+        panels += [
+            penalties,
+            lambda axis: draw_trust(axis, story.trust),
+            lambda axis: draw_solver_costs(axis, story.costs),
+        ]
     else:
         panels = [gains, lambda axis: draw_real(axis, story.comparison), penalties]
     rows, inches = len(panels) // 3, len(panels) // 3 * 5.6 + 0.8
@@ -74,8 +78,8 @@ def make_figure(story: Story) -> Chart:
 
 
 def head(axis: Axes, title: str, subtitle: str) -> None:
-    """No box, a light grid, a title to the left and under it what is drawn."""
-    bare(axis, "both")
+    """Draw the title and the subtitle of an axis, with a light grid and no box."""
+    light_axis(axis, "both")
     axis.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=40)
     small = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "top"}
     axis.annotate(subtitle, (0, 1), (0, 35), **small)
@@ -84,29 +88,29 @@ def head(axis: Axes, title: str, subtitle: str) -> None:
 def say(
     axis: Axes, text: str, xy: tuple[float, float], offset: tuple[float, float], color: str, **keywords: Any
 ) -> None:
-    """A label beside what it names."""
+    """Write a label beside a point."""
     bold = {"textcoords": "offset points", "fontsize": 10, "fontweight": "bold", "color": color, "va": "center"}
     axis.annotate(text, xy, offset, **bold | keywords)
 
 
 def name_axes(axis: Axes, x: str, y: str = "") -> None:
-    """What the axes are."""
+    """Write the names of the axes."""
     axis.set_xlabel(x, fontsize=9.5, color=PALE)
     axis.set_ylabel(y, fontsize=9.5, color=PALE)
 
 
-def logarithmic(axis: Axes) -> None:
-    """Both axes logarithmic, with ticks at powers of ten."""
+def logarithmic_axes(axis: Axes) -> None:
+    """Make both axes logarithmic, with ticks at powers of ten."""
     axis.set_xscale("log")
     axis.set_yscale("log")
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_locator(LogLocator(numticks=8))
         one.set_minor_locator(NullLocator())
-        one.set_major_formatter(FuncFormatter(lambda x, _: plain(x)))
+        one.set_major_formatter(FuncFormatter(lambda x, _: power_of_ten(x)))
 
 
-def plain(x: float) -> str:
-    """A power of ten as people write it."""
+def power_of_ten(x: float) -> str:
+    """A power of ten as text."""
     power = round(np.log10(x))
     return f"{x:,.10g}" if -3 <= power < 5 else f"10{str(power).translate(SUPERSCRIPTS)}"
 
@@ -161,7 +165,7 @@ def draw_map(axis: Axes) -> None:
 
 
 def list_rules(axis: Axes, comparison: Comparison, what: str) -> list[str]:
-    """A line a rule, from the top, and its colour."""
+    """One line of text per rule, from the top, in its colour."""
     names = [step.rule for step in comparison.steps]
     axis.grid(axis="y", visible=False)
     axis.set_yticks(range(len(names)), names, fontsize=10.5, fontweight="bold", color=INK)
@@ -173,7 +177,7 @@ def list_rules(axis: Axes, comparison: Comparison, what: str) -> list[str]:
 
 
 def draw_gains(axis: Axes, comparison: Comparison) -> None:
-    """What every rule's step promised, what the surrogate rose by and, where it is exact, J."""
+    """Draw the predicted gain, the gain of the surrogate and, if it is exact, the gain of J for every rule."""
     exact = all(step.real_gain is not None and step.interval is None for step in comparison.steps)
     subtitle = "Ring: predicted, ĝᵀΔθ. Dot: the surrogate's, mean (ratio − 1) · adv.\n"
     head(axis, "What a step promises and what it gives", subtitle + ("Bar: the real gain, ΔJ, exact" if exact else ""))
@@ -202,12 +206,12 @@ def draw_real(axis: Axes, comparison: Comparison) -> None:
 
 
 def draw_penalties(axis: Axes, points: Sequence[PenaltyPoint], match: Match | None) -> None:
-    """KL that every β allows, and the β that gives TRPO's."""
+    """Draw the KL for every β, and the β that gives TRPO's KL."""
     limit = points[0].limit is not None
     subtitle = "KL(old ‖ new) of PPO's penalty for every β. Dots: after its epochs;\n"
     subtitle += "line: in the limit; " * limit + "dashed: if the gain were linear and KL quadratic"
     head(axis, "A penalty is a soft trust region", subtitle)
-    logarithmic(axis)
+    logarithmic_axes(axis)
     beta = np.array([p.beta for p in points])
     if limit:
         axis.plot(beta, np.array([p.limit for p in points]), color=PINK, lw=2.2)
@@ -224,10 +228,10 @@ def draw_penalties(axis: Axes, points: Sequence[PenaltyPoint], match: Match | No
 
 
 def draw_trust(axis: Axes, points: Sequence[TrustPoint]) -> None:
-    """Angle and gap between NPG and the exact problem as δ → 0."""
+    """Draw the angle and the gap between NPG and the exact solution as δ → 0."""
     subtitle = "NPG's step against the exact solution of TRPO's problem, KL(old ‖ new) ≤ δ.\n"
     head(axis, "NPG is TRPO to first order", subtitle + "Dashed: powers of δ through the first point")
-    logarithmic(axis)
+    logarithmic_axes(axis)
     delta, middle = np.array([p.max_kl for p in points]), len(points) // 2
     for values, power, color, text, offset, ha in (
         (np.array([p.angle for p in points]), 0.5, BLUE, "angle, in degrees: ∝ √δ", (-10, 9), "right"),
@@ -239,11 +243,11 @@ def draw_trust(axis: Axes, points: Sequence[TrustPoint]) -> None:
     name_axes(axis, "δ, nats")
 
 
-def draw_costs(axis: Axes, costs: Sequence[SolverCost]) -> None:
-    """Time and error of F⁻¹ĝ, dense and by conjugate gradients."""
+def draw_solver_costs(axis: Axes, costs: Sequence[SolverCost]) -> None:
+    """Draw the time and the error of F⁻¹ĝ, dense and by conjugate gradients."""
     subtitle = "Seconds for (F + 0.1 I)⁻¹ĝ of an MLP on 256 states, one thread.\n"
     head(axis, "F⁻¹ĝ needs no F", subtitle + "Numbers: relative error of 10 conjugate gradients (CG)")
-    logarithmic(axis)
+    logarithmic_axes(axis)
     dense = [c for c in costs if c.dense_seconds is not None]
     line: dict[str, Any] = {"lw": 2.2, "ms": 6.5, "mec": "white"}
     axis.plot([c.parameters for c in costs], [c.cg_seconds for c in costs], "o-", color=BLUE, **line)

@@ -1,4 +1,4 @@
-"""How the update rules hang together, in numbers.
+"""The relations between the update rules, in numbers.
 
 - A penalty β is a soft trust region: what each β allows (`penalty_path`), which one takes a TRPO step's KL (`matching_beta`).
 - NPG is TRPO to first order: its step and gain against those of the exact problem as δ → 0 (`trust_path`).
@@ -49,7 +49,7 @@ def angle(u: Tensor, v: Tensor) -> float:
 
 
 def apply(rule: Rule, policy: Policy, batch: Batch) -> tuple[Stats, Policy]:
-    """The rule's diagnostics, and a copy of the policy after it. Neither the policy nor the rule that was given changes."""
+    """The diagnostics of a rule, and a copy of the policy after its step. The given policy and rule do not change."""
     moved = deepcopy(policy)
     diagnostics = UpdateDiagnostics(moved, batch)
     deepcopy(rule)(moved, batch)
@@ -173,7 +173,7 @@ class PenaltyPoint:
 def penalty_path(
     policy: Policy, batch: Batch, betas: Sequence[float], *, lr: float | None = None, epochs: int = EPOCHS
 ) -> list[PenaltyPoint]:
-    """What every β allows: PPO's penalty after so many epochs and, for a table, in the limit."""
+    """The KL and the gain for every β: PPO's penalty after some epochs and, for a table, in the limit."""
     points, rate = [], default_lr(policy) if lr is None else lr
     for beta in betas:
         stats, _ = apply(penalty(beta, rate, epochs), policy, batch)
@@ -184,7 +184,7 @@ def penalty_path(
 
 @dataclass(frozen=True)
 class TrustPoint:
-    """A bound δ, and NPG and TRPO against the exact solution at it.
+    """NPG and TRPO compared with the exact solution, at one bound δ.
 
     gap: the share of the exact solution's gain that NPG's direction loses when it is followed to exact KL = δ. As δ → 0, angle
     and gap fall as √δ and δ, or faster. trpo_gap: what TRPO loses; it does not vanish where KL exceeds its quadratic model, be
@@ -199,7 +199,7 @@ class TrustPoint:
 
 
 def trust_path(policy: Policy, batch: Batch, deltas: Sequence[float]) -> list[TrustPoint]:
-    """NPG and TRPO against `ExactTrustRegion` for bounds δ, in float64: the differences are small.
+    """NPG and TRPO compared with `ExactTrustRegion` for several bounds δ, in float64, because the differences are small.
 
     Raises TypeError for a policy that is no table of logits.
     """
@@ -235,7 +235,7 @@ def _gain_at_kl(policy: Policy, batch: Batch, step: Tensor, max_kl: float) -> fl
 
 @dataclass(frozen=True)
 class SolverCost:
-    """One solution of (F + damping · I) x = ĝ, both ways."""
+    """The costs of one solution of (F + damping · I) x = ĝ in both ways."""
 
     parameters: int
     cg_seconds: float

@@ -1,4 +1,4 @@
-"""Same batch, five rules: what each update rule would do from the same parameters, and what that is worth.
+"""Five update rules on the same batch: their steps from the same parameters, and the gains.
 
     mdp = worlds.make_mdp("FrozenLake-v1")
     policy = tabular.tabular_policy(mdp, torch.Generator().manual_seed(0))
@@ -56,7 +56,7 @@ HEADER = ("rule", *COLUMNS, "real ΔJ")
 
 @dataclass(frozen=True)
 class Step:
-    """What one rule did. Gains are in units of the advantages, KL in nats, angles in degrees, NaN where nothing moved."""
+    """The step of one rule. Gains are in units of the advantages, KL in nats, angles in degrees; NaN if nothing moved."""
 
     rule: str
     step_norm: float  # ‖Δθ‖₂
@@ -73,7 +73,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Comparison(Result):
-    """What several rules did with the same policy and batch. `print` shows a table."""
+    """The steps of several rules with the same policy and batch. `print` shows a table."""
 
     steps: tuple[Step, ...]
     before: float | None  # J(θ)
@@ -82,7 +82,7 @@ class Comparison(Result):
         return {step.rule: step for step in self.steps}[rule]
 
     def cells(self) -> list[list[str]]:
-        """A row a rule, to go under HEADER."""
+        """One row per rule, for the columns of HEADER."""
         columns = [[step.rule for step in self.steps]]
         columns += [decimals([getattr(step, name) for step in self.steps]) for name in COLUMNS.values()]
         real = [x for step in self.steps for x in (step.real_gain, *(step.interval or (None, None)))]
@@ -116,7 +116,7 @@ def compare(
     damping: float | None = None,
     **keywords: Any,
 ) -> Comparison:
-    """Call every rule on a copy of the policy with the batch, and measure what it did. Policy and rules stay what they are.
+    """Call every rule on a copy of the policy with the batch, and measure its step. The policy and the rules do not change.
 
     rules: by name, [`five_rules`] with these keywords. objective: J of a policy, for the real gain, e.g. `exact_objective`
     or `sampled_objective`. damping: of the natural step that angles are measured to, [0 for tables, 0.1 for networks].
@@ -190,7 +190,7 @@ def _pg_rate(policy: Policy, batch: Batch, natural: Tensor) -> float:
 
 
 def training_batch(agent: Agent) -> Batch:
-    """What the agent's next update would be given: a rollout of its own collector, its critic, estimator and baseline.
+    """The batch of the agent's next update: a rollout of its collector, with its critic, estimator and baseline.
 
     Raises TooFewError where the rollout holds no step, as one of a single row may that is a reset, and ConfigError where the
     learner makes no batch.
@@ -207,6 +207,6 @@ def training_batch(agent: Agent) -> Batch:
 
 
 def sampled_objective(agent: Agent, episodes: int) -> Objective:
-    """Returns of so many episodes, actions sampled, in the agent's environment on the seeds of every evaluation."""
+    """The returns of episodes with sampled actions, in the agent's environment on the seeds of evaluations."""
     env = agent.evaluation_env()
     return lambda policy: evaluate(policy, env, episodes, greedy=False).returns

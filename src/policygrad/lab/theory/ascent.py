@@ -1,8 +1,8 @@
 """Gradient ascent: θ ← θ + α ∇f(θ), exact or with an estimate of the gradient.
 
-It stops where ∇f = 0, and whether that is a maximum is a matter of f: of a *concave* one every stationary point is a global
-maximum; of a convex one it is the minimum, and ascent runs away from it; of others it may be a lower hill, a saddle, or a
-plateau, where the gradient is nearly 0 for long.
+It stops where ∇f = 0; whether that is a maximum depends on f. Every stationary point of a *concave* function is a global
+maximum. A stationary point of a convex function is its minimum, and ascent moves away from it. For other functions it may be a
+lower local maximum or a saddle point; ascent may also spend a long time on a plateau, where the gradient is nearly 0.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from policygrad.lab.theory.derivatives import automatic
 from policygrad.lab.theory.functions import Function, performance, quadratic, two_hills
 from policygrad.models.schedules import Schedule, at
 
-DIVERGED_NORM = 1e9  # ‖θ‖ where a path counts as diverged
+DIVERGED_NORM = 1e9  # a path with a larger ‖θ‖ has diverged
 
-# (f, θ, f(θ), ∇f(θ), the last α or None) → α, 0 where no step was found
+# (f, θ, f(θ), ∇f(θ), the last α or None) → α, or 0 if no step was found
 StepRule = Callable[[Function, Tensor, float, Tensor, float | None], float]
 
 
 def fixed(lr: float) -> StepRule:
-    """α = lr, always. f rises for certain if lr ≤ 1/L, where L bounds the curvature."""
+    """A step rule with α = lr, always. It never lowers f if lr ≤ 1/L, where L bounds the curvature."""
     return lambda function, theta, value, gradient, last: lr
 
 
 def backtracking(lr: float = 1.0, *, shrink: float = 0.5, slope: float = 0.5) -> StepRule:
-    """The first of α, α · shrink, α · shrink², … with f(θ + α g) ≥ f(θ) + slope · α ‖g‖² (Armijo), from twice the last α on.
+    """A step rule: the first of α, α · shrink, α · shrink², … with f(θ + α g) ≥ f(θ) + slope · α ‖g‖² (Armijo's condition).
 
-    Needs no L, and f never falls. Nocedal & Wright, algorithm 3.1.
+    It starts from lr, and later from twice the last α. It needs no L, and f never falls. Nocedal & Wright, algorithm 3.1.
     """
 
     def rule(function: Function, theta: Tensor, value: float, gradient: Tensor, last: float | None) -> float:
@@ -52,10 +52,10 @@ def backtracking(lr: float = 1.0, *, shrink: float = 0.5, slope: float = 0.5) ->
 
 @dataclass(frozen=True, eq=False)
 class Path(Result):
-    """Where ascent went: K steps, and why it ended.
+    """The path of an ascent with K steps, and the reason why it ended.
 
-    stopped: "stationary", ‖∇f‖ ≤ tolerance; "steps", they were used up; "diverged", θ or f grew beyond all bounds;
-    "no step", none of the step rule's made f rise.
+    stopped: "stationary" (‖∇f‖ ≤ tolerance), "steps" (all steps were used), "diverged" (θ or f grew without bound), or
+    "no step" (the step rule found no step that raises f).
     """
 
     theta: Tensor  # (K+1, P)
@@ -69,7 +69,7 @@ class Path(Result):
         return len(self.value) - 1
 
     def table(self) -> str:
-        """Ten rows of it, and the end."""
+        """Ten rows of the path, and why it ended."""
         shown = sorted({round(k * self.steps / 9) for k in range(10)})
         rows = [[f"{k:,}", f"{self.value[k]:.6g}", f"{self.grad_norm[k]:.2e}"] for k in shown]
         return align(("step", "f", "‖∇f‖"), rows) + f"\nstopped: {self.stopped}"
@@ -84,7 +84,7 @@ def ascend(
     gradient: Callable[[Tensor], Tensor] | None = None,
     tolerance: float = 1e-6,
 ) -> Path:
-    """Exact gradient ascent from θ (P,), until it stops. θ itself does not change.
+    """Exact gradient ascent from θ (P,), until it stops. θ is not changed.
 
     rule: [backtracking()]. gradient: of the function, [automatic differentiation].
     """
@@ -120,10 +120,10 @@ def sgd(
     *,
     maximize: bool = True,
 ) -> Tensor:
-    """Stochastic gradient ascent, θ_{k+1} = θ_k + lr · ĝ(θ_k): its whole path, (steps + 1, P). Robbins & Monro 1951.
+    """The path of stochastic gradient ascent, θ_{k+1} = θ_k + lr · ĝ(θ_k), (steps + 1, P). Robbins & Monro 1951.
 
-    estimate_gradient: θ (P,) → an estimate (P,), unbiased or not, random or not. lr: a number, or a function of progress,
-    k/steps. maximize=False: descent. Raises NotFiniteError where an estimate is not finite.
+    estimate_gradient: θ (P,) → any estimate (P,). lr: a number, or a function of the progress k/steps. maximize=False: descent.
+    Raises NotFiniteError if an estimate is not finite.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -138,7 +138,7 @@ def sgd(
 
 @dataclass(frozen=True)
 class AscentCase:
-    """One ascent: f, where it began and ended, why, and what is known of the highest point, NaN where there is none."""
+    """An ascent: the name of f, the path, and the largest value of f (NaN: unbounded or unknown)."""
 
     name: str
     path: Path
@@ -146,13 +146,13 @@ class AscentCase:
 
     @property
     def lost(self) -> float:
-        """What the end is below the best."""
+        """How far the end is below the best value."""
         return self.best - self.path.value[-1]
 
 
 @dataclass(frozen=True)
 class Landscapes(Result):
-    """Ascent on functions of every kind."""
+    """Ascents on functions of several kinds, by name."""
 
     cases: tuple[AscentCase, ...]
 
@@ -160,7 +160,7 @@ class Landscapes(Result):
         return {case.name: case for case in self.cases}[name]
 
     def table(self) -> str:
-        """A row a case."""
+        """One row per case."""
         rows = []
         for case in self.cases:
             path, lost = case.path, "no maximum" if math.isnan(case.best) else f"{case.lost:.4f}"
@@ -170,9 +170,9 @@ class Landscapes(Result):
 
 
 def landscapes(steps: int = 500, extra: Sequence[AscentCase] = ()) -> Landscapes:
-    """Concave, convex, a saddle, two hills from either side, far from both, and J with and without a plateau at the start.
+    """Ascents on a concave and a convex function, a saddle, two hills (from three starts), and J (with and without a plateau).
 
-    extra: cases to go below these.
+    extra: further cases, shown below these.
     """
     bowl, start = torch.tensor([1.0, 4.0], dtype=torch.float64), torch.tensor([1.0, 0.5], dtype=torch.float64)
     concave, convex, saddle = quadratic(-bowl), quadratic(bowl), quadratic(torch.tensor([-1.0, 4.0]))

@@ -1,15 +1,16 @@
-"""One derivative, three ways: by rules on symbols (the closed form), by differences, by automatic differentiation.
+"""Three ways to compute one derivative: in closed form, by finite differences, and by automatic differentiation.
 
 | method            | evaluations of f | error                                                                    |
 |-------------------|------------------|--------------------------------------------------------------------------|
 | closed form       | 0                | rounding                                                                 |
-| forward           | D + 1            | h f″/2 + 2 ε f/h: least, about √ε, at h ∝ √ε                             |
-| central           | 2 D              | h² f‴/6 + ε f/h: least, about ε^⅔, at h ∝ ε^⅓                            |
-| complex step      | D                | h² f‴/6, no difference to round: h = 1e-20 will do; f must be analytic   |
-| automatic         | 1, and a pass back | rounding                                                               |
+| forward           | D + 1            | h f″/2 + 2 ε f/h; smallest, about √ε, at h ∝ √ε                          |
+| central           | 2 D              | h² f‴/6 + ε f/h; smallest, about ε^⅔, at h ∝ ε^⅓                         |
+| complex step      | D                | h² f‴/6, no subtraction, so that h = 1e-20 works; f must be analytic     |
+| automatic         | 1 and a backward pass | rounding                                                            |
 
-D parameters, step h, ε the rounding of the numbers (2e-16 in float64). Nocedal & Wright, chapter 8; the complex step: Squire &
-Trapp 1998; automatic differentiation: Baydin et al. 2018. `check_gradient` is the tool that follows from it.
+D is the number of parameters, h the step, ε the rounding error of the numbers (2e-16 in float64). Sources: Nocedal & Wright,
+chapter 8; Squire & Trapp 1998 for the complex step; Baydin et al. 2018 for automatic differentiation. `check_gradient` tests
+any gradient.
 """
 
 from __future__ import annotations
@@ -29,37 +30,39 @@ from policygrad.lab.theory.functions import Function, table_performance
 METHODS = ("forward", "central", "complex")
 STEPS = tuple(np.logspace(-13, -0.5, 26).tolist())
 SIZES = (2, 8, 32, 64)  # states of the MDPs whose gradients are timed
-MAX_MULTIPLICATIONS = 50_000_000  # H · S² · A for each evaluation of J: so many components are differenced
+MAX_MULTIPLICATIONS = 50_000_000  # H · S² · A per evaluation of J: limits the number of components that are differenced
 
 
 def automatic(function: Function, theta: Tensor) -> Tensor:
-    """∇f(θ), (P,), by torch's reverse mode: one evaluation, and one pass back through what it did.
+    """∇f(θ), (P,), by torch's reverse mode: one evaluation and one backward pass.
 
-    Raises ValueError where the value has no graph: then f is made of other operations than torch's.
+    Raises ValueError if the value has no graph, because f does not use torch operations.
     """
     theta = theta.detach().clone().requires_grad_()
     value = function(theta)
     if not value.requires_grad:
-        raise ValueError("theta's graph does not lead to the function's value: give its gradient yourself")
+        raise ValueError(
+            "the function's value does not depend on theta by torch operations: give its gradient yourself"
+        )
     return torch.autograd.grad(value, theta, materialize_grads=True, allow_unused=True)[0]
 
 
 @torch.no_grad()
 def forward(function: Function, theta: Tensor, step: float) -> Tensor:
-    """(f(θ + h e_i) − f(θ)) / h for each i, (P,): D + 1 evaluations."""
+    """Forward differences (f(θ + h e_i) − f(θ)) / h for each i, (P,), with D + 1 evaluations."""
     here = function(theta)
     return torch.stack([(function(theta + e) - here) / step for e in _axes(theta, step)])
 
 
 @torch.no_grad()
 def central(function: Function, theta: Tensor, step: float) -> Tensor:
-    """(f(θ + h e_i) − f(θ − h e_i)) / 2h for each i, (P,): 2 D evaluations."""
+    """Central differences (f(θ + h e_i) − f(θ − h e_i)) / 2h for each i, (P,), with 2 D evaluations."""
     return torch.stack([(function(theta + e) - function(theta - e)) / (2.0 * step) for e in _axes(theta, step)])
 
 
 @torch.no_grad()
 def complex_step(function: Function, theta: Tensor, step: float = 1e-20) -> Tensor:
-    """Im f(θ + ih e_i) / h for each i, (P,): D evaluations of an f that takes complex numbers and is analytic."""
+    """Im f(θ + ih e_i) / h for each i, (P,), with D evaluations of an analytic f that takes complex numbers."""
     values = [function(theta.to(torch.complex128) + 1j * e) for e in _axes(theta, step)]
     return torch.stack(values).imag / step
 
@@ -76,7 +79,7 @@ DIFFERENCES: dict[str, Difference] = {"forward": forward, "central": central, "c
 
 @dataclass(frozen=True)
 class StepSizes(Result):
-    """Relative errors ‖D_h − ∇f‖ / ‖∇f‖ of differences, over their step h."""
+    """Relative errors ‖D_h − ∇f‖ / ‖∇f‖ of differences, by their step h."""
 
     steps: tuple[float, ...]
     errors: dict[str, tuple[float, ...]]  # by method
@@ -88,30 +91,32 @@ class StepSizes(Result):
         return step, error
 
     def slopes(self, method: str) -> tuple[float, float]:
-        """Powers of h on the two sides of the V, a decade away from its bottom: rounding, then truncation."""
+        """The powers of h below the best step (rounding) and above it (truncation), at least a factor of 10 away from it."""
         at, points = self.best(method)[0], list(zip(self.steps, self.errors[method], strict=True))
         left, right = [p for p in points if p[0] < at / 10.0], [p for p in points if 10.0 * at < p[0] <= 0.03]
         found = [slope(*zip(*side, strict=True)) if len(side) > 2 else math.nan for side in (left, right)]
         return found[0], found[1]
 
     def table(self) -> str:
-        """Every third step."""
+        """Every third step, then the best step and the powers of h."""
         shown = [(h, [self.errors[m][i] for m in METHODS]) for i, h in enumerate(self.steps) if i % 3 == 0]
         rows = [[f"{h:.0e}", *(f"{x:.1e}" for x in errors)] for h, errors in shown]
         lines = [align(("h", *METHODS), rows), f"automatic: {self.automatic:.1e}"]
         for method in ("forward", "central"):
             (step, error), (left, right) = self.best(method), self.slopes(method)
-            lines.append(f"{method}: least at h = {step:.0e}, {error:.1e}; ∝ h^{left:.2f} below, h^{right:.2f} above")
+            lines.append(
+                f"{method}: smallest error {error:.1e} at h = {step:.0e}; ∝ h^{left:.2f} below, h^{right:.2f} above"
+            )
         return "\n".join(lines)
 
 
 def error_by_step(function: Function, theta: Tensor, exact: Tensor, steps: Sequence[float] = STEPS) -> StepSizes:
-    """Errors of `forward`, `central` and `complex_step` over the step h, against the exact gradient (P,).
+    """Errors of `forward`, `central` and `complex_step` for each step h, relative to the exact gradient (P,).
 
-    Raises ValueError where that is 0.
+    Raises ValueError if that is 0.
     """
     if not exact.any():
-        raise ValueError("the gradient is 0: errors relative to it say nothing")
+        raise ValueError("the gradient is 0, so that errors have no scale: take another θ")
 
     def error(found: Tensor) -> float:
         return float((found - exact).norm() / exact.norm())
@@ -122,16 +127,16 @@ def error_by_step(function: Function, theta: Tensor, exact: Tensor, steps: Seque
 
 @dataclass(frozen=True)
 class GradientCost:
-    """One gradient of a function of so many parameters."""
+    """The cost of one gradient of a function with this number of parameters."""
 
     method: str
     parameters: int
-    evaluations: int  # of the function; automatic differentiation adds its pass back
+    evaluations: int  # of the function; automatic differentiation adds its backward pass
     relative_seconds: float  # in units of one evaluation
 
 
 def costs(states: Sequence[int] = SIZES, seed: int = 0) -> list[GradientCost]:
-    """Evaluations counted and time measured of each method, for J of random MDPs with 4 actions: D = 4 S parameters."""
+    """The evaluations and the time of each method, for J of random MDPs with 4 actions and D = 4 S parameters."""
     return [cost for size in states for cost in _costs(size, np.random.default_rng(seed))]
 
 
@@ -160,16 +165,16 @@ def _costs(states: int, rng: np.random.Generator) -> list[GradientCost]:
 
 @dataclass(frozen=True)
 class ThreeWays(Result):
-    """The same ∇J three ways: relative errors against the closed form, and what a gradient costs."""
+    """∇J computed in three ways: errors relative to the closed form, and the cost of a gradient."""
 
     parameters: int
-    components: int  # how many of ∇J's were differenced, the largest ones
+    components: int  # the number of components of ∇J that were differenced, the largest ones
     by_step: StepSizes
     costs: tuple[GradientCost, ...]
 
     def table(self) -> str:
-        """Errors at the best step, then errors over steps, then costs."""
-        rows = [["automatic", "–", f"{self.by_step.automatic:.1e}", "1 and a pass back"]]
+        """Errors at the best step, then errors by step, then costs."""
+        rows = [["automatic", "–", f"{self.by_step.automatic:.1e}", "1 and a backward pass"]]
         count = {"forward": self.parameters + 1, "central": 2 * self.parameters, "complex": self.parameters}
         for method in METHODS:
             step, error = self.by_step.best(method)
@@ -177,20 +182,20 @@ class ThreeWays(Result):
         head = align(("method", "best h", "error", "evaluations"), rows)
         bill = [[c.method, str(c.parameters), str(c.evaluations), f"{c.relative_seconds:.1f}"] for c in self.costs]
         cost = align(("method", "parameters", "evaluations", "time, in evaluations"), bill)
-        title = f"∇J of {self.parameters:,} logits against its closed form"
+        title = f"∇J for {self.parameters:,} logits, compared with its closed form"
         if self.components < self.parameters:
             title += f", in its {self.components} largest component{'s' * (self.components > 1)}"
         return "\n\n".join([title, head, self.by_step.table(), cost])
 
 
 def three_ways(mdp: MDP, seed: int = 0, sizes: Sequence[int] = SIZES, components: int | None = None) -> ThreeWays:
-    """∇J of a random table of logits: the policy gradient theorem in closed form against differences and autodiff.
+    """∇J for a random table of logits, by the policy gradient theorem in closed form, by differences and by autodiff.
 
-    components: how many of ∇J's, the largest ones, [all, but of large MDPs 50,000,000 / (H · S² · A), one at least].
-    Raises ValueError for an MDP whose states share logits, and where ∇J is 0.
+    components: the number of components of ∇J, the largest ones, [all; for large MDPs 50,000,000 / (H · S² · A), at least one].
+    Raises ValueError for an MDP whose states share logits, and if ∇J is 0.
     """
     if mdp.groups is not None:
-        raise ValueError("the closed form is for a table with a row of logits for each state; these states share rows")
+        raise ValueError("the closed form is for a table with one row of logits per state; these states share rows")
     policy, J = tabular_policy(mdp, torch.Generator().manual_seed(seed)), table_performance(mdp)
     theta, exact = policy.flat.clone(), gradient_theorem(mdp, policy)
     if components is None:
@@ -206,9 +211,10 @@ def three_ways(mdp: MDP, seed: int = 0, sizes: Sequence[int] = SIZES, components
 
 @dataclass(frozen=True)
 class GradientCheck(Result):
-    """A verdict on a gradient: "right", "wrong", or "unclear" where differences themselves cannot tell. True if right.
+    """A verdict on a gradient: "right", "wrong", or "unclear" if the differences are not accurate enough. True if right.
 
-    given, numerical, allowed: of the component furthest beyond what is allowed, its number is `index`.
+    given, numerical, allowed: the given and the numerical derivative and the allowed difference of the worst component,
+    `index`.
     """
 
     verdict: str
@@ -224,16 +230,16 @@ class GradientCheck(Result):
         return self.verdict == "right"
 
     def table(self) -> str:
-        """The verdict, and where it comes from."""
+        """The verdict, and the component on which it is based."""
         where = f"∂f/∂θ[{self.index}] = {self.given:.10g} given, {self.numerical:.10g} by differences"
-        where += f" (they are good to ±{self.allowed:.1e})"
+        where += f" (accurate to ±{self.allowed:.1e})"
         if self.verdict == "right":
-            return f"right: all {self.parameters} components. The least certain: {where}"
+            return f"right in all {self.parameters} components. The least certain one: {where}"
         if self.verdict == "wrong":
-            return f"wrong: {len(self.wrong)} of {self.parameters} components, {_some(self.wrong)}. The worst: {where}"
+            return f"wrong in {len(self.wrong)} of {self.parameters} components: {_some(self.wrong)}. The worst one: {where}"
         return (
-            f"unclear: differences of different steps disagree in {len(self.unclear)} of {self.parameters} components, "
-            f"{_some(self.unclear)}: is there a kink (relu, abs, max, a branch), or noise? {where}"
+            f"unclear: differences with different steps disagree in {len(self.unclear)} of {self.parameters} components "
+            f"({_some(self.unclear)}). Is there a kink (relu, abs, max, a branch), or noise? {where}"
         )
 
 
@@ -244,21 +250,21 @@ def _some(indices: Sequence[int]) -> str:
 def check_gradient(
     function: Function, theta: Tensor, gradient: Tensor | Function | None = None, *, tolerance: float = 1e-3
 ) -> GradientCheck:
-    """Whether a gradient is that of the function at θ (P,): every component against central differences, 4 P evaluations.
+    """Check a gradient at θ (P,): every component is compared with central differences, in 4 P evaluations.
 
-    gradient: (P,), or a function of θ that gives it, [automatic differentiation of `function`]. No number is to be chosen:
-    the differences of two steps, h and 2h with h = ε^⅓ max(1, |θ_i|), say how good they are, and the gradient must agree as
-    well as that, in float64 to about nine digits; ε is that of the numbers that the function gives. tolerance: what the
-    differences themselves must be good to, relative to the largest component, or the verdict is "unclear".
+    gradient: (P,), or a function of θ that returns it, [automatic differentiation of `function`]. No step must be chosen: the
+    differences with two steps, h and 2h with h = ε^⅓ max(1, |θ_i|), show how accurate they are, and the gradient must agree to
+    that accuracy, about nine digits in float64 (ε is the rounding of the function's values). tolerance: the accuracy that the
+    differences must have, relative to the largest component; otherwise the verdict is "unclear".
 
-    Raises ValueError where the function is random, not finite or no scalar, or the gradient has another shape than θ.
+    Raises ValueError if the function is random, not finite or not a scalar, or if the gradient has another shape than θ.
     """
     theta = theta.detach()
     if theta.ndim != 1 or not theta.is_floating_point():
         raise ValueError(f"theta must be a vector of real numbers, got {theta.dtype} {tuple(theta.shape)}")
     here = _value(function, theta)
     if _value(function, theta) != here:
-        raise ValueError("the function gives another value at the same theta: fix its seed, or its data")
+        raise ValueError("the function gives another value at the same theta: fix its seed or its data")
     found = automatic(function, theta) if gradient is None else gradient
     given = (found(theta) if callable(found) else found).detach().double()
     if given.shape != theta.shape:
@@ -283,7 +289,7 @@ def check_gradient(
 def _differences(
     function: Function, theta: Tensor, i: int, step: float, here: float, eps: float
 ) -> tuple[float, float, bool]:
-    """∂f/∂θ_i, how good it is, and whether there is a kink: there, slopes to the left and right differ at every step alike."""
+    """∂f/∂θ_i, its accuracy, and whether there is a kink, where left and right slopes differ by the same at every step."""
     f = {}
     for k in (-2, -1, 1, 2):
         moved = theta.clone()

@@ -1,9 +1,9 @@
-"""The bench: what the theory of policy gradients says, measured on small MDPs. Each experiment by its name:
+"""Experiments that measure, on small MDPs, what the theory of policy gradients predicts. Each has a name:
 
     print(experiments.measure("surrogate", mdp="FrozenLake-v1"))
 
-The experiments are in modules of their own, to be called with policies and MDPs that have no name. Here large MDPs get less:
-fewer pairs, runs, or steps where H · S · A, the size of a table, is above 5,000 or 100,000, so that none takes long.
+The functions in the other modules of this folder take any policy and any MDP. On large MDPs, where H · S · A is above 5,000 or
+100,000, the experiments here use fewer pairs, runs or steps, so that none of them takes long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from policygrad.lab.exact.tabular import MDP, optimum
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.results import Result
-from policygrad.lab.results import find as find_named
+from policygrad.lab.results import find_by_name as find_named
 from policygrad.lab.theory.ascent import AscentCase, ascend, landscapes
 from policygrad.lab.theory.derivatives import three_ways
 from policygrad.lab.theory.functions import performance
@@ -31,7 +31,7 @@ LARGE, VERY_LARGE = 5_000, 100_000  # H · S · A
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is measured, and what theory says of it; on an MDP by its name, or on the experiment's own."""
+    """An experiment: its title, the prediction of theory, and the function that runs it. MDP None: its default MDP."""
 
     title: str
     says: str
@@ -75,7 +75,7 @@ def _made(name: str, seed: int) -> tuple[MDP, Policy]:
 
 
 def by_size(mdp: MDP, small: int, large: int, very_large: int) -> int:
-    """What an MDP of this size gets of something: H · S · A up to 5,000, up to 100,000, or above."""
+    """A number chosen by the size of the MDP: H · S · A up to 5,000, up to 100,000, or above."""
     size = (mdp.horizon or episode_limit(mdp) or 1) * mdp.states * mdp.actions
     return small if size <= LARGE else large if size <= VERY_LARGE else very_large
 
@@ -83,55 +83,61 @@ def by_size(mdp: MDP, small: int, large: int, very_large: int) -> int:
 EXPERIMENTS = {
     "lemma": Experiment(
         "The performance difference lemma",
-        "J(π') − J(π) is the mean advantage of π along the trajectories of π'. Both sides are exact, then one from episodes.",
+        "J(π') − J(π) is the mean advantage of π along the trajectories of π'. Both sides are computed exactly, one also from "
+        "episodes.",
         _lemma,
     ),
     "surrogate": Experiment(
         "The surrogate matches to first order",
-        "With the states of π instead of those of π', the error is of second order in the step, and below two bounds.",
+        "If the states of π replace those of π', the error is of second order in the step, and two bounds hold.",
         _surrogate,
     ),
     "improvement": Experiment(
-        "A greedy step can lose, a trust region does not",
-        "Policy iteration with fitted values may lose H times the worst advantage; small steps with the same values rise.",
+        "A greedy step can lower J, a trust region does not",
+        "Policy iteration with fitted values may lower J by H times the worst advantage. Small steps with the same values "
+        "raise it.",
         _improvement,
     ),
     "ascent": Experiment(
-        "Gradient ascent stops where it is flat",
-        "A stationary point is the maximum of a concave function; elsewhere it may be a lower hill, a saddle, a plateau.",
+        "Gradient ascent stops at stationary points",
+        "For a concave function a stationary point is the maximum. For others it may be a lower maximum or a saddle, and a "
+        "plateau looks like one.",
         _ascent,
     ),
     "sgd": Experiment(
-        "Stochastic ascent finds flat places",
-        "The mean of ‖∇J‖² over K steps falls as 1/√K with steps ∝ 1/√K, below 2 (J_K − J_0)/(αK) + αLσ².",
+        "Stochastic ascent approaches stationary points",
+        "With steps α ∝ 1/√K the mean of ‖∇J‖² over K steps falls as 1/√K and is at most 2 (J_K − J_0)/(αK) + αLσ².",
         _sgd,
     ),
     "derivatives": Experiment(
-        "One derivative, three ways",
-        "Differences trade truncation for rounding and cost D + 1 or 2 D evaluations; automatic differentiation does neither.",
+        "Three ways to compute one derivative",
+        "Differences have a truncation or a rounding error and need D + 1 or 2 D evaluations for D parameters; automatic "
+        "differentiation has no truncation error and needs one evaluation.",
         lambda name, seed: three_ways(make_mdp(name or "small", seed), seed),
     ),
     "loss": Experiment(
         "The loss is not performance",
-        "Losses with one gradient: a constant on all rewards turns a loss that falls with J's rise into one that rises.",
+        "All these losses have the same gradient. But with a constant added to all rewards or subtracted from them, the loss "
+        "falls or rises while J rises.",
         lambda name, seed: losses(*_made(name or "random", seed)),
     ),
     "staleness": Experiment(
-        "Data of an older policy",
-        "Uncorrected it is biased, more with every update; a trajectory's weight takes the bias away and brings variance.",
+        "Data from an older policy",
+        "Without a correction the gradient is biased, more with every update. Importance weights of whole trajectories remove "
+        "the bias and raise the variance.",
         lambda name, seed: staleness(*_made(name or "rock-paper-scissors", seed)),
     ),
 }
 
 
 def measure(name: str, mdp: str | None = None, seed: int = 0) -> Result:
-    """One experiment, on its own MDP or on another one by its name. seed: of policies, of what is sampled, of random MDPs.
+    """Run an experiment by its name, on its default MDP or on a named one. seed: of policies, samples and random MDPs.
 
-    Raises ValueError for a name that is not there, with the nearest, and for an MDP that the experiment is not for.
+    Raises ValueError for an unknown name, with the nearest one, and for an MDP on which the experiment is not possible.
     """
-    return find(name).run(mdp, seed)
+    return find_experiment(name).run(mdp, seed)
 
 
-def find(name: str) -> Experiment:
-    """The experiment of this name. Raises ValueError for one that is not there, with the nearest."""
+def find_experiment(name: str) -> Experiment:
+    """The experiment of this name. Raises ValueError for an unknown name, with the nearest one."""
     return find_named("experiment", name, EXPERIMENTS)

@@ -1,7 +1,7 @@
-"""Functions of a parameter vector, to be differentiated and climbed: J of a policy, and toys whose answers are known.
+"""Functions of a parameter vector, for derivatives and ascents: J of a policy, and simple functions with known answers.
 
-Each takes θ (P,) and gives a scalar (`probabilities` a table), by operations of torch: automatic differentiation needs nothing
-more.
+Each takes θ (P,) and returns a scalar (`probabilities` returns a table), computed with torch operations, so that automatic
+differentiation works.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Function = Callable[[Tensor], Tensor]  # θ (P,) → a scalar, as a rule
 
 
 def probabilities(mdp: MDP, policy: Policy) -> Function:
-    """π(a|s), (S, A), as a function of the policy's parameters, θ (P,) in the order of `policy.flat`; the policy does not move.
+    """π(a|s), (S, A), as a function of the policy's parameters θ (P,), ordered as `policy.flat`. The policy is not changed.
 
-    For any network whose parameters all train, with the softmax over the MDP's actions as its head.
+    The network may be any whose parameters are all trained; the head must be the softmax over the MDP's actions.
     """
     parameters = dict(policy.network.named_parameters())
     obs = policy.features(torch.eye(mdp.states, dtype=torch.float64))
@@ -41,9 +41,9 @@ def performance(mdp: MDP, policy: Policy) -> Function:
 
 
 def table_performance(mdp: MDP) -> Function:
-    """J of a table of logits, θ (S·A,), written out: a softmax, and a loop over the horizon. θ may be complex.
+    """J as a function of a table of logits θ (S·A,), by a softmax and a loop over the horizon. θ may be complex.
 
-    V ← Σ_a π(a|s) (r(s,a) + γ Σ_s' P(s'|s,a) V(s')), H times; without a horizon the linear system, (I − γ P_π) V = r_π.
+    V ← Σ_a π(a|s) (r(s,a) + γ Σ_s' P(s'|s,a) V(s')), H times; without a horizon the linear system (I − γ P_π) V = r_π.
     """
     live = (~mdp.over).to(torch.float64).unsqueeze(-1)
 
@@ -63,9 +63,9 @@ def table_performance(mdp: MDP) -> Function:
 
 
 def branches_and_loops(theta: Tensor) -> Tensor:
-    """A function with a loop whose length, and a branch whose side, depend on θ: Σ of the halved vector's squares or sines.
+    """A function whose loop and branch depend on θ: it halves θ until its ℓ₁ norm is at most 1, then sums squares or sines.
 
-    Its derivative is known on each piece: with n halvings, 2θ/4ⁿ where the first number is positive, cos(θ/2ⁿ)/2ⁿ elsewhere.
+    Its derivative is known: with n halvings it is 2θ/4ⁿ if the first number is positive, and cos(θ/2ⁿ)/2ⁿ otherwise.
     """
     x = theta
     while float(x.detach().abs().sum()) > 1.0:
@@ -74,11 +74,11 @@ def branches_and_loops(theta: Tensor) -> Tensor:
 
 
 def quadratic(curvature: Tensor) -> Function:
-    """½ Σ c_i θ_i²: convex where all c are positive, concave where all are negative, a saddle at 0 where signs differ."""
+    """½ Σ c_i θ_i²: convex if all c are positive, concave if all are negative; a saddle at 0 if the signs differ."""
     return lambda theta: 0.5 * (curvature * theta.square()).sum()
 
 
 def two_hills(theta: Tensor) -> Tensor:
-    """Two dimensions, two hills: 1 high around (1.5, 0), 0.6 high around (−1.5, 0), flat far away, a saddle between them."""
+    """A function of two numbers with maxima of 1 at (1.5, 0) and 0.6 at (−1.5, 0), a saddle between them, and flat far away."""
     high, low = (theta - theta.new_tensor([x, 0.0]) for x in (1.5, -1.5))
     return torch.exp(-high.square().sum()) + 0.6 * torch.exp(-low.square().sum())

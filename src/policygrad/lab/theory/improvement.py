@@ -1,14 +1,14 @@
-"""Policy iteration with fitted values against steps that stay near: how one step can make everything worse.
+"""Policy iteration with fitted values compared with small steps: one greedy step can lower J by much.
 
-Exact policy iteration never loses: greedy in Q^π has no negative advantage anywhere. With fitted values it may choose actions
-that have one. All that the performance difference lemma then says is
+Exact policy iteration never lowers J, because the greedy policy for Q^π has no negative advantage in any state. With fitted
+values it may choose actions with negative advantages. Then the performance difference lemma only says that
 
     J(π') − J(π)  ≥  Σ_t γᵗ · min_{t,s} Σ_a π'(a|s) A^π_t(s, a),       H times the worst where γ = 1
 
-and `shortcut` is an MDP where the loss is of that order: the fit is right where the old policy went, on average, and the new
-one goes elsewhere. A gradient step moves the states visited by as little as it moves the policy, and there the fit is right to
-first order: Σ d^π π Â ∇log π is the exact gradient if Â errs only where the policy cannot tell states apart either (compatible
-function approximation, Sutton et al. 2000, theorem 2). A trust region says how little.
+and on the MDP `shortcut` the loss is of that order: the fit is right on average in the states of the old policy, and the new
+policy visits other states. A short gradient step changes the visited states little, and there the fit is right to first order:
+Σ d^π π Â ∇log π is the exact gradient if Â is wrong only between states that the policy cannot tell apart either (compatible
+function approximation, Sutton et al. 2000, theorem 2). A trust region limits the change.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ GRADIENT_RULES = ("PG", "NPG", "TRPO")
 
 
 def shortcut(horizon: int | None = None, gamma: float = 0.95) -> MDP:
-    """A road and a swamp that look alike. Action 0 leads to the road, or stays there, and pays nothing. Action 1 is a short
-    cut: from the road it pays 1 and ends in the swamp; in the swamp it pays −1 and stays there.
+    """An MDP with two states, a road and a swamp, that look alike to the policy.
 
-    Rarely taken, the short cut is worth it: one is mostly on the road. Always taken, it costs 1 a step. Without a discount the
-    best that treats both alike takes it with probability 1/4 and gets 1/8 a step.
+    Action 0 leads to the road, or stays there, and pays 0. Action 1 is a short cut: on the road it pays 1 and leads into the
+    swamp; in the swamp it pays −1 and stays there. If it is taken rarely it pays, because the agent is mostly on the road; if
+    it is taken always it costs 1 per step. Without a discount the best policy that treats both states alike takes it with
+    probability 1/4 and gets 1/8 per step.
     """
     transition = torch.zeros(2, 2, 2)
     transition[:, 0, 0] = transition[:, 1, 1] = 1.0
@@ -50,7 +51,7 @@ def shortcut(horizon: int | None = None, gamma: float = 0.95) -> MDP:
 
 
 def cautious(mdp: MDP, probability: float = 0.05) -> Policy:
-    """The policy that takes each action but the first with this probability, in every state."""
+    """A policy that takes each action except the first with this probability, in every state."""
     others = mdp.actions - 1
     if not 0.0 < probability * others < 1.0:
         raise ValueError(f"probability must be in (0, {1 / max(others, 1):g}), got {probability}")
@@ -62,10 +63,10 @@ def cautious(mdp: MDP, probability: float = 0.05) -> Policy:
 
 
 def fitted_values(mdp: MDP, pi: Tensor, features: Tensor | None = None) -> Tensor:
-    """Q̂ (S, A): Q^π, averaged over time, by least squares on features of the state, (S, K), with weights: the states visited.
+    """Q̂ (S, A): a least-squares fit of Q^π, averaged over time, on features of states (S, K), weighted by the visited states.
 
-    features: [one for each group of states that look alike]. It is what regression on the data of π converges to. Where no two
-    states look alike it is exact.
+    features: [one per group of states that look alike]. Regression on data of π converges to this fit. Where no two states look
+    alike it is exact.
     """
     if features is None:
         groups = torch.arange(mdp.states) if mdp.groups is None else torch.tensor(mdp.groups)
@@ -86,23 +87,23 @@ def fitted_batch(mdp: MDP, policy: Policy, features: Tensor | None = None) -> Ba
 
 @dataclass(frozen=True)
 class Change:
-    """One step of a rule, from π to π'."""
+    """The effect of one step from π to π'."""
 
     rise: float  # J(π') − J(π)
     worst: float  # min over t and s of Σ_a π'(a|s) A^π_t(s,a), 0 at most
-    bound: float  # Σ_t γᵗ · worst: rise is at least that
+    bound: float  # Σ_t γᵗ · worst: the rise is at least this
     policy_tv: float  # max_s TV(π, π')
-    tv: float  # of the distributions of states visited, TV(d, d')
-    kl: float  # KL(d ‖ d'), nats; ∞ where π' never goes to a state that π goes to
+    tv: float  # TV(d, d') of the distributions of visited states
+    kl: float  # KL(d ‖ d'), nats; ∞ if π' never visits a state that π visits
 
     @property
     def share(self) -> float:
-        """How much of the bound is attained; 0 where nothing is lost."""
+        """The share of the bound that is attained; 0 if J does not fall."""
         return self.rise / self.bound if self.rise < 0.0 else 0.0
 
 
 def change(mdp: MDP, pi: Tensor, pi_new: Tensor) -> Change:
-    """What a step from π to π' changes. Policies are tables, (S, A) or (H, S, A)."""
+    """The effect of a step from π to π' on J and on the visited states. Policies are tables, (S, A) or (H, S, A)."""
     worst = min(float((expected_advantage(mdp, pi, pi_new) * mdp.live).amin()), 0.0)
     d, after = (_visited(mdp, p) for p in (pi, pi_new))
     seen = d > 0.0
@@ -114,7 +115,7 @@ def change(mdp: MDP, pi: Tensor, pi_new: Tensor) -> Change:
 
 
 def _visited(mdp: MDP, pi: Tensor) -> Tensor:
-    """The distribution of the states visited, discounted, (S,)."""
+    """The discounted distribution of the visited states, (S,)."""
     d = occupancy(mdp, pi).sum(0)
     return d / d.sum()
 
@@ -128,16 +129,16 @@ def _total(mdp: MDP) -> float:
 
 @dataclass(frozen=True)
 class Improvement(Result):
-    """Steps of every rule from the same policy, where each gets to, and the bound over the horizon."""
+    """The first step and the path of every rule from the same policy, and the bound as a function of the horizon."""
 
     steps: dict[str, Change]  # the first step
     paths: dict[str, tuple[float, ...]]  # J, (K+1,)
-    shifts: dict[str, tuple[float, ...]]  # TV of the states visited, from each policy to the next, (K,)
-    best: float  # J of the best policy, of all that tell states apart
+    shifts: dict[str, tuple[float, ...]]  # TV of the visited states between each policy and the next, (K,)
+    best: float  # J of the best policy, among all that tell the states apart
     horizons: tuple[tuple[int, Change], ...]  # one fitted step of policy iteration on `shortcut`, γ = 1
 
     def table(self) -> str:
-        """Three tables."""
+        """Three tables: the first steps, J along the paths, and the bound by horizon."""
         first = [
             [rule, *(f"{x:+.3f}" for x in (c.rise, c.worst, c.bound)), *(f"{x:.3f}" for x in (c.policy_tv, c.tv, c.kl))]
             for rule, c in self.steps.items()
@@ -146,9 +147,9 @@ class Improvement(Result):
         steps = len(next(iter(self.paths.values()))) - 1
         marks = sorted({0, 1, 2, 3, steps // 2, steps - 1, steps})
         rows = [[rule, *(f"{J[k]:.3f}" for k in marks), f"{min(J):.3f}"] for rule, J in self.paths.items()]
-        path = align((f"J ({self.best:.3f} is best) after", *map(str, marks), "lowest"), rows)
+        path = align((f"J ({self.best:.3f} is best) after step", *map(str, marks), "lowest"), rows)
         bound = [[str(H), *(f"{x:.2f}" for x in (c.rise, c.bound, c.share))] for H, c in self.horizons]
-        note = "min Ā: the worst Σ_a π'(a|s) A(s,a); TV, KL: of the policies where it is largest, of the states visited"
+        note = "min Ā: the worst Σ_a π'(a|s) A(s,a); TV policy: the largest over states; TV, KL states: of the visited states"
         last = align(("H", "ΔJ, fitted PI", "bound, H · min Ā", "share"), bound)
         return "\n\n".join([f"{align(header, first)}\n{note}", path, last])
 
@@ -161,10 +162,10 @@ def improvement(
     max_kl: float = 0.01,
     horizons: Sequence[int] = HORIZONS,
 ) -> Improvement:
-    """Policy iteration, with exact and with fitted values, and PG, NPG and TRPO with the same fitted values, from one policy.
+    """Policy iteration with exact and with fitted values, and PG, NPG and TRPO with the same fitted values, from one policy.
 
-    The three are the production rules, without damping; PG's rate is such that its quadratic KL is NPG's, max_kl. mdp:
-    [`shortcut()`]; policy: [`cautious`].
+    PG, NPG and TRPO are the rules that training uses, without damping. PG's rate gives it the same quadratic KL as NPG, max_kl.
+    mdp: [`shortcut()`]; policy: [`cautious`].
     """
     mdp = shortcut() if mdp is None else mdp
     policy = cautious(mdp) if policy is None else policy
@@ -181,7 +182,7 @@ def improvement(
 
 
 def attained(horizon: int) -> Change:
-    """One step of fitted policy iteration on `shortcut` with a horizon and no discount, from `cautious`."""
+    """One step of fitted policy iteration from `cautious`, on `shortcut` with a horizon and without a discount."""
     mdp = shortcut(horizon, gamma=1.0)
     pi = policy_matrix(mdp, cautious(mdp)).detach()
     return change(mdp, pi, greedy(fitted_values(mdp, pi)))
@@ -195,7 +196,7 @@ def _iterate(mdp: MDP, pi: Tensor, step: Callable[[Tensor], Tensor], iterations:
 
 
 def _climb(mdp: MDP, policy: Policy, name: str, iterations: int, max_kl: float) -> list[Tensor]:
-    """The policies of a gradient rule with fitted advantages, tables (S, A)."""
+    """The policies along the path of a gradient rule with fitted advantages, tables (S, A)."""
     path = [policy_matrix(mdp, policy).detach()]
     for _ in range(iterations):
         batch = fitted_batch(mdp, policy)

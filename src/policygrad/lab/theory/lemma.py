@@ -1,9 +1,9 @@
-"""The performance difference lemma: what one policy is better than another, told by the other's advantages.
+"""The performance difference lemma: the difference in J of two policies, from the advantages of one of them.
 
     J(π') − J(π) = Σ_t Σ_s γᵗ P(s_t = s | π') Σ_a π'(a|s) A^π_t(s, a)
 
-(Kakade & Langford 2002, lemma 6.1.) States are those that the *new* policy visits, advantages those of the *old* one. With a
-horizon or without one, for stationary policies and for those that depend on time.
+(Kakade & Langford 2002, lemma 6.1.) The states are those that the *new* policy visits; the advantages are those of the *old*
+policy. The lemma holds with and without a horizon, for stationary policies and for policies that depend on time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TAIL, LONGEST = 1e-6, 1000
 
 @dataclass(frozen=True)
 class Lemma(Result):
-    """Both sides, and what each state contributes to the right one."""
+    """Both sides of the lemma, and the contribution of each state to the right side."""
 
     before: float  # J(π)
     after: float  # J(π')
@@ -41,23 +41,23 @@ class Lemma(Result):
         return abs(self.difference - self.expected_advantage)
 
     def table(self) -> str:
-        """Both sides, and the states that matter most."""
+        """Both sides, and the states that contribute most."""
         top = sorted(range(len(self.by_state)), key=lambda s: -abs(self.by_state[s]))[:5]
         parts = ", ".join(f"{self.by_state[s]:+.4f} in state {s}" for s in top)
         return (
             f"J(π') − J(π) = {self.after:.6f} − {self.before:.6f} = {self.difference:+.6f}\n"
             f"Σ occupancy(π') · π' · A(π) = {self.expected_advantage:+.6f}, gap {self.gap:.1e}\n"
-            f"of this {parts}" + (", …" if len(self.by_state) > 5 else "")
+            f"largest parts of this: {parts}" + (", …" if len(self.by_state) > 5 else "")
         )
 
 
 def expected_advantage(mdp: MDP, pi: Tensor, pi_new: Tensor) -> Tensor:
-    """Ā_t(s) = Σ_a π'(a|s) A^π_t(s,a), a dot product for each state: (H, S), (1, S) without a horizon."""
+    """Ā_t(s) = Σ_a π'(a|s) A^π_t(s,a), one dot product per state: (H, S), or (1, S) without a horizon."""
     return (pi_new * advantage(mdp, pi)).sum(-1)
 
 
 def lemma(mdp: MDP, pi: Tensor, pi_new: Tensor) -> Lemma:
-    """Both sides of the lemma, exact. Policies are tables, (S, A) or (H, S, A)."""
+    """Both sides of the lemma, computed exactly. Policies are tables, (S, A) or (H, S, A)."""
     by_state = (occupancy(mdp, pi_new) * expected_advantage(mdp, pi, pi_new)).sum(0)
     before, after = float(objective(mdp, pi)), float(objective(mdp, pi_new))
     return Lemma(before, after, float(by_state.sum()), tuple(by_state.tolist()))
@@ -65,10 +65,10 @@ def lemma(mdp: MDP, pi: Tensor, pi_new: Tensor) -> Lemma:
 
 @dataclass(frozen=True)
 class SampledLemma(Result):
-    """The right side from episodes of the new policy, and what it is an estimate of.
+    """Two estimates of the right side from episodes of the new policy, and its exact value.
 
-    Once with the advantages of the actions taken, once with Ā(s), the dot product, in the states visited: the same mean, and
-    mostly less variance, for an action is not sampled.
+    One estimate uses the advantages of the actions taken, the other one uses the dot product Ā(s) in the visited states. Both
+    have the same mean; the second mostly has less variance, because no action is sampled.
     """
 
     exact: float
@@ -80,21 +80,21 @@ class SampledLemma(Result):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % by the normal distribution, of the estimate with the actions taken."""
+        """The 95 % interval of the estimate with the actions taken, by the normal distribution."""
         return self.actions - 1.96 * self.actions_error, self.actions + 1.96 * self.actions_error
 
     def table(self) -> str:
-        """The estimates beside the exact number."""
+        """The estimates and the exact number."""
         pairs = (self.actions, self.actions_error), (self.states, self.states_error)
         by_action, by_state = (f"{mean:+.4f} ± {1.96 * error:.4f}" for mean, error in pairs)
         return (
-            f"from {self.episodes:,} episodes of π': {by_action} by the actions taken, {by_state} by dot products in the "
-            f"states visited; exact {self.exact:+.4f}"
+            f"from {self.episodes:,} episodes of π': {by_action} with the actions taken, {by_state} with dot products in the "
+            f"visited states; exact {self.exact:+.4f}"
         )
 
 
 def episode_limit(mdp: MDP) -> int | None:
-    """Where to truncate episodes of an MDP without a horizon: where γᵗ falls to 1e-6, after 1,000 steps at most."""
+    """The step after which episodes are truncated without a horizon: where γᵗ falls to 1e-6, at most 1,000; None with one."""
     if mdp.horizon is not None:
         return None
     if mdp.gamma in (0.0, 1.0):
@@ -105,10 +105,10 @@ def episode_limit(mdp: MDP) -> int | None:
 def sampled_lemma(
     mdp: MDP, pi: Tensor, pi_new: Tensor, episodes: int, generator: torch.Generator, limit: int | None = None
 ) -> SampledLemma:
-    """The right side of the lemma from episodes of π' and the exact A^π, unbiased.
+    """Unbiased estimates of the lemma's right side, from episodes of π' and the exact A^π.
 
-    limit: of an episode's steps, [`episode_limit`]; `exact` is the sum over as many. Raises ValueError for fewer than 2
-    episodes.
+    limit: the largest number of steps per episode, [`episode_limit`]; `exact` is the sum over as many steps. Raises ValueError
+    for fewer than 2 episodes.
     """
     if episodes < 2:
         raise ValueError(f"an estimate with its error needs at least 2 episodes, got {episodes}")
@@ -126,7 +126,7 @@ def sampled_lemma(
 
 @dataclass(frozen=True)
 class LemmaCheck(Result):
-    """The lemma for many pairs of random policies, one of them in detail and sampled."""
+    """The lemma for many pairs of random policies; for the first pair with details and sampled estimates."""
 
     differences: tuple[float, ...]  # J(π') − J(π)
     expected: tuple[float, ...]  # the right side
@@ -139,13 +139,13 @@ class LemmaCheck(Result):
         return max(abs(a - b) for a, b in zip(self.differences, self.expected, strict=True))
 
     def table(self) -> str:
-        """The first pair, sampled and exact, and the largest gap of all."""
+        """The first pair, sampled and exact, and the largest gap of all pairs."""
         many = f"{len(self.differences)} pairs of random policies: the sides differ by {self.gap:.1e} at most"
         return f"{self.first}\n{self.sampled}\n{many}"
 
 
 def check_lemma(mdp: MDP, pairs: int = 100, episodes: int = 5000, seed: int = 0) -> LemmaCheck:
-    """The lemma for pairs of policies with logits N(0, 1), both sides exact; and from episodes for the first pair."""
+    """Check the lemma exactly for pairs of policies with logits N(0, 1), and from episodes for the first pair."""
     generator = torch.Generator().manual_seed(seed)
     tables = [policy_matrix(mdp, tabular_policy(mdp, generator)).detach() for _ in range(2 * pairs)]
     found = [lemma(mdp, *pair) for pair in zip(tables[::2], tables[1::2], strict=True)]

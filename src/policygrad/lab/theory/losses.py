@@ -1,8 +1,8 @@
 """The loss whose gradient is the policy gradient, −Σ weight · x · log π, does not measure performance.
 
-x is whatever multiplies ∇log π: advantages, or returns with any baseline. All have the same gradient, in expectation, where the
-data is the policy's own; their *values* differ as one likes. Add a constant to all rewards: nothing changes about policies,
-gradients or learning, and the loss that fell now rises.
+x is what multiplies ∇log π: advantages, or returns with any baseline. With data of the policy itself, all these losses have the
+same expected gradient, but their *values* can be anything. A constant added to all rewards changes no policy, no gradient and
+no learning, but a loss that fell now rises.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Loss:
 
     name: str
     values: tuple[float, ...]  # (K+1,)
-    correlation: float  # with J, over the path; −1 is what a loss should have
-    worse: float  # share of the steps on which J rose and the loss, too
+    correlation: float  # with J, over the path; a good loss would have −1
+    worse: float  # the share of steps on which both J and the loss rose
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Losses(Result):
 
     J: tuple[float, ...]  # (K+1,)
     losses: tuple[Loss, ...]
-    shift: float  # c, added to every reward or taken off
+    shift: float  # the constant that is added to every reward or subtracted
 
     def __getitem__(self, name: str) -> Loss:
         return {loss.name: loss for loss in self.losses}[name]
 
     def table(self) -> str:
-        """A row a loss."""
+        """One row per loss."""
         rows = [
             [x.name, f"{x.values[0]:.3f}", f"{x.values[-1]:.3f}", f"{x.correlation:+.3f}", f"{100.0 * x.worse:.0f} %"]
             for x in self.losses
@@ -53,10 +53,10 @@ class Losses(Result):
 
 
 def losses(mdp: MDP, policy: Policy, *, steps: int = 100, lr: float = 0.1, shift: float | None = None) -> Losses:
-    """Losses along exact gradient ascent on J, by the production rule: with advantages, and with returns, as they are and with
-    a constant `shift` added to every reward or taken off, [the largest |reward| · 2].
+    """Losses along exact gradient ascent on J: with advantages, with returns, and with `shift` added to or taken from rewards.
 
-    Raises ValueError where an episode may end early: there a constant on all rewards changes the task.
+    shift: [the largest |reward| · 2]. Raises ValueError if episodes may end early: there a constant on all rewards changes the
+    task.
     """
     if mdp.terminal:
         raise ValueError("a constant on all rewards changes the task where episodes may end early: take another MDP")
@@ -72,7 +72,7 @@ def losses(mdp: MDP, policy: Policy, *, steps: int = 100, lr: float = 0.1, shift
         rows.append([-float((weighted * x).sum()) for x in multipliers])
         if step < steps:
             policy = apply(rule, policy, exact_batch(mdp, policy))[1]
-    names = ("advantages", "returns", f"returns, {shift:+.3g} a step", f"returns, {-shift:+.3g} a step")
+    names = ("advantages", "returns", f"returns, {shift:+.3g} per step", f"returns, {-shift:+.3g} per step")
     columns = torch.tensor(rows, dtype=torch.float64).T
     value = torch.tensor(J, dtype=torch.float64)
     found = [Loss(name, tuple(y.tolist()), *_against(value, y)) for name, y in zip(names, columns, strict=True)]
@@ -80,6 +80,6 @@ def losses(mdp: MDP, policy: Policy, *, steps: int = 100, lr: float = 0.1, shift
 
 
 def _against(J: Tensor, loss: Tensor) -> tuple[float, float]:
-    """Correlation of a loss with J, and on how many steps both rose."""
+    """The correlation of a loss with J, and the share of steps on which both rose."""
     worse = (J.diff() > 0.0) & (loss.diff() > 0.0)
     return float(np.corrcoef(J.numpy(), loss.numpy())[0, 1]), float(worse.double().mean())

@@ -1,4 +1,4 @@
-"""The picture of `policygrad lab theory`: a panel or two for each result of the bench."""
+"""The plots of `policygrad lab theory`: one to three panels per experiment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from policygrad.lab.results import Result
-from policygrad.lab.steps.plots import BLUE, DASHED, GREEN, ORANGE, PINK, PURPLE, head, logarithmic, name_axes, say
+from policygrad.lab.steps.plots import BLUE, DASHED, GREEN, ORANGE, PINK, PURPLE, head, logarithmic_axes, name_axes, say
 from policygrad.lab.theory.ascent import Landscapes
 from policygrad.lab.theory.derivatives import ThreeWays
 from policygrad.lab.theory.functions import two_hills
@@ -30,13 +30,13 @@ LINE = {"lw": 2.2, "solid_capstyle": "round"}
 DOTS = {"lw": 2.2, "ms": 6.0, "mec": "white"}
 
 
-def draw(results: Sequence[Result], title: str, out: Path) -> Path:
+def draw_theory(results: Sequence[Result], title: str, out: Path) -> Path:
     """Draw the results, and write the figure."""
-    return make_figure(results, title).write(out)
+    return theory_figure(results, title).write(out)
 
 
-def make_figure(results: Sequence[Result], title: str) -> Chart:
-    """The figure: at most three panels a row."""
+def theory_figure(results: Sequence[Result], title: str) -> Chart:
+    """The figure, with at most three panels per row."""
     panels = [panel for result in results for panel in panels_of(result)]
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
@@ -55,7 +55,7 @@ def make_figure(results: Sequence[Result], title: str) -> Chart:
 
 
 def panels_of(result: Result) -> list[Panel]:
-    """What there is to draw of a result. Raises TypeError for one that is none of the bench's."""
+    """The panels of a result. Raises TypeError for a result that is not from one of the experiments."""
     for kind, panels in PANELS.items():
         if isinstance(result, kind):
             return [partial(panel, result=result) for panel in panels]
@@ -65,9 +65,9 @@ def panels_of(result: Result) -> list[Panel]:
 def draw_lemma(axis: Axes, result: LemmaCheck) -> None:
     """Both sides of the lemma."""
     subtitle = (
-        f"{len(result.differences)} pairs of random policies, both sides exact: {result.gap:.0e} apart at most.\n"
+        f"{len(result.differences)} pairs of random policies, exact: the sides differ by {result.gap:.0e} at most.\n"
     )
-    head(axis, "The performance difference lemma", subtitle + "Bar: one right side from episodes, 95 %")
+    head(axis, "The performance difference lemma", subtitle + "Bar: 95 % interval of one right side from episodes")
     ends = [min(result.differences), max(result.differences)]
     axis.plot(ends, ends, color=PALE, lw=1.3, ls=DASHED)
     axis.plot(result.differences, result.expected, "o", color=BLUE, ms=5.0, alpha=0.6, mec="white")
@@ -77,18 +77,22 @@ def draw_lemma(axis: Axes, result: LemmaCheck) -> None:
 
 
 def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
-    """Errors of right and wrong surrogates over the step, and the bounds."""
+    """Errors of the right and of wrong surrogates by step length, and the bounds."""
     slopes, bounded = result.slopes, result.bounded
-    second = "Dashed: bounds, TRPO's above Achiam's" if bounded else "No bound: γ = 1 without a horizon"
-    head(axis, "The surrogate matches to first order", f"|J − L| along a line; slopes on logarithmic axes.\n{second}")
-    logarithmic(axis)
+    second = "Dashed: the bounds, TRPO's above Achiam's" if bounded else "No bound: γ = 1 without a horizon"
+    head(
+        axis,
+        "The surrogate matches to first order",
+        f"|J − L| along a line, with slopes on logarithmic axes.\n{second}",
+    )
+    logarithmic_axes(axis)
     axis.set_xlim(0.6 * min(result.lengths), 1.6 * max(result.lengths))
     least, drawn = np.array(result.rounding), 0
 
     def above(y: Sequence[float]) -> np.ndarray:
         return np.where(np.array(y) > least, y, np.nan)
 
-    for bound in (result.trpo, result.achiam) if bounded else ():
+    for bound in (result.schulman, result.achiam) if bounded else ():
         axis.plot(result.lengths, above(bound), color=PALE, lw=1.3, ls=DASHED)
     for name, values, color, text, height in (
         ("error", result.error, BLUE, "right", 0.19),
@@ -105,9 +109,9 @@ def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
 
 
 def draw_paths(axis: Axes, result: Improvement) -> None:
-    """J over the steps of each rule."""
-    subtitle = "J after each step from one policy; all but the exact one with the same fit.\n"
-    head(axis, "A greedy step can lose", subtitle + f"Dashed: the best J, {result.best:.3g}")
+    """J after each step of each rule."""
+    subtitle = "J after each step. All rules but the exact one use the same fit.\n"
+    head(axis, "A greedy step can lower J", subtitle + f"Dashed: the best J, {result.best:.3g}")
     shown = {rule: path[:25] for rule, path in result.paths.items()}
     end = len(next(iter(shown.values()))) - 1
     axis.plot([0, end], [result.best] * 2, color=PALE, lw=1.3, ls=DASHED)
@@ -119,7 +123,7 @@ def draw_paths(axis: Axes, result: Improvement) -> None:
 
 
 def label_ends(axis: Axes, ends: Mapping[str, tuple[float, str]], x: float, fontsize: float = 10) -> None:
-    """Labels to the right of lines that end at x, from the top, none above another: text → (y, colour)."""
+    """Labels to the right of lines that end at x, from the top and without overlaps: text → (y, colour)."""
     low, high = axis.get_ylim()
     last = float("inf")
     for text, (y, color) in sorted(ends.items(), key=lambda item: -item[1][0]):
@@ -128,7 +132,7 @@ def label_ends(axis: Axes, ends: Mapping[str, tuple[float, str]], x: float, font
 
 
 def leave_room(axis: Axes, end: float, share: float) -> None:
-    """Room for labels to the right of lines that end at x: the axis, with its ticks and its grid, ends where they do."""
+    """Leave room for labels to the right of lines that end at `end`; the axis, its ticks and its grid end there, too."""
     axis.set_xticks(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(0, end))
     axis.set_xticks([x for x in axis.get_xticks() if 0 <= x <= end])
     axis.set_xlim(0, share * end)
@@ -136,10 +140,10 @@ def leave_room(axis: Axes, end: float, share: float) -> None:
 
 
 def draw_bound(axis: Axes, result: Improvement) -> None:
-    """What one fitted step loses over the horizon, and what it can lose at most."""
-    subtitle = "One step of fitted policy iteration where a short cut looks good, γ = 1.\n"
+    """The loss in J by one fitted step, and the largest possible loss, by horizon."""
+    subtitle = "One step of fitted policy iteration on the MDP shortcut, γ = 1.\n"
     head(axis, "The bound is attained", subtitle + "Dashed: the bound, H times the worst advantage")
-    logarithmic(axis)
+    logarithmic_axes(axis)
     H = [horizon for horizon, _ in result.horizons]
     axis.plot(H, [-c.bound for _, c in result.horizons], color=PALE, lw=1.3, ls=DASHED)
     axis.plot(H, [-c.rise for _, c in result.horizons], "o-", color=PINK, **DOTS)
@@ -149,9 +153,9 @@ def draw_bound(axis: Axes, result: Improvement) -> None:
 
 
 def draw_shifts(axis: Axes, result: Improvement) -> None:
-    """How far the states visited move in a step."""
-    subtitle = "TV between the states visited before and after each step.\nDot: the first step"
-    head(axis, "Small steps keep the states", subtitle)
+    """The change of the visited states in each step."""
+    subtitle = "TV between the visited states before and after each step.\nDot: the first step. Bar: all steps"
+    head(axis, "Small steps keep the states close", subtitle)
     axis.grid(axis="y", visible=False)
     axis.set_yticks([])
     axis.set_ylim(len(result.shifts) - 0.5, -0.7)
@@ -164,9 +168,9 @@ def draw_shifts(axis: Axes, result: Improvement) -> None:
 
 
 def draw_hills(axis: Axes, result: Landscapes) -> None:
-    """Paths on the two hills."""
-    subtitle = "Exact ascent from three starts: the higher hill, the lower one,\nand a plateau that it does not leave"
-    head(axis, "Ascent ends where it is flat", subtitle)
+    """The paths of ascent on `two_hills`."""
+    subtitle = "Exact ascent from three starts: it reaches the maximum, a\nlower maximum, and does not leave a plateau"
+    head(axis, "Ascent ends where the gradient is 0", subtitle)
     x, y = np.meshgrid(np.linspace(-5.2, 3.2, 85), np.linspace(-2.4, 3.2, 57))
     points = torch.from_numpy(np.stack([x, y], -1)).view(-1, 2)
     values = torch.stack([two_hills(p) for p in points]).view(x.shape)
@@ -185,12 +189,12 @@ def draw_hills(axis: Axes, result: Landscapes) -> None:
 
 
 def draw_decay(axis: Axes, result: Decay) -> None:
-    """The mean squared gradient over the number of steps."""
+    """The mean squared gradient by the number of steps."""
     bounded = [b for b in result.budgets if np.isfinite(b.bound)]
-    subtitle = f"Mean ‖∇J‖² over the path of SGD, {result.episodes} episodes a step, α ∝ 1/√K.\n"
+    subtitle = f"Mean ‖∇J‖² over the path of SGD, {result.episodes} episodes per step, α ∝ 1/√K.\n"
     subtitle += "Dashed: the bound" + (", where α ≤ 1/L" if len(bounded) < len(result.budgets) else "")
-    head(axis, f"SGD finds flat places: ∝ K^{result.slope:.2f}", subtitle)
-    logarithmic(axis)
+    head(axis, f"SGD: ‖∇J‖² falls as K^{result.slope:.2f}", subtitle)
+    logarithmic_axes(axis)
     K = [b.steps for b in result.budgets]
     axis.plot([b.steps for b in bounded], [b.bound for b in bounded], color=PALE, lw=1.3, ls=DASHED)
     axis.axhline(result.before, color=GREEN, lw=1.3)
@@ -204,10 +208,10 @@ def draw_decay(axis: Axes, result: Decay) -> None:
 
 
 def draw_derivatives(axis: Axes, result: ThreeWays) -> None:
-    """Errors of differences over their step."""
-    subtitle = "Relative error of ∇J against its closed form. Left of the V rounding,\nright of it truncation"
-    head(axis, "Differences: truncation against rounding", subtitle)
-    logarithmic(axis)
+    """The errors of differences by their step."""
+    subtitle = "Error of ∇J, relative to its closed form: rounding on the left,\ntruncation on the right"
+    head(axis, "Differences: truncation and rounding", subtitle)
+    logarithmic_axes(axis)
     found = result.by_step
     for method, color, place in (("forward", ORANGE, 5), ("central", BLUE, 10), ("complex", GREEN, 1)):
         errors = np.maximum(found.errors[method], 1e-17)
@@ -220,10 +224,10 @@ def draw_derivatives(axis: Axes, result: ThreeWays) -> None:
     name_axes(axis, "h", "error")
 
 
-def draw_costs(axis: Axes, result: ThreeWays) -> None:
-    """Time of a gradient over the number of parameters."""
-    head(axis, "and they cost an evaluation a parameter", "Time of one gradient, in evaluations of J")
-    logarithmic(axis)
+def draw_gradient_costs(axis: Axes, result: ThreeWays) -> None:
+    """The time of one gradient by the number of parameters."""
+    head(axis, "They need an evaluation per parameter", "Time of one gradient, in evaluations of J")
+    logarithmic_axes(axis)
     for method, color in (("central", BLUE), ("forward", ORANGE), ("automatic", INK)):
         rows = [c for c in result.costs if c.method == method]
         axis.plot([c.parameters for c in rows], [c.relative_seconds for c in rows], "o-", color=color, **DOTS)
@@ -233,8 +237,8 @@ def draw_costs(axis: Axes, result: ThreeWays) -> None:
 
 
 def draw_losses(axis: Axes, result: Losses) -> None:
-    """Losses along one path, each scaled to its own range."""
-    subtitle = "−Σ w · x · log π along one path of exact ascent, each scaled to [0, 1], and J.\nCorrelations with J"
+    """J and the losses along one path, each scaled to [0, 1]."""
+    subtitle = "J and losses −Σ w · x · log π along exact ascent, each scaled to [0, 1].\nNumbers: correlation with J"
     head(axis, "The loss is not performance", subtitle)
 
     def scaled(y: Sequence[float]) -> np.ndarray:
@@ -252,14 +256,14 @@ def draw_losses(axis: Axes, result: Losses) -> None:
 
 
 def draw_bias(axis: Axes, result: Staleness) -> None:
-    """The direction of stale gradients over their age."""
+    """The direction of gradients from old data, by the age of the data."""
     subtitle = "Cosine between ∇J and the mean gradient from data of an older\npolicy, exact"
-    head(axis, "Old data points elsewhere", subtitle)
+    head(axis, "Old data gives another direction", subtitle)
     ages, ends = [row.age for row in result.rows], {}
     for values, color, text in (
-        ([row.plain.cosine for row in result.rows], PINK, "as it is"),
-        ([row.ratio.cosine for row in result.rows], BLUE, "actions' ratios"),
-        ([1.0 for _ in result.rows if result.rows[0].weighted], GREEN, "trajectories' weights"),
+        ([row.plain.cosine for row in result.rows], PINK, "no correction"),
+        ([row.ratio.cosine for row in result.rows], BLUE, "ratios of actions"),
+        ([1.0 for _ in result.rows if result.rows[0].weighted], GREEN, "weights of trajectories"),
     ):
         if values:
             axis.plot(ages, values, "o-", color=color, **DOTS)
@@ -271,10 +275,10 @@ def draw_bias(axis: Axes, result: Staleness) -> None:
 
 
 def draw_variance(axis: Axes, result: Staleness) -> None:
-    """What the correction costs."""
-    subtitle = "Unbiased estimates from old data: variance of one, in units of\n"
-    head(axis, "and the correction costs variance", subtitle + "fresh data's; E[w²], 1 over the ESS share")
-    logarithmic(axis)
+    """The variance of the corrected gradients, by the age of the data."""
+    subtitle = "Variance of the unbiased estimate from old data, divided by\n"
+    head(axis, "The correction raises the variance", subtitle + "that with new data, and E[w²] = 1 / ESS share")
+    logarithmic_axes(axis)
     axis.set_xscale("linear")
     ages = [row.age for row in result.rows]
     axis.plot(ages, [1.0 / row.ess for row in result.rows], "o-", color=PALE, **DOTS)
@@ -294,7 +298,7 @@ PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     Improvement: (draw_paths, draw_shifts, draw_bound),
     Landscapes: (draw_hills,),
     Decay: (draw_decay,),
-    ThreeWays: (draw_derivatives, draw_costs),
+    ThreeWays: (draw_derivatives, draw_gradient_costs),
     Losses: (draw_losses,),
     Staleness: (draw_bias, draw_variance),
 }

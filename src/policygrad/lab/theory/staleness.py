@@ -1,13 +1,13 @@
-"""What a gradient is worth whose data is k updates old.
+"""The bias and variance of gradients from data of a policy k updates ago.
 
-Data of an earlier policy μ, used for π as it is: E_μ[ Σ_t γᵗ A^μ_t ∇log π(a_t|s_t) ], which is not ∇J(π). Three corrections:
+Data of an earlier policy μ, used for π without a correction, gives E_μ[ Σ_t γᵗ A^μ_t ∇log π(a_t|s_t) ], which is not ∇J(π).
+There are two corrections:
 
-- none;
-- the action's ratio, ρ_t = π/μ on each step: the gradient of the surrogate L_μ at π, as PPO and TRPO take it. What is left is
-  the states' and the advantages' age;
-- the trajectory's, w = Π_t ρ_t: no bias at all, and a variance that grows with E_μ[w²], without bound.
+- the ratio of the action's probabilities, ρ_t = π/μ, on each step. This is the gradient of the surrogate L_μ at π, as in PPO
+  and TRPO. The states and the advantages are still those of μ;
+- the weight of the trajectory, w = Π_t ρ_t. This removes the bias, but the variance grows with E_μ[w²], without bound.
 
-All exact: the first two by dynamic programming, the last by listing every trajectory.
+All numbers are exact: without weights and with ratios by dynamic programming, with weights by listing every trajectory.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from policygrad.updates import NaturalGradient
 
 AGES = (0, 1, 2, 4, 8, 12, 16, 20)
 MAX_LISTED = 50_000  # trajectories
-UPDATE_KL = 1e-3  # nats of an update
-MIN_GRADIENT_RATIO = 1e-3  # of the first ‖∇J‖: where the updates end
-ROUNDING = 1e-12  # of Σ_t γᵗ E|Q_t|: a gradient below is none
+UPDATE_KL = 1e-3  # nats per update
+MIN_GRADIENT_RATIO = 1e-3  # the updates end before ‖∇J‖ falls below this share of the first one
+ROUNDING = 1e-12  # a gradient below this share of Σ_t γᵗ E|Q_t| counts as 0
 
 
 @dataclass(frozen=True)
 class Bias:
-    """How far the mean of an estimate is from ∇J."""
+    """The difference of the expected estimate and ∇J."""
 
     cosine: float
     error: float  # ‖E ĝ − ∇J‖ / ‖∇J‖
@@ -59,41 +59,41 @@ class Bias:
 
 @dataclass(frozen=True)
 class Weighted:
-    """Estimates from one trajectory of the old policy: exact means and variances."""
+    """Exact means and variances of estimates from one trajectory of the old policy."""
 
-    error: float  # ‖E ĝ − ∇J‖ / ‖∇J‖ with the trajectory's weight: 0 but for rounding
+    error: float  # ‖E ĝ − ∇J‖ / ‖∇J‖ with the trajectory's weight: 0 up to rounding
     variance: float  # tr Cov ĝ with it
     unweighted: float  # tr Cov ĝ without
-    fresh: float  # tr Cov ĝ of the policy's own data
+    fresh: float  # tr Cov ĝ with data of the policy itself
 
     @property
     def relative(self) -> float:
-        """The variance in units of the policy's own data's; NaN where that is 0."""
+        """The variance divided by that with data of the policy itself; NaN if that is 0."""
         return self.variance / self.fresh if self.fresh > 0.0 else math.nan
 
 
 @dataclass(frozen=True)
 class Stale:
-    """Data that is `age` updates old."""
+    """The results for data that is `age` updates old."""
 
     age: int
     kl: float  # mean KL(old ‖ now), over the states the old policy visits
     plain: Bias
     ratio: Bias  # with the action's ratio
-    weighted: Weighted | None  # with the trajectory's, None where there are too many trajectories to list
-    ess: float  # 1 / E[w²]: what share of the trajectories the weights leave
+    weighted: Weighted | None  # with the trajectory's weight; None if there are too many trajectories to list
+    ess: float  # 1 / E[w²]: the effective sample size, as a share of the trajectories
 
 
 @dataclass(frozen=True)
 class Staleness(Result):
-    """Gradients for one policy from data of earlier ones. vanished: ended early, the next update leaves no gradient."""
+    """Gradients for one policy from data of earlier policies. vanished: it ended early, because ∇J became too small."""
 
     rows: tuple[Stale, ...]
     updates: int  # made
     vanished: bool
 
     def table(self) -> str:
-        """A row an age."""
+        """One row per age."""
         lines = []
         for row in self.rows:
             cells = [str(row.age), f"{row.kl:.4f}"]
@@ -103,19 +103,19 @@ class Staleness(Result):
             lines.append([*cells, f"{100.0 * row.ess:.1f} %"])
         header = ("age", "KL", "cos, plain", "bias, plain", "cos, ratio", "bias, ratio")
         header = (*header, "bias, trajectory", "its variance", "its ESS")
-        note = "bias: ‖E ĝ − ∇J‖ / ‖∇J‖. variance: of one trajectory's ĝ, in units of the policy's own data's"
+        note = "bias: ‖E ĝ − ∇J‖ / ‖∇J‖. variance: of ĝ from one trajectory, divided by that with new data"
         if self.vanished:
-            note += f"\nended after {self.updates} updates: one more, and ‖∇J‖ is below "
-            note += f"{MIN_GRADIENT_RATIO:g} of what it was at first"
+            note += f"\nIt ended after {self.updates} updates: after one more, ‖∇J‖ is below "
+            note += f"{MIN_GRADIENT_RATIO:g} of its first value."
         return f"{align(header, lines)}\n{note}"
 
 
 def staleness(mdp: MDP, policy: Policy, *, ages: Sequence[int] = AGES, rule: Rule | None = None) -> Staleness:
-    """Update the policy max(ages) times on exact batches, and ask for ∇J at the end from the data of `age` updates before.
+    """Update the policy max(ages) times on exact batches, and estimate ∇J at the end from the data of `age` updates before.
 
-    It ends before ‖∇J‖ falls to a thousandth of what it was at first, for errors are in units of ‖∇J‖: ages beyond are left
-    out. rule: [NaturalGradient without damping: 0.001 nats an update]. The third correction is left out where there are more
-    than 50,000 trajectories to list. Raises ValueError without a horizon, where ∇J is 0 at first, and for no age that is left.
+    It ends before ‖∇J‖ falls to a thousandth of its first value, because errors are relative to ‖∇J‖; larger ages are left out.
+    rule: [NaturalGradient without damping, 0.001 nats per update]. Weights of trajectories are left out if there are more than
+    50,000 trajectories. Raises ValueError without a horizon, if ∇J is 0 at first, and if no age is left.
     """
     if mdp.horizon is None:
         raise ValueError("weights of whole trajectories need a horizon: this MDP has none")
@@ -134,7 +134,7 @@ def staleness(mdp: MDP, policy: Policy, *, ages: Sequence[int] = AGES, rule: Rul
 
 
 def _path(mdp: MDP, policy: Policy, rule: Rule, updates: int) -> tuple[list[Policy], bool]:
-    """The policies of so many updates, or of those before ∇J vanishes, and whether it does."""
+    """The policies after each of the updates, or of those before ∇J vanishes, and whether it vanishes."""
     first, pi = float(exact_gradient(mdp, policy).norm()), policy_matrix(mdp, policy).detach()
     if first <= ROUNDING * float((occupancy(mdp, pi).unsqueeze(-1) * pi * solve(mdp, pi)[1].abs()).sum()):
         raise ValueError("∇J is 0 at this policy: no estimate has a direction to be compared with")
@@ -163,7 +163,7 @@ def _bias(mean: Tensor, exact: Tensor) -> Bias:
 
 
 def stale_gradient(mdp: MDP, old: Policy, now: Policy, ratio: bool = False) -> Tensor:
-    """Σ_t Σ_s γᵗ P(s_t = s | μ) Σ_a μ(a|s) A^μ_t(s,a) ∇log π(a|s), (P,), exact; with the action's ratio, π in μ's place."""
+    """Σ_t Σ_s γᵗ P(s_t = s | μ) Σ_a μ(a|s) A^μ_t(s,a) ∇log π(a|s), (P,), exact; with ratios π replaces μ(a|s)."""
     mu, pi = (policy_matrix(mdp, p).detach() for p in (old, now))
     credit = advantage(mdp, mu) * (1.0 if ratio else mu / pi)  # credited_gradient has π in front of it
     return credited_gradient(mdp, now, credit, occupancy(mdp, mu))
@@ -178,7 +178,7 @@ def second_moment(mdp: MDP, mu: Tensor, pi: Tensor) -> float:
 
 
 def _moments(mdp: MDP, old: Policy, now: Policy, weigh: bool = True) -> tuple[Tensor, float]:
-    """Mean (P,) and trace of the covariance of one trajectory's estimate, from the production estimator on all of them."""
+    """The mean (P,) and the trace of the covariance of the estimate from one trajectory, over all trajectories."""
     rollout, p = enumerate_trajectories(mdp, old)
     rollout = seen_by(rollout, log_policy(mdp, now).detach())
     estimator: Estimator = StateDiscounted(RewardToGo(mdp.gamma))

@@ -1,11 +1,11 @@
-"""Stochastic gradient ascent on J, with gradients that the production estimators sample: how flat it gets where it arrives.
+"""Stochastic gradient ascent on J, with gradients from the estimators that training uses: how small ‖∇J‖ becomes.
 
-For f whose gradient is Lipschitz (constant L), unbiased estimates of variance σ² and a step α ≤ 1/L,
+For a function f whose gradient is Lipschitz with constant L, unbiased estimates of variance σ², and a step α ≤ 1/L,
 
     (1/K) Σ_{k<K} E‖∇f(θ_k)‖²  ≤  2 (E f(θ_K) − f(θ_0)) / (α K) + α L σ²
 
-(Ghadimi & Lan 2013, theorem 2.1). With α ∝ 1/√K the right side falls as 1/√K: the longer the run, the flatter the place, on
-average over the path. That it is a maximum is not said. L is that of the path, see `lipschitz`.
+(Ghadimi & Lan 2013, theorem 2.1). With α ∝ 1/√K the right side falls as 1/√K: the longer the run, the smaller the gradient, on
+average over the path. It need not be a maximum. L is estimated along the path, see `lipschitz`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def sampled_gradient(
     critic: Any = None,
     limit: int | None = None,
 ) -> Callable[[Tensor], Tensor]:
-    """θ (P,) → ĝ (P,), an estimate of ∇J from fresh episodes: what `sgd` asks for.
+    """A function θ (P,) → ĝ (P,) for `sgd`: an estimate of ∇J from new episodes.
 
-    estimator, baseline, critic: as for a `Learner`, [reward-to-go with γᵗ, leave-one-out, none: unbiased]. limit: of an
-    episode's steps, where there is no horizon. The policy given does not move.
+    estimator, baseline, critic: as for a `Learner`, [reward-to-go with γᵗ, leave-one-out, none: unbiased]. limit: the largest
+    number of steps per episode, without a horizon. The given policy is not changed.
     """
     own = deepcopy(policy)
     estimator = StateDiscounted(RewardToGo(mdp.gamma)) if estimator is None else estimator
@@ -67,20 +67,20 @@ def sampled_gradient(
 
 @dataclass(frozen=True)
 class GradientBudget:
-    """Runs of so many steps, means over all of them."""
+    """Means over all runs with this number of steps."""
 
     steps: int
     lr: float
     squared_norm: float  # ‖∇J‖², mean over the path
-    standard_error: float  # of it, between runs
+    standard_error: float  # of squared_norm, between runs
     last: float  # ‖∇J‖² at the end
-    bound: float  # on squared_norm, with the L and σ² of the path; ∞ where a path has α > 1/L
-    J: float  # at the end
+    bound: float  # on squared_norm, with L and σ² of the path; ∞ if a path has α > 1/L
+    J: float  # J at the end
 
 
 @dataclass(frozen=True)
 class Decay(Result):
-    """‖∇J‖² over the length of a run whose step is ∝ 1/√K."""
+    """‖∇J‖² for several numbers of steps K, with steps ∝ 1/√K."""
 
     budgets: tuple[GradientBudget, ...]
     before: float  # ‖∇J‖² at the start
@@ -89,11 +89,11 @@ class Decay(Result):
 
     @property
     def slope(self) -> float:
-        """The power of K that the mean ‖∇J‖² falls with; theory: −1/2 or steeper, once K is large."""
+        """The power of K with which the mean ‖∇J‖² falls; theory says −1/2 or less for large K."""
         return slope([b.steps for b in self.budgets], [b.squared_norm for b in self.budgets])
 
     def table(self) -> str:
-        """A row a budget."""
+        """One row per number of steps."""
         rows = []
         for b in self.budgets:
             numbers = [f"{x:.4f}" for x in (b.lr, b.squared_norm, b.standard_error, b.bound, b.last)]
@@ -102,7 +102,7 @@ class Decay(Result):
         head = align(("steps K", "step", "mean ‖∇J‖²", "± error", "bound", "‖∇J‖² at the end", "J at the end"), rows)
         return (
             f"{head}\n‖∇J‖² at the start {self.before:.4f}; mean ‖∇J‖² ∝ K^{self.slope:.2f}; {self.runs} runs each, "
-            f"{self.episodes} episodes a step"
+            f"{self.episodes} episodes per step"
         )
 
 
@@ -117,9 +117,10 @@ def decay(
     seed: int = 0,
     limit: int | None = None,
 ) -> Decay:
-    """SGD on J from the policy's parameters, for several numbers of steps K, each with the fixed step lr/√K.
+    """SGD on J from the policy's parameters, for several numbers of steps K, with the constant step lr/√K.
 
-    `sampled_gradient`'s estimates, the exact ∇J at every point. Raises ValueError for fewer than 2 runs.
+    The estimates are those of `sampled_gradient`; the exact ∇J is computed at every point. Raises ValueError for fewer than 2
+    runs.
     """
     if runs < 2:
         raise ValueError(f"runs must be at least 2, got {runs}")
@@ -157,8 +158,9 @@ def _measure(J: Function, path: Tensor, estimates: Tensor, alpha: float) -> tupl
 
 
 def lipschitz(gradient: Callable[[Tensor], Tensor], path: Tensor, gradients: Tensor) -> float:
-    """The L of a path: the largest ‖Δ∇f‖ / ‖Δθ‖ of its steps, and of the beginnings of 16 of them, where a step is so long that
-    it leaves the slope that it was made on. path, gradients: (K+1, P).
+    """The L of a path: the largest ‖Δ∇f‖ / ‖Δθ‖ of its steps, and of the first thousandth of 16 of them. Both are (K+1, P).
+
+    Long steps alone would hide the curvature at their beginning.
     """
     steps, changes = path.diff(dim=0), gradients.diff(dim=0)
     for k in range(0, len(steps), max(1, len(steps) // 16)):

@@ -1,15 +1,16 @@
-"""The surrogate of trust-region methods: the lemma's right side with the states of the *old* policy.
+"""The surrogate of trust-region methods: the right side of the lemma with the states of the *old* policy.
 
     L_π(π') = J(π) + Σ_t Σ_s γᵗ P(s_t = s | π) Σ_a π'(a|s) A^π_t(s, a)
 
-It needs no data of π', and has J's value and gradient at π' = π: J − L is of second order in the step, and bounded by how far
-the policies are apart. With α = max_s TV(π, π'), ε = max |A|, ε' = max_s |Σ_a π' A| and TV half the ℓ₁ distance:
+It needs no data of π', and at π' = π it has the value and the gradient of J. So J − L is of second order in the step, and it is
+bounded by the distance of the two policies. With α = max_s TV(π, π'), ε = max |A|, ε' = max_s |Σ_a π' A|, and TV half the ℓ₁
+distance:
 
     |J(π') − L_π(π')|  ≤  2 ε' Σ_k Σ_s γᵏ P(s_k = s | π) TV_k(s) Σ_{0<j<H−k} γʲ      (Achiam et al. 2017, theorem 1)
                        ≤  4 ε α² Σ_t t γᵗ,   4 ε γ α² / (1 − γ)² without a horizon    (Schulman et al. 2015, theorem 1)
 
-The papers have no horizon, where Σ_{0<j} γʲ = γ / (1 − γ). Both follow from |Σ_a π' A| ≤ 2 α ε and from counting the steps at
-which the two policies may have parted.
+In the papers there is no horizon, and Σ_{0<j} γʲ = γ / (1 − γ). Both bounds follow from |Σ_a π' A| ≤ 2 α ε and from counting
+the steps at which the two policies may have taken different actions.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from policygrad.models.policy import Policy
 
 LENGTHS = tuple(np.logspace(-4, 1, 21).tolist())
 MAX_FIT_LENGTH = 0.1  # ‖Δθ‖ up to which slopes are fitted
-ROUNDING = 1e-14  # of the rewards' size, Σ_t γᵗ E|r_t|: differences of J below say nothing
+ROUNDING = 1e-14  # differences of J below this share of Σ_t γᵗ E|r_t| are rounding
 
 
 def surrogate(
@@ -38,7 +39,7 @@ def surrogate(
 ) -> Tensor:
     """L_π(π'), a scalar, differentiable in π'. Policies are tables, (S, A) or (H, S, A).
 
-    adv (H | 1, S, A), reached (H | 1, S): other advantages and states than π's own, [`advantage`, `occupancy`].
+    adv (H | 1, S, A), reached (H | 1, S): advantages and states, [those of π: `advantage`, `occupancy`].
     """
     adv = advantage(mdp, pi) if adv is None else adv
     reached = occupancy(mdp, pi) if reached is None else reached
@@ -47,11 +48,11 @@ def surrogate(
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far J is from the surrogate, and how far it may be."""
+    """The error of the surrogate and the two bounds on it."""
 
     error: float  # J(π') − L_π(π')
     achiam: float  # bound on |error|, with the mean TV over the states visited
-    trpo: float  # bound on |error|, with the largest TV; both are ∞ without a horizon and γ = 1
+    schulman: float  # bound on |error|, with the largest TV; both are ∞ without a horizon and γ = 1
     max_tv: float  # α
     max_advantage: float  # ε
 
@@ -82,24 +83,25 @@ def _ahead(mdp: MDP) -> tuple[Tensor, float]:
 
 @dataclass(frozen=True)
 class SurrogateOrder(Result):
-    """|J − L| along a line θ + h u, ‖u‖ = 1, for step lengths h; the bounds; and two surrogates that are wrong.
+    """|J − L| along a line θ + h u, ‖u‖ = 1, for step lengths h; the bounds; and the same for two wrong surrogates.
 
-    slopes: powers of h, fitted where h ≤ 0.1 and the difference is more than rounding, at three steps or more. Of a surrogate
-    that matches J to first order 2, of a wrong one 1; of differences that are rounding, as all are with one step, none.
+    slopes: powers of h, fitted to at least three steps with h ≤ 0.1 whose difference is more than rounding. The slope is 2 for
+    a surrogate that matches J to first order and 1 for a wrong one; where all differences are rounding (horizon 1) there is
+    none.
     """
 
     lengths: tuple[float, ...]
     error: tuple[float, ...]
     achiam: tuple[float, ...]  # ∞: there is no bound
-    trpo: tuple[float, ...]
+    schulman: tuple[float, ...]
     wrong_advantages: tuple[float, ...]  # of another policy
     wrong_states: tuple[float, ...]  # that another policy visits
     rounding: tuple[float, ...]  # of each of these
 
     @property
     def slopes(self) -> dict[str, float]:
-        """By name of the field."""
-        names = ("error", "wrong_advantages", "wrong_states", "achiam", "trpo")
+        """The slope of each field, by its name."""
+        names = ("error", "wrong_advantages", "wrong_states", "achiam", "schulman")
         found = {}
         for name in names:
             points = zip(self.lengths, getattr(self, name), self.rounding, strict=True)
@@ -110,18 +112,18 @@ class SurrogateOrder(Result):
 
     @property
     def bounded(self) -> bool:
-        """Whether there are bounds: without a horizon not at γ = 1."""
-        return all(y < math.inf for y in (*self.achiam, *self.trpo))
+        """Whether the bounds are finite: they are not if γ = 1 without a horizon."""
+        return all(y < math.inf for y in (*self.achiam, *self.schulman))
 
     @property
     def holds(self) -> bool:
-        """Whether there are bounds, and both hold at every step length, up to rounding."""
-        rows = zip(self.error, self.achiam, self.trpo, self.rounding, strict=True)
+        """Whether the bounds are finite and hold at every step length, up to rounding."""
+        rows = zip(self.error, self.achiam, self.schulman, self.rounding, strict=True)
         return self.bounded and all(e <= a + least and a <= t * (1.0 + 1e-9) + least for e, a, t, least in rows)
 
     def table(self) -> str:
-        """Every other step length, the slopes, and what there is to say of them."""
-        names = ("error", "achiam", "trpo", "wrong_advantages", "wrong_states")
+        """Every second step length, the slopes, and the verdict on the bounds."""
+        names = ("error", "achiam", "schulman", "wrong_advantages", "wrong_states")
         columns, found = [getattr(self, name) for name in names], self.slopes
         shown = list(enumerate(self.lengths))[::2]
         rows = [[f"{h:.1e}", *("none" if y[i] == math.inf else f"{y[i]:.1e}" for y in columns)] for i, h in shown]
@@ -129,23 +131,23 @@ class SurrogateOrder(Result):
         header = ("‖Δθ‖", "|J − L|", "Achiam's bound", "TRPO's bound", "|J − L|, A wrong", "|J − L|, s wrong")
         end = max(MAX_FIT_LENGTH, min(self.lengths))
         least = max(y for h, y in zip(self.lengths, self.rounding, strict=True) if h <= end)
-        none = "" if "error" in found else "; |J − L| is no more than that, and has no slope"
-        note = f"slopes: of steps up to {MAX_FIT_LENGTH:g} and of differences above rounding, {least:.0e}{none}"
+        none = "" if "error" in found else "; |J − L| is not larger and has no slope"
+        note = f"slopes are fitted to steps up to {MAX_FIT_LENGTH:g} and differences above rounding, {least:.0e}{none}"
         return f"{align(header, rows)}\n{self.verdict}\n{note}"
 
     @property
     def verdict(self) -> str:
-        """Of the bounds."""
+        """The verdict on the bounds, a sentence."""
         if not self.bounded:
             return "there is no bound: γ = 1 without a horizon"
-        return "bounds hold at every step" if self.holds else "a bound is broken"
+        return "the bounds hold at every step" if self.holds else "a bound does not hold"
 
 
 @torch.no_grad()
 def surrogate_order(
     mdp: MDP, policy: Policy, direction: Tensor | None = None, lengths: Sequence[float] = LENGTHS, seed: int = 0
 ) -> SurrogateOrder:
-    """J − L over the length of a step, in a direction (P,), [random]. seed: of the direction and of the other policy."""
+    """J − L by step length in a direction (P,) [random]. seed: of the direction and of the policy for the wrong surrogates."""
     generator = torch.Generator().manual_seed(seed)
     if direction is None:
         direction = torch.randn(len(policy.flat), generator=generator, dtype=torch.float64)
@@ -160,7 +162,7 @@ def surrogate_order(
         found, J = bounds(mdp, pi, new), objective(mdp, new)
         control = [abs(float(J - surrogate(mdp, pi, new, **keywords))) for keywords in wrong]
         rounding = ROUNDING * (before + _size(mdp, new))
-        rows.append((h, abs(found.error), found.achiam, found.trpo, *control, rounding))
+        rows.append((h, abs(found.error), found.achiam, found.schulman, *control, rounding))
     return SurrogateOrder(*(tuple(column) for column in zip(*rows, strict=True)))
 
 
