@@ -435,8 +435,8 @@ def test_standardising_inside_the_weights_costs_one_over_n_and_outside_is_refuse
         (lambda: ImportanceWeighted(TotalReturn(), max_weight=0.0), "max_weight must be above 0, got 0.0"),
         (lambda: ImportanceWeighted(TotalReturn(), min_ess=1.5), r"in \[0, 1\], got 1.5"),
         (lambda: ImportanceWeighted(TotalReturn(), min_ess=math.nan), r"in \[0, 1\], got nan"),
-        (lambda: PerDecision(TotalReturn()), "of RewardToGo, got TotalReturn"),
-        (lambda: PerDecision(StateDiscounted(GAE())), "of RewardToGo, got GAE"),
+        (lambda: PerDecision(TotalReturn()), "needs RewardToGo, got TotalReturn"),
+        (lambda: PerDecision(StateDiscounted(GAE())), "needs RewardToGo, got GAE"),
     ],
 )
 def test_what_cannot_be_weighed_so_is_refused(make, message):
