@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from gymnasium import spaces
 
 from policygrad.algorithms.config import FITTED, ConfigError, resolve
+from policygrad.algorithms.recipe import current_keywords
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.task import Task, make_baseline
 from policygrad.gradient.baselines import CrossFit
@@ -49,6 +52,20 @@ def test_what_cannot_be_is_refused(algo: str, overrides: dict[str, Any], message
     with pytest.raises(ConfigError) as error:
         resolve(algo, "Some-v0", overrides)
     assert message in str(error.value)
+
+
+RESULTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json"))
+
+
+def test_the_published_results_are_those_of_the_presets() -> None:
+    recorded = [json.loads(path.read_text("utf8")) for path in RESULTS]
+    assert {(made["algo"], made["env"]) for made in recorded} >= {("ppo", "LunarLander-v3"), ("trpo", "Hopper-v5")}
+    for made in recorded:
+        overrides = dict(item.split("=", 1) for item in made["set"])
+        config, tuned = resolve(made["algo"], made["env"], overrides)
+        then = current_keywords(made["algo"], made["config"])
+        assert tuned
+        assert {name: json.loads(json.dumps(config[name])) for name in then} == then, (made["algo"], made["env"])
 
 
 @pytest.mark.parametrize("name", FITTED)

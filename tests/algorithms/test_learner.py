@@ -23,7 +23,7 @@ from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Target
 from policygrad.gradient.baselines import CriticValue, LeaveOneOut, RunningMean
-from policygrad.gradient.estimators import GAE, NStep, RewardToGo, Standardized, StateDiscounted, TDError
+from policygrad.gradient.estimators import GAE, NStep, RewardToGo, Standardized, StateDiscounted, TDError, TotalReturn
 from policygrad.models.critic import Critic, make_critic
 from policygrad.models.policy import Policy, make_policy
 from policygrad.updates import ClippedSurrogate, VanillaGradient
@@ -153,7 +153,7 @@ class Witness:
         pass
 
 
-def test_the_update_comes_before_the_critic_and_the_normaliser() -> None:
+def test_the_update_comes_before_the_critic_and_both_before_the_normaliser(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = small_learner()
     learner.step(one_rollout(learner.policy))
     assert learner.policy.normalizer is not None
@@ -161,10 +161,16 @@ def test_the_update_comes_before_the_critic_and_the_normaliser() -> None:
     rollout = one_rollout(learner.policy)
     notes: dict[str, Any] = {}
     learner.update = Witness(notes)
+
+    def seen_by_fit(*given: Any) -> dict[str, float]:
+        notes["fitted"] = float(learner.policy.normalizer.count)  # pyright: ignore[reportOptionalMemberAccess]
+        return Critic.fit(learner.critic, *given)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(learner.critic, "fit", seen_by_fit)
     values = learner.critic(rollout, learner.policy)
     expected = learner.estimator(rollout, values).ret - values.val
     stats = diagnosed_step(learner, rollout, progress=0.25)
-    assert notes["seen"] == seen
+    assert notes["seen"] == notes["fitted"] == seen
     assert float(learner.policy.normalizer.count) == seen + rollout.steps
     assert notes["progress"] == 0.25
     torch.testing.assert_close(notes["adv"], expected[rollout.mask], rtol=0, atol=0)
@@ -296,14 +302,15 @@ def test_a_learner_loaded_from_a_file_goes_on_as_if_nothing_had_happened(recipe:
         assert same_state(twin.learner.state_dict(), plan.learner.state_dict())
 
 
-def test_a_baseline_is_fitted_after_the_update() -> None:
+@pytest.mark.parametrize("estimator", [RewardToGo(), TotalReturn()], ids=repr)  # the second one's targets are others
+def test_a_baseline_is_fitted_on_the_returns_after_the_update(estimator: Any) -> None:
     policy, baseline = make_policy(OBS, ACT, hidden=(8,)), RunningMean()
     notes: dict[str, Any] = {}
     learner = Learner(
-        make_policy(OBS, ACT, hidden=(8,), normalize_obs=True), RewardToGo(), Witness(notes), baseline=baseline
+        make_policy(OBS, ACT, hidden=(8,), normalize_obs=True), estimator, Witness(notes), baseline=baseline
     )
     rollout = roll_episodes(Collector(make_envs(chain, 3), seed=1), policy, 3)
-    ret = RewardToGo()(rollout, Values.zeros(rollout)).ret[rollout.mask]
+    ret = estimator(rollout, Values.zeros(rollout)).ret[rollout.mask]
     for before in (0.0, float(ret.mean())):
         learner.step(rollout)
         torch.testing.assert_close(notes["adv"], ret - before, rtol=0, atol=1e-6)

@@ -120,10 +120,10 @@ class TestLinearFeatures:
         assert not b[~mask].any()
 
     def test_the_features_are_those_of_the_classic_benchmark(self):
-        obs, time = torch.tensor([[[2.0], [-30.0]]]), torch.tensor([50])
-        expected = [[2.0, -10.0, 4.0, 100.0, 0.5, 0.25, 0.125, 1.0]]
+        obs, time = torch.tensor([[[2.0], [-30.0], [40.0]]]), torch.tensor([50])
+        expected = [[2.0, -10.0, 10.0, 4.0, 100.0, 100.0, 0.5, 0.25, 0.125, 1.0]]
         assert polynomial_features(obs, time).tolist() == expected
-        assert raw_features(obs, time).tolist() == [[2.0, -30.0, 50.0]]
+        assert raw_features(obs, time).tolist() == [[2.0, -30.0, 40.0, 50.0]]
 
     def test_float32_rollouts_are_solved_in_float64(self):
         """Features that float32's normal equations could not tell apart, for they differ by 1e-4."""

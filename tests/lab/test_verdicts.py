@@ -111,7 +111,9 @@ def test_intervals_cover_as_often_as_they_say(interval):
     assert within(sum(low <= true <= high for _, low, high in found) / 1000, 0.95, 1000, 5.0)
 
 
-def test_variance_of_what_does_not_vary_is_nothing():
+def test_the_variance_is_the_unbiased_one_and_nothing_for_what_does_not_vary():
+    sample = gaussian([1.0, 0.5], 3, 4)
+    assert variance_interval(sample)[0] == pytest.approx(float(sample.var(0).sum()))
     assert variance_interval(torch.ones(5, 2)) == (0.0, 0.0, 0.0)
 
 

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.data import Batch
-from policygrad.models.ascent import minibatch_ascent
+from policygrad.models.ascent import mean_kl, minibatch_ascent
 from policygrad.models.contracts import PolicyLike, Rows
 from policygrad.models.optim import SGD
 from policygrad.models.policy import Policy, make_policy
@@ -92,6 +92,18 @@ def test_an_objective_is_data_and_a_subclass_is_another_kind() -> None:
     clipped, mine = (rule(0.1, clip=0.3, ent_coef=lambda p: p).objective(0.25) for rule in (ClippedSurrogate, Mine))
     assert (clipped.kind, dict(clipped.numbers), clipped.ent_coef) == ("ClippedSurrogate", {"clip": 0.3}, 0.25)
     assert mine.kind != clipped.kind
+
+
+def test_the_kl_of_policies_that_are_close_is_no_rounding() -> None:
+    old, new = (make_policy(OBS, ACT, hidden=(4,), seed=1) for _ in range(2))
+    new.flat.add_(1e-4 * torch.randn(len(new.flat), generator=torch.Generator().manual_seed(0)))
+    obs = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    batch = Batch.of(obs, torch.zeros(50, dtype=torch.int64))
+    found = mean_kl(new, old.dist(obs), batch)
+    log_old, log_new = (policy.double().dist(obs.double()) for policy in (old, new))
+    exact = (log_old.exp() * (log_old - log_new)).sum(-1).mean()
+    assert 1e-10 < exact < 1e-7  # a difference of float32 numbers of about 1 is 1e-7 off
+    assert found == pytest.approx(float(exact), rel=0.01)
 
 
 @pytest.mark.parametrize("last", [1, 3])

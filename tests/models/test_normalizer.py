@@ -134,8 +134,9 @@ def test_a_loaded_normaliser_is_the_same_and_does_not_count_twice() -> None:
     first, second = Normalizer((3,)), Normalizer((3,))
     see(first, rollout_of(draw(9, 2, 3)))
     see(second, rollout_of(draw(4, 2, 3, seed=5)))
-    second.load_state_dict(deepcopy(first.state_dict()))
     obs = draw(5, 4, 3, seed=1)
+    assert not torch.equal(first(obs), second(obs))  # both have been used, with their own moments
+    second.load_state_dict(deepcopy(first.state_dict()))
     assert torch.equal(first(obs), second(obs))
     for normalizer in (first, second):
         see(normalizer, rollout_of(draw(9, 2, 3, seed=2)))

@@ -228,14 +228,15 @@ def test_a_whole_file_with_hostile_contents_is_refused_with_its_name(place, valu
         pg.load(path)
 
 
-def test_a_file_of_another_format_is_refused(models, tmp_path, monkeypatch):
-    path = tmp_path / "future.safetensors"
+@pytest.mark.parametrize(("version", "message"), [(999, "format 999"), (0, "format must be .* got 0")])
+def test_a_file_of_another_format_is_refused(version, message, models, tmp_path, monkeypatch):
+    path = tmp_path / "other.safetensors"
     path.write_bytes(models[1])
     state, meta = load_state(path)
-    monkeypatch.setattr("policygrad.stored.storage.FORMAT", 999)
+    monkeypatch.setattr("policygrad.stored.storage.FORMAT", version)
     save_state(path, state, meta)
     monkeypatch.undo()
-    with pytest.raises(ModelFileError, match="999"):
+    with pytest.raises(ModelFileError, match=message):
         pg.load(path)
 
 

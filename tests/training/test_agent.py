@@ -110,9 +110,17 @@ def test_the_callback_is_called_once_an_iteration_and_stops_training_with_false(
     assert len(steps) == 4
     assert min(np.diff(steps)) >= 250
     calls = []
-    agent.learn(10_000, lambda a, row: calls.append(a.collector.steps_done) or len(calls) < 3)
-    assert len(calls) == 3
-    assert agent.collector.steps_done == calls[-1]
+    agent.learn(10_000, lambda a, row: calls.append((a.collector.steps_done, row)) or len(calls) < 3)
+    assert [row is None for _, row in calls] == [False, True, True]  # every training has a row of its first iteration
+    assert agent.collector.steps_done == calls[-1][0]
+
+
+def test_schedules_see_the_progress_before_a_rollout():
+    rows = []
+    agent = pg.ppo("CartPole-v1", lr=0.01, lr_schedule="linear", **PPO)
+    agent.learn(500, lambda a, row: rows.append(row), log_every=1)
+    before = [0, *(row["steps"] for row in rows[:-1])]
+    assert [row["lr"] for row in rows] == pytest.approx([0.01 * (1.0 - steps / 500) for steps in before])
 
 
 def test_rows_hold_the_same_numbers_for_every_algorithm():
@@ -425,3 +433,17 @@ def test_a_trainer_reads_its_counters_from_a_state_and_nothing_else() -> None:
     state, step = agent.trainer.state_dict(), agent.trainer.step
     agent.trainer.load_state_dict(state | {"rows": 3, "step": "hostile", "source": None})
     assert (agent.trainer.rows, agent.trainer.step, agent.trainer.source) == (3, step, agent.collector)
+
+
+def test_an_agent_that_is_loaded_measures_the_gradient_in_the_rows_it_would_have(tmp_path):
+    measured = []
+
+    def look(agent, row):
+        measured.append("meter_groups" in row)
+        agent.trainer.leave = len(measured) == 3
+
+    agent = pg.ppo("CartPole-v1", gradient_meter=True, **PPO).learn(600, look, log_every=1)
+    loaded = pg.load(agent.save(tmp_path / "half"))
+    loaded.gradient_meter = True
+    loaded.go_on(look, log_every=1)
+    assert measured[:6] == [True, False] * 3

@@ -141,6 +141,17 @@ def test_evaluations_are_those_of_the_policy_at_their_steps_and_the_best_one_is_
         assert file["results"].mean(1).tolist() == pytest.approx(means)
 
 
+def test_evaluations_are_played_as_the_callback_was_told():
+    wanted, callback = [], EvalCallback(64, episodes=2, greedy=False, seed=7)
+
+    def look(agent, row):
+        wanted.append(agent.evaluate(2, False, 7).returns)
+        assert wanted[-1] not in (agent.evaluate(2, True, 7).returns, agent.evaluate(2, False).returns)
+
+    pg.ppo(Steady, **SMALL).learn(128 + MORE, [look, callback])
+    assert [evaluation.returns for evaluation in callback.evaluations.values()] == wanted
+
+
 def test_the_next_row_of_metrics_has_the_evaluation_also_when_it_comes_later():
     history, callback = History(), EvalCallback(128, episodes=2)
     agent = pg.ppo(Steady, **SMALL)
