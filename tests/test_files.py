@@ -278,7 +278,7 @@ WRONG: list[tuple[Any, Any, str]] = [
     (setting, {"a": 1}, "finite"),
     (setting, "x" * 10_000, "at most"),
     (PCG64, RNG | {"bit_generator": "MT19937"}, "PCG64"),
-    (mersenne(len(GENERATOR)), torch.zeros_like(GENERATOR), "no state"),
+    (mersenne(len(GENERATOR)), torch.zeros_like(GENERATOR), "state of a generator"),
     (source_form(), SOURCE | {"episodes_done": 1}, "contradict"),
     (source_form(), SOURCE | {"more": 1}, "not known"),
 ]

@@ -16,7 +16,7 @@ import policygrad as pg
 from policygrad.algorithms.config import ConfigError, find_recipe, parameters, resolve
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import main
-from policygrad.cli.arguments import own_recipes, split
+from policygrad.cli.arguments import own_recipes, split_words
 from policygrad.locate import LocateError, locate
 from policygrad.stored.directory import RunError
 
@@ -219,7 +219,7 @@ def test_only_the_word_in_the_place_of_the_algorithm_is_imported_to_see_whether_
     (tmp_path / "trap.py").write_text("from pathlib import Path\nPath('imported').touch()\nraise RuntimeError\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    free, _ = split(["off_policy_pg", "CartPole-v1", "--dataset", "trap:x"])
+    free, _ = split_words(["off_policy_pg", "CartPole-v1", "--dataset", "trap:x"])
     assert free == ["off_policy_pg", "CartPole-v1"]
     assert own_recipes(free, ["--dataset", "trap:x"]) == ()
     assert (
