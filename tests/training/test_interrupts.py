@@ -80,7 +80,9 @@ def test_on_the_command_line(
     assert "next: policygrad resume" in err
     assert not (tmp_path / "run" / "traceback.txt").exists()
     monkeypatch.undo()
-    monkeypatch.setattr("policygrad.cli.lists.list_command", lambda words: code_in_c(signal.SIGINT, ImportError("torch")))
+    monkeypatch.setattr(
+        "policygrad.cli.lists.list_command", lambda words: code_in_c(signal.SIGINT, ImportError("torch"))
+    )
     assert main(["list"]) == 130
     assert "interrupted" in capsys.readouterr().err
 
