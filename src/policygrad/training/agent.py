@@ -368,11 +368,14 @@ class Agent(Kept):
             if moved:
                 self._forget()
 
-    def evaluation_env(self) -> EnvLike:
-        """The environment of `evaluate` by default: the id or callable, or an environment like the given one."""
+    def evaluation_env(self, keyword: str = "env") -> EnvLike:
+        """The environment of `evaluate` by default: the id or callable, or an environment like the given one.
+
+        keyword: the caller's, by which another one is passed. Raises ValueError for a vector environment, which asks for it.
+        """
         if isinstance(self.env, VectorEnv):
             raise ValueError(
-                "this agent was made from a vector environment: pass env=, an id or a callable, to evaluate in"
+                f"this agent was made from a vector environment: pass {keyword}=, an id or a callable, to evaluate in"
             )
         return twin(self.env) if isinstance(self.env, gym.Env) else self.env
 

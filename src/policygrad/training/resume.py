@@ -18,7 +18,7 @@ from policygrad.training.agent import Agent, Callback
 from policygrad.training.loading import load
 from policygrad.training.progress import Progress
 from policygrad.training.recorder import RUN
-from policygrad.training.train import assess, evaluated_in, learn, machine, run_config, versions
+from policygrad.training.train import assess, learn, machine, run_config, versions
 
 
 def resume(
@@ -53,7 +53,7 @@ def resume(
         return run
     given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body, "dataset": dataset}
     agent, kept = prepare(run, steps, **given, env_kwargs=env_kwargs, wrappers=wrappers)
-    eval_env = evaluated_in(agent, eval_env)
+    eval_env = agent.evaluation_env("eval_env") if eval_env is None else eval_env
     config = run.config()
     learn(agent, run, progress, callback, bool(config.get("save_trajectories")), kept)
     assess(agent, run, int(config.get("episodes", 100)), eval_env)

@@ -55,19 +55,12 @@ def train(
     Ctrl-C, SIGTERM and SIGHUP end the iteration, save checkpoint and policy, and then raise Interrupted, a KeyboardInterrupt; a
     second one does not wait. Errors save what is whole, too, and are raised again. `policygrad.resume(run)` goes on.
     """
-    eval_env = evaluated_in(agent, eval_env)  # refused before training, not after it
+    # refused before training, not after it
+    eval_env = agent.evaluation_env("eval_env") if eval_env is None else eval_env
     run = start(agent, run_dir, steps=steps, root=root, episodes=episodes, save_trajectories=save_trajectories)
     learn(agent, run, progress, callback, save_trajectories)
     assess(agent, run, episodes, eval_env)
     return run
-
-
-def evaluated_in(agent: Agent, eval_env: EnvLike | None) -> EnvLike:
-    """What the final policy is evaluated in. Raises ValueError where the agent cannot say and eval_env does not."""
-    try:
-        return agent.evaluation_env() if eval_env is None else eval_env
-    except ValueError as error:
-        raise ValueError(str(error).replace("pass env=", "pass eval_env=")) from error
 
 
 def start(
