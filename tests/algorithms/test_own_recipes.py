@@ -171,7 +171,7 @@ def test_a_spec_names_hyperparameters_that_are_there():
 
 
 def test_looking_a_recipe_up_renames_none():
-    assert find_recipe("policygrad.algorithms.recipes:ppo") is RECIPES["ppo"]
+    assert find_recipe("policygrad.algorithms.on_policy:ppo") is RECIPES["ppo"]
     assert RECIPES["ppo"].name == "ppo"
     by_function, by_file = find_recipe(own["mine"]), find_recipe(RECIPE)
     assert by_file.name == RECIPE
