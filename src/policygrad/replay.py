@@ -58,7 +58,9 @@ class ReplayBuffer:
         self.added = 0
         flags = dict.fromkeys(FLAGS, np.zeros(self.num_envs, bool))
         one = {"obs": obs, "act": act, "rew": np.zeros(self.num_envs, np.float32), **flags}
-        self.store: dict[str, Tree] = tree_map(self._empty, one)  # (rows, N, *); `obs` of row `added`: what is shown now
+        self.store: dict[str, Tree] = tree_map(
+            self._empty, one
+        )  # (rows, N, *); `obs` of row `added`: what is shown now
 
     def _empty(self, example: np.ndarray) -> np.ndarray:
         return np.zeros((self.rows, *example.shape), example.dtype)
@@ -117,7 +119,7 @@ class ReplayBuffer:
         return not begins.any() and all(np.array_equal(a, b) for a, b in shown)
 
     def _break(self) -> None:
-        """The environments were moved: what was shown last stays, as a row that is no step, and nothing follows the last one."""
+        """The environments were moved: what was shown last stays, as a row that is no step, and nothing follows it."""
         self.store["end"][(self.added - 1) % self.rows] = True
         self.store["mask"][self.added % self.rows] = False
         self.added += 1
@@ -127,46 +129,48 @@ class ReplayBuffer:
 
         Raises ReplayError where nothing is stored.
         """
-        store, N = self.store, self.num_envs
-        row, env = self._draw(count)
-        flat = row % self.rows * N + env
-        last = flat  # of the rows whose rewards are summed
-        ret = self._flat("rew")[flat]
-        weight = np.full(count, gamma, np.float32)
-        alive = np.ones(count, bool)
+        N, cells = self.num_envs, self.rows * self.num_envs
+        first = last = self._draw(count)  # cells, of the first and the last reward that is summed
+        ret, weight = self._flat("rew").take(first), np.full(count, gamma, np.float32)
+        alive, now = np.ones(count, bool), self.added % self.rows * N  # now: the first cell of the row that is shown
         for _ in range(n_step - 1):
-            row = row + 1
-            alive = alive & ~self._flat("end")[last] & (row < self.added)
-            here = np.where(alive, row % self.rows * N + env, last)
-            ret = ret + np.where(alive, weight * self._flat("rew")[here], 0.0).astype(np.float32)
+            following = (last + N) % cells
+            alive &= ~self._flat("end").take(last) & (following // N * N != now)
+            last = np.where(alive, following, last)
+            ret += np.where(alive, weight * self._flat("rew").take(last), np.float32(0.0))
             weight = np.where(alive, weight * np.float32(gamma), weight)
-            last = here
-        weight[self._flat("terminated")[last]] = 0.0
-        if "next_obs" in store:
-            following = tree_map(lambda x: _rows(x)[last], store["next_obs"])
+        weight[self._flat("terminated").take(last)] = 0.0
+        if "next_obs" in self.store:
+            following = self._take("next_obs", last)
         else:
-            after = (last + N) % (self.rows * N)
-            following = tree_map(lambda x: _rows(x).take(after, 0), store["obs"])
-        obs = tree_map(lambda x: _rows(x).take(flat, 0), store["obs"])
-        act = _rows(store["act"]).take(flat, 0)
-        return Transitions(*map(to_torch, (obs, act, ret, weight, following)))
+            following = self._take("obs", (last + N) % cells)
+        return Transitions(
+            obs=self._take("obs", first),
+            act=self._take("act", first),
+            ret=torch.from_numpy(ret),
+            discount=torch.from_numpy(weight),
+            next_obs=following,
+        )
+
+    def _take(self, name: str, cells: np.ndarray) -> Tree:
+        return tree_map(lambda x: torch.from_numpy(_rows(x).take(cells, 0)), self.store[name])
 
     def _flat(self, name: str) -> np.ndarray:
         return self.store[name].reshape(-1)
 
-    def _draw(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Steps, as rows counted from the first ever and environments; rows that are no steps are drawn again."""
+    def _draw(self, count: int) -> np.ndarray:
+        """Cells of steps, numbered row by row; those that are no steps are drawn again."""
         size, N, mask = self.size, self.num_envs, self._flat("mask")
-        oldest = self.added - size
-        if not (mask if size > 64 else mask[(np.arange(oldest, self.added) % self.rows * N)[:, None] + np.arange(N)]).any():
+        start, cells = (self.added - size) % self.rows * N, self.rows * N
+        if not (mask if size > 64 else mask.take(np.arange(start, start + size * N) % cells)).any():
             raise ReplayError("nothing is stored that could be drawn")
-        picked = self.rng.integers(size * N, size=count)
+        picked = (start + self.rng.integers(size * N, size=count)) % cells
         while True:
-            row, env = oldest + picked // N, picked % N
-            wrong = (~mask[row % self.rows * N + env]).nonzero()[0]
-            if not len(wrong):
-                return row, env
-            picked[wrong] = self.rng.integers(size * N, size=len(wrong))
+            good = mask.take(picked)
+            if good.all():
+                return picked
+            wrong = (~good).nonzero()[0]
+            picked[wrong] = (start + self.rng.integers(size * N, size=len(wrong))) % cells
 
     def columns(self, first: int, stop: int) -> dict[str, Tree]:
         """Copies of the rows first … stop − 1, counted from the first ever: everything that is stored of them."""

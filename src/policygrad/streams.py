@@ -17,7 +17,15 @@ from __future__ import annotations
 
 import numpy as np
 
-ENTROPY = {"acting": (0,), "environments": (1,), "prediction": (1,), "stored": (2,), "replay": (3,), "paths": (4,), "weights": None}
+ENTROPY = {
+    "acting": (0,),
+    "environments": (1,),
+    "prediction": (1,),
+    "stored": (2,),
+    "replay": (3,),
+    "paths": (4,),
+    "weights": None,
+}
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:

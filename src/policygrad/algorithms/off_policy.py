@@ -54,9 +54,7 @@ def dqn(
             foreign=("target_update_interval", "target_network_frequency"),
         ),
     ] = 500,
-    double: Annotated[
-        bool, Option("let the network choose the action that its copy values (Double DQN)")
-    ] = True,
+    double: Annotated[bool, Option("let the network choose the action that its copy values (Double DQN)")] = True,
     loss: Annotated[Literal["huber", "squared"], Option("loss of the temporal-difference error")] = "huber",
     memory: rkw.Memory = rkw.Memory(),
     exploration: rkw.Exploration = rkw.Exploration(),
@@ -73,9 +71,7 @@ def dqn(
 
     policy = task.exploring_policy(_greedy(task))
     rate = make_schedule(lr_schedule, lr)
-    rule = QLearning(
-        policy, lr=rate, double=double, target_every=target_every, loss=loss, max_grad_norm=max_grad_norm
-    )
+    rule = QLearning(policy, lr=rate, double=double, target_every=target_every, loss=loss, max_grad_norm=max_grad_norm)
     values = memory.values() | ({} if replay else {"buffer_size": num_steps * run.num_envs, "warmup": 0})
     learner = ReplayLearner(
         policy, rule, num_envs=run.num_envs, epsilon=exploration.schedule(), seed=task.seed, **values
@@ -153,7 +149,11 @@ Twin = Annotated[bool, Option("two critics, whose smaller value is bootstrapped 
 Delay = Annotated[
     int,
     Option(
-        "steps of the critic for every step of the policy", 1, 100, tune=(1, 4), foreign=("policy_delay", "policy_frequency")
+        "steps of the critic for every step of the policy",
+        1,
+        100,
+        tune=(1, 4),
+        foreign=("policy_delay", "policy_frequency"),
     ),
 ]
 SmoothingNoise = Annotated[

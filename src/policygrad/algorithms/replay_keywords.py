@@ -26,7 +26,11 @@ class Memory:
     buffer_size: Annotated[
         int,
         Option(
-            "steps that the replay buffer keeps", 1, 10**9, tune=(10_000, 1_000_000, "log"), foreign=("replay_size", "memory_size")
+            "steps that the replay buffer keeps",
+            1,
+            10**9,
+            tune=(10_000, 1_000_000, "log"),
+            foreign=("replay_size", "memory_size"),
         ),
     ] = 100_000
     batch_size: Annotated[
@@ -34,7 +38,12 @@ class Memory:
     ] = 64
     gradient_steps: Annotated[
         int | None,
-        Option("minibatches after every num_steps; none: as many as environment steps were played", 1, 10**6, tune=(1, 128, "log")),
+        Option(
+            "minibatches after every num_steps; none: as many as environment steps were played",
+            1,
+            10**6,
+            tune=(1, 128, "log"),
+        ),
     ] = None
     warmup: Annotated[
         int,

@@ -113,12 +113,19 @@ class Task:
         words = vars(self.network) | {"head": head, "std": "network"}
         seed = self._seeds()[0]
         return make_policy(
-            self.observation_space, self.action_space, **words, body=self.body, kernel=self.kernel, seed=seed, kind=ExploringPolicy
+            self.observation_space,
+            self.action_space,
+            **words,
+            body=self.body,
+            kernel=self.kernel,
+            seed=seed,
+            kind=ExploringPolicy,
         )
 
     def action_critic(self, dims: int, **keywords: Any) -> ActionCritic:
-        """A new critic of q(s, a) for D-dimensional actions, with the architecture of the policy; keywords as in `ActionCritic`,
-        and `count` networks.
+        """A new critic of q(s, a) for D-dimensional actions, with the architecture of the policy.
+
+        keywords: as in `ActionCritic`, and `count`, how many networks.
         """
         return make_action_critic(
             self.observation_space,

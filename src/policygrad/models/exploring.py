@@ -1,12 +1,15 @@
 """Policies of off-policy learners: greedy in action values, deterministic, or a squashed normal; and how they explore.
 
 With probability ε an `ExploringPolicy` takes an action drawn uniformly from all (legal) ones. Of greedy policies that is
-ε-greedy, with ε falling as training goes on; of the others ε is 1 for the first steps, which fill the replay buffer, and then 0.
+ε-greedy, with ε falling as training goes on; of the others ε is 1 for the first steps, which fill
+the replay buffer, and then 0.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor
 
 from policygrad.forms import Form, number, table
-from policygrad.models.continuous import SquashedGaussian, bounds_of
+from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN, SquashedGaussian, bounds_of
 from policygrad.models.heads import MASK_PENALTY, Categorical, Head
 from policygrad.models.observations import ACTION_MASK
 from policygrad.models.policy import NOTHING, Policy
@@ -50,6 +53,18 @@ class Greedy(Categorical):
         return (numbers if legal is None else numbers + (legal - 1.0) * MASK_PENALTY).argmax(-1)
 
 
+@dataclass(frozen=True)
+class Path:
+    """Actions x (B, D) in [−1, 1]ᴰ, with their log density (B,) if there is one, and how they depend on the outputs.
+
+    pull_back(v, c) is ∂/∂out of Σ_b v_b · x_b + c · log π(x_b), (B, P), for v (B, D) and a number c, along the noise.
+    """
+
+    x: Tensor
+    logp: Tensor | None
+    pull_back: Callable[[Tensor, float], Tensor]
+
+
 class PathwiseHead(Head):
     """What the pathwise gradient needs of a head: actions x in [−1, 1]ᴰ as a differentiable function of outputs and noise.
 
@@ -65,13 +80,19 @@ class PathwiseHead(Head):
         """Actions x (B, D) from outputs (B, P) and normal noise (B, D), and their log density (B,), if there is one."""
         raise NotImplementedError
 
-    def path_gradient(self, out: Tensor, noise: Tensor, by_action: Tensor, by_logp: float) -> Tensor:
-        """∂/∂out of Σ_b by_action_b · x_b + by_logp · log π(x_b), by_action (B, D) held constant: (B, P)."""
+    def walk(self, out: Tensor, noise: Tensor) -> Path:
+        """`path`, ready to be pulled back to the outputs: by autograd, unless a head knows better."""
         with torch.enable_grad():
             out = out.detach().requires_grad_()
             x, logp = self.path(out, noise)
-            gain = (by_action * x).sum()
-            return torch.autograd.grad(gain if logp is None else gain + by_logp * logp.sum(), out)[0]
+
+        def pull_back(by_x: Tensor, by_logp: float) -> Tensor:
+            with torch.enable_grad():
+                gain = (by_x * x).sum()
+                gain = gain if logp is None else gain + by_logp * logp.sum()
+            return torch.autograd.grad(gain, out, retain_graph=True)[0]
+
+        return Path(x.detach(), None if logp is None else logp.detach(), pull_back)
 
     def to_unit(self, act: Tensor) -> Tensor:
         """Stored actions (B, *) as x, (B, D)."""
@@ -85,8 +106,8 @@ class PathwiseHead(Head):
 class Deterministic(PathwiseHead):
     """x = tanh(out), and for training x + σ ε, clipped to [−1, 1]: the policy of DDPG and TD3. What is stored is x.
 
-    noise: σ, in units of x. noise_autocorrelation ρ: ε of an episode is autoregressive, ε_t = ρ ε_{t−1} + √(1 − ρ²) z_t, which is
-    an Ornstein–Uhlenbeck process (Lillicrap et al. 2015) with ρ = 1 − θ dt; every ε_t alone is N(0, 1).
+    noise: σ, in units of x. noise_autocorrelation ρ: ε of an episode is autoregressive, ε_t = ρ ε_{t−1} + √(1 − ρ²) z_t, an
+    Ornstein–Uhlenbeck process (Lillicrap et al. 2015) with ρ = 1 − θ dt; every ε_t alone is N(0, 1).
     """
 
     def __init__(
@@ -121,8 +142,9 @@ class Deterministic(PathwiseHead):
     def path(self, out: Tensor, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         return torch.tanh(out), None
 
-    def path_gradient(self, out: Tensor, noise: Tensor, by_action: Tensor, by_logp: float) -> Tensor:
-        return by_action * (1.0 - torch.tanh(out).square())
+    def walk(self, out: Tensor, noise: Tensor) -> Path:
+        x = torch.tanh(out)
+        return Path(x, None, lambda by_x, _: by_x * (1.0 - x.square()))
 
     def to_unit(self, act: Tensor) -> Tensor:
         return act.reshape(len(act), -1)
@@ -150,13 +172,24 @@ class Squashed(SquashedGaussian, PathwiseHead):
         normal = (0.5 * noise.square() + log_std).sum(-1) + 0.5 * self.dims * math.log(2.0 * math.pi)
         return torch.tanh(u), -normal - self._log_jacobian(u).sum(-1)
 
-    def path_gradient(self, out: Tensor, noise: Tensor, by_action: Tensor, by_logp: float) -> Tensor:
+    def walk(self, out: Tensor, noise: Tensor) -> Path:
         # along the path u = μ + σ ε:  ∂x/∂u = 1 − x²,  ∂log π/∂u = 2x,  and besides ∂log π/∂log σ = −1
-        mean, log_std = self.canonical(out).split(self.dims, dim=-1)
-        moved = log_std.exp() * noise
-        x = torch.tanh(mean + moved)
-        by_u = by_action * (1.0 - x.square()) + (2.0 * by_logp) * x
-        return torch.cat([by_u, by_u * moved - by_logp], dim=-1)
+        o, eps = out.numpy(), noise.numpy()
+        log_std = o[:, self.dims :].clip(LOG_STD_MIN, LOG_STD_MAX)
+        moved = np.exp(log_std) * eps
+        u = o[:, : self.dims] + moved
+        x = np.tanh(u)
+        size = np.abs(u)
+        # log N(u) − log(1 − tanh² u), the latter as 2 (log 2 − |u| − log(1 + e^{−2|u|}))
+        logp = 2.0 * (size + np.log1p(np.exp(-2.0 * size))) - log_std - 0.5 * eps * eps
+        constant = 0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0)
+
+        def pull_back(by_x: Tensor, by_logp: float) -> Tensor:
+            by_u = by_x.numpy() * (1.0 - x * x) + (2.0 * by_logp) * x
+            return torch.from_numpy(np.concatenate([by_u, by_u * moved - by_logp], axis=-1))
+
+        total = logp.sum(-1) - self.dims * constant
+        return Path(torch.from_numpy(x), torch.from_numpy(total), pull_back)
 
     def to_unit(self, act: Tensor) -> Tensor:
         return torch.tanh(act.reshape(len(act), -1))

@@ -19,11 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.errors import UserError
+from policygrad.models.activations import QUIET, activate, slope_of
 from policygrad.models.networks import MLP, TabularNetwork, WithLogStd
-
-# OpenBLAS computes in lanes it throws away, and whatever lies there can raise the flag; exp(−z) of SiLU may overflow to ∞,
-# rightly. Numbers that are not finite are looked for where they enter and before every update.
-QUIET = np.errstate(invalid="ignore", over="ignore")
+from policygrad.models.stacked import StackedKernel, StackedMLP
 
 KERNELS = ("auto", "autograd", "closed_form")
 
@@ -78,6 +76,8 @@ def make_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
             return DenseKernel(network, flat)
         if isinstance(network, TabularNetwork):
             return TableKernel(network, flat)
+        if isinstance(network, StackedMLP):
+            return StackedKernel(network, flat)
         if isinstance(network, WithLogStd) and isinstance(network.mean, MLP):
             return LogStdKernel(network, flat)
     if choice == "closed_form":
@@ -205,7 +205,7 @@ class DenseKernel:
         for (weight_t, bias), z in zip(self.hidden, self._scratch(len(h)), strict=True):
             h.dot(weight_t, z)  # the method: of a batch of eight, `np.dot` costs half as much again
             z += bias
-            h = self._activate(z)
+            h = activate(self.activation, z)
             self.inputs.append(h)
         self.slopes.clear()
         weight_t, bias = self.last
@@ -257,29 +257,12 @@ class DenseKernel:
             self.buffers[rows] = [np.empty((rows, len(bias)), self.dtype) for _, bias in self.layers[:-1]]
         return self.buffers[rows]
 
-    def _activate(self, z: np.ndarray) -> np.ndarray:
-        if self.activation == "tanh":
-            return np.tanh(z, out=z)
-        if self.activation == "relu":
-            return np.maximum(z, 0.0, out=z)
-        return z / (1.0 + np.exp(-z))  # SiLU: its slope needs z, which stays in the scratch
-
     def _slope(self, i: int) -> np.ndarray:
         """f'(z) of the layer that made inputs[i]; computed once a forward pass."""
         if i not in self.slopes:
-            self.slopes[i] = self._slope_of(i)
+            h = self.inputs[i]
+            self.slopes[i] = slope_of(self.activation, h, self._scratch(len(h))[i - 1])
         return self.slopes[i]
-
-    def _slope_of(self, i: int) -> np.ndarray:
-        h = self.inputs[i]
-        if self.activation == "tanh":
-            slope = h * h
-            return np.subtract(1.0, slope, out=slope)
-        if self.activation == "relu":
-            return h > 0
-        z = self._scratch(len(h))[i - 1]
-        sigmoid = 1.0 / (1.0 + np.exp(-z))
-        return sigmoid * (1.0 + z * (1.0 - sigmoid))
 
 
 class TableKernel:

@@ -160,15 +160,15 @@ class WithLogStd(nn.Module):
 
 
 class WithAction(nn.Module):
-    """The features that a body makes of the observation, and the action, through an MLP: (B, F + D) → (B, 1)."""
+    """The features that a body makes of the observation, and the action, through MLPs: (B, F + D) → (B, K)."""
 
-    def __init__(self, body: nn.Module, top: MLP, shape: tuple[int, ...], dims: int) -> None:
+    def __init__(self, body: nn.Module, top: nn.Module, shape: tuple[int, ...], dims: int) -> None:
         super().__init__()
         self.body, self.top, self.shape, self.dims = body, top, shape, dims
 
     def forward(self, inputs: Tensor) -> Tensor:
         obs, act = inputs[:, : -self.dims], inputs[:, -self.dims :]
-        return self.top(torch.cat([self.top.nonlinearity(self.body(obs.reshape(-1, *self.shape))), act], dim=-1))
+        return self.top(torch.cat([torch.relu(self.body(obs.reshape(-1, *self.shape))), act], dim=-1))
 
 
 def output_layer(network: nn.Module) -> nn.Linear:

@@ -23,7 +23,7 @@ from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.optim import Adam, clip_by_norm, make_optimizer
 from policygrad.models.schedules import Schedule, at
 from policygrad.replay import Transitions
-from policygrad.updates.q_learning import deepcopy_of
+from policygrad.updates.q_learning import copied_network
 
 
 class Temperature:
@@ -57,7 +57,9 @@ class Temperature:
     def state_form(self) -> Form:
         """Of `state_dict`."""
         moments = self.optimizer.state_form(self.log_alpha)
-        return table({} if self.target is None else {"log_alpha": array((1,), "float32", -50.0, 50.0), "optimizer": moments})
+        return table(
+            {} if self.target is None else {"log_alpha": array((1,), "float32", -50.0, 50.0), "optimizer": moments}
+        )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
@@ -99,7 +101,7 @@ class Pathwise:
         self.critic, self.lr, self.critic_lr, self.temperature = critic, lr, critic_lr, temperature
         self.smoothing, self.delay, self.max_grad_norm = smoothing, delay, max_grad_norm
         self.optimizer = make_optimizer(optimizer)
-        self.copy = None if temperature is not None else FlatNetwork(deepcopy_of(policy), policy.kernel_choice)
+        self.copy = None if temperature is not None else FlatNetwork(copied_network(policy), policy.kernel_choice)
         self.rng = np.random.default_rng(seed)
         self.count = 0
         self.last: tuple[Tensor | None, float] | None = None
@@ -116,9 +118,9 @@ class Pathwise:
         if self.copy is None:
             assert self.temperature is not None
             out = policy.kernel.forward(features, grad=False)
-            x, logp = head.path(out, self._noise(count, head.dims).to(out.dtype))
-            return self.critic.target_value(features, x) - self.temperature.alpha * logp
-        x, _ = head.path(self.copy.kernel.forward(features, grad=False), None)
+            path = head.walk(out, self._noise(count, head.dims).to(out.dtype))
+            return self.critic.target_value(features, path.x) - self.temperature.alpha * path.logp
+        x = torch.tanh(self.copy.kernel.forward(features, grad=False))
         if self.smoothing is not None:
             sigma, limit = self.smoothing.sigma, self.smoothing.limit
             x = (x + (sigma * self._noise(count, head.dims)).clamp(-limit, limit)).clamp(-1.0, 1.0)
@@ -145,10 +147,10 @@ class Pathwise:
         head, count = policy.head, len(features)
         noise = self._noise(count, head.dims)
         out = policy.kernel.forward(features)
-        x, logp = head.path(out, noise.to(out.dtype))
-        _, slope = self.critic.action_gradient(features, x, smallest=self.temperature is not None)
+        path = head.walk(out, noise.to(out.dtype))
+        _, slope = self.critic.action_gradient(features, path.x, smallest=self.temperature is not None)
         alpha = 0.0 if self.temperature is None else self.temperature.alpha
-        return policy.kernel.vjp(head.path_gradient(out, noise, slope / count, -alpha / count)), logp
+        return policy.kernel.vjp(path.pull_back(slope.div_(count), -alpha / count)), path.logp
 
     def improve(self, policy: ExploringPolicy, features: Tensor, progress: float) -> None:
         """A step of the policy, and of the temperature."""
@@ -167,7 +169,11 @@ class Pathwise:
         if self.last is None:
             return stats
         logp, norm = self.last
-        soft = {} if logp is None or self.temperature is None else {"entropy": -float(logp.mean()), "alpha": self.temperature.alpha}
+        soft = (
+            {}
+            if logp is None or self.temperature is None
+            else {"entropy": -float(logp.mean()), "alpha": self.temperature.alpha}
+        )
         return stats | {"grad_norm": norm} | soft
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,7 +185,12 @@ class Pathwise:
 
     def state_form(self, params: Tensor) -> Form:
         """Of `state_dict`, of a policy with these parameters (P,)."""
-        forms = {"critic": form_of(self.critic), "optimizer": form_of(self.optimizer, params), "count": whole(), "rng": PCG64}
+        forms = {
+            "critic": form_of(self.critic),
+            "optimizer": form_of(self.optimizer, params),
+            "count": whole(),
+            "rng": PCG64,
+        }
         forms |= {name: form_of(part) for name in ("temperature", "copy") if (part := getattr(self, name)) is not None}
         return table(forms)
 

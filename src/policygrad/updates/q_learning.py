@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any, Literal
 
 import torch
@@ -41,7 +42,7 @@ class QLearning:
         self.lr, self.double, self.loss, self.max_grad_norm = lr, double, loss, max_grad_norm
         self.target_every = target_every
         self.optimizer = make_optimizer(optimizer)
-        self.copy = None if target_every is None else FlatNetwork(deepcopy_of(policy), policy.kernel_choice)
+        self.copy = None if target_every is None else FlatNetwork(copied_network(policy), policy.kernel_choice)
         self.last: tuple[Tensor, Tensor, float] | None = None
 
     def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
@@ -100,8 +101,6 @@ class QLearning:
             self.copy.load_state_dict(state["copy"])
 
 
-def deepcopy_of(policy: ExploringPolicy) -> Any:
+def copied_network(policy: ExploringPolicy) -> Any:
     """A copy of a policy's network, on memory of its own."""
-    from copy import deepcopy
-
     return deepcopy(policy).network
