@@ -56,7 +56,7 @@ def dqn(
     ] = 500,
     double: Annotated[bool, Option("let the network choose the action that its copy values (Double DQN)")] = True,
     loss: Annotated[Literal["huber", "squared"], Option("loss of the temporal-difference error")] = "huber",
-    memory: rkw.Memory = rkw.Memory(),
+    memory: rkw.ReplayMemory = rkw.ReplayMemory(),
     exploration: rkw.Exploration = rkw.Exploration(),
     max_grad_norm: kw.MaxGradNorm = 10.0,
     network: kw.Network = kw.Network(activation="relu"),
@@ -83,14 +83,14 @@ def _greedy(task: Task) -> Any:
     """The head of action values. Raises TypeError for actions that cannot be listed."""
     from gymnasium import spaces
 
-    from policygrad.models.exploring import Greedy
+    from policygrad.models.exploring import ActionValues
 
     space = task.action_space
     if not isinstance(space, spaces.Discrete):
         raise TypeError(
             f"action values need Discrete actions, to take the largest, and the action space is {space}: use sac or td3 for Box"
         )
-    return lambda masked: Greedy(int(space.n), masked)
+    return lambda masked: ActionValues(int(space.n), masked)
 
 
 def _bounded(task: Task) -> spaces.Box:
@@ -115,7 +115,7 @@ def _bounded(task: Task) -> spaces.Box:
 
 
 def _deterministic(
-    task: Task, run: kw.Run, num_steps: int, memory: rkw.Memory, pair: rkw.Pair, noise: float, **twin: Any
+    task: Task, run: kw.Run, num_steps: int, memory: rkw.ReplayMemory, pair: rkw.Pair, noise: float, **twin: Any
 ) -> Plan:
     """The plan of DDPG and of TD3, which differ by `twin`."""
     from policygrad.algorithms.replay_learner import ReplayLearner
@@ -183,7 +183,7 @@ def ddpg(
     delay: Delay = 1,
     smoothing: SmoothingNoise = 0.0,
     smoothing_limit: SmoothingLimit = 0.5,
-    memory: rkw.Memory = rkw.Memory(batch_size=256),
+    memory: rkw.ReplayMemory = rkw.ReplayMemory(batch_size=256),
     pair: rkw.Pair = rkw.Pair(),
     network: kw.Network = kw.Network(hidden=(256, 256), activation="relu"),
 ) -> Plan:
@@ -207,7 +207,7 @@ def td3(
     delay: Delay = 2,
     smoothing: SmoothingNoise = 0.2,
     smoothing_limit: SmoothingLimit = 0.5,
-    memory: rkw.Memory = rkw.Memory(batch_size=256),
+    memory: rkw.ReplayMemory = rkw.ReplayMemory(batch_size=256),
     pair: rkw.Pair = rkw.Pair(),
     network: kw.Network = kw.Network(hidden=(256, 256), activation="relu"),
 ) -> Plan:
@@ -235,7 +235,7 @@ def sac(
         Option("entropy that α steers towards, in nats; none: minus the number of action dimensions", -1e6, 1e6),
     ] = None,
     twin: Twin = True,
-    memory: rkw.Memory = rkw.Memory(batch_size=256),
+    memory: rkw.ReplayMemory = rkw.ReplayMemory(batch_size=256),
     pair: rkw.Pair = rkw.Pair(),
     network: kw.Network = kw.Network(hidden=(256, 256), activation="relu"),
 ) -> Plan:

@@ -20,7 +20,7 @@ TrainEvery = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class ReplayMemory:
     """The keywords of the replay buffer and of what is drawn from it."""
 
     buffer_size: Annotated[

@@ -26,14 +26,14 @@ from policygrad.tree import Tree
 EDGE = 1e-6  # how near to ±1 a uniform action of a squashed head may be, for its inverse tanh
 
 
-class Greedy(Categorical):
+class ActionValues(Categorical):
     """The outputs are action values q(s, a), and the action is the one with the largest.
 
     As a distribution it is deterministic: log π is 0 for the greedy action and −∞ for others, and there is no score function.
     """
 
     def __repr__(self) -> str:
-        return f"Greedy({self.size}{', masked=True' if self.context else ''})"
+        return f"ActionValues({self.size}{', masked=True' if self.context else ''})"
 
     def canonical(self, out: Tensor) -> Tensor:
         best = out.argmax(-1, keepdim=True)
@@ -54,7 +54,7 @@ class Greedy(Categorical):
 
 
 @dataclass(frozen=True)
-class Path:
+class ActionPath:
     """Actions x (B, D) in [−1, 1]ᴰ, with their log density (B,) if there is one, and how they depend on the outputs.
 
     pull_back(v, c) is ∂/∂out of Σ_b v_b · x_b + c · log π(x_b), (B, P), for v (B, D) and a number c, along the noise.
@@ -80,7 +80,7 @@ class PathwiseHead(Head):
         """Actions x (B, D) from outputs (B, P) and normal noise (B, D), and their log density (B,), if there is one."""
         raise NotImplementedError
 
-    def walk(self, out: Tensor, noise: Tensor) -> Path:
+    def walk(self, out: Tensor, noise: Tensor) -> ActionPath:
         """`path`, ready to be pulled back to the outputs: by autograd, unless a head knows better."""
         with torch.enable_grad():
             out = out.detach().requires_grad_()
@@ -92,7 +92,7 @@ class PathwiseHead(Head):
                 gain = gain if logp is None else gain + by_logp * logp.sum()
             return torch.autograd.grad(gain, out, retain_graph=True)[0]
 
-        return Path(x.detach(), None if logp is None else logp.detach(), pull_back)
+        return ActionPath(x.detach(), None if logp is None else logp.detach(), pull_back)
 
     def to_unit(self, act: Tensor) -> Tensor:
         """Stored actions (B, *) as x, (B, D)."""
@@ -142,9 +142,9 @@ class Deterministic(PathwiseHead):
     def path(self, out: Tensor, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         return torch.tanh(out), None
 
-    def walk(self, out: Tensor, noise: Tensor) -> Path:
+    def walk(self, out: Tensor, noise: Tensor) -> ActionPath:
         x = torch.tanh(out)
-        return Path(x, None, lambda by_x, _: by_x * (1.0 - x.square()))
+        return ActionPath(x, None, lambda by_x, _: by_x * (1.0 - x.square()))
 
     def to_unit(self, act: Tensor) -> Tensor:
         return act.reshape(len(act), -1)
@@ -172,7 +172,7 @@ class Squashed(SquashedGaussian, PathwiseHead):
         normal = (0.5 * noise.square() + log_std).sum(-1) + 0.5 * self.dims * math.log(2.0 * math.pi)
         return torch.tanh(u), -normal - self._log_jacobian(u).sum(-1)
 
-    def walk(self, out: Tensor, noise: Tensor) -> Path:
+    def walk(self, out: Tensor, noise: Tensor) -> ActionPath:
         # along the path u = μ + σ ε:  ∂x/∂u = 1 − x²,  ∂log π/∂u = 2x,  and besides ∂log π/∂log σ = −1
         o, eps = out.numpy(), noise.numpy()
         log_std = o[:, self.dims :].clip(LOG_STD_MIN, LOG_STD_MAX)
@@ -189,7 +189,7 @@ class Squashed(SquashedGaussian, PathwiseHead):
             return torch.from_numpy(np.concatenate([by_u, by_u * moved - by_logp], axis=-1))
 
         total = logp.sum(-1) - self.dims * constant
-        return Path(torch.from_numpy(x), torch.from_numpy(total), pull_back)
+        return ActionPath(torch.from_numpy(x), torch.from_numpy(total), pull_back)
 
     def to_unit(self, act: Tensor) -> Tensor:
         return torch.tanh(act.reshape(len(act), -1))
@@ -205,7 +205,7 @@ class ExploringPolicy(Policy):
     The noise of a step is the head's, then one number for the choice, then one for every action or dimension.
     """
 
-    head: Any  # `Greedy` or a `PathwiseHead`
+    head: Any  # `ActionValues` or a `PathwiseHead`
     epsilon = 1.0
 
     @property
