@@ -70,9 +70,11 @@ def killed(run: Path, at: int, monkeypatch: pytest.MonkeyPatch, begin: Callable[
 
 
 def last(run: RunDirectory) -> dict[str, Any]:
-    """The last checkpoint, the clocks aside."""
+    """The last checkpoint, the clocks and the global generators aside, of which nothing here draws."""
     state = load_state(run.checkpoints()[-1])[0]
-    return state | {"run": {k: v for k, v in state["run"].items() if k not in ("seconds", "files", "measured")}}
+    return state | {
+        "run": {k: v for k, v in state["run"].items() if k not in ("seconds", "files", "measured", "generators")}
+    }
 
 
 def blocks(run: Path) -> list[int]:

@@ -83,7 +83,7 @@ class ReplayBuffer:
             raise ReplayError(f"the buffer holds steps of {self.num_envs} environments, and this record is of {N}")
         if self.apart:
             raise ReplayError(
-                f"{self.apart:,} rows of this buffer are in the replay folder of a run: load its checkpoint with policygrad.load"
+                f"{self.apart:,} rows of this buffer are in files of its run: load the checkpoint with policygrad.load"
             )
         if not _follows(record) and "next_obs" not in self.store:
             self.store["next_obs"] = tree_map(np.zeros_like, self.store["obs"])

@@ -27,7 +27,9 @@ BLOCK = 4 * 2**20  # bytes of a block, about; a buffer of less than two is kept 
 NAME = re.compile(r"rows-(\d+)\.safetensors")
 MOST = 100_000  # blocks of a buffer
 
-BLOCKS: Form = each(table({"first": whole(), "stop": whole(1), "sha256": text(64)}), MOST)  # what a checkpoint says of them
+BLOCKS: Form = each(
+    table({"first": whole(), "stop": whole(1), "sha256": text(64)}), MOST
+)  # what a checkpoint says of them
 
 
 class ReplayBlocks:
@@ -38,9 +40,13 @@ class ReplayBlocks:
 
     def __init__(self, run: Path, known: Sequence[dict[str, Any]] = ()) -> None:
         self.folder = run / FOLDER
-        self.blocks = list(known)  # needed by the buffer as it is, oldest first; each begins where the one before it ended
+        self.blocks = list(
+            known
+        )  # needed by the buffer as it is, oldest first; each begins where the one before it ended
         self.due: float = 0
-        self._needed: dict[int, float] = {}  # by the last checkpoints, at so many steps: the first row of the first block
+        self._needed: dict[
+            int, float
+        ] = {}  # by the last checkpoints, at so many steps: the first row of the first block
 
     def write(self, buffer: ReplayBuffer) -> None:
         """Write the blocks that have become whole. The last row of a block is not the buffer's last, which may still change."""
@@ -98,7 +104,9 @@ def fill(buffer: ReplayBuffer, blocks: Any, checkpoint: Path) -> None:
         form = table({"first": whole(first, first), "columns": buffer.columns_form(block["stop"] - first)})
         with open_state(path) as file:
             if file.sha256 != block["sha256"]:
-                raise ModelFileError(f"{path} is not the part of the replay buffer that {checkpoint} needs, but another one")
+                raise ModelFileError(
+                    f"{path} is not the part of the replay buffer that {checkpoint} needs, but another one"
+                )
             columns = tree_map(lambda x: x.numpy(), file.state(form)["columns"])
         buffer.put_columns(now, take(columns, slice(now - first, None)))
         now = block["stop"]
