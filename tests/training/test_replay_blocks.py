@@ -17,6 +17,7 @@ import policygrad as pg
 from policygrad.algorithms.config import ConfigError
 from policygrad.algorithms.replay_learner import ReplayLearner
 from policygrad.algorithms.task import Plan, Task
+from policygrad.envs.collector import Collector
 from policygrad.models.exploring import ActionValues
 from policygrad.replay import ReplayError
 from policygrad.stored.blocks import ReplayBlocks
@@ -50,7 +51,7 @@ def make(name: str) -> pg.Agent:
     return pg.Agent(algo, env, seed=2, **SMALL | keywords)
 
 
-def small(keywords: dict[str, int]) -> pg.Agent:
+def small(keywords: dict[str, Any]) -> pg.Agent:
     return pg.Agent("dqn", "CartPole-v1", seed=1, **SMALL | keywords)
 
 
@@ -173,6 +174,7 @@ def test_without_a_block_the_checkpoint_before_is_gone_on_from_and_the_block_is_
     killed(tmp_path / "killed", 200, monkeypatch, begun("dqn", tmp_path / "killed"))
     before, after = (load_state(path)[0]["run"]["replay"] for path in RunDirectory(tmp_path / "killed").checkpoints())
     newest = f"rows-{next(block for block in after if block not in before)['first']}.safetensors"
+    path = tmp_path
     for said, damage in DAMAGES.items():
         path = Path(shutil.copytree(tmp_path / "killed", tmp_path / said))
         damage(path / "replay" / newest)
@@ -292,6 +294,7 @@ def test_a_buffer_that_was_moved_is_the_same_as_one_that_was_loaded_meanwhile() 
     agent.learn(60)
     buffer, other = agent.learner.replay, small({"buffer_size": 20}).learner.replay
     other.load_state_dict(buffer.state_dict())
+    assert isinstance(agent.collector, Collector)
     agent.collector.forget()
     agent.collector.observers.append(other.add)
     agent.learn(7)
