@@ -20,7 +20,7 @@ from policygrad.algorithms.task import Plan, Task
 from policygrad.envs.collector import Collector
 from policygrad.models.exploring import ActionValues
 from policygrad.replay import ReplayError
-from policygrad.stored.blocks import ReplayBlocks
+from policygrad.stored.blocks import ReplayBlocks, fill
 from policygrad.stored.directory import RunDirectory
 from policygrad.stored.storage import ModelFileError, load_state, save_state
 from policygrad.training.callbacks import Every, History
@@ -303,6 +303,23 @@ def test_a_buffer_that_was_moved_is_the_same_as_one_that_was_loaded_meanwhile() 
     assert same_state(other.state_dict(), buffer.state_dict())
     with pytest.raises(ReplayError, match="held 20 rows, and this one would hold 30"):
         small({"buffer_size": 30}).learner.replay.load_state_dict(buffer.state_dict())
+
+
+def test_a_block_is_written_when_its_last_row_cannot_change_any_more(tmp_path: Path) -> None:
+    """Where environments are moved, what was the last row becomes an end."""
+    agent = small({"num_steps": 1, "buffer_size": 60})
+    assert isinstance(agent.collector, Collector)
+    written, buffer = ReplayBlocks(tmp_path), agent.learner.replay
+    for _ in range(50):
+        agent.learn(1)
+        written.write(buffer)
+        agent.collector.forget()
+    other = small({"num_steps": 1, "buffer_size": 60}).learner.replay
+    with written.apart(buffer):
+        other.load_state_dict(buffer.state_dict())
+    assert other.apart > 10
+    fill(other, written.blocks, tmp_path / "checkpoints" / "step-50.safetensors")
+    assert same_state(other.state_dict(), buffer.state_dict())
 
 
 def test_a_buffer_that_is_larger_than_the_memory_is_refused_before_it_is_made() -> None:
