@@ -28,7 +28,13 @@ def records(rows: list[int], separate: bool, seed: int = 0) -> list[Record]:
         next_obs = obs[1:] + 0.5 if separate else obs[1:]  # what is shown after an end is another observation
         numbers = {"act": rng.integers(4, size=(T, N)), "rew": rng.random((T, N), dtype=np.float32)}
         time = np.ones((T, N), int)
-        ends = {"terminated": terminated, "truncated": truncated, "cut": np.zeros_like(mask), "mask": mask, "time": time}
+        ends = {
+            "terminated": terminated,
+            "truncated": truncated,
+            "cut": np.zeros_like(mask),
+            "mask": mask,
+            "time": time,
+        }
         made.append(Record(obs=obs, next_obs=next_obs, **numbers, **ends))
         at += T
     return made
@@ -59,7 +65,7 @@ def test_every_transition_is_the_one_that_was_played(rows: list[int], n_step: in
     for record in played:
         buffer.add(record)
     batch = buffer.sample(600, GAMMA, n_step)
-    drawn = set()
+    drawn = set()  # all of them in the end, and nothing else
     for b in range(600):
         t, n = divmod(int(batch.obs[b, 0]), N)
         assert whole.mask[t, n]
@@ -69,7 +75,7 @@ def test_every_transition_is_the_one_that_was_played(rows: list[int], n_step: in
         assert float(batch.next_obs[b, 0]) == expected[2]
         assert int(batch.act[b]) == whole.act[t, n]
     first = sum(rows) - buffer.size
-    assert drawn == {(t, n) for t, n in zip(*whole.mask.nonzero(), strict=True) if t >= first}  # all of them, nothing else
+    assert drawn == {(t, n) for t, n in zip(*whole.mask.nonzero(), strict=True) if t >= first}
 
 
 def test_nothing_to_draw_and_too_many_environments_are_refused() -> None:
