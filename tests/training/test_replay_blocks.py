@@ -310,10 +310,11 @@ def test_a_block_is_written_when_its_last_row_cannot_change_any_more(tmp_path: P
     agent = small({"num_steps": 1, "buffer_size": 60})
     assert isinstance(agent.collector, Collector)
     written, buffer = ReplayBlocks(tmp_path), agent.learner.replay
-    for _ in range(50):
+    for moved in np.random.default_rng(0).integers(2, size=80):
         agent.learn(1)
         written.write(buffer)
-        agent.collector.forget()
+        if moved:
+            agent.collector.forget()
     other = small({"num_steps": 1, "buffer_size": 60}).learner.replay
     with written.apart(buffer):
         other.load_state_dict(buffer.state_dict())
