@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -68,6 +69,7 @@ class StackedKernel:
         self.scratch: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
         self.slopes: dict[int, np.ndarray] = {}
         self.passes = 0
+        self._first: StackedKernel | None = None
 
     @staticmethod
     def _views(network: StackedMLP, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -76,6 +78,14 @@ class StackedKernel:
             parts.append(flat[start : start + p.numel()].reshape(p.shape))
             start += p.numel()
         return parts[: len(network.weights)], parts[len(network.weights) :]
+
+    def first(self) -> StackedKernel:
+        """The kernel of the first of the K alone, on the same parameters; it has no gradient by them."""
+        if self._first is None:
+            alone = self._first = copy(self)
+            alone.weights, alone.biases = [w[:1] for w in self.weights], [b[:1] for b in self.biases]
+            alone.scratch, alone.slopes = {}, {}
+        return self._first
 
     def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
         return torch.from_numpy(self.outputs(obs.numpy()))
