@@ -18,6 +18,7 @@ All this is for linear functions. For functions that are not linear, TD(0) can d
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -174,13 +175,13 @@ def spiral(
     """‖v‖ after each expected on-policy TD(0) update of Tsitsiklis & Van Roy's function of one parameter, ‖v‖ = √2 at first.
 
     Three states in a ring, each of which stays or moves to the one before; all rewards are 0, so v should be 0. The function is
-    v(θ) = exp(M θ) v(0) with M = [[1, ½, 3/2], [3/2, 1, ½], [½, 3/2, 1]] + outward · I: a circle around 0 that opens outwards.
+    v(θ) = exp((M + outward · I) θ) v(0), M = [[1, ½, 3/2], [3/2, 1, ½], [½, 3/2, 1]]: a circle around 0 that opens outwards.
     Every update raises θ, by an amount ∝ α ‖v‖². α = lr · ‖v(0)‖² / ‖v‖² keeps all steps of θ as short as the first one, so
     that long steps are not the reason. table=True: v is a table, and α = lr.
     """
     eye = torch.eye(3, dtype=torch.float64)
     P = 0.5 * (eye + eye.roll(-1, 1))
-    M = torch.tensor([[1.0, 0.5, 1.5], [1.5, 1.0, 0.5], [0.5, 1.5, 1.0]], dtype=torch.float64) + outward * eye
+    turn = torch.tensor([[1.0, 0.5, 1.5], [1.5, 1.0, 0.5], [0.5, 1.5, 1.0]], dtype=torch.float64)
     start = torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64)
     theta, v, norms = 0.0, start, [float(start.norm())]
     for _ in range(steps):
@@ -188,8 +189,9 @@ def spiral(
         if table:
             v = v + lr * delta
         else:
-            theta += lr * (norms[0] / max(norms[0], norms[-1])) ** 2 * float((M @ v) @ delta)
-            v = torch.matrix_exp(M * theta) @ start
+            theta += lr * (norms[0] / max(norms[0], norms[-1])) ** 2 * float((turn @ v + outward * v) @ delta)
+            angle = 0.75**0.5 * theta  # turn² = −¾ I where v lies, in the plane of vectors whose sum is 0
+            v = math.exp(outward * theta) * (math.cos(angle) * start + math.sin(angle) / 0.75**0.5 * (turn @ start))
         norms.append(float(v.norm()))
     return tuple(norms)
 
