@@ -165,38 +165,34 @@ def learn(
     if not 0.5 < power <= 1.0:
         raise ValueError(f"power must be in (0.5, 1] for the step sizes of Robbins and Monro, got {power}")
     q, count = sight.zeros(mdp), sight.zeros(mdp)
-    s, t = _draw(mdp.start.expand(actors, -1), generator), torch.zeros(actors, dtype=torch.long)
-    a = _draw(acting(q[sight.rows[t, s]]), generator)
+    chances, arrivals = mdp.start.cumsum(-1).expand(actors, -1), mdp.transition.cumsum(-1)
+    s, t = _draw(chances, generator), torch.zeros(actors, dtype=torch.long)
+    a = _draw(acting(q[sight.rows[t, s]]).cumsum(-1), generator)
     for _ in range(steps):
-        arrived = _draw(mdp.transition[s, a], generator)
-        later = t + (mdp.horizon is not None)
+        arrived, later = _draw(arrivals[s, a], generator), t + (mdp.horizon is not None)
         over = mdp.over[arrived] | (later == mdp.horizon)
         ahead = q[sight.rows[torch.where(over, 0, later), arrived]]  # (N, A)
-        a_next = _draw(acting(ahead), generator)
+        a_next = _draw(acting(ahead).cumsum(-1), generator)
         v = ahead.gather(1, a_next[:, None])[:, 0] if sample_next else (learned(ahead) * ahead).sum(-1)
         target = mdp.outcome[s, a, arrived] + mdp.gamma * torch.where(over, 0.0, v)
-        _move(q, count, sight.rows[t, s], a, target, power)
-        again = over | (torch.rand(actors, generator=generator) < restart)
-        s = torch.where(again, _draw(mdp.start.expand(actors, -1), generator), arrived)
-        t = torch.where(again, 0, later)
-        a = torch.where(again, _draw(acting(q[sight.rows[t, s]]), generator), a_next)
+        _move(q.view(-1), count.view(-1), sight.rows[t, s] * mdp.actions + a, target, power)
+        again = over | (torch.rand(actors, generator=generator) < restart) if restart else over
+        s, t, a = arrived, later, a_next
+        if again.any():
+            s, t = torch.where(again, _draw(chances, generator), s), torch.where(again, 0, t)
+            a = torch.where(again, _draw(acting(q[sight.rows[t, s]]).cumsum(-1), generator), a)
     return Learned(mdp, sight, q, count)
 
 
-def _move(q: Tensor, count: Tensor, row: Tensor, a: Tensor, target: Tensor, power: float) -> None:
-    """Move the entries q[row, a] towards the mean of their targets, in place; each entry with a step size of its own."""
-    entry = row * q.shape[1] + a
-    new = torch.zeros(q.numel(), dtype=q.dtype).index_add_(0, entry, torch.ones_like(target))
-    total = torch.zeros(q.numel(), dtype=q.dtype).index_add_(0, entry, target - q.flatten()[entry])
-    count += new.view_as(count)
-    seen = new.view_as(q) > 0.0
-    mean = (total / new.clamp(min=1.0)).view_as(q)
-    rate = torch.where(seen, new.view_as(q) / count.clamp(min=1.0), 0.0) ** power
-    q += rate * mean
+def _move(q: Tensor, count: Tensor, entry: Tensor, target: Tensor, power: float) -> None:
+    """Move entries of q towards the mean of their targets, each with a step size of its own; q and count are changed."""
+    new = torch.bincount(entry, minlength=len(q)).to(q.dtype)
+    total = torch.bincount(entry, weights=target - q[entry], minlength=len(q))
+    count += new
+    q += (new / count.clamp(min=1.0)) ** power * total / new.clamp(min=1.0)
 
 
-def _draw(p: Tensor, generator: torch.Generator) -> Tensor:
-    """An index from each of the distributions (N, K), by inversion."""
-    cumulative = p.cumsum(-1)
-    u = torch.rand(len(p), 1, generator=generator, dtype=p.dtype)
+def _draw(cumulative: Tensor, generator: torch.Generator) -> Tensor:
+    """An index from each of the distributions that these are the cumulative probabilities of, (N, K), by inversion."""
+    u = torch.rand(len(cumulative), 1, generator=generator, dtype=cumulative.dtype)
     return (cumulative[:, :-1] <= u * cumulative[:, -1:]).sum(-1)
