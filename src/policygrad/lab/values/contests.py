@@ -68,7 +68,7 @@ def climb(mdp: MDP, policy: Policy, steps: int) -> Path:
     return ascend(bounded, policy.flat, steps)
 
 
-def contest(mdp: MDP, seeds: Sequence[int] = (0, 1), ascents: int = 60) -> Contest:
+def contest(mdp: MDP, seeds: Sequence[int] = (0, 1, 2), ascents: int = 50) -> Contest:
     """Exact gradient ascent, sampled Q-learning and expected SARSA, and a softmax of the values, on an MDP with look-alikes."""
     policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
     end = climb(mdp, policy, ascents).value[-1]
@@ -85,7 +85,7 @@ def contest(mdp: MDP, seeds: Sequence[int] = (0, 1), ascents: int = 60) -> Conte
     return Contest(end, tuple(J for J, _ in q), tuple(J for _, J in q), sarsa, soft)
 
 
-def settled(mdp: MDP, choose: Choose, sight: Sight, sweeps: int = 120, lr: float = 0.2) -> float:
+def settled(mdp: MDP, choose: Choose, sight: Sight, sweeps: int = 100, lr: float = 0.2) -> float:
     """The lowest J in the last ten sweeps of expected SARSA, with the states that the policy made of the values visits."""
     q, found = sight.zeros(mdp), []
     q += 0.1 * torch.randn(q.shape, generator=torch.Generator().manual_seed(0), dtype=q.dtype)
@@ -201,7 +201,7 @@ def reach(dimensions: int, tolerance: float = 0.01, seed: int = 0, batch: int = 
         act = mean + std * torch.randn(batch, dimensions, generator=generator, dtype=torch.float64)
         r = reward(act)
         adv = (r - r.mean()) * batch / (batch - 1.0)
-        policy.flat.add_(0.02 * policy.evaluate(Batch.of(obs, act)).gradient(adv / batch))
+        policy.flat.add_(0.05 * policy.evaluate(Batch.of(obs, act)).gradient(adv / batch))
     count, loss = quadratic_fit(dimensions, reward, generator)
     return Reach(dimensions, grid_cells(dimensions, tolerance), sampled, count, loss)
 
