@@ -13,7 +13,7 @@ from policygrad.lab.claims import Outcome, claim, decide
 from policygrad.lab.claims.tools import EXACT, Case, simple, small
 from policygrad.lab.exact.tabular import ExactCritic, ExactQCritic
 
-SEARCHED = 100  # small random MDPs
+SEARCHED = 60  # small random MDPs
 CHAIN = ("total return", "reward-to-go", "reward-to-go − V", "advantage Q − V")
 
 

@@ -68,7 +68,7 @@ def climb(mdp: MDP, policy: Policy, steps: int) -> Path:
     return ascend(bounded, policy.flat, steps)
 
 
-def contest(mdp: MDP, seeds: Sequence[int] = (0, 1, 2), ascents: int = 50) -> Contest:
+def contest(mdp: MDP, seeds: Sequence[int] = (0, 1, 2), ascents: int = 30) -> Contest:
     """Exact gradient ascent, sampled Q-learning and expected SARSA, and a softmax of the values, on an MDP with look-alikes."""
     policy = tabular_policy(mdp, torch.Generator().manual_seed(0))
     end = climb(mdp, policy, ascents).value[-1]
@@ -76,7 +76,7 @@ def contest(mdp: MDP, seeds: Sequence[int] = (0, 1, 2), ascents: int = 50) -> Co
 
     def learned(seed: int, of: Choose) -> list[float]:
         generator = torch.Generator().manual_seed(seed)
-        found = learn(mdp, generator, learned=of, acting=acting, sight=sight, steps=150)
+        found = learn(mdp, generator, learned=of, acting=acting, sight=sight, steps=100)
         return [performance_of(mdp, found.policy(choose)) for choose in (greedy, acting)]
 
     q = [learned(seed, greedy) for seed in seeds]
@@ -85,7 +85,7 @@ def contest(mdp: MDP, seeds: Sequence[int] = (0, 1, 2), ascents: int = 50) -> Co
     return Contest(end, tuple(J for J, _ in q), tuple(J for _, J in q), sarsa, soft)
 
 
-def settled(mdp: MDP, choose: Choose, sight: Sight, sweeps: int = 100, lr: float = 0.2) -> float:
+def settled(mdp: MDP, choose: Choose, sight: Sight, sweeps: int = 60, lr: float = 0.2) -> float:
     """The lowest J in the last ten sweeps of expected SARSA, with the states that the policy made of the values visits."""
     q, found = sight.zeros(mdp), []
     q += 0.1 * torch.randn(q.shape, generator=torch.Generator().manual_seed(0), dtype=q.dtype)
@@ -182,7 +182,7 @@ def grid_cells(dimensions: int, tolerance: float) -> float:
     return float(math.ceil(math.sqrt(dimensions / tolerance))) ** dimensions
 
 
-def reach(dimensions: int, tolerance: float = 0.01, seed: int = 0, batch: int = 32, updates: int = 400) -> Reach:
+def reach(dimensions: int, tolerance: float = 0.01, seed: int = 0, batch: int = 32, updates: int = 100) -> Reach:
     """A grid, REINFORCE and a quadratic fit. REINFORCE: the mean action counts; the baseline is leave-one-out."""
     generator = torch.Generator().manual_seed(seed)
     best = 1.6 * torch.rand(dimensions, generator=generator, dtype=torch.float64) - 0.8
