@@ -29,7 +29,9 @@ WORLDS = ("rock-paper-scissors", "aliased", "corridor")
 
 def draw_actions(axis: Axes) -> None:
     """Numbers of values and of actions, by dimensions."""
-    subtitle = "To find the best of D continuous actions to 0.01: cells of a grid,\nand actions that are sampled or fitted"
+    subtitle = (
+        "To find the best of D continuous actions to 0.01: cells of a grid,\nand actions that are sampled or fitted"
+    )
     head(axis, "A maximum over continuous actions", subtitle)
     found = [reach(D) for D in range(1, 7)]
     D = [r.dimensions for r in found]
@@ -47,7 +49,7 @@ def draw_actions(axis: Axes) -> None:
 
 def draw_random(axis: Axes) -> None:
     """J of each learner, on three tasks whose best policy is random."""
-    subtitle = "J on three tasks, each from the lowest to the highest. Exact ascent;\nQ-learning from samples; a softmax of values"
+    subtitle = "J on three tasks, each from the lowest to the highest.\nQ-learning from samples, exact ascent, softmax"
     head(axis, "Where the best policy is random", subtitle)
     axis.grid(visible=False)
     axis.set_yticks([])
@@ -94,7 +96,9 @@ def draw_jump(axis: Axes) -> None:
 
 def draw_optima(axis: Axes) -> None:
     """J by the probability of going on, where all states share it, and where ascent ends."""
-    subtitle = "Pays 1 at once, or 10 after three right actions. The line: J where all\nstates share π(1). Full dot: where exact ascent ends"
+    subtitle = (
+        "Pays 1 at once, or 10 after three right actions.\nAll states share π(1). Full dot: where exact ascent ends"
+    )
     head(axis, "Local optima", subtitle)
     p = np.linspace(0, 1, 101)
     axis.plot(p, 1 - p + 10 * p**3, color=PALE, lw=1.3)
@@ -116,7 +120,9 @@ def draw_optima(axis: Axes) -> None:
 
 def draw_swings(axis: Axes) -> None:
     """J of Q-learning where states look alike, and of ascent."""
-    subtitle = "A road and a swamp look alike. J after sweeps of Q-learning with\nε-greedy data, and after steps of exact ascent"
+    subtitle = (
+        "A road and a swamp look alike. J after sweeps of Q-learning\nwith ε-greedy data, and steps of exact ascent"
+    )
     head(axis, "Values that do not settle", subtitle)
     mdp = shortcut()
     J = swings(mdp, sweeps=80)

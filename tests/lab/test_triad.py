@@ -7,7 +7,15 @@ import torch
 
 from policygrad.lab.exact.tabular import optimum, solve
 from policygrad.lab.values import triad as room
-from policygrad.lab.values.triad import always, baird, baird_features, q_learning, q_learning_features, semigradient, spiral
+from policygrad.lab.values.triad import (
+    always,
+    baird,
+    baird_features,
+    q_learning,
+    q_learning_features,
+    semigradient,
+    spiral,
+)
 
 UNIFORM = torch.tensor([6 / 7, 1 / 7], dtype=torch.float64).expand(7, 2)
 

@@ -40,9 +40,7 @@ def bellman(mdp, steps):
     v, P, r = [0.0] * mdp.states, mdp.transition.tolist(), mdp.outcome.tolist()
     states, actions = range(mdp.states), range(mdp.actions)
     for _ in range(steps):
-        q = [
-            [sum(P[s][a][n] * (r[s][a][n] + mdp.gamma * v[n]) for n in states) for a in actions] for s in states
-        ]
+        q = [[sum(P[s][a][n] * (r[s][a][n] + mdp.gamma * v[n]) for n in states) for a in actions] for s in states]
         v = [0.0 if s in mdp.terminal else max(q[s]) for s in range(mdp.states)]
     return torch.tensor(q, dtype=torch.float64)
 
@@ -91,7 +89,9 @@ def test_sampled_q_learning_finds_the_optimum_of_a_deterministic_world_to_a_thou
     mdp = chain(4, None, gamma=0.5)
     found = learn(mdp, torch.Generator().manual_seed(0), acting=epsilon_greedy(1.0), steps=120, actors=100, power=0.6)
     assert float((found.q - expected_values(mdp)[0])[~mdp.over].abs().max()) < 1e-3
-    assert float((found.q - expected_values(mdp, epsilon_greedy(1.0))[0])[~mdp.over].abs().max()) > 0.1  # the policy that acts
+    assert (
+        float((found.q - expected_values(mdp, epsilon_greedy(1.0))[0])[~mdp.over].abs().max()) > 0.1
+    )  # the policy that acts
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,9 @@ def test_rows_of_states_that_look_alike_are_means_over_the_data():
     assert sight.rows.tolist() == [[0, 0]]
     q, acting = sight.zeros(mdp), epsilon_greedy(0.2)(sight.zeros(mdp))[sight.rows]
     found = expected_update(mdp, q, greedy, sight, acting=acting)
-    road = 1.0 / (1.0 - mdp.gamma) - (swamp := 0.1 / (1.0 - mdp.gamma) * mdp.gamma)  # occupancy: action 1 is taken with 0.1
+    road = 1.0 / (1.0 - mdp.gamma) - (
+        swamp := 0.1 / (1.0 - mdp.gamma) * mdp.gamma
+    )  # occupancy: action 1 is taken with 0.1
     assert found[0].tolist() == pytest.approx([0.0, (road - swamp) / (road + swamp)])
 
 

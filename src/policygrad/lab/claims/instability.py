@@ -32,7 +32,10 @@ def falls(values: tuple[float, ...]) -> int:
     return sum(b < a - 1e-9 * (1.0 + abs(a)) for a, b in itertools.pairwise(values))
 
 
-@claim("The convergence of methods based on values can be unstable; policy gradients converge, to a stationary point.", "exact")
+@claim(
+    "The convergence of methods based on values can be unstable; policy gradients converge, to a stationary point.",
+    "exact",
+)
 def values_can_be_unstable() -> Outcome:
     """Q-learning on Baird's MDP with his features and with a table; aggregated states; and exact ascent on the same MDPs."""
     mdp, F = baird(), q_learning_features()
@@ -57,8 +60,9 @@ def values_can_be_unstable() -> Outcome:
         f"{errors['features'][1]:.0e} in 600 sweeps, although they can represent q*; with a table it shrinks to "
         f"{errors['table'][1]:.1f}. Where a road and a swamp look alike, Q-learning neither diverges nor settles: J of its "
         f"ε-greedy policy swings between {min(cycle):.1f} and {max(cycle):.1f}. On both MDPs exact ascent with backtracking "
-        f"never lowers J, and with look-alikes it stops at J = {settled.value[-1]:.2f} (‖∇J‖ = {settled.grad_norm[-1]:.0e}). It "
-        f"takes short steps: with α = 5 J falls in {falls(long.value)} of {long.steps} steps, to {long.value[-1]:.2f} at the end.",
+        f"never lowers J, and with look-alikes it stops at J = {settled.value[-1]:.2f} (‖∇J‖ = {settled.grad_norm[-1]:.0e}). "
+        f"It takes short steps: with α = 5 J falls in {falls(long.value)} of {long.steps} steps, to {long.value[-1]:.2f} at "
+        "the end.",
         {
             "error of q, Baird's features, after 600 sweeps": errors["features"][1],
             "error of q, table, after 600 sweeps": errors["table"][1],
@@ -74,8 +78,8 @@ def values_can_be_unstable() -> Outcome:
 
 
 @claim(
-    "Function approximation, bootstrapping and off-policy data can diverge together (the deadly triad); without one of the three "
-    "they do not.",
+    "Function approximation, bootstrapping and off-policy data can diverge together (the deadly triad); without one of the "
+    "three they do not.",
     "exact",
 )
 def deadly_triad() -> Outcome:
@@ -92,13 +96,14 @@ def deadly_triad() -> Outcome:
     curved = found.spiral[-1] / found.spiral[0]
     return Outcome(
         decide(grows and calm <= 1e-9, caveat=curved > 100.0),
-        f"With all three the matrix A of the expected updates w ← w + α (A w + b) has an eigenvalue of {every.growth:.2f} > 0, "
-        f"so w diverges for every α > 0: the spectral radius of I + α A is {', '.join(f'1 + {r - 1.0:.0e}' for r in radii)} for "
-        f"α = {', '.join(f'{lr:g}' for lr in RATES)}, and after {len(every.error) - 1} updates with α = {found.lr:g} the error "
-        f"is {every.error[-1]:.0e}. In the {len(others)} other combinations no eigenvalue has a positive real part (to "
-        f"{abs(calm):.0e}). That is a theorem of *linear* functions. With one parameter that is not linear, bootstrapping "
-        f"diverges on-policy, too: ‖v‖ grows by a factor of {curved:.0f} in {len(found.spiral) - 1} updates of Tsitsiklis & Van "
-        f"Roy's spiral, and shrinks to {found.on_table[-1]:.0e} with a table.",
+        f"With all three the matrix A of the expected updates w ← w + α (A w + b) has an eigenvalue of {every.growth:.2f} > "
+        "0, so w diverges for every α > 0: the spectral radius of I + α A is "
+        f"{', '.join(f'1 + {r - 1.0:.0e}' for r in radii)} for α = {', '.join(f'{lr:g}' for lr in RATES)}, and after "
+        f"{len(every.error) - 1} updates with α = {found.lr:g} the error is {every.error[-1]:.0e}. In the {len(others)} other "
+        f"combinations no eigenvalue has a positive real part (to {abs(calm):.0e}). That is a theorem of *linear* functions. "
+        f"With one parameter that is not linear, bootstrapping diverges on-policy, too: ‖v‖ grows by a factor of {curved:.0f} "
+        f"in {len(found.spiral) - 1} updates of Tsitsiklis & Van Roy's spiral, and shrinks to {found.on_table[-1]:.0e} with a "
+        "table.",
         {
             "eigenvalue with all three": every.growth,
             "largest real part of an eigenvalue without one of them": calm,

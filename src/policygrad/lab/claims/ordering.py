@@ -28,7 +28,9 @@ def estimates(c: Case) -> tuple[Tensor, ...]:
     )
 
 
-@claim("The estimators of the gradient get better one after the other, culminating in the one with the advantage.", "exact")
+@claim(
+    "The estimators of the gradient get better one after the other, culminating in the one with the advantage.", "exact"
+)
 def advantage_ends_the_chain() -> Outcome:
     """The variances of four unbiased estimators, on random MDPs, and in how many of these each is below the one before."""
     cases = (*small(), *simple(SEARCHED))

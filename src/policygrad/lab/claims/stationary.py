@@ -57,8 +57,8 @@ def stationary_points_cannot_be_left() -> Outcome:
         f"It is true to first order: at four points with ‖∇f‖ ≤ {slope:.0e}, the slope is 0 in every direction. But a step of "
         f"length {STEP:g} in the best of 64 directions changes f by {rises['maximum']:+.3f} at a maximum, "
         f"{rises['local maximum']:+.3f} at a lower local maximum, {rises['saddle']:+.3f} at a saddle and "
-        f"{rises['minimum of J']:+.4f} at a minimum of J. The last one is the J of a policy: of a task that pays 1 at once or 10 "
-        "after three right actions, at π(1) = 1/√30 in all states. Gradient ascent stays there, and every change of π(1) raises "
-        "J. Where it starts near such a point, it leaves it.",
+        f"{rises['minimum of J']:+.4f} at a minimum of J. The last one is the J of a policy: of a task that pays 1 at once or "
+        "10 after three right actions, at π(1) = 1/√30 in all states. Gradient ascent stays there, and every change of π(1) "
+        "raises J. Where it starts near such a point, it leaves it.",
         {"largest ‖∇f‖": slope} | {f"largest rise, {name}": x for name, x in rises.items()},
     )

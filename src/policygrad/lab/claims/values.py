@@ -29,7 +29,10 @@ def gap_of_values(mdp: MDP, epsilon: float) -> float:
     return float((q - solve(mdp, choose(q))[1]).abs().max())
 
 
-@claim("Methods based on values learn Q(s, a) and take the policy from it; policy gradients learn π(a|s) directly.", "exact")
+@claim(
+    "Methods based on values learn Q(s, a) and take the policy from it; policy gradients learn π(a|s) directly.",
+    "exact",
+)
 def what_is_learned() -> Outcome:
     """The values that sweeps and transitions lead to; and the logits that ascent leads to, where the values are other ones."""
     mdps = [make_mdp(world) for world in WORLDS]
@@ -48,11 +51,11 @@ def what_is_learned() -> Outcome:
     left = optimum(small) - path.value[-1]
     return Outcome(
         decide(max(wrong, lost) <= 1e-9 and sampled[300] < 0.3 * sampled[3] and left < 0.01 and same <= 1e-6 < moved),
-        f"On {len(mdps)} MDPs expected updates end at the values of their own policy, to {wrong:.0e}: those of Q-learning at q*, "
-        "whose greedy policy is optimal, and those of expected SARSA at the values of its ε-greedy policy, ε = 0.3. From sampled "
-        f"transitions the error of Q-learning is {sampled[3]:.2f} after 300 and {sampled[300]:.2f} after 30,000. Exact ascent "
-        f"comes within {left:.0e} of J*, and no values are in its parameters: if {OFFSET:g} is added to every reward, all of q* "
-        f"moves by {moved:.0f} or more, and the logits of the first 20 steps by {same:.0e}.",
+        f"On {len(mdps)} MDPs expected updates end at the values of their own policy, to {wrong:.0e}: those of Q-learning at "
+        "q*, whose greedy policy is optimal, and those of expected SARSA at the values of its ε-greedy policy, ε = 0.3. From "
+        f"sampled transitions the error of Q-learning is {sampled[3]:.2f} after 300 and {sampled[300]:.2f} after 30,000. "
+        f"Exact ascent comes within {left:.0e} of J*, and no values are in its parameters: if {OFFSET:g} is added to every "
+        f"reward, all of q* moves by {moved:.0f} or more, and the logits of the first 20 steps by {same:.0e}.",
         {
             "largest |q − q^π| of the learned q": wrong,
             "largest J* − J of the greedy policy": lost,
@@ -89,11 +92,11 @@ def greedy_policies_jump() -> Outcome:
     return Outcome(
         decide(complete == 1.0 and rise > 1.0 and proportional, caveat=max(shares) <= 1.0),
         f"Where two values cross, by {deltas[-1]:g} as well as by {deltas[0]:g}, the greedy policies before and after have a "
-        f"total variation distance of {complete:g}; on an MDP whose states look alike J changes by {rise:.0f}. Softmax policies "
-        f"whose logits cross so differ by at most δ/2, and J by {slopes[-1]:.2g} δ. At a temperature of 1e-6 softmax jumps, too "
-        f"(TV {cold.softmax_tv:.2f} for δ = 1e-4). And a jump does no harm where the values are nearly right: with q* ± δ a "
-        f"greedy policy lost at most {max(shares):.0%} of the bound 2 δ Σ γᵗ on {len(WORLDS)} MDPs, and with δ = 1e-6 "
-        f"{near:.1g}.",
+        f"total variation distance of {complete:g}; on an MDP whose states look alike J changes by {rise:.0f}. Softmax "
+        f"policies whose logits cross so differ by at most δ/2, and J by {slopes[-1]:.2g} δ. At a temperature of 1e-6 softmax "
+        f"jumps, too (TV {cold.softmax_tv:.2f} for δ = 1e-4). And a jump does no harm where the values are nearly right: with "
+        f"q* ± δ a greedy policy lost at most {max(shares):.0%} of the bound 2 δ Σ γᵗ on {len(WORLDS)} MDPs, and with δ = "
+        f"1e-6 {near:.1g}.",
         {
             "TV of the greedy policies, δ = 1e-12": complete,
             "change of J, greedy, δ = 1e-12": rise,
@@ -106,7 +109,10 @@ def greedy_policies_jump() -> Outcome:
     )
 
 
-@claim("Methods based on values are mainly for discrete actions; policy gradients handle continuous ones, too.", "simulated")
+@claim(
+    "Methods based on values are mainly for discrete actions; policy gradients handle continuous ones, too.",
+    "simulated",
+)
 def values_need_a_maximum() -> Outcome:
     """One action in [−1, 1]ᴰ: the values of a grid, the actions REINFORCE samples, and a Q whose maximum is a formula."""
     seeds, tolerance = (0, 1), 0.01
@@ -119,10 +125,10 @@ def values_need_a_maximum() -> Outcome:
     return Outcome(
         decide(arrived and cells[6] > 1e3 * sampled[6], caveat=cells[1] < sampled[1] or fitted <= tolerance),
         f"The best action in [−1, 1]ᴰ is to be found to {tolerance:g} in r = −‖a − a*‖². A table of values needs a grid; the "
-        f"numbers of its cells, each of which must be tried, and of the actions that REINFORCE with a Gaussian policy samples "
-        f"(the worse of {len(seeds)} seeds) are {listed}. In one dimension the table is the better way. And the obstacle is the "
-        f"maximum over actions, not the values: a quadratic Q, whose maximum is a formula, needs {found[6][0].quadratic} actions "
-        f"for D = 6 and is exact here (to {fitted:.0e}), because r is quadratic.",
+        "numbers of its cells, each of which must be tried, and of the actions that REINFORCE with a Gaussian policy samples "
+        f"(the worse of {len(seeds)} seeds) are {listed}. In one dimension the table is the better way. And the obstacle is "
+        f"the maximum over actions, not the values: a quadratic Q, whose maximum is a formula, needs {found[6][0].quadratic} "
+        f"actions for D = 6 and is exact here (to {fitted:.0e}), because r is quadratic.",
         {f"cells of the grid, D = {D}": n for D, n in cells.items()}
         | {f"actions that REINFORCE samples, D = {D}": n for D, n in sampled.items()}
         | {
@@ -136,7 +142,8 @@ RANDOM_IS_BEST = ("rock-paper-scissors", "aliased", "corridor")
 
 
 @claim(
-    "Where the best policy is random, policy gradients find it; for methods based on values it is difficult.", "simulated"
+    "Where the best policy is random, policy gradients find it; for methods based on values it is difficult.",
+    "simulated",
 )
 def values_and_random_policies() -> Outcome:
     """Q-learning and expected SARSA on three tasks whose best policy is random, and a softmax of the values."""
@@ -160,10 +167,11 @@ def values_and_random_policies() -> Outcome:
         soft.append(f"{c.softest[1] + 0.0:.2f} at {c.softest[0]:g}")
     return Outcome(
         decide(above, caveat=short < 0.1),
-        f"J where exact ascent ends, and of what is learned from sampled transitions with one row of values for states that look "
-        f"alike (the best of three seeds): the greedy and the ε-greedy policy of Q-learning, and expected SARSA, ε = {EPSILON:g}: "
-        f"{'; '.join(said)}. It is the greedy choice that is in the way: a softmax of the values, learned by expected SARSA, "
-        f"comes near the optimum at one of three temperatures (J = {', '.join(soft)}), a different one in each task.",
+        "J where exact ascent ends, and of what is learned from sampled transitions with one row of values for states that "
+        "look alike (the best of three seeds): the greedy and the ε-greedy policy of Q-learning, and expected SARSA, ε = "
+        f"{EPSILON:g}: {'; '.join(said)}. It is the greedy choice that is in the way: a softmax of the values, learned by "
+        f"expected SARSA, comes near the optimum at one of three temperatures (J = {', '.join(soft)}), a different one in "
+        "each task.",
         {name: x for name, x in numbers.items() if math.isfinite(x)},
     )
 
@@ -185,15 +193,18 @@ def local_optima_of_policies() -> Outcome:
     stuck = performance_of(mdp, data.policy())
     pi = policy_matrix(alike, tabular_policy(alike, scale=0.0)).detach()
     local = min(shared.value[-1], from_uniform.value[-1]) < best - 1.0 and shared.grad_norm[-1] < 1e-2
-    what = f"all states share one row of logits; from the uniform policy ascent ends at J = {from_uniform.value[-1]:.2f}"
+    what = (
+        f"all states share one row of logits; from the uniform policy ascent ends at J = {from_uniform.value[-1]:.2f}"
+    )
     return Outcome(
         decide(local and found > best - 1e-9, caveat=stuck < best - 1.0),
-        f"The task pays 1 at once, or {best:g} after {n} right actions. Where all states share their logits exact ascent ends at "
-        f"J = {shared.value[-1]:.2f}, from π(1) = {start:g} and from the uniform policy. With a table of logits it stops at J = "
-        f"{table.value[-1]:.2f} from π(1) = {start:g}, too: at ‖∇J‖ = {table.grad_norm[-1]:.0e}, a plateau. Q-learning needs {n} "
-        f"sweeps of expected updates of all states and actions (J = {found:.0f}). That is because it can learn from any data, not "
-        f"because it explores: with its own ε-greedy data J is {stuck:.0f} after {int(data.count.sum()):,} transitions, as an "
-        f"episode goes all the way with probability {far[EPSILON]:.0e}; it is {far[1.0]:.0e} if all actions are random.",
+        f"The task pays 1 at once, or {best:g} after {n} right actions. Where all states share their logits exact ascent ends "
+        f"at J = {shared.value[-1]:.2f}, from π(1) = {start:g} and from the uniform policy. With a table of logits it stops "
+        f"at J = {table.value[-1]:.2f} from π(1) = {start:g}, too: at ‖∇J‖ = {table.grad_norm[-1]:.0e}, a plateau. Q-learning "
+        f"needs {n} sweeps of expected updates of all states and actions (J = {found:.0f}). That is because it can learn from "
+        f"any data, not because it explores: with its own ε-greedy data J is {stuck:.0f} after {int(data.count.sum()):,} "
+        f"transitions, as an episode goes all the way with probability {far[EPSILON]:.0e}; it is {far[1.0]:.0e} if all "
+        "actions are random.",
         {
             "J where ascent ends, shared logits, from 0.1": shared.value[-1],
             "J where ascent ends, shared logits, from 0.5": from_uniform.value[-1],

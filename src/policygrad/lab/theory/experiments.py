@@ -142,8 +142,8 @@ EXPERIMENTS = {
     ),
     "values": Experiment(
         "Values or policies",
-        "With a table that tells all states apart Q-learning finds q* and a policy with J*, which ascent approaches, too. Where "
-        "states look alike, a greedy policy may be worse than a random one.",
+        "With a table that tells all states apart Q-learning finds q* and a policy with J*, which ascent approaches, too. "
+        "Where states look alike, a greedy policy may be worse than a random one.",
         _values,
     ),
     "triad": Experiment(

@@ -22,7 +22,7 @@ from policygrad.lab.theory.losses import Losses
 from policygrad.lab.theory.staleness import Staleness
 from policygrad.lab.theory.stochastic import Decay
 from policygrad.lab.theory.surrogate import SurrogateOrder
-from policygrad.lab.values.comparison import Comparison
+from policygrad.lab.values.comparison import MethodComparison
 from policygrad.lab.values.triad import PARTS, Triad
 from policygrad.reports.plots import INK, PALE, Chart
 
@@ -294,7 +294,7 @@ def draw_variance(axis: Axes, result: Staleness) -> None:
     name_axes(axis, "updates since")
 
 
-def draw_comparison(axis: Axes, result: Comparison) -> None:
+def draw_comparison(axis: Axes, result: MethodComparison) -> None:
     """J of each method by the number of sweeps or steps."""
     subtitle = "J after sweeps of expected updates, or steps of exact ascent.\n"
     head(axis, "Values or policies", subtitle + f"Dashed: the best J, {result.best:.3g}")
@@ -304,7 +304,10 @@ def draw_comparison(axis: Axes, result: Comparison) -> None:
     for (name, J), color in zip(result.exact.items(), (BLUE, PURPLE, ORANGE), strict=True):
         shown = np.where(np.isfinite(J), J, np.nan)
         axis.plot(result.sweeps, shown, "o-", color=color, **DOTS)
-        ends[name if np.isfinite(J[-1]) else f"{name}: −∞"] = (J[-1] if np.isfinite(J[-1]) else axis.get_ylim()[0], color)
+        ends[name if np.isfinite(J[-1]) else f"{name}: −∞"] = (
+            J[-1] if np.isfinite(J[-1]) else axis.get_ylim()[0],
+            color,
+        )
     label_ends(axis, ends, result.sweeps[-1])
     axis.set_xticks(result.sweeps, [str(k) for k in result.sweeps])
     axis.minorticks_off()
@@ -314,11 +317,17 @@ def draw_comparison(axis: Axes, result: Comparison) -> None:
 
 def draw_triad(axis: Axes, result: Triad) -> None:
     """The errors on Baird's MDP, for all combinations of the three parts."""
-    subtitle = "Largest error of v on Baird's MDP after expected updates.\nPink: all three parts. Others: without one, two or three"
+    subtitle = (
+        "Largest error of v on Baird's MDP after expected updates.\nPink: all three parts. Others: without some of them"
+    )
     head(axis, "The deadly triad", subtitle)
     axis.set_yscale("log")
     axis.set_ylim(1e-6, 1e14)
-    names = {(): ("all three", PINK, 0), ("features",): ("a table", GREEN, 12), ("off-policy",): ("on-policy", BLUE, -12)}
+    names = {
+        (): ("all three", PINK, 0),
+        ("features",): ("a table", GREEN, 12),
+        ("off-policy",): ("on-policy", BLUE, -12),
+    }
     names[("bootstrapping",)] = ("no bootstrapping", PURPLE, 0)
     last = len(result.corners[0].error) - 1
     for corner in result.corners:
@@ -355,6 +364,6 @@ PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     ThreeWays: (draw_derivatives, draw_gradient_costs),
     Losses: (draw_losses,),
     Staleness: (draw_bias, draw_variance),
-    Comparison: (draw_comparison,),
+    MethodComparison: (draw_comparison,),
     Triad: (draw_triad, draw_spiral),
 }

@@ -20,13 +20,15 @@ ACTORS = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison(Result):
+class MethodComparison(Result):
     """J of the policies of each method. Methods that learn values are judged by their greedy policy, or by the ε-greedy one."""
 
     about: str
     best: float  # J*, among all policies that tell the states apart
     sweeps: tuple[int, ...]
-    exact: dict[str, tuple[float, ...]]  # expected updates: J after so many sweeps of the table, or steps of exact ascent
+    exact: dict[
+        str, tuple[float, ...]
+    ]  # expected updates: J after so many sweeps of the table, or steps of exact ascent
     error: dict[str, float]  # max |q − q^π| for the q of the last sweep and the policy whose values it should be
     transitions: tuple[int, ...]
     sampled: dict[str, tuple[float, ...]]  # J after so many transitions
@@ -43,7 +45,7 @@ class Comparison(Result):
         return f"{self.about}\n\n{exact}\nerror of q after the last sweep: {wrong}\n\n{sampled}"
 
 
-def compare(mdp: MDP, policy: Policy, *, sweeps: int = SWEEPS[-1], seed: int = 0) -> Comparison:
+def compare(mdp: MDP, policy: Policy, *, sweeps: int = SWEEPS[-1], seed: int = 0) -> MethodComparison:
     """The comparison. policy: where the ascent starts; values start at 0. sweeps: the largest number of them.
 
     Where states look alike in the MDP, the learners of values do not tell them apart either and see no time, and are trained on
@@ -67,7 +69,11 @@ def compare(mdp: MDP, policy: Policy, *, sweeps: int = SWEEPS[-1], seed: int = 0
                 found.append(performance_of(mdp, judged(q)[sight.rows]))
         exact[name], error[name] = tuple(found), _error(mdp, q[sight.rows], learned)
     exact["policy gradient"] = tuple(path.value[min(k, path.steps)] for k in marks)
-    names = {"Q-learning": (greedy, False), "expected SARSA": (acting, False), "SARSA": (acting, True)}
+    names: dict[str, tuple[Choose, bool]] = {
+        "Q-learning": (greedy, False),
+        "expected SARSA": (acting, False),
+        "SARSA": (acting, True),
+    }
     restart = 0.0 if mdp.horizon is not None or mdp.gamma == 1.0 else 1.0 - mdp.gamma
 
     def sampled(learned: Choose, sample_next: bool, steps: int) -> float:
@@ -78,7 +84,7 @@ def compare(mdp: MDP, policy: Policy, *, sweeps: int = SWEEPS[-1], seed: int = 0
 
     by_data = {name: tuple(sampled(*rule, steps) for steps in STEPS) for name, rule in names.items()}
     about = f"{mdp.size}; learners of values see " + ("what policies see" if alike else "state and step")
-    return Comparison(about, optimum(mdp), marks, exact, error, tuple(ACTORS * n for n in STEPS), by_data)
+    return MethodComparison(about, optimum(mdp), marks, exact, error, tuple(ACTORS * n for n in STEPS), by_data)
 
 
 def _error(mdp: MDP, q: torch.Tensor, learned: Choose) -> float:

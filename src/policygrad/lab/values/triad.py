@@ -4,8 +4,8 @@ The semi-gradient TD(0) update of v(s) = w·x(s) in the mean over the states and
 
     w ← w + α (A w + b),    A = Xᵀ D (γ P − I) X,    b = Xᵀ D r,
 
-with the features X (S, K), the transitions P and rewards r of the policy that is evaluated, and the distribution D of the states
-in the data. So w diverges from almost every start if the spectral radius of I + α A is above 1, for every α > 0 if A has an
+with the features X (S, K), the transitions P and rewards r of the policy that is evaluated, and the distribution D of states in
+the data. So w diverges from almost every start if the spectral radius of I + α A is above 1, for every α > 0 if A has an
 eigenvalue with a positive real part. On Baird's MDP it has one (Baird 1995; Sutton & Barto 2018, 11.2 and 11.3). It has none
 
 - with a table, X = I, whatever D is,
@@ -122,7 +122,9 @@ class Triad(Result):
 
     lr: float
     corners: tuple[Corner, ...]
-    spiral: tuple[float, ...]  # ‖v‖ after each update of the spiral: on-policy, bootstrapped, one parameter that is not linear
+    spiral: tuple[
+        float, ...
+    ]  # ‖v‖ after each update of the spiral: on-policy, bootstrapped, one parameter that is not linear
     on_table: tuple[float, ...]  # ‖v‖ with a table on the same chain
 
     @property
@@ -133,10 +135,20 @@ class Triad(Result):
     def table(self) -> str:
         """One row per combination, and one per function on the chain of the spiral."""
         rows = [
-            [c.name, f"{c.growth:+.3f}".replace("-0.000", "0").replace("+0.000", "0"), f"{c.radius:.4f}", f"{c.error[-1]:.3g}"]
+            [
+                c.name,
+                f"{c.growth:+.3f}".replace("-0.000", "0").replace("+0.000", "0"),
+                f"{c.radius:.4f}",
+                f"{c.error[-1]:.3g}",
+            ]
             for c in self.corners
         ]
-        header = (f"Baird's MDP, α = {self.lr:g}", "growth", "spectral radius", f"error after {len(self.corners[0].error) - 1}")
+        header = (
+            f"Baird's MDP, α = {self.lr:g}",
+            "growth",
+            "spectral radius",
+            f"error after {len(self.corners[0].error) - 1}",
+        )
         chain = [
             [name, f"{v[0]:.3g}", f"{v[-1]:.3g}", f"{len(v) - 1}"]
             for name, v in (("the spiral, one parameter", self.spiral), ("a table", self.on_table))
