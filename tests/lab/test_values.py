@@ -130,6 +130,13 @@ def test_the_same_seed_gives_the_same_table_and_another_one_does_not():
     assert not torch.equal(a, c)
 
 
+def test_an_episode_begins_with_an_action_for_the_state_it_begins_in():
+    """And not for the terminal state before, whose values are 0: the greedy action there is 0, and 1 at the start."""
+    mdp = chain(2, None, gamma=0.9)
+    found = learn(mdp, torch.Generator().manual_seed(0), steps=60)
+    assert float(found.count[0, 1] / found.count[0].sum()) > 0.8
+
+
 def test_early_restarts_are_no_ends():
     """γ stays in the target: 2 / (1 − γ) = 4 for the arm that always pays 2, however short the episodes are."""
     mdp = make_mdp("bandit", horizon=math.inf, gamma=0.5)

@@ -59,6 +59,6 @@ def stationary_points_cannot_be_left() -> Outcome:
         f"{rises['local maximum']:+.3f} at a lower local maximum, {rises['saddle']:+.3f} at a saddle and "
         f"{rises['minimum of J']:+.4f} at a minimum of J. The last one is the J of a policy: of a task that pays 1 at once or "
         "10 after three right actions, at π(1) = 1/√30 in all states. Gradient ascent stays there, and every change of π(1) "
-        "raises J. Where it starts near such a point, it leaves it.",
+        "raises J.",
         {"largest ‖∇f‖": slope} | {f"largest rise, {name}": x for name, x in rises.items()},
     )
