@@ -21,6 +21,8 @@ from policygrad.lab.theory.losses import losses
 from policygrad.lab.theory.staleness import staleness
 from policygrad.lab.theory.stochastic import decay
 from policygrad.lab.theory.surrogate import surrogate_order
+from policygrad.lab.values.comparison import compare
+from policygrad.lab.values.triad import triad
 
 matplotlib.use("agg")
 
@@ -51,6 +53,21 @@ def test_json_holds_what_the_report_says(capsys):
     written = json.loads(capsys.readouterr().out)
     assert written["lemma"]["gap"] <= 1e-10
     assert written["refused"] == {}
+
+
+def test_values_and_policies_are_compared_where_states_look_alike(capsys):
+    lab_theory.run(["values", "--mdp", "corridor", "--json"])
+    found = json.loads(capsys.readouterr().out)["values"]
+    assert found["exact"]["policy gradient"][-1] == pytest.approx(-6.0 - 4.0 * 2.0**0.5, abs=1e-6)
+    assert found["exact"]["Q-learning"][-1] is None  # −∞: the greedy policy never arrives
+    assert found["best"] == pytest.approx(-3.0)
+    assert found["transitions"][-1] == 8192
+
+
+def test_the_triad_says_which_combination_diverges(capsys):
+    lab_theory.run(["triad"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if " +0." in line]
+    assert [row.split("  ")[0] for row in rows] == ["features + bootstrapping + off-policy"]
 
 
 def test_all_on_one_mdp_leaves_out_what_it_is_not_for(capsys, monkeypatch):
@@ -121,11 +138,13 @@ def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figur
         three_ways(random_mdp(2, 2, 3, np.random.default_rng(0)), sizes=(2, 4)),
         losses(mdp, policy, steps=5),
         staleness(mdp, policy, ages=(0, 1, 2)),
+        compare(mdp, policy, sweeps=5),
+        triad(steps=20),
     ]
     assert {type(result) for result in results} == set(plots.PANELS)
     figure = plots.theory_figure(results, "title")
     axes = [axis for axis in figure.axes if axis.get_visible()]
-    assert len(axes) == sum(map(len, plots.PANELS.values())) == 12
+    assert len(axes) == sum(map(len, plots.PANELS.values())) == 15
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
     for axis in axes:
@@ -176,6 +195,7 @@ def test_a_picture_of_something_else_is_refused():
         (["--mdp", "chian"], "did you mean 'chain'"),
         (["loss", "--mdp", "chain"], "a constant on all rewards changes the task"),
         (["staleness", "--mdp", "corridor"], "need a horizon"),
+        (["triad", "--mdp", "chain"], "Baird's MDP"),
         (["lemma", "--seed", "x"], "--seed"),
         (["lemma", "--out", "x.jpg"], "must end in one of"),
         (["loss", "derivatives", "--mdp", "aliased"], "a constant on all rewards changes the task"),

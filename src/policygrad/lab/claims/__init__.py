@@ -25,11 +25,12 @@ Verdict = Literal["holds", "holds with caveat", "fails as stated", "pending"]
 Evidence = Literal["exact", "simulated", "recorded"]
 
 TOPICS = {  # the topics in the order of the report, and the modules where their claims are
-    "The gradient and its estimators": ("estimators", "variance", "off_policy", "loss"),
+    "The gradient and its estimators": ("estimators", "variance", "ordering", "off_policy", "loss"),
     "Baselines and advantages": ("baselines", "advantages"),
-    "Optimisation and derivatives": ("optimisation",),
+    "Optimisation and derivatives": ("optimisation", "stationary"),
     "Policy improvement, natural gradients, trust regions": ("improvement", "natural", "trust_regions"),
     "Policies, exploration and rewards": ("policies", "exploration"),
+    "Values or policies": ("values", "instability"),
     "Learning": ("learning",),
 }
 TOPIC_OF = {f"{__name__}.{module}": topic for topic, modules in TOPICS.items() for module in modules}

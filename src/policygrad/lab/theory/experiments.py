@@ -24,6 +24,8 @@ from policygrad.lab.theory.losses import losses
 from policygrad.lab.theory.staleness import staleness
 from policygrad.lab.theory.stochastic import BUDGETS, decay
 from policygrad.lab.theory.surrogate import surrogate_order
+from policygrad.lab.values.comparison import compare
+from policygrad.lab.values.triad import triad
 from policygrad.models.policy import Policy
 
 LARGE, VERY_LARGE = 5_000, 100_000  # H · S · A
@@ -67,6 +69,17 @@ def _sgd(name: str | None, seed: int) -> Result:
     mdp, policy = _made(name or "small", seed)
     budgets, runs = BUDGETS[: by_size(mdp, 4, 3, 2)], by_size(mdp, 4, 4, 2)
     return decay(mdp, policy, budgets=budgets, runs=runs, seed=seed, limit=episode_limit(mdp))
+
+
+def _values(name: str | None, seed: int) -> Result:
+    mdp, policy = _made(name or "gridworld", seed)
+    return compare(mdp, policy, sweeps=by_size(mdp, 100, 20, 5), seed=seed)
+
+
+def _triad(name: str | None, seed: int) -> Result:
+    if name is not None:
+        raise ValueError("the deadly triad is shown on Baird's MDP: leave --mdp out")
+    return triad()
 
 
 def _made(name: str, seed: int) -> tuple[MDP, Policy]:
@@ -126,6 +139,18 @@ EXPERIMENTS = {
         "Without a correction the gradient is biased, more with every update. Importance weights of whole trajectories remove "
         "the bias and raise the variance.",
         lambda name, seed: staleness(*_made(name or "rock-paper-scissors", seed)),
+    ),
+    "values": Experiment(
+        "Values or policies",
+        "With a table that tells all states apart Q-learning finds q* and a policy with J*, which ascent approaches, too. "
+        "Where states look alike, a greedy policy may be worse than a random one.",
+        _values,
+    ),
+    "triad": Experiment(
+        "The deadly triad",
+        "Semi-gradient TD with linear features, from off-policy data, diverges on Baird's MDP. With a table, on-policy data or "
+        "no bootstrapping it does not.",
+        _triad,
     ),
 }
 

@@ -22,6 +22,8 @@ from policygrad.lab.theory.losses import Losses
 from policygrad.lab.theory.staleness import Staleness
 from policygrad.lab.theory.stochastic import Decay
 from policygrad.lab.theory.surrogate import SurrogateOrder
+from policygrad.lab.values.comparison import MethodComparison
+from policygrad.lab.values.triad import PARTS, Triad
 from policygrad.reports.plots import INK, PALE, Chart
 
 Panel = Callable[[Axes], None]
@@ -292,6 +294,67 @@ def draw_variance(axis: Axes, result: Staleness) -> None:
     name_axes(axis, "updates since")
 
 
+def draw_comparison(axis: Axes, result: MethodComparison) -> None:
+    """J of each method by the number of sweeps or steps."""
+    subtitle = "J after sweeps of expected updates, or steps of exact ascent.\n"
+    head(axis, "Values or policies", subtitle + f"Dashed: the best J, {result.best:.3g}")
+    axis.set_xscale("log")
+    axis.plot([1, result.sweeps[-1]], [result.best] * 2, color=PALE, lw=1.3, ls=DASHED)
+    ends = {}
+    for (name, J), color in zip(result.exact.items(), (BLUE, PURPLE, ORANGE), strict=True):
+        shown = np.where(np.isfinite(J), J, np.nan)
+        axis.plot(result.sweeps, shown, "o-", color=color, **DOTS)
+        ends[name if np.isfinite(J[-1]) else f"{name}: −∞"] = (
+            J[-1] if np.isfinite(J[-1]) else axis.get_ylim()[0],
+            color,
+        )
+    label_ends(axis, ends, result.sweeps[-1])
+    axis.set_xticks(result.sweeps, [str(k) for k in result.sweeps])
+    axis.minorticks_off()
+    axis.set_xlim(right=15.0 * result.sweeps[-1])
+    name_axes(axis, "sweeps or steps", "J")
+
+
+def draw_triad(axis: Axes, result: Triad) -> None:
+    """The errors on Baird's MDP, for all combinations of the three parts."""
+    subtitle = (
+        "Largest error of v on Baird's MDP after expected updates.\nPink: all three parts. Others: without some of them"
+    )
+    head(axis, "The deadly triad", subtitle)
+    axis.set_yscale("log")
+    axis.set_ylim(1e-6, 1e14)
+    names = {
+        (): ("all three", PINK, 0),
+        ("features",): ("a table", GREEN, 12),
+        ("off-policy",): ("on-policy", BLUE, -12),
+    }
+    names[("bootstrapping",)] = ("no bootstrapping", PURPLE, 0)
+    last = len(result.corners[0].error) - 1
+    for corner in result.corners:
+        missing = tuple(part for part in PARTS if part not in corner.parts)
+        text, color, high = names.get(missing, ("", PALE, 0))
+        axis.plot(np.maximum(corner.error, 1e-12), color=color, lw=2.2 if text else 1.3)
+        say(axis, text, (last, max(corner.error[-1], 4e-6)), (6, high), color, annotation_clip=False)
+    leave_room(axis, last, 1.55)
+    name_axes(axis, "updates", "error")
+
+
+def draw_spiral(axis: Axes, result: Triad) -> None:
+    """‖v‖ on a chain of three states, with a function that is not linear and with a table."""
+    subtitle = "‖v‖ after on-policy TD(0) updates on a ring of three states.\nAll rewards are 0, so it should be 0"
+    head(axis, "Not linear: two of the three are enough", subtitle)
+    axis.set_yscale("log")
+    axis.set_ylim(1e-4, 1e4)
+    axis.minorticks_off()
+    axis.plot(result.spiral, color=PINK, **LINE)
+    axis.plot(result.on_table, color=GREEN, **LINE)
+    last = len(result.spiral) - 1
+    say(axis, "one parameter, a spiral", (last, result.spiral[-1]), (0, 12), PINK, ha="right")
+    below = next((k for k, x in enumerate(result.on_table) if x < 1e-3), last)
+    say(axis, "a table", (below, 1e-3), (10, 0), GREEN)
+    name_axes(axis, "updates", "‖v‖")
+
+
 PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     LemmaCheck: (draw_lemma,),
     SurrogateOrder: (draw_surrogate,),
@@ -301,4 +364,6 @@ PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     ThreeWays: (draw_derivatives, draw_gradient_costs),
     Losses: (draw_losses,),
     Staleness: (draw_bias, draw_variance),
+    MethodComparison: (draw_comparison,),
+    Triad: (draw_triad, draw_spiral),
 }
