@@ -358,6 +358,7 @@ def off_policy_pg(
     max_weight: float | None = None,
     min_ess: float = 0.1,
     clone_epochs: int = 10,
+    replay_episodes: int = 0,
     baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
     baseline_value: float = 0.0,
     cross_fit: int | None = None,
@@ -392,7 +393,8 @@ def off_policy_pg(
 ) -> Agent:
     """REINFORCE from stored trajectories by importance sampling (Precup, Sutton & Singh 2000); refuses weights that collapse.
 
-    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE.
+    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE. With replay_episodes its updates also
+    learn from episodes that its earlier policies sampled.
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
@@ -405,6 +407,8 @@ def off_policy_pg(
         max_weight: largest importance weight, clipped before normalising (biased); none: no clipping
         min_ess: stop when the effective sample size falls below this share of the episodes; usually 0.1 to 0.5
         clone_epochs: with a dataset: epochs of behaviour cloning (maximum likelihood) before training
+        replay_episodes: without a dataset: episodes of earlier iterations that every update learns from as well, by
+            their weights
         baseline: baseline subtracted from the returns; value: a learned V(s)
         baseline_value: value of the constant baseline
         cross_fit: folds of the batch; each fold's baseline is fitted to the other folds; none: fitted to earlier

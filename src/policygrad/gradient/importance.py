@@ -133,7 +133,8 @@ class _Weighted(_Wrapper):
             raise CollapsedError(
                 f"the importance weights have collapsed: the effective sample size is {ess:.1f} of {n} trajectories, "
                 f"below {self.min_ess:.0%} (min_ess); the policy is {kl:.3g} nats per trajectory away from the one that "
-                "sampled them. Nothing was updated: collect new trajectories with it, or take fewer or smaller steps."
+                "sampled them. Nothing was updated: collect new trajectories with it, take fewer or smaller steps, or replay "
+                "fewer old trajectories."
             )
 
 
