@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
     from policygrad.gradient.estimators import Estimator
 
+CloneEpochs = Annotated[
+    int,
+    Option("with a dataset: epochs of behaviour cloning (maximum likelihood) before training", 0, 10_000, (0, 50)),
+]
+ReplayEpisodes = Annotated[
+    int,
+    Option(
+        "without a dataset: episodes of earlier iterations that every update learns from as well, by their weights",
+        0,
+        10**6,
+        (0, 64),
+    ),
+]
 SCALE_RATE = 1e-3  # of a critic that is fitted after every step: its scale is that of a thousand targets
 
 
@@ -95,24 +108,8 @@ def off_policy_pg(
             1,
         ),
     ] = 0.1,
-    clone_epochs: Annotated[
-        int,
-        Option(
-            "with a dataset: epochs of behaviour cloning (maximum likelihood) before training",
-            0,
-            10_000,
-            (0, 50),
-        ),
-    ] = 10,
-    replay_episodes: Annotated[
-        int,
-        Option(
-            "without a dataset: episodes of earlier iterations that every update learns from as well, by their weights",
-            0,
-            10**6,
-            (0, 64),
-        ),
-    ] = 0,
+    clone_epochs: CloneEpochs = 10,
+    replay_episodes: ReplayEpisodes = 0,
     advantage: kw.Returns = kw.Returns(),
     ascent: kw.Ascent = kw.Ascent(),
     fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
