@@ -111,7 +111,7 @@ def a2c(
     gamma: float = 0.99,
     lam: float = 1.0,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0007,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -149,7 +149,8 @@ def a2c(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -266,7 +267,7 @@ def npg(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
@@ -317,7 +318,8 @@ def npg(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -364,7 +366,7 @@ def off_policy_pg(
     cross_fit: int | None = None,
     gamma: float = 0.99,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
@@ -415,7 +417,8 @@ def off_policy_pg(
             batches
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
@@ -462,7 +465,7 @@ def ppo(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -510,7 +513,8 @@ def ppo(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -556,7 +560,7 @@ def ppo_kl(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -604,7 +608,8 @@ def ppo_kl(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -649,7 +654,7 @@ def reinforce(
     cross_fit: int | None = None,
     gamma: float = 0.99,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.003,
@@ -692,7 +697,8 @@ def reinforce(
             batches
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
@@ -742,7 +748,7 @@ def trpo(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -798,7 +804,8 @@ def trpo(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         lr_schedule: schedule of the learning rates: constant, or linear down to 0

@@ -217,6 +217,7 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"standardize": "no"}, over, []),
     ({"standardize": "batch"}, over, ["batch"]),
     ({"standardize": "episode"}, over, ["episode"]),
+    ({"standardize": "running"}, over, ["running"]),
     ({"reduction": "trajectory"}, lambda plan: plan.learner.reduction, "trajectory"),
     ({"reduction": "step"}, lambda plan: plan.learner.reduction, "step"),
     ({"optimizer": "sgd"}, lambda plan: type(plan.learner.update.optimizer), SGD),

@@ -16,6 +16,7 @@ from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, form_of, table
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
+from policygrad.gradient.running import FORM as RUNNING_MOMENTS
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
 
@@ -131,10 +132,11 @@ class Learner:
         fresh, estimate = iteration.fresh, iteration.estimate
         stats = estimate.stats | update(self.policy, iteration.batch, progress)
         if fresh is not iteration.rollout:
-            steps, columns = fresh.rew.shape
-            estimate = replace(estimate, ret=estimate.ret[:steps, :columns], target=estimate.target[:steps, :columns])
+            estimate = _part_of(estimate, *fresh.rew.shape)
         stats |= self.critic.fit(fresh, estimate.target, self.policy, progress)
         self.baseline.fit(fresh, estimate.ret)
+        if estimate.plain is not None:
+            self.estimator.fit(fresh, estimate.plain)  # pyright: ignore[reportAttributeAccessIssue]
         if self.policy.normalizer is not None:
             self.policy.normalizer.merge(self.policy.raw_features(fresh.valid_obs))
         if self.earlier.most:
@@ -144,6 +146,7 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""
         parts = {"policy": self.policy, "update": self.update, "critic": self.critic, "baseline": self.baseline}
+        parts |= {"estimator": self.estimator} if getattr(self.estimator, "learns", False) else {}
         parts |= {"earlier": self.earlier} if self.earlier.most else {}
         return {name: dict(part.state_dict()) for name, part in parts.items()}
 
@@ -151,13 +154,23 @@ class Learner:
         """Of `state_dict`."""
         forms = {name: form_of(getattr(self, name)) for name in ("policy", "critic", "baseline")}
         forms["update"] = form_of(self.update, self.policy.flat)
-        return table(forms, optional={"earlier": form_of(self.earlier)})
+        known = any(getattr(self.estimator, name, False) for name in ("learns", "state_form"))
+        learned = form_of(self.estimator) if known else RUNNING_MOMENTS
+        return table(forms, optional={"estimator": learned, "earlier": form_of(self.earlier)})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """The inverse of `state_dict`. A part that the state does not know begins anew, and what has no part is left out."""
         for name in ("policy", "update", "critic", "baseline"):
             getattr(self, name).load_state_dict(state[name])
+        if getattr(self.estimator, "learns", False) and "estimator" in state:
+            self.estimator.load_state_dict(state["estimator"])  # pyright: ignore[reportAttributeAccessIssue]
         self.earlier.load_state_dict(state.get("earlier", {}), self.policy)
+
+
+def _part_of(estimate: Estimate, steps: int, columns: int) -> Estimate:
+    """The first so many rows and columns."""
+    parts = {"ret": estimate.ret, "target": estimate.target, "plain": estimate.plain}
+    return replace(estimate, **{name: None if x is None else x[:steps, :columns] for name, x in parts.items()})
 
 
 def _check_replay(policy: Any, estimator: Any) -> None:
