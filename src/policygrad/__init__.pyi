@@ -47,6 +47,7 @@ from policygrad.gradient.estimators import advantages as advantages
 from policygrad.gradient.importance import CollapsedError as CollapsedError
 from policygrad.gradient.importance import ImportanceWeighted as ImportanceWeighted
 from policygrad.gradient.importance import PerDecision as PerDecision
+from policygrad.gradient.importance import trajectory_kl as trajectory_kl
 from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
 from policygrad.models.advantage import fit_advantage as fit_advantage
 from policygrad.models.continuous import Beta as Beta

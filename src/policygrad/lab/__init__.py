@@ -28,6 +28,7 @@ from policygrad.lab.exact.tabular import (
     policy_iteration,
     scores,
     solve,
+    trajectory_kl,
 )
 from policygrad.lab.exact.trajectories import enumerate_trajectories
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
@@ -63,4 +64,5 @@ __all__ = [
     "solve",
     "starting_policy",
     "tabular_policy",
+    "trajectory_kl",
 ]
