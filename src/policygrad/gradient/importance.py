@@ -73,7 +73,7 @@ def trajectory_kl(rollout: Rollout, kind: str = "k1") -> Tensor:
     The dynamics cancel: KL(P_μ ‖ P_π) = E_μ[ Σ_t log μ(a_t|s_t) − log π(a_t|s_t) ] = E_μ[ Σ_t KL(μ(·|s_t) ‖ π(·|s_t)) ]. kind
     says how a step is estimated from ρ = π/μ of its action: k1, −log ρ, is unbiased, and below 0 at times; k2, ½ (log ρ)², is
     never below 0 and biased; k3, ρ − 1 − log ρ, is neither (Schulman 2020, "Approximating KL divergence"). On finite MDPs
-    `policygrad.lab.trajectory_kl` is the exact one. Raises ValueError as `log_ratios` does, and for another kind.
+    `policygrad.lab.exact_trajectory_kl` is the exact one. Raises ValueError as `log_ratios` does, and for another kind.
     """
     log_rho = log_ratios(rollout)
     kinds = {"k1": lambda: -log_rho, "k2": lambda: 0.5 * log_rho.square(), "k3": lambda: log_rho.expm1() - log_rho}

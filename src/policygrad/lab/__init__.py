@@ -17,6 +17,7 @@ from policygrad.lab.exact.tabular import (
     ExactQCritic,
     advantage,
     exact_gradient,
+    exact_trajectory_kl,
     fisher,
     gradient_by_differences,
     gradient_theorem,
@@ -28,7 +29,6 @@ from policygrad.lab.exact.tabular import (
     policy_iteration,
     scores,
     solve,
-    trajectory_kl,
 )
 from policygrad.lab.exact.trajectories import enumerate_trajectories
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
@@ -45,6 +45,7 @@ __all__ = [
     "chain",
     "enumerate_trajectories",
     "exact_gradient",
+    "exact_trajectory_kl",
     "fisher",
     "from_gymnasium",
     "gradient_by_differences",
@@ -64,5 +65,4 @@ __all__ = [
     "solve",
     "starting_policy",
     "tabular_policy",
-    "trajectory_kl",
 ]

@@ -93,7 +93,7 @@ def _reached(mdp: MDP, pi: Tensor, gamma: float, limit: int | None) -> Tensor:
     return torch.stack(d)
 
 
-def trajectory_kl(mdp: MDP, pi: Tensor, other: Tensor, limit: int | None = None) -> Tensor:
+def exact_trajectory_kl(mdp: MDP, pi: Tensor, other: Tensor, limit: int | None = None) -> Tensor:
     """KL(P_π ‖ P_other) of the distributions of whole trajectories, a scalar: Σ_t Σ_s d_t(s) KL(π_t(·|s) ‖ other_t(·|s)).
 
     The dynamics cancel, so the expected divergences of the visited states add up, without a discount. ∞ where π takes an action
