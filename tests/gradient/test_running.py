@@ -110,9 +110,9 @@ def test_the_first_batch_has_its_own_moments_and_the_next_one_those_of_the_first
 
 def test_masked_rows_are_0_and_enter_no_moment() -> None:
     rollout, ret = earlier_batch(2)
-    estimator = pg.Standardized(pg.RewardToGo(), over="running")
+    estimator = pg.Standardized(pg.StateDiscounted(pg.RewardToGo(0.5)), over="running")
     estimator.fit(rollout, ret)  # ret is NaN where there is no step
-    assert estimator.moments.mean == pytest.approx(float(ret[rollout.mask].mean()))
+    assert estimator.moments.mean == pytest.approx(float((0.5**rollout.time * ret)[rollout.mask].mean()))
     assert torch.equal(
         estimator.wrap(ret, rollout)[~rollout.mask], torch.zeros(int((~rollout.mask).sum()), dtype=ret.dtype)
     )
