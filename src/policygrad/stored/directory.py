@@ -114,7 +114,9 @@ class RunDirectory:
             )
         if not checkpoints:
             inside = sorted(runs(self.path))
-            hint = f"give one of the {len(inside)} runs in it, such as {inside[0]}" if inside else "is it a run directory?"
+            hint = (
+                f"give one of the {len(inside)} runs in it, such as {inside[0]}" if inside else "is it a run directory?"
+            )
             raise RunError(f"{self.path} holds no policy.safetensors and no checkpoint: {hint}")
         return checkpoints[-1]
 
