@@ -47,6 +47,7 @@ from policygrad.gradient.estimators import advantages as advantages
 from policygrad.gradient.importance import CollapsedError as CollapsedError
 from policygrad.gradient.importance import ImportanceWeighted as ImportanceWeighted
 from policygrad.gradient.importance import PerDecision as PerDecision
+from policygrad.gradient.importance import trajectory_kl as trajectory_kl
 from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
 from policygrad.models.advantage import fit_advantage as fit_advantage
 from policygrad.models.continuous import Beta as Beta
@@ -111,7 +112,7 @@ def a2c(
     gamma: float = 0.99,
     lam: float = 1.0,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0007,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -149,7 +150,8 @@ def a2c(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -467,7 +469,7 @@ def npg(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
@@ -518,7 +520,8 @@ def npg(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -559,12 +562,13 @@ def off_policy_pg(
     max_weight: float | None = None,
     min_ess: float = 0.1,
     clone_epochs: int = 10,
+    replay_episodes: int = 0,
     baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
     baseline_value: float = 0.0,
     cross_fit: int | None = None,
     gamma: float = 0.99,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
@@ -593,7 +597,8 @@ def off_policy_pg(
 ) -> Agent:
     """REINFORCE from stored trajectories by importance sampling (Precup, Sutton & Singh 2000); refuses weights that collapse.
 
-    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE.
+    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE. With replay_episodes its updates also
+    learn from episodes that its earlier policies sampled.
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
@@ -606,13 +611,16 @@ def off_policy_pg(
         max_weight: largest importance weight, clipped before normalising (biased); none: no clipping
         min_ess: stop when the effective sample size falls below this share of the episodes; usually 0.1 to 0.5
         clone_epochs: with a dataset: epochs of behaviour cloning (maximum likelihood) before training
+        replay_episodes: without a dataset: episodes of earlier iterations that every update learns from as well, by
+            their weights
         baseline: baseline subtracted from the returns; value: a learned V(s)
         baseline_value: value of the constant baseline
         cross_fit: folds of the batch; each fold's baseline is fitted to the other folds; none: fitted to earlier
             batches
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
@@ -659,7 +667,7 @@ def ppo(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -707,7 +715,8 @@ def ppo(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -753,7 +762,7 @@ def ppo_kl(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -801,7 +810,8 @@ def ppo_kl(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -846,7 +856,7 @@ def reinforce(
     cross_fit: int | None = None,
     gamma: float = 0.99,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.003,
@@ -889,7 +899,8 @@ def reinforce(
             batches
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
@@ -1137,7 +1148,7 @@ def trpo(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -1193,7 +1204,8 @@ def trpo(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         lr_schedule: schedule of the learning rates: constant, or linear down to 0

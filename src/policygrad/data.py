@@ -355,6 +355,9 @@ class Estimate:
     ret: Tensor  # (T, N)     return estimate; the advantage is ret − baseline
     target: Tensor  # (T, N)  what the critic regresses on
     stats: Stats = field(default_factory=dict)  # numbers of its own, kept with the update's
+    plain: Tensor | None = (
+        None  # (T, N)  ret − baseline, of which an estimator with a state learns; None for the others
+    )
 
 
 def _check_follows(obs: Tensor, next_obs: Tensor) -> None:

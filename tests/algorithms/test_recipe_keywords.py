@@ -178,6 +178,7 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"max_weight": 3.5}, lambda plan: plan.learner.estimator.max_weight, 3.5),
     ({"min_ess": 0.15}, lambda plan: plan.learner.estimator.min_ess, 0.15),
     ({"clone_epochs": 3}, lambda plan: plan.clone_epochs, 3),
+    ({"replay_episodes": 3}, lambda plan: plan.learner.earlier.most, 3),
     ({"returns": "to-go"}, lambda plan: type(wrappers(plan)[-1]), RewardToGo),
     ({"returns": "total"}, lambda plan: type(wrappers(plan)[-1]), TotalReturn),
     ({"baseline": "value"}, lambda p: (type(p.learner.baseline), type(p.learner.critic)), (CriticValue, Critic)),
@@ -216,6 +217,7 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"standardize": "no"}, over, []),
     ({"standardize": "batch"}, over, ["batch"]),
     ({"standardize": "episode"}, over, ["episode"]),
+    ({"standardize": "running"}, over, ["running"]),
     ({"reduction": "trajectory"}, lambda plan: plan.learner.reduction, "trajectory"),
     ({"reduction": "step"}, lambda plan: plan.learner.reduction, "step"),
     ({"optimizer": "sgd"}, lambda plan: type(plan.learner.update.optimizer), SGD),
@@ -282,6 +284,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "max_weight": (0.9, {"self_normalize": False}),
     "min_ess": (1.0, {}),  # it refuses, and learns nothing
     "clone_epochs": (2, {}),
+    "replay_episodes": (4, {}),
     "returns": ("total", {}),
     "baseline": ("none", {}),
     "baseline_value": (0.7, {"baseline": "constant"}),

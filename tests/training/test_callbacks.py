@@ -272,6 +272,7 @@ def test_training_stops_after_a_time():
     "make",
     [
         lambda: Every(0, print),
+        lambda: Every(episodes=0),
         lambda: EvalCallback(-1),
         lambda: EvalCallback(10, episodes=0),
         lambda: EvalCallback(1.5),  # pyright: ignore[reportArgumentType]
@@ -286,6 +287,36 @@ def test_numbers_that_make_no_sense_are_refused(make):
     with pytest.raises(ValueError, match=r"must be|remembers"):
         make()
     Every(2e4, print)  # pyright: ignore[reportArgumentType]
+
+
+def test_every_counts_episodes_too_and_prints_a_line_without_a_function(capsys):
+    seen = []
+    agent = pg.ppo(Steady, **SMALL).learn(64 + MORE)  # two episodes an iteration
+    agent.learn(640 + MORE, Every(episodes=5, function=lambda agent, row: seen.append(agent.collector.episodes_done)))
+    assert seen == [8, 14, 20]
+    agent.learn(640 + MORE, Every(episodes=10))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["32 episodes", "42 episodes"]
+    assert lines[1].endswith(f"last 42: {np.mean(agent.collector.returns):.2f}")
+    agent.learn(640 + MORE, Every(episodes=1, function=lambda agent, row: False))
+    assert agent.collector.episodes_done == 44
+
+
+@pytest.mark.parametrize("given", [{}, {"steps": 1, "episodes": 1}])
+def test_every_counts_one_thing(given):
+    with pytest.raises(ValueError, match="either steps or episodes"):
+        Every(**given, function=print)
+
+
+@pytest.mark.parametrize("config", [{"num_steps": 500}, {"algo": "reinforce", "episodes": 130}])
+def test_a_history_has_every_episode_also_where_more_than_100_end_in_an_iteration(config):
+    history, seen = History(), []
+    agent = pg.Agent(config.pop("algo", "ppo"), "CartPole-v1", **{"num_envs": 8} | config)
+    agent.collector.observers.append(lambda record: seen.extend(record.finished))
+    agent.learn(5_000, history).learn(3_000, history)
+    assert len(history.returns) == len(history.lengths) == agent.collector.episodes_done > 200
+    assert list(zip(history.returns, history.lengths, strict=True)) == seen
+    assert history.returns[-100:] == list(agent.collector.returns)
 
 
 def test_a_history_is_a_picture_in_a_notebook():

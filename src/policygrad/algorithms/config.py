@@ -267,6 +267,19 @@ def _check_together(config: dict[str, Any]) -> None:
             raise ConfigError(f"{name} = {config[name]} must be at most num_envs × num_steps = {rows}")
 
 
+def check_dataset(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a recipe that cannot learn from stored trajectories, or would store them once more."""
+    if not recipe.spec.dataset:
+        raise ConfigError(
+            f"{recipe.name} learns from episodes of its own policy; only off_policy_pg learns from a dataset"
+        )
+    if config.get("replay_episodes"):
+        raise ConfigError(
+            f"replay_episodes = {config['replay_episodes']} replays what a training played itself, but a dataset is replayed "
+            "in any case: set replay_episodes = 0"
+        )
+
+
 def unknown_keyword(algo: Algo, name: str) -> str:
     """The message for a keyword that a recipe does not have."""
     known, instead = parameters(algo), answer(name)

@@ -23,6 +23,7 @@ from policygrad.algorithms.config import (
     Preset,
     changed,
     check,
+    check_dataset,
     find_recipe,
     resolve,
 )
@@ -205,10 +206,7 @@ class Agent(Kept):
 
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
         """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
-        if not self.recipe.spec.dataset:
-            raise ConfigError(
-                f"{self.algo} learns from episodes of its own policy; only off_policy_pg learns from a dataset"
-            )
+        check_dataset(self.recipe, self.config)
         trajectories = dataset if isinstance(dataset, Trajectories) else open_dataset(dataset, self.policy)
         trajectories.check(self.policy, self.envs.single_observation_space, self.envs.single_action_space)
         with single_thread():

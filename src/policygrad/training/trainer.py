@@ -71,6 +71,7 @@ class Trainer:
         self.logged: int | None = None  # steps of this training at the last row of metrics
         self.rows = 0
         self.seconds = 0.0  # until the last row of metrics, or the end
+        self.ended: list[tuple[float, int]] = []  # return and length of the episodes that ended in the last iteration
         self.stopped = False  # whether a callback has ended this training
         self.leave = False  # whether to break off after this iteration, to go on another time
         # whether the learner's step has begun and the callbacks are not done: no iteration is whole
@@ -110,6 +111,7 @@ class Trainer:
         self.learning = False
         wants, before = self.wants(), self.done
         record = self.source.collect(self.actor, wants)
+        self.ended = record.finished
         self.last = self.done - before if wants.episodes is not None else record.mask.size
         diagnose = self.logged is None or self.done - self.logged >= log_every
         meter = diagnose and self.rows % METER_EVERY == 0

@@ -126,7 +126,7 @@ EXPERIMENTS = {
         "Three ways to compute one derivative",
         "Differences have a truncation or a rounding error and need D + 1 or 2 D evaluations for D parameters; automatic "
         "differentiation has no truncation error and needs one evaluation.",
-        lambda name, seed: three_ways(make_mdp(name or "small", seed), seed),
+        lambda name, seed: three_ways(make_mdp(name or "small", seed), seed, horizons=(1, 2, 3)),
     ),
     "loss": Experiment(
         "The loss is not performance",
