@@ -19,6 +19,10 @@ from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
 
 
+Move = Callable[[Policy, Batch, float], Stats]  # (policy, batch, progress): what moves the policy
+Measured = Callable[[Move], Move]
+
+
 class UpdateRule(Protocol):
     """How the parameters move. A rule sees a batch, never time, rewards or γ.
 
@@ -99,7 +103,7 @@ class Learner:
         Raises NotFiniteError, before anything moves, when an advantage is not finite.
         """
         iteration = self.prepare(Rollout.of(record, self.policy if self.reads_logp else None))
-        return {} if iteration is None else self.improve(iteration, self.update, progress)
+        return {} if iteration is None else self.improve(iteration, progress)
 
     def prepare(self, rollout: Rollout) -> Iteration | None:
         """Values, advantages and the batch of a rollout; nothing moves. None where the rollout has no valid step."""
@@ -114,17 +118,22 @@ class Learner:
         _check_finite(batch.adv, adv, rollout)
         return Iteration(rollout, values, estimate, batch)
 
-    def improve(self, iteration: Iteration, update: Callable[[Policy, Batch, float], Stats], progress: float) -> Stats:
+    def improve(self, iteration: Iteration, progress: float, measured: Measured = lambda move: move) -> Stats:
         """Move the policy, then what serves the next iteration: critic, baseline and normaliser. All of `iteration` saw the
-        old ones.
+        old ones. measured: puts measurements around what moves the policy.
         """
         rollout, estimate = iteration.rollout, iteration.estimate
-        stats = estimate.stats | update(self.policy, iteration.batch, progress)
+        stats = estimate.stats | measured(self.update)(self.policy, iteration.batch, progress)
         stats |= self.critic.fit(rollout, estimate.target, self.policy, progress)
         self.baseline.fit(rollout, estimate.ret)
         if self.policy.normalizer is not None:
-            self.policy.normalizer.merge(self.policy.raw_features(rollout.valid_obs))
+            self.merge(rollout)
         return stats
+
+    def merge(self, rollout: Rollout) -> None:
+        """Show the policy's normaliser what was acted on."""
+        assert self.policy.normalizer is not None
+        self.policy.normalizer.merge(self.policy.raw_features(rollout.valid_obs))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""
