@@ -2,8 +2,9 @@
 
 | stream         | what draws from it                                                        |
 |----------------|---------------------------------------------------------------------------|
-| `acting`       | the noise that actions are sampled with in training                       |
+| `acting`       | the noise that actions are sampled with in training; index: the worker    |
 | `environments` | the environments' own seeds; index: the steps done, where they begin anew |
+| `order`        | which simulated worker pushes next                                        |
 | `prediction`   | `Agent.predict`                                                           |
 | `stored`       | which stored episodes are drawn                                           |
 | `weights`      | two numbers: the seeds of the policy's and the critic's first weights     |
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-ENTROPY = {"acting": (0,), "environments": (1,), "prediction": (1,), "stored": (2,), "weights": None}
+ENTROPY = {"acting": (0,), "environments": (1,), "prediction": (1,), "stored": (2,), "order": (5,), "weights": None}
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policygrad.algorithms import on_policy
+from policygrad.algorithms import asynchronous, on_policy
 from policygrad.algorithms.registry import RECIPES
 
-__all__ = ["RECIPES", "on_policy"]
+__all__ = ["RECIPES", "asynchronous", "on_policy"]
