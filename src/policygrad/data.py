@@ -365,13 +365,9 @@ def _check_follows(obs: Tensor, next_obs: Tensor) -> None:
 
 def _columns(record: Rollout | Values, index: Sequence[int] | Tensor | slice) -> dict[str, Any]:
     """Every field, its tensors (…, N, *) reduced to these columns."""
-    chosen = (slice(None), index) if isinstance(index, slice) else torch.as_tensor(index, dtype=torch.int64)
+    chosen = index if isinstance(index, slice) else torch.as_tensor(index, dtype=torch.int64)
     parts = {f.name: getattr(record, f.name) for f in fields(record)}
-
-    def picked(x: Any) -> Any:
-        return x if not isinstance(x, Tensor) else x[chosen] if isinstance(chosen, tuple) else x.index_select(1, chosen)
-
-    return tree_map(picked, parts)
+    return tree_map(lambda x: x[:, chosen] if isinstance(x, Tensor) else x, parts)
 
 
 def shares_memory(obs: Tree, next_obs: Tree) -> bool:
