@@ -8,6 +8,7 @@ parameters that stand still, and exactly the steps that made them. Meanwhile the
 from __future__ import annotations
 
 import multiprocessing
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -215,7 +216,12 @@ class Crew:
         self.workers, self.learner, self._end = [], None, None
 
     def restore(self) -> None:
-        """What the workers were playing is lost with their processes."""
+        """Say that a training that goes on is another one: what the workers were playing is lost with their processes."""
+        warnings.warn(
+            "asynchrony = processes: the run goes on from its last whole round with new episodes, so it differs from one that "
+            "was not stopped; it would differ from that anyway, because the workers race",
+            stacklevel=2,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The counters: where the workers are is not kept."""
