@@ -29,6 +29,7 @@ from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.supervision import WorkerError
 from policygrad.errors import Interrupted
+from policygrad.stored.trajectories import TrajectoryError
 from policygrad.updates import VanillaGradient
 
 SMALL: dict[str, Any] = {"num_envs": 4, "num_steps": 8, "hidden": (8,), "preset": {}}
@@ -179,6 +180,13 @@ def test_an_environment_that_is_one_object_cannot_be_in_several_processes() -> N
         pg.a3c(gym.make("CartPole-v1"), asynchrony="processes")
     with pytest.raises(ConfigError, match="asynchrony cannot change"):
         agent().change(asynchrony="processes")
+
+
+def test_trajectories_of_processes_are_refused_before_any_has_started(tmp_path: Any) -> None:
+    one = agent(asynchrony="processes")
+    with pytest.raises(TrajectoryError, match="take asynchrony = simulated"):
+        pg.train(one, tmp_path / "run", save_trajectories=True)
+    assert one.collector.workers == []
 
 
 def children() -> set[int | None]:

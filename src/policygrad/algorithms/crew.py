@@ -58,7 +58,12 @@ class PulledLearner(Learner):
 
     def step(self, record: Record | Rollout, progress: float = 0.0) -> Stats:
         """Take the newest parameters."""
-        return super().step(record, progress) if self.pull is None else self._pulled()
+        if self.pull is None:
+            return super().step(record, progress)
+        rollout = Rollout.of(record, self.policy) if self.observers else None
+        for observer in self.observers:
+            observer(rollout)
+        return self._pulled()
 
     def improve(self, iteration: Iteration, progress: float, measured: Measured = lambda move: move) -> Stats:
         """The same as one move of the policy, to be measured."""
@@ -92,7 +97,8 @@ class Crew:
     """The worker processes: an `ExperienceSource` for a `PulledLearner`, which is what `collect` takes as its actor.
 
     The processes start with the first record and end with `close`, with an error, with this object, or with this process. A
-    record has the columns of as many rollouts as there are workers; a fast worker may have two of them. Raises WorkerError
+    record has the columns of as many rollouts as there are workers, and a fast worker may have two of them: a column does not
+    go on in the same column of the next record, as it does elsewhere. Raises WorkerError
     where a worker fails or dies; the learner is then at its last whole round, and the next record starts other processes.
     pushes: by each worker since the processes started.
     """
