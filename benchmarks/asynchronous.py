@@ -50,7 +50,8 @@ def measure(side: str, env: str, seed: int, workers: int, steps: int | None, epi
         first: list[float] = []  # when the first iteration was over: the processes have started
 
         def watch(agent: pg.Agent, row: Any) -> None:
-            first[1:] or first.append(time.perf_counter())
+            if not first:
+                first.append(time.perf_counter())
             rows.extend([row] if row else [])
 
         started = time.perf_counter()
@@ -58,7 +59,9 @@ def measure(side: str, env: str, seed: int, workers: int, steps: int | None, epi
         seconds = time.perf_counter() - started
         pushes = getattr(agent.collector, "pushes", None)
         done, config = agent.collector.steps_done, dict(agent.config)
-        evaluations = {name: agent.evaluate(episodes, greedy) for name, greedy in (("greedy", True), ("sampled", False))}
+        evaluations = {
+            name: agent.evaluate(episodes, greedy) for name, greedy in (("greedy", True), ("sampled", False))
+        }
     delays = [row["delay"] for row in rows if row.get("delay") is not None]
     return {
         "side": side,
@@ -92,15 +95,20 @@ def plan(args: argparse.Namespace) -> list[tuple[str, int, int]]:
 
 def summary(runs: list[dict[str, Any]]) -> str:
     """A line per side and number of workers."""
-    lines = [f"{'side':<12} {'workers':>7} {'greedy':>9} {'worst':>9} {'sampled':>9} {'seconds':>9} {'steps/s':>9} {'delay':>6}"]
+    columns = ("greedy", "worst", "sampled", "seconds", "steps/s", "delay")
+    lines = [f"{'side':<12} {'workers':>7} " + " ".join(f"{name:>9}" for name in columns)]
     for side, workers in dict.fromkeys((run["side"], run["workers"]) for run in runs):
         own = [run for run in runs if (run["side"], run["workers"]) == (side, workers)]
         greedy = [run["greedy"]["mean"] for run in own]
-        sampled = statistics.mean(run["sampled"]["mean"] for run in own)
-        seconds, speed = (statistics.median(x) for x in ([r["seconds"] for r in own], [r["steps"] / r["seconds"] for r in own]))
-        delay = statistics.mean(run["delay"] for run in own)
-        numbers = f"{statistics.mean(greedy):>9.1f} {min(greedy):>9.1f} {sampled:>9.1f} {seconds:>9.1f} {speed:>9.0f} {delay:>6.2f}"
-        lines.append(f"{side:<12} {workers:>7} {numbers}")
+        numbers = [
+            statistics.mean(greedy),
+            min(greedy),
+            statistics.mean(run["sampled"]["mean"] for run in own),
+            statistics.median(run["seconds"] for run in own),
+            statistics.median(run["steps"] / run["seconds"] for run in own),
+            statistics.mean(run["delay"] for run in own),
+        ]
+        lines.append(f"{side:<12} {workers:>7} " + " ".join(f"{x:>9.1f}" for x in numbers))
     return "\n".join(lines)
 
 

@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import warnings
-from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -136,7 +135,7 @@ def test_workers_that_share_memory_both_move_it_and_their_statistics_are_one() -
     buffer = mmap.mmap(-1, SharedNewest(plain).size)
     memory = SharedNewest(plain, buffer)
     memory.write(plain, 0)
-    sharing = [AsyncWorker(one, SharedTurn(one, memory, nullcontext_lock()), w) for w, one in enumerate(twins(plain))]
+    sharing = [AsyncWorker(one, SharedTurn(one, memory, Unwanted()), w) for w, one in enumerate(twins(plain))]
     for _ in range(3):
         rollout = Rollout.of(records.steps(learner.policy, 8), None)
         order = deepcopy(learner.order).permutation(2)
@@ -152,7 +151,7 @@ def test_workers_that_share_memory_both_move_it_and_their_statistics_are_one() -
     assert torch.equal(plain.update.optimizer.v, learner.update.optimizer.v)
 
 
-class nullcontext_lock(nullcontext):  # noqa: N801
+class Unwanted:
     """A lock that nobody else wants."""
 
     def acquire(self) -> None: ...

@@ -60,7 +60,18 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
         20,
     ),
 }
-WITH_CRITIC = ("reinforce-value", "off-policy", "actor-critic", "actor-critic-q", "a2c", "a3c", "npg", "trpo", "ppo", "ppo-kl")
+WITH_CRITIC = (
+    "reinforce-value",
+    "off-policy",
+    "actor-critic",
+    "actor-critic-q",
+    "a2c",
+    "a3c",
+    "npg",
+    "trpo",
+    "ppo",
+    "ppo-kl",
+)
 DISCRETE = ("actor-critic-q",)
 
 

@@ -60,9 +60,10 @@ class PulledLearner(Learner):
         """Take the newest parameters."""
         if self.pull is None:
             return super().step(record, progress)
-        rollout = Rollout.of(record, self.policy) if self.observers else None
-        for observer in self.observers:
-            observer(rollout)
+        if self.observers:
+            rollout = Rollout.of(record, self.policy)
+            for observer in self.observers:
+                observer(rollout)
         return self._pulled()
 
     def improve(self, iteration: Iteration, progress: float, measured: Measured = lambda move: move) -> Stats:
@@ -185,7 +186,9 @@ class Crew:
         while len(heard) < len(self.workers):
             ready = self._watch.ready(DEADLINE)
             if not ready:
-                raise WorkerError(f"no worker has pushed a gradient for {DEADLINE:.0f} seconds: their environments hang")
+                raise WorkerError(
+                    f"no worker has pushed a gradient for {DEADLINE:.0f} seconds: their environments hang"
+                )
             for worker, by_pipe in ready:
                 if by_pipe or worker.pipe.poll():
                     heard += self._heard(worker)

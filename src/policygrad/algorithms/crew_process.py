@@ -34,7 +34,12 @@ from policygrad.models.critic import Critic
 from policygrad.models.optim import Adam
 from policygrad.streams import seeds, stream
 
-NUMBERS = ("seen", "mean", "std", "var")  # of the critic, after the count of pushes, the progress and two counts of Adam
+NUMBERS = (
+    "seen",
+    "mean",
+    "std",
+    "var",
+)  # of the critic, after the count of pushes, the progress and two counts of Adam
 SKIPPED = 4
 
 
@@ -157,7 +162,6 @@ def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: i
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     die_with_parent()
-    shift: Shift | None = None
     with suppress(OSError, EOFError):  # the parent is gone
         try:
             (shift,), registered, variables = unpack(payload)

@@ -18,7 +18,6 @@ from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
 
-
 Move = Callable[[Policy, Batch, float], Stats]  # (policy, batch, progress): what moves the policy
 Measured = Callable[[Move], Move]
 

@@ -27,7 +27,7 @@ MOST_WORKERS = 4096
 
 
 class BlockActor:
-    """An actor of several policies: each acts in a block of neighbouring environments. What they have in common is the first's."""
+    """An actor of several policies: each acts in a block of neighbouring environments. What they share is the first's."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         self.policies = list(policies)
@@ -67,7 +67,7 @@ class BlockActor:
 class SimulatedLearner(Learner):
     """The newest parameters, and the workers that move them: an iteration is a push of each worker. Keywords as `Learner`.
 
-    `policy` and `critic` are the newest; `actor` plays at the workers' copies. With one worker it is `Learner`, to the last bit.
+    `policy` and `critic` are the newest; `actor` plays at the workers' copies. With one worker it is `Learner`, bit for bit.
     """
 
     def __init__(self, *parts: Any, workers: int, seed: int = 0, **keywords: Any) -> None:
@@ -99,8 +99,9 @@ class SimulatedLearner(Learner):
         try:
             if observers:
                 logp = self.actor.log_probs(take(rollout.obs, slice(-1)), rollout.act, rollout.extra)
-            for observer in observers:
-                observer(replace(rollout, logp=logp))
+                acted = replace(rollout, logp=logp)
+                for observer in observers:
+                    observer(acted)
             return super().prepare(rollout)
         finally:
             self.observers = observers

@@ -176,7 +176,7 @@ class Agent(Kept):
         saved as before, but cannot learn any more.
         """
         before, self.closed = self.closed, True
-        collector = getattr(self, "collector", None)  # there is none where the agent could not be made
+        collector: Any = getattr(self, "collector", None)  # there is none where the agent could not be made
         if hasattr(collector, "close"):  # worker processes
             collector.close()
         if before or self.lent:

@@ -150,7 +150,8 @@ def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter
         )
     if agent.plan.source is not None:
         raise TrajectoryError(
-            "there are no trajectories to save: worker processes show parts of episodes in any order; take asynchrony = simulated"
+            "there are no trajectories to save: worker processes show parts of episodes in any order; take asynchrony = "
+            "simulated"
         )
     if not hasattr(agent.learner, "observers"):
         kind = type(agent.learner).__name__

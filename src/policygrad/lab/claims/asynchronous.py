@@ -32,8 +32,8 @@ def staleness_biases_the_gradient() -> Outcome:
         f"On {len(found)} random MDPs the bias grows with every delay and with every step size, as delay^{by_delay:.2f} and "
         f"step^{by_rate:.2f} (medians). With steps of {RATES[-1]} · ∇J a gradient of 1 update ago is wrong by "
         f"{median[-1, 1]:.1%} of ‖∇J‖, one of 8 updates ago by {median[-1, -1]:.0%}; with steps of {RATES[0]} by "
-        f"{median[0, 1]:.1%} and {median[0, -1]:.1%}. It need not cost return: with the delay of 8, J after 16 updates is lower "
-        f"on {lower} of the {len(found)} MDPs and higher on the others.",
+        f"{median[0, 1]:.1%} and {median[0, -1]:.1%}. It need not cost return: with the delay of 8, J after 16 updates is "
+        f"lower on {lower} of the {len(found)} MDPs and higher on the others.",
         {"largest bias without a delay": fresh, "order in the delay, median": by_delay}
         | {"order in the step size, median": by_rate, "MDPs of 5 on which J is lower with a delay of 8": float(lower)}
         | {f"bias, delay {k}, step size {RATES[-1]}, median": float(x) for k, x in zip(DELAYS, median[-1], strict=True)}

@@ -35,7 +35,9 @@ class DelayedPath:
 
     delay: int
     rate: float
-    bias: float  # mean of ‖∇J(θ_{t−k}) − ∇J(θ_t)‖ / ‖∇J(θ_t)‖ over the updates that every delay has; NaN: ∇J has vanished
+    bias: (
+        float  # mean of ‖∇J(θ_{t−k}) − ∇J(θ_t)‖ / ‖∇J(θ_t)‖ over the updates that every delay has; NaN: ∇J has vanished
+    )
     cosine: float  # mean of the cosine of the two
     J: tuple[float, ...]  # at first, and after every update
 
