@@ -173,6 +173,92 @@ def a2c(
         normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """
 
+def a3c(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    workers: int = 2,
+    asynchrony: Literal["simulated", "processes"] = "simulated",
+    num_steps: int = 16,
+    gamma: float = 0.99,
+    lam: float = 1.0,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "episode"] = "no",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 0.0007,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float | None = None,
+    critic_epochs: int | None = 1,
+    critic_minibatches: int | None = 1,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    n_steps: int = ...,
+    gae_lambda: float = ...,
+    normalize_advantage: bool = ...,
+    learning_rate: float = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+) -> Agent:
+    """Asynchronous advantage actor-critic (Mnih et al. 2016): workers push gradients that they took at a copy, which is older.
+
+    Where the processes of workers race, a seed does not decide the run.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        workers: workers, each with its share of the environments; never more than there are environments
+        asynchrony: workers in one process, their order drawn from the seed; or a process each, which race
+        num_steps: steps per environment per iteration
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        optimizer: optimiser of the policy
+        lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
+    """
+
 def actor_critic(
     env: EnvLike,
     *,

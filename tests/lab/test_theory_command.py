@@ -13,6 +13,7 @@ from policygrad.cli.values import UsageError
 from policygrad.lab.exact.tabular import random_mdp
 from policygrad.lab.theory import experiments, plots
 from policygrad.lab.theory.ascent import ascend, fixed, landscapes
+from policygrad.lab.theory.delays import delayed_ascent
 from policygrad.lab.theory.derivatives import three_ways
 from policygrad.lab.theory.functions import two_hills
 from policygrad.lab.theory.improvement import improvement
@@ -140,11 +141,12 @@ def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figur
         staleness(mdp, policy, ages=(0, 1, 2)),
         compare(mdp, policy, sweeps=5),
         triad(steps=20),
+        delayed_ascent(mdp, policy, delays=(0, 1, 2), updates=6),
     ]
     assert {type(result) for result in results} == set(plots.PANELS)
     figure = plots.theory_figure(results, "title")
     axes = [axis for axis in figure.axes if axis.get_visible()]
-    assert len(axes) == sum(map(len, plots.PANELS.values())) == 15
+    assert len(axes) == sum(map(len, plots.PANELS.values())) == 16
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
     for axis in axes:

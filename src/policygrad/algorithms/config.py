@@ -36,6 +36,7 @@ MADE_BY = {f.name for f in fields(Network)} | {
     "baseline",
     "cross_fit",
     "critic",
+    "asynchrony",
 }  # what a learner is made by
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 

@@ -20,6 +20,9 @@ from policygrad.gradient.running import FORM as RUNNING_MOMENTS
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
 
+Move = Callable[[Policy, Batch, float], Stats]  # (policy, batch, progress): what moves the policy
+Measured = Callable[[Move], Move]
+
 
 class UpdateRule(Protocol):
     """How the parameters move. A rule sees a batch, never time, rewards or γ.
@@ -109,7 +112,7 @@ class Learner:
         Raises NotFiniteError, before anything moves, when an advantage is not finite.
         """
         iteration = self.prepare(Rollout.of(record, self.policy if self.reads_logp else None))
-        return {} if iteration is None else self.improve(iteration, self.update, progress)
+        return {} if iteration is None else self.improve(iteration, progress)
 
     def prepare(self, rollout: Rollout) -> Iteration | None:
         """Values, advantages and the batch of a rollout; nothing moves. None where the rollout has no valid step."""
@@ -125,12 +128,12 @@ class Learner:
         _check_finite(batch.adv, adv, rollout)
         return Iteration(rollout, fresh, values, estimate, batch)
 
-    def improve(self, iteration: Iteration, update: Callable[[Policy, Batch, float], Stats], progress: float) -> Stats:
+    def improve(self, iteration: Iteration, progress: float, measured: Measured = lambda move: move) -> Stats:
         """Move the policy, then what serves the next iteration: critic, baseline and normaliser. All of `iteration` saw the
-        old ones. These learn from every episode once, when it is new.
+        old ones. These learn from every episode once, when it is new. measured: puts measurements around what moves the policy.
         """
         fresh, estimate = iteration.fresh, iteration.estimate
-        stats = estimate.stats | update(self.policy, iteration.batch, progress)
+        stats = estimate.stats | measured(self.update)(self.policy, iteration.batch, progress)
         if fresh is not iteration.rollout:
             estimate = _part_of(estimate, *fresh.rew.shape)
         stats |= self.critic.fit(fresh, estimate.target, self.policy, progress)
@@ -138,10 +141,15 @@ class Learner:
         if estimate.plain is not None:
             self.estimator.fit(fresh, estimate.plain)  # pyright: ignore[reportAttributeAccessIssue]
         if self.policy.normalizer is not None:
-            self.policy.normalizer.merge(self.policy.raw_features(fresh.valid_obs))
+            self.merge(fresh)
         if self.earlier.most:
             self.earlier.keep(fresh)
         return stats
+
+    def merge(self, rollout: Rollout) -> None:
+        """Show the policy's normaliser what was acted on."""
+        assert self.policy.normalizer is not None
+        self.policy.normalizer.merge(self.policy.raw_features(rollout.valid_obs))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""

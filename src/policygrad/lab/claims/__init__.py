@@ -27,7 +27,7 @@ Evidence = Literal["exact", "simulated", "recorded"]
 TOPICS = {  # the topics in the order of the report, and the modules where their claims are
     "The gradient and its estimators": ("estimators", "variance", "ordering", "off_policy", "loss"),
     "Baselines and advantages": ("baselines", "advantages"),
-    "Optimisation and derivatives": ("optimisation", "stationary"),
+    "Optimisation and derivatives": ("optimisation", "stationary", "asynchronous"),
     "Policy improvement, natural gradients, trust regions": ("improvement", "natural", "trust_regions"),
     "Policies, exploration and rewards": ("policies", "exploration"),
     "Values or policies": ("values", "instability"),

@@ -16,6 +16,7 @@ from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.results import Result
 from policygrad.lab.results import find_by_name as find_named
 from policygrad.lab.theory.ascent import AscentCase, ascend, landscapes
+from policygrad.lab.theory.delays import delayed_ascent
 from policygrad.lab.theory.derivatives import three_ways
 from policygrad.lab.theory.functions import performance
 from policygrad.lab.theory.improvement import improvement
@@ -82,6 +83,12 @@ def _triad(name: str | None, seed: int) -> Result:
     return triad()
 
 
+def _delays(name: str | None, seed: int) -> Result:
+    mdp, policy = _made(name or "random", seed)
+    delays, updates = ((0, 1, 2, 4, 8), 24) if by_size(mdp, 1, 1, 0) else ((0, 1, 2), 6)
+    return delayed_ascent(mdp, policy, delays=delays, updates=updates)
+
+
 def _made(name: str, seed: int) -> tuple[MDP, Policy]:
     mdp = make_mdp(name, seed)
     return mdp, starting_policy(name, mdp, seed)
@@ -139,6 +146,12 @@ EXPERIMENTS = {
         "Without a correction the gradient is biased, more with every update. Importance weights of whole trajectories remove "
         "the bias and raise the variance.",
         lambda name, seed: staleness(*_made(name or "rock-paper-scissors", seed)),
+    ),
+    "delays": Experiment(
+        "Gradients of an older policy",
+        "An asynchronous worker pushes a gradient of k updates ago. Its error grows in proportion to the delay k, and to the "
+        "step size.",
+        _delays,
     ),
     "values": Experiment(
         "Values or policies",

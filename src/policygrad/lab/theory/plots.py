@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from policygrad.lab.results import Result
 from policygrad.lab.steps.plots import BLUE, DASHED, GREEN, ORANGE, PINK, PURPLE, head, logarithmic_axes, name_axes, say
 from policygrad.lab.theory.ascent import Landscapes
+from policygrad.lab.theory.delays import Delays
 from policygrad.lab.theory.derivatives import ThreeWays
 from policygrad.lab.theory.functions import two_hills
 from policygrad.lab.theory.improvement import Improvement
@@ -355,6 +356,22 @@ def draw_spiral(axis: Axes, result: Triad) -> None:
     name_axes(axis, "updates", "‖v‖")
 
 
+def draw_delays(axis: Axes, result: Delays) -> None:
+    """The bias of delayed gradients by the delay, for every step size."""
+    subtitle = "Error of ∇J of k updates ago, relative to ‖∇J‖, exact: it grows as\n"
+    subtitle += f"k^{result.delay_order:.2f}, and as step size^{result.rate_order:.2f}"
+    head(axis, "Asynchronous updates are biased", subtitle)
+    logarithmic_axes(axis)
+    delays = [k for k in result.delays if k > 0]
+    for rate, color in zip(result.rates, (GREEN, BLUE, PINK), strict=False):
+        bias = [result.find(k, rate).bias for k in delays]
+        axis.plot(delays, bias, "o-", color=color, **DOTS)
+        say(axis, f"step size {rate:g}", (delays[-1], bias[-1]), (-8, 8), color, ha="right")
+    axis.set_xlim(0.8 * delays[0], 1.25 * delays[-1])
+    axis.set_xticks(delays, [str(k) for k in delays])
+    name_axes(axis, "delay k, updates", "bias")
+
+
 PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     LemmaCheck: (draw_lemma,),
     SurrogateOrder: (draw_surrogate,),
@@ -366,4 +383,5 @@ PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     Staleness: (draw_bias, draw_variance),
     MethodComparison: (draw_comparison,),
     Triad: (draw_triad, draw_spiral),
+    Delays: (draw_delays,),
 }
