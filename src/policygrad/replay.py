@@ -46,7 +46,8 @@ class ReplayBuffer:
 
     obs, act: an observation (N, *) and an action (N, *) of N environments, whose types and shapes are kept. Memory, in bytes:
     capacity · (those of an observation, an action and a reward + 3), and once more an observation if records come whose
-    `next_obs` is separate. added: rows written so far. Raises ReplayError for records of another number of environments.
+    `next_obs` is separate. added: rows written so far. apart: how many of the oldest rows a state leaves out, because they are
+    in files of their own (`stored.blocks`). Raises ReplayError for records of another number of environments.
     """
 
     def __init__(self, capacity: int, obs: Tree, act: np.ndarray, seed: int | np.random.SeedSequence = 0) -> None:
@@ -55,7 +56,7 @@ class ReplayBuffer:
         self.capacity, self.num_envs = capacity, len(act)
         self.rows = -(-capacity // self.num_envs) + 1
         self.rng = np.random.default_rng(seed)
-        self.added = 0
+        self.added = self.apart = 0
         flags = dict.fromkeys(FLAGS, np.zeros(self.num_envs, bool))
         one = {"obs": obs, "act": act, "rew": np.zeros(self.num_envs, np.float32), **flags}
         self.store: dict[str, Tree] = tree_map(
@@ -80,6 +81,10 @@ class ReplayBuffer:
         T, N = record.rew.shape
         if self.num_envs != N:
             raise ReplayError(f"the buffer holds steps of {self.num_envs} environments, and this record is of {N}")
+        if self.apart:
+            raise ReplayError(
+                f"{self.apart:,} rows of this buffer are in files of its run: load the checkpoint with policygrad.load"
+            )
         if not _follows(record) and "next_obs" not in self.store:
             self.store["next_obs"] = tree_map(np.zeros_like, self.store["obs"])
         if self.added and not self._continues(record):
@@ -121,7 +126,9 @@ class ReplayBuffer:
     def _break(self) -> None:
         """The environments were moved: what was shown last stays, as a row that is no step, and nothing follows it."""
         self.store["end"][(self.added - 1) % self.rows] = True
-        self.store["mask"][self.added % self.rows] = False
+        for name, tree in self.store.items():
+            for x in tree_leaves(tree) if name != "obs" else ():
+                x[self.added % self.rows] = 0  # what an older row left there would make equal buffers unequal states
         self.added += 1
 
     def sample(self, count: int, gamma: float, n_step: int = 1) -> Transitions:
@@ -187,21 +194,28 @@ class ReplayBuffer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything stored, in the order in which it was played, what is shown now, and the generator."""
-        rows = to_torch(self.columns(self.added - self.size, self.added))
+        rows = to_torch(self.columns(self.added - self.size + self.apart, self.added))
         shown = tree_map(lambda x: torch.from_numpy(x[self.added % self.rows].copy()), self.store["obs"])
-        return {"added": self.added, "rng": self.rng.bit_generator.state, "shown": shown, "rows": rows}
+        counted = {"added": self.added, "apart": self.apart}
+        return counted | {"rng": self.rng.bit_generator.state, "shown": shown, "rows": rows}
 
     def state_form(self) -> Form:
-        """Of `state_dict`: so many rows as `added` says, in the types and shapes of this buffer."""
+        """Of `state_dict`: so many rows as `added` and `apart` say, in the types and shapes of this buffer."""
 
         def check(name: str, value: Any) -> None:
-            table({"added": whole(), "rng": PCG64, "shown": anything, "rows": anything})(name, value)
-            count = min(value["added"], self.rows - 1)
-            forms = {key: self._form(tree, count) for key, tree in self.store.items() if key != "next_obs"}
-            table(forms, {"next_obs": self._form(self.store["obs"], count)})(f"{name}/rows", value["rows"])
+            counted = {"added": whole(), "apart": whole()}
+            table(counted | {"rng": PCG64, "shown": anything, "rows": anything})(name, value)
+            held = min(value["added"], self.rows - 1)
+            whole(0, held)(f"{name}/apart", value["apart"])
+            self.columns_form(held - value["apart"])(f"{name}/rows", value["rows"])
             self._form(self.store["obs"])(f"{name}/shown", value["shown"])
 
         return check
+
+    def columns_form(self, count: int) -> Form:
+        """Of `count` rows, as `columns` gives them, as tensors."""
+        forms = {key: self._form(tree, count) for key, tree in self.store.items() if key != "next_obs"}
+        return table(forms, {"next_obs": self._form(self.store["obs"], count)})
 
     def _form(self, tree: Tree, *count: int) -> Form:
         if isinstance(tree, dict):
@@ -209,10 +223,13 @@ class ReplayBuffer:
         return array((*count, *tree.shape[1:]), str(tree.dtype))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.added = state["added"]
+        """The inverse of `state_dict`. Raises ReplayError for the state of a buffer of another capacity."""
+        given, held = len(state["rows"]["rew"]) + state["apart"], min(state["added"], self.rows - 1)
+        if given != held:
+            raise ReplayError(f"the state is of a buffer that held {given:,} rows, and this one would hold {held:,}")
+        self.added, self.apart = state["added"], state["apart"]
         self.rng.bit_generator.state = state["rng"]
-        self.put_columns(self.added - self.size, tree_map(lambda x: x.numpy(), state["rows"]))
+        self.put_columns(self.added - self.size + self.apart, tree_map(lambda x: x.numpy(), state["rows"]))
         put(self.store["obs"], self.added % self.rows, tree_map(lambda x: x.numpy(), state["shown"]))
 
 

@@ -3,6 +3,7 @@
     config.json            algorithm, environment, seed, every hyperparameter, versions, command line
     metrics.jsonl          one row of metrics a line, written as training goes
     checkpoints/           step-<N>.safetensors: the whole agent, the last two
+    replay/                rows-<n>.safetensors: the parts of a large replay buffer that these two need
     state.json             running, stopped and why, trained but not evaluated, or finished; and at how many steps
     policy.safetensors     weights and normaliser: what acting needs
     evaluation.json        the final policy, greedy and sampled: mean, std, 95 % interval, every return

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from policygrad.data import Stats
 from policygrad.errors import NotFiniteError
-from policygrad.forms import PCG64, Form, array, form_of, table, whole
+from policygrad.forms import PCG64, Form, array, form_of, maybe, number, table, whole
 from policygrad.models.action_values import ActionCritic, FlatNetwork
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.optim import Adam, clip_by_norm, make_optimizer
@@ -180,7 +180,10 @@ class Pathwise:
         """Everything that steps change but for the policy."""
         parts = {"critic": self.critic, "optimizer": self.optimizer}
         parts |= {name: part for name in ("temperature", "copy") if (part := getattr(self, name)) is not None}
-        own = {"count": self.count, "rng": self.rng.bit_generator.state}
+        last = (
+            None if self.last is None else dict(zip(("logp", "norm"), self.last, strict=True))
+        )  # rows speak of it later
+        own = {"count": self.count, "rng": self.rng.bit_generator.state, "last": last}
         return {name: dict(part.state_dict()) for name, part in parts.items()} | own
 
     def state_form(self, params: Tensor) -> Form:
@@ -190,6 +193,7 @@ class Pathwise:
             "optimizer": form_of(self.optimizer, params),
             "count": whole(),
             "rng": PCG64,
+            "last": maybe(table({"logp": maybe(array((None,), "float32")), "norm": number(0.0)})),
         }
         forms |= {name: form_of(part) for name in ("temperature", "copy") if (part := getattr(self, name)) is not None}
         return table(forms)
@@ -201,3 +205,4 @@ class Pathwise:
                 getattr(self, name).load_state_dict(state[name])
         self.count = state["count"]
         self.rng.bit_generator.state = state["rng"]
+        self.last = None if state["last"] is None else (state["last"]["logp"], state["last"]["norm"])
