@@ -81,7 +81,7 @@ class ReplayBuffer:
         if self.num_envs != N:
             raise ReplayError(f"the buffer holds steps of {self.num_envs} environments, and this record is of {N}")
         if not _follows(record) and "next_obs" not in self.store:
-            self.store["next_obs"] = tree_map(np.zeros_like, self.store["obs"])
+            self._separate()
         if self.added and not self._continues(record):
             self._break()
         terminated, end = record.terminated, record.end
@@ -117,6 +117,10 @@ class ReplayBuffer:
         shown = zip(tree_leaves(take(self.store["obs"], now)), tree_leaves(take(record.obs, 0)), strict=True)
         begins = record.mask[0] & (record.time[0] == 0) & self.store["mask"][last] & ~self.store["end"][last]
         return not begins.any() and all(np.array_equal(a, b) for a, b in shown)
+
+    def _separate(self) -> None:
+        """From now on the next observations have a place of their own; so far they are what the next row begins with."""
+        self.store["next_obs"] = tree_map(lambda x: np.roll(x, -1, 0), self.store["obs"])
 
     def _break(self) -> None:
         """The environments were moved: what was shown last stays, as a row that is no step, and nothing follows it."""
@@ -180,7 +184,7 @@ class ReplayBuffer:
     def put_columns(self, first: int, columns: dict[str, Tree]) -> None:
         """The inverse of `columns`."""
         if "next_obs" in columns and "next_obs" not in self.store:
-            self.store["next_obs"] = tree_map(np.zeros_like, self.store["obs"])
+            self._separate()
         index = np.arange(first, first + len(columns["rew"])) % self.rows
         for name, tree in columns.items():
             put(self.store[name], index, tree)
