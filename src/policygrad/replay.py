@@ -16,7 +16,7 @@ from torch import Tensor
 
 from policygrad.data import Record
 from policygrad.errors import UserError
-from policygrad.forms import PCG64, Form, anything, array, table, whole
+from policygrad.forms import PCG64, Form, FormError, anything, array, table, whole
 from policygrad.tree import Tree, put, take, to_torch, tree_leaves, tree_map
 
 FLAGS = ("terminated", "end", "mask")  # end: the episode ends here, or what follows was not seen
@@ -196,13 +196,17 @@ class ReplayBuffer:
         return {"added": self.added, "rng": self.rng.bit_generator.state, "shown": shown, "rows": rows}
 
     def state_form(self) -> Form:
-        """Of `state_dict`: so many rows as `added` says, in the types and shapes of this buffer."""
+        """Of `state_dict`: rows of so many environments, in the types and shapes of this buffer, whose size may be another."""
 
         def check(name: str, value: Any) -> None:
             table({"added": whole(), "rng": PCG64, "shown": anything, "rows": anything})(name, value)
-            count = min(value["added"], self.rows - 1)
+            rows = value["rows"]
+            table({"rew": array((None, self.num_envs), "float32")}, others=anything)(f"{name}/rows", rows)
+            count = rows["rew"].shape[0]
+            if count > value["added"]:
+                raise FormError(f"{name} holds {count:,} rows, but only {value['added']:,} were written")
             forms = {key: self._form(tree, count) for key, tree in self.store.items() if key != "next_obs"}
-            table(forms, {"next_obs": self._form(self.store["obs"], count)})(f"{name}/rows", value["rows"])
+            table(forms, {"next_obs": self._form(self.store["obs"], count)})(f"{name}/rows", rows)
             self._form(self.store["obs"])(f"{name}/shown", value["shown"])
 
         return check
@@ -213,10 +217,14 @@ class ReplayBuffer:
         return array((*count, *tree.shape[1:]), str(tree.dtype))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.added = state["added"]
+        """The inverse of `state_dict`. Of the rows of a larger buffer the newest are kept."""
+        count = len(state["rows"]["rew"])
+        kept = min(count, self.rows - 1)
+        # counted from 0 where the buffer was smaller: there are no rows before these
+        self.added = state["added"] if kept == min(state["added"], self.rows - 1) else kept
         self.rng.bit_generator.state = state["rng"]
-        self.put_columns(self.added - self.size, tree_map(lambda x: x.numpy(), state["rows"]))
+        self.store.pop("next_obs", None)
+        self.put_columns(self.added - kept, tree_map(lambda x: x[count - kept :].numpy(), state["rows"]))
         put(self.store["obs"], self.added % self.rows, tree_map(lambda x: x.numpy(), state["shown"]))
 
 
