@@ -260,7 +260,7 @@ def sac(
     most = dims * math.log(2.0)  # of the uniform distribution on [−1, 1]ᴰ
     if target is not None and target >= most:
         raise ValueError(
-            f"target_entropy = {target:g} cannot be reached, and α would grow for ever: {dims} actions in [-1, 1] have an entropy "
+            f"target_entropy = {target:g} cannot be reached, α would only grow: the entropy of {dims} numbers in [-1, 1] is "
             f"below {most:.3g}; the default is {-dims}"
         )
     rates = pair.rates()
