@@ -228,4 +228,6 @@ def test_dqn_finds_them_by_random_play_whatever_the_environment_does_at_an_end(m
     agent = pg.dqn(envs, lr=0.1, lr_schedule="linear", target_every=16, gradient_steps=10, **words)
     agent.learn(900)
     torch.testing.assert_close(values(agent.policy)[:3].double(), optimal_values()[:3], rtol=0, atol=1e-3)
-    assert agent.predict(np.array([0, 1, 2]), deterministic=True)[0].tolist() == optimal_values()[:3].argmax(-1).tolist()
+    assert (
+        agent.predict(np.array([0, 1, 2]), deterministic=True)[0].tolist() == optimal_values()[:3].argmax(-1).tolist()
+    )
