@@ -21,6 +21,7 @@ from policygrad.lab.theory.functions import performance
 from policygrad.lab.theory.improvement import improvement
 from policygrad.lab.theory.lemma import check_lemma, episode_limit
 from policygrad.lab.theory.losses import losses
+from policygrad.lab.theory.pathwise import pathwise
 from policygrad.lab.theory.staleness import staleness
 from policygrad.lab.theory.stochastic import BUDGETS, decay
 from policygrad.lab.theory.surrogate import surrogate_order
@@ -67,6 +68,14 @@ def _sgd(name: str | None, seed: int) -> Result:
     mdp, policy = _made(name or "small", seed)
     budgets, runs = BUDGETS[: by_size(mdp, 4, 3, 2)], by_size(mdp, 4, 4, 2)
     return decay(mdp, policy, budgets=budgets, runs=runs, seed=seed, limit=episode_limit(mdp))
+
+
+def _pathwise(name: str | None, seed: int) -> Result:
+    if name is not None:
+        raise ValueError(
+            "score function and path are compared on one continuous action, not on an MDP with listed ones"
+        )
+    return pathwise(seed=seed)
 
 
 def _made(name: str, seed: int) -> tuple[MDP, Policy]:
@@ -126,6 +135,12 @@ EXPERIMENTS = {
         "Without a correction the gradient is biased, more with every update. Importance weights of whole trajectories remove "
         "the bias and raise the variance.",
         lambda name, seed: staleness(*_made(name or "rock-paper-scissors", seed)),
+    ),
+    "pathwise": Experiment(
+        "Score function or pathwise",
+        "Both estimates have the mean ∇J where q is smooth, and the pathwise one has less variance. It has more where q is "
+        "rough, and it is biased where q jumps.",
+        _pathwise,
     ),
 }
 

@@ -19,6 +19,7 @@ from policygrad.lab.theory.functions import two_hills
 from policygrad.lab.theory.improvement import Improvement
 from policygrad.lab.theory.lemma import LemmaCheck
 from policygrad.lab.theory.losses import Losses
+from policygrad.lab.theory.pathwise import ScoreOrPath
 from policygrad.lab.theory.staleness import Staleness
 from policygrad.lab.theory.stochastic import Decay
 from policygrad.lab.theory.surrogate import SurrogateOrder
@@ -292,6 +293,38 @@ def draw_variance(axis: Axes, result: Staleness) -> None:
     name_axes(axis, "updates since")
 
 
+def draw_narrow(axis: Axes, result: ScoreOrPath) -> None:
+    """The variance of both estimates on a smooth q, by the width of the policy."""
+    subtitle = "Variance of ĝ from one sample on a smooth q, by the policy's σ.\n"
+    head(axis, "The narrower, the better the path", subtitle + "As σ → 0 it is the deterministic policy gradient")
+    logarithmic_axes(axis)
+    sigma = [row.width for row in result.widths]
+    for name, text, color, offset in (
+        ("score function", "score function", PINK, (10, 8)),
+        ("score function, q − E q", "with a baseline", BLUE, (8, -16)),
+        ("pathwise", "pathwise", ORANGE, (14, -3)),
+    ):
+        variance = [row[name].variance for row in result.widths]
+        axis.plot(sigma, variance, "o-", color=color, **DOTS)
+        say(axis, text, (sigma[-1], variance[-1]), offset, color)
+    name_axes(axis, "σ")
+
+
+def draw_rough(axis: Axes, result: ScoreOrPath) -> None:
+    """The variance of both estimates on a hill with ripples, by their frequency."""
+    cliff = result.cliff["pathwise"].bias / np.hypot(*result.cliff.gradient)
+    subtitle = f"Variance on a hill with ripples sin(ωx), σ = {result.ripples[0].width:g}.\n"
+    head(axis, "A rough q is no slope to follow", subtitle + f"On a cliff, the pathwise bias is {cliff:.0%} of ‖∇J‖")
+    logarithmic_axes(axis)
+    for name, color, offset in (("score function, q − E q", BLUE, (4, 10)), ("pathwise", ORANGE, (4, 10))):
+        variance = [row[name].variance for row in result.ripples]
+        axis.plot(result.frequencies, variance, "o-", color=color, **DOTS)
+        say(axis, name.partition(",")[0], (result.frequencies[0], variance[0]), offset, color)
+    if np.isfinite(result.crossover):
+        axis.axvline(result.crossover, color=PALE, lw=1.3, ls=DASHED)
+    name_axes(axis, "ω")
+
+
 PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     LemmaCheck: (draw_lemma,),
     SurrogateOrder: (draw_surrogate,),
@@ -301,4 +334,5 @@ PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     ThreeWays: (draw_derivatives, draw_gradient_costs),
     Losses: (draw_losses,),
     Staleness: (draw_bias, draw_variance),
+    ScoreOrPath: (draw_narrow, draw_rough),
 }
