@@ -19,6 +19,7 @@ from policygrad.lab.theory.functions import two_hills
 from policygrad.lab.theory.improvement import improvement
 from policygrad.lab.theory.lemma import check_lemma
 from policygrad.lab.theory.losses import losses
+from policygrad.lab.theory.pathwise import pathwise
 from policygrad.lab.theory.staleness import staleness
 from policygrad.lab.theory.stochastic import decay
 from policygrad.lab.theory.surrogate import surrogate_order
@@ -142,11 +143,12 @@ def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figur
         compare(mdp, policy, sweeps=5),
         triad(steps=20),
         delayed_ascent(mdp, policy, delays=(0, 1, 2), updates=6),
+        pathwise(samples=100),
     ]
     assert {type(result) for result in results} == set(plots.PANELS)
     figure = plots.theory_figure(results, "title")
     axes = [axis for axis in figure.axes if axis.get_visible()]
-    assert len(axes) == sum(map(len, plots.PANELS.values())) == 16
+    assert len(axes) == sum(map(len, plots.PANELS.values())) == 18
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
     for axis in axes:
@@ -198,6 +200,7 @@ def test_a_picture_of_something_else_is_refused():
         (["loss", "--mdp", "chain"], "a constant on all rewards changes the task"),
         (["staleness", "--mdp", "corridor"], "need a horizon"),
         (["triad", "--mdp", "chain"], "Baird's MDP"),
+        (["pathwise", "--mdp", "chain"], "one continuous action"),
         (["lemma", "--seed", "x"], "--seed"),
         (["lemma", "--out", "x.jpg"], "must end in one of"),
         (["loss", "derivatives", "--mdp", "aliased"], "a constant on all rewards changes the task"),

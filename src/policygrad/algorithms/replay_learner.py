@@ -77,7 +77,7 @@ class ReplayLearner:
         if policy.normalizer is not None and record.steps:
             policy.normalizer.merge(policy.raw_features(_valid(record)))
         self.rule.synchronise(policy, before, self.steps)
-        if self.steps < self.warmup:
+        if self.steps < self.warmup or not record.steps:  # resets alone teach nothing
             return {}
         policy.epsilon = at(self.epsilon, progress)
         for _ in range(record.steps if self.gradient_steps is None else self.gradient_steps):

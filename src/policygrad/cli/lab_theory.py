@@ -28,6 +28,7 @@ WHICH = (
     "loss",
     "staleness",
     "delays",
+    "pathwise",
     "values",
     "triad",
 )
@@ -42,8 +43,8 @@ def parser() -> Parser:
         description="Measure what theory predicts about policy gradients on small MDPs, exactly wherever possible: the "
         "performance difference lemma, error order and bounds of the surrogate, policy iteration against trust regions, "
         "gradient ascent and stochastic ascent, three ways to compute a derivative, losses that do not measure performance, "
-        "data from an older policy, gradients of one, and methods that learn values: Q-learning beside gradient ascent, "
-        "and values that diverge.",
+        "data from an older policy, gradients of one, the gradient by the score function or along the path, and methods that "
+        "learn values.",
         epilog="examples:\n  policygrad lab theory\n  policygrad lab theory surrogate --mdp chain --out theory.png",
     )
     made.add_argument("which", nargs="*", metavar="WHICH", help=f"experiments: {', '.join(WHICH)} [all]")

@@ -32,6 +32,7 @@ from policygrad.lab.exact.tabular import (
 )
 from policygrad.lab.exact.trajectories import enumerate_trajectories
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
+from policygrad.lab.theory.pathwise import pathwise
 
 __all__ = [
     "MDP",
@@ -57,6 +58,7 @@ __all__ = [
     "occupancy",
     "optimal_policy",
     "optimum",
+    "pathwise",
     "policy_iteration",
     "policy_matrix",
     "random_mdp",

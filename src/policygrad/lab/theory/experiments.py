@@ -22,6 +22,7 @@ from policygrad.lab.theory.functions import performance
 from policygrad.lab.theory.improvement import improvement
 from policygrad.lab.theory.lemma import check_lemma, episode_limit
 from policygrad.lab.theory.losses import losses
+from policygrad.lab.theory.pathwise import pathwise
 from policygrad.lab.theory.staleness import staleness
 from policygrad.lab.theory.stochastic import BUDGETS, decay
 from policygrad.lab.theory.surrogate import surrogate_order
@@ -89,6 +90,14 @@ def _delays(name: str | None, seed: int) -> Result:
     return delayed_ascent(mdp, policy, delays=delays, updates=updates)
 
 
+def _pathwise(name: str | None, seed: int) -> Result:
+    if name is not None:
+        raise ValueError(
+            "score function and path are compared on one continuous action, not on an MDP with listed ones"
+        )
+    return pathwise(seed=seed)
+
+
 def _made(name: str, seed: int) -> tuple[MDP, Policy]:
     mdp = make_mdp(name, seed)
     return mdp, starting_policy(name, mdp, seed)
@@ -152,6 +161,12 @@ EXPERIMENTS = {
         "An asynchronous worker pushes a gradient of k updates ago. Its error grows in proportion to the delay k, and to the "
         "step size.",
         _delays,
+    ),
+    "pathwise": Experiment(
+        "Score function or pathwise",
+        "Both estimates have the mean ∇J where q is smooth, and the pathwise one has less variance. It has more where q is "
+        "rough, and it is biased where q jumps.",
+        _pathwise,
     ),
     "values": Experiment(
         "Values or policies",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,18 +19,26 @@ from policygrad.lab.theory.derivatives import ThreeWays
 from policygrad.lab.theory.functions import two_hills
 from policygrad.lab.theory.improvement import Improvement
 from policygrad.lab.theory.lemma import LemmaCheck
+from policygrad.lab.theory.line_plots import DOTS, LINE, label_ends, leave_room
 from policygrad.lab.theory.losses import Losses
+from policygrad.lab.theory.pathwise import ScoreOrPath
 from policygrad.lab.theory.staleness import Staleness
 from policygrad.lab.theory.stochastic import Decay
 from policygrad.lab.theory.surrogate import SurrogateOrder
+from policygrad.lab.theory.value_plots import (
+    draw_comparison,
+    draw_delays,
+    draw_narrow,
+    draw_rough,
+    draw_spiral,
+    draw_triad,
+)
 from policygrad.lab.values.comparison import MethodComparison
-from policygrad.lab.values.triad import PARTS, Triad
+from policygrad.lab.values.triad import Triad
 from policygrad.reports.plots import INK, PALE, Chart
 
 Panel = Callable[[Axes], None]
 RULES = {"PI, exact Q": PURPLE, "PI, fitted Q": PINK, "PG": ORANGE, "NPG": BLUE, "TRPO": GREEN}
-LINE = {"lw": 2.2, "solid_capstyle": "round"}
-DOTS = {"lw": 2.2, "ms": 6.0, "mec": "white"}
 
 
 def draw_theory(results: Sequence[Result], title: str, out: Path) -> Path:
@@ -123,23 +131,6 @@ def draw_paths(axis: Axes, result: Improvement) -> None:
     label_ends(axis, {rule: (float(np.mean(path[-2:])), RULES[rule]) for rule, path in shown.items()}, end)
     leave_room(axis, end, 1.3)
     name_axes(axis, "step", "J")
-
-
-def label_ends(axis: Axes, ends: Mapping[str, tuple[float, str]], x: float, fontsize: float = 10) -> None:
-    """Labels to the right of lines that end at x, from the top and without overlaps: text → (y, colour)."""
-    low, high = axis.get_ylim()
-    last = float("inf")
-    for text, (y, color) in sorted(ends.items(), key=lambda item: -item[1][0]):
-        last = min(y, last - 0.055 * (high - low))
-        say(axis, text, (x, last), (6, 0), color, fontsize=fontsize, annotation_clip=False)
-
-
-def leave_room(axis: Axes, end: float, share: float) -> None:
-    """Leave room for labels to the right of lines that end at `end`; the axis, its ticks and its grid end there, too."""
-    axis.set_xticks(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(0, end))
-    axis.set_xticks([x for x in axis.get_xticks() if 0 <= x <= end])
-    axis.set_xlim(0, share * end)
-    axis.spines["bottom"].set_bounds(0, end)
 
 
 def draw_bound(axis: Axes, result: Improvement) -> None:
@@ -295,83 +286,6 @@ def draw_variance(axis: Axes, result: Staleness) -> None:
     name_axes(axis, "updates since")
 
 
-def draw_comparison(axis: Axes, result: MethodComparison) -> None:
-    """J of each method by the number of sweeps or steps."""
-    subtitle = "J after sweeps of expected updates, or steps of exact ascent.\n"
-    head(axis, "Values or policies", subtitle + f"Dashed: the best J, {result.best:.3g}")
-    axis.set_xscale("log")
-    axis.plot([1, result.sweeps[-1]], [result.best] * 2, color=PALE, lw=1.3, ls=DASHED)
-    ends = {}
-    for (name, J), color in zip(result.exact.items(), (BLUE, PURPLE, ORANGE), strict=True):
-        shown = np.where(np.isfinite(J), J, np.nan)
-        axis.plot(result.sweeps, shown, "o-", color=color, **DOTS)
-        ends[name if np.isfinite(J[-1]) else f"{name}: −∞"] = (
-            J[-1] if np.isfinite(J[-1]) else axis.get_ylim()[0],
-            color,
-        )
-    label_ends(axis, ends, result.sweeps[-1])
-    axis.set_xticks(result.sweeps, [str(k) for k in result.sweeps])
-    axis.minorticks_off()
-    axis.set_xlim(right=15.0 * result.sweeps[-1])
-    name_axes(axis, "sweeps or steps", "J")
-
-
-def draw_triad(axis: Axes, result: Triad) -> None:
-    """The errors on Baird's MDP, for all combinations of the three parts."""
-    subtitle = (
-        "Largest error of v on Baird's MDP after expected updates.\nPink: all three parts. Others: without some of them"
-    )
-    head(axis, "The deadly triad", subtitle)
-    axis.set_yscale("log")
-    axis.set_ylim(1e-6, 1e14)
-    names = {
-        (): ("all three", PINK, 0),
-        ("features",): ("a table", GREEN, 12),
-        ("off-policy",): ("on-policy", BLUE, -12),
-    }
-    names[("bootstrapping",)] = ("no bootstrapping", PURPLE, 0)
-    last = len(result.corners[0].error) - 1
-    for corner in result.corners:
-        missing = tuple(part for part in PARTS if part not in corner.parts)
-        text, color, high = names.get(missing, ("", PALE, 0))
-        axis.plot(np.maximum(corner.error, 1e-12), color=color, lw=2.2 if text else 1.3)
-        say(axis, text, (last, max(corner.error[-1], 4e-6)), (6, high), color, annotation_clip=False)
-    leave_room(axis, last, 1.55)
-    name_axes(axis, "updates", "error")
-
-
-def draw_spiral(axis: Axes, result: Triad) -> None:
-    """‖v‖ on a chain of three states, with a function that is not linear and with a table."""
-    subtitle = "‖v‖ after on-policy TD(0) updates on a ring of three states.\nAll rewards are 0, so it should be 0"
-    head(axis, "Not linear: two of the three are enough", subtitle)
-    axis.set_yscale("log")
-    axis.set_ylim(1e-4, 1e4)
-    axis.minorticks_off()
-    axis.plot(result.spiral, color=PINK, **LINE)
-    axis.plot(result.on_table, color=GREEN, **LINE)
-    last = len(result.spiral) - 1
-    say(axis, "one parameter, a spiral", (last, result.spiral[-1]), (0, 12), PINK, ha="right")
-    below = next((k for k, x in enumerate(result.on_table) if x < 1e-3), last)
-    say(axis, "a table", (below, 1e-3), (10, 0), GREEN)
-    name_axes(axis, "updates", "‖v‖")
-
-
-def draw_delays(axis: Axes, result: Delays) -> None:
-    """The bias of delayed gradients by the delay, for every step size."""
-    subtitle = "Error of ∇J of k updates ago, relative to ‖∇J‖, exact: it grows as\n"
-    subtitle += f"k^{result.delay_order:.2f}, and as step size^{result.rate_order:.2f}"
-    head(axis, "Asynchronous updates are biased", subtitle)
-    logarithmic_axes(axis)
-    delays = [k for k in result.delays if k > 0]
-    for rate, color in zip(result.rates, (GREEN, BLUE, PINK), strict=False):
-        bias = [result.find(k, rate).bias for k in delays]
-        axis.plot(delays, bias, "o-", color=color, **DOTS)
-        say(axis, f"step size {rate:g}", (delays[-1], bias[-1]), (-8, 8), color, ha="right")
-    axis.set_xlim(0.8 * delays[0], 1.25 * delays[-1])
-    axis.set_xticks(delays, [str(k) for k in delays])
-    name_axes(axis, "delay k, updates", "bias")
-
-
 PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     LemmaCheck: (draw_lemma,),
     SurrogateOrder: (draw_surrogate,),
@@ -384,4 +298,5 @@ PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     MethodComparison: (draw_comparison,),
     Triad: (draw_triad, draw_spiral),
     Delays: (draw_delays,),
+    ScoreOrPath: (draw_narrow, draw_rough),
 }
