@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 ALIASES = {"n_steps": "n_step"}  # of Stable-Baselines3, where it is the length of a rollout for other algorithms
 NO_STEP_LIMIT = "it takes every step, and lr sets its length"
 
+LearningRate = Annotated[
+    float,
+    Option(
+        "learning rate of the action values (Adam)",
+        0,
+        100,
+        tune=(1e-4, 5e-3, "log"),
+        schedule=True,
+        foreign=("learning_rate",),
+    ),
+]
+
 
 @packaged(RecipeSpec("r + γ max q", "QLearning", gradient="none", aliases=ALIASES))
 def dqn(
@@ -30,17 +42,7 @@ def dqn(
     *,
     run: kw.Run = kw.Run(num_envs=1),
     num_steps: rkw.TrainEvery = 4,
-    lr: Annotated[
-        float,
-        Option(
-            "learning rate of the action values (Adam)",
-            0,
-            100,
-            tune=(1e-4, 5e-3, "log"),
-            schedule=True,
-            foreign=("learning_rate",),
-        ),
-    ] = 1e-3,
+    lr: LearningRate = 1e-3,
     lr_schedule: kw.LrSchedule = "constant",
     replay: Annotated[
         bool, Option("draw minibatches from the replay buffer; without it, from the steps just played alone")
@@ -75,6 +77,40 @@ def dqn(
     values = memory.values() | ({} if replay else {"buffer_size": num_steps * run.num_envs, "warmup": 0})
     learner = ReplayLearner(
         policy, rule, num_envs=run.num_envs, epsilon=exploration.schedule(), seed=task.seed, **values
+    )
+    return Plan(learner, num_steps=num_steps)
+
+
+@packaged(RecipeSpec("r + γ max q, λ-return", "QLambdaLearner", gradient="none", batch_size="minibatches"))
+def pqn(
+    task: Task,
+    *,
+    num_steps: kw.NumSteps = 32,
+    gamma: kw.Gamma = 0.99,
+    lam: Annotated[
+        float, Option("λ of the return; 0: one step, 1: Monte Carlo return", 0, 1, tune=(0, 1), foreign=("q_lambda",))
+    ] = 0.65,
+    lr: LearningRate = 1e-3,
+    lr_schedule: kw.LrSchedule = "constant",
+    passes: kw.Passes = kw.Passes(epochs=2, minibatches=4),
+    exploration: rkw.Exploration = rkw.Exploration(),
+    max_grad_norm: kw.MaxGradNorm = 10.0,
+    network: kw.Network = kw.Network(activation="relu"),
+) -> Plan:
+    """Q(λ) in parallel environments, without replay and without a target network (Peng 1994; PQN, Gallici et al. 2024)."""
+    from policygrad.algorithms.q_lambda import QLambdaLearner
+    from policygrad.algorithms.task import Plan, make_schedule
+
+    policy, rate = task.exploring_policy(_greedy(task)), make_schedule(lr_schedule, lr)
+    learner = QLambdaLearner(
+        policy,
+        gamma=gamma,
+        lam=lam,
+        lr=rate,
+        **vars(passes),
+        max_grad_norm=max_grad_norm,
+        epsilon=exploration.schedule(),
+        seed=task.seed,
     )
     return Plan(learner, num_steps=num_steps)
 

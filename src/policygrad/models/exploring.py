@@ -19,6 +19,7 @@ from torch import Tensor
 from policygrad.forms import Form, number, table
 from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN, SquashedGaussian, bounds_of
 from policygrad.models.heads import MASK_PENALTY, Categorical, Head
+from policygrad.models.kernels import Kernel
 from policygrad.models.observations import ACTION_MASK
 from policygrad.models.policy import NOTHING, Policy
 from policygrad.tree import Tree
@@ -241,6 +242,12 @@ class ExploringPolicy(Policy):
         act = head.sample(self.outputs(obs), own)
         act[explores] = uniform[explores]
         return act, following, NOTHING
+
+    def action_values(self, obs: Tree, kernel: Kernel | None = None) -> Tensor:
+        """q(s, a) of every action, (B, A), no graph; of illegal ones a very small number. kernel: of another network."""
+        out = (kernel or self.kernel).forward(self.features(obs), grad=False)
+        context = self.context(obs, {})
+        return out if context is None else self.head.apply_context(out, context)
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` keeps besides parameters."""

@@ -52,16 +52,13 @@ class QLearning:
 
     def next_value(self, policy: ExploringPolicy, obs: Tree) -> Tensor:
         """max_a q̄(s', a), or q̄ of the action that the network itself prefers: (B,). Illegal actions do not count."""
-        features, context = policy.features(obs), policy.context(obs, {})
-        q = self._values(policy if self.copy is None else self.copy, policy, features, context)
-        if not self.double or self.copy is None:
-            return q.max(-1).values
-        chosen = self._values(policy, policy, features, context).argmax(-1, keepdim=True)
+        if self.copy is None:
+            return policy.action_values(obs).amax(-1)
+        q = policy.action_values(obs, self.copy.kernel)
+        if not self.double:
+            return q.amax(-1)
+        chosen = policy.action_values(obs).argmax(-1, keepdim=True)
         return q.gather(-1, chosen).squeeze(-1)
-
-    def _values(self, network: Any, policy: ExploringPolicy, features: Tensor, context: Tensor | None) -> Tensor:
-        out = network.kernel.forward(features, grad=False)
-        return out if context is None else policy.head.apply_context(out, context)
 
     def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
         """Move the policy's network. Raises NotFiniteError, before it moves, where the gradient is not finite."""
