@@ -267,6 +267,13 @@ def _check_together(config: dict[str, Any]) -> None:
             raise ConfigError(f"{name} = {config[name]} must be at most num_envs × num_steps = {rows}")
 
 
+def check_measurements(recipe: Recipe, **asked: object) -> None:
+    """Raises ConfigError where measurements of a score function are asked for, by keyword, and the recipe has none."""
+    names = " and ".join(name for name, value in asked.items() if value)
+    if names and recipe.spec.gradient != "score function":
+        raise ConfigError(f"{recipe.name} follows no score function ∇log π that could be measured: leave {names} out")
+
+
 def unknown_keyword(algo: Algo, name: str) -> str:
     """The message for a keyword that a recipe does not have."""
     known, instead = parameters(algo), answer(name)

@@ -31,6 +31,8 @@ def check_sizes(config: Mapping[str, Any], envs: VectorEnv, own_body: bool) -> N
     row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in encoding.leaves)
     observations = f"num_envs × num_steps = {rows:,} observations"
     _compare(observations, rows * row * COPIES_OF_ROWS, memory, "lower num_steps or num_envs")
+    kept = config.get("buffer_size", 0)
+    _compare(f"buffer_size = {kept:,} observations", kept * row, memory, "lower buffer_size")
 
 
 def machine_memory() -> float:
