@@ -42,7 +42,8 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "stats_window_size": "means are of the last 100 episodes",
     "reset_num_timesteps": "learn always goes on from the steps already done, with schedules from their start",
     **dict.fromkeys(
-        ("track", "wandb", "wandb_project_name", "wandb_entity"), "metrics are written to metrics.jsonl in the run directory"
+        ("track", "wandb", "wandb_project_name", "wandb_entity"),
+        "metrics are written to metrics.jsonl in the run directory",
     ),
     **dict.fromkeys(("tensorboard_log", "tb_log_name"), (f"use policygrad.train(agent): {EVENTS}", EVENTS)),
     "capture_video": "use `policygrad video RUN` after training",

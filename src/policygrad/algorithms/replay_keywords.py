@@ -33,9 +33,7 @@ class ReplayMemory:
             foreign=("replay_size",),
         ),
     ] = 100_000
-    batch_size: Annotated[
-        int, Option("transitions in a minibatch", 1, 10**6, tune=(32, 512, "log"))
-    ] = 64
+    batch_size: Annotated[int, Option("transitions in a minibatch", 1, 10**6, tune=(32, 512, "log"))] = 64
     gradient_steps: Annotated[
         int | None,
         Option(

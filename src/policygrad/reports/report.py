@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.reports.columns import Updates, as_number, steps_text, title
 from policygrad.reports.findings import Finding, findings
-from policygrad.reports.value_findings import value_findings
 from policygrad.reports.tracking import Segment, run_segments, tracking
+from policygrad.reports.value_findings import value_findings
 from policygrad.stored.directory import RunDirectory, RunError, environment
 
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ def report_figure(report: Report) -> Chart:
     """The figure, with the panels for which there are numbers."""
     updates = report.updates
     panels = [draw for needs, draw in PANELS if updates.has(*needs)]
+    panels += [random_actions] if (updates["epsilon"] > 0.0).any() else []
     panels += [noise] if len(telling(metered(updates.rows))) >= 2 * MIN_MEASUREMENTS else []
     height = HEAD + PANEL * len(panels) + FOOT
     figure = Chart(figsize=(9.0, height), dpi=160, facecolor="white")
@@ -196,7 +197,6 @@ PANELS: Sequence[tuple[tuple[str, ...], Callable[[Axes, Report], None]]] = (  # 
     (("return_mean",), returns),
     (("gain", "predicted_gain"), gains),
     (("q_mean",), values),
-    (("epsilon", "q_mean"), random_actions),
     (tuple(TEMPERATURE), partial(on_logarithm, what="temperature", lines=TEMPERATURE)),
     (("kl",), divergences),
     (("accepted",), accepted),

@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from policygrad.reports.columns import Updates, as_number, ends, lasting, num, percent, spread, steps_text, stretches, when
+from policygrad.reports.columns import (
+    Updates,
+    as_number,
+    ends,
+    lasting,
+    num,
+    percent,
+    spread,
+    steps_text,
+    stretches,
+    when,
+)
 from policygrad.reports.findings import Finding
 
 TOO_LARGE = 3.0  # times the values that the returns allow: above it, values diverge
@@ -46,8 +57,8 @@ def action_values(updates: Updates) -> Finding:
     if often:
         text += (
             f". Far above that {when(updates.steps, off)}: values are overestimated or diverge, unless short episodes are "
-            "truncated. Lower the learning rate of the values, move the copy of the network more slowly (target_every, tau), or "
-            "use double or twin"
+            "truncated. Lower the learning rate of the values, move the copy of the network more slowly (target_every, tau), "
+            "or use double or twin"
         )
     numbers = {"first": first, "last": last, "q_mean": spread(q), "too_large_at": stretches(updates.steps, off)}
     return Finding("action values", "!" if often else "ok", text + ".", numbers)
@@ -72,7 +83,9 @@ def exploration(updates: Updates) -> Finding:
     path = updates["epsilon"][np.isfinite(updates["epsilon"])]
     first, last = float(path[0]), float(path[-1])
     if not path.any():
-        text = f"no action is uniformly random after the first {steps_text(updates.setting('warmup') or 0)} steps (warmup)"
+        text = (
+            f"no action is uniformly random after the first {steps_text(updates.setting('warmup') or 0)} steps (warmup)"
+        )
         return Finding("exploration", "ok", text + ".", {"first": first, "last": last})
     text = f"a random action has probability {percent(first)} in the first row, {percent(last)} in the last"
     much = last > MUCH_EXPLORED
@@ -108,7 +121,8 @@ def replay(updates: Updates) -> Finding:
     if played and batch:
         ratio = asked / played if np.isfinite(asked) else 1.0
         numbers |= {"minibatches_per_step": ratio, "draws_per_step": ratio * batch}
-        text += f"; {num(ratio)} minibatch{'' if ratio == 1.0 else 'es'} of {num(batch)} for every step of the environment, so a step is drawn about "
+        many = "minibatch" if ratio == 1.0 else "minibatches"
+        text += f"; {num(ratio)} {many} of {num(batch)} for every step of the environment, so a step is drawn about "
         text += f"{num(ratio * batch)} times before it is overwritten"
     return Finding("replay", "ok", text + ".", numbers)
 

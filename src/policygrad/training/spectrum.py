@@ -24,8 +24,8 @@ def spectrum(agent: Agent, count: int) -> Finding:
     """The `count` largest eigenvalues λ of F = E_s E_{a∼π}[ ∇log π ∇log πᵀ ], and their share of its trace Σ λ.
 
     A step s along an eigenvector costs ½ λ ‖s‖² nats, and the natural step (F + damping · I)⁻¹ ĝ is ĝ divided by λ + damping:
-    where λ is far below damping, it is a plain gradient step. count: 1 or more, as many as the policy has parameters but one. Raises
-    ConfigError for a recipe without a score function.
+    where λ is far below damping, it is a plain gradient step. count: 1 or more, as many as the policy has parameters but one.
+    Raises ConfigError for a recipe without a score function.
     """
     check_measurements(agent.recipe, eigenvalues=count)
     with single_thread():
