@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from zoo import home, quick
 
 import policygrad as pg
 from policygrad.algorithms.config import ConfigError, parameters
@@ -99,7 +100,7 @@ def test_while_an_agent_learns_other_threads_are_refused_and_its_own_is_not():
 def test_a_copy_learns_on_by_itself_as_a_loaded_agent_does(algo, way, tmp_path):
     linear = {"lr_schedule": "linear"} if "lr_schedule" in parameters(algo) else {}
     few = {"episodes": 4} if "episodes" in parameters(algo) else {}
-    agent = pg.Agent(algo, "CartPole-v1", seed=1, **SMALL, **linear, **few).learn(60)
+    agent = pg.Agent(algo, home(algo), seed=1, **SMALL, **linear, **few, **quick(algo)).learn(60)
     before = weights(agent)
     twin, loaded = COPIES[way](agent), pg.load(agent.save(tmp_path / "agent"))
     assert np.array_equal(weights(twin), before)

@@ -281,6 +281,13 @@ def check_dataset(recipe: Recipe, config: Mapping[str, Any]) -> None:
         )
 
 
+def check_measurements(recipe: Recipe, **asked: object) -> None:
+    """Raises ConfigError where measurements of a score function are asked for, by keyword, and the recipe has none."""
+    names = " and ".join(name for name, value in asked.items() if value)
+    if names and recipe.spec.gradient != "score function":
+        raise ConfigError(f"{recipe.name} follows no score function ∇log π that could be measured: leave {names} out")
+
+
 def unknown_keyword(algo: Algo, name: str) -> str:
     """The message for a keyword that a recipe does not have."""
     known, instead = parameters(algo), answer(name)
@@ -310,9 +317,19 @@ def _unalias(algo: Algo, overrides: dict[str, Any], config: dict[str, Any]) -> d
         if size < 1 or rows % size:
             raise ConfigError(f"batch_size = {size} must divide num_envs × num_steps = {rows}")
         own.setdefault(count, rows // size)
-    if isinstance(own.get("standardize"), bool):
-        own["standardize"] = "batch" if own["standardize"] else "no"
-    return own
+    return {name: _own_value(name, value) for name, value in own.items()}
+
+
+def _own_value(name: str, value: Any) -> Any:
+    """The value of one of our keywords that another library's value means. Raises ConfigError for one that has none."""
+    if name == "standardize" and isinstance(value, bool):
+        return "batch" if value else "no"
+    if name == "num_steps" and isinstance(value, tuple | list) and len(value) == 2:  # Stable-Baselines3's train_freq
+        if value[1] != "step":
+            raise ConfigError(f"train_freq = {value!r}: networks learn after a number of steps, so use num_steps")
+        return value[0]
+    none = {"gradient_steps": -1, "target_entropy": "auto"}
+    return None if name in none and value == none[name] else value
 
 
 def check(name: str, kind: Any, value: Any, option: Option | None = None) -> Any:

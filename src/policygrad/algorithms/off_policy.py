@@ -161,7 +161,9 @@ def _deterministic(
     from policygrad.updates.pathwise import Pathwise, Smoothing
 
     space, rho = _bounded(task), task.network.noise_autocorrelation
-    policy = task.exploring_policy(lambda _: Deterministic(space.shape, space.low, space.high, noise, rho))
+    policy = task.exploring_policy(
+        lambda _: Deterministic(space.shape, space.low, space.high, noise, rho), takes=("noise_autocorrelation",)
+    )
     critic = task.action_critic(policy.head.dims, count=2 if twin["twin"] else 1, tau=pair.tau)
     smoothing = Smoothing(twin["smoothing"], twin["smoothing_limit"]) if twin["smoothing"] else None
     rule = Pathwise(
@@ -204,11 +206,17 @@ SmoothingNoise = Annotated[
 ]
 SmoothingLimit = Annotated[
     float,
-    Option("largest size of the noise on the actions in targets", 0, 10, foreign=("target_noise_clip", "noise_clip")),
+    Option(
+        "largest size of the noise on the actions in targets",
+        0,
+        10,
+        tune=(0.1, 1),
+        foreign=("target_noise_clip", "noise_clip"),
+    ),
 ]
 
 
-@packaged(RecipeSpec("q(s, a)", "Pathwise, deterministic", gradient="pathwise", aliases=ALIASES))
+@packaged(RecipeSpec("q(s, a)", "Pathwise", gradient="pathwise", aliases=ALIASES))
 def ddpg(
     task: Task,
     *,
@@ -232,7 +240,7 @@ def ddpg(
     )  # fmt: skip
 
 
-@packaged(RecipeSpec("min q(s, a)", "Pathwise, deterministic", gradient="pathwise", aliases=ALIASES))
+@packaged(RecipeSpec("min q(s, a)", "Pathwise", gradient="pathwise", aliases=ALIASES))
 def td3(
     task: Task,
     *,
@@ -253,7 +261,7 @@ def td3(
     )  # fmt: skip
 
 
-@packaged(RecipeSpec("min q(s, a) − α log π", "Pathwise, squashed normal", gradient="pathwise", aliases=ALIASES))
+@packaged(RecipeSpec("min q(s, a) − α log π", "Pathwise", gradient="pathwise", aliases=ALIASES))
 def sac(
     task: Task,
     *,
@@ -289,7 +297,8 @@ def sac(
     from policygrad.updates.pathwise import Pathwise, Temperature
 
     space, rho = _bounded(task), task.network.noise_autocorrelation
-    policy = task.exploring_policy(lambda _: Squashed(space.shape, space.low, space.high, rho))
+    takes = ("log_std", "noise_autocorrelation")
+    policy = task.exploring_policy(lambda _: Squashed(space.shape, space.low, space.high, rho), takes)
     dims = policy.head.dims
     critic = task.action_critic(dims, count=2 if twin else 1, tau=pair.tau)
     target = (-float(dims) if target_entropy is None else target_entropy) if learn_alpha else None

@@ -24,10 +24,11 @@ from policygrad.algorithms.config import (
     changed,
     check,
     check_dataset,
+    check_measurements,
     find_recipe,
     resolve,
 )
-from policygrad.algorithms.diagnosed import diagnosed_step
+from policygrad.algorithms.diagnosed import measured_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.adapters import to_arrays
@@ -39,7 +40,6 @@ from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, wit
 from policygrad.envs.twin import twin
 from policygrad.errors import EnvError
 from policygrad.models.policy import Body
-from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
 from policygrad.stored.trajectories import Trajectories, collect
@@ -113,10 +113,10 @@ class Agent(Kept):
         self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
         self.kernel = kernel
         self.custom = body is not None or critic_body is not None
-        self.plan = self._first_plan(body, critic_body)
-        self.learner = self.plan.learner
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
+        self.plan = self._first_plan(body, critic_body)
+        self.learner = self.plan.learner
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
         self.collector: Any = self._collector() if dataset is None else self._replay(dataset)
@@ -192,6 +192,8 @@ class Agent(Kept):
         self.closed = False
         try:
             check_sizes(self.config, self.envs, self.custom)
+            asked = {"fisher_eigenvalues": self.fisher_eigenvalues, "gradient_meter": self.gradient_meter}
+            check_measurements(self.recipe, **asked)
             return self._plan(self.config, body, critic_body)
         except BaseException:
             self.close()
@@ -275,15 +277,11 @@ class Agent(Kept):
         return self
 
     def _step(self, record: Record, progress: float, diagnose: bool, meter: bool) -> Stats:
-        """The learner's step, with diagnostics around it if they are due and the learner can be measured."""
-        learner = self.learner
-        if not diagnose or not hasattr(learner, "prepare"):
-            stats = learner.step(record, progress)
-            return stats | learner.report() if diagnose and hasattr(learner, "report") else stats
-        meter = meter and self.gradient_meter
-        stats = diagnosed_step(learner, record, progress, meter=meter, eigenvalues=self.fisher_eigenvalues)
-        lr = getattr(learner.update, "lr", None)
-        return stats if lr is None else stats | {"lr": float(at(lr, progress))}
+        """The learner's step, with numbers about it if they are due."""
+        if not diagnose:
+            return self.learner.step(record, progress)
+        measured = {"meter": meter and self.gradient_meter, "eigenvalues": self.fisher_eigenvalues}
+        return measured_step(self.learner, record, progress, **measured)
 
     def change(self, **overrides: Any) -> Agent:
         """Change hyperparameters from the next iteration on, as in `agent.change(lr=1e-4)`.
