@@ -151,7 +151,7 @@ def reinforce_is_importance_sampling() -> Outcome:
             gap = max(gap, float((off_policy(c, c, estimator) - c.estimates(plain)).abs().max()))
     return Outcome(
         decide(gap <= EXACT and ratio == 0.0),
-        "All ratios are 1 in this case. For every trajectory of 20 random MDPs the weighted estimate equals that of "
+        "This is an identity: all ratios are 1 in this case. For every trajectory of 20 random MDPs the weighted estimate equals that of "
         f"REINFORCE (largest difference {gap:.0e}).",
         {"largest difference in one trajectory": gap, "largest |log ratio|": ratio},
     )
