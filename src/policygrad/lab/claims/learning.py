@@ -96,10 +96,10 @@ def a2c_and_ppo_improve_on_reinforce() -> Outcome:
         numbers |= {f"{mdp}: error of ĝ, to-go": float(to_go.mean()), f"{mdp}: error, GAE": float(gae.mean())}
     return Outcome(
         decide(every([*won, *lower]), caveat=lost > 0),
-        "P is the probability that a run has a higher mean return over 100,000 steps, in brackets with its interval and the "
-        f"mean returns; 10 seeds; the best rates were chosen on these seeds. {'. '.join(said)}. Variance: E‖ĝ − ∇J‖² / ‖∇J‖² falls "
-        f"from {' and from '.join(ratios)}, from reward-to-go to GAE with a V that is learned meanwhile. The verdict needs all "
-        "of this against REINFORCE without a baseline.",
+        "P is the probability that a run has a higher mean return over 100,000 steps, in brackets with its interval and "
+        f"the mean returns; 10 seeds; the best rates were chosen on these seeds. {'. '.join(said)}. Variance: E‖ĝ − ∇J‖² "
+        f"/ ‖∇J‖² falls from {' and from '.join(ratios)}, from reward-to-go to GAE with a V that is learned meanwhile. "
+        "The verdict needs all of this against REINFORCE without a baseline.",
         numbers,
     )
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.errors import FileError
+from policygrad.lab.claims import Outcome
 from policygrad.training.evaluate import Evaluation
 
 FOLDER = files("policygrad.lab.claims") / "recorded"
@@ -247,6 +248,13 @@ def recorded_names() -> list[str]:
 def is_recorded(name: str) -> bool:
     """Whether the runs are there: a claim on runs that are not is pending."""
     return (FOLDER / f"{name}.json").is_file()
+
+
+def not_recorded(name: str, what: str) -> Outcome:
+    """The outcome of a claim that waits for recorded runs. what: what they compare."""
+    return Outcome(
+        "pending", f"It needs runs that are not recorded yet, {what}: `python benchmarks/claims.py {name}`.", {}
+    )
 
 
 @cache

@@ -73,10 +73,11 @@ def small_changes_of_returns() -> Outcome:
     return Outcome(
         decide(change > 1.0 and gap <= EXACT and relative <= EXACT and cosines[10] < 0.5 * cosines[0], little < 1.0),
         f"Adding one standard deviation of the returns to every return does not change ∇J (to {gap:.0e}), but it changes "
-        f"the update from one episode by {change:.1f} ‖∇J‖. That is no small change: the estimate is linear in the returns, and "
-        f"a tenth of it changes the update by a tenth, {little:.2f} ‖∇J‖. With {size} episodes the mean cosine of the update and ∇J falls "
-        f"from {cosines[0]:.2f} to {cosines[1]:.2f}, and to {cosines[10]:.2f} if ten standard deviations are added. A "
-        f"leave-one-out baseline removes the effect completely (to {relative:.0e}), because it moves with the returns.",
+        f"the update from one episode by {change:.1f} ‖∇J‖. That is no small change: the estimate is linear in the "
+        f"returns, and a tenth of it changes the update by a tenth, {little:.2f} ‖∇J‖. With {size} episodes the mean "
+        f"cosine of the update and ∇J falls from {cosines[0]:.2f} to {cosines[1]:.2f}, and to {cosines[10]:.2f} if ten "
+        f"standard deviations are added. A leave-one-out baseline removes the effect completely (to {relative:.0e}), "
+        "because it moves with the returns.",
         {
             "change of the update from one episode, in ‖∇J‖": change,
             "change for a tenth of σ, in ‖∇J‖": little,
