@@ -88,7 +88,8 @@ def evaluation_table(evaluations: Mapping[str, Evaluation]) -> str:
     for name, evaluation in evaluations.items():
         low, high = evaluation.ci95
         rows.append([name, f"{evaluation.mean:,.1f}", f"[{low:,.1f}, {high:,.1f}]", str(len(evaluation.returns))])
-    return text_table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3))
+    notes = "".join(f"\n{name}: {evaluation.note}" for name, evaluation in evaluations.items() if evaluation.note)
+    return text_table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3)) + notes
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
