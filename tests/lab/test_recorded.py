@@ -216,6 +216,30 @@ def test_a_curve_is_the_mean_of_the_episodes_that_ended_in_each_interval(script)
     assert curve.read() == {"return": [3.0, 10.0, None, None], "kl": [0.5, None, None, 2.0]}
 
 
+def test_a_timed_run_keeps_the_seconds_until_each_point(script):
+    experiment = script.EXPERIMENTS["off-policy"]
+    tiny = dataclasses.replace(experiment, steps=512, points=4, seeds=(0,), arms={"a": ("a2c", {})})
+    seconds = tiny.run("a", 0)[0]["seconds"]
+    assert len(seconds) == 4
+    assert 0.0 < seconds[0] <= seconds[1] <= seconds[2] <= seconds[3]
+
+
+def test_worlds_are_played_as_their_tables_say(script):
+    """In the corridor nothing is random: always right gives −100, and so does the table of that policy."""
+    env, total = script.WorldEnv("corridor"), 0.0
+    assert env.reset(seed=0)[0].tolist() == [1.0]
+    over = False
+    while not over:
+        _, rew, over, _, _ = env.step(1)
+        total += rew
+    assert (total, env.time) == (-100.0, 100)
+    assert env.exact(lambda obs: 1) == -100.0
+    tiny = dataclasses.replace(
+        script.EXPERIMENTS["stochastic-values"], steps=512, points=4, arms={"aliased": ("a2c", {"task": "aliased"})}
+    )
+    assert tiny.run("aliased", 0)[0]["exact"] <= policies.best_certain(policies.make_mdp("aliased")) + 1e-9
+
+
 def test_arms_that_are_there_are_not_run_again(script, tmp_path, capsys, monkeypatch):
     tiny = dataclasses.replace(
         script.EXPERIMENTS["sensitivity"], steps=256, points=2, seeds=(0, 1), arms={"a": ("a2c", {"lam": 0.5})}

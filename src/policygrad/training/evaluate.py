@@ -60,7 +60,7 @@ class Evaluation:
 
     @property
     def note(self) -> str:
-        """What an interval that is a point does not say, "" if the returns differ: n equal returns leave room for rare others."""
+        """What an interval that is a point does not say: n equal returns leave room for rare others. "" if they differ."""
         n = len(self.returns)
         if n < 2 or len(set(self.returns)) > 1:
             return "one return has no interval" if n == 1 else ""
