@@ -239,6 +239,207 @@ def actor_critic(
         normalize_obs: standardise observations by a running mean and variance, which the policy stores
     """
 
+def ddpg(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 1,
+    num_steps: int = 1,
+    noise: float = 0.1,
+    twin: bool = False,
+    delay: int = 1,
+    smoothing: float = 0.0,
+    smoothing_limit: float = 0.5,
+    buffer_size: int = 100000,
+    batch_size: int = 256,
+    gradient_steps: int | None = None,
+    warmup: int = 1000,
+    n_step: int = 1,
+    gamma: float = 0.99,
+    lr: float = 0.001,
+    critic_lr: float | None = None,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    tau: float = 0.005,
+    max_grad_norm: float | None = None,
+    hidden: Sequence[int] = (256, 256),
+    activation: Literal["tanh", "relu", "silu"] = "relu",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    train_freq: int = ...,
+    train_frequency: int = ...,
+    update_every: int = ...,
+    exploration_noise: float = ...,
+    act_noise: float = ...,
+    policy_delay: int = ...,
+    policy_frequency: int = ...,
+    target_policy_noise: float = ...,
+    policy_noise: float = ...,
+    target_noise: float = ...,
+    target_noise_clip: float = ...,
+    noise_clip: float = ...,
+    replay_size: int = ...,
+    memory_size: int = ...,
+    minibatch_size: int = ...,
+    learning_starts: int = ...,
+    start_steps: int = ...,
+    update_after: int = ...,
+    learning_rate: float = ...,
+    pi_lr: float = ...,
+    policy_lr: float = ...,
+    q_lr: float | None = ...,
+    vf_lr: float | None = ...,
+    qf_learning_rate: float | None = ...,
+    polyak_tau: float = ...,
+    n_steps: int = ...,
+) -> Agent:
+    """Deep deterministic policy gradient (Lillicrap et al. 2016): the pathwise gradient of a deterministic policy.
+
+    `--twin --delay 2 --smoothing 0.2` is TD3.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        num_steps: steps per environment between updates, which come in groups of gradient_steps
+        noise: standard deviation of the exploration noise, in units of half the action range
+        twin: two critics, whose smaller value is bootstrapped from
+        delay: steps of the critic for every step of the policy
+        smoothing: standard deviation of the noise on the actions in targets; 0: none
+        smoothing_limit: largest size of the noise on the actions in targets
+        buffer_size: steps that the replay buffer keeps
+        batch_size: transitions in a minibatch
+        gradient_steps: minibatches after every num_steps; none: as many as environment steps were played
+        warmup: steps with uniformly random actions, before anything is learned
+        n_step: rewards that are summed before a value is bootstrapped from
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lr: learning rate of the policy (Adam)
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        tau: share by which the copies of the networks move towards them at every step
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
+    """
+
+def dqn(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 1,
+    num_steps: int = 4,
+    lr: float = 0.001,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    replay: bool = True,
+    target_every: int | None = 500,
+    double: bool = True,
+    loss: Literal["huber", "squared"] = "huber",
+    buffer_size: int = 100000,
+    batch_size: int = 64,
+    gradient_steps: int | None = None,
+    warmup: int = 1000,
+    n_step: int = 1,
+    gamma: float = 0.99,
+    epsilon: float = 0.05,
+    epsilon_fraction: float = 0.1,
+    max_grad_norm: float | None = 10.0,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "relu",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    train_freq: int = ...,
+    train_frequency: int = ...,
+    update_every: int = ...,
+    learning_rate: float = ...,
+    target_update_interval: int | None = ...,
+    target_network_frequency: int | None = ...,
+    replay_size: int = ...,
+    memory_size: int = ...,
+    minibatch_size: int = ...,
+    learning_starts: int = ...,
+    start_steps: int = ...,
+    update_after: int = ...,
+    exploration_final_eps: float = ...,
+    end_e: float = ...,
+    exploration_fraction: float = ...,
+    n_steps: int = ...,
+) -> Agent:
+    """Deep Q-learning (Mnih et al. 2015): action values by a network, from replayed transitions; ε-greedy actions.
+
+    `--no-replay`, `--target-every none` and `--no-double` show what each part buys.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        num_steps: steps per environment between updates, which come in groups of gradient_steps
+        lr: learning rate of the action values (Adam)
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        replay: draw minibatches from the replay buffer; without it, from the steps just played alone
+        target_every: environment steps between copies of the network to bootstrap from; none: bootstrap from the
+            network itself
+        double: let the network choose the action that its copy values (Double DQN)
+        loss: loss of the temporal-difference error
+        buffer_size: steps that the replay buffer keeps
+        batch_size: transitions in a minibatch
+        gradient_steps: minibatches after every num_steps; none: as many as environment steps were played
+        warmup: steps with uniformly random actions, before anything is learned
+        n_step: rewards that are summed before a value is bootstrapped from
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        epsilon: final probability of a random action
+        epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
+    """
+
 def npg(
     env: EnvLike,
     *,
@@ -700,6 +901,204 @@ def reinforce(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
+    """
+
+def sac(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 1,
+    num_steps: int = 1,
+    alpha: float = 1.0,
+    learn_alpha: bool = True,
+    target_entropy: float | None = None,
+    twin: bool = True,
+    buffer_size: int = 100000,
+    batch_size: int = 256,
+    gradient_steps: int | None = None,
+    warmup: int = 1000,
+    n_step: int = 1,
+    gamma: float = 0.99,
+    lr: float = 0.001,
+    critic_lr: float | None = None,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    tau: float = 0.005,
+    max_grad_norm: float | None = None,
+    hidden: Sequence[int] = (256, 256),
+    activation: Literal["tanh", "relu", "silu"] = "relu",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    train_freq: int = ...,
+    train_frequency: int = ...,
+    update_every: int = ...,
+    autotune: bool = ...,
+    replay_size: int = ...,
+    memory_size: int = ...,
+    minibatch_size: int = ...,
+    learning_starts: int = ...,
+    start_steps: int = ...,
+    update_after: int = ...,
+    learning_rate: float = ...,
+    pi_lr: float = ...,
+    policy_lr: float = ...,
+    q_lr: float | None = ...,
+    vf_lr: float | None = ...,
+    qf_learning_rate: float | None = ...,
+    polyak_tau: float = ...,
+    n_steps: int = ...,
+) -> Agent:
+    """Soft actor-critic (Haarnoja et al. 2018): the pathwise gradient of a squashed normal, with an entropy bonus.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        num_steps: steps per environment between updates, which come in groups of gradient_steps
+        alpha: weight α of the entropy; its initial value where it is learned
+        learn_alpha: learn α, so that the entropy becomes target_entropy
+        target_entropy: entropy that α steers towards, in nats; none: minus the number of action dimensions
+        twin: two critics, whose smaller value is bootstrapped from
+        buffer_size: steps that the replay buffer keeps
+        batch_size: transitions in a minibatch
+        gradient_steps: minibatches after every num_steps; none: as many as environment steps were played
+        warmup: steps with uniformly random actions, before anything is learned
+        n_step: rewards that are summed before a value is bootstrapped from
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lr: learning rate of the policy (Adam)
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        tau: share by which the copies of the networks move towards them at every step
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
+    """
+
+def td3(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 1,
+    num_steps: int = 1,
+    noise: float = 0.1,
+    twin: bool = True,
+    delay: int = 2,
+    smoothing: float = 0.2,
+    smoothing_limit: float = 0.5,
+    buffer_size: int = 100000,
+    batch_size: int = 256,
+    gradient_steps: int | None = None,
+    warmup: int = 1000,
+    n_step: int = 1,
+    gamma: float = 0.99,
+    lr: float = 0.001,
+    critic_lr: float | None = None,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    tau: float = 0.005,
+    max_grad_norm: float | None = None,
+    hidden: Sequence[int] = (256, 256),
+    activation: Literal["tanh", "relu", "silu"] = "relu",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    train_freq: int = ...,
+    train_frequency: int = ...,
+    update_every: int = ...,
+    exploration_noise: float = ...,
+    act_noise: float = ...,
+    policy_delay: int = ...,
+    policy_frequency: int = ...,
+    target_policy_noise: float = ...,
+    policy_noise: float = ...,
+    target_noise: float = ...,
+    target_noise_clip: float = ...,
+    noise_clip: float = ...,
+    replay_size: int = ...,
+    memory_size: int = ...,
+    minibatch_size: int = ...,
+    learning_starts: int = ...,
+    start_steps: int = ...,
+    update_after: int = ...,
+    learning_rate: float = ...,
+    pi_lr: float = ...,
+    policy_lr: float = ...,
+    q_lr: float | None = ...,
+    vf_lr: float | None = ...,
+    qf_learning_rate: float | None = ...,
+    polyak_tau: float = ...,
+    n_steps: int = ...,
+) -> Agent:
+    """Twin delayed DDPG (Fujimoto et al. 2018): twin critics, a delayed policy, and smoothed target actions.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        num_steps: steps per environment between updates, which come in groups of gradient_steps
+        noise: standard deviation of the exploration noise, in units of half the action range
+        twin: two critics, whose smaller value is bootstrapped from
+        delay: steps of the critic for every step of the policy
+        smoothing: standard deviation of the noise on the actions in targets; 0: none
+        smoothing_limit: largest size of the noise on the actions in targets
+        buffer_size: steps that the replay buffer keeps
+        batch_size: transitions in a minibatch
+        gradient_steps: minibatches after every num_steps; none: as many as environment steps were played
+        warmup: steps with uniformly random actions, before anything is learned
+        n_step: rewards that are summed before a value is bootstrapped from
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lr: learning rate of the policy (Adam)
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        tau: share by which the copies of the networks move towards them at every step
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta

@@ -6,6 +6,8 @@
 | `environments` | the environments' own seeds; index: the steps done, where they begin anew |
 | `prediction`   | `Agent.predict`                                                           |
 | `stored`       | which stored episodes are drawn                                           |
+| `replay`       | which transitions of a replay buffer are drawn                            |
+| `paths`        | the noise of pathwise gradients                                           |
 | `weights`      | two numbers: the seeds of the policy's and the critic's first weights     |
 
 Shuffles of minibatches have torch generators, seeded with the run's seed (update rules) and with that of the critic's weights.
@@ -15,7 +17,15 @@ from __future__ import annotations
 
 import numpy as np
 
-ENTROPY = {"acting": (0,), "environments": (1,), "prediction": (1,), "stored": (2,), "weights": None}
+ENTROPY = {
+    "acting": (0,),
+    "environments": (1,),
+    "prediction": (1,),
+    "stored": (2,),
+    "replay": (3,),
+    "paths": (4,),
+    "weights": None,
+}
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:

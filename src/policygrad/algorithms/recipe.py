@@ -32,6 +32,7 @@ class RecipeSpec:
 
     estimator: str = ""  # the row of the grid
     update: str = ""  # its column: the name of the update rule
+    gradient: str = "score function"  # what gives the gradient: "score function", "pathwise", or "none"
     kl_limit: str | None = None  # the hyperparameter that KL(old ‖ new) is held to
     kl_free_with: str | None = None  # a hyperparameter that, where it is set, takes the place of that limit
     steers_kl: bool = False  # whether the limit is a target from both sides

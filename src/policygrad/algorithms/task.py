@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,7 +12,10 @@ from policygrad.algorithms.keywords import Network
 from policygrad.algorithms.learner import Learner
 from policygrad.data import Wants
 from policygrad.gradient import baselines as base
+from policygrad.models.action_values import ActionCritic, make_action_critic
 from policygrad.models.critic import Critic, QCritic, make_critic, make_q_critic
+from policygrad.models.exploring import ExploringPolicy
+from policygrad.models.heads import Head
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
 from policygrad.streams import seeds
@@ -95,6 +99,43 @@ class Task:
             body=self.body,
             kernel=self.kernel,
             seed=self._seeds()[0],
+        )
+
+    def exploring_policy(self, head: Callable[[bool], Head]) -> ExploringPolicy:
+        """A new policy that explores, with a head of its own: a function, told whether actions are masked, see `make_policy`.
+
+        Raises ValueError for keywords of other heads.
+        """
+        for name in ("head", "std"):
+            value = getattr(self.network, name)
+            if value != getattr(Network, name):
+                raise ValueError(f"{name} = {value} is for recipes whose policy has a choice of distributions")
+        words = vars(self.network) | {"head": head, "std": "network"}
+        seed = self._seeds()[0]
+        return make_policy(
+            self.observation_space,
+            self.action_space,
+            **words,
+            body=self.body,
+            kernel=self.kernel,
+            seed=seed,
+            kind=ExploringPolicy,
+        )
+
+    def action_critic(self, dims: int, **keywords: Any) -> ActionCritic:
+        """A new critic of q(s, a) for D-dimensional actions, with the architecture of the policy.
+
+        keywords: as in `ActionCritic`, and `count`, how many networks.
+        """
+        return make_action_critic(
+            self.observation_space,
+            dims,
+            hidden=self.network.hidden,
+            activation=self.network.activation,
+            body=self.critic_body,
+            kernel=self.kernel,
+            seed=self._seeds()[1],
+            **keywords,
         )
 
     def critic(

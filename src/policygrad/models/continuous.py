@@ -130,7 +130,7 @@ class SquashedGaussian(Gaussian):
         self, shape: tuple[int, ...], low: np.ndarray, high: np.ndarray, noise_autocorrelation: float = 0.0
     ) -> None:
         super().__init__(shape, noise_autocorrelation)
-        self.low, self.scale = _bounds(low, high)
+        self.low, self.scale = bounds_of(low, high)
         z = torch.linspace(-8.0, 8.0, 161, dtype=torch.float64)
         self.nodes, weights = z, torch.exp(-0.5 * z.square())
         self.node_weights = weights / weights.sum()
@@ -181,7 +181,7 @@ class Beta(Head):
         self.shape = shape
         self.dims = math.prod(shape)
         self.size = 2 * self.dims
-        self.low, self.scale = _bounds(low, high)
+        self.low, self.scale = bounds_of(low, high)
 
     def __repr__(self) -> str:
         return f"Beta({self.shape})"
@@ -241,7 +241,7 @@ def _log_beta(alpha: Tensor, beta: Tensor) -> Tensor:
     return alpha.lgamma() + beta.lgamma() - (alpha + beta).lgamma()
 
 
-def _bounds(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bounds_of(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The lower bound and the width."""
     with np.errstate(over="ignore"):  # of the widest float64: refused below
         scale = np.asarray(high, np.float64) - np.asarray(low, np.float64)

@@ -3,10 +3,11 @@
     out  = kernel.forward(obs)          (B, *) → (B, outputs), no graph
     grad = kernel.vjp(grad_out)         (B, outputs) → (P,): Σ_b grad_outᵀ ∂out_b/∂θ, for the last forward
     out' = kernel.jvp(v)                (P,) → (B, outputs): ∂out_b/∂θ · v, for the last forward
+    g    = kernel.vjp_inputs(grad_out)  (B, outputs) → (B, *): grad_outᵀ ∂out_b/∂obs_b, for the last forward
 
 `AutogradKernel` works for every nn.Module and is the reference in the tests. `DenseKernel` is the closed form for MLPs in
 numpy, on the same memory: on a CPU its calls cost a third of torch's and its tanh a sixth. Both return a buffer of their
-own that the next `vjp` overwrites.
+own from `vjp`, which the next one overwrites.
 """
 
 from __future__ import annotations
@@ -18,11 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.errors import UserError
+from policygrad.models.activations import QUIET, activate, slope_of
 from policygrad.models.networks import MLP, TabularNetwork, WithLogStd
-
-# OpenBLAS computes in lanes it throws away, and whatever lies there can raise the flag; exp(−z) of SiLU may overflow to ∞,
-# rightly. Numbers that are not finite are looked for where they enter and before every update.
-QUIET = np.errstate(invalid="ignore", over="ignore")
+from policygrad.models.stacked import StackedKernel, StackedMLP
 
 KERNELS = ("auto", "autograd", "closed_form")
 
@@ -57,6 +56,10 @@ class Kernel(Protocol):
         """∂out_b/∂θ · v, (B, outputs), for a direction v (P,), at the observations of the last forward."""
         ...
 
+    def vjp_inputs(self, grad_out: Tensor) -> Tensor:
+        """grad_out_bᵀ ∂out_b/∂obs_b of every row, in the shape of the observations of the last forward."""
+        ...
+
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:
     """The parameters that gradients move."""
@@ -73,6 +76,8 @@ def make_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
             return DenseKernel(network, flat)
         if isinstance(network, TabularNetwork):
             return TableKernel(network, flat)
+        if isinstance(network, StackedMLP):
+            return StackedKernel(network, flat)
         if isinstance(network, WithLogStd) and isinstance(network.mean, MLP):
             return LogStdKernel(network, flat)
     if choice == "closed_form":
@@ -89,13 +94,16 @@ class AutogradKernel:
         self.network = network
         self.parameters = trainable(network)
         self.grad = torch.zeros_like(flat)
+        self.obs: Tensor | None = None
         self.out: Tensor | None = None
         self.pullback: tuple[Tensor, tuple[Tensor, ...]] | None = None
         self.passes = 0
 
     def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
         self.passes += 1
-        self.out = self.pullback = None
+        self.obs = self.out = self.pullback = None
+        if grad:
+            self.obs = obs = obs.detach().requires_grad_(obs.is_floating_point())
         with torch.set_grad_enabled(grad):
             out = self.network(obs)
         if grad:
@@ -115,6 +123,13 @@ class AutogradKernel:
             self._graph(), self.parameters, grad_out, retain_graph=True, allow_unused=True, materialize_grads=True
         )
         return torch.cat([g.reshape(-1) for g in grads], out=self.grad)
+
+    def vjp_inputs(self, grad_out: Tensor) -> Tensor:
+        out = self._graph()
+        assert self.obs is not None
+        return torch.autograd.grad(
+            out, self.obs, grad_out, retain_graph=True, allow_unused=True, materialize_grads=True
+        )[0]
 
     def jvp(self, v: Tensor) -> Tensor:
         # uᵀ(∂out/∂θ) is linear in u, so its derivative along v is ∂out/∂θ · v: forward mode out of two reverse passes, for
@@ -173,6 +188,7 @@ class DenseKernel:
         self.dtype = theta.dtype
         self.ones = np.ones(0, theta.dtype)
         self.buffers: dict[int, list[np.ndarray]] = {}
+        self.shape: tuple[int, ...] = ()  # of the last observations
         self.inputs: list[np.ndarray] = []
         self.slopes: dict[int, np.ndarray] = {}
         self.passes = 0
@@ -183,12 +199,13 @@ class DenseKernel:
     @QUIET
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         self.passes += 1
+        self.shape = obs.shape
         h = np.ascontiguousarray(obs.reshape(len(obs), -1), self.dtype)
         self.inputs = [h]
         for (weight_t, bias), z in zip(self.hidden, self._scratch(len(h)), strict=True):
             h.dot(weight_t, z)  # the method: of a batch of eight, `np.dot` costs half as much again
             z += bias
-            h = self._activate(z)
+            h = activate(self.activation, z)
             self.inputs.append(h)
         self.slopes.clear()
         weight_t, bias = self.last
@@ -212,6 +229,15 @@ class DenseKernel:
         return self.grad
 
     @QUIET
+    def vjp_inputs(self, grad_out: Tensor) -> Tensor:
+        g = grad_out.numpy()
+        for i in range(len(self.layers) - 1, -1, -1):
+            g = g.dot(self.layers[i][0])
+            if i:
+                g *= self._slope(i)
+        return torch.from_numpy(g).view(self.shape)
+
+    @QUIET
     def jvp(self, v: Tensor) -> Tensor:
         direction, along = v.numpy(), None
         for i, ((start, split, stop), (weight, _)) in enumerate(zip(self.spans, self.layers, strict=True)):
@@ -231,29 +257,12 @@ class DenseKernel:
             self.buffers[rows] = [np.empty((rows, len(bias)), self.dtype) for _, bias in self.layers[:-1]]
         return self.buffers[rows]
 
-    def _activate(self, z: np.ndarray) -> np.ndarray:
-        if self.activation == "tanh":
-            return np.tanh(z, out=z)
-        if self.activation == "relu":
-            return np.maximum(z, 0.0, out=z)
-        return z / (1.0 + np.exp(-z))  # SiLU: its slope needs z, which stays in the scratch
-
     def _slope(self, i: int) -> np.ndarray:
         """f'(z) of the layer that made inputs[i]; computed once a forward pass."""
         if i not in self.slopes:
-            self.slopes[i] = self._slope_of(i)
+            h = self.inputs[i]
+            self.slopes[i] = slope_of(self.activation, h, self._scratch(len(h))[i - 1])
         return self.slopes[i]
-
-    def _slope_of(self, i: int) -> np.ndarray:
-        h = self.inputs[i]
-        if self.activation == "tanh":
-            slope = h * h
-            return np.subtract(1.0, slope, out=slope)
-        if self.activation == "relu":
-            return h > 0
-        z = self._scratch(len(h))[i - 1]
-        sigmoid = 1.0 / (1.0 + np.exp(-z))
-        return sigmoid * (1.0 + z * (1.0 - sigmoid))
 
 
 class TableKernel:
@@ -278,6 +287,9 @@ class TableKernel:
     def vjp(self, grad_out: Tensor) -> Tensor:
         np.dot(self.obs.T, grad_out.numpy(), out=self.grad.numpy().reshape(self.table.shape))
         return self.grad
+
+    def vjp_inputs(self, grad_out: Tensor) -> Tensor:
+        return torch.from_numpy(np.dot(grad_out.numpy(), self.table.T))
 
     def jvp(self, v: Tensor) -> Tensor:
         return torch.from_numpy(np.dot(self.obs, v.numpy().reshape(self.table.shape)))
@@ -312,6 +324,9 @@ class LogStdKernel:
         self.mean.vjp(grad_out[:, : self.dims])
         torch.sum(grad_out[:, self.dims :], 0, out=self.grad[: self.dims])
         return self.grad
+
+    def vjp_inputs(self, grad_out: Tensor) -> Tensor:
+        return self.mean.vjp_inputs(grad_out[:, : self.dims])  # the log std sees no observation
 
     def jvp(self, v: Tensor) -> Tensor:
         mean = self.mean.jvp(v)

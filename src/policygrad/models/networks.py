@@ -159,6 +159,18 @@ class WithLogStd(nn.Module):
         return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
 
 
+class WithAction(nn.Module):
+    """The features that a body makes of the observation, and the action, through MLPs: (B, F + D) → (B, K)."""
+
+    def __init__(self, body: nn.Module, top: nn.Module, shape: tuple[int, ...], dims: int) -> None:
+        super().__init__()
+        self.body, self.top, self.shape, self.dims = body, top, shape, dims
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        obs, act = inputs[:, : -self.dims], inputs[:, -self.dims :]
+        return self.top(torch.cat([torch.relu(self.body(obs.reshape(-1, *self.shape))), act], dim=-1))
+
+
 def output_layer(network: nn.Module) -> nn.Linear:
     """The last linear layer of an MLP, or of a body's network."""
     layer = network.layers[-1] if isinstance(network, MLP) else network.output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -252,7 +252,7 @@ def _flat(rows: Tree) -> Tree:
 
 
 Body = nn.Module | Callable[[spaces.Space], nn.Module]
-
+P = TypeVar("P", bound=Policy)
 
 HEADS = ("gaussian", "squashed", "beta")
 STDS = ("parameter", "network")
@@ -340,7 +340,7 @@ def make_policy(
     *,
     hidden: Sequence[int] = (64, 64),
     activation: str = "tanh",
-    head: str = "gaussian",
+    head: str | Callable[[bool], Head] = "gaussian",
     std: str = "parameter",
     log_std: float = 0.0,
     noise_autocorrelation: float = 0.0,
@@ -349,15 +349,21 @@ def make_policy(
     body: Body | None = None,
     kernel: str = "auto",
     seed: int = 0,
-) -> Policy:
+    kind: type[P] = Policy,
+) -> P:
     """A policy for the given spaces, with a new network. Raises TypeError, naming the space, for an unsupported space.
 
     hidden = () is linear in the features; on Discrete observations a table, one number a state and output, 0 at first.
     head, std, log_std, noise_autocorrelation: of Box actions; std is a parameter of its own or an output of the
-    network. mask_source: where action masks come from.
+    network; or head is a function that makes one of your own, told whether actions are masked. mask_source: where action masks
+    come from. kind: the class.
     """
     mask_source = resolve_mask_source(observation_space, action_space, mask_source)
-    made = make_head(action_space, head=head, noise_autocorrelation=noise_autocorrelation, masked=mask_source != "none")
+    masked = mask_source != "none"
+    if isinstance(head, str):
+        made = make_head(action_space, head=head, noise_autocorrelation=noise_autocorrelation, masked=masked)
+    else:
+        made = head(masked)
     encoding = Encoding(observation_space, 0 if made.stateful else made.context, mask_source)
     if std not in STDS:
         raise ValueError(f"std must be one of {STDS}, got {std!r}")
@@ -382,4 +388,4 @@ def make_policy(
             start = network.table if isinstance(network, TabularNetwork) else output_layer(network).bias
             start[..., made.dims :] = log_std
     normalizer = Normalizer(encoding.features_shape) if normalize_obs else None
-    return Policy(network, made, normalizer, kernel, encoding)
+    return kind(network, made, normalizer, kernel, encoding)

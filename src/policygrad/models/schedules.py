@@ -29,6 +29,21 @@ def linear(start: float, end: float = 0.0) -> Callable[[float], float]:
     return _Linear(start, end)
 
 
+@dataclass(frozen=True)
+class _Falling:
+    start: float
+    end: float
+    share: float
+
+    def __call__(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * min(progress / self.share, 1.0) if self.share else self.end
+
+
+def falling(start: float, end: float, share: float) -> Callable[[float], float]:
+    """A schedule that is linear from `start` at progress 0 to `end` at progress `share`, and `end` from there on."""
+    return _Falling(start, end, share)
+
+
 def make_schedule(kind: str, start: float) -> Schedule:
     """A schedule by its name: "constant" or "linear" (down to 0)."""
     if kind not in SCHEDULES:

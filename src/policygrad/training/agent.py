@@ -276,7 +276,8 @@ class Agent(Kept):
         """The learner's step, with diagnostics around it if they are due and the learner can be measured."""
         learner = self.learner
         if not diagnose or not hasattr(learner, "prepare"):
-            return learner.step(record, progress)
+            stats = learner.step(record, progress)
+            return stats | learner.report() if diagnose and hasattr(learner, "report") else stats
         meter = meter and self.gradient_meter
         stats = diagnosed_step(learner, record, progress, meter=meter, eigenvalues=self.fisher_eigenvalues)
         lr = getattr(learner.update, "lr", None)

@@ -1,0 +1,122 @@
+"""The learner that keeps what it saw: records go into a replay buffer, and minibatches drawn from it move the networks."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from policygrad.data import Record, Stats
+from policygrad.forms import Form, form_of, table, whole
+from policygrad.models.exploring import ExploringPolicy
+from policygrad.models.schedules import Schedule, at
+from policygrad.replay import ReplayBuffer, Transitions
+from policygrad.streams import stream
+from policygrad.tree import take, to_torch, tree_map
+
+
+class TransitionRule(Protocol):
+    """How networks move on a minibatch of transitions. `QLearning` and `Pathwise` are such rules."""
+
+    def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
+        """Move the networks."""
+        ...
+
+    def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
+        """Told before the minibatches of a record: the environment steps before it and with it."""
+        ...
+
+    def report(self) -> Stats:
+        """Numbers about the last minibatch."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+
+
+class ReplayLearner:
+    """A policy, a rule for transitions, and the replay buffer: `ReplayLearner(policy, QLearning(policy), …)` is DQN.
+
+    num_envs: environments in a record. buffer_size: steps kept. batch_size: transitions in a minibatch. gradient_steps:
+    minibatches for every record; None: as many as the record has steps. warmup: steps that are played with uniformly random
+    actions before anything is learned. epsilon: the probability of a random action after that, as a schedule. n_step: rewards
+    summed before a value is bootstrapped from. gamma: the discount.
+    """
+
+    def __init__(
+        self,
+        policy: ExploringPolicy,
+        rule: TransitionRule,
+        *,
+        num_envs: int,
+        gamma: float = 0.99,
+        n_step: int = 1,
+        buffer_size: int = 100_000,
+        batch_size: int = 64,
+        gradient_steps: int | None = None,
+        warmup: int = 1_000,
+        epsilon: Schedule = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.policy, self.rule = policy, rule
+        self.gamma, self.n_step, self.batch_size = gamma, n_step, batch_size
+        self.gradient_steps, self.warmup, self.epsilon = gradient_steps, warmup, epsilon
+        self.steps = 0  # of the environments, in all records
+        self.replay = ReplayBuffer(buffer_size, *_example(policy, num_envs), stream(seed, "replay"))
+        policy.epsilon = 1.0 if warmup else at(epsilon, 0.0)
+
+    def step(self, record: Record, progress: float = 0.0) -> Stats:
+        """Keep a record and learn from what is kept. progress in [0, 1] drives schedules."""
+        self.replay.add(record)
+        before, self.steps = self.steps, self.steps + record.steps
+        policy = self.policy
+        if policy.normalizer is not None and record.steps:
+            policy.normalizer.merge(policy.raw_features(_valid(record)))
+        self.rule.synchronise(policy, before, self.steps)
+        if self.steps < self.warmup:
+            return {}
+        policy.epsilon = at(self.epsilon, progress)
+        for _ in range(record.steps if self.gradient_steps is None else self.gradient_steps):
+            self.rule(policy, self.replay.sample(self.batch_size, self.gamma, self.n_step), progress)
+        return {}
+
+    def report(self) -> Stats:
+        """What the rule says of its last minibatch, epsilon, and the steps that the buffer holds."""
+        held = self.replay.size * self.replay.num_envs
+        return self.rule.report() | {"epsilon": self.policy.epsilon, "replay_steps": held}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, but for the environments."""
+        parts = {"policy": self.policy, "rule": self.rule, "replay": self.replay}
+        return {name: dict(part.state_dict()) for name, part in parts.items()} | {"steps": self.steps}
+
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        forms = {"policy": form_of(self.policy), "rule": form_of(self.rule, self.policy.flat)}
+        return table(forms | {"replay": form_of(self.replay), "steps": whole()})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        for name in ("policy", "rule", "replay"):
+            getattr(self, name).load_state_dict(state[name])
+        self.steps = state["steps"]
+
+
+def _valid(record: Record) -> Any:
+    """The observations that were acted on, (B, *)."""
+    return to_torch(tree_map(lambda x: x[record.mask], take(record.obs, slice(-1))))
+
+
+def _example(policy: ExploringPolicy, num_envs: int) -> tuple[Any, Any]:
+    """An observation and an action of so many environments, as records have them."""
+    assert policy.encoding is not None
+    obs = policy.encoding.empty(num_envs)
+    noise = policy.noise(np.random.default_rng(0), (num_envs,))
+    before, policy.epsilon = policy.epsilon, 0.0
+    act = policy.act(obs, policy.begin(noise) if policy.stateful else None, noise)[0]
+    policy.epsilon = before
+    return obs, act

@@ -1,0 +1,106 @@
+"""Q-learning with a network (Mnih et al. 2015, Nature 518): the policy is greedy in the values that its network outputs."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from policygrad.data import Stats
+from policygrad.errors import NotFiniteError
+from policygrad.forms import Form, form_of, table
+from policygrad.models.action_values import FlatNetwork
+from policygrad.models.exploring import ExploringPolicy
+from policygrad.models.optim import clip_by_norm, make_optimizer
+from policygrad.models.schedules import Schedule, at
+from policygrad.replay import Transitions
+from policygrad.tree import Tree
+
+
+class QLearning:
+    """One step towards ret + discount · max_a q̄(s', a), with q̄ a copy of the network that is made now and then.
+
+    target_every: environment steps between copies; None: q̄ is the network itself. double: q̄(s', argmax_a q(s', a)), in which
+    one network chooses and the other one values (van Hasselt, Guez & Silver 2016, arXiv 1509.06461). loss: of the error δ,
+    ½ δ², or Huber's, whose derivative is δ clipped to ±1.
+    """
+
+    def __init__(
+        self,
+        policy: ExploringPolicy,
+        *,
+        lr: Schedule = 1e-3,
+        optimizer: str = "adam",
+        double: bool = True,
+        target_every: int | None = 500,
+        loss: Literal["huber", "squared"] = "huber",
+        max_grad_norm: float | None = 10.0,
+    ) -> None:
+        self.lr, self.double, self.loss, self.max_grad_norm = lr, double, loss, max_grad_norm
+        self.target_every = target_every
+        self.optimizer = make_optimizer(optimizer)
+        self.copy = None if target_every is None else FlatNetwork(copied_network(policy), policy.kernel_choice)
+        self.last: tuple[Tensor, Tensor, float] | None = None
+
+    def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
+        """Copy the network where a multiple of `target_every` environment steps has been reached."""
+        if self.copy is not None and self.target_every and before // self.target_every < now // self.target_every:
+            self.copy.follow(policy, 1.0)
+
+    def next_value(self, policy: ExploringPolicy, obs: Tree) -> Tensor:
+        """max_a q̄(s', a), or q̄ of the action that the network itself prefers: (B,). Illegal actions do not count."""
+        features, context = policy.features(obs), policy.context(obs, {})
+        q = self._values(policy if self.copy is None else self.copy, policy, features, context)
+        if not self.double or self.copy is None:
+            return q.max(-1).values
+        chosen = self._values(policy, policy, features, context).argmax(-1, keepdim=True)
+        return q.gather(-1, chosen).squeeze(-1)
+
+    def _values(self, network: Any, policy: ExploringPolicy, features: Tensor, context: Tensor | None) -> Tensor:
+        out = network.kernel.forward(features, grad=False)
+        return out if context is None else policy.head.apply_context(out, context)
+
+    def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
+        """Move the policy's network. Raises NotFiniteError, before it moves, where the gradient is not finite."""
+        target = batch.ret + batch.discount * self.next_value(policy, batch.next_obs)
+        q = policy.kernel.forward(policy.features(batch.obs))
+        act = batch.act.unsqueeze(-1)
+        error = target.unsqueeze(-1) - q.gather(-1, act)
+        slope = error.clamp(-1.0, 1.0) if self.loss == "huber" else error
+        grad = policy.kernel.vjp(torch.zeros_like(q).scatter_(-1, act, slope / len(q)))
+        norm = clip_by_norm(grad, self.max_grad_norm)
+        if not math.isfinite(norm):
+            raise NotFiniteError(f"the gradient of the action values has norm {norm}: lower lr, or set max_grad_norm")
+        self.optimizer.step(policy.flat, grad, at(self.lr, progress))
+        self.last = q, error, norm
+
+    def report(self) -> Stats:
+        """q_mean, td_error (the root of the mean squared error) and grad_norm of the last step."""
+        if self.last is None:
+            return {}
+        q, error, norm = self.last
+        return {"q_mean": float(q.mean()), "td_error": float(error.square().mean().sqrt()), "grad_norm": norm}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser, and the copy."""
+        copy = {} if self.copy is None else dict(self.copy.state_dict())
+        return {"optimizer": self.optimizer.state_dict(), "copy": copy}
+
+    def state_form(self, params: Tensor) -> Form:
+        """Of `state_dict`, of a network with these parameters (P,)."""
+        copy = table({}) if self.copy is None else form_of(self.copy)
+        return table({"optimizer": form_of(self.optimizer, params), "copy": copy})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.copy is not None:
+            self.copy.load_state_dict(state["copy"])
+
+
+def copied_network(policy: ExploringPolicy) -> Any:
+    """A copy of a policy's network, on memory of its own."""
+    return deepcopy(policy).network
