@@ -177,10 +177,10 @@ def probability_of_improvement(x: Sequence[float] | np.ndarray, y: Sequence[floa
         variance = p * (1.0 - p) * (1.0 + extra * ((1.0 - p) / (2.0 - p) + p / (1.0 + p))) / pairs
         return (p - found) ** 2 - 1.959964**2 * variance
 
-    from scipy.optimize import brentq
+    from scipy.optimize import root_scalar
 
-    low = 0.0 if found == 0.0 else brentq(excess, 0.0, found - 1e-9)
-    high = 1.0 if found == 1.0 else brentq(excess, found + 1e-9, 1.0)
+    low = 0.0 if found == 0.0 else root_scalar(excess, bracket=(0.0, found - 1e-9)).root
+    high = 1.0 if found == 1.0 else root_scalar(excess, bracket=(found + 1e-9, 1.0)).root
     return Interval(found, float(low), float(high))
 
 
