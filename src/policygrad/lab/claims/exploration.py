@@ -175,7 +175,11 @@ def shaping() -> Outcome:
 
 @claim("Reward shaping solves sparse rewards.", "recorded")
 def shaping_solves_sparse_rewards() -> Outcome:
-    """MountainCarContinuous with a small and a large bonus for movement and with a potential; returns without any bonus."""
+    """MountainCarContinuous with a small and a large bonus for movement and with a potential; returns without any bonus.
+
+    Rule: with the potential more seeds must reach the goal than without a bonus. A caveat, if a large bonus for movement
+    changes what is best, or a small one does not bring all seeds there.
+    """
     runs = load_recorded("shaping")
     numbers: dict[str, float] = {}
     said, arrive = [], {}
@@ -191,7 +195,8 @@ def shaping_solves_sparse_rewards() -> Outcome:
             f"{arm}: {interval(plain)}, {arrive[arm]} seeds reach the goal (return in training {shaped.mean():.4g})"
         )
     changed = difference(runs.final("potential", "greedy"), runs.final("movement 100", "greedy")).low > 0
-    solved = arrive["potential"] > arrive["no bonus"]
+    seeds = len(runs.seeds)
+    solved = share_difference(arrive["potential"], seeds, arrive["no bonus"], seeds).above(0.0)
     learned = Outcome(
         decide(solved, caveat=changed or arrive["movement 0.1"] < len(runs.seeds)),
         "Return of the greedy policy without any bonus on MountainCarContinuous, PPO, 10 seeds: "

@@ -153,7 +153,11 @@ def trust_regions_are_stable() -> Outcome:
 
 @claim("Results are sensitive to learning rate, entropy coefficient and discount.", "recorded")
 def sensitive_hyperparameters() -> Outcome:
-    """The largest effect of each factor while the other two are fixed, in a grid of A2C runs with 5 seeds per cell."""
+    """The largest effect of each factor while the other two are fixed, in a grid of A2C runs with 5 seeds per cell.
+
+    Rule: the effect of each factor on CartPole's return must be above 100, by an interval that is wider because the largest of
+    many is taken; for the entropy coefficient a success on FrozenLake that is halved counts as well, with a caveat.
+    """
     runs = load_recorded("sensitivity")
     cells = {tuple(part.split(" ")[1] for part in arm.split(", ")): arm for arm in runs.arms}
     mean = {cell: float(runs.final(arm).mean()) for cell, arm in cells.items()}
@@ -168,20 +172,21 @@ def sensitive_hyperparameters() -> Outcome:
     for k, factor in enumerate(("learning rate", "entropy coefficient", "discount")):
         pairs = [(a, b) for a, b in itertools.permutations(cells, 2) if [i for i in range(3) if a[i] != b[i]] == [k]]
         a, b = max(pairs, key=lambda pair: mean[pair[0]] - mean[pair[1]])
-        gap = difference(runs.final(cells[a]), runs.final(cells[b]))
-        seen.append(gap.low > LARGE_EFFECT)
+        gap = difference(runs.final(cells[a]), runs.final(cells[b]), len(pairs) // 2)
+        seen.append(gap.above(LARGE_EFFECT))
         numbers |= {f"largest effect of the {factor}": gap.mean, f"largest effect of the {factor}, lower end": gap.low}
         said.append(f"{gap} for the {factor} ({a[k]} and {b[k]})")
     lake = load_recorded("entropy-lake")
     arms = ["FrozenLake-v1, entropy 0.01", "FrozenLake-v1, entropy 0.1"]
     some, much = (interval(lake.final(arm)) for arm in arms)
     numbers |= {f"{arm}: success": x.mean for arm, x in zip(arms, (some, much), strict=True)}
-    seen[1] = seen[1] or some.low > 2.0 * much.high
+    shown = [seen[0], True if some.low > 2.0 * much.high else seen[1], seen[2]]
     return Outcome(
-        decide(any(seen), caveat=not all(seen)),
+        decide(every(shown), caveat=shown != seen),
         f"The return of A2C on CartPole over the last fifth of 60,000 steps is {mean[bottom]:.0f} in the worst of {len(mean)} "
         f"settings and {mean[top]:.0f} in the best; {good} is within 10 % of it. The largest difference that one factor makes "
-        f"alone is {', '.join(said)}. With 5 seeds an interval counts only if it is above {LARGE_EFFECT:g}. On FrozenLake the "
+        f"alone is {', '.join(said)}; the intervals hold for all pairs that were looked at, and one counts if it is above "
+        f"{LARGE_EFFECT:g}. With 5 seeds they are wide. On FrozenLake the "
         f"entropy coefficient is decisive: the success is {some} with 0.01 and {much} with 0.1.",
         numbers,
     )
