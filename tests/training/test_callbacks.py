@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
 import policygrad as pg
+from policygrad.cli.values import MOST_EPISODES
 from policygrad.envs.probes import Target
 from policygrad.training.callbacks import (
     CheckpointCallback,
@@ -21,6 +22,7 @@ from policygrad.training.callbacks import (
     StopOnReward,
     combine,
 )
+from policygrad.training.evaluate import EVALUATION_SEED
 from policygrad.training.train import train
 
 SMALL = {"num_envs": 2, "num_steps": 33, "epochs": 2, "minibatches": 2}
@@ -126,7 +128,7 @@ def test_evaluations_are_those_of_the_policy_at_their_steps_and_the_best_one_is_
     wanted = {}
 
     def look(agent, row):
-        wanted[agent.collector.steps_done] = agent.evaluate(3).returns
+        wanted[agent.collector.steps_done] = agent.evaluate(3, seed=callback.seed).returns
 
     callback = EvalCallback(256, episodes=3, directory=tmp_path / "new")
     agent = pg.ppo(Steady, seed=1, lr=0.01, **SMALL).learn(2560 + MORE, [look, callback])
@@ -135,7 +137,8 @@ def test_evaluations_are_those_of_the_policy_at_their_steps_and_the_best_one_is_
     means = [evaluation.mean for evaluation in callback.evaluations.values()]
     assert callback.best == max(means) > means[-1]  # so that the best is not the last
     best = pg.load(tmp_path / "new" / "best_policy.safetensors", env=Steady)
-    assert best.evaluate(3).mean == callback.best != agent.evaluate(3).mean
+    scores = [each.evaluate(3, seed=callback.seed).mean for each in (best, agent)]
+    assert scores[0] == callback.best != scores[1]
     with np.load(tmp_path / "new" / "evaluations.npz") as file:
         assert file["timesteps"].tolist() == list(callback.evaluations)
         assert file["results"].mean(1).tolist() == pytest.approx(means)
@@ -326,3 +329,14 @@ def test_a_history_is_a_picture_in_a_notebook():
     pg.ppo(Steady, **SMALL).learn(640 + MORE, history, log_every=1)
     assert len(history.rows) == 10
     assert history.plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_what_chooses_the_best_policy_is_not_what_scores_it():
+    """No episode of an EvalCallback has the seed of one of `evaluate`, however many either plays."""
+    agent, episodes = pg.ppo(Steady, **SMALL), 5
+    evaluating = EvalCallback(64, episodes)
+    agent.learn(64, evaluating)
+    (chosen,) = evaluating.evaluations.values()
+    assert chosen.returns != agent.evaluate(episodes).returns
+    assert chosen.returns == agent.evaluate(episodes, seed=evaluating.seed).returns
+    assert evaluating.seed > EVALUATION_SEED + MOST_EPISODES

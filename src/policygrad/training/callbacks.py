@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from policygrad.interop.sb3 import EvaluationTable
-from policygrad.training.evaluate import EVALUATION_SEED, Evaluation
+from policygrad.training.evaluate import SELECTION_SEED, Evaluation
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -113,10 +113,12 @@ class Every:
 class EvalCallback:
     """Evaluate every `steps` steps: whole episodes on fixed seeds, in separate environments, so that training does not change.
 
-    env: where to play (default: an environment like the one trained in). stop_at: a mean return that ends the training.
-    Into `directory`, if there is one, go evaluations.npz, as SB3 writes it, and best_policy.safetensors, the policy of the
-    highest mean return so far. The means are also put into the next row of metrics: eval_return_mean, eval_length_mean, and
-    eval_steps, where the evaluation was. `evaluations`: all of them, by steps.
+    env: where to play (default: an environment like the one trained in). stop_at: a mean return that ends the training. Into
+    `directory`, if there is one, go evaluations.npz, as SB3 writes it, and best_policy.safetensors, the policy of the highest
+    mean return so far. Episode k is reset with seed + k, other seeds than `agent.evaluate` takes, so that what is chosen on
+    these episodes can be scored on others; the mean of the best one here is too high, because it was chosen. The means are
+    also put into the next row of metrics: eval_return_mean, eval_length_mean, and eval_steps, where the evaluation was.
+    `evaluations`: all of them, by steps.
     """
 
     folder = ""
@@ -128,7 +130,7 @@ class EvalCallback:
         *,
         directory: str | Path | None = None,
         greedy: bool = True,
-        seed: int = EVALUATION_SEED,
+        seed: int = SELECTION_SEED,
         env: EnvLike | None = None,
         stop_at: float | None = None,
     ) -> None:
