@@ -48,7 +48,7 @@ class Config:
     @property
     def rows(self) -> int:
         """Environment steps of one iteration."""
-        return self.num_envs * self.keywords.get("n_steps", self.keywords.get("train_freq"))
+        return self.num_envs * self.keywords["n_steps" if "n_steps" in self.keywords else "train_freq"]
 
 
 COMMON = {"gamma": 0.99, "ent_coef": 0.0, "max_grad_norm": 0.5}
