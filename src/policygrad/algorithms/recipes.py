@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from policygrad.algorithms import asynchronous, on_policy
+# isort: off
+from policygrad.algorithms import on_policy
+from policygrad.algorithms import asynchronous
 from policygrad.algorithms.registry import RECIPES
+# isort: on
 
 __all__ = ["RECIPES", "asynchronous", "on_policy"]
