@@ -217,7 +217,7 @@ def test_two_processes_both_push_and_a_signal_stops_them_at_a_whole_round(tmp_pa
     with pytest.warns(UserWarning, match="the workers race"):
         done = pg.resume(run, callback=[lambda agent, row: None])  # in the place of the other callback
     assert done.state()["status"] == "finished"
-    last = done.metrics()[-1]
+    last: dict[str, Any] = dict(done.metrics()[-1])
     assert last["delay"] >= 0.0
     assert 0.0 < last["lr"] < 1e-4  # 2,000 steps are almost over
     assert last["steps"] > one.collector.steps_done
