@@ -64,6 +64,11 @@ CASES: dict[str, tuple[str, Any, int, dict[str, Any]]] = {  # name: recipe, envi
         f"reinforce {b}": ("reinforce", CartPole, 20_000, {"baseline": b}) for b in ("value", "leave-one-out", "linear")
     },
     **{f"actor_critic {c}": ("actor_critic", CartPole, 20_000, {"critic": c}) for c in ("v", "q")},
+    "a3c CartPole": ("a3c", CartPole, 20_000, {}),
+    "dqn CartPole": ("dqn", CartPole, 5_000, {"n_step": 3}),
+    "dqn Dict with masks": ("dqn", Masked, 3_000, {"num_envs": 2}),
+    "pqn CartPole": ("pqn", CartPole, 20_000, {}),
+    **{f"{algo} Pendulum": (algo, "Pendulum-v1", 2_500, {"hidden": (64, 64)}) for algo in ("ddpg", "td3", "sac")},
     "ppo LunarLander": ("ppo", Lander, 60_000, {"backend": "gymnasium"}),
     "ppo MountainCarContinuous": ("ppo", Car, 20_000, {}),
     "ppo squashed": ("ppo", "Pendulum-v1", 10_000, {"head": "squashed", "num_steps": 128}),

@@ -43,6 +43,22 @@ from policygrad.models.critic import NoCritic
 from policygrad.models.policy import Policy
 from policygrad.updates import ClippedSurrogate, NaturalGradient, PenalizedSurrogate, TrustRegion, VanillaGradient
 
+SCORED = [
+    algo for algo in RECIPES if RECIPES[algo].spec.gradient == "score function"
+]  # recipes with ∇log π, to be measured
+
+
+def home(algo: str, discrete: Any = "CartPole-v1", box: Any = "Pendulum-v1") -> Any:
+    """An environment whose actions the recipe can take."""
+    return box if RECIPES[algo].spec.gradient == "pathwise" else discrete
+
+
+def quick(algo: str) -> dict[str, Any]:
+    """Keywords with which a recipe that replays learns something within some dozens of steps."""
+    few = {"buffer_size": 500, "batch_size": 8, "warmup": 20, "gradient_steps": 1}
+    return {name: value for name, value in few.items() if name in RECIPES[algo].keywords and algo not in SCORED}
+
+
 # (mdp, π (S, A), critic's V (H+1, S), critic's Q (H+1, S, A) if it has one) → E[ret | t, s, a], (H, S, A)
 Credit = Callable[[MDP, Tensor, Tensor, Tensor | None], Tensor]
 

@@ -9,8 +9,11 @@ from policygrad.algorithms.config import Preset
 from policygrad.algorithms.diagnosed import diagnosed_step as diagnosed_step
 from policygrad.algorithms.keywords import Option as Option
 from policygrad.algorithms.learner import Learner as Learner
+from policygrad.algorithms.q_lambda import QLambdaLearner as QLambdaLearner
 from policygrad.algorithms.recipe import RecipeSpec as RecipeSpec
 from policygrad.algorithms.recipe import recipe as recipe
+from policygrad.algorithms.replay_learner import ReplayLearner as ReplayLearner
+from policygrad.algorithms.replay_learner import TransitionRule as TransitionRule
 from policygrad.algorithms.task import Plan as Plan
 from policygrad.algorithms.task import Task as Task
 from policygrad.data import Batch as Batch
@@ -47,6 +50,9 @@ from policygrad.gradient.estimators import advantages as advantages
 from policygrad.gradient.importance import CollapsedError as CollapsedError
 from policygrad.gradient.importance import ImportanceWeighted as ImportanceWeighted
 from policygrad.gradient.importance import PerDecision as PerDecision
+from policygrad.gradient.importance import trajectory_kl as trajectory_kl
+from policygrad.models.action_values import ActionCritic as ActionCritic
+from policygrad.models.action_values import make_action_critic as make_action_critic
 from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
 from policygrad.models.advantage import fit_advantage as fit_advantage
 from policygrad.models.continuous import Beta as Beta
@@ -57,6 +63,10 @@ from policygrad.models.critic import NoCritic as NoCritic
 from policygrad.models.critic import QCritic as QCritic
 from policygrad.models.critic import make_critic as make_critic
 from policygrad.models.critic import make_q_critic as make_q_critic
+from policygrad.models.exploring import ActionValues as ActionValues
+from policygrad.models.exploring import Deterministic as Deterministic
+from policygrad.models.exploring import ExploringPolicy as ExploringPolicy
+from policygrad.models.exploring import Squashed as Squashed
 from policygrad.models.heads import Categorical as Categorical
 from policygrad.models.heads import Head as Head
 from policygrad.models.heads import MultiCategorical as MultiCategorical
@@ -65,6 +75,8 @@ from policygrad.models.policy import Body
 from policygrad.models.policy import Policy as Policy
 from policygrad.models.policy import make_policy as make_policy
 from policygrad.models.schedules import linear as linear
+from policygrad.replay import ReplayBuffer as ReplayBuffer
+from policygrad.replay import Transitions as Transitions
 from policygrad.reports.plots import plot as plot
 from policygrad.stored.trajectories import Trajectories as Trajectories
 from policygrad.training.agent import Agent as Agent
@@ -87,6 +99,10 @@ from policygrad.updates import NaturalGradient as NaturalGradient
 from policygrad.updates import PenalizedSurrogate as PenalizedSurrogate
 from policygrad.updates import TrustRegion as TrustRegion
 from policygrad.updates import VanillaGradient as VanillaGradient
+from policygrad.updates.pathwise import Pathwise as Pathwise
+from policygrad.updates.pathwise import Smoothing as Smoothing
+from policygrad.updates.pathwise import Temperature as Temperature
+from policygrad.updates.q_learning import QLearning as QLearning
 
 __version__: str
 __all__: list[str]
@@ -111,7 +127,7 @@ def a2c(
     gamma: float = 0.99,
     lam: float = 1.0,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0007,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -149,7 +165,95 @@ def a2c(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
+        optimizer: optimiser of the policy
+        lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
+    """
+
+def a3c(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    workers: int = 2,
+    asynchrony: Literal["simulated", "processes"] = "simulated",
+    num_steps: int = 16,
+    gamma: float = 0.99,
+    lam: float = 1.0,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 0.0007,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float | None = None,
+    critic_epochs: int | None = 1,
+    critic_minibatches: int | None = 1,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    n_steps: int = ...,
+    gae_lambda: float = ...,
+    normalize_advantage: bool = ...,
+    learning_rate: float = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+) -> Agent:
+    """Asynchronous advantage actor-critic (Mnih et al. 2016): workers push gradients that they took at a copy, which is older.
+
+    Where the processes of workers race, a seed does not decide the run.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        workers: workers, each with its share of the environments; never more than there are environments
+        asynchrony: workers in one process, their order drawn from the seed; or a process each, which race
+        num_steps: steps per environment per iteration
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -295,8 +399,6 @@ def ddpg(
     target_noise_clip: float = ...,
     noise_clip: float = ...,
     replay_size: int = ...,
-    memory_size: int = ...,
-    minibatch_size: int = ...,
     learning_starts: int = ...,
     start_steps: int = ...,
     update_after: int = ...,
@@ -304,9 +406,6 @@ def ddpg(
     pi_lr: float = ...,
     policy_lr: float = ...,
     q_lr: float | None = ...,
-    vf_lr: float | None = ...,
-    qf_learning_rate: float | None = ...,
-    polyak_tau: float = ...,
     n_steps: int = ...,
 ) -> Agent:
     """Deep deterministic policy gradient (Lillicrap et al. 2016): the pathwise gradient of a deterministic policy.
@@ -394,8 +493,6 @@ def dqn(
     target_update_interval: int | None = ...,
     target_network_frequency: int | None = ...,
     replay_size: int = ...,
-    memory_size: int = ...,
-    minibatch_size: int = ...,
     learning_starts: int = ...,
     start_steps: int = ...,
     update_after: int = ...,
@@ -467,7 +564,7 @@ def npg(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
@@ -518,7 +615,8 @@ def npg(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -559,12 +657,13 @@ def off_policy_pg(
     max_weight: float | None = None,
     min_ess: float = 0.1,
     clone_epochs: int = 10,
+    replay_episodes: int = 0,
     baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
     baseline_value: float = 0.0,
     cross_fit: int | None = None,
     gamma: float = 0.99,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
@@ -593,7 +692,8 @@ def off_policy_pg(
 ) -> Agent:
     """REINFORCE from stored trajectories by importance sampling (Precup, Sutton & Singh 2000); refuses weights that collapse.
 
-    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE.
+    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE. With replay_episodes its updates also
+    learn from episodes that its earlier policies sampled.
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
@@ -606,13 +706,16 @@ def off_policy_pg(
         max_weight: largest importance weight, clipped before normalising (biased); none: no clipping
         min_ess: stop when the effective sample size falls below this share of the episodes; usually 0.1 to 0.5
         clone_epochs: with a dataset: epochs of behaviour cloning (maximum likelihood) before training
+        replay_episodes: without a dataset: episodes of earlier iterations that every update learns from as well, by
+            their weights
         baseline: baseline subtracted from the returns; value: a learned V(s)
         baseline_value: value of the constant baseline
         cross_fit: folds of the batch; each fold's baseline is fitted to the other folds; none: fitted to earlier
             batches
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
@@ -659,7 +762,7 @@ def ppo(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -707,7 +810,8 @@ def ppo(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -753,7 +857,7 @@ def ppo_kl(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -801,7 +905,8 @@ def ppo_kl(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -812,6 +917,80 @@ def ppo_kl(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
+    """
+
+def pqn(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    num_steps: int = 32,
+    gamma: float = 0.99,
+    lam: float = 0.65,
+    lr: float = 0.001,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    epochs: int = 2,
+    minibatches: int = 4,
+    epsilon: float = 0.05,
+    epsilon_fraction: float = 0.1,
+    max_grad_norm: float | None = 10.0,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "relu",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    n_steps: int = ...,
+    q_lambda: float = ...,
+    learning_rate: float = ...,
+    n_epochs: int = ...,
+    update_epochs: int = ...,
+    num_minibatches: int = ...,
+    exploration_final_eps: float = ...,
+    end_e: float = ...,
+    exploration_fraction: float = ...,
+    batch_size: int = ...,
+) -> Agent:
+    """Q(λ) in parallel environments, without replay and without a target network (Peng 1994; PQN, Gallici et al. 2024).
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        num_steps: steps per environment per iteration
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lam: λ of the return; 0: one step, 1: Monte Carlo return
+        lr: learning rate of the action values (Adam)
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        epochs: passes over each batch when the policy is updated
+        minibatches: number of minibatches per pass when the policy is updated
+        epsilon: final probability of a random action
+        epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -846,7 +1025,7 @@ def reinforce(
     cross_fit: int | None = None,
     gamma: float = 0.99,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.003,
@@ -889,7 +1068,8 @@ def reinforce(
             batches
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
@@ -959,8 +1139,6 @@ def sac(
     update_every: int = ...,
     autotune: bool = ...,
     replay_size: int = ...,
-    memory_size: int = ...,
-    minibatch_size: int = ...,
     learning_starts: int = ...,
     start_steps: int = ...,
     update_after: int = ...,
@@ -968,9 +1146,6 @@ def sac(
     pi_lr: float = ...,
     policy_lr: float = ...,
     q_lr: float | None = ...,
-    vf_lr: float | None = ...,
-    qf_learning_rate: float | None = ...,
-    polyak_tau: float = ...,
     n_steps: int = ...,
 ) -> Agent:
     """Soft actor-critic (Haarnoja et al. 2018): the pathwise gradient of a squashed normal, with an entropy bonus.
@@ -982,7 +1157,8 @@ def sac(
         num_steps: steps per environment between updates, which come in groups of gradient_steps
         alpha: weight α of the entropy; its initial value where it is learned
         learn_alpha: learn α, so that the entropy becomes target_entropy
-        target_entropy: entropy that α steers towards, in nats; none: minus the number of action dimensions
+        target_entropy: entropy that α steers towards, in nats, of actions scaled to [-1, 1]; none: minus the number
+            of dimensions
         twin: two critics, whose smaller value is bootstrapped from
         buffer_size: steps that the replay buffer keeps
         batch_size: transitions in a minibatch
@@ -1062,8 +1238,6 @@ def td3(
     target_noise_clip: float = ...,
     noise_clip: float = ...,
     replay_size: int = ...,
-    memory_size: int = ...,
-    minibatch_size: int = ...,
     learning_starts: int = ...,
     start_steps: int = ...,
     update_after: int = ...,
@@ -1071,9 +1245,6 @@ def td3(
     pi_lr: float = ...,
     policy_lr: float = ...,
     q_lr: float | None = ...,
-    vf_lr: float | None = ...,
-    qf_learning_rate: float | None = ...,
-    polyak_tau: float = ...,
     n_steps: int = ...,
 ) -> Agent:
     """Twin delayed DDPG (Fujimoto et al. 2018): twin critics, a delayed policy, and smoothed target actions.
@@ -1137,7 +1308,7 @@ def trpo(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -1193,7 +1364,8 @@ def trpo(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         lr_schedule: schedule of the learning rates: constant, or linear down to 0

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from policygrad.data import Record
 from policygrad.errors import UserError
-from policygrad.forms import PCG64, Form, anything, array, table, whole
+from policygrad.forms import PCG64, Form, FormError, anything, array, table, whole
 from policygrad.tree import Tree, put, take, to_torch, tree_leaves, tree_map
 
 FLAGS = ("terminated", "end", "mask")  # end: the episode ends here, or what follows was not seen
@@ -86,7 +86,7 @@ class ReplayBuffer:
                 f"{self.apart:,} rows of this buffer are in files of its run: load the checkpoint with policygrad.load"
             )
         if not _follows(record) and "next_obs" not in self.store:
-            self.store["next_obs"] = tree_map(np.zeros_like, self.store["obs"])
+            self._separate()
         if self.added and not self._continues(record):
             self._break()
         terminated, end = record.terminated, record.end
@@ -122,6 +122,10 @@ class ReplayBuffer:
         shown = zip(tree_leaves(take(self.store["obs"], now)), tree_leaves(take(record.obs, 0)), strict=True)
         begins = record.mask[0] & (record.time[0] == 0) & self.store["mask"][last] & ~self.store["end"][last]
         return not begins.any() and all(np.array_equal(a, b) for a, b in shown)
+
+    def _separate(self) -> None:
+        """From now on the next observations have a place of their own; so far they are what the next row begins with."""
+        self.store["next_obs"] = tree_map(lambda x: np.roll(x, -1, 0), self.store["obs"])
 
     def _break(self) -> None:
         """The environments were moved: what was shown last stays, as a row that is no step, and nothing follows it."""
@@ -187,7 +191,7 @@ class ReplayBuffer:
     def put_columns(self, first: int, columns: dict[str, Tree]) -> None:
         """The inverse of `columns`."""
         if "next_obs" in columns and "next_obs" not in self.store:
-            self.store["next_obs"] = tree_map(np.zeros_like, self.store["obs"])
+            self._separate()
         index = np.arange(first, first + len(columns["rew"])) % self.rows
         for name, tree in columns.items():
             put(self.store[name], index, tree)
@@ -200,14 +204,19 @@ class ReplayBuffer:
         return counted | {"rng": self.rng.bit_generator.state, "shown": shown, "rows": rows}
 
     def state_form(self) -> Form:
-        """Of `state_dict`: so many rows as `added` and `apart` say, in the types and shapes of this buffer."""
+        """Of `state_dict`: rows of so many environments, in the types and shapes of this buffer, whose size may be another."""
 
         def check(name: str, value: Any) -> None:
             counted = {"added": whole(), "apart": whole()}
             table(counted | {"rng": PCG64, "shown": anything, "rows": anything})(name, value)
-            held = min(value["added"], self.rows - 1)
-            whole(0, held)(f"{name}/apart", value["apart"])
-            self.columns_form(held - value["apart"])(f"{name}/rows", value["rows"])
+            rows = value["rows"]
+            table({"rew": array((None, self.num_envs), "float32")}, others=anything)(f"{name}/rows", rows)
+            count = rows["rew"].shape[0]
+            if count + value["apart"] > value["added"]:
+                raise FormError(
+                    f"{name} holds {count + value['apart']:,} rows, but only {value['added']:,} were written"
+                )
+            self.columns_form(count)(f"{name}/rows", rows)
             self._form(self.store["obs"])(f"{name}/shown", value["shown"])
 
         return check
@@ -223,13 +232,21 @@ class ReplayBuffer:
         return array((*count, *tree.shape[1:]), str(tree.dtype))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`. Raises ReplayError for the state of a buffer of another capacity."""
-        given, held = len(state["rows"]["rew"]) + state["apart"], min(state["added"], self.rows - 1)
-        if given != held:
-            raise ReplayError(f"the state is of a buffer that held {given:,} rows, and this one would hold {held:,}")
-        self.added, self.apart = state["added"], state["apart"]
+        """The inverse of `state_dict`. Of the rows of a larger buffer the newest are kept. Raises ReplayError for the state of
+        a buffer of another capacity with rows in other files.
+        """
+        count, apart = len(state["rows"]["rew"]), state["apart"]
+        held = min(state["added"], self.rows - 1)
+        if apart and count + apart != held:
+            raise ReplayError(
+                f"the state is of a buffer that held {count + apart:,} rows, and this one would hold {held:,}"
+            )
+        kept = min(count, self.rows - 1 - apart)
+        # counted from 0 where the buffer was smaller: there are no rows before these
+        self.added, self.apart = state["added"] if kept + apart == held else kept, apart
         self.rng.bit_generator.state = state["rng"]
-        self.put_columns(self.added - self.size + self.apart, tree_map(lambda x: x.numpy(), state["rows"]))
+        self.store.pop("next_obs", None)
+        self.put_columns(self.added - kept, tree_map(lambda x: x[count - kept :].numpy(), state["rows"]))
         put(self.store["obs"], self.added % self.rows, tree_map(lambda x: x.numpy(), state["shown"]))
 
 

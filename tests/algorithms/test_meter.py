@@ -14,9 +14,11 @@ import torch
 from explicit import BODIES, HEADS, OBS, batch_for, make, randn, same_state
 from gymnasium import spaces
 from torch import Tensor, nn
+from zoo import SCORED, home
 
 import policygrad as pg
 from policygrad.algorithms import meter
+from policygrad.algorithms.config import ConfigError
 from policygrad.algorithms.meter import BUCKETS, MAX_GROUPS, assign_groups, gradient_noise, most_groups
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.data import Rollout, Stats
@@ -275,6 +277,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"episodes": 6},
     "off_policy_pg": {"episodes": 6},
     "a2c": {},
+    "a3c": {},
     "ppo": {"num_steps": 32, "epochs": 2},
     "ppo_kl": {"num_steps": 32, "epochs": 2},
     "npg": {"num_steps": 32},
@@ -308,8 +311,15 @@ def test_no_bit_of_a_training_changes(algo: str, env: str, keywords: dict[str, A
     assert any(row.get("snr") is not None for row in more)
 
 
-def test_every_recipe_is_among_them() -> None:
-    assert set(SMALL) == set(RECIPES)
+def test_every_recipe_with_a_score_function_is_among_them() -> None:
+    assert set(SMALL) == set(SCORED)
+
+
+@pytest.mark.parametrize("algo", sorted({*RECIPES} - {*SCORED}))
+def test_recipes_without_a_score_function_refuse_to_be_measured(algo: str) -> None:
+    for asked in ({"gradient_meter": True}, {"fisher_eigenvalues": 2}):
+        with pytest.raises(ConfigError, match=f"{algo} follows no score function.*{next(iter(asked))}"):
+            pg.Agent(algo, home(algo), **asked)
 
 
 def test_no_bit_changes_where_stored_trajectories_are_learned_from() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from zoo import SCORED, home
 
 import policygrad as pg
 from policygrad.algorithms.config import aliases, parameters, presets, show
@@ -25,12 +26,18 @@ TINY = ["--steps", "400", "--num-envs", "2", "--eval-episodes", "4"]
 SMALL = {
     "ppo": ["--num-steps", "50", "--epochs", "2", "--minibatches", "2"],
     "a2c": ["--num-steps", "10"],
+    "a3c": ["--num-steps", "10"],
     "reinforce": ["--episodes", "4"],
     "off_policy_pg": ["--episodes", "4"],
     "actor_critic": [],
     "npg": ["--num-steps", "50", "--critic-epochs", "2"],
     "trpo": ["--num-steps", "50", "--critic-epochs", "2"],
     "ppo_kl": ["--num-steps", "50", "--epochs", "2", "--minibatches", "2"],
+    "pqn": [],
+    **{
+        algo: ["--warmup", "50", "--batch-size", "8", "--gradient-steps", "1", "--hidden", "8"]
+        for algo in ("dqn", "ddpg", "td3", "sac")
+    },
 }
 
 
@@ -149,11 +156,12 @@ def test_train_without_words_but_help_lists_the_algorithms(capsys):
 
 @pytest.mark.parametrize("algo", list(RECIPES))
 def test_train_leaves_a_whole_run_directory_and_says_what_it_did(algo, capsys):
-    assert main(["train", algo, "CartPole-v1", "--seed", "3", *TINY, *SMALL[algo]]) == 0
+    env = home(algo)
+    assert main(["train", algo, env, "--seed", "3", *TINY, *SMALL[algo]]) == 0
     out = capsys.readouterr().out
-    (run,) = Path("runs/CartPole-v1", algo).iterdir()
+    (run,) = Path("runs", env, algo).iterdir()
     assert run.name.startswith("seed3-")
-    assert ("tuned preset for CartPole-v1" in out) == ("CartPole-v1" in presets(algo))
+    assert (f"tuned preset for {env}" in out) == (env in presets(algo))
     assert all(text in out for text in (str(run), "400 steps", "greedy", "sampled", "95 % interval"))
     (events,) = run.glob("events.out.tfevents.*")
     assert {p.name for p in run.iterdir()} == {
@@ -169,18 +177,19 @@ def test_train_leaves_a_whole_run_directory_and_says_what_it_did(algo, capsys):
         "learning_curve.png",
     }
     config = json.loads((run / "config.json").read_text())
-    assert (config["algo"], config["env"], config["seed"]) == (algo, "CartPole-v1", 3)
+    assert (config["algo"], config["env"], config["seed"]) == (algo, env, 3)
     assert set(config["config"]) == set(parameters(algo))
     assert config["config"]["steps"] == 400
     assert config["config"]["num_envs"] == 2
-    assert config["command"][:4] == ["policygrad", "train", algo, "CartPole-v1"]
+    assert config["command"][:4] == ["policygrad", "train", algo, env]
     assert set(config["versions"]) == {"policygrad", "python", "torch", "numpy", "gymnasium"}
     assert config["kernel"] == "closed_form"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [row["steps"] for row in rows]
     assert len(rows) >= 2
     assert steps == sorted(set(steps))
-    assert {"kl", "entropy", "return_mean", "steps_per_second"} <= set(rows[0])
+    assert {"return_mean", "steps_per_second"} <= set(rows[-1])
+    assert {"kl", "entropy"} <= set(rows[-1]) or (algo not in SCORED and {"td_error", "epsilon"} <= set(rows[-1]))
     last = pg.load(sorted((run / "checkpoints").iterdir(), key=lambda p: int(p.stem[5:]))[-1])
     assert last.collector.steps_done >= steps[-1]
     assert len(list((run / "checkpoints").iterdir())) == 2
@@ -376,7 +385,7 @@ def test_every_alias_is_a_flag_of_the_recipes_that_have_its_keyword(alias):
     having = [algo for algo in RECIPES if alias in aliases(algo)]
     assert having
     for algo in having:
-        word = "true" if alias == "normalize_advantage" else "2"
+        word = "true" if alias in ("normalize_advantage", "autotune") else "2"
         assert len(parse_train([algo, "CartPole-v1", flag, word]).overrides) == 1
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from zoo import SCORED, home, quick
 
 import policygrad as pg
 from policygrad.algorithms.recipes import RECIPES
@@ -24,7 +25,8 @@ def logged() -> set[str]:
     names: set[str] = set()
     for algo in RECIPES:
         history = History()
-        agent = pg.Agent(algo, "CartPole-v1", num_envs=2, hidden=(8,), fisher_eigenvalues=1, gradient_meter=True)
+        measured = {"fisher_eigenvalues": 1, "gradient_meter": True} if algo in SCORED else quick(algo)
+        agent = pg.Agent(algo, home(algo), num_envs=2, hidden=(8,), **measured)
         agent.learn(100, [EvalCallback(every=1, episodes=1), history], log_every=1)
         names |= {name for row in history.rows for name in row}
     return names

@@ -13,10 +13,10 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
+from zoo import SCORED
 
 import policygrad as pg
 from policygrad.algorithms.config import ConfigError
-from policygrad.algorithms.recipes import RECIPES
 from policygrad.gradient.natural import dense
 from policygrad.reports.columns import Updates, num, steps_text, stretches, when
 from policygrad.reports.findings import Finding, findings
@@ -96,7 +96,7 @@ def test_numbers_are_short_and_have_a_real_minus():
 
 
 def test_a_run_in_which_all_is_well_has_nothing_to_look_at():
-    for algo in RECIPES:
+    for algo in SCORED:
         marks = {
             name: f.mark for name, f in found(algo, TRPO | {"target_kl": 0.01 if algo == "ppo_kl" else None}).items()
         }
@@ -482,6 +482,7 @@ SMALL = {
     "reinforce": {"episodes": 4},
     "off_policy_pg": {"episodes": 4},
     "a2c": {},
+    "a3c": {},
     "ppo": {"num_steps": 32, "epochs": 2},
     "ppo_kl": {"num_steps": 32, "epochs": 2},
     "npg": {"num_steps": 32},
@@ -489,8 +490,8 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("algo", list(RECIPES))
-def test_a_run_of_every_recipe_has_a_report_and_a_picture(algo, tmp_path):
+@pytest.mark.parametrize("algo", SCORED)
+def test_a_run_of_every_recipe_with_a_score_function_has_a_report_and_a_picture(algo, tmp_path):
     agent = pg.Agent(algo, "CartPole-v1", fisher_eigenvalues=2, hidden=(8,), **SMALL[algo])
     run = pg.train(agent, tmp_path / "run", steps=600, episodes=2)
     assert run.config()["fisher_eigenvalues"] == 2

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from zoo import home, quick
 
 import policygrad as pg
 from policygrad.algorithms.config import ConfigError, parameters
@@ -99,7 +100,7 @@ def test_while_an_agent_learns_other_threads_are_refused_and_its_own_is_not():
 def test_a_copy_learns_on_by_itself_as_a_loaded_agent_does(algo, way, tmp_path):
     linear = {"lr_schedule": "linear"} if "lr_schedule" in parameters(algo) else {}
     few = {"episodes": 4} if "episodes" in parameters(algo) else {}
-    agent = pg.Agent(algo, "CartPole-v1", seed=1, **SMALL, **linear, **few).learn(60)
+    agent = pg.Agent(algo, home(algo), seed=1, **SMALL, **linear, **few, **quick(algo)).learn(60)
     before = weights(agent)
     twin, loaded = COPIES[way](agent), pg.load(agent.save(tmp_path / "agent"))
     assert np.array_equal(weights(twin), before)
@@ -421,9 +422,15 @@ def test_load_takes_a_run_directory_and_says_why_another_file_is_none(tmp_path):
     run = pg.train(pg.ppo("CartPole-v1", **PPO), tmp_path / "run", steps=70, episodes=2)
     assert np.array_equal(weights(pg.load(run.path)), weights(pg.load(run.policy_file)))
     (tmp_path / "model.pt").write_bytes(b"PK")
-    for name, message in (("sb3.zip", "hold pickles"), ("model.pt", r"\.safetensors"), ("none", "no model file")):
+    for name, message in (
+        ("sb3.zip", "hold pickles"),
+        ("model.pt", r"\.safetensors"),
+        ("none", "no run directory .*none, and no model file"),
+    ):
         with pytest.raises(ValueError, match=message):
             pg.load(tmp_path / name)
+    with pytest.raises(ValueError, match=r"give one of the 1 runs in it, such as .*run$"):
+        pg.load(tmp_path)
     run.policy_file.unlink()
     for checkpoint in run.checkpoints():
         checkpoint.unlink()

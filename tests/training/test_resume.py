@@ -146,8 +146,9 @@ def test_a_run_that_was_killed_twice_is_the_run_that_was_not_file_by_file(
     path = tmp_path / "killed"
     killed(path, 500, monkeypatch, lambda: train(make(), path, callback=callbacks(), **keywords))
     killed(path, 900, monkeypatch, lambda: resume(path, callback=callbacks()))
-    run = resume(path, callback=callbacks())
+    run = resume(path, callback=(mine := callbacks()))
     assert files(run) == files(whole)
+    assert mine[2].returns == run.returns()  # of the whole run, from its first episode on
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     assert resume(path).path == path  # finished: nothing happens
     assert before == {p: p.stat().st_mtime_ns for p in path.rglob("*")}

@@ -36,6 +36,7 @@ MADE_BY = {f.name for f in fields(Network)} | {
     "baseline",
     "cross_fit",
     "critic",
+    "asynchrony",
 }  # what a learner is made by
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
@@ -267,6 +268,26 @@ def _check_together(config: dict[str, Any]) -> None:
             raise ConfigError(f"{name} = {config[name]} must be at most num_envs × num_steps = {rows}")
 
 
+def check_dataset(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a recipe that cannot learn from stored trajectories, or would store them once more."""
+    if not recipe.spec.dataset:
+        raise ConfigError(
+            f"{recipe.name} learns from episodes of its own policy; only off_policy_pg learns from a dataset"
+        )
+    if config.get("replay_episodes"):
+        raise ConfigError(
+            f"replay_episodes = {config['replay_episodes']} replays what a training played itself, but a dataset is replayed "
+            "in any case: set replay_episodes = 0"
+        )
+
+
+def check_measurements(recipe: Recipe, **asked: object) -> None:
+    """Raises ConfigError where measurements of a score function are asked for, by keyword, and the recipe has none."""
+    names = " and ".join(name for name, value in asked.items() if value)
+    if names and recipe.spec.gradient != "score function":
+        raise ConfigError(f"{recipe.name} follows no score function ∇log π that could be measured: leave {names} out")
+
+
 def unknown_keyword(algo: Algo, name: str) -> str:
     """The message for a keyword that a recipe does not have."""
     known, instead = parameters(algo), answer(name)
@@ -296,9 +317,19 @@ def _unalias(algo: Algo, overrides: dict[str, Any], config: dict[str, Any]) -> d
         if size < 1 or rows % size:
             raise ConfigError(f"batch_size = {size} must divide num_envs × num_steps = {rows}")
         own.setdefault(count, rows // size)
-    if isinstance(own.get("standardize"), bool):
-        own["standardize"] = "batch" if own["standardize"] else "no"
-    return own
+    return {name: _own_value(name, value) for name, value in own.items()}
+
+
+def _own_value(name: str, value: Any) -> Any:
+    """The value of one of our keywords that another library's value means. Raises ConfigError for one that has none."""
+    if name == "standardize" and isinstance(value, bool):
+        return "batch" if value else "no"
+    if name == "num_steps" and isinstance(value, tuple | list) and len(value) == 2:  # Stable-Baselines3's train_freq
+        if value[1] != "step":
+            raise ConfigError(f"train_freq = {value!r}: networks learn after a number of steps, so use num_steps")
+        return value[0]
+    none = {"gradient_steps": -1, "target_entropy": "auto"}
+    return None if name in none and value == none[name] else value
 
 
 def check(name: str, kind: Any, value: Any, option: Option | None = None) -> Any:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from policygrad.algorithms.learner import Iteration, Learner
+from policygrad.algorithms.learner import Iteration, Learner, Move
 from policygrad.algorithms.meter import gradient_noise
 from policygrad.data import Batch, Record, Rollout, Stats, Values
 from policygrad.models.policy import Policy
+from policygrad.models.schedules import at
 from policygrad.total import moments
 from policygrad.updates.diagnostics import UpdateDiagnostics
+
+
+def measured_step(
+    learner: Any, record: Record | Rollout, progress: float = 0.0, *, meter: bool = False, eigenvalues: int = 0
+) -> Stats:
+    """A step of any learner, with what can be said about it: of a `Learner` that is `diagnosed_step`, others have a `report`
+    of their own or none. And lr, where the learner or its rule has one.
+    """
+    if hasattr(learner, "prepare"):
+        stats = diagnosed_step(learner, record, progress, meter=meter, eigenvalues=eigenvalues)
+    else:
+        stats = learner.step(record, progress) | (learner.report() if hasattr(learner, "report") else {})
+    rule = next((getattr(learner, name) for name in ("update", "rule") if hasattr(learner, name)), learner)
+    lr = getattr(rule, "lr", None)
+    return stats if lr is None else stats | {"lr": float(at(lr, progress))}
 
 
 def diagnosed_step(
@@ -25,13 +43,16 @@ def diagnosed_step(
         return {}
     noise = gradient_noise(learner.policy, iteration.rollout, iteration.batch, learner.reduction) if meter else {}
 
-    def measured(policy: Policy, batch: Batch, progress: float) -> Stats:
-        diagnostics = UpdateDiagnostics(policy, batch, eigenvalues)
-        stats = learner.update(policy, batch, progress)
-        numbers, logp = diagnostics.compute(policy, batch)
-        return stats | numbers | learner.update.report(logp, batch) | critic_errors(iteration)
+    def measured(move: Move) -> Move:
+        def moved(policy: Policy, batch: Batch, progress: float) -> Stats:
+            diagnostics = UpdateDiagnostics(policy, batch, eigenvalues)
+            stats = move(policy, batch, progress)
+            numbers, logp = diagnostics.compute(policy, batch)
+            return stats | numbers | learner.update.report(logp, batch) | critic_errors(iteration)
 
-    return learner.improve(iteration, measured, progress) | noise
+        return moved
+
+    return learner.improve(iteration, progress, measured) | noise
 
 
 def critic_errors(iteration: Iteration) -> Stats:

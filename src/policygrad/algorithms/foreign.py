@@ -42,7 +42,8 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "stats_window_size": "means are of the last 100 episodes",
     "reset_num_timesteps": "learn always goes on from the steps already done, with schedules from their start",
     **dict.fromkeys(
-        ("track", "wandb", "wandb_project_name"), "metrics are written to metrics.jsonl in the run directory"
+        ("track", "wandb", "wandb_project_name", "wandb_entity"),
+        "metrics are written to metrics.jsonl in the run directory",
     ),
     **dict.fromkeys(("tensorboard_log", "tb_log_name"), (f"use policygrad.train(agent): {EVENTS}", EVENTS)),
     "capture_video": "use `policygrad video RUN` after training",
@@ -58,6 +59,39 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "steps_per_epoch": ("it is num_envs · num_steps: use num_steps", "it is num_envs · num_steps: use --num-steps"),
     "max_ep_len": "wrap the environment in gymnasium.wrappers.TimeLimit",
     **dict.fromkeys(("ac_kwargs", "hidden_sizes"), ("use hidden=(64, 64)", "use --hidden, e.g. --hidden 64 64")),
+    "ent_coef": (
+        "sac has alpha: alpha=0.2 with learn_alpha=False for a constant weight, alpha=0.1 for 'auto_0.1'",
+        "sac has --alpha, with --no-learn-alpha for a constant weight",
+    ),
+    "tau": "copies of networks follow with tau in ddpg, td3 and sac; in dqn target_every is the steps between whole copies",
+    **dict.fromkeys(
+        ("target_update_interval", "target_network_frequency"), "copies of networks follow after every step, by tau"
+    ),
+    **dict.fromkeys(
+        ("policy_delay", "policy_frequency"), "the policy moves with every minibatch; ddpg and td3 have delay"
+    ),
+    "polyak": ("use tau=1 − polyak, e.g. tau=0.005 for 0.995", "use --tau with 1 − polyak, e.g. 0.005 for 0.995"),
+    **dict.fromkeys(
+        ("action_noise", "exploration_noise", "act_noise"),
+        "ddpg and td3 have noise, its standard deviation, and noise_autocorrelation for an Ornstein–Uhlenbeck process; "
+        "sac explores by sampling its actions",
+    ),
+    **dict.fromkeys(
+        ("exploration_initial_eps", "start_e"), "the probability of a random action falls from 1 to epsilon"
+    ),
+    **dict.fromkeys(
+        ("replay_buffer_class", "replay_buffer_kwargs"),
+        "replay is uniform; policygrad.ReplayLearner takes a rule of your own, see the guide",
+    ),
+    "optimize_memory_usage": "observations are always stored once",
+    "use_sde_at_warmup": "the first steps are uniformly random, see warmup",
+    **dict.fromkeys(("env_fn", "env"), "the environment is the first argument"),
+    "actor_critic": ("use hidden=(64, 64), or body=", "use --hidden, e.g. --hidden 64 64"),
+    "num_test_episodes": ("use agent.evaluate(episodes=10)", "use --eval-episodes"),
+    **dict.fromkeys(("logger_kwargs", "exp_name"), ("policygrad.train(agent, run_dir) writes a run", "use --run-dir")),
+    "save_freq": "runs keep checkpoints; in Python use callback=policygrad.CheckpointCallback(every=…)",
+    "save_model": "every run keeps its policy",
+    **dict.fromkeys(("upload_model", "hf_entity"), "nothing is uploaded"),
     "custom_objects": "give what is to change as keywords, as in load(path, lr=1e-4)",
 }
 ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
@@ -68,6 +102,11 @@ ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
     "num_timesteps": "use agent.collector.steps_done",
     "ep_info_buffer": "use agent.collector.returns and agent.collector.lengths",
     "load": "use policygrad.load(path)",
+    **dict.fromkeys(
+        ("save_replay_buffer", "load_replay_buffer"), "save keeps the replay buffer, and policygrad.load brings it back"
+    ),
+    "replay_buffer": "use agent.learner.replay",
+    **dict.fromkeys(("actor", "q_net"), "use agent.policy"),
     **dict.fromkeys(
         ("logger", "set_logger"), "rows of metrics come to learn(callback=…), and to a run's metrics.jsonl"
     ),

@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 ALIASES = {"n_steps": "n_step"}  # of Stable-Baselines3, where it is the length of a rollout for other algorithms
 NO_STEP_LIMIT = "it takes every step, and lr sets its length"
 
+LearningRate = Annotated[
+    float,
+    Option(
+        "learning rate of the action values (Adam)",
+        0,
+        100,
+        tune=(1e-4, 5e-3, "log"),
+        schedule=True,
+        foreign=("learning_rate",),
+    ),
+]
+
 
 @packaged(RecipeSpec("r + γ max q", "QLearning", gradient="none", aliases=ALIASES))
 def dqn(
@@ -30,17 +42,7 @@ def dqn(
     *,
     run: kw.Run = kw.Run(num_envs=1),
     num_steps: rkw.TrainEvery = 4,
-    lr: Annotated[
-        float,
-        Option(
-            "learning rate of the action values (Adam)",
-            0,
-            100,
-            tune=(1e-4, 5e-3, "log"),
-            schedule=True,
-            foreign=("learning_rate",),
-        ),
-    ] = 1e-3,
+    lr: LearningRate = 1e-3,
     lr_schedule: kw.LrSchedule = "constant",
     replay: Annotated[
         bool, Option("draw minibatches from the replay buffer; without it, from the steps just played alone")
@@ -75,6 +77,40 @@ def dqn(
     values = memory.values() | ({} if replay else {"buffer_size": num_steps * run.num_envs, "warmup": 0})
     learner = ReplayLearner(
         policy, rule, num_envs=run.num_envs, epsilon=exploration.schedule(), seed=task.seed, **values
+    )
+    return Plan(learner, num_steps=num_steps)
+
+
+@packaged(RecipeSpec("r + γ max q, λ-return", "QLambdaLearner", gradient="none", batch_size="minibatches"))
+def pqn(
+    task: Task,
+    *,
+    num_steps: kw.NumSteps = 32,
+    gamma: kw.Gamma = 0.99,
+    lam: Annotated[
+        float, Option("λ of the return; 0: one step, 1: Monte Carlo return", 0, 1, tune=(0, 1), foreign=("q_lambda",))
+    ] = 0.65,
+    lr: LearningRate = 1e-3,
+    lr_schedule: kw.LrSchedule = "constant",
+    passes: kw.Passes = kw.Passes(epochs=2, minibatches=4),
+    exploration: rkw.Exploration = rkw.Exploration(),
+    max_grad_norm: kw.MaxGradNorm = 10.0,
+    network: kw.Network = kw.Network(activation="relu"),
+) -> Plan:
+    """Q(λ) in parallel environments, without replay and without a target network (Peng 1994; PQN, Gallici et al. 2024)."""
+    from policygrad.algorithms.q_lambda import QLambdaLearner
+    from policygrad.algorithms.task import Plan, make_schedule
+
+    policy, rate = task.exploring_policy(_greedy(task)), make_schedule(lr_schedule, lr)
+    learner = QLambdaLearner(
+        policy,
+        gamma=gamma,
+        lam=lam,
+        lr=rate,
+        **vars(passes),
+        max_grad_norm=max_grad_norm,
+        epsilon=exploration.schedule(),
+        seed=task.seed,
     )
     return Plan(learner, num_steps=num_steps)
 
@@ -125,7 +161,9 @@ def _deterministic(
     from policygrad.updates.pathwise import Pathwise, Smoothing
 
     space, rho = _bounded(task), task.network.noise_autocorrelation
-    policy = task.exploring_policy(lambda _: Deterministic(space.shape, space.low, space.high, noise, rho))
+    policy = task.exploring_policy(
+        lambda _: Deterministic(space.shape, space.low, space.high, noise, rho), takes=("noise_autocorrelation",)
+    )
     critic = task.action_critic(policy.head.dims, count=2 if twin["twin"] else 1, tau=pair.tau)
     smoothing = Smoothing(twin["smoothing"], twin["smoothing_limit"]) if twin["smoothing"] else None
     rule = Pathwise(
@@ -168,11 +206,17 @@ SmoothingNoise = Annotated[
 ]
 SmoothingLimit = Annotated[
     float,
-    Option("largest size of the noise on the actions in targets", 0, 10, foreign=("target_noise_clip", "noise_clip")),
+    Option(
+        "largest size of the noise on the actions in targets",
+        0,
+        10,
+        tune=(0.1, 1),
+        foreign=("target_noise_clip", "noise_clip"),
+    ),
 ]
 
 
-@packaged(RecipeSpec("q(s, a)", "Pathwise, deterministic", gradient="pathwise", aliases=ALIASES))
+@packaged(RecipeSpec("q(s, a)", "Pathwise", gradient="pathwise", aliases=ALIASES))
 def ddpg(
     task: Task,
     *,
@@ -196,7 +240,7 @@ def ddpg(
     )  # fmt: skip
 
 
-@packaged(RecipeSpec("min q(s, a)", "Pathwise, deterministic", gradient="pathwise", aliases=ALIASES))
+@packaged(RecipeSpec("min q(s, a)", "Pathwise", gradient="pathwise", aliases=ALIASES))
 def td3(
     task: Task,
     *,
@@ -217,7 +261,7 @@ def td3(
     )  # fmt: skip
 
 
-@packaged(RecipeSpec("min q(s, a) − α log π", "Pathwise, squashed normal", gradient="pathwise", aliases=ALIASES))
+@packaged(RecipeSpec("min q(s, a) − α log π", "Pathwise", gradient="pathwise", aliases=ALIASES))
 def sac(
     task: Task,
     *,
@@ -232,7 +276,11 @@ def sac(
     ] = True,
     target_entropy: Annotated[
         float | None,
-        Option("entropy that α steers towards, in nats; none: minus the number of action dimensions", -1e6, 1e6),
+        Option(
+            "entropy that α steers towards, in nats, of actions scaled to [-1, 1]; none: minus the number of dimensions",
+            -1e6,
+            1e6,
+        ),
     ] = None,
     twin: Twin = True,
     memory: rkw.ReplayMemory = rkw.ReplayMemory(batch_size=256),
@@ -240,6 +288,8 @@ def sac(
     network: kw.Network = kw.Network(hidden=(256, 256), activation="relu"),
 ) -> Plan:
     """Soft actor-critic (Haarnoja et al. 2018): the pathwise gradient of a squashed normal, with an entropy bonus."""
+    import math
+
     from policygrad.algorithms.replay_learner import ReplayLearner
     from policygrad.algorithms.task import Plan
     from policygrad.models.exploring import Squashed
@@ -247,10 +297,17 @@ def sac(
     from policygrad.updates.pathwise import Pathwise, Temperature
 
     space, rho = _bounded(task), task.network.noise_autocorrelation
-    policy = task.exploring_policy(lambda _: Squashed(space.shape, space.low, space.high, rho))
+    takes = ("log_std", "noise_autocorrelation")
+    policy = task.exploring_policy(lambda _: Squashed(space.shape, space.low, space.high, rho), takes)
     dims = policy.head.dims
     critic = task.action_critic(dims, count=2 if twin else 1, tau=pair.tau)
     target = (-float(dims) if target_entropy is None else target_entropy) if learn_alpha else None
+    most = dims * math.log(2.0)  # of the uniform distribution on [−1, 1]ᴰ
+    if target is not None and target >= most:
+        raise ValueError(
+            f"target_entropy = {target:g} cannot be reached, α would only grow: the entropy of {dims} numbers in [-1, 1] is "
+            f"below {most:.3g}; the default is {-dims}"
+        )
     rates = pair.rates()
     temperature = Temperature(alpha, target, rates["lr"])
     rule = Pathwise(policy, critic, **rates, temperature=temperature, seed=stream(task.seed, "paths"))

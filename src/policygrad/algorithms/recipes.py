@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from policygrad.algorithms import off_policy, on_policy  # in this order in lists
+# isort: off
+from policygrad.algorithms import on_policy
+from policygrad.algorithms import asynchronous
+from policygrad.algorithms import off_policy
 from policygrad.algorithms.registry import RECIPES
+# isort: on
 
-__all__ = ["RECIPES", "off_policy", "on_policy"]
+__all__ = ["RECIPES", "asynchronous", "off_policy", "on_policy"]

@@ -30,12 +30,10 @@ class ReplayMemory:
             1,
             10**9,
             tune=(10_000, 1_000_000, "log"),
-            foreign=("replay_size", "memory_size"),
+            foreign=("replay_size",),
         ),
     ] = 100_000
-    batch_size: Annotated[
-        int, Option("transitions in a minibatch", 1, 10**6, tune=(32, 512, "log"), foreign=("minibatch_size",))
-    ] = 64
+    batch_size: Annotated[int, Option("transitions in a minibatch", 1, 10**6, tune=(32, 512, "log"))] = 64
     gradient_steps: Annotated[
         int | None,
         Option(
@@ -119,7 +117,7 @@ class Pair:
             100,
             tune=(1e-4, 1e-2, "log"),
             schedule=True,
-            foreign=("q_lr", "vf_lr", "qf_learning_rate"),
+            foreign=("q_lr",),
         ),
     ] = None
     lr_schedule: LrSchedule = "constant"
@@ -130,7 +128,6 @@ class Pair:
             TINY,
             1,
             tune=(0.001, 0.05, "log"),
-            foreign=("polyak_tau",),
         ),
     ] = 0.005
     max_grad_norm: MaxGradNorm = None

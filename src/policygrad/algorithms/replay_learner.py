@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
-from policygrad.data import Record, Stats
+from policygrad.data import Record, Rollout, Stats
 from policygrad.forms import Form, form_of, table, whole
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.schedules import Schedule, at
@@ -65,19 +66,22 @@ class ReplayLearner:
         self.policy, self.rule = policy, rule
         self.gamma, self.n_step, self.batch_size = gamma, n_step, batch_size
         self.gradient_steps, self.warmup, self.epsilon = gradient_steps, warmup, epsilon
+        self.observers: list[Callable[[Rollout], None]] = []  # shown every record, before anything is learned from it
         self.steps = 0  # of the environments, in all records
         self.replay = ReplayBuffer(buffer_size, *_example(policy, num_envs), stream(seed, "replay"))
         policy.epsilon = 1.0 if warmup else at(epsilon, 0.0)
 
     def step(self, record: Record, progress: float = 0.0) -> Stats:
         """Keep a record and learn from what is kept. progress in [0, 1] drives schedules."""
+        for observer in self.observers:
+            observer(Rollout.of(record, self.policy))
         self.replay.add(record)
         before, self.steps = self.steps, self.steps + record.steps
         policy = self.policy
         if policy.normalizer is not None and record.steps:
             policy.normalizer.merge(policy.raw_features(_valid(record)))
         self.rule.synchronise(policy, before, self.steps)
-        if self.steps < self.warmup:
+        if self.steps < self.warmup or not record.steps:  # resets alone teach nothing
             return {}
         policy.epsilon = at(self.epsilon, progress)
         for _ in range(record.steps if self.gradient_steps is None else self.gradient_steps):

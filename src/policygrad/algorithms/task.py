@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,6 +44,8 @@ class Plan:
     """A learner, and how much experience it needs per iteration: steps per environment, or a number of whole episodes.
 
     clone_epochs: where the episodes are stored ones, the passes of maximum likelihood over them before the first update.
+    source: where experience comes from, if not from environments that this process steps: a function (env, num_envs, backend,
+    seed) → `ExperienceSource`.
     Raises ValueError for both, and for neither where the learner has no `wants` of its own.
     """
 
@@ -51,6 +53,7 @@ class Plan:
     num_steps: int | None = None
     episodes: int | None = None
     clone_epochs: int = 0
+    source: Callable[[Any, int, str, int], Any] | None = None
 
     def __post_init__(self) -> None:
         if self.num_steps is not None or self.episodes is not None:
@@ -101,15 +104,18 @@ class Task:
             seed=self._seeds()[0],
         )
 
-    def exploring_policy(self, head: Callable[[bool], Head]) -> ExploringPolicy:
+    def exploring_policy(self, head: Callable[[bool], Head], takes: Collection[str] = ()) -> ExploringPolicy:
         """A new policy that explores, with a head of its own: a function, told whether actions are masked, see `make_policy`.
 
-        Raises ValueError for keywords of other heads.
+        takes: the keywords of Box actions that this head has. Raises ValueError for the others, TypeError for masks of Box
+        actions.
         """
-        for name in ("head", "std"):
+        for name in sorted({*BOX_ONLY} - {*takes}):
             value = getattr(self.network, name)
             if value != getattr(Network, name):
-                raise ValueError(f"{name} = {value} is for recipes whose policy has a choice of distributions")
+                raise ValueError(f"{name} = {value} has no meaning here: the policy of this recipe is {head(False)}")
+        if isinstance(self.action_space, spaces.Box) and self.network.mask_source not in ("auto", "none"):
+            raise TypeError(f"action masks are for discrete actions; the action space is {self.action_space}")
         words = vars(self.network) | {"head": head, "std": "network"}
         seed = self._seeds()[0]
         return make_policy(

@@ -11,11 +11,15 @@ SB3's tags and our numbers in metrics.jsonl:
     train/approx_kl            kl
     train/entropy_loss         −entropy
     train/learning_rate        lr
+    rollout/exploration_rate   epsilon
+    train/ent_coef             alpha, the weight of the entropy
     train/<name>               every other one, clip_fraction, explained_variance and value_loss as SB3 calls them
     gradient/<name>            what the gradient meter finds, as `snr`
     train/is_line_search_success    accepted > 0, beside train/accepted: TRPO's, as sb3-contrib has it
 
 `kl` is exact, SB3 estimates it from the actions taken. sb3-contrib's train/kl_divergence_loss is exact, too, but KL(new ‖ old).
+`td_error` is the root of a mean square: SB3's train/critic_loss is the sum of the critics' mean squares, and its train/loss of
+DQN is Huber's, so neither is written.
 """
 
 from __future__ import annotations
@@ -50,6 +54,8 @@ TAGS = {
     "kl": "train/approx_kl",
     "entropy": "train/entropy_loss",
     "lr": "train/learning_rate",
+    "epsilon": "rollout/exploration_rate",
+    "alpha": "train/ent_coef",
     **{name: f"gradient/{name}" for name in GRADIENT},
 }
 NO_TAG = ("steps", "seconds", "eval_steps")  # TensorBoard has an axis for each

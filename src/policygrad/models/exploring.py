@@ -8,7 +8,7 @@ the replay buffer, and then 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch import Tensor
 from policygrad.forms import Form, number, table
 from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN, SquashedGaussian, bounds_of
 from policygrad.models.heads import MASK_PENALTY, Categorical, Head
+from policygrad.models.kernels import Kernel
 from policygrad.models.observations import ACTION_MASK
 from policygrad.models.policy import NOTHING, Policy
-from policygrad.tree import Tree
+from policygrad.tree import Tree, tree_map
 
 EDGE = 1e-6  # how near to ±1 a uniform action of a squashed head may be, for its inverse tanh
 
@@ -35,6 +36,10 @@ class ActionValues(Categorical):
     def __repr__(self) -> str:
         return f"ActionValues({self.size}{', masked=True' if self.context else ''})"
 
+    @property
+    def family(self) -> str:
+        return repr(Categorical(self.size, bool(self.context)))
+
     def canonical(self, out: Tensor) -> Tensor:
         best = out.argmax(-1, keepdim=True)
         return torch.full_like(out, -math.inf).scatter_(-1, best, 0.0)
@@ -47,6 +52,11 @@ class ActionValues(Categorical):
 
     def sample(self, out: np.ndarray, noise: np.ndarray) -> np.ndarray:
         return out.argmax(-1)
+
+    def uniform_logp(self, act: Tensor, context: Tensor | None) -> Tensor:
+        """The log-probability of actions that `uniform` draws, (B,); context: the mask, where there is one."""
+        legal = torch.full(act.shape, float(self.size)) if context is None else context.sum(-1)
+        return -legal.log()
 
     def uniform(self, numbers: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
         """A legal action for each row, uniformly, from numbers (N, actions) in [0, 1)."""
@@ -166,6 +176,14 @@ class Squashed(SquashedGaussian, PathwiseHead):
         super().__init__(shape, low, high)
         self.rho, self.correlated = noise_autocorrelation, noise_autocorrelation > 0.0
 
+    @property
+    def family(self) -> str:
+        return repr(SquashedGaussian(self.shape, self.low, self.low + self.scale, self.rho))
+
+    def uniform_logp(self, act: Tensor, context: Tensor | None) -> Tensor:
+        """The log density of actions that `uniform` draws, in the scale of the action space, (B,)."""
+        return torch.full((len(act),), -float(np.log(self.scale).sum()))
+
     def path(self, out: Tensor, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         mean, log_std = self.canonical(out).split(self.dims, dim=-1)
         u = mean + log_std.exp() * noise
@@ -241,6 +259,22 @@ class ExploringPolicy(Policy):
         act = head.sample(self.outputs(obs), own)
         act[explores] = uniform[explores]
         return act, following, NOTHING
+
+    def action_values(self, obs: Tree, kernel: Kernel | None = None) -> Tensor:
+        """q(s, a) of every action, (B, A), no graph; of illegal ones a very small number. kernel: of another network."""
+        out = (kernel or self.kernel).forward(self.features(obs), grad=False)
+        context = self.context(obs, {})
+        return out if context is None else self.head.apply_context(out, context)
+
+    def log_probs(self, obs: Tree, act: Tensor, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
+        """Log-probabilities of a training step with the ε of now: log(ε · uniform + (1 − ε) · the head's), (T, N)."""
+        own = super().log_probs(obs, act, extra)
+        if self.epsilon == 0.0:
+            return own
+        rows = tree_map(lambda x: x.flatten(0, 1), obs)
+        uniform = self.head.uniform_logp(act.flatten(0, 1), self.context(rows, extra)).view(own.shape)
+        one, other = (math.log(p) if p > 0.0 else -math.inf for p in (self.epsilon, 1.0 - self.epsilon))
+        return torch.logaddexp(uniform + one, own + other)
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` keeps besides parameters."""

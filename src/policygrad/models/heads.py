@@ -33,6 +33,11 @@ class Head:
     stateful: bool = False  # whether these are a memory of the head's own (`next_noise`), not something observed
     actions: int | None = None  # how many there are, where they can be listed: it then has `probabilities`
 
+    @property
+    def family(self) -> str:
+        """What stored actions and their log-probabilities are of: those of heads of one family can weigh each other's."""
+        return repr(self)
+
     def apply_context(self, out: Any, context: Any) -> Any:
         """Outputs (B, P) given the context (B, C), as torch tensors or in numpy. Only where there is a context."""
         raise NotImplementedError

@@ -13,6 +13,7 @@ from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.forms import LARGEST
 
+MEASURES = ("kl", "td_error")  # a row with one of them measures an update
 NEIGHBOURS = 5  # rows whose median says that something lasts
 
 
@@ -25,7 +26,7 @@ class Updates:
         """spec: what the algorithm's recipe says of it; of one of the package it is known."""
         self.algo, self.config = algo, config
         self.spec = spec or (RECIPES[algo].spec if algo in RECIPES else RecipeSpec())
-        self.rows = [row for row in rows if math.isfinite(as_number(row.get("kl")))]
+        self.rows = [row for row in rows if any(math.isfinite(as_number(row.get(name))) for name in MEASURES)]
         self.columns: dict[str, np.ndarray] = {}
         self.steps = self["steps"]
 

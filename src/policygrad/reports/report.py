@@ -14,6 +14,7 @@ from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.reports.columns import Updates, as_number, steps_text, title
 from policygrad.reports.findings import Finding, findings
 from policygrad.reports.tracking import Segment, run_segments, tracking
+from policygrad.reports.value_findings import value_findings
 from policygrad.stored.directory import RunDirectory, RunError, environment
 
 if TYPE_CHECKING:
@@ -32,9 +33,11 @@ class Report:
 
     def __init__(self, name: str, env: str, seed: int, updates: Updates, returns: Sequence[float]) -> None:
         self.name, self.env, self.seed, self.updates = name, env, seed, updates
-        self.segments: list[Segment] = run_segments(updates, returns)
-        self.found: list[Finding] = findings(updates)
-        self.found.insert(1, tracking(updates, self.segments, len(returns)))
+        promises = updates.has("gain")  # an update from replayed steps has no surrogate
+        self.segments: list[Segment] = run_segments(updates, returns) if promises else []
+        self.found: list[Finding] = findings(updates) if updates.has("kl") else value_findings(updates)
+        if promises:
+            self.found.insert(1, tracking(updates, self.segments, len(returns)))
         odd = sum(not math.isfinite(x) for x in returns)
         if odd:
             text = f"{odd} of {len(returns)} in monitor.csv are not finite and were left out."
@@ -101,6 +104,6 @@ def read_report(run: RunDirectory) -> Report:
         raise RunError(f"{run.config_file} is not a run's configuration: recipe, {error}") from error
     updates = Updates(str(config["algo"]), config["config"], rows, spec)
     if not len(updates):
-        why = "no row of metrics yet" if not rows else "no row with the numbers of an update (kl)"
+        why = "no row of metrics yet" if not rows else "no row with the numbers of an update (kl or td_error)"
         raise RunError(f"{run.metrics_file} has {why}: there is nothing to report")
     return Report(str(run.path), environment(config), config["seed"], updates, list(map(as_number, run.returns())))

@@ -31,6 +31,7 @@ def report_figure(report: Report) -> Chart:
     """The figure, with the panels for which there are numbers."""
     updates = report.updates
     panels = [draw for needs, draw in PANELS if updates.has(*needs)]
+    panels += [random_actions] if (updates["epsilon"] > 0.0).any() else []
     panels += [noise] if len(telling(metered(updates.rows))) >= 2 * MIN_MEASUREMENTS else []
     height = HEAD + PANEL * len(panels) + FOOT
     figure = Chart(figsize=(9.0, height), dpi=160, facecolor="white")
@@ -124,6 +125,21 @@ def clipped(axis: Axes, report: Report) -> None:
     key(axis, [("clip", INK), ("share of the batch without gradient after the last epoch", BLUE)])
 
 
+def values(axis: Axes, report: Report) -> None:
+    """Draw the mean action value and the size of the temporal-difference error."""
+    row_line(axis, report.updates, "td_error", ORANGE)
+    row_line(axis, report.updates, "q_mean", BLUE)
+    axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
+    key(axis, [("action values", INK), ("mean q(s, a)", BLUE), ("TD error, root of the mean square", ORANGE)])
+
+
+def random_actions(axis: Axes, report: Report) -> None:
+    """Draw the probability of a random action."""
+    row_line(axis, report.updates, "epsilon", BLUE)
+    axis.set_ylim(0.0, 1.05)
+    key(axis, [("exploration", INK), ("probability of a random action, ε", BLUE)])
+
+
 def weights(axis: Axes, report: Report) -> None:
     """Draw β over the run."""
     axis.step(report.updates.steps, positive_values(report.updates["beta"]), color=BLUE, linewidth=1.8, where="mid")
@@ -141,6 +157,7 @@ def on_logarithm(axis: Axes, report: Report, what: str, lines: dict[str, str]) -
 
 
 SOLVED = {"cg_residual": "residual ‖ĝ − Ax‖ / ‖ĝ‖"}
+TEMPERATURE = {"alpha": "weight of the entropy, α"}
 LENGTHS = {"step_norm": "in parameters, ‖s‖", "policy_step": "in policy, √(2 KL)"}  # between them: the curvature
 
 
@@ -179,6 +196,8 @@ def noise(axis: Axes, report: Report) -> None:
 PANELS: Sequence[tuple[tuple[str, ...], Callable[[Axes, Report], None]]] = (  # what a panel needs
     (("return_mean",), returns),
     (("gain", "predicted_gain"), gains),
+    (("q_mean",), values),
+    (tuple(TEMPERATURE), partial(on_logarithm, what="temperature", lines=TEMPERATURE)),
     (("kl",), divergences),
     (("accepted",), accepted),
     (("clip_fraction",), clipped),

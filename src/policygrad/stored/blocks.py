@@ -27,9 +27,8 @@ BLOCK = 4 * 2**20  # bytes of a block, about; a buffer of less than two is kept 
 NAME = re.compile(r"rows-(\d+)\.safetensors")
 MOST = 100_000  # blocks of a buffer
 
-BLOCKS: Form = each(
-    table({"first": whole(), "stop": whole(1), "sha256": text(64)}), MOST
-)  # what a checkpoint says of them
+# what a checkpoint says of them
+BLOCKS: Form = each(table({"first": whole(), "stop": whole(1), "sha256": text(64)}), MOST)
 
 
 class ReplayBlocks:
@@ -40,13 +39,11 @@ class ReplayBlocks:
 
     def __init__(self, run: Path, known: Sequence[dict[str, Any]] = ()) -> None:
         self.folder = run / FOLDER
-        self.blocks = list(
-            known
-        )  # needed by the buffer as it is, oldest first; each begins where the one before it ended
+        # needed by the buffer as it is, oldest first; each begins where the one before it ended
+        self.blocks = list(known)
         self.due: float = 0
-        self._needed: dict[
-            int, float
-        ] = {}  # by the last checkpoints, at so many steps: the first row of the first block
+        # by the last checkpoints, at so many steps: the first row of the first block
+        self._needed: dict[int, float] = {}
 
     def write(self, buffer: ReplayBuffer) -> None:
         """Write the blocks that have become whole. The last row of a block is not the buffer's last, which may still change."""

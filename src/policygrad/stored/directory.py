@@ -114,7 +114,11 @@ class RunDirectory:
                 f"{self.path} was stopped before its first checkpoint, so there is nothing to play: train it again"
             )
         if not checkpoints:
-            raise RunError(f"{self.path} holds no policy.safetensors and no checkpoint: is it a run directory?")
+            inside = sorted(runs(self.path))
+            hint = (
+                f"give one of the {len(inside)} runs in it, such as {inside[0]}" if inside else "is it a run directory?"
+            )
+            raise RunError(f"{self.path} holds no policy.safetensors and no checkpoint: {hint}")
         return checkpoints[-1]
 
     def config(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from policygrad.envs.single import EnvLike
 from policygrad.errors import FileError
 from policygrad.files import make_folder
 from policygrad.forms import FormError
+from policygrad.models.heads import Head
 from policygrad.models.policy import Policy
 from policygrad.stored.expected import ABOUT, form_of_columns
 from policygrad.stored.storage import ModelFileError, open_state, save_state, space_to_json, with_suffix
@@ -186,12 +187,17 @@ def describe(policy: Policy, observation_space: spaces.Space, action_space: spac
         raise TrajectoryError(
             f"trajectories keep log-probabilities, and {type(policy).__name__} has no head to say them: use a Policy"
         )
+    if type(policy.head).logp is Head.logp:
+        raise TrajectoryError(
+            f"trajectories keep log-probabilities, and {policy.head} has none: its actions are deterministic, with noise of "
+            "exploration. sac and dqn have them"
+        )
     return {
         "env": env,
         "observation_space": space_to_json(observation_space),
         "action_space": space_to_json(action_space),
         "legal": encoding_of(policy, observation_space).mask_source,
-        "head": repr(policy.head),
+        "head": policy.head.family,
     }
 
 

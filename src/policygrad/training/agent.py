@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from policygrad.algorithms.config import (
     Preset,
     changed,
     check,
+    check_dataset,
+    check_measurements,
     find_recipe,
     resolve,
 )
-from policygrad.algorithms.diagnosed import diagnosed_step
+from policygrad.algorithms.diagnosed import measured_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.adapters import to_arrays
@@ -38,14 +40,13 @@ from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, wit
 from policygrad.envs.twin import twin
 from policygrad.errors import EnvError
 from policygrad.models.policy import Body
-from policygrad.models.schedules import at
 from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
 from policygrad.stored.trajectories import Trajectories, collect
 from policygrad.streams import stream
 from policygrad.training.callbacks import combine
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
-from policygrad.training.kept import Kept
+from policygrad.training.kept import Kept, unobserved
 from policygrad.training.predicting import predict
 from policygrad.training.sizes import check_sizes
 from policygrad.training.threads import BusyError, Turns, single_thread
@@ -112,13 +113,13 @@ class Agent(Kept):
         self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
         self.kernel = kernel
         self.custom = body is not None or critic_body is not None
-        self.plan = self._first_plan(body, critic_body)
-        self.learner = self.plan.learner
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
+        self.plan = self._first_plan(body, critic_body)
+        self.learner = self.plan.learner
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
-        self.collector: Collector | Replay = self._collector() if dataset is None else self._replay(dataset)
+        self.collector: Any = self._collector() if dataset is None else self._replay(dataset)
         self.rng = np.random.default_rng(stream(self.seed, "prediction"))
         self._begin()
         advise(self.policy, self.envs, self.config.get("log_std", 0.0), own_body=body is not None)
@@ -128,22 +129,24 @@ class Agent(Kept):
         """Whether other code holds the environment, too."""
         return isinstance(self.env, gym.Env | VectorEnv)
 
-    def _collector(self) -> Collector:
+    def _collector(self) -> Any:
+        if self.plan.source is not None:
+            return self.plan.source(self.env, self.config["num_envs"], self.backend, self.seed)
         # `lambda: env` may hand out one that is held
         held = self._lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)
 
     def _begin(self) -> None:
         """What no copy shares with the agent that it is of."""
-        self.trainer = Trainer(self.collector, self.policy, lambda: self.plan.wants, self._step)
+        self.trainer = Trainer(self.collector, _actor(self.learner), lambda: self.plan.wants, self._step)
         self.closed, self._turns = False, Turns()
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: all but the environments, which a copy makes anew, and whoever looks on."""
         own = ("envs", "recipe", "trainer", "_turns", "closed")
         state = {k: v for k, v in self.__dict__.items() if k not in own}
-        learner = _unobserved(self.learner)
-        collector = _unobserved(self.collector) if isinstance(self.collector, Replay) else self.collector.state_dict()
+        learner = unobserved(self.learner)
+        collector = unobserved(self.collector) if isinstance(self.collector, Replay) else self.collector.state_dict()
         state |= {"learner": learner, "plan": replace(self.plan, learner=learner), "collector": collector}
         return state | {"counters": self.trainer.state_dict()}
 
@@ -174,9 +177,11 @@ class Agent(Kept):
         saved as before, but cannot learn any more.
         """
         before, self.closed = self.closed, True
+        collector: Any = getattr(self, "collector", None)  # there is none where the agent could not be made
+        if hasattr(collector, "close"):  # worker processes
+            collector.close()
         if before or self.lent:
             return
-        collector = getattr(self, "collector", None)  # there is none where the agent could not be made
         if isinstance(collector, Collector):
             with suppress(EnvError):  # they are closed already
                 collector.pending = to_arrays(collector.state_dict()["envs"])  # how to bring others to where these are
@@ -187,6 +192,8 @@ class Agent(Kept):
         self.closed = False
         try:
             check_sizes(self.config, self.envs, self.custom)
+            asked = {"fisher_eigenvalues": self.fisher_eigenvalues, "gradient_meter": self.gradient_meter}
+            check_measurements(self.recipe, **asked)
             return self._plan(self.config, body, critic_body)
         except BaseException:
             self.close()
@@ -205,10 +212,7 @@ class Agent(Kept):
 
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
         """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
-        if not self.recipe.spec.dataset:
-            raise ConfigError(
-                f"{self.algo} learns from episodes of its own policy; only off_policy_pg learns from a dataset"
-            )
+        check_dataset(self.recipe, self.config)
         trajectories = dataset if isinstance(dataset, Trajectories) else open_dataset(dataset, self.policy)
         trajectories.check(self.policy, self.envs.single_observation_space, self.envs.single_action_space)
         with single_thread():
@@ -273,15 +277,11 @@ class Agent(Kept):
         return self
 
     def _step(self, record: Record, progress: float, diagnose: bool, meter: bool) -> Stats:
-        """The learner's step, with diagnostics around it if they are due and the learner can be measured."""
-        learner = self.learner
-        if not diagnose or not hasattr(learner, "prepare"):
-            stats = learner.step(record, progress)
-            return stats | learner.report() if diagnose and hasattr(learner, "report") else stats
-        meter = meter and self.gradient_meter
-        stats = diagnosed_step(learner, record, progress, meter=meter, eigenvalues=self.fisher_eigenvalues)
-        lr = getattr(learner.update, "lr", None)
-        return stats if lr is None else stats | {"lr": float(at(lr, progress))}
+        """The learner's step, with numbers about it if they are due."""
+        if not diagnose:
+            return self.learner.step(record, progress)
+        measured = {"meter": meter and self.gradient_meter, "eigenvalues": self.fisher_eigenvalues}
+        return measured_step(self.learner, record, progress, **measured)
 
     def change(self, **overrides: Any) -> Agent:
         """Change hyperparameters from the next iteration on, as in `agent.change(lr=1e-4)`.
@@ -310,7 +310,7 @@ class Agent(Kept):
             if hasattr(self.learner, "observers"):
                 plan.learner.observers = self.learner.observers
             self.config, self.plan, self.learner = Configuration(config), plan, plan.learner
-            self.policy = self.trainer.actor = plan.learner.policy
+            self.policy, self.trainer.actor = plan.learner.policy, _actor(plan.learner)
         return self
 
     def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
@@ -381,12 +381,9 @@ class Agent(Kept):
         return twin(self.env) if isinstance(self.env, gym.Env) else self.env
 
 
-def _unobserved(part: Any) -> Any:
-    """The same part with nobody looking on."""
-    part = copy(part)
-    if hasattr(part, "observers"):
-        part.observers = []
-    return part
+def _actor(learner: Any) -> Any:
+    """Who plays: the learner's own actor, where that is another than its policy."""
+    return getattr(learner, "actor", learner.policy)
 
 
 def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -167,10 +167,12 @@ def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Anno
 
 
 def model_file(path: str | Path) -> Path:
-    """The model file of a path: the file itself, or a run's policy or last checkpoint. Raises ModelFileError."""
+    """The model file of a path: the file itself, or a run's policy or last checkpoint. Raises ModelFileError, or RunError."""
     path = Path(os.path.expanduser(path))
     if path.is_dir():
         return RunDirectory(path).model_file()
+    if not path.suffix and not with_suffix(path).exists():
+        raise ModelFileError(f"there is no run directory {path}, and no model file {with_suffix(path).name} beside it")
     other = path.is_file() or path.suffix == ".zip"
     if other and path.suffix != ".safetensors" and not with_suffix(path).exists():
         hint = ": files of Stable-Baselines3 hold pickles, which loading would run" if path.suffix == ".zip" else ""

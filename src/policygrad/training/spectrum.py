@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from policygrad.algorithms.config import check_measurements
 from policygrad.data import Batch, Rollout, Wants
 from policygrad.models.policy import Policy
 from policygrad.reports.columns import num, percent, title
@@ -24,7 +25,9 @@ def spectrum(agent: Agent, count: int) -> Finding:
 
     A step s along an eigenvector costs ½ λ ‖s‖² nats, and the natural step (F + damping · I)⁻¹ ĝ is ĝ divided by λ + damping:
     where λ is far below damping, it is a plain gradient step. count: 1 or more, as many as the policy has parameters but one.
+    Raises ConfigError for a recipe without a score function.
     """
+    check_measurements(agent.recipe, eigenvalues=count)
     with single_thread():
         batch = spectrum_batch(agent)
         share = batch.normalized_weight

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from policygrad.data import Stats
 from policygrad.errors import NotFiniteError
-from policygrad.forms import PCG64, Form, array, form_of, maybe, number, table, whole
+from policygrad.forms import PCG64, Form, array, form_of, number, table, whole
 from policygrad.models.action_values import ActionCritic, FlatNetwork
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.optim import Adam, clip_by_norm, make_optimizer
@@ -105,6 +105,7 @@ class Pathwise:
         self.rng = np.random.default_rng(seed)
         self.count = 0
         self.last: tuple[Tensor | None, float] | None = None
+        self.loaded: Stats = {}  # what a checkpoint says of the policy's last step, which may be some steps ago
 
     def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
         """Copies follow after every step instead."""
@@ -165,25 +166,25 @@ class Pathwise:
 
     def report(self) -> Stats:
         """What the critic reports, grad_norm, and with a density entropy (of x, in nats) and alpha."""
-        stats = self.critic.report()
+        return self.critic.report() | self._step_report()
+
+    def _step_report(self) -> Stats:
+        """Of the policy's last step."""
         if self.last is None:
-            return stats
+            return self.loaded
         logp, norm = self.last
         soft = (
             {}
             if logp is None or self.temperature is None
             else {"entropy": -float(logp.mean()), "alpha": self.temperature.alpha}
         )
-        return stats | {"grad_norm": norm} | soft
+        return {"grad_norm": norm} | soft
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that steps change but for the policy."""
         parts = {"critic": self.critic, "optimizer": self.optimizer}
         parts |= {name: part for name in ("temperature", "copy") if (part := getattr(self, name)) is not None}
-        last = (
-            None if self.last is None else dict(zip(("logp", "norm"), self.last, strict=True))
-        )  # rows speak of it later
-        own = {"count": self.count, "rng": self.rng.bit_generator.state, "last": last}
+        own = {"count": self.count, "rng": self.rng.bit_generator.state, "last": self._step_report()}
         return {name: dict(part.state_dict()) for name, part in parts.items()} | own
 
     def state_form(self, params: Tensor) -> Form:
@@ -193,7 +194,7 @@ class Pathwise:
             "optimizer": form_of(self.optimizer, params),
             "count": whole(),
             "rng": PCG64,
-            "last": maybe(table({"logp": maybe(array((None,), "float32")), "norm": number(0.0)})),
+            "last": table({}, others=number()),
         }
         forms |= {name: form_of(part) for name in ("temperature", "copy") if (part := getattr(self, name)) is not None}
         return table(forms)
@@ -203,6 +204,5 @@ class Pathwise:
         for name in ("critic", "optimizer", "temperature", "copy"):
             if name in state:
                 getattr(self, name).load_state_dict(state[name])
-        self.count = state["count"]
+        self.count, self.last, self.loaded = state["count"], None, state["last"]
         self.rng.bit_generator.state = state["rng"]
-        self.last = None if state["last"] is None else (state["last"]["logp"], state["last"]["norm"])
