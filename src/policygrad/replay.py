@@ -46,8 +46,9 @@ class ReplayBuffer:
 
     obs, act: an observation (N, *) and an action (N, *) of N environments, whose types and shapes are kept. Memory, in bytes:
     capacity · (those of an observation, an action and a reward + 3), and once more an observation if records come whose
-    `next_obs` is separate. added: rows written so far. apart: how many of the oldest rows a state leaves out, because they are
-    in files of their own (`stored.blocks`). Raises ReplayError for records of another number of environments.
+    `next_obs` is separate. added: rows written so far. first: the number of the oldest row that was ever here, which is above 0
+    after the state of a smaller buffer. apart: how many of the oldest rows a state leaves out, because they are in files of
+    their own (`stored.blocks`). Raises ReplayError for records of another number of environments.
     """
 
     def __init__(self, capacity: int, obs: Tree, act: np.ndarray, seed: int | np.random.SeedSequence = 0) -> None:
@@ -56,7 +57,7 @@ class ReplayBuffer:
         self.capacity, self.num_envs = capacity, len(act)
         self.rows = -(-capacity // self.num_envs) + 1
         self.rng = np.random.default_rng(seed)
-        self.added = self.apart = 0
+        self.added = self.apart = self.first = 0
         flags = dict.fromkeys(FLAGS, np.zeros(self.num_envs, bool))
         one = {"obs": obs, "act": act, "rew": np.zeros(self.num_envs, np.float32), **flags}
         self.store: dict[str, Tree] = tree_map(
@@ -69,7 +70,7 @@ class ReplayBuffer:
     @property
     def size(self) -> int:
         """Rows that can be drawn. The place of the oldest one holds what the environments show now."""
-        return min(self.added, self.rows - 1)
+        return min(self.added - self.first, self.rows - 1)
 
     @property
     def nbytes(self) -> int:
@@ -232,18 +233,11 @@ class ReplayBuffer:
         return array((*count, *tree.shape[1:]), str(tree.dtype))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`. Of the rows of a larger buffer the newest are kept. Raises ReplayError for the state of
-        a buffer of another capacity with rows in other files.
-        """
-        count, apart = len(state["rows"]["rew"]), state["apart"]
-        held = min(state["added"], self.rows - 1)
-        if apart and count + apart != held:
-            raise ReplayError(
-                f"the state is of a buffer that held {count + apart:,} rows, and this one would hold {held:,}"
-            )
-        kept = min(count, self.rows - 1 - apart)
-        # counted from 0 where the buffer was smaller: there are no rows before these
-        self.added, self.apart = state["added"] if kept + apart == held else kept, apart
+        """The inverse of `state_dict`. Of the rows of a larger buffer the newest are kept."""
+        count = len(state["rows"]["rew"])
+        kept = min(count, self.rows - 1)
+        self.added, self.apart = state["added"], min(state["apart"], self.rows - 1 - kept)
+        self.first = self.added - kept - self.apart
         self.rng.bit_generator.state = state["rng"]
         self.store.pop("next_obs", None)
         self.put_columns(self.added - kept, tree_map(lambda x: x[count - kept :].numpy(), state["rows"]))

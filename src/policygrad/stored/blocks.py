@@ -94,6 +94,8 @@ def fill(buffer: ReplayBuffer, blocks: Any, checkpoint: Path) -> None:
     stop = now + buffer.apart
     for block in blocks:
         first, path = block["first"], folder / _name(block["first"])
+        if block["stop"] <= now:  # of rows that a smaller buffer than the checkpoint's has no room for
+            continue
         if not first <= now < block["stop"] <= stop:
             break
         if not path.exists():
