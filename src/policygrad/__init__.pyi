@@ -982,7 +982,8 @@ def sac(
         num_steps: steps per environment between updates, which come in groups of gradient_steps
         alpha: weight α of the entropy; its initial value where it is learned
         learn_alpha: learn α, so that the entropy becomes target_entropy
-        target_entropy: entropy that α steers towards, in nats; none: minus the number of action dimensions
+        target_entropy: entropy that α steers towards, in nats, of actions scaled to [-1, 1]; none: minus the number
+            of dimensions
         twin: two critics, whose smaller value is bootstrapped from
         buffer_size: steps that the replay buffer keeps
         batch_size: transitions in a minibatch
