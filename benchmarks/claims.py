@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -24,12 +25,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from claims_tabular import TABULAR, Tabular
 
 import policygrad
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.data import Row
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
+from policygrad.lab.exact.tabular import objective
+from policygrad.lab.exact.worlds import make_mdp
 from policygrad.training.agent import Agent
 
 OUT = Path(__file__).parent.parent / "src/policygrad/lab/claims/recorded"
@@ -46,7 +50,8 @@ class Experiment:
 
     task: an id, whose presets stay out, or a callable in TASKS; an arm's keyword `task` overrides it. preset: the tuned
     settings of the id instead of the recipe's defaults. rows: columns of the metrics to keep. evaluate: play the final policy,
-    sampled and greedy, in this environment.
+    sampled and greedy, in this environment. timed: keep the processor's seconds, too. worlds: the tasks are MDPs of the lab
+    (make_mdp), played as environments, and `exact` is J of the final greedy policy.
     """
 
     about: str
@@ -59,6 +64,8 @@ class Experiment:
     rows: tuple[str, ...] = ()
     preset: bool = False
     evaluate: str | None = None
+    timed: bool = False
+    worlds: bool = False
 
     def describe(self) -> dict[str, Any]:
         """What the file says besides the results."""
@@ -82,14 +89,18 @@ class Experiment:
         keywords: dict[str, Any] = {"task": self.task} | self.shared | given
         task = keywords.pop("task")
         env = task if self.preset else TASKS.get(task, lambda: gym.make(task))
+        if self.worlds:
+            env = partial(WorldEnv, task)
         agent = Agent(algo, env, seed=seed, backend="gymnasium", **keywords)
-        curve = Curve(self.steps, self.points, self.rows)
+        curve = Curve(self.steps, self.points, self.rows, self.timed)
         agent.collector.observers.append(lambda record: curve.finished.extend(record.finished))
         agent.learn(self.steps, curve, self.steps // self.points)
         measured = curve.read()
         if self.evaluate is not None:
             for name, greedy in (("sampled", False), ("greedy", True)):
                 measured[name] = agent.evaluate(EPISODES, greedy, env=self.evaluate).mean
+        if self.worlds:
+            measured["exact"] = WorldEnv(task).exact(lambda obs: int(agent.predict(obs)[0]))
         agent.envs.close()
         return measured, {name: value for name, value in agent.config.items() if name != "steps"}
 
@@ -97,8 +108,9 @@ class Experiment:
 class Curve:
     """A callback that keeps, of every interval of steps, the mean return of the episodes that ended and rows of metrics."""
 
-    def __init__(self, steps: int, points: int, rows: tuple[str, ...]) -> None:
-        self.steps, self.points, self.rows = steps, points, rows
+    def __init__(self, steps: int, points: int, rows: tuple[str, ...], timed: bool = False) -> None:
+        self.steps, self.points, self.rows, self.timed = steps, points, rows, timed
+        self.began, self.seconds = time.process_time(), [0.0] * points  # at the end of each interval
         self.finished: list[tuple[float, int]] = []
         self.seen: dict[str, list[list[float]]] = {name: [[] for _ in range(points)] for name in ("return", *rows)}
 
@@ -106,13 +118,15 @@ class Curve:
         k = min((agent.collector.steps_done - 1) * self.points // self.steps, self.points - 1)
         self.seen["return"][k] += [ret for ret, _ in self.finished]
         self.finished.clear()
+        self.seconds[k:] = [time.process_time() - self.began] * (self.points - k)
         for name in self.rows:
             if row is not None and row.get(name) is not None:
                 self.seen[name][k].append(float(row[name]))  # pyright: ignore[reportArgumentType]
 
     def read(self) -> Measured:
         """Means; None where an interval has nothing."""
-        return {name: [float(np.mean(x)) if x else None for x in bins] for name, bins in self.seen.items()}
+        found: Measured = {name: [float(np.mean(x)) if x else None for x in bins] for name, bins in self.seen.items()}
+        return found | ({"seconds": self.seconds} if self.timed else {})
 
 
 MCC, GAMMA = "MountainCarContinuous-v0", 0.99
@@ -143,6 +157,41 @@ TASKS: dict[str, Callable[[], gym.Env]] = {
     "potential": lambda: PotentialShaping(gym.make(MCC), kinetic_energy, GAMMA),
     "CartPole-v1 x 100": scaled(100.0),
 }
+
+HORIZONS = {"aliased": None, "rock-paper-scissors": None, "corridor": 100}  # of WorldEnv
+
+
+class WorldEnv(gym.Env):
+    """An MDP of the lab as an environment, which shows the group of its state, one-hot: states of a group look alike."""
+
+    def __init__(self, world: str) -> None:
+        self.mdp = make_mdp(world, horizon=HORIZONS[world])
+        self.groups = list(range(self.mdp.states)) if self.mdp.groups is None else list(self.mdp.groups)
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (max(self.groups) + 1,), np.float32)
+        self.action_space = gym.spaces.Discrete(self.mdp.actions)
+        self.state = self.time = 0
+
+    def shown(self, group: int) -> np.ndarray:
+        """The observation of a group."""
+        return np.eye(max(self.groups) + 1, dtype=np.float32)[group]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.state, self.time = int(self.np_random.choice(self.mdp.states, p=self.mdp.start.numpy())), 0
+        return self.shown(self.groups[self.state]), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        s, a = self.state, int(action)
+        self.state = int(self.np_random.choice(self.mdp.states, p=self.mdp.transition[s, a].numpy()))
+        self.time += 1
+        over = self.state in self.mdp.terminal or self.time == self.mdp.horizon  # its end belongs to the task
+        return self.shown(self.groups[self.state]), float(self.mdp.outcome[s, a, self.state]), over, False, {}
+
+    def exact(self, act: Callable[[np.ndarray], int]) -> float:
+        """J of the policy that takes act(observation), computed."""
+        chosen = torch.tensor([act(self.shown(group)) for group in self.groups])
+        return float(objective(self.mdp, torch.nn.functional.one_hot(chosen, self.mdp.actions).double()))
+
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 BOUNDS = (0.01, 0.03, 0.1)
@@ -208,6 +257,17 @@ EXPERIMENTS: dict[str, Experiment] = {
             for (optimizer, lr), way, scale in product(
                 (("sgd", 0.1), ("adam", 0.01)), ("no", "batch", "episode"), (1, 100)
             )
+        },
+        shared={"gamma": 0.99, "baseline": "none", "reduction": "step"},
+    ),
+    "normalisation-rates": Experiment(
+        """CartPole-v1 as in normalisation, with the rewards as they are, at other learning rates.""",
+        "CartPole-v1",
+        60_000,
+        {
+            f"{optimizer} {lr:g}, {way}": ("reinforce", {"optimizer": optimizer, "lr": lr, "standardize": way})
+            for optimizer, rates in {"sgd": (0.01, 1.0, 10.0), "adam": (0.003, 0.03)}.items()
+            for lr, way in product(rates, ("no", "batch", "episode"))
         },
         shared={"gamma": 0.99, "baseline": "none", "reduction": "step"},
     ),
@@ -302,6 +362,34 @@ EXPERIMENTS: dict[str, Experiment] = {
         100_000,
         {name: FIRST_ORDER[name] for name in ("reinforce, no baseline", "reinforce", "a2c", "ppo")},
         shared={"gamma": 0.99, "lr": 3e-3, "critic_lr": 3e-3, "max_grad_norm": 0.5},
+    ),
+    "off-policy": Experiment(
+        """CartPole-v1, steps and seconds of the processor until the mean return of an interval of 1,000 steps is 195: DQN
+        with its recipe's defaults at three learning rates, the same without replay, which learns from the steps just played
+        alone; and REINFORCE with V, A2C, PPO and TRPO as in stability, at three step sizes each. γ 0.99.""",
+        "CartPole-v1",
+        30_000,
+        {
+            f"{name}, lr {lr:g}": ("dqn", {"lr": lr, "replay": replay})
+            for (name, replay), lr in product({"dqn": True, "dqn, no replay": False}.items(), (3e-4, 1e-3, 3e-3))
+        }
+        | {
+            f"{name}, lr {lr:g}": (FIRST_ORDER[name][0], FIRST_ORDER[name][1] | {"lr": lr, "critic_lr": lr})
+            for name, lr in product(("reinforce", "a2c", "ppo"), (1e-3, 3e-3, 1e-2))
+        }
+        | {f"trpo, max_kl {kl:g}": ("trpo", BATCH | {"max_kl": kl}) for kl in BOUNDS},
+        shared={"gamma": 0.99},
+        points=30,
+        timed=True,
+    ),
+    "stochastic-values": Experiment(
+        """The three tasks of stochastic, whose best policy is a stochastic one, played by DQN with its recipe's defaults;
+        states that look alike share an observation. exact: J of the final greedy policy.""",
+        "aliased",
+        10_000,
+        {world: ("dqn", {"task": world}) for world in HORIZONS},
+        points=20,
+        worlds=True,
     ),
 }
 

@@ -25,7 +25,8 @@ from policygrad.lab.exact.tabular import (
     tabular_policy,
 )
 from policygrad.lab.exact.worlds import exact_objective, make_mdp
-from policygrad.models.critic import NoCritic
+from policygrad.models.critic import Critic, NoCritic
+from policygrad.models.networks import MLP
 from policygrad.models.policy import Policy
 from policygrad.updates import VanillaGradient
 
@@ -42,6 +43,7 @@ PARTS: dict[str, tuple[Make, Callable[[], Any], Make]] = {
     "to-go, time average": (est.RewardToGo, base.TimeAverage, lambda mdp: NoCritic()),
     "to-go, exact V": (est.RewardToGo, base.CriticValue, ExactCritic),
     "GAE 0.95, exact V": (lambda gamma: est.GAE(gamma, 0.95), base.CriticValue, ExactCritic),
+    "GAE 0.95, learned V": (lambda gamma: est.GAE(gamma, 0.95), base.CriticValue, lambda mdp: _learned(mdp)),
     "TD error, exact V": (est.TDError, base.CriticValue, ExactCritic),
     "exact Q − V": (est.QValue, base.CriticValue, ExactQCritic),
     "TD error, V = 0": (est.TDError, base.CriticValue, lambda mdp: ExactCritic(mdp, _nothing(mdp))),
@@ -56,6 +58,11 @@ PARTS: dict[str, tuple[Make, Callable[[], Any], Make]] = {
         lambda mdp: NoCritic(),
     ),
 }
+
+
+def _learned(mdp: MDP) -> Critic:
+    """A table of V, fitted to each batch after its estimate was taken, as in training."""
+    return Critic(MLP(mdp.states, (), 1), lr=0.05, epochs=4).double()
 
 
 def _nothing(mdp: MDP) -> torch.Tensor:
@@ -143,7 +150,7 @@ def errors(
     mdp: MDP, policy: Policy, config: dict[str, Any], generator: torch.Generator, trials: int
 ) -> dict[str, float]:
     """Of estimates ĝ at a policy that stays: mse, E‖ĝ − ∇J‖² / ‖∇J‖²; and scaled_mse, that of c ĝ with the best c,
-    1 − (E ĝ·∇J)² / (E‖ĝ‖² ‖∇J‖²). Baselines that learn go on learning.
+    1 − (E ĝ·∇J)² / (E‖ĝ‖² ‖∇J‖²). Baselines and critics that learn go on learning.
     """
     truth, theta = exact_gradient(mdp, policy), policy.flat.clone()
     step = stepper(mdp, policy, config, generator, 1.0)

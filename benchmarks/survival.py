@@ -25,7 +25,7 @@ def verdict(outcome: str) -> str:
 
 
 def damage(trials: int, folder: Path) -> list[Row]:
-    """Random damage to policies, checkpoints and data sets."""
+    """Random damage to policies, checkpoints, data sets and blocks of a replay buffer."""
     return [("damaged files", verdict(found)) for _, found in files.corruptions(trials, show=False)]
 
 
@@ -56,7 +56,7 @@ PARTS: dict[str, tuple[str, int, Callable[[int, Path], Sequence[Row]]]] = {
     "kills": ("kill −9 at a random moment, resumed: every file equal", 100, kills.kills),
     "signals": ("SIGINT, SIGTERM, SIGHUP: saved in 5 s, resumed: every file equal", 60, kills.signals),
     "disk": (
-        "a full disk, and kill −9, at each call that writes a checkpoint: resumed to the same end",
+        "a full disk, and kill −9, at each call that writes a checkpoint or a block: resumed to the same end",
         100,
         disk.campaign,
     ),

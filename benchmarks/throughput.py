@@ -18,11 +18,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 Learn = Callable[[int], int]  # trains for so many environment steps more, in whole iterations; returns the steps done
 SIDES = ("sb3", "policygrad")
@@ -30,7 +31,9 @@ SIDES = ("sb3", "policygrad")
 
 @dataclass(frozen=True)
 class Config:
-    """One comparison. keywords: hyperparameters by SB3's names, given to both sides as they are."""
+    """One comparison. keywords: hyperparameters by SB3's names, given to both sides as they are. hidden: widths of the layers,
+    where they are not the default of both sides. own: what only our side has a word for.
+    """
 
     algo: str
     env: str
@@ -39,11 +42,13 @@ class Config:
     bar: float  # the least median ratio that we promise
     warmup: int  # iterations before the clock starts
     iterations: int  # iterations under it
+    hidden: tuple[int, ...] | None = None
+    own: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         """Environment steps of one iteration."""
-        return self.num_envs * self.keywords["n_steps"]
+        return self.num_envs * self.keywords["n_steps" if "n_steps" in self.keywords else "train_freq"]
 
 
 COMMON = {"gamma": 0.99, "ent_coef": 0.0, "max_grad_norm": 0.5}
@@ -58,6 +63,28 @@ TRPO = {  # sb3-contrib's defaults, written out
     "line_search_shrinking_factor": 0.8,
     "learning_rate": 1e-3,
     "n_critic_updates": 10,
+}
+DQN = {  # RL Zoo's for CartPole
+    "gamma": 0.99,
+    "learning_rate": 2.3e-3,
+    "batch_size": 64,
+    "buffer_size": 100_000,
+    "learning_starts": 1000,
+    "target_update_interval": 10,
+    "train_freq": 256,
+    "gradient_steps": 128,
+    "exploration_fraction": 0.16,
+    "exploration_final_eps": 0.04,
+}
+PAIR = {  # a step of the environment, a step of the networks
+    "gamma": 0.99,
+    "learning_rate": 1e-3,
+    "batch_size": 256,
+    "buffer_size": 100_000,
+    "learning_starts": 100,
+    "tau": 0.005,
+    "train_freq": 1,
+    "gradient_steps": 1,
 }
 CONFIGS = {
     "ppo-cartpole": Config(
@@ -75,6 +102,11 @@ CONFIGS = {
     "a2c-cartpole": Config(
         "a2c", "CartPole-v1", 8, COMMON | {"n_steps": 5, "learning_rate": 7e-4, "gae_lambda": 1.0}, 2.5, 100, 1000
     ),
+    "dqn-cartpole": Config("dqn", "CartPole-v1", 1, DQN, 2.5, 8, 60, (256, 256), {"double": False}),
+    "sac-pendulum-64": Config("sac", "Pendulum-v1", 1, PAIR, 3.0, 300, 3000, (64, 64)),
+    "sac-pendulum-256": Config("sac", "Pendulum-v1", 1, PAIR, 1.5, 300, 1500, (256, 256)),
+    "td3-pendulum-64": Config("td3", "Pendulum-v1", 1, PAIR | {"policy_delay": 2}, 3.0, 300, 3000, (64, 64)),
+    "td3-pendulum-256": Config("td3", "Pendulum-v1", 1, PAIR | {"policy_delay": 2}, 1.5, 300, 1500, (256, 256)),
     "trpo-cartpole": Config("trpo", "CartPole-v1", 8, TRPO | {"n_steps": 256, "batch_size": 128}, 3.0, 2, 30),
 }
 
@@ -83,10 +115,16 @@ def make_sb3(config: Config, seed: int) -> Learn:
     """SB3 at its best: no render mode, Monitor, environment checker or log, and torch's fused Adam."""
     import sb3_contrib
     import stable_baselines3
+    from stable_baselines3.common.noise import NormalActionNoise
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     envs = DummyVecEnv([lambda: gymnasium.make(config.env, disable_env_checker=True)] * config.num_envs)
-    options = config.keywords | {"policy_kwargs": {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}}
+    network: dict[str, Any] = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
+    options = config.keywords | {"policy_kwargs": network}
+    if config.hidden is not None:
+        network["net_arch"] = list(config.hidden)
+    if config.algo == "td3":  # our noise
+        options["action_noise"] = NormalActionNoise(np.zeros(1), np.full(1, 0.1))
     if config.algo == "a2c":
         options["use_rms_prop"] = False
     library = sb3_contrib if config.algo == "trpo" else stable_baselines3
@@ -107,7 +145,8 @@ def make_policygrad(config: Config, seed: int) -> Learn:
     def make() -> gymnasium.Env:
         return gymnasium.make(config.env, disable_env_checker=True)
 
-    agent = getattr(policygrad, config.algo)(make, seed=seed, num_envs=config.num_envs, **config.keywords)
+    words = config.keywords | config.own | ({} if config.hidden is None else {"hidden": config.hidden})
+    agent = getattr(policygrad, config.algo)(make, seed=seed, num_envs=config.num_envs, **words)
 
     def learn(steps: int) -> int:
         before = agent.collector.steps_done

@@ -368,6 +368,7 @@ def test_the_package_and_its_lab_offer_no_two_things_of_one_name():
 SPELLINGS = {spelling for name in RECIPES for spelling in (name, name.replace("_", "-"))}
 ABOUT_ALGORITHMS = {
     "lab/claims/learning.py",
+    "lab/claims/off_policy.py",
     "lab/claims/variance.py",
 }  # claims that textbooks make about algorithms by name
 

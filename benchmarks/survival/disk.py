@@ -1,8 +1,8 @@
-"""A disk that is full, and a process that is killed, at each of the system calls that write a checkpoint.
+"""A disk that is full, and a process that is killed, at each of the system calls that write a checkpoint or a replay block.
 
 The calls are those of `policygrad.files.write_atomically`: open, write, flush to the disk, read back, rename, flush of the
-directory, and the removal of the checkpoint that is no longer needed. Before and after each of them the previous checkpoint
-must load, and the run must go on to the end that it has without any fault.
+directory, and the removal of checkpoints and blocks that are no longer needed. Before and after each of them the previous
+checkpoint must load, and the run must go on to the end that it has without any fault.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 CALLS = ("open", "fsync", "replace", "unlink")  # of os, and write, which is a file's
 FAULTS = ("full", "killed")
 MOST = 200  # calls of a run that are tried
+RUNS: dict[str, dict[str, Any]] = {
+    "a2c": {"num_envs": 2},
+    "dqn": {"buffer_size": 200, "warmup": 100, "num_steps": 8, "gradient_steps": 1},
+}
+BLOCK = 2000  # bytes of a block of the replay buffer
 
 
 class Fault:
@@ -41,59 +47,73 @@ class Fault:
         return called
 
 
-def child(directory: str, at: int, kind: str) -> int:
-    """A run whose second checkpoint meets the fault; 3 where the run has no such call."""
+def child(directory: str, algo: str, at: int, kind: str) -> int:
+    """A run in whose second half what is written meets the fault; 3 where the run has no such call."""
     import policygrad as pg
+    from policygrad.stored import blocks
     from policygrad.training import recorder
     from policygrad.training.train import train
 
     fault = Fault(at, kind)
     for name in CALLS:
         setattr(os, name, fault(getattr(os, name)))
-    before = recorder.Recorder.save
 
-    def save(self: Any) -> None:
-        fault.armed = self.agent.collector.steps_done > 300
-        try:
-            before(self)
-        finally:
-            fault.armed = False
+    def armed(method: Callable[..., Any]) -> Callable[..., Any]:
+        def called(self: Any, *given: Any) -> Any:
+            fault.armed = self.agent.collector.steps_done > 500
+            try:
+                return method(self, *given)
+            finally:
+                fault.armed = False
 
-    recorder.Recorder.save = save  # pyright: ignore[reportAttributeAccessIssue]
+        return called
+
+    for name in ("save", "keep_rows"):
+        setattr(recorder.Recorder, name, armed(getattr(recorder.Recorder, name)))
+    blocks.BLOCK = BLOCK
     recorder.CHECKPOINT_SHARE = float("inf")
-    train(pg.a2c("CartPole-v1", seed=1, num_envs=2, hidden=(8,)), directory, steps=1000, episodes=2)
+    train(pg.Agent(algo, "CartPole-v1", seed=1, hidden=(8,), **RUNS[algo]), directory, steps=1000, episodes=2)
     return 3
 
 
 def campaign(trials: int, folder: Path) -> list[tuple[str, str]]:
     """Both faults at every call, until a run has no more of them."""
+    from policygrad.stored import blocks
     from policygrad.training.resume import resume
 
-    whole = folder / "whole"
-    run(whole, 10**9, "full")
+    blocks.BLOCK = BLOCK
     rows = []
-    for kind in FAULTS:
+    for algo, kind in product(RUNS, FAULTS):
+        whole = folder / algo
+        if not whole.exists():
+            run(whole, algo, 10**9, "full")
         for at in range(1, min(trials, MOST) + 1):
             directory = folder / "run"
             shutil.rmtree(directory, ignore_errors=True)
-            code = run(directory, at, kind)
+            code = run(directory, algo, at, kind)
             if code == 3:
                 break
             try:
                 resume(directory)
-                same = (directory / "policy.safetensors").read_bytes() == (whole / "policy.safetensors").read_bytes()
-                found = "right" if same else f"call {at}: another policy"
+                found = f"call {at}: {other}" if (other := different(directory, whole)) else "right"
             except Exception as error:
                 found = f"call {at}: {type(error).__name__}: {error}"
-            rows.append((f"{kind} at each call", found))
+            rows.append((f"{algo}, {kind} at each call", found))
     return rows
 
 
-def run(directory: Path, at: int, kind: str) -> int:
+def different(run: Path, whole: Path) -> str:
+    """The first that differs of the policy and of the blocks of the replay buffer that both runs have, or nothing."""
+    blocks = [path.relative_to(whole) for path in sorted(whole.glob("replay/rows-*"))]
+    files = [Path("policy.safetensors"), *(file for file in blocks if (run / file).exists())]
+    return next((f"another {file}" for file in files if (run / file).read_bytes() != (whole / file).read_bytes()), "")
+
+
+def run(directory: Path, algo: str, at: int, kind: str) -> int:
     """A child's exit code."""
-    words = [sys.executable, __file__, str(directory), str(at), kind]
+    words = [sys.executable, __file__, str(directory), algo, str(at), kind]
     return subprocess.run(words, capture_output=True, check=False).returncode
 
 
 if __name__ == "__main__":
-    raise SystemExit(child(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    raise SystemExit(child(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]))

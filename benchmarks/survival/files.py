@@ -28,7 +28,12 @@ if __name__ == "__main__":
 import policygrad as pg
 from policygrad.cli import main
 from policygrad.errors import PolicygradError
+from policygrad.stored import blocks
+from policygrad.stored.blocks import FOLDER
+from policygrad.stored.directory import RunDirectory
+from policygrad.stored.storage import load_state
 from policygrad.stored.trajectories import read_trajectories
+from policygrad.training.train import train
 from survival import forgeries, malformations
 
 Row = tuple[str, str]
@@ -37,12 +42,14 @@ SECONDS = 1.0  # of a processor that a command may take for an odd file, and ten
 
 
 def attempt(path: Path) -> str:
-    """What becomes of a model file, or a file of trajectories: it is loaded, and goes on learning."""
+    """What becomes of a model file, a file of trajectories, or a block of a replay buffer with the checkpoint that needs it: it
+    is loaded, and goes on learning.
+    """
     try:
         if "trajectories" in path.name:
             read_trajectories(path)
         else:
-            agent = pg.load(path)
+            agent = pg.load(RunDirectory(path.parents[1]).checkpoints()[-1] if path.parent.name == FOLDER else path)
             if "policy" not in path.name:
                 agent.learn(1)
     except (PolicygradError, ValueError) as error:
@@ -60,6 +67,16 @@ def samples(folder: Path) -> list[Path]:
     agent.learn(64)
     stored = agent.collect(3).save(folder / "trajectories.safetensors")
     return [agent.save_policy(folder / "policy"), agent.save(folder / "checkpoint"), stored]
+
+
+def block(folder: Path) -> Path:
+    """A block of the replay buffer of a small run."""
+    before, blocks.BLOCK = blocks.BLOCK, 1000
+    agent = pg.dqn("CartPole-v1", hidden=(4,), buffer_size=64, warmup=8, batch_size=4, num_steps=8)
+    run = train(agent, folder / "run", steps=200, episodes=1)
+    blocks.BLOCK = before
+    needed = load_state(run.checkpoints()[-1])[0]["run"]["replay"]
+    return run.path / FOLDER / f"rows-{needed[-1]['first']}.safetensors"
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
@@ -90,15 +107,14 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def corruptions(n: int = 10_000, seed: int = 0, show: bool = True) -> list[Row]:
-    """Random damage of policies, checkpoints and trajectories."""
+    """Random damage of policies, checkpoints, trajectories and blocks of a replay buffer."""
     rng, rows = np.random.default_rng(seed), []
     with tempfile.TemporaryDirectory() as name:
-        whole = {path.name: path.read_bytes() for path in samples(Path(name))}
+        whole = {path: path.read_bytes() for path in (*samples(Path(name)), block(Path(name)))}
         for i in range(n):
-            file = list(whole)[i % len(whole)]
-            path = Path(name) / file
-            path.write_bytes(damaged(whole[file], rng))
-            rows.append((f"{file} {i}", attempt(path)))
+            path = list(whole)[i % len(whole)]
+            path.write_bytes(damaged(whole[path], rng))
+            rows.append((f"{path.name} {i}", attempt(path)))
     return told("random damage", rows, show)
 
 

@@ -40,6 +40,9 @@ class Case:
     callbacks: bool = False
     trajectories: bool = False
     seeds: int = 1  # more than one: by the command line, side by side
+    block: int | None = (
+        None  # bytes of a block of the replay buffer, where the buffer is too small for those of the package
+    )
 
 
 CASES = {
@@ -59,6 +62,12 @@ CASES = {
     ),
     "ppo, BipedalWalker": Case("ppo", "BipedalWalker-v3", 16_000, {"num_steps": 256}),
     "ppo, CartPole, worker processes": Case("ppo", "CartPole-v1", 40_000, {"backend": "async"}),
+    "dqn, CartPole, blocks of the replay buffer": Case(
+        "dqn", "CartPole-v1", 12_000, {"buffer_size": 3000, "n_step": 3}, callbacks=True, block=2**14
+    ),
+    "sac, Pendulum, blocks of the replay buffer": Case(
+        "sac", "Pendulum-v1", 2500, {"buffer_size": 1000, "hidden": (32,), "warmup": 200}, block=2**12
+    ),
     "ppo, CartPole, two seeds side by side": Case("ppo", "CartPole-v1", 60_000, seeds=2),
 }
 if installed():
@@ -67,6 +76,7 @@ if installed():
 
 def child(what: str, case: Case, directory: str) -> None:
     """In a process of its own: train or go on."""
+    from policygrad.stored import blocks
     from policygrad.training import recorder
     from policygrad.training.agent import Agent
     from policygrad.training.callbacks import CheckpointCallback, EvalCallback, History
@@ -74,6 +84,7 @@ def child(what: str, case: Case, directory: str) -> None:
     from policygrad.training.train import train
 
     recorder.CHECKPOINT_SECONDS = 0.5  # of a run that takes seconds, as 30 of one that takes minutes
+    blocks.BLOCK = case.block or blocks.BLOCK
     callbacks = (
         [EvalCallback(case.steps // 6, 2), CheckpointCallback(case.steps // 5), History()] if case.callbacks else []
     )
@@ -185,13 +196,17 @@ def difference(name: str, reference: Path, directory: Path) -> str:
 
 
 def contents(run: Path, seeded: bool) -> dict[str, Any]:
-    """What a run has written, the clocks aside. Of checkpoints the last: when the others are taken is the clock's business.
+    """What a run has written, the clocks aside. Of checkpoints the last, and of the replay buffer's blocks those that it needs:
+    when the others are taken is the clock's business.
 
     seeded: whether the process had seeded the global generators, of which nothing here draws.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"checkpoint": checkpoint(run, seeded)}
+    needed = {f"replay/rows-{block['first']}.safetensors" for block in found["checkpoint"][1]["run"].get("replay", [])}
     for path in sorted(p for p in run.rglob("*") if p.is_file()):
         name = path.relative_to(run).as_posix()
+        if path.parent.name == "replay" and name not in needed:
+            continue
         if path.suffix == ".safetensors" and path.parent.name != "checkpoints":
             found[name] = path.read_bytes()
         elif path.suffix == ".npz":
@@ -202,7 +217,6 @@ def contents(run: Path, seeded: bool) -> dict[str, Any]:
     found["evaluation.json"] = (run / "evaluation.json").read_text()
     found["state.json"] = (run / "state.json").read_text()
     found["events"] = list(scalars(run))
-    found["checkpoint"] = checkpoint(run, seeded)
     return found
 
 

@@ -23,7 +23,7 @@ _HOMES = {  # module: its public names
     "StateDiscounted TDError TotalReturn advantages",
     "policygrad.gradient.baselines": "Constant CriticValue CrossFit LeaveOneOut LinearFeatures "
     "NoBaseline Regressor RunningMean TimeAverage",
-    "policygrad.gradient.importance": "CollapsedError ImportanceWeighted PerDecision",
+    "policygrad.gradient.importance": "CollapsedError ImportanceWeighted PerDecision trajectory_kl",
     "policygrad.models.policy": "Policy make_policy",
     "policygrad.models.advantage": "AdvantageRegressor fit_advantage",
     "policygrad.models.critic": "Critic NoCritic QCritic make_critic make_q_critic",

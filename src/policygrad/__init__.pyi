@@ -50,6 +50,7 @@ from policygrad.gradient.estimators import advantages as advantages
 from policygrad.gradient.importance import CollapsedError as CollapsedError
 from policygrad.gradient.importance import ImportanceWeighted as ImportanceWeighted
 from policygrad.gradient.importance import PerDecision as PerDecision
+from policygrad.gradient.importance import trajectory_kl as trajectory_kl
 from policygrad.models.action_values import ActionCritic as ActionCritic
 from policygrad.models.action_values import make_action_critic as make_action_critic
 from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
@@ -127,7 +128,7 @@ def a2c(
     gamma: float = 0.99,
     lam: float = 1.0,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0007,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -165,7 +166,95 @@ def a2c(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
+        optimizer: optimiser of the policy
+        lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
+        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
+        critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
+            policy
+        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        activation: activation function of the hidden layers
+        head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
+        std: standard deviation of Box actions: a free parameter, or an output of the network
+        log_std: initial log standard deviation of Box actions
+        noise_autocorrelation: autocorrelation of the noise of Box actions; 0: independent noise, 0.9: correlated
+            over about ten steps
+        mask_source: source of action masks; auto: the entry action_mask of a Dict observation, if there is one
+        normalize_obs: standardise observations by a running mean and variance, which the policy stores
+    """
+
+def a3c(
+    env: EnvLike,
+    *,
+    seed: int = 0,
+    preset: Preset | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[Wrapper] | None = None,
+    body: Body | None = None,
+    critic_body: Body | None = None,
+    kernel: str = "auto",
+    backend: str = "auto",
+    fisher_eigenvalues: int = 0,
+    gradient_meter: bool = False,
+    dataset: Trajectories | str | Path | None = None,
+    steps: int = 100000,
+    num_envs: int = 8,
+    workers: int = 2,
+    asynchrony: Literal["simulated", "processes"] = "simulated",
+    num_steps: int = 16,
+    gamma: float = 0.99,
+    lam: float = 1.0,
+    state_discount: bool = False,
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lr: float = 0.0007,
+    lr_schedule: Literal["constant", "linear"] = "constant",
+    ent_coef: float = 0.0,
+    ent_schedule: Literal["constant", "linear"] = "constant",
+    max_grad_norm: float | None = 0.5,
+    critic_lr: float | None = None,
+    critic_epochs: int | None = 1,
+    critic_minibatches: int | None = 1,
+    hidden: Sequence[int] = (64, 64),
+    activation: Literal["tanh", "relu", "silu"] = "tanh",
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian",
+    std: Literal["parameter", "network"] = "parameter",
+    log_std: float = 0.0,
+    noise_autocorrelation: float = 0.0,
+    mask_source: Literal["auto", "none", "observation", "info"] = "auto",
+    normalize_obs: bool = False,
+    total_timesteps: int = ...,
+    n_envs: int = ...,
+    n_steps: int = ...,
+    gae_lambda: float = ...,
+    normalize_advantage: bool = ...,
+    learning_rate: float = ...,
+    vf_lr: float | None = ...,
+    n_critic_updates: int | None = ...,
+    train_v_iters: int | None = ...,
+) -> Agent:
+    """Asynchronous advantage actor-critic (Mnih et al. 2016): workers push gradients that they took at a copy, which is older.
+
+    Where the processes of workers race, a seed does not decide the run.
+
+    Returns an `Agent`, which says what seed, preset, body, … are.
+
+        steps: number of environment steps; training stops after the last whole iteration that fits
+        num_envs: number of environments stepped in parallel
+        workers: workers, each with its share of the environments; never more than there are environments
+        asynchrony: workers in one process, their order drawn from the seed; or a process each, which race
+        num_steps: steps per environment per iteration
+        gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
+        lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
+        state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -476,7 +565,7 @@ def npg(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
@@ -527,7 +616,8 @@ def npg(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -568,12 +658,13 @@ def off_policy_pg(
     max_weight: float | None = None,
     min_ess: float = 0.1,
     clone_epochs: int = 10,
+    replay_episodes: int = 0,
     baseline: Literal["value", "leave-one-out", "running-mean", "time-average", "linear", "constant", "none"] = "value",
     baseline_value: float = 0.0,
     cross_fit: int | None = None,
     gamma: float = 0.99,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
@@ -602,7 +693,8 @@ def off_policy_pg(
 ) -> Agent:
     """REINFORCE from stored trajectories by importance sampling (Precup, Sutton & Singh 2000); refuses weights that collapse.
 
-    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE.
+    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE. With replay_episodes its updates also
+    learn from episodes that its earlier policies sampled.
 
     Returns an `Agent`, which says what seed, preset, body, … are.
 
@@ -615,13 +707,16 @@ def off_policy_pg(
         max_weight: largest importance weight, clipped before normalising (biased); none: no clipping
         min_ess: stop when the effective sample size falls below this share of the episodes; usually 0.1 to 0.5
         clone_epochs: with a dataset: epochs of behaviour cloning (maximum likelihood) before training
+        replay_episodes: without a dataset: episodes of earlier iterations that every update learns from as well, by
+            their weights
         baseline: baseline subtracted from the returns; value: a learned V(s)
         baseline_value: value of the constant baseline
         cross_fit: folds of the batch; each fold's baseline is fitted to the other folds; none: fitted to earlier
             batches
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
@@ -668,7 +763,7 @@ def ppo(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -716,7 +811,8 @@ def ppo(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -762,7 +858,7 @@ def ppo_kl(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -810,7 +906,8 @@ def ppo_kl(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
@@ -929,7 +1026,7 @@ def reinforce(
     cross_fit: int | None = None,
     gamma: float = 0.99,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "no",
+    standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
     lr: float = 0.003,
@@ -972,7 +1069,8 @@ def reinforce(
             batches
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
@@ -1060,8 +1158,8 @@ def sac(
         num_steps: steps per environment between updates, which come in groups of gradient_steps
         alpha: weight α of the entropy; its initial value where it is learned
         learn_alpha: learn α, so that the entropy becomes target_entropy
-        target_entropy: entropy that α steers towards, in nats, with every action scaled to [−1, 1]; none: minus
-            their number
+        target_entropy: entropy that α steers towards, in nats, of actions scaled to [-1, 1]; none: minus the number
+            of dimensions
         twin: two critics, whose smaller value is bootstrapped from
         buffer_size: steps that the replay buffer keeps
         batch_size: transitions in a minibatch
@@ -1211,7 +1309,7 @@ def trpo(
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
-    standardize: Literal["no", "batch", "episode"] = "batch",
+    standardize: Literal["no", "batch", "running", "episode"] = "batch",
     ent_coef: float = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     lr_schedule: Literal["constant", "linear"] = "constant",
@@ -1267,7 +1365,8 @@ def trpo(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
-        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode
+        standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
+            (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         lr_schedule: schedule of the learning rates: constant, or linear down to 0

@@ -189,8 +189,8 @@ class Rollout:
             self.trajectories == self.mask.shape[1]
         )
 
-    def columns(self, index: Sequence[int] | Tensor) -> Rollout:
-        """The rollout of these columns, in this order; a column may come twice."""
+    def columns(self, index: Sequence[int] | Tensor | slice) -> Rollout:
+        """The rollout of these columns, in this order; a column may come twice. Those of a slice stay on the same memory."""
         return Rollout(**_columns(self, index))
 
     def scatter(self, x: Tensor) -> Tensor:
@@ -355,6 +355,9 @@ class Estimate:
     ret: Tensor  # (T, N)     return estimate; the advantage is ret − baseline
     target: Tensor  # (T, N)  what the critic regresses on
     stats: Stats = field(default_factory=dict)  # numbers of its own, kept with the update's
+    plain: Tensor | None = (
+        None  # (T, N)  ret − baseline, of which an estimator with a state learns; None for the others
+    )
 
 
 def _check_follows(obs: Tensor, next_obs: Tensor) -> None:
@@ -363,11 +366,11 @@ def _check_follows(obs: Tensor, next_obs: Tensor) -> None:
         raise ValueError(f"obs must be {expected}, got {tuple(obs.shape)}")
 
 
-def _columns(record: Rollout | Values, index: Sequence[int] | Tensor) -> dict[str, Any]:
+def _columns(record: Rollout | Values, index: Sequence[int] | Tensor | slice) -> dict[str, Any]:
     """Every field, its tensors (…, N, *) reduced to these columns."""
-    chosen = torch.as_tensor(index, dtype=torch.int64)
+    chosen = index if isinstance(index, slice) else torch.as_tensor(index, dtype=torch.int64)
     parts = {f.name: getattr(record, f.name) for f in fields(record)}
-    return tree_map(lambda x: x.index_select(1, chosen) if isinstance(x, Tensor) else x, parts)
+    return tree_map(lambda x: x[:, chosen] if isinstance(x, Tensor) else x, parts)
 
 
 def shares_memory(obs: Tree, next_obs: Tree) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from policygrad.data import Record
 from policygrad.errors import UserError
-from policygrad.forms import PCG64, Form, anything, array, table, whole
+from policygrad.forms import PCG64, Form, FormError, anything, array, table, whole
 from policygrad.tree import Tree, put, take, to_torch, tree_leaves, tree_map
 
 FLAGS = ("terminated", "end", "mask")  # end: the episode ends here, or what follows was not seen
@@ -46,7 +46,8 @@ class ReplayBuffer:
 
     obs, act: an observation (N, *) and an action (N, *) of N environments, whose types and shapes are kept. Memory, in bytes:
     capacity · (those of an observation, an action and a reward + 3), and once more an observation if records come whose
-    `next_obs` is separate. added: rows written so far. Raises ReplayError for records of another number of environments.
+    `next_obs` is separate. added: rows written so far. apart: how many of the oldest rows a state leaves out, because they are
+    in files of their own (`stored.blocks`). Raises ReplayError for records of another number of environments.
     """
 
     def __init__(self, capacity: int, obs: Tree, act: np.ndarray, seed: int | np.random.SeedSequence = 0) -> None:
@@ -55,7 +56,7 @@ class ReplayBuffer:
         self.capacity, self.num_envs = capacity, len(act)
         self.rows = -(-capacity // self.num_envs) + 1
         self.rng = np.random.default_rng(seed)
-        self.added = 0
+        self.added = self.apart = 0
         flags = dict.fromkeys(FLAGS, np.zeros(self.num_envs, bool))
         one = {"obs": obs, "act": act, "rew": np.zeros(self.num_envs, np.float32), **flags}
         self.store: dict[str, Tree] = tree_map(
@@ -80,8 +81,12 @@ class ReplayBuffer:
         T, N = record.rew.shape
         if self.num_envs != N:
             raise ReplayError(f"the buffer holds steps of {self.num_envs} environments, and this record is of {N}")
+        if self.apart:
+            raise ReplayError(
+                f"{self.apart:,} rows of this buffer are in files of its run: load the checkpoint with policygrad.load"
+            )
         if not _follows(record) and "next_obs" not in self.store:
-            self.store["next_obs"] = tree_map(np.zeros_like, self.store["obs"])
+            self._separate()
         if self.added and not self._continues(record):
             self._break()
         terminated, end = record.terminated, record.end
@@ -118,10 +123,16 @@ class ReplayBuffer:
         begins = record.mask[0] & (record.time[0] == 0) & self.store["mask"][last] & ~self.store["end"][last]
         return not begins.any() and all(np.array_equal(a, b) for a, b in shown)
 
+    def _separate(self) -> None:
+        """From now on the next observations have a place of their own; so far they are what the next row begins with."""
+        self.store["next_obs"] = tree_map(lambda x: np.roll(x, -1, 0), self.store["obs"])
+
     def _break(self) -> None:
         """The environments were moved: what was shown last stays, as a row that is no step, and nothing follows it."""
         self.store["end"][(self.added - 1) % self.rows] = True
-        self.store["mask"][self.added % self.rows] = False
+        for name, tree in self.store.items():
+            for x in tree_leaves(tree) if name != "obs" else ():
+                x[self.added % self.rows] = 0  # what an older row left there would make equal buffers unequal states
         self.added += 1
 
     def sample(self, count: int, gamma: float, n_step: int = 1) -> Transitions:
@@ -180,28 +191,40 @@ class ReplayBuffer:
     def put_columns(self, first: int, columns: dict[str, Tree]) -> None:
         """The inverse of `columns`."""
         if "next_obs" in columns and "next_obs" not in self.store:
-            self.store["next_obs"] = tree_map(np.zeros_like, self.store["obs"])
+            self._separate()
         index = np.arange(first, first + len(columns["rew"])) % self.rows
         for name, tree in columns.items():
             put(self.store[name], index, tree)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything stored, in the order in which it was played, what is shown now, and the generator."""
-        rows = to_torch(self.columns(self.added - self.size, self.added))
+        rows = to_torch(self.columns(self.added - self.size + self.apart, self.added))
         shown = tree_map(lambda x: torch.from_numpy(x[self.added % self.rows].copy()), self.store["obs"])
-        return {"added": self.added, "rng": self.rng.bit_generator.state, "shown": shown, "rows": rows}
+        counted = {"added": self.added, "apart": self.apart}
+        return counted | {"rng": self.rng.bit_generator.state, "shown": shown, "rows": rows}
 
     def state_form(self) -> Form:
-        """Of `state_dict`: so many rows as `added` says, in the types and shapes of this buffer."""
+        """Of `state_dict`: rows of so many environments, in the types and shapes of this buffer, whose size may be another."""
 
         def check(name: str, value: Any) -> None:
-            table({"added": whole(), "rng": PCG64, "shown": anything, "rows": anything})(name, value)
-            count = min(value["added"], self.rows - 1)
-            forms = {key: self._form(tree, count) for key, tree in self.store.items() if key != "next_obs"}
-            table(forms, {"next_obs": self._form(self.store["obs"], count)})(f"{name}/rows", value["rows"])
+            counted = {"added": whole(), "apart": whole()}
+            table(counted | {"rng": PCG64, "shown": anything, "rows": anything})(name, value)
+            rows = value["rows"]
+            table({"rew": array((None, self.num_envs), "float32")}, others=anything)(f"{name}/rows", rows)
+            count = rows["rew"].shape[0]
+            if count + value["apart"] > value["added"]:
+                raise FormError(
+                    f"{name} holds {count + value['apart']:,} rows, but only {value['added']:,} were written"
+                )
+            self.columns_form(count)(f"{name}/rows", rows)
             self._form(self.store["obs"])(f"{name}/shown", value["shown"])
 
         return check
+
+    def columns_form(self, count: int) -> Form:
+        """Of `count` rows, as `columns` gives them, as tensors."""
+        forms = {key: self._form(tree, count) for key, tree in self.store.items() if key != "next_obs"}
+        return table(forms, {"next_obs": self._form(self.store["obs"], count)})
 
     def _form(self, tree: Tree, *count: int) -> Form:
         if isinstance(tree, dict):
@@ -209,10 +232,21 @@ class ReplayBuffer:
         return array((*count, *tree.shape[1:]), str(tree.dtype))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.added = state["added"]
+        """The inverse of `state_dict`. Of the rows of a larger buffer the newest are kept. Raises ReplayError for the state of
+        a buffer of another capacity with rows in other files.
+        """
+        count, apart = len(state["rows"]["rew"]), state["apart"]
+        held = min(state["added"], self.rows - 1)
+        if apart and count + apart != held:
+            raise ReplayError(
+                f"the state is of a buffer that held {count + apart:,} rows, and this one would hold {held:,}"
+            )
+        kept = min(count, self.rows - 1 - apart)
+        # counted from 0 where the buffer was smaller: there are no rows before these
+        self.added, self.apart = state["added"] if kept + apart == held else kept, apart
         self.rng.bit_generator.state = state["rng"]
-        self.put_columns(self.added - self.size, tree_map(lambda x: x.numpy(), state["rows"]))
+        self.store.pop("next_obs", None)
+        self.put_columns(self.added - kept, tree_map(lambda x: x[count - kept :].numpy(), state["rows"]))
         put(self.store["obs"], self.added % self.rows, tree_map(lambda x: x.numpy(), state["shown"]))
 
 

@@ -2,8 +2,9 @@
 
 | stream         | what draws from it                                                        |
 |----------------|---------------------------------------------------------------------------|
-| `acting`       | the noise that actions are sampled with in training                       |
+| `acting`       | the noise that actions are sampled with in training; index: the worker    |
 | `environments` | the environments' own seeds; index: the steps done, where they begin anew |
+| `order`        | which simulated worker pushes next                                        |
 | `prediction`   | `Agent.predict`                                                           |
 | `stored`       | which stored episodes are drawn                                           |
 | `replay`       | which transitions of a replay buffer are drawn                            |
@@ -24,6 +25,7 @@ ENTROPY = {
     "stored": (2,),
     "replay": (3,),
     "paths": (4,),
+    "order": (5,),
     "weights": None,
 }
 

@@ -245,8 +245,9 @@ def test_the_value_loss_is_the_mean_squared_error_of_what_the_critic_fits() -> N
 
 SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"episodes": 5, "critic_epochs": 2, "standardize": "batch"},
-    "off_policy_pg": {"episodes": 5, "critic_epochs": 2, "standardize": "batch"},
+    "off_policy_pg": {"episodes": 5, "critic_epochs": 2, "standardize": "running", "replay_episodes": 7},
     "a2c": {"num_steps": 7},
+    "a3c": {"num_steps": 7},
     "npg": {"num_steps": 7, "critic_epochs": 2, "critic_minibatches": 2},
     "trpo": {"num_steps": 7, "critic_epochs": 2, "critic_minibatches": 2},
     "ppo": {"num_steps": 7, "epochs": 2, "minibatches": 3, "critic_epochs": 2, "critic_minibatches": 2},

@@ -277,6 +277,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"episodes": 6},
     "off_policy_pg": {"episodes": 6},
     "a2c": {},
+    "a3c": {},
     "ppo": {"num_steps": 32, "epochs": 2},
     "ppo_kl": {"num_steps": 32, "epochs": 2},
     "npg": {"num_steps": 32},

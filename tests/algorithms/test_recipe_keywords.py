@@ -15,7 +15,9 @@ from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from policygrad.algorithms.crew import CrewSource, PulledLearner
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.algorithms.simulated import SimulatedLearner
 from policygrad.algorithms.task import Plan, Task
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
@@ -55,6 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"episodes": 4, "critic_epochs": 2, "critic_minibatches": 2},
     "off_policy_pg": {"episodes": 4, "critic_epochs": 2, "critic_minibatches": 2},
     "a2c": {"num_steps": 7},
+    "a3c": {"num_steps": 7},
     "npg": {"num_steps": 7, "lr": None, "critic_epochs": 2, "critic_minibatches": 2},
     "trpo": {"num_steps": 7, "critic_epochs": 2, "critic_minibatches": 2},
     "ppo": {"num_steps": 7, "epochs": 3, "minibatches": 2, "critic_epochs": 2, "critic_minibatches": 2},
@@ -178,6 +181,7 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"max_weight": 3.5}, lambda plan: plan.learner.estimator.max_weight, 3.5),
     ({"min_ess": 0.15}, lambda plan: plan.learner.estimator.min_ess, 0.15),
     ({"clone_epochs": 3}, lambda plan: plan.clone_epochs, 3),
+    ({"replay_episodes": 3}, lambda plan: plan.learner.earlier.most, 3),
     ({"returns": "to-go"}, lambda plan: type(wrappers(plan)[-1]), RewardToGo),
     ({"returns": "total"}, lambda plan: type(wrappers(plan)[-1]), TotalReturn),
     ({"baseline": "value"}, lambda p: (type(p.learner.baseline), type(p.learner.critic)), (CriticValue, Critic)),
@@ -216,6 +220,7 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"standardize": "no"}, over, []),
     ({"standardize": "batch"}, over, ["batch"]),
     ({"standardize": "episode"}, over, ["episode"]),
+    ({"standardize": "running"}, over, ["running"]),
     ({"reduction": "trajectory"}, lambda plan: plan.learner.reduction, "trajectory"),
     ({"reduction": "step"}, lambda plan: plan.learner.reduction, "step"),
     ({"optimizer": "sgd"}, lambda plan: type(plan.learner.update.optimizer), SGD),
@@ -228,6 +233,10 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"max_kl": 0.03}, budget(0.5), 0.03),
     ({"kl_schedule": "linear", "max_kl": 0.04}, budget(0.25), pytest.approx(0.03)),
     ({"kl_schedule": "constant", "max_kl": 0.04}, budget(0.25), 0.04),
+    ({"workers": 3}, lambda plan: len(plan.learner.workers), 3),
+    ({"workers": 9}, lambda plan: len(plan.learner.workers), 8),  # of 8 environments
+    ({"asynchrony": "simulated"}, lambda plan: (type(plan.learner), plan.source), (SimulatedLearner, None)),
+    ({"asynchrony": "processes"}, lambda plan: (type(plan.learner), plan.source), (PulledLearner, CrewSource(2))),
     ({"damping": 0.23}, of_update("damping"), 0.23),
     ({"cg_iterations": 4}, of_update("cg_iterations"), 4),
     ({"solver": "dense"}, of_update("solver"), "dense"),
@@ -282,6 +291,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "max_weight": (0.9, {"self_normalize": False}),
     "min_ess": (1.0, {}),  # it refuses, and learns nothing
     "clone_epochs": (2, {}),
+    "replay_episodes": (4, {}),
     "returns": ("total", {}),
     "baseline": ("none", {}),
     "baseline_value": (0.7, {"baseline": "constant"}),
@@ -298,6 +308,8 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "ent_schedule": ("linear", {"ent_coef": 0.3}),
     "max_kl": (0.02, {}),
     "kl_schedule": ("linear", {}),
+    "workers": (1, {}),
+    "asynchrony": ("processes", {}),  # of records that no worker has learned from: it is one
     "damping": (0.2, {}),
     "cg_iterations": (2, {}),
     "solver": ("dense", {}),

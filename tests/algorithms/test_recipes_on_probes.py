@@ -45,6 +45,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "actor-critic": ("actor_critic", ACTOR | CRITIC | {"lr": 0.01}, 600),
     "actor-critic-q": ("actor_critic", ACTOR | CRITIC | {"lr": 0.01, "critic": "q"}, 600),
     "a2c": ("a2c", ACTOR | CRITIC | {"lr": 0.03, "num_steps": 16, "critic_epochs": 4}, 50),
+    "a3c": ("a3c", ACTOR | CRITIC | {"lr": 0.03, "num_steps": 16, "critic_epochs": 4}, 25),  # two updates each
     "ppo": (
         "ppo",
         ACTOR
@@ -70,7 +71,18 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 VALUED = ("dqn", "pqn")  # the policy is greedy in its values
 PATHS = ("ddpg", "td3", "sac")
-WITH_CRITIC = ("reinforce-value", "off-policy", "actor-critic", "actor-critic-q", "a2c", "npg", "trpo", "ppo", "ppo-kl")
+WITH_CRITIC = (
+    "reinforce-value",
+    "off-policy",
+    "actor-critic",
+    "actor-critic-q",
+    "a2c",
+    "a3c",
+    "npg",
+    "trpo",
+    "ppo",
+    "ppo-kl",
+)
 DISCRETE = ("actor-critic-q",)
 
 

@@ -26,6 +26,7 @@ TINY = ["--steps", "400", "--num-envs", "2", "--eval-episodes", "4"]
 SMALL = {
     "ppo": ["--num-steps", "50", "--epochs", "2", "--minibatches", "2"],
     "a2c": ["--num-steps", "10"],
+    "a3c": ["--num-steps", "10"],
     "reinforce": ["--episodes", "4"],
     "off_policy_pg": ["--episodes", "4"],
     "actor_critic": [],

@@ -24,6 +24,10 @@ def fails() -> Outcome:
     )
 
 
+def open_() -> Outcome:
+    return Outcome("undecided", "P = 0.5 [0.3, 0.7].", {"P": 0.5})
+
+
 def waits() -> Outcome:
     return Outcome("pending", "It needs DQN.", {})
 
@@ -106,6 +110,19 @@ def test_the_page_has_every_claim_under_its_topic(tmp_path, capsys):
 def test_wrong_input_is_named(words, message, capsys):
     assert main(["lab", "claims", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_is_undecided_is_counted_and_explained(monkeypatch, capsys):
+    monkeypatch.setitem(MADE, "six", Claim("six", "Six.", "Learning", "recorded", open_))
+    assert main(["lab", "claims"]) == 0
+    out = capsys.readouterr().out
+    assert "undecided (recorded). P = 0.5" in out
+    assert out.endswith("4 claims: 1 holds, 1 undecided, 1 fails as stated, 1 pending\n")
+    assert main(["lab", "claims", "six", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["verdict"] == "undecided"
+    assert "**undecided**" in report.HEAD
+    assert main(["lab", "claims", "--help"]) == 0
+    assert "undecided" in capsys.readouterr().out
 
 
 def test_a_verdict_is_what_was_measured():

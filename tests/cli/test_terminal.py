@@ -208,6 +208,10 @@ def test_the_table_of_the_seeds_says_which_failed_and_means_what_is_done():
     assert lines[1].split() == ["0", "187.3", "[180.0,", "195.5]", "187.3", "seed0"]
     assert lines[5].split() == ["4", "failed", "seed4"]
     assert not any(line.startswith("mean") for line in lines)
+    equal = {"mean": 500.0, "ci95": [500.0, 500.0]}
+    done = State(0, "done", path="seed0", evaluations={"greedy": equal, "sampled": equal})
+    assert "all returns are equal" in seeds_table([done])
+    assert "all returns are equal" not in seeds_table(states())
 
 
 def test_failures_take_three_lines_at_most():

@@ -31,6 +31,11 @@ CELLS: dict[str, Callable[[], tuple[Any, Any, Any]]] = {  # estimator, rule, bas
     "trpo": lambda: (GAE, pg.TrustRegion(0.01), None),
     "leave-one-out": lambda: (WHOLE, pg.VanillaGradient(0.01), pg.LeaveOneOut()),
     "running mean": lambda: (WHOLE, pg.VanillaGradient(0.01), pg.RunningMean()),
+    "running moments": lambda: (
+        pg.Standardized(WHOLE, over="running"),
+        pg.VanillaGradient(0.01),
+        pg.NoBaseline(),
+    ),
     "time average": lambda: (WHOLE, pg.VanillaGradient(0.01), pg.TimeAverage()),
     "weighted": lambda: (pg.ImportanceWeighted(WHOLE, self_normalize=True), pg.VanillaGradient(0.01), pg.NoBaseline()),
     "per decision": lambda: (pg.PerDecision(WHOLE, self_normalize=True), pg.VanillaGradient(0.01), pg.NoBaseline()),

@@ -390,7 +390,7 @@ class TestStandardized:
             StateDiscounted(Standardized(RewardToGo(0.9)))
         with pytest.raises(ValueError, match="Standardized is applied already"):
             Standardized(Standardized(RewardToGo(0.9)))
-        with pytest.raises(ValueError, match="over must be 'batch' or 'episode', got 'row'"):
+        with pytest.raises(ValueError, match=r"over must be .*'running', got 'row'"):
             Standardized(RewardToGo(0.9), over="row")
 
     def test_the_total_return_is_not_discounted_twice(self):

@@ -6,13 +6,14 @@ import dataclasses
 import importlib
 import json
 from pathlib import Path
+from statistics import NormalDist
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from policygrad.lab.claims import Outcome, exploration, learning, policies, recorded
+from policygrad.lab.claims import Outcome, decide, every, policies, recorded, some
 from policygrad.lab.claims import load_claims as claims
 from policygrad.lab.claims.recorded import (
     RecordError,
@@ -27,7 +28,11 @@ from policygrad.lab.exact.tabular import objective, optimal_policy, optimum, pol
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CLAIMS = {slug: claim for slug, claim in claims().items() if claim.evidence == "recorded"}
-PENDING = ("on-policy-needs-many-rollouts", "replay-is-sample-efficient")  # on DQN
+PENDING = {  # until these runs are recorded
+    "on-policy-needs-many-rollouts": "off-policy",
+    "replay-is-sample-efficient": "off-policy",
+    "stochastic-policies": "stochastic-values",
+}
 
 
 @pytest.fixture
@@ -93,15 +98,51 @@ def test_names_that_are_not_there_are_said():
 
 
 def test_intervals_and_comparisons_are_those_of_the_definitions():
-    assert str(interval([2.0, 2.0])) == "2 [2, 2]"
+    assert str(interval([2.0, 2.0])) == "2 (all equal)"
     x, y = np.array([3.0, 1.0, 2.0]), np.array([2.0, 0.0])
     assert difference(x, y).mean == 1.0
     assert probability_of_improvement(x, y).mean == pytest.approx((1 + 1 + 0 + 1 + 0.5 + 1) / 6)  # a tie is half
     assert probability_of_improvement(y, x).mean == pytest.approx(1 - probability_of_improvement(x, y).mean)
-    assert probability_of_improvement(x + 9, y) == recorded.Interval(1.0, 1.0, 1.0)
+    assert probability_of_improvement(np.arange(10.0) + 9.5, np.arange(10.0) - 9).low == pytest.approx(0.80, abs=0.005)
+    assert recorded.iqm([0.0, 1.0, 2.0, 99.0]) == 1.5
+    assert recorded.iqm_ratio(2.0 * x, x).mean == 2.0
+    assert recorded.rank_correlation([1.0, 2.0, 3.0, 5.0], [1.0, 4.0, 9.0, 8.0]).mean == pytest.approx(0.8)
     for wrong in ([], [np.nan], [np.inf, 1.0], [[1.0]]):
         with pytest.raises(ValueError, match="expected finite numbers"):
             interval(np.array(wrong))
+
+
+def test_an_interval_that_holds_both_answers_does_not_decide():
+    assert [recorded.Interval(1.0, 0.5, 2.0).above(x) for x in (0.4, 1.0, 2.1)] == [True, None, False]
+    assert [every(x) for x in ([True, True], [True, None], [None, False], [])] == [True, None, False, True]
+    assert [some(x) for x in ([True, None], [False, None], [False, False], [])] == [True, None, False, False]
+    assert decide(None, caveat=True) == "undecided"
+
+
+def test_shares_are_never_points():
+    """The intervals of the definitions: 0.025^(1/10), and an example of Newcombe (1998), table II, 56/70 and 48/80."""
+    assert recorded.share(10, 10).low == pytest.approx(0.025**0.1)
+    gap = recorded.share_difference(56, 70, 48, 80)
+    assert (gap.low, gap.high) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
+    assert recorded.share_difference(56, 70, 48, 80, several=3).low < gap.low
+    assert recorded.share_difference(0, 9, 0, 9).low < 0.0 < recorded.share_difference(0, 9, 0, 9).high
+
+
+def test_the_seconds_are_those_at_the_threshold_or_at_the_end():
+    runs = parse(record(), "x")
+    arm = dataclasses.replace(
+        runs.arms["high"], measures=runs.arms["high"].measures | {"seconds": np.arange(10.0).reshape(2, 5)}
+    )
+    runs = dataclasses.replace(runs, arms={"high": arm})
+    assert runs.seconds_to("high", 8.0).tolist() == [1.0, 9.0]
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
+def test_the_interval_of_a_probability_covers(shift):
+    """Of 300 comparisons of 10 and 10 normal numbers at least 92 % hold the true P(X > Y), near 1 as well."""
+    rng, true = np.random.default_rng(0), NormalDist().cdf(shift / 2**0.5)
+    found = [probability_of_improvement(shift + rng.standard_normal(10), rng.standard_normal(10)) for _ in range(300)]
+    assert sum(i.low <= true <= i.high for i in found) >= 0.92 * 300
 
 
 def test_the_intervals_cover():
@@ -118,8 +159,9 @@ def test_the_intervals_cover():
 
 def test_every_file_is_what_the_committed_table_makes(script):
     experiments = script.EXPERIMENTS | script.TABULAR
-    assert recorded.recorded_names() == sorted(experiments)
-    for name, experiment in experiments.items():
+    names = recorded.recorded_names()
+    assert names == sorted(set(experiments) - {name for name in PENDING.values() if not recorded.is_recorded(name)})
+    for name, experiment in ((name, experiments[name]) for name in names):
         runs, said = load_recorded(name), script.plain(experiment.describe())
         data = json.loads((recorded.FOLDER / f"{name}.json").read_text())
         assert {key: data[key] for key in said} == said, name
@@ -174,6 +216,30 @@ def test_a_curve_is_the_mean_of_the_episodes_that_ended_in_each_interval(script)
     assert curve.read() == {"return": [3.0, 10.0, None, None], "kl": [0.5, None, None, 2.0]}
 
 
+def test_a_timed_run_keeps_the_seconds_until_each_point(script):
+    experiment = script.EXPERIMENTS["off-policy"]
+    tiny = dataclasses.replace(experiment, steps=512, points=4, seeds=(0,), arms={"a": ("a2c", {})})
+    seconds = tiny.run("a", 0)[0]["seconds"]
+    assert len(seconds) == 4
+    assert 0.0 < seconds[0] <= seconds[1] <= seconds[2] <= seconds[3]
+
+
+def test_worlds_are_played_as_their_tables_say(script):
+    """In the corridor nothing is random: always right gives −100, and so does the table of that policy."""
+    env, total = script.WorldEnv("corridor"), 0.0
+    assert env.reset(seed=0)[0].tolist() == [1.0]
+    over = False
+    while not over:
+        _, rew, over, _, _ = env.step(1)
+        total += rew
+    assert (total, env.time) == (-100.0, 100)
+    assert env.exact(lambda obs: 1) == -100.0
+    tiny = dataclasses.replace(
+        script.EXPERIMENTS["stochastic-values"], steps=512, points=4, arms={"aliased": ("a2c", {"task": "aliased"})}
+    )
+    assert tiny.run("aliased", 0)[0]["exact"] <= policies.best_certain(policies.make_mdp("aliased")) + 1e-9
+
+
 def test_arms_that_are_there_are_not_run_again(script, tmp_path, capsys, monkeypatch):
     tiny = dataclasses.replace(
         script.EXPERIMENTS["sensitivity"], steps=256, points=2, seeds=(0, 1), arms={"a": ("a2c", {"lam": 0.5})}
@@ -223,62 +289,11 @@ def test_the_best_policy_of_irregular_contexts_is_a_threshold_and_q_is_not_simpl
 # --- the verdicts --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("slug", sorted(set(CLAIMS) - set(PENDING)))
-def test_every_claim_has_a_verdict_with_numbers(slug, monkeypatch):
+@pytest.mark.parametrize("slug", sorted(CLAIMS))
+def test_a_claim_has_a_verdict_with_numbers_once_its_runs_are_recorded(slug, monkeypatch):
     exact = Outcome("holds", "", {})  # of the claim's other half, which test_claims_policies.py is about
     monkeypatch.setattr(policies, "stochastic_optima", lambda: exact)
     finding = CLAIMS[slug].experiment()
-    assert finding.verdict in ("holds", "holds with caveat", "fails as stated")
-    assert len(finding.numbers) >= 4
+    assert (finding.verdict == "pending") == (not recorded.is_recorded(PENDING.get(slug, "stability")))
+    assert len(finding.numbers) >= 4 or finding.verdict == "pending"
     assert np.isfinite(list(finding.numbers.values())).all()
-
-
-def renamed(monkeypatch, swaps):
-    """Recorded runs whose arms have changed places, where their names begin so."""
-    original = learning.load_recorded
-
-    def swapped(name):
-        runs = original(name)
-        arms = dict(runs.arms)
-        for a, b in swaps:
-            for arm in runs.arms:
-                other = arm.replace(a, b, 1) if arm.startswith(a) else None
-                if other in runs.arms:
-                    arms[arm], arms[other] = arms[other], arms[arm]
-        return dataclasses.replace(runs, arms=arms)
-
-    for module in (learning, exploration):
-        monkeypatch.setattr(module, "load_recorded", swapped)
-
-
-@pytest.mark.parametrize(
-    ("slug", "swaps"),
-    [
-        ("a2c-and-ppo-improve-on-reinforce", [("ppo", "reinforce, no baseline")]),
-        ("trust-regions-are-stable", [("ppo, lr", "ppo, no clip, lr")]),
-        ("shaping-solves-sparse-rewards", [("no bonus", "potential")]),
-        ("actor-critic-is-practical", [("a2c", "reinforce, no baseline")]),
-    ],
-)
-def test_the_verdict_follows_the_numbers(monkeypatch, slug, swaps):
-    claim = CLAIMS[slug]
-    assert claim.experiment().verdict != "fails as stated"
-    renamed(monkeypatch, swaps)
-    assert claim.experiment().verdict == "fails as stated"
-
-
-def test_a_policy_that_is_as_good_as_a_certain_one_is_no_evidence(monkeypatch):
-    original = policies.load_recorded
-
-    def worse(name):
-        runs = original(name)
-        arms = {
-            arm: dataclasses.replace(found, measures=found.measures | {"return": found.measures["return"] - 200.0})
-            for arm, found in runs.arms.items()
-        }
-        return dataclasses.replace(runs, arms=arms)
-
-    monkeypatch.setattr(policies, "stochastic_optima", lambda: Outcome("holds", "", {}))
-    assert policies.stochastic_policies.experiment().verdict == "holds"
-    monkeypatch.setattr(policies, "load_recorded", worse)
-    assert policies.stochastic_policies.experiment().verdict == "fails as stated"

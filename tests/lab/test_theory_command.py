@@ -13,14 +13,18 @@ from policygrad.cli.values import UsageError
 from policygrad.lab.exact.tabular import random_mdp
 from policygrad.lab.theory import experiments, plots
 from policygrad.lab.theory.ascent import ascend, fixed, landscapes
+from policygrad.lab.theory.delays import delayed_ascent
 from policygrad.lab.theory.derivatives import three_ways
 from policygrad.lab.theory.functions import two_hills
 from policygrad.lab.theory.improvement import improvement
 from policygrad.lab.theory.lemma import check_lemma
 from policygrad.lab.theory.losses import losses
+from policygrad.lab.theory.pathwise import pathwise
 from policygrad.lab.theory.staleness import staleness
 from policygrad.lab.theory.stochastic import decay
 from policygrad.lab.theory.surrogate import surrogate_order
+from policygrad.lab.values.comparison import compare
+from policygrad.lab.values.triad import triad
 
 matplotlib.use("agg")
 
@@ -51,6 +55,21 @@ def test_json_holds_what_the_report_says(capsys):
     written = json.loads(capsys.readouterr().out)
     assert written["lemma"]["gap"] <= 1e-10
     assert written["refused"] == {}
+
+
+def test_values_and_policies_are_compared_where_states_look_alike(capsys):
+    lab_theory.run(["values", "--mdp", "corridor", "--json"])
+    found = json.loads(capsys.readouterr().out)["values"]
+    assert found["exact"]["policy gradient"][-1] == pytest.approx(-6.0 - 4.0 * 2.0**0.5, abs=1e-6)
+    assert found["exact"]["Q-learning"][-1] is None  # −∞: the greedy policy never arrives
+    assert found["best"] == pytest.approx(-3.0)
+    assert found["transitions"][-1] == 8192
+
+
+def test_the_triad_says_which_combination_diverges(capsys):
+    lab_theory.run(["triad"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if " +0." in line]
+    assert [row.split("  ")[0] for row in rows] == ["features + bootstrapping + off-policy"]
 
 
 def test_all_on_one_mdp_leaves_out_what_it_is_not_for(capsys, monkeypatch):
@@ -121,11 +140,15 @@ def test_every_result_of_the_bench_has_panels_and_no_label_lies_beyond_the_figur
         three_ways(random_mdp(2, 2, 3, np.random.default_rng(0)), sizes=(2, 4)),
         losses(mdp, policy, steps=5),
         staleness(mdp, policy, ages=(0, 1, 2)),
+        compare(mdp, policy, sweeps=5),
+        triad(steps=20),
+        delayed_ascent(mdp, policy, delays=(0, 1, 2), updates=6),
+        pathwise(samples=100),
     ]
     assert {type(result) for result in results} == set(plots.PANELS)
     figure = plots.theory_figure(results, "title")
     axes = [axis for axis in figure.axes if axis.get_visible()]
-    assert len(axes) == sum(map(len, plots.PANELS.values())) == 12
+    assert len(axes) == sum(map(len, plots.PANELS.values())) == 18
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
     for axis in axes:
@@ -176,6 +199,8 @@ def test_a_picture_of_something_else_is_refused():
         (["--mdp", "chian"], "did you mean 'chain'"),
         (["loss", "--mdp", "chain"], "a constant on all rewards changes the task"),
         (["staleness", "--mdp", "corridor"], "need a horizon"),
+        (["triad", "--mdp", "chain"], "Baird's MDP"),
+        (["pathwise", "--mdp", "chain"], "one continuous action"),
         (["lemma", "--seed", "x"], "--seed"),
         (["lemma", "--out", "x.jpg"], "must end in one of"),
         (["loss", "derivatives", "--mdp", "aliased"], "a constant on all rewards changes the task"),

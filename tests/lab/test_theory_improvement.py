@@ -39,6 +39,12 @@ from policygrad.lab.theory.surrogate import bounds
 FOUND = improvement(iterations=40, horizons=(10, 40, 160))
 
 
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4])
+def test_the_table_of_a_short_path_has_all_of_it(iterations):
+    path = str(improvement(iterations=iterations, horizons=(5,))).split("\n\n")[1]
+    assert path.splitlines()[0].split()[-2 - iterations :] == [*map(str, range(iterations + 1)), "lowest"]
+
+
 def test_exact_policy_iteration_never_loses():
     """The policy improvement theorem, for 50 policies with and without a horizon."""
     for seed in range(50):

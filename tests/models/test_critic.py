@@ -124,7 +124,7 @@ def test_one_step_is_adams_on_the_mean_squared_error() -> None:
     critic.fit(rollout, targets(rollout).double(), actor)
     target = torch.randn(20, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     twin = deepcopy(critic)
-    twin._follow(*moments(target[rollout.mask]))
+    twin.follow(*moments(target[rollout.mask]))
     x = rollout.obs[:-1][rollout.mask].double()
     loss = 0.5 * (twin.network(x).squeeze(-1) - (target[rollout.mask] - twin.mean) / twin.std).square().mean()
     grads = torch.autograd.grad(-loss, list(twin.network.parameters()))
@@ -365,7 +365,7 @@ def test_one_q_step_is_adams_on_the_squared_error_of_the_actions_taken() -> None
     critic.fit(rollout, q_targets(rollout).double(), actor)
     target = torch.randn(20, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     twin = deepcopy(critic)
-    twin._follow(*moments(target[rollout.mask]))
+    twin.follow(*moments(target[rollout.mask]))
     x, act = rollout.obs[:-1][rollout.mask].double(), rollout.act[rollout.mask]
     chosen = twin.network(x).gather(1, act[:, None]).squeeze(1)
     loss = 0.5 * (chosen - (target[rollout.mask] - twin.mean) / twin.std).square().mean()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from policygrad.models.kernels import AutogradKernel, DenseKernel, LogStdKernel, TableKernel, make_kernel
 from policygrad.models.networks import MLP, BodyNetwork, TabularNetwork, WithLogStd
+from policygrad.models.stacked import StackedKernel, StackedMLP
 
 OUTPUTS = 3
 
@@ -52,6 +53,12 @@ def assert_kernels_agree(network: nn.Module, obs: Tensor) -> None:
     # a second pull at the same observations replaces the first, it does not add to it
     torch.testing.assert_close(closed.vjp(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(autograd.vjp(2.0 * grad_out), 2.0 * expected, rtol=0, atol=1e-12)
+    by_obs = autograd.vjp_inputs(grad_out)
+    assert by_obs.shape == obs.shape
+    assert float(by_obs.abs().max()) > 0.0
+    for _ in range(2):
+        torch.testing.assert_close(closed.vjp_inputs(grad_out), by_obs, rtol=0, atol=1e-12)
+        torch.testing.assert_close(closed.vjp(grad_out), expected, rtol=0, atol=1e-12)  # and neither disturbs the other
     v = randn(len(flat), seed=5)
     along = autograd.jvp(v).clone()
     assert along.shape == out.shape
@@ -77,6 +84,57 @@ def test_the_closed_form_is_autograds(hidden: tuple[int, ...], activation: str, 
 @pytest.mark.parametrize("rows", [1, 5, 64])
 def test_the_closed_form_is_autograds_for_images(activation: str, rows: int) -> None:
     assert_kernels_agree(mlp((6, 5), activation, inputs=3 * 4 * 2, log_std=True), randn(rows, 3, 4, 2))
+
+
+def stacked(count: int, hidden: tuple[int, ...], activation: str) -> StackedMLP:
+    network = StackedMLP(count, 4, hidden, activation, generator())
+    for p in network.parameters():
+        p.data += 0.3 * torch.randn(p.shape, generator=generator(1))
+    return network.double()
+
+
+def alone(network: StackedMLP, k: int, hidden: tuple[int, ...]) -> MLP:
+    """The k-th network of a stack, as an MLP of its own."""
+    one = MLP(4, hidden, 1, network.activation).double()
+    for layer, weight, bias in zip(one.layers, network.weights, network.biases, strict=True):
+        assert isinstance(layer, nn.Linear)
+        layer.weight.data, layer.bias.data = weight.data[k].clone(), bias.data[k].clone()
+    return one
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
+@pytest.mark.parametrize("hidden", [(), (5,), (7, 1, 4)], ids=str)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_stack_is_so_many_mlps_side_by_side_and_its_closed_form_is_autograds(
+    count: int, hidden: tuple[int, ...], activation: str
+) -> None:
+    network = stacked(count, hidden, activation)
+    for rows in (1, 5, 64):
+        assert_kernels_agree(network, randn(rows, 4))
+    obs, grad_out = randn(6, 4), randn(6, count, seed=3)
+    flat = flatten(network)
+    kernel = make_kernel(network, flat, "auto")
+    assert isinstance(kernel, StackedKernel)
+    out, grad, by_obs = kernel.forward(obs), kernel.vjp(grad_out), kernel.vjp_inputs(grad_out)
+    assert out.shape == (6, count)
+    sum_by_obs = torch.zeros_like(obs)
+    for k in range(count):
+        one = alone(network, k, hidden)
+        own = make_kernel(one, flatten(one), "autograd")
+        torch.testing.assert_close(out[:, k : k + 1], own.forward(obs), rtol=0, atol=1e-12)
+        sum_by_obs += own.vjp_inputs(grad_out[:, k : k + 1])
+        # the stack's vector: all weights layer by layer, then all biases; the MLP's: weight and bias of each layer
+        weights, biases = StackedKernel._views(network, grad.numpy())
+        pairs = zip(weights, biases, strict=True)
+        mine = torch.cat([torch.from_numpy(x[k].reshape(-1)) for pair in pairs for x in pair])
+        torch.testing.assert_close(mine, own.vjp(grad_out[:, k : k + 1]), rtol=0, atol=1e-12)
+    torch.testing.assert_close(by_obs, sum_by_obs, rtol=0, atol=1e-12)
+
+
+def test_the_networks_of_a_stack_begin_different() -> None:
+    first, second = StackedMLP(2, 4, (5,), "relu", generator()).weights[0]
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(first.detach().T @ first.detach(), 2.0 * torch.eye(4))  # orthogonal, gain √2
 
 
 @pytest.mark.parametrize("choice", ["closed_form", "autograd"])

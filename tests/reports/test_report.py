@@ -483,6 +483,7 @@ SMALL = {
     "reinforce": {"episodes": 4},
     "off_policy_pg": {"episodes": 4},
     "a2c": {},
+    "a3c": {},
     "ppo": {"num_steps": 32, "epochs": 2},
     "ppo_kl": {"num_steps": 32, "epochs": 2},
     "npg": {"num_steps": 32},

@@ -422,9 +422,15 @@ def test_load_takes_a_run_directory_and_says_why_another_file_is_none(tmp_path):
     run = pg.train(pg.ppo("CartPole-v1", **PPO), tmp_path / "run", steps=70, episodes=2)
     assert np.array_equal(weights(pg.load(run.path)), weights(pg.load(run.policy_file)))
     (tmp_path / "model.pt").write_bytes(b"PK")
-    for name, message in (("sb3.zip", "hold pickles"), ("model.pt", r"\.safetensors"), ("none", "no model file")):
+    for name, message in (
+        ("sb3.zip", "hold pickles"),
+        ("model.pt", r"\.safetensors"),
+        ("none", "no run directory .*none, and no model file"),
+    ):
         with pytest.raises(ValueError, match=message):
             pg.load(tmp_path / name)
+    with pytest.raises(ValueError, match=r"give one of the 1 runs in it, such as .*run$"):
+        pg.load(tmp_path)
     run.policy_file.unlink()
     for checkpoint in run.checkpoints():
         checkpoint.unlink()

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
 import policygrad as pg
+from policygrad.cli.values import MOST_EPISODES
 from policygrad.envs.probes import Target
 from policygrad.training.callbacks import (
     CheckpointCallback,
@@ -21,6 +22,7 @@ from policygrad.training.callbacks import (
     StopOnReward,
     combine,
 )
+from policygrad.training.evaluate import EVALUATION_SEED
 from policygrad.training.train import train
 
 SMALL = {"num_envs": 2, "num_steps": 33, "epochs": 2, "minibatches": 2}
@@ -126,7 +128,7 @@ def test_evaluations_are_those_of_the_policy_at_their_steps_and_the_best_one_is_
     wanted = {}
 
     def look(agent, row):
-        wanted[agent.collector.steps_done] = agent.evaluate(3).returns
+        wanted[agent.collector.steps_done] = agent.evaluate(3, seed=callback.seed).returns
 
     callback = EvalCallback(256, episodes=3, directory=tmp_path / "new")
     agent = pg.ppo(Steady, seed=1, lr=0.01, **SMALL).learn(2560 + MORE, [look, callback])
@@ -135,7 +137,8 @@ def test_evaluations_are_those_of_the_policy_at_their_steps_and_the_best_one_is_
     means = [evaluation.mean for evaluation in callback.evaluations.values()]
     assert callback.best == max(means) > means[-1]  # so that the best is not the last
     best = pg.load(tmp_path / "new" / "best_policy.safetensors", env=Steady)
-    assert best.evaluate(3).mean == callback.best != agent.evaluate(3).mean
+    scores = [each.evaluate(3, seed=callback.seed).mean for each in (best, agent)]
+    assert scores[0] == callback.best != scores[1]
     with np.load(tmp_path / "new" / "evaluations.npz") as file:
         assert file["timesteps"].tolist() == list(callback.evaluations)
         assert file["results"].mean(1).tolist() == pytest.approx(means)
@@ -272,6 +275,7 @@ def test_training_stops_after_a_time():
     "make",
     [
         lambda: Every(0, print),
+        lambda: Every(episodes=0),
         lambda: EvalCallback(-1),
         lambda: EvalCallback(10, episodes=0),
         lambda: EvalCallback(1.5),  # pyright: ignore[reportArgumentType]
@@ -288,6 +292,36 @@ def test_numbers_that_make_no_sense_are_refused(make):
     Every(2e4, print)  # pyright: ignore[reportArgumentType]
 
 
+def test_every_counts_episodes_too_and_prints_a_line_without_a_function(capsys):
+    seen = []
+    agent = pg.ppo(Steady, **SMALL).learn(64 + MORE)  # two episodes an iteration
+    agent.learn(640 + MORE, Every(episodes=5, function=lambda agent, row: seen.append(agent.collector.episodes_done)))
+    assert seen == [8, 14, 20]
+    agent.learn(640 + MORE, Every(episodes=10))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["32 episodes", "42 episodes"]
+    assert lines[1].endswith(f"last 42: {np.mean(agent.collector.returns):.2f}")
+    agent.learn(640 + MORE, Every(episodes=1, function=lambda agent, row: False))
+    assert agent.collector.episodes_done == 44
+
+
+@pytest.mark.parametrize("given", [{}, {"steps": 1, "episodes": 1}])
+def test_every_counts_one_thing(given):
+    with pytest.raises(ValueError, match="either steps or episodes"):
+        Every(**given, function=print)
+
+
+@pytest.mark.parametrize("config", [{"num_steps": 500}, {"algo": "reinforce", "episodes": 130}])
+def test_a_history_has_every_episode_also_where_more_than_100_end_in_an_iteration(config):
+    history, seen = History(), []
+    agent = pg.Agent(config.pop("algo", "ppo"), "CartPole-v1", **{"num_envs": 8} | config)
+    agent.collector.observers.append(lambda record: seen.extend(record.finished))
+    agent.learn(5_000, history).learn(3_000, history)
+    assert len(history.returns) == len(history.lengths) == agent.collector.episodes_done > 200
+    assert list(zip(history.returns, history.lengths, strict=True)) == seen
+    assert history.returns[-100:] == list(agent.collector.returns)
+
+
 def test_a_history_is_a_picture_in_a_notebook():
     history = History()
     with pytest.raises(ValueError, match="pass this to agent"):
@@ -295,3 +329,14 @@ def test_a_history_is_a_picture_in_a_notebook():
     pg.ppo(Steady, **SMALL).learn(640 + MORE, history, log_every=1)
     assert len(history.rows) == 10
     assert history.plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_what_chooses_the_best_policy_is_not_what_scores_it():
+    """No episode of an EvalCallback has the seed of one of `evaluate`, however many either plays."""
+    agent, episodes = pg.ppo(Steady, **SMALL), 5
+    evaluating = EvalCallback(64, episodes)
+    agent.learn(64, evaluating)
+    (chosen,) = evaluating.evaluations.values()
+    assert chosen.returns != agent.evaluate(episodes).returns
+    assert chosen.returns == agent.evaluate(episodes, seed=evaluating.seed).returns
+    assert evaluating.seed > EVALUATION_SEED + MOST_EPISODES

@@ -122,6 +122,17 @@ def test_the_interval_of_equal_returns_is_a_point(returns):
     assert Evaluation(returns, (1,) * len(returns)).ci95 == (returns[0], returns[0])
 
 
+@pytest.mark.parametrize(
+    ("returns", "says"),
+    [((500.0,) * 100, "3.0%"), ((1.0,) * 10, "25.9%"), ((1.0,), "no interval"), ((1.0, 2.0), None), ((), None)],
+)
+def test_a_result_says_what_equal_returns_leave_open(returns, says):
+    """With at most this share of other episodes, all n are equal in 5 % of evaluations."""
+    found = Evaluation(returns, (1,) * len(returns))
+    assert (says in found.note) if says else found.note == ""
+    assert not returns or (says is None) == ("(" not in str(found))
+
+
 def test_the_interval_is_that_of_95_per_cent():
     # of many normal numbers it is that of the normal distribution, ± 1.960 standard errors; of 90 % it would be ± 1.645
     x = NormalDist(3.0, 2.0).samples(1000, seed=0)

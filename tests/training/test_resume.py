@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from explicit import same_state
 from gymnasium import spaces
+from interrupted import files, killed
 
 import policygrad as pg
 from policygrad.envs.journal import LONGEST
@@ -131,57 +131,6 @@ def test_every_field_of_the_state_matters(tmp_path: Path) -> None:
                 pg.load(path)
 
 
-def files(run: RunDirectory) -> dict[str, Any]:
-    """What a run has written, the clocks aside."""
-    clocks = ("seconds", "steps_per_second", "meter_seconds")
-    rows = [[(k, v) for k, v in row.items() if k not in clocks] for row in run.metrics()]  # their order counts, too
-    episodes = [line.rpartition(",")[0] for line in run.monitor_file.read_text().splitlines()[1:]]
-    bytes_of = [*run.path.glob("*.safetensors"), run.evaluation_file, *run.path.glob("trajectories/*")]
-    with np.load(run.evaluations_file) as table:
-        evaluations = {name: table[name].tolist() for name in table.files}
-    return {
-        "metrics": rows,
-        "monitor": episodes,
-        "evaluations": evaluations,
-        "scalars": scalars(run.path),
-        "state": run.state(),
-        **{path.name: path.read_bytes() for path in bytes_of},
-    }
-
-
-def scalars(path: Path) -> list[Any]:
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-
-    events = [event for file in sorted(path.glob("events.*")) for event in EventFileLoader(str(file)).Load()]
-    return [
-        (
-            event.step,
-            [value.tag for value in event.summary.value if value.tag not in ("time/fps", "gradient/meter_seconds")],
-        )
-        for event in events
-    ]
-
-
-class Kill(BaseException):
-    """The end of a process, as far as files can tell: nothing is saved any more."""
-
-
-def killed(run: Path, at: int, monkeypatch: pytest.MonkeyPatch, begin: Callable[[], Any]) -> None:
-    """Let a run die at so many steps, with what is on the disk then."""
-    from policygrad.training import train as module
-
-    def die(self: Every, agent: pg.Agent, row: Any) -> None:
-        if agent.collector.steps_done >= at:
-            raise Kill
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "keep", lambda *_: None)
-        patch.setattr(Every, "__call__", die)
-        with pytest.raises(Kill):
-            begin()
-    assert RunDirectory(run).state()["status"] == "running"
-
-
 def callbacks() -> list[Any]:
     return [EvalCallback(200, 2), CheckpointCallback(300, keep=2), History(), StopOnReward(1e9), Every(10**9, print)]
 
@@ -197,8 +146,9 @@ def test_a_run_that_was_killed_twice_is_the_run_that_was_not_file_by_file(
     path = tmp_path / "killed"
     killed(path, 500, monkeypatch, lambda: train(make(), path, callback=callbacks(), **keywords))
     killed(path, 900, monkeypatch, lambda: resume(path, callback=callbacks()))
-    run = resume(path, callback=callbacks())
+    run = resume(path, callback=(mine := callbacks()))
     assert files(run) == files(whole)
+    assert mine[2].returns == run.returns()  # of the whole run, from its first episode on
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     assert resume(path).path == path  # finished: nothing happens
     assert before == {p: p.stat().st_mtime_ns for p in path.rglob("*")}

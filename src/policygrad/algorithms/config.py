@@ -36,6 +36,7 @@ MADE_BY = {f.name for f in fields(Network)} | {
     "baseline",
     "cross_fit",
     "critic",
+    "asynchrony",
 }  # what a learner is made by
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
@@ -265,6 +266,19 @@ def _check_together(config: dict[str, Any]) -> None:
     for name in ("minibatches", "critic_minibatches"):
         if "num_steps" in config and (config.get(name) or 1) > rows:
             raise ConfigError(f"{name} = {config[name]} must be at most num_envs × num_steps = {rows}")
+
+
+def check_dataset(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a recipe that cannot learn from stored trajectories, or would store them once more."""
+    if not recipe.spec.dataset:
+        raise ConfigError(
+            f"{recipe.name} learns from episodes of its own policy; only off_policy_pg learns from a dataset"
+        )
+    if config.get("replay_episodes"):
+        raise ConfigError(
+            f"replay_episodes = {config['replay_episodes']} replays what a training played itself, but a dataset is replayed "
+            "in any case: set replay_episodes = 0"
+        )
 
 
 def check_measurements(recipe: Recipe, **asked: object) -> None:

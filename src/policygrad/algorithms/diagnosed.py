@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from policygrad.algorithms.learner import Iteration, Learner
+from policygrad.algorithms.learner import Iteration, Learner, Move
 from policygrad.algorithms.meter import gradient_noise
 from policygrad.data import Batch, Record, Rollout, Stats, Values
 from policygrad.models.policy import Policy
@@ -43,13 +43,16 @@ def diagnosed_step(
         return {}
     noise = gradient_noise(learner.policy, iteration.rollout, iteration.batch, learner.reduction) if meter else {}
 
-    def measured(policy: Policy, batch: Batch, progress: float) -> Stats:
-        diagnostics = UpdateDiagnostics(policy, batch, eigenvalues)
-        stats = learner.update(policy, batch, progress)
-        numbers, logp = diagnostics.compute(policy, batch)
-        return stats | numbers | learner.update.report(logp, batch) | critic_errors(iteration)
+    def measured(move: Move) -> Move:
+        def moved(policy: Policy, batch: Batch, progress: float) -> Stats:
+            diagnostics = UpdateDiagnostics(policy, batch, eigenvalues)
+            stats = move(policy, batch, progress)
+            numbers, logp = diagnostics.compute(policy, batch)
+            return stats | numbers | learner.update.report(logp, batch) | critic_errors(iteration)
 
-    return learner.improve(iteration, measured, progress) | noise
+        return moved
+
+    return learner.improve(iteration, progress, measured) | noise
 
 
 def critic_errors(iteration: Iteration) -> Stats:

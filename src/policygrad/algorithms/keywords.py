@@ -52,9 +52,9 @@ Gamma = Annotated[
 ]
 StateDiscount = Annotated[bool, Option("weight step t by γᵗ, as in the gradient of the discounted objective")]
 Standardize = Annotated[
-    Literal["no", "batch", "episode"],
+    Literal["no", "batch", "running", "episode"],
     Option(
-        "scale advantages to mean 0 and standard deviation 1 over the batch, or (biased) per episode",
+        "scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or (biased) per episode",
         foreign=("normalize_advantage",),
     ),
 ]

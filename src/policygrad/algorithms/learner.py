@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from policygrad.algorithms.earlier import EarlierEpisodes
 from policygrad.data import Batch, Estimate, Record, Reduction, Rollout, Stats, Values, resolve_reduction
 from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, form_of, table
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
+from policygrad.gradient.running import FORM as RUNNING_MOMENTS
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
+
+Move = Callable[[Policy, Batch, float], Stats]  # (policy, batch, progress): what moves the policy
+Measured = Callable[[Move], Move]
 
 
 class UpdateRule(Protocol):
@@ -44,9 +49,10 @@ class UpdateRule(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Iteration:
-    """What a learner knows before it moves."""
+    """What a learner knows before it moves. fresh: the new part of the rollout, which is all of it without earlier episodes."""
 
     rollout: Rollout
+    fresh: Rollout
     values: Values
     estimate: Estimate
     batch: Batch
@@ -56,7 +62,8 @@ class Learner:
     """A cell of the grid: `Learner(policy, GAE(0.99, 0.95), ClippedSurrogate())` is PPO.
 
     baseline: the critic's V where there is a critic, none otherwise. reduction: see `Rollout.flatten`. observers: functions
-    that are shown every rollout before anything is learned from it.
+    that are shown every rollout before anything is learned from it. replay_episodes: how many episodes of earlier iterations
+    every update learns from as well; an importance-weighted estimator carries them over to the policy that learns.
     Raises ValueError for combinations that make no sense, e.g. a bootstrapping estimator without a critic.
     """
 
@@ -69,11 +76,15 @@ class Learner:
         critic: Critic | QCritic | NoCritic | None = None,
         baseline: Baseline | None = None,
         reduction: str | Reduction = "step",
+        replay_episodes: int = 0,
     ) -> None:
         self.policy, self.estimator, self.update, self.reduction = policy, estimator, update, reduction
         self.critic = critic or NoCritic()
         self.baseline: Baseline = baseline or (CriticValue() if self.critic.bootstraps else NoBaseline())
         self.observers: list[Callable[[Rollout], None]] = []
+        self.earlier = EarlierEpisodes(replay_episodes)
+        if replay_episodes:
+            _check_replay(policy, estimator)
         resolve_reduction(reduction)  # raises ValueError for a name that there is not
         for part in (estimator, self.baseline):
             if part.needs_critic and not self.critic.bootstraps:
@@ -91,7 +102,9 @@ class Learner:
         """
         parts = self.estimator, self.baseline, self.update
         silent = all(vars(type(part)).get("reads_logp", True) is False for part in parts)
-        return not silent or bool(self.observers or callable(self.reduction) or getattr(self.update, "terms", ()))
+        return not silent or bool(
+            self.earlier.most or self.observers or callable(self.reduction) or getattr(self.update, "terms", ())
+        )
 
     def step(self, record: Record | Rollout, progress: float = 0.0) -> Stats:
         """Learn from one record. progress in [0, 1] drives schedules.
@@ -99,7 +112,7 @@ class Learner:
         Raises NotFiniteError, before anything moves, when an advantage is not finite.
         """
         iteration = self.prepare(Rollout.of(record, self.policy if self.reads_logp else None))
-        return {} if iteration is None else self.improve(iteration, self.update, progress)
+        return {} if iteration is None else self.improve(iteration, progress)
 
     def prepare(self, rollout: Rollout) -> Iteration | None:
         """Values, advantages and the batch of a rollout; nothing moves. None where the rollout has no valid step."""
@@ -107,39 +120,79 @@ class Learner:
             observer(rollout)
         if rollout.steps == 0:
             return None
+        fresh, rollout = rollout, self.earlier.joined(rollout, self.policy)
         values = self.critic(rollout, self.policy)
         adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
         target = estimate.target if getattr(self.update, "terms", ()) else None  # of which a term may be one of values
         batch = rollout.flatten(adv, self.reduction, target, self.policy.segment)
         _check_finite(batch.adv, adv, rollout)
-        return Iteration(rollout, values, estimate, batch)
+        return Iteration(rollout, fresh, values, estimate, batch)
 
-    def improve(self, iteration: Iteration, update: Callable[[Policy, Batch, float], Stats], progress: float) -> Stats:
+    def improve(self, iteration: Iteration, progress: float, measured: Measured = lambda move: move) -> Stats:
         """Move the policy, then what serves the next iteration: critic, baseline and normaliser. All of `iteration` saw the
-        old ones.
+        old ones. These learn from every episode once, when it is new. measured: puts measurements around what moves the policy.
         """
-        rollout, estimate = iteration.rollout, iteration.estimate
-        stats = estimate.stats | update(self.policy, iteration.batch, progress)
-        stats |= self.critic.fit(rollout, estimate.target, self.policy, progress)
-        self.baseline.fit(rollout, estimate.ret)
+        fresh, estimate = iteration.fresh, iteration.estimate
+        stats = estimate.stats | measured(self.update)(self.policy, iteration.batch, progress)
+        if fresh is not iteration.rollout:
+            estimate = _part_of(estimate, *fresh.rew.shape)
+        stats |= self.critic.fit(fresh, estimate.target, self.policy, progress)
+        self.baseline.fit(fresh, estimate.ret)
+        if estimate.plain is not None:
+            self.estimator.fit(fresh, estimate.plain)  # pyright: ignore[reportAttributeAccessIssue]
         if self.policy.normalizer is not None:
-            self.policy.normalizer.merge(self.policy.raw_features(rollout.valid_obs))
+            self.merge(fresh)
+        if self.earlier.most:
+            self.earlier.keep(fresh)
         return stats
+
+    def merge(self, rollout: Rollout) -> None:
+        """Show the policy's normaliser what was acted on."""
+        assert self.policy.normalizer is not None
+        self.policy.normalizer.merge(self.policy.raw_features(rollout.valid_obs))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""
         parts = {"policy": self.policy, "update": self.update, "critic": self.critic, "baseline": self.baseline}
+        parts |= {"estimator": self.estimator} if getattr(self.estimator, "learns", False) else {}
+        parts |= {"earlier": self.earlier} if self.earlier.most else {}
         return {name: dict(part.state_dict()) for name, part in parts.items()}
 
     def state_form(self) -> Form:
         """Of `state_dict`."""
         forms = {name: form_of(getattr(self, name)) for name in ("policy", "critic", "baseline")}
-        return table(forms | {"update": form_of(self.update, self.policy.flat)})
+        forms["update"] = form_of(self.update, self.policy.flat)
+        known = any(getattr(self.estimator, name, False) for name in ("learns", "state_form"))
+        learned = form_of(self.estimator) if known else RUNNING_MOMENTS
+        return table(forms, optional={"estimator": learned, "earlier": form_of(self.earlier)})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """The inverse of `state_dict`. A part that the state does not know begins anew, and what has no part is left out."""
         for name in ("policy", "update", "critic", "baseline"):
             getattr(self, name).load_state_dict(state[name])
+        if getattr(self.estimator, "learns", False) and "estimator" in state:
+            self.estimator.load_state_dict(state["estimator"])  # pyright: ignore[reportAttributeAccessIssue]
+        self.earlier.load_state_dict(state.get("earlier", {}), self.policy)
+
+
+def _part_of(estimate: Estimate, steps: int, columns: int) -> Estimate:
+    """The first so many rows and columns."""
+    parts = {"ret": estimate.ret, "target": estimate.target, "plain": estimate.plain}
+    return replace(estimate, **{name: None if x is None else x[:steps, :columns] for name, x in parts.items()})
+
+
+def _check_replay(policy: Any, estimator: Any) -> None:
+    """Refuse earlier episodes where nothing carries them over from the policy that played them to the one that learns."""
+    if not getattr(estimator, "outermost", False):
+        raise ValueError(
+            "replay_episodes > 0 needs importance weights: put the estimator into ImportanceWeighted or PerDecision, got "
+            f"{estimator}"
+        )
+    if getattr(policy, "stateful", False) or getattr(policy, "segment", 1) > 1:
+        raise ValueError(
+            "replay_episodes > 0, but this policy acts with a state, which depends on the policy that had it, so that its "
+            "episodes have no weight for another: set noise_autocorrelation = 0, or replay_episodes = 0"
+        )
 
 
 def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:

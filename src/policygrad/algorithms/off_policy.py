@@ -277,7 +277,7 @@ def sac(
     target_entropy: Annotated[
         float | None,
         Option(
-            "entropy that α steers towards, in nats, with every action scaled to [−1, 1]; none: minus their number",
+            "entropy that α steers towards, in nats, of actions scaled to [-1, 1]; none: minus the number of dimensions",
             -1e6,
             1e6,
         ),
@@ -288,6 +288,8 @@ def sac(
     network: kw.Network = kw.Network(hidden=(256, 256), activation="relu"),
 ) -> Plan:
     """Soft actor-critic (Haarnoja et al. 2018): the pathwise gradient of a squashed normal, with an entropy bonus."""
+    import math
+
     from policygrad.algorithms.replay_learner import ReplayLearner
     from policygrad.algorithms.task import Plan
     from policygrad.models.exploring import Squashed
@@ -300,6 +302,12 @@ def sac(
     dims = policy.head.dims
     critic = task.action_critic(dims, count=2 if twin else 1, tau=pair.tau)
     target = (-float(dims) if target_entropy is None else target_entropy) if learn_alpha else None
+    most = dims * math.log(2.0)  # of the uniform distribution on [−1, 1]ᴰ
+    if target is not None and target >= most:
+        raise ValueError(
+            f"target_entropy = {target:g} cannot be reached, α would only grow: the entropy of {dims} numbers in [-1, 1] is "
+            f"below {most:.3g}; the default is {-dims}"
+        )
     rates = pair.rates()
     temperature = Temperature(alpha, target, rates["lr"])
     rule = Pathwise(policy, critic, **rates, temperature=temperature, seed=stream(task.seed, "paths"))

@@ -10,7 +10,7 @@ command line can read signatures at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from policygrad.algorithms import keywords as kw
 from policygrad.algorithms.keywords import TINY, Option
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
     from policygrad.gradient.estimators import Estimator
 
+CloneEpochs = Annotated[
+    int,
+    Option("with a dataset: epochs of behaviour cloning (maximum likelihood) before training", 0, 10_000, (0, 50)),
+]
+ReplayEpisodes = Annotated[
+    int,
+    Option(
+        "without a dataset: episodes of earlier iterations that every update learns from as well, by their weights",
+        0,
+        10**6,
+        (0, 64),
+    ),
+]
 SCALE_RATE = 1e-3  # of a critic that is fitted after every step: its scale is that of a thousand targets
 
 
@@ -49,7 +62,9 @@ def reinforce(
     return Plan(_episodic(task, advantage.wrap(estimator), advantage, ascent, fit), episodes=episodes)
 
 
-def _episodic(task: Task, estimator: Estimator, advantage: kw.Returns, ascent: kw.Ascent, fit: kw.CriticFit) -> Learner:
+def _episodic(
+    task: Task, estimator: Estimator, advantage: kw.Returns, ascent: kw.Ascent, fit: kw.CriticFit, replay: int = 0
+) -> Learner:
     """The plan of a plain policy gradient from whole episodes, with any baseline."""
     from policygrad.algorithms.task import Learner, make_baseline
     from policygrad.models.critic import NoCritic
@@ -58,7 +73,8 @@ def _episodic(task: Task, estimator: Estimator, advantage: kw.Returns, ascent: k
     critic = task.critic(**fit.values(ascent)) if advantage.baseline == "value" else NoCritic()
     update = VanillaGradient(**ascent.values(task.seed))
     baseline = make_baseline(advantage.baseline, advantage.baseline_value, advantage.cross_fit)
-    return Learner(task.policy(), estimator, update, critic=critic, baseline=baseline, reduction=advantage.reduction)
+    parts: dict[str, Any] = {"critic": critic, "baseline": baseline, "reduction": advantage.reduction}
+    return Learner(task.policy(), estimator, update, **parts, replay_episodes=replay)
 
 
 @packaged(RecipeSpec("RewardToGo, weighed − any baseline", "VanillaGradient", dataset=True))
@@ -92,22 +108,16 @@ def off_policy_pg(
             1,
         ),
     ] = 0.1,
-    clone_epochs: Annotated[
-        int,
-        Option(
-            "with a dataset: epochs of behaviour cloning (maximum likelihood) before training",
-            0,
-            10_000,
-            (0, 50),
-        ),
-    ] = 10,
+    clone_epochs: CloneEpochs = 10,
+    replay_episodes: ReplayEpisodes = 0,
     advantage: kw.Returns = kw.Returns(),
     ascent: kw.Ascent = kw.Ascent(),
     fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
 ) -> Plan:
     """REINFORCE from stored trajectories by importance sampling (Precup, Sutton & Singh 2000); refuses weights that collapse.
 
-    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE.
+    Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE. With replay_episodes its updates also
+    learn from episodes that its earlier policies sampled.
     """
     from policygrad.algorithms.task import Plan
     from policygrad.gradient.estimators import RewardToGo
@@ -115,7 +125,8 @@ def off_policy_pg(
 
     weighed = PerDecision if weighting == "per-decision" else ImportanceWeighted
     estimator = weighed(advantage.wrap(RewardToGo(advantage.gamma)), self_normalize, max_weight, min_ess)
-    return Plan(_episodic(task, estimator, advantage, ascent, fit), episodes=episodes, clone_epochs=clone_epochs)
+    learner = _episodic(task, estimator, advantage, ascent, fit, replay_episodes)
+    return Plan(learner, episodes=episodes, clone_epochs=clone_epochs)
 
 
 @packaged(RecipeSpec("TD error, or q − V, every step", "VanillaGradient", num_steps=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policygrad.algorithms import off_policy, on_policy  # in this order in lists
+from policygrad.algorithms import asynchronous, off_policy, on_policy
 from policygrad.algorithms.registry import RECIPES
 
-__all__ = ["RECIPES", "off_policy", "on_policy"]
+__all__ = ["RECIPES", "asynchronous", "off_policy", "on_policy"]

@@ -66,9 +66,7 @@ class ReplayLearner:
         self.policy, self.rule = policy, rule
         self.gamma, self.n_step, self.batch_size = gamma, n_step, batch_size
         self.gradient_steps, self.warmup, self.epsilon = gradient_steps, warmup, epsilon
-        self.observers: list[
-            Callable[[Rollout], None]
-        ] = []  # are shown every record before anything is learned from it
+        self.observers: list[Callable[[Rollout], None]] = []  # shown every record, before anything is learned from it
         self.steps = 0  # of the environments, in all records
         self.replay = ReplayBuffer(buffer_size, *_example(policy, num_envs), stream(seed, "replay"))
         policy.epsilon = 1.0 if warmup else at(epsilon, 0.0)
@@ -83,7 +81,7 @@ class ReplayLearner:
         if policy.normalizer is not None and record.steps:
             policy.normalizer.merge(policy.raw_features(_valid(record)))
         self.rule.synchronise(policy, before, self.steps)
-        if self.steps < self.warmup:
+        if self.steps < self.warmup or not record.steps:  # resets alone teach nothing
             return {}
         policy.epsilon = at(self.epsilon, progress)
         for _ in range(record.steps if self.gradient_steps is None else self.gradient_steps):

@@ -44,6 +44,8 @@ class Plan:
     """A learner, and how much experience it needs per iteration: steps per environment, or a number of whole episodes.
 
     clone_epochs: where the episodes are stored ones, the passes of maximum likelihood over them before the first update.
+    source: where experience comes from, if not from environments that this process steps: a function (env, num_envs, backend,
+    seed) → `ExperienceSource`.
     Raises ValueError for both, and for neither where the learner has no `wants` of its own.
     """
 
@@ -51,6 +53,7 @@ class Plan:
     num_steps: int | None = None
     episodes: int | None = None
     clone_epochs: int = 0
+    source: Callable[[Any, int, str, int], Any] | None = None
 
     def __post_init__(self) -> None:
         if self.num_steps is not None or self.episodes is not None:

@@ -26,8 +26,10 @@ BASELINES = (
     "none, const:X, value, mean, time, linear, loo, crossfit, best, best-state, best-time-state, best-parameter; "
 )
 BASELINES += "same-mean and same-time are biased on purpose"
-WRAPPERS = "plain, discount, standardize, standardize-episode, step; with --off-policy also is, is:C, is-normalized, "
-WRAPPERS += "per-decision; join several with +, as in discount+standardize"
+WRAPPERS = (
+    "plain, discount, standardize, standardize-running, standardize-episode, step; with --off-policy also is, is:C, "
+)
+WRAPPERS += "is-normalized, per-decision; join several with +, as in discount+standardize"
 # limits the numbers in the observations of all episodes: with hundreds of states there are fewer repeats
 MAX_NUMBERS = 400_000_000
 

@@ -23,8 +23,8 @@ def parser() -> Parser:
         "policygrad lab claims",
         usage="policygrad lab claims [WHICH …] [flags]",
         description="Test what textbooks and tutorials say about policy gradients. Each claim is an experiment with a verdict: "
-        "holds, holds with caveat, fails as stated, or pending. The numbers are shown, and a counterexample if there is one. "
-        "All claims together take about ten seconds.",
+        "holds, holds with caveat, undecided, fails as stated, or pending. The numbers are shown, and a counterexample if "
+        "there is one. All claims together take about half a minute.",
         epilog="examples:\n  policygrad lab claims reinforce-is-unbiased\n  policygrad lab claims baseline",
     )
     made.add_argument("which", nargs="*", metavar="WHICH", help="names of claims, or words in their texts [all]")

@@ -18,7 +18,20 @@ from policygrad.cli.values import UsageError, parse_seed, picture
 if TYPE_CHECKING:
     from policygrad.lab.results import Result
 
-WHICH = ("lemma", "surrogate", "improvement", "ascent", "sgd", "derivatives", "loss", "staleness")
+WHICH = (
+    "lemma",
+    "surrogate",
+    "improvement",
+    "ascent",
+    "sgd",
+    "derivatives",
+    "loss",
+    "staleness",
+    "delays",
+    "pathwise",
+    "values",
+    "triad",
+)
 RULE = f"\n{'─' * 80}\n\n"
 
 
@@ -30,7 +43,8 @@ def parser() -> Parser:
         description="Measure what theory predicts about policy gradients on small MDPs, exactly wherever possible: the "
         "performance difference lemma, error order and bounds of the surrogate, policy iteration against trust regions, "
         "gradient ascent and stochastic ascent, three ways to compute a derivative, losses that do not measure performance, "
-        "and data from an older policy.",
+        "data from an older policy, gradients of one, the gradient by the score function or along the path, and methods that "
+        "learn values.",
         epilog="examples:\n  policygrad lab theory\n  policygrad lab theory surrogate --mdp chain --out theory.png",
     )
     made.add_argument("which", nargs="*", metavar="WHICH", help=f"experiments: {', '.join(WHICH)} [all]")

@@ -33,9 +33,9 @@ def presets_table() -> str:
 
 
 def algorithms_table() -> str:
-    """The table of recipes, each with its cell of the grid estimator × update rule."""
-    rows = [[name, recipe.spec.cell, first_line(recipe)] for name, recipe in RECIPES.items()]
-    return text_table(["algorithm", "estimator × update rule", "description"], rows)
+    """The table of recipes, each with its cell of the grid estimator × update rule and what gives its gradient."""
+    rows = [[name, recipe.spec.cell, recipe.spec.gradient, first_line(recipe)] for name, recipe in RECIPES.items()]
+    return text_table(["algorithm", "estimator × update rule", "gradient", "description"], rows)
 
 
 # JAX, and names that are only kept to raise an error

@@ -88,7 +88,8 @@ def evaluation_table(evaluations: Mapping[str, Evaluation]) -> str:
     for name, evaluation in evaluations.items():
         low, high = evaluation.ci95
         rows.append([name, f"{evaluation.mean:,.1f}", f"[{low:,.1f}, {high:,.1f}]", str(len(evaluation.returns))])
-    return text_table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3))
+    notes = "".join(f"\n{name}: {evaluation.note}" for name, evaluation in evaluations.items() if evaluation.note)
+    return text_table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3)) + notes
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
@@ -119,7 +120,9 @@ def seeds_table(states: Sequence[State]) -> str:
         if len(done) > 1:
             greedy, sampled = (of(values) for values in zip(*done, strict=True))
             rows.append([name, f"{greedy:,.1f}", "", f"{sampled:,.1f}", ""])
-    return text_table(["seed", "greedy", "95 % interval", "sampled", "run"], rows, right=(1, 2, 3))
+    points = any(low == high for low, high in (s.evaluations["greedy"]["ci95"] for s in states if s.phase == "done"))
+    note = "\nan interval that is a point: all returns are equal, which leaves room for rare others" if points else ""
+    return text_table(["seed", "greedy", "95 % interval", "sampled", "run"], rows, right=(1, 2, 3)) + note
 
 
 def failures(states: Sequence[State]) -> str:

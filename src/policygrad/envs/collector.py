@@ -77,7 +77,7 @@ class Collector:
         self.returns: deque[float] = deque(maxlen=RECENT)
         self.lengths: deque[int] = deque(maxlen=RECENT)
         self.observers: list[Callable[[Record], None]] = []
-        self.begun = True  # environments need no actor to be made ready for them
+        self.begun, self.progress = True, 0.0  # environments need no actor to be made ready for them
         self.obs: Tree = None  # what the environments show now; None before a reset
         self.state: Tree = None  # the actor's
         self.time = np.zeros(self.num_envs, np.int64)  # steps into the current episodes

@@ -30,13 +30,25 @@ class SendError(UserError, TypeError):
 
 
 class WorkerHandle:
-    """A worker process, seen from here. block: the numbers of its environments."""
+    """A worker process, seen from here. block: the numbers of its environments.
 
-    def __init__(self, context: Any, memory: Memory, payload: bytes, index: int, block: range) -> None:
+    target: its main function, of (pipe, memory, payload, index, number of its first environment, *more).
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        memory: Memory,
+        payload: bytes,
+        index: int,
+        block: range,
+        target: Callable[..., None] = serve,
+        more: tuple[Any, ...] = (),
+    ) -> None:
         self.index, self.block, self.rows = index, block, slice(block.start, block.stop)
         self.pipe, theirs = context.Pipe()
-        args = theirs, memory, payload, index, block.start
-        self.process = context.Process(target=serve, args=args, name=f"environments from {block.start}")
+        args = theirs, memory, payload, index, block.start, *more
+        self.process = context.Process(target=target, args=args, name=f"environments from {block.start}")
         with without_main():
             self.process.start()
         theirs.close()

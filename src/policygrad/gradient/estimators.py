@@ -14,26 +14,33 @@
 With the critic's own V as baseline (the default) `TDError` gives the TD error, `GAE` the generalised advantage, `QValue`
 q(s,a) − Σ_a π(a|s) q(s,a).
 `StateDiscounted` and `Standardized` wrap any of them; the weights of importance.py go around that, for trajectories that
-another policy sampled. An estimator is a frozen value: it prints, compares and holds no state. What is *not* here: baselines
-(baselines.py), importance weights (importance.py), the recursions (returns.py).
+another policy sampled. An estimator is a frozen value, which prints and compares. None has a state but
+`Standardized(over="running")`, which learns a batch's moments after its update, as baselines do. What is *not* here:
+baselines (baselines.py), importance weights (importance.py), the recursions (returns.py), these moments (running.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from policygrad.data import Estimate, Rollout, TooFewError, Values
+from policygrad.forms import Form
 from policygrad.gradient import returns
 from policygrad.gradient.baselines import Baseline
+from policygrad.gradient.running import FORM, RunningMoments
 from policygrad.total import total
 
 
 class Estimator(Protocol):
-    """The contract. Any object with these members is an estimator; subclassing nothing."""
+    """The contract. Any object with these members is an estimator; subclassing nothing.
+
+    One with a state also has `learns = True`, `fit(rollout, plain)`, called after every update with `Estimate.plain`, and
+    `state_dict` and `load_state_dict`.
+    """
 
     @property
     def gamma(self) -> float:
@@ -67,9 +74,10 @@ def advantages(rollout: Rollout, values: Values, estimator: Estimator, baseline:
     b = baseline(rollout, estimate.ret, values)
     for part, what, x in ((estimator, "ret", estimate.ret), (baseline, "b", b)):
         _check_shape(part, what, x, rollout)
-    adv = estimator.wrap(estimate.ret - b, rollout)
+    plain = estimate.ret - b
+    adv = estimator.wrap(plain, rollout)
     _check_shape(estimator, "adv", adv, rollout)
-    return adv, estimate
+    return adv, replace(estimate, plain=plain) if getattr(estimator, "learns", False) else estimate
 
 
 def _check_shape(part: object, what: str, x: Tensor, rollout: Rollout) -> None:
@@ -246,11 +254,34 @@ class _Wrapper:
     def needs_critic(self) -> bool:
         return self.inner.needs_critic
 
+    @property
+    def learns(self) -> bool:
+        """Whether there is a state, which `fit` changes."""
+        return getattr(self.inner, "learns", False)
+
     def needs_episodes(self, bootstraps: bool) -> bool:
         return self.inner.needs_episodes(bootstraps)
 
     def __call__(self, rollout: Rollout, values: Values) -> Estimate:
         return self.inner(rollout, values)
+
+    def fit(self, rollout: Rollout, plain: Tensor) -> None:
+        """Learn from this rollout, after the update, if there is a state. plain: ret − baseline, (T, N)."""
+        if self.learns:
+            self.inner.fit(rollout, plain)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return self.inner.state_dict() if self.learns else {}
+
+    def state_form(self) -> Form:
+        """Of `state_dict`."""
+        return self.inner.state_form() if hasattr(self.inner, "state_form") else FORM
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        if self.learns:
+            self.inner.load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -275,25 +306,35 @@ class StateDiscounted(_Wrapper):
 
 @dataclass(frozen=True)
 class Standardized(_Wrapper):
-    """(adv − mean) / (std + 1e-8) over the valid rows: steps do not depend on the scale, but are biased. The outermost wrapper.
+    """(adv − mean) / (std + 1e-8) over the valid rows: steps do not depend on the scale. The outermost wrapper.
 
     over = "batch": moments of all B rows; the ratio couples the trajectories, a bias of O(1/B).
     over = "episode": moments of each trajectory alone, as tutorials do. That removes the difference between good and bad
     episodes and makes late steps "bad" whatever they did; the bias does not shrink with the batch. A trajectory of one
-    step gets 0. std is the population's (n, not n − 1).
+    step gets 0.
+    over = "running": moments of the earlier batches, exponentially weighted. They do not depend on the batch, so it is
+    multiplied by a positive number and has a constant baseline more: no bias but for the scale. The first batch has its own.
+    std is the population's (n, not n − 1).
     """
 
     over: str = "batch"
+    moments: RunningMoments = field(default_factory=RunningMoments, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.over not in ("batch", "episode"):
-            raise ValueError(f"over must be 'batch' or 'episode', got {self.over!r}")
+        if self.over not in ("batch", "episode", "running"):
+            raise ValueError(f"over must be 'batch', 'episode' or 'running', got {self.over!r}")
         if isinstance(self.inner, Standardized):
             raise ValueError("Standardized is applied already")
 
+    @property
+    def learns(self) -> bool:
+        return self.over == "running"
+
     def wrap(self, adv: Tensor, rollout: Rollout) -> Tensor:
         adv = torch.where(rollout.mask, self.inner.wrap(adv, rollout), 0.0)
+        if self.learns and self.moments.mean is not None:
+            return torch.where(rollout.mask, adv - self.moments.mean, 0.0) / self.moments.std
         steps = total(rollout.steps)
         if steps < 2:
             raise TooFewError(f"Standardized needs at least 2 valid steps, got {steps}: collect more steps")
@@ -302,6 +343,20 @@ class Standardized(_Wrapper):
         mean = total(adv.sum()) / steps
         centred = torch.where(rollout.mask, adv - mean, 0.0)
         return centred / ((total(centred.square().sum()) / steps).sqrt() + 1e-8)
+
+    def fit(self, rollout: Rollout, plain: Tensor) -> None:
+        if self.learns:
+            self.moments.add(rollout.valid(self.inner.wrap(plain, rollout)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.moments.state_dict() if self.learns else {}
+
+    def state_form(self) -> Form:
+        return FORM
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.learns:
+            self.moments.load_state_dict(state)
 
 
 def _standardize_episodes(adv: Tensor, rollout: Rollout) -> Tensor:

@@ -43,8 +43,8 @@ class CollapsedError(TrainingError, ValueError):
     """The weights have collapsed: the effective sample size is too small."""
 
 
-def log_weights(rollout: Rollout) -> Tensor:
-    """Log W_t = Σ_{k≤t} log π(a_k|s_k) − log μ(a_k|s_k), (T, N), float64; rows after the end repeat it.
+def log_ratios(rollout: Rollout) -> Tensor:
+    """Log ρ_t = log π(a_t|s_t) − log μ(a_t|s_t), (T, N), float64; 0 after the end.
 
     Raises ValueError where columns are no whole episodes, and where μ cannot have taken an action: log μ = −inf. Actions that
     μ never takes and π does, which no sample shows, cannot be noticed: they bias the estimate.
@@ -58,8 +58,28 @@ def log_weights(rollout: Rollout) -> Tensor:
             f"log μ = {float(rollout.behavior[t, n])} at step {t} of trajectory {n}: the policy that sampled it never takes "
             "this action. The trajectories are not its own, or its log-probabilities are wrong."
         )
-    log_rho = rollout.logp.double() - rollout.behavior.double()
-    return torch.where(rollout.mask, log_rho, 0.0).cumsum(0)
+    return torch.where(rollout.mask, rollout.logp.double() - rollout.behavior.double(), 0.0)
+
+
+def log_weights(rollout: Rollout) -> Tensor:
+    """Log W_t = Σ_{k≤t} log ρ_k, (T, N), float64; rows after the end repeat it. Raises ValueError as `log_ratios` does."""
+    return log_ratios(rollout).cumsum(0)
+
+
+def trajectory_kl(rollout: Rollout, kind: str = "k1") -> Tensor:
+    """Estimates of KL(P_μ ‖ P_π), how far the distributions of whole trajectories are apart, from trajectories of μ: (N,),
+    float64, one per trajectory, of which the mean is taken.
+
+    The dynamics cancel: KL(P_μ ‖ P_π) = E_μ[ Σ_t log μ(a_t|s_t) − log π(a_t|s_t) ] = E_μ[ Σ_t KL(μ(·|s_t) ‖ π(·|s_t)) ]. kind
+    says how a step is estimated from ρ = π/μ of its action: k1, −log ρ, is unbiased, and below 0 at times; k2, ½ (log ρ)², is
+    never below 0 and biased; k3, ρ − 1 − log ρ, is neither (Schulman 2020, "Approximating KL divergence"). On finite MDPs
+    `policygrad.lab.exact_trajectory_kl` is the exact one. Raises ValueError as `log_ratios` does, and for another kind.
+    """
+    log_rho = log_ratios(rollout)
+    kinds = {"k1": lambda: -log_rho, "k2": lambda: 0.5 * log_rho.square(), "k3": lambda: log_rho.expm1() - log_rho}
+    if kind not in kinds:
+        raise ValueError(f"kind must be one of {', '.join(kinds)}, got {kind!r}")
+    return kinds[kind]().sum(0)
 
 
 def effective_sample_size(log_w: Tensor) -> float:
@@ -133,7 +153,8 @@ class _Weighted(_Wrapper):
             raise CollapsedError(
                 f"the importance weights have collapsed: the effective sample size is {ess:.1f} of {n} trajectories, "
                 f"below {self.min_ess:.0%} (min_ess); the policy is {kl:.3g} nats per trajectory away from the one that "
-                "sampled them. Nothing was updated: collect new trajectories with it, or take fewer or smaller steps."
+                "sampled them. Nothing was updated: collect new trajectories with it, take fewer or smaller steps, or replay "
+                "fewer old trajectories."
             )
 
 

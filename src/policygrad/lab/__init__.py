@@ -17,6 +17,7 @@ from policygrad.lab.exact.tabular import (
     ExactQCritic,
     advantage,
     exact_gradient,
+    exact_trajectory_kl,
     fisher,
     gradient_by_differences,
     gradient_theorem,
@@ -31,6 +32,7 @@ from policygrad.lab.exact.tabular import (
 )
 from policygrad.lab.exact.trajectories import enumerate_trajectories
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
+from policygrad.lab.theory.pathwise import pathwise
 
 __all__ = [
     "MDP",
@@ -44,6 +46,7 @@ __all__ = [
     "chain",
     "enumerate_trajectories",
     "exact_gradient",
+    "exact_trajectory_kl",
     "fisher",
     "from_gymnasium",
     "gradient_by_differences",
@@ -55,6 +58,7 @@ __all__ = [
     "occupancy",
     "optimal_policy",
     "optimum",
+    "pathwise",
     "policy_iteration",
     "policy_matrix",
     "random_mdp",

@@ -23,7 +23,7 @@ from policygrad.models.networks import WithAction
 from policygrad.models.observations import Encoding
 from policygrad.models.optim import Adam, clip_by_norm
 from policygrad.models.policy import Body, make_network
-from policygrad.models.stacked import StackedMLP
+from policygrad.models.stacked import StackedKernel, StackedMLP
 
 
 class FlatNetwork(FlatModule):
@@ -77,6 +77,8 @@ class ActionCritic:
         another one in every row; otherwise of the first. Moves nothing.
         """
         kernel = self.network.kernel
+        if not smallest and isinstance(kernel, StackedKernel):
+            kernel = kernel.first()
         q = kernel.forward(side_by_side(features, x))
         which = q.argmin(-1, keepdim=True) if smallest else torch.zeros(len(q), 1, dtype=torch.int64)
         slope = kernel.vjp_inputs(torch.zeros_like(q).scatter_(-1, which, 1.0))

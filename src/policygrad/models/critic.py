@@ -99,11 +99,15 @@ class _Regression(FlatModule):
         raise NotImplementedError
 
     def fit(self, rollout: Rollout, target: Tensor, policy: Policy, progress: float = 0.0) -> Stats:
-        """Regress on the targets (T, N) of the valid rows: epochs × minibatches of Adam."""
+        """Follow the scale of the targets (T, N) of the valid rows, and regress on them."""
+        self.follow(*moments(rollout.valid(target)))
+        self.regress(rollout, target, policy, progress)
+        return {}
+
+    def regress(self, rollout: Rollout, target: Tensor, policy: Policy, progress: float = 0.0) -> None:
+        """The regression of `fit`, in the scale that there is: epochs × minibatches of Adam."""
         features = policy.features(rollout.valid_obs)
-        target = rollout.valid(target)
-        self._follow(*moments(target))
-        target = ((target - self.mean) / self.std).unsqueeze(-1)
+        target = ((rollout.valid(target) - self.mean) / self.std).unsqueeze(-1)
         rows = {"features": features, "target": target} | self._rows(rollout)
 
         def gradient(mb: dict[str, Tensor]) -> Tensor:  # of −½ mean error²
@@ -121,26 +125,32 @@ class _Regression(FlatModule):
             owner="the critic",
             remedy="lower critic_lr",
         )
-        return {}
 
-    def _follow(self, count: int, mean: Tensor, var: Tensor) -> None:
-        """Move mean and std towards the targets' and rescale the output layer so that the values stay what they were."""
+    def follow(self, count: int, mean: Tensor, var: Tensor) -> None:
+        """Move mean and std towards the targets' and rescale the output layer so that the values stay what they were.
+
+        Raises NotFiniteError, before anything is changed, for targets that are not finite.
+        """
         first = self.seen == 0
         delta = float(mean) - self.mean
         if not math.isfinite(delta):
             raise NotFiniteError("a target of the critic is not finite: nothing was fitted")
         self.seen += count
         rate = max(count / self.seen, self.scale_rate)
-        old_mean, old_std = self.mean, self.std
-        self.mean += rate * delta
         # of the mixture; E[x²] − E[x]² would cancel where the mean is large
         self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * float(var)
-        self.std = max(math.sqrt(self.var), LEAST_STD)
+        new = self.mean + rate * delta, max(math.sqrt(self.var), LEAST_STD)
         if first:
-            return
+            self.mean, self.std = new
+        else:
+            self.rescale(*new)
+
+    def rescale(self, mean: float, std: float) -> None:
+        """Change the scale of the values, and the output layer so that the values stay what they were."""
         weight, bias = self.output
-        weight.mul_(old_std / self.std)
-        bias.mul_(old_std / self.std).add_((old_mean - self.mean) / self.std)
+        weight.mul_(self.std / std)
+        bias.mul_(self.std / std).add_((self.mean - mean) / std)
+        self.mean, self.std = mean, std
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` keeps besides parameters: the optimiser, the shuffling, the scale of the targets."""

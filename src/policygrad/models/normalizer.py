@@ -48,6 +48,16 @@ class Normalizer(nn.Module):
         self.count.copy_(total)
         self._cast.clear()
 
+    def take(self, other: Normalizer) -> None:
+        """Take over the moments of another one."""
+        for own, its in zip(self.buffers(), other.buffers(), strict=True):
+            own.copy_(its)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """After somebody else wrote into the moments."""
+        self._cast.clear()
+
     def forms(self) -> dict[str, Form]:
         """Of its buffers: finite moments, var and count at least 0."""
         shape = tuple(self.mean.shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -65,9 +66,10 @@ class StackedKernel:
         self.spans = self._views(network, np.arange(len(flat)))
         self.dtype = flat.numpy().dtype
         self.inputs: list[np.ndarray] = []  # of every layer, (K, B, width); of the first, (B, I)
-        self.scratch: dict[int, list[np.ndarray]] = {}
+        self.scratch: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
         self.slopes: dict[int, np.ndarray] = {}
         self.passes = 0
+        self._first: StackedKernel | None = None
 
     @staticmethod
     def _views(network: StackedMLP, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -76,6 +78,14 @@ class StackedKernel:
             parts.append(flat[start : start + p.numel()].reshape(p.shape))
             start += p.numel()
         return parts[: len(network.weights)], parts[len(network.weights) :]
+
+    def first(self) -> StackedKernel:
+        """The kernel of the first of the K alone, on the same parameters; it has no gradient by them."""
+        if self._first is None:
+            alone = self._first = copy(self)
+            alone.weights, alone.biases = [w[:1] for w in self.weights], [b[:1] for b in self.biases]
+            alone.scratch, alone.slopes = {}, {}
+        return self._first
 
     def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
         return torch.from_numpy(self.outputs(obs.numpy()))
@@ -87,7 +97,7 @@ class StackedKernel:
         self.inputs = [h]
         self.slopes.clear()
         *hidden, last = zip(self.weights, self.biases, strict=True)
-        for (weight, bias), z in zip(hidden, self._scratch(len(h)), strict=True):
+        for (weight, bias), z in zip(hidden, self._scratch(len(h))[0], strict=True):
             np.matmul(h, weight.swapaxes(1, 2), out=z)
             z += bias[:, None]
             h = activate(self.activation, z)
@@ -97,9 +107,10 @@ class StackedKernel:
 
     @QUIET
     def vjp(self, grad_out: Tensor) -> Tensor:
+        ones = np.ones((1, len(grad_out)), self.dtype)
         for i, g in self._backwards(grad_out):
             np.matmul(g.swapaxes(1, 2), self.inputs[i], out=self.weight_grads[i])
-            np.add.reduce(g, axis=1, out=self.bias_grads[i])
+            np.matmul(ones, g, out=self.bias_grads[i][:, None])  # Σ_b g_b
         return self.grad
 
     @QUIET
@@ -113,8 +124,8 @@ class StackedKernel:
         for i in range(len(self.weights) - 1, -1, -1):
             yield i, g
             if i:
-                weight = self.weights[i]
-                g = g * weight if weight.shape[1] == 1 else np.matmul(g, weight)
+                weight, below = self.weights[i], self._scratch(len(grad_out))[1][i - 1]
+                g = np.multiply(g, weight, out=below) if weight.shape[1] == 1 else np.matmul(g, weight, out=below)
                 g *= self._slope(i)
 
     @QUIET
@@ -131,15 +142,18 @@ class StackedKernel:
         assert along is not None
         return torch.from_numpy(along[..., 0].T)
 
-    def _scratch(self, rows: int) -> list[np.ndarray]:
+    def _scratch(self, rows: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Memory for the hidden layers of so many rows, (K, rows, width): for the way forwards, and for the way back."""
         if rows not in self.scratch:
             if len(self.scratch) > 8:
                 self.scratch.clear()
-            self.scratch[rows] = [np.empty((len(b), rows, b.shape[1]), self.dtype) for b in self.biases[:-1]]
+            shapes = [(len(b), rows, b.shape[1]) for b in self.biases[:-1]]
+            forwards, backwards = ([np.empty(shape, self.dtype) for shape in shapes] for _ in range(2))
+            self.scratch[rows] = forwards, backwards
         return self.scratch[rows]
 
     def _slope(self, i: int) -> np.ndarray:
         if i not in self.slopes:
             h = self.inputs[i]
-            self.slopes[i] = slope_of(self.activation, h, self._scratch(h.shape[1])[i - 1])
+            self.slopes[i] = slope_of(self.activation, h, self._scratch(h.shape[1])[0][i - 1])
         return self.slopes[i]

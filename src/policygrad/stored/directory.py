@@ -3,6 +3,7 @@
     config.json            algorithm, environment, seed, every hyperparameter, versions, command line
     metrics.jsonl          one row of metrics a line, written as training goes
     checkpoints/           step-<N>.safetensors: the whole agent, the last two
+    replay/                rows-<n>.safetensors: the parts of a large replay buffer that these two need
     state.json             running, stopped and why, trained but not evaluated, or finished; and at how many steps
     policy.safetensors     weights and normaliser: what acting needs
     evaluation.json        the final policy, greedy and sampled: mean, std, 95 % interval, every return
@@ -113,7 +114,11 @@ class RunDirectory:
                 f"{self.path} was stopped before its first checkpoint, so there is nothing to play: train it again"
             )
         if not checkpoints:
-            raise RunError(f"{self.path} holds no policy.safetensors and no checkpoint: is it a run directory?")
+            inside = sorted(runs(self.path))
+            hint = (
+                f"give one of the {len(inside)} runs in it, such as {inside[0]}" if inside else "is it a run directory?"
+            )
+            raise RunError(f"{self.path} holds no policy.safetensors and no checkpoint: {hint}")
         return checkpoints[-1]
 
     def config(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Replay:
         self.returns: deque[float] = deque(maxlen=RECENT)
         self.lengths: deque[int] = deque(maxlen=RECENT)
         self.observers: list[Callable[[Record], None]] = []
-        self.begun = False
+        self.begun, self.progress = False, 0.0
 
     def begin(self, actor: Policy) -> None:
         """Before the first record: let the policy start as the one that acted, or close to it."""

@@ -73,12 +73,13 @@ class ModelFileError(FileError, ValueError):
     """A file is not a policygrad model, or it is damaged."""
 
 
-def save_state(path: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
-    """Write a state tree and its description."""
+def save_state(path: Path, state: dict[str, Any], meta: dict[str, Any]) -> str:
+    """Write a state tree and its description; returns the checksum of both."""
     tensors: dict[str, Tensor] = {}
     tree = _strip(state, "", tensors)
     header = {"format": FORMAT, "meta": meta, "tree": tree}
-    words = json.dumps(header | {"sha256": _digest(header, tensors)}, sort_keys=True, allow_nan=False)
+    sha256 = _digest(header, tensors)
+    words = json.dumps(header | {"sha256": sha256}, sort_keys=True, allow_nan=False)
     data = packed(tensors, words)
     size = int.from_bytes(data[:8], "little")
     if size > MAX_HEADER:
@@ -86,6 +87,7 @@ def save_state(path: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
             f"{path} was not written: its plain values take {size:,} bytes, more than {MAX_HEADER:,}; keep them in tensors"
         )
     write_atomically(path, data)
+    return sha256
 
 
 def packed(tensors: Mapping[str, Tensor], words: str) -> bytes:
@@ -130,7 +132,10 @@ class Announced:
 
 
 class StateFile:
-    """An open file of a state, its header read and checked. meta: the description. tree: the state, its tensors `Announced`."""
+    """An open file of a state, its header read and checked.
+
+    meta: the description. tree: the state, its tensors `Announced`. sha256: the checksum of both, with the numbers of tensors.
+    """
 
     def __init__(self, path: Path, file: BufferedReader) -> None:
         self.path, self._file = path, file
@@ -149,7 +154,7 @@ class StateFile:
         HEADER("header", header)
         if json.dumps(header, sort_keys=True, allow_nan=False) != words:
             raise ValueError("its header has been changed")
-        self._sha256 = header.pop("sha256")
+        self.sha256 = header.pop("sha256")
         self._header, self.meta = header, header["meta"]
         left = dict(self.tensors)
         self.tree = _restore(header["tree"], "", left)
@@ -172,7 +177,7 @@ class StateFile:
             raise ModelFileError(f"{self.path} is damaged: it became shorter while it was read")
         region = np.frombuffer(data, np.uint8)  # tensors share it
         tensors = {name: announced.of(region) for name, announced in self.tensors.items()}
-        if _digest(self._header, tensors) != self._sha256:
+        if _digest(self._header, tensors) != self.sha256:
             raise ModelFileError(f"{self.path} is damaged: its contents do not match their checksum")
         return tensors
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from policygrad.algorithms.config import (
     Preset,
     changed,
     check,
+    check_dataset,
     check_measurements,
     find_recipe,
     resolve,
@@ -45,7 +46,7 @@ from policygrad.stored.trajectories import Trajectories, collect
 from policygrad.streams import stream
 from policygrad.training.callbacks import combine
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
-from policygrad.training.kept import Kept
+from policygrad.training.kept import Kept, unobserved
 from policygrad.training.predicting import predict
 from policygrad.training.sizes import check_sizes
 from policygrad.training.threads import BusyError, Turns, single_thread
@@ -118,7 +119,7 @@ class Agent(Kept):
         self.learner = self.plan.learner
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
-        self.collector: Collector | Replay = self._collector() if dataset is None else self._replay(dataset)
+        self.collector: Any = self._collector() if dataset is None else self._replay(dataset)
         self.rng = np.random.default_rng(stream(self.seed, "prediction"))
         self._begin()
         advise(self.policy, self.envs, self.config.get("log_std", 0.0), own_body=body is not None)
@@ -128,22 +129,24 @@ class Agent(Kept):
         """Whether other code holds the environment, too."""
         return isinstance(self.env, gym.Env | VectorEnv)
 
-    def _collector(self) -> Collector:
+    def _collector(self) -> Any:
+        if self.plan.source is not None:
+            return self.plan.source(self.env, self.config["num_envs"], self.backend, self.seed)
         # `lambda: env` may hand out one that is held
         held = self._lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)
 
     def _begin(self) -> None:
         """What no copy shares with the agent that it is of."""
-        self.trainer = Trainer(self.collector, self.policy, lambda: self.plan.wants, self._step)
+        self.trainer = Trainer(self.collector, _actor(self.learner), lambda: self.plan.wants, self._step)
         self.closed, self._turns = False, Turns()
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: all but the environments, which a copy makes anew, and whoever looks on."""
         own = ("envs", "recipe", "trainer", "_turns", "closed")
         state = {k: v for k, v in self.__dict__.items() if k not in own}
-        learner = _unobserved(self.learner)
-        collector = _unobserved(self.collector) if isinstance(self.collector, Replay) else self.collector.state_dict()
+        learner = unobserved(self.learner)
+        collector = unobserved(self.collector) if isinstance(self.collector, Replay) else self.collector.state_dict()
         state |= {"learner": learner, "plan": replace(self.plan, learner=learner), "collector": collector}
         return state | {"counters": self.trainer.state_dict()}
 
@@ -174,9 +177,11 @@ class Agent(Kept):
         saved as before, but cannot learn any more.
         """
         before, self.closed = self.closed, True
+        collector: Any = getattr(self, "collector", None)  # there is none where the agent could not be made
+        if hasattr(collector, "close"):  # worker processes
+            collector.close()
         if before or self.lent:
             return
-        collector = getattr(self, "collector", None)  # there is none where the agent could not be made
         if isinstance(collector, Collector):
             with suppress(EnvError):  # they are closed already
                 collector.pending = to_arrays(collector.state_dict()["envs"])  # how to bring others to where these are
@@ -207,10 +212,7 @@ class Agent(Kept):
 
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
         """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
-        if not self.recipe.spec.dataset:
-            raise ConfigError(
-                f"{self.algo} learns from episodes of its own policy; only off_policy_pg learns from a dataset"
-            )
+        check_dataset(self.recipe, self.config)
         trajectories = dataset if isinstance(dataset, Trajectories) else open_dataset(dataset, self.policy)
         trajectories.check(self.policy, self.envs.single_observation_space, self.envs.single_action_space)
         with single_thread():
@@ -308,7 +310,7 @@ class Agent(Kept):
             if hasattr(self.learner, "observers"):
                 plan.learner.observers = self.learner.observers
             self.config, self.plan, self.learner = Configuration(config), plan, plan.learner
-            self.policy = self.trainer.actor = plan.learner.policy
+            self.policy, self.trainer.actor = plan.learner.policy, _actor(plan.learner)
         return self
 
     def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
@@ -379,12 +381,9 @@ class Agent(Kept):
         return twin(self.env) if isinstance(self.env, gym.Env) else self.env
 
 
-def _unobserved(part: Any) -> Any:
-    """The same part with nobody looking on."""
-    part = copy(part)
-    if hasattr(part, "observers"):
-        part.observers = []
-    return part
+def _actor(learner: Any) -> Any:
+    """Who plays: the learner's own actor, where that is another than its policy."""
+    return getattr(learner, "actor", learner.policy)
 
 
 def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ is one and no other was given.
     CheckpointCallback    keep the whole agent every N steps
     StopOnReward          stop when the last 100 training episodes are good enough
     StopAfter             stop after so many seconds
-    Every                 a function of your own every N steps
-    History               rows of metrics, and a plot of them in notebooks
+    Every                 a function of your own, or a printed line, every N steps or episodes
+    History               rows of metrics, the return of every episode, and a plot in notebooks
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from policygrad.interop.sb3 import EvaluationTable
-from policygrad.training.evaluate import EVALUATION_SEED, Evaluation
+from policygrad.training.evaluate import SELECTION_SEED, Evaluation
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -66,19 +67,40 @@ def set_directory(callbacks: Sequence[Callback], directory: Path) -> None:
         callback.directory = directory / callback.folder
 
 
-class Every:
-    """Call function(agent, row) every `steps` steps, at the end of the iteration that reaches them. False stops training."""
+def print_returns(agent: Agent, row: Row | None = None) -> None:
+    """Print how many episodes have ended, and the mean return of the last 100 of them."""
+    returns = agent.collector.returns
+    if returns:
+        count = f"{agent.collector.episodes_done:,} episodes"
+        print(f"{count}, mean return of the last {len(returns)}: {float(np.mean(returns)):.2f}", flush=True)
 
-    def __init__(self, steps: int, function: Callback) -> None:
-        self.steps, self.function, self.next = _positive("steps", steps), function, 0
+
+class Every:
+    """Call function(agent, row) every `steps` steps or `episodes` episodes, at the end of the iteration that reaches them.
+
+    False stops training. Without a function a line is printed: `Every(episodes=100)`.
+    """
+
+    def __init__(
+        self, steps: int | None = None, function: Callback = print_returns, *, episodes: int | None = None
+    ) -> None:
+        if (steps is None) == (episodes is None):
+            raise ValueError(f"Every needs either steps or episodes, got steps = {steps} and episodes = {episodes}")
+        self.unit = "steps" if episodes is None else "episodes"
+        self.number = _positive(self.unit, steps if episodes is None else episodes)
+        self.function, self.next = function, 0
+
+    def _done(self, agent: Agent) -> int:
+        return agent.collector.steps_done if self.unit == "steps" else agent.collector.episodes_done
 
     def start(self, agent: Agent) -> None:
-        self.next = agent.collector.steps_done + self.steps
+        self.next = self._done(agent) + self.number
 
     def __call__(self, agent: Agent, row: Row | None) -> bool | None:
-        if agent.collector.steps_done < self.next:
+        done = self._done(agent)
+        if done < self.next:
             return None
-        self.next = agent.collector.steps_done + self.steps
+        self.next = done + self.number
         return self.function(agent, row)
 
     def state_dict(self) -> dict[str, Any]:
@@ -91,10 +113,12 @@ class Every:
 class EvalCallback:
     """Evaluate every `steps` steps: whole episodes on fixed seeds, in separate environments, so that training does not change.
 
-    env: where to play (default: an environment like the one trained in). stop_at: a mean return that ends the training.
-    Into `directory`, if there is one, go evaluations.npz, as SB3 writes it, and best_policy.safetensors, the policy of the
-    highest mean return so far. The means are also put into the next row of metrics: eval_return_mean, eval_length_mean, and
-    eval_steps, where the evaluation was. `evaluations`: all of them, by steps.
+    env: where to play (default: an environment like the one trained in). stop_at: a mean return that ends the training. Into
+    `directory`, if there is one, go evaluations.npz, as SB3 writes it, and best_policy.safetensors, the policy of the highest
+    mean return so far. Episode k is reset with seed + k, other seeds than `agent.evaluate` takes, so that what is chosen on
+    these episodes can be scored on others; the mean of the best one here is too high, because it was chosen. The means are
+    also put into the next row of metrics: eval_return_mean, eval_length_mean, and eval_steps, where the evaluation was.
+    `evaluations`: all of them, by steps.
     """
 
     folder = ""
@@ -106,7 +130,7 @@ class EvalCallback:
         *,
         directory: str | Path | None = None,
         greedy: bool = True,
-        seed: int = EVALUATION_SEED,
+        seed: int = SELECTION_SEED,
         env: EnvLike | None = None,
         stop_at: float | None = None,
     ) -> None:
@@ -262,10 +286,16 @@ class StopAfter:
 
 
 class History:
-    """Keep the rows of metrics, for notebooks: `history.plot()` as the last line of a cell shows the learning curve."""
+    """Keep the rows of metrics, and return and length of every episode of training, where a collector's are of the last 100.
+
+    For notebooks: `history.plot()` as the last line of a cell shows the learning curve. returns, lengths: in the order in which
+    the episodes ended; `agent.learn(steps, history := History())` is one line, and `history.returns` are all scores.
+    """
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.returns: list[float] = []
+        self.lengths: list[int] = []
         self.agent: Agent | None = None
 
     def start(self, agent: Agent) -> None:
@@ -274,12 +304,19 @@ class History:
     def __call__(self, agent: Agent, row: Row | None) -> None:
         if row is not None:
             self.rows.append(row)
+        for ret, length in agent.trainer.ended:
+            self.returns.append(ret)
+            self.lengths.append(length)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": [dict(row) for row in self.rows]}
+        returns = torch.tensor(self.returns, dtype=torch.float64)
+        lengths = torch.tensor(self.lengths, dtype=torch.int64)
+        return {"rows": [dict(row) for row in self.rows], "returns": returns, "lengths": lengths}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows[:] = state["rows"]
+        for name in ("returns", "lengths"):
+            getattr(self, name)[:] = state[name].tolist() if name in state else []  # files of 0.4 have none
 
     def plot(self) -> Any:
         """The learning curve so far, a matplotlib Figure."""

@@ -27,6 +27,7 @@ from policygrad.tree import Tree, put, take, tree_map
 Told = Callable[[int, int], None]  # (episodes that have ended, episodes in all)
 
 EVALUATION_SEED = 10_000  # episode k is reset with seed EVALUATION_SEED + k, in every evaluation
+SELECTION_SEED = 1_000_000_000  # the same for EvalCallback: what chooses the best policy must not be what scores it
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Evaluation:
 
     @property
     def ci95(self) -> tuple[float, float]:
-        """95 % interval of the mean: BCa bootstrap (Efron 1987), fixed seed; a point if all returns are equal."""
+        """95 % interval of the mean: BCa bootstrap (Efron 1987), fixed seed; a point if all returns are equal, see `note`."""
         x = np.asarray(self.returns)
         if len(x) < 2 or np.ptp(x) == 0.0 or not np.isfinite(x).all():
             return (self.mean, self.mean)
@@ -57,13 +58,21 @@ class Evaluation:
         interval = bootstrap((x,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
         return (float(interval.low), float(interval.high))
 
+    @property
+    def note(self) -> str:
+        """What an interval that is a point does not say: n equal returns leave room for rare others. "" if they differ."""
+        n = len(self.returns)
+        if n < 2 or len(set(self.returns)) > 1:
+            return "one return has no interval" if n == 1 else ""
+        return f"all {n} returns are equal, so that up to {1.0 - 0.05 ** (1.0 / n):.1%} of episodes may have another (95 %)"
+
     def to_json(self) -> dict:
         """The entry of evaluation.json."""
         return {"mean": self.mean, "std": self.std, "ci95": list(self.ci95), "returns": list(self.returns)}
 
     def __str__(self) -> str:
         low, high = self.ci95
-        return f"{self.mean:.1f}  [{low:.1f}, {high:.1f}]"
+        return f"{self.mean:.1f}  [{low:.1f}, {high:.1f}]" + (f"  ({self.note})" if self.note else "")
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from policygrad.envs.single import EnvLike, EnvMaker
 from policygrad.forms import PCG64, Form, anything, collector_form, form_of, table
 from policygrad.stored.storage import save_state, space_to_json, with_suffix
 from policygrad.training.trainer import Trainer
+
+
+def unobserved(part: Any) -> Any:
+    """The same part with nobody looking on."""
+    part = copy(part)
+    if hasattr(part, "observers"):
+        part.observers = []
+    return part
 
 
 class Kept:

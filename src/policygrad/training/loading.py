@@ -25,6 +25,8 @@ from policygrad.errors import EnvError
 from policygrad.forms import FormError, anything, each, flag, maybe, setting, table, text, whole
 from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
+from policygrad.replay import ReplayBuffer
+from policygrad.stored.blocks import fill
 from policygrad.stored.directory import RunDirectory
 from policygrad.stored.storage import Announced, ModelFileError, StateFile, open_state, with_suffix
 from policygrad.stored.trajectories import Trajectories
@@ -114,7 +116,7 @@ def load(
             )
             _check_spaces(path, meta, agent.metadata())
         with _as_model_error(path, own_env=False):
-            _restore(agent, file, meta)
+            _restore(agent, file, path)
     return agent
 
 
@@ -125,14 +127,20 @@ def _backend(env: EnvLike | None, said: str | None) -> str:
     return "envpool" if said == "envpool" and env in TESTED and installed() else "gymnasium"
 
 
-def _restore(agent: Agent, file: StateFile, meta: Mapping[str, Any]) -> None:
-    """Give the agent what the file holds. Where other environments were is nothing to these, which begin anew."""
-    number = meta["config"].get("num_envs")
+def _restore(agent: Agent, file: StateFile, path: Path) -> None:
+    """Give the agent what the file holds, and the replay buffer what a run keeps of it beside its checkpoints. Where other
+    environments were is nothing to these, which begin anew.
+    """
+    number = file.meta["config"].get("num_envs")
     state = file.state(agent.state_form("collector" not in file.tree, number))
     if number != agent.envs.num_envs and "collector" in state:
         gone = {"envs", "env_seeds", *WHERE}
         state["collector"] = {name: x for name, x in state["collector"].items() if name not in gone}
     agent.load_state_dict(state)
+    buffer = getattr(agent.learner, "replay", None)
+    if isinstance(buffer, ReplayBuffer) and buffer.apart:
+        run = state.get("run")
+        fill(buffer, run.get("replay") if isinstance(run, dict) else None, path)
 
 
 def _check_spaces(path: Path, meta: Mapping[str, Any], said: Mapping[str, Any]) -> None:
@@ -159,10 +167,12 @@ def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Anno
 
 
 def model_file(path: str | Path) -> Path:
-    """The model file of a path: the file itself, or a run's policy or last checkpoint. Raises ModelFileError."""
+    """The model file of a path: the file itself, or a run's policy or last checkpoint. Raises ModelFileError, or RunError."""
     path = Path(os.path.expanduser(path))
     if path.is_dir():
         return RunDirectory(path).model_file()
+    if not path.suffix and not with_suffix(path).exists():
+        raise ModelFileError(f"there is no run directory {path}, and no model file {with_suffix(path).name} beside it")
     other = path.is_file() or path.suffix == ".zip"
     if other and path.suffix != ".safetensors" and not with_suffix(path).exists():
         hint = ": files of Stable-Baselines3 hold pickles, which loading would run" if path.suffix == ".zip" else ""

@@ -6,6 +6,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from policygrad.files import appending
 from policygrad.forms import anything, each, maybe, mersenne, number, table, text, whole
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import MonitorFile, scalars, split
+from policygrad.replay import ReplayBuffer
 from policygrad.reports.findings import metered, snr_words
+from policygrad.stored.blocks import BLOCKS, ReplayBlocks
 from policygrad.stored.directory import RunDirectory, RunError
 from policygrad.stored.storage import save_state
 from policygrad.stored.trajectories import TrajectoryWriter
@@ -45,7 +48,8 @@ RUN = table(  # of `Recorder.state_dict`; a callback's state is its own business
                 "torch": mersenne(len(torch.get_rng_state())),
             }
         ),
-    }
+    },
+    optional={"replay": BLOCKS},
 )
 
 
@@ -73,6 +77,9 @@ class Recorder:
         if resumed is not None:
             cut(run, resumed["files"])
             self.first = int(resumed["first"])
+        self.blocks: ReplayBlocks | None = None  # of a learner that has a replay buffer
+        if isinstance(getattr(agent.learner, "replay", None), ReplayBuffer):
+            self.blocks = ReplayBlocks(run.path, [] if resumed is None else resumed.get("replay", []))
         self.every = max(1, steps // CHECKPOINTS)
         self.monitor = MonitorFile(run.monitor_file, agent.env_name)
         self.events = EventFile(run.path)
@@ -122,14 +129,17 @@ class Recorder:
             "measured": [dict(row) for row in self.measured],
             "trajectories": {} if self.writer is None else self.writer.state_dict(),
             "generators": global_generators(),
-        }
+        } | ({} if self.blocks is None else {"replay": self.blocks.blocks})
 
     def save(self) -> None:
         """Write a checkpoint, from which the run can be resumed."""
         started = time.perf_counter()
         self.keep_episodes()  # as many as the checkpoint has counted
         agent, steps = self.agent, self.agent.collector.steps_done
-        self.run.save_checkpoint(lambda path: save_agent(agent, path, self.state_dict()), steps)
+        with nullcontext() if self.blocks is None else self.blocks.apart(agent.learner.replay):
+            self.run.save_checkpoint(lambda path: save_agent(agent, path, self.state_dict()), steps)
+        if self.blocks is not None:
+            self.blocks.forget(steps)
         self.saved_steps, self.next_checkpoint, self.saved = steps, steps + self.every, time.perf_counter()
         self.cost = self.saved - started
         self.spent += self.cost
@@ -140,6 +150,8 @@ class Recorder:
             self.keep(agent, row)
         if agent.collector.steps_done >= self.next_shard:
             self.flush()
+        if self.blocks is not None and agent.learner.replay.added > self.blocks.due:
+            self.keep_rows(self.blocks)
         now = time.perf_counter()
         if self.due(now):
             self.save()
@@ -175,6 +187,12 @@ class Recorder:
         """An observer of the learner: note the rollout, and how many steps its policy was trained for."""
         assert self.writer is not None
         self.writer.add(rollout, self.agent.collector.steps_done - rollout.steps)
+
+    def keep_rows(self, blocks: ReplayBlocks) -> None:
+        """Write the rows of the replay buffer that make whole blocks; the time counts as that of a checkpoint."""
+        started = time.perf_counter()
+        blocks.write(self.agent.learner.replay)
+        self.spent += time.perf_counter() - started
 
     def keep_episodes(self) -> None:
         """Write the finished episodes to monitor.csv."""

@@ -8,17 +8,21 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms.config import ConfigError
 from policygrad.models.observations import Encoding
 
 COPIES_OF_NETWORKS = 8  # parameters, gradient and two moments of Adam, of policy and critic
+REST = 7  # bytes of a step in a replay buffer besides observation and action: a reward and three flags
 COPIES_OF_ROWS = 2  # the record, and the batch that is made of it
 
 
 def check_sizes(config: Mapping[str, Any], envs: VectorEnv, own_body: bool) -> None:
-    """Raises ConfigError if the networks or the observations of an iteration alone are larger than the machine's memory."""
+    """Raises ConfigError if the networks, the observations of an iteration, or the replay buffer alone are larger than the
+    machine's memory.
+    """
     memory = machine_memory()
     try:
         encoding = Encoding(envs.single_observation_space)
@@ -31,8 +35,12 @@ def check_sizes(config: Mapping[str, Any], envs: VectorEnv, own_body: bool) -> N
     row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in encoding.leaves)
     observations = f"num_envs × num_steps = {rows:,} observations"
     _compare(observations, rows * row * COPIES_OF_ROWS, memory, "lower num_steps or num_envs")
-    kept = config.get("buffer_size", 0)
-    _compare(f"buffer_size = {kept:,} observations", kept * row, memory, "lower buffer_size")
+    if isinstance(steps := config.get("buffer_size"), int) and config.get("replay", True):
+        space = envs.single_action_space
+        act = math.prod(space.shape or ()) * (space.dtype or np.dtype(np.int64)).itemsize
+        _compare(
+            f"a replay buffer of buffer_size = {steps:,} steps", steps * (row + act + REST), memory, "lower buffer_size"
+        )
 
 
 def machine_memory() -> float:

@@ -148,6 +148,11 @@ def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter
         raise TrajectoryError(
             "there are no trajectories to save: an agent that learns from a dataset plays no episodes"
         )
+    if agent.plan.source is not None:
+        raise TrajectoryError(
+            "there are no trajectories to save: worker processes show parts of episodes in any order; take asynchrony = "
+            "simulated"
+        )
     if not hasattr(agent.learner, "observers"):
         kind = type(agent.learner).__name__
         raise TrajectoryError(

@@ -30,6 +30,7 @@ class ExperienceSource(Protocol):
     lengths: deque[int]
     observers: list[Callable[[Record], None]]
     begun: bool  # whether `begin` has been called, or need not be
+    progress: float  # of the training, in [0, 1]; set before every record
 
     def begin(self, actor: Any) -> None:
         """Before the first record: an actor may have to be made ready for the source."""
@@ -71,6 +72,7 @@ class Trainer:
         self.logged: int | None = None  # steps of this training at the last row of metrics
         self.rows = 0
         self.seconds = 0.0  # until the last row of metrics, or the end
+        self.ended: list[tuple[float, int]] = []  # return and length of the episodes that ended in the last iteration
         self.stopped = False  # whether a callback has ended this training
         self.leave = False  # whether to break off after this iteration, to go on another time
         # whether the learner's step has begun and the callbacks are not done: no iteration is whole
@@ -109,12 +111,14 @@ class Trainer:
         """One iteration; a row of metrics where one is due."""
         self.learning = False
         wants, before = self.wants(), self.done
+        progress = self.source.progress = min(before / self.total, 1.0)
         record = self.source.collect(self.actor, wants)
+        self.ended = record.finished
         self.last = self.done - before if wants.episodes is not None else record.mask.size
         diagnose = self.logged is None or self.done - self.logged >= log_every
         meter = diagnose and self.rows % METER_EVERY == 0
         self.learning = True
-        stats = self.step(record, min(before / self.total, 1.0), diagnose, meter)
+        stats = self.step(record, progress, diagnose, meter)
         if not diagnose:
             return None
         self.logged, self.rows, self.seconds = self.done, self.rows + 1, time.perf_counter() - started

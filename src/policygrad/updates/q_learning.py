@@ -51,14 +51,17 @@ class QLearning:
             self.copy.follow(policy, 1.0)
 
     def next_value(self, policy: ExploringPolicy, obs: Tree) -> Tensor:
-        """max_a q̄(s', a), or q̄ of the action that the network itself prefers: (B,). Illegal actions do not count."""
-        if self.copy is None:
-            return policy.action_values(obs).amax(-1)
-        q = policy.action_values(obs, self.copy.kernel)
-        if not self.double:
-            return q.amax(-1)
-        chosen = policy.action_values(obs).argmax(-1, keepdim=True)
-        return q.gather(-1, chosen).squeeze(-1)
+        """max_a q̄(s', a), or q̄ of the action that the network itself prefers: (B,). Illegal actions do not count, and 0 is the
+        value where there is no legal one.
+        """
+        q = policy.action_values(obs, None if self.copy is None else self.copy.kernel)
+        if not self.double or self.copy is None:
+            value = q.amax(-1)
+        else:
+            chosen = policy.action_values(obs).argmax(-1, keepdim=True)
+            value = q.gather(-1, chosen).squeeze(-1)
+        context = policy.context(obs, {})
+        return value if context is None else torch.where(context.any(-1), value, 0.0)
 
     def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
         """Move the policy's network. Raises NotFiniteError, before it moves, where the gradient is not finite."""

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 
 from policygrad.files import write_atomically
+from policygrad.gradient.estimators import Standardized, advantages
 from policygrad.lab.auditing.bench import Bench, Moments
-from policygrad.lab.auditing.cells import BEST, FITTED, Cell, label, make_cells
+from policygrad.lab.auditing.cells import BEST, FITTED, Cell, Chunk, label, make_cells
 from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, optimal_baseline, without_baseline
 from policygrad.lab.auditing.table import audit_table
 from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
@@ -251,17 +252,29 @@ class _Tried:
 
 def fitted(bench: Bench, cell: Cell, generator: torch.Generator) -> Cell:
     """The cell with what is fitted before: named baselines, to an earlier batch; those of least variance."""
-    if cell.names[1] in FITTED:
+    learns = getattr(cell.estimator, "learns", False)
+    if cell.names[1] in FITTED or learns:
         (chunk,) = bench.sample(1, generator)
-        baseline = deepcopy(cell.baseline)
-        baseline.fit(chunk.rollout, cell.estimator(chunk.rollout, chunk.values).ret)
-        return replace(cell, baseline=baseline)
+        cell = replace(cell, estimator=deepcopy(cell.estimator), baseline=deepcopy(cell.baseline))
+        if cell.names[1] in FITTED:
+            cell.baseline.fit(chunk.rollout, cell.estimator(chunk.rollout, chunk.values).ret)
+        return learned(cell, chunk) if learns else cell
     if cell.baseline not in BEST:
         return cell
     best = optimal_baseline(cell.baseline, cell, bench.weighed(BASELINE_EPISODES, generator), bench.scores, bench.steps)
     if cell.baseline == "best-parameter":
         return replace(without_baseline(cell), per_parameter=best)
     return replace(cell, baseline=Table(best))
+
+
+def learned(cell: Cell, chunk: Chunk) -> Cell:
+    """The cell with an estimator that has learned from an earlier batch, without its scale, which is no bias."""
+    estimate = advantages(chunk.rollout, chunk.values, cell.estimator, cell.baseline)[1]
+    cell.estimator.fit(chunk.rollout, estimate.plain)
+    innermost = cell.estimator
+    while not isinstance(innermost, Standardized) and hasattr(innermost, "inner"):
+        innermost = innermost.inner
+    return replace(cell, scale=innermost.moments.std) if isinstance(innermost, Standardized) else cell
 
 
 def row(

@@ -5,8 +5,9 @@
 | total, to-go             | none, const:X, value                              | plain                                 |
 | td, n-step:N, gae:LAMBDA | mean, time, linear: fitted to an earlier batch    | discount: γᵗ                          |
 | q                        | loo, crossfit: of the batch's other episodes      | standardize, standardize-episode      |
-| any object               | same-mean, same-time: of the same ones, a defect  | step: mean over steps                 |
-|                          | best, best-state, best-time-state, best-parameter | is, is:C, is-normalized, per-decision |
+| any object               | same-mean, same-time: of the same ones, a defect  | standardize-running                   |
+|                          | best, best-state, best-time-state, best-parameter | step: mean over steps                 |
+|                          |                                                   | is, is:C, is-normalized, per-decision |
 
 Wrappers add up: discount+standardize. Everything but the defects is production code. What is *not* here: the audit
 (audit.py), what least variance means (optimal_baselines.py).
@@ -35,20 +36,25 @@ BEST = ("best", "best-state", "best-time-state", "best-parameter")
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination. reduction: as in `Rollout.flatten`. per_parameter (P,): a baseline that is a number for each."""
+    """One combination. reduction: as in `Rollout.flatten`. per_parameter (P,): a baseline that is a number for each.
+
+    scale: a number that adv is multiplied by, to undo one that an estimator divides by whatever the batch is.
+    """
 
     names: tuple[str, str, str]  # estimator, baseline, wrapper
     estimator: Any
     baseline: Any
     reduction: str = "trajectory"
     per_parameter: Tensor | None = None
+    scale: float = 1.0
 
     def __str__(self) -> str:
         return " · ".join(self.names)
 
     def adv(self, rollout: Rollout, values: Values) -> Tensor:
         """What multiplies ∇log π, (T, N): `advantages`, as in training."""
-        return est.advantages(rollout, values, self.estimator, self.baseline)[0]
+        adv = est.advantages(rollout, values, self.estimator, self.baseline)[0]
+        return adv if self.scale == 1.0 else self.scale * adv
 
     def credit_weight(self, rollout: Rollout) -> Tensor:
         """What a baseline of 1 would take from adv, (T, N): γᵗ, importance weights, or 1."""
@@ -188,6 +194,7 @@ WRAPPERS: dict[str, Callable[..., Any]] = {
     "plain": lambda inner: inner,
     "discount": est.StateDiscounted,
     "standardize": est.Standardized,
+    "standardize-running": lambda inner: est.Standardized(inner, over="running"),
     "standardize-episode": lambda inner: est.Standardized(inner, over="episode"),
     "step": lambda inner: inner,
     "is": lambda inner, limit=None: ImportanceWeighted(inner, max_weight=limit),
@@ -289,7 +296,7 @@ def no_formula(baseline: str, wrapper: str) -> str:
     if baseline not in BEST:
         return ""
     if any(part.startswith("standardize") or part in ("step", "is-normalized") for part in parts):
-        return "there is no formula for the best baseline of an estimate that is divided by the batch's own moments or steps"
+        return "there is no formula for the best baseline of an estimate that is standardised or divided by the batch's steps"
     if "is" in parts and "state" in baseline:
         return (
             "there is no formula for a baseline of states with weights of whole trajectories, which correlate the steps"

@@ -46,6 +46,8 @@ FORMULAS = {  # by name, without what follows a colon: formula, what it is
                   "The discount γᵗ of the discounted objective's gradient. Without it, γ < 1 makes ĝ biased."),
     "standardize": ("adv = (x − mean) / std over the batch",
                   "It changes the scale and adds a bias of O(1/steps), because episodes are coupled."),
+    "standardize-running": ("adv = x − mean of an earlier batch",
+                  "It also divides by that batch's std. This is no bias but a scale, which is undone here."),
     "standardize-episode": ("adv = (x − mean) / std within each episode",
                   "It removes the difference between good and bad episodes."),
     "step": ("ĝ = Σ adv ∇log π / steps",

@@ -7,13 +7,14 @@
 A claim is a function that measures something and derives its verdict from the numbers: `@claim(text, evidence)` decorates a
 function that returns an `Outcome`, and the function's name is the claim's slug. Evidence is "exact" (computed on finite MDPs),
 "simulated" (sampled, with intervals) or "recorded" (from training runs that benchmarks/claims.py made). The experiments are in
-modules by topic.
+modules by topic. A claim's rule is written before its numbers are looked at, in the docstring of its function where the verdict
+does not follow from an identity, and it is not changed because of a verdict.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
@@ -21,15 +22,16 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from policygrad.lab.exact.mdp import MDP
 
-Verdict = Literal["holds", "holds with caveat", "fails as stated", "pending"]
+Verdict = Literal["holds", "holds with caveat", "undecided", "fails as stated", "pending"]
 Evidence = Literal["exact", "simulated", "recorded"]
 
 TOPICS = {  # the topics in the order of the report, and the modules where their claims are
-    "The gradient and its estimators": ("estimators", "variance", "off_policy", "loss"),
+    "The gradient and its estimators": ("estimators", "variance", "ordering", "off_policy", "loss"),
     "Baselines and advantages": ("baselines", "advantages"),
-    "Optimisation and derivatives": ("optimisation",),
+    "Optimisation and derivatives": ("optimisation", "stationary", "asynchronous"),
     "Policy improvement, natural gradients, trust regions": ("improvement", "natural", "trust_regions"),
     "Policies, exploration and rewards": ("policies", "exploration"),
+    "Values or policies": ("values", "instability"),
     "Learning": ("learning",),
 }
 TOPIC_OF = {f"{__name__}.{module}": topic for topic, modules in TOPICS.items() for module in modules}
@@ -87,14 +89,28 @@ def claim(text: str, evidence: Evidence) -> Callable[[Callable[[], Outcome]], Cl
     return register
 
 
-def decide(holds: bool, caveat: bool = False) -> Verdict:
-    """The verdict. holds: the experiment shows what is claimed; caveat: but not always, or not completely."""
+def decide(holds: bool | None, caveat: bool = False) -> Verdict:
+    """The verdict. holds: whether the experiment shows what is claimed, None where it cannot tell; caveat: but not always."""
+    if holds is None:
+        return "undecided"
     return "fails as stated" if not holds else "holds with caveat" if caveat else "holds"
+
+
+def every(answers: Iterable[bool | None]) -> bool | None:
+    """Whether all are true: not if one is false, and None (not known) if one is None and none is false."""
+    known = list(answers)
+    return False if any(x is False for x in known) else None if None in known else True
+
+
+def some(answers: Iterable[bool | None]) -> bool | None:
+    """Whether at least one is true; None if none is, and one is None."""
+    known = list(answers)
+    return True if any(x is True for x in known) else None if None in known else False
 
 
 def both(exact: Outcome, recorded: Outcome) -> Outcome:
     """One outcome of an exact and a recorded one, with the weaker of the two verdicts and the finite numbers."""
-    weaker: tuple[Verdict, ...] = ("holds", "holds with caveat", "fails as stated")
+    weaker: tuple[Verdict, ...] = ("holds", "holds with caveat", "undecided", "pending", "fails as stated")
     return Outcome(
         weaker[max(weaker.index(exact.verdict), weaker.index(recorded.verdict))],
         f"{exact.because} {recorded.because}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -11,31 +11,92 @@ from torch import Tensor
 
 from policygrad.gradient.estimators import Estimator, TotalReturn
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
-from policygrad.lab.claims import Outcome, claim, decide
+from policygrad.lab.claims import Outcome, claim, decide, every
+from policygrad.lab.claims.recorded import Recorded, iqm, iqm_ratio, is_recorded, load_recorded, not_recorded
 from policygrad.lab.claims.tools import EXACT, Case, small
 from policygrad.lab.exact.tabular import log_policy, tabular_policy
 from policygrad.lab.exact.trajectories import seen_by
 from policygrad.lab.theory.staleness import Stale, staleness
 
+THRESHOLD = 195.0  # mean return of CartPole in an interval of training, at most 500
+ON_POLICY = ("reinforce", "a2c", "ppo", "trpo")
+
+
+def needed(runs: Recorded, arms: Iterable[str]) -> tuple[str, np.ndarray, np.ndarray]:
+    """The step size with which an algorithm gets to the threshold first (IQM), its steps (seeds,) and seconds (seeds,).
+
+    A run that never gets there counts as one that does at its end, so that it needs more than is said.
+    """
+    steps = {arm: np.minimum(runs.steps_to(arm, THRESHOLD), runs.steps) for arm in arms}
+    best = min(steps, key=lambda arm: float(iqm(steps[arm])))
+    return best, steps[best], runs.seconds_to(best, THRESHOLD)
+
+
+def until(runs: Recorded, algo: str, numbers: dict[str, float]) -> tuple[str, np.ndarray, np.ndarray]:
+    """A sentence about the steps and seconds of an algorithm, with these; the numbers are added."""
+    arm, steps, seconds = needed(
+        runs, [arm for arm in runs.arms if arm.startswith(f"{algo}, lr ") or arm.startswith(f"{algo}, max_kl ")]
+    )
+    got = int((runs.steps_to(arm, THRESHOLD) <= runs.steps).sum())
+    numbers |= {f"{algo}: steps, IQM": float(iqm(steps)), f"{algo}: seconds, IQM": float(iqm(seconds))}
+    numbers[f"{algo}: seeds that get there"] = float(got)
+    said = f"{arm} {iqm(steps):,.0f} steps and {iqm(seconds):.2g} s ({got} of {len(steps)} seeds get there)"
+    return said, steps, seconds
+
 
 @claim("On-policy methods need many rollouts: their sample complexity is high.", "recorded")
 def on_policy_needs_many_rollouts() -> Outcome:
-    """Pending: there is no off-policy method to compare with."""
-    because = (
-        "This needs an off-policy method to compare with: the environment steps that DQN and the on-policy methods need to "
-        "reach a threshold, on the same tasks with the same seeds."
+    """Steps and seconds until CartPole's mean return is 195: DQN with replay against four on-policy methods.
+
+    Rule: each of REINFORCE with V, A2C, PPO and TRPO must need more steps than DQN: the interval of the ratio of the
+    interquartile means is above 1, each at its best step size. A caveat, if one of them needs fewer seconds of the processor.
+    """
+    if not is_recorded("off-policy"):
+        return not_recorded(
+            "off-policy", "the steps until CartPole's mean return is 195, of DQN and of four on-policy methods"
+        )
+    runs, numbers = load_recorded("off-policy"), {}
+    first, steps, seconds = until(runs, "dqn", numbers)
+    more, quicker, said = [], [], [first]
+    for algo in ON_POLICY:
+        sentence, others, their_seconds = until(runs, algo, numbers)
+        ratio, time = iqm_ratio(others, steps), iqm_ratio(their_seconds, seconds)
+        more.append(ratio.above(1.0))
+        quicker.append(time.high < 1.0)
+        numbers |= {f"{algo}: steps / DQN's": ratio.mean, f"{algo}: seconds / DQN's": time.mean}
+        said.append(f"{sentence}, {ratio} times the steps and {time} times the seconds of DQN")
+    return Outcome(
+        decide(every(more), caveat=any(quicker)),
+        f"Until the mean return on CartPole is {THRESHOLD:g}, in the interquartile mean of {len(runs.seeds)} seeds, each "
+        f"at its best step size (chosen on these seeds): {'; '.join(said)}. A run that never gets there counts with its "
+        f"{runs.steps:,} steps. It is one task, and an easy one.",
+        numbers,
     )
-    return Outcome("pending", because, {})
 
 
 @claim("Experience replay gives sample efficiency.", "recorded")
 def replay_is_sample_efficient() -> Outcome:
-    """Pending: there is no method with replay to compare with."""
-    because = (
-        "This needs a method with replay: the environment steps to reach a threshold, of DQN with its buffer and of DQN that "
-        "learns from the last step only."
+    """Steps and seconds until CartPole's mean return is 195: DQN with replay, and DQN that learns from the last step only.
+
+    Rule: without replay it must need more steps: the interval of the ratio of the interquartile means is above 1, each at its
+    best learning rate. A caveat, if replay needs more seconds of the processor.
+    """
+    if not is_recorded("off-policy"):
+        return not_recorded(
+            "off-policy", "the steps until CartPole's mean return is 195, of DQN with and without replay"
+        )
+    runs, numbers = load_recorded("off-policy"), {}
+    (first, steps, seconds), (second, more, longer) = (until(runs, a, numbers) for a in ("dqn", "dqn, no replay"))
+    ratio, time = iqm_ratio(more, steps), iqm_ratio(longer, seconds)
+    numbers |= {"steps without replay / with": ratio.mean, "seconds without replay / with": time.mean}
+    return Outcome(
+        decide(ratio.above(1.0), caveat=time.high < 1.0),
+        f"Until the mean return on CartPole is {THRESHOLD:g}, in the interquartile mean of {len(runs.seeds)} seeds, each "
+        f"at its best learning rate (chosen on these seeds): {first}; {second}. Without replay DQN takes {ratio} times "
+        f"the steps and {time} times the seconds. A run that never gets there counts with its {runs.steps:,} steps. It is "
+        "one task.",
+        numbers,
     )
-    return Outcome("pending", because, {})
 
 
 @claim("The data must come from the most recent policy.", "exact")
@@ -151,7 +212,7 @@ def reinforce_is_importance_sampling() -> Outcome:
             gap = max(gap, float((off_policy(c, c, estimator) - c.estimates(plain)).abs().max()))
     return Outcome(
         decide(gap <= EXACT and ratio == 0.0),
-        "All ratios are 1 in this case. For every trajectory of 20 random MDPs the weighted estimate equals that of "
-        f"REINFORCE (largest difference {gap:.0e}).",
+        "This is an identity: all ratios are 1 in this case. For every trajectory of 20 random MDPs the weighted estimate "
+        f"equals that of REINFORCE (largest difference {gap:.0e}).",
         {"largest difference in one trajectory": gap, "largest |log ratio|": ratio},
     )

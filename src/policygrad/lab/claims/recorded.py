@@ -11,6 +11,7 @@ A file names the command that made it, the versions, the settings and the seeds,
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ import numpy as np
 
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.errors import FileError
+from policygrad.lab.claims import Outcome
 from policygrad.training.evaluate import Evaluation
 
 FOLDER = files("policygrad.lab.claims") / "recorded"
@@ -34,13 +36,19 @@ class RecordError(FileError, ValueError):
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval."""
+    """A number with its 95 % interval; a point if it is the mean of numbers that are all equal, of which it says so."""
 
     mean: float
     low: float
     high: float
 
+    def above(self, x: float) -> bool | None:
+        """Whether it is above x: None where the interval holds x, and so cannot tell."""
+        return True if self.low > x else False if self.high < x else None
+
     def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.mean:.4g} (all equal)"
         return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
@@ -112,6 +120,12 @@ class Recorded:
         there = self.curves(arm, measure) >= threshold
         return np.where(there.any(1), self.at()[there.argmax(1)], np.inf)
 
+    def seconds_to(self, arm: str, threshold: float) -> np.ndarray:
+        """The processor's seconds until then, (seeds,), those of the whole run if the threshold is not reached."""
+        when = np.minimum(self.steps_to(arm, threshold), self.steps)
+        k = np.rint(when * self.points / self.steps).astype(int) - 1
+        return self.curves(arm, "seconds")[np.arange(len(k)), k]
+
     def falls(self, arm: str, level: float, share: float = 0.5, measure: str = "return") -> np.ndarray:
         """Whether the curve reached the level and was below share · level at some later point, (seeds,) bool."""
         curves = self.curves(arm, measure)
@@ -128,27 +142,86 @@ def interval(x: Sequence[float] | np.ndarray) -> Interval:
     return Interval(sample.mean, *sample.ci95)
 
 
-def difference(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:
-    """mean(x) − mean(y) of two independent samples, with a 95 % percentile bootstrap interval."""
-    return _two_samples(x, y, lambda x, y, axis=-1: x.mean(axis) - y.mean(axis))
+def difference(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, several: int = 1) -> Interval:
+    """mean(x) − mean(y) of two independent samples, with a 95 % percentile bootstrap interval.
+
+    several: how many such intervals a claim chooses from; each is made wider, so that all hold together (Bonferroni).
+    """
+    return _two_samples(x, y, lambda x, y, axis=-1: x.mean(axis) - y.mean(axis), several)
+
+
+def iqm(x: Sequence[float] | np.ndarray, axis: int = -1) -> Any:
+    """The interquartile mean: that of the middle half of the runs (Agarwal et al. 2021, arXiv 2108.13264)."""
+    from scipy.stats import trim_mean
+
+    return trim_mean(np.asarray(x, float), 0.25, axis)
+
+
+def iqm_ratio(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:
+    """iqm(x) / iqm(y) of two independent samples of positive numbers, with a 95 % percentile bootstrap interval."""
+    return _two_samples(x, y, lambda x, y, axis=-1: iqm(x, axis) / iqm(y, axis))
 
 
 def probability_of_improvement(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:
-    """P(X > Y) + ½ P(X = Y) for a run of each (Agarwal et al. 2021, arXiv 2108.13264), 95 % percentile bootstrap interval."""
-    return _two_samples(x, y, _better)
+    """P(X > Y) + ½ P(X = Y) for a run of each (Agarwal et al. 2021, arXiv 2108.13264), with a 95 % score interval.
+
+    The interval is method 5 of Newcombe (2006, doi 10.1002/sim.2324), which no result makes a point: where all of ten runs are
+    above all of ten others it is [0.80, 1]. A bootstrap would give [1, 1].
+    """
+    x, y = _sample(x), _sample(y)
+    found = float(0.5 + 0.5 * np.sign(x[:, None] - y).mean())
+    extra, pairs = 0.5 * (len(x) + len(y)) - 1.0, len(x) * len(y)
+
+    def excess(p: float) -> float:
+        """Whether p is further from what was found than 1.96 standard errors, as they are where p is true: then positive."""
+        variance = p * (1.0 - p) * (1.0 + extra * ((1.0 - p) / (2.0 - p) + p / (1.0 + p))) / pairs
+        return (p - found) ** 2 - 1.959964**2 * variance
+
+    from scipy.optimize import root_scalar
+
+    low = 0.0 if found == 0.0 else root_scalar(excess, bracket=(0.0, found - 1e-9)).root
+    high = 1.0 if found == 1.0 else root_scalar(excess, bracket=(found + 1e-9, 1.0)).root
+    return Interval(found, float(low), float(high))
 
 
-def _better(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
-    sign = np.sign(np.moveaxis(x, axis, -1)[..., :, None] - np.moveaxis(y, axis, -1)[..., None, :])
-    return 0.5 + 0.5 * sign.mean((-2, -1))
+def share(count: int, of: int) -> Interval:
+    """The share count / of, with the 95 % interval of Clopper and Pearson (1934): never a point, not at 0 or 1 either."""
+    from scipy.stats import binomtest
+
+    found = binomtest(int(count), int(of)).proportion_ci(0.95, "exact")
+    return Interval(count / of, float(found.low), float(found.high))
 
 
-def _two_samples(x: Any, y: Any, statistic: Any) -> Interval:
+def share_difference(count: int, of: int, other: int, of_others: int, several: int = 1) -> Interval:
+    """One share minus another, with the 95 % interval of Newcombe (1998, method 10). several: as in `difference`."""
+    from scipy.stats import binomtest
+
+    p, q = count / of, other / of_others
+    first, second = (
+        binomtest(int(k), int(n)).proportion_ci(1.0 - 0.05 / several, "wilson")
+        for k, n in ((count, of), (other, of_others))
+    )
+    down, up = math.hypot(p - first.low, second.high - q), math.hypot(first.high - p, q - second.low)
+    return Interval(p - q, p - q - down, p - q + up)
+
+
+def rank_correlation(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:
+    """Spearman's rank correlation of paired numbers, with the 95 % interval of Bonett and Wright (2000, eq. 5)."""
+    from scipy.stats import rankdata
+
+    found = float(np.corrcoef(rankdata(_sample(x)), rankdata(_sample(y)))[0, 1])
+    width = 1.959964 * math.sqrt((1.0 + 0.5 * found**2) / (len(x) - 3))
+    z = math.atanh(max(-1.0 + 1e-12, min(1.0 - 1e-12, found)))
+    return Interval(found, math.tanh(z - width), math.tanh(z + width))
+
+
+def _two_samples(x: Any, y: Any, statistic: Any, several: int = 1) -> Interval:
     x, y = _sample(x), _sample(y)
     from scipy.stats import bootstrap
 
     rng = np.random.default_rng(0)
-    found = bootstrap((x, y), statistic, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
+    keywords = {"n_resamples": RESAMPLES, "method": "percentile", "rng": rng, "confidence_level": 1.0 - 0.05 / several}
+    found = bootstrap((x, y), statistic, **keywords).confidence_interval
     return Interval(float(statistic(x, y)), float(found.low), float(found.high))
 
 
@@ -172,11 +245,23 @@ def recorded_names() -> list[str]:
     return sorted(file.name.removesuffix(".json") for file in FOLDER.iterdir() if file.name.endswith(".json"))
 
 
+def is_recorded(name: str) -> bool:
+    """Whether the runs are there: a claim on runs that are not is pending."""
+    return (FOLDER / f"{name}.json").is_file()
+
+
+def not_recorded(name: str, what: str) -> Outcome:
+    """The outcome of a claim that waits for recorded runs. what: what they compare."""
+    return Outcome(
+        "pending", f"It needs runs that are not recorded yet, {what}: `python benchmarks/claims.py {name}`.", {}
+    )
+
+
 @cache
 def load_recorded(name: str) -> Recorded:
     """A recorded experiment by its name. Raises RecordError if it does not exist or its file is damaged."""
     file = FOLDER / f"{name}.json"
-    if not file.is_file():
+    if not is_recorded(name):
         raise RecordError(
             f"there are no recorded runs {name!r}: python benchmarks/claims.py {name} makes them; available: "
             f"{', '.join(recorded_names()) or 'none'}"

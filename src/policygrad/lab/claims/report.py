@@ -21,9 +21,13 @@ HEAD = """# Claims
 
 This page tests what textbooks and tutorials say about policy gradients. Each claim is an experiment with a verdict. **holds**:
 the experiment shows what is claimed. **holds with caveat**: it does, but not always or not completely; the text says where it
-does not. **fails as stated**: it does not show it. **pending**: it needs an algorithm that the library does not have yet. The
+does not. **undecided**: the runs are too few to tell, because the 95 % interval holds both answers. **fails as stated**: the
+experiment shows that it is not so, or not in general. **pending**: the runs that decide it are not recorded yet. The
 evidence is *exact* (computed on finite MDPs, to rounding), *simulated* (sampled, with an interval), or *recorded* (from
 training runs with all seeds, made by `benchmarks/claims.py`). "Equal to 1e-15" means that the largest difference is 1e-15.
+A verdict follows from its numbers by a rule that was written before, and each rule is tested: with a broken ingredient, or
+with false numbers in place of the recorded ones, the verdict changes. Where the text calls a claim an identity, only an error
+in the code could make it fail.
 
 `policygrad lab claims --out docs/claims.md` writes this page from the numbers that it measures. Each claim has a name:
 `policygrad lab claims reinforce-is-unbiased` repeats one experiment, and `policygrad lab claims baseline` repeats all that
@@ -54,6 +58,7 @@ def verdict_counts(results: Sequence[CheckedClaim]) -> str:
     words = {
         "holds": "hold" if count["holds"] != 1 else "holds",
         "holds with caveat": "with a caveat",
+        "undecided": "undecided",
         "fails as stated": "fail as stated" if count["fails as stated"] != 1 else "fails as stated",
         "pending": "pending",
     }

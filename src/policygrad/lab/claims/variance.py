@@ -45,7 +45,11 @@ def reinforce_has_high_variance() -> Outcome:
 
 @claim("Small changes in the returns can lead to big changes of the update.", "simulated")
 def small_changes_of_returns() -> Outcome:
-    """One number added to all returns: the change of the gradient, of the update, and of an update with a baseline."""
+    """One number added to all returns: the change of the gradient, of the update, and of an update with a baseline.
+
+    Rule: a standard deviation added to all returns must change the update from one episode by more than ‖∇J‖, and ∇J not at
+    all. The estimate is linear in the returns, so that a caveat says what a tenth of it does: less than ‖∇J‖.
+    """
     c, batches, size = small()[0], 1000, 16
     total = TotalReturn(c.mdp.gamma)
     spread = c.variance(total(c.rollout, Values.zeros(c.rollout)).ret[0].unsqueeze(-1)) ** 0.5
@@ -54,6 +58,7 @@ def small_changes_of_returns() -> Outcome:
         """The updates where every return is larger by this number, so that no difference between two returns changes."""
         return c.estimates(total, baseline, rollout=replace(rollout, rew=rollout.rew + by * (rollout.time == 0)))
 
+    little = c.variance(updates(c.rollout, 0.1 * spread) - updates(c.rollout, 0.0)) ** 0.5 / float(c.gradient.norm())
     moved = updates(c.rollout, spread) - updates(c.rollout, 0.0)
     change, gap = c.variance(moved) ** 0.5 / float(c.gradient.norm()), float(c.mean(moved).abs().max())
     r = c.sample(batches * size)
@@ -66,13 +71,16 @@ def small_changes_of_returns() -> Outcome:
 
     cosines = {n: agreement(n * spread) for n in (0, 1, 10)}
     return Outcome(
-        decide(change > 1.0 and gap <= EXACT and relative <= EXACT and cosines[10] < 0.5 * cosines[0]),
+        decide(change > 1.0 and gap <= EXACT and relative <= EXACT and cosines[10] < 0.5 * cosines[0], little < 1.0),
         f"Adding one standard deviation of the returns to every return does not change ∇J (to {gap:.0e}), but it changes "
-        f"the update from one episode by {change:.1f} ‖∇J‖. With {size} episodes the mean cosine of the update and ∇J falls "
-        f"from {cosines[0]:.2f} to {cosines[1]:.2f}, and to {cosines[10]:.2f} if ten standard deviations are added. A "
-        f"leave-one-out baseline removes the effect completely (to {relative:.0e}), because it moves with the returns.",
+        f"the update from one episode by {change:.1f} ‖∇J‖. That is no small change: the estimate is linear in the "
+        f"returns, and a tenth of it changes the update by a tenth, {little:.2f} ‖∇J‖. With {size} episodes the mean "
+        f"cosine of the update and ∇J falls from {cosines[0]:.2f} to {cosines[1]:.2f}, and to {cosines[10]:.2f} if ten "
+        f"standard deviations are added. A leave-one-out baseline removes the effect completely (to {relative:.0e}), "
+        "because it moves with the returns.",
         {
             "change of the update from one episode, in ‖∇J‖": change,
+            "change for a tenth of σ, in ‖∇J‖": little,
             "change of the expected update": gap,
             "change with leave-one-out": relative,
         }

@@ -93,6 +93,19 @@ def _reached(mdp: MDP, pi: Tensor, gamma: float, limit: int | None) -> Tensor:
     return torch.stack(d)
 
 
+def exact_trajectory_kl(mdp: MDP, pi: Tensor, other: Tensor, limit: int | None = None) -> Tensor:
+    """KL(P_π ‖ P_other) of the distributions of whole trajectories, a scalar: Σ_t Σ_s d_t(s) KL(π_t(·|s) ‖ other_t(·|s)).
+
+    The dynamics cancel, so the expected divergences of the visited states add up, without a discount. ∞ where π takes an action
+    that the other policy never takes. limit: of the first so many steps. From samples: `policygrad.trajectory_kl`. Raises
+    ValueError as `visits` does.
+    """
+    d = visits(mdp, pi, limit)
+    p, q = (each_step(mdp, x, len(d)) for x in (pi, other))
+    divergence = (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
+    return torch.where(d > 0.0, d * divergence, 0.0).sum()
+
+
 def discounts(mdp: MDP) -> Tensor:
     """γᵗ, (H, 1, 1): multiplies a table (H, S, A). Raises ValueError without a horizon, where `occupancy` has γᵗ in it."""
     if mdp.horizon is None:

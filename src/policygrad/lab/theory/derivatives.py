@@ -1,8 +1,9 @@
-"""Three ways to compute one derivative: in closed form, by finite differences, and by automatic differentiation.
+"""Three ways to compute one derivative: by calculus, by finite differences, and by automatic differentiation.
 
 | method            | evaluations of f | error                                                                    |
 |-------------------|------------------|--------------------------------------------------------------------------|
 | closed form       | 0                | rounding                                                                 |
+| symbolic          | 0, but a formula that may be huge | rounding; see symbolic.py                               |
 | forward           | D + 1            | h f″/2 + 2 ε f/h; smallest, about √ε, at h ∝ √ε                          |
 | central           | 2 D              | h² f‴/6 + ε f/h; smallest, about ε^⅔, at h ∝ ε^⅓                         |
 | complex step      | D                | h² f‴/6, no subtraction, so that h = 1e-20 works; f must be analytic     |
@@ -26,6 +27,7 @@ from torch import Tensor
 from policygrad.lab.exact.tabular import MDP, gradient_theorem, random_mdp, tabular_policy
 from policygrad.lab.results import Result, align, least_seconds, slope
 from policygrad.lab.theory.functions import Function, table_performance
+from policygrad.lab.theory.symbolic import HORIZONS, MAX_TERMS, Swell, performance_formula, swell, symbolic, terms
 
 METHODS = ("forward", "central", "complex")
 STEPS = tuple(np.logspace(-13, -0.5, 26).tolist())
@@ -171,10 +173,14 @@ class ThreeWays(Result):
     components: int  # the number of components of ∇J that were differenced, the largest ones
     by_step: StepSizes
     costs: tuple[GradientCost, ...]
+    symbolic: float | None  # error of the derivative of J as a formula; None where the formula would be too large
+    swell: tuple[Swell, ...]  # how large formulas become
 
     def table(self) -> str:
         """Errors at the best step, then errors by step, then costs."""
         rows = [["automatic", "–", f"{self.by_step.automatic:.1e}", "1 and a backward pass"]]
+        if self.symbolic is not None:
+            rows.append(["symbolic", "–", f"{self.symbolic:.1e}", "0"])
         count = {"forward": self.parameters + 1, "central": 2 * self.parameters, "complex": self.parameters}
         for method in METHODS:
             step, error = self.by_step.best(method)
@@ -185,13 +191,26 @@ class ThreeWays(Result):
         title = f"∇J for {self.parameters:,} logits, compared with its closed form"
         if self.components < self.parameters:
             title += f", in its {self.components} largest component{'s' * (self.components > 1)}"
-        return "\n\n".join([title, head, self.by_step.table(), cost])
+        sizes = [
+            [str(x.horizon), f"{x.operations:,}", f"{x.derivative_operations:,}", f"{x.error:.1e}"] for x in self.swell
+        ]
+        formulas = align(("horizon", "operations of J", "of ∇J", "error"), sizes)
+        symbolic = f"symbolic differentiation of random MDPs with 2 states and 2 actions\n{formulas}"
+        return "\n\n".join([title, head, self.by_step.table(), cost, symbolic])
 
 
-def three_ways(mdp: MDP, seed: int = 0, sizes: Sequence[int] = SIZES, components: int | None = None) -> ThreeWays:
-    """∇J for a random table of logits, by the policy gradient theorem in closed form, by differences and by autodiff.
+def three_ways(
+    mdp: MDP,
+    seed: int = 0,
+    sizes: Sequence[int] = SIZES,
+    components: int | None = None,
+    horizons: Sequence[int] = HORIZONS,
+) -> ThreeWays:
+    """∇J for a random table of logits: by calculus, which is the policy gradient theorem in closed form and, where J is a short
+    formula, symbolic differentiation; by differences; and by autodiff.
 
-    components: the number of components of ∇J, the largest ones, [all; for large MDPs 50,000,000 / (H · S² · A), at least one].
+    sizes, horizons: of the random MDPs of which `costs` and `swell` are taken. components: the number of components of ∇J, the
+    largest ones, [all; for large MDPs 50,000,000 / (H · S² · A), at least one].
     Raises ValueError for an MDP whose states share logits, and if ∇J is 0.
     """
     if mdp.groups is not None:
@@ -205,8 +224,11 @@ def three_ways(mdp: MDP, seed: int = 0, sizes: Sequence[int] = SIZES, components
     def of_largest(x: Tensor) -> Tensor:
         return J(theta.to(x.dtype).index_copy(0, largest, x))
 
-    by_step = error_by_step(of_largest, theta[largest], exact[largest])
-    return ThreeWays(len(exact), len(largest), by_step, tuple(costs(sizes, seed)))
+    by_step, formula = error_by_step(of_largest, theta[largest], exact[largest]), None
+    if terms(mdp) <= MAX_TERMS:
+        found = symbolic(performance_formula(mdp), theta, largest.tolist()).gradient
+        formula = float((found - exact[largest]).norm() / exact[largest].norm())
+    return ThreeWays(len(exact), len(largest), by_step, tuple(costs(sizes, seed)), formula, swell(tuple(horizons)))
 
 
 @dataclass(frozen=True)

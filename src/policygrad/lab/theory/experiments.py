@@ -16,14 +16,18 @@ from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.results import Result
 from policygrad.lab.results import find_by_name as find_named
 from policygrad.lab.theory.ascent import AscentCase, ascend, landscapes
+from policygrad.lab.theory.delays import delayed_ascent
 from policygrad.lab.theory.derivatives import three_ways
 from policygrad.lab.theory.functions import performance
 from policygrad.lab.theory.improvement import improvement
 from policygrad.lab.theory.lemma import check_lemma, episode_limit
 from policygrad.lab.theory.losses import losses
+from policygrad.lab.theory.pathwise import pathwise
 from policygrad.lab.theory.staleness import staleness
 from policygrad.lab.theory.stochastic import BUDGETS, decay
 from policygrad.lab.theory.surrogate import surrogate_order
+from policygrad.lab.values.comparison import compare
+from policygrad.lab.values.triad import triad
 from policygrad.models.policy import Policy
 
 LARGE, VERY_LARGE = 5_000, 100_000  # H · S · A
@@ -67,6 +71,31 @@ def _sgd(name: str | None, seed: int) -> Result:
     mdp, policy = _made(name or "small", seed)
     budgets, runs = BUDGETS[: by_size(mdp, 4, 3, 2)], by_size(mdp, 4, 4, 2)
     return decay(mdp, policy, budgets=budgets, runs=runs, seed=seed, limit=episode_limit(mdp))
+
+
+def _values(name: str | None, seed: int) -> Result:
+    mdp, policy = _made(name or "gridworld", seed)
+    return compare(mdp, policy, sweeps=by_size(mdp, 100, 20, 5), seed=seed)
+
+
+def _triad(name: str | None, seed: int) -> Result:
+    if name is not None:
+        raise ValueError("the deadly triad is shown on Baird's MDP: leave --mdp out")
+    return triad()
+
+
+def _delays(name: str | None, seed: int) -> Result:
+    mdp, policy = _made(name or "random", seed)
+    delays, updates = ((0, 1, 2, 4, 8), 24) if by_size(mdp, 1, 1, 0) else ((0, 1, 2), 6)
+    return delayed_ascent(mdp, policy, delays=delays, updates=updates)
+
+
+def _pathwise(name: str | None, seed: int) -> Result:
+    if name is not None:
+        raise ValueError(
+            "score function and path are compared on one continuous action, not on an MDP with listed ones"
+        )
+    return pathwise(seed=seed)
 
 
 def _made(name: str, seed: int) -> tuple[MDP, Policy]:
@@ -113,7 +142,7 @@ EXPERIMENTS = {
         "Three ways to compute one derivative",
         "Differences have a truncation or a rounding error and need D + 1 or 2 D evaluations for D parameters; automatic "
         "differentiation has no truncation error and needs one evaluation.",
-        lambda name, seed: three_ways(make_mdp(name or "small", seed), seed),
+        lambda name, seed: three_ways(make_mdp(name or "small", seed), seed, horizons=(1, 2, 3)),
     ),
     "loss": Experiment(
         "The loss is not performance",
@@ -126,6 +155,30 @@ EXPERIMENTS = {
         "Without a correction the gradient is biased, more with every update. Importance weights of whole trajectories remove "
         "the bias and raise the variance.",
         lambda name, seed: staleness(*_made(name or "rock-paper-scissors", seed)),
+    ),
+    "delays": Experiment(
+        "Gradients of an older policy",
+        "An asynchronous worker pushes a gradient of k updates ago. Its error grows in proportion to the delay k, and to the "
+        "step size.",
+        _delays,
+    ),
+    "pathwise": Experiment(
+        "Score function or pathwise",
+        "Both estimates have the mean ∇J where q is smooth, and the pathwise one has less variance. It has more where q is "
+        "rough, and it is biased where q jumps.",
+        _pathwise,
+    ),
+    "values": Experiment(
+        "Values or policies",
+        "With a table that tells all states apart Q-learning finds q* and a policy with J*, which ascent approaches, too. "
+        "Where states look alike, a greedy policy may be worse than a random one.",
+        _values,
+    ),
+    "triad": Experiment(
+        "The deadly triad",
+        "Semi-gradient TD with linear features, from off-policy data, diverges on Baird's MDP. With a table, on-policy data or "
+        "no bootstrapping it does not.",
+        _triad,
     ),
 }
 

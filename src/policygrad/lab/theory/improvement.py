@@ -145,7 +145,7 @@ class Improvement(Result):
         ]
         header = ("one step", "ΔJ", "min Ā", "bound on ΔJ", "TV policy", "TV states", "KL states")
         steps = len(next(iter(self.paths.values()))) - 1
-        marks = sorted({0, 1, 2, 3, steps // 2, steps - 1, steps})
+        marks = sorted({k for k in (0, 1, 2, 3, steps // 2, steps - 1, steps) if 0 <= k <= steps})
         rows = [[rule, *(f"{J[k]:.3f}" for k in marks), f"{min(J):.3f}"] for rule, J in self.paths.items()]
         path = align((f"J ({self.best:.3f} is best) after step", *map(str, marks), "lowest"), rows)
         bound = [[str(H), *(f"{x:.2f}" for x in (c.rise, c.bound, c.share))] for H, c in self.horizons]

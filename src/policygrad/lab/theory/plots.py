@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,20 +14,31 @@ from matplotlib.ticker import MaxNLocator
 from policygrad.lab.results import Result
 from policygrad.lab.steps.plots import BLUE, DASHED, GREEN, ORANGE, PINK, PURPLE, head, logarithmic_axes, name_axes, say
 from policygrad.lab.theory.ascent import Landscapes
+from policygrad.lab.theory.delays import Delays
 from policygrad.lab.theory.derivatives import ThreeWays
 from policygrad.lab.theory.functions import two_hills
 from policygrad.lab.theory.improvement import Improvement
 from policygrad.lab.theory.lemma import LemmaCheck
+from policygrad.lab.theory.line_plots import DOTS, LINE, label_ends, leave_room
 from policygrad.lab.theory.losses import Losses
+from policygrad.lab.theory.pathwise import ScoreOrPath
 from policygrad.lab.theory.staleness import Staleness
 from policygrad.lab.theory.stochastic import Decay
 from policygrad.lab.theory.surrogate import SurrogateOrder
+from policygrad.lab.theory.value_plots import (
+    draw_comparison,
+    draw_delays,
+    draw_narrow,
+    draw_rough,
+    draw_spiral,
+    draw_triad,
+)
+from policygrad.lab.values.comparison import MethodComparison
+from policygrad.lab.values.triad import Triad
 from policygrad.reports.plots import INK, PALE, Chart
 
 Panel = Callable[[Axes], None]
 RULES = {"PI, exact Q": PURPLE, "PI, fitted Q": PINK, "PG": ORANGE, "NPG": BLUE, "TRPO": GREEN}
-LINE = {"lw": 2.2, "solid_capstyle": "round"}
-DOTS = {"lw": 2.2, "ms": 6.0, "mec": "white"}
 
 
 def draw_theory(results: Sequence[Result], title: str, out: Path) -> Path:
@@ -120,23 +131,6 @@ def draw_paths(axis: Axes, result: Improvement) -> None:
     label_ends(axis, {rule: (float(np.mean(path[-2:])), RULES[rule]) for rule, path in shown.items()}, end)
     leave_room(axis, end, 1.3)
     name_axes(axis, "step", "J")
-
-
-def label_ends(axis: Axes, ends: Mapping[str, tuple[float, str]], x: float, fontsize: float = 10) -> None:
-    """Labels to the right of lines that end at x, from the top and without overlaps: text → (y, colour)."""
-    low, high = axis.get_ylim()
-    last = float("inf")
-    for text, (y, color) in sorted(ends.items(), key=lambda item: -item[1][0]):
-        last = min(y, last - 0.055 * (high - low))
-        say(axis, text, (x, last), (6, 0), color, fontsize=fontsize, annotation_clip=False)
-
-
-def leave_room(axis: Axes, end: float, share: float) -> None:
-    """Leave room for labels to the right of lines that end at `end`; the axis, its ticks and its grid end there, too."""
-    axis.set_xticks(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(0, end))
-    axis.set_xticks([x for x in axis.get_xticks() if 0 <= x <= end])
-    axis.set_xlim(0, share * end)
-    axis.spines["bottom"].set_bounds(0, end)
 
 
 def draw_bound(axis: Axes, result: Improvement) -> None:
@@ -301,4 +295,8 @@ PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
     ThreeWays: (draw_derivatives, draw_gradient_costs),
     Losses: (draw_losses,),
     Staleness: (draw_bias, draw_variance),
+    MethodComparison: (draw_comparison,),
+    Triad: (draw_triad, draw_spiral),
+    Delays: (draw_delays,),
+    ScoreOrPath: (draw_narrow, draw_rough),
 }
