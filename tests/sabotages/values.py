@@ -55,14 +55,15 @@ ALL_ACTIONS = wrapped(
 SABOTAGES = [
     Sabotage(LEARNED, together(ONE_WORLD, OF_ANOTHER_POLICY), slow=True),
     Sabotage(LEARNED, together(ONE_WORLD, wrapped(claims, "climb", values_in_the_logits)), slow=True),
-    Sabotage("greedy-policies-jump", replaced(contests, "greedy", softmax(0.1))),
+    Sabotage("greedy-policies-jump", together(ONE_WORLD, replaced(contests, "greedy", softmax(0.1)))),
     Sabotage(
         "greedy-policies-jump",
         together(ONE_WORLD, replaced(claims, "loss_of_greedy", lambda mdp, q, delta, *rest: 100.0 * delta)),
         "holds",
     ),
-    Sabotage(MAXIMUM, ONE_DIMENSION),
+    Sabotage(MAXIMUM, ONE_DIMENSION, slow=True),
     Sabotage(MAXIMUM, wrapped(contests.Gaussian, "gradient", times(-1.0)), slow=True),
+    Sabotage(MAXIMUM, wrapped(claims, "reach", late(0, 1))),
     Sabotage(MAXIMUM, wrapped(claims, "reach", late(1)), "undecided"),
     Sabotage(RANDOM, replaced(claims, "RANDOM_IS_BEST", ("two-states",)), slow=True),  # they can be told apart
     Sabotage(RANDOM, replaced(claims, "contest", as_good(0.0, 0.0, 0.0))),
