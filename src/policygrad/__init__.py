@@ -30,6 +30,7 @@ _HOMES = {  # module: its public names
     "policygrad.models.heads": "Categorical Head MultiCategorical",
     "policygrad.models.continuous": "Beta Gaussian SquashedGaussian",
     "policygrad.models.networks": "FourierFeatures",
+    "policygrad.models.observations": "Encoding",
     "policygrad.models.schedules": "linear",
     "policygrad.models.action_values": "ActionCritic make_action_critic",
     "policygrad.models.exploring": "ActionValues Deterministic ExploringPolicy Squashed",

@@ -71,6 +71,7 @@ from policygrad.models.heads import Categorical as Categorical
 from policygrad.models.heads import Head as Head
 from policygrad.models.heads import MultiCategorical as MultiCategorical
 from policygrad.models.networks import FourierFeatures as FourierFeatures
+from policygrad.models.observations import Encoding as Encoding
 from policygrad.models.policy import Body
 from policygrad.models.policy import Policy as Policy
 from policygrad.models.policy import make_policy as make_policy

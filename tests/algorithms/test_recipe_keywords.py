@@ -1,4 +1,4 @@
-"""Every keyword of every recipe reaches the object that it names, and changes what is learned."""
+"""Every keyword of every recipe with a score function reaches the object that it names, and changes what is learned."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from explicit import roll_episodes, roll_steps
 from gymnasium import spaces
 from torch import Tensor, nn
+from zoo import SCORED
 
 from policygrad.algorithms.crew import CrewSource, PulledLearner
 from policygrad.algorithms.recipes import RECIPES
@@ -337,11 +338,11 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def test_every_keyword_has_its_cases() -> None:
-    every = {name for recipe in RECIPES for name in keywords_of(recipe)} - ELSEWHERE
+    every = {name for recipe in SCORED for name in keywords_of(recipe)} - ELSEWHERE
     assert every == set(CHANGES) == {next(iter(keywords)) for keywords, _, _ in CASES}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", SCORED)
 def test_a_keyword_reaches_the_object_it_names(recipe: str) -> None:
     seen = set()
     for keywords, read, expected in CASES:
@@ -383,7 +384,7 @@ def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
     return [plan.learner.policy.flat, *([plan.learner.critic.flat] if isinstance(plan.learner.critic, Critic) else [])]
 
 
-@pytest.mark.parametrize(("recipe", "name"), [(r, n) for r in RECIPES for n in sorted(keywords_of(r) - ELSEWHERE)])
+@pytest.mark.parametrize(("recipe", "name"), [(r, n) for r in SCORED for n in sorted(keywords_of(r) - ELSEWHERE)])
 def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
     value, needed = CHANGES[name]
     default = inspect.signature(RECIPES[recipe]).parameters[name].default
@@ -432,7 +433,7 @@ def body(space: spaces.Space) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(1, 6), nn.Tanh())
 
 
-@pytest.mark.parametrize("algo", RECIPES)
+@pytest.mark.parametrize("algo", SCORED)
 def test_a_function_makes_a_body_for_the_critic_too_and_a_module_is_the_policys_alone(algo: str) -> None:
     def networks(**bodies: Any) -> tuple[nn.Module, nn.Module]:
         agent = Agent(algo, chain, num_envs=1, hidden=(7,), **bodies)

@@ -16,6 +16,8 @@ from explicit import roll_episodes
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FEW: dict[str, list[str]] = {  # the arguments that make each of them short
     "reinforce_from_scratch": ["--steps", "200"],
+    "dqn_from_scratch": ["--steps", "1100"],
+    "off_policy": ["--steps", "80"],
     "baseline_ladder": ["--steps", "200", "--seeds", "2"],
     "mountain_car_continuous": ["--steps", "100", "--seeds", "1"],
     "custom_environment": ["2000"],

@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from policygrad.lab.claims import asynchronous
-from policygrad.lab.claims.tools import small
-from policygrad.lab.exact.tabular import exact_gradient, gradient_theorem, tabular_policy
+from policygrad.lab.exact.tabular import gradient_theorem, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp
-from policygrad.lab.theory import delays
 from policygrad.lab.theory.delays import delayed_ascent
 
 MDP = make_mdp("small", horizon=3)
@@ -70,21 +68,3 @@ def test_staleness_biases_the_gradient():
     assert found.verdict == "holds", found
     assert found.because.count(". ") + 1 <= 4
     assert found.numbers["bias, delay 8, step size 0.1, median"] > 0.1
-
-
-def test_it_does_not_where_there_is_no_curvature(monkeypatch):
-    """The gradient of a linear function is right however old it is."""
-    monkeypatch.setattr(asynchronous, "small", lambda: small()[:1])
-    monkeypatch.setattr(delays, "exact_gradient", lambda mdp, policy: exact_gradient(mdp, START[mdp.states]))
-    assert asynchronous.staleness_biases_the_gradient.experiment().verdict == "fails as stated"
-
-
-START = {3: policy()}
-
-
-def test_it_does_not_where_workers_wait_for_each_other(monkeypatch):
-    path = delays._path
-    monkeypatch.setattr(asynchronous, "small", lambda: small()[:1])
-    monkeypatch.setattr(delays, "_path", lambda mdp, policy, delay, *rest: path(mdp, policy, 0, *rest))
-    with pytest.raises(KeyError):  # there is one delay, 0
-        asynchronous.staleness_biases_the_gradient.experiment()

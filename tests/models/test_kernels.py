@@ -293,6 +293,27 @@ def test_auto_is_the_closed_form_for_mlps_and_autograd_for_the_rest() -> None:
     assert isinstance(make_kernel(table, flatten(table), "autograd"), AutogradKernel)
 
 
+def test_a_body_may_change_its_input_in_place() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, obs: Tensor) -> Tensor:
+            x = obs.view(-1, 4)
+            x /= 255.0
+            return self.layer(x)
+
+    network, obs = Scaled().double(), randn(5, 4)
+    kernel, before, grad_out = make_kernel(network, flatten(network), "auto"), obs.clone(), randn(5, 2, seed=3)
+    out = kernel.forward(obs)
+    assert torch.equal(obs, before)
+    expected = grad_out @ network.layer.weight.detach() / 255.0
+    torch.testing.assert_close(kernel.vjp_inputs(grad_out), expected, rtol=0, atol=1e-15)
+    torch.testing.assert_close(out, network.layer(before / 255.0).detach(), rtol=0, atol=1e-12)
+    assert float(kernel.vjp(grad_out).abs().min()) > 0.0
+
+
 def test_a_parameter_that_takes_no_part_has_gradient_zero() -> None:
     class Spare(nn.Module):
         def __init__(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
-from zoo import SCORED
+from zoo import RECIPES, SCORED, home, quick
 
 import policygrad as pg
 from policygrad.algorithms.config import ConfigError
@@ -23,6 +23,7 @@ from policygrad.reports.findings import Finding, findings
 from policygrad.reports.report import Report, read_report
 from policygrad.reports.report_plots import running_mean
 from policygrad.reports.tracking import Z_LIMIT, Segment, joined, normal, run_segments, tracking
+from policygrad.reports.value_findings import value_findings
 from policygrad.stored.directory import RunDirectory, RunError
 from policygrad.training.reporting import report
 from policygrad.training.spectrum import spectrum, spectrum_batch, trace
@@ -503,6 +504,69 @@ def test_a_run_of_every_recipe_with_a_score_function_has_a_report_and_a_picture(
     assert "missing" not in names
     assert made.figure().axes
     json.dumps(made.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("algo", [algo for algo in RECIPES if algo not in SCORED])
+def test_a_run_without_a_score_function_has_a_report_and_a_picture(algo, tmp_path):
+    agent = pg.Agent(algo, home(algo), hidden=(8,), **quick(algo))
+    run = pg.train(agent, tmp_path / "run", steps=300, episodes=1)
+    made = read_report(run)
+    names = {finding.name for finding in made.found}
+    assert names >= {"action values", "TD error", "exploration", "not here"}
+    assert ("temperature" in names) == (algo == "sac")
+    assert ("replay" in names) == ("buffer_size" in agent.config)
+    assert made.figure().axes
+    json.dumps(made.to_json(), allow_nan=False)
+    with pytest.raises(ConfigError, match="follows no score function"):
+        report(run, eigenvalues=2)
+
+
+VALUES = {
+    "q_mean": 50.0,
+    "td_error": 2.0,
+    "epsilon": 0.05,
+    "replay_steps": 900.0,
+    "return_mean": 80.0,
+    "length_mean": 80.0,
+}
+
+
+def valued(algo: str = "dqn", config: dict[str, Any] | None = None, **columns: Any) -> dict[str, Finding]:
+    settings = {
+        "gamma": 0.99,
+        "buffer_size": 1000,
+        "batch_size": 32,
+        "num_envs": 1,
+        "num_steps": 4,
+        "gradient_steps": 1,
+    }
+    made = [{"steps": 1000 * (k + 1), **VALUES, **{n: x[k] for n, x in columns.items()}} for k in range(20)]
+    return {f.name: f for f in value_findings(Updates(algo, settings | (config or {}), made))}
+
+
+def test_a_good_off_policy_run_has_nothing_to_look_at():
+    found = valued("sac", {"alpha": 1.0}, alpha=at(0, there=1.0, else_=0.1), entropy=[-1.0] * 20)
+    assert [f.mark for f in found.values()] == ["ok"] * 5 + ["-"]
+    assert found["replay"].numbers == {"held": 900.0, "minibatches_per_step": 0.25, "draws_per_step": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "words"),
+    [
+        ("action values", {"q_mean": [10.0 * 2**k for k in range(20)]}, "diverge"),
+        ("TD error", {"td_error": [500.0] * 20}, "do not follow"),
+        ("exploration", {"epsilon": [1.0 - 0.03 * k for k in range(20)]}, "epsilon_fraction"),
+        ("temperature", {"alpha": [2.0**k for k in range(20)], "entropy": [-5.0] * 20}, "target_entropy"),
+    ],
+)
+def test_an_off_policy_run_that_goes_wrong_is_said_so(name, columns, words):
+    finding = valued("sac", {"alpha": 1.0}, **columns)[name]
+    assert finding.mark == "!"
+    assert words in finding.text
+
+
+def test_values_may_run_ahead_of_returns_for_a_while():
+    assert valued(q_mean=at(3, 4, there=900.0, else_=50.0))["action values"].mark == "ok"
 
 
 # eigenvalues

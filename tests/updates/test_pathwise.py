@@ -15,6 +15,7 @@ from torch import Tensor
 
 import policygrad as pg
 from policygrad.errors import NotFiniteError
+from policygrad.forms import form_of
 from policygrad.models.action_values import ActionCritic
 from policygrad.models.exploring import Deterministic, ExploringPolicy, Squashed
 from policygrad.models.optim import SGD
@@ -206,6 +207,15 @@ def test_the_temperature_rises_where_the_policy_has_less_entropy_than_the_target
     assert constant.alpha == 0.2
     with pytest.raises(ValueError, match="above 0"):
         Temperature(0.0, target=-1.0)
+
+
+def test_a_temperature_that_is_moved_one_way_for_ever_stays_a_number_that_can_be_saved() -> None:
+    for logp in (30.0, -30.0):
+        temperature = Temperature(1.0, target=-1.0, lr=1.0)
+        for _ in range(900):
+            temperature.step(torch.full((4,), logp), 0.0)
+        assert 0.0 < temperature.alpha < 1e9
+        form_of(temperature)("temperature", temperature.state_dict())
 
 
 class Slope:

@@ -57,6 +57,7 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "clip_ratio": ("use clip", "use --clip"),
     "train_pi_iters": ("use epochs, with minibatches=1", "use --epochs, with --minibatches 1"),
     "steps_per_epoch": ("it is num_envs · num_steps: use num_steps", "it is num_envs · num_steps: use --num-steps"),
+    "epochs": "passes over a batch are for ppo and pqn; an iteration is num_envs · num_steps, and steps is the whole training",
     "max_ep_len": "wrap the environment in gymnasium.wrappers.TimeLimit",
     **dict.fromkeys(("ac_kwargs", "hidden_sizes"), ("use hidden=(64, 64)", "use --hidden, e.g. --hidden 64 64")),
     "ent_coef": (

@@ -103,7 +103,8 @@ class AutogradKernel:
         self.passes += 1
         self.obs = self.out = self.pullback = None
         if grad:
-            self.obs = obs = obs.detach().requires_grad_(obs.is_floating_point())
+            self.obs = obs.detach().requires_grad_(obs.is_floating_point())
+            obs = self.obs.clone()  # which a body may change in place
         with torch.set_grad_enabled(grad):
             out = self.network(obs)
         if grad:

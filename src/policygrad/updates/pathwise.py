@@ -25,6 +25,10 @@ from policygrad.models.schedules import Schedule, at
 from policygrad.replay import Transitions
 from policygrad.updates.q_learning import copied_network
 
+LOG_ALPHA = (
+    20.0  # the largest |log α|, where α is learned: an entropy that never comes near its target moves it for ever
+)
+
 
 class Temperature:
     """The weight α of the entropy: constant, or moved so that the entropy of the policy's actions becomes `target`.
@@ -37,7 +41,7 @@ class Temperature:
         if alpha <= 0.0 and target is not None:
             raise ValueError(f"an α that is learned must begin above 0, got {alpha}")
         self.constant, self.target, self.lr = alpha, target, lr
-        self.log_alpha = torch.tensor([math.log(alpha) if alpha > 0.0 else -math.inf])
+        self.log_alpha = torch.tensor([math.log(alpha) if alpha > 0.0 else -math.inf]).clamp(-LOG_ALPHA, LOG_ALPHA)
         self.optimizer = Adam()
 
     @property
@@ -49,6 +53,7 @@ class Temperature:
         """Move α, given log π (B,) of actions sampled now."""
         if self.target is not None:
             self.optimizer.step(self.log_alpha, (logp + self.target).mean().reshape(1), at(self.lr, progress))
+            self.log_alpha.clamp_(-LOG_ALPHA, LOG_ALPHA)
 
     def state_dict(self) -> dict[str, Any]:
         """Its logarithm and the optimiser's moments."""
@@ -58,7 +63,9 @@ class Temperature:
         """Of `state_dict`."""
         moments = self.optimizer.state_form(self.log_alpha)
         return table(
-            {} if self.target is None else {"log_alpha": array((1,), "float32", -50.0, 50.0), "optimizer": moments}
+            {}
+            if self.target is None
+            else {"log_alpha": array((1,), "float32", -LOG_ALPHA, LOG_ALPHA), "optimizer": moments}
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

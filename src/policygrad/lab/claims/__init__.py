@@ -108,6 +108,11 @@ def some(answers: Iterable[bool | None]) -> bool | None:
     return True if any(x is True for x in known) else None if None in known else False
 
 
+def agreed(answers: Iterable[bool]) -> bool | None:
+    """What all answers say, of a few seeds, say; None (not known) where they differ."""
+    return None if len(known := set(answers)) > 1 else known.pop()
+
+
 def both(exact: Outcome, recorded: Outcome) -> Outcome:
     """One outcome of an exact and a recorded one, with the weaker of the two verdicts and the finite numbers."""
     weaker: tuple[Verdict, ...] = ("holds", "holds with caveat", "undecided", "pending", "fails as stated")

@@ -171,13 +171,14 @@ def stochastic_policies() -> Outcome:
     )
     if values is None:
         learned = replace(not_recorded(VALUES, "what DQN learns there"), numbers=numbers)
-        learned = replace(learned, because=f"{because} {learned.because}")
+        learned = replace(learned, because=f"{because} {learned.because} {OF_TABLES}")
     else:
         learned = Outcome(decide(every(above)), because, numbers)
     return both(stochastic_optima(), learned)
 
 
 VALUES = "stochastic-values"
+OF_TABLES = "What Q-learning and SARSA with a table learn there is measured: `values-and-random-policies`."
 
 
 @claim("Policy gradients handle continuous actions directly.", "recorded")

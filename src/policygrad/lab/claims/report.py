@@ -21,10 +21,11 @@ HEAD = """# Claims
 
 This page tests what textbooks and tutorials say about policy gradients. Each claim is an experiment with a verdict. **holds**:
 the experiment shows what is claimed. **holds with caveat**: it does, but not always or not completely; the text says where it
-does not. **undecided**: the runs are too few to tell, because the 95 % interval holds both answers. **fails as stated**: the
-experiment shows that it is not so, or not in general. **pending**: the runs that decide it are not recorded yet. The
-evidence is *exact* (computed on finite MDPs, to rounding), *simulated* (sampled, with an interval), or *recorded* (from
-training runs with all seeds, made by `benchmarks/claims.py`). "Equal to 1e-15" means that the largest difference is 1e-15.
+does not. **undecided**: the runs are too few to tell, because the 95 % interval holds both answers, or the seeds differ.
+**fails as stated**: the experiment shows that it is not so, or not in general. **pending**: the runs that decide it are not
+recorded yet. The evidence is *exact* (computed on finite MDPs, to rounding), *simulated* (sampled, with an interval or several
+seeds), or *recorded* (from training runs with all seeds, made by `benchmarks/claims.py`). "Equal to 1e-15" means that the
+largest difference is 1e-15.
 A verdict follows from its numbers by a rule that was written before, and each rule is tested: with a broken ingredient, or
 with false numbers in place of the recorded ones, the verdict changes. Where the text calls a claim an identity, only an error
 in the code could make it fail.

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from policygrad.lab.claims import Counterexample, Outcome, claim, decide
+from policygrad.lab.claims import Counterexample, Outcome, agreed, claim, decide, every
 from policygrad.lab.claims.tasks import detour
 from policygrad.lab.exact.mdp import MDP
 from policygrad.lab.exact.policies import greedy, policy_matrix, tabular_policy
@@ -114,16 +114,21 @@ def greedy_policies_jump() -> Outcome:
     "simulated",
 )
 def values_need_a_maximum() -> Outcome:
-    """One action in [−1, 1]ᴰ: the values of a grid, the actions REINFORCE samples, and a Q whose maximum is a formula."""
+    """One action in [−1, 1]ᴰ: the values of a grid, the actions REINFORCE samples, and a Q whose maximum is a formula.
+
+    Rule: REINFORCE must arrive for every D, and for D = 6 with 1,000 times fewer actions than the grid has cells. It is
+    undecided where the seeds differ.
+    """
     seeds, tolerance = (0, 1), 0.01
     found = {D: [reach(D, tolerance, seed) for seed in seeds] for D in DIMENSIONS}
     cells = {D: runs[0].cells for D, runs in found.items()}
     sampled = {D: max(r.sampled for r in runs) for D, runs in found.items()}
     fitted = max(r.quadratic_loss for runs in found.values() for r in runs)
-    arrived = max(sampled.values()) < math.inf
+    arrived = [agreed(r.sampled < math.inf for r in runs) for runs in found.values()]
+    fewer = agreed(r.cells > 1e3 * r.sampled for r in found[6])
     listed = ", ".join(f"{cells[D]:,.0f} and {sampled[D]:,.0f} for D = {D}" for D in found)
     return Outcome(
-        decide(arrived and cells[6] > 1e3 * sampled[6], caveat=cells[1] < sampled[1] or fitted <= tolerance),
+        decide(every([*arrived, fewer]), caveat=cells[1] < sampled[1] or fitted <= tolerance),
         f"The best action in [−1, 1]ᴰ is to be found to {tolerance:g} in r = −‖a − a*‖². A table of values needs a grid; the "
         "numbers of its cells, each of which must be tried, and of the actions that REINFORCE with a Gaussian policy samples "
         f"(the worse of {len(seeds)} seeds) are {listed}. In one dimension the table is the better way. And the obstacle is "
@@ -146,9 +151,15 @@ RANDOM_IS_BEST = ("rock-paper-scissors", "aliased", "corridor")
     "simulated",
 )
 def values_and_random_policies() -> Outcome:
-    """Q-learning and expected SARSA on three tasks whose best policy is random, and a softmax of the values."""
+    """Q-learning and expected SARSA on three tasks whose best policy is random, and a softmax of the values.
+
+    Rule: where ascent ends J must be above that of every policy that was learned from values, by 0.1. It is undecided where
+    the seeds of one kind of policy differ.
+    """
     found = {world: contest(make_mdp(world)) for world in RANDOM_IS_BEST}
-    above = all(c.gradient > c.best_of_values + 0.1 for c in found.values())
+    above = [
+        agreed(c.gradient > J + 0.1 for J in kind) for c in found.values() for kind in (c.greedy, c.acting, c.sarsa)
+    ]
     close = {world: c.softest[1] - c.gradient for world, c in found.items()}
     short = max(abs(x) for x in close.values())
     numbers: dict[str, float] = {}
@@ -166,7 +177,7 @@ def values_and_random_policies() -> Outcome:
         said.append(f"{world} " + ", ".join(f"{x:.2f}".replace("-inf", "−∞").replace("-0.00", "0.00") for x in of))
         soft.append(f"{c.softest[1] + 0.0:.2f} at {c.softest[0]:g}")
     return Outcome(
-        decide(above, caveat=short < 0.1),
+        decide(every(above), caveat=short < 0.1),
         "J where exact ascent ends, and of what is learned from sampled transitions with one row of values for states that "
         "look alike (the best of three seeds): the greedy and the ε-greedy policy of Q-learning, and expected SARSA, ε = "
         f"{EPSILON:g}: {'; '.join(said)}. It is the greedy choice that is in the way: a softmax of the values, learned by "

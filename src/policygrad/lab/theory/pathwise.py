@@ -56,8 +56,8 @@ def hill(center: float, ripple: float = 0.0, frequency: float = 1.0, jump: float
 
 
 @dataclass(frozen=True)
-class EstimateMoments:
-    """One estimate of ∇J by (μ, log σ) from one sample: exact moments, and the mean of simulated samples."""
+class OneSample:
+    """An estimate of ∇J by (μ, log σ) from one sample: exact moments, and the mean of simulated samples."""
 
     name: str
     mean: tuple[float, float]
@@ -80,9 +80,9 @@ class Compared:
     what: str
     width: float  # σ
     gradient: tuple[float, float]  # ∇J by (μ, log σ)
-    estimates: tuple[EstimateMoments, ...]
+    estimates: tuple[OneSample, ...]
 
-    def __getitem__(self, name: str) -> EstimateMoments:
+    def __getitem__(self, name: str) -> OneSample:
         return {x.name: x for x in self.estimates}[name]
 
     @property
@@ -196,5 +196,5 @@ def _compared(what: str, q: Landscape, mean: float, width: float, noise: np.ndar
         variance = float(p @ (g - m).square().sum(-1))
         errors = drawn.std(0) / math.sqrt(n)
         pairs = [(float(a), float(b)) for a, b in (m, drawn.mean(0), errors)]
-        found.append(EstimateMoments(name, pairs[0], float((m - gradient).norm()), variance, pairs[1], pairs[2]))
+        found.append(OneSample(name, pairs[0], float((m - gradient).norm()), variance, pairs[1], pairs[2]))
     return Compared(what, width, (float(gradient[0]), float(gradient[1])), tuple(found))

@@ -45,11 +45,6 @@ class Contest:
     boltzmann: dict[float, float]  # of expected SARSA with a softmax of the values: temperature → J where it settles
 
     @property
-    def best_of_values(self) -> float:
-        """The largest J of all greedy and ε-greedy policies that were learned."""
-        return max(*self.greedy, *self.acting, *self.sarsa)
-
-    @property
     def softest(self) -> tuple[float, float]:
         """The best temperature for a softmax of the values, and J."""
         return max(self.boltzmann.items(), key=lambda item: item[1])
