@@ -265,18 +265,8 @@ def test_a_forged_list_of_blocks_is_refused(undisturbed: Callable[[str], RunDire
     path = RunDirectory(Path(shutil.copytree(undisturbed("dqn").path, tmp_path / "run"))).checkpoints()[-1]
     state, meta = load_state(path)
     listed = state["run"]["replay"]
-    forged: list[Any] = [
-        None,
-        [],
-        listed[1:],
-        listed[:-1],
-        [listed[0] | {"stop": 0}, *listed[1:]],
-    ]
-    forged += [
-        [listed[0] | {"first": "../../x"}],
-        [listed[0] | {"stop": 10**9}],
-        [block | {"x": 1} for block in listed],
-    ]
+    other = {"stop": 0}, {"stop": 10**9}, {"first": "../../x"}, {"x": 1}
+    forged: list[Any] = [None, [], listed[1:], listed[:-1], *([listed[0] | more, *listed[1:]] for more in other)]
     for value in forged:
         save_state(path, state | {"run": state["run"] | {"replay": value}}, meta)
         with pytest.raises(ModelFileError, match=r"replay|blocks"):
