@@ -120,7 +120,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "buffer_size": {"buffer_size": 3},
     "warmup": {"warmup": 12},
     "max_grad_norm": {"max_grad_norm": 1e-3},
-    "double": {"double": False, "target_every": 1000, "lr": 0.3},  # so that the two prefer different actions
+    "double": {
+        "double": False,
+        "hidden": (4, 4),
+        "target_every": 6,
+        "lr": 0.1,
+        "gradient_steps": 4,
+    },  # q and its copy disagree
     "target_every": {"target_every": 3},
     "twin": {"twin": None},  # the other one
     "loss": {"loss": "squared"},
