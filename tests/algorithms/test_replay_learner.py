@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"hidden": (8,), "warmup": 20, "batch_size": 8, "buffer_
 
 
 def made(algo: str, seed: int = 0, **keywords: Any) -> pg.Agent:
-    return pg.Agent(algo, ENV[algo], seed=seed, **SMALL | {"num_steps": 4} | keywords)
+    return pg.Agent(algo, ENV[algo], seed=seed, preset={}, **SMALL | {"num_steps": 4} | keywords)
 
 
 @pytest.mark.parametrize("algo", REPLAYED)
@@ -238,5 +238,5 @@ def test_actions_that_a_recipe_cannot_take_are_refused_with_one_that_can(algo: s
 def test_what_gives_the_gradient_is_said_of_every_recipe() -> None:
     found = {name: recipe.spec.gradient for name, recipe in RECIPES.items()}
     assert {name for name, gradient in found.items() if gradient == "pathwise"} == {"ddpg", "td3", "sac"}
-    assert {name for name, gradient in found.items() if gradient == "none"} == {"dqn"}
+    assert {name for name, gradient in found.items() if gradient == "none"} == {"dqn", "pqn"}
     assert set(found.values()) == {"score function", "pathwise", "none"}

@@ -33,9 +33,9 @@ SMALL = {
     "npg": ["--num-steps", "50", "--critic-epochs", "2"],
     "trpo": ["--num-steps", "50", "--critic-epochs", "2"],
     "ppo_kl": ["--num-steps", "50", "--epochs", "2", "--minibatches", "2"],
-    "pqn": [],
+    "pqn": ["--num-steps", "10"],
     **{
-        algo: ["--warmup", "50", "--batch-size", "8", "--gradient-steps", "1", "--hidden", "8"]
+        algo: ["--num-steps", "10", "--warmup", "50", "--batch-size", "8", "--gradient-steps", "1", "--hidden", "8"]
         for algo in ("dqn", "ddpg", "td3", "sac")
     },
 }

@@ -102,7 +102,7 @@ class AutogradKernel:
     def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
         self.passes += 1
         self.obs = self.out = self.pullback = None
-        if grad:
+        if grad and isinstance(obs, Tensor):  # a policy of one's own may hand more to its network
             self.obs = obs.detach().requires_grad_(obs.is_floating_point())
             obs = self.obs.clone()  # which a body may change in place
         with torch.set_grad_enabled(grad):
