@@ -37,6 +37,7 @@ MADE_BY = {f.name for f in fields(Network)} | {
     "cross_fit",
     "critic",
     "asynchrony",
+    "twin",
 }  # what a learner is made by
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
