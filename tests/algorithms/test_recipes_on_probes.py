@@ -63,10 +63,10 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
         | {"target_kl": 0.1},
         20,
     ),
-    "dqn": ("dqn", REPLAY | {"lr": 0.03, "target_every": 64}, 200),
+    "dqn": ("dqn", REPLAY | {"lr": 0.03, "target_every": 64, "gradient_steps": 4}, 200),
     "pqn": ("pqn", {"hidden": (16,), "lr_schedule": "linear", "lr": 0.03, "num_steps": 16, "lam": 0.5}, 30),
     "ddpg": ("ddpg", PATHWISE | {"noise": 0.3}, 400),
-    "td3": ("td3", PATHWISE | {"noise": 0.3, "lr": 0.02}, 400),
+    "td3": ("td3", PATHWISE | {"noise": 0.3, "lr": 0.02, "gradient_steps": 2}, 400),
     "sac": ("sac", PATHWISE | {"alpha": 0.003, "learn_alpha": False}, 400),
 }
 VALUED = ("dqn", "pqn")  # the policy is greedy in its values

@@ -136,7 +136,7 @@ def test_the_time_is_that_of_an_experiment_and_records_take_none():
     assert "holds (recorded). The" in report.claim_text(
         report.CheckedClaim(replace(MADE["seven"], evidence="recorded"), holds(), 1.23)
     )
-    assert "s)" not in report.markdown([report.CheckedClaim(MADE["seven"], holds(), 1.23)])
+    assert "1.2 s)" not in report.markdown([report.CheckedClaim(MADE["seven"], holds(), 1.23)])
 
 
 def test_one_state_is_not_states():

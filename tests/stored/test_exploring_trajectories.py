@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import policygrad as pg
 from policygrad.models.policy import make_policy
 from policygrad.stored.trajectories import TrajectoryError
 
-FEW = {"hidden": (8,), "warmup": 20, "batch_size": 8, "gradient_steps": 1}
+FEW: dict[str, Any] = {"preset": {}, "hidden": (8,), "warmup": 20, "batch_size": 8, "gradient_steps": 1}
 
 
 def test_epsilon_greedy_actions_have_the_log_probabilities_of_their_definition():

@@ -33,9 +33,9 @@ class Report:
 
     def __init__(self, name: str, env: str, seed: int, updates: Updates, returns: Sequence[float]) -> None:
         self.name, self.env, self.seed, self.updates = name, env, seed, updates
-        promises = updates.has("gain")  # an update from replayed steps has no surrogate
+        promises = updates.has("kl")  # an update from replayed steps has no surrogate
         self.segments: list[Segment] = run_segments(updates, returns) if promises else []
-        self.found: list[Finding] = findings(updates) if updates.has("kl") else value_findings(updates)
+        self.found: list[Finding] = findings(updates) if promises else value_findings(updates)
         if promises:
             self.found.insert(1, tracking(updates, self.segments, len(returns)))
         odd = sum(not math.isfinite(x) for x in returns)
