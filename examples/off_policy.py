@@ -22,12 +22,10 @@ from policygrad.algorithms import replay_keywords as rkw
 class ExpectedSarsa(pg.QLearning):
     """Everything as in Q-learning but for what the next state is worth."""
 
-    def __init__(self, policy: pg.ExploringPolicy, **keywords: float) -> None:
-        super().__init__(policy, double=False, **keywords)
-
     def next_value(self, policy: pg.ExploringPolicy, obs: Tensor) -> Tensor:
         """(1 − ε) max_a q̄(s', a) + ε · mean_a q̄(s', a): (B,)."""
-        q = self.copy.kernel.forward(policy.features(obs), grad=False)
+        assert self.copy is not None
+        q = policy.action_values(obs, self.copy.kernel)
         return (1.0 - policy.epsilon) * q.amax(-1) + policy.epsilon * q.mean(-1)
 
 
@@ -47,7 +45,7 @@ def expected_sarsa(
     policy = task.exploring_policy(lambda masked: pg.ActionValues(actions, masked))
     learner = pg.ReplayLearner(
         policy,
-        ExpectedSarsa(policy, lr=lr),
+        ExpectedSarsa(policy, lr=lr, double=False),
         num_envs=run.num_envs,
         epsilon=epsilon,
         seed=task.seed,
