@@ -119,6 +119,7 @@ def gradients(seed: int) -> tuple[Tensor, Tensor]:
     plain = torch.autograd.grad(loss(network, copy, columns), list(network.parameters()))
 
     rule = pg.QLearning(policy, lr=1.0, optimizer="sgd", max_grad_norm=None)
+    assert rule.copy is not None
     rule.copy.follow(make_policy(copy), 1.0)
     before = policy.flat.clone()
     rule(policy, batch)  # a step of length 1 down the gradient
