@@ -151,9 +151,9 @@ def _bounded(task: Task) -> spaces.Box:
 
 
 def _deterministic(
-    task: Task, run: kw.Run, num_steps: int, memory: rkw.ReplayMemory, pair: rkw.Pair, noise: float, **twin: Any
+    task: Task, run: kw.Run, num_steps: int, actor: rkw.DeterministicActor, memory: rkw.ReplayMemory, pair: rkw.Pair
 ) -> Plan:
-    """The plan of DDPG and of TD3, which differ by `twin`."""
+    """The plan of DDPG and of TD3, which differ by the defaults of `actor`."""
     from policygrad.algorithms.replay_learner import ReplayLearner
     from policygrad.algorithms.task import Plan
     from policygrad.models.exploring import Deterministic
@@ -162,58 +162,15 @@ def _deterministic(
 
     space, rho = _bounded(task), task.network.noise_autocorrelation
     policy = task.exploring_policy(
-        lambda _: Deterministic(space.shape, space.low, space.high, noise, rho), takes=("noise_autocorrelation",)
+        lambda _: Deterministic(space.shape, space.low, space.high, actor.noise, rho), takes=("noise_autocorrelation",)
     )
-    critic = task.action_critic(policy.head.dims, count=2 if twin["twin"] else 1, tau=pair.tau)
-    smoothing = Smoothing(twin["smoothing"], twin["smoothing_limit"]) if twin["smoothing"] else None
+    critic = task.action_critic(policy.head.dims, count=2 if actor.twin else 1, tau=pair.tau)
+    smoothing = Smoothing(actor.smoothing, actor.smoothing_limit) if actor.smoothing else None
     rule = Pathwise(
-        policy, critic, **pair.rates(), smoothing=smoothing, delay=twin["delay"], seed=stream(task.seed, "paths")
+        policy, critic, **pair.rates(), smoothing=smoothing, delay=actor.delay, seed=stream(task.seed, "paths")
     )
     learner = ReplayLearner(policy, rule, num_envs=run.num_envs, seed=task.seed, **memory.values())
     return Plan(learner, num_steps=num_steps)
-
-
-Noise = Annotated[
-    float,
-    Option(
-        "standard deviation of the exploration noise, in units of half the action range",
-        0,
-        10,
-        tune=(0.05, 0.5),
-        foreign=("exploration_noise", "act_noise"),
-    ),
-]
-Twin = Annotated[bool, Option("two critics, whose smaller value is bootstrapped from")]
-Delay = Annotated[
-    int,
-    Option(
-        "steps of the critic for every step of the policy",
-        1,
-        100,
-        tune=(1, 4),
-        foreign=("policy_delay", "policy_frequency"),
-    ),
-]
-SmoothingNoise = Annotated[
-    float,
-    Option(
-        "standard deviation of the noise on the actions in targets; 0: none",
-        0,
-        10,
-        tune=(0, 0.5),
-        foreign=("target_policy_noise", "policy_noise", "target_noise"),
-    ),
-]
-SmoothingLimit = Annotated[
-    float,
-    Option(
-        "largest size of the noise on the actions in targets",
-        0,
-        10,
-        tune=(0.1, 1),
-        foreign=("target_noise_clip", "noise_clip"),
-    ),
-]
 
 
 @packaged(RecipeSpec("q(s, a)", "Pathwise", gradient="pathwise", aliases=ALIASES))
@@ -222,11 +179,7 @@ def ddpg(
     *,
     run: kw.Run = kw.Run(num_envs=1),
     num_steps: rkw.TrainEvery = 1,
-    noise: Noise = 0.1,
-    twin: Twin = False,
-    delay: Delay = 1,
-    smoothing: SmoothingNoise = 0.0,
-    smoothing_limit: SmoothingLimit = 0.5,
+    actor: rkw.DeterministicActor = rkw.DeterministicActor(),
     memory: rkw.ReplayMemory = rkw.ReplayMemory(batch_size=256),
     pair: rkw.Pair = rkw.Pair(),
     network: kw.Network = kw.Network(hidden=(256, 256), activation="relu"),
@@ -235,9 +188,7 @@ def ddpg(
 
     `--twin --delay 2 --smoothing 0.2` is TD3.
     """
-    return _deterministic(
-        task, run, num_steps, memory, pair, noise, twin=twin, delay=delay, smoothing=smoothing, smoothing_limit=smoothing_limit
-    )  # fmt: skip
+    return _deterministic(task, run, num_steps, actor, memory, pair)
 
 
 @packaged(RecipeSpec("min q(s, a)", "Pathwise", gradient="pathwise", aliases=ALIASES))
@@ -246,19 +197,13 @@ def td3(
     *,
     run: kw.Run = kw.Run(num_envs=1),
     num_steps: rkw.TrainEvery = 1,
-    noise: Noise = 0.1,
-    twin: Twin = True,
-    delay: Delay = 2,
-    smoothing: SmoothingNoise = 0.2,
-    smoothing_limit: SmoothingLimit = 0.5,
+    actor: rkw.DeterministicActor = rkw.DeterministicActor(twin=True, delay=2, smoothing=0.2),
     memory: rkw.ReplayMemory = rkw.ReplayMemory(batch_size=256),
     pair: rkw.Pair = rkw.Pair(),
     network: kw.Network = kw.Network(hidden=(256, 256), activation="relu"),
 ) -> Plan:
     """Twin delayed DDPG (Fujimoto et al. 2018): twin critics, a delayed policy, and smoothed target actions."""
-    return _deterministic(
-        task, run, num_steps, memory, pair, noise, twin=twin, delay=delay, smoothing=smoothing, smoothing_limit=smoothing_limit
-    )  # fmt: skip
+    return _deterministic(task, run, num_steps, actor, memory, pair)
 
 
 @packaged(RecipeSpec("min q(s, a) − α log π", "Pathwise", gradient="pathwise", aliases=ALIASES))
@@ -282,7 +227,7 @@ def sac(
             1e6,
         ),
     ] = None,
-    twin: Twin = True,
+    twin: rkw.Twin = True,
     memory: rkw.ReplayMemory = rkw.ReplayMemory(batch_size=256),
     pair: rkw.Pair = rkw.Pair(),
     network: kw.Network = kw.Network(hidden=(256, 256), activation="relu"),

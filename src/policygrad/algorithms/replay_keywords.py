@@ -94,6 +94,56 @@ class Exploration:
         return falling(1.0, self.epsilon, self.epsilon_fraction)
 
 
+Twin = Annotated[bool, Option("two critics, whose smaller value is bootstrapped from")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeterministicActor:
+    """The keywords of a deterministic policy: its noise, and the changes that make DDPG TD3."""
+
+    noise: Annotated[
+        float,
+        Option(
+            "standard deviation of the exploration noise, in units of half the action range",
+            0,
+            10,
+            tune=(0.05, 0.5),
+            foreign=("exploration_noise", "act_noise"),
+        ),
+    ] = 0.1
+    twin: Twin = False
+    delay: Annotated[
+        int,
+        Option(
+            "steps of the critic for every step of the policy",
+            1,
+            100,
+            tune=(1, 4),
+            foreign=("policy_delay", "policy_frequency"),
+        ),
+    ] = 1
+    smoothing: Annotated[
+        float,
+        Option(
+            "standard deviation of the noise on the actions in targets; 0: none",
+            0,
+            10,
+            tune=(0, 0.5),
+            foreign=("target_policy_noise", "policy_noise", "target_noise"),
+        ),
+    ] = 0.0
+    smoothing_limit: Annotated[
+        float,
+        Option(
+            "largest size of the noise on the actions in targets",
+            0,
+            10,
+            tune=(0.1, 1),
+            foreign=("target_noise_clip", "noise_clip"),
+        ),
+    ] = 0.5
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """The keywords of an actor and a critic of q(s, a) that share their learning rate unless told otherwise."""
