@@ -240,3 +240,12 @@ def test_what_gives_the_gradient_is_said_of_every_recipe() -> None:
     assert {name for name, gradient in found.items() if gradient == "pathwise"} == {"ddpg", "td3", "sac"}
     assert {name for name, gradient in found.items() if gradient == "none"} == {"dqn", "pqn"}
     assert set(found.values()) == {"score function", "pathwise", "none"}
+
+
+@pytest.mark.parametrize("algo", [*REPLAYED, "pqn"])
+def test_what_is_said_of_the_last_minibatch_outlives_a_file(algo: str, tmp_path: Path) -> None:
+    """A row of metrics may be due at a reset alone, right after a run has been resumed."""
+    agent = (pg.pqn("CartPole-v1", preset={}, hidden=(8,)) if algo == "pqn" else made(algo)).learn(300)
+    said = agent.learner.report()
+    assert {"q_mean", "td_error"} <= said.keys()
+    assert list(pg.load(agent.save(tmp_path / "agent")).learner.report().items()) == list(said.items())

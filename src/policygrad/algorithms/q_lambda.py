@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Record, Rollout, Stats, shuffled
-from policygrad.forms import Form, form_of, mersenne, table
+from policygrad.forms import Form, form_of, mersenne, number, table
 from policygrad.gradient.returns import gae
 from policygrad.models.ascent import minibatch_ascent
 from policygrad.models.exploring import ExploringPolicy
@@ -85,7 +85,7 @@ class QLambdaLearner:
             policy.normalizer.merge(policy.raw_features(rollout.valid_obs))
         policy.epsilon = at(self.epsilon, progress)
         error = float(error.square().mean().sqrt())
-        self.last = {"q_mean": float(val.mean()), "td_error": error, "grad_norm": stats["grad_norm"]}
+        self.last = {"grad_norm": stats["grad_norm"], "q_mean": float(val.mean()), "td_error": error}
         return {}
 
     def report(self) -> Stats:
@@ -95,18 +95,19 @@ class QLambdaLearner:
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""
         parts = {"policy": self.policy, "optimizer": self.optimizer}
-        return {name: dict(part.state_dict()) for name, part in parts.items()} | {
-            "generator": self.generator.get_state()
-        }
+        own = {"generator": self.generator.get_state(), "report": self.last}
+        return {name: dict(part.state_dict()) for name, part in parts.items()} | own
 
     def state_form(self) -> Form:
         """Of `state_dict`."""
         moments = self.optimizer.state_form(self.policy.flat)
         generator = mersenne(len(self.generator.get_state()))
-        return table({"policy": form_of(self.policy), "optimizer": moments, "generator": generator})
+        parts = {"policy": form_of(self.policy), "optimizer": moments, "generator": generator}
+        return table(parts | {"report": table({}, others=number())})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
+        self.last = dict(state["report"])

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from policygrad.data import Record, Rollout, Stats
-from policygrad.forms import Form, form_of, table, whole
+from policygrad.forms import Form, form_of, number, table, whole
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.schedules import Schedule, at
 from policygrad.replay import ReplayBuffer, Transitions
@@ -68,6 +68,7 @@ class ReplayLearner:
         self.gradient_steps, self.warmup, self.epsilon = gradient_steps, warmup, epsilon
         self.observers: list[Callable[[Rollout], None]] = []  # shown every record, before anything is learned from it
         self.steps = 0  # of the environments, in all records
+        self.loaded: Stats = {}  # what the rule said of its last minibatch before a checkpoint, until it says something newer
         self.replay = ReplayBuffer(buffer_size, *_example(policy, num_envs), stream(seed, "replay"))
         policy.epsilon = 1.0 if warmup else at(epsilon, 0.0)
 
@@ -91,23 +92,28 @@ class ReplayLearner:
     def report(self) -> Stats:
         """What the rule says of its last minibatch, epsilon, and the steps that the buffer holds."""
         held = self.replay.size * self.replay.num_envs
-        return self.rule.report() | {"epsilon": self.policy.epsilon, "replay_steps": held}
+        return self._said() | {"epsilon": self.policy.epsilon, "replay_steps": held}
+
+    def _said(self) -> Stats:
+        return dict(sorted((self.loaded | self.rule.report()).items()))  # in the order that files have
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""
         parts = {"policy": self.policy, "rule": self.rule, "replay": self.replay}
-        return {name: dict(part.state_dict()) for name, part in parts.items()} | {"steps": self.steps}
+        own = {"steps": self.steps, "report": self._said()}
+        return {name: dict(part.state_dict()) for name, part in parts.items()} | own
 
     def state_form(self) -> Form:
         """Of `state_dict`."""
         forms = {"policy": form_of(self.policy), "rule": form_of(self.rule, self.policy.flat)}
-        return table(forms | {"replay": form_of(self.replay), "steps": whole()})
+        own = {"steps": whole(), "report": table({}, others=number())}
+        return table(forms | {"replay": form_of(self.replay)} | own)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         for name in ("policy", "rule", "replay"):
             getattr(self, name).load_state_dict(state[name])
-        self.steps = state["steps"]
+        self.steps, self.loaded = state["steps"], dict(state["report"])
 
 
 def _valid(record: Record) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from policygrad.data import Stats
 from policygrad.errors import NotFiniteError
-from policygrad.forms import PCG64, Form, array, form_of, number, table, whole
+from policygrad.forms import PCG64, Form, array, form_of, table, whole
 from policygrad.models.action_values import ActionCritic, FlatNetwork
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.optim import Adam, clip_by_norm, make_optimizer
@@ -112,7 +112,6 @@ class Pathwise:
         self.rng = np.random.default_rng(seed)
         self.count = 0
         self.last: tuple[Tensor | None, float] | None = None
-        self.loaded: Stats = {}  # what a checkpoint says of the policy's last step, which may be some steps ago
 
     def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
         """Copies follow after every step instead."""
@@ -173,25 +172,18 @@ class Pathwise:
 
     def report(self) -> Stats:
         """What the critic reports, grad_norm, and with a density entropy (of x, in nats) and alpha."""
-        return self.critic.report() | self._step_report()
-
-    def _step_report(self) -> Stats:
-        """Of the policy's last step."""
-        if self.last is None:
-            return self.loaded
-        logp, norm = self.last
-        soft = (
-            {}
-            if logp is None or self.temperature is None
-            else {"entropy": -float(logp.mean()), "alpha": self.temperature.alpha}
-        )
-        return {"grad_norm": norm} | soft
+        stats = self.critic.report()
+        if self.last is not None:
+            logp, stats["grad_norm"] = self.last
+            if logp is not None and self.temperature is not None:
+                stats |= {"entropy": -float(logp.mean()), "alpha": self.temperature.alpha}
+        return stats
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that steps change but for the policy."""
         parts = {"critic": self.critic, "optimizer": self.optimizer}
         parts |= {name: part for name in ("temperature", "copy") if (part := getattr(self, name)) is not None}
-        own = {"count": self.count, "rng": self.rng.bit_generator.state, "last": self._step_report()}
+        own = {"count": self.count, "rng": self.rng.bit_generator.state}
         return {name: dict(part.state_dict()) for name, part in parts.items()} | own
 
     def state_form(self, params: Tensor) -> Form:
@@ -201,7 +193,6 @@ class Pathwise:
             "optimizer": form_of(self.optimizer, params),
             "count": whole(),
             "rng": PCG64,
-            "last": table({}, others=number()),
         }
         forms |= {name: form_of(part) for name in ("temperature", "copy") if (part := getattr(self, name)) is not None}
         return table(forms)
@@ -211,5 +202,5 @@ class Pathwise:
         for name in ("critic", "optimizer", "temperature", "copy"):
             if name in state:
                 getattr(self, name).load_state_dict(state[name])
-        self.count, self.last, self.loaded = state["count"], None, state["last"]
+        self.count = state["count"]
         self.rng.bit_generator.state = state["rng"]
