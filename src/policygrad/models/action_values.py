@@ -67,10 +67,14 @@ class ActionCritic:
         target = target.unsqueeze(-1)
         grad = net.kernel.vjp((target - q).div_(len(q)))
         norm = clip_by_norm(grad, self.max_grad_norm)
-        if not math.isfinite(norm):
-            raise NotFiniteError(f"the critic's gradient has norm {norm}: lower critic_lr, or set max_grad_norm")
+        self.check(norm)
         self.optimizer.step(net.flat, grad, lr)
         self.last = q, target, norm
+
+    def check(self, norm: float) -> None:
+        """Raises NotFiniteError for a gradient's norm that is not finite."""
+        if not math.isfinite(norm):
+            raise NotFiniteError(f"the critic's gradient has norm {norm}: lower critic_lr, or set max_grad_norm")
 
     def action_gradient(self, features: Tensor, x: Tensor, smallest: bool = True) -> tuple[Tensor, Tensor]:
         """The value (B,) and its derivative by the action, ∂q/∂x (B, D). smallest: of the smallest of the K, which may be

@@ -63,15 +63,22 @@ class Adam:
         self.v: Tensor | None = None
 
     def step(self, params: Tensor, grad: Tensor, lr: float) -> None:
-        if self.m is None or self.v is None:
-            self.m, self.v = torch.zeros_like(grad), torch.zeros_like(grad)
-        if self.m.dtype != params.dtype:  # the network was converted
-            self.m, self.v = self.m.to(params), self.v.to(params)
-        if not self.m.numel() == self.v.numel() == grad.numel() == params.numel():  # the kernel would write beyond them
-            raise FormError(f"Adam has moments of {self.m.numel():,} parameters, but is to move {params.numel():,}")
+        m, v = self.moments(params)
+        if grad.numel() != params.numel():
+            raise FormError(f"the gradient has {grad.numel():,} numbers, but is to move {params.numel():,} parameters")
         self.t += 1
         update = _fused if fused_is_right() else _plain
-        update(params, grad, self.m, self.v, self.t, lr, self.beta1, self.beta2, self.eps)
+        update(params, grad, m, v, self.t, lr, self.beta1, self.beta2, self.eps)
+
+    def moments(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """m and v of these parameters (P,), 0 before the first step. Raises FormError for those of another number."""
+        if self.m is None or self.v is None:
+            self.m, self.v = torch.zeros_like(params), torch.zeros_like(params)
+        if self.m.dtype != params.dtype:  # the network was converted
+            self.m, self.v = self.m.to(params), self.v.to(params)
+        if not self.m.numel() == self.v.numel() == params.numel():  # a kernel would write beyond them
+            raise FormError(f"Adam has moments of {self.m.numel():,} parameters, but is to move {params.numel():,}")
+        return self.m, self.v
 
     def state_dict(self) -> dict[str, Any]:
         return {"t": self.t} if self.m is None else {"t": self.t, "m": self.m, "v": self.v}

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policygrad.compiled import compiled_step
 from policygrad.data import Stats
 from policygrad.errors import NotFiniteError
 from policygrad.forms import PCG64, Form, array, form_of, table, whole
@@ -112,11 +113,13 @@ class Pathwise:
         self.rng = np.random.default_rng(seed)
         self.count = 0
         self.last: tuple[Tensor | None, float] | None = None
+        self.compiled = compiled_step(self, policy)
 
     def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
         """Copies follow after every step instead."""
 
-    def _noise(self, rows: int, dims: int) -> Tensor:
+    def noise(self, rows: int, dims: int) -> Tensor:
+        """Normal noise (B, D) for paths."""
         return torch.from_numpy(self.rng.standard_normal((rows, dims), dtype=np.float32))
 
     def next_value(self, policy: ExploringPolicy, features: Tensor) -> Tensor:
@@ -125,16 +128,18 @@ class Pathwise:
         if self.copy is None:
             assert self.temperature is not None
             out = policy.kernel.forward(features, grad=False)
-            path = head.walk(out, self._noise(count, head.dims).to(out.dtype))
+            path = head.walk(out, self.noise(count, head.dims).to(out.dtype))
             return self.critic.target_value(features, path.x) - self.temperature.alpha * path.logp
         x = torch.tanh(self.copy.kernel.forward(features, grad=False))
         if self.smoothing is not None:
             sigma, limit = self.smoothing.sigma, self.smoothing.limit
-            x = (x + (sigma * self._noise(count, head.dims)).clamp(-limit, limit)).clamp(-1.0, 1.0)
+            x = (x + (sigma * self.noise(count, head.dims)).clamp(-limit, limit)).clamp(-1.0, 1.0)
         return self.critic.target_value(features, x)
 
     def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
-        """One step on a minibatch. Raises NotFiniteError where a gradient is not finite."""
+        """One step on a minibatch, compiled where it can be. Raises NotFiniteError where a gradient is not finite."""
+        if self.compiled is not None:
+            return self.compiled(self, policy, batch, progress)
         target = batch.ret + batch.discount * self.next_value(policy, policy.features(batch.next_obs))
         features = policy.features(batch.obs)
         self.critic.fit(features, policy.head.to_unit(batch.act), target, at(self.critic_lr, progress))
@@ -152,7 +157,7 @@ class Pathwise:
         The critic is held constant: its parameters get no gradient.
         """
         head, count = policy.head, len(features)
-        noise = self._noise(count, head.dims)
+        noise = self.noise(count, head.dims)
         out = policy.kernel.forward(features)
         path = head.walk(out, noise.to(out.dtype))
         _, slope = self.critic.action_gradient(features, path.x, smallest=self.temperature is not None)
@@ -163,9 +168,17 @@ class Pathwise:
         """A step of the policy, and of the temperature."""
         grad, logp = self.gradient(policy, features)
         norm = clip_by_norm(grad, self.max_grad_norm)
+        self.check(norm)
+        self.optimizer.step(policy.flat, grad, at(self.lr, progress))
+        self.improved(logp, norm, progress)
+
+    def check(self, norm: float) -> None:
+        """Raises NotFiniteError for a gradient's norm that is not finite."""
         if not math.isfinite(norm):
             raise NotFiniteError(f"the policy's gradient has norm {norm}: lower lr, or set max_grad_norm")
-        self.optimizer.step(policy.flat, grad, at(self.lr, progress))
+
+    def improved(self, logp: Tensor | None, norm: float, progress: float) -> None:
+        """After a step of the policy, with the log π (B,) of its actions before: the step of the temperature."""
         if self.temperature is not None and logp is not None:
             self.temperature.step(logp, progress)
         self.last = logp, norm

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from policygrad.compiled import compiled_step
 from policygrad.data import Stats
 from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, form_of, table
@@ -44,6 +45,7 @@ class QLearning:
         self.optimizer = make_optimizer(optimizer)
         self.copy = None if target_every is None else FlatNetwork(copied_network(policy), policy.kernel_choice)
         self.last: tuple[Tensor, Tensor, float] | None = None
+        self.compiled = compiled_step(self, policy)
 
     def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
         """Copy the network where a multiple of `target_every` environment steps has been reached."""
@@ -65,6 +67,8 @@ class QLearning:
 
     def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
         """Move the policy's network. Raises NotFiniteError, before it moves, where the gradient is not finite."""
+        if self.compiled is not None:
+            return self.compiled(self, policy, batch, progress)
         target = batch.ret + batch.discount * self.next_value(policy, batch.next_obs)
         q = policy.kernel.forward(policy.features(batch.obs))
         act = batch.act.unsqueeze(-1)
@@ -72,10 +76,14 @@ class QLearning:
         slope = error.clamp(-1.0, 1.0) if self.loss == "huber" else error
         grad = policy.kernel.vjp(torch.zeros_like(q).scatter_(-1, act, slope / len(q)))
         norm = clip_by_norm(grad, self.max_grad_norm)
-        if not math.isfinite(norm):
-            raise NotFiniteError(f"the gradient of the action values has norm {norm}: lower lr, or set max_grad_norm")
+        self.check(norm)
         self.optimizer.step(policy.flat, grad, at(self.lr, progress))
         self.last = q, error, norm
+
+    def check(self, norm: float) -> None:
+        """Raises NotFiniteError for a gradient's norm that is not finite."""
+        if not math.isfinite(norm):
+            raise NotFiniteError(f"the gradient of the action values has norm {norm}: lower lr, or set max_grad_norm")
 
     def report(self) -> Stats:
         """q_mean, td_error (the root of the mean squared error) and grad_norm of the last step."""

@@ -1,0 +1,37 @@
+"""Whole steps on a minibatch as single compiled functions (numba), for MLPs and Adam on a CPU.
+
+They compute what the rules in `updates` say, from the same random numbers, up to rounding. `updates` is the reference; it runs
+where numba is missing, and for every network, head or optimiser that is not here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from policygrad.updates.pathwise import Pathwise
+    from policygrad.updates.q_learning import QLearning
+
+Step = Callable[[Any, Any, Any, float], None]  # (rule, policy, batch, progress)
+
+
+def compiled_step(rule: Pathwise | QLearning, policy: Any) -> Step | None:
+    """The compiled step of a rule; None where the reference is to run.
+
+    Raises ValueError for a policy with kernel = "compiled" whose step cannot be compiled.
+    """
+    choice = policy.kernel_choice
+    if choice not in ("auto", "compiled"):
+        return None
+    reason = "numba is not installed"
+    if importlib.util.find_spec("numba") is not None:
+        from policygrad.compiled.rules import step_of
+
+        step, reason = step_of(rule, policy)
+        if step is not None:
+            return step
+    if choice == "compiled":
+        raise ValueError(f"kernel = 'compiled' is not possible here: {reason}")
+    return None

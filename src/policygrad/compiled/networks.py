@@ -1,0 +1,197 @@
+"""MLPs in compiled code: outputs, gradients by parameters and by inputs, and Adam. The equations are `DenseKernel`'s.
+
+A network is its flat parameters and where each layer's are. A stack of K networks is K times as many parameters. All
+matrices lie row by row in vectors, one after the other; of K networks (K, B, width).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from policygrad.compiled.blas import NO, YES, gemm
+
+compiled = numba.njit(
+    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}, inline="never"
+)
+TANH, RELU, SILU = range(3)
+CODES = {"tanh": TANH, "relu": RELU, "silu": SILU}
+
+
+class Net(NamedTuple):
+    """What compiled code knows of a network."""
+
+    theta: np.ndarray  # (P,)
+    layers: np.ndarray  # (L, 4): inputs, outputs, and where the weights (outputs, inputs) and the biases begin
+    count: int  # K
+    activation: int
+
+
+class Work(NamedTuple):
+    """Memory of the passes over B rows of K networks."""
+
+    h: np.ndarray  # outputs of every layer
+    z: np.ndarray  # the same before the activation; SiLU's slope needs it
+    up: np.ndarray  # ∂/∂z of a layer
+    down: np.ndarray  # and of the layer below
+
+
+@compiled
+def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
+    """Outputs (K, B, O) of inputs (B, I), the same for all K. Returns where in `work.h` they begin."""
+    layers, last = net.layers, len(net.layers) - 1
+    zero, one = net.theta.dtype.type(0.0), net.theta.dtype.type(1.0)
+    below, at = 0, 0
+    for l in range(last + 1):
+        inputs, outputs, weights, biases = layers[l]
+        for k in range(net.count):
+            z, w = at + k * rows * outputs, weights + k * outputs * inputs
+            if l == 0:
+                gemm(YES, NO, outputs, rows, inputs, net.theta, w, inputs, x, 0, inputs, work.h, z, outputs)
+            else:
+                h = below + k * rows * inputs
+                gemm(YES, NO, outputs, rows, inputs, net.theta, w, inputs, work.h, h, inputs, work.h, z, outputs)
+            bias = net.theta[biases + k * outputs : biases + (k + 1) * outputs]
+            for r in range(rows):
+                row = work.h[z + r * outputs : z + (r + 1) * outputs]
+                if l == last:
+                    for j in range(outputs):
+                        row[j] += bias[j]
+                elif net.activation == RELU:
+                    for j in range(outputs):
+                        row[j] = max(row[j] + bias[j], zero)
+                elif net.activation == TANH:
+                    for j in range(outputs):
+                        row[j] = math.tanh(row[j] + bias[j])
+                else:
+                    before = work.z[z + r * outputs : z + (r + 1) * outputs]
+                    for j in range(outputs):
+                        before[j] = row[j] + bias[j]
+                        row[j] = before[j] / (one + math.exp(-before[j]))
+        below, at = at, at + net.count * rows * outputs
+    return below
+
+
+@compiled
+def _through_activation(net: Net, g: np.ndarray, work: Work, at: int, size: int) -> None:
+    """g ← g · f'(z), of a layer whose outputs begin at `at`."""
+    h, zero, one = work.h[at : at + size], g.dtype.type(0.0), g.dtype.type(1.0)
+    if net.activation == RELU:
+        for i in range(size):
+            g[i] = g[i] if h[i] > zero else zero
+    elif net.activation == TANH:
+        for i in range(size):
+            g[i] *= one - h[i] * h[i]
+    else:
+        z = work.z[at : at + size]
+        for i in range(size):
+            sigmoid = one / (one + math.exp(-z[i]))
+            g[i] *= sigmoid * (one + z[i] * (one - sigmoid))
+
+
+@compiled
+def pull_back(net: Net, x: np.ndarray, rows: int, work: Work, grad: np.ndarray) -> None:
+    """grad (P,) ← Σ_b g_b ∂out_b/∂θ, for g (K, B, O) in `work.up` and the outputs of the last `forward`."""
+    up, down, at = work.up, work.down, 0
+    for l in range(len(net.layers)):
+        at += net.count * rows * net.layers[l, 1]
+    for l in range(len(net.layers) - 1, -1, -1):
+        inputs, outputs, weights, biases = net.layers[l]
+        at -= net.count * rows * outputs
+        below = at - net.count * rows * inputs
+        for k in range(net.count):
+            g, w, b = k * rows * outputs, weights + k * outputs * inputs, biases + k * outputs
+            if l == 0:
+                gemm(NO, YES, inputs, outputs, rows, x, 0, inputs, up, g, outputs, grad, w, inputs)
+            else:
+                h = below + k * rows * inputs
+                gemm(NO, YES, inputs, outputs, rows, work.h, h, inputs, up, g, outputs, grad, w, inputs)
+            total = grad[b : b + outputs]
+            total[:] = 0.0
+            for r in range(rows):
+                row = up[g + r * outputs : g + (r + 1) * outputs]
+                for j in range(outputs):
+                    total[j] += row[j]
+            if l > 0:
+                d = k * rows * inputs
+                gemm(NO, NO, inputs, rows, outputs, net.theta, w, inputs, up, g, outputs, down, d, inputs)
+        if l > 0:
+            size = net.count * rows * inputs
+            _through_activation(net, down[:size], work, below, size)
+            up, down = down, up
+
+
+@compiled
+def pull_back_inputs(net: Net, rows: int, work: Work, dims: int, out: np.ndarray) -> None:
+    """out (B, D) ← Σ_k g_k ∂out_k/∂x of the last D inputs, for g (K, B, O) in `work.up`."""
+    up, down, at = work.up, work.down, 0
+    for l in range(len(net.layers)):
+        at += net.count * rows * net.layers[l, 1]
+    for l in range(len(net.layers) - 1, 0, -1):
+        inputs, outputs, weights, _ = net.layers[l]
+        at -= net.count * rows * outputs
+        size = net.count * rows * inputs
+        for k in range(net.count):
+            g, w, d = k * rows * outputs, weights + k * outputs * inputs, k * rows * inputs
+            gemm(NO, NO, inputs, rows, outputs, net.theta, w, inputs, up, g, outputs, down, d, inputs)
+        _through_activation(net, down[:size], work, at - size, size)
+        up, down = down, up
+    inputs, outputs, weights, _ = net.layers[0]
+    out[:] = 0.0
+    for k in range(net.count):
+        g, w = k * rows * outputs, weights + k * outputs * inputs + inputs - dims
+        gemm(NO, NO, dims, rows, outputs, net.theta, w, inputs, up, g, outputs, down, 0, dims)
+        for i in range(rows * dims):
+            out[i] += down[i]
+
+
+@compiled
+def clip_by_norm(grad: np.ndarray, most: float) -> float:
+    """Scale grad to an ℓ₂ norm of at most `most`. Returns the norm before."""
+    total = 0.0
+    for i in range(len(grad)):
+        total += float(grad[i]) * float(grad[i])
+    norm = math.sqrt(total)
+    if norm > most:
+        scale = grad.dtype.type(most / (norm + 1e-6))
+        for i in range(len(grad)):
+            grad[i] *= scale
+    return norm
+
+
+class Moments(NamedTuple):
+    """Of Adam, and the step's number and length."""
+
+    m: np.ndarray  # (P,)
+    v: np.ndarray  # (P,)
+    t: int
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+
+
+@compiled
+def adam(theta: np.ndarray, grad: np.ndarray, state: Moments) -> None:
+    """θ ← θ + lr · m̂ / (√v̂ + eps): see `models.optim.Adam`."""
+    number = theta.dtype.type
+    keep, rest = number(1.0 - state.beta1), number(1.0 - state.beta2)
+    root = number(1.0 / math.sqrt(1.0 - state.beta2**state.t))
+    length, eps, beta2 = number(state.lr / (1.0 - state.beta1**state.t)), number(state.eps), number(state.beta2)
+    m, v = state.m, state.v
+    for i in range(len(theta)):
+        g = grad[i]
+        m[i] += keep * (g - m[i])
+        v[i] = beta2 * v[i] + rest * g * g
+        theta[i] += length * m[i] / (math.sqrt(v[i]) * root + eps)
+
+
+@compiled
+def follow(theta: np.ndarray, other: np.ndarray, tau: float) -> None:
+    """θ ← (1 − τ) θ + τ θ_other."""
+    rate = theta.dtype.type(tau)
+    for i in range(len(theta)):
+        theta[i] += rate * (other[i] - theta[i])
