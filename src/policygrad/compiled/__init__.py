@@ -14,24 +14,13 @@ if TYPE_CHECKING:
     from policygrad.updates.pathwise import Pathwise
     from policygrad.updates.q_learning import QLearning
 
-Step = Callable[[Any, Any, Any, float], None]  # (rule, policy, batch, progress)
+Step = Callable[[Any, Any, Any, float], None]  # of (rule, policy, batch, progress)
 
 
 def compiled_step(rule: Pathwise | QLearning, policy: Any) -> Step | None:
-    """The compiled step of a rule; None where the reference is to run.
-
-    Raises ValueError for a policy with kernel = "compiled" whose step cannot be compiled.
-    """
-    choice = policy.kernel_choice
-    if choice not in ("auto", "compiled"):
+    """The compiled step of a rule, or None where the reference is to run: a policy with kernel = "closed_form" asks for it."""
+    if policy.kernel_choice != "auto" or importlib.util.find_spec("numba") is None:
         return None
-    reason = "numba is not installed"
-    if importlib.util.find_spec("numba") is not None:
-        from policygrad.compiled.rules import step_of
+    from policygrad.compiled.rules import step_of
 
-        step, reason = step_of(rule, policy)
-        if step is not None:
-            return step
-    if choice == "compiled":
-        raise ValueError(f"kernel = 'compiled' is not possible here: {reason}")
-    return None
+    return step_of(rule, policy)

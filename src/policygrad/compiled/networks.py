@@ -9,14 +9,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from policygrad.compiled.blas import NO, YES, gemm
+from policygrad.compiled.cache import compiled
 
-compiled = numba.njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}, inline="never"
-)
 TANH, RELU, SILU = range(3)
 CODES = {"tanh": TANH, "relu": RELU, "silu": SILU}
 

@@ -7,18 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from policygrad.compiled.networks import (
-    Moments,
-    Net,
-    Work,
-    adam,
-    clip_by_norm,
-    compiled,
-    follow,
-    forward,
-    pull_back,
-    pull_back_inputs,
-)
+from policygrad.compiled.cache import compiled
+from policygrad.compiled.networks import Moments, Net, Work, adam, clip_by_norm, forward, pull_back, pull_back_inputs
 from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN
 
 CONSTANT = 0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0)
@@ -155,6 +145,3 @@ def improve(
     if math.isfinite(norm):
         adam(actor.theta, grad, moments)
     return norm
-
-
-__all__ = ["Paths", "fit", "follow", "improve", "next_values"]

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from policygrad.compiled.networks import Moments, Net, Work, adam, clip_by_norm, compiled, forward, pull_back
+from policygrad.compiled.cache import compiled
+from policygrad.compiled.networks import Moments, Net, Work, adam, clip_by_norm, forward, pull_back
 
 
 @compiled

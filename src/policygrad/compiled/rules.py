@@ -27,20 +27,22 @@ from policygrad.updates.q_learning import QLearning
 NOTHING = torch.empty(0)
 
 
-def step_of(rule: Pathwise | QLearning, policy: ExploringPolicy) -> tuple[PathwiseStep | QStep | None, str]:
-    """The compiled step, or None and why there is none."""
-    pathwise = isinstance(rule, Pathwise)
-    parts = [policy, *([rule.critic.network] if pathwise else []), *([] if rule.copy is None else [rule.copy])]
-    optimizers = [rule.optimizer, *([rule.critic.optimizer] if pathwise else [])]
-    if type(policy.head) not in ((Squashed, Deterministic) if pathwise else (ActionValues,)):
-        return None, f"the head is {policy.head}"
-    if type(policy) is not ExploringPolicy or type(rule) not in (Pathwise, QLearning):
-        return None, "the policy or the rule is one of its own class"
-    if not all(isinstance(part.kernel, DenseKernel | StackedKernel) for part in parts):
-        return None, "a network is not an MLP on a CPU"
-    if not all(type(optimizer) is Adam for optimizer in optimizers):
-        return None, "the optimiser is not Adam"
-    return (PathwiseStep() if pathwise else QStep()), ""
+def step_of(rule: Pathwise | QLearning, policy: ExploringPolicy) -> PathwiseStep | QStep | None:
+    """The compiled step, or None where there is none for these networks, heads and optimisers."""
+    pathwise, networks, optimizers = isinstance(rule, Pathwise), [policy], [rule.optimizer]
+    if isinstance(rule, Pathwise):
+        networks.append(rule.critic.network)
+        optimizers.append(rule.critic.optimizer)
+    known = (
+        type(rule) in (Pathwise, QLearning)
+        and type(policy) is ExploringPolicy
+        and type(policy.head) in ((Squashed, Deterministic) if pathwise else (ActionValues,))
+        and all(isinstance(network.kernel, DenseKernel | StackedKernel) for network in networks)
+        and all(type(optimizer) is Adam for optimizer in optimizers)
+    )
+    if not known:
+        return None
+    return PathwiseStep() if pathwise else QStep()
 
 
 def net(module: Any, first: bool = False) -> Net:
@@ -113,7 +115,7 @@ class PathwiseStep(_Step):
         target = batch.ret.numpy() + batch.discount.numpy() * value
 
         inputs[:] = features.reshape(-1).numpy()
-        x = policy.head.to_unit(batch.act).reshape(-1).numpy()
+        x = policy.head.to_unit(batch.act).reshape(-1).to(policy.flat.dtype).numpy()
         step = moments(critic.optimizer, critic.network.flat, at(rule.critic_lr, progress))
         norm = fit(net_q, inputs, x, target, _most(critic.max_grad_norm), step, paths, work, q, grads[0])
         critic.check(norm)
@@ -164,8 +166,9 @@ class QStep(_Step):
         step = moments(rule.optimizer, policy.flat, at(rule.lr, progress))
         norm = q_step(
             values, values if rule.copy is None else net(rule.copy), rule.double and rule.copy is not None,
-            rule.loss == "huber", before, after, illegal.to(dtype).numpy(), batch.act.numpy(), batch.ret.numpy(),
-            batch.discount.numpy(), _most(rule.max_grad_norm), step, work, q, error, grad,
+            rule.loss == "huber", before, after, illegal.to(dtype).numpy(), batch.act.to(torch.int64).numpy(),
+            batch.ret.to(dtype).numpy(), batch.discount.to(dtype).numpy(), _most(rule.max_grad_norm), step, work, q,
+            error, grad,
         )  # fmt: skip
         rule.check(norm)
         rule.optimizer.t += 1

@@ -23,7 +23,7 @@ from policygrad.models.activations import QUIET, activate, slope_of
 from policygrad.models.networks import MLP, TabularNetwork, WithLogStd
 from policygrad.models.stacked import StackedKernel, StackedMLP
 
-KERNELS = ("auto", "autograd", "closed_form", "compiled")
+KERNELS = ("auto", "autograd", "closed_form")
 
 
 class SecondDerivativeError(UserError, RuntimeError):
@@ -80,7 +80,7 @@ def make_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
             return StackedKernel(network, flat)
         if isinstance(network, WithLogStd) and isinstance(network.mean, MLP):
             return LogStdKernel(network, flat)
-    if choice in ("closed_form", "compiled"):
+    if choice == "closed_form":
         raise ValueError("a closed form exists for MLPs and tables on a CPU only: use kernel='autograd'")
     return AutogradKernel(network, flat)
 
