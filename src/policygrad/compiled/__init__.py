@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from policygrad.updates.pathwise import Pathwise
-    from policygrad.updates.q_learning import QLearning
+from typing import Any
 
 Step = Callable[[Any, Any, Any, float], None]  # of (rule, policy, batch, progress)
 
 
-def compiled_step(rule: Pathwise | QLearning, policy: Any) -> Step | None:
-    """The compiled step of a rule, or None where the reference is to run: a policy with kernel = "closed_form" asks for it."""
+def compiled_step(name: str, policy: Any, networks: list[Any], optimizers: list[Any]) -> Step | None:
+    """The compiled step of a rule by the name of its class in `steps`, or None where the reference is to run.
+
+    networks, optimizers: all that the rule moves, besides the policy. A policy with kernel = "closed_form" asks for the
+    reference.
+    """
     if policy.kernel_choice != "auto" or importlib.util.find_spec("numba") is None:
         return None
-    from policygrad.compiled.rules import step_of
+    from policygrad.compiled.steps import step_of
 
-    return step_of(rule, policy)
+    return step_of(name, policy, networks, optimizers)

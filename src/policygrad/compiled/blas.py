@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
-import numpy as np
 import torch
 from llvmlite import ir
 from numba.core import cgutils, types

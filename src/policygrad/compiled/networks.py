@@ -42,11 +42,11 @@ def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
     layers, last = net.layers, len(net.layers) - 1
     zero, one = net.theta.dtype.type(0.0), net.theta.dtype.type(1.0)
     below, at = 0, 0
-    for l in range(last + 1):
-        inputs, outputs, weights, biases = layers[l]
+    for layer in range(last + 1):
+        inputs, outputs, weights, biases = layers[layer]
         for k in range(net.count):
             z, w = at + k * rows * outputs, weights + k * outputs * inputs
-            if l == 0:
+            if layer == 0:
                 gemm(YES, NO, outputs, rows, inputs, net.theta, w, inputs, x, 0, inputs, work.h, z, outputs)
             else:
                 h = below + k * rows * inputs
@@ -54,7 +54,7 @@ def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
             bias = net.theta[biases + k * outputs : biases + (k + 1) * outputs]
             for r in range(rows):
                 row = work.h[z + r * outputs : z + (r + 1) * outputs]
-                if l == last:
+                if layer == last:
                     for j in range(outputs):
                         row[j] += bias[j]
                 elif net.activation == RELU:
@@ -74,7 +74,7 @@ def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
 
 @compiled
 def _through_activation(net: Net, g: np.ndarray, work: Work, at: int, size: int) -> None:
-    """g ← g · f'(z), of a layer whose outputs begin at `at`."""
+    """Multiply g by f'(z), of a layer whose outputs begin at `at`."""
     h, zero, one = work.h[at : at + size], g.dtype.type(0.0), g.dtype.type(1.0)
     if net.activation == RELU:
         for i in range(size):
@@ -91,17 +91,17 @@ def _through_activation(net: Net, g: np.ndarray, work: Work, at: int, size: int)
 
 @compiled
 def pull_back(net: Net, x: np.ndarray, rows: int, work: Work, grad: np.ndarray) -> None:
-    """grad (P,) ← Σ_b g_b ∂out_b/∂θ, for g (K, B, O) in `work.up` and the outputs of the last `forward`."""
+    """Write Σ_b g_b ∂out_b/∂θ into grad (P,), for g (K, B, O) in `work.up` and the outputs of the last `forward`."""
     up, down, at = work.up, work.down, 0
-    for l in range(len(net.layers)):
-        at += net.count * rows * net.layers[l, 1]
-    for l in range(len(net.layers) - 1, -1, -1):
-        inputs, outputs, weights, biases = net.layers[l]
+    for layer in range(len(net.layers)):
+        at += net.count * rows * net.layers[layer, 1]
+    for layer in range(len(net.layers) - 1, -1, -1):
+        inputs, outputs, weights, biases = net.layers[layer]
         at -= net.count * rows * outputs
         below = at - net.count * rows * inputs
         for k in range(net.count):
             g, w, b = k * rows * outputs, weights + k * outputs * inputs, biases + k * outputs
-            if l == 0:
+            if layer == 0:
                 gemm(NO, YES, inputs, outputs, rows, x, 0, inputs, up, g, outputs, grad, w, inputs)
             else:
                 h = below + k * rows * inputs
@@ -112,10 +112,10 @@ def pull_back(net: Net, x: np.ndarray, rows: int, work: Work, grad: np.ndarray) 
                 row = up[g + r * outputs : g + (r + 1) * outputs]
                 for j in range(outputs):
                     total[j] += row[j]
-            if l > 0:
+            if layer > 0:
                 d = k * rows * inputs
                 gemm(NO, NO, inputs, rows, outputs, net.theta, w, inputs, up, g, outputs, down, d, inputs)
-        if l > 0:
+        if layer > 0:
             size = net.count * rows * inputs
             _through_activation(net, down[:size], work, below, size)
             up, down = down, up
@@ -123,12 +123,12 @@ def pull_back(net: Net, x: np.ndarray, rows: int, work: Work, grad: np.ndarray) 
 
 @compiled
 def pull_back_inputs(net: Net, rows: int, work: Work, dims: int, out: np.ndarray) -> None:
-    """out (B, D) ← Σ_k g_k ∂out_k/∂x of the last D inputs, for g (K, B, O) in `work.up`."""
+    """Write Σ_k g_k ∂out_k/∂x of the last D inputs into out (B, D), for g (K, B, O) in `work.up`."""
     up, down, at = work.up, work.down, 0
-    for l in range(len(net.layers)):
-        at += net.count * rows * net.layers[l, 1]
-    for l in range(len(net.layers) - 1, 0, -1):
-        inputs, outputs, weights, _ = net.layers[l]
+    for layer in range(len(net.layers)):
+        at += net.count * rows * net.layers[layer, 1]
+    for layer in range(len(net.layers) - 1, 0, -1):
+        inputs, outputs, weights, _ = net.layers[layer]
         at -= net.count * rows * outputs
         size = net.count * rows * inputs
         for k in range(net.count):
@@ -159,7 +159,7 @@ def clip_by_norm(grad: np.ndarray, most: float) -> float:
     return norm
 
 
-class Moments(NamedTuple):
+class AdamState(NamedTuple):
     """Of Adam, and the step's number and length."""
 
     m: np.ndarray  # (P,)
@@ -172,7 +172,7 @@ class Moments(NamedTuple):
 
 
 @compiled
-def adam(theta: np.ndarray, grad: np.ndarray, state: Moments) -> None:
+def adam(theta: np.ndarray, grad: np.ndarray, state: AdamState) -> None:
     """θ ← θ + lr · m̂ / (√v̂ + eps): see `models.optim.Adam`."""
     number = theta.dtype.type
     keep, rest = number(1.0 - state.beta1), number(1.0 - state.beta2)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from policygrad.compiled.cache import compiled
-from policygrad.compiled.networks import Moments, Net, Work, adam, clip_by_norm, forward, pull_back, pull_back_inputs
+from policygrad.compiled.networks import AdamState, Net, Work, adam, clip_by_norm, forward, pull_back, pull_back_inputs
 from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN
 
 CONSTANT = 0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0)
@@ -26,9 +26,9 @@ class Paths(NamedTuple):
 
 @compiled
 def squash(out: np.ndarray, rows: int, dims: int, paths: Paths) -> None:
-    """x = tanh(μ + σ ε) and its log density, for outputs (B, 2D): `Squashed.walk`."""
+    """Sample x = tanh(μ + σ ε) with its log density, for outputs (B, 2D): `Squashed.walk`."""
     number = out.dtype.type
-    half, one, two, constant = number(0.5), number(1.0), number(2.0), number(dims * CONSTANT)
+    half, two, constant = number(0.5), number(2.0), number(dims * CONSTANT)
     low, high = number(LOG_STD_MIN), number(LOG_STD_MAX)
     for r in range(rows):
         total = -constant
@@ -59,7 +59,7 @@ def next_values(
     actor: Net, copy: Net, following: np.ndarray, stochastic: bool, alpha: float, smoothing: tuple[float, float],
     paths: Paths, work: Work, value: np.ndarray,
 ) -> None:  # fmt: skip
-    """value (B,) ← the smallest q̄_k(s', a') − α log π(a'|s'): `Pathwise.next_value`."""
+    """Write the smallest q̄_k(s', a') − α log π(a'|s') into value (B,): `Pathwise.next_value`."""
     rows, number = len(value), value.dtype.type
     dims = len(paths.x) // rows
     out = work.h[forward(actor, following, rows, work) :]
@@ -81,7 +81,7 @@ def next_values(
 
 @compiled
 def fit(
-    critic: Net, features: np.ndarray, x: np.ndarray, target: np.ndarray, most: float, moments: Moments,
+    critic: Net, features: np.ndarray, x: np.ndarray, target: np.ndarray, most: float, state: AdamState,
     paths: Paths, work: Work, q: np.ndarray, grad: np.ndarray,
 ) -> float:  # fmt: skip
     """A step of Adam on Σ_k ½ · mean (target − q_k)²: `ActionCritic.fit`. Returns the gradient's norm; moves if it is finite.
@@ -98,13 +98,13 @@ def fit(
     pull_back(critic, paths.joint, rows, work, grad)
     norm = clip_by_norm(grad, most)
     if math.isfinite(norm):
-        adam(critic.theta, grad, moments)
+        adam(critic.theta, grad, state)
     return norm
 
 
 @compiled
 def improve(
-    actor: Net, critic: Net, features: np.ndarray, stochastic: bool, alpha: float, most: float, moments: Moments,
+    actor: Net, critic: Net, features: np.ndarray, stochastic: bool, alpha: float, most: float, state: AdamState,
     paths: Paths, work: Work, actor_work: Work, slope: np.ndarray, grad: np.ndarray,
 ) -> float:  # fmt: skip
     """A step of Adam along the mean of ∇θ (q(s, a) − α log π(a|s)): `Pathwise.improve`. Returns the gradient's norm.
@@ -143,5 +143,5 @@ def improve(
     pull_back(actor, features, rows, actor_work, grad)
     norm = clip_by_norm(grad, most)
     if math.isfinite(norm):
-        adam(actor.theta, grad, moments)
+        adam(actor.theta, grad, state)
     return norm

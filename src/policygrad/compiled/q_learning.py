@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 from policygrad.compiled.cache import compiled
-from policygrad.compiled.networks import Moments, Net, Work, adam, clip_by_norm, forward, pull_back
+from policygrad.compiled.networks import AdamState, Net, Work, adam, clip_by_norm, forward, pull_back
 
 
 @compiled
 def q_step(
     net: Net, copy: Net, double: bool, huber: bool, features: np.ndarray, following: np.ndarray, illegal: np.ndarray,
-    act: np.ndarray, ret: np.ndarray, discount: np.ndarray, most: float, moments: Moments, work: Work, q: np.ndarray,
+    act: np.ndarray, ret: np.ndarray, discount: np.ndarray, most: float, state: AdamState, work: Work, q: np.ndarray,
     error: np.ndarray, grad: np.ndarray,
 ) -> float:  # fmt: skip
     """A step of Adam towards ret + discount · max_a q̄(s', a). Returns the gradient's norm; moves if it is finite.
@@ -49,5 +49,5 @@ def q_step(
     pull_back(net, features, rows, work, grad)
     norm = clip_by_norm(grad, most)
     if math.isfinite(norm):
-        adam(net.theta, grad, moments)
+        adam(net.theta, grad, state)
     return norm

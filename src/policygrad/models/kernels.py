@@ -280,18 +280,22 @@ class TableKernel:
     def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
         return torch.from_numpy(self.outputs(obs.numpy()))
 
+    @QUIET
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         self.passes += 1
         self.obs = np.ascontiguousarray(obs, self.table.dtype)
         return np.dot(self.obs, self.table)
 
+    @QUIET
     def vjp(self, grad_out: Tensor) -> Tensor:
         np.dot(self.obs.T, grad_out.numpy(), out=self.grad.numpy().reshape(self.table.shape))
         return self.grad
 
+    @QUIET
     def vjp_inputs(self, grad_out: Tensor) -> Tensor:
         return torch.from_numpy(np.dot(grad_out.numpy(), self.table.T))
 
+    @QUIET
     def jvp(self, v: Tensor) -> Tensor:
         return torch.from_numpy(np.dot(self.obs, v.numpy().reshape(self.table.shape)))
 

@@ -71,7 +71,7 @@ class Adam:
         update(params, grad, m, v, self.t, lr, self.beta1, self.beta2, self.eps)
 
     def moments(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        """m and v of these parameters (P,), 0 before the first step. Raises FormError for those of another number."""
+        """The moments of these parameters (P,), 0 before the first step. Raises FormError for those of another number."""
         if self.m is None or self.v is None:
             self.m, self.v = torch.zeros_like(params), torch.zeros_like(params)
         if self.m.dtype != params.dtype:  # the network was converted

@@ -210,7 +210,7 @@ def run_config(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "tuned": agent.tuned,
         "config": dict(agent.config),
         "custom": agent.custom,
-        "kernel": kernel if kernel is None else kernel.name,
+        "kernel": "compiled" if _is_compiled(agent) else kernel if kernel is None else kernel.name,
         "backend": agent.backend,
         "fisher_eigenvalues": agent.fisher_eigenvalues,
         "gradient_meter": agent.gradient_meter,
@@ -234,7 +234,12 @@ def versions(agent: Agent) -> dict[str, str]:
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])
     engines = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d"}
     used = [engine for module, engine in engines.items() if spec and str(spec.entry_point).startswith(module)]
-    return own | {name: version(name) for name in [*used, *(["envpool"] if agent.backend == "envpool" else [])]}
+    used += [name for name, there in (("envpool", agent.backend == "envpool"), ("numba", _is_compiled(agent))) if there]
+    return own | {name: version(name) for name in used}
+
+
+def _is_compiled(agent: Agent) -> bool:
+    return getattr(getattr(agent.learner, "rule", None), "compiled", None) is not None
 
 
 def machine() -> dict[str, str]:

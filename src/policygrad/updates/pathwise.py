@@ -113,7 +113,10 @@ class Pathwise:
         self.rng = np.random.default_rng(seed)
         self.count = 0
         self.last: tuple[Tensor | None, float] | None = None
-        self.compiled = compiled_step(self, policy)
+        self.compiled = None
+        if type(self) is Pathwise and type(critic) is ActionCritic:  # others may do something else
+            parts = [critic.network], [self.optimizer, critic.optimizer]
+            self.compiled = compiled_step("PathwiseStep", policy, *parts)
 
     def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
         """Copies follow after every step instead."""
@@ -139,7 +142,8 @@ class Pathwise:
     def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
         """One step on a minibatch, compiled where it can be. Raises NotFiniteError where a gradient is not finite."""
         if self.compiled is not None:
-            return self.compiled(self, policy, batch, progress)
+            self.compiled(self, policy, batch, progress)
+            return
         target = batch.ret + batch.discount * self.next_value(policy, policy.features(batch.next_obs))
         features = policy.features(batch.obs)
         self.critic.fit(features, policy.head.to_unit(batch.act), target, at(self.critic_lr, progress))

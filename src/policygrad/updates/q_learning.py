@@ -45,7 +45,7 @@ class QLearning:
         self.optimizer = make_optimizer(optimizer)
         self.copy = None if target_every is None else FlatNetwork(copied_network(policy), policy.kernel_choice)
         self.last: tuple[Tensor, Tensor, float] | None = None
-        self.compiled = compiled_step(self, policy)
+        self.compiled = compiled_step("QStep", policy, [], [self.optimizer]) if type(self) is QLearning else None
 
     def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
         """Copy the network where a multiple of `target_every` environment steps has been reached."""
@@ -68,7 +68,8 @@ class QLearning:
     def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
         """Move the policy's network. Raises NotFiniteError, before it moves, where the gradient is not finite."""
         if self.compiled is not None:
-            return self.compiled(self, policy, batch, progress)
+            self.compiled(self, policy, batch, progress)
+            return
         target = batch.ret + batch.discount * self.next_value(policy, batch.next_obs)
         q = policy.kernel.forward(policy.features(batch.obs))
         act = batch.act.unsqueeze(-1)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policygrad.compiled.networks import CODES, Moments, Net, Work, follow
+from policygrad.compiled.networks import CODES, AdamState, Net, Work, follow
 from policygrad.compiled.pathwise import Paths, fit, improve, next_values
 from policygrad.compiled.q_learning import q_step
 from policygrad.models.exploring import ActionValues, Deterministic, ExploringPolicy, Squashed
@@ -20,29 +20,20 @@ from policygrad.models.optim import Adam
 from policygrad.models.schedules import at
 from policygrad.models.stacked import StackedKernel
 from policygrad.replay import Transitions
-from policygrad.updates.pathwise import Pathwise
-from policygrad.updates.q_learning import QLearning
+
+NOTHING = torch.empty(0)  # no illegal actions
 
 
-NOTHING = torch.empty(0)
-
-
-def step_of(rule: Pathwise | QLearning, policy: ExploringPolicy) -> PathwiseStep | QStep | None:
-    """The compiled step, or None where there is none for these networks, heads and optimisers."""
-    pathwise, networks, optimizers = isinstance(rule, Pathwise), [policy], [rule.optimizer]
-    if isinstance(rule, Pathwise):
-        networks.append(rule.critic.network)
-        optimizers.append(rule.critic.optimizer)
+def step_of(name: str, policy: Any, networks: list[Any], optimizers: list[Any]) -> PathwiseStep | QStep | None:
+    """The step by its class's name, or None where there is none for this head, these networks or these optimisers."""
+    kind = {"PathwiseStep": PathwiseStep, "QStep": QStep}[name]
     known = (
-        type(rule) in (Pathwise, QLearning)
-        and type(policy) is ExploringPolicy
-        and type(policy.head) in ((Squashed, Deterministic) if pathwise else (ActionValues,))
-        and all(isinstance(network.kernel, DenseKernel | StackedKernel) for network in networks)
+        type(policy) is ExploringPolicy
+        and type(policy.head) in kind.heads
+        and all(isinstance(network.kernel, DenseKernel | StackedKernel) for network in [policy, *networks])
         and all(type(optimizer) is Adam for optimizer in optimizers)
     )
-    if not known:
-        return None
-    return PathwiseStep() if pathwise else QStep()
+    return kind() if known else None
 
 
 def net(module: Any, first: bool = False) -> Net:
@@ -69,10 +60,10 @@ def memory(nets: Iterable[Net], rows: int, dtype: torch.dtype) -> Work:
     return Work(*(vector(size, dtype) for size in (whole, whole, widest, widest)))
 
 
-def moments(optimizer: Adam, params: Tensor, lr: float) -> Moments:
+def adam_state(optimizer: Adam, params: Tensor, lr: float) -> AdamState:
     """Adam for its next step; `optimizer.t` counts those that were made."""
     m, v = optimizer.moments(params)
-    return Moments(m.numpy(), v.numpy(), optimizer.t + 1, lr, optimizer.beta1, optimizer.beta2, optimizer.eps)
+    return AdamState(m.numpy(), v.numpy(), optimizer.t + 1, lr, optimizer.beta1, optimizer.beta2, optimizer.eps)
 
 
 def _most(max_grad_norm: float | None) -> float:
@@ -92,7 +83,9 @@ class _Step:
 class PathwiseStep(_Step):
     """`Pathwise` on one minibatch."""
 
-    def __call__(self, rule: Pathwise, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
+    heads = (Squashed, Deterministic)
+
+    def __call__(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
         critic, stochastic = rule.critic, rule.copy is None
         following, features = policy.features(batch.next_obs), policy.features(batch.obs)
         rows, dims = len(features), policy.head.dims
@@ -116,7 +109,7 @@ class PathwiseStep(_Step):
 
         inputs[:] = features.reshape(-1).numpy()
         x = policy.head.to_unit(batch.act).reshape(-1).to(policy.flat.dtype).numpy()
-        step = moments(critic.optimizer, critic.network.flat, at(rule.critic_lr, progress))
+        step = adam_state(critic.optimizer, critic.network.flat, at(rule.critic_lr, progress))
         norm = fit(net_q, inputs, x, target, _most(critic.max_grad_norm), step, paths, work, q, grads[0])
         critic.check(norm)
         critic.optimizer.t += 1
@@ -124,7 +117,7 @@ class PathwiseStep(_Step):
         rule.count += 1
         if rule.count % rule.delay == 0:
             paths.noise[:] = rule.noise(rows, dims).reshape(-1).numpy()
-            step = moments(rule.optimizer, policy.flat, at(rule.lr, progress))
+            step = adam_state(rule.optimizer, policy.flat, at(rule.lr, progress))
             judged = net_q if stochastic else net(critic.network, first=True)
             norm = improve(
                 actor, judged, inputs, stochastic, alpha, _most(rule.max_grad_norm), step, paths, work, actor_work, slope,
@@ -138,7 +131,7 @@ class PathwiseStep(_Step):
         if rule.copy is None or rule.count % rule.delay == 0:
             follow(critic.copy.flat.numpy(), net_q.theta, critic.tau)
 
-    def _memory(self, rule: Pathwise, policy: ExploringPolicy, rows: int) -> tuple[Any, ...]:
+    def _memory(self, rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any, ...]:
         actor, critic, dtype = net(policy), net(rule.critic.network), policy.flat.dtype
         features, size = int(actor.layers[0, 0]), rows * policy.head.dims
         paths = Paths(*(vector(n, dtype) for n in (size, size, size, rows, rows * features + size)))
@@ -151,7 +144,9 @@ class PathwiseStep(_Step):
 class QStep(_Step):
     """`QLearning` on one minibatch."""
 
-    def __call__(self, rule: QLearning, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
+    heads = (ActionValues,)
+
+    def __call__(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
         following, features = policy.features(batch.next_obs), policy.features(batch.obs)
         rows, dtype = len(features), policy.flat.dtype
         values = net(policy)
@@ -163,7 +158,7 @@ class QStep(_Step):
         before[:], after[:] = features.reshape(-1).numpy(), following.reshape(-1).numpy()
         legal = policy.context(batch.next_obs, {})
         illegal = NOTHING if legal is None else ((legal - 1.0) * MASK_PENALTY).reshape(-1)
-        step = moments(rule.optimizer, policy.flat, at(rule.lr, progress))
+        step = adam_state(rule.optimizer, policy.flat, at(rule.lr, progress))
         norm = q_step(
             values, values if rule.copy is None else net(rule.copy), rule.double and rule.copy is not None,
             rule.loss == "huber", before, after, illegal.to(dtype).numpy(), batch.act.to(torch.int64).numpy(),

@@ -1,0 +1,55 @@
+"""`compiled`, the decorator of compiled functions: machine code is kept in the user's cache directory, for every version."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from policygrad.files import read_bytes
+
+SECONDS = 1.0  # of silence, before a user is told why nothing happens
+
+
+@cache
+def folder() -> Path:
+    """Where machine code of these sources is kept: numba itself looks at one file, not at those whose functions it calls."""
+    system = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")}
+    variable, usual = system.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    base = Path(os.environ.get(variable) or Path.home() / usual)
+    sources = hashlib.sha256(b"".join(read_bytes(file) for file in sorted(Path(__file__).parent.glob("*.py"))))
+    return base / "policygrad" / f"compiled-{sources.hexdigest()[:16]}"
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """A compiled function. It holds no lock of Python's, and where nothing can be written it is compiled in every process."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "inline": "never"}
+    options["fastmath"] = {"reassoc", "contract", "nsz", "arcp"}  # but for NaN and ∞, which are looked for
+    before = numba.config.CACHE_DIR  # pyright: ignore
+    numba.config.CACHE_DIR = before or str(folder())  # pyright: ignore
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no place to write
+        return numba.njit(**options)(function)
+    finally:
+        numba.config.CACHE_DIR = before  # pyright: ignore
+
+
+class Patience:
+    """In this context a user is told, after a second, that something is being compiled."""
+
+    def __enter__(self) -> None:
+        text = "Compiling the updates for this machine, once: some seconds."
+        self.timer = threading.Timer(SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
+        self.timer.daemon = True
+        self.timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.timer.cancel()
