@@ -35,7 +35,7 @@ for _name, _routine in ROUTINES.items():
 
 
 @intrinsic
-def gemm(
+def _gemm(
     context: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, at: Any, lda: Any, b: Any, bt: Any, ldb: Any,
     c: Any, ct: Any, ldc: Any,
 ) -> Any:  # fmt: skip
@@ -70,3 +70,6 @@ def gemm(
         return target.get_dummy_value()
 
     return signature, generate
+
+
+gemm: Any = _gemm  # called without the context, which numba adds

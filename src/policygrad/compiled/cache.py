@@ -6,7 +6,8 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,22 @@ def compiled(function: Callable[..., Any]) -> Any:
         numba.config.CACHE_DIR = before  # pyright: ignore
 
 
-class Patience:
+@contextmanager
+def patience() -> Iterator[None]:
     """In this context a user is told, after a second, that something is being compiled."""
+    timer = threading.Timer(SECONDS, _say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
-    def __enter__(self) -> None:
-        text = "Compiling the updates for this machine, once: some seconds."
-        self.timer = threading.Timer(SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
-        self.timer.daemon = True
-        self.timer.start()
 
-    def __exit__(self, *_: object) -> None:
-        self.timer.cancel()
+def _say() -> None:
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        print(
+            "policygrad compiles the updates for this machine, once; it takes some seconds.",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -23,7 +23,7 @@ class Net(NamedTuple):
 
     theta: np.ndarray  # (P,)
     layers: np.ndarray  # (L, 4): inputs, outputs, and where the weights (outputs, inputs) and the biases begin
-    count: int  # K
+    stack: int  # K
     activation: int
 
 
@@ -44,7 +44,7 @@ def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
     below, at = 0, 0
     for layer in range(last + 1):
         inputs, outputs, weights, biases = layers[layer]
-        for k in range(net.count):
+        for k in range(net.stack):
             z, w = at + k * rows * outputs, weights + k * outputs * inputs
             if layer == 0:
                 gemm(YES, NO, outputs, rows, inputs, net.theta, w, inputs, x, 0, inputs, work.h, z, outputs)
@@ -68,7 +68,7 @@ def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
                     for j in range(outputs):
                         before[j] = row[j] + bias[j]
                         row[j] = before[j] / (one + math.exp(-before[j]))
-        below, at = at, at + net.count * rows * outputs
+        below, at = at, at + net.stack * rows * outputs
     return below
 
 
@@ -94,12 +94,12 @@ def pull_back(net: Net, x: np.ndarray, rows: int, work: Work, grad: np.ndarray) 
     """Write Σ_b g_b ∂out_b/∂θ into grad (P,), for g (K, B, O) in `work.up` and the outputs of the last `forward`."""
     up, down, at = work.up, work.down, 0
     for layer in range(len(net.layers)):
-        at += net.count * rows * net.layers[layer, 1]
+        at += net.stack * rows * net.layers[layer, 1]
     for layer in range(len(net.layers) - 1, -1, -1):
         inputs, outputs, weights, biases = net.layers[layer]
-        at -= net.count * rows * outputs
-        below = at - net.count * rows * inputs
-        for k in range(net.count):
+        at -= net.stack * rows * outputs
+        below = at - net.stack * rows * inputs
+        for k in range(net.stack):
             g, w, b = k * rows * outputs, weights + k * outputs * inputs, biases + k * outputs
             if layer == 0:
                 gemm(NO, YES, inputs, outputs, rows, x, 0, inputs, up, g, outputs, grad, w, inputs)
@@ -116,7 +116,7 @@ def pull_back(net: Net, x: np.ndarray, rows: int, work: Work, grad: np.ndarray) 
                 d = k * rows * inputs
                 gemm(NO, NO, inputs, rows, outputs, net.theta, w, inputs, up, g, outputs, down, d, inputs)
         if layer > 0:
-            size = net.count * rows * inputs
+            size = net.stack * rows * inputs
             _through_activation(net, down[:size], work, below, size)
             up, down = down, up
 
@@ -126,19 +126,19 @@ def pull_back_inputs(net: Net, rows: int, work: Work, dims: int, out: np.ndarray
     """Write Σ_k g_k ∂out_k/∂x of the last D inputs into out (B, D), for g (K, B, O) in `work.up`."""
     up, down, at = work.up, work.down, 0
     for layer in range(len(net.layers)):
-        at += net.count * rows * net.layers[layer, 1]
+        at += net.stack * rows * net.layers[layer, 1]
     for layer in range(len(net.layers) - 1, 0, -1):
         inputs, outputs, weights, _ = net.layers[layer]
-        at -= net.count * rows * outputs
-        size = net.count * rows * inputs
-        for k in range(net.count):
+        at -= net.stack * rows * outputs
+        size = net.stack * rows * inputs
+        for k in range(net.stack):
             g, w, d = k * rows * outputs, weights + k * outputs * inputs, k * rows * inputs
             gemm(NO, NO, inputs, rows, outputs, net.theta, w, inputs, up, g, outputs, down, d, inputs)
         _through_activation(net, down[:size], work, at - size, size)
         up, down = down, up
     inputs, outputs, weights, _ = net.layers[0]
     out[:] = 0.0
-    for k in range(net.count):
+    for k in range(net.stack):
         g, w = k * rows * outputs, weights + k * outputs * inputs + inputs - dims
         gemm(NO, NO, dims, rows, outputs, net.theta, w, inputs, up, g, outputs, down, 0, dims)
         for i in range(rows * dims):

@@ -74,7 +74,7 @@ def next_values(
     q = work.h[forward(copy, paths.joint, rows, work) :]
     for r in range(rows):
         least = q[r]
-        for k in range(1, copy.count):
+        for k in range(1, copy.stack):
             least = min(least, q[k * rows + r])
         value[r] = least - number(alpha) * paths.logp[r] if stochastic else least
 
@@ -92,8 +92,8 @@ def fit(
     join(features, x, rows, len(x) // rows, paths.joint)
     out = work.h[forward(critic, paths.joint, rows, work) :]
     for r in range(rows):
-        for k in range(critic.count):
-            q[r * critic.count + k] = out[k * rows + r]
+        for k in range(critic.stack):
+            q[r * critic.stack + k] = out[k * rows + r]
             work.up[k * rows + r] = (target[r] - out[k * rows + r]) * share
     pull_back(critic, paths.joint, rows, work, grad)
     norm = clip_by_norm(grad, most)
@@ -123,10 +123,10 @@ def improve(
     q = work.h[forward(critic, paths.joint, rows, work) :]
     for r in range(rows):
         least = 0
-        for k in range(1, critic.count):
+        for k in range(1, critic.stack):
             if q[k * rows + r] < q[least * rows + r]:
                 least = k
-        for k in range(critic.count):
+        for k in range(critic.stack):
             work.up[k * rows + r] = share if k == least else number(0.0)
     pull_back_inputs(critic, rows, work, dims, slope)
     weight, g = number(-alpha / rows), actor_work.up

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from policygrad.compiled.cache import patience
 from policygrad.compiled.networks import CODES, AdamState, Net, Work, follow
 from policygrad.compiled.pathwise import Paths, fit, improve, next_values
 from policygrad.compiled.q_learning import q_step
@@ -55,8 +57,8 @@ def vector(count: int, dtype: torch.dtype) -> np.ndarray:
 
 def memory(nets: Iterable[Net], rows: int, dtype: torch.dtype) -> Work:
     """Enough for a pass of any of these networks over so many rows."""
-    whole = max(n.count * rows * int(n.layers[:, 1].sum()) for n in nets)
-    widest = max(n.count * rows * int(n.layers[:, :2].max()) for n in nets)
+    whole = max(n.stack * rows * int(n.layers[:, 1].sum()) for n in nets)
+    widest = max(n.stack * rows * int(n.layers[:, :2].max()) for n in nets)
     return Work(*(vector(size, dtype) for size in (whole, whole, widest, widest)))
 
 
@@ -71,10 +73,18 @@ def _most(max_grad_norm: float | None) -> float:
 
 
 class _Step:
-    """Memory for minibatches, made when they are first seen; copies and pickles of a step go without."""
+    """What both steps have: memory for minibatches, by their size; copies and pickles of a step go without."""
 
     def __init__(self) -> None:
         self.made: dict[Any, Any] = {}
+
+    def __call__(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
+        with nullcontext() if self.made else patience():
+            self.step(rule, policy, batch, progress)
+
+    def step(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
+        """Move the networks as the rule does."""
+        raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
         return {"made": {}}
@@ -85,7 +95,7 @@ class PathwiseStep(_Step):
 
     heads = (Squashed, Deterministic)
 
-    def __call__(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
+    def step(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
         critic, stochastic = rule.critic, rule.copy is None
         following, features = policy.features(batch.next_obs), policy.features(batch.obs)
         rows, dims = len(features), policy.head.dims
@@ -137,7 +147,7 @@ class PathwiseStep(_Step):
         paths = Paths(*(vector(n, dtype) for n in (size, size, size, rows, rows * features + size)))
         work, actor_work = memory([actor, critic], rows, dtype), memory([actor], rows, dtype)
         grads = vector(len(critic.theta), dtype), vector(len(actor.theta), dtype)
-        others = (vector(n, dtype) for n in (rows * features, rows, rows * critic.count, size))
+        others = (vector(n, dtype) for n in (rows * features, rows, rows * critic.stack, size))
         return work, actor_work, paths, *others, grads
 
 
@@ -146,7 +156,7 @@ class QStep(_Step):
 
     heads = (ActionValues,)
 
-    def __call__(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
+    def step(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
         following, features = policy.features(batch.next_obs), policy.features(batch.obs)
         rows, dtype = len(features), policy.flat.dtype
         values = net(policy)
