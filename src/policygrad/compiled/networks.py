@@ -36,6 +36,16 @@ class Work(NamedTuple):
     down: np.ndarray  # and of the layer below
 
 
+class AdamState(NamedTuple):
+    """The moments and the constants of Adam."""
+
+    m: np.ndarray  # (P,)
+    v: np.ndarray  # (P,)
+    beta1: float
+    beta2: float
+    eps: float
+
+
 @compiled
 def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
     """Outputs (K, B, O) of inputs (B, I), the same for all K. Returns where in `work.h` they begin."""
@@ -159,25 +169,13 @@ def clip_by_norm(grad: np.ndarray, most: float) -> float:
     return norm
 
 
-class AdamState(NamedTuple):
-    """Of Adam, and the step's number and length."""
-
-    m: np.ndarray  # (P,)
-    v: np.ndarray  # (P,)
-    t: int
-    lr: float
-    beta1: float
-    beta2: float
-    eps: float
-
-
 @compiled
-def adam(theta: np.ndarray, grad: np.ndarray, state: AdamState) -> None:
-    """θ ← θ + lr · m̂ / (√v̂ + eps): see `models.optim.Adam`."""
+def adam(theta: np.ndarray, grad: np.ndarray, state: AdamState, t: int, lr: float) -> None:
+    """θ ← θ + lr · m̂ / (√v̂ + eps), the step number t from 1 on: see `models.optim.Adam`."""
     number = theta.dtype.type
     keep, rest = number(1.0 - state.beta1), number(1.0 - state.beta2)
-    root = number(1.0 / math.sqrt(1.0 - state.beta2**state.t))
-    length, eps, beta2 = number(state.lr / (1.0 - state.beta1**state.t)), number(state.eps), number(state.beta2)
+    root = number(1.0 / math.sqrt(1.0 - state.beta2**t))
+    length, eps, beta2 = number(lr / (1.0 - state.beta1**t)), number(state.eps), number(state.beta2)
     m, v = state.m, state.v
     for i in range(len(theta)):
         g = grad[i]

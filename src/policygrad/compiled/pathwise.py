@@ -8,24 +8,104 @@ from typing import NamedTuple
 import numpy as np
 
 from policygrad.compiled.cache import compiled
-from policygrad.compiled.networks import AdamState, Net, Work, adam, clip_by_norm, forward, pull_back, pull_back_inputs
+from policygrad.compiled.networks import (
+    AdamState,
+    Net,
+    Work,
+    adam,
+    clip_by_norm,
+    follow,
+    forward,
+    pull_back,
+    pull_back_inputs,
+)
 from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN
 
 CONSTANT = 0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0)
 
 
+class Nets(NamedTuple):
+    """The networks of a rule. The last three are among the first where nothing else is asked for."""
+
+    actor: Net
+    critic: Net
+    critic_copy: Net
+    actor_copy: Net  # of a deterministic policy; otherwise the actor
+    judge: Net  # the critic that the policy ascends: all of the stack, or its first
+
+
 class Paths(NamedTuple):
     """Actions along the noise, of B rows."""
 
-    noise: np.ndarray  # (B · D,)
     x: np.ndarray  # (B · D,)  in [−1, 1]
     moved: np.ndarray  # (B · D,)  σ ε
     logp: np.ndarray  # (B,)
     joint: np.ndarray  # (B · (F + D),)  features and x side by side
 
 
+class Memory(NamedTuple):
+    """What a step works in and leaves behind."""
+
+    work: Work
+    actor_work: Work
+    paths: Paths
+    target: np.ndarray  # (B,)
+    q: np.ndarray  # (B · K,)  before the step
+    slope: np.ndarray  # (B · D,)  ∂q/∂x
+    critic_grad: np.ndarray
+    actor_grad: np.ndarray
+    alpha_grad: np.ndarray  # (1,)
+
+
+class Numbers(NamedTuple):
+    """The constants of a rule."""
+
+    stochastic: bool  # a squashed normal with an entropy bonus, or a deterministic policy
+    sigma: float  # of the noise on next actions
+    limit: float
+    critic_most: float  # largest gradient norms
+    actor_most: float
+    tau: float
+    entropy: float  # that α steers towards; NaN: α is constant
+    log_alpha_most: float
+
+
+class Now(NamedTuple):
+    """What changes from step to step: the number of each optimiser's step, and its length."""
+
+    alpha: float
+    critic_t: int
+    critic_lr: float
+    actor_t: int
+    actor_lr: float
+    alpha_t: int
+    alpha_lr: float
+    improves: bool  # whether the policy moves, too
+    follows: bool  # whether the copies do
+
+
+class Optimizers(NamedTuple):
+    """Adam's moments, of each that moves."""
+
+    critic: AdamState
+    actor: AdamState
+    alpha: AdamState
+
+
+class Minibatch(NamedTuple):
+    """B transitions, see `replay.Transitions`, and normal noise."""
+
+    features: np.ndarray  # (B · F,)
+    following: np.ndarray  # (B · F,)
+    act: np.ndarray  # (B · D,)  as it is stored
+    ret: np.ndarray
+    discount: np.ndarray
+    next_noise: np.ndarray  # (B · D,)
+    noise: np.ndarray  # (B · D,)
+
+
 @compiled
-def squash(out: np.ndarray, rows: int, dims: int, paths: Paths) -> None:
+def squash(out: np.ndarray, noise: np.ndarray, rows: int, dims: int, paths: Paths) -> None:
     """Sample x = tanh(μ + σ ε) with its log density, for outputs (B, 2D): `Squashed.walk`."""
     number = out.dtype.type
     half, two, constant = number(0.5), number(2.0), number(dims * CONSTANT)
@@ -35,7 +115,7 @@ def squash(out: np.ndarray, rows: int, dims: int, paths: Paths) -> None:
         for d in range(dims):
             i = r * dims + d
             log_std = min(max(out[r * 2 * dims + dims + d], low), high)
-            eps = paths.noise[i]
+            eps = noise[i]
             paths.moved[i] = math.exp(log_std) * eps
             u = out[r * 2 * dims + d] + paths.moved[i]
             size = abs(u)
@@ -55,93 +135,118 @@ def join(features: np.ndarray, x: np.ndarray, rows: int, dims: int, joint: np.nd
 
 
 @compiled
-def next_values(
-    actor: Net, copy: Net, following: np.ndarray, stochastic: bool, alpha: float, smoothing: tuple[float, float],
-    paths: Paths, work: Work, value: np.ndarray,
-) -> None:  # fmt: skip
-    """Write the smallest q̄_k(s', a') − α log π(a'|s') into value (B,): `Pathwise.next_value`."""
-    rows, number = len(value), value.dtype.type
+def find_targets(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, memory: Memory) -> None:
+    """The targets ret + discount · (the smallest q̄_k(s', a') − α log π(a'|s')): `Pathwise.next_value`."""
+    work, paths, target = memory.work, memory.paths, memory.target
+    rows, number = len(target), target.dtype.type
     dims = len(paths.x) // rows
-    out = work.h[forward(actor, following, rows, work) :]
-    if stochastic:
-        squash(out, rows, dims, paths)
+    out = work.h[forward(nets.actor_copy, batch.following, rows, work) :]
+    if numbers.stochastic:
+        squash(out, batch.next_noise, rows, dims, paths)
     else:
-        sigma, limit, one = number(smoothing[0]), number(smoothing[1]), number(1.0)
+        sigma, limit, one = number(numbers.sigma), number(numbers.limit), number(1.0)
         for i in range(rows * dims):
-            shift = min(max(sigma * paths.noise[i], -limit), limit)
+            shift = min(max(sigma * batch.next_noise[i], -limit), limit)
             paths.x[i] = min(max(math.tanh(out[i]) + shift, -one), one)
-    join(following, paths.x, rows, dims, paths.joint)
+    join(batch.following, paths.x, rows, dims, paths.joint)
+    copy = nets.critic_copy
     q = work.h[forward(copy, paths.joint, rows, work) :]
     for r in range(rows):
         least = q[r]
         for k in range(1, copy.stack):
             least = min(least, q[k * rows + r])
-        value[r] = least - number(alpha) * paths.logp[r] if stochastic else least
+        if numbers.stochastic:
+            least -= number(alpha) * paths.logp[r]
+        target[r] = batch.ret[r] + batch.discount[r] * least
 
 
 @compiled
-def fit(
-    critic: Net, features: np.ndarray, x: np.ndarray, target: np.ndarray, most: float, state: AdamState,
-    paths: Paths, work: Work, q: np.ndarray, grad: np.ndarray,
-) -> float:  # fmt: skip
-    """A step of Adam on Σ_k ½ · mean (target − q_k)²: `ActionCritic.fit`. Returns the gradient's norm; moves if it is finite.
-
-    q (B, K) are the values before.
-    """
+def fit_critic(nets: Nets, batch: Minibatch, numbers: Numbers, memory: Memory) -> float:
+    """The gradient of Σ_k ½ · mean (target − q_k)², downwards, clipped: `ActionCritic.fit`. Returns its norm before."""
+    critic, work, paths, target = nets.critic, memory.work, memory.paths, memory.target
     rows, share = len(target), target.dtype.type(1.0 / len(target))
-    join(features, x, rows, len(x) // rows, paths.joint)
+    for i in range(len(paths.x)):
+        paths.x[i] = math.tanh(batch.act[i]) if numbers.stochastic else batch.act[i]
+    join(batch.features, paths.x, rows, len(paths.x) // rows, paths.joint)
     out = work.h[forward(critic, paths.joint, rows, work) :]
     for r in range(rows):
         for k in range(critic.stack):
-            q[r * critic.stack + k] = out[k * rows + r]
+            memory.q[r * critic.stack + k] = out[k * rows + r]
             work.up[k * rows + r] = (target[r] - out[k * rows + r]) * share
-    pull_back(critic, paths.joint, rows, work, grad)
-    norm = clip_by_norm(grad, most)
-    if math.isfinite(norm):
-        adam(critic.theta, grad, state)
-    return norm
+    pull_back(critic, paths.joint, rows, work, memory.critic_grad)
+    return clip_by_norm(memory.critic_grad, numbers.critic_most)
 
 
 @compiled
-def improve(
-    actor: Net, critic: Net, features: np.ndarray, stochastic: bool, alpha: float, most: float, state: AdamState,
-    paths: Paths, work: Work, actor_work: Work, slope: np.ndarray, grad: np.ndarray,
-) -> float:  # fmt: skip
-    """A step of Adam along the mean of ∇θ (q(s, a) − α log π(a|s)): `Pathwise.improve`. Returns the gradient's norm.
+def improve_actor(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, memory: Memory) -> float:
+    """The mean of ∇θ (q(s, a) − α log π(a|s)), clipped: `Pathwise.gradient`. Returns its norm before.
 
-    The critic's value is the smallest of its K, in every row of another one. slope: (B · D,), for ∂q/∂x.
+    q is the smallest of the judge's values, in every row of another one.
     """
-    rows, number = len(paths.logp), features.dtype.type
+    work, own, paths, slope = memory.work, memory.actor_work, memory.paths, memory.slope
+    rows, number = len(paths.logp), slope.dtype.type
     dims, share, one, two = len(paths.x) // rows, number(1.0 / rows), number(1.0), number(2.0)
-    out = actor_work.h[forward(actor, features, rows, actor_work) :]
-    if stochastic:
-        squash(out, rows, dims, paths)
+    out = own.h[forward(nets.actor, batch.features, rows, own) :]
+    if numbers.stochastic:
+        squash(out, batch.noise, rows, dims, paths)
     else:
         for i in range(rows * dims):
             paths.x[i] = math.tanh(out[i])
-    join(features, paths.x, rows, dims, paths.joint)
-    q = work.h[forward(critic, paths.joint, rows, work) :]
+    join(batch.features, paths.x, rows, dims, paths.joint)
+    judge = nets.judge
+    q = work.h[forward(judge, paths.joint, rows, work) :]
     for r in range(rows):
         least = 0
-        for k in range(1, critic.stack):
+        for k in range(1, judge.stack):
             if q[k * rows + r] < q[least * rows + r]:
                 least = k
-        for k in range(critic.stack):
+        for k in range(judge.stack):
             work.up[k * rows + r] = share if k == least else number(0.0)
-    pull_back_inputs(critic, rows, work, dims, slope)
-    weight, g = number(-alpha / rows), actor_work.up
+    pull_back_inputs(judge, rows, work, dims, slope)
+    weight, g = number(-alpha / rows), own.up
     for r in range(rows):
         for d in range(dims):
             i = r * dims + d
             by_u = slope[i] * (one - paths.x[i] * paths.x[i])
-            if stochastic:
+            if numbers.stochastic:
                 by_u += two * weight * paths.x[i]
                 g[r * 2 * dims + d] = by_u
                 g[r * 2 * dims + dims + d] = by_u * paths.moved[i] - weight
             else:
                 g[i] = by_u
-    pull_back(actor, features, rows, actor_work, grad)
-    norm = clip_by_norm(grad, most)
-    if math.isfinite(norm):
-        adam(actor.theta, grad, state)
-    return norm
+    pull_back(nets.actor, batch.features, rows, own, memory.actor_grad)
+    return clip_by_norm(memory.actor_grad, numbers.actor_most)
+
+
+@compiled
+def pathwise_step(
+    nets: Nets,
+    batch: Minibatch,
+    numbers: Numbers,
+    now: Now,
+    optimizers: Optimizers,
+    log_alpha: np.ndarray,
+    memory: Memory,
+) -> tuple[float, float]:
+    """`Pathwise` on one minibatch. Returns the norms of the gradients; the first that is not finite ends the step."""
+    find_targets(nets, batch, numbers, now.alpha, memory)
+    critic_norm = fit_critic(nets, batch, numbers, memory)
+    if not math.isfinite(critic_norm):
+        return critic_norm, 0.0
+    adam(nets.critic.theta, memory.critic_grad, optimizers.critic, now.critic_t, now.critic_lr)
+    actor_norm = 0.0
+    if now.improves:
+        actor_norm = improve_actor(nets, batch, numbers, now.alpha, memory)
+        if not math.isfinite(actor_norm):
+            return critic_norm, actor_norm
+        adam(nets.actor.theta, memory.actor_grad, optimizers.actor, now.actor_t, now.actor_lr)
+        if not math.isnan(numbers.entropy):
+            logp, grad, most = memory.paths.logp, memory.alpha_grad, numbers.log_alpha_most
+            grad[0] = logp.mean() + numbers.entropy
+            adam(log_alpha, grad, optimizers.alpha, now.alpha_t, now.alpha_lr)
+            log_alpha[0] = min(max(log_alpha[0], -most), most)
+    if now.follows:
+        if not numbers.stochastic:
+            follow(nets.actor_copy.theta, nets.actor.theta, numbers.tau)
+        follow(nets.critic_copy.theta, nets.critic.theta, numbers.tau)
+    return critic_norm, actor_norm

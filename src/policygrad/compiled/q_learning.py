@@ -13,8 +13,8 @@ from policygrad.compiled.networks import AdamState, Net, Work, adam, clip_by_nor
 @compiled
 def q_step(
     net: Net, copy: Net, double: bool, huber: bool, features: np.ndarray, following: np.ndarray, illegal: np.ndarray,
-    act: np.ndarray, ret: np.ndarray, discount: np.ndarray, most: float, state: AdamState, work: Work, q: np.ndarray,
-    error: np.ndarray, grad: np.ndarray,
+    act: np.ndarray, ret: np.ndarray, discount: np.ndarray, most: float, state: AdamState, t: int, lr: float, work: Work,
+    q: np.ndarray, error: np.ndarray, grad: np.ndarray,
 ) -> float:  # fmt: skip
     """A step of Adam towards ret + discount · max_a q̄(s', a). Returns the gradient's norm; moves if it is finite.
 
@@ -49,5 +49,5 @@ def q_step(
     pull_back(net, features, rows, work, grad)
     norm = clip_by_norm(grad, most)
     if math.isfinite(norm):
-        adam(net.theta, grad, state)
+        adam(net.theta, grad, state, t, lr)
     return norm

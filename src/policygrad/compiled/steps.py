@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from policygrad.compiled.cache import patience
-from policygrad.compiled.networks import CODES, AdamState, Net, Work, follow
-from policygrad.compiled.pathwise import Paths, fit, improve, next_values
+from policygrad.compiled.networks import CODES, AdamState, Net, Work
+from policygrad.compiled.pathwise import Memory, Minibatch, Nets, Now, Numbers, Optimizers, Paths, pathwise_step
 from policygrad.compiled.q_learning import q_step
 from policygrad.models.exploring import ActionValues, Deterministic, ExploringPolicy, Squashed
 from policygrad.models.heads import MASK_PENALTY
@@ -55,17 +55,17 @@ def vector(count: int, dtype: torch.dtype) -> np.ndarray:
     return torch.empty(count, dtype=dtype).numpy()
 
 
-def memory(nets: Iterable[Net], rows: int, dtype: torch.dtype) -> Work:
+def work_memory(nets: Iterable[Net], rows: int, dtype: torch.dtype) -> Work:
     """Enough for a pass of any of these networks over so many rows."""
     whole = max(n.stack * rows * int(n.layers[:, 1].sum()) for n in nets)
     widest = max(n.stack * rows * int(n.layers[:, :2].max()) for n in nets)
     return Work(*(vector(size, dtype) for size in (whole, whole, widest, widest)))
 
 
-def adam_state(optimizer: Adam, params: Tensor, lr: float) -> AdamState:
-    """Adam for its next step; `optimizer.t` counts those that were made."""
+def adam_state(optimizer: Adam, params: Tensor) -> AdamState:
+    """Adam's moments of these parameters."""
     m, v = optimizer.moments(params)
-    return AdamState(m.numpy(), v.numpy(), optimizer.t + 1, lr, optimizer.beta1, optimizer.beta2, optimizer.eps)
+    return AdamState(m.numpy(), v.numpy(), optimizer.beta1, optimizer.beta2, optimizer.eps)
 
 
 def _most(max_grad_norm: float | None) -> float:
@@ -73,10 +73,25 @@ def _most(max_grad_norm: float | None) -> float:
 
 
 class _Step:
-    """What both steps have: memory for minibatches, by their size; copies and pickles of a step go without."""
+    """What both steps have: the arrays of networks and minibatches, made when other ones are seen.
+
+    Copies and pickles of a step go without them.
+    """
 
     def __init__(self) -> None:
-        self.made: dict[Any, Any] = {}
+        self.made: Any = None
+        self.seen: list[Any] = []
+
+    def arrays(self, make: Callable[..., Any], rule: Any, policy: ExploringPolicy, rows: int, *tensors: Any) -> Any:
+        """What `make` makes of the rule, the policy and the number of rows; again where one of the tensors is another one."""
+        now = [policy.flat, *tensors]
+        if (
+            self.made is None
+            or self.seen[0] != rows
+            or any(a is not b for a, b in zip(self.seen[1:], now, strict=True))
+        ):
+            self.seen, self.made = [rows, *now], make(rule, policy, rows)
+        return self.made
 
     def __call__(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
         with nullcontext() if self.made else patience():
@@ -87,7 +102,7 @@ class _Step:
         raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"made": {}}
+        return {"made": None, "seen": []}
 
 
 class PathwiseStep(_Step):
@@ -96,59 +111,90 @@ class PathwiseStep(_Step):
     heads = (Squashed, Deterministic)
 
     def step(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
-        critic, stochastic = rule.critic, rule.copy is None
-        following, features = policy.features(batch.next_obs), policy.features(batch.obs)
-        rows, dims = len(features), policy.head.dims
-        if (rows, policy.flat.dtype) not in self.made:
-            self.made[rows, policy.flat.dtype] = self._memory(rule, policy, rows)
-        work, actor_work, paths, inputs, value, q, slope, grads = self.made[rows, policy.flat.dtype]
-        actor, net_q, smooth = net(policy), net(critic.network), rule.smoothing
-        alpha = rule.temperature.alpha if rule.temperature is not None else 0.0
-
-        inputs[:] = following.reshape(-1).numpy()
-        if stochastic or smooth is not None:
-            paths.noise[:] = rule.noise(rows, dims).reshape(-1).numpy()
-        else:
-            paths.noise[:] = 0.0
-        smoothing = (0.0, 0.0) if smooth is None else (smooth.sigma, smooth.limit)
-        next_values(
-            actor if rule.copy is None else net(rule.copy), net(critic.copy), inputs, stochastic, alpha, smoothing, paths,
-            work, value,
-        )  # fmt: skip
-        target = batch.ret.numpy() + batch.discount.numpy() * value
-
-        inputs[:] = features.reshape(-1).numpy()
-        x = policy.head.to_unit(batch.act).reshape(-1).to(policy.flat.dtype).numpy()
-        step = adam_state(critic.optimizer, critic.network.flat, at(rule.critic_lr, progress))
-        norm = fit(net_q, inputs, x, target, _most(critic.max_grad_norm), step, paths, work, q, grads[0])
-        critic.check(norm)
+        critic, copy, heat = rule.critic, rule.copy, rule.temperature
+        features, following = policy.features(batch.obs), policy.features(batch.next_obs)
+        rows = len(features)
+        flats = critic.network.flat, critic.copy.flat, None if copy is None else copy.flat
+        moments = [opt.moments(flat)[0] for opt, flat in ((critic.optimizer, flats[0]), (rule.optimizer, policy.flat))]
+        log_alpha = None if heat is None or heat.target is None else heat.log_alpha
+        moments.append(None if log_alpha is None else heat.optimizer.moments(log_alpha)[0])
+        nets, mini, optimizers, alphas, memory = self.arrays(
+            _pathwise_arrays, rule, policy, rows, *flats, *moments, log_alpha
+        )
+        improves = (rule.count + 1) % rule.delay == 0
+        mini.features[:] = features.reshape(-1).numpy()
+        mini.following[:] = following.reshape(-1).numpy()
+        mini.act[:], mini.ret[:], mini.discount[:] = (
+            batch.act.reshape(-1).numpy(),
+            batch.ret.numpy(),
+            batch.discount.numpy(),
+        )
+        if copy is None or rule.smoothing is not None:
+            mini.next_noise[:] = rule.noise(rows, policy.head.dims).reshape(-1).numpy()
+        if improves:
+            mini.noise[:] = rule.noise(rows, policy.head.dims).reshape(-1).numpy()
+        numbers = Numbers(
+            copy is None,
+            *((0.0, 0.0) if rule.smoothing is None else (rule.smoothing.sigma, rule.smoothing.limit)),
+            _most(critic.max_grad_norm),
+            _most(rule.max_grad_norm),
+            critic.tau,
+            math.nan if log_alpha is None else heat.target,
+            0.0 if heat is None else heat.most,
+        )
+        now = Now(
+            0.0 if heat is None else heat.alpha,
+            critic.optimizer.t + 1,
+            at(rule.critic_lr, progress),
+            rule.optimizer.t + 1,
+            at(rule.lr, progress),
+            0 if log_alpha is None else heat.optimizer.t + 1,
+            0.0 if log_alpha is None else at(heat.lr, progress),
+            improves,
+            copy is None or improves,
+        )
+        critic_norm, actor_norm = pathwise_step(nets, mini, numbers, now, optimizers, alphas, memory)
+        critic.check(critic_norm)
         critic.optimizer.t += 1
-        critic.last = torch.from_numpy(q).view(rows, -1), torch.from_numpy(target).unsqueeze(-1), norm
         rule.count += 1
-        if rule.count % rule.delay == 0:
-            paths.noise[:] = rule.noise(rows, dims).reshape(-1).numpy()
-            step = adam_state(rule.optimizer, policy.flat, at(rule.lr, progress))
-            judged = net_q if stochastic else net(critic.network, first=True)
-            norm = improve(
-                actor, judged, inputs, stochastic, alpha, _most(rule.max_grad_norm), step, paths, work, actor_work, slope,
-                grads[1],
-            )  # fmt: skip
-            rule.check(norm)
+        critic.last = (
+            torch.from_numpy(memory.q).view(rows, -1),
+            torch.from_numpy(memory.target).unsqueeze(-1),
+            critic_norm,
+        )
+        if improves:
+            rule.check(actor_norm)
             rule.optimizer.t += 1
-            rule.improved(torch.from_numpy(paths.logp) if stochastic else None, norm, progress)
-            if rule.copy is not None:
-                follow(rule.copy.flat.numpy(), actor.theta, critic.tau)
-        if rule.copy is None or rule.count % rule.delay == 0:
-            follow(critic.copy.flat.numpy(), net_q.theta, critic.tau)
+            if log_alpha is not None:
+                heat.optimizer.t += 1
+            rule.last = (torch.from_numpy(memory.paths.logp) if copy is None else None), actor_norm
 
-    def _memory(self, rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any, ...]:
-        actor, critic, dtype = net(policy), net(rule.critic.network), policy.flat.dtype
-        features, size = int(actor.layers[0, 0]), rows * policy.head.dims
-        paths = Paths(*(vector(n, dtype) for n in (size, size, size, rows, rows * features + size)))
-        work, actor_work = memory([actor, critic], rows, dtype), memory([actor], rows, dtype)
-        grads = vector(len(critic.theta), dtype), vector(len(actor.theta), dtype)
-        others = (vector(n, dtype) for n in (rows * features, rows, rows * critic.stack, size))
-        return work, actor_work, paths, *others, grads
+
+def _pathwise_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any, ...]:
+    critic, heat, dtype = rule.critic, rule.temperature, policy.flat.dtype
+    actor, values = net(policy), net(critic.network)
+    acting = actor if rule.copy is None else net(rule.copy)
+    nets = Nets(
+        actor, values, net(critic.copy), acting, values if rule.copy is None else net(critic.network, first=True)
+    )
+    width, size = rows * int(actor.layers[0, 0]), rows * policy.head.dims
+    mini = Minibatch(*(vector(n, dtype) for n in (width, width, size, rows, rows, size, size)))
+    for noise in (mini.next_noise, mini.noise):
+        noise[:] = 0.0
+    learned = heat is not None and heat.target is not None
+    log_alpha = heat.log_alpha if learned else torch.zeros(1)
+    states = [(critic.optimizer, critic.network.flat), (rule.optimizer, policy.flat)]
+    states.append((heat.optimizer if learned else Adam(), log_alpha))
+    paths = Paths(*(vector(n, dtype) for n in (size, size, rows, width + size)))
+    own = [vector(n, dtype) for n in (rows, rows * values.stack, size, len(values.theta), len(actor.theta))]
+    memory = Memory(
+        work_memory([actor, values], rows, dtype),
+        work_memory([actor], rows, dtype),
+        paths,
+        *own,
+        vector(1, torch.float32),
+    )
+    return nets, mini, Optimizers(*(adam_state(*state) for state in states)), log_alpha.numpy(), memory
 
 
 class QStep(_Step):
@@ -157,24 +203,30 @@ class QStep(_Step):
     heads = (ActionValues,)
 
     def step(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
-        following, features = policy.features(batch.next_obs), policy.features(batch.obs)
+        features, following = policy.features(batch.obs), policy.features(batch.next_obs)
         rows, dtype = len(features), policy.flat.dtype
-        values = net(policy)
-        if (rows, dtype) not in self.made:
-            width, actions = int(values.layers[0, 0]), policy.head.size
-            sizes = rows * width, rows * width, rows * actions, rows, len(values.theta)
-            self.made[rows, dtype] = memory([values], rows, dtype), *(vector(n, dtype) for n in sizes)
-        work, before, after, q, error, grad = self.made[rows, dtype]
+        copy = None if rule.copy is None else rule.copy.flat
+        moments = rule.optimizer.moments(policy.flat)[0]
+        values, target, state, work, before, after, q, error, grad = self.arrays(
+            _q_arrays, rule, policy, rows, copy, moments
+        )
         before[:], after[:] = features.reshape(-1).numpy(), following.reshape(-1).numpy()
         legal = policy.context(batch.next_obs, {})
         illegal = NOTHING if legal is None else ((legal - 1.0) * MASK_PENALTY).reshape(-1)
-        step = adam_state(rule.optimizer, policy.flat, at(rule.lr, progress))
         norm = q_step(
-            values, values if rule.copy is None else net(rule.copy), rule.double and rule.copy is not None,
-            rule.loss == "huber", before, after, illegal.to(dtype).numpy(), batch.act.to(torch.int64).numpy(),
-            batch.ret.to(dtype).numpy(), batch.discount.to(dtype).numpy(), _most(rule.max_grad_norm), step, work, q,
-            error, grad,
+            values, target, rule.double and copy is not None, rule.loss == "huber", before, after,
+            illegal.to(dtype).numpy(), batch.act.to(torch.int64).numpy(), batch.ret.to(dtype).numpy(),
+            batch.discount.to(dtype).numpy(), _most(rule.max_grad_norm), state, rule.optimizer.t + 1,
+            at(rule.lr, progress), work, q, error, grad,
         )  # fmt: skip
         rule.check(norm)
         rule.optimizer.t += 1
         rule.last = torch.from_numpy(q).view(rows, -1), torch.from_numpy(error).unsqueeze(-1), norm
+
+
+def _q_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any, ...]:
+    values, dtype = net(policy), policy.flat.dtype
+    width, actions = int(values.layers[0, 0]), policy.head.size
+    sizes = rows * width, rows * width, rows * actions, rows, len(values.theta)
+    target, state = values if rule.copy is None else net(rule.copy), adam_state(rule.optimizer, policy.flat)
+    return values, target, state, work_memory([values], rows, dtype), *(vector(n, dtype) for n in sizes)

@@ -26,10 +26,6 @@ from policygrad.models.schedules import Schedule, at
 from policygrad.replay import Transitions
 from policygrad.updates.q_learning import copied_network
 
-LOG_ALPHA = (
-    20.0  # the largest |log α|, where α is learned: an entropy that never comes near its target moves it for ever
-)
-
 
 class Temperature:
     """The weight α of the entropy: constant, or moved so that the entropy of the policy's actions becomes `target`.
@@ -38,11 +34,13 @@ class Temperature:
     arXiv 1812.05905, eq. 18, with the derivative by log α taken without the factor α).
     """
 
+    most = 20.0  # the largest |log α|: an entropy that never comes near its target would move it for ever
+
     def __init__(self, alpha: float = 1.0, target: float | None = None, lr: Schedule = 3e-4) -> None:
         if alpha <= 0.0 and target is not None:
             raise ValueError(f"an α that is learned must begin above 0, got {alpha}")
         self.constant, self.target, self.lr = alpha, target, lr
-        self.log_alpha = torch.tensor([math.log(alpha) if alpha > 0.0 else -math.inf]).clamp(-LOG_ALPHA, LOG_ALPHA)
+        self.log_alpha = torch.tensor([math.log(alpha) if alpha > 0.0 else -math.inf]).clamp(-self.most, self.most)
         self.optimizer = Adam()
 
     @property
@@ -54,7 +52,7 @@ class Temperature:
         """Move α, given log π (B,) of actions sampled now."""
         if self.target is not None:
             self.optimizer.step(self.log_alpha, (logp + self.target).mean().reshape(1), at(self.lr, progress))
-            self.log_alpha.clamp_(-LOG_ALPHA, LOG_ALPHA)
+            self.log_alpha.clamp_(-self.most, self.most)
 
     def state_dict(self) -> dict[str, Any]:
         """Its logarithm and the optimiser's moments."""
@@ -66,7 +64,7 @@ class Temperature:
         return table(
             {}
             if self.target is None
-            else {"log_alpha": array((1,), "float32", -LOG_ALPHA, LOG_ALPHA), "optimizer": moments}
+            else {"log_alpha": array((1,), "float32", -self.most, self.most), "optimizer": moments}
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
