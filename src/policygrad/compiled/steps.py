@@ -111,17 +111,14 @@ class PathwiseStep(_Step):
     heads = (Squashed, Deterministic)
 
     def step(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
-        critic, copy, heat = rule.critic, rule.copy, rule.temperature
+        critic, copy, heat = rule.critic, rule.copy, _learned(rule)
         features, following = policy.features(batch.obs), policy.features(batch.next_obs)
-        rows = len(features)
-        flats = critic.network.flat, critic.copy.flat, None if copy is None else copy.flat
-        moments = [opt.moments(flat)[0] for opt, flat in ((critic.optimizer, flats[0]), (rule.optimizer, policy.flat))]
-        log_alpha = None if heat is None or heat.target is None else heat.log_alpha
-        moments.append(None if log_alpha is None else heat.optimizer.moments(log_alpha)[0])
-        nets, mini, optimizers, alphas, memory = self.arrays(
-            _pathwise_arrays, rule, policy, rows, *flats, *moments, log_alpha
-        )
-        improves = (rule.count + 1) % rule.delay == 0
+        rows, improves = len(features), (rule.count + 1) % rule.delay == 0
+        moving = [(critic.optimizer, critic.network.flat), (rule.optimizer, policy.flat)]
+        moving += [] if heat is None else [(heat.optimizer, heat.log_alpha)]
+        tensors = [critic.copy.flat, None if copy is None else copy.flat, *(params for _, params in moving)]
+        tensors += [optimizer.moments(params)[0] for optimizer, params in moving]
+        nets, mini, optimizers, log_alpha, memory = self.arrays(_pathwise_arrays, rule, policy, rows, *tensors)
         mini.features[:] = features.reshape(-1).numpy()
         mini.following[:] = following.reshape(-1).numpy()
         mini.act[:], mini.ret[:], mini.discount[:] = (
@@ -133,27 +130,8 @@ class PathwiseStep(_Step):
             mini.next_noise[:] = rule.noise(rows, policy.head.dims).reshape(-1).numpy()
         if improves:
             mini.noise[:] = rule.noise(rows, policy.head.dims).reshape(-1).numpy()
-        numbers = Numbers(
-            copy is None,
-            *((0.0, 0.0) if rule.smoothing is None else (rule.smoothing.sigma, rule.smoothing.limit)),
-            _most(critic.max_grad_norm),
-            _most(rule.max_grad_norm),
-            critic.tau,
-            math.nan if log_alpha is None else heat.target,
-            0.0 if heat is None else heat.most,
-        )
-        now = Now(
-            0.0 if heat is None else heat.alpha,
-            critic.optimizer.t + 1,
-            at(rule.critic_lr, progress),
-            rule.optimizer.t + 1,
-            at(rule.lr, progress),
-            0 if log_alpha is None else heat.optimizer.t + 1,
-            0.0 if log_alpha is None else at(heat.lr, progress),
-            improves,
-            copy is None or improves,
-        )
-        critic_norm, actor_norm = pathwise_step(nets, mini, numbers, now, optimizers, alphas, memory)
+        numbers, now = _numbers(rule), _now(rule, progress, improves)
+        critic_norm, actor_norm = pathwise_step(nets, mini, numbers, now, optimizers, log_alpha, memory)
         critic.check(critic_norm)
         critic.optimizer.t += 1
         rule.count += 1
@@ -165,13 +143,47 @@ class PathwiseStep(_Step):
         if improves:
             rule.check(actor_norm)
             rule.optimizer.t += 1
-            if log_alpha is not None:
+            if heat is not None:
                 heat.optimizer.t += 1
             rule.last = (torch.from_numpy(memory.paths.logp) if copy is None else None), actor_norm
 
 
+def _learned(rule: Any) -> Any:
+    """The temperature, if it is learned."""
+    return None if rule.temperature is None or rule.temperature.target is None else rule.temperature
+
+
+def _numbers(rule: Any) -> Numbers:
+    smoothing, heat = rule.smoothing, _learned(rule)
+    return Numbers(
+        stochastic=rule.copy is None,
+        sigma=0.0 if smoothing is None else smoothing.sigma,
+        limit=0.0 if smoothing is None else smoothing.limit,
+        critic_most=_most(rule.critic.max_grad_norm),
+        actor_most=_most(rule.max_grad_norm),
+        tau=rule.critic.tau,
+        entropy=math.nan if heat is None else heat.target,
+        log_alpha_most=0.0 if heat is None else heat.most,
+    )
+
+
+def _now(rule: Any, progress: float, improves: bool) -> Now:
+    critic, heat = rule.critic, _learned(rule)
+    return Now(
+        alpha=0.0 if rule.temperature is None else rule.temperature.alpha,
+        critic_t=critic.optimizer.t + 1,
+        critic_lr=at(rule.critic_lr, progress),
+        actor_t=rule.optimizer.t + 1,
+        actor_lr=at(rule.lr, progress),
+        alpha_t=0 if heat is None else heat.optimizer.t + 1,
+        alpha_lr=0.0 if heat is None else at(heat.lr, progress),
+        improves=improves,
+        follows=rule.copy is None or improves,
+    )
+
+
 def _pathwise_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any, ...]:
-    critic, heat, dtype = rule.critic, rule.temperature, policy.flat.dtype
+    critic, heat, dtype = rule.critic, _learned(rule), policy.flat.dtype
     actor, values = net(policy), net(critic.network)
     acting = actor if rule.copy is None else net(rule.copy)
     nets = Nets(
@@ -181,10 +193,8 @@ def _pathwise_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any
     mini = Minibatch(*(vector(n, dtype) for n in (width, width, size, rows, rows, size, size)))
     for noise in (mini.next_noise, mini.noise):
         noise[:] = 0.0
-    learned = heat is not None and heat.target is not None
-    log_alpha = heat.log_alpha if learned else torch.zeros(1)
-    states = [(critic.optimizer, critic.network.flat), (rule.optimizer, policy.flat)]
-    states.append((heat.optimizer if learned else Adam(), log_alpha))
+    optimizer, log_alpha = (Adam(), torch.zeros(1)) if heat is None else (heat.optimizer, heat.log_alpha)
+    states = (critic.optimizer, critic.network.flat), (rule.optimizer, policy.flat), (optimizer, log_alpha)
     paths = Paths(*(vector(n, dtype) for n in (size, size, rows, width + size)))
     own = [vector(n, dtype) for n in (rows, rows * values.stack, size, len(values.theta), len(actor.theta))]
     memory = Memory(
