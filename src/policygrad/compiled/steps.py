@@ -196,14 +196,10 @@ def _pathwise_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any
     optimizer, log_alpha = (Adam(), torch.zeros(1)) if heat is None else (heat.optimizer, heat.log_alpha)
     states = (critic.optimizer, critic.network.flat), (rule.optimizer, policy.flat), (optimizer, log_alpha)
     paths = Paths(*(vector(n, dtype) for n in (size, size, rows, width + size)))
-    own = [vector(n, dtype) for n in (rows, rows * values.stack, size, len(values.theta), len(actor.theta))]
-    memory = Memory(
-        work_memory([actor, values], rows, dtype),
-        work_memory([actor], rows, dtype),
-        paths,
-        *own,
-        vector(1, torch.float32),
-    )
+    target, q, slope = (vector(n, dtype) for n in (rows, rows * values.stack, size))
+    grad, actor_grad = vector(len(values.theta), dtype), vector(len(actor.theta), dtype)
+    work, own = work_memory([actor, values], rows, dtype), work_memory([actor], rows, dtype)
+    memory = Memory(work, own, paths, target, q, slope, grad, actor_grad, vector(1, torch.float32))
     return nets, mini, Optimizers(*(adam_state(*state) for state in states)), log_alpha.numpy(), memory
 
 
