@@ -169,6 +169,25 @@ def test_a_gradient_that_is_not_finite_moves_nothing(make: Any, bad: float) -> N
     assert optimizer(after[1])["t"] == 0
 
 
+@pytest.mark.parametrize("act", [-1, 4])
+def test_an_action_that_is_none_is_refused(act: int) -> None:
+    policy, rule = values("auto", {})
+    batch = minibatch(0, rule, False)
+    batch.act[2] = act
+    before = policy.flat.clone()
+    with pytest.raises(IndexError, match="0 … 3"):
+        rule(policy, batch)
+    assert torch.equal(policy.flat, before)
+
+
+def test_a_critic_of_other_widths_is_refused() -> None:
+    policy, _ = pathwise("auto", SAC)
+    critic = make_action_critic(OBS, 3)
+    rule = Pathwise(policy, critic, temperature=Temperature(0.5))
+    with pytest.raises(ValueError, match="5 inputs"):
+        rule(policy, minibatch(0, rule, False))
+
+
 def test_what_is_not_compiled_runs_as_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     class Mine(QLearning):
         def next_value(self, policy: ExploringPolicy, obs: Any) -> torch.Tensor:

@@ -18,11 +18,16 @@ def q_step(
 ) -> float:  # fmt: skip
     """A step of Adam towards ret + discount · max_a q̄(s', a). Returns the gradient's norm; moves if it is finite.
 
+    Returns −1, and does nothing, where an action is none.
+
     illegal: (B · A,), 0 or the penalty of an action that cannot be taken in s', or empty. q (B · A,) and error (B,) are those
     before the step.
     """
     rows, number = len(ret), features.dtype.type
     actions = len(q) // rows
+    for r in range(rows):
+        if not 0 <= act[r] < actions:
+            return -1.0
     masked, zero, one, share = len(illegal) > 0, number(0.0), number(1.0), number(1.0 / rows)
     chosen = np.zeros(rows, np.int64)
     out = work.h[forward(net if double else copy, following, rows, work) :]

@@ -50,6 +50,13 @@ def net(module: Any, first: bool = False) -> Net:
     return Net(module.flat.numpy(), np.array(layers, np.int64), 1 if first else count, CODES[kernel.activation])
 
 
+def _fits(net: Net, outputs: int, inputs: int | None = None) -> None:
+    """Raises ValueError for a network of other widths: compiled code would read beyond its arrays."""
+    widths = int(net.layers[0, 0]), int(net.layers[-1, 1])
+    if widths != (widths[0] if inputs is None else inputs, outputs):
+        raise ValueError(f"expected a network with {inputs or widths[0]} inputs and {outputs} outputs, got {widths}")
+
+
 def vector(count: int, dtype: torch.dtype) -> np.ndarray:
     """Memory that begins at a multiple of 64 bytes, as torch's does: the last bit of a product may depend on it."""
     return torch.empty(count, dtype=dtype).numpy()
@@ -190,6 +197,8 @@ def _pathwise_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any
         actor, values, net(critic.copy), acting, values if rule.copy is None else net(critic.network, first=True)
     )
     width, size = rows * int(actor.layers[0, 0]), rows * policy.head.dims
+    _fits(actor, policy.head.size)
+    _fits(values, 1, (width + size) // rows)
     mini = Minibatch(*(vector(n, dtype) for n in (width, width, size, rows, rows, size, size)))
     for noise in (mini.next_noise, mini.noise):
         noise[:] = 0.0
@@ -225,6 +234,8 @@ class QStep(_Step):
             batch.discount.to(dtype).numpy(), _most(rule.max_grad_norm), state, rule.optimizer.t + 1,
             at(rule.lr, progress), work, q, error, grad,
         )  # fmt: skip
+        if norm < 0.0:
+            raise IndexError(f"an action of the minibatch is not among 0 … {policy.head.size - 1}")
         rule.check(norm)
         rule.optimizer.t += 1
         rule.last = torch.from_numpy(q).view(rows, -1), torch.from_numpy(error).unsqueeze(-1), norm
@@ -233,6 +244,7 @@ class QStep(_Step):
 def _q_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any, ...]:
     values, dtype = net(policy), policy.flat.dtype
     width, actions = int(values.layers[0, 0]), policy.head.size
+    _fits(values, actions)
     sizes = rows * width, rows * width, rows * actions, rows, len(values.theta)
     target, state = values if rule.copy is None else net(rule.copy), adam_state(rule.optimizer, policy.flat)
     return values, target, state, work_memory([values], rows, dtype), *(vector(n, dtype) for n in sizes)
