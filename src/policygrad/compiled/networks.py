@@ -15,6 +15,7 @@ from policygrad.compiled.blas import NO, YES, gemm
 from policygrad.compiled.cache import compiled
 
 TANH, RELU, SILU = range(3)
+TINY = 1e-30
 CODES = {"tanh": TANH, "relu": RELU, "silu": SILU}
 
 
@@ -171,16 +172,21 @@ def clip_by_norm(grad: np.ndarray, most: float) -> float:
 
 @compiled
 def adam(theta: np.ndarray, grad: np.ndarray, state: AdamState, t: int, lr: float) -> None:
-    """θ ← θ + lr · m̂ / (√v̂ + eps), the step number t from 1 on: see `models.optim.Adam`."""
+    """θ ← θ + lr · m̂ / (√v̂ + eps), the step number t from 1 on: see `models.optim.Adam`.
+
+    Moments below TINY become 0. Those of a unit that is never active any more would otherwise end among the denormal numbers,
+    with which a processor is a hundred times slower, and stay there.
+    """
     number = theta.dtype.type
     keep, rest = number(1.0 - state.beta1), number(1.0 - state.beta2)
     root = number(1.0 / math.sqrt(1.0 - state.beta2**t))
     length, eps, beta2 = number(lr / (1.0 - state.beta1**t)), number(state.eps), number(state.beta2)
-    m, v = state.m, state.v
+    m, v, tiny, zero = state.m, state.v, number(TINY), number(0.0)
     for i in range(len(theta)):
         g = grad[i]
-        m[i] += keep * (g - m[i])
-        v[i] = beta2 * v[i] + rest * g * g
+        first, second = m[i] + keep * (g - m[i]), beta2 * v[i] + rest * g * g
+        m[i] = first if abs(first) > tiny else zero
+        v[i] = second if second > tiny else zero
         theta[i] += length * m[i] / (math.sqrt(v[i]) * root + eps)
 
 

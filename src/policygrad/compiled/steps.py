@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -62,7 +62,7 @@ def vector(count: int, dtype: torch.dtype) -> np.ndarray:
     return torch.empty(count, dtype=dtype).numpy()
 
 
-def work_memory(nets: Iterable[Net], rows: int, dtype: torch.dtype) -> Work:
+def work_memory(nets: Sequence[Net], rows: int, dtype: torch.dtype) -> Work:
     """Enough for a pass of any of these networks over so many rows."""
     whole = max(n.stack * rows * int(n.layers[:, 1].sum()) for n in nets)
     widest = max(n.stack * rows * int(n.layers[:, :2].max()) for n in nets)
