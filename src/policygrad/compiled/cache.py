@@ -29,16 +29,24 @@ def folder() -> Path:
     return base / "policygrad" / f"compiled-{sources.hexdigest()[:16]}"
 
 
+# No fast mathematics: the compiler may then order a sum as it likes, and does so differently in the process that compiles and
+# in those that find the code in the cache.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """A function that compiled functions call. It is compiled with each of them, and never kept by itself."""
+    return numba.njit(**OPTIONS)(function)
+
+
 def compiled(function: Callable[..., Any]) -> Any:
-    """A compiled function. It holds no lock of Python's, and where nothing can be written it is compiled in every process."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "inline": "never"}
-    options["fastmath"] = {"reassoc", "contract", "nsz", "arcp"}  # but for NaN and ∞, which are looked for
+    """A function that Python calls. It holds no lock of Python's, and is kept on disk if anything can be written."""
     before = numba.config.CACHE_DIR  # pyright: ignore
     numba.config.CACHE_DIR = before or str(folder())  # pyright: ignore
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # no place to write
-        return numba.njit(**options)(function)
+        return numba.njit(**OPTIONS)(function)
     finally:
         numba.config.CACHE_DIR = before  # pyright: ignore
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from policygrad.compiled.blas import NO, YES, gemm
-from policygrad.compiled.cache import compiled
+from policygrad.compiled.cache import part
 
 TANH, RELU, SILU = range(3)
-TINY = 1e-30
+TINY, LANES = 1e-30, 16
 CODES = {"tanh": TANH, "relu": RELU, "silu": SILU}
 
 
@@ -47,7 +47,7 @@ class AdamState(NamedTuple):
     eps: float
 
 
-@compiled
+@part
 def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
     """Outputs (K, B, O) of inputs (B, I), the same for all K. Returns where in `work.h` they begin."""
     layers, last = net.layers, len(net.layers) - 1
@@ -83,7 +83,7 @@ def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
     return below
 
 
-@compiled
+@part
 def _through_activation(net: Net, g: np.ndarray, work: Work, at: int, size: int) -> None:
     """Multiply g by f'(z), of a layer whose outputs begin at `at`."""
     h, zero, one = work.h[at : at + size], g.dtype.type(0.0), g.dtype.type(1.0)
@@ -100,7 +100,7 @@ def _through_activation(net: Net, g: np.ndarray, work: Work, at: int, size: int)
             g[i] *= sigmoid * (one + z[i] * (one - sigmoid))
 
 
-@compiled
+@part
 def pull_back(net: Net, x: np.ndarray, rows: int, work: Work, grad: np.ndarray) -> None:
     """Write Σ_b g_b ∂out_b/∂θ into grad (P,), for g (K, B, O) in `work.up` and the outputs of the last `forward`."""
     up, down, at = work.up, work.down, 0
@@ -132,7 +132,7 @@ def pull_back(net: Net, x: np.ndarray, rows: int, work: Work, grad: np.ndarray) 
             up, down = down, up
 
 
-@compiled
+@part
 def pull_back_inputs(net: Net, rows: int, work: Work, dims: int, out: np.ndarray) -> None:
     """Write Σ_k g_k ∂out_k/∂x of the last D inputs into out (B, D), for g (K, B, O) in `work.up`."""
     up, down, at = work.up, work.down, 0
@@ -156,13 +156,16 @@ def pull_back_inputs(net: Net, rows: int, work: Work, dims: int, out: np.ndarray
             out[i] += down[i]
 
 
-@compiled
+@part
 def clip_by_norm(grad: np.ndarray, most: float) -> float:
     """Scale grad to an ℓ₂ norm of at most `most`. Returns the norm before."""
-    total = 0.0
-    for i in range(len(grad)):
-        total += float(grad[i]) * float(grad[i])
-    norm = math.sqrt(total)
+    sums = np.zeros(LANES)  # one for every lane of a vector register
+    for start in range(0, len(grad) - len(grad) % LANES, LANES):
+        for lane in range(LANES):
+            sums[lane] += float(grad[start + lane]) ** 2
+    for i in range(len(grad) - len(grad) % LANES, len(grad)):
+        sums[0] += float(grad[i]) ** 2
+    norm = math.sqrt(sums.sum())
     if norm > most:
         scale = grad.dtype.type(most / (norm + 1e-6))
         for i in range(len(grad)):
@@ -170,7 +173,7 @@ def clip_by_norm(grad: np.ndarray, most: float) -> float:
     return norm
 
 
-@compiled
+@part
 def adam(theta: np.ndarray, grad: np.ndarray, state: AdamState, t: int, lr: float) -> None:
     """θ ← θ + lr · m̂ / (√v̂ + eps), the step number t from 1 on: see `models.optim.Adam`.
 
@@ -190,7 +193,7 @@ def adam(theta: np.ndarray, grad: np.ndarray, state: AdamState, t: int, lr: floa
         theta[i] += length * m[i] / (math.sqrt(v[i]) * root + eps)
 
 
-@compiled
+@part
 def follow(theta: np.ndarray, other: np.ndarray, tau: float) -> None:
     """θ ← (1 − τ) θ + τ θ_other."""
     rate = theta.dtype.type(tau)

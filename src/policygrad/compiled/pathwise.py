@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from policygrad.compiled.cache import compiled
+from policygrad.compiled.cache import compiled, part
 from policygrad.compiled.networks import (
     AdamState,
     Net,
@@ -104,7 +104,7 @@ class Minibatch(NamedTuple):
     noise: np.ndarray  # (B · D,)
 
 
-@compiled
+@part
 def squash(out: np.ndarray, noise: np.ndarray, rows: int, dims: int, paths: Paths) -> None:
     """Sample x = tanh(μ + σ ε) with its log density, for outputs (B, 2D): `Squashed.walk`."""
     number = out.dtype.type
@@ -124,7 +124,7 @@ def squash(out: np.ndarray, noise: np.ndarray, rows: int, dims: int, paths: Path
         paths.logp[r] = total
 
 
-@compiled
+@part
 def join(features: np.ndarray, x: np.ndarray, rows: int, dims: int, joint: np.ndarray) -> None:
     """(B, F) and (B, D) → (B, F + D)."""
     width = len(features) // rows
@@ -134,7 +134,7 @@ def join(features: np.ndarray, x: np.ndarray, rows: int, dims: int, joint: np.nd
         joint[start + width : start + width + dims] = x[r * dims : (r + 1) * dims]
 
 
-@compiled
+@part
 def find_targets(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, memory: Memory) -> None:
     """The targets ret + discount · (the smallest q̄_k(s', a') − α log π(a'|s')): `Pathwise.next_value`."""
     work, paths, target = memory.work, memory.paths, memory.target
@@ -160,7 +160,7 @@ def find_targets(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, m
         target[r] = batch.ret[r] + batch.discount[r] * least
 
 
-@compiled
+@part
 def fit_critic(nets: Nets, batch: Minibatch, numbers: Numbers, memory: Memory) -> float:
     """The gradient of Σ_k ½ · mean (target − q_k)², downwards, clipped: `ActionCritic.fit`. Returns its norm before."""
     critic, work, paths, target = nets.critic, memory.work, memory.paths, memory.target
@@ -177,7 +177,7 @@ def fit_critic(nets: Nets, batch: Minibatch, numbers: Numbers, memory: Memory) -
     return clip_by_norm(memory.critic_grad, numbers.critic_most)
 
 
-@compiled
+@part
 def improve_actor(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, memory: Memory) -> float:
     """The mean of ∇θ (q(s, a) − α log π(a|s)), clipped: `Pathwise.gradient`. Returns its norm before.
 
