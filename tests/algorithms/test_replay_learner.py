@@ -15,6 +15,7 @@ from gymnasium import spaces
 import policygrad as pg
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.data import Wants
+from policygrad.envs.advice import AdviceWarning
 from policygrad.training.callbacks import History
 
 REPLAYED = ("dqn", "ddpg", "td3", "sac")
@@ -59,6 +60,7 @@ def test_loading_changes_no_configuration_however_often(algo: str, tmp_path: Pat
     assert path.read_bytes() == (tmp_path / "0.safetensors").read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:warmup = .* are played before anything is learned")
 @pytest.mark.parametrize("algo", REPLAYED)
 def test_one_step_is_enough_to_be_asked_for(algo: str) -> None:
     agent = pg.Agent(algo, ENV[algo], hidden=(8,)).learn(1)
@@ -107,7 +109,8 @@ def test_nothing_is_learned_from_random_steps_alone_nor_from_resets() -> None:
     agent.learner.rule.report = rule.report
     agent.learner.rule.__class__.__call__ = lambda self, policy, batch, progress=0.0: calls.append(len(batch.ret))
     start = agent.policy.flat.clone()
-    agent.learn(19)
+    with pytest.warns(AdviceWarning, match="warmup = 20"):
+        agent.learn(19)
     assert calls == []
     assert torch.equal(agent.policy.flat, start)
     agent.learn(201)  # beyond an end of an episode, at 200, after which a row is a reset

@@ -319,6 +319,7 @@ def test_a_run_whose_buffer_grows_on_the_way_goes_on_with_its_blocks(tmp_path: P
     assert len(blocks(run.path)) > 5
 
 
+@pytest.mark.filterwarnings("ignore:warmup = .* are played before anything is learned")
 def test_a_block_is_written_when_its_last_row_cannot_change_any_more(tmp_path: Path) -> None:
     """Where environments are moved, what was the last row becomes an end."""
     agent = small({"num_steps": 1, "buffer_size": 60})

@@ -32,7 +32,7 @@ from policygrad.algorithms.diagnosed import measured_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.adapters import to_arrays
-from policygrad.envs.advice import advise
+from policygrad.envs.advice import advise, advise_steps
 from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
@@ -255,6 +255,8 @@ class Agent(Kept):
             if self._lent:
                 self._forget()
             self.trainer.begin(total, horizon)
+            iteration = (self.plan.wants.num_steps or 0) * self.envs.num_envs  # there is one, however few the steps are
+            advise_steps(self.learner, max(self.trainer.total - self.trainer.done, iteration))
             call = combine(callback, self)
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
