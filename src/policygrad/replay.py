@@ -253,10 +253,8 @@ class ReplayBuffer:
         if num_envs != self.num_envs:
             self.added = self.apart = self.first = 0
             if state["added"]:
-                warnings.warn(
-                    f"the replay buffer begins empty: what was saved is of {num_envs} environments, and this one of {self.num_envs}",
-                    stacklevel=2,
-                )
+                told = f"what was saved is of {num_envs} environments, and this one of {self.num_envs}"
+                warnings.warn(f"the replay buffer begins empty: {told}", stacklevel=2)
             return
         self.put_columns(self.added - kept, tree_map(lambda x: x[count - kept :].numpy(), state["rows"]))
         put(self.store["obs"], self.added % self.rows, tree_map(lambda x: x.numpy(), state["shown"]))

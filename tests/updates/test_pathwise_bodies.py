@@ -49,7 +49,9 @@ class Camera(gym.Env):
         self.column = int(self.np_random.integers(6))
         picture = np.zeros(PICTURE.shape, np.uint8)
         picture[:, self.column] = 250, 40
-        return {"picture": picture, "speed": np.full(2, 0.5, np.float32)} if self.observation_space is PARTS else picture
+        return (
+            {"picture": picture, "speed": np.full(2, 0.5, np.float32)} if self.observation_space is PARTS else picture
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         super().reset(seed=seed)

@@ -65,8 +65,11 @@ def advise(policy: Any, envs: VectorEnv, log_std: float, own_body: bool) -> None
             warnings.warn(text, AdviceWarning, stacklevel=3)
 
 
-def advise_steps(learner: Any, steps: int) -> None:
-    """Warn of a training of so many steps that is over when its learner begins to learn."""
+def advise_steps(learner: Any, steps: int, iteration: int) -> None:
+    """Warn of a training that is over when its learner begins to learn. iteration: the steps of one; 0: nobody knows."""
+    steps = max(steps // iteration, 1) * iteration if iteration else steps
     if getattr(learner, "waits", 0) >= steps > 0:
-        text = f"warmup = {learner.warmup:,} steps are played before anything is learned, and this training has {steps:,}"
+        text = (
+            f"warmup = {learner.warmup:,} steps are played before anything is learned, and this training has {steps:,}"
+        )
         warnings.warn(f"{text}: lower warmup, or train for more steps", AdviceWarning, stacklevel=3)

@@ -255,8 +255,8 @@ class Agent(Kept):
             if self._lent:
                 self._forget()
             self.trainer.begin(total, horizon)
-            iteration = (self.plan.wants.num_steps or 0) * self.envs.num_envs  # there is one, however few the steps are
-            advise_steps(self.learner, max(self.trainer.total - self.trainer.done, iteration))
+            rows = (self.plan.wants.num_steps or 0) * self.envs.num_envs
+            advise_steps(self.learner, self.trainer.total - self.trainer.done, rows)
             call = combine(callback, self)
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self
