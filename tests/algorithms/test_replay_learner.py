@@ -316,7 +316,7 @@ def test_a_warmup_that_is_all_of_the_training_is_said(
 ) -> None:
     agent = made("dqn", warmup=warmup, num_steps=24)
     start = agent.policy.flat.clone()
-    words = f"warmup = {warmup:,} steps .* this training has {said}: lower warmup"
+    words = f"warmup = {warmup:,} steps .* this training has {said} in whole iterations: lower warmup"
     with nullcontext() if said is None else pytest.warns(AdviceWarning, match=words):
         agent.learn(steps, horizon=horizon)
     if said is None and horizon is None:
@@ -327,7 +327,7 @@ def test_a_warmup_that_is_all_of_the_training_is_said(
 
 def test_what_was_played_before_counts_for_the_warmup() -> None:
     agent = made("dqn", warmup=100)
-    with pytest.warns(AdviceWarning, match="this training has 60"):
+    with pytest.warns(AdviceWarning, match="this training has 56 in whole iterations: "):
         agent.learn(60)
     agent.learn(60)  # an error if there is a warning
     assert agent.learner.waits == 0
@@ -335,7 +335,7 @@ def test_what_was_played_before_counts_for_the_warmup() -> None:
 
 
 def test_the_command_line_says_that_nothing_is_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "dqn", "CartPole-v1", "--steps", "300", "--hidden", "4", "--eval-episodes", "1", "-q"]
-    with pytest.warns(AdviceWarning, match="warmup = 300 .* this training has 300: lower warmup"):
-        assert main([*words, "--warmup", "300", "--run-dir", str(tmp_path / "run")]) == 0
-    assert main([*words, "--warmup", "200", "--run-dir", str(tmp_path / "other")]) == 0
+    words = ["train", "dqn", "CartPole-v1", "--steps", "300", "--hidden", "4", "--num-steps", "4", "-q"]
+    with pytest.warns(AdviceWarning, match="warmup = 300 .* this training has 300 .*: lower warmup"):
+        assert main([*words, "--eval-episodes", "1", "--warmup", "300", "--run-dir", str(tmp_path / "run")]) == 0
+    assert main([*words, "--eval-episodes", "1", "--warmup", "200", "--run-dir", str(tmp_path / "other")]) == 0

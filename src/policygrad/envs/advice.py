@@ -69,7 +69,6 @@ def advise_steps(learner: Any, steps: int, iteration: int) -> None:
     """Warn of a training that is over when its learner begins to learn. iteration: the steps of one; 0: nobody knows."""
     steps = max(steps // iteration, 1) * iteration if iteration else steps
     if getattr(learner, "waits", 0) >= steps > 0:
-        text = (
-            f"warmup = {learner.warmup:,} steps are played before anything is learned, and this training has {steps:,}"
-        )
+        has = f"{steps:,}{' in whole iterations' if iteration else ''}"
+        text = f"warmup = {learner.warmup:,} steps are played before anything is learned, and this training has {has}"
         warnings.warn(f"{text}: lower warmup, or train for more steps", AdviceWarning, stacklevel=3)
