@@ -71,7 +71,7 @@ def samples(folder: Path) -> list[Path]:
 
 def block(folder: Path, algo: str) -> Path:
     """A block of the replay buffer of a small run of dqn or sac."""
-    before, blocks.BLOCK = blocks.BLOCK, 1000
+    before, blocks.BLOCK = blocks.BLOCK, 400
     env = {"dqn": "CartPole-v1", "sac": "Pendulum-v1"}[algo]
     agent = pg.Agent(algo, env, hidden=(4,), buffer_size=64, warmup=8, batch_size=4, num_steps=8)
     run = train(agent, folder / algo, steps=200, episodes=1)

@@ -1,4 +1,4 @@
-"""Warnings that follow from spaces and settings alone, about what cannot work well. Each is a sentence, or None.
+"""Warnings that follow from the spaces alone, about defaults that cannot work well. Each is a sentence, or None.
 
 Of rewards, nothing can be told: no space has them. They may be of any size, because advantages are standardised and critics
 follow the scale of their targets.
@@ -63,12 +63,3 @@ def advise(policy: Any, envs: VectorEnv, log_std: float, own_body: bool) -> None
     for text in found:
         if text is not None:
             warnings.warn(text, AdviceWarning, stacklevel=3)
-
-
-def advise_steps(learner: Any, steps: int, iteration: int) -> None:
-    """Warn of a training that is over when its learner begins to learn. iteration: the steps of one; 0: nobody knows."""
-    steps = max(steps // iteration, 1) * iteration if iteration else steps
-    if getattr(learner, "waits", 0) >= steps > 0:
-        has = f"{steps:,}{' in whole iterations' if iteration else ''}"
-        text = f"warmup = {learner.warmup:,} steps are played before anything is learned, and this training has {has}"
-        warnings.warn(f"{text}: lower warmup, or train for more steps", AdviceWarning, stacklevel=3)

@@ -32,7 +32,7 @@ from policygrad.algorithms.diagnosed import measured_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.adapters import to_arrays
-from policygrad.envs.advice import advise, advise_steps
+from policygrad.envs.advice import advise
 from policygrad.envs.checks import check_vector, singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
@@ -48,7 +48,7 @@ from policygrad.training.callbacks import combine
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
 from policygrad.training.kept import Kept, unobserved
 from policygrad.training.predicting import predict
-from policygrad.training.sizes import check_sizes
+from policygrad.training.sizes import advise_steps, check_sizes
 from policygrad.training.threads import BusyError, Turns, single_thread
 from policygrad.training.trainer import Trainer
 
