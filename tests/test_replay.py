@@ -358,10 +358,10 @@ def test_states_that_cannot_be_are_refused() -> None:
     ],
 )
 def test_a_state_with_actions_beyond_the_last_is_refused(choices: Any, act: list[Any], token: str | None) -> None:
-    act = np.array(act)
-    held = ReplayBuffer(5, np.zeros((1, 1), np.float32), act[:1], choices=choices)
+    acts = np.array(act)
+    held = ReplayBuffer(5, np.zeros((1, 1), np.float32), acts[:1], choices=choices)
     record = column((0, 0, "step"), (1, 0, "step"), (2, 0, "terminated"), shown=3)
-    held.add(replace(record, act=act[:, None]))
+    held.add(replace(record, act=acts[:, None]))
     if token is None:
         form_of(held)("replay", held.state_dict())
         return
@@ -369,7 +369,7 @@ def test_a_state_with_actions_beyond_the_last_is_refused(choices: Any, act: list
         form_of(held)("replay", held.state_dict())
     with pytest.raises(FormError, match=f"block/{token}"):
         held.columns_form(3)("block", to_torch(held.columns(0, 3)))
-    form_of(other := ReplayBuffer(5, np.zeros((1, 1), np.float32), act[:1]))("replay", held.state_dict())
+    form_of(other := ReplayBuffer(5, np.zeros((1, 1), np.float32), acts[:1]))("replay", held.state_dict())
     assert other.choices is None
 
 
