@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from policygrad.models.exploring import ActionValues, ExploringPolicy
 from policygrad.models.observations import Encoding
 from policygrad.models.policy import make_policy
 from policygrad.replay import ReplayBuffer, ReplayError
-from policygrad.tree import tree_leaves
+from policygrad.tree import to_torch, tree_leaves
 
 LAYOUTS = ("NEXT_STEP", "SAME_STEP")
 
@@ -266,6 +266,7 @@ def test_at_a_truncation_it_is_the_final_observation_in_every_autoreset_mode(mod
     }
 
 
+@pytest.mark.filterwarnings("ignore:warmup = .* are played before anything is learned")
 def test_learning_again_on_ones_own_environment_joins_no_two_episodes() -> None:
     agent = pg.Agent("dqn", Count(), warmup=1000, n_step=3, num_steps=2, buffer_size=50, hidden=())
     agent.learn(2)
@@ -337,12 +338,62 @@ def test_states_that_cannot_be_are_refused() -> None:
     state = held.state_dict()
     with pytest.raises(FormError, match="3 rows, but only 2"):
         form_of(held)("replay", state | {"added": 2})
-    with pytest.raises(FormError, match=r"rew must be .* \(any, 2\)"):
-        form_of(buffer(5, 2))("replay", state)
+    with pytest.raises(FormError, match=r"shown must be .* \(1, 1\)"):
+        form_of(held)("replay", state | {"shown": torch.zeros(2, 1)})
+    with pytest.raises(FormError, match=r"mask must be .* \(3, 1\)"):
+        form_of(buffer(5, 2))("replay", state | {"rows": state["rows"] | {"mask": torch.ones(3, 2, dtype=torch.bool)}})
     with pytest.raises(FormError, match="act"):
         form_of(held)("replay", state | {"rows": state["rows"] | {"act": state["rows"]["act"].float()}})
 
 
+@pytest.mark.parametrize(
+    ("choices", "act", "token"),
+    [
+        (3, [0, 1, 2], None),
+        (3, [0, 3, 0], r"act must have finite numbers in \[0, 2\], it has 0 to 3"),
+        (3, [0, -1, 0], r"act must have .* it has -1"),
+        (np.array([3, 2]), [[2, 1], [0, 0], [0, 1]], None),
+        (np.array([3, 2]), [[0, 0], [0, 2], [0, 0]], r"act must be choices below \[3, 2\]"),
+        (np.array([3, 2]), [[0, 0], [3, 0], [0, 0]], r"act must have finite numbers in \[0, 2\]"),
+    ],
+)
+def test_a_state_with_actions_beyond_the_last_is_refused(choices: Any, act: list[Any], token: str | None) -> None:
+    acts = np.array(act)
+    held = ReplayBuffer(5, np.zeros((1, 1), np.float32), acts[:1], choices=choices)
+    record = column((0, 0, "step"), (1, 0, "step"), (2, 0, "terminated"), shown=3)
+    held.add(replace(record, act=acts[:, None]))
+    if token is None:
+        form_of(held)("replay", held.state_dict())
+        return
+    with pytest.raises(FormError, match=f"replay/rows/{token}"):
+        form_of(held)("replay", held.state_dict())
+    with pytest.raises(FormError, match=f"block/{token}"):
+        held.columns_form(3)("block", to_torch(held.columns(0, 3)))
+    form_of(other := ReplayBuffer(5, np.zeros((1, 1), np.float32), acts[:1]))("replay", held.state_dict())
+    assert other.choices is None
+
+
+def test_a_state_of_other_environments_leaves_a_buffer_empty_and_says_so() -> None:
+    world, held = Reference("NEXT_STEP", 3, np.random.default_rng(0)), buffer(30, 3)
+    for _ in range(4):
+        held.add(world.play(5))
+    world, other = Reference("SAME_STEP", 2, np.random.default_rng(1)), buffer(20, 2)
+    other.add(world.play(3))
+    state = held.state_dict()
+    form_of(other)("replay", state)
+    with pytest.warns(UserWarning, match=r"begins empty.* of 3 environments, and this one of 2"):
+        other.load_state_dict(state)
+    assert (other.size, other.added, other.apart, other.first) == (0, 0, 0, 0)
+    with pytest.raises(ReplayError, match="nothing is stored"):
+        other.sample(1, 0.9)
+    world = Reference("SAME_STEP", 2, np.random.default_rng(2))
+    other.add(world.play(4))
+    assert drawn(other, 0.5, 2) == world.expected(0, 0.5, 2)
+    other.load_state_dict(buffer(30, 3).state_dict())  # where there was nothing, there is nothing to say
+    assert other.size == 0
+
+
+@pytest.mark.filterwarnings("ignore:warmup = .* are played before anything is learned")
 def test_an_agent_may_change_the_size_of_its_buffer() -> None:
     agent = pg.Agent("dqn", Count(), warmup=10**6, buffer_size=12, hidden=()).learn(60)
     before = drawn(agent.learner.replay, 0.5, 2)

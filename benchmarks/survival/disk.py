@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from typing import Any
 CALLS = ("open", "fsync", "replace", "unlink")  # of os, and write, which is a file's
 FAULTS = ("full", "killed")
 MOST = 200  # calls of a run that are tried
-RUNS: dict[str, dict[str, Any]] = {
-    "a2c": {"num_envs": 2},
-    "dqn": {"buffer_size": 200, "warmup": 100, "num_steps": 8, "gradient_steps": 1},
+REPLAY = {"buffer_size": 200, "warmup": 100, "num_steps": 8, "gradient_steps": 1}
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a2c": ("CartPole-v1", {"num_envs": 2}),
+    "dqn": ("CartPole-v1", REPLAY),
+    "sac": ("Pendulum-v1", REPLAY),
 }
 BLOCK = 2000  # bytes of a block of the replay buffer
 
@@ -72,18 +74,19 @@ def child(directory: str, algo: str, at: int, kind: str) -> int:
         setattr(recorder.Recorder, name, armed(getattr(recorder.Recorder, name)))
     blocks.BLOCK = BLOCK
     recorder.CHECKPOINT_SHARE = float("inf")
-    train(pg.Agent(algo, "CartPole-v1", seed=1, hidden=(8,), **RUNS[algo]), directory, steps=1000, episodes=2)
+    env, keywords = RUNS[algo]
+    train(pg.Agent(algo, env, seed=1, hidden=(8,), **keywords), directory, steps=1000, episodes=2)
     return 3
 
 
-def campaign(trials: int, folder: Path) -> list[tuple[str, str]]:
+def campaign(trials: int, folder: Path, only: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Both faults at every call, until a run has no more of them."""
     from policygrad.stored import blocks
     from policygrad.training.resume import resume
 
     blocks.BLOCK = BLOCK
     rows = []
-    for algo, kind in product(RUNS, FAULTS):
+    for algo, kind in product([algo for algo in RUNS if not only or algo in only], FAULTS):
         whole = folder / algo
         if not whole.exists():
             run(whole, algo, 10**9, "full")

@@ -69,11 +69,12 @@ def samples(folder: Path) -> list[Path]:
     return [agent.save_policy(folder / "policy"), agent.save(folder / "checkpoint"), stored]
 
 
-def block(folder: Path) -> Path:
-    """A block of the replay buffer of a small run."""
-    before, blocks.BLOCK = blocks.BLOCK, 1000
-    agent = pg.dqn("CartPole-v1", hidden=(4,), buffer_size=64, warmup=8, batch_size=4, num_steps=8)
-    run = train(agent, folder / "run", steps=200, episodes=1)
+def block(folder: Path, algo: str) -> Path:
+    """A block of the replay buffer of a small run of dqn or sac."""
+    before, blocks.BLOCK = blocks.BLOCK, 400
+    env = {"dqn": "CartPole-v1", "sac": "Pendulum-v1"}[algo]
+    agent = pg.Agent(algo, env, hidden=(4,), buffer_size=64, warmup=8, batch_size=4, num_steps=8)
+    run = train(agent, folder / algo, steps=200, episodes=1)
     blocks.BLOCK = before
     needed = load_state(run.checkpoints()[-1])[0]["run"]["replay"]
     return run.path / FOLDER / f"rows-{needed[-1]['first']}.safetensors"
@@ -106,15 +107,22 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(made) if bytes(made) != data else damaged(data, rng)
 
 
-def corruptions(n: int = 10_000, seed: int = 0, show: bool = True) -> list[Row]:
-    """Random damage of policies, checkpoints, trajectories and blocks of a replay buffer."""
+def corruptions(n: int = 10_000, seed: int = 0, show: bool = True, only: Sequence[str] = ()) -> list[Row]:
+    """Random damage of policies, checkpoints, trajectories and blocks of a replay buffer, and of the checkpoints that need
+    these; only: those whose paths contain one of these words.
+    """
     rng, rows = np.random.default_rng(seed), []
     with tempfile.TemporaryDirectory() as name:
-        whole = {path: path.read_bytes() for path in (*samples(Path(name)), block(Path(name)))}
+        folder = Path(name)
+        held = [block(folder, algo) for algo in ("dqn", "sac")]
+        paths = [*samples(folder), *held, *(RunDirectory(path.parents[1]).checkpoints()[-1] for path in held)]
+        words = {path: path.relative_to(folder).as_posix() for path in paths}
+        whole = {p: p.read_bytes() for p in paths if not only or any(word in words[p] for word in only)}
         for i in range(n):
             path = list(whole)[i % len(whole)]
             path.write_bytes(damaged(whole[path], rng))
-            rows.append((f"{path.name} {i}", attempt(path)))
+            rows.append((f"{words[path]} {i}", attempt(path)))
+            path.write_bytes(whole[path])
     return told("random damage", rows, show)
 
 

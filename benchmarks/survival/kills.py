@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from policygrad.envs.envpool import installed
 from policygrad.training.interrupts import terminations
 
 Row = tuple[str, str]  # case and outcome; "right" is the good one
+AT_ONCE = 2  # trials
 
 
 @dataclass(frozen=True)
@@ -275,9 +276,9 @@ def where(a: Any, b: Any) -> str:
 
 
 def campaign(trial: Callable[..., str], jobs: list[tuple[str, tuple[Any, ...]]], folder: Path, seed: int) -> list[Row]:
-    """Trials of the cases, two at a time, after an undisturbed run of each."""
+    """Trials of the cases, so many at a time, after an undisturbed run of each."""
     names = sorted({name for name, _ in jobs})
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         seconds = dict(zip(names, pool.map(lambda n: undisturbed(n, folder / n), names), strict=True))
 
         def one(job: tuple[int, tuple[str, tuple[Any, ...]]]) -> Row:
@@ -292,15 +293,20 @@ def campaign(trial: Callable[..., str], jobs: list[tuple[str, tuple[Any, ...]]],
         return list(pool.map(one, enumerate(jobs)))
 
 
-def kills(trials: int, folder: Path, seed: int = 0) -> list[Row]:
-    """Kill −9, so many times, over all cases in turn."""
-    names = list(CASES)
+def named(only: Sequence[str]) -> list[str]:
+    """The cases whose names contain one of these words; all, without any."""
+    return [name for name in CASES if not only or any(word in name for word in only)]
+
+
+def kills(trials: int, folder: Path, only: Sequence[str] = (), seed: int = 0) -> list[Row]:
+    """Kill −9, so many times, over the cases in turn."""
+    names = named(only)
     return campaign(kill, [(names[k % len(names)], ()) for k in range(trials)], folder, seed)
 
 
-def signals(trials: int, folder: Path, seed: int = 0) -> list[Row]:
-    """SIGINT, SIGTERM and SIGHUP in turn, over all cases."""
-    names, numbers = list(CASES), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+def signals(trials: int, folder: Path, only: Sequence[str] = (), seed: int = 0) -> list[Row]:
+    """SIGINT, SIGTERM and SIGHUP in turn, over the cases."""
+    names, numbers = named(only), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     jobs = [(names[k // 3 % len(names)], (int(numbers[k % 3]),)) for k in range(trials)]
     return campaign(interrupt, jobs, folder, seed)
 

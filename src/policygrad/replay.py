@@ -7,6 +7,7 @@ shows is the final observation of the episode. Records with a separate `next_obs
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,13 +49,22 @@ class ReplayBuffer:
     capacity · (those of an observation, an action and a reward + 3), and once more an observation if records come whose
     `next_obs` is separate. added: rows written so far. first: the number of the oldest row that was ever here, which is above 0
     after the state of a smaller buffer. apart: how many of the oldest rows a state leaves out, because they are in files of
-    their own (`stored.blocks`). Raises ReplayError for records of another number of environments.
+    their own (`stored.blocks`). choices: of discrete actions, how many there are, or how many for each entry; a state with
+    others is refused. Raises ReplayError for records of another number of environments.
     """
 
-    def __init__(self, capacity: int, obs: Tree, act: np.ndarray, seed: int | np.random.SeedSequence = 0) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        obs: Tree,
+        act: np.ndarray,
+        seed: int | np.random.SeedSequence = 0,
+        *,
+        choices: int | np.ndarray | None = None,
+    ) -> None:
         if capacity < 1:
             raise ReplayError(f"a replay buffer must hold at least one step, got capacity = {capacity}")
-        self.capacity, self.num_envs = capacity, len(act)
+        self.capacity, self.num_envs, self.choices = capacity, len(act), choices
         self.rows = -(-capacity // self.num_envs) + 1
         self.rng = np.random.default_rng(seed)
         self.added = self.apart = self.first = 0
@@ -205,43 +215,68 @@ class ReplayBuffer:
         return counted | {"rng": self.rng.bit_generator.state, "shown": shown, "rows": rows}
 
     def state_form(self) -> Form:
-        """Of `state_dict`: rows of so many environments, in the types and shapes of this buffer, whose size may be another."""
+        """Of `state_dict`: rows in the types and shapes of this buffer, whose size and number of environments may be others."""
 
         def check(name: str, value: Any) -> None:
             counted = {"added": whole(), "apart": whole()}
             table(counted | {"rng": PCG64, "shown": anything, "rows": anything})(name, value)
             rows = value["rows"]
-            table({"rew": array((None, self.num_envs), "float32")}, others=anything)(f"{name}/rows", rows)
-            count = rows["rew"].shape[0]
+            table({"rew": array((None, None), "float32")}, others=anything)(f"{name}/rows", rows)
+            count, num_envs = rows["rew"].shape
             if count + value["apart"] > value["added"]:
                 raise FormError(
                     f"{name} holds {count + value['apart']:,} rows, but only {value['added']:,} were written"
                 )
-            self.columns_form(count)(f"{name}/rows", rows)
-            self._form(self.store["obs"])(f"{name}/shown", value["shown"])
+            self.columns_form(count, num_envs)(f"{name}/rows", rows)
+            _form(self.store["obs"], num_envs)(f"{name}/shown", value["shown"])
 
         return check
 
-    def columns_form(self, count: int) -> Form:
-        """Of `count` rows, as `columns` gives them, as tensors."""
-        forms = {key: self._form(tree, count) for key, tree in self.store.items() if key != "next_obs"}
-        return table(forms, {"next_obs": self._form(self.store["obs"], count)})
-
-    def _form(self, tree: Tree, *count: int) -> Form:
-        if isinstance(tree, dict):
-            return table({key: self._form(part, *count) for key, part in tree.items()})
-        return array((*count, *tree.shape[1:]), str(tree.dtype))
+    def columns_form(self, count: int, num_envs: int | None = None) -> Form:
+        """Of `count` rows, as `columns` gives them, as tensors. num_envs: of how many environments [those of this buffer]."""
+        lead = count, self.num_envs if num_envs is None else num_envs
+        forms = {key: _form(tree, *lead) for key, tree in self.store.items() if key != "next_obs"}
+        if self.choices is not None:
+            forms["act"] = _chosen(self.store["act"], self.choices, *lead)
+        return table(forms, {"next_obs": _form(self.store["obs"], *lead)})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`. Of the rows of a larger buffer the newest are kept."""
-        count = len(state["rows"]["rew"])
+        """The inverse of `state_dict`. Of the rows of a larger buffer the newest are kept. Those of another number of
+        environments have no place here: a warning says so, and the buffer is empty then.
+        """
+        count, num_envs = state["rows"]["rew"].shape
         kept = min(count, self.rows - 1)
         self.added, self.apart = state["added"], min(state["apart"], self.rows - 1 - kept)
         self.first = self.added - kept - self.apart
         self.rng.bit_generator.state = state["rng"]
         self.store.pop("next_obs", None)
+        if num_envs != self.num_envs:
+            self.added = self.apart = self.first = 0
+            if state["added"]:
+                told = f"what was saved is of {num_envs} environments, and this one of {self.num_envs}"
+                warnings.warn(f"the replay buffer begins empty: {told}", stacklevel=2)
+            return
         self.put_columns(self.added - kept, tree_map(lambda x: x[count - kept :].numpy(), state["rows"]))
         put(self.store["obs"], self.added % self.rows, tree_map(lambda x: x.numpy(), state["shown"]))
+
+
+def _form(tree: Tree, *lead: int) -> Form:
+    """Of arrays like these, (rows, N, *), whose first axes have other lengths."""
+    if isinstance(tree, dict):
+        return table({key: _form(part, *lead) for key, part in tree.items()})
+    return array((*lead, *tree.shape[2:]), str(tree.dtype))
+
+
+def _chosen(act: np.ndarray, choices: int | np.ndarray, *lead: int) -> Form:
+    """Of discrete actions like these: an action beyond the last one would be read from beyond the values."""
+    form = array((*lead, *act.shape[2:]), str(act.dtype), 0, int(np.max(choices)) - 1)
+
+    def check(name: str, value: Any) -> None:
+        form(name, value)
+        if np.ndim(choices) and not value.is_meta and (value.numpy() >= choices).any():
+            raise FormError(f"{name} must be choices below {np.asarray(choices).tolist()}, it has others")
+
+    return check
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from gymnasium import spaces
 
 import policygrad as pg
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.cli import main
 from policygrad.data import Wants
+from policygrad.envs.advice import AdviceWarning
 from policygrad.training.callbacks import History
 
 REPLAYED = ("dqn", "ddpg", "td3", "sac")
@@ -59,6 +62,7 @@ def test_loading_changes_no_configuration_however_often(algo: str, tmp_path: Pat
     assert path.read_bytes() == (tmp_path / "0.safetensors").read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:warmup = .* are played before anything is learned")
 @pytest.mark.parametrize("algo", REPLAYED)
 def test_one_step_is_enough_to_be_asked_for(algo: str) -> None:
     agent = pg.Agent(algo, ENV[algo], hidden=(8,)).learn(1)
@@ -107,7 +111,8 @@ def test_nothing_is_learned_from_random_steps_alone_nor_from_resets() -> None:
     agent.learner.rule.report = rule.report
     agent.learner.rule.__class__.__call__ = lambda self, policy, batch, progress=0.0: calls.append(len(batch.ret))
     start = agent.policy.flat.clone()
-    agent.learn(19)
+    with pytest.warns(AdviceWarning, match="warmup = 20"):
+        agent.learn(19)
     assert calls == []
     assert torch.equal(agent.policy.flat, start)
     agent.learn(201)  # beyond an end of an episode, at 200, after which a row is a reset
@@ -249,3 +254,88 @@ def test_what_is_said_of_the_last_minibatch_outlives_a_file(algo: str, tmp_path:
     said = agent.learner.report()
     assert {"q_mean", "td_error"} <= said.keys()
     assert list(pg.load(agent.save(tmp_path / "agent")).learner.report().items()) == list(said.items())
+
+
+@pytest.mark.parametrize("algo", CLASSES)
+@pytest.mark.parametrize("count", [1, 3])
+def test_it_may_be_loaded_with_another_number_of_environments_and_fills_a_new_buffer(
+    algo: str, count: int, tmp_path: Path
+) -> None:
+    agent = made(algo, n_step=3).learn(80)
+    path = agent.save(tmp_path / "agent")
+    with pytest.warns(UserWarning, match=rf"replay buffer begins empty.* of 2 environments, and this one of {count}$"):
+        loaded = pg.load(path, num_envs=count)
+    learner, start = loaded.learner, loaded.policy.flat.clone()
+    assert torch.equal(start, agent.policy.flat)
+    assert (learner.replay.size, learner.replay.num_envs, learner.steps) == (0, count, agent.learner.steps)
+    assert loaded.evaluate(3).returns == agent.evaluate(3).returns
+    epsilons = []
+    loaded.learn(200, lambda agent, row: epsilons.append(agent.policy.epsilon) if learner.waits else None)
+    assert len(epsilons) >= 19 // (
+        4 * count
+    )  # what is in the buffer is as much as at first, before anything is learned,
+    assert set(epsilons) == {agent.policy.epsilon}  # and played by the policy as it is
+    assert learner.replay.size > 0
+    assert not torch.equal(loaded.policy.flat, start)
+    again = pg.load(loaded.save(tmp_path / "again"))
+    assert torch.equal(again.learn(20).policy.flat, loaded.learn(20).policy.flat)
+
+
+def test_nothing_is_learned_until_a_new_buffer_holds_what_the_first_one_held(tmp_path: Path) -> None:
+    path = made("sac", num_steps=1).learn(80).save(tmp_path / "agent")
+    with pytest.warns(UserWarning, match="begins empty"):
+        loaded = pg.load(path, num_envs=1)
+    start, moved = loaded.policy.flat.clone(), []
+    loaded.learn(30, lambda agent, row: moved.append(not torch.equal(agent.policy.flat, start)))
+    assert moved == [False] * 19 + [True] * 11
+
+
+def test_an_environment_of_ones_own_is_another_number_of_environments(tmp_path: Path) -> None:
+    path = made("dqn").learn(60).save(tmp_path / "agent")
+    with pytest.warns(UserWarning, match="of 2 environments, and this one of 1"):
+        loaded = pg.load(path, env=gym.make("CartPole-v1"))
+    assert loaded.learn(60).learner.replay.size > 40
+    policy = made("dqn").learn(60).save_policy(tmp_path / "policy")
+    assert pg.load(policy, num_envs=3).learner.replay.size == 0  # there was none, so nothing is said
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "horizon", "said"),
+    [
+        (90, 100, None, None),
+        (96, 100, None, 96),  # in whole iterations of 48
+        (1000, 100, None, 96),
+        (1000, 100, 1000, 960),
+        (1000, 100, 2000, None),
+        (40, 1, None, None),
+        (48, 1, None, 48),
+    ],
+)
+def test_a_warmup_that_is_all_of_the_training_is_said(
+    warmup: int, steps: int, horizon: int | None, said: int | None
+) -> None:
+    agent = made("dqn", warmup=warmup, num_steps=24)
+    start = agent.policy.flat.clone()
+    words = f"warmup = {warmup:,} steps .* this training has {said} in whole iterations: lower warmup"
+    with nullcontext() if said is None else pytest.warns(AdviceWarning, match=words):
+        agent.learn(steps, horizon=horizon)
+    if said is None and horizon is None:
+        assert not torch.equal(agent.policy.flat, start)
+    if said is not None and warmup > said:
+        assert torch.equal(agent.policy.flat, start)
+
+
+def test_what_was_played_before_counts_for_the_warmup() -> None:
+    agent = made("dqn", warmup=100)
+    with pytest.warns(AdviceWarning, match="this training has 56 in whole iterations: "):
+        agent.learn(60)
+    agent.learn(60)  # an error if there is a warning
+    assert agent.learner.waits == 0
+    assert pg.ppo("CartPole-v1", hidden=(4,), num_envs=1).learn(1).collector.steps_done > 0  # others have no warmup
+
+
+def test_the_command_line_says_that_nothing_is_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "dqn", "CartPole-v1", "--steps", "300", "--hidden", "4", "--num-steps", "4", "-q"]
+    with pytest.warns(AdviceWarning, match="warmup = 300 .* this training has 300 .*: lower warmup"):
+        assert main([*words, "--eval-episodes", "1", "--warmup", "300", "--run-dir", str(tmp_path / "run")]) == 0
+    assert main([*words, "--eval-episodes", "1", "--warmup", "200", "--run-dir", str(tmp_path / "other")]) == 0

@@ -319,6 +319,7 @@ def test_a_run_whose_buffer_grows_on_the_way_goes_on_with_its_blocks(tmp_path: P
     assert len(blocks(run.path)) > 5
 
 
+@pytest.mark.filterwarnings("ignore:warmup = .* are played before anything is learned")
 def test_a_block_is_written_when_its_last_row_cannot_change_any_more(tmp_path: Path) -> None:
     """Where environments are moved, what was the last row becomes an end."""
     agent = small({"num_steps": 1, "buffer_size": 60})
@@ -341,3 +342,56 @@ def test_a_buffer_that_is_larger_than_the_memory_is_refused_before_it_is_made(mo
     monkeypatch.setattr(sizes, "machine_memory", lambda: 2.0**30)
     with pytest.raises(ConfigError, match=r"buffer_size = 1,000,000,000 .* GiB.*lower buffer_size"):
         pg.sac("Pendulum-v1", buffer_size=10**9)
+
+
+@pytest.mark.parametrize(
+    ("change", "token"),
+    [
+        (("act", 2), r"act must have finite numbers in \[0, 1\], it has .* to 2"),
+        (("act", -1), "act must have .* it has -1"),
+        (("rew", np.nan), "rew must have finite numbers"),
+        (("obs", np.inf), "obs must have finite numbers"),
+    ],
+)
+@pytest.mark.parametrize("where", ["block", "checkpoint"])
+def test_what_no_step_can_be_is_refused_where_it_is_stored(
+    where: str, change: tuple[str, float], token: str, undisturbed: Callable[[str], RunDirectory], tmp_path: Path
+) -> None:
+    """In a block with a checksum that fits, and among the rows of a checkpoint."""
+    run = RunDirectory(Path(shutil.copytree(undisturbed("dqn").path, tmp_path / "run")))
+    path = run.checkpoints()[-1]
+    state, meta = load_state(path)
+    if where == "checkpoint":
+        state["learner"]["replay"]["rows"][change[0]][-1, 1] = change[1]
+        place = f"{path.name}.*replay/rows/"
+    else:
+        listed = state["run"]["replay"][-1]
+        block = run.path / "replay" / f"rows-{listed['first']}.safetensors"
+        held, about = load_state(block)
+        held["columns"][change[0]][-1, 1] = change[1]
+        listed["sha256"] = save_state(block, held, about)
+        place = f"{block.name}.*columns/"
+    save_state(path, state, meta)
+    with pytest.raises(ModelFileError, match=place + token):
+        pg.load(path)
+
+
+def test_a_run_is_loaded_with_other_environments_but_not_resumed_with_them(
+    undisturbed: Callable[[str], RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = undisturbed("dqn").checkpoints()[-1]
+    with pytest.warns(UserWarning, match="begins empty.* of 2 environments, and this one of 3"):
+        agent = pg.load(path, num_envs=3)
+    buffer = agent.learner.replay
+    assert (buffer.size, buffer.added, buffer.apart) == (0, 0, 0)
+    run = train(agent, tmp_path / "other", steps=200, episodes=1)  # with blocks of its own
+    assert pg.load(run.checkpoints()[-1]).learner.replay.size == buffer.size > 15
+    assert len(blocks(run.path)) > 1
+
+    killed(tmp_path / "run", 170, monkeypatch, begun("dqn", tmp_path / "run"))
+    with (
+        pytest.warns(UserWarning, match="begins empty"),
+        pytest.raises(ConfigError, match=r"run has 2 environments, and this is one of 3"),
+    ):
+        resume(tmp_path / "run", env=pg.make_envs("CartPole-v1", num_envs=3), eval_env="CartPole-v1")
+    assert files(gone_on(tmp_path / "run")) == files(undisturbed("dqn"))

@@ -69,8 +69,17 @@ class ReplayLearner:
         self.observers: list[Callable[[Rollout], None]] = []  # shown every record, before anything is learned from it
         self.steps = 0  # of the environments, in all records
         self.loaded: Stats = {}  # what the rule said of its last minibatch before a checkpoint, until it says something newer
-        self.replay = ReplayBuffer(buffer_size, *_example(policy, num_envs), stream(seed, "replay"))
+        example, choices = _example(policy, num_envs), policy.head.actions
+        self.replay = ReplayBuffer(buffer_size, *example, stream(seed, "replay"), choices=choices)
         policy.epsilon = 1.0 if warmup else at(epsilon, 0.0)
+
+    @property
+    def waits(self) -> int:
+        """Steps to be played before anything is learned. A buffer that began empty once more is filled as at first, with the
+        actions of the policy as it is.
+        """
+        rows = self.replay.added * self.replay.num_envs  # the steps, and the resets between them
+        return max(0, self.warmup - min(self.steps, rows))
 
     def step(self, record: Record, progress: float = 0.0) -> Stats:
         """Keep a record and learn from what is kept. progress in [0, 1] drives schedules."""
@@ -82,7 +91,7 @@ class ReplayLearner:
         if policy.normalizer is not None and record.steps:
             policy.normalizer.merge(policy.raw_features(_valid(record)))
         self.rule.synchronise(policy, before, self.steps)
-        if self.steps < self.warmup or not record.steps:  # resets alone teach nothing
+        if self.waits or not record.steps:  # resets alone teach nothing
             return {}
         policy.epsilon = at(self.epsilon, progress)
         for _ in range(record.steps if self.gradient_steps is None else self.gradient_steps):

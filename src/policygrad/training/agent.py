@@ -48,7 +48,7 @@ from policygrad.training.callbacks import combine
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
 from policygrad.training.kept import Kept, unobserved
 from policygrad.training.predicting import predict
-from policygrad.training.sizes import check_sizes
+from policygrad.training.sizes import advise_steps, check_sizes
 from policygrad.training.threads import BusyError, Turns, single_thread
 from policygrad.training.trainer import Trainer
 
@@ -255,6 +255,8 @@ class Agent(Kept):
             if self._lent:
                 self._forget()
             self.trainer.begin(total, horizon)
+            rows = (self.plan.wants.num_steps or 0) * self.envs.num_envs
+            advise_steps(self.learner, self.trainer.total - self.trainer.done, rows)
             call = combine(callback, self)
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         return self

@@ -72,6 +72,11 @@ def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[
     if given.get("dataset") is None:
         given["dataset"] = config.get("dataset")
     agent, kept = continued(run, backend=backend, **given)
+    before, now = config["config"].get("num_envs"), agent.envs.num_envs
+    if before not in (None, now):
+        raise ConfigError(
+            f"{run.path} has {before} environments, and this is one of {now}: give as many, or load a checkpoint"
+        )
     for name in ("fisher_eigenvalues", "gradient_meter"):  # what is measured on the way
         setattr(agent, name, check(name, type(getattr(agent, name)), config.get(name, getattr(agent, name))))
     for text in differences(config, agent):

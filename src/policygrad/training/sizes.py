@@ -1,9 +1,12 @@
-"""The memory that an agent needs, compared with the machine's: too large sizes are refused before anything is allocated."""
+"""What is too large: for this machine's memory, which is refused before anything is allocated, and for a training, which is
+said.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -12,6 +15,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms.config import ConfigError
+from policygrad.algorithms.replay_learner import ReplayLearner
+from policygrad.envs.advice import AdviceWarning
 from policygrad.models.observations import Encoding
 
 COPIES_OF_NETWORKS = 8  # parameters, gradient and two moments of Adam, of policy and critic
@@ -41,6 +46,17 @@ def check_sizes(config: Mapping[str, Any], envs: VectorEnv, own_body: bool) -> N
         _compare(
             f"a replay buffer of buffer_size = {steps:,} steps", steps * (row + act + REST), memory, "lower buffer_size"
         )
+
+
+def advise_steps(learner: Any, steps: int, iteration: int) -> None:
+    """Warn of a training that is over when its learner begins to learn. iteration: the steps of one; 0: nobody knows."""
+    if not isinstance(learner, ReplayLearner):
+        return
+    steps = max(steps // iteration, 1) * iteration if iteration else steps
+    if learner.waits >= steps > 0:
+        has = f"{steps:,}{' in whole iterations' if iteration else ''}"
+        text = f"warmup = {learner.warmup:,} steps are played before anything is learned, and this training has {has}"
+        warnings.warn(f"{text}: lower warmup, or train for more steps", AdviceWarning, stacklevel=3)
 
 
 def machine_memory() -> float:
