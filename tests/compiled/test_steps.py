@@ -12,7 +12,6 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from policygrad.compiled.cache import folder
 from policygrad.errors import NotFiniteError
 from policygrad.models.action_values import make_action_critic
 from policygrad.models.exploring import ActionValues, Deterministic, ExploringPolicy, Squashed
@@ -206,12 +205,3 @@ def test_what_is_not_compiled_runs_as_the_reference(monkeypatch: pytest.MonkeyPa
     policy, rule = values("auto", {})
     assert rule.compiled is None
     rule(policy, minibatch(0, rule, False))
-
-
-def test_machine_code_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder.cache_clear()
-    try:
-        assert folder().parent == tmp_path / "policygrad"
-    finally:
-        folder.cache_clear()

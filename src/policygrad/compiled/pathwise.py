@@ -43,7 +43,7 @@ class Paths(NamedTuple):
     joint: np.ndarray  # (B · (F + D),)  features and x side by side
 
 
-class Memory(NamedTuple):
+class StepMemory(NamedTuple):
     """What a step works in and leaves behind."""
 
     work: Work
@@ -135,7 +135,7 @@ def join(features: np.ndarray, x: np.ndarray, rows: int, dims: int, joint: np.nd
 
 
 @part
-def find_targets(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, memory: Memory) -> None:
+def find_targets(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, memory: StepMemory) -> None:
     """The targets ret + discount · (the smallest q̄_k(s', a') − α log π(a'|s')): `Pathwise.next_value`."""
     work, paths, target = memory.work, memory.paths, memory.target
     rows, number = len(target), target.dtype.type
@@ -161,7 +161,7 @@ def find_targets(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, m
 
 
 @part
-def fit_critic(nets: Nets, batch: Minibatch, numbers: Numbers, memory: Memory) -> float:
+def fit_critic(nets: Nets, batch: Minibatch, numbers: Numbers, memory: StepMemory) -> float:
     """The gradient of Σ_k ½ · mean (target − q_k)², downwards, clipped: `ActionCritic.fit`. Returns its norm before."""
     critic, work, paths, target = nets.critic, memory.work, memory.paths, memory.target
     rows, share = len(target), target.dtype.type(1.0 / len(target))
@@ -178,7 +178,7 @@ def fit_critic(nets: Nets, batch: Minibatch, numbers: Numbers, memory: Memory) -
 
 
 @part
-def improve_actor(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, memory: Memory) -> float:
+def improve_actor(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, memory: StepMemory) -> float:
     """The mean of ∇θ (q(s, a) − α log π(a|s)), clipped: `Pathwise.gradient`. Returns its norm before.
 
     q is the smallest of the judge's values, in every row of another one.
@@ -226,7 +226,7 @@ def pathwise_step(
     now: Now,
     optimizers: Optimizers,
     log_alpha: np.ndarray,
-    memory: Memory,
+    memory: StepMemory,
 ) -> tuple[float, float]:
     """`Pathwise` on one minibatch. Returns the norms of the gradients; the first that is not finite ends the step."""
     find_targets(nets, batch, numbers, now.alpha, memory)

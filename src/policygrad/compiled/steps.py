@@ -13,7 +13,7 @@ from torch import Tensor
 
 from policygrad.compiled.cache import patience
 from policygrad.compiled.networks import CODES, AdamState, Net, Work
-from policygrad.compiled.pathwise import Memory, Minibatch, Nets, Now, Numbers, Optimizers, Paths, pathwise_step
+from policygrad.compiled.pathwise import StepMemory, Minibatch, Nets, Now, Numbers, Optimizers, Paths, pathwise_step
 from policygrad.compiled.q_learning import q_step
 from policygrad.models.exploring import ActionValues, Deterministic, ExploringPolicy, Squashed
 from policygrad.models.heads import MASK_PENALTY
@@ -58,7 +58,7 @@ def _fits(net: Net, outputs: int, inputs: int | None = None) -> None:
 
 
 def vector(count: int, dtype: torch.dtype) -> np.ndarray:
-    """Memory that begins at a multiple of 64 bytes, as torch's does: the last bit of a product may depend on it."""
+    """StepMemory that begins at a multiple of 64 bytes, as torch's does: the last bit of a product may depend on it."""
     return torch.empty(count, dtype=dtype).numpy()
 
 
@@ -208,7 +208,7 @@ def _pathwise_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any
     target, q, slope = (vector(n, dtype) for n in (rows, rows * values.stack, size))
     grad, actor_grad = vector(len(values.theta), dtype), vector(len(actor.theta), dtype)
     work, own = work_memory([actor, values], rows, dtype), work_memory([actor], rows, dtype)
-    memory = Memory(work, own, paths, target, q, slope, grad, actor_grad, vector(1, torch.float32))
+    memory = StepMemory(work, own, paths, target, q, slope, grad, actor_grad, vector(1, torch.float32))
     return nets, mini, Optimizers(*(adam_state(*state) for state in states)), log_alpha.numpy(), memory
 
 
