@@ -13,7 +13,7 @@ from torch import Tensor
 
 from policygrad.compiled.cache import patience
 from policygrad.compiled.networks import CODES, AdamState, Net, Work
-from policygrad.compiled.pathwise import StepMemory, Minibatch, Nets, Now, Numbers, Optimizers, Paths, pathwise_step
+from policygrad.compiled.pathwise import Minibatch, Nets, Now, Numbers, Optimizers, Paths, StepMemory, pathwise_step
 from policygrad.compiled.q_learning import q_step
 from policygrad.models.exploring import ActionValues, Deterministic, ExploringPolicy, Squashed
 from policygrad.models.heads import MASK_PENALTY
