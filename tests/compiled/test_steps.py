@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -198,10 +198,9 @@ def test_what_is_not_compiled_runs_as_the_reference(monkeypatch: pytest.MonkeyPa
     assert QLearning(policy, optimizer=SGD()).compiled is None  # pyright: ignore[reportArgumentType]
     for kernel in ("closed_form", "autograd"):
         assert values(kernel, {})[1].compiled is None
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *args: None if name == "numba" else found(name, *args)
-    )
+    for name in [name for name in sys.modules if name.startswith("policygrad.compiled.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "numba", None)
     policy, rule = values("auto", {})
     assert rule.compiled is None
     rule(policy, minibatch(0, rule, False))

@@ -6,7 +6,6 @@ where numba is missing, and for every network, head or optimiser that is not her
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +18,10 @@ def compiled_step(name: str, policy: Any, networks: list[Any], optimizers: list[
     networks, optimizers: all that the rule moves, besides the policy. A policy with kernel = "closed_form" asks for the
     reference.
     """
-    if policy.kernel_choice != "auto" or importlib.util.find_spec("numba") is None:
+    if policy.kernel_choice != "auto":
         return None
-    from policygrad.compiled.steps import step_of
-
+    try:
+        from policygrad.compiled.steps import step_of
+    except (ImportError, OSError):  # numba is missing, or is none for this NumPy
+        return None
     return step_of(name, policy, networks, optimizers)
