@@ -81,7 +81,7 @@ class Adam:
         return self.m, self.v
 
     def state_dict(self) -> dict[str, Any]:
-        return {"t": self.t} if self.m is None else {"t": self.t, "m": self.m, "v": self.v}
+        return {"t": self.t} if self.t == 0 else {"t": self.t, "m": self.m, "v": self.v}
 
     def state_form(self, params: Tensor) -> Form:
         """Of the state beside these parameters (P,): moments of their type and shape, v at least 0, or no step yet."""
