@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 
-from policygrad.compiled.cache import folder
+from policygrad.compiled.cache import compiled, folder
 
 TRAIN = """
 import hashlib, policygrad as pg
@@ -23,6 +24,7 @@ print(made.hexdigest(), hashlib.sha256(agent.policy.flat.numpy().tobytes()).hexd
 
 
 def test_machine_code_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder.cache_clear()
     try:
@@ -42,4 +44,26 @@ def test_the_process_that_compiles_and_the_next_one_agree_to_the_last_bit(tmp_pa
     )
     assert list(tmp_path.rglob("*.nbc"))
     assert first.stdout == second.stdout
+    assert "compiles" in first.stderr
     assert "compiles" not in second.stderr
+
+
+def test_a_damaged_or_unwritable_cache_is_none(tmp_path: Path) -> None:
+    def machine_code_of_a_sum(x: float) -> float:
+        return x + 1.0
+
+    before = numba.config.CACHE_DIR  # pyright: ignore
+    numba.config.CACHE_DIR = str(tmp_path)  # pyright: ignore
+    try:
+        assert compiled(machine_code_of_a_sum)(1.0) == 2.0
+        files = [file for file in tmp_path.rglob("*") if file.is_file()]
+        assert files
+        for file in files:
+            file.write_bytes(b"damaged")
+        again = compiled(machine_code_of_a_sum)
+        for file in files:
+            file.unlink()
+            file.mkdir()  # nothing can be written there
+        assert again(1.0) == 2.0
+    finally:
+        numba.config.CACHE_DIR = before  # pyright: ignore

@@ -40,15 +40,30 @@ def part(function: Callable[..., Any]) -> Any:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """A function that Python calls. It holds no lock of Python's, and is kept on disk if anything can be written."""
+    """A function that Python calls. It holds no lock of Python's. Its machine code is kept on disk if it can be written there,
+    and made again if it cannot be read.
+    """
     before = numba.config.CACHE_DIR  # pyright: ignore
     numba.config.CACHE_DIR = before or str(folder())  # pyright: ignore
     try:
-        return numba.njit(cache=True, **OPTIONS)(function)
+        made: Any = numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # no place to write
         return numba.njit(**OPTIONS)(function)
     finally:
         numba.config.CACHE_DIR = before  # pyright: ignore
+    kept = made._cache
+    kept.load_overload, kept.save_overload = _or_nothing(kept.load_overload), _or_nothing(kept.save_overload)
+    return made
+
+
+def _or_nothing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; None where it fails: a file of a cache may be damaged, and the disk full."""
+
+    def tried(*given: Any) -> Any:
+        with suppress(Exception):
+            return function(*given)
+
+    return tried
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The step of `updates.pathwise.Pathwise` as compiled functions: one for the critic, one for the policy."""
+"""The step of `updates.pathwise.Pathwise` as one compiled function."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CONSTANT = 0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0)
 
 
 class Nets(NamedTuple):
-    """The networks of a rule. The last three are among the first where nothing else is asked for."""
+    """The networks of a rule."""
 
     actor: Net
     critic: Net
     critic_copy: Net
-    actor_copy: Net  # of a deterministic policy; otherwise the actor
-    judge: Net  # the critic that the policy ascends: all of the stack, or its first
+    actor_copy: Net  # what chooses the next action: a copy of a deterministic policy; a stochastic policy itself
+    judge: Net  # the critics whose smallest value the policy ascends: all of the stack, or the first alone
 
 
 class Paths(NamedTuple):

@@ -172,18 +172,14 @@ class Pathwise:
         norm = clip_by_norm(grad, self.max_grad_norm)
         self.check(norm)
         self.optimizer.step(policy.flat, grad, at(self.lr, progress))
-        self.improved(logp, norm, progress)
+        if self.temperature is not None and logp is not None:
+            self.temperature.step(logp, progress)
+        self.last = logp, norm
 
     def check(self, norm: float) -> None:
         """Raises NotFiniteError for a gradient's norm that is not finite."""
         if not math.isfinite(norm):
             raise NotFiniteError(f"the policy's gradient has norm {norm}: lower lr, or set max_grad_norm")
-
-    def improved(self, logp: Tensor | None, norm: float, progress: float) -> None:
-        """After a step of the policy, with the log π (B,) of its actions before: the step of the temperature."""
-        if self.temperature is not None and logp is not None:
-            self.temperature.step(logp, progress)
-        self.last = logp, norm
 
     def report(self) -> Stats:
         """What the critic reports, grad_norm, and with a density entropy (of x, in nats) and alpha."""
