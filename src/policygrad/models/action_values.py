@@ -6,7 +6,6 @@ arXiv 1802.09477): the smaller value is the estimate, because the larger one is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -16,12 +15,11 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from policygrad.data import Stats
-from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, form_of, table
 from policygrad.models.flat import FlatModule
 from policygrad.models.networks import WithAction
 from policygrad.models.observations import Encoding
-from policygrad.models.optim import Adam, clip_by_norm
+from policygrad.models.optim import Adam, check_norm, clip_by_norm
 from policygrad.models.policy import Body, make_network
 from policygrad.models.stacked import StackedKernel, StackedMLP
 
@@ -73,8 +71,7 @@ class ActionCritic:
 
     def check(self, norm: float) -> None:
         """Raises NotFiniteError for a gradient's norm that is not finite."""
-        if not math.isfinite(norm):
-            raise NotFiniteError(f"the critic's gradient has norm {norm}: lower critic_lr, or set max_grad_norm")
+        check_norm(norm, "the critic", "lower critic_lr, or set max_grad_norm")
 
     def action_gradient(self, features: Tensor, x: Tensor, smallest: bool = True) -> tuple[Tensor, Tensor]:
         """The value (B,) and its derivative by the action, ∂q/∂x (B, D). smallest: of the smallest of the K, which may be

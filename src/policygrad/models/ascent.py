@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,9 +9,8 @@ from typing import TypeVar
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
-from policygrad.errors import NotFiniteError
 from policygrad.models.contracts import EvaluationLike, PolicyLike
-from policygrad.models.optim import Optimizer, clip_by_norm
+from policygrad.models.optim import Optimizer, check_norm, clip_by_norm
 from policygrad.models.policy import Policy
 from policygrad.total import total
 
@@ -80,8 +78,7 @@ def minibatch_ascent(
         for piece in epoch():
             grad = total(gradient(piece))
             norm = clip_by_norm(grad, max_grad_norm)
-            if not math.isfinite(norm):
-                raise NotFiniteError(f"{owner}'s gradient has norm {norm}: {remedy}")
+            check_norm(norm, owner, remedy)
             optimizer.step(flat, grad, lr)
             norms, steps = norms + norm, steps + 1
         if enough is not None and enough():

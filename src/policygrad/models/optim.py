@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policygrad.errors import NotFiniteError
 from policygrad.forms import LARGEST, MANY, Form, FormError, array, form_of, table, whole
 
 
@@ -145,6 +146,12 @@ def make_optimizer(name: str | Optimizer) -> Optimizer:
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {sorted(OPTIMIZERS)}, got {name!r}")
     return OPTIMIZERS[name]()
+
+
+def check_norm(norm: float, owner: str, remedy: str) -> None:
+    """Raises NotFiniteError where the norm of a gradient is not finite: before it moves anything."""
+    if not math.isfinite(norm):
+        raise NotFiniteError(f"{owner}'s gradient has norm {norm}: {remedy}")
 
 
 def clip_by_norm(grad: Tensor, max_norm: float | None) -> float:

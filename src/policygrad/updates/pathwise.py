@@ -17,11 +17,10 @@ from torch import Tensor
 
 from policygrad.compiled import compiled_step
 from policygrad.data import Stats
-from policygrad.errors import NotFiniteError
 from policygrad.forms import PCG64, Form, array, form_of, table, whole
 from policygrad.models.action_values import ActionCritic, FlatNetwork
 from policygrad.models.exploring import ExploringPolicy
-from policygrad.models.optim import Adam, clip_by_norm, make_optimizer
+from policygrad.models.optim import Adam, check_norm, clip_by_norm, make_optimizer
 from policygrad.models.schedules import Schedule, at
 from policygrad.replay import Transitions
 from policygrad.updates.q_learning import copied_network
@@ -178,8 +177,7 @@ class Pathwise:
 
     def check(self, norm: float) -> None:
         """Raises NotFiniteError for a gradient's norm that is not finite."""
-        if not math.isfinite(norm):
-            raise NotFiniteError(f"the policy's gradient has norm {norm}: lower lr, or set max_grad_norm")
+        check_norm(norm, "the policy", "lower lr, or set max_grad_norm")
 
     def report(self) -> Stats:
         """What the critic reports, grad_norm, and with a density entropy (of x, in nats) and alpha."""

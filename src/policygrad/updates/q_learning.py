@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -11,11 +10,10 @@ from torch import Tensor
 
 from policygrad.compiled import compiled_step
 from policygrad.data import Stats
-from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, form_of, table
 from policygrad.models.action_values import FlatNetwork
 from policygrad.models.exploring import ExploringPolicy
-from policygrad.models.optim import clip_by_norm, make_optimizer
+from policygrad.models.optim import check_norm, clip_by_norm, make_optimizer
 from policygrad.models.schedules import Schedule, at
 from policygrad.replay import Transitions
 from policygrad.tree import Tree
@@ -83,8 +81,7 @@ class QLearning:
 
     def check(self, norm: float) -> None:
         """Raises NotFiniteError for a gradient's norm that is not finite."""
-        if not math.isfinite(norm):
-            raise NotFiniteError(f"the gradient of the action values has norm {norm}: lower lr, or set max_grad_norm")
+        check_norm(norm, "the network of action values", "lower lr, or set max_grad_norm")
 
     def report(self) -> Stats:
         """q_mean, td_error (the root of the mean squared error) and grad_norm of the last step."""
