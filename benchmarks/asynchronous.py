@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "asynchrony"
 SIDES = ("a2c", "processes", "simulated")
 ENVS_PER_WORKER = 4
 
@@ -122,13 +122,13 @@ def main() -> None:
     parser.add_argument("--delays", type=int, nargs="+", default=[], metavar="WORKERS")
     parser.add_argument("--steps", type=int, help="not the preset's")
     parser.add_argument("--episodes", type=int, default=100, help="of each evaluation")
-    parser.add_argument("--json", type=Path, help="the file [results/asynchronous-ENV.json, or staleness-ENV.json]")
+    parser.add_argument("--json", type=Path, help="the file [asynchrony/ENV.json, or staleness-ENV.json]")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         print(json.dumps(measure(*json.loads(args.child))))
         return
-    name = f"{'staleness' if args.delays else 'asynchronous'}-{args.env.partition('-')[0].lower()}.json"
+    name = f"{'staleness-' if args.delays else ''}{args.env.partition('-')[0].lower()}.json"
     file = args.json or RESULTS / name
     runs: list[dict[str, Any]] = json.loads(file.read_text())["runs"] if file.exists() else []
     for side, seed, workers in plan(args):

@@ -47,10 +47,11 @@ MAY_IMPORT = {
     "files": set(),
     "forms": set(),
     "gradient": {"data"},
-    "models": {"data", "gradient"},
-    "compiled": {"data", "models", "replay"},
+    "pieces": set(),
+    "compiled": set(),
+    "models": {"data", "gradient", "compiled"},
     "updates": {"data", "gradient", "models", "replay", "compiled"},
-    "envs": {"data", "gradient", "models", "locate", "streams"},
+    "envs": {"data", "gradient", "models", "compiled", "locate", "streams"},
     "algorithms": {"data", "gradient", "models", "updates", "envs", "locate", "replay", "streams"},
     "interop": set(),
     "stored": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "replay", "streams"},
@@ -60,8 +61,9 @@ MAY_IMPORT = {
     "presets": set(),
     "cli": {*BELOW, "training", "lab"},
 }
-# what everybody may import: errors, sums over a shared batch, trees of arrays, how files are read and what is in them
-ANYWHERE = {"errors", "total", "tree", "files", "forms"}
+# what everybody may import: errors, sums over a shared batch, trees of arrays and their pieces, how files are read and what is
+# in them
+ANYWHERE = {"errors", "total", "tree", "pieces", "files", "forms"}
 # files of the lab that may import less than their room
 AUDIT = ("audit", "bench", "cells", "page", "table", "optimal_baselines", "verdicts")
 LAB = {

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from policygrad.errors import TrainingError
+from policygrad.pieces import shuffled
 from policygrad.total import total
 from policygrad.tree import Tree, rows, take, to_torch, tree_leaves, tree_map
 
@@ -378,23 +379,3 @@ def shares_memory(obs: Tree, next_obs: Tree) -> bool:
     if isinstance(obs, dict):
         return all(shares_memory(part, next_obs[key]) for key, part in obs.items())
     return obs[1:].data_ptr() == next_obs.data_ptr()
-
-
-def shuffled(columns: Tree, count: int, generator: torch.Generator, segment: int = 1) -> Iterator[Tree]:
-    """One pass over rows (B, *) in `count` even pieces, shuffled by the generator where there is more than one.
-
-    There are at most as many pieces as units of `segment` rows, and no unit is torn apart.
-    """
-    units = rows(columns) // segment if count > 1 else 1
-    count = min(count, units)
-    if count <= 1:
-        yield columns
-        return
-    order = torch.randperm(units, generator=generator)
-    if segment > 1:
-        order = (order.unsqueeze(1) * segment + torch.arange(segment)).view(-1)
-    small, larger = divmod(units, count)
-    cuts = [segment * (piece * small + min(piece, larger)) for piece in range(1, count)]
-    pieces = tree_map(lambda x: x.index_select(0, order).tensor_split(cuts), columns)  # one gather, then slices of it
-    for piece in range(count):
-        yield take(pieces, piece)

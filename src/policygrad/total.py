@@ -40,6 +40,11 @@ def reducing(add: Reducer, largest: Reducer) -> Iterator[None]:
         _reducers.reset(token)
 
 
+def is_shared() -> bool:
+    """Whether this thread's sums go over several shards."""
+    return _reducers.get() is not None
+
+
 def total(x: X) -> X:
     """The sum of x over the shards of a batch; x itself in one process."""
     reducers = _reducers.get()

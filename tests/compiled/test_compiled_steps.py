@@ -87,14 +87,18 @@ def minibatch(seed: int, rule: Any, masked: bool, dtype: torch.dtype = torch.flo
     return Transitions(tree(obs), act, ret.to(dtype), discount.to(dtype), tree(following))
 
 
+def runs_compiled(rule: Any) -> bool:
+    return rule.compiled is not None and rule.compiled.step is not None
+
+
 def trained(
     make: Any, words: dict[str, Any], kernel: str, count: int, dtype: torch.dtype = torch.float32
 ) -> dict[str, Any]:
     policy, rule = make(kernel, words, dtype)
-    assert (rule.compiled is not None) == (kernel == "auto")
     for step in range(count):
         rule.synchronise(policy, step, step + 1)
         rule(policy, minibatch(step, rule, words.get("masked", False), dtype), progress=step / count)
+    assert runs_compiled(rule) == (kernel == "compiled")
     return {"policy": policy.flat.clone(), "rule": copy.deepcopy(rule.state_dict()), "report": rule.report()}
 
 
@@ -115,7 +119,7 @@ CASES += [pytest.param(values, words, id=name) for name, words in VALUES.items()
 
 @pytest.mark.parametrize(("make", "words"), CASES)
 def test_many_steps_are_those_of_the_reference(make: Any, words: dict[str, Any]) -> None:
-    compiled, reference = (trained(make, words, kernel, 100) for kernel in ("auto", "closed_form"))
+    compiled, reference = (trained(make, words, kernel, 100) for kernel in ("compiled", "closed_form"))
     compare(compiled, reference, 1e-4)  # Adam divides by √v̂ + 1e-5, so last bits of small gradients count for more
     compare(compiled["policy"], reference["policy"], 1e-5)
 
@@ -125,7 +129,7 @@ def test_many_steps_are_those_of_the_reference(make: Any, words: dict[str, Any])
 def test_in_double_precision_they_are_equal_to_the_last_digits(make: Any, words: dict[str, Any]) -> None:
     if make is pathwise:
         words = words | {"temperature": {"alpha": 0.5}} if "temperature" in words else words  # log α is of float32
-    compiled, reference = (trained(make, words, kernel, 20, torch.float64) for kernel in ("auto", "closed_form"))
+    compiled, reference = (trained(make, words, kernel, 20, torch.float64) for kernel in ("compiled", "closed_form"))
     compare(compiled, reference, 1e-11)
     compare(compiled["policy"], reference["policy"], 1e-12)
 
@@ -136,14 +140,14 @@ def test_the_same_minibatches_give_the_same_bits(make: Any) -> None:
     runs = []
     for _ in range(3):
         torch.empty(int(torch.randint(1, 5000, ())))  # memory of other runs lies elsewhere
-        runs.append(trained(make, words, "auto", 20)["policy"])
+        runs.append(trained(make, words, "compiled", 20)["policy"])
     assert all(torch.equal(run, runs[0]) for run in runs)
 
 
 @pytest.mark.parametrize("make", [pathwise, values])
 def test_copies_and_pickles_go_on_as_the_original(make: Any) -> None:
     words = SAC if make is pathwise else {}
-    policy, rule = make("auto", words)
+    policy, rule = make("compiled", words)
     rule(policy, minibatch(0, rule, False))
     others = [copy.deepcopy((policy, rule)), pickle.loads(pickle.dumps((policy, rule)))]
     for p, r in [(policy, rule), *others]:
@@ -154,7 +158,7 @@ def test_copies_and_pickles_go_on_as_the_original(make: Any) -> None:
 @pytest.mark.parametrize("make", [pathwise, values])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_moves_nothing(make: Any, bad: float) -> None:
-    policy, rule = make("auto", SAC if make is pathwise else {"loss": "squared"})
+    policy, rule = make("compiled", SAC if make is pathwise else {"loss": "squared"})
     batch = minibatch(0, rule, False)
     batch.ret[3] = bad
     before = copy.deepcopy((policy.flat, rule.state_dict()))
@@ -170,7 +174,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(make: Any, bad: float) -> N
 
 @pytest.mark.parametrize("act", [-1, 4])
 def test_an_action_that_is_none_is_refused(act: int) -> None:
-    policy, rule = values("auto", {})
+    policy, rule = values("compiled", {})
     batch = minibatch(0, rule, False)
     batch.act[2] = act
     before = policy.flat.clone()
@@ -180,7 +184,7 @@ def test_an_action_that_is_none_is_refused(act: int) -> None:
 
 
 def test_a_critic_of_other_widths_is_refused() -> None:
-    policy, _ = pathwise("auto", SAC)
+    policy, _ = pathwise("compiled", SAC)
     critic = make_action_critic(OBS, 3)
     rule = Pathwise(policy, critic, temperature=Temperature(0.5))
     with pytest.raises(ValueError, match="5 inputs"):
@@ -192,15 +196,19 @@ def test_what_is_not_compiled_runs_as_the_reference(monkeypatch: pytest.MonkeyPa
         def next_value(self, policy: ExploringPolicy, obs: Any) -> torch.Tensor:
             return torch.ones(len(obs))
 
-    policy, rule = values("auto", {})
-    assert rule.compiled is not None
-    assert Mine(policy).compiled is None
-    assert QLearning(policy, optimizer=SGD()).compiled is None  # pyright: ignore[reportArgumentType]
-    for kernel in ("closed_form", "autograd"):
-        assert values(kernel, {})[1].compiled is None
-    for name in [name for name in sys.modules if name.startswith("policygrad.compiled.")]:
+    def left_alone(policy: ExploringPolicy, rule: Any) -> bool:
+        rule(policy, minibatch(0, rule, False))
+        return not runs_compiled(rule)
+
+    policy, rule = values("compiled", {})
+    assert not left_alone(policy, rule)
+    assert left_alone(policy, Mine(policy))
+    assert left_alone(policy, QLearning(policy, optimizer=SGD()))  # pyright: ignore[reportArgumentType]
+    for kernel in ("closed_form", "autograd", "auto"):
+        assert left_alone(*values(kernel, {}))
+    for name in [
+        name for name in sys.modules if name.startswith(("policygrad.compiled.", "policygrad.updates.compiled"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numba", None)
-    policy, rule = values("auto", {})
-    assert rule.compiled is None
-    rule(policy, minibatch(0, rule, False))
+    assert left_alone(*values("compiled", {}))

@@ -12,10 +12,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.data import Batch
-from policygrad.models.ascent import mean_kl, minibatch_ascent
+from policygrad.models.ascent import epoch_of, mean_kl, minibatch_ascent
 from policygrad.models.contracts import PolicyLike, Rows
 from policygrad.models.optim import SGD
 from policygrad.models.policy import Policy, make_policy
+from policygrad.models.workspace import AscentPlan
 from policygrad.updates import ClippedSurrogate, VanillaGradient
 
 OBS, ACT = spaces.Box(-1.0, 1.0, (3,)), spaces.Discrete(3)
@@ -90,7 +91,7 @@ def test_an_objective_is_data_and_a_subclass_is_another_kind() -> None:
             return torch.zeros_like(logp)
 
     clipped, mine = (rule(0.1, clip=0.3, ent_coef=lambda p: p).objective(0.25) for rule in (ClippedSurrogate, Mine))
-    assert (clipped.kind, dict(clipped.numbers), clipped.ent_coef) == ("ClippedSurrogate", {"clip": 0.3}, 0.25)
+    assert (clipped.kind, dict(clipped.numbers), clipped.ent_coef) == ("clipped", {"clip": 0.3}, 0.25)
     assert mine.kind != clipped.kind
 
 
@@ -114,19 +115,13 @@ def test_the_loop_ends_after_the_epoch_that_is_enough_and_says_whose_gradient_is
         asked.append(theta.clone())
         return len(asked) == last
 
-    keywords: dict[str, Any] = {"optimizer": SGD(), "lr": 0.5}
-    stats = minibatch_ascent(
-        theta, lambda: iter((1.0, 3.0)), lambda x: torch.full((2,), x), epochs=3, enough=enough, **keywords
-    )
+    def epoch(*pieces: float) -> Any:
+        how = AscentPlan(SGD(), 0.5, None, len(pieces), torch.Generator())
+        return epoch_of(theta, lambda: iter(pieces), lambda x: torch.full((2,), x), how)
+
+    stats = minibatch_ascent(epoch(1.0, 3.0), 3, enough=enough)
     assert stats == {"epochs": last, "grad_norm": pytest.approx(2.0 * 2.0**0.5)}
     assert theta.tolist() == [2.0 * last] * 2
     with pytest.raises(FloatingPointError, match="the baker's gradient has norm nan: knead"):
-        minibatch_ascent(
-            theta,
-            lambda: iter([0.0]),
-            lambda x: torch.full((2,), torch.nan),
-            owner="the baker",
-            remedy="knead",
-            **keywords,
-        )
+        minibatch_ascent(epoch(torch.nan), owner="the baker", remedy="knead")
     assert theta.tolist() == [2.0 * last] * 2

@@ -49,6 +49,8 @@ def a3c(
     critic, update = task.critic(**fit.values(ascent)), VanillaGradient(**ascent.values(task.seed))
     parts, workers = (task.policy(), advantage.estimator(), update), min(workers, run.num_envs)
     if asynchrony == "processes":
-        return Plan(PulledLearner(*parts, critic=critic), num_steps=num_steps, source=CrewSource(workers))
+        return Plan(
+            PulledLearner(*parts, critic=critic), num_steps=num_steps, source=CrewSource(workers), compile_from=None
+        )
     learner = SimulatedLearner(*parts, critic=critic, workers=workers, seed=task.seed)
-    return Plan(learner, num_steps=num_steps)
+    return Plan(learner, num_steps=num_steps, compile_from=None)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from policygrad.algorithms.task import Plan, Task
 
 ALIASES = {"n_steps": "n_step"}  # of Stable-Baselines3, where it is the length of a rollout for other algorithms
+COMPILE_FROM = 4_000  # steps: with a minibatch for each, what compiling saves is soon more than it costs
 NO_STEP_LIMIT = "it takes every step, and lr sets its length"
 
 LearningRate = Annotated[
@@ -78,7 +79,7 @@ def dqn(
     learner = ReplayLearner(
         policy, rule, num_envs=run.num_envs, epsilon=exploration.schedule(), seed=task.seed, **values
     )
-    return Plan(learner, num_steps=num_steps)
+    return Plan(learner, num_steps=num_steps, compile_from=COMPILE_FROM)
 
 
 @packaged(RecipeSpec("r + γ max q, λ-return", "QLambdaLearner", gradient="none", batch_size="minibatches"))
@@ -112,7 +113,7 @@ def pqn(
         epsilon=exploration.schedule(),
         seed=task.seed,
     )
-    return Plan(learner, num_steps=num_steps)
+    return Plan(learner, num_steps=num_steps, compile_from=COMPILE_FROM)
 
 
 def _greedy(task: Task) -> Any:
@@ -170,7 +171,7 @@ def _deterministic(
         policy, critic, **pair.rates(), smoothing=smoothing, delay=actor.delay, seed=stream(task.seed, "paths")
     )
     learner = ReplayLearner(policy, rule, num_envs=run.num_envs, seed=task.seed, **memory.values())
-    return Plan(learner, num_steps=num_steps)
+    return Plan(learner, num_steps=num_steps, compile_from=COMPILE_FROM)
 
 
 @packaged(RecipeSpec("q(s, a)", "Pathwise", gradient="pathwise", aliases=ALIASES))
@@ -257,4 +258,4 @@ def sac(
     temperature = Temperature(alpha, target, rates["lr"])
     rule = Pathwise(policy, critic, **rates, temperature=temperature, seed=stream(task.seed, "paths"))
     learner = ReplayLearner(policy, rule, num_envs=run.num_envs, seed=task.seed, **memory.values())
-    return Plan(learner, num_steps=num_steps)
+    return Plan(learner, num_steps=num_steps, compile_from=COMPILE_FROM)

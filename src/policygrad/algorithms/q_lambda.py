@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policygrad.data import Record, Rollout, Stats, shuffled
+from policygrad.data import Record, Rollout, Stats
 from policygrad.forms import Form, form_of, mersenne, number, table
 from policygrad.gradient.returns import gae
-from policygrad.models.ascent import minibatch_ascent
+from policygrad.models.ascent import epoch_of, minibatch_ascent
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.optim import Adam
 from policygrad.models.schedules import Schedule, at
+from policygrad.models.workspace import AscentPlan
+from policygrad.pieces import shuffled
 from policygrad.tree import in_chunks, take, tree_map
 
 
@@ -71,16 +73,9 @@ class QLambdaLearner:
             error = mb["target"] - q.gather(-1, mb["act"])
             return policy.kernel.vjp(torch.zeros_like(q).scatter_(-1, mb["act"], error / len(q)))
 
-        stats = minibatch_ascent(
-            policy.flat,
-            lambda: shuffled(rows, self.minibatches, self.generator),
-            gradient,
-            optimizer=self.optimizer,
-            lr=at(self.lr, progress),
-            epochs=self.epochs,
-            max_grad_norm=self.max_grad_norm,
-            owner="the network of action values",
-        )
+        how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
+        epoch = epoch_of(policy.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
+        stats = minibatch_ascent(epoch, self.epochs, owner="the network of action values")
         if policy.normalizer is not None:
             policy.normalizer.merge(policy.raw_features(rollout.valid_obs))
         policy.epsilon = at(self.epsilon, progress)

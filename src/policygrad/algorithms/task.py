@@ -46,6 +46,8 @@ class Plan:
     clone_epochs: where the episodes are stored ones, the passes of maximum likelihood over them before the first update.
     source: where experience comes from, if not from environments that this process steps: a function (env, num_envs, backend,
     seed) → `ExperienceSource`.
+    compile_from: with kernel = "auto", trainings of so many steps run compiled functions where there are any. Shorter ones do
+    not wait for the compiler, which takes some seconds once on a machine. None: none does.
     Raises ValueError for both, and for neither where the learner has no `wants` of its own.
     """
 
@@ -54,6 +56,7 @@ class Plan:
     episodes: int | None = None
     clone_epochs: int = 0
     source: Callable[[Any, int, str, int], Any] | None = None
+    compile_from: int | None = 50_000
 
     def __post_init__(self) -> None:
         if self.num_steps is not None or self.episodes is not None:
@@ -62,6 +65,10 @@ class Plan:
             raise ValueError(
                 f"expected num_steps or episodes, got neither, and {type(self.learner).__name__} has no `wants`: give one"
             )
+
+    def is_long(self, steps: int) -> bool:
+        """Whether a training of so many steps is worth compiling for."""
+        return self.compile_from is not None and steps >= self.compile_from
 
     @property
     def wants(self) -> Wants:

@@ -36,7 +36,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 def part(function: Callable[..., Any]) -> Any:
     """A function that compiled functions call. It is compiled with each of them, and never kept by itself."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
 
 
 def compiled(function: Callable[..., Any]) -> Any:

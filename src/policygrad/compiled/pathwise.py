@@ -14,12 +14,12 @@ from policygrad.compiled.networks import (
     Work,
     adam,
     clip_by_norm,
+    copy_to,
     follow,
     forward,
     pull_back,
     pull_back_inputs,
 )
-from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN
 
 CONSTANT = 0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0)
 
@@ -61,6 +61,8 @@ class Numbers(NamedTuple):
     """The constants of a rule."""
 
     stochastic: bool  # a squashed normal with an entropy bonus, or a deterministic policy
+    log_std_least: float
+    log_std_most: float
     sigma: float  # of the noise on next actions
     limit: float
     critic_most: float  # largest gradient norms
@@ -105,11 +107,11 @@ class Minibatch(NamedTuple):
 
 
 @part
-def squash(out: np.ndarray, noise: np.ndarray, rows: int, dims: int, paths: Paths) -> None:
+def squash(out: np.ndarray, noise: np.ndarray, rows: int, dims: int, numbers: Numbers, paths: Paths) -> None:
     """Sample x = tanh(μ + σ ε) with its log density, for outputs (B, 2D): `Squashed.walk`."""
     number = out.dtype.type
     half, two, constant = number(0.5), number(2.0), number(dims * CONSTANT)
-    low, high = number(LOG_STD_MIN), number(LOG_STD_MAX)
+    low, high = number(numbers.log_std_least), number(numbers.log_std_most)
     for r in range(rows):
         total = -constant
         for d in range(dims):
@@ -130,8 +132,8 @@ def join(features: np.ndarray, x: np.ndarray, rows: int, dims: int, joint: np.nd
     width = len(features) // rows
     for r in range(rows):
         start = r * (width + dims)
-        joint[start : start + width] = features[r * width : (r + 1) * width]
-        joint[start + width : start + width + dims] = x[r * dims : (r + 1) * dims]
+        copy_to(joint, start, features, r * width, width)
+        copy_to(joint, start + width, x, r * dims, dims)
 
 
 @part
@@ -142,7 +144,7 @@ def find_targets(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, m
     dims = len(paths.x) // rows
     out = work.h[forward(nets.actor_copy, batch.following, rows, work) :]
     if numbers.stochastic:
-        squash(out, batch.next_noise, rows, dims, paths)
+        squash(out, batch.next_noise, rows, dims, numbers, paths)
     else:
         sigma, limit, one = number(numbers.sigma), number(numbers.limit), number(1.0)
         for i in range(rows * dims):
@@ -188,7 +190,7 @@ def improve_actor(nets: Nets, batch: Minibatch, numbers: Numbers, alpha: float, 
     dims, share, one, two = len(paths.x) // rows, number(1.0 / rows), number(1.0), number(2.0)
     out = own.h[forward(nets.actor, batch.features, rows, own) :]
     if numbers.stochastic:
-        squash(out, batch.noise, rows, dims, paths)
+        squash(out, batch.noise, rows, dims, numbers, paths)
     else:
         for i in range(rows * dims):
             paths.x[i] = math.tanh(out[i])

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from policygrad.compiled.cache import compiled
-from policygrad.compiled.networks import AdamState, Net, Work, adam, clip_by_norm, forward, pull_back
+from policygrad.compiled.networks import AdamState, Net, Work, adam, clip_by_norm, copy_to, fill, forward, pull_back
 
 
 @compiled
@@ -45,8 +45,8 @@ def q_step(
             legal = legal or illegal[r * actions + a] == zero
         error[r] = ret[r] + discount[r] * (value if legal else zero)
     out = work.h[forward(net, features, rows, work) :]
-    q[:] = out[: rows * actions]
-    work.up[: rows * actions] = zero
+    copy_to(q, 0, out, 0, rows * actions)
+    fill(work.up, rows * actions, zero)
     for r in range(rows):
         i = r * actions + act[r]
         error[r] -= q[i]

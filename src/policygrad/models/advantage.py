@@ -7,11 +7,13 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from policygrad.data import Batch, shuffled
-from policygrad.models.ascent import minibatch_ascent
+from policygrad.data import Batch
+from policygrad.models.ascent import epoch_of, minibatch_ascent
 from policygrad.models.flat import FlatModule
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
+from policygrad.models.workspace import AscentPlan
+from policygrad.pieces import shuffled
 from policygrad.total import total
 
 
@@ -72,16 +74,9 @@ class AdvantageRegressor(FlatModule):
             # ∂A(s,a)/∂f(s,b) = 1[b = a] − π(b|s)
             return self.kernel.vjp((-error * pi).scatter_add_(1, act, error))
 
-        minibatch_ascent(
-            self.flat,
-            lambda: shuffled(rows, minibatches, self.generator),
-            gradient,
-            optimizer=self.optimizer,
-            lr=lr,
-            epochs=epochs,
-            owner="the advantage regressor",
-            remedy="lower lr",
-        )
+        how = AscentPlan(self.optimizer, lr, None, minibatches, self.generator)
+        epoch = epoch_of(self.flat, lambda: shuffled(rows, minibatches, self.generator), gradient, how)
+        minibatch_ascent(epoch, epochs, owner="the advantage regressor", remedy="lower lr")
 
 
 def fit_advantage(

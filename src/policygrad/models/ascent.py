@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.models.contracts import EvaluationLike, PolicyLike
-from policygrad.models.optim import Optimizer, check_norm, clip_by_norm
+from policygrad.models.optim import check_norm, clip_by_norm
 from policygrad.models.policy import Policy
+from policygrad.models.workspace import AscentPlan, Epoch
 from policygrad.total import total
 
 Piece = TypeVar("Piece")
@@ -24,10 +25,11 @@ Term = Callable[[EvaluationLike, Batch], Tensor]
 class Objective:
     """Σ_b w_b ∇log π(a_b|s_b) + ent_coef · Σ_b weight_b ∇entropy_b, w = score_weights(logp, batch): a rule's term.
 
-    kind and numbers say the same as data, so that a compiled kernel can recognise it; `score_weights` is the reference.
+    kind and numbers say the same as data, for compiled functions: "plain" for weight · adv, "ratio" for that times π/π_old, or
+    "clipped", with the number `clip`; None for anything else. `score_weights` is the reference.
     """
 
-    kind: str
+    kind: str | None
     numbers: Mapping[str, float]
     score_weights: ScoreWeights
     ent_coef: float = 0.0
@@ -56,34 +58,42 @@ def gradient_of(terms: Sequence[Term], policy: PolicyLike, batch: Batch) -> Tens
 
 
 def minibatch_ascent(
-    flat: Tensor,
-    epoch: Callable[[], Iterator[Piece]],
-    gradient: Callable[[Piece], Tensor],
-    *,
-    optimizer: Optimizer,
-    lr: float,
+    epoch: Epoch,
     epochs: int = 1,
-    max_grad_norm: float | None = None,
+    *,
     enough: Callable[[], bool] | None = None,
     owner: str = "the policy",
     remedy: str = "lower lr, or set max_grad_norm",
 ) -> Stats:
-    """Ascend `gradient(piece)` (P,) from the parameters `flat` (P,), in place, for every piece of every epoch.
+    """So many passes of ascent, a step for every piece; enough() is asked after each and ends it early.
 
-    epoch() gives the pieces of one pass; enough() is asked after each and ends the ascent early. owner, remedy: for the
-    NotFiniteError where a gradient is not finite. Stats: epochs, and the mean gradient norm before clipping.
+    owner, remedy: for the NotFiniteError where a gradient is not finite. Stats: epochs, and the mean gradient norm before
+    clipping.
     """
     norms, steps, done = 0.0, 0, 0
     for done in range(1, epochs + 1):  # noqa: B007
-        for piece in epoch():
-            grad = total(gradient(piece))
-            norm = clip_by_norm(grad, max_grad_norm)
+        for norm in epoch():
             check_norm(norm, owner, remedy)
-            optimizer.step(flat, grad, lr)
             norms, steps = norms + norm, steps + 1
         if enough is not None and enough():
             break
     return {"epochs": done, "grad_norm": norms / max(steps, 1)}
+
+
+def epoch_of(
+    flat: Tensor, pieces: Callable[[], Iterable[Piece]], gradient: Callable[[Piece], Tensor], how: AscentPlan
+) -> Epoch:
+    """Passes that ascend `gradient(piece)` (P,) from the parameters `flat` (P,), in place, for every piece: the reference for
+    compiled epochs. A norm is given before its step is taken, and whoever gets it may refuse it.
+    """
+
+    def epoch() -> Iterator[float]:
+        for piece in pieces():
+            grad = total(gradient(piece))
+            yield clip_by_norm(grad, how.max_grad_norm)
+            how.optimizer.step(flat, grad, how.lr)
+
+    return epoch
 
 
 def mean_kl(policy: Policy, old: Tensor, batch: Batch, new: Tensor | None = None) -> float:

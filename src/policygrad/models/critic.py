@@ -10,15 +10,18 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from policygrad.data import Rollout, Stats, Values, shares_memory, shuffled
+from policygrad.data import Rollout, Stats, Values, shares_memory
 from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, FormError, anything, each, form_of, mersenne, number, table, whole
-from policygrad.models.ascent import minibatch_ascent
+from policygrad.models.ascent import epoch_of, minibatch_ascent
+from policygrad.models.compiling import value_epoch
 from policygrad.models.flat import FlatModule
 from policygrad.models.networks import MLP, BodyNetwork, output_layer
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Body, Policy, make_network
 from policygrad.models.schedules import Schedule, at
+from policygrad.models.workspace import AscentPlan, Workspace
+from policygrad.pieces import shuffled
 from policygrad.total import moments, total
 from policygrad.tree import Tree, in_chunks, tree_leaves, tree_map
 
@@ -76,6 +79,7 @@ class _Regression(FlatModule):
         self.scale_rate = scale_rate
         self.optimizer = Adam()
         self.generator = torch.Generator().manual_seed(int(seed))
+        self.workspace = Workspace()
         self.seen = 0
         self.mean, self.std, self.var = 0.0, 1.0, 1.0
         self.flatten(kernel)
@@ -109,22 +113,16 @@ class _Regression(FlatModule):
         features = policy.features(rollout.valid_obs)
         target = ((rollout.valid(target) - self.mean) / self.std).unsqueeze(-1)
         rows = {"features": features, "target": target} | self._rows(rollout)
+        how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
 
         def gradient(mb: dict[str, Tensor]) -> Tensor:  # of −½ mean error²
             error = self._error(self.kernel.forward(mb["features"]), mb)
             return self.kernel.vjp(error.div_(total(len(error))))
 
-        minibatch_ascent(
-            self.flat,
-            lambda: shuffled(rows, self.minibatches, self.generator),
-            gradient,
-            optimizer=self.optimizer,
-            lr=at(self.lr, progress),
-            epochs=self.epochs,
-            max_grad_norm=self.max_grad_norm,
-            owner="the critic",
-            remedy="lower critic_lr",
-        )
+        known = vars(type(self)).get("compiled", False)
+        epoch = value_epoch(self.workspace, policy, self, features, target, rows.get("act"), how) if known else None
+        epoch = epoch or epoch_of(self.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
+        minibatch_ascent(epoch, self.epochs, owner="the critic", remedy="lower critic_lr")
 
     def follow(self, count: int, mean: Tensor, var: Tensor) -> None:
         """Move mean and std towards the targets' and rescale the output layer so that the values stay what they were.
@@ -190,6 +188,8 @@ class _Regression(FlatModule):
 class Critic(_Regression):
     """V(s), regressed on the estimator's targets."""
 
+    compiled = True  # of this class, not of those derived from it: there is a compiled epoch for its `_error`
+
     def value(self, features: Tensor) -> Tensor:
         """V of normalised observations (B, *): (B,)."""
         return self.kernel.forward(features, grad=False).squeeze(-1) * self.std + self.mean
@@ -217,6 +217,8 @@ class QCritic(_Regression):
     V is exact in the policy's probabilities, whatever was sampled, so the target of `TDError` and `QValue` is that of
     expected SARSA: r + γ Σ_a π(a|s') q(s',a).
     """
+
+    compiled = True  # see `Critic`
 
     def action_values(self, features: Tensor) -> Tensor:
         """Q of normalised observations (B, *), for every action: (B, A)."""

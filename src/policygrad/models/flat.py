@@ -31,7 +31,7 @@ class FlatModule(nn.Module):
     flat: Tensor  # (P,) every trainable parameter of `network`, in the order of network.parameters()
 
     def flatten(self, kernel: str | None = None) -> None:
-        """Move the parameters into one vector and make them views of it. kernel: "auto", "autograd" or "closed_form"."""
+        """Move the parameters into one vector and make them views of it. kernel: one of `KERNELS`."""
         self.kernel_choice = kernel or getattr(self, "kernel_choice", "auto")
         self.network.eval()
         parameters = trainable(self.network)

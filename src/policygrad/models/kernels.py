@@ -23,7 +23,7 @@ from policygrad.models.activations import QUIET, activate, slope_of
 from policygrad.models.networks import MLP, TabularNetwork, WithLogStd
 from policygrad.models.stacked import StackedKernel, StackedMLP
 
-KERNELS = ("auto", "autograd", "closed_form")
+KERNELS = ("auto", "autograd", "closed_form", "compiled")
 
 
 class SecondDerivativeError(UserError, RuntimeError):
@@ -67,7 +67,9 @@ def trainable(network: nn.Module) -> list[nn.Parameter]:
 
 
 def make_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
-    """The kernel by its name; "auto": the closed form if there is one (for an MLP on a CPU), autograd otherwise."""
+    """The kernel by its name; "auto" and "compiled": the closed form if there is one (for an MLP on a CPU), autograd otherwise.
+    Compiled functions take whole epochs, see `compiling.py`; for single passes there is the closed form.
+    """
     if choice not in KERNELS:
         raise ValueError(f"kernel must be one of {KERNELS}, got {choice!r}")
     whole = len(flat) == sum(p.numel() for p in network.parameters())

@@ -119,6 +119,7 @@ class Policy(FlatModule):
     """
 
     begins_once = True  # the noise is stationary
+    trains_long = False  # whether the training is so long that compiling pays, even where it takes some seconds
     segment = 1  # rows that belong together in a batch
 
     def __init__(
@@ -138,6 +139,11 @@ class Policy(FlatModule):
         self.encoding = encoding
         self._plain = encoding is not None and encoding.plain
         self.flatten(kernel)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether epochs and steps that move this policy are to be compiled, where they can be."""
+        return self.kernel_choice == "compiled" or (self.kernel_choice == "auto" and self.trains_long)
 
     def _forms(self) -> dict[str, Form]:
         own = (

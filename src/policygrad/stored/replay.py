@@ -13,10 +13,11 @@ import torch
 
 from policygrad.data import Batch, Record, Wants
 from policygrad.forms import RECENT, Form, source_form
-from policygrad.models.ascent import minibatch_ascent
+from policygrad.models.ascent import epoch_of, minibatch_ascent
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
+from policygrad.models.workspace import AscentPlan
 from policygrad.stored.trajectories import Trajectories, TrajectoryError, refuse_state
 from policygrad.streams import stream
 
@@ -112,11 +113,7 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
     optimizer, pieces = Adam(), math.ceil(rows / CLONE_ROWS)
     rate = TABLE_RATE if isinstance(policy.network, TabularNetwork) else CLONE_RATE
     for epoch in range(epochs):
-        minibatch_ascent(
-            policy.flat,
-            lambda: batch.minibatches(pieces, generator),
-            lambda mb: policy.evaluate(mb).gradient(mb.weight),
-            optimizer=optimizer,
-            lr=rate * (1.0 - epoch / epochs),
-        )
+        how = AscentPlan(optimizer, rate * (1.0 - epoch / epochs), None, pieces, generator)
+        likelier = lambda mb: policy.evaluate(mb).gradient(mb.weight)  # noqa: E731
+        minibatch_ascent(epoch_of(policy.flat, lambda: batch.minibatches(pieces, generator), likelier, how))
     return float(trajectories.under(policy).logp.mean())  # pyright: ignore[reportOptionalMemberAccess]

@@ -39,7 +39,7 @@ from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, with_words
 from policygrad.envs.twin import twin
 from policygrad.errors import EnvError
-from policygrad.models.policy import Body
+from policygrad.models.policy import Body, Policy
 from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
 from policygrad.stored.trajectories import Trajectories, collect
@@ -124,16 +124,11 @@ class Agent(Kept):
         self._begin()
         advise(self.policy, self.envs, self.config.get("log_std", 0.0), own_body=body is not None)
 
-    @property
-    def _lent(self) -> bool:
-        """Whether other code holds the environment, too."""
-        return isinstance(self.env, gym.Env | VectorEnv)
-
     def _collector(self) -> Any:
         if self.plan.source is not None:
             return self.plan.source(self.env, self.config["num_envs"], self.backend, self.seed)
         # `lambda: env` may hand out one that is held
-        held = self._lent or (callable(self.env) and self.envs.num_envs == 1)
+        held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)
 
     def _begin(self) -> None:
@@ -252,7 +247,7 @@ class Agent(Kept):
             if horizon < total:
                 raise ConfigError(f"horizon = {horizon}, but this call alone takes {total} steps")
         with self._alone():
-            if self._lent:
+            if self.lent:
                 self._forget()
             self.trainer.begin(total, horizon)
             rows = (self.plan.wants.num_steps or 0) * self.envs.num_envs
@@ -280,6 +275,8 @@ class Agent(Kept):
 
     def _step(self, record: Record, progress: float, diagnose: bool, meter: bool) -> Stats:
         """The learner's step, with numbers about it if they are due."""
+        if isinstance(self.policy, Policy):
+            self.policy.trains_long = self.plan.is_long(self.trainer.total)
         if not diagnose:
             return self.learner.step(record, progress)
         measured = {"meter": meter and self.gradient_meter, "eigenvalues": self.fisher_eigenvalues}

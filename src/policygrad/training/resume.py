@@ -88,7 +88,7 @@ def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[
 
 def check_same_configuration(run: RunDirectory, agent: Agent) -> None:
     """Refuse to resume a run with another configuration than the agent's, except for more steps. Raises ConfigError."""
-    before, now = run.config(), run_config(agent)
+    before, now = run.config(), run_config(agent, agent.config["steps"])
     names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom")
     other = [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
     then, asked = before["config"], {k: list(x) if isinstance(x, tuple) else x for k, x in agent.config.items()}
@@ -143,7 +143,7 @@ def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
 def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
     """The differences between this machine and that on which the run began, in sentences."""
     found = []
-    for what, now in (("versions", versions(agent)), ("machine", machine())):
+    for what, now in (("versions", versions(agent, config["config"]["steps"])), ("machine", machine())):
         before = config.get(what)
         before = before if isinstance(before, dict) else {}
         other = [

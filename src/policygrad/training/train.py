@@ -6,6 +6,7 @@ import platform
 import signal
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from policygrad.files import printable
 from policygrad.gradient.importance import CollapsedError
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import EvaluationTable, scalars
+from policygrad.models.kernels import DenseKernel, LogStdKernel
+from policygrad.models.policy import Policy
 from policygrad.stored.directory import ROOT, RunDirectory, create
 from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWriter
 from policygrad.stored.trajectories import describe as describe_task
@@ -74,9 +77,9 @@ def start(
     save_trajectories: bool = False,
 ) -> RunDirectory:
     """A run directory with its config.json. episodes, save_trajectories: as for `train`, so that `resume` knows them."""
-    config = run_config(agent, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
-    if steps is not None:
-        config["config"] |= {"steps": steps}
+    steps = agent.config["steps"] if steps is None else steps
+    config = run_config(agent, steps, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
+    config["config"] |= {"steps": steps}
     return create(run_dir, root, config)
 
 
@@ -198,8 +201,8 @@ def _add_evaluation(run: RunDirectory, steps: int, evaluation: Evaluation) -> No
     EventFile(run.path).write(steps, scalars(means))
 
 
-def run_config(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
-    """The contents of config.json."""
+def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[str, Any]:
+    """The contents of config.json, of a training of so many steps."""
     kernel = getattr(agent.policy, "kernel", None)  # an actor of one's own need not have one
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered
     return {
@@ -210,19 +213,19 @@ def run_config(agent: Agent, command: Sequence[str] = ()) -> dict[str, Any]:
         "tuned": agent.tuned,
         "config": dict(agent.config),
         "custom": agent.custom,
-        "kernel": "compiled" if _is_compiled(agent) else kernel if kernel is None else kernel.name,
+        "kernel": "compiled" if _is_compiled(agent, steps) else kernel if kernel is None else kernel.name,
         "backend": agent.backend,
         "fisher_eigenvalues": agent.fisher_eigenvalues,
         "gradient_meter": agent.gradient_meter,
         "dataset": agent.dataset,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
-        "versions": versions(agent),
+        "versions": versions(agent, steps),
         "machine": machine(),
         "command": list(command),
     } | agent.env_words()
 
 
-def versions(agent: Agent) -> dict[str, str]:
+def versions(agent: Agent, steps: int) -> dict[str, str]:
     """The versions that a run's numbers depend on; of physics engines, those that its environment uses."""
     own = {
         "policygrad": policygrad.__version__,
@@ -234,12 +237,18 @@ def versions(agent: Agent) -> dict[str, str]:
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])
     engines = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d"}
     used = [engine for module, engine in engines.items() if spec and str(spec.entry_point).startswith(module)]
-    used += [name for name, there in (("envpool", agent.backend == "envpool"), ("numba", _is_compiled(agent))) if there]
+    optional = {"envpool": agent.backend == "envpool", "numba": _is_compiled(agent, steps)}
+    used += [name for name, there in optional.items() if there]
     return own | {name: version(name) for name in used}
 
 
-def _is_compiled(agent: Agent) -> bool:
-    return getattr(getattr(agent.learner, "rule", None), "compiled", None) is not None
+def _is_compiled(agent: Agent, steps: int) -> bool:
+    """Whether compiled functions will run, where there are any: for MLPs, and with numba."""
+    policy = agent.policy
+    if not isinstance(policy, Policy) or not isinstance(policy.kernel, DenseKernel | LogStdKernel):
+        return False
+    wanted = policy.kernel_choice == "compiled" or (policy.kernel_choice == "auto" and agent.plan.is_long(steps))
+    return wanted and find_spec("numba") is not None
 
 
 def machine() -> dict[str, str]:

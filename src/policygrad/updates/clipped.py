@@ -24,6 +24,8 @@ class ClippedSurrogate(FirstOrder):
     Other keywords: those of `FirstOrder`.
     """
 
+    kind = "clipped"
+
     _: KW_ONLY
     clip: float = 0.2
     epochs: int = 10

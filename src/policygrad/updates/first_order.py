@@ -11,11 +11,13 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.forms import Form, form_of, mersenne, table
-from policygrad.models.ascent import Objective, Term, gradient_of, mean_kl, minibatch_ascent
+from policygrad.models.ascent import Objective, Term, epoch_of, gradient_of, mean_kl, minibatch_ascent
+from policygrad.models.compiling import policy_epoch
 from policygrad.models.contracts import PolicyLike
 from policygrad.models.optim import make_optimizer
 from policygrad.models.policy import Policy
 from policygrad.models.schedules import Schedule, at
+from policygrad.models.workspace import AscentPlan, Workspace
 
 
 @dataclass(eq=False)
@@ -53,6 +55,7 @@ class FirstOrder:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.optimizer = make_optimizer(self.optimizer)
         self.generator = torch.Generator().manual_seed(int(self.seed))
+        self.workspace = Workspace()
 
     def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
         """The weights w (B,) of the ascent direction Σ w ∇log π, at the current log-probabilities."""
@@ -64,8 +67,9 @@ class FirstOrder:
         return {}
 
     def objective(self, progress: float) -> Objective:
-        """The rule's own term. Its kind is the name of the class: a subclass is another kind, with weights of its own."""
-        return Objective(type(self).__name__, self.numbers, self.score_weights, at(self.ent_coef, progress))
+        """The rule's own term. Its kind is what the class itself says: a subclass may have weights of its own."""
+        kind = vars(type(self)).get("kind")
+        return Objective(kind, self.numbers, self.score_weights, at(self.ent_coef, progress))
 
     def __call__(self, policy: PolicyLike, batch: Batch, progress: float = 0.0) -> Stats:
         terms = [self.objective(progress), *self.terms]
@@ -90,16 +94,14 @@ class FirstOrder:
         enough: Callable[[], bool] | None = None,
     ) -> Stats:
         """Epochs × minibatches of ascent on the sum of the terms; `enough` is asked after every epoch."""
-        return minibatch_ascent(
+        how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
+        epoch = policy_epoch(self.workspace, policy, batch, terms, how) or epoch_of(
             policy.flat,
             lambda: batch.minibatches(self.minibatches, self.generator),
             lambda mb: gradient_of(terms, policy, mb),
-            optimizer=self.optimizer,
-            lr=at(self.lr, progress),
-            epochs=self.epochs,
-            max_grad_norm=self.max_grad_norm,
-            enough=enough,
+            how,
         )
+        return minibatch_ascent(epoch, self.epochs, enough=enough)
 
     def report(self, logp: Tensor, batch: Batch) -> Stats:
         """The rule's own numbers at the policy after the update, computed with the diagnostics."""

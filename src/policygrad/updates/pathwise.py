@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policygrad.compiled import compiled_step
 from policygrad.data import Stats
 from policygrad.forms import PCG64, Form, array, form_of, table, whole
 from policygrad.models.action_values import ActionCritic, FlatNetwork
@@ -23,6 +22,7 @@ from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.optim import Adam, check_norm, clip_by_norm, make_optimizer
 from policygrad.models.schedules import Schedule, at
 from policygrad.replay import Transitions
+from policygrad.updates.compiling import CompiledStep
 from policygrad.updates.q_learning import copied_network
 
 
@@ -112,8 +112,7 @@ class Pathwise:
         self.last: tuple[Tensor | None, float] | None = None
         self.compiled = None
         if type(self) is Pathwise and type(critic) is ActionCritic:  # others may do something else
-            parts = [critic.network], [self.optimizer, critic.optimizer]
-            self.compiled = compiled_step("PathwiseStep", policy, *parts)
+            self.compiled = CompiledStep("PathwiseStep", [critic.network], [self.optimizer, critic.optimizer])
 
     def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
         """Copies follow after every step instead."""
@@ -138,8 +137,7 @@ class Pathwise:
 
     def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
         """One step on a minibatch, compiled where it can be. Raises NotFiniteError where a gradient is not finite."""
-        if self.compiled is not None:
-            self.compiled(self, policy, batch, progress)
+        if self.compiled is not None and self.compiled(self, policy, batch, progress):
             return
         target = batch.ret + batch.discount * self.next_value(policy, policy.features(batch.next_obs))
         features = policy.features(batch.obs)

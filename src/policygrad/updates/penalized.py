@@ -31,6 +31,8 @@ class PenalizedSurrogate(FirstOrder):
     Other keywords: those of `FirstOrder`.
     """
 
+    kind = "ratio"
+
     _: KW_ONLY
     beta: float = 1.0
     target_kl: float | None = 0.01

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from policygrad.compiled import compiled_step
 from policygrad.data import Stats
 from policygrad.forms import Form, form_of, table
 from policygrad.models.action_values import FlatNetwork
@@ -17,6 +16,7 @@ from policygrad.models.optim import check_norm, clip_by_norm, make_optimizer
 from policygrad.models.schedules import Schedule, at
 from policygrad.replay import Transitions
 from policygrad.tree import Tree
+from policygrad.updates.compiling import CompiledStep
 
 
 class QLearning:
@@ -43,7 +43,7 @@ class QLearning:
         self.optimizer = make_optimizer(optimizer)
         self.copy = None if target_every is None else FlatNetwork(copied_network(policy), policy.kernel_choice)
         self.last: tuple[Tensor, Tensor, float] | None = None
-        self.compiled = compiled_step("QStep", policy, [], [self.optimizer]) if type(self) is QLearning else None
+        self.compiled = CompiledStep("QStep", [], [self.optimizer]) if type(self) is QLearning else None
 
     def synchronise(self, policy: ExploringPolicy, before: int, now: int) -> None:
         """Copy the network where a multiple of `target_every` environment steps has been reached."""
@@ -65,8 +65,7 @@ class QLearning:
 
     def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
         """Move the policy's network. Raises NotFiniteError, before it moves, where the gradient is not finite."""
-        if self.compiled is not None:
-            self.compiled(self, policy, batch, progress)
+        if self.compiled is not None and self.compiled(self, policy, batch, progress):
             return
         target = batch.ret + batch.discount * self.next_value(policy, batch.next_obs)
         q = policy.kernel.forward(policy.features(batch.obs))

@@ -17,6 +17,7 @@ class VanillaGradient(FirstOrder):
     One step a batch; `epochs` > 1 would reuse on-policy data without a correction and is refused with a ValueError.
     """
 
+    kind = "plain"
     reads_logp = False  # of the policy before the update
 
     def __post_init__(self) -> None:

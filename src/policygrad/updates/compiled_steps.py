@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from policygrad.compiled.cache import patience
-from policygrad.compiled.networks import CODES, AdamState, Net, Work
 from policygrad.compiled.pathwise import Minibatch, Nets, Now, Numbers, Optimizers, Paths, StepMemory, pathwise_step
 from policygrad.compiled.q_learning import q_step
+from policygrad.models.arrays import adam_state, check_widths, largest_norm, net, vector, work_memory
+from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN
 from policygrad.models.exploring import ActionValues, Deterministic, ExploringPolicy, Squashed
 from policygrad.models.heads import MASK_PENALTY
 from policygrad.models.kernels import DenseKernel
 from policygrad.models.optim import Adam
 from policygrad.models.schedules import at
 from policygrad.models.stacked import StackedKernel
+from policygrad.models.workspace import Workspace
 from policygrad.replay import Transitions
 
 NOTHING = torch.empty(0)  # no illegal actions
@@ -38,67 +37,8 @@ def step_of(name: str, policy: Any, networks: list[Any], optimizers: list[Any]) 
     return kind() if known else None
 
 
-def net(module: Any, first: bool = False) -> Net:
-    """The network of a `FlatModule`. first: of a stack of networks the first alone."""
-    kernel = module.kernel
-    if isinstance(kernel, DenseKernel):
-        shapes, starts, count = [w.shape for w, _ in kernel.layers], [s[:2] for s in kernel.spans], 1
-    else:
-        shapes, count = [w.shape[1:] for w in kernel.weights], len(kernel.weights[0])
-        starts = [(w.flat[0], b.flat[0]) for w, b in zip(*kernel.spans, strict=True)]
-    layers = [[*shape[::-1], *start] for shape, start in zip(shapes, starts, strict=True)]
-    return Net(module.flat.numpy(), np.array(layers, np.int64), 1 if first else count, CODES[kernel.activation])
-
-
-def _fits(net: Net, outputs: int, inputs: int | None = None) -> None:
-    """Raises ValueError for a network of other widths: compiled code would read beyond its arrays."""
-    widths = int(net.layers[0, 0]), int(net.layers[-1, 1])
-    if widths != (widths[0] if inputs is None else inputs, outputs):
-        raise ValueError(f"expected a network with {inputs or widths[0]} inputs and {outputs} outputs, got {widths}")
-
-
-def vector(count: int, dtype: torch.dtype) -> np.ndarray:
-    """StepMemory that begins at a multiple of 64 bytes, as torch's does: the last bit of a product may depend on it."""
-    return torch.empty(count, dtype=dtype).numpy()
-
-
-def work_memory(nets: Sequence[Net], rows: int, dtype: torch.dtype) -> Work:
-    """Enough for a pass of any of these networks over so many rows."""
-    whole = max(n.stack * rows * int(n.layers[:, 1].sum()) for n in nets)
-    widest = max(n.stack * rows * int(n.layers[:, :2].max()) for n in nets)
-    return Work(*(vector(size, dtype) for size in (whole, whole, widest, widest)))
-
-
-def adam_state(optimizer: Adam, params: Tensor) -> AdamState:
-    """Adam's moments of these parameters."""
-    m, v = optimizer.moments(params)
-    return AdamState(m.numpy(), v.numpy(), optimizer.beta1, optimizer.beta2, optimizer.eps)
-
-
-def _most(max_grad_norm: float | None) -> float:
-    return math.inf if max_grad_norm is None else max_grad_norm
-
-
-class _Step:
-    """What both steps have: the arrays of networks and minibatches, made when other ones are seen.
-
-    Copies and pickles of a step go without them.
-    """
-
-    def __init__(self) -> None:
-        self.made: Any = None
-        self.seen: list[Any] = []
-
-    def arrays(self, make: Callable[..., Any], rule: Any, policy: ExploringPolicy, rows: int, *tensors: Any) -> Any:
-        """What `make` makes of the rule, the policy and the number of rows; again where one of the tensors is another one."""
-        now = [policy.flat, *tensors]
-        if (
-            self.made is None
-            or self.seen[0] != rows
-            or any(a is not b for a, b in zip(self.seen[1:], now, strict=True))
-        ):
-            self.seen, self.made = [rows, *now], make(rule, policy, rows)
-        return self.made
+class _Step(Workspace):
+    """What both steps have."""
 
     def __call__(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
         with nullcontext() if self.made else patience():
@@ -107,9 +47,6 @@ class _Step:
     def step(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
         """Move the networks as the rule does."""
         raise NotImplementedError
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"made": None, "seen": []}
 
 
 class PathwiseStep(_Step):
@@ -123,9 +60,14 @@ class PathwiseStep(_Step):
         rows, improves = len(features), (rule.count + 1) % rule.delay == 0
         moving = [(critic.optimizer, critic.network.flat), (rule.optimizer, policy.flat)]
         moving += [] if heat is None else [(heat.optimizer, heat.log_alpha)]
-        tensors = [critic.copy.flat, None if copy is None else copy.flat, *(params for _, params in moving)]
+        tensors = [
+            policy.flat,
+            critic.copy.flat,
+            None if copy is None else copy.flat,
+            *(params for _, params in moving),
+        ]
         tensors += [optimizer.moments(params)[0] for optimizer, params in moving]
-        nets, mini, optimizers, log_alpha, memory = self.arrays(_pathwise_arrays, rule, policy, rows, *tensors)
+        nets, mini, optimizers, log_alpha, memory = self.arrays(_pathwise_arrays, rows, tensors, rule, policy)
         mini.features[:] = features.reshape(-1).numpy()
         mini.following[:] = following.reshape(-1).numpy()
         mini.act[:], mini.ret[:], mini.discount[:] = (
@@ -164,10 +106,12 @@ def _numbers(rule: Any) -> Numbers:
     smoothing, heat = rule.smoothing, _learned(rule)
     return Numbers(
         stochastic=rule.copy is None,
+        log_std_least=LOG_STD_MIN,
+        log_std_most=LOG_STD_MAX,
         sigma=0.0 if smoothing is None else smoothing.sigma,
         limit=0.0 if smoothing is None else smoothing.limit,
-        critic_most=_most(rule.critic.max_grad_norm),
-        actor_most=_most(rule.max_grad_norm),
+        critic_most=largest_norm(rule.critic.max_grad_norm),
+        actor_most=largest_norm(rule.max_grad_norm),
         tau=rule.critic.tau,
         entropy=math.nan if heat is None else heat.target,
         log_alpha_most=0.0 if heat is None else heat.most,
@@ -197,8 +141,8 @@ def _pathwise_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any
         actor, values, net(critic.copy), acting, values if rule.copy is None else net(critic.network, first=True)
     )
     width, size = rows * int(actor.layers[0, 0]), rows * policy.head.dims
-    _fits(actor, policy.head.size)
-    _fits(values, 1, (width + size) // rows)
+    check_widths(actor, policy.head.size)
+    check_widths(values, 1, (width + size) // rows)
     mini = Minibatch(*(vector(n, dtype) for n in (width, width, size, rows, rows, size, size)))
     for noise in (mini.next_noise, mini.noise):
         noise[:] = 0.0
@@ -223,7 +167,7 @@ class QStep(_Step):
         copy = None if rule.copy is None else rule.copy.flat
         moments = rule.optimizer.moments(policy.flat)[0]
         values, target, state, work, before, after, q, error, grad = self.arrays(
-            _q_arrays, rule, policy, rows, copy, moments
+            _q_arrays, rows, [policy.flat, copy, moments], rule, policy
         )
         before[:], after[:] = features.reshape(-1).numpy(), following.reshape(-1).numpy()
         legal = policy.context(batch.next_obs, {})
@@ -231,7 +175,7 @@ class QStep(_Step):
         norm = q_step(
             values, target, rule.double and copy is not None, rule.loss == "huber", before, after,
             illegal.to(dtype).numpy(), batch.act.to(torch.int64).numpy(), batch.ret.to(dtype).numpy(),
-            batch.discount.to(dtype).numpy(), _most(rule.max_grad_norm), state, rule.optimizer.t + 1,
+            batch.discount.to(dtype).numpy(), largest_norm(rule.max_grad_norm), state, rule.optimizer.t + 1,
             at(rule.lr, progress), work, q, error, grad,
         )  # fmt: skip
         if norm < 0.0:
@@ -244,7 +188,7 @@ class QStep(_Step):
 def _q_arrays(rule: Any, policy: ExploringPolicy, rows: int) -> tuple[Any, ...]:
     values, dtype = net(policy), policy.flat.dtype
     width, actions = int(values.layers[0, 0]), policy.head.size
-    _fits(values, actions)
+    check_widths(values, actions)
     sizes = rows * width, rows * width, rows * actions, rows, len(values.theta)
     target, state = values if rule.copy is None else net(rule.copy), adam_state(rule.optimizer, policy.flat)
     return values, target, state, work_memory([values], rows, dtype), *(vector(n, dtype) for n in sizes)

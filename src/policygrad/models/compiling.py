@@ -1,0 +1,35 @@
+"""Epochs as compiled functions, where they are wanted and there are any. numba is imported here, when it is to be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from policygrad.data import Batch
+from policygrad.models.workspace import AscentPlan, Epoch, Workspace
+
+
+def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epoch | None:
+    """Passes of ascent on the sum of the terms; None where the reference is to run."""
+    if not getattr(policy, "compiles", False):
+        return None
+    try:
+        from policygrad.models.epochs import policy_epoch
+    except (ImportError, OSError):  # numba is missing, or is none for this NumPy
+        return None
+    return policy_epoch(space, policy, batch, terms, how)
+
+
+def value_epoch(
+    space: Workspace, policy: Any, critic: Any, features: Tensor, target: Tensor, act: Tensor | None, how: AscentPlan
+) -> Epoch | None:
+    """Passes of a critic's regression on targets (B,), of the values of the actions act (B,) where there are any."""
+    if not getattr(policy, "compiles", False):
+        return None
+    try:
+        from policygrad.models.epochs import value_epoch
+    except (ImportError, OSError):
+        return None
+    return value_epoch(space, critic, features, target, act, how)
