@@ -242,3 +242,37 @@ def test_a_critic_of_ones_own_runs_its_own_error() -> None:
     own.fit(rollout, target, Alone(True))
     assert own.workspace.made is None
     assert isinstance(own.workspace, Workspace)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, space, _) in CASES.items() if isinstance(space, spaces.Space)])
+def test_compiled_acting_samples_what_the_head_does(name: str) -> None:
+    _, space, words = CASES[name]
+    rng = np.random.default_rng(0)
+    compiled, reference = (policy_of(kernel, space, words, torch.float32) for kernel in ("compiled", "closed_form"))
+    obs: Any = rng.standard_normal((8, 3)).astype(np.float32)
+    if "obs" in words:
+        obs = {"position": obs, "action_mask": np.ones((8, 4), np.int8)}
+    state = rng.standard_normal((8, compiled.head.context)).astype(np.float32) if compiled.head.stateful else None
+    for _ in range(20):
+        noise = compiled.noise(rng, (8,))
+        made, expected = compiled.act(obs, state, noise), reference.act(obs, state, noise)
+        assert made[0].dtype == expected[0].dtype
+        np.testing.assert_allclose(made[0], expected[0], rtol=1e-5, atol=1e-6)
+    assert (compiled.workspace.made is not None) == (compiled.head.context == 0)
+    assert reference.workspace.made is None
+
+
+@pytest.mark.parametrize("space", [OBS, spaces.Discrete(5)])
+def test_compiled_acting_sees_normalised_and_one_hot_observations(space: spaces.Space) -> None:
+    made = []
+    for kernel in ("compiled", "closed_form"):
+        rng, normal = np.random.default_rng(0), isinstance(space, spaces.Box)
+        policy = make_policy(space, spaces.Discrete(4), kernel=kernel, normalize_obs=normal, seed=1)
+        assert policy.encoding is not None
+        if policy.normalizer is not None:
+            policy.normalizer.merge(torch.from_numpy(3.0 + 2.0 * rng.standard_normal((50, 3))).float())
+        shown = policy.encoding.empty(4)
+        policy.encoding.encode(rng.standard_normal((4, 3)) if normal else np.arange(4), {}, shown)
+        made.append([policy.act(shown, None, policy.noise(rng, (4,)))[0] for _ in range(20)])
+        assert (policy.workspace.made is not None) == (kernel == "compiled")
+    np.testing.assert_array_equal(*made)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.distributions import AffineTransform, Independent, Normal, TanhTransform, TransformedDistribution
 
 from policygrad.data import Batch
+from policygrad.models.action_spaces import make_head
 from policygrad.models.continuous import LOG_STD_MAX, LOG_STD_MIN, Beta, Gaussian, SquashedGaussian
 from policygrad.models.heads import Categorical, Head, MultiCategorical
 from policygrad.models.observations import Encoding
-from policygrad.models.policy import Policy, make_head, make_policy
+from policygrad.models.policy import Policy, make_policy
 
 LOW, HIGH = np.array([-1.0, 2.0]), np.array([3.0, 2.5])
 HEADS: list[Head] = [

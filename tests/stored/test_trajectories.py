@@ -20,7 +20,8 @@ from policygrad.envs.adapters import action_adapter
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Target
-from policygrad.models.policy import Policy, make_head, make_policy
+from policygrad.models.action_spaces import make_head
+from policygrad.models.policy import Policy, make_policy
 from policygrad.stored.directory import RunDirectory
 from policygrad.stored.minari import _to_head, from_minari
 from policygrad.stored.replay import Replay, clone

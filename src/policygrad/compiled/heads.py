@@ -208,3 +208,27 @@ def score_normals(
                 own_grad[d] += by_log_std
             else:
                 up[r * width + dims + d] = by_log_std
+
+
+@part
+def choose(head: HeadData, own: np.ndarray, out: np.ndarray, rows: int, noise: np.ndarray, act: np.ndarray) -> None:
+    """Sample actions (B, K) or (B, D) from outputs and the noise of a step, (B, P) or (B, D + …): the heads' `sample`."""
+    if head.kind == CHOICES:
+        width, entries = head.sizes.sum(), len(head.sizes)
+        for r in range(rows):
+            at = r * width
+            for k in range(entries):
+                best = at
+                for j in range(at + 1, at + head.sizes[k]):
+                    if out[j] + noise[j] > out[best] + noise[best]:
+                        best = j
+                act[r * entries + k] = best - at
+                at += head.sizes[k]
+    else:
+        number, dims = out.dtype.type, head.dims
+        width, drawn = dims if head.own_log_std else 2 * dims, len(noise) // rows
+        for r in range(rows):
+            for d in range(dims):
+                log_std = own[d] if head.own_log_std else out[r * width + dims + d]
+                std = math.exp(min(max(log_std, number(head.low)), number(head.high)))
+                act[r * dims + d] = out[r * width + d] + std * noise[r * drawn + d]

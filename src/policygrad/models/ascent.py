@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.models.contracts import EvaluationLike, PolicyLike
 from policygrad.models.optim import check_norm, clip_by_norm
-from policygrad.models.policy import Policy
 from policygrad.models.workspace import AscentPlan, Epoch
 from policygrad.total import total
+
+if TYPE_CHECKING:
+    from policygrad.models.policy import Policy
 
 Piece = TypeVar("Piece")
 ScoreWeights = Callable[[Tensor, Batch], Tensor]  # (logp (B,), batch) → the weights w (B,) of Σ w ∇log π

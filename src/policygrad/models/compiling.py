@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from policygrad.data import Batch
@@ -20,6 +21,15 @@ def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[An
     except (ImportError, OSError):  # numba is missing, or is none for this NumPy
         return None
     return policy_epoch(space, policy, batch, terms, how)
+
+
+def act(space: Workspace, policy: Any, features: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
+    """Sampled actions (N, *) for features (N, *) and the noise (N, …) of a step; None where the head is to sample itself."""
+    try:
+        from policygrad.models.acting import act
+    except (ImportError, OSError):
+        return None
+    return act(space, policy, features, noise)
 
 
 def value_epoch(

@@ -30,7 +30,6 @@ from policygrad.models.ascent import KLPenalty, Objective
 from policygrad.models.heads import MASK_PENALTY
 from policygrad.models.kernels import DenseKernel, LogStdKernel
 from policygrad.models.optim import Adam
-from policygrad.models.policy import Policy
 from policygrad.models.workspace import AscentPlan, Epoch, Workspace
 from policygrad.pieces import even_pieces
 from policygrad.total import is_shared
@@ -38,7 +37,7 @@ from policygrad.total import is_shared
 KINDS = {"plain": PLAIN, "ratio": RATIO, "clipped": CLIPPED}
 
 
-def policy_epoch(space: Workspace, policy: Policy, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epoch | None:
+def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epoch | None:
     """See `compiling.policy_epoch`."""
     aim, head = _aim(terms), _head(policy, batch)
     if aim is None or head is None or type(how.optimizer) is not Adam or is_shared():
@@ -126,14 +125,18 @@ def _aim(terms: Sequence[Any]) -> Aim | None:
 
 def _head(policy: Any, batch: Batch) -> HeadData | None:
     """The head as data, where the policy is an MLP with such a head and no other outputs, and rows are by themselves."""
-    if type(policy) is not Policy or batch.segment != 1 or not isinstance(policy.kernel, DenseKernel | LogStdKernel):
+    if (
+        not vars(type(policy)).get("known")
+        or batch.segment != 1
+        or not isinstance(policy.kernel, DenseKernel | LogStdKernel)
+    ):
         return None
     own = isinstance(policy.kernel, LogStdKernel)
     outputs = len((policy.kernel.mean if own else policy.kernel).layers[-1][1]) * (1 + own)
     return head_data(policy.head, own, policy.flat.numpy().dtype.type) if outputs == policy.head.size else None
 
 
-def _steps(policy: Policy, batch: Batch, head: HeadData) -> Steps:
+def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
     """The batch as arrays of the policy's own type."""
     like, nothing = policy.flat, NO_NUMBERS[policy.flat.numpy().dtype.type]
     context = policy.context(batch.obs, batch.extra)

@@ -12,14 +12,17 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from policygrad.forms import Form
-from policygrad.models.continuous import Beta, Gaussian, SquashedGaussian
+from policygrad.models import compiling
+from policygrad.models.action_spaces import make_head, resolve_mask_source
+from policygrad.models.continuous import Gaussian
 from policygrad.models.contracts import Rows
 from policygrad.models.flat import FlatModule
-from policygrad.models.heads import Categorical, Head, MultiCategorical
+from policygrad.models.heads import Head
 from policygrad.models.kernels import Kernel, trainable
 from policygrad.models.networks import MLP, BodyNetwork, Parts, TabularNetwork, WithLogStd, output_layer
 from policygrad.models.normalizer import Normalizer
-from policygrad.models.observations import ACTION_MASK, MAX_FEATURES, Encoding
+from policygrad.models.observations import ACTION_MASK, Encoding
+from policygrad.models.workspace import Workspace
 from policygrad.tree import Tree, as_float, in_chunks
 
 NOISE = "noise"  # among a record's named arrays: the noise of the step before
@@ -119,6 +122,7 @@ class Policy(FlatModule):
     """
 
     begins_once = True  # the noise is stationary
+    known = True  # of this class, not of those derived from it: compiled functions may take its network and head
     trains_long = False  # whether the training is so long that compiling pays, even where it takes some seconds
     segment = 1  # rows that belong together in a batch
 
@@ -138,6 +142,7 @@ class Policy(FlatModule):
         self.normalizer = normalizer
         self.encoding = encoding
         self._plain = encoding is not None and encoding.plain
+        self.workspace = Workspace()
         self.flatten(kernel)
 
     @property
@@ -202,14 +207,18 @@ class Policy(FlatModule):
         rows = {"obs": _flat(obs), "act": act.flatten(0, 1), "extra": _flat(dict(extra))}
         return in_chunks(logp, rows).view(act.shape[:2])
 
+    def inputs(self, obs: Tree) -> np.ndarray:
+        """`features` in NumPy, for acting."""
+        features = obs if self._plain else as_float(obs) if self.encoding is None else self.encoding.features(obs)
+        if self.normalizer is None:
+            return features
+        return self.normalizer(torch.from_numpy(features).to(self.flat.dtype)).numpy()
+
     def outputs(self, obs: Tree, noise: np.ndarray | None = None) -> np.ndarray:
         """What the head samples from, for a batch of observations, in NumPy: all that acting needs. noise: of the step before,
         for a head that is conditioned on it; without it the head's outputs are the network's.
         """
-        features = obs if self._plain else as_float(obs) if self.encoding is None else self.encoding.features(obs)
-        if self.normalizer is not None:
-            features = self.normalizer(torch.from_numpy(features).to(self.flat.dtype)).numpy()
-        head, out = self.head, self.kernel.outputs(features)
+        head, out = self.head, self.kernel.outputs(self.inputs(obs))
         if out.shape[1] > head.size:
             out = out[:, : head.size]
         context = noise if head.stateful else obs[ACTION_MASK].astype(out.dtype) if head.context else None
@@ -231,6 +240,10 @@ class Policy(FlatModule):
     def act(self, obs: Tree, state: Any, noise: np.ndarray) -> tuple[np.ndarray, Any, dict[str, Tree]]:
         """Sampled actions, the next state, and what a learner must know besides: see `Actor`."""
         head = self.head
+        if self.compiles and not head.context:
+            act = compiling.act(self.workspace, self, self.inputs(obs), noise)
+            if act is not None:
+                return act, None, NOTHING
         act = head.sample(self.outputs(obs, state), noise)
         return (act, head.next_noise(state, noise), {NOISE: state}) if head.stateful else (act, None, NOTHING)
 
@@ -260,62 +273,7 @@ def _flat(rows: Tree) -> Tree:
 Body = nn.Module | Callable[[spaces.Space], nn.Module]
 P = TypeVar("P", bound=Policy)
 
-HEADS = ("gaussian", "squashed", "beta")
 STDS = ("parameter", "network")
-MASK_SOURCES = ("auto", "none", "observation", "info")
-
-
-def make_head(
-    action_space: spaces.Space, *, head: str = "gaussian", noise_autocorrelation: float = 0.0, masked: bool = False
-) -> Head:
-    """The head for an action space: Discrete, MultiDiscrete, MultiBinary → softmax; Box → `head`.
-
-    Raises TypeError, naming the space, for one that is not supported, or not by the head asked for.
-    """
-    if head not in HEADS:
-        raise ValueError(f"head must be one of {HEADS}, got {head!r}")
-    check_choices(action_space)
-    if isinstance(action_space, spaces.Discrete):
-        return Categorical(int(action_space.n), masked)
-    if isinstance(action_space, spaces.MultiDiscrete | spaces.MultiBinary) and 0 not in action_space.shape:
-        sizes = np.full(action_space.shape, 2) if isinstance(action_space, spaces.MultiBinary) else action_space.nvec
-        return MultiCategorical(tuple(map(int, sizes.reshape(-1))), action_space.shape, masked)
-    if not (isinstance(action_space, spaces.Box) and np.issubdtype(action_space.dtype, np.floating)):
-        raise TypeError(
-            f"unsupported action space {action_space}: expected Discrete, MultiDiscrete, MultiBinary or a floating-point Box"
-        )
-    if 0 in action_space.shape:
-        raise TypeError(f"unsupported action space {action_space}: it is empty")
-    if masked:
-        raise TypeError(f"action masks are for discrete actions; the action space is {action_space}")
-    if head == "gaussian":
-        return Gaussian(action_space.shape, noise_autocorrelation)
-    low, high = action_space.low, action_space.high
-    if not action_space.is_bounded() or not (low < high).all():
-        raise TypeError(f"head = {head} needs bounds on every action, the space is {action_space}: use head = gaussian")
-    if head == "squashed":
-        return SquashedGaussian(action_space.shape, low, high, noise_autocorrelation)
-    if noise_autocorrelation:
-        raise ValueError("noise_autocorrelation is for head = gaussian and head = squashed")
-    return Beta(action_space.shape, low, high)
-
-
-def check_choices(space: spaces.Space) -> None:
-    """Refuse more actions than a network should have outputs."""
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        choices = int(space.n if isinstance(space, spaces.Discrete) else space.nvec.sum(dtype=np.float64))
-        if choices > MAX_FEATURES:
-            raise TypeError(f"unsupported action space {space}: {choices:,} choices, more than {MAX_FEATURES:,}")
-
-
-def resolve_mask_source(observation_space: spaces.Space, action_space: spaces.Space, mask_source: str) -> str:
-    """Where action masks come from; "auto": a Dict observation's `action_mask`, if the actions are discrete ones."""
-    if mask_source not in MASK_SOURCES:
-        raise ValueError(f"mask_source must be one of {MASK_SOURCES}, got {mask_source!r}")
-    if mask_source != "auto":
-        return mask_source
-    there = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
-    return "observation" if there and not isinstance(action_space, spaces.Box) else "none"
 
 
 def make_network(

@@ -8,8 +8,8 @@ import numpy as np
 from gymnasium import spaces
 
 from policygrad.forms import MANY, Form, FormError, anything, array, maybe, table, text
+from policygrad.models.action_spaces import MASK_SOURCES, make_head
 from policygrad.models.observations import Encoding
-from policygrad.models.policy import MASK_SOURCES, make_head
 from policygrad.stored.storage import space_from_json
 from policygrad.tree import Tree
 

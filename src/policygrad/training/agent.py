@@ -252,8 +252,7 @@ class Agent(Kept):
             self.trainer.begin(total, horizon)
             rows = (self.plan.wants.num_steps or 0) * self.envs.num_envs
             advise_steps(self.learner, self.trainer.total - self.trainer.done, rows)
-            call = combine(callback, self)
-            self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+            self._run(callback, log_every)
         return self
 
     @contextmanager
@@ -264,19 +263,23 @@ class Agent(Kept):
         with self._turns.learning(), single_thread():
             yield
 
+    def _run(self, callback: Callback | Sequence[Callback] | None, log_every: int) -> None:
+        """The rest of the training. Whether it runs compiled functions its configuration says, and nothing else."""
+        if isinstance(self.policy, Policy):
+            self.policy.trains_long = self.plan.is_long(self.trainer.total)
+        call = combine(callback, self)
+        self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+
     def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int = LOG_EVERY) -> Agent:
         """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the
         last bit as if it had not been. Nothing is left to do where it was not.
         """
-        call = combine(callback, self)
         with self._alone():
-            self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+            self._run(callback, log_every)
         return self
 
     def _step(self, record: Record, progress: float, diagnose: bool, meter: bool) -> Stats:
         """The learner's step, with numbers about it if they are due."""
-        if isinstance(self.policy, Policy):
-            self.policy.trains_long = self.plan.is_long(self.trainer.total)
         if not diagnose:
             return self.learner.step(record, progress)
         measured = {"meter": meter and self.gradient_meter, "eigenvalues": self.fisher_eigenvalues}
@@ -309,6 +312,7 @@ class Agent(Kept):
             if hasattr(self.learner, "observers"):
                 plan.learner.observers = self.learner.observers
             self.config, self.plan, self.learner = Configuration(config), plan, plan.learner
+            plan.learner.policy.trains_long = getattr(self.policy, "trains_long", False)
             self.policy, self.trainer.actor = plan.learner.policy, _actor(plan.learner)
         return self
 
