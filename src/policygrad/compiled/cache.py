@@ -67,9 +67,9 @@ def _or_nothing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def patience() -> Iterator[None]:
-    """In this context a user is told, after a second, that something is being compiled."""
-    timer = threading.Timer(SECONDS, _say)
+def patience(what: str = "the updates") -> Iterator[None]:
+    """In this context a user is told, after a second, what is being compiled."""
+    timer = threading.Timer(SECONDS, _say, (what,))
     timer.daemon = True
     timer.start()
     try:
@@ -78,10 +78,10 @@ def patience() -> Iterator[None]:
         timer.cancel()
 
 
-def _say() -> None:
+def _say(what: str) -> None:
     with suppress(OSError, ValueError):  # nobody reads it any more
         print(
-            "policygrad compiles the updates for this machine, once; it takes some seconds.",
+            f"policygrad compiles {what} for this machine, once; it takes some seconds.",
             file=sys.stderr,
             flush=True,
         )
