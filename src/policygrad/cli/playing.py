@@ -96,6 +96,9 @@ def directory_of(model: Path) -> Path:
     return model.parent.parent if model.parent.name == "checkpoints" else model.parent
 
 
+MEASURING = ("report", "lab steps")  # commands that collect steps as training does
+
+
 def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     """The agent that RUN names, and its model file."""
     path = find_run(given.run, given.runs_root)
@@ -112,7 +115,10 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         kwargs = None if kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(kwargs))
         with open_state(path) as file:
             refuse_import(command, given.run, file.meta, given.env, recipe, given.wrapper)
-        return load(path, env=given.env, recipe=recipe, env_kwargs=kwargs, wrappers=given.wrapper), path
+        # its own environments are measured on, or stand still: then none is worth the wait for compiled code
+        backend = None if command in MEASURING else "gymnasium"
+        words = {"env_kwargs": kwargs, "wrappers": given.wrapper, "backend": backend}
+        return load(path, env=given.env, recipe=recipe, **words), path
     except UsageError:
         raise
     except (Exception, SystemExit) as error:

@@ -68,8 +68,12 @@ def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: s
 
 
 def stepped(backend: str) -> str:
-    """The text about the backend, if it is not Gymnasium in this process."""
-    names = {"async": "environments in separate processes", "envpool": "environments in EnvPool"}
+    """The text about the backend, if it is not Gymnasium, uncompiled and in this process."""
+    names = {
+        "compiled": "compiled environments",
+        "async": "environments in separate processes",
+        "envpool": "environments in EnvPool",
+    }
     return f"; {names[backend]}" if backend in names else ""
 
 

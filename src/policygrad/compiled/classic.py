@@ -17,7 +17,7 @@ from policygrad.compiled.environments import environment
 from policygrad.compiled.generator import uniform
 
 NUMBERS = np.array([2.0])
-f32 = np.float32
+f32, f64 = np.float32, np.float64
 
 
 class Cart(NamedTuple):
@@ -172,15 +172,15 @@ def powered_play(
         position, velocity = state[i, 0], state[i, 1]
         pull = 0.0025 * math.cos(3 * position)
     else:
-        pull = 0.0025 * math.cos(float(f32(3.0) * f32(state[i, 0])))
-    push = (0.0015 if action > f32(0.0) else -0.0015) - pull if beyond else float(action * f32(0.0015) - f32(pull))
+        pull = 0.0025 * math.cos(f64(f32(3.0) * f32(state[i, 0])))
+    push = (0.0015 if action > f32(0.0) else -0.0015) - pull if beyond else f64(action * f32(0.0015) - f32(pull))
     if time == 0:
         position, velocity, terminated = _drive(position, velocity, push, DOUBLE)
         state[i, 0], state[i, 1] = f32(position), f32(velocity)
     else:
         place, speed, terminated = _drive(f32(state[i, 0]), f32(state[i, 1]), f32(push), SINGLE)
         state[i, 0], state[i, 1] = place, speed
-    spent = float(action) * float(action)  # exact, as `math.pow` is here
+    spent = f64(action) * f64(action)  # exact, as `math.pow` is here
     return (100.0 if terminated else 0.0) - spent * 0.1, terminated
 
 
@@ -202,11 +202,11 @@ def pendulum_play(
         u = f32(2.0)
     if u < f32(-2.0):
         u = f32(-2.0)
-    turned = math.fmod(angle + math.pi, 2 * math.pi)
+    turned = np.fmod(angle + math.pi, 2 * math.pi)
     if turned < 0.0:
         turned += 2 * math.pi
-    costs = (turned - math.pi) ** two + 0.1 * speed**two + float(f32(0.001) * u ** f32(two))
-    speed = speed + (15.0 * math.sin(angle) + float(f32(3.0) * u)) * 0.05
+    costs = (turned - math.pi) ** two + 0.1 * speed**two + f64(f32(0.001) * u ** f32(two))
+    speed = speed + (15.0 * math.sin(angle) + f64(f32(3.0) * u)) * 0.05
     if speed > 8.0:
         speed = 8.0
     if speed < -8.0:

@@ -42,7 +42,7 @@ def next_word(generators: np.ndarray, i: int) -> Any:
 @part
 def unit(generators: np.ndarray, i: int) -> float:
     """`Generator.random()`: uniform in [0, 1)."""
-    return float(next_word(generators, i) >> ELEVEN) * UNIT
+    return np.float64(next_word(generators, i) >> ELEVEN) * UNIT
 
 
 @part

@@ -8,14 +8,17 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from policygrad.envs.checks import check_vector
+from policygrad.envs.games import is_known
 from policygrad.envs.serial import SerialVectorEnv
-from policygrad.envs.single import EnvLike, check_env_id, make_one
+from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one
 
-BACKENDS = ("auto", "gymnasium", "async", "envpool")
+BACKENDS = ("auto", "gymnasium", "compiled", "async", "envpool")
 
 
 def resolve_backend(env: EnvLike, backend: str = "auto") -> str:
-    """The backend that steps the environments. "auto": EnvPool if it is installed, faster, and tested for this environment."""
+    """The backend that steps the environments. "auto": compiled code where it does the same as Gymnasium, to the last bit, or
+    else EnvPool if it is installed, faster, and tested for this environment.
+    """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
     if isinstance(env, VectorEnv) and backend != "auto":
@@ -24,16 +27,39 @@ def resolve_backend(env: EnvLike, backend: str = "auto") -> str:
         raise ValueError(
             f"backend = {backend} makes the environments itself: pass an id or a callable instead of an environment"
         )
-    if backend == "envpool" or (backend == "auto" and isinstance(env, str)):
-        from policygrad.envs.envpool import FASTER, check_tested, installed
+    if backend == "compiled" and (why := why_not_compiled(env)) is not None:
+        raise ValueError(f"{env_name(env)} cannot be compiled: {why}. Take backend='gymnasium'")
+    if backend == "envpool":
+        from policygrad.envs.envpool import check_tested
 
         if not isinstance(env, str):
             raise ValueError("EnvPool has its own environments: pass an id")
-        if backend == "envpool":
-            check_tested(env)
-            return backend
-        return "envpool" if env in FASTER and installed() else "gymnasium"
-    return "gymnasium" if backend == "auto" else backend
+        check_tested(env)
+    return backend if backend != "auto" else _fastest(env)
+
+
+def _fastest(env: EnvLike) -> str:
+    if isinstance(env, str):
+        from policygrad.envs.envpool import FASTER, installed
+
+        if why_not_compiled(env) is None:
+            return "compiled"
+        if env in FASTER and installed():
+            return "envpool"
+    return "gymnasium"
+
+
+def why_not_compiled(env: EnvLike) -> str | None:
+    """The reason why an environment cannot be stepped by compiled code, or None where it can."""
+    if not isinstance(env, str):
+        return "it is not an id without keywords and wrappers"
+    if not is_known(env):
+        return "only Gymnasium's own classic control and toy text are, without Blackjack and as Gymnasium registers them"
+    try:
+        from policygrad.envs.agreement import why_not
+    except (ImportError, OSError):  # numba is missing, or is none for this NumPy
+        return "numba is not installed"
+    return why_not(env)
 
 
 def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorEnv:
@@ -41,7 +67,8 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
 
     An environment instance is a single one: num_envs must be 1, or pass a callable. backend: "gymnasium" steps one after
     another in this process, "async" in a process per core (for environments that take a tenth of a millisecond a step or
-    more; see `WorkerVectorEnv`, which has more to choose from), "envpool" in threads of C++; "auto" see `resolve_backend`.
+    more; see `WorkerVectorEnv`, which has more to choose from), "compiled" all in one call of compiled code, with the same
+    numbers as "gymnasium", "envpool" in threads of C++; "auto" see `resolve_backend`.
     Raises ContractError for a callable that makes one and the same object again, and for a vector environment that lacks a
     space, its number, or how it resets.
     """
@@ -61,6 +88,11 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
 
         assert isinstance(env, str)
         return EnvPoolVectorEnv(env, num_envs)
+    if backend == "compiled":
+        from policygrad.envs.batched import CompiledVectorEnv
+
+        assert isinstance(env, str)
+        return CompiledVectorEnv(env, num_envs)
     makers = [partial(make_one, env)] * num_envs
     if backend == "async":
         from policygrad.envs.workers import WorkerVectorEnv

@@ -19,7 +19,7 @@ from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.advice import AdviceWarning
 from policygrad.envs.collector import WHERE
 from policygrad.envs.envpool import TESTED, installed
-from policygrad.envs.make import BACKENDS
+from policygrad.envs.make import BACKENDS, why_not_compiled
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
 from policygrad.errors import EnvError
 from policygrad.forms import FormError, anything, each, flag, maybe, setting, table, text, whole
@@ -76,7 +76,7 @@ def load(
     env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
     file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
     file may not import. body, critic_body: needed when it had its own. dataset: to learn on from stored trajectories. backend:
-    who steps the environments, see `make_envs`; without it Gymnasium in this process, or EnvPool where it was EnvPool.
+    who steps the environments, see `make_envs`; without it Gymnasium in this process, or compiled code or EnvPool where it was that.
     Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
     Raises ModelFileError for what is no model, ConfigError for hyperparameters that cannot change any more.
     """
@@ -121,9 +121,11 @@ def load(
 
 
 def _backend(env: EnvLike | None, said: str | None) -> str:
-    """Who steps the environment by default: EnvPool, where the file says so and it can."""
+    """Who steps the environment by default: EnvPool or compiled code, where the file says so and it can."""
     if isinstance(env, VectorEnv):
         return "auto"
+    if said == "compiled" and env is not None and why_not_compiled(env) is None:
+        return said
     return "envpool" if said == "envpool" and env in TESTED and installed() else "gymnasium"
 
 
