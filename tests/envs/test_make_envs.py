@@ -76,9 +76,10 @@ def test_a_vector_environment_passes_as_it_is_but_is_not_one_environment() -> No
         make_one(envs)
 
 
+@pytest.mark.parametrize("backend", ["gymnasium", "compiled"])
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
-def test_our_vector_environment_does_what_gymnasiums_does(env: str) -> None:
-    ours, theirs = make_envs(env, 3), SyncVectorEnv([lambda: gym.make(env)] * 3)
+def test_our_vector_environment_does_what_gymnasiums_does(env: str, backend: str) -> None:
+    ours, theirs = make_envs(env, 3, backend), SyncVectorEnv([lambda: gym.make(env)] * 3)
     theirs.action_space.seed(0)
     for _ in range(2):  # a second reset, in the middle of episodes
         first, second = ours.reset(seed=[1, 2, 3])[0], theirs.reset(seed=[1, 2, 3])[0]  # pyright: ignore[reportArgumentType]
@@ -94,7 +95,7 @@ def test_our_vector_environment_does_what_gymnasiums_does(env: str) -> None:
 
 
 def test_training_environments_draw_nothing() -> None:
-    envs = make_envs("CartPole-v1", 2)
+    envs = make_envs("CartPole-v1", 2, "gymnasium")
     assert isinstance(envs, SyncVectorEnv)
     assert [env.render_mode for env in envs.envs] == [None, None]
 

@@ -135,7 +135,7 @@ def test_a_copy_made_by_a_callback_has_nobody_looking_on():
     assert len(agent.learner.observers) == 1
 
 
-@pytest.mark.parametrize("backend", ["gymnasium", "async"])
+@pytest.mark.parametrize("backend", ["gymnasium", "compiled", "async"])
 def test_copies_have_environments_of_their_own(backend):
     with pg.a2c("CartPole-v1", backend=backend, **SMALL) as agent:
         twin = copy.deepcopy(agent.learn(20))
@@ -189,7 +189,7 @@ def test_a_closed_agent_acts_and_is_evaluated_but_does_not_learn():
         agent.learn(20)
 
 
-@pytest.mark.parametrize("backend", ["gymnasium", "async"])
+@pytest.mark.parametrize("backend", ["gymnasium", "compiled", "async"])
 def test_a_closed_agent_is_saved_and_copied_as_an_open_one(backend, tmp_path):
     with pg.a2c("CartPole-v1", backend=backend, **SMALL) as agent:
         agent.learn(60)
@@ -199,7 +199,7 @@ def test_a_closed_agent_is_saved_and_copied_as_an_open_one(backend, tmp_path):
         assert np.array_equal(weights(one.learn(60)), weights(other.learn(60)))
 
 
-@pytest.mark.parametrize("backend", ["gymnasium", "async"])
+@pytest.mark.parametrize("backend", ["gymnasium", "compiled", "async"])
 def test_environments_that_were_closed_behind_an_agent_are_where_they_were_or_a_warning_says_so(backend, tmp_path):
     agents = [pg.a2c("CartPole-v1", backend=backend, **SMALL).learn(60) for _ in range(2)]
     agents[0].envs.close()
@@ -231,7 +231,7 @@ def test_an_agent_that_cannot_be_made_closes_its_environments(monkeypatch):
     closed = []
     monkeypatch.setattr(SerialVectorEnv, "close", lambda self, **_: closed.append(self))
     with pytest.raises(ValueError, match="closed form"):
-        pg.ppo("CartPole-v1", kernel="closed_form", body=nn.Linear(4, 8))
+        pg.ppo("CartPole-v1", backend="gymnasium", kernel="closed_form", body=nn.Linear(4, 8))
     assert len(closed) == 1
 
 

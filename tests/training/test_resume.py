@@ -318,7 +318,7 @@ def test_what_cannot_be_played_again_is_noticed() -> None:
 def test_a_long_episode_is_not_kept_and_a_mark_is_of_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("policygrad.envs.journal.LONGEST", 50)
     assert LONGEST > 50
-    envs: Any = make_envs("CartPole-v1", 1)
+    envs: Any = make_envs("CartPole-v1", 1, "gymnasium")
     envs.reset(seed=[1])
     envs.step(np.array([0]))
     envs.mark()
@@ -328,7 +328,7 @@ def test_a_long_episode_is_not_kept_and_a_mark_is_of_its_moment(monkeypatch: pyt
     marked = envs.snapshot(marked=True)[0]
     assert np.array_equal(marked["actions"], shown[0]["actions"])
     assert marked["shown"] == shown[0]["shown"]
-    pendulum: Any = make_envs("Pendulum-v1", 1)
+    pendulum: Any = make_envs("Pendulum-v1", 1, "gymnasium")
     pendulum.reset(seed=[1])
     pendulum.journal.full = 55
     for _ in range(60):

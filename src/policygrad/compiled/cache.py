@@ -17,6 +17,7 @@ import numba
 from policygrad.files import read_bytes
 
 SECONDS = 1.0  # of silence, before a user is told why nothing happens
+WAITING: list[threading.Timer] = []  # of those who are told
 
 
 @cache
@@ -48,11 +49,11 @@ def compiled(function: Callable[..., Any]) -> Any:
     try:
         made: Any = numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # no place to write
-        return numba.njit(**OPTIONS)(function)
+        made = numba.njit(**OPTIONS)(function)
     finally:
         numba.config.CACHE_DIR = before  # pyright: ignore
     kept = made._cache
-    kept.load_overload, kept.save_overload = _or_nothing(kept.load_overload), _or_nothing(kept.save_overload)
+    kept.load_overload, kept.save_overload = _found(kept.load_overload), _or_nothing(kept.save_overload)
     return made
 
 
@@ -66,15 +67,30 @@ def _or_nothing(function: Callable[..., Any]) -> Callable[..., Any]:
     return tried
 
 
+def _found(load: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for `load_overload`; where it finds nothing, something is about to be compiled."""
+    load = _or_nothing(load)
+
+    def tried(*given: Any) -> Any:
+        found = load(*given)
+        for timer in WAITING if found is None else ():
+            with suppress(RuntimeError):  # it runs already
+                timer.start()
+        return found
+
+    return tried
+
+
 @contextmanager
 def patience(what: str = "the updates") -> Iterator[None]:
-    """In this context a user is told, after a second, what is being compiled."""
+    """In this context a user is told what is being compiled, where that takes more than a second."""
     timer = threading.Timer(SECONDS, _say, (what,))
     timer.daemon = True
-    timer.start()
+    WAITING.append(timer)
     try:
         yield
     finally:
+        WAITING.remove(timer)
         timer.cancel()
 
 

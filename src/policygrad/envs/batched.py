@@ -256,6 +256,7 @@ class CompiledVectorEnv(VectorEnv):
                     wrong[i] = f"playing it again raised {brief(error)}"
         lengths = np.array([len(actions) for actions in played])
         going = np.array([text is None for text in wrong])
+        self._counts[:, FIRST] = self._row + lengths.max() - lengths
         for t in range(-int(lengths.max()), 0):
             self.paused = ~going | (t < -lengths)
             for i in (~self.paused).nonzero()[0]:

@@ -54,7 +54,9 @@ def why_not_compiled(env: EnvLike) -> str | None:
     if not isinstance(env, str):
         return "it is not an id without keywords and wrappers"
     if not is_known(env):
-        return "only Gymnasium's own classic control and toy text are, without Blackjack and as Gymnasium registers them"
+        return (
+            "only Gymnasium's own classic control and toy text are, without Blackjack and as Gymnasium registers them"
+        )
     try:
         from policygrad.envs.agreement import why_not
     except (ImportError, OSError):  # numba is missing, or is none for this NumPy

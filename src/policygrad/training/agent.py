@@ -345,7 +345,8 @@ class Agent(Kept):
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
         with self._turns, self._playing(env):
-            return evaluate(self.policy, env, episodes, greedy, seed, progress=progress)
+            same = self.backend if env is self.env and self.backend == "compiled" else "gymnasium"
+            return evaluate(self.policy, env, episodes, greedy, seed, progress=progress, backend=same)
 
     def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
         """Play whole episodes with sampled actions, for other policies to learn from; `.save(path)` then saves them."""

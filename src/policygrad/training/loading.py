@@ -76,7 +76,7 @@ def load(
     env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
     file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
     file may not import. body, critic_body: needed when it had its own. dataset: to learn on from stored trajectories. backend:
-    who steps the environments, see `make_envs`; without it Gymnasium in this process, or compiled code or EnvPool where it was that.
+    who steps the environments, see `make_envs`; without it Gymnasium in this process, unless it was compiled code or EnvPool.
     Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
     Raises ModelFileError for what is no model, ConfigError for hyperparameters that cannot change any more.
     """
