@@ -22,5 +22,5 @@ def act(
 def act_once(
     net: Net, head: HeadData, features: np.ndarray, noise: np.ndarray, rows: int, work: Work, into: np.ndarray
 ) -> None:
-    """`act`, for Python."""
-    act(net, head, features, noise, rows, work, into)
+    """`act`, for Python: noise (N, …)."""
+    act(net, head, features, noise.reshape(-1), rows, work, into)

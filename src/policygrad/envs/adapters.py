@@ -24,6 +24,28 @@ def encoding_of(actor: Actor, space: spaces.Space) -> Encoding:
     return Encoding(space) if actor.encoding is None else actor.encoding
 
 
+def acting(actor: Actor, rows: int) -> Callable[..., Any]:
+    """`act` for the steps of one record: an actor may have something faster for so many environments."""
+    made = getattr(actor, "acting", None)
+    return actor.act if made is None else made(rows)
+
+
+def rolled(envs: Any, actor: Actor, obs: Any, noise: np.ndarray) -> tuple[np.ndarray, ...] | None:
+    """Act in compiled environments for as many steps as there is noise (T, N, …), and write what they show into obs
+    (T + 1, N, *), whose first row is what they show now. Returns actions (T, N, *), rewards, terminated and truncated (T, N).
+
+    None, and nothing is done, where the actor is to be asked step by step: where its inputs are not the observations, or its
+    actions not those of the space, but for clipping.
+    """
+    if not getattr(actor, "rolls", False):
+        return None
+    try:
+        from policygrad.envs.rolling import roll
+    except (ImportError, OSError):  # numba is missing, or is none for this NumPy
+        return None
+    return roll(envs, actor, obs, noise)
+
+
 def action_adapter(space: spaces.Space, actor: Actor) -> Callable[[np.ndarray], Any]:
     """Conversion of the actor's actions to the environment's: discrete ones count from `start`, Box is clipped to bounds."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):

@@ -155,7 +155,7 @@ class CompiledVectorEnv(VectorEnv):
         """Step every environment, or reset it if its episode ended in the last step."""
         row, paused = self._row, self.paused.copy() if self.report_masks else None
         if row == len(self._history):
-            row = self._make_room()
+            row = self._make_room(1)
         fits = actions.__class__ is np.ndarray and actions.dtype is self._dtype and actions.shape == self._shape
         self._given[...] = actions if fits else self._as_actions(actions)
         wrong = self._advance(*self._arrays, row)
@@ -164,6 +164,16 @@ class CompiledVectorEnv(VectorEnv):
         self._row = row + 1
         info = {} if paused is None else self._masks(paused)
         return self._obs, self._rew, self._terminated, self._truncated, info
+
+    def roll(self, roller: Any, *given: Any) -> None:
+        """Play as many steps as the last given array has rows, by `rollouts.roller`; given: its further arguments."""
+        steps = len(given[-1])
+        if self._row + steps > len(self._history):
+            self._make_room(steps)
+        wrong = roller(type(self.game.rules))(*self._arrays, self._row, *given)
+        if wrong >= 0:
+            raise ContractError(f"{self._name(wrong)} got an action that is none of {self.single_action_space}")
+        self._row += steps
 
     def _as_actions(self, actions: Any) -> np.ndarray:
         """The actions in the type of the space. Raises ContractError for another number of them, or another shape."""
@@ -195,16 +205,18 @@ class CompiledVectorEnv(VectorEnv):
             blame(error, self._name(i), "step", PENDING, when)
         raise ContractError(f"{self._name(i)}: {brief(action)} is no action of {self.single_action_space}, {when}")
 
-    def _make_room(self) -> int:
-        """Let go of actions that nobody can ask for any more, and of those of an episode that is too long; then make the
-        history longer, if it is still rather full. Returns the row that comes next.
+    def _make_room(self, steps: int) -> int:
+        """For so many more steps: let go of actions that nobody can ask for any more, and of those of an episode that is too
+        long; then make the history longer, if it is still rather full. Returns the row that comes next.
         """
         both = self._counts, self._marked[0]
         dead = min(int(x[x[:, KNOWN] == 1, FIRST].min(initial=self._row)) for x in both)
         if self._row - dead > LONGEST:
             dead = self._row - 1
         left = self._history[dead : self._row]
-        room = len(self._history) if 2 * len(left) <= len(self._history) else 2 * len(self._history)
+        room = len(self._history)
+        while room < 2 * len(left) or room < len(left) + steps:
+            room *= 2
         self._history = np.concatenate([left, np.zeros((room - len(left), self.num_envs), self._kept)])
         for x in both:
             x[x[:, FIRST] < dead, KNOWN] = 0  # its beginning is lost: it cannot be played again

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from policygrad.data import Record, Wants
-from policygrad.envs.adapters import action_adapter, begun, encoding_of, to_arrays, to_tensors
+from policygrad.envs.adapters import acting, action_adapter, begun, encoding_of, rolled, to_arrays, to_tensors
 from policygrad.envs.checks import (
     Watched,
     autoreset_mode,
@@ -211,13 +211,17 @@ class Collector:
         ends_matter = masks_told or separate or stateful or left is not None
         obs, final = encoding.empty(T + 1, N), encoding.empty(T, N) if separate else None
         noise = actor.noise(self.rng, (T, N))
-        to_env, choose = action_adapter(envs.single_action_space, actor), actor.act
+        to_env, choose = action_adapter(envs.single_action_space, actor), acting(actor, N)
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
         actions, extras, over = [], [], self.resetting.copy()  # over: whether this row is a reset row
         now = take(obs, 0)
         put(now, ..., self.obs)
-        for t in range(T):
+        played = None if ends_matter or self.witness else rolled(envs, actor, obs, noise)
+        if played is not None:
+            actions, rew, terminated, truncated = played
+            now, extras = take(obs, T), [{}]
+        for t in range(T if played is None else 0):
             act, state, extra = choose(now, state, noise[t])
             actions.append(act)
             extras.append(extra)
@@ -250,7 +254,7 @@ class Collector:
         self,
         obs: Tree,
         next_obs: Tree,
-        actions: list[np.ndarray],
+        actions: Sequence[np.ndarray] | np.ndarray,
         rew: np.ndarray,
         terminated: np.ndarray,
         truncated: np.ndarray,

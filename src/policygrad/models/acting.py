@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from policygrad.compiled.networks import Net, Work
 from policygrad.models.arrays import head_data, net, work_memory
 from policygrad.models.kernels import DenseKernel, LogStdKernel
 from policygrad.models.workspace import Workspace
+from policygrad.tree import Tree
 
 Parts = tuple[Net, HeadData, Work]
 
@@ -36,23 +38,29 @@ def _parts(policy: Any, rows: int) -> Parts | None:
     return network, head, work_memory([network], rows, policy.flat.dtype)
 
 
-def act(space: Workspace, policy: Any, features: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
-    """Sampled actions (N, *) for features (N, *) and the noise (N, …) of a step; None where the head is to sample itself."""
-    rows = len(features)
+def acting(space: Workspace, policy: Any, rows: int) -> Callable[..., Any] | None:
+    """`Policy.act` for so many environments; None where the head is to sample itself. Noise comes from `policy.noise`."""
     parts = parts_of(space, policy, rows)
     if parts is None:
         return None
     network, head, work = parts
-    x, z = (np.ascontiguousarray(part, network.theta.dtype).reshape(-1) for part in (features, noise))
-    if len(x) != rows * network.layers[0, 0]:
-        return None
-    into = np.empty((rows, *act_shape(policy.head)), np.int64 if head.kind == CHOICES else network.theta.dtype)
-    with nullcontext() if space.warm else patience():
-        act_once(network, head, x, z, rows, work, into.reshape(-1))
-    space.warm = True
-    return into
+    dtype, shape = network.theta.dtype, (rows, *getattr(policy.head, "shape", ()))
+    kind, size, width = (
+        (np.int64 if head.kind == CHOICES else dtype),
+        math.prod(shape),
+        rows * int(network.layers[0, 0]),
+    )
 
+    def act(obs: Tree, state: None, noise: np.ndarray) -> tuple[np.ndarray, None, Mapping[str, Tree]]:
+        features, into = policy.inputs(obs), np.empty(size, kind)
+        if features.size != width:
+            raise ValueError(f"expected {width // rows} features of {rows} environments, got an array {features.shape}")
+        act_once(network, head, np.ascontiguousarray(features, dtype).reshape(-1), noise, rows, work, into)
+        return into.reshape(shape), None, {}
 
-def act_shape(head: Any) -> tuple[int, ...]:
-    """The shape of one action."""
-    return getattr(head, "shape", ())
+    if not space.warm:
+        drawn = np.zeros((rows, policy.head.size), np.float32)
+        with patience():
+            act_once(network, head, np.zeros(width, dtype), drawn, 0, work, np.empty(0, kind))
+        space.warm = True
+    return act

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from policygrad.data import Batch
@@ -23,13 +22,15 @@ def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[An
     return policy_epoch(space, policy, batch, terms, how)
 
 
-def act(space: Workspace, policy: Any, features: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
-    """Sampled actions (N, *) for features (N, *) and the noise (N, …) of a step; None where the head is to sample itself."""
+def acting(space: Workspace, policy: Any, rows: int) -> Callable[..., Any] | None:
+    """`policy.act` for so many environments; None where the policy is to do it."""
+    if not getattr(policy, "compiles", False):
+        return None
     try:
-        from policygrad.models.acting import act
+        from policygrad.models.acting import acting
     except (ImportError, OSError):
         return None
-    return act(space, policy, features, noise)
+    return acting(space, policy, rows)
 
 
 def value_epoch(

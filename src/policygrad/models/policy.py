@@ -240,12 +240,17 @@ class Policy(FlatModule):
     def act(self, obs: Tree, state: Any, noise: np.ndarray) -> tuple[np.ndarray, Any, dict[str, Tree]]:
         """Sampled actions, the next state, and what a learner must know besides: see `Actor`."""
         head = self.head
-        if self.compiles and not head.context:
-            act = compiling.act(self.workspace, self, self.inputs(obs), noise)
-            if act is not None:
-                return act, None, NOTHING
         act = head.sample(self.outputs(obs, state), noise)
         return (act, head.next_noise(state, noise), {NOISE: state}) if head.stateful else (act, None, NOTHING)
+
+    def acting(self, rows: int) -> Callable[..., tuple[np.ndarray, Any, dict[str, Tree]]]:
+        """`act` as it is to be called for the steps of one record, of so many environments: compiled, in long trainings."""
+        return compiling.acting(self.workspace, self, rows) or self.act
+
+    @property
+    def rolls(self) -> bool:
+        """Whether whole rollouts may be compiled: the observations are the features as they are."""
+        return self.compiles and self._plain and self.normalizer is None
 
     def mode(self, obs: Tree, state: Any = None) -> tuple[np.ndarray, Any]:
         """The most likely actions, without noise, and the state, which they do not change."""

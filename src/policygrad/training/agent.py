@@ -55,7 +55,6 @@ from policygrad.training.trainer import Trainer
 Callback = Callable[["Agent", Row | None], bool | None]
 
 COLLECT_SEED = 20_000  # of the episodes that `collect` plays, neither training's nor an evaluation's
-LOG_EVERY = 2_000  # steps between rows of metrics: the diagnostics then cost a few per cent at most
 EPISODES = Option(low=1, high=10**7)  # of an evaluation
 
 
@@ -220,7 +219,7 @@ class Agent(Kept):
         self,
         steps: int | None = None,
         callback: Callback | Sequence[Callback] | None = None,
-        log_every: int = LOG_EVERY,
+        log_every: int | None = None,
         *,
         horizon: int | None = None,
         total_timesteps: int | None = None,
@@ -263,14 +262,14 @@ class Agent(Kept):
         with self._turns.learning(), single_thread():
             yield
 
-    def _run(self, callback: Callback | Sequence[Callback] | None, log_every: int) -> None:
+    def _run(self, callback: Callback | Sequence[Callback] | None, log_every: int | None) -> None:
         """The rest of the training. Whether it runs compiled functions its configuration says, and nothing else."""
         if isinstance(self.policy, Policy):
             self.policy.trains_long = self.plan.is_long(self.trainer.total)
         call = combine(callback, self)
         self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
 
-    def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int = LOG_EVERY) -> Agent:
+    def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int | None = None) -> Agent:
         """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the
         last bit as if it had not been. Nothing is left to do where it was not.
         """

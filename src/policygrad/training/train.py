@@ -27,14 +27,15 @@ from policygrad.models.policy import Policy
 from policygrad.stored.directory import ROOT, RunDirectory, create
 from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWriter
 from policygrad.stored.trajectories import describe as describe_task
-from policygrad.training.agent import LOG_EVERY, Agent, Callback
+from policygrad.training.agent import Agent, Callback
 from policygrad.training.callbacks import set_directory
 from policygrad.training.evaluate import Evaluation, Told
 from policygrad.training.interrupts import GRACE, interrupts, terminations
 from policygrad.training.progress import Progress, Silent
 from policygrad.training.recorder import Recorder
+from policygrad.training.trainer import rows_every
 
-MIN_ROWS = 50  # of metrics a run, at least: short runs log more often than LOG_EVERY
+MIN_ROWS = 50  # of metrics a run, at least: short runs log more often
 GREEDY = {"greedy": True, "sampled": False}
 
 
@@ -106,7 +107,7 @@ def learn(
         recorder = Recorder(run, agent, steps, progress, pressed, writer, callbacks, resumed)
         progress.start(steps)
         try:
-            log_every = min(LOG_EVERY, max(1, steps // MIN_ROWS))
+            log_every = min(rows_every(steps), max(1, steps // MIN_ROWS))
             if resumed is None:
                 agent.learn(steps, [*callbacks, recorder], log_every)
             else:

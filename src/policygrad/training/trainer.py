@@ -16,6 +16,15 @@ COUNTERS = ("first", "total", "until", "last", "logged", "rows", "stopped")  # t
 METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much as the diagnostics
 
 
+# steps between rows of metrics, and rows of a long training: so that the diagnostics cost a few per cent
+LOG_EVERY, MOST_ROWS = 2_000, 100
+
+
+def rows_every(steps: int) -> int:
+    """How many steps lie between the rows of metrics in a training of so many steps."""
+    return max(LOG_EVERY, steps // MOST_ROWS)
+
+
 class ExperienceSource(Protocol):
     """Where records come from: environments, stored trajectories.
 
@@ -93,10 +102,11 @@ class Trainer:
         """Steps of this training so far."""
         return self.source.steps_done - self.first
 
-    def run(self, log_every: int, call: Callable[[Row | None], bool | None] | None = None) -> None:
+    def run(self, log_every: int | None, call: Callable[[Row | None], bool | None] | None = None) -> None:
         """Whole iterations, as many as fit into the steps, of a new training at least one; `call` is called after each, and
-        False stops.
+        False stops. log_every: see `rows_every` for None.
         """
+        log_every = log_every or rows_every(self.total)
         started = time.perf_counter() - self.seconds
         if not self.source.begun:
             self.source.begin(self.actor)

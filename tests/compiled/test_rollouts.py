@@ -1,0 +1,96 @@
+"""Whole rollouts as one compiled function: the same records, bit for bit, as step by step in Gymnasium's environments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import policygrad as pg
+from policygrad.data import Record, Wants
+from policygrad.envs import adapters
+from policygrad.envs.collector import Collector
+from policygrad.envs.make import make_envs
+from policygrad.models.policy import Policy, make_policy
+from policygrad.tree import tree_map
+
+ENVS = ("CartPole-v1", "Pendulum-v1")
+
+
+def policy_of(env: Any, kernel: str = "compiled", **words: Any) -> Policy:
+    space = env.single_observation_space, env.single_action_space
+    policy = make_policy(*space, hidden=(16,), kernel=kernel, seed=1, **words)
+    policy.flat.mul_(20.0)  # so that actions depend on observations, and some are clipped
+    return policy
+
+
+def records_of(env_id: str, backend: str, steps: tuple[int, ...], **words: Any) -> tuple[list[Record], Collector]:
+    envs = make_envs(env_id, 3, backend)
+    collector, policy = Collector(envs, seed=5), policy_of(envs, **words)
+    return [collector.collect(policy, Wants(num_steps=count)) for count in steps], collector
+
+
+def same(a: Record, b: Record) -> None:
+    for name in ("obs", "next_obs", "act", "rew", "terminated", "truncated", "cut", "mask", "time"):
+        tree_map(np.testing.assert_array_equal, getattr(a, name), getattr(b, name))
+        assert getattr(a, name).dtype == getattr(b, name).dtype, name
+    assert a.finished == b.finished
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_a_rollout_is_what_single_steps_give(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    whole = adapters.rolled
+
+    def noted(*given: Any) -> Any:
+        found = whole(*given)
+        calls.append(found is not None)
+        return found
+
+    monkeypatch.setattr("policygrad.envs.collector.rolled", noted)
+    steps = (1, 7, 300, 1200)  # beyond an episode, and beyond what the environments remember at first
+    made, collector = records_of(env_id, "compiled", steps)
+    assert calls == [True] * 4
+    expected, reference = records_of(env_id, "gymnasium", steps)
+    assert calls == [True] * 4 + [False] * 4
+    for a, b in zip(made, expected, strict=True):
+        same(a, b)
+    assert list(collector.returns) == list(reference.returns)
+    assert len(collector.returns) > 5
+    last = collector.state_dict()["envs"], reference.state_dict()["envs"]
+    for a, b in zip(*last, strict=True):
+        assert (a["shown"], a["generator"], len(a["actions"])) == (b["shown"], b["generator"], len(b["actions"]))
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_training_in_whole_rollouts_is_resumed_bit_for_bit(env_id: str, tmp_path: Any) -> None:
+    words: dict[str, Any] = {"seed": 2, "num_envs": 2, "num_steps": 64, "kernel": "compiled", "preset": {}}
+    whole = pg.ppo(env_id, **words).learn(1280)
+    half = pg.ppo(env_id, **words).learn(640, horizon=1280)
+    half.save(tmp_path / "half.pt")
+    again = pg.load(tmp_path / "half.pt").learn(640, horizon=1280)
+    assert torch.equal(again.policy.flat, whole.policy.flat)
+    other = pg.ppo(env_id, backend="gymnasium", **words).learn(1280)
+    assert torch.equal(other.policy.flat, whole.policy.flat)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "words"),
+    [
+        ("CartPole-v1", {"normalize_obs": True}),
+        ("CartPole-v1", {"kernel": "closed_form"}),
+        ("CartPole-v1", {"kernel": "auto"}),
+        ("Pendulum-v1", {"head": "squashed"}),  # whose actions are not those of the space
+        ("Pendulum-v1", {"noise_autocorrelation": 0.5}),
+        ("Taxi-v4", {}),  # whose observations are numbers of states
+    ],
+)
+def test_step_by_step_where_a_whole_rollout_would_be_another(env_id: str, words: dict[str, Any]) -> None:
+    envs = make_envs(env_id, 2, "compiled")
+    policy, space = policy_of(envs, **words), envs.single_observation_space
+    noise = policy.noise(np.random.default_rng(0), (4, 2))
+    obs = np.zeros((5, 2, *space.shape), np.float32) if isinstance(space, spaces.Box) else np.zeros((5, 2), np.int64)
+    assert adapters.rolled(envs, policy, obs, noise) is None
