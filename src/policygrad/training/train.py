@@ -238,8 +238,8 @@ def versions(agent: Agent, steps: int) -> dict[str, str]:
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])
     engines = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d"}
     used = [engine for module, engine in engines.items() if spec and str(spec.entry_point).startswith(module)]
-    used += ["envpool"] if agent.backend == "envpool" else []
-    used += ["numba"] if agent.backend == "compiled" or _is_compiled(agent, steps) else []
+    optional = {"envpool": agent.backend == "envpool", "numba": _is_compiled(agent, steps)}
+    used += [name for name, there in optional.items() if there]
     return own | {name: version(name) for name in used}
 
 
