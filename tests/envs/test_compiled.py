@@ -217,11 +217,11 @@ def test_actions_are_kept_as_long_as_somebody_can_ask_for_them(monkeypatch: pyte
     assert len(ours.snapshot()[0]["actions"]) == 300
     assert both("CliffWalking-v1", 2)[0].restore(ours.snapshot()) == [None, None]
     monkeypatch.setattr("policygrad.envs.batched.LONGEST", 50)
-    room = len(ours._history)
+    room = len(ours.history)
     for _ in range(room):
         ours.step(act)
     assert ours.snapshot() == [None, None]
-    assert len(ours._history) == room
+    assert len(ours.history) == room
     ours.reset()
     ours.step(act)
     assert both("CliffWalking-v1", 2)[0].restore(ours.snapshot()) == [None, None]

@@ -167,18 +167,17 @@ def powered_play(
 
     An action beyond ±1 becomes a Python number there, and the push is rounded later than that of others.
     """
-    beyond = action > f32(1.0) or action < f32(-1.0)
+    beyond, power = action > f32(1.0) or action < f32(-1.0), (0.0015 if action > f32(0.0) else -0.0015)
+    position, velocity = state[i, 0], state[i, 1]
     if time == 0:
-        position, velocity = state[i, 0], state[i, 1]
         pull = 0.0025 * math.cos(3 * position)
-    else:
-        pull = 0.0025 * math.cos(f64(f32(3.0) * f32(state[i, 0])))
-    push = (0.0015 if action > f32(0.0) else -0.0015) - pull if beyond else f64(action * f32(0.0015) - f32(pull))
-    if time == 0:
+        push = power - pull if beyond else f64(action * f32(0.0015) - f32(pull))
         position, velocity, terminated = _drive(position, velocity, push, DOUBLE)
         state[i, 0], state[i, 1] = f32(position), f32(velocity)
     else:
-        place, speed, terminated = _drive(f32(state[i, 0]), f32(state[i, 1]), f32(push), SINGLE)
+        pull = 0.0025 * math.cos(f64(f32(3.0) * f32(position)))
+        push = f32(power - pull) if beyond else action * f32(0.0015) - f32(pull)
+        place, speed, terminated = _drive(f32(position), f32(velocity), push, SINGLE)
         state[i, 0], state[i, 1] = place, speed
     spent = f64(action) * f64(action)  # exact, as `math.pow` is here
     return (100.0 if terminated else 0.0) - spent * 0.1, terminated

@@ -56,17 +56,17 @@ def environment(rules: type, begins: Any, plays: Any, shows: Any) -> None:
     FUNCTIONS[rules] = begins.py_func, plays.py_func, shows.py_func
 
 
-@overload(begin, jit_options=OPTIONS, strict=False)
+@overload(begin, jit_options=OPTIONS, strict=False)  # pyright: ignore
 def _begin(state: Any, i: Any, generators: Any, rules: Any) -> Callable[..., Any]:
     return FUNCTIONS[rules.instance_class][0]
 
 
-@overload(play, jit_options=OPTIONS, strict=False)
+@overload(play, jit_options=OPTIONS, strict=False)  # pyright: ignore
 def _play(state: Any, i: Any, action: Any, time: Any, generators: Any, rules: Any) -> Callable[..., Any]:
     return FUNCTIONS[rules.instance_class][1]
 
 
-@overload(show, jit_options=OPTIONS, strict=False)
+@overload(show, jit_options=OPTIONS, strict=False)  # pyright: ignore
 def _show(state: Any, i: Any, time: Any, obs: Any, rules: Any) -> Callable[..., Any]:
     return FUNCTIONS[rules.instance_class][2]
 

@@ -41,7 +41,7 @@ def table_begin(state: np.ndarray, i: int, generators: np.ndarray, rules: Tables
 @part
 def table_play(
     state: np.ndarray, i: int, action: int, time: int, generators: np.ndarray, rules: Tables
-) -> tuple[float, bool]:
+) -> tuple[Any, bool]:
     """Draw an outcome, as `table_begin` draws a state."""
     numbers = rules.numbers
     x, outcomes = unit(generators, i), int(numbers[OUTCOMES])

@@ -7,14 +7,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import load_env_creator
 
 from policygrad.compiled.cache import patience
 from policygrad.envs.batched import CompiledVectorEnv
-from policygrad.envs.games import game_of
+from policygrad.envs.games import identity
 from policygrad.envs.journal import generator_state
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.single import make_one
@@ -26,14 +24,12 @@ SEEDS = (1, 2, 3)
 
 def why_not(env_id: str) -> str | None:
     """The reason why a known id cannot be stepped by compiled code, or None where it can."""
-    cls: Any = load_env_creator(str(gym.registry[env_id].entry_point))
-    same = _agrees(env_id, repr(gym.registry[env_id]), cls.__init__, cls.reset, cls.step)
+    same = _agrees(env_id, *identity(env_id))
     return None if same else "here it does something else than Gymnasium's, of another version or on another processor"
 
 
 @cache
-def _agrees(env_id: str, *what_may_change: Any) -> bool:
-    game_of.cache_clear()  # that of an earlier registration
+def _agrees(env_id: str, *_: Any) -> bool:
     with patience("the environments"):
         return agrees(env_id)
 

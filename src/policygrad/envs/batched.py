@@ -33,7 +33,8 @@ class CompiledVectorEnv(VectorEnv):
     """`num_envs` environments of an id that games.py knows, in NEXT_STEP mode. What it returns is the next step's, too.
 
     `paused` (N,) bool: who sits the steps out, until the next reset. report_masks: whether `info` shows the action masks.
-    Actions are read in the type of the space. Raises ValueError where the id cannot be compiled.
+    Actions are read in the type of the space. arrays: the arguments of the compiled step, but for the last: row, that of
+    `history` which the next step writes. Whether all this is true on this machine is for agreement.py to say.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}  # noqa: RUF012, as in the base class
@@ -58,7 +59,7 @@ class CompiledVectorEnv(VectorEnv):
         self._given = np.zeros((n, *(game.action_space.shape or ())), game.action_space.dtype)
         self._dtype, self._shape = self._given.dtype, self._given.shape
         self._kept = np.uint8 if isinstance(game.action_space, spaces.Discrete) else np.float32
-        self._history, self._row = np.zeros((ROOM, n), self._kept), 0
+        self.history, self.row = np.zeros((ROOM, n), self._kept), 0
         self.mark()
         self._find_views()
 
@@ -66,7 +67,7 @@ class CompiledVectorEnv(VectorEnv):
         """What is part of something else, or cannot be copied."""
         self._action, self._over = self._given.reshape(-1), self._flags[OVER]
         self._terminated, self._truncated = self._flags[TERMINATED], self._flags[TRUNCATED]
-        arrays = (
+        worlds = (
             self.state,
             self._generators,
             self._origins,
@@ -74,13 +75,13 @@ class CompiledVectorEnv(VectorEnv):
             self._flags,
             self._obs,
             self._rew,
-            self._history,
+            self.history,
         )
-        self._arrays = *arrays, self._action, self.game.choices, self.game.rules.numbers, self._limit
+        self.arrays = *worlds, self._action, self.game.choices, self.game.rules.numbers, self._limit
         self._advance = stepper(type(self.game.rules))
 
     def __getstate__(self) -> dict[str, Any]:
-        views = ("_action", "_over", "_terminated", "_truncated", "_arrays", "_advance")
+        views = ("_action", "_over", "_terminated", "_truncated", "arrays", "_advance")
         return {name: value for name, value in vars(self).items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -116,7 +117,7 @@ class CompiledVectorEnv(VectorEnv):
                 self._seed(i, seeds[i])
         paused, over = self.paused.copy(), self._over.copy()
         self.paused, self._over[:] = ~which, which
-        self._advance(*self._arrays, self._row - 1)
+        self._advance(*self.arrays, self.row - 1)
         self.paused, self._over[:] = paused, over & ~which
         if options is not None:
             for i in which.nonzero()[0].tolist():
@@ -140,7 +141,7 @@ class CompiledVectorEnv(VectorEnv):
 
     def _reset_with(self, i: int, options: dict[str, Any]) -> None:
         """Have Gymnasium reset environment i once more, with options, from where its generator was."""
-        env = make_one(self.spec.id)
+        env = make_one(self.game.spec.id)
         generator = np.random.Generator(np.random.PCG64())
         generator.bit_generator.state = state_of(self._origins[i])
         env.unwrapped.np_random = generator
@@ -153,27 +154,17 @@ class CompiledVectorEnv(VectorEnv):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step every environment, or reset it if its episode ended in the last step."""
-        row, paused = self._row, self.paused.copy() if self.report_masks else None
-        if row == len(self._history):
-            row = self._make_room(1)
+        row, paused = self.row, self.paused.copy() if self.report_masks else None
+        if row == len(self.history):
+            row = self.make_room()
         fits = actions.__class__ is np.ndarray and actions.dtype is self._dtype and actions.shape == self._shape
         self._given[...] = actions if fits else self._as_actions(actions)
-        wrong = self._advance(*self._arrays, row)
+        wrong = self._advance(*self.arrays, row)
         if wrong >= 0:
             self._refuse(wrong, actions)
-        self._row = row + 1
+        self.row = row + 1
         info = {} if paused is None else self._masks(paused)
         return self._obs, self._rew, self._terminated, self._truncated, info
-
-    def roll(self, roller: Any, *given: Any) -> None:
-        """Play as many steps as the last given array has rows, by `rollouts.roller`; given: its further arguments."""
-        steps = len(given[-1])
-        if self._row + steps > len(self._history):
-            self._make_room(steps)
-        wrong = roller(type(self.game.rules))(*self._arrays, self._row, *given)
-        if wrong >= 0:
-            raise ContractError(f"{self._name(wrong)} got an action that is none of {self.single_action_space}")
-        self._row += steps
 
     def _as_actions(self, actions: Any) -> np.ndarray:
         """The actions in the type of the space. Raises ContractError for another number of them, or another shape."""
@@ -195,7 +186,7 @@ class CompiledVectorEnv(VectorEnv):
     def _refuse(self, i: int, actions: Any) -> NoReturn:
         """Raise what Gymnasium raises for the action of environment i, or ContractError where it accepts it."""
         when = f"at step {max(self._counts[i, TIME], 0)} of its episode {self._episode(i)}"
-        env = make_one(self.spec.id)
+        env = make_one(self.game.spec.id)
         try:
             if self._counts[i, TIME] >= 0:
                 env.reset()
@@ -205,25 +196,24 @@ class CompiledVectorEnv(VectorEnv):
             blame(error, self._name(i), "step", PENDING, when)
         raise ContractError(f"{self._name(i)}: {brief(action)} is no action of {self.single_action_space}, {when}")
 
-    def _make_room(self, steps: int) -> int:
-        """For so many more steps: let go of actions that nobody can ask for any more, and of those of an episode that is too
-        long; then make the history longer, if it is still rather full. Returns the row that comes next.
+    def make_room(self, steps: int = 1) -> int:
+        """See that `history` has room for so many steps: let go of actions that nobody can ask for any more, and of those of an
+        episode that is too long, and make it longer where it is still rather full. Returns the row of the next step.
         """
         both = self._counts, self._marked[0]
-        dead = min(int(x[x[:, KNOWN] == 1, FIRST].min(initial=self._row)) for x in both)
-        if self._row - dead > LONGEST:
-            dead = self._row - 1
-        left = self._history[dead : self._row]
-        room = len(self._history)
-        while room < 2 * len(left) or room < len(left) + steps:
+        dead = min(int(x[x[:, KNOWN] == 1, FIRST].min(initial=self.row)) for x in both)
+        if self.row - dead > LONGEST:
+            dead = max(self.row - 1, 0)
+        left, room = self.history[dead : self.row], len(self.history)
+        while room < 2 * len(left) + steps:
             room *= 2
-        self._history = np.concatenate([left, np.zeros((room - len(left), self.num_envs), self._kept)])
+        self.history = np.concatenate([left, np.zeros((room - len(left), self.num_envs), self._kept)])
         for x in both:
             x[x[:, FIRST] < dead, KNOWN] = 0  # its beginning is lost: it cannot be played again
             x[:, FIRST] = np.maximum(x[:, FIRST] - dead, 0)
-        self._row -= dead
+        self.row -= dead
         self._find_views()
-        return self._row
+        return self.row
 
     def mark(self) -> None:
         """As `SerialVectorEnv.mark`."""
@@ -238,7 +228,7 @@ class CompiledVectorEnv(VectorEnv):
             if time < 0 or not known:
                 found.append(None)
                 continue
-            actions = self._history[first : first + time, i].astype(self._given.dtype)
+            actions = self.history[first : first + time, i].astype(self._given.dtype)
             generator = None if marked else digest(self.generator(i))
             found.append(
                 {
@@ -268,7 +258,7 @@ class CompiledVectorEnv(VectorEnv):
                     wrong[i] = f"playing it again raised {brief(error)}"
         lengths = np.array([len(actions) for actions in played])
         going = np.array([text is None for text in wrong])
-        self._counts[:, FIRST] = self._row + lengths.max() - lengths
+        self._counts[:, FIRST] = self.row + lengths.max() - lengths
         for t in range(-int(lengths.max()), 0):
             self.paused = ~going | (t < -lengths)
             for i in (~self.paused).nonzero()[0]:
@@ -306,4 +296,4 @@ class CompiledVectorEnv(VectorEnv):
         return int(self._counts[i, EPISODES])
 
     def _name(self, i: int) -> str:
-        return f"environment {self.first + i} ({self.spec.id})"
+        return f"environment {self.first + i} ({self.game.spec.id})"

@@ -43,8 +43,8 @@ TESTED = (
     "LunarLander-v3",
     "LunarLanderContinuous-v3",
 )
-# Where a step costs more than handing it to another thread and back.
-FASTER = ("Acrobot-v1", "LunarLander-v3", "LunarLanderContinuous-v3")
+# Where a step costs more than handing it to another thread and back. Acrobot's does, too, but Gymnasium's is compiled.
+FASTER = ("LunarLander-v3", "LunarLanderContinuous-v3")
 DIFFERENT = {"Pendulum-v1": "EnvPool moves the pendulum before it limits its speed, Gymnasium after"}
 
 CLASSIC_CONTROL = ("CartPole", "MountainCar", "Acrobot", "Pendulum")

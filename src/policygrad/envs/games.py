@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from policygrad.envs.single import make_one
 
@@ -65,9 +65,20 @@ def is_known(env_id: str) -> bool:
     return spec is not None and spec.entry_point in KNOWN and not spec.additional_wrappers
 
 
-@cache
+def identity(env_id: str) -> tuple[Any, ...]:
+    """What a known id stands for: its registration, and what its class does, which somebody may have changed."""
+    spec = gym.registry[env_id]
+    cls: Any = load_env_creator(str(spec.entry_point))
+    return repr(spec), cls.__init__, cls.reset, cls.step
+
+
 def game_of(env_id: str) -> Game:
-    """The compiled environment of an id. Raises ImportError without numba."""
+    """The compiled environment of a known id. Raises ImportError without numba."""
+    return _game(env_id, *identity(env_id))
+
+
+@cache
+def _game(env_id: str, *_: Any) -> Game:
     env = make_one(env_id)
     bare, name = env.unwrapped, KNOWN[str(gym.registry[env_id].entry_point)]
     env.close()

@@ -12,6 +12,7 @@ from policygrad.compiled.cache import patience
 from policygrad.compiled.heads import CHOICES
 from policygrad.compiled.rollouts import roller
 from policygrad.envs.batched import CompiledVectorEnv
+from policygrad.errors import ContractError
 from policygrad.models.acting import parts_of
 from policygrad.models.heads import Head
 
@@ -32,8 +33,13 @@ def roll(envs: Any, policy: Any, obs: Any, noise: np.ndarray) -> Rolled | None:
     acts = np.empty((T, math.prod(shape[1:])), kind)
     rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
     low, high = _bounds(envs.single_action_space, N)
+    row = envs.row if envs.row + T <= len(envs.history) else envs.make_room(T)
     with patience("the environments"):
-        envs.roll(roller, network, head, work, low, high, noise, obs, acts, rew, terminated, truncated)
+        play, given = roller(type(envs.game.rules)), (network, head, work, low, high, noise, obs, acts)
+        wrong = play(*envs.arrays, row, *given, rew, terminated, truncated)
+    if wrong >= 0:
+        raise ContractError(f"environment {wrong} got an action that is none of {envs.single_action_space}")
+    envs.row = row + T
     return acts.reshape(shape), rew, terminated, truncated
 
 

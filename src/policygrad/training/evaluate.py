@@ -17,6 +17,7 @@ from policygrad.envs.adapters import action_adapter, encoding_of
 from policygrad.envs.checks import check_same, check_vector, singles
 from policygrad.envs.collector import Collector, EndlessEpisodeError
 from policygrad.envs.make import make_envs
+from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.shaping import unshaped
 from policygrad.envs.single import EnvLike, env_name
 from policygrad.errors import NotFiniteError
@@ -130,7 +131,7 @@ def close(envs: VectorEnv) -> None:
 
 
 def _play(
-    actor: Actor, envs: Any, episodes: int, greedy: bool, seed: int, max_episode_steps: int, progress: Told
+    actor: Actor, envs: SerialVectorEnv, episodes: int, greedy: bool, seed: int, max_episode_steps: int, progress: Told
 ) -> Evaluation:
     """The episodes, several at a time."""
     num_envs = envs.num_envs
