@@ -311,7 +311,7 @@ def test_plot_by_algorithm_and_by_configuration(run, monkeypatch, capsys):
     assert calls == ["config", "algo", "config"]
 
 
-@pytest.mark.parametrize("backend", ["gymnasium", "envpool"])
+@pytest.mark.parametrize("backend", ["gymnasium", "compiled", "envpool"])
 def test_backend_reaches_the_agent(backend):
     given = parse_train(["ppo", "CartPole-v1", "--backend", backend, "--lr", "1"])
     assert given.keywords == {"lr": 1.0, "backend": backend}

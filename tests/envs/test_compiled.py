@@ -298,7 +298,9 @@ def test_runs_are_the_same_on_both_and_go_on_on_either(
     for backend, other in (("compiled", "gymnasium"), ("gymnasium", "compiled")):
         half = agent(backend)
         half.learn(600, lambda agent, row: setattr(agent.trainer, "leave", True))
-        on = pg.load(half.save(tmp_path / f"{backend}"), backend=other).go_on()
+        path = half.save(tmp_path / backend)
+        assert pg.load(path).backend == backend
+        on = pg.load(path, backend=other).go_on()
         assert on.policy.flat.numpy().tobytes() == parameters[0]
         assert on.backend == other
 
@@ -357,7 +359,7 @@ def test_a_planted_difference_is_noticed(cls: Any, method: str, planted: Any, en
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cls, method, planted(getattr(cls, method)))
         assert resolve_backend(env_id) == "gymnasium"
-        with pytest.raises(ValueError, match=f"{env_id} cannot be compiled: here it does something else"):
+        with pytest.raises(ValueError, match=f"{env_id} cannot be compiled: it does something else here"):
             make_envs(env_id, 2, "compiled")
     assert resolve_backend(env_id) == "compiled"
 

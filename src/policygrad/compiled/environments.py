@@ -111,7 +111,7 @@ def advance(worlds: Worlds, action: np.ndarray, choices: int, row: int, limit: i
 
 @cache
 def stepper(rules: type) -> Callable[..., int]:
-    """`advance` for Python, of environments with rules of this class, whose field is the last argument."""
+    """`advance` for Python, of environments with rules of this class: `numbers` is its field."""
 
     @compiled
     def step(

@@ -24,8 +24,9 @@ SEEDS = (1, 2, 3)
 
 def why_not(env_id: str) -> str | None:
     """The reason why a known id cannot be stepped by compiled code, or None where it can."""
-    same = _agrees(env_id, *identity(env_id))
-    return None if same else "here it does something else than Gymnasium's, of another version or on another processor"
+    if _agrees(env_id, *identity(env_id)):
+        return None
+    return "it does something else here than Gymnasium's, which may be of another version, or have other settings"
 
 
 @cache
