@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ SIDES = ("sb3", "policygrad")
 @dataclass(frozen=True)
 class Config:
     """One comparison. keywords: hyperparameters by SB3's names, given to both sides as they are. hidden: widths of the layers,
-    where they are not the default of both sides. own: what only our side has a word for.
+    where they are not the default of both sides. own: what only our side has a word for. backend: who steps our environments;
+    SB3 always has Gymnasium's.
     """
 
     algo: str
@@ -44,6 +45,7 @@ class Config:
     iterations: int  # iterations under it
     hidden: tuple[int, ...] | None = None
     own: dict[str, Any] = field(default_factory=dict)
+    backend: str = "gymnasium"
 
     @property
     def rows(self) -> int:
@@ -86,28 +88,35 @@ PAIR = {  # a step of the environment, a step of the networks
     "train_freq": 1,
     "gradient_steps": 1,
 }
-CONFIGS = {
+ZOO = PPO | {"n_steps": 32, "batch_size": 256, "n_epochs": 20, "gae_lambda": 0.8, "gamma": 0.98, "learning_rate": 1e-3}
+LANDER = PPO | {"n_steps": 1024, "batch_size": 64, "gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.01}
+CHEETAH = PPO | {"n_steps": 2048, "batch_size": 64, "n_epochs": 10, "gae_lambda": 0.95}
+GYMNASIUM = {
     "ppo-cartpole": Config(
-        "ppo", "CartPole-v1", 8, PPO | {"n_steps": 256, "batch_size": 512, "gae_lambda": 0.95}, 3.0, 2, 30
+        "ppo", "CartPole-v1", 8, PPO | {"n_steps": 256, "batch_size": 512, "gae_lambda": 0.95}, 5.5, 2, 60
     ),
-    "ppo-lunarlander": Config(
-        "ppo",
-        "LunarLander-v3",
-        16,
-        PPO | {"n_steps": 1024, "batch_size": 64, "gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.01},
-        bar=2.5,
-        warmup=1,
-        iterations=2,
-    ),
+    "ppo-cartpole-zoo": Config("ppo", "CartPole-v1", 8, ZOO, 8.0, 10, 300),
+    "ppo-lunarlander": Config("ppo", "LunarLander-v3", 16, LANDER, 4.5, 1, 2),
+    "ppo-halfcheetah": Config("ppo", "HalfCheetah-v5", 1, CHEETAH, 4.0, 1, 4),
     "a2c-cartpole": Config(
-        "a2c", "CartPole-v1", 8, COMMON | {"n_steps": 5, "learning_rate": 7e-4, "gae_lambda": 1.0}, 2.5, 100, 1000
+        "a2c", "CartPole-v1", 8, COMMON | {"n_steps": 5, "learning_rate": 7e-4, "gae_lambda": 1.0}, 5.0, 100, 1500
     ),
     "dqn-cartpole": Config("dqn", "CartPole-v1", 1, DQN, 2.5, 8, 60, (256, 256), {"double": False}),
     "sac-pendulum-64": Config("sac", "Pendulum-v1", 1, PAIR, 3.0, 300, 3000, (64, 64)),
     "sac-pendulum-256": Config("sac", "Pendulum-v1", 1, PAIR, 1.5, 300, 1500, (256, 256)),
     "td3-pendulum-64": Config("td3", "Pendulum-v1", 1, PAIR | {"policy_delay": 2}, 3.0, 300, 3000, (64, 64)),
     "td3-pendulum-256": Config("td3", "Pendulum-v1", 1, PAIR | {"policy_delay": 2}, 1.5, 300, 1500, (256, 256)),
-    "trpo-cartpole": Config("trpo", "CartPole-v1", 8, TRPO | {"n_steps": 256, "batch_size": 128}, 3.0, 2, 30),
+    "trpo-cartpole": Config("trpo", "CartPole-v1", 8, TRPO | {"n_steps": 256, "batch_size": 128}, 5.5, 2, 30),
+}
+OTHERS = {  # the same with our environments
+    "ppo-cartpole": ("compiled", 18.0),
+    "ppo-cartpole-zoo": ("compiled", 12.0),
+    "a2c-cartpole": ("compiled", 12.0),
+    "trpo-cartpole": ("compiled", 9.0),
+    "ppo-lunarlander": ("envpool", 8.0),
+}
+CONFIGS = GYMNASIUM | {
+    f"{name}-{backend}": replace(GYMNASIUM[name], backend=backend, bar=bar) for name, (backend, bar) in OTHERS.items()
 }
 
 
@@ -139,14 +148,12 @@ def make_sb3(config: Config, seed: int) -> Learn:
 
 
 def make_policygrad(config: Config, seed: int) -> Learn:
-    """Policygrad as it comes: diagnostics every 2000 steps, episode statistics. A callable has no tuned preset."""
+    """Policygrad as it comes for a long training: rows of metrics, diagnostics and episode statistics; no tuned preset."""
     import policygrad
 
-    def make() -> gymnasium.Env:
-        return gymnasium.make(config.env, disable_env_checker=True)
-
     words = config.keywords | config.own | ({} if config.hidden is None else {"hidden": config.hidden})
-    agent = getattr(policygrad, config.algo)(make, seed=seed, num_envs=config.num_envs, **words)
+    words |= {"num_envs": config.num_envs, "backend": config.backend, "kernel": "compiled", "preset": {}}
+    agent = getattr(policygrad, config.algo)(config.env, seed=seed, **words)
 
     def learn(steps: int) -> int:
         before = agent.collector.steps_done
@@ -233,9 +240,9 @@ def main() -> int:
         for clock, s in clocks.items():
             bar = f"{config.bar:.1f}" if clock == "training" else ""
             ratio = f"{s['ratio']:6.2f}  [{s['min']:.2f}, {s['max']:.2f}]"
-            lines.append(f"{name:<16} {clock:<9} {s['sb3']:>11.0f} {s['policygrad']:>11.0f} {ratio:>22} {bar:>5}")
+            lines.append(f"{name:<24} {clock:<9} {s['sb3']:>11.0f} {s['policygrad']:>11.0f} {ratio:>22} {bar:>5}")
     print(", ".join(f"{k} {v}" for k, v in report["versions"].items()))
-    print(f"{'configuration':<16} {'clock':<9} {'SB3':>11} {'policygrad':>11} {'ratio  [min, max]':>22} {'bar':>5}")
+    print(f"{'configuration':<24} {'clock':<9} {'SB3':>11} {'policygrad':>11} {'ratio  [min, max]':>22} {'bar':>5}")
     print("\n".join(lines))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from policygrad.algorithms.earlier import EarlierEpisodes
+from policygrad.algorithms.side_by_side import cores, side_by_side
 from policygrad.data import Batch, Estimate, Record, Reduction, Rollout, Stats, Values, resolve_reduction
 from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, form_of, table
@@ -19,7 +21,9 @@ from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.gradient.running import FORM as RUNNING_MOMENTS
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
+from policygrad.total import is_shared
 
+LONG_FIT = 4096  # rows of all epochs of a critic's fit, from which a thread of its own pays
 Move = Callable[[Policy, Batch, float], Stats]  # (policy, batch, progress): what moves the policy
 Measured = Callable[[Move], Move]
 
@@ -133,10 +137,13 @@ class Learner:
         old ones. These learn from every episode once, when it is new. measured: puts measurements around what moves the policy.
         """
         fresh, estimate = iteration.fresh, iteration.estimate
-        stats = estimate.stats | measured(self.update)(self.policy, iteration.batch, progress)
+        stats = dict(estimate.stats)
         if fresh is not iteration.rollout:
             estimate = _part_of(estimate, *fresh.rew.shape)
-        stats |= self.critic.fit(fresh, estimate.target, self.policy, progress)
+        move = partial(measured(self.update), self.policy, iteration.batch, progress)
+        fit = partial(self.critic.fit, fresh, estimate.target, self.policy, progress)
+        moved, fitted = side_by_side(move, fit) if self._in_two(fresh) else (move(), fit())
+        stats |= moved | fitted
         self.baseline.fit(fresh, estimate.ret)
         if estimate.plain is not None:
             self.estimator.fit(fresh, estimate.plain)  # pyright: ignore[reportAttributeAccessIssue]
@@ -145,6 +152,14 @@ class Learner:
         if self.earlier.most:
             self.earlier.keep(fresh)
         return stats
+
+    def _in_two(self, rollout: Rollout) -> bool:
+        """Whether the critic is fitted beside the update of the policy, in a thread of its own.
+
+        Neither sees what the other changes, so the numbers are the same; it pays where the fit is compiled and long.
+        """
+        known = getattr(self.policy, "compiles", False) and vars(type(self.critic)).get("compiled", False)
+        return known and rollout.steps * self.critic.epochs >= LONG_FIT and cores() > 1 and not is_shared()
 
     def merge(self, rollout: Rollout) -> None:
         """Show the policy's normaliser what was acted on."""
