@@ -11,6 +11,7 @@ from gymnasium import spaces
 from policygrad.algorithms.keywords import Network
 from policygrad.algorithms.learner import Learner
 from policygrad.data import Wants
+from policygrad.envs.make import LONG
 from policygrad.gradient import baselines as base
 from policygrad.models.action_values import ActionCritic, make_action_critic
 from policygrad.models.critic import Critic, QCritic, make_critic, make_q_critic
@@ -56,7 +57,7 @@ class Plan:
     episodes: int | None = None
     clone_epochs: int = 0
     source: Callable[[Any, int, str, int], Any] | None = None
-    compile_from: int | None = 50_000
+    compile_from: int | None = LONG
 
     def __post_init__(self) -> None:
         if self.num_steps is not None or self.episodes is not None:

@@ -12,12 +12,13 @@ from policygrad.envs.games import is_known
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one
 
+LONG = 50_000  # steps of a training for which code is compiled, or loaded, which takes most of a second
 BACKENDS = ("auto", "gymnasium", "compiled", "async", "envpool")
 
 
-def resolve_backend(env: EnvLike, backend: str = "auto") -> str:
-    """The backend that steps the environments. "auto": compiled code where it does the same as Gymnasium, to the last bit, or
-    else EnvPool if it is installed, faster, and tested for this environment.
+def resolve_backend(env: EnvLike, backend: str = "auto", steps: int = LONG) -> str:
+    """The backend that steps the environments. "auto": compiled code, for trainings of 50,000 steps or more, where it does the
+    same as Gymnasium, to the last bit; or else EnvPool if it is installed, faster, and tested for this environment.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
@@ -35,14 +36,14 @@ def resolve_backend(env: EnvLike, backend: str = "auto") -> str:
         if not isinstance(env, str):
             raise ValueError("EnvPool has its own environments: pass an id")
         check_tested(env)
-    return backend if backend != "auto" else _fastest(env)
+    return backend if backend != "auto" else _fastest(env, steps)
 
 
-def _fastest(env: EnvLike) -> str:
+def _fastest(env: EnvLike, steps: int) -> str:
     if isinstance(env, str):
         from policygrad.envs.envpool import FASTER, installed
 
-        if why_not_compiled(env) is None:
+        if steps >= LONG and why_not_compiled(env) is None:
             return "compiled"
         if env in FASTER and installed():
             return "envpool"
