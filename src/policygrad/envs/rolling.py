@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from policygrad.errors import ContractError
 from policygrad.models.acting import parts_of
 from policygrad.models.heads import Head
 
+WARM: set[Callable[..., int]] = set()  # what has been called, and so is compiled
 Rolled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -34,9 +37,10 @@ def roll(envs: Any, policy: Any, obs: Any, noise: np.ndarray) -> Rolled | None:
     rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
     low, high = _bounds(envs.single_action_space, N)
     row = envs.row if envs.row + T <= len(envs.history) else envs.make_room(T)
-    with patience("the environments"):
-        play, given = roller(type(envs.game.rules)), (network, head, work, low, high, noise, obs, acts)
+    play, given = roller(type(envs.game.rules)), (network, head, work, low, high, noise, obs, acts)
+    with nullcontext() if play in WARM else patience("the environments"):
         wrong = play(*envs.arrays, row, *given, rew, terminated, truncated)
+    WARM.add(play)
     if wrong >= 0:
         raise ContractError(f"environment {wrong} got an action that is none of {envs.single_action_space}")
     envs.row = row + T
