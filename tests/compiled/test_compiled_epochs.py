@@ -255,11 +255,11 @@ def test_compiled_acting_samples_what_the_head_does(name: str) -> None:
     state = rng.standard_normal((8, compiled.head.context)).astype(np.float32) if compiled.head.stateful else None
     for _ in range(20):
         noise = compiled.noise(rng, (8,))
-        made, expected = compiled.act(obs, state, noise), reference.act(obs, state, noise)
+        made, expected = compiled.acting(8)(obs, state, noise), reference.acting(8)(obs, state, noise)
         assert made[0].dtype == expected[0].dtype
         np.testing.assert_allclose(made[0], expected[0], rtol=1e-5, atol=1e-6)
-    assert (compiled.workspace.made is not None) == (compiled.head.context == 0)
-    assert reference.workspace.made is None
+    assert (compiled.acting(8) == compiled.act) == (compiled.head.context > 0)
+    assert reference.acting(8) == reference.act
 
 
 @pytest.mark.parametrize("space", [OBS, spaces.Discrete(5)])
@@ -273,6 +273,6 @@ def test_compiled_acting_sees_normalised_and_one_hot_observations(space: spaces.
             policy.normalizer.merge(torch.from_numpy(3.0 + 2.0 * rng.standard_normal((50, 3))).float())
         shown = policy.encoding.empty(4)
         policy.encoding.encode(rng.standard_normal((4, 3)) if normal else np.arange(4), {}, shown)
-        made.append([policy.act(shown, None, policy.noise(rng, (4,)))[0] for _ in range(20)])
-        assert (policy.workspace.made is not None) == (kernel == "compiled")
+        made.append([policy.acting(4)(shown, None, policy.noise(rng, (4,)))[0] for _ in range(20)])
+        assert (policy.acting(4) != policy.act) == (kernel == "compiled")
     np.testing.assert_array_equal(*made)

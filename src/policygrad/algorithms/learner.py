@@ -158,7 +158,7 @@ class Learner:
 
         Neither sees what the other changes, so the numbers are the same; it pays where the fit is compiled and long.
         """
-        known = getattr(self.policy, "compiles", False) and vars(type(self.critic)).get("compiled", False)
+        known = getattr(self.policy, "compiles", False) and vars(type(self.critic)).get("known", False)
         return known and rollout.steps * self.critic.epochs >= LONG_FIT and cores() > 1 and not is_shared()
 
     def merge(self, rollout: Rollout) -> None:

@@ -21,6 +21,11 @@ from policygrad.models.stacked import StackedKernel
 NO_CHOICES, NO_NUMBERS = np.empty(0, np.int64), {dtype: np.empty(0, dtype) for dtype in (np.float32, np.float64)}
 
 
+NO_HEAD = HeadData(
+    CHOICES, NO_CHOICES, 0, False, 0.0, 0.0, 0.0, False, 0.0, *[NO_NUMBERS[np.float32]] * 2
+)  # of a critic
+
+
 def net(module: Any, first: bool = False) -> Net:
     """The network of a `FlatModule`. first: of a stack of networks the first alone."""
     kernel = module.kernel.mean if isinstance(module.kernel, LogStdKernel) else module.kernel

@@ -119,8 +119,7 @@ class _Regression(FlatModule):
             error = self._error(self.kernel.forward(mb["features"]), mb)
             return self.kernel.vjp(error.div_(total(len(error))))
 
-        known = vars(type(self)).get("compiled", False)
-        epoch = value_epoch(self.workspace, policy, self, features, target, rows.get("act"), how) if known else None
+        epoch = value_epoch(self.workspace, policy, self, features, target, rows.get("act"), how)
         epoch = epoch or epoch_of(self.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
         minibatch_ascent(epoch, self.epochs, owner="the critic", remedy="lower critic_lr")
 
@@ -188,7 +187,7 @@ class _Regression(FlatModule):
 class Critic(_Regression):
     """V(s), regressed on the estimator's targets."""
 
-    compiled = True  # of this class, not of those derived from it: there is a compiled epoch for its `_error`
+    known = True  # of this class, not of those derived from it: compiled functions know its `_error`
 
     def value(self, features: Tensor) -> Tensor:
         """V of normalised observations (B, *): (B,)."""
@@ -218,7 +217,7 @@ class QCritic(_Regression):
     expected SARSA: r + γ Σ_a π(a|s') q(s',a).
     """
 
-    compiled = True  # see `Critic`
+    known = True  # see `Critic`
 
     def action_values(self, features: Tensor) -> Tensor:
         """Q of normalised observations (B, *), for every action: (B, A)."""

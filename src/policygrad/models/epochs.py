@@ -7,19 +7,19 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from policygrad.compiled import epochs as functions
 from policygrad.compiled.cache import patience
 from policygrad.compiled.epochs import EpochMemory
 from policygrad.compiled.heads import CHOICES, CLIPPED, PLAIN, RATIO, Aim, HeadData, Steps
+from policygrad.compiled.networks import AdamState, Net
 from policygrad.data import Batch
 from policygrad.models.arrays import (
     NO_CHOICES,
+    NO_HEAD,
     NO_NUMBERS,
     adam_state,
-    check_widths,
     head_data,
     largest_norm,
     net,
@@ -27,7 +27,7 @@ from policygrad.models.arrays import (
     work_memory,
 )
 from policygrad.models.ascent import KLPenalty, Objective
-from policygrad.models.heads import MASK_PENALTY
+from policygrad.models.heads import MASK_PENALTY, Head
 from policygrad.models.kernels import DenseKernel, LogStdKernel
 from policygrad.models.optim import Adam
 from policygrad.models.workspace import AscentPlan, Epoch, Workspace
@@ -39,26 +39,30 @@ KINDS = {"plain": PLAIN, "ratio": RATIO, "clipped": CLIPPED}
 
 def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epoch | None:
     """See `compiling.policy_epoch`."""
-    aim, head = _aim(terms), _head(policy, batch)
-    if aim is None or head is None or type(how.optimizer) is not Adam or is_shared():
+    aim = _aim(terms)
+    if aim is None or batch.segment != 1 or type(how.optimizer) is not Adam or is_shared():
         return None
-    steps, rows = _steps(policy, batch, head), len(batch)
-    outputs = policy.head.size // 2 if head.own_log_std else policy.head.size
-    given = _arrays(space, policy, outputs, how, rows)
-    return _epoch(functions.policy_epoch, space, how, rows, given, (head, steps), (aim,))
+    given = _arrays(space, policy, policy.head, how, len(batch))
+    if given is None:
+        return None
+    network, head, state, memory = given
+    first = network, head, _steps(policy, batch, head)
+    return _epoch(functions.policy_epoch, space, how, len(batch), state, first, (aim,), memory)
 
 
 def value_epoch(
     space: Workspace, critic: Any, features: Tensor, target: Tensor, act: Tensor | None, how: AscentPlan
 ) -> Epoch | None:
     """See `compiling.value_epoch`."""
-    if not isinstance(critic.kernel, DenseKernel) or type(how.optimizer) is not Adam or is_shared():
+    if type(how.optimizer) is not Adam or is_shared():
         return None
-    outputs = len(critic.output[1])
-    choice = NO_CHOICES if act is None else _choices(act, (outputs,))
-    given = _arrays(space, critic, outputs, how, len(target))
-    rows = (_numbers(features, critic.flat), _numbers(target, critic.flat), choice)
-    return _epoch(functions.value_epoch, space, how, len(target), given, rows, ())
+    given = _arrays(space, critic, None, how, len(target))
+    if given is None:
+        return None
+    network, _, state, memory = given
+    choice = NO_CHOICES if act is None else _choices(act, network.layers[-1:, 1])
+    first = network, _numbers(features, critic.flat), _numbers(target, critic.flat), choice
+    return _epoch(functions.value_epoch, space, how, len(target), state, first, (), memory)
 
 
 def _epoch(
@@ -66,12 +70,12 @@ def _epoch(
     space: Workspace,
     how: AscentPlan,
     rows: int,
-    given: Any,
+    state: AdamState,
     first: Sequence[Any],
     last: Sequence[Any],
+    memory: EpochMemory,
 ) -> Epoch:
     """Calls of the compiled function, each with a new order of the rows."""
-    network, state, memory = given
     optimizer, most = how.optimizer, largest_norm(how.max_grad_norm)
     assert isinstance(optimizer, Adam)
 
@@ -80,7 +84,7 @@ def _epoch(
         norms = np.empty(len(cuts) - 1)
         ascent = functions.AscentData(state, optimizer.t + 1, how.lr, most)
         with nullcontext() if space.warm else patience():
-            taken = function(network, *first, order, cuts, *last, ascent, memory, norms)
+            taken = function(*first, order, cuts, *last, ascent, memory, norms)
         space.warm, optimizer.t = True, optimizer.t + taken
         return norms[: taken + 1].tolist()
 
@@ -96,19 +100,37 @@ def _pieces(rows: int, how: AscentPlan) -> tuple[np.ndarray, np.ndarray]:
     return order.numpy(), np.array([0, *cuts, rows])
 
 
-def _arrays(space: Workspace, module: Any, outputs: int, how: AscentPlan, rows: int) -> Any:
-    """The network, its moments, and memory for the largest piece of so many rows."""
+Arrays = tuple[Net, HeadData, AdamState, EpochMemory]
+
+
+def _arrays(space: Workspace, module: Any, head: Head | None, how: AscentPlan, rows: int) -> Arrays | None:
+    """A policy's network and head, or a critic's network (head None), its moments, and memory for the largest of the pieces;
+    None where there is no compiled function for them.
+    """
     optimizer, largest = how.optimizer, -(-rows // min(how.minibatches, rows))
     assert isinstance(optimizer, Adam)
+    room = 1 << (largest - 1).bit_length()  # so that batches of other sizes seldom need other memory
+    moments = optimizer.moments(module.flat)[0]
+    return space.arrays(_make, room, [module.flat, head, moments], module, head, optimizer)
 
-    def make(rows: int) -> Any:
-        network, dtype = net(module), module.flat.dtype
-        check_widths(network, outputs)
-        features, grad = rows * int(network.layers[0, 0]), len(network.theta)
-        memory = EpochMemory(vector(features, dtype), work_memory([network], rows, dtype), vector(grad, dtype))
-        return network, adam_state(optimizer, module.flat), memory
 
-    return space.arrays(make, largest, [module.flat, optimizer.moments(module.flat)[0]])
+def _make(module: Any, head: Head | None, optimizer: Adam, rows: int) -> Arrays | None:
+    own = isinstance(module.kernel, LogStdKernel)
+    if not isinstance(module.kernel, DenseKernel | LogStdKernel) or not vars(type(module)).get("known"):
+        return None
+    network, dtype = net(module), module.flat.dtype
+    outputs, data = int(network.layers[-1, 1]), NO_HEAD
+    if head is not None:
+        known = head_data(head, own, module.flat.numpy().dtype.type)
+        if known is None or outputs * (1 + own) != head.size:  # other outputs are terms' of one's own
+            return None
+        data = known
+    memory = EpochMemory(
+        vector(rows * int(network.layers[0, 0]), dtype),
+        work_memory([network], rows, dtype),
+        vector(len(network.theta), dtype),
+    )
+    return network, data, adam_state(optimizer, module.flat), memory
 
 
 def _aim(terms: Sequence[Any]) -> Aim | None:
@@ -121,19 +143,6 @@ def _aim(terms: Sequence[Any]) -> Aim | None:
             return None
         coef = terms[1].coef
     return Aim(KINDS[aim.kind], aim.numbers.get("clip", 0.0), aim.ent_coef, coef)
-
-
-def _head(policy: Any, batch: Batch) -> HeadData | None:
-    """The head as data, where the policy is an MLP with such a head and no other outputs, and rows are by themselves."""
-    if (
-        not vars(type(policy)).get("known")
-        or batch.segment != 1
-        or not isinstance(policy.kernel, DenseKernel | LogStdKernel)
-    ):
-        return None
-    own = isinstance(policy.kernel, LogStdKernel)
-    outputs = len((policy.kernel.mean if own else policy.kernel).layers[-1][1]) * (1 + own)
-    return head_data(policy.head, own, policy.flat.numpy().dtype.type) if outputs == policy.head.size else None
 
 
 def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
@@ -157,12 +166,12 @@ def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
 
 def _numbers(x: Tensor, like: Tensor) -> np.ndarray:
     """The numbers of x in a row, of the type of another tensor."""
-    return x.to(like.dtype).contiguous().view(-1).numpy()
+    return np.ascontiguousarray((x if x.dtype is like.dtype else x.to(like.dtype)).numpy()).reshape(-1)
 
 
-def _choices(act: Tensor, sizes: Sequence[int] | np.ndarray) -> np.ndarray:
+def _choices(act: Tensor, sizes: np.ndarray) -> np.ndarray:
     """Actions (B, K) in a row. Raises IndexError for one that is not among 0 … size − 1: compiled code does not look."""
-    table = act.reshape(len(act), -1).to(torch.int64).numpy()
-    if ((table < 0) | (table >= np.asarray(sizes))).any():
-        raise IndexError(f"an action of the batch is not among the {list(sizes)} that there are")
-    return np.ascontiguousarray(table).reshape(-1)
+    table = np.ascontiguousarray(act.numpy(), np.int64).reshape(len(act), -1)
+    if (table.view(np.uint64) >= sizes.astype(np.uint64)).any():  # of these, negative numbers are the largest
+        raise IndexError(f"an action of the batch is not among the {sizes.tolist()} that there are")
+    return table.reshape(-1)
