@@ -158,8 +158,11 @@ class Learner:
 
         Neither sees what the other changes, so the numbers are the same; it pays where the fit is compiled and long.
         """
-        known = getattr(self.policy, "compiles", False) and vars(type(self.critic)).get("known", False)
-        return known and rollout.steps * self.critic.epochs >= LONG_FIT and cores() > 1 and not is_shared()
+        critic = self.critic
+        compiled = getattr(self.policy, "compiles", False) and vars(type(critic)).get("known")
+        if not compiled or isinstance(critic, NoCritic):
+            return False
+        return rollout.steps * critic.epochs >= LONG_FIT and cores() > 1 and not is_shared()
 
     def merge(self, rollout: Rollout) -> None:
         """Show the policy's normaliser what was acted on."""

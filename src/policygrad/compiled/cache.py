@@ -37,7 +37,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 def part(function: Callable[..., Any]) -> Any:
     """A function that compiled functions call. It is compiled with each of them, and never kept by itself."""
-    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
+    return numba.njit(**OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})(function)
 
 
 def compiled(function: Callable[..., Any]) -> Any:

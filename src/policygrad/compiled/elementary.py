@@ -46,6 +46,6 @@ def _exact(x: Any) -> Any:
     return math.tanh(x)
 
 
-@overload(tanh, jit_options=OPTIONS)
+@overload(tanh, jit_options=OPTIONS)  # pyright: ignore
 def _tanh(x: Any) -> Any:
     return _rational if x == types.float32 else _exact

@@ -214,7 +214,8 @@ class Collector:
         to_env, choose = action_adapter(envs.single_action_space, actor), acting(actor, N)
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
-        actions, extras, over = [], [], self.resetting.copy()  # over: whether this row is a reset row
+        actions: Any = []
+        extras, over = [], self.resetting.copy()  # over: whether this row is a reset row
         now = take(obs, 0)
         put(now, ..., self.obs)
         played = None if ends_matter or self.witness else rolled(envs, actor, obs, noise)
@@ -258,7 +259,7 @@ class Collector:
         rew: np.ndarray,
         terminated: np.ndarray,
         truncated: np.ndarray,
-        extras: list[Mapping[str, Tree]],
+        extras: Sequence[Mapping[str, Tree]],
         quota: np.ndarray | None,
     ) -> Record:
         """The record of what was stepped, with the rows that count and the time of each."""

@@ -135,14 +135,17 @@ def _make(module: Any, head: Head | None, optimizer: Adam, rows: int) -> Arrays 
 
 def _aim(terms: Sequence[Any]) -> Aim | None:
     """The terms as data, where they are one `Objective` of a known kind and perhaps one `KLPenalty`."""
-    if not terms or type(terms[0]) is not Objective or terms[0].kind not in KINDS or len(terms) > 2:
+    if not terms or type(terms[0]) is not Objective or len(terms) > 2:
         return None
     aim, coef = terms[0], 0.0
+    kind = KINDS.get(aim.kind or "")
+    if kind is None:
+        return None
     if len(terms) == 2:
         if type(terms[1]) is not KLPenalty:
             return None
         coef = terms[1].coef
-    return Aim(KINDS[aim.kind], aim.numbers.get("clip", 0.0), aim.ent_coef, coef)
+    return Aim(kind, aim.numbers.get("clip", 0.0), aim.ent_coef, coef)
 
 
 def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:

@@ -78,9 +78,9 @@ def start(
     save_trajectories: bool = False,
 ) -> RunDirectory:
     """A run directory with its config.json. episodes, save_trajectories: as for `train`, so that `resume` knows them."""
-    steps = agent.config["steps"] if steps is None else steps
-    config = run_config(agent, steps, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
-    config["config"] |= {"steps": steps}
+    planned: int = agent.config["steps"] if steps is None else steps
+    config = run_config(agent, planned, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
+    config["config"] |= {"steps": planned}
     return create(run_dir, root, config)
 
 
