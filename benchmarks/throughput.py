@@ -1,6 +1,9 @@
 """Training throughput, policygrad against Stable-Baselines3: paired, alternating, each measurement in a process of its own.
 
     python benchmarks/throughput.py [--config NAME…] [--pairs 5] [--steps N] [--json FILE]
+    python benchmarks/throughput.py --docs            # the table in docs/results.md, from speed.json
+
+What is measured is written into speed.json, beside what is there already of other configurations, with the versions of each.
 
 Needs `pip install policygrad[compare]` and a machine with nothing else running. What is compared, and what still differs
 between the two sides: README.md beside this file.
@@ -27,6 +30,8 @@ import numpy as np
 
 Learn = Callable[[int], int]  # trains for so many environment steps more, in whole iterations; returns the steps done
 SIDES = ("sb3", "policygrad")
+SPEED, RESULTS = Path(__file__).parent / "speed.json", Path(__file__).parent.parent / "docs" / "results.md"
+START, END = "<!-- speed: from benchmarks/throughput.py -->", "<!-- end of speed -->"
 
 
 @dataclass(frozen=True)
@@ -215,37 +220,71 @@ def versions() -> dict[str, str]:
     }
 
 
+def about(config: Config) -> str:
+    """A configuration in words."""
+    words, name = config.keywords, f"{config.algo.upper()} {config.env}"
+    if "train_freq" in words:
+        every = "a step" if words["train_freq"] == 1 else f"{words['train_freq']} steps"
+        count = "a minibatch" if words["gradient_steps"] == 1 else f"{words['gradient_steps']} minibatches"
+        text = f"{name}, {every}, then {count} of {words['batch_size']}"
+    else:
+        text = f"{name}, {config.num_envs} × {words['n_steps']}"
+        text += f", minibatch {words['batch_size']}" if "batch_size" in words else ""
+        text += f", {words['n_epochs']} epochs" if "n_epochs" in words else ""
+    text += "" if config.hidden is None else f", {' × '.join(map(str, config.hidden))}"
+    own = {"compiled": "our compiled environments", "envpool": "EnvPool's environments for us"}
+    return text + (f"; {own[config.backend]}" if config.backend in own else "")
+
+
+def write_table() -> None:
+    """The table of docs/results.md from speed.json, in the order of CONFIGS."""
+    report = json.loads(SPEED.read_text())
+    lines = ["| configuration | SB3 | policygrad | ratio [lowest, highest] | whole process |", "|---|---|---|---|---|"]
+    for name in CONFIGS:
+        if name in report:
+            t, whole = report[name]["training"], report[name]["process"]["ratio"]
+            ratio = f"**{t['ratio']:.2f}** [{t['min']:.2f}, {t['max']:.2f}]"
+            lines.append(
+                f"| {about(CONFIGS[name])} | {t['sb3']:,.0f} | {t['policygrad']:,.0f} | {ratio} | {whole:.2f} |"
+            )
+    before, _, rest = RESULTS.read_text().partition(START)
+    RESULTS.write_text("\n".join([before + START, "", *lines, "", END]) + rest.partition(END)[2])
+
+
 def main() -> int:
     """Measure, print the table, and return 1 when a ratio misses its bar."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", nargs="+", choices=CONFIGS, default=list(CONFIGS), help="default: all")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, help="environment steps under the clock, not the configuration's")
-    parser.add_argument("--json", type=Path, help="write every measurement here")
+    parser.add_argument("--json", type=Path, default=SPEED, help="where every measurement goes [speed.json]")
+    parser.add_argument("--docs", action="store_true", help="measure nothing: write the table of what was measured")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         side, name, iterations, seed = args.child
         measure(side, CONFIGS[name], int(iterations), int(seed))
         return 0
-    report: dict[str, Any] = {"versions": versions(), "configs": {}}
+    if args.docs:
+        write_table()
+        return 0
+    report: dict[str, Any] = json.loads(args.json.read_text()) if args.json.exists() else {}
     lines, missed = [], False
     for name in args.config:
         config = CONFIGS[name]
         iterations = max(1, round(args.steps / config.rows)) if args.steps else config.iterations
         results = compare(name, iterations, args.pairs)
         clocks = {clock: summary(results, clock) for clock in ("training", "process")}
-        report["configs"][name] = {"config": asdict(config), "pairs": results} | clocks
+        report[name] = {"config": asdict(config), "versions": versions(), "pairs": results} | clocks
+        args.json.write_text(json.dumps(report))
         missed |= clocks["training"]["ratio"] < config.bar
         for clock, s in clocks.items():
             bar = f"{config.bar:.1f}" if clock == "training" else ""
             ratio = f"{s['ratio']:6.2f}  [{s['min']:.2f}, {s['max']:.2f}]"
             lines.append(f"{name:<24} {clock:<9} {s['sb3']:>11.0f} {s['policygrad']:>11.0f} {ratio:>22} {bar:>5}")
-    print(", ".join(f"{k} {v}" for k, v in report["versions"].items()))
+    print(", ".join(f"{k} {v}" for k, v in versions().items()))
     print(f"{'configuration':<24} {'clock':<9} {'SB3':>11} {'policygrad':>11} {'ratio  [min, max]':>22} {'bar':>5}")
     print("\n".join(lines))
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=2))
     return int(missed)
 
 
