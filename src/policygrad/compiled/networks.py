@@ -99,7 +99,7 @@ def forward(net: Net, x: np.ndarray, rows: int, work: Work) -> int:
 
 
 @part
-def _through_activation(net: Net, g: np.ndarray, work: Work, at: int, size: int) -> None:
+def through_activation(net: Net, g: np.ndarray, work: Work, at: int, size: int) -> None:
     """Multiply g by f'(z), of a layer whose outputs begin at `at`."""
     number = g.dtype.type
     h, zero, half, one = work.h[at : at + size], number(0.0), number(0.5), number(1.0)
@@ -144,7 +144,7 @@ def pull_back(net: Net, x: np.ndarray, rows: int, work: Work, grad: np.ndarray) 
                 gemm(NO, NO, inputs, rows, outputs, net.theta, w, inputs, up, g, outputs, down, d, inputs)
         if layer > 0:
             size = net.stack * rows * inputs
-            _through_activation(net, down[:size], work, below, size)
+            through_activation(net, down[:size], work, below, size)
             up, down = down, up
 
 
@@ -161,7 +161,7 @@ def pull_back_inputs(net: Net, rows: int, work: Work, dims: int, out: np.ndarray
         for k in range(net.stack):
             g, w, d = k * rows * outputs, weights + k * outputs * inputs, k * rows * inputs
             gemm(NO, NO, inputs, rows, outputs, net.theta, w, inputs, up, g, outputs, down, d, inputs)
-        _through_activation(net, down[:size], work, at - size, size)
+        through_activation(net, down[:size], work, at - size, size)
         up, down = down, up
     inputs, outputs, weights, _ = net.layers[0]
     fill(out, len(out), out.dtype.type(0.0))

@@ -69,6 +69,11 @@ def largest_norm(max_grad_norm: float | None) -> float:
     return math.inf if max_grad_norm is None else max_grad_norm
 
 
+def numbers(x: Tensor, like: Tensor) -> np.ndarray:
+    """The numbers of x in a row, of the type of another tensor."""
+    return np.ascontiguousarray((x if x.dtype is like.dtype else x.to(like.dtype)).numpy()).reshape(-1)
+
+
 def head_data(head: Head, own: bool, dtype: Any) -> HeadData | None:
     """The head as data, where compiled code has it. own: whether log σ are parameters of their own."""
     none = NO_NUMBERS[dtype]

@@ -33,6 +33,20 @@ def acting(space: Workspace, policy: Any, rows: int) -> Callable[..., Any] | Non
     return acting(space, policy, rows)
 
 
+def fisher(space: Workspace, policy: Any, batch: Batch, dist: Tensor) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """`PolicyEvaluation.fisher_product` of a batch at distributions (B, P), (v, weights) → F v; None for the reference's.
+
+    Valid until the parameters move, or others are asked for in the same space.
+    """
+    if not getattr(policy, "compiles", False):
+        return None
+    try:
+        from policygrad.models.fisher import fisher
+    except (ImportError, OSError):
+        return None
+    return fisher(space, policy, batch, dist)
+
+
 def value_epoch(
     space: Workspace, policy: Any, critic: Any, features: Tensor, target: Tensor, act: Tensor | None, how: AscentPlan
 ) -> Epoch | None:

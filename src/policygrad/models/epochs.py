@@ -23,6 +23,7 @@ from policygrad.models.arrays import (
     head_data,
     largest_norm,
     net,
+    numbers,
     vector,
     work_memory,
 )
@@ -61,7 +62,7 @@ def value_epoch(
         return None
     network, _, state, memory = given
     choice = NO_CHOICES if act is None else _choices(act, network.layers[-1:, 1])
-    first = network, _numbers(features, critic.flat), _numbers(target, critic.flat), choice
+    first = network, numbers(features, critic.flat), numbers(target, critic.flat), choice
     return _epoch(functions.value_epoch, space, how, len(target), state, first, (), memory)
 
 
@@ -156,20 +157,15 @@ def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
         context = (context - 1.0) * MASK_PENALTY
     choices = head.kind == CHOICES
     return Steps(
-        features=_numbers(policy.features(batch.obs), like),
-        context=nothing if context is None else _numbers(context, like),
+        features=numbers(policy.features(batch.obs), like),
+        context=nothing if context is None else numbers(context, like),
         choice=_choices(batch.act, head.sizes) if choices else NO_CHOICES,
-        act=nothing if choices else _numbers(batch.act, like),
-        logp=_numbers(batch.logp, like),
-        adv=_numbers(batch.adv, like),
-        weight=_numbers(batch.weight, like),
-        dist=nothing if batch.dist is None else _numbers(batch.dist, like),
+        act=nothing if choices else numbers(batch.act, like),
+        logp=numbers(batch.logp, like),
+        adv=numbers(batch.adv, like),
+        weight=numbers(batch.weight, like),
+        dist=nothing if batch.dist is None else numbers(batch.dist, like),
     )
-
-
-def _numbers(x: Tensor, like: Tensor) -> np.ndarray:
-    """The numbers of x in a row, of the type of another tensor."""
-    return np.ascontiguousarray((x if x.dtype is like.dtype else x.to(like.dtype)).numpy()).reshape(-1)
 
 
 def _choices(act: Tensor, sizes: np.ndarray) -> np.ndarray:

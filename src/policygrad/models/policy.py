@@ -46,6 +46,7 @@ class PolicyEvaluation:
     logp: Tensor  # (B,)
     context: Tensor | None  # (B, C)  what else conditions the distribution
     passes: int  # the kernel's count at this pass
+    product: Callable[[Tensor, Tensor], Tensor] | None = None  # `fisher_product` in another way
 
     def gradient(
         self,
@@ -85,8 +86,10 @@ class PolicyEvaluation:
 
         With weights that sum to 1, F is the mean Fisher matrix, exact in the actions: E_{a∼π}, not the ones sampled.
         """
-        product = self.head.fisher(self.dist, self._jvp(v)) * weight.unsqueeze(-1)
-        return self.pull_back(self._widened(product)).clone()
+        if self.product is not None:
+            return self.product(v, weight)
+        rows = self.head.fisher(self.dist, self._jvp(v)) * weight.unsqueeze(-1)
+        return self.pull_back(self._widened(rows)).clone()
 
     def fisher_norm(self, v: Tensor, weight: Tensor) -> float:
         """vᵀF v with F as in `fisher_product`: twice the KL of the step v, to second order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,9 +13,11 @@ from policygrad.data import Batch, Stats
 from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, table
 from policygrad.gradient.natural import Solution, conjugate_gradient, damped, dense_solve, scale_to_kl
+from policygrad.models.compiling import fisher
 from policygrad.models.policy import Policy, PolicyEvaluation
 from policygrad.models.schedules import Schedule, at
-from policygrad.total import total
+from policygrad.models.workspace import Workspace
+from policygrad.total import is_shared, total
 
 SOLVERS = ("cg", "dense")
 
@@ -60,11 +62,20 @@ class NaturalGradient:
             raise ValueError(f"cg_iterations must be at least 1, got {self.cg_iterations}")
         if self.solver not in SOLVERS:
             raise ValueError(f"solver must be one of {SOLVERS}, got {self.solver!r}")
+        self.workspace = Workspace()
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
-        step, stats = self.propose(policy.evaluate(batch), batch, progress)
+        step, stats = self.propose(self.evaluate(policy, batch), batch, progress)
         policy.flat.add_(step)
         return stats
+
+    def evaluate(self, policy: Policy, batch: Batch) -> PolicyEvaluation:
+        """The policy's evaluation, with compiled products with the Fisher matrix where there are any."""
+        evaluation = policy.evaluate(batch)
+        if is_shared() or batch.segment != 1:
+            return evaluation
+        product = fisher(self.workspace, policy, batch, evaluation.dist)
+        return evaluation if product is None else replace(evaluation, product=product)
 
     def propose(self, evaluation: PolicyEvaluation, batch: Batch, progress: float) -> tuple[Tensor, Stats]:
         """The step (P,) from the parameters of the evaluation, and its solution. The policy is not changed.

@@ -40,7 +40,7 @@ class TrustRegion(NaturalGradient):
             raise ValueError(f"shrink must be between 0 and 1, got {self.shrink}")
 
     def __call__(self, policy: Policy, batch: Batch, progress: float = 0.0) -> Stats:
-        start = policy.evaluate(batch)
+        start = self.evaluate(policy, batch)
         step, stats = self.propose(start, batch, progress)
         ent_coef, theta, accepted, tried = at(self.ent_coef, progress), policy.flat.clone(), 0.0, 0
         before = self.surrogate(start, batch, ent_coef)
