@@ -182,9 +182,8 @@ def test_train_leaves_a_whole_run_directory_and_says_what_it_did(algo, capsys):
     assert config["config"]["steps"] == 400
     assert config["config"]["num_envs"] == 2
     assert config["command"][:4] == ["policygrad", "train", algo, env]
-    compiled = {"numba"} if config["kernel"] == "compiled" else set()
-    assert set(config["versions"]) == {"policygrad", "python", "torch", "numpy", "gymnasium"} | compiled
-    assert config["kernel"] == ("compiled" if algo in ("dqn", "ddpg", "td3", "sac") else "closed_form")
+    assert set(config["versions"]) == {"policygrad", "python", "torch", "numpy", "gymnasium"}
+    assert config["kernel"] == "closed_form"  # a training that is too short to compile for
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [row["steps"] for row in rows]
     assert len(rows) >= 2
