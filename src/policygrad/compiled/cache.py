@@ -33,11 +33,12 @@ def folder() -> Path:
 # No fast mathematics: the compiler may then order a sum as it likes, and does so differently in the process that compiles and
 # in those that find the code in the cache.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+INNER: dict[str, Any] = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def part(function: Callable[..., Any]) -> Any:
     """A function that compiled functions call. It is compiled with each of them, and never kept by itself."""
-    return numba.njit(**OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})(function)
+    return numba.njit(**INNER)(function)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
