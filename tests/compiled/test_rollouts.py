@@ -15,6 +15,7 @@ from policygrad.envs import adapters
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.models.policy import Policy, make_policy
+from policygrad.training.evaluate import Greedy
 from policygrad.tree import tree_map
 
 ENVS = ("CartPole-v1", "Pendulum-v1")
@@ -94,3 +95,48 @@ def test_step_by_step_where_a_whole_rollout_would_be_another(env_id: str, words:
     noise = policy.noise(np.random.default_rng(0), (4, 2))
     obs = np.zeros((5, 2, *space.shape), np.float32) if isinstance(space, spaces.Box) else np.zeros((5, 2), np.int64)
     assert adapters.rolled(envs, policy, obs, noise) is None
+
+
+class HandsOn:
+    """An actor that does something else, and has all the rest from another."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.actor, name)
+
+    def act(self, obs: Any, state: Any, noise: np.ndarray) -> Any:
+        return self.actor.mode(obs, state)[0], state, {}
+
+
+class Derived(Policy):
+    def act(self, obs: Any, state: Any, noise: np.ndarray) -> Any:
+        return self.mode(obs, state)[0], state, {}
+
+
+def test_who_acts_otherwise_is_asked_itself() -> None:
+    """A wrapper that hands on what it does not have, a class that is derived, an object whose `act` was replaced."""
+    envs = make_envs("CartPole-v1", 2, "compiled")
+    envs.reset(seed=0)
+    policy = policy_of(envs)
+    replaced, derived = policy_of(envs), policy_of(envs)
+    derived.__class__ = Derived
+    replaced.act = derived.act  # pyright: ignore[reportAttributeAccessIssue]
+    noise, obs = policy.noise(np.random.default_rng(0), (4, 2)), np.zeros((5, 2, 4), np.float32)
+    assert adapters.rolled(envs, policy, obs, noise) is not None
+    for actor in (HandsOn(policy), Greedy(policy), derived, replaced):
+        assert adapters.rolled(envs, actor, obs, noise) is None
+        assert adapters.acting(actor, 2) == actor.act
+        collector = Collector(make_envs("CartPole-v1", 2, "compiled"), seed=0)
+        record = collector.collect(actor, Wants(num_steps=50))
+        expected = np.stack([policy.mode(row)[0] for row in record.obs[:-1]])
+        np.testing.assert_array_equal(record.act[record.mask], expected[record.mask])
+
+
+def test_workers_in_turns_act_with_their_copies() -> None:
+    with pg.a3c("CartPole-v1", workers=2, num_envs=2, lr=0.1, seed=0, preset={}) as agent:
+        agent.learn(200)
+        actor, (first, second) = agent.learner.actor, agent.learner.workers
+        assert not torch.equal(first.policy.flat, second.policy.flat)
+        assert adapters.acting(actor, 2) == actor.act
