@@ -85,7 +85,7 @@ if "HalfCheetah-v5" in gym.registry:
 
 def digest(agent: pg.Agent) -> str:
     """Of the policy's and the critic's parameters and of the normaliser."""
-    parts = [agent.policy.flat, getattr(agent.learner.critic, "flat", None)]
+    parts = [agent.policy.flat, getattr(getattr(agent.learner, "critic", None), "flat", None)]
     parts += [] if agent.policy.normalizer is None else [agent.policy.normalizer.mean, agent.policy.normalizer.var]
     found = hashlib.sha256()
     for part in parts:
