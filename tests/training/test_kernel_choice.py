@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 import policygrad as pg
 from policygrad.training.train import run_config
+from policygrad.training.trainer import rows_every
 
 
 def kernel_of(algo: str, env: str, steps: int, **words: Any) -> str:
@@ -46,3 +48,21 @@ def test_the_agent_follows_the_length_of_each_training() -> None:
         assert agent.policy.compiles
         agent.learn(64)
         assert not agent.policy.compiles
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(100, 2_000), (200_000, 2_000), (500_000, 5_000), (10**7, 10**5)])
+def test_long_trainings_have_a_hundred_rows(steps: int, expected: int) -> None:
+    assert rows_every(steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "every"), [({}, 2_000), ({"horizon": 400_000}, 4_000), ({"log_every": 1_000}, 1_000)]
+)
+def test_rows_come_as_often_as_the_horizon_says_or_as_is_asked(words: dict[str, int], every: int) -> None:
+    rows, width = pg.History(), 1_000
+    with pg.ppo("CartPole-v1", num_steps=width // 4, num_envs=4, epochs=1, kernel="closed_form", preset={}) as agent:
+        agent.learn(10_000, rows, **words)
+    steps: list[Any] = [row["steps"] for row in rows.rows]
+    between = [b - a for a, b in pairwise(steps)]
+    assert between
+    assert all(every <= gap < every + width for gap in between)

@@ -17,7 +17,25 @@ import numba
 from policygrad.files import read_bytes
 
 SECONDS = 1.0  # of silence, before a user is told why nothing happens
-WAITING: list[threading.Timer] = []  # of those who are told
+SAID: set[str] = set()  # what users have been told of
+
+
+class _Wait:
+    """Somebody waits for what may have to be compiled."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.timer: threading.Timer | None = None
+
+    def begin(self) -> None:
+        """It has to be."""
+        if self.timer is None:
+            self.timer = threading.Timer(SECONDS, _say, (self.what,))
+            self.timer.daemon = True
+            self.timer.start()
+
+
+WAITING: list[_Wait] = []
 
 
 @cache
@@ -74,9 +92,8 @@ def _found(load: Callable[..., Any]) -> Callable[..., Any]:
 
     def tried(*given: Any) -> Any:
         found = load(*given)
-        for timer in WAITING if found is None else ():
-            with suppress(RuntimeError):  # it runs already
-                timer.start()
+        if found is None and WAITING:
+            WAITING[-1].begin()
         return found
 
     return tried
@@ -84,18 +101,21 @@ def _found(load: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def patience(what: str = "the updates") -> Iterator[None]:
-    """In this context a user is told what is being compiled, where that takes more than a second."""
-    timer = threading.Timer(SECONDS, _say, (what,))
-    timer.daemon = True
-    WAITING.append(timer)
+    """In this context a user is told, once a process, what is being compiled, where that takes more than a second."""
+    wait = _Wait(what)
+    WAITING.append(wait)
     try:
         yield
     finally:
-        WAITING.remove(timer)
-        timer.cancel()
+        WAITING.remove(wait)
+        if wait.timer is not None:
+            wait.timer.cancel()
 
 
 def _say(what: str) -> None:
+    if what in SAID:
+        return
+    SAID.add(what)
     with suppress(OSError, ValueError):  # nobody reads it any more
         print(
             f"policygrad compiles {what} for this machine, once; it takes some seconds.",

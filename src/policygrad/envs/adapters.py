@@ -46,10 +46,8 @@ def rolled(envs: Any, actor: Actor, obs: Any, noise: np.ndarray) -> tuple[np.nda
     """
     if not (_known(actor) and actor.rolls):  # pyright: ignore[reportAttributeAccessIssue]
         return None
-    try:
-        from policygrad.envs.rolling import roll
-    except (ImportError, OSError):  # numba is missing, or is none for this NumPy
-        return None
+    from policygrad.envs.rolling import roll
+
     return roll(envs, actor, obs, noise)
 
 

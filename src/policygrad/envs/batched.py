@@ -21,7 +21,7 @@ from policygrad.envs.blame import PENDING, blame, brief
 from policygrad.envs.checks import rows
 from policygrad.envs.games import game_of
 from policygrad.envs.journal import LONGEST, digest
-from policygrad.envs.serial import UNKNOWN, mask_info
+from policygrad.envs.serial import UNKNOWN, each_seed, mask_info
 from policygrad.envs.single import make_one
 from policygrad.errors import ContractError
 
@@ -101,12 +101,9 @@ class CompiledVectorEnv(VectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset every environment, paused ones included."""
-        n = self.num_envs
-        seeds = [None] * n if seed is None else [seed + i for i in range(n)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != n:
-            raise ValueError(f"expected {n} seeds, one per environment, got {len(seeds)}")
-        self.paused = np.zeros(n, bool)
-        return self.restart(np.ones(n, bool), seeds, options)
+        seeds = each_seed(seed, self.num_envs)
+        self.paused = np.zeros(self.num_envs, bool)
+        return self.restart(np.ones(self.num_envs, bool), seeds, options)
 
     def restart(
         self, which: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any] | None = None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,6 @@ from policygrad.errors import ContractError
 from policygrad.models.acting import parts_of
 from policygrad.models.heads import Head
 
-WARM: set[Callable[..., int]] = set()  # what has been called, and so is compiled
 Rolled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -38,9 +35,8 @@ def roll(envs: Any, policy: Any, obs: Any, noise: np.ndarray) -> Rolled | None:
     low, high = _bounds(envs.single_action_space, N)
     row = envs.row if envs.row + T <= len(envs.history) else envs.make_room(T)
     play, given = roller(type(envs.game.rules)), (network, head, work, low, high, noise, obs, acts)
-    with nullcontext() if play in WARM else patience("the environments"):
+    with patience("the environments"):
         wrong = play(*envs.arrays, row, *given, rew, terminated, truncated)
-    WARM.add(play)
     if wrong >= 0:
         raise ContractError(f"environment {wrong} got an action that is none of {envs.single_action_space}")
     envs.row = row + T

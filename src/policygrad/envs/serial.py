@@ -76,12 +76,9 @@ class SerialVectorEnv(SyncVectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset every environment, paused ones included."""
-        n = self.num_envs
-        seeds = [None] * n if seed is None else [seed + i for i in range(n)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != n:
-            raise ValueError(f"expected {n} seeds, one per environment, got {len(seeds)}")
+        seeds = each_seed(seed, self.num_envs)
         self.paused[:] = False
-        return self.restart(np.ones(n, bool), seeds, options)
+        return self.restart(np.ones(self.num_envs, bool), seeds, options)
 
     def restart(
         self, which: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any] | None = None
@@ -222,6 +219,19 @@ class SerialVectorEnv(SyncVectorEnv):
 
     def _name(self, i: int) -> str:
         return f"environment {self.first + i} ({env_name(self.envs[i].unwrapped)})"
+
+
+def each_seed(seed: Any, count: int) -> list[int | None]:
+    """One seed for each of so many environments: seed + i for the i-th, or its own of a sequence; None for no seeds.
+
+    Raises ValueError for a sequence of another length.
+    """
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + i for i in range(count)]
+    seeds = [None] * count if seed is None else list(seed)
+    if len(seeds) != count:
+        raise ValueError(f"expected {count} seeds, one per environment, got {len(seeds)}")
+    return seeds
 
 
 def mask_info(masks: list[Any]) -> dict[str, Any]:

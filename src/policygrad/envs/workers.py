@@ -25,7 +25,7 @@ from gymnasium.vector.utils import batch_space
 
 from policygrad.envs.block import DONE, STEP, STEP_WITH_MASKS, Failure, Made, pack, unpack
 from policygrad.envs.processes import cores_for, exit_text
-from policygrad.envs.serial import mask_info
+from policygrad.envs.serial import each_seed, mask_info
 from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put_rows, sharable, some_rows
 from policygrad.envs.supervision import CLOSE_SECONDS, Watch, WorkerError, WorkerHandle, end, payloads
 
@@ -133,11 +133,7 @@ class WorkerVectorEnv(VectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode everywhere, paused environments included. seed: of environment i seed + i, or its own of a list."""
-        if isinstance(seed, int | np.integer):
-            seed = [int(seed) + i for i in range(self.num_envs)]
-        seeds: list[int | None] = [None] * self.num_envs if seed is None else list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} seeds, one per environment, got {len(seeds)}")
+        seeds = each_seed(seed, self.num_envs)
         if options and "reset_mask" in options:
             raise ValueError("environments that reset themselves (NEXT_STEP) cannot be reset one by one: no reset_mask")
         self._shared.paused[:] = False

@@ -15,10 +15,8 @@ def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[An
     """Passes of ascent on the sum of the terms; None where the reference is to run."""
     if not getattr(policy, "compiles", False):
         return None
-    try:
-        from policygrad.models.epochs import policy_epoch
-    except (ImportError, OSError):  # numba is missing, or is none for this NumPy
-        return None
+    from policygrad.models.epochs import policy_epoch
+
     return policy_epoch(space, policy, batch, terms, how)
 
 
@@ -26,10 +24,8 @@ def acting(space: Workspace, policy: Any, rows: int) -> Callable[..., Any] | Non
     """`policy.act` for so many environments; None where the policy is to do it."""
     if not getattr(policy, "compiles", False):
         return None
-    try:
-        from policygrad.models.acting import acting
-    except (ImportError, OSError):
-        return None
+    from policygrad.models.acting import acting
+
     return acting(space, policy, rows)
 
 
@@ -40,10 +36,8 @@ def fisher(space: Workspace, policy: Any, batch: Batch, dist: Tensor) -> Callabl
     """
     if not getattr(policy, "compiles", False):
         return None
-    try:
-        from policygrad.models.fisher import fisher
-    except (ImportError, OSError):
-        return None
+    from policygrad.models.fisher import fisher
+
     return fisher(space, policy, batch, dist)
 
 
@@ -53,8 +47,6 @@ def value_epoch(
     """Passes of a critic's regression on targets (B,), of the values of the actions act (B,) where there are any."""
     if not getattr(policy, "compiles", False):
         return None
-    try:
-        from policygrad.models.epochs import value_epoch
-    except (ImportError, OSError):
-        return None
+    from policygrad.models.epochs import value_epoch
+
     return value_epoch(space, critic, features, target, act, how)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,7 @@ def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[An
         return None
     network, head, state, memory = given
     first = network, head, _steps(policy, batch, head)
-    return _epoch(functions.policy_epoch, space, how, len(batch), state, first, (aim,), memory)
+    return _epoch(functions.policy_epoch, how, len(batch), state, first, (aim,), memory)
 
 
 def value_epoch(
@@ -63,12 +62,11 @@ def value_epoch(
     network, _, state, memory = given
     choice = NO_CHOICES if act is None else _choices(act, network.layers[-1:, 1])
     first = network, numbers(features, critic.flat), numbers(target, critic.flat), choice
-    return _epoch(functions.value_epoch, space, how, len(target), state, first, (), memory)
+    return _epoch(functions.value_epoch, how, len(target), state, first, (), memory)
 
 
 def _epoch(
     function: Callable[..., Any],
-    space: Workspace,
     how: AscentPlan,
     rows: int,
     state: AdamState,
@@ -84,9 +82,9 @@ def _epoch(
         order, cuts = _pieces(rows, how)
         norms = np.empty(len(cuts) - 1)
         ascent = functions.AscentData(state, optimizer.t + 1, how.lr, most)
-        with nullcontext() if space.warm else patience():
+        with patience():
             taken = function(*first, order, cuts, *last, ascent, memory, norms)
-        space.warm, optimizer.t = True, optimizer.t + taken
+        optimizer.t += taken
         return norms[: taken + 1].tolist()
 
     return epoch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -32,9 +31,9 @@ def fisher(space: Workspace, policy: Any, batch: Batch, dist: Tensor) -> Callabl
     def product(v: Tensor, weight: Tensor) -> Tensor:
         nonlocal fresh
         out, shares = torch.empty_like(v), numbers(weight, policy.flat)
-        with nullcontext() if space.warm else patience():
+        with patience():
             fisher_product(network, head, features, given, shares, v.numpy(), fresh, memory, out.numpy())
-        fresh, space.warm = False, True
+        fresh = False
         return out
 
     return product

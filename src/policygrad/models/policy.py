@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from policygrad.compiled import usable
 from policygrad.forms import Form
 from policygrad.models import compiling
 from policygrad.models.action_spaces import make_head, resolve_mask_source
@@ -150,8 +151,12 @@ class Policy(FlatModule):
 
     @property
     def compiles(self) -> bool:
-        """Whether epochs and steps that move this policy are to be compiled, where they can be."""
-        return self.kernel_choice == "compiled" or (self.kernel_choice == "auto" and self.trains_long)
+        """Whether epochs and steps that move this policy are compiled, where there are such functions."""
+        return self.compiles_in(self.trains_long)
+
+    def compiles_in(self, long: bool) -> bool:
+        """The same, in a training that is long or not."""
+        return (self.kernel_choice == "compiled" or (self.kernel_choice == "auto" and long)) and usable()
 
     def _forms(self) -> dict[str, Form]:
         own = (

@@ -18,18 +18,17 @@ class Workspace:
 
     def __init__(self) -> None:
         self.made: Any = None
-        self.of: list[Any] = []
-        self.warm = False  # whether the function that takes them has been called, and so is compiled
+        self.of: list[Any] = []  # the number of rows, and the tensors
 
     def arrays(self, make: Callable[..., Any], rows: int, tensors: Sequence[Any], *given: Any) -> Any:
         """`make(*given, rows)`; again for another number of rows, or where one of the tensors is another object."""
-        same = self.made is not None and self.of[0] == rows and len(self.of) == len(tensors) + 1
+        same = self.of[:1] == [rows] and len(self.of) == len(tensors) + 1
         if not (same and all(a is b for a, b in zip(self.of[1:], tensors, strict=True))):
             self.of, self.made = [rows, *tensors], make(*given, rows)
         return self.made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"made": None, "of": [], "warm": False}
+        return {"made": None, "of": []}
 
 
 @dataclass(frozen=True)

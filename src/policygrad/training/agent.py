@@ -230,12 +230,12 @@ class Agent(Kept):
         Of iterations of whole episodes it is the last one's length that says whether another fits.
         horizon: how many steps the schedules run for, where `learn` is called several times for one training: two calls of
         n steps with horizon = 2n are one of 2n, where n steps are whole iterations.
-        callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps and None between;
-        returning False stops; of several all are called, in order (see `policygrad.training.callbacks`). Calling `learn` again
-        goes on where it stopped, with schedules starting anew. An exception, Ctrl-C too, leaves the agent at its last whole
-        iteration if it came while episodes were played: `learn` then goes on from there. An environment object of yours is
-        reset first, because you may have moved it meanwhile; the episode that was open is then not counted. Raises BusyError
-        for an agent that is closed, or that learns in another thread.
+        callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps (None: 2,000, or a
+        hundred rows) and None between; returning False stops; of several all are called, in order (see
+        `policygrad.training.callbacks`). Calling `learn` again goes on, with schedules starting anew. An exception, Ctrl-C
+        too, leaves the agent at its last whole iteration if it came while episodes were played: `learn` then goes on from
+        there. An environment object of yours is reset first, because you may have moved it meanwhile; the episode that was
+        open is then not counted. Raises BusyError for an agent that is closed, or that learns in another thread.
         """
         if others:
             foreign.refuse_keyword("learn", others)

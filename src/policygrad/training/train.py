@@ -6,7 +6,6 @@ import platform
 import signal
 from collections.abc import Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -246,10 +245,8 @@ def versions(agent: Agent, steps: int) -> dict[str, str]:
 def _is_compiled(agent: Agent, steps: int) -> bool:
     """Whether compiled functions will run, where there are any: for MLPs, and with numba."""
     policy = agent.policy
-    if not isinstance(policy, Policy) or not isinstance(policy.kernel, DenseKernel | LogStdKernel):
-        return False
-    wanted = policy.kernel_choice == "compiled" or (policy.kernel_choice == "auto" and agent.plan.is_long(steps))
-    return wanted and find_spec("numba") is not None
+    known = isinstance(policy, Policy) and isinstance(policy.kernel, DenseKernel | LogStdKernel)
+    return known and policy.compiles_in(agent.plan.is_long(steps))
 
 
 def machine() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -41,7 +40,7 @@ class _Step(Workspace):
     """What both steps have."""
 
     def __call__(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:
-        with nullcontext() if self.made else patience():
+        with patience():
             self.step(rule, policy, batch, progress)
 
     def step(self, rule: Any, policy: ExploringPolicy, batch: Transitions, progress: float) -> None:

@@ -29,8 +29,6 @@ class CompiledStep:
 
     def make(self, policy: Any) -> Any:
         """The step, or None where there is none."""
-        try:
-            from policygrad.updates.compiled_steps import step_of
-        except (ImportError, OSError):  # numba is missing, or is none for this NumPy
-            return None
+        from policygrad.updates.compiled_steps import step_of
+
         return step_of(self.name, policy, self.networks, self.optimizers)
