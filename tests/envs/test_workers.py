@@ -437,6 +437,38 @@ def test_wherever_ctrl_c_falls_every_step_gets_its_own_reply() -> None:
                 pressed += 1
 
 
+LOGGED = """
+import os
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+with open(__file__ + ".log", "a") as log:
+    print(os.getpid(), file=log)
+
+class Logged(CartPoleEnv):
+    pass
+
+gym.register("Logged-v0", Logged)
+"""
+
+
+def test_a_worker_imports_the_module_of_a_registered_class_only_to_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logged_on_import.py").write_text(LOGGED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(gym.registry, "Logged-v0", raising=False)
+    import_module("logged_on_import")
+    log, here = tmp_path / "logged_on_import.py.log", str(os.getpid())
+    with pool(KINDS["CartPole"], 2):
+        assert log.read_text().split() == [here]  # the module may import torch, which takes seconds
+    with pool([partial(gym.make, "Logged-v0")] * 2, 2) as envs:
+        there = [str(worker.pid) for worker in envs.workers]
+        assert log.read_text().split()[:1] == [here] and sorted(log.read_text().split()[1:]) == sorted(there)
+        assert gym.registry["Logged-v0"].entry_point is sys.modules["logged_on_import"].Logged  # ours is what it was
+    del gym.registry["Logged-v0"], sys.modules["logged_on_import"]
+
+
 # No `if __name__` guard, a class and an id of its own: none of it is run again, all of it is there.
 SCRIPT = """
     import os, re, signal, sys, time

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from multiprocessing import connection
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 
 from policygrad.envs.block import CLOSE, ECHO, pack, serve
 from policygrad.envs.processes import without_main
@@ -153,8 +155,8 @@ def payloads(blocks: Sequence[Sequence[Callable[[], gym.Env]]]) -> list[bytes]:
     for spec in gym.registry.values():
         if not str(spec.entry_point).startswith("gymnasium."):
             with suppress(Exception):  # this one cannot be sent: whoever makes it will hear that it is not known
-                pack(spec)
-                registered.append(spec)
+                pack(sent := by_name(spec))
+                registered.append(sent)
     try:
         return [pack((list(makers), registered, dict(os.environ))) for makers in blocks]
     except Exception as error:
@@ -162,6 +164,18 @@ def payloads(blocks: Sequence[Sequence[Callable[[], gym.Env]]]) -> list[bytes]:
             f"what makes the environments cannot be sent to another process ({type(error).__name__}: {error}): make "
             "everything that it needs inside the callable, or take backend='gymnasium'"
         ) from error
+
+
+def by_name(spec: EnvSpec) -> EnvSpec:
+    """The spec with the name of its class instead of the class, so that a worker imports the class's module only to make it.
+
+    The module of one registered class may import torch, which takes seconds, in workers that make something else.
+    """
+    sent = copy(spec)
+    module, name = (getattr(spec.entry_point, x, None) for x in ("__module__", "__qualname__"))
+    if name and module not in (None, "__main__") and getattr(sys.modules.get(module), name, None) is spec.entry_point:
+        sent.entry_point = f"{module}:{name}"
+    return sent
 
 
 def end(workers: list[WorkerHandle], memory: Memory) -> None:

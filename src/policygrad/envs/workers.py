@@ -38,7 +38,7 @@ LONG = 3600.0  # seconds for playing episodes again
 class WorkerVectorEnv(VectorEnv):
     """Environments in `num_workers` processes (None: one per core, as far as there are environments), in NEXT_STEP mode.
 
-    deadline: seconds for a step or a reset; a process that takes longer is killed. restart: a process that died or hung is
+    deadline: seconds for a step, a reset or the making; a process that takes longer is killed. restart: a process that died or hung is
     replaced, which is warned of and counted in `restarts`; its environments end their episodes truncated, with reward 0 and
     what they showed last. Without it, and for errors that environments raise, a WorkerError says which environment it was, in
     which step of which episode, and the pool is closed.
