@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,11 +22,15 @@ from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.gradient.running import FORM as RUNNING_MOMENTS
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
+from policygrad.models.workspace import Workspace
 from policygrad.total import is_shared
 
 LONG_FIT = 4096  # rows of all epochs of a critic's fit, from which a thread of its own pays
 Move = Callable[[Policy, Batch, float], Stats]  # (policy, batch, progress): what moves the policy
 Measured = Callable[[Move], Move]
+Fused = Callable[
+    [float], Stats | None
+]  # progress → a whole step; None: nothing has moved, and the parts are to be asked
 
 
 class UpdateRule(Protocol):
@@ -87,6 +92,7 @@ class Learner:
         self.baseline: Baseline = baseline or (CriticValue() if self.critic.bootstraps else NoBaseline())
         self.observers: list[Callable[[Rollout], None]] = []
         self.earlier = EarlierEpisodes(replay_episodes)
+        self.workspace = Workspace()
         if replay_episodes:
             _check_replay(policy, estimator)
         resolve_reduction(reduction)  # raises ValueError for a name that there is not
@@ -115,6 +121,10 @@ class Learner:
 
         Raises NotFiniteError, before anything moves, when an advantage is not finite.
         """
+        fused = None if self.observers else self._fused(record)
+        stats = None if fused is None else fused(progress)
+        if stats is not None:
+            return stats
         iteration = self.prepare(Rollout.of(record, self.policy if self.reads_logp else None))
         return {} if iteration is None else self.improve(iteration, progress)
 
@@ -140,10 +150,7 @@ class Learner:
         stats = dict(estimate.stats)
         if fresh is not iteration.rollout:
             estimate = _part_of(estimate, *fresh.rew.shape)
-        move = partial(measured(self.update), self.policy, iteration.batch, progress)
-        fit = partial(self.critic.fit, fresh, estimate.target, self.policy, progress)
-        moved, fitted = side_by_side(move, fit) if self._in_two(fresh) else (move(), fit())
-        stats |= moved | fitted
+        stats |= self._moved(iteration, estimate.target, progress, measured)
         self.baseline.fit(fresh, estimate.ret)
         if estimate.plain is not None:
             self.estimator.fit(fresh, estimate.plain)  # pyright: ignore[reportAttributeAccessIssue]
@@ -152,6 +159,29 @@ class Learner:
         if self.earlier.most:
             self.earlier.keep(fresh)
         return stats
+
+    def _moved(self, iteration: Iteration, target: Tensor, progress: float, measured: Measured) -> Stats:
+        """Move policy and critic: in one compiled function, or the one after the other, or side by side."""
+        fresh, fused = iteration.fresh, self._fused(iteration.rollout)
+        fit = partial(self.critic.fit, fresh, target, self.policy, progress)
+        if fused is not None:
+
+            def both(policy: Policy, batch: Batch, progress: float) -> Stats:
+                return fused(progress) or self.update(policy, batch, progress) | fit()
+
+            return measured(both)(self.policy, iteration.batch, progress)
+        move = partial(measured(self.update), self.policy, iteration.batch, progress)
+        moved, fitted = side_by_side(move, fit) if self._in_two(fresh) else (move(), fit())
+        return moved | fitted
+
+    def _fused(self, record: Record | Rollout) -> Fused | None:
+        """All that a step of this learner moves in one compiled function, where its parts are known and the record is short."""
+        compiles = type(self) is Learner and getattr(self.policy, "compiles", False)
+        if not compiles or math.prod(record.rew.shape) >= LONG_FIT or not vars(type(self.policy)).get("known"):
+            return None
+        from policygrad.algorithms.fused import step_of
+
+        return step_of(self, record)
 
     def _in_two(self, rollout: Rollout) -> bool:
         """Whether the critic is fitted beside the update of the policy, in a thread of its own.

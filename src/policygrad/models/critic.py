@@ -149,6 +149,10 @@ class _Regression(FlatModule):
         bias.mul_(self.std / std).add_((self.mean - mean) / std)
         self.mean, self.std = mean, std
 
+    def scaled(self, seen: int, mean: float, std: float, var: float) -> None:
+        """The scale of the targets becomes this one, and the output layer stays: a compiled function has moved it."""
+        vars(self).update(seen=seen, mean=mean, std=std, var=var)  # a module's own way takes 60 µs
+
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` keeps besides parameters: the optimiser, the shuffling, the scale of the targets."""
         return {

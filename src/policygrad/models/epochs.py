@@ -60,7 +60,7 @@ def value_epoch(
     if given is None:
         return None
     network, _, state, memory = given
-    choice = NO_CHOICES if act is None else _choices(act, network.layers[-1:, 1])
+    choice = NO_CHOICES if act is None else choices_of(act.numpy(), network.layers[-1:, 1])
     first = network, numbers(features, critic.flat), numbers(target, critic.flat), choice
     return _epoch(functions.value_epoch, how, len(target), state, first, (), memory)
 
@@ -103,17 +103,18 @@ Arrays = tuple[Net, HeadData, AdamState, EpochMemory]
 
 
 def _arrays(space: Workspace, module: Any, head: Head | None, how: AscentPlan, rows: int) -> Arrays | None:
-    """A policy's network and head, or a critic's network (head None), its moments, and memory for the largest of the pieces;
-    None where there is no compiled function for them.
-    """
+    """See `arrays_of`, for the largest of the pieces of a batch."""
     optimizer, largest = how.optimizer, -(-rows // min(how.minibatches, rows))
     assert isinstance(optimizer, Adam)
     room = 1 << (largest - 1).bit_length()  # so that batches of other sizes seldom need other memory
     moments = optimizer.moments(module.flat)[0]
-    return space.arrays(_make, room, [module.flat, head, moments], module, head, optimizer)
+    return space.arrays(arrays_of, room, [module.flat, head, moments], module, head, optimizer)
 
 
-def _make(module: Any, head: Head | None, optimizer: Adam, rows: int) -> Arrays | None:
+def arrays_of(module: Any, head: Head | None, optimizer: Adam, rows: int) -> Arrays | None:
+    """A policy's network and head, or a critic's network (head None), its moments, and memory for minibatches of so many rows;
+    None where there is no compiled function for them.
+    """
     own = isinstance(module.kernel, LogStdKernel)
     if not isinstance(module.kernel, DenseKernel | LogStdKernel) or not vars(type(module)).get("known"):
         return None
@@ -157,7 +158,7 @@ def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
     return Steps(
         features=numbers(policy.features(batch.obs), like),
         context=nothing if context is None else numbers(context, like),
-        choice=_choices(batch.act, head.sizes) if choices else NO_CHOICES,
+        choice=choices_of(batch.act.numpy(), head.sizes) if choices else NO_CHOICES,
         act=nothing if choices else numbers(batch.act, like),
         logp=numbers(batch.logp, like),
         adv=numbers(batch.adv, like),
@@ -166,9 +167,9 @@ def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
     )
 
 
-def _choices(act: Tensor, sizes: np.ndarray) -> np.ndarray:
+def choices_of(act: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Actions (B, K) in a row. Raises IndexError for one that is not among 0 … size − 1: compiled code does not look."""
-    table = np.ascontiguousarray(act.numpy(), np.int64).reshape(len(act), -1)
+    table = np.ascontiguousarray(act, np.int64).reshape(-1, len(sizes))
     if (table.view(np.uint64) >= sizes.astype(np.uint64)).any():  # of these, negative numbers are the largest
         raise IndexError(f"an action of the batch is not among the {sizes.tolist()} that there are")
     return table.reshape(-1)
