@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from policygrad.compiled.cache import compiled, part
-from policygrad.compiled.epochs import AscentData, EpochMemory, policy_epoch, value_epoch
+from policygrad.compiled.epochs import AscentData, EpochMemory, policy_epochs, value_epochs
 from policygrad.compiled.heads import Aim, HeadData, Steps
 from policygrad.compiled.networks import Net, Work, forward
 
@@ -134,12 +134,12 @@ def iterate(
         steps.weight[i] = share
         if how.standardize:
             steps.adv[i] = (steps.adv[i] - number(mean)) / number(math.sqrt(var) + 1e-8)
-    if policy_epoch(actor, head, steps, order, cuts, aim, actor_how, actor_memory, norms[:1]) == 0:
+    if policy_epochs(actor, head, steps, count, order, cuts, aim, actor_how, actor_memory, norms[:1]) == 0:
         return ACTOR
     follow(critic, scale, count, target_mean, target_var)
     for i in order:
         how.target[i] = (how.target[i] - number(scale.numbers[MEAN])) / number(scale.numbers[STD])
     none = how.order[:0]
-    if value_epoch(critic, steps.features, how.target, none, order, cuts, critic_how, critic_memory, norms[1:]) == 0:
+    if value_epochs(critic, steps.features, how.target, none, order, cuts, critic_how, critic_memory, norms[1:]) == 0:
         return CRITIC
     return DONE

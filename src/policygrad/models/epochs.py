@@ -30,15 +30,15 @@ from policygrad.models.ascent import KLPenalty, Objective
 from policygrad.models.heads import MASK_PENALTY, Head
 from policygrad.models.kernels import DenseKernel, LogStdKernel
 from policygrad.models.optim import Adam
-from policygrad.models.workspace import AscentPlan, Epoch, Workspace
+from policygrad.models.workspace import AscentPlan, Epochs, Workspace
 from policygrad.pieces import even_pieces
 from policygrad.total import is_shared
 
 KINDS = {"plain": PLAIN, "ratio": RATIO, "clipped": CLIPPED}
 
 
-def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epoch | None:
-    """See `compiling.policy_epoch`."""
+def policy_epochs(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epochs | None:
+    """See `compiling.policy_epochs`."""
     aim = _aim(terms)
     if aim is None or batch.segment != 1 or type(how.optimizer) is not Adam or is_shared():
         return None
@@ -46,14 +46,14 @@ def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[An
     if given is None:
         return None
     network, head, state, memory = given
-    first = network, head, _steps(policy, batch, head)
-    return _epoch(functions.policy_epoch, how, len(batch), state, first, (aim,), memory)
+    first = network, head, _steps(policy, batch, head), len(batch)
+    return _epoch(functions.policy_epochs, how, len(batch), state, first, (aim,), memory)
 
 
-def value_epoch(
+def value_epochs(
     space: Workspace, critic: Any, features: Tensor, target: Tensor, act: Tensor | None, how: AscentPlan
-) -> Epoch | None:
-    """See `compiling.value_epoch`."""
+) -> Epochs | None:
+    """See `compiling.value_epochs`."""
     if type(how.optimizer) is not Adam or is_shared():
         return None
     given = _arrays(space, critic, None, how, len(target))
@@ -62,7 +62,7 @@ def value_epoch(
     network, _, state, memory = given
     choice = NO_CHOICES if act is None else choices_of(act.numpy(), network.layers[-1:, 1])
     first = network, numbers(features, critic.flat), numbers(target, critic.flat), choice
-    return _epoch(functions.value_epoch, how, len(target), state, first, (), memory)
+    return _epoch(functions.value_epochs, how, len(target), state, first, (), memory)
 
 
 def _epoch(
@@ -73,13 +73,13 @@ def _epoch(
     first: Sequence[Any],
     last: Sequence[Any],
     memory: EpochMemory,
-) -> Epoch:
-    """Calls of the compiled function, each with a new order of the rows."""
+) -> Epochs:
+    """Calls of the compiled function, in every pass with a new order of the rows."""
     optimizer, most = how.optimizer, largest_norm(how.max_grad_norm)
     assert isinstance(optimizer, Adam)
 
-    def epoch() -> Iterable[float]:
-        order, cuts = _pieces(rows, how)
+    def ascend(passes: int) -> Iterable[float]:
+        order, cuts = _pieces(rows, how, passes)
         norms = np.empty(len(cuts) - 1)
         ascent = functions.AscentData(state, optimizer.t + 1, how.lr, most)
         with patience():
@@ -87,16 +87,17 @@ def _epoch(
         optimizer.t += taken
         return norms[: taken + 1].tolist()
 
-    return epoch
+    return ascend
 
 
-def _pieces(rows: int, how: AscentPlan) -> tuple[np.ndarray, np.ndarray]:
-    """The order of the rows, and where each piece begins and the last one ends."""
-    found = even_pieces(rows, how.minibatches, how.generator)
-    if found is None:
-        return np.arange(rows), np.array([0, rows])
-    order, cuts = found
-    return order.numpy(), np.array([0, *cuts, rows])
+def _pieces(rows: int, how: AscentPlan, passes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The order of the rows in all passes (passes · B,), and where each piece begins and the last one ends."""
+    orders, cuts = [], [0]
+    for i in range(passes):
+        order, within = even_pieces(rows, how.minibatches, how.generator) or (None, [])
+        orders.append(np.arange(rows) if order is None else order.numpy())
+        cuts += [i * rows + cut for cut in (*within, rows)]
+    return np.concatenate(orders), np.array(cuts)
 
 
 Arrays = tuple[Net, HeadData, AdamState, EpochMemory]
