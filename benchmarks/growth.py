@@ -4,8 +4,8 @@
     python benchmarks/growth.py --docs                 # tables and picture of docs/performance.md, from growth.json
 
 Every point is a process of its own, which warms up, trains for some seconds, and measures matrix products and copies between
-its chunks: see growth_bounds.py for what is counted. Points are written into growth.json as they are measured, beside those
-that are there already. The seeds need Linux, where a process can be kept on one core. Needs a machine with nothing else running.
+its chunks: see growth_bounds.py for what is counted. Curves are written into growth.json as they are measured, beside what is
+there already. Needs a machine with nothing else running, and for the seeds Linux, where a process can be kept on one core.
 
 A curve is linear where its slope on logarithmic axes, from one point to the next, is 0.8 to 1.25 times the ideal one; `linear`
 is the longest such range.
@@ -114,7 +114,7 @@ def make_agent(task: Task) -> Any:
 
 
 def watch_updates(agent: Any) -> list[tuple[float, int, int]]:
-    """A list that every update adds to: its seconds, its valid rows, and its threads; of PPO the critic's fit is a part of it."""
+    """A list that every update adds its seconds, valid rows and threads to; of PPO the critic's fit is a part of it."""
     from policygrad.algorithms.learner import Learner
 
     done: list[tuple[float, int, int]] = []
@@ -197,7 +197,10 @@ def chunk_numbers(task: Task, done: Numbers, updates: Sequence[tuple[float, int,
         minibatches = EPOCHS * max(1, task.rows // task.minibatch)
         moved = sum(minibatch_bytes(sizes, valid * EPOCHS // minibatches) for sizes in (policy, critic)) / 1e9
         numbers |= {"minibatch_seconds": update / minibatches, "minibatch_megabytes": 1e3 * moved}
-        numbers |= {"update_rows_per_second": valid * EPOCHS / update, "gigabytes_per_second": moved * minibatches / update}
+        numbers |= {
+            "update_rows_per_second": valid * EPOCHS / update,
+            "gigabytes_per_second": moved * minibatches / update,
+        }
         for kind in ("", "_large"):
             numbers["memory" + kind] = moved * minibatches / machine[f"copy{kind}_all"] / update
     alone, beside = (x / 1e9 for x in flops)
@@ -220,7 +223,7 @@ def plain_loop(start: float, seconds: float) -> float:
 
 
 def train_seeds(count: int, cores: int, steps: int) -> float:
-    """In the child: steps/s of so many seeds side by side, together, as `policygrad train --seed 0 1` has them, while all train."""
+    """In the child: steps/s, while all train, of so many seeds together, as `policygrad train --seed 0 1` has them."""
     from policygrad.training.seeds import Job, SilentBoard, run_seeds
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
@@ -276,16 +279,24 @@ def measure_seeds(sizes: dict[str, Any]) -> dict[str, Any]:
         print(f"  seeds: round {k + 1}, {one}", file=sys.stderr)
     ratios = [(one["seeds_2"] / one["seeds_1"]) / (one["loops_2"] / one["loops_1"]) for one in rounds]
     medians = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
-    return medians | {"rounds": rounds, "ratio": statistics.median(ratios), "bar": BAR, "ratios": ratios}
+    return medians | {
+        "quick": sizes is QUICK,
+        "rounds": rounds,
+        "ratio": statistics.median(ratios),
+        "bar": BAR,
+        "ratios": ratios,
+    }
 
 
-def measure_curve(name: str, points: Sequence[int] | None, sizes: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+def measure_curve(
+    name: str, points: Sequence[int] | None, sizes: dict[str, Any], known: dict[str, Any]
+) -> dict[str, Any]:
     """A curve with its points measured, and others that were known already."""
     curve = CURVES[name]
     found = {point["point"]: point for point in known.get("points", [])}
     for x in points or curve.points:
         numbers = result(start_child("point", name, x, sizes["seconds"], sizes["chunks"]))
-        found[x] = {"point": x, "task": asdict(curve.task(x))} | numbers
+        found[x] = {"point": x, "quick": sizes is QUICK, "task": asdict(curve.task(x))} | numbers
         print(f"  {name} {x}: {numbers['steps_per_second']:,.0f} steps/s", file=sys.stderr)
     ordered = [found[x] for x in sorted(found)]
     fit = linear([p[curve.x] for p in ordered], [p[curve.y] for p in ordered])
@@ -296,10 +307,11 @@ def measure_curve(name: str, points: Sequence[int] | None, sizes: dict[str, Any]
 
 def versions() -> dict[str, str]:
     """What the numbers depend on."""
-    packages = ("policygrad", "torch", "numba", "gymnasium", "numpy")
-    return {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"} | {
-        p: importlib.metadata.version(p) for p in packages
-    }
+    import policygrad
+
+    packages = ("torch", "numba", "gymnasium", "numpy")
+    machine = {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    return machine | {"policygrad": policygrad.__version__} | {p: importlib.metadata.version(p) for p in packages}
 
 
 def child(words: Sequence[str]) -> Any:
@@ -336,7 +348,7 @@ def main() -> int:
     for name in args.curve:
         known = report.get(name, {})
         found = measure_seeds(sizes) if name == SEEDS else measure_curve(name, args.points, sizes, known)
-        report[name] = found | {"versions": versions(), "quick": args.quick}
+        report[name] = found | {"versions": versions()}
         args.json.write_text(json.dumps(report))
     return int(SEEDS in args.curve and report[SEEDS]["ratio"] < BAR)
 

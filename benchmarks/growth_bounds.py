@@ -41,8 +41,8 @@ def backward_flops(sizes: Sizes, rows: int) -> int:
 
 
 def ppo_flops(policy: Sizes, critic: Sizes, rows: int, valid: int, epochs: int) -> tuple[int, int]:
-    """Operations of an iteration: before the update (acting, log-probabilities and values of all rows), and of the epochs on the
-    valid rows, policy and critic together.
+    """Operations of an iteration: before the update, to act and for log-probabilities and values of all rows; and of the epochs
+    on the valid rows, policy and critic together.
     """
     before = 2 * forward_flops(policy, rows) + forward_flops(critic, rows)
     both = sum(forward_flops(sizes, valid) + backward_flops(sizes, valid) for sizes in (policy, critic))
