@@ -83,7 +83,7 @@ CURVES = {
     "batch": Curve(lambda b: Task(minibatch=b), (32, 64, 128, 256, 512, 1024, 2048), "point", "minibatch_seconds"),
     "parameters": Curve(lambda w: Task("npg", width=w), (16, 32, 64, 128, 256, 512), "parameters", "update_seconds"),
 }  # fmt: skip
-SEEDS = "seeds"
+SEEDS, PEAKS = "seeds", ("gemm_large_one", "gemm_large_all", "copy_large_one", "copy_large_all")
 
 
 def linear(x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def measure_seeds(sizes: dict[str, Any]) -> dict[str, Any]:
     for k in range(sizes["rounds"]):
         one: Numbers = {}
         for count in (1, 2) if k % 2 == 0 else (2, 1):
-            start, seconds = time.time() + 0.3, max(0.1, sizes["seconds"])
+            start, seconds = time.time() + 0.5, max(0.2, 2 * sizes["seconds"])
             loops = [start_child("loop", start, seconds) for _ in range(count)]
             one[f"loops_{count}"] = sum(result(loop) for loop in loops)
             one[f"seeds_{count}"] = result(start_child("seeds", count, count, sizes["steps"]))
@@ -279,13 +279,8 @@ def measure_seeds(sizes: dict[str, Any]) -> dict[str, Any]:
         print(f"  seeds: round {k + 1}, {one}", file=sys.stderr)
     ratios = [(one["seeds_2"] / one["seeds_1"]) / (one["loops_2"] / one["loops_1"]) for one in rounds]
     medians = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
-    return medians | {
-        "quick": sizes is QUICK,
-        "rounds": rounds,
-        "ratio": statistics.median(ratios),
-        "bar": BAR,
-        "ratios": ratios,
-    }
+    gain = {"ratio": statistics.median(ratios), "ratios": ratios, "bar": BAR}
+    return medians | gain | {"quick": sizes is QUICK, "rounds": rounds}
 
 
 def measure_curve(
@@ -301,7 +296,7 @@ def measure_curve(
     ordered = [found[x] for x in sorted(found)]
     fit = linear([p[curve.x] for p in ordered], [p[curve.y] for p in ordered])
     ends = fit["range"] and [ordered[k]["point"] for k in fit["range"]]
-    peak = {f"gemm_{n}": max(p[f"gemm_large_{n}"] for p in ordered) for n in ("one", "all")}
+    peak = {name: max(p[name] for p in ordered) for name in PEAKS}
     return {"x": curve.x, "y": curve.y, "points": ordered, "slopes": fit["slopes"], "linear": ends, "machine": peak}
 
 

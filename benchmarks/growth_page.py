@@ -31,11 +31,18 @@ class Column:
     times: float = 1.0
 
 
-def shares(curve: str, kinds: Sequence[str] = ("arithmetic", "memory")) -> list[Column]:
-    """Of the machine's arithmetic and memory: of matrices and copies of a minibatch's shape, and of large ones."""
-    titles = {"arithmetic": "of the GEMM peak", "memory": "of the copying speed"}
-    sizes = {"": "same shape", "_large": "large"}
-    return [Column(f"{titles[k]}, {sizes[s]}", curve, k + s, ".0%") for k in kinds for s in sizes]
+def arithmetic(curve: str) -> list[Column]:
+    """What is reached of the machine's arithmetic: of matrices of a minibatch's shape, and of large ones."""
+    same, large = "of the GEMM peak, same shape", "of the GEMM peak, large"
+    speed = Column("GFLOP/s", curve, "gflops", ",.0f")
+    return [speed, Column(same, curve, "arithmetic", ".0%"), Column(large, curve, "arithmetic_large", ".0%")]
+
+
+def memory(curve: str) -> list[Column]:
+    """The same of copies."""
+    same, large = "of the copying speed, same shape", "of the copying speed, large"
+    speed = Column("GB/s", curve, "gigabytes_per_second", ",.1f")
+    return [speed, Column(same, curve, "memory", ".0%"), Column(large, curve, "memory_large", ".0%")]
 
 
 TABLES = {  # the first column, then the others
@@ -53,12 +60,11 @@ TABLES = {  # the first column, then the others
     "width": (
         "width",
         [
-            Column("parameters", "width", "parameters"),
             Column("steps/s", "width", "steps_per_second"),
             Column("ms an iteration", "width", "seconds", ",.1f", 1e3),
             Column("GFLOP an iteration", "width", "gflop", ",.2f"),
-            Column("GFLOP/s", "width", "gflops", ",.0f"),
-            *shares("width"),
+            *arithmetic("width"),
+            *memory("width"),
         ],
     ),
     "batch": (
@@ -68,8 +74,8 @@ TABLES = {  # the first column, then the others
             Column("rows/s of updates", "batch", "update_rows_per_second"),
             Column("µs a minibatch", "batch", "minibatch_seconds", ",.0f", 1e6),
             Column("MB a minibatch", "batch", "minibatch_megabytes", ",.1f"),
-            Column("GFLOP/s", "batch", "gflops", ",.0f"),
-            *shares("batch"),
+            *arithmetic("batch"),
+            *memory("batch"),
         ],
     ),
     "parameters": (
@@ -78,8 +84,7 @@ TABLES = {  # the first column, then the others
             Column("parameters", "parameters", "parameters"),
             Column("ms an update", "parameters", "update_seconds", ",.2f", 1e3),
             Column("GFLOP an update", "parameters", "gflop", ",.2f"),
-            Column("GFLOP/s", "parameters", "gflops", ",.0f"),
-            *shares("parameters", ["arithmetic"]),
+            *arithmetic("parameters"),
         ],
     ),
 }
@@ -150,9 +155,13 @@ def machine_section(report: Report) -> list[str]:
     if not curves:
         return []
     lines = [", ".join(f"{k} {v}" for k, v in found.items()) for found in (c["versions"] for c in curves)]
-    one, several = (max(c["machine"][f"gemm_{n}"] for c in curves) for n in ("one", "all"))
+    best = {name: max(c["machine"][name] for c in curves) for name in curves[0]["machine"]}
     quick = ["Measured for a moment only (`--quick`)."] if any(p["quick"] for c in curves for p in c["points"]) else []
-    peak = f"The largest GEMM peak was {one:,.0f} GFLOP/s on one core, and {several:,.0f} on those that updates use."
+    gemm = (
+        f"{best['gemm_large_one']:,.0f} GFLOP/s on one core and {best['gemm_large_all']:,.0f} on those that updates use"
+    )
+    copying = f"{best['copy_large_one']:,.0f} and {best['copy_large_all']:,.0f} GB/s"
+    peak = f"The best of large matrices was {gemm}; of large copies, read and written, {copying}."
     return [*dict.fromkeys(f"Versions: {line}." for line in lines), peak, *quick]
 
 
