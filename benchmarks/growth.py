@@ -333,12 +333,12 @@ def main() -> int:
     if args.child:
         print(json.dumps(child(args.child)))
         return 0
+    report: dict[str, Any] = json.loads(args.json.read_text()) if args.json.exists() else {}
     if args.docs:
         from growth_page import write
 
-        write(json.loads(args.json.read_text()))
+        write(report)
         return 0
-    report: dict[str, Any] = json.loads(args.json.read_text()) if args.json.exists() else {}
     sizes = QUICK if args.quick else WHOLE
     for name in args.curve:
         known = report.get(name, {})

@@ -157,3 +157,17 @@ def test_the_page_and_the_picture_are_written(growth, page, monkeypatch, tmp_pat
     assert "| 4,096 | 1,024 | 1,024 |" in text
     assert "over its operations is linear from 32 to 1,024, the last point." in text
     assert "**0.95** [0.95, 0.95]" in text
+
+
+@pytest.mark.parametrize(("together", "code"), [(1920.0, 0), (1880.0, 1)])
+def test_two_seeds_are_held_against_two_loops(growth, monkeypatch, tmp_path, together, code):
+    def speed(words):
+        kind, count = words[:2]
+        return 10.0 if kind == "loop" else {1: 1000.0, 2: together}[count]  # two loops: 20
+
+    monkeypatch.setattr(growth, "start_child", lambda *words: words)
+    monkeypatch.setattr(growth, "result", speed)
+    assert run(growth, monkeypatch, "--quick", "--json", tmp_path / "growth.json", "--curve", "seeds") == code
+    seeds = json.loads((tmp_path / "growth.json").read_text())["seeds"]
+    assert seeds["ratio"] == pytest.approx(together / 2000.0)
+    assert seeds["loops_2"] == 20.0
