@@ -1,7 +1,7 @@
 """Training throughput, policygrad against Stable-Baselines3: paired, alternating, each measurement in a process of its own.
 
     python benchmarks/throughput.py [--config NAME…] [--pairs 5] [--steps N] [--json FILE]
-    python benchmarks/throughput.py --docs            # the table in docs/results.md, from speed.json
+    python benchmarks/throughput.py --docs            # the table in docs/performance.md, from speed.json
 
 What is measured is written into speed.json, beside what is there already of other configurations, with the versions of each.
 
@@ -30,7 +30,7 @@ import numpy as np
 
 Learn = Callable[[int], int]  # trains for so many environment steps more, in whole iterations; returns the steps done
 SIDES = ("sb3", "policygrad")
-SPEED, RESULTS = Path(__file__).parent / "speed.json", Path(__file__).parent.parent / "docs" / "results.md"
+SPEED, PAGE = Path(__file__).parent / "speed.json", Path(__file__).parent.parent / "docs" / "performance.md"
 START, END = "<!-- speed: from benchmarks/throughput.py -->", "<!-- end of speed -->"
 
 
@@ -237,7 +237,7 @@ def about(config: Config) -> str:
 
 
 def write_table() -> None:
-    """The table of docs/results.md from speed.json, in the order of CONFIGS."""
+    """The table of docs/performance.md from speed.json, in the order of CONFIGS."""
     report = json.loads(SPEED.read_text())
     lines = ["| configuration | SB3 | policygrad | ratio [lowest, highest] | whole process |", "|---|---|---|---|---|"]
     for name in CONFIGS:
@@ -247,8 +247,8 @@ def write_table() -> None:
             lines.append(
                 f"| {about(CONFIGS[name])} | {t['sb3']:,.0f} | {t['policygrad']:,.0f} | {ratio} | {whole:.2f} |"
             )
-    before, _, rest = RESULTS.read_text().partition(START)
-    RESULTS.write_text("\n".join([before + START, "", *lines, "", END]) + rest.partition(END)[2])
+    before, _, rest = PAGE.read_text().partition(START)
+    PAGE.write_text("\n".join([before + START, "", *lines, "", END]) + rest.partition(END)[2])
 
 
 def main() -> int:
