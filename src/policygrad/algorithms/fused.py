@@ -106,10 +106,9 @@ def _memory(owners: Any, shape: tuple[int, int]) -> IterationMemory | None:
     if actor is None or value is None or policy.flat.dtype is not critic.flat.dtype:
         return None
     dtype, rows = policy.flat.dtype, (T + 1) * N
-    numbers = [vector(T * N, dtype) for _ in range(3)]
-    return IterationMemory(
-        actor, value, vector(rows, dtype), work_memory([value[0]], rows, dtype), *numbers, np.empty(T * N, np.int64)
-    )
+    adv, weight, target = (vector(T * N, dtype) for _ in range(3))
+    val, work, order = vector(rows, dtype), work_memory([value[0]], rows, dtype), np.empty(T * N, np.int64)
+    return IterationMemory(actor, value, val, work, adv, weight, target, order)
 
 
 def _steps(policy: Any, record: Record | Rollout, memory: IterationMemory) -> Steps:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from policygrad.algorithms.earlier import EarlierEpisodes
-from policygrad.algorithms.side_by_side import cores, side_by_side
+from policygrad.algorithms.side_by_side import side_by_side
 from policygrad.data import Batch, Estimate, Record, Reduction, Rollout, Stats, Values, resolve_reduction
+from policygrad.envs.processes import cores_for
 from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, form_of, table
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
@@ -192,7 +193,7 @@ class Learner:
         compiled = getattr(self.policy, "compiles", False) and vars(type(critic)).get("known")
         if not compiled or isinstance(critic, NoCritic):
             return False
-        return rollout.steps * critic.epochs >= LONG_FIT and cores() > 1 and not is_shared()
+        return rollout.steps * critic.epochs >= LONG_FIT and cores_for(2) > 1 and not is_shared()
 
     def merge(self, rollout: Rollout) -> None:
         """Show the policy's normaliser what was acted on."""

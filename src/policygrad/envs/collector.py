@@ -214,6 +214,8 @@ class Collector:
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
         actions: Any = []
+        to_env: Any = None
+        choose: Any = None
         extras, over = [], self.resetting.copy()  # over: whether this row is a reset row
         now = take(obs, 0)
         put(now, ..., self.obs)
