@@ -232,16 +232,16 @@ PACKAGES = {
 
 
 def versions(side: str, checkout: str) -> dict[str, str]:
-    """What the numbers depend on."""
+    """What the numbers depend on; of a checkout its commit."""
     found = {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES[side]}
     if side == "policygrad":
         import policygrad
 
-        found = {"policygrad": policygrad.__version__} | found
+        return {"policygrad": policygrad.__version__} | found
     if side in SCRIPTS:
         git = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
-        done = subprocess.run(git, capture_output=True, text=True, check=False)
-        found = {side: done.stdout.strip() or "unknown"} | found
+        commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+        return {side: commit} | (found if PACKAGES[side] else {})
     return found
 
 
