@@ -7,6 +7,9 @@ the sources of a library are that is not installed but run from there (an empty 
 fast as we know how to make it run; README.md beside this file says what that is and what still differs.
 """
 
+# pyright: reportMissingImports=false
+# Most of these libraries are in other environments than the one that is checked.
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -93,7 +96,7 @@ def make_torchrl(config: Config, seed: int) -> Learn:
     torch.manual_seed(seed)
     words, size = config.keywords, {"num_cells": [64, 64], "activation_class": torch.nn.Tanh}
     makers = [lambda: gymnasium.make(config.env, disable_env_checker=True)] * config.num_envs
-    vector = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    vector: Any = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
     envs = GymWrapper(vector, categorical_action_encoding=True)
     envs.set_seed(seed)
     inputs, outputs = vector.single_observation_space.shape[0], int(vector.single_action_space.n)
@@ -182,7 +185,7 @@ def run_purejaxrl(config: Config, iterations: int, seed: int, checkout: Path) ->
     for name in ("brax", "brax.envs", "brax.envs.wrappers", "brax.envs.wrappers.training", "navix"):
         sys.modules[name] = MagicMock()  # wrappers.py imports them for other environments: it need not wait for them
     import jax
-    from ppo import make_train  # pyright: ignore[reportMissingImports]
+    from ppo import make_train
 
     words, steps = config.keywords, (config.warmup + iterations) * config.rows
     theirs = {"ENV_NAME": config.env, "NUM_ENVS": config.num_envs, "NUM_STEPS": words["n_steps"]}

@@ -66,7 +66,7 @@ def speed(report: dict[str, Any]) -> list[str]:
             speeds = (f"{t['theirs']:,.0f}", f"{t['ours']:,.0f}")
             rows.append((about(CONFIGS[name]), NAMES[side], *speeds, spread(t), spread(whole)))
         for side, found in report[name]["versions"].items():
-            said = ", ".join(v if k == "machine" else f"{k} {v}" for k, v in found.items())
+            said = ", ".join(f"{k} {v}" for k, v in found.items())
             used.setdefault(side, {})[said] = None
     heads = ("configuration", "against", "its steps/s", "policygrad's", "ratio [lowest, highest]", "whole process")
     versions = [(NAMES[side], "; ".join(used[side])) for side in NAMES if side in used]

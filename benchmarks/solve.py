@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 from statistics import median
@@ -89,13 +90,15 @@ def train_sb3(env: str, seed: int, steps: int | None, every: int | None) -> Judg
     torch.set_num_threads(1)
     task = TASKS[env]
     falling = {name: lambda left, first=first: first * left for name, first in task.falling.items()}
-    envs, other = (DummyVecEnv([lambda: gymnasium.make(env)] * count) for count in (task.num_envs, EPISODES))
-    fused = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
-    model = PPO("MlpPolicy", envs, seed=seed, device="cpu", policy_kwargs=fused, **task.zoo, **falling)
+    make = partial(gymnasium.make, env, disable_env_checker=True)
+    envs, other = (DummyVecEnv([make] * count) for count in (task.num_envs, EPISODES))
+    options: dict[str, Any] = task.zoo | falling | {"policy_kwargs": {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}}
+    model: Any = PPO("MlpPolicy", envs, seed=seed, device="cpu", **options)
 
     def evaluate() -> float:
         other.seed(FIRST_SEED)  # environment k is reset with FIRST_SEED + k, and plays one episode that counts
-        return float(evaluate_policy(model, other, EPISODES, deterministic=True, warn=False)[0])
+        means: Any = evaluate_policy(model, other, EPISODES, deterministic=True, warn=False)
+        return float(means[0])
 
     judge = Judge(task, evaluate, every)
 

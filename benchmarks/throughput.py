@@ -76,7 +76,7 @@ def summary(results: Sequence[Round], side: str, clock: str) -> dict[str, float]
 
 def split_versions(results: Sequence[Round]) -> dict[str, dict[str, str]]:
     """The versions of every side, taken out of the measurements, and the machine."""
-    found = {"machine": {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}}
+    found = {"machine": {"processor": platform.machine(), "cores": str(os.cpu_count())}}
     for measured in results:
         found |= {side: one.pop("versions") for side, one in measured.items()}
     return found
