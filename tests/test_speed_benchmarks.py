@@ -92,9 +92,9 @@ def test_the_bar_decides(throughput, tmp_path, name, options, speeds, missed):
         (["--python", "sbxx=python"], "names among policygrad, sb3"),
     ],
 )
-def test_what_cannot_be_measured_is_said_before_anything_is(throughput, capsys, words, telling):
+def test_what_cannot_be_measured_is_said_before_anything_is(throughput, capsys, tmp_path, words, telling):
     with pytest.raises(SystemExit, match="2"):
-        throughput.main(words)
+        throughput.main([*words, "--json", str(tmp_path / "speed.json")])
     assert telling in capsys.readouterr().err
     assert throughput.order == []
 
