@@ -211,11 +211,10 @@ class Collector:
         ends_matter = masks_told or separate or stateful or left is not None
         obs, final = encoding.empty(T + 1, N), encoding.empty(T, N) if separate else None
         noise = actor.noise(self.rng, (T, N))
+        to_env, choose = action_adapter(envs.single_action_space, actor), acting(actor, N)
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
         actions: Any = []
-        to_env: Any = None
-        choose: Any = None
         extras, over = [], self.resetting.copy()  # over: whether this row is a reset row
         now = take(obs, 0)
         put(now, ..., self.obs)
@@ -223,8 +222,6 @@ class Collector:
         if played is not None:
             actions, rew, terminated, truncated = played
             now, extras = take(obs, T), [{}]
-        else:
-            to_env, choose = action_adapter(envs.single_action_space, actor), acting(actor, N)
         for t in range(T if played is None else 0):
             act, state, extra = choose(now, state, noise[t])
             actions.append(act)
