@@ -32,6 +32,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any], dict[str, Any], dict[str, Any]]
     "standardised": ("CartPole-v1", Standardized(GAE_), {}, {}, {}),
     "by trajectory": ("CartPole-v1", RewardToGo(0.97), {}, {"max_grad_norm": None}, {"reduction": "trajectory"}),
     "one-hot observations": ("FrozenLake-v1", TDError(0.97), {}, {}, {}),
+    "normalised observations": ("CartPole-v1", GAE_, {"normalize_obs": True}, {}, {}),
     "numbers": ("Pendulum-v1", GAE_, {}, {"ent_coef": 0.05}, {}),
     "numbers, std by the network": (
         "Pendulum-v1",
@@ -71,6 +72,8 @@ def test_a_step_is_the_one_of_the_parts(case: str, dtype: torch.dtype, monkeypat
             assert getattr(fused.critic, name) == pytest.approx(getattr(parts.critic, name), rel=near, abs=near)
     assert (ends > 5) == (case[:7] != "numbers")  # there are masked rows, and bootstraps from what is not the end
     assert fused.critic.seen == parts.critic.seen
+    if fused.policy.normalizer is not None:
+        assert fused.policy.normalizer.count == parts.policy.normalizer.count == 2100 - ends
     assert (
         [x.update.optimizer.t for x in (fused, parts)] == [x.critic.optimizer.t for x in (fused, parts)] == [100, 100]
     )

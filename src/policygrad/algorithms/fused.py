@@ -93,7 +93,7 @@ def _is_known(learner: Any) -> bool:
     once = rule.epochs == rule.minibatches == critic.epochs == critic.minibatches == 1
     plain = vars(type(rule)).get("kind") == "plain" and rule.target_kl is None and not rule.terms
     adam = type(rule.optimizer) is type(critic.optimizer) is Adam
-    bare = policy.normalizer is None and not policy.head.context and policy.segment == 1
+    bare = not policy.head.context and policy.segment == 1
     if {"fit", "regress", "follow"} & vars(critic).keys() or {"ascend", "score_weights"} & vars(rule).keys():
         return False  # somebody has put other methods in their place
     return once and plain and adam and bare and not learner.earlier.most and isinstance(learner.reduction, str)

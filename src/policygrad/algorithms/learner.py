@@ -125,6 +125,8 @@ class Learner:
         fused = None if self.observers else self._fused(record)
         stats = None if fused is None else fused(progress)
         if stats is not None:
+            if self.policy.normalizer is not None:
+                self.merge(Rollout.of(record, None))
             return stats
         iteration = self.prepare(Rollout.of(record, self.policy if self.reads_logp else None))
         return {} if iteration is None else self.improve(iteration, progress)
