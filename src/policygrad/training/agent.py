@@ -108,7 +108,7 @@ class Agent(Kept):
         self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
         self.config = Configuration(config)
-        self.backend = resolve_backend(self.env, backend, self.config["steps"])
+        self.backend = resolve_backend(self.env, backend, self.config["steps"], self.config["num_envs"])
         self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
         self.kernel = kernel
         self.custom = body is not None or critic_body is not None
