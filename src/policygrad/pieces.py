@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from policygrad.tree import Tree, rows, take, tree_map
+from policygrad.tree import Tree, rows, take, tree_leaves, tree_map
 
 
 def even_pieces(
@@ -36,6 +36,7 @@ def shuffled(columns: Tree, pieces: int, generator: torch.Generator, segment: in
         yield columns
         return
     order, cuts = found
+    order = order.to(tree_leaves(columns)[0].device)
     parts = tree_map(lambda x: x.index_select(0, order).tensor_split(cuts), columns)  # one gather, then slices of it
     for piece in range(len(cuts) + 1):
         yield take(parts, piece)

@@ -34,6 +34,7 @@ class Kept:
     config: Any
     custom: bool
     kernel: str
+    device: str
     backend: str
     envs: VectorEnv
     policy: Any
@@ -51,6 +52,7 @@ class Kept:
             "config": self.config,
             "custom": self.custom,
             "kernel": self.kernel,
+            "device": self.device,
             "backend": self.backend,
             "observation_space": space_to_json(self.envs.single_observation_space),
             "action_space": space_to_json(self.envs.single_action_space),
