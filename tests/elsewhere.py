@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ class Elsewhere(Tensor):
     @data.setter
     def data(self, value: Tensor) -> None:
         assert isinstance(value, Elsewhere)
-        assert value.shape == self.shape
+        Tensor.data.__set__(self, value)  # pyright: ignore[reportAttributeAccessIssue]  its type and shape
         self.here = value.here
 
     @classmethod
@@ -105,6 +106,11 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 @contextmanager
 def a_second_device() -> Iterator[str]:
-    """The name of the device, which is there inside this context."""
-    with SecondDevice():
+    """The name of the device, which is there inside this context. Its random generators are the CPU's."""
+
+    class Generator(torch.Generator):
+        def __new__(cls, device: Any = "cpu") -> Generator:
+            return super().__new__(cls, "cpu" if torch.device(device).type == DEVICE else device)
+
+    with SecondDevice(), patch.object(torch, "Generator", Generator):
         yield DEVICE

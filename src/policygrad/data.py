@@ -18,7 +18,7 @@ from torch import Tensor
 from policygrad.errors import TrainingError
 from policygrad.pieces import shuffled
 from policygrad.total import total
-from policygrad.tree import Tree, rows, take, to_device, to_numpy, to_torch, tree_leaves, tree_map
+from policygrad.tree import Tree, rows, take, to_device, to_torch, tree_leaves, tree_map
 
 Stats = dict[str, float]
 Row = dict[str, float | int | None]  # of metrics.jsonl; None: there is no such number yet
@@ -107,12 +107,13 @@ class Rollout:
                 raise ValueError(f"{name} must be (T, N) = {tuple(shape)}, got {tuple(getattr(self, name).shape)}")
         tree_map(_check_follows, self.obs, self.next_obs)
         given = (self.mask, self.end, self.terminated, self.truncated)
-        mask, end, terminated, truncated = map(to_numpy, given)
-        last = mask.copy()  # valid rows with no valid row after them
-        last[:-1] &= ~mask[1:]
-        wrong = (last & ~end) | (end & ~mask) | (terminated & truncated)
-        if np.count_nonzero(wrong):
-            t, n = (int(i) for i in np.argwhere(wrong)[0])
+        # in NumPy, see `end`
+        mask, end, terminated, truncated = (x.numpy() if x.is_cpu else x for x in given)
+        wrong = (end & ~mask) | (terminated & truncated)
+        wrong[:-1] |= mask[:-1] & ~mask[1:] & ~end[:-1]  # of the valid rows with no valid row after them
+        wrong[-1:] |= mask[-1:] & ~end[-1:]
+        if count(wrong := torch.as_tensor(wrong)):
+            t, n = wrong.nonzero()[0].tolist()
             raise ValueError(
                 f"row (t={t}, n={n}): the last valid row of every column must be an end, ends must be valid rows, and "
                 "terminated excludes truncated. Set `cut` where an episode goes on beyond the rollout."

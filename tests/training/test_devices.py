@@ -20,10 +20,12 @@ from gymnasium import spaces
 from torch import nn
 
 import policygrad as pg
+from policygrad import pieces
 from policygrad.algorithms.config import ConfigError
 from policygrad.algorithms.devices import device_for, find_device
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.models import optim
+from policygrad.stored.trajectories import read_trajectories
 
 
 class Numbers(gym.Env):
@@ -98,12 +100,18 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "images": ("ppo", numbers(PIXELS, spaces.Discrete(3)), PPO | {"body": images}),
 }
 ITERATIONS = 2
+PERMUTATION = pieces.permutation
 
 
 @pytest.fixture(autouse=True)
-def one_adam(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same arithmetic on both devices: torch's fused kernel is the CPU's alone."""
+def one_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on both devices: torch's fused Adam is the CPU's alone, and a device shuffles by numbers of its own."""
+
+    def shuffled(count: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+        return torch.randperm(count, generator=generator).to(device)
+
     monkeypatch.setattr(optim, "fused_is_right", lambda: False)
+    monkeypatch.setattr(pieces, "permutation", shuffled)
 
 
 @pytest.fixture
@@ -154,6 +162,16 @@ def test_the_device_notices_a_tensor_that_was_left_behind(device: str) -> None:
         y.numpy()
     with pytest.raises(WrongDeviceError, match="index_select"):
         y.index_select(0, torch.arange(2))
+
+
+def test_minibatches_are_shuffled_on_the_device_where_the_rows_are(device: str) -> None:
+    orders = [PERMUTATION(50, torch.Generator().manual_seed(3), torch.device(device)) for _ in range(2)]
+    assert [order.device.type for order in orders] == [device, device]
+    assert orders[0].tolist() == orders[1].tolist() != list(range(50))
+    assert sorted(orders[0].tolist()) == list(range(50))
+    generator = torch.Generator()
+    first, second = (PERMUTATION(50, generator, torch.device(device)).tolist() for _ in range(2))
+    assert first != second
 
 
 @pytest.mark.parametrize("between", ["cpu", DEVICE])
@@ -214,3 +232,15 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_device(torch.device("cpu")) == "cpu"
     with a_second_device() as device, pytest.raises(ConfigError, match=r"kernel = compiled .*CPU only"):
         pg.ppo("CartPole-v1", device=device, kernel="compiled")
+
+
+def test_stored_trajectories_are_read_and_written_on_a_device(device: str, tmp_path: Path) -> None:
+    played = pg.Agent("reinforce", "CartPole-v1", device=device, **EPISODES)
+    found = played.collect(6)
+    learned = [
+        pg.Agent("off_policy_pg", "CartPole-v1", device=name, kernel="autograd", dataset=found, **EPISODES).learn(1)
+        for name in (device, "cpu")
+    ]
+    assert torch.equal(learned[0].policy.flat.cpu(), learned[1].policy.flat)
+    run = pg.train(played, tmp_path / "run", episodes=1, save_trajectories=True, steps=1)
+    assert len(read_trajectories(run.path)) == 6

@@ -69,7 +69,11 @@ def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: s
 
 def stepped(backend: str) -> str:
     """The text about the backend, if it is another than Gymnasium in this process, or its compiled copy."""
-    names = {"async": "environments in separate processes", "envpool": "environments in EnvPool"}
+    names = {
+        "async": "environments in separate processes",
+        "envpool": "environments in EnvPool",
+        "torch": "environments as tensors",
+    }
     return f"; {names[backend]}" if backend in names else ""
 
 

@@ -13,7 +13,7 @@ from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one
 
 LONG = 50_000  # steps of a training for which code is compiled, or loaded, which takes most of a second
-BACKENDS = ("auto", "gymnasium", "compiled", "async", "envpool")
+BACKENDS = ("auto", "gymnasium", "compiled", "async", "envpool", "torch")
 
 
 def resolve_backend(env: EnvLike, backend: str = "auto", steps: int = LONG) -> str:
@@ -30,6 +30,11 @@ def resolve_backend(env: EnvLike, backend: str = "auto", steps: int = LONG) -> s
         )
     if backend == "compiled" and (why := why_not_compiled(env)) is not None:
         raise ValueError(f"{env_name(env)} cannot be compiled: {why}. Take backend='gymnasium'")
+    if backend == "torch":
+        from policygrad.envs.torch_envs import why_not_torch
+
+        if (why := why_not_torch(env)) is not None:
+            raise ValueError(f"{env_name(env)} cannot be stepped as tensors: {why}. Take backend='gymnasium'")
     if backend == "envpool":
         from policygrad.envs.envpool import check_tested
 
@@ -71,7 +76,8 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
     An environment instance is a single one: num_envs must be 1, or pass a callable. backend: "gymnasium" steps one after
     another in this process, "async" in a process per core (for environments that take a tenth of a millisecond a step or
     more; see `WorkerVectorEnv`, which has more to choose from), "compiled" all in one call of compiled code, with the same
-    numbers as "gymnasium", "envpool" in threads of C++; "auto" see `resolve_backend`.
+    numbers as "gymnasium", "envpool" in threads of C++, "torch" as tensors on the agent's device; "auto" see `resolve_backend`,
+    which never takes the last.
     Raises ContractError for a callable that makes one and the same object again, and for a vector environment that lacks a
     space, its number, or how it resets.
     """
@@ -96,6 +102,11 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
 
         assert isinstance(env, str)
         return CompiledVectorEnv(env, num_envs)
+    if backend == "torch":
+        from policygrad.envs.torch_envs import TorchVectorEnv
+
+        assert isinstance(env, str)
+        return TorchVectorEnv(env, num_envs)
     makers = [partial(make_one, env)] * num_envs
     if backend == "async":
         from policygrad.envs.workers import WorkerVectorEnv

@@ -37,7 +37,9 @@ from policygrad.envs.advice import advise
 from policygrad.envs.checks import singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
+from policygrad.envs.on_device import DeviceCollector
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, with_words
+from policygrad.envs.torch_envs import TorchVectorEnv
 from policygrad.envs.twin import twin
 from policygrad.errors import EnvError
 from policygrad.models.policy import Body, Policy
@@ -129,6 +131,8 @@ class Agent(Kept):
     def _collector(self) -> Any:
         if self.plan.source is not None:
             return self.plan.source(self.env, self.config["num_envs"], self.backend, self.seed)
+        if isinstance(self.envs, TorchVectorEnv):
+            return DeviceCollector(self.envs, _actor(self.learner), self.plan.wants, self.seed)
         # `lambda: env` may hand out one that is held
         held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)

@@ -22,6 +22,7 @@ from policygrad.envs.collector import WHERE
 from policygrad.envs.envpool import TESTED, installed
 from policygrad.envs.make import BACKENDS, why_not_compiled
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
+from policygrad.envs.torch_envs import why_not_torch
 from policygrad.errors import EnvError
 from policygrad.forms import FormError, anything, each, flag, maybe, setting, table, text, whole
 from policygrad.models.kernels import KERNELS
@@ -79,7 +80,7 @@ def load(
     env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
     file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
     file may not import. body, critic_body: needed when it had its own. dataset: to learn on from stored trajectories. backend:
-    who steps the environments, see `make_envs`; without it Gymnasium in this process, unless it was compiled code or EnvPool.
+    who steps the environments, see `make_envs`; without it Gymnasium in this process, unless it was another of these.
     device: where it is to be, by default where it was, or on the CPU where there is no such device.
     Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
     Raises ModelFileError for what is no model, ConfigError for hyperparameters that cannot change any more.
@@ -127,6 +128,8 @@ def _backend(env: EnvLike | None, said: str | None) -> str:
     if isinstance(env, VectorEnv):
         return "auto"
     if said == "compiled" and env is not None and why_not_compiled(env) is None:
+        return said
+    if said == "torch" and env is not None and why_not_torch(env) is None:
         return said
     return "envpool" if said == "envpool" and env in TESTED and installed() else "gymnasium"
 
