@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -236,10 +239,25 @@ def test_ppo_learns_cartpole_of_tensors() -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_step_is_the_same_step() -> None:
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+def test_a_compiled_step_is_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     for env_id in IDS:
         ours = [pg.ppo(env_id, backend="torch", **SMALL) for _ in range(2)]
         ours[1].envs.compile()  # pyright: ignore[reportAttributeAccessIssue]
         records = [agent.collector.collect(agent.policy, Wants(32)) for agent in ours]
         assert float((records[0].obs - records[1].obs).abs().max()) < 1e-4
-        assert records[0].finished == pytest.approx(records[1].finished)
+        lengths = [[length for _, length in record.finished] for record in records]
+        assert lengths[0] == lengths[1]
+
+
+def test_the_benchmark_runs_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "gpu.py"))["main"]
+    main(["--device", "cpu", "--quick", "--json", str(tmp_path / "gpu.json")])
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["best"] == max(row["steps_per_second"] for row in found["rows"]) > 0
+    assert [row["rollout_share"] + row["update_share"] for row in found["rows"]] == pytest.approx([1.0, 1.0])
+    assert found["learning"]["steps"] > 0
+    assert len(found["bars"]) == 2
+    assert "20,000,000" in capsys.readouterr().out
