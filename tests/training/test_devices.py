@@ -6,6 +6,7 @@ GPU refuses. An accelerator sums in another order, so there the last bits differ
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,10 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "masks": ("ppo", numbers(MASKED, spaces.Discrete(5), True), PPO),
     "parts": ("ppo", numbers(PARTS, spaces.MultiBinary(3)), PPO | {"normalize_obs": True}),
     "images": ("ppo", numbers(PIXELS, spaces.Discrete(3)), PPO | {"body": images}),
+}
+CASES |= {
+    "tensors": ("ppo", "CartPole-v1", PPO | {"backend": "torch"}),
+    "tensors, npg": ("npg", "Pendulum-v1", STEPS | {"backend": "torch", "normalize_obs": True}),
 }
 ITERATIONS = 2
 PERMUTATION = pieces.permutation
@@ -244,3 +249,17 @@ def test_stored_trajectories_are_read_and_written_on_a_device(device: str, tmp_p
     assert torch.equal(learned[0].policy.flat.cpu(), learned[1].policy.flat)
     run = pg.train(played, tmp_path / "run", episodes=1, save_trajectories=True, steps=1)
     assert len(read_trajectories(run.path)) == 6
+
+
+def test_agents_on_a_device_can_be_changed_copied_and_asked(device: str) -> None:
+    agents = [pg.ppo("CartPole-v1", device=name, kernel="autograd", **PPO) for name in (device, "cpu")]
+    for agent in agents:
+        agent.learn(48)
+        agent.change(lr=1e-4)
+    twins = [copy.deepcopy(agent).learn(48) for agent in agents]
+    assert twins[0].policy.device.type == device
+    assert torch.equal(twins[0].policy.flat.cpu(), twins[1].policy.flat)
+    assert not torch.equal(twins[0].policy.flat.cpu(), agents[0].policy.flat.cpu())
+    obs = np.ones((5, 4), np.float32)
+    assert (twins[0].predict(obs)[0] == twins[1].predict(obs)[0]).all()
+    assert twins[0].evaluate(episodes=3).returns == twins[1].evaluate(episodes=3).returns
