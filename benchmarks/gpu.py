@@ -31,16 +31,16 @@ from policygrad.data import Wants
 BARS = {"Isaac Lab, CartPole": 0.5e6, "PufferLib, its fastest": 20e6}
 ENVS = (4_096, 16_384, 65_536)
 STEPS = 16  # of every environment, an iteration
-FEW = {"epochs": 1, "minibatches": 4, "critic_epochs": 1, "critic_minibatches": 4}
-MANY = {"epochs": 5, "minibatches": 4, "critic_epochs": 5, "critic_minibatches": 4}
+FEW: dict[str, Any] = {"epochs": 1, "minibatches": 4, "critic_epochs": 1, "critic_minibatches": 4}
+MANY: dict[str, Any] = {"epochs": 5, "minibatches": 4, "critic_epochs": 5, "critic_minibatches": 4}
 UPDATES = {"1 epoch of 4 minibatches": FEW, "5 epochs of 4 minibatches": MANY}
-COMMON = {"hidden": (64, 64), "lr": 1e-3, "gamma": 0.98, "lam": 0.95, "lr_schedule": "constant"}
+COMMON: dict[str, Any] = {"hidden": (64, 64), "lr": 1e-3, "gamma": 0.98, "lam": 0.95, "lr_schedule": "constant"}
 WARMUP, SOLVED = 2, 475.0
 
 
-def make(device: str, envs: int, update: dict[str, int], compiled: bool = False) -> pg.Agent:
+def make(device: str, envs: int, update: dict[str, Any], compiled: bool = False) -> pg.Agent:
     """An agent with environments on the device."""
-    own = {"num_envs": envs, "num_steps": STEPS, "steps": 10**9}
+    own: dict[str, Any] = {"num_envs": envs, "num_steps": STEPS, "steps": 10**9}
     agent: Any = pg.ppo("CartPole-v1", backend="torch", device=device, kernel="autograd", **COMMON, **own, **update)
     if compiled:
         agent.envs.compile(dynamic=False)
@@ -56,7 +56,7 @@ def wait(device: str) -> float:
 
 def measure(agent: pg.Agent, seconds: float) -> dict[str, float]:
     """Steps per second of whole iterations, for so many seconds, and the shares of the rollout and of the update."""
-    rollout = update = 0.0
+    rollout = update = warm = 0.0
     began, first, done, steps = 0.0, wait(agent.device), -WARMUP, 0
     while done < 1 or wait(agent.device) - began < seconds:
         start = wait(agent.device)

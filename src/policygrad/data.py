@@ -106,7 +106,7 @@ class Rollout:
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must be (T, N) = {tuple(shape)}, got {tuple(getattr(self, name).shape)}")
         tree_map(_check_follows, self.obs, self.next_obs)
-        given = (self.mask, self.end, self.terminated, self.truncated)
+        given: Any = self.mask, self.end, self.terminated, self.truncated
         # in NumPy, see `end`
         mask, end, terminated, truncated = (x.numpy() if x.is_cpu else x for x in given)
         wrong = (end & ~mask) | (terminated & truncated)
