@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "models": {"data", "gradient", "compiled"},
     "updates": {"data", "gradient", "models", "replay", "compiled"},
     "envs": {"data", "gradient", "models", "compiled", "locate", "streams"},
-    "algorithms": {"data", "gradient", "models", "updates", "envs", "locate", "replay", "streams"},
+    "algorithms": {"data", "gradient", "models", "updates", "envs", "compiled", "locate", "replay", "streams"},
     "interop": set(),
     "stored": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "replay", "streams"},
     "reports": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "stored"},

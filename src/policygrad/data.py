@@ -391,4 +391,9 @@ def shares_memory(obs: Tree, next_obs: Tree) -> bool:
     """Whether next_obs is a view of obs[1:], so that one pass over obs is enough."""
     if isinstance(obs, dict):
         return all(shares_memory(part, next_obs[key]) for key, part in obs.items())
-    return obs[1:].data_ptr() == next_obs.data_ptr()
+    return _address(obs[1:]) == _address(next_obs)
+
+
+def _address(x: Any) -> int:
+    """Where an array or a tensor begins."""
+    return x.data_ptr() if isinstance(x, Tensor) else x.__array_interface__["data"][0]

@@ -11,6 +11,7 @@ import torch
 import policygrad as pg
 from policygrad.algorithms import learner
 from policygrad.algorithms.side_by_side import side_by_side
+from policygrad.envs import processes
 
 
 @pytest.mark.parametrize("algo", ["ppo", "trpo"])
@@ -18,7 +19,7 @@ def test_one_core_and_two_give_the_same_bits(algo: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(learner, "LONG_FIT", 100)
     found: list[tuple[Any, bool]] = []
     for cores in (1, 2):
-        monkeypatch.setattr(learner, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(processes, "usable_cores", lambda cores=cores: cores)
         agent, used = getattr(pg, algo)("CartPole-v1", seed=3, num_steps=64, kernel="compiled", preset={}), []
         fit = agent.learner.critic.fit
         agent.learner.critic.fit = lambda *given, fit=fit, used=used: (
@@ -34,10 +35,12 @@ def test_one_core_and_two_give_the_same_bits(algo: str, monkeypatch: pytest.Monk
 
 def test_small_fits_and_those_that_are_not_compiled_have_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner, "side_by_side", None)  # calling it would fail
-    monkeypatch.setattr(learner, "cores", lambda: 2)
+    monkeypatch.setattr(processes, "usable_cores", lambda: 2)
     pg.a2c("CartPole-v1", kernel="compiled", preset={}).learn(200)
     monkeypatch.setattr(learner, "LONG_FIT", 0)
     pg.ppo("CartPole-v1", num_steps=32, kernel="closed_form", preset={}).learn(200)
+    monkeypatch.setattr(processes, "most_cores", 1)  # other seeds have the others
+    pg.ppo("CartPole-v1", num_steps=32, kernel="compiled", preset={}).learn(200)
 
 
 def test_an_error_of_either_is_raised_and_the_other_is_waited_for() -> None:

@@ -14,6 +14,7 @@ from policygrad.data import Record, Wants
 from policygrad.envs import adapters
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
+from policygrad.models.normalizer import Normalizer
 from policygrad.models.policy import Policy, make_policy
 from policygrad.training.evaluate import Greedy
 from policygrad.tree import tree_map
@@ -25,6 +26,9 @@ def policy_of(env: Any, kernel: str = "compiled", **words: Any) -> Policy:
     space = env.single_observation_space, env.single_action_space
     policy = make_policy(*space, hidden=(16,), kernel=kernel, seed=1, **words)
     policy.flat.mul_(20.0)  # so that actions depend on observations, and some are clipped
+    if policy.normalizer is not None:
+        policy.normalizer.merge(torch.randn(9, *space[0].shape, generator=torch.Generator().manual_seed(7)))
+        policy.normalizer.clip = 0.5
     return policy
 
 
@@ -41,8 +45,11 @@ def same(a: Record, b: Record) -> None:
     assert a.finished == b.finished
 
 
+@pytest.mark.parametrize("words", [{}, {"normalize_obs": True}])
 @pytest.mark.parametrize("env_id", ENVS)
-def test_a_rollout_is_what_single_steps_give(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollout_is_what_single_steps_give(
+    env_id: str, words: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[bool] = []
     whole = adapters.rolled
 
@@ -53,9 +60,9 @@ def test_a_rollout_is_what_single_steps_give(env_id: str, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("policygrad.envs.collector.rolled", noted)
     steps = (1, 7, 300, 1200)  # beyond an episode, and beyond what the environments remember at first
-    made, collector = records_of(env_id, "compiled", steps)
+    made, collector = records_of(env_id, "compiled", steps, **words)
     assert calls == [True] * 4
-    expected, reference = records_of(env_id, "gymnasium", steps)
+    expected, reference = records_of(env_id, "gymnasium", steps, **words)
     assert calls == [True] * 4 + [False] * 4
     for a, b in zip(made, expected, strict=True):
         same(a, b)
@@ -81,7 +88,6 @@ def test_training_in_whole_rollouts_is_resumed_bit_for_bit(env_id: str, tmp_path
 @pytest.mark.parametrize(
     ("env_id", "words"),
     [
-        ("CartPole-v1", {"normalize_obs": True}),
         ("CartPole-v1", {"kernel": "closed_form"}),
         ("CartPole-v1", {"kernel": "auto"}),
         ("Pendulum-v1", {"head": "squashed"}),  # whose actions are not those of the space
@@ -115,6 +121,11 @@ class Derived(Policy):
         return self.mode(obs, state)[0], state, {}
 
 
+class Halved(Normalizer):
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        return super().forward(obs) / 2
+
+
 def test_who_acts_otherwise_is_asked_itself() -> None:
     """A wrapper that hands on what it does not have, a class that is derived, an object whose `act` was replaced."""
     envs = make_envs("CartPole-v1", 2, "compiled")
@@ -125,6 +136,11 @@ def test_who_acts_otherwise_is_asked_itself() -> None:
     replaced.act = derived.act  # pyright: ignore[reportAttributeAccessIssue]
     noise, obs = policy.noise(np.random.default_rng(0), (4, 2)), np.zeros((5, 2, 4), np.float32)
     assert adapters.rolled(envs, policy, obs, noise) is not None
+    policy_with_its_own = policy_of(envs, normalize_obs=True)
+    assert adapters.rolled(envs, policy_with_its_own, obs, noise) is not None
+    assert policy_with_its_own.normalizer is not None
+    policy_with_its_own.normalizer.__class__ = Halved
+    assert adapters.rolled(envs, policy_with_its_own, obs, noise) is None
     for actor in (HandsOn(policy), Greedy(policy), derived, replaced):
         assert adapters.rolled(envs, actor, obs, noise) is None
         assert adapters.acting(actor, 2) == actor.act

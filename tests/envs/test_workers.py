@@ -464,7 +464,8 @@ def test_a_worker_imports_the_module_of_a_registered_class_only_to_make_it(
         assert log.read_text().split() == [here]  # the module may import torch, which takes seconds
     with pool([partial(gym.make, "Logged-v0")] * 2, 2) as envs:
         there = [str(worker.pid) for worker in envs.workers]
-        assert log.read_text().split()[:1] == [here] and sorted(log.read_text().split()[1:]) == sorted(there)
+        first, *others = log.read_text().split()
+        assert (first, sorted(others)) == (here, sorted(there))
         assert gym.registry["Logged-v0"].entry_point is sys.modules["logged_on_import"].Logged  # ours is what it was
     del gym.registry["Logged-v0"], sys.modules["logged_on_import"]
 

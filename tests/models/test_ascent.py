@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.data import Batch
-from policygrad.models.ascent import epoch_of, mean_kl, minibatch_ascent
+from policygrad.models.ascent import epochs_of, mean_kl, minibatch_ascent
 from policygrad.models.contracts import PolicyLike, Rows
 from policygrad.models.optim import SGD
 from policygrad.models.policy import Policy, make_policy
@@ -117,7 +117,7 @@ def test_the_loop_ends_after_the_epoch_that_is_enough_and_says_whose_gradient_is
 
     def epoch(*pieces: float) -> Any:
         how = AscentPlan(SGD(), 0.5, None, len(pieces), torch.Generator())
-        return epoch_of(theta, lambda: iter(pieces), lambda x: torch.full((2,), x), how)
+        return epochs_of(theta, lambda: iter(pieces), lambda x: torch.full((2,), x), how)
 
     stats = minibatch_ascent(epoch(1.0, 3.0), 3, enough=enough)
     assert stats == {"epochs": last, "grad_norm": pytest.approx(2.0 * 2.0**0.5)}

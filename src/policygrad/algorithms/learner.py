@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from policygrad.algorithms.earlier import EarlierEpisodes
-from policygrad.algorithms.side_by_side import cores, side_by_side
+from policygrad.algorithms.side_by_side import side_by_side
 from policygrad.data import Batch, Estimate, Record, Reduction, Rollout, Stats, Values, resolve_reduction
+from policygrad.envs.processes import cores_for
 from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, form_of, table
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
@@ -21,11 +23,15 @@ from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.gradient.running import FORM as RUNNING_MOMENTS
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
+from policygrad.models.workspace import Workspace
 from policygrad.total import is_shared
 
 LONG_FIT = 4096  # rows of all epochs of a critic's fit, from which a thread of its own pays
 Move = Callable[[Policy, Batch, float], Stats]  # (policy, batch, progress): what moves the policy
 Measured = Callable[[Move], Move]
+Fused = Callable[
+    [float], Stats | None
+]  # progress → a whole step; None: nothing has moved, and the parts are to be asked
 
 
 class UpdateRule(Protocol):
@@ -89,6 +95,7 @@ class Learner:
         self.baseline: Baseline = baseline or (CriticValue() if self.critic.bootstraps else NoBaseline())
         self.observers: list[Callable[[Rollout], None]] = []
         self.earlier = EarlierEpisodes(replay_episodes)
+        self.workspace = Workspace()
         if replay_episodes:
             _check_replay(policy, estimator)
         resolve_reduction(reduction)  # raises ValueError for a name that there is not
@@ -117,6 +124,12 @@ class Learner:
 
         Raises NotFiniteError, before anything moves, when an advantage is not finite.
         """
+        fused = None if self.observers else self._fused(record)
+        stats = None if fused is None else fused(progress)
+        if stats is not None:
+            if self.policy.normalizer is not None:
+                self.merge(Rollout.of(record, None))
+            return stats
         policy = self.policy if self.reads_logp else None
         iteration = self.prepare(Rollout.of(record, policy, getattr(self.policy, "device", None)))
         return {} if iteration is None else self.improve(iteration, progress)
@@ -143,10 +156,7 @@ class Learner:
         stats = dict(estimate.stats)
         if fresh is not iteration.rollout:
             estimate = _part_of(estimate, *fresh.rew.shape)
-        move = partial(measured(self.update), self.policy, iteration.batch, progress)
-        fit = partial(self.critic.fit, fresh, estimate.target, self.policy, progress)
-        moved, fitted = side_by_side(move, fit) if self._in_two(fresh) else (move(), fit())
-        stats |= moved | fitted
+        stats |= self._moved(iteration, estimate.target, progress, measured)
         self.baseline.fit(fresh, estimate.ret)
         if estimate.plain is not None:
             self.estimator.fit(fresh, estimate.plain)  # pyright: ignore[reportAttributeAccessIssue]
@@ -155,6 +165,29 @@ class Learner:
         if self.earlier.most:
             self.earlier.keep(fresh)
         return stats
+
+    def _moved(self, iteration: Iteration, target: Tensor, progress: float, measured: Measured) -> Stats:
+        """Move policy and critic: in one compiled function, or the one after the other, or side by side."""
+        fresh, fused = iteration.fresh, self._fused(iteration.rollout)
+        fit = partial(self.critic.fit, fresh, target, self.policy, progress)
+        if fused is not None:
+
+            def both(policy: Policy, batch: Batch, progress: float) -> Stats:
+                return fused(progress) or self.update(policy, batch, progress) | fit()
+
+            return measured(both)(self.policy, iteration.batch, progress)
+        move = partial(measured(self.update), self.policy, iteration.batch, progress)
+        moved, fitted = side_by_side(move, fit) if self._in_two(fresh) else (move(), fit())
+        return moved | fitted
+
+    def _fused(self, record: Record | Rollout) -> Fused | None:
+        """All that a step of this learner moves in one compiled function, where its parts are known and the record is short."""
+        compiles = type(self) is Learner and getattr(self.policy, "compiles", False)
+        if not compiles or math.prod(record.rew.shape) >= LONG_FIT or not vars(type(self.policy)).get("known"):
+            return None
+        from policygrad.algorithms.fused import step_of
+
+        return step_of(self, record)
 
     def _in_two(self, rollout: Rollout) -> bool:
         """Whether the critic is fitted beside the update of the policy, in a thread of its own.
@@ -165,7 +198,7 @@ class Learner:
         compiled = getattr(self.policy, "compiles", False) and vars(type(critic)).get("known")
         if not compiled or isinstance(critic, NoCritic):
             return False
-        return rollout.steps * critic.epochs >= LONG_FIT and cores() > 1 and not is_shared()
+        return rollout.steps * critic.epochs >= LONG_FIT and cores_for(2) > 1 and not is_shared()
 
     def merge(self, rollout: Rollout) -> None:
         """Show the policy's normaliser what was acted on."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from policygrad.data import Record, Rollout, Stats
 from policygrad.forms import Form, form_of, mersenne, number, table
 from policygrad.gradient.returns import gae
-from policygrad.models.ascent import epoch_of, minibatch_ascent
+from policygrad.models.ascent import epochs_of, minibatch_ascent
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.optim import Adam
 from policygrad.models.schedules import Schedule, at
@@ -74,8 +74,8 @@ class QLambdaLearner:
             return policy.kernel.vjp(torch.zeros_like(q).scatter_(-1, mb["act"], error / len(q)))
 
         how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
-        epoch = epoch_of(policy.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
-        stats = minibatch_ascent(epoch, self.epochs, owner="the network of action values")
+        ascent = epochs_of(policy.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
+        stats = minibatch_ascent(ascent, self.epochs, owner="the network of action values")
         if policy.normalizer is not None:
             policy.normalizer.merge(policy.raw_features(rollout.valid_obs))
         policy.epsilon = at(self.epsilon, progress)

@@ -1,4 +1,4 @@
-"""One epoch of a policy's ascent, or of a critic's regression, as one compiled function: all of its minibatches."""
+"""Epochs of a policy's ascent, or of a critic's regression, as one compiled function: all of their minibatches."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def ascend(net: Net, how: AscentData, step: int, grad: np.ndarray) -> float:
 
 
 @compiled
-def policy_epoch(
-    net: Net, head: HeadData, steps: Steps, order: np.ndarray, cuts: np.ndarray, aim: Aim, how: AscentData, memory: EpochMemory,
-    norms: np.ndarray,
+def policy_epochs(
+    net: Net, head: HeadData, steps: Steps, count: int, order: np.ndarray, cuts: np.ndarray, aim: Aim, how: AscentData,
+    memory: EpochMemory, norms: np.ndarray,
 ) -> int:  # fmt: skip
-    """Ascend the aim (see `heads.Aim`) on the minibatches order[cuts[m] : cuts[m + 1]].
+    """Ascend the aim (see `heads.Aim`) on the minibatches order[cuts[m] : cuts[m + 1]], each of them some of `count` rows.
 
-    Writes the norms of the gradients. One that is not finite ends the epoch. Returns how many steps were taken.
+    Writes the norms of the gradients. One that is not finite is the last. Returns how many steps were taken.
     """
     width, own = net.layers[0, 0], head.dims if head.own_log_std else 0
     for m in range(len(cuts) - 1):
         piece = order[cuts[m] : cuts[m + 1]]
-        rows, scale = len(piece), len(order) / len(piece)  # so that the sums of a piece estimate the batch's
+        rows, scale = len(piece), count / len(piece)  # so that the sums of a piece estimate the batch's
         gather(steps.features, piece, memory.features, width)
         out = memory.work.h[forward(net, memory.features, rows, memory.work) :]
         if head.kind == CHOICES:
@@ -72,13 +72,13 @@ def policy_epoch(
 
 
 @compiled
-def value_epoch(
+def value_epochs(
     net: Net, features: np.ndarray, target: np.ndarray, choice: np.ndarray, order: np.ndarray, cuts: np.ndarray,
     how: AscentData, memory: EpochMemory, norms: np.ndarray,
 ) -> int:  # fmt: skip
     """Descend ½ mean (target − out)² on the minibatches, out the value, or that of the action where `choice` (B,) has one.
 
-    Writes and returns what `policy_epoch` does.
+    Writes and returns what `policy_epochs` does.
     """
     width, outputs = net.layers[0, 0], net.layers[-1, 1]
     up = memory.work.up

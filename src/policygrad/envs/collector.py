@@ -28,7 +28,7 @@ from policygrad.envs.checks import (
     of_one,
     singles,
 )
-from policygrad.envs.columns import one_episode_per_column, step_times
+from policygrad.envs.columns import finished_episodes, one_episode_per_column, step_times
 from policygrad.envs.envpool import EnvPoolVectorEnv
 from policygrad.envs.lent import Witness
 from policygrad.errors import EnvError
@@ -320,14 +320,7 @@ class Collector:
     def _count(self, record: Record) -> list[tuple[float, int]]:
         """Steps, episodes, and the returns and lengths of finished episodes."""
         self.steps_done += record.steps
-        running = np.cumsum(np.where(record.mask, record.rew, 0.0), axis=0, dtype=np.float64)
-        running += self.ret
-        done_before = np.zeros(self.num_envs)
-        finished = []
-        for t, n in zip(*record.end.nonzero(), strict=True):
-            finished.append((float(running[t, n] - done_before[n]), int(record.time[t, n]) + 1))
-            done_before[n] = running[t, n]
-        self.ret = running[-1] - done_before
+        finished, self.ret = finished_episodes(record, self.ret)
         return self._finished(finished)
 
     def _finished(self, episodes: list[tuple[float, int]]) -> list[tuple[float, int]]:

@@ -45,6 +45,21 @@ def one_episode_per_column(chunks: Sequence[Record], quota: np.ndarray) -> Recor
     )
 
 
+def finished_episodes(record: Record, ret: np.ndarray) -> tuple[list[tuple[float, int]], np.ndarray]:
+    """Return and length of every episode that ends in a record, and the returns so far of those that go on (N,).
+
+    ret (N,): the returns so far before it.
+    """
+    running = np.cumsum(np.where(record.mask, record.rew, 0.0), axis=0, dtype=np.float64)
+    running += ret
+    done_before = np.zeros(len(ret))
+    finished = []
+    for t, n in zip(*record.end.nonzero(), strict=True):
+        finished.append((float(running[t, n] - done_before[n]), int(record.time[t, n]) + 1))
+        done_before[n] = running[t, n]
+    return finished, running[-1] - done_before
+
+
 def step_times(mask: np.ndarray, end: np.ndarray, began: np.ndarray, next_step: bool) -> tuple[np.ndarray, np.ndarray]:
     """The step index inside the episode of every row (T, N), and of the row that comes next (N,).
 

@@ -228,7 +228,7 @@ def each_seed(seed: Any, count: int) -> list[int | None]:
     """
     if isinstance(seed, int | np.integer):
         return [int(seed) + i for i in range(count)]
-    seeds = [None] * count if seed is None else list(seed)
+    seeds: list[int | None] = [None] * count if seed is None else list(seed)
     if len(seeds) != count:
         raise ValueError(f"expected {count} seeds, one per environment, got {len(seeds)}")
     return seeds

@@ -1,8 +1,8 @@
 """CartPole and Pendulum as functions of tensors: all environments in one call, on any device that torch has.
 
-A game is three functions of batches: `begin` makes first states of uniform numbers, `play` is a step, and `show` is what is seen
-of a state. Dynamics, rewards and ends are Gymnasium's, in 32 bits, where Gymnasium has 64 for its states. Random numbers are
-torch's, so the same seed gives other episodes.
+A game is three functions of batches: `begin` makes first states of uniform numbers, `play` is a step, and `show` is what is
+seen of a state. Dynamics, rewards and ends are Gymnasium's, in 32 bits, where Gymnasium has 64 for its states. Random numbers
+are torch's, so the same seed gives other episodes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from policygrad.envs.single import EnvLike, make_one
 CLASSIC = "gymnasium.envs.classic_control"
 
 
-class Game(Protocol):
+class TensorGame(Protocol):
     """The rules of an environment. No function changes what it is given, and none waits for the device."""
 
     width: int  # numbers of a state
@@ -40,7 +40,7 @@ class Game(Protocol):
         ...
 
 
-class CartPole:
+class TensorCartPole:
     """A cart that balances a pole, (x, ẋ, θ, θ̇): Barto, Sutton & Anderson 1983, as `CartPoleEnv` has it."""
 
     width = 4
@@ -67,7 +67,7 @@ class CartPole:
         return state
 
 
-class Pendulum:
+class TensorPendulum:
     """A pendulum that is to be swung up, (θ, θ̇), as `PendulumEnv` has it; it never terminates."""
 
     width = 2
@@ -91,9 +91,9 @@ class Pendulum:
         return torch.stack([angle.cos(), angle.sin(), turning], -1)
 
 
-GAMES: dict[str, Callable[[], Game]] = {
-    f"{CLASSIC}.cartpole:CartPoleEnv": CartPole,
-    f"{CLASSIC}.pendulum:PendulumEnv": Pendulum,
+GAMES: dict[str, Callable[[], TensorGame]] = {
+    f"{CLASSIC}.cartpole:CartPoleEnv": TensorCartPole,
+    f"{CLASSIC}.pendulum:PendulumEnv": TensorPendulum,
 }
 
 
@@ -116,7 +116,7 @@ class World(NamedTuple):
     over: Tensor  # (N,) bool: the episode has ended, and the next row is a reset
 
 
-class Row(NamedTuple):
+class Shown(NamedTuple):
     """What a step shows: rewards, ends, and of each episode the number of the step and the return so far, (N,) each."""
 
     rew: Tensor
@@ -151,7 +151,7 @@ class TorchVectorEnv(VectorEnv):
         none = torch.zeros_like(uniform[:, 0], dtype=torch.int64)
         return World(self.game.begin(uniform), none, none.double(), none.bool())
 
-    def advance(self, world: World, act: Tensor, uniform: Tensor) -> tuple[World, Row]:
+    def advance(self, world: World, act: Tensor, uniform: Tensor) -> tuple[World, Shown]:
         """A step of all environments with actions (N, *), or the reset of those that are over, of numbers in [0, 1)."""
         mask = ~world.over
         state, rew, terminated = self.game.play(world.state, act)
@@ -162,7 +162,7 @@ class TorchVectorEnv(VectorEnv):
         truncated = (after >= self.limit) & ~terminated & mask
         over = terminated | truncated
         ret = torch.where(mask, world.ret, 0.0) + rew
-        return World(state, after, ret, over), Row(rew, terminated, truncated, mask, time, ret)
+        return World(state, after, ret, over), Shown(rew, terminated, truncated, mask, time, ret)
 
     def compile(self, **options: Any) -> None:
         """Have torch.compile make one kernel of a step. It needs a C++ compiler, or on a GPU Triton, and takes some seconds."""

@@ -38,10 +38,10 @@ LONG = 3600.0  # seconds for playing episodes again
 class WorkerVectorEnv(VectorEnv):
     """Environments in `num_workers` processes (None: one per core, as far as there are environments), in NEXT_STEP mode.
 
-    deadline: seconds for a step, a reset or the making; a process that takes longer is killed. restart: a process that died or hung is
-    replaced, which is warned of and counted in `restarts`; its environments end their episodes truncated, with reward 0 and
-    what they showed last. Without it, and for errors that environments raise, a WorkerError says which environment it was, in
-    which step of which episode, and the pool is closed.
+    deadline: seconds for a step, a reset or the making; a process that takes longer is killed. restart: a process that died
+    or hung is replaced, which is warned of and counted in `restarts`; its environments end their episodes truncated, with
+    reward 0 and what they showed last. Without it, and for errors that environments raise, a WorkerError says which
+    environment it was, in which step of which episode, and the pool is closed.
 
     `paused` (N,) bool: who sits the steps out, until the next reset. report_masks: whether `info` shows the action masks, all
     that is kept of infos. The arrays that `step` and `reset` return are the next step's, too. Raises TypeError for spaces

@@ -58,7 +58,7 @@ def acting(space: Workspace, policy: Any, rows: int) -> Callable[..., Any] | Non
         act_once(network, head, np.ascontiguousarray(features, dtype).reshape(-1), noise, rows, work, into)
         return into.reshape(shape), None, {}
 
-    if not act_once.signatures:  # to be compiled here, where somebody is told
+    if not act_once.overloads:  # to be compiled here, where somebody is told
         drawn = np.zeros((rows, policy.head.size), np.float32)
         with patience():
             act_once(network, head, np.zeros(width, dtype), drawn, 0, work, np.empty(0, kind))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from policygrad.data import Batch
-from policygrad.models.ascent import epoch_of, minibatch_ascent
+from policygrad.models.ascent import epochs_of, minibatch_ascent
 from policygrad.models.flat import FlatModule
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
@@ -75,8 +75,8 @@ class AdvantageRegressor(FlatModule):
             return self.kernel.vjp((-error * pi).scatter_add_(1, act, error))
 
         how = AscentPlan(self.optimizer, lr, None, minibatches, self.generator)
-        epoch = epoch_of(self.flat, lambda: shuffled(rows, minibatches, self.generator), gradient, how)
-        minibatch_ascent(epoch, epochs, owner="the advantage regressor", remedy="lower lr")
+        ascent = epochs_of(self.flat, lambda: shuffled(rows, minibatches, self.generator), gradient, how)
+        minibatch_ascent(ascent, epochs, owner="the advantage regressor", remedy="lower lr")
 
 
 def fit_advantage(

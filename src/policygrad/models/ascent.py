@@ -11,7 +11,7 @@ from torch import Tensor
 from policygrad.data import Batch, Stats
 from policygrad.models.contracts import EvaluationLike, PolicyLike
 from policygrad.models.optim import check_norm, clip_by_norm
-from policygrad.models.workspace import AscentPlan, Epoch
+from policygrad.models.workspace import AscentPlan, Epochs
 from policygrad.total import total
 
 if TYPE_CHECKING:
@@ -60,42 +60,45 @@ def gradient_of(terms: Sequence[Term], policy: PolicyLike, batch: Batch) -> Tens
 
 
 def minibatch_ascent(
-    epoch: Epoch,
+    ascend: Epochs,
     epochs: int = 1,
     *,
     enough: Callable[[], bool] | None = None,
     owner: str = "the policy",
     remedy: str = "lower lr, or set max_grad_norm",
 ) -> Stats:
-    """So many passes of ascent, a step for every piece; enough() is asked after each and ends it early.
+    """So many passes of ascent, a step for every piece; enough() is asked after each pass and ends it early.
 
     owner, remedy: for the NotFiniteError where a gradient is not finite. Stats: epochs, and the mean gradient norm before
     clipping.
     """
     norms, steps, done = 0.0, 0, 0
-    for done in range(1, epochs + 1):  # noqa: B007
-        for norm in epoch():
+    while done < epochs:
+        passes = epochs if enough is None else 1
+        for norm in ascend(passes):
             check_norm(norm, owner, remedy)
             norms, steps = norms + norm, steps + 1
+        done += passes
         if enough is not None and enough():
             break
     return {"epochs": done, "grad_norm": norms / max(steps, 1)}
 
 
-def epoch_of(
+def epochs_of(
     flat: Tensor, pieces: Callable[[], Iterable[Piece]], gradient: Callable[[Piece], Tensor], how: AscentPlan
-) -> Epoch:
+) -> Epochs:
     """Passes that ascend `gradient(piece)` (P,) from the parameters `flat` (P,), in place, for every piece: the reference for
     compiled epochs. A norm is given before its step is taken, and whoever gets it may refuse it.
     """
 
-    def epoch() -> Iterator[float]:
-        for piece in pieces():
-            grad = total(gradient(piece))
-            yield clip_by_norm(grad, how.max_grad_norm)
-            how.optimizer.step(flat, grad, how.lr)
+    def ascend(passes: int) -> Iterator[float]:
+        for _ in range(passes):
+            for piece in pieces():
+                grad = total(gradient(piece))
+                yield clip_by_norm(grad, how.max_grad_norm)
+                how.optimizer.step(flat, grad, how.lr)
 
-    return epoch
+    return ascend
 
 
 def mean_kl(policy: Policy, old: Tensor, batch: Batch, new: Tensor | None = None) -> float:

@@ -1,4 +1,4 @@
-"""Epochs as compiled functions, where they are wanted and there are any. numba is imported here, when it is to be used."""
+"""Epochss as compiled functions, where they are wanted and there are any. numba is imported here, when it is to be used."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from torch import Tensor
 
 from policygrad.data import Batch
-from policygrad.models.workspace import AscentPlan, Epoch, Workspace
+from policygrad.models.workspace import AscentPlan, Epochs, Workspace
 
 
-def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epoch | None:
+def policy_epochs(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epochs | None:
     """Passes of ascent on the sum of the terms; None where the reference is to run."""
     if not getattr(policy, "compiles", False):
         return None
-    from policygrad.models.epochs import policy_epoch
+    from policygrad.models.epochs import policy_epochs
 
-    return policy_epoch(space, policy, batch, terms, how)
+    return policy_epochs(space, policy, batch, terms, how)
 
 
 def acting(space: Workspace, policy: Any, rows: int) -> Callable[..., Any] | None:
@@ -41,12 +41,12 @@ def fisher(space: Workspace, policy: Any, batch: Batch, dist: Tensor) -> Callabl
     return fisher(space, policy, batch, dist)
 
 
-def value_epoch(
+def value_epochs(
     space: Workspace, policy: Any, critic: Any, features: Tensor, target: Tensor, act: Tensor | None, how: AscentPlan
-) -> Epoch | None:
+) -> Epochs | None:
     """Passes of a critic's regression on targets (B,), of the values of the actions act (B,) where there are any."""
     if not getattr(policy, "compiles", False):
         return None
-    from policygrad.models.epochs import value_epoch
+    from policygrad.models.epochs import value_epochs
 
-    return value_epoch(space, critic, features, target, act, how)
+    return value_epochs(space, critic, features, target, act, how)

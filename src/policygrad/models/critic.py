@@ -13,8 +13,8 @@ from torch import Tensor
 from policygrad.data import Rollout, Stats, Values, shares_memory
 from policygrad.errors import NotFiniteError
 from policygrad.forms import Form, FormError, anything, each, form_of, mersenne, number, table, whole
-from policygrad.models.ascent import epoch_of, minibatch_ascent
-from policygrad.models.compiling import value_epoch
+from policygrad.models.ascent import epochs_of, minibatch_ascent
+from policygrad.models.compiling import value_epochs
 from policygrad.models.flat import FlatModule
 from policygrad.models.networks import MLP, BodyNetwork, output_layer
 from policygrad.models.optim import Adam
@@ -119,9 +119,9 @@ class _Regression(FlatModule):
             error = self._error(self.kernel.forward(mb["features"]), mb)
             return self.kernel.vjp(error.div_(total(len(error))))
 
-        epoch = value_epoch(self.workspace, policy, self, features, target, rows.get("act"), how)
-        epoch = epoch or epoch_of(self.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
-        minibatch_ascent(epoch, self.epochs, owner="the critic", remedy="lower critic_lr")
+        ascent = value_epochs(self.workspace, policy, self, features, target, rows.get("act"), how)
+        ascent = ascent or epochs_of(self.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
+        minibatch_ascent(ascent, self.epochs, owner="the critic", remedy="lower critic_lr")
 
     def follow(self, count: int, mean: Tensor, var: Tensor) -> None:
         """Move mean and std towards the targets' and rescale the output layer so that the values stay what they were.
@@ -148,6 +148,10 @@ class _Regression(FlatModule):
         weight.mul_(self.std / std)
         bias.mul_(self.std / std).add_((self.mean - mean) / std)
         self.mean, self.std = mean, std
+
+    def scaled(self, seen: int, mean: float, std: float, var: float) -> None:
+        """The scale of the targets becomes this one, and the output layer stays: a compiled function has moved it."""
+        vars(self).update(seen=seen, mean=mean, std=std, var=var)  # a module's own way takes 60 µs
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` keeps besides parameters: the optimiser, the shuffling, the scale of the targets."""

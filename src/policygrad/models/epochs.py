@@ -30,15 +30,15 @@ from policygrad.models.ascent import KLPenalty, Objective
 from policygrad.models.heads import MASK_PENALTY, Head
 from policygrad.models.kernels import DenseKernel, LogStdKernel
 from policygrad.models.optim import Adam
-from policygrad.models.workspace import AscentPlan, Epoch, Workspace
+from policygrad.models.workspace import AscentPlan, Epochs, Workspace
 from policygrad.pieces import even_pieces
 from policygrad.total import is_shared
 
 KINDS = {"plain": PLAIN, "ratio": RATIO, "clipped": CLIPPED}
 
 
-def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epoch | None:
-    """See `compiling.policy_epoch`."""
+def policy_epochs(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epochs | None:
+    """See `compiling.policy_epochs`."""
     aim = _aim(terms)
     if aim is None or batch.segment != 1 or type(how.optimizer) is not Adam or is_shared():
         return None
@@ -46,23 +46,23 @@ def policy_epoch(space: Workspace, policy: Any, batch: Batch, terms: Sequence[An
     if given is None:
         return None
     network, head, state, memory = given
-    first = network, head, _steps(policy, batch, head)
-    return _epoch(functions.policy_epoch, how, len(batch), state, first, (aim,), memory)
+    first = network, head, _steps(policy, batch, head), len(batch)
+    return _epoch(functions.policy_epochs, how, len(batch), state, first, (aim,), memory)
 
 
-def value_epoch(
+def value_epochs(
     space: Workspace, critic: Any, features: Tensor, target: Tensor, act: Tensor | None, how: AscentPlan
-) -> Epoch | None:
-    """See `compiling.value_epoch`."""
+) -> Epochs | None:
+    """See `compiling.value_epochs`."""
     if type(how.optimizer) is not Adam or is_shared():
         return None
     given = _arrays(space, critic, None, how, len(target))
     if given is None:
         return None
     network, _, state, memory = given
-    choice = NO_CHOICES if act is None else _choices(act, network.layers[-1:, 1])
+    choice = NO_CHOICES if act is None else choices_of(act.numpy(), network.layers[-1:, 1])
     first = network, numbers(features, critic.flat), numbers(target, critic.flat), choice
-    return _epoch(functions.value_epoch, how, len(target), state, first, (), memory)
+    return _epoch(functions.value_epochs, how, len(target), state, first, (), memory)
 
 
 def _epoch(
@@ -73,13 +73,13 @@ def _epoch(
     first: Sequence[Any],
     last: Sequence[Any],
     memory: EpochMemory,
-) -> Epoch:
-    """Calls of the compiled function, each with a new order of the rows."""
+) -> Epochs:
+    """Calls of the compiled function, in every pass with a new order of the rows."""
     optimizer, most = how.optimizer, largest_norm(how.max_grad_norm)
     assert isinstance(optimizer, Adam)
 
-    def epoch() -> Iterable[float]:
-        order, cuts = _pieces(rows, how)
+    def ascend(passes: int) -> Iterable[float]:
+        order, cuts = _pieces(rows, how, passes)
         norms = np.empty(len(cuts) - 1)
         ascent = functions.AscentData(state, optimizer.t + 1, how.lr, most)
         with patience():
@@ -87,33 +87,35 @@ def _epoch(
         optimizer.t += taken
         return norms[: taken + 1].tolist()
 
-    return epoch
+    return ascend
 
 
-def _pieces(rows: int, how: AscentPlan) -> tuple[np.ndarray, np.ndarray]:
-    """The order of the rows, and where each piece begins and the last one ends."""
-    found = even_pieces(rows, how.minibatches, how.generator)
-    if found is None:
-        return np.arange(rows), np.array([0, rows])
-    order, cuts = found
-    return order.numpy(), np.array([0, *cuts, rows])
+def _pieces(rows: int, how: AscentPlan, passes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The order of the rows in all passes (passes · B,), and where each piece begins and the last one ends."""
+    orders, cuts = [], [0]
+    for i in range(passes):
+        order, within = even_pieces(rows, how.minibatches, how.generator) or (None, [])
+        orders.append(np.arange(rows) if order is None else order.numpy())
+        cuts += [i * rows + cut for cut in (*within, rows)]
+    return np.concatenate(orders), np.array(cuts)
 
 
 Arrays = tuple[Net, HeadData, AdamState, EpochMemory]
 
 
 def _arrays(space: Workspace, module: Any, head: Head | None, how: AscentPlan, rows: int) -> Arrays | None:
-    """A policy's network and head, or a critic's network (head None), its moments, and memory for the largest of the pieces;
-    None where there is no compiled function for them.
-    """
+    """See `arrays_of`, for the largest of the pieces of a batch."""
     optimizer, largest = how.optimizer, -(-rows // min(how.minibatches, rows))
     assert isinstance(optimizer, Adam)
     room = 1 << (largest - 1).bit_length()  # so that batches of other sizes seldom need other memory
     moments = optimizer.moments(module.flat)[0]
-    return space.arrays(_make, room, [module.flat, head, moments], module, head, optimizer)
+    return space.arrays(arrays_of, room, [module.flat, head, moments], module, head, optimizer)
 
 
-def _make(module: Any, head: Head | None, optimizer: Adam, rows: int) -> Arrays | None:
+def arrays_of(module: Any, head: Head | None, optimizer: Adam, rows: int) -> Arrays | None:
+    """A policy's network and head, or a critic's network (head None), its moments, and memory for minibatches of so many rows;
+    None where there is no compiled function for them.
+    """
     own = isinstance(module.kernel, LogStdKernel)
     if not isinstance(module.kernel, DenseKernel | LogStdKernel) or not vars(type(module)).get("known"):
         return None
@@ -157,7 +159,7 @@ def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
     return Steps(
         features=numbers(policy.features(batch.obs), like),
         context=nothing if context is None else numbers(context, like),
-        choice=_choices(batch.act, head.sizes) if choices else NO_CHOICES,
+        choice=choices_of(batch.act.numpy(), head.sizes) if choices else NO_CHOICES,
         act=nothing if choices else numbers(batch.act, like),
         logp=numbers(batch.logp, like),
         adv=numbers(batch.adv, like),
@@ -166,9 +168,9 @@ def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
     )
 
 
-def _choices(act: Tensor, sizes: np.ndarray) -> np.ndarray:
+def choices_of(act: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Actions (B, K) in a row. Raises IndexError for one that is not among 0 … size − 1: compiled code does not look."""
-    table = np.ascontiguousarray(act.numpy(), np.int64).reshape(len(act), -1)
+    table = np.ascontiguousarray(act, np.int64).reshape(-1, len(sizes))
     if (table.view(np.uint64) >= sizes.astype(np.uint64)).any():  # of these, negative numbers are the largest
         raise IndexError(f"an action of the batch is not among the {sizes.tolist()} that there are")
     return table.reshape(-1)

@@ -28,15 +28,19 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self._cast: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # mean and 1/std in the observations' type
+        self._cast: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # see `cast`
 
     def forward(self, obs: Tensor) -> Tensor:
         if not obs.is_floating_point():
             obs = obs.to(torch.get_default_dtype())
-        if obs.dtype not in self._cast:
-            self._cast[obs.dtype] = (self.mean.to(obs.dtype), (self.var + 1e-8).rsqrt().to(obs.dtype))
-        mean, inv_std = self._cast[obs.dtype]
+        mean, inv_std = self.cast(obs.dtype)
         return (obs - mean).mul_(inv_std).clamp_(-self.clip, self.clip)
+
+    def cast(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Mean and 1/std in the observations' type."""
+        if dtype not in self._cast:
+            self._cast[dtype] = (self.mean.to(dtype), (self.var + 1e-8).rsqrt().to(dtype))
+        return self._cast[dtype]
 
     def merge(self, x: Tensor) -> None:
         """Include raw features (B, *) that were acted on in the moments."""

@@ -258,8 +258,8 @@ class Policy(FlatModule):
 
     @property
     def rolls(self) -> bool:
-        """Whether whole rollouts may be compiled: the observations are the features as they are."""
-        return self.compiles and self._plain and self.normalizer is None
+        """Whether whole rollouts may be compiled: the observations are the features, normalised or as they are."""
+        return self.compiles and self._plain
 
     def mode(self, obs: Tree, state: Any = None) -> tuple[np.ndarray, Any]:
         """The most likely actions, without noise, and the state, which they do not change."""

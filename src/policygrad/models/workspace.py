@@ -10,7 +10,7 @@ import torch
 
 from policygrad.models.optim import Optimizer
 
-Epoch = Callable[[], Iterable[float]]  # takes the steps of one pass; the norm of each one's gradient
+Epochs = Callable[[int], Iterable[float]]  # takes the steps of so many passes; the norm of each one's gradient
 
 
 class Workspace:

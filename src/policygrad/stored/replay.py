@@ -13,7 +13,7 @@ import torch
 
 from policygrad.data import Batch, Record, Wants
 from policygrad.forms import RECENT, Form, source_form
-from policygrad.models.ascent import epoch_of, minibatch_ascent
+from policygrad.models.ascent import epochs_of, minibatch_ascent
 from policygrad.models.networks import TabularNetwork
 from policygrad.models.optim import Adam
 from policygrad.models.policy import Policy
@@ -117,5 +117,5 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
     for epoch in range(epochs):
         how = AscentPlan(optimizer, rate * (1.0 - epoch / epochs), None, pieces, generator)
         likelier = lambda mb: policy.evaluate(mb).gradient(mb.weight)  # noqa: E731
-        minibatch_ascent(epoch_of(policy.flat, lambda: batch.minibatches(pieces, generator), likelier, how))
+        minibatch_ascent(epochs_of(policy.flat, lambda: batch.minibatches(pieces, generator), likelier, how))
     return float(trajectories.under(policy).logp.mean())  # pyright: ignore[reportOptionalMemberAccess]

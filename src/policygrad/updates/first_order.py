@@ -11,8 +11,8 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.forms import Form, form_of, mersenne, table
-from policygrad.models.ascent import Objective, Term, epoch_of, gradient_of, mean_kl, minibatch_ascent
-from policygrad.models.compiling import policy_epoch
+from policygrad.models.ascent import Objective, Term, epochs_of, gradient_of, mean_kl, minibatch_ascent
+from policygrad.models.compiling import policy_epochs
 from policygrad.models.contracts import PolicyLike
 from policygrad.models.optim import make_optimizer
 from policygrad.models.policy import Policy
@@ -95,13 +95,13 @@ class FirstOrder:
     ) -> Stats:
         """Epochs × minibatches of ascent on the sum of the terms; `enough` is asked after every epoch."""
         how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
-        epoch = policy_epoch(self.workspace, policy, batch, terms, how) or epoch_of(
+        ascent = policy_epochs(self.workspace, policy, batch, terms, how) or epochs_of(
             policy.flat,
             lambda: batch.minibatches(self.minibatches, self.generator),
             lambda mb: gradient_of(terms, policy, mb),
             how,
         )
-        return minibatch_ascent(epoch, self.epochs, enough=enough)
+        return minibatch_ascent(ascent, self.epochs, enough=enough)
 
     def report(self, logp: Tensor, batch: Batch) -> Stats:
         """The rule's own numbers at the policy after the update, computed with the diagnostics."""
