@@ -32,7 +32,7 @@ def even_pieces(
 
 def permutation(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
     """A random order of so many numbers, from 0. On another device than the generator's it is drawn there, by a generator that
-    gets its seed from this one: of a million numbers that takes a hundredth of the time, and nothing is moved.
+    gets its seed from this one, so that no order of a large batch is moved.
     """
     if device != generator.device:
         seed = int(torch.randint(2**62, (), generator=generator))

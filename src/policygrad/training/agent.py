@@ -113,9 +113,9 @@ class Agent(Kept):
         self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
         self.config = Configuration(config)
+        self.kernel, self.device = kernel, find_device(device)
         self.backend = resolve_backend(self.env, backend, self.config["steps"])
         self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
-        self.kernel, self.device = kernel, find_device(device)
         self.custom = body is not None or critic_body is not None
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
