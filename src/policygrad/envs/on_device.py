@@ -31,9 +31,9 @@ class OnDeviceError(EnvError, ValueError):
 class DeviceCollector:
     """Steps environments of tensors with a policy: an `ExperienceSource`, as `Collector` is for the others.
 
-    Its state is one that a `Collector` understands, and the reverse; only where the environments were is known to neither of
-    the other, so that episodes begin anew. Raises OnDeviceError for whole episodes, and for policies that act otherwise than by
-    a network with a plain softmax or normal head.
+    Each of the two can load the other's state, but for where the environments were: these then begin new episodes. wants: what
+    the learner will ask for. Raises OnDeviceError where that is whole episodes, and for policies that act otherwise than by a
+    network with a plain softmax or normal head.
     """
 
     def __init__(self, envs: TorchVectorEnv, policy: Any, wants: Wants, seed: int = 0) -> None:
