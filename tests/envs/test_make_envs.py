@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from functools import partial
 from typing import Any
 
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from policygrad.envs.make import make_envs
+from policygrad.envs import processes
+from policygrad.envs.make import make_envs, resolve_backend
 from policygrad.envs.probes import Chain, ConstantReward, Counting
+from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.single import check_env_id, env_name, make_one
 
 
@@ -40,6 +44,27 @@ def test_an_old_version_is_refused_with_the_new_one(name: str) -> None:
     with pytest.raises(ValueError, match=rf"{name}-v2 is {name}-v3 now"):
         make_envs(f"{name}-v2", 2)
     assert check_env_id(f"{name}-v3") == f"{name}-v3"
+
+
+def test_gymnasiums_physics_is_split_over_the_cores_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(env: Any = "LunarLander-v3", steps: int = 50_000, num_envs: int = 8) -> str:
+        return resolve_backend(env, "auto", steps, num_envs)
+
+    monkeypatch.setattr("policygrad.envs.envpool.installed", lambda: False)
+    monkeypatch.setattr(processes, "usable_cores", lambda: 2)
+    assert found() == "split" if sys.platform == "linux" else "gymnasium"
+    assert {found(steps=49_999), found(num_envs=7), found(partial(gym.make, "LunarLander-v3"))} == {"gymnasium"}
+    assert found("Blackjack-v1") == "gymnasium"  # it has no physics
+    monkeypatch.setattr(processes, "most_cores", 1)  # other seeds have the others
+    assert found() == "gymnasium"
+    monkeypatch.setattr(processes, "most_cores", None)
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})  # it may have no children
+    assert found() == "gymnasium"
+
+
+def test_with_one_core_there_is_nothing_to_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "usable_cores", lambda: 1)
+    assert type(make_envs("CartPole-v1", 4, "split")) is SerialVectorEnv
 
 
 def test_one_instance_cannot_be_several() -> None:

@@ -57,7 +57,7 @@ def pool(makers: Makers, num_workers: int | None = 2, **keywords: Any) -> Iterat
         begun = time.monotonic()
         envs.close()
         assert time.monotonic() - begun < 2.5
-        assert not any(alive(worker.pid) for worker in envs.workers)
+        assert not any(alive(worker.pid) for worker in envs.workers if not worker.own)
 
 
 def alive(pid: int | None) -> bool:
@@ -67,6 +67,15 @@ def alive(pid: int | None) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def children() -> list[int]:
+    """The processes of our workers: children of the server that forks them."""
+    from multiprocessing import forkserver
+
+    server = forkserver._forkserver._forkserver_pid  # pyright: ignore[reportAttributeAccessIssue]
+    path = Path(f"/proc/{server}/task/{server}/children")
+    return [int(pid) for pid in path.read_text().split() if state(int(pid)) != "Z"] if path.exists() else []
 
 
 class Drawing(gym.Env):
@@ -104,8 +113,9 @@ KINDS: dict[str, Makers] = {
 }
 
 
+@pytest.mark.parametrize("join", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_trajectories_are_those_of_the_serial_case_to_the_bit(kind: str) -> None:
+def test_trajectories_are_those_of_the_serial_case_to_the_bit(kind: str, join: bool) -> None:
     makers = KINDS[kind]
     here = SerialVectorEnv(makers)
     masks = "info" if kind == "masks in info" else "none"
@@ -113,7 +123,8 @@ def test_trajectories_are_those_of_the_serial_case_to_the_bit(kind: str) -> None
         here.single_observation_space, here.single_action_space, hidden=(8,), seed=0, mask_source=masks
     )
     first = Collector(here, seed=1)
-    with pool(makers) as there:
+    with pool(makers, join=join) as there:
+        assert [worker.own for worker in there.workers] == [join, False]
         second = Collector(there, seed=1)
         for T in (7, 1, 1, 60):
             assert same(first.steps(policy, T), second.steps(policy, T))
@@ -129,7 +140,7 @@ def test_trajectories_are_those_of_the_serial_case_to_the_bit(kind: str) -> None
 @pytest.mark.parametrize("kind", ["CartPole", "masks in info", "a number"])
 def test_where_environments_are_can_be_kept_and_brought_back_here_and_there(kind: str) -> None:
     makers = KINDS[kind]
-    with pool(makers) as envs, pool(makers, 1) as others:
+    with pool(makers, join=True) as envs, pool(makers, 1) as others:
         first = Collector(envs, seed=1)
         masks = "info" if kind == "masks in info" else "none"
         both = envs.single_observation_space, envs.single_action_space
@@ -148,12 +159,13 @@ def test_where_environments_are_can_be_kept_and_brought_back_here_and_there(kind
 
 def test_training_in_worker_processes_ends_in_the_same_weights() -> None:
     flats = []
-    for backend in ("gymnasium", "async"):
+    for backend in ("gymnasium", "async", "split"):
         agent = pg.ppo("CartPole-v1", num_envs=3, num_steps=40, minibatches=2, seed=4, backend=backend)
         agent.learn(500)
         flats.append(agent.policy.flat.clone())
         agent.envs.close()
-    assert torch.equal(*flats)
+    assert torch.equal(flats[0], flats[1])
+    assert torch.equal(flats[0], flats[2])
 
 
 def test_seeds_are_numbers_lists_or_none() -> None:
@@ -189,8 +201,69 @@ def test_environments_that_draw_from_global_generators_are_not_alike_but_follow_
     assert len({x for obs in shown[1:] for x in obs.ravel().tolist()}) == 24
 
 
-def test_attributes_and_methods_of_environments() -> None:
-    with pool([partial(Counting, i + 2) for i in range(5)]) as envs:
+def test_the_block_of_this_process_leaves_the_global_generators_to_the_user() -> None:
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    expected = random.random(), np.random.random()  # noqa: NPY002
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    with pool(KINDS["CartPole"], join=True) as envs:
+        envs.reset(seed=0)
+        envs.step(np.zeros(5, int))
+    assert (random.random(), np.random.random()) == expected  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("step: an exception", "environment 0 .* raised ValueError: no, at step 2 of its episode 1"),
+        ("step: SystemExit", "environment 0 .* raised SystemExit.* at step 2 of its episode 1"),
+        ("reset: an exception", "environment 0 .* raised ValueError: no, at the beginning"),
+        ("make: an exception", "environment 0 .* raised ValueError while it was made: no"),
+        ("close: an exception", survival.GOES_ON),
+    ],
+)
+def test_what_goes_wrong_in_the_block_of_this_process_is_named_and_no_process_is_left(name: str, says: str) -> None:
+    case, said, before = survival.CASES[name], survival.GOES_ON, set(children())
+    try:
+        with pool([partial(survival.Misbehaving, case if i == 0 else None) for i in range(4)], join=True) as envs:
+            envs.reset(seed=0)
+            for _ in range(4):
+                envs.step(np.zeros(4, int))
+    except EnvError as error:
+        said = str(error)
+    assert re.search(says, said)
+    assert set(children()) <= before
+
+
+def test_a_slow_step_of_this_process_is_no_fault_of_the_others() -> None:
+    class Slow(Counting):
+        def step(self, action: Any) -> Any:
+            time.sleep(0.4)
+            return super().step(action)
+
+    with pool([partial(Slow, 3), partial(Counting, 3)], join=True) as envs:
+        envs.deadline = 0.3
+        envs.reset(seed=0)
+        assert envs.step(np.zeros(2, int))[0][:, 1].tolist() == [1, 1]
+
+
+def test_a_worker_that_hangs_beside_the_block_of_this_process_is_ended() -> None:
+    case = survival.CASES["step: hangs"]
+    with pool([partial(survival.Misbehaving, case if i == 3 else None) for i in range(4)], join=True) as envs:
+        envs.deadline = 0.5
+        envs.reset(seed=0)
+        for _ in range(2):
+            envs.step(np.zeros(4, int))
+        with pytest.raises(
+            WorkerError, match=r"environment 3 \(process \d+\) did not answer for 0.5 seconds at step 2"
+        ):
+            envs.step(np.zeros(4, int))
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_attributes_and_methods_of_environments(join: bool) -> None:
+    with pool([partial(Counting, i + 2) for i in range(5)], join=join) as envs:
         assert envs.get_attr("length") == (2, 3, 4, 5, 6)
         envs.set_attr("length", 9)
         assert envs.get_attr("length") == (9,) * 5
@@ -405,26 +478,29 @@ def alarm() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize("join", [False, True])
 @pytest.mark.usefixtures("alarm")
-def test_after_ctrl_c_in_a_step_the_next_one_gets_its_own_reply() -> None:
+def test_after_ctrl_c_in_a_step_the_next_one_gets_its_own_reply(join: bool) -> None:
     class Slow(Counting):
         def step(self, action: Any) -> Any:
             time.sleep(0.3 * (action == 3))
             return super().step(action)
 
-    with pool([partial(Slow, 9)] * 2) as envs:
+    with pool([partial(Slow, 9)] * 2, join=join) as envs:
         envs.reset(seed=0)
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(KeyboardInterrupt):
             envs.step(np.full(2, 3))
         obs = envs.step(np.full(2, 1))[0]
-        assert obs.tolist() == [[0, 2, 1]] * 2  # (episode, step, action): the interrupted one was the first
+        # (episode, step, action): the interrupted one was the first, unless it was this process's own, which did not end it
+        assert obs.tolist() == [[0, 1 if join else 2, 1], [0, 2, 1]]
 
 
+@pytest.mark.parametrize("join", [False, True])
 @pytest.mark.usefixtures("alarm")
-def test_wherever_ctrl_c_falls_every_step_gets_its_own_reply() -> None:
+def test_wherever_ctrl_c_falls_every_step_gets_its_own_reply(join: bool) -> None:
     rng, pressed, steps = random.Random(0), 0, 0
-    with pool([partial(Counting, 10**6)] * 2, deadline=20.0) as envs:
+    with pool([partial(Counting, 10**6)] * 2, deadline=20.0, join=join) as envs:
         envs.reset(seed=0)
         while pressed < 150:
             steps += 1

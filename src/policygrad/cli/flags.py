@@ -24,7 +24,7 @@ from policygrad.cli.parser import Parser, Switch, same
 from policygrad.cli.values import flag_of, inner
 from policygrad.stored.directory import ROOT
 
-BACKENDS = ("auto", "gymnasium", "compiled", "async", "envpool", "torch")
+BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool", "torch")
 LISTS = ("presets", "algorithms", "envs")
 SHELLS = ("bash", "zsh", "fish")
 

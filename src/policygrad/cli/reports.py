@@ -70,6 +70,7 @@ def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: s
 def stepped(backend: str) -> str:
     """The text about the backend, if it is another than Gymnasium in this process, or its compiled copy."""
     names = {
+        "split": "environments on all cores",
         "async": "environments in separate processes",
         "envpool": "environments in EnvPool",
         "torch": "environments as tensors",

@@ -83,7 +83,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     with as_usage_error(ValueError, TypeError):
         config, tuned = resolve(given.algo, given.env, given.overrides, given.preset)  # refused once, not by every seed
         env = with_words(given.env, given.env_kwargs, given.wrappers)
-        backend = resolve_backend(env, given.backend or "auto", config["steps"])
+        backend = resolve_backend(env, given.backend or "auto", config["steps"], config["num_envs"])
     jobs = make_jobs(given, command)
     at_once = min(given.jobs or usable_cores(), len(jobs))
     if not given.quiet:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -132,6 +134,10 @@ class Block:
         layout = self.serial.single_observation_space, self.serial.single_action_space, num_envs, num_workers
         all_of_them = Arrays(*layout, self.memory.map(Arrays(*layout).size))
         self.memory.close()
+        self.use(all_of_them)
+
+    def use(self, all_of_them: Arrays) -> None:
+        """Work on these arrays from now on."""
         self.act, self.obs = all_of_them.act[self.block], some_rows(all_of_them.obs, self.block)
         self.rew, self.paused = all_of_them.rew[self.block], all_of_them.paused[self.block]
         self.terminated, self.truncated = all_of_them.terminated[self.block], all_of_them.truncated[self.block]
@@ -155,8 +161,12 @@ class Block:
         return info[ACTION_MASK] if masks else None
 
     def reset(self, seeds: list[int | None], options: dict[str, Any] | None, masks: bool) -> Any:
-        """Begin an episode everywhere; the action masks, if wanted."""
+        """Begin an episode everywhere, with global generators that follow the seeds; the action masks, if wanted."""
         seed_globally(seeds)
+        return self.begin(seeds, options, masks)
+
+    def begin(self, seeds: list[int | None], options: dict[str, Any] | None, masks: bool) -> Any:
+        """The same, and the global generators stay."""
         self.serial.report_masks = masks
         self.serial.paused = self.paused
         _, info = self.serial.reset(seed=seeds, options=options)
@@ -200,10 +210,10 @@ class Block:
         return result
 
 
-def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: int) -> None:
+def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: int, awake: float = 0.0) -> None:
     """The main loop of a worker. payload: the makers of environments, ids that the user registered, and environment variables.
 
-    first: the number of its first environment.
+    first: the number of its first environment. awake: see `Waiting`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -222,10 +232,11 @@ def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: i
         reply = pack(block.made())
     except BaseException as error:  # SystemExit, too: an environment's code may do anything
         reply = pack(Failure.of(error, int(at[0])))
+    waiting = Waiting(pipe, awake)
     failed = b""  # what went wrong in a step: there is no next one
     with suppress(OSError, EOFError):  # the parent is gone
         pipe.send_bytes(reply)
-        while (message := pipe.recv_bytes()) != CLOSE and block is not None:
+        while (message := waiting.receive()) != CLOSE and block is not None:
             if message.startswith(ECHO):
                 reply = message
             else:
@@ -240,6 +251,24 @@ def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: i
         block.serial.envs = Tracked(block.serial.envs[:], at)  # where it was stays where it was
         with suppress(BaseException):
             block.serial.close()
+
+
+class Waiting:
+    """Waits for messages, and stays awake for so many seconds: to fall asleep and wake up takes longer than a short wait."""
+
+    def __init__(self, pipe: Connection, awake: float) -> None:
+        self.pipe, self.awake, self.poll = pipe, awake, None
+        if awake > 0.0 and hasattr(select, "poll"):  # Windows has none
+            self.poll = select.poll()
+            self.poll.register(pipe.fileno(), select.POLLIN)
+
+    def receive(self) -> bytes:
+        """The next message."""
+        if self.poll is not None:
+            until = time.perf_counter() + self.awake
+            while not self.poll.poll(0) and time.perf_counter() < until:
+                pass
+        return self.pipe.recv_bytes()
 
 
 def die_with_parent() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from functools import partial
 
 import gymnasium as gym
@@ -9,16 +11,20 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.envs.checks import check_vector
 from policygrad.envs.games import is_known
+from policygrad.envs.processes import cores_for
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one
 
 LONG = 50_000  # steps of a training for which code is compiled, or loaded, which takes most of a second
-BACKENDS = ("auto", "gymnasium", "compiled", "async", "envpool", "torch")
+BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool", "torch")
+PHYSICS = ("gymnasium.envs.box2d", "gymnasium.envs.mujoco")  # whose steps take long enough for a second process
+MANY = 8  # environments, from which it pays
 
 
-def resolve_backend(env: EnvLike, backend: str = "auto", steps: int = LONG) -> str:
-    """The backend that steps the environments. "auto": compiled code, for trainings of 50,000 steps or more, where it does the
-    same as Gymnasium, to the last bit; or else EnvPool if it is installed, faster, and tested for this environment.
+def resolve_backend(env: EnvLike, backend: str = "auto", steps: int = LONG, num_envs: int = 1) -> str:
+    """The backend that steps the environments. "auto", in trainings of 50,000 steps or more: compiled code, where it does the
+    same as Gymnasium, to the last bit; or else EnvPool if it is installed, faster, and tested for this environment; or else
+    "split", where 8 or more environments have Gymnasium's physics and there is a core for them.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
@@ -41,10 +47,10 @@ def resolve_backend(env: EnvLike, backend: str = "auto", steps: int = LONG) -> s
         if not isinstance(env, str):
             raise ValueError("EnvPool has its own environments: pass an id")
         check_tested(env)
-    return backend if backend != "auto" else _fastest(env, steps)
+    return backend if backend != "auto" else _fastest(env, steps, num_envs)
 
 
-def _fastest(env: EnvLike, steps: int) -> str:
+def _fastest(env: EnvLike, steps: int, num_envs: int) -> str:
     if isinstance(env, str):
         from policygrad.envs.envpool import FASTER, installed
 
@@ -52,7 +58,16 @@ def _fastest(env: EnvLike, steps: int) -> str:
             return "compiled"
         if env in FASTER and installed():
             return "envpool"
+        if steps >= LONG and num_envs >= MANY and _can_split(env):
+            return "split"
     return "gymnasium"
+
+
+def _can_split(env_id: str) -> bool:
+    """Whether this process may have another one, on a core of its own, which starts fast, for environments with physics."""
+    spec = gym.registry.get(env_id)
+    free = sys.platform == "linux" and not multiprocessing.current_process().daemon and cores_for(2) > 1
+    return free and spec is not None and str(spec.entry_point).startswith(PHYSICS)
 
 
 def why_not_compiled(env: EnvLike) -> str | None:
@@ -74,10 +89,10 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
     """A vector environment: NEXT_STEP autoreset, no render mode. A vector environment passes through as it is.
 
     An environment instance is a single one: num_envs must be 1, or pass a callable. backend: "gymnasium" steps one after
-    another in this process, "async" in a process per core (for environments that take a tenth of a millisecond a step or
-    more; see `WorkerVectorEnv`, which has more to choose from), "compiled" all in one call of compiled code, with the same
-    numbers as "gymnasium", "envpool" in threads of C++, "torch" as tensors on the agent's device; "auto" see `resolve_backend`,
-    which never takes the last.
+    another in this process; "split" some of them in this process and the others in one for every further core; "async" all in
+    a process per core (for environments that may hang or crash; see `WorkerVectorEnv`, which has more to choose from);
+    "compiled" all in one call of compiled code; all with the same numbers. "envpool" steps them in threads of C++, "torch" as
+    tensors on the agent's device, and "auto", which never takes the last, see `resolve_backend`.
     Raises ContractError for a callable that makes one and the same object again, and for a vector environment that lacks a
     space, its number, or how it resets.
     """
@@ -108,8 +123,8 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
         assert isinstance(env, str)
         return TorchVectorEnv(env, num_envs)
     makers = [partial(make_one, env)] * num_envs
-    if backend == "async":
+    if backend == "async" or (backend == "split" and cores_for(num_envs) > 1):
         from policygrad.envs.workers import WorkerVectorEnv
 
-        return WorkerVectorEnv(makers)
+        return WorkerVectorEnv(makers, join=backend == "split")
     return SerialVectorEnv(makers)

@@ -16,6 +16,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from policygrad.envs.block import CLOSE, ECHO, pack, serve
+from policygrad.envs.own_block import OwnHandle
 from policygrad.envs.processes import without_main
 from policygrad.envs.shared import Memory
 from policygrad.errors import EnvError, UserError
@@ -36,6 +37,8 @@ class WorkerHandle:
 
     target: its main function, of (pipe, memory, payload, index, number of its first environment, *more).
     """
+
+    own = False
 
     def __init__(
         self,
@@ -120,15 +123,18 @@ class WorkerHandle:
 
 
 class Watch:
-    """Waits for the pipes and the ends of processes, of all workers at once."""
+    """Waits for the pipes and the ends of processes, of all workers at once, and stays `awake` for so many seconds."""
 
-    def __init__(self, workers: Sequence[WorkerHandle]) -> None:
+    def __init__(self, workers: Sequence[WorkerHandle | OwnHandle], awake: float = 0.0) -> None:
+        self.awake = awake
         self.sources: dict[
             Any, tuple[WorkerHandle, bool]
         ] = {}  # what is waited for: whose it is, and whether it is the pipe
         self.poll = select.poll() if hasattr(select, "poll") else None  # Windows has none
         for worker in workers:
-            if worker.pipe.closed:  # it is lost, and will be replaced
+            if (
+                isinstance(worker, OwnHandle) or worker.pipe.closed
+            ):  # this process, or one that is lost, and will be replaced
                 continue
             pipe: Any = worker.pipe.fileno() if self.poll else worker.pipe
             self.sources |= {pipe: (worker, True), worker.process.sentinel: (worker, False)}
@@ -140,7 +146,10 @@ class Watch:
         """The workers that have a message (True) or have ended (False)."""
         if self.poll is None:
             return [self.sources[x] for x in connection.wait(list(self.sources), seconds)]
-        return [self.sources[fd] for fd, _ in self.poll.poll(seconds * 1000.0)]
+        until = time.perf_counter() + min(self.awake, seconds)
+        while not (found := self.poll.poll(0)) and time.perf_counter() < until:
+            pass
+        return [self.sources[fd] for fd, _ in found or self.poll.poll(seconds * 1000.0)]
 
     def forget(self, worker: WorkerHandle) -> None:
         """The sentinel of this worker says nothing any more."""
@@ -178,7 +187,7 @@ def by_name(spec: EnvSpec) -> EnvSpec:
     return sent
 
 
-def end(workers: list[WorkerHandle], memory: Memory) -> None:
+def end(workers: Sequence[WorkerHandle | OwnHandle], memory: Memory) -> None:
     """Ask workers to close their environments, and kill those that do not end."""
     until = time.monotonic() + CLOSE_SECONDS
     try:

@@ -114,7 +114,7 @@ class Agent(Kept):
         config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
         self.config = Configuration(config)
         self.kernel, self.device = kernel, find_device(device)
-        self.backend = resolve_backend(self.env, backend, self.config["steps"])
+        self.backend = resolve_backend(self.env, backend, self.config["steps"], self.config["num_envs"])
         self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
         self.custom = body is not None or critic_body is not None
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))

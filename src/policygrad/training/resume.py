@@ -69,7 +69,7 @@ def finished(run: RunDirectory, steps: int | None = None) -> bool:
 def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[Agent, dict[str, Any]]:
     """The agent of the last checkpoint, ready to go on, and the state of its run, for `learn`. given: as for `load`."""
     config = run.config()
-    backend = "async" if config.get("backend") == "async" else None
+    backend = config["backend"] if config.get("backend") in ("split", "async") else None
     if given.get("dataset") is None:
         given["dataset"] = config.get("dataset")
     agent, kept = continued(run, backend=backend, **given)
