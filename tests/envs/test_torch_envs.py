@@ -187,6 +187,21 @@ def test_files_hold_where_the_environments_are(tmp_path: Path) -> None:
     assert back.collector.steps_done > other.collector.steps_done
 
 
+def test_a_run_in_environments_of_tensors_resumes_to_the_last_bit(tmp_path: Path) -> None:
+    words, stops = SMALL | {"steps": 768}, [True]
+
+    def stop(agent: pg.Agent, row: Any) -> None:
+        if stops and agent.collector.steps_done > 300:
+            stops.pop()
+            raise KeyboardInterrupt
+
+    whole = pg.train(pg.ppo("CartPole-v1", backend="torch", **words), tmp_path / "whole", episodes=1)
+    with pytest.raises(KeyboardInterrupt):
+        pg.train(pg.ppo("CartPole-v1", backend="torch", **words), tmp_path / "cut", episodes=1, callback=stop)
+    pg.resume(tmp_path / "cut", callback=stop)
+    assert (tmp_path / "cut/policy.safetensors").read_bytes() == whole.policy_file.read_bytes()
+
+
 def test_noise_in_tensors_is_that_of_the_head() -> None:
     """Frequencies of choices, and moments of normal numbers, within 4 standard errors."""
     n, like = 20_000, {"dtype": torch.float32, "device": torch.device("cpu")}
