@@ -165,7 +165,7 @@ MISTAKES = [
     ("train ppo CartPole-v1 --seed 0 1 --run-dir runs/CartPole-v1/a2c/seed1-x", ["seed1-x is a run directory"]),
     ("train ppo CartPole-v1 --seed 0 1 --run-dir several", ["several/seed1 is not empty"]),
     ("train ppo CartPole-v1 --seed 0 1 --run-dir file", ["file", "exists"]),
-    ("train ppo CartPole-v1 --backend jax", ["--backend = 'jax'", "auto, gymnasium, compiled, async, envpool"]),
+    ("train ppo CartPole-v1 --backend jax", ["--backend = 'jax'", "auto, gymnasium, compiled, split, async, envpool"]),
     ("train ppo CartPole-v1 --hidden 64,x", ["--hidden", "'x'", "whole number"]),
     ("train ppo CartPole-v1 --hidden 64 0", ["hidden", "0", "[1, "]),
     ("train ppo CartPole-v1 --activation gelu", ["activation", "'gelu'", "tanh, relu, silu"]),
