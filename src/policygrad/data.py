@@ -18,7 +18,7 @@ from torch import Tensor
 from policygrad.errors import TrainingError
 from policygrad.pieces import shuffled
 from policygrad.total import total
-from policygrad.tree import Tree, rows, take, to_torch, tree_leaves, tree_map
+from policygrad.tree import Tree, rows, take, to_device, to_torch, tree_leaves, tree_map
 
 Stats = dict[str, float]
 Row = dict[str, float | int | None]  # of metrics.jsonl; None: there is no such number yet
@@ -43,7 +43,8 @@ class Wants:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """T steps of N environments and of the actor, in NumPy, without log-probabilities, values or advantages.
+    """T steps of N environments and of the actor, without log-probabilities, values or advantages: in NumPy, or as tensors
+    of the device on which they were played.
 
     The ends and the mask obey the law of `Rollout`. Between resets, column n of consecutive fixed-step records is one
     uninterrupted environment; a record of whole episodes has one episode per column. extra: named arrays (T, N, *) of
@@ -71,7 +72,7 @@ class Record:
     @property
     def steps(self) -> int:
         """The number of valid steps."""
-        return int(np.count_nonzero(self.mask))
+        return count(torch.as_tensor(self.mask))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,42 +106,44 @@ class Rollout:
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must be (T, N) = {tuple(shape)}, got {tuple(getattr(self, name).shape)}")
         tree_map(_check_follows, self.obs, self.next_obs)
-        mask, end, terminated, truncated = (x.numpy() for x in (self.mask, self.end, self.terminated, self.truncated))
-        last = mask.copy()  # valid rows with no valid row after them
-        last[:-1] &= ~mask[1:]
-        wrong = (last & ~end) | (end & ~mask) | (terminated & truncated)
-        if np.count_nonzero(wrong):
-            t, n = (int(i) for i in np.argwhere(wrong)[0])
+        given: Any = self.mask, self.end, self.terminated, self.truncated
+        # in NumPy, see `end`
+        mask, end, terminated, truncated = (x.numpy() if x.is_cpu else x for x in given)
+        wrong = (end & ~mask) | (terminated & truncated)
+        wrong[:-1] |= mask[:-1] & ~mask[1:] & ~end[:-1]  # of the valid rows with no valid row after them
+        wrong[-1:] |= mask[-1:] & ~end[-1:]
+        if count(wrong := torch.as_tensor(wrong)):
+            t, n = wrong.nonzero()[0].tolist()
             raise ValueError(
                 f"row (t={t}, n={n}): the last valid row of every column must be an end, ends must be valid rows, and "
                 "terminated excludes truncated. Set `cut` where an episode goes on beyond the rollout."
             )
 
     @staticmethod
-    def of(record: Record | Rollout, policy: Any) -> Rollout:
-        """The record as tensors on the same memory, with the log-probabilities of `policy` (`Policy.log_probs`), or with NaN
-        in their place where it is None, since nobody reads them. What is a rollout already stays as it is.
+    def of(record: Record | Rollout, policy: Any, device: torch.device | None = None) -> Rollout:
+        """The record as tensors, with the log-probabilities of `policy` (`Policy.log_probs`), or with NaN in their place where
+        it is None, since nobody reads them. What is a rollout already stays as it is.
+
+        device: where the tensors are to be, by default where the policy is. On the CPU they are on the record's memory; to
+        another device each array is moved once.
         """
         if isinstance(record, Rollout):
             return record
-        obs, act, extra = to_torch(record.obs), torch.from_numpy(record.act), to_torch(dict(record.extra))
-        rew = torch.from_numpy(record.rew)
-        if policy is None:
-            logp = torch.from_numpy(np.full_like(record.rew, math.nan))
-        else:
-            logp = policy.log_probs(take(obs, slice(-1)), act, extra)
-        ends = {
-            name: torch.from_numpy(getattr(record, name)) for name in ("terminated", "truncated", "cut", "mask", "time")
+        device = getattr(policy, "device", None) if device is None else device
+        obs, next_obs = to_torch(record.obs), to_torch(record.next_obs)
+        view = shares_memory(obs, next_obs)
+        obs = to_device(obs, device)
+        next_obs = take(obs, slice(1, None)) if view else to_device(next_obs, device)
+        rest = {
+            name: getattr(record, name) for name in ("act", "rew", "terminated", "truncated", "cut", "mask", "time")
         }
-        return Rollout(
-            obs=obs,
-            next_obs=to_torch(record.next_obs),
-            act=act,
-            rew=rew.to(logp.dtype),
-            logp=logp,
-            extra=extra,
-            **ends,
-        )
+        rest = to_device(to_torch(rest | {"extra": dict(record.extra)}), device)
+        if policy is None:
+            logp = torch.full_like(rest["rew"], math.nan)
+        else:
+            logp = policy.log_probs(take(obs, slice(-1)), rest["act"], rest["extra"])
+        rest["rew"] = rest["rew"].to(logp.dtype)
+        return Rollout(obs=obs, next_obs=next_obs, logp=logp, **rest)
 
     @property
     def behavior(self) -> Tensor:
@@ -154,6 +157,8 @@ class Rollout:
     @cached_property
     def end(self) -> Tensor:
         """(T, N) bool: where a trajectory ends, for any reason."""
+        if not self.mask.is_cpu:
+            return self.terminated | self.truncated | self.cut
         # in NumPy, on the same memory: of small rollouts a torch call costs more than the arithmetic
         return torch.from_numpy(self.terminated.numpy() | self.truncated.numpy() | self.cut.numpy())
 
@@ -176,12 +181,12 @@ class Rollout:
     @cached_property
     def steps(self) -> int:
         """B, the number of valid steps."""
-        return int(np.count_nonzero(self.mask.numpy()))
+        return count(self.mask)
 
     @cached_property
     def trajectories(self) -> int:
         """The number of trajectories: every end closes one."""
-        return int(np.count_nonzero(self.end.numpy()))
+        return count(self.end)
 
     @cached_property
     def whole_episodes(self) -> bool:
@@ -221,6 +226,12 @@ class Rollout:
             extra=rows(dict(self.extra)),
             segment=segment,
         )
+
+
+def count(mask: Tensor) -> int:
+    """How many entries of a mask are True."""
+    # in NumPy, see `Rollout.end`
+    return int(np.count_nonzero(mask.numpy()) if mask.is_cpu else torch.count_nonzero(mask))
 
 
 def segments(x: Tree, length: int) -> Tree:
@@ -286,7 +297,8 @@ class Batch:
     @staticmethod
     def of(obs: Tree, act: Tensor, weight: Tensor | None = None, **keywords: Any) -> Batch:
         """Rows to evaluate, without an advantage: adv and logp are 0, weights are 1/B unless given. keywords: other fields."""
-        weight = torch.full((len(act),), 1.0 / max(len(act), 1)) if weight is None else weight
+        share = 1.0 / max(len(act), 1)
+        weight = torch.full((len(act),), share, device=act.device) if weight is None else weight
         zeros = torch.zeros_like(weight)
         return Batch(obs, act, **{"logp": zeros, "adv": zeros, "weight": weight, "trajectories": 1} | keywords)
 
@@ -369,7 +381,8 @@ def _check_follows(obs: Tensor, next_obs: Tensor) -> None:
 
 def _columns(record: Rollout | Values, index: Sequence[int] | Tensor | slice) -> dict[str, Any]:
     """Every field, its tensors (…, N, *) reduced to these columns."""
-    chosen = index if isinstance(index, slice) else torch.as_tensor(index, dtype=torch.int64)
+    device = (record.rew if isinstance(record, Rollout) else record.val).device
+    chosen = index if isinstance(index, slice) else torch.as_tensor(index, dtype=torch.int64, device=device)
     parts = {f.name: getattr(record, f.name) for f in fields(record)}
     return tree_map(lambda x: x[:, chosen] if isinstance(x, Tensor) else x, parts)
 

@@ -85,10 +85,20 @@ def in_chunks(compute: Callable[[Tree], Tree], rows: Tree) -> Tree:
 
 
 def to_torch(tree: Tree) -> Tree:
-    """NumPy arrays as tensors on the same memory."""
+    """NumPy arrays as tensors on the same memory; tensors stay as they are."""
     import torch
 
-    return tree_map(torch.from_numpy, tree)
+    return tree_map(lambda x: torch.from_numpy(x) if isinstance(x, np.ndarray) else x, tree)
+
+
+def to_device(tree: Tree, device: Any) -> Tree:
+    """Tensors on a device; those that are there already stay as they are, and None leaves all where they are."""
+    return tree if device is None else tree_map(lambda x: x.to(device), tree)
+
+
+def to_numpy(x: torch.Tensor) -> np.ndarray:
+    """A tensor of any device as an array, on the same memory where it is the CPU's."""
+    return x.cpu().numpy()
 
 
 def as_float(x: Any, dtype: torch.dtype | None = None) -> Any:

@@ -47,6 +47,8 @@ class PulledLearner(Learner):
     A record that nobody has learned from is learned from as usual.
     """
 
+    any_device = False
+
     def __init__(self, *parts: Any, **keywords: Any) -> None:
         super().__init__(*parts, **keywords)
         self.pull: Callable[[], Stats] | None = None  # takes the newest parameters; from `collect` to the step

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from policygrad.data import Rollout
 from policygrad.forms import MANY, Form, FormError, array, finite, table
-from policygrad.tree import Tree, concatenate, take, tree_leaves, tree_map
+from policygrad.tree import Tree, concatenate, take, to_device, tree_leaves, tree_map
 
 ROWS = ("obs", "act", "rew", "behavior")  # of every step, (R, *)
 EPISODES = ("last_obs", "length", "terminated")  # of every episode, (E, *)
@@ -70,7 +70,8 @@ class EarlierEpisodes:
         self.state_form()("earlier episodes", state)
         if state:
             _check(state, policy)
-        self.columns = _latest(state, self.most) if state and self.most else {}
+        columns = _latest(state, self.most) if state and self.most else {}
+        self.columns = to_device(columns, getattr(policy, "device", None))
 
 
 def _columns_of(rollout: Rollout) -> dict[str, Tree]:
@@ -84,7 +85,7 @@ def _columns_of(rollout: Rollout) -> dict[str, Tree]:
         )
     n, t = rollout.mask.T.nonzero().unbind(1)  # one column after another
     length = rollout.mask.sum(0)
-    last = (length - 1, torch.arange(len(length)))
+    last = (length - 1, torch.arange(len(length), device=length.device))
     columns = {name: take(getattr(rollout, name), (t, n)) for name in ROWS}
     return columns | {
         "last_obs": take(rollout.next_obs, last),
@@ -110,13 +111,13 @@ def _rollout_of(columns: dict[str, Tree], logp: Tensor, least: int) -> Rollout:
     """One episode per column, with at least so many rows; padding repeats the last step."""
     length = columns["length"]
     T, N = max(least, int(length.max())), len(length)
-    time = torch.arange(T).unsqueeze(1).expand(T, N)
+    time = torch.arange(T, device=length.device).unsqueeze(1).expand(T, N)
     row = (length.cumsum(0) - length) + torch.minimum(time, length - 1)
     mask, end = time < length, time == length - 1
 
     def observations(x: Tensor, last: Tensor) -> Tensor:
         shown = torch.cat([x[row], x[row[-1:]]])
-        shown[length, torch.arange(N)] = last
+        shown[length, torch.arange(N, device=length.device)] = last
         return shown
 
     obs = tree_map(observations, columns["obs"], columns["last_obs"])

@@ -34,7 +34,7 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     ),
     **dict.fromkeys(("use_rms_prop", "rms_prop_eps"), ('use optimizer="adam" or "sgd"', "use --optimizer adam or sgd")),
     "sub_sampling_factor": "all rows are used",
-    **dict.fromkeys(("device", "cuda"), "training always runs on the CPU"),
+    **dict.fromkeys(("device", "cuda"), ('use device="cuda" where the agent is made', "use --device cuda")),
     "torch_deterministic": "equal seeds always give equal results",
     "verbose": (f"agents print nothing, and {BAR}", "use -q for quiet"),
     "progress_bar": (BAR, "use -q for quiet"),

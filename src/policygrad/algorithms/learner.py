@@ -77,6 +77,8 @@ class Learner:
     Raises ValueError for combinations that make no sense, e.g. a bootstrapping estimator without a critic.
     """
 
+    any_device = True  # whether it learns wherever its networks are, and not on the CPU only
+
     def __init__(
         self,
         policy: Policy,
@@ -128,7 +130,8 @@ class Learner:
             if self.policy.normalizer is not None:
                 self.merge(Rollout.of(record, None))
             return stats
-        iteration = self.prepare(Rollout.of(record, self.policy if self.reads_logp else None))
+        policy = self.policy if self.reads_logp else None
+        iteration = self.prepare(Rollout.of(record, policy, getattr(self.policy, "device", None)))
         return {} if iteration is None else self.improve(iteration, progress)
 
     def prepare(self, rollout: Rollout) -> Iteration | None:
@@ -247,7 +250,8 @@ def _check_replay(policy: Any, estimator: Any) -> None:
 
 
 def _check_finite(flat: Tensor, adv: Tensor, rollout: Rollout) -> None:
-    if np.isfinite(flat.numpy()).all():  # in NumPy, see `Rollout.end`
+    # in NumPy, see `Rollout.end`
+    if bool(np.isfinite(flat.numpy()).all() if flat.is_cpu else torch.isfinite(flat).all()):
         return
     # what is not finite flows backwards through the returns: its last row is where it came from
     t, n = (int(i) for i in (rollout.mask & ~torch.isfinite(adv)).nonzero()[-1])

@@ -59,14 +59,14 @@ def _measure(policy: Policy, rollout: Rollout, batch: Batch, reduction: str | Re
     stats: Stats = {"meter_groups": len(sizes)}
     if len(sizes) < 2:
         return stats
-    end = rollout.valid(rollout.end)[rows]
+    end, weight = rollout.valid(rollout.end)[rows], batch.weight[rows]
     by_steps = resolve_reduction(reduction) is by_step
-    mass, whole = (torch.ones(len(rows)), rollout.steps) if by_steps else (end.double(), rollout.trajectories)
+    mass, whole = (torch.ones_like(weight), rollout.steps) if by_steps else (end.double(), rollout.trajectories)
     share = torch.stack([part.sum() for part in mass.split(sizes)]).double() / mass.sum()
-    weight = batch.weight[rows] * batch.adv[rows] * (whole / float(mass.sum()))
+    weight = weight * batch.adv[rows] * (whole / float(mass.sum()))
     parts = list(zip(map(batch.take, rows.split(sizes)), weight.split(sizes), strict=True))
     A = torch.stack([policy.evaluate(part).gradient(w).clone() for part, w in parts])
-    noise = measure_noise((A @ A.T).double(), share, sampled)
+    noise = measure_noise((A @ A.T).double().cpu(), share.cpu(), sampled)  # sixteen numbers by sixteen
     found = noise.snr > 0.0
     stats |= {
         "signal": noise.signal,
@@ -117,7 +117,7 @@ def assign_groups(rollout: Rollout, groups: int) -> tuple[Tensor, float]:
     first = ends.sum(0).cumsum(0) - ends.sum(0)
     n = rollout.trajectories
     count = min(n, max(8, n * MAX_ROWS // rollout.steps))
-    rank = torch.empty(n, dtype=torch.long)
-    rank[torch.randperm(n, generator=torch.Generator().manual_seed(0))] = torch.arange(n)
+    # of the shuffled trajectories, where each one is
+    rank = torch.randperm(n, generator=torch.Generator().manual_seed(0)).argsort().to(ends.device)
     group = torch.where(rank < count, rank % min(groups, count), -1)
     return group[rollout.valid(before + first)], count / n

@@ -70,6 +70,8 @@ class SimulatedLearner(Learner):
     `policy` and `critic` are the newest; `actor` plays at the workers' copies. With one worker it is `Learner`, bit for bit.
     """
 
+    any_device = False
+
     def __init__(self, *parts: Any, workers: int, seed: int = 0, **keywords: Any) -> None:
         super().__init__(*parts, **keywords)
         self.turn = Turn()

@@ -83,7 +83,8 @@ class Plan:
 class Task:
     """The task that a recipe is given besides its keywords. Each part gets its own random seed.
 
-    network: widths, activation and head, which every recipe's users set.
+    device: where policies and critics of V or q are; first weights do not depend on it. network: widths, activation and head,
+    which every recipe's users set.
     """
 
     observation_space: spaces.Space
@@ -92,6 +93,7 @@ class Task:
     body: Body | None = None
     critic_body: Body | None = None
     kernel: str = "auto"
+    device: str = "cpu"
     network: Network = field(default_factory=Network)
 
     def _seeds(self) -> list[int]:
@@ -110,7 +112,7 @@ class Task:
             body=self.body,
             kernel=self.kernel,
             seed=self._seeds()[0],
-        )
+        ).to(self.device)
 
     def exploring_policy(self, head: Callable[[bool], Head], takes: Collection[str] = ()) -> ExploringPolicy:
         """A new policy that explores, with a head of its own: a function, told whether actions are masked, see `make_policy`.
@@ -181,5 +183,5 @@ class Task:
             "scale_rate": scale_rate,
         }
         if of == "q":
-            return make_q_critic(self.observation_space, self.action_space, **keywords)
-        return make_critic(self.observation_space, **keywords)
+            return make_q_critic(self.observation_space, self.action_space, **keywords).to(self.device)
+        return make_critic(self.observation_space, **keywords).to(self.device)

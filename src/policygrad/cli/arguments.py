@@ -45,6 +45,7 @@ class TrainArguments:
     seeds: tuple[int, ...] = (0,)
     jobs: int | None = None
     backend: str | None = None
+    device: str | None = None
     run_dir: str | None = None
     runs_root: str | None = None
     eval_episodes: int = 100
@@ -62,7 +63,16 @@ class TrainArguments:
     @property
     def keywords(self) -> dict[str, Any]:
         """The keywords of the Agent, without the seed."""
-        names = ("backend", "fisher_eigenvalues", "gradient_meter", "dataset", "preset", "env_kwargs", "wrappers")
+        names = (
+            "backend",
+            "device",
+            "fisher_eigenvalues",
+            "gradient_meter",
+            "dataset",
+            "preset",
+            "env_kwargs",
+            "wrappers",
+        )
         return self.overrides | {name: value for name in names if (value := getattr(self, name))}
 
 

@@ -24,7 +24,7 @@ from policygrad.cli.parser import Parser, Switch, same
 from policygrad.cli.values import flag_of, inner
 from policygrad.stored.directory import ROOT
 
-BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool")
+BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool", "torch")
 LISTS = ("presets", "algorithms", "envs")
 SHELLS = ("bash", "zsh", "fish")
 
@@ -33,6 +33,7 @@ RUN_FLAGS = {  # flag: the value that follows it ("" for a switch), and its help
     "--seed": ("S", "random seed [0]; several seeds (0 1 2, or 0-2) are trained in parallel, one run per seed"),
     "--jobs": ("N", "number of runs trained at the same time [the number of cores]"),
     "--backend": ("{" + ",".join(BACKENDS) + "}", "implementation that steps the environments [auto]"),
+    "--device": ("cpu|cuda|auto", "device on which the networks are and learn, as torch names it [cpu]"),
     "--preset": (
         "FILE|ENV",
         "TOML file of hyperparameters, or the environment whose tuned preset is used [ENV]",

@@ -115,9 +115,10 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         kwargs = None if kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(kwargs))
         with open_state(path) as file:
             refuse_import(command, given.run, file.meta, given.env, recipe, given.wrapper)
-        # its own environments are measured on, or stand still: then none is worth the wait for compiled code
+        # its own environments are measured on, or stand still: then none is worth the wait for compiled code; and a few
+        # environments are played fastest on the CPU
         backend = None if command in MEASURING else "gymnasium"
-        words = {"env_kwargs": kwargs, "wrappers": given.wrapper, "backend": backend}
+        words = {"env_kwargs": kwargs, "wrappers": given.wrapper, "backend": backend, "device": "cpu"}
         return load(path, env=given.env, recipe=recipe, **words), path
     except UsageError:
         raise

@@ -73,6 +73,7 @@ def stepped(backend: str) -> str:
         "split": "environments on all cores",
         "async": "environments in separate processes",
         "envpool": "environments in EnvPool",
+        "torch": "environments as tensors",
     }
     return f"; {names[backend]}" if backend in names else ""
 

@@ -24,7 +24,7 @@ def encoding_of(actor: Actor, space: spaces.Space) -> Encoding:
     return Encoding(space) if actor.encoding is None else actor.encoding
 
 
-def _known(actor: Actor) -> bool:
+def is_known(actor: Actor) -> bool:
     """Whether compiled functions may act in the actor's place: its own class says so.
 
     One derived from such a class may act otherwise, and so may one that hands on to such an actor what it has not itself.
@@ -34,7 +34,7 @@ def _known(actor: Actor) -> bool:
 
 def acting(actor: Actor, rows: int) -> Callable[..., Any]:
     """`act` for the steps of one record, of so many environments."""
-    return actor.acting(rows) if _known(actor) else actor.act  # pyright: ignore[reportAttributeAccessIssue]
+    return actor.acting(rows) if is_known(actor) else actor.act  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def rolled(envs: Any, actor: Actor, obs: Any, noise: np.ndarray) -> tuple[np.ndarray, ...] | None:
@@ -44,7 +44,7 @@ def rolled(envs: Any, actor: Actor, obs: Any, noise: np.ndarray) -> tuple[np.nda
     None, and nothing is done, where the actor is to be asked step by step: where its inputs are not the observations, or its
     actions not those of the space, but for clipping.
     """
-    if not (_known(actor) and actor.rolls):  # pyright: ignore[reportAttributeAccessIssue]
+    if not (is_known(actor) and actor.rolls):  # pyright: ignore[reportAttributeAccessIssue]
         return None
     from policygrad.envs.rolling import roll
 

@@ -16,7 +16,7 @@ from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one
 
 LONG = 50_000  # steps of a training for which code is compiled, or loaded, which takes most of a second
-BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool")
+BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool", "torch")
 PHYSICS = ("gymnasium.envs.box2d", "gymnasium.envs.mujoco")  # whose steps take long enough for a second process
 MANY = 8  # environments, from which it pays
 
@@ -36,6 +36,11 @@ def resolve_backend(env: EnvLike, backend: str = "auto", steps: int = LONG, num_
         )
     if backend == "compiled" and (why := why_not_compiled(env)) is not None:
         raise ValueError(f"{env_name(env)} cannot be compiled: {why}. Take backend='gymnasium'")
+    if backend == "torch":
+        from policygrad.envs.torch_envs import why_not_torch
+
+        if (why := why_not_torch(env)) is not None:
+            raise ValueError(f"{env_name(env)} cannot be stepped as tensors: {why}. Take backend='gymnasium'")
     if backend == "envpool":
         from policygrad.envs.envpool import check_tested
 
@@ -86,8 +91,8 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
     An environment instance is a single one: num_envs must be 1, or pass a callable. backend: "gymnasium" steps one after
     another in this process; "split" some of them in this process and the others in one for every further core; "async" all in
     a process per core (for environments that may hang or crash; see `WorkerVectorEnv`, which has more to choose from);
-    "compiled" all in one call of compiled code; all with the same numbers. "envpool" steps them in threads of C++, and "auto"
-    see `resolve_backend`.
+    "compiled" all in one call of compiled code; all with the same numbers. "envpool" steps them in threads of C++, "torch" as
+    tensors on the agent's device, and "auto", which never takes the last, see `resolve_backend`.
     Raises ContractError for a callable that makes one and the same object again, and for a vector environment that lacks a
     space, its number, or how it resets.
     """
@@ -112,6 +117,11 @@ def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorE
 
         assert isinstance(env, str)
         return CompiledVectorEnv(env, num_envs)
+    if backend == "torch":
+        from policygrad.envs.torch_envs import TorchVectorEnv
+
+        assert isinstance(env, str)
+        return TorchVectorEnv(env, num_envs)
     makers = [partial(make_one, env)] * num_envs
     if backend == "async" or (backend == "split" and cores_for(num_envs) > 1):
         from policygrad.envs.workers import WorkerVectorEnv

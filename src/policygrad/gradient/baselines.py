@@ -31,7 +31,7 @@ from torch import Tensor
 from policygrad.data import Rollout, TooFewError, Values
 from policygrad.forms import LARGEST, Form, FormError, anything, array, each, form_of, maybe, number, table
 from policygrad.total import greatest, total
-from policygrad.tree import Tree, tree_leaves
+from policygrad.tree import Tree, to_numpy, tree_leaves
 
 
 class Baseline(Protocol):
@@ -180,17 +180,18 @@ class TimeAverage(_Stateless):
         self.weight = torch.zeros(0, dtype=torch.float64)  # (H,), 0: never reached
 
     def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
-        reached = self.weight.nonzero().squeeze(-1)
+        mean, weight = self.mean.to(ret.device), self.weight.to(ret.device)
+        reached = weight.nonzero().squeeze(-1)
         if not len(reached):
             return torch.zeros_like(ret)
         # the last reached step at or before t; before the first one, that
         index = (torch.searchsorted(reached, rollout.time.contiguous(), right=True) - 1).clamp(min=0)
-        return self.mean[reached[index]].to(ret.dtype)
+        return mean[reached[index]].to(ret.dtype)
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
         time, ret = rollout.valid(rollout.time), rollout.valid(ret).double()
         length = greatest(max(len(self.mean), int(time.max()) + 1))
-        mean, weight = _lengthened(self.mean, length), _lengthened(self.weight, length)
+        mean, weight = (_lengthened(x.to(ret.device), length) for x in (self.mean, self.weight))
         counted = torch.bincount(time, minlength=length).double()
         count, sums = total(counted), total(torch.zeros_like(counted).index_add_(0, time, ret))
         weight = torch.where(count > 0, self.decay * weight + count, weight)
@@ -280,13 +281,13 @@ class LinearFeatures(_OnFeatures):
     def _predict(self, x: Tensor) -> Tensor | None:
         if self.w is not None and len(self.w) != x.shape[1]:
             raise FormError(f"{self} has {len(self.w)} weights for {x.shape[1]} features: its state does not fit")
-        return None if self.w is None else x @ self.w
+        return None if self.w is None else x @ self.w.to(x.device)
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
         x, y = self._inputs(rollout), rollout.valid(ret).double()
         # the ridge as rows of data: normal equations would square the condition number
-        penalty = self.ridge**0.5 * torch.eye(x.shape[1], dtype=x.dtype)
-        x, y = torch.cat([x, penalty]), torch.cat([y, y.new_zeros(len(penalty))])
+        penalty = self.ridge**0.5 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        x, y = torch.cat([x, penalty]).cpu(), torch.cat([y, y.new_zeros(len(penalty))]).cpu()  # gelsd is the CPU's
         self.w = torch.linalg.lstsq(x, y.unsqueeze(-1), driver="gelsd").solution.squeeze(-1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -322,7 +323,7 @@ class Regressor(_OnFeatures):
     def _predict(self, x: Tensor) -> Tensor | None:
         if self.data is None:
             return None
-        b = torch.as_tensor(self.model.predict(x.numpy()))
+        b = torch.as_tensor(self.model.predict(to_numpy(x)), device=x.device)
         if b.numel() != len(x):
             raise ValueError(f"predict must give one number per row, ({len(x)},), got {tuple(b.shape)}")
         return b.reshape(-1)
@@ -331,7 +332,7 @@ class Regressor(_OnFeatures):
         self._fit(self._inputs(rollout), rollout.valid(ret).double())
 
     def _fit(self, x: Tensor, y: Tensor) -> None:
-        self.model.fit(x.numpy(), y.numpy())
+        self.model.fit(to_numpy(x), to_numpy(y))
         self.data = (x, y)
 
     def state_dict(self) -> dict[str, Any]:
@@ -387,7 +388,7 @@ class CrossFit(_Stateless):
             )
         if not rollout.whole_episodes:
             raise ValueError("CrossFit needs whole episodes, one per column: collect with .episodes")
-        b, fold = torch.zeros_like(ret), torch.arange(n) % self.folds
+        b, fold = torch.zeros_like(ret), torch.arange(n, device=ret.device) % self.folds
         for k in range(self.folds):
             own, others = (fold == k).nonzero().squeeze(-1), (fold != k).nonzero().squeeze(-1)
             inner = deepcopy(self.inner)

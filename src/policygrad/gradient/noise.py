@@ -44,7 +44,7 @@ class Noise:
 
 def deviations(share: Tensor) -> Tensor:
     """(m, m), the matrix that takes A to D: D_k = A_k − f_k Σ_j A_j. share: f (m,)."""
-    return torch.eye(len(share), dtype=share.dtype) - share.unsqueeze(1)
+    return torch.eye(len(share), dtype=share.dtype, device=share.device) - share.unsqueeze(1)
 
 
 def measure_noise(gram: Tensor, share: Tensor, sampled: float = 1.0) -> Noise:

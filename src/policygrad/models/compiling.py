@@ -1,4 +1,4 @@
-"""Epochss as compiled functions, where they are wanted and there are any. numba is imported here, when it is to be used."""
+"""Epochs as compiled functions, where they are wanted and there are any. numba is imported here, when it is to be used."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class SquashedGaussian(Gaussian):
     def _quadrature(self, dist: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Nodes z (K,), their weights, and u = μ + σ z with σ, (B, D, K)."""
         mean, log_std = dist.split(self.dims, dim=-1)
-        z, weights = self.nodes.to(dist.dtype), self.node_weights.to(dist.dtype)
+        z, weights = self.nodes.to(dist), self.node_weights.to(dist)
         std = log_std.exp().unsqueeze(-1)
         return z, weights, mean.unsqueeze(-1) + std * z, std
 

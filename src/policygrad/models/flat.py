@@ -43,6 +43,11 @@ class FlatModule(nn.Module):
         self.flat = flat
         self.kernel = make_kernel(self.network, flat, self.kernel_choice)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.flat.device
+
     def state_form(self) -> Form:
         """Of `state_dict`: arrays of the types and shapes that the module has, its parameters finite."""
         return table(self._forms())

@@ -231,8 +231,8 @@ class MultiCategorical(Head):
 
     def canonical(self, out: Tensor) -> Tensor:
         beyond = torch.full_like(out[..., :1], -torch.inf)
-        table = torch.cat([out, beyond], -1)[..., self.table]
-        return (table - table.logsumexp(-1, keepdim=True))[..., self.exists]
+        table = torch.cat([out, beyond], -1)[..., self.table.to(out.device)]
+        return (table - table.logsumexp(-1, keepdim=True))[..., self.exists.to(out.device)]
 
     def logp(self, dist: Tensor, act: Tensor) -> Tensor:
         return dist.gather(-1, self._columns(act)).sum(-1)
@@ -248,11 +248,11 @@ class MultiCategorical(Head):
 
     def gradient(self, dist: Tensor, act: Tensor, weight: Tensor, ent_weight: Tensor | None = None) -> Tensor:
         # as Categorical's, entry by entry
-        p = dist.exp()
+        p, entry = dist.exp(), self.entry.to(dist.device)
         factor = weight.unsqueeze(-1)
         if ent_weight is not None:
-            minus_entropy = p.new_zeros(len(p), len(self.sizes)).index_add_(-1, self.entry.to(p.device), p * dist)
-            factor = factor + ent_weight.unsqueeze(-1) * (dist - minus_entropy[:, self.entry])
+            minus_entropy = p.new_zeros(len(p), len(self.sizes)).index_add_(-1, entry, p * dist)
+            factor = factor + ent_weight.unsqueeze(-1) * (dist - minus_entropy[:, entry])
         chosen = weight.unsqueeze(-1).expand(-1, len(self.sizes))
         return p.mul_(factor).neg_().scatter_add_(-1, self._columns(act), chosen)
 

@@ -22,6 +22,7 @@ from policygrad.errors import UserError
 from policygrad.models.activations import QUIET, activate, slope_of
 from policygrad.models.networks import MLP, TabularNetwork, WithLogStd
 from policygrad.models.stacked import StackedKernel, StackedMLP
+from policygrad.tree import to_numpy
 
 KERNELS = ("auto", "autograd", "closed_form", "compiled")
 
@@ -114,7 +115,7 @@ class AutogradKernel:
         return out.detach()
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
-        return self.forward(torch.from_numpy(obs).to(self.grad.dtype), grad=False).numpy()
+        return to_numpy(self.forward(torch.from_numpy(obs).to(self.grad), grad=False))
 
     def _graph(self) -> Tensor:
         if self.out is None:

@@ -68,14 +68,15 @@ class Adam:
         if grad.numel() != params.numel():
             raise FormError(f"the gradient has {grad.numel():,} numbers, but is to move {params.numel():,} parameters")
         self.t += 1
-        update = _fused if fused_is_right() else _plain
+        # the private kernel is tried, and used, on the CPU alone
+        update = _fused if params.is_cpu and fused_is_right() else _plain
         update(params, grad, m, v, self.t, lr, self.beta1, self.beta2, self.eps)
 
     def moments(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """The moments of these parameters (P,), 0 before the first step. Raises FormError for those of another number."""
         if self.m is None or self.v is None:
             self.m, self.v = torch.zeros_like(params), torch.zeros_like(params)
-        if self.m.dtype != params.dtype:  # the network was converted
+        if self.m.dtype != params.dtype or self.m.device != params.device:  # the network was converted, or a file's
             self.m, self.v = self.m.to(params), self.v.to(params)
         if not self.m.numel() == self.v.numel() == params.numel():  # a kernel would write beyond them
             raise FormError(f"Adam has moments of {self.m.numel():,} parameters, but is to move {params.numel():,}")

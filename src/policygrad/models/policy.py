@@ -24,7 +24,7 @@ from policygrad.models.networks import MLP, BodyNetwork, Parts, TabularNetwork, 
 from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import ACTION_MASK, Encoding
 from policygrad.models.workspace import Workspace
-from policygrad.tree import Tree, as_float, in_chunks
+from policygrad.tree import Tree, as_float, in_chunks, to_numpy
 
 NOISE = "noise"  # among a record's named arrays: the noise of the step before
 NOTHING: dict[str, Tree] = {}
@@ -156,7 +156,8 @@ class Policy(FlatModule):
 
     def compiles_in(self, long: bool) -> bool:
         """The same, in a training that is long or not."""
-        return (self.kernel_choice == "compiled" or (self.kernel_choice == "auto" and long)) and usable()
+        wanted = self.kernel_choice == "compiled" or (self.kernel_choice == "auto" and long)
+        return wanted and self.flat.is_cpu and usable()
 
     def _forms(self) -> dict[str, Form]:
         own = (
@@ -220,7 +221,7 @@ class Policy(FlatModule):
         features = obs if self._plain else as_float(obs) if self.encoding is None else self.encoding.features(obs)
         if self.normalizer is None:
             return features
-        return self.normalizer(torch.from_numpy(features).to(self.flat.dtype)).numpy()
+        return to_numpy(self.normalizer(torch.from_numpy(features).to(self.flat)))
 
     def outputs(self, obs: Tree, noise: np.ndarray | None = None) -> np.ndarray:
         """What the head samples from, for a batch of observations, in NumPy: all that acting needs. noise: of the step before,

@@ -20,6 +20,7 @@ from policygrad.models.policy import Policy
 from policygrad.models.workspace import AscentPlan
 from policygrad.stored.trajectories import Trajectories, TrajectoryError, refuse_state
 from policygrad.streams import stream
+from policygrad.tree import to_device
 
 CLONE_RATE = 3e-3  # of maximum likelihood, falling to 0
 TABLE_RATE = 0.1  # the same where every state has numbers of its own
@@ -106,8 +107,9 @@ def clone(policy: Policy, trajectories: Trajectories, epochs: int, seed: int = 0
     Of several that acted, their average. A normaliser is set to the stored observations first. Returns the mean log π(a|s).
     """
     rows, generator = trajectories.steps, torch.Generator().manual_seed(int(seed))
-    weight = torch.full((rows,), 1.0 / rows, dtype=policy.flat.dtype)
-    batch = Batch.of(trajectories.states, trajectories.act, weight)
+    weight = policy.flat.new_full((rows,), 1.0 / rows)
+    seen = to_device({"obs": trajectories.states, "act": trajectories.act}, policy.device)
+    batch = Batch.of(**seen, weight=weight)
     if policy.normalizer is not None:
         policy.normalizer.merge(policy.raw_features(batch.obs))
     optimizer, pieces = Adam(), math.ceil(rows / CLONE_ROWS)

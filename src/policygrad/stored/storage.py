@@ -30,6 +30,7 @@ from torch import Tensor
 from policygrad.errors import FileError
 from policygrad.files import MIB, BadFileError, opened, parse_json, reason, write_atomically
 from policygrad.forms import Form, FormError, anything, each, refuse, table, text, whole
+from policygrad.tree import to_numpy
 
 KEY = "policygrad"
 FORMAT = 1
@@ -110,7 +111,7 @@ def packed(tensors: Mapping[str, Tensor], words: str) -> bytes:
 
 
 def _bytes(x: Tensor) -> memoryview:
-    return x.reshape(-1).view(torch.uint8).numpy().data
+    return to_numpy(x.reshape(-1).view(torch.uint8)).data
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from policygrad.models.heads import Head
 from policygrad.models.policy import Policy
 from policygrad.stored.expected import ABOUT, form_of_columns
 from policygrad.stored.storage import ModelFileError, open_state, save_state, space_to_json, with_suffix
-from policygrad.tree import Tree, concatenate, take, tree_leaves, tree_map
+from policygrad.tree import Tree, concatenate, take, to_device, tree_leaves, tree_map
 
 FOLDER = "trajectories"  # in a run directory
 SHARD_BYTES = 32 * 2**20  # bytes of a shard, about
@@ -145,7 +145,7 @@ class Trajectories:
     def under(self, policy: Policy) -> Trajectories:
         """The same, with the log-probabilities of a policy: of the one that acted, or of an estimate of it."""
         rows = tree_map(lambda x: x.unsqueeze(1), {"obs": self.states, "act": self.act})
-        return replace(self, logp=policy.log_probs(**rows).squeeze(1))
+        return replace(self, logp=policy.log_probs(**to_device(rows, policy.device)).squeeze(1).cpu())
 
     def check(self, policy: Policy, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Raises TrajectoryError if a policy for these spaces cannot compute the probability of the stored actions."""
@@ -293,10 +293,11 @@ class Cutter:
         elif n not in self.open:
             return  # it began before anybody looked
         columns = {name: take(getattr(rollout, name), (rows, n)) for name in ("obs", "act", "rew", "behavior")}
+        columns = to_device(columns, "cpu")
         self.open[n].append(columns | {"policy": torch.full((len(rows),), policy)})
         last = int(rows[-1])
         if bool(rollout.terminated[last, n] | rollout.truncated[last, n]):
-            last_obs = take(rollout.next_obs, (slice(last, last + 1), n))
+            last_obs = to_device(take(rollout.next_obs, (slice(last, last + 1), n)), "cpu")
             self._close(self.open.pop(n), last_obs, bool(rollout.terminated[last, n]))
 
     def _close(self, parts: list[dict[str, Tree]], last_obs: Tree, terminated: bool) -> None:

@@ -28,15 +28,18 @@ from policygrad.algorithms.config import (
     find_recipe,
     resolve,
 )
+from policygrad.algorithms.devices import check_device, find_device
 from policygrad.algorithms.diagnosed import measured_step
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.adapters import to_arrays
 from policygrad.envs.advice import advise
-from policygrad.envs.checks import check_vector, singles
+from policygrad.envs.checks import singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
+from policygrad.envs.on_device import DeviceCollector
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, with_words
+from policygrad.envs.torch_envs import TorchVectorEnv
 from policygrad.envs.twin import twin
 from policygrad.errors import EnvError
 from policygrad.models.policy import Body, Policy
@@ -48,7 +51,7 @@ from policygrad.training.callbacks import combine
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
 from policygrad.training.kept import Kept, unobserved
 from policygrad.training.predicting import predict
-from policygrad.training.sizes import advise_steps, check_sizes
+from policygrad.training.sizes import advise_steps, check_sizes, with_num_envs
 from policygrad.training.threads import BusyError, Turns, single_thread
 from policygrad.training.trainer import Trainer
 
@@ -67,8 +70,9 @@ class Agent(Kept):
     environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. env_kwargs, wrappers: what an id or
     a callable is made with, and what is put around it, the innermost first; evaluations and videos use both. A wrapper is a
     function environment → environment, or the text `module:name` or `file.py:name`. body, critic_body: modules of your
-    own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. backend: who
-    steps the environments, see `make_envs`. fisher_eigenvalues: how many of the largest Fisher eigenvalues every row of
+    own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. device: where
+    the networks are and learn, "cpu", "cuda", "cuda:1", or "auto", see `algorithms.devices`. backend: who steps the
+    environments, see `make_envs`. fisher_eigenvalues: how many of the largest Fisher eigenvalues every row of
     metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing. gradient_meter:
     measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing.
     dataset: stored trajectories to learn from instead of playing, for off_policy_pg: `Trajectories`, a path, "minari:NAME".
@@ -90,6 +94,7 @@ class Agent(Kept):
         body: Body | None = None,
         critic_body: Body | None = None,
         kernel: str = "auto",
+        device: str = "cpu",
         backend: str = "auto",
         fisher_eigenvalues: int = 0,
         gradient_meter: bool = False,
@@ -103,14 +108,14 @@ class Agent(Kept):
         elif not isinstance(env, gym.Env | VectorEnv) and not callable(env):
             raise TypeError(f"env must be an id, an environment or a callable, got {env!r}")
         self.env = with_words(env, env_kwargs, wrappers)
-        overrides = _with_num_envs(env, overrides)
+        overrides = with_num_envs(env, overrides)
         self.env_name = env_name(self.env)
         self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
         self.config = Configuration(config)
+        self.kernel, self.device = kernel, find_device(device)
         self.backend = resolve_backend(self.env, backend, self.config["steps"], self.config["num_envs"])
         self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
-        self.kernel = kernel
         self.custom = body is not None or critic_body is not None
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
@@ -126,6 +131,8 @@ class Agent(Kept):
     def _collector(self) -> Any:
         if self.plan.source is not None:
             return self.plan.source(self.env, self.config["num_envs"], self.backend, self.seed)
+        if isinstance(self.envs, TorchVectorEnv):
+            return DeviceCollector(self.envs, _actor(self.learner), self.plan.wants, self.seed)
         # `lambda: env` may hand out one that is held
         held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)
@@ -197,11 +204,12 @@ class Agent(Kept):
         """The plan that the recipe makes of the task and a configuration."""
         spaces = self.envs.single_observation_space, self.envs.single_action_space
         critic_body = critic_body if critic_body is not None or isinstance(body, nn.Module) else body
-        task = Task(*spaces, self.seed, body, critic_body, self.kernel)
+        task = Task(*spaces, self.seed, body, critic_body, self.kernel, self.device)
         with single_thread():  # the initial weights' last bits would depend on their number
             plan = self.recipe(task, **{k: v for k, v in config.items() if k != "steps"})
         if not isinstance(plan, Plan):
             raise TypeError(f"{self.algo} must return a Plan, got {type(plan).__name__}")
+        check_device(self.algo, self.device, self.kernel, plan.learner)
         return plan
 
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
@@ -387,14 +395,3 @@ class Agent(Kept):
 def _actor(learner: Any) -> Any:
     """Who plays: the learner's own actor, where that is another than its policy."""
     return getattr(learner, "actor", learner.policy)
-
-
-def _with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
-    """An environment is one, and a vector environment brings its number."""
-    given = {name for name in ("num_envs", "n_envs") if name in overrides}
-    if isinstance(env, VectorEnv):
-        check_vector(env)
-        if any(overrides[name] != env.num_envs for name in given):
-            raise ConfigError(f"num_envs = {overrides[given.pop()]}, but the vector environment has {env.num_envs}")
-        return overrides if given else overrides | {"num_envs": env.num_envs}
-    return overrides | {"num_envs": 1} if isinstance(env, gym.Env) and not given else overrides

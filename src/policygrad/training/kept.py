@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from policygrad.envs.collector import Collector
+from policygrad.envs.on_device import DeviceCollector
 from policygrad.envs.single import EnvLike, EnvMaker
 from policygrad.forms import PCG64, Form, anything, collector_form, form_of, table
 from policygrad.stored.storage import save_state, space_to_json, with_suffix
@@ -34,6 +35,7 @@ class Kept:
     config: Any
     custom: bool
     kernel: str
+    device: str
     backend: str
     envs: VectorEnv
     policy: Any
@@ -51,6 +53,7 @@ class Kept:
             "config": self.config,
             "custom": self.custom,
             "kernel": self.kernel,
+            "device": self.device,
             "backend": self.backend,
             "observation_space": space_to_json(self.envs.single_observation_space),
             "action_space": space_to_json(self.envs.single_action_space),
@@ -75,7 +78,7 @@ class Kept:
             "run": anything,
         }  # of files of 0.4 there are neither; for `run` see `resume`
         forms = {name: form_of(part) for name, part in parts.items()}
-        if num_envs not in (None, self.envs.num_envs) and isinstance(self.collector, Collector):
+        if num_envs not in (None, self.envs.num_envs) and isinstance(self.collector, Collector | DeviceCollector):
             forms["collector"] = collector_form(num_envs)
         return table(forms | {"rng": PCG64}, optional=more)
 

@@ -15,12 +15,14 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
+from policygrad.algorithms.devices import device_for
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.envs.advice import AdviceWarning
 from policygrad.envs.collector import WHERE
 from policygrad.envs.envpool import TESTED, installed
 from policygrad.envs.make import BACKENDS, why_not_compiled
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
+from policygrad.envs.torch_envs import why_not_torch
 from policygrad.errors import EnvError
 from policygrad.forms import FormError, anything, each, flag, maybe, setting, table, text, whole
 from policygrad.models.kernels import KERNELS
@@ -48,6 +50,7 @@ META = table(
     },
     optional={  # files of 0.4 have none of these
         "backend": text(choices=BACKENDS),
+        "device": text(100),
         "env_kwargs": maybe(table({}, others=anything)),
         "wrappers": each(text(1000), 100),
     },
@@ -69,6 +72,7 @@ def load(
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     backend: str | None = None,
+    device: str | None = None,
     **overrides: Any,
 ) -> Agent:
     """An agent from a file of `Agent.save`, a run's policy.safetensors, or a run directory. Nothing in the file is executed.
@@ -76,7 +80,8 @@ def load(
     env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
     file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
     file may not import. body, critic_body: needed when it had its own. dataset: to learn on from stored trajectories. backend:
-    who steps the environments, see `make_envs`; without it Gymnasium in this process, unless it was compiled code or EnvPool.
+    who steps the environments, see `make_envs`; without it Gymnasium in this process, unless it was another of these.
+    device: where it is to be, by default where it was, or on the CPU where there is no such device.
     Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
     Raises ModelFileError for what is no model, ConfigError for hyperparameters that cannot change any more.
     """
@@ -87,17 +92,14 @@ def load(
         with _as_model_error(path, own):
             META("description", meta)
             _check_recipe(path, meta, recipe)
-            if meta["custom"] and body is None and critic_body is None:
-                raise ValueError(
-                    f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made"
-                )
+            _check_custom(path, meta, (body, critic_body))
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
             config = current_keywords(meta["algo"], meta["config"])
             _check_sizes(path, meta, file.tensors)
         if isinstance(env, gym.Env | VectorEnv):
             config["num_envs"] = getattr(env, "num_envs", 1)
-        algo = meta["algo"] if recipe is None else recipe
+        algo, device = meta["algo"] if recipe is None else recipe, device_for(device, meta.get("device"))
         config = changed(algo, config, overrides) if overrides else config
         made = env if not (env_kwargs or wrappers) else None
         with _as_model_error(path, own, told=not own and bool(env_kwargs)):
@@ -110,6 +112,7 @@ def load(
                 body=body,
                 critic_body=critic_body,
                 kernel=meta["kernel"],
+                device=device,
                 backend=backend or _backend(made, meta.get("backend")),
                 dataset=dataset,
                 **config,
@@ -125,6 +128,8 @@ def _backend(env: EnvLike | None, said: str | None) -> str:
     if isinstance(env, VectorEnv):
         return "auto"
     if said == "compiled" and env is not None and why_not_compiled(env) is None:
+        return said
+    if said == "torch" and env is not None and why_not_torch(env) is None:
         return said
     return "envpool" if said == "envpool" and env in TESTED and installed() else "gymnasium"
 
@@ -237,6 +242,12 @@ def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
         )
     if recipe is not None and not same_recipe(find_recipe(recipe).name, meta["algo"]):
         raise ValueError(f"{path} was trained by the recipe {meta['algo']}, not by {find_recipe(recipe).name}")
+
+
+def _check_custom(path: Path, meta: dict, bodies: Sequence[Body | None]) -> None:
+    """Refuse a file of a network of the user's own without one."""
+    if meta["custom"] and not any(body is not None for body in bodies):
+        raise ValueError(f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made")
 
 
 def _environment(path: Path, name: str) -> str:

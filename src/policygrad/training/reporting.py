@@ -36,7 +36,7 @@ def report(
         from policygrad.training.loading import load
         from policygrad.training.spectrum import spectrum
 
-        agent = load(run.model_file(), env, recipe=recipe, env_kwargs=env_kwargs, wrappers=wrappers)
+        agent = load(run.model_file(), env, recipe=recipe, env_kwargs=env_kwargs, wrappers=wrappers, device="cpu")
         made.add(spectrum(agent, eigenvalues))
     return made
 

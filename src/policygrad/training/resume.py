@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from policygrad.algorithms.config import Algo, ConfigError, check
+from policygrad.algorithms.devices import CPU
 from policygrad.envs.single import EnvLike, Wrapper
 from policygrad.forms import FormError
 from policygrad.models.policy import Body
@@ -88,8 +89,10 @@ def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[
 
 def check_same_configuration(run: RunDirectory, agent: Agent) -> None:
     """Refuse to resume a run with another configuration than the agent's, except for more steps. Raises ConfigError."""
-    before, now = run.config(), run_config(agent, agent.config["steps"])
-    names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom")
+    # runs of 0.4 do not say the device
+    before: dict[str, Any] = {"device": CPU} | run.config()
+    now = run_config(agent, agent.config["steps"])
+    names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom", "device")
     other = [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
     then, asked = before["config"], {k: list(x) if isinstance(x, tuple) else x for k, x in agent.config.items()}
     other += [(name, then.get(name), x) for name, x in asked.items() if name != "steps" and then.get(name) != x]
@@ -153,4 +156,7 @@ def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
         ]
         if other:
             found.append(f"the run goes on with other {what} ({'; '.join(other)}): its last bits may differ")
+    device = config.get("device", CPU)
+    if device != agent.device:
+        found.append(f"the run goes on on another device ({device!r} → {agent.device!r}): its numbers will differ")
     return found

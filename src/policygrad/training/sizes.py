@@ -1,5 +1,5 @@
-"""What is too large: for this machine's memory, which is refused before anything is allocated, and for a training, which is
-said.
+"""Numbers that do not fit: what is too large for this machine's memory, which is refused before anything is allocated, or for
+a training, which is said; and how many environments there are.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms.config import ConfigError
 from policygrad.algorithms.replay_learner import ReplayLearner
 from policygrad.envs.advice import AdviceWarning
+from policygrad.envs.checks import check_vector
+from policygrad.envs.single import EnvLike
 from policygrad.models.observations import Encoding
 
 COPIES_OF_NETWORKS = 8  # parameters, gradient and two moments of Adam, of policy and critic
@@ -46,6 +49,20 @@ def check_sizes(config: Mapping[str, Any], envs: VectorEnv, own_body: bool) -> N
         _compare(
             f"a replay buffer of buffer_size = {steps:,} steps", steps * (row + act + REST), memory, "lower buffer_size"
         )
+
+
+def with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
+    """The keywords with the number of environments: an environment is one, and a vector environment brings its number.
+
+    Raises ConfigError where another number is given.
+    """
+    given = {name for name in ("num_envs", "n_envs") if name in overrides}
+    if isinstance(env, VectorEnv):
+        check_vector(env)
+        if any(overrides[name] != env.num_envs for name in given):
+            raise ConfigError(f"num_envs = {overrides[given.pop()]}, but the vector environment has {env.num_envs}")
+        return overrides if given else overrides | {"num_envs": env.num_envs}
+    return overrides | {"num_envs": 1} if isinstance(env, gym.Env) and not given else overrides
 
 
 def advise_steps(learner: Any, steps: int, iteration: int) -> None:

@@ -67,8 +67,8 @@ def spectrum_batch(agent: Agent) -> Batch:
 
 def trace(policy: Policy, batch: Batch, share: Tensor) -> float:
     """The trace Σ λ = E[ ‖∇log π(a|s)‖² ] over the batch's states, estimated from the actions taken there."""
-    one, squares = torch.ones(1, dtype=policy.flat.dtype), []
+    one, squares = torch.ones_like(policy.flat[:1]), []
     for i in range(len(batch)):
         score = policy.evaluate(batch.take(slice(i, i + 1))).gradient(one)
         squares.append(float(score @ score))
-    return float(share.double() @ torch.tensor(squares, dtype=torch.float64))
+    return float(share.double().cpu() @ torch.tensor(squares, dtype=torch.float64))

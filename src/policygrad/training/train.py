@@ -214,6 +214,7 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
         "config": dict(agent.config),
         "custom": agent.custom,
         "kernel": "compiled" if _is_compiled(agent, steps) else kernel if kernel is None else kernel.name,
+        "device": agent.device,
         "backend": agent.backend,
         "fisher_eigenvalues": agent.fisher_eigenvalues,
         "gradient_meter": agent.gradient_meter,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -124,7 +125,7 @@ class Trainer:
         progress = self.source.progress = min(before / self.total, 1.0)
         record = self.source.collect(self.actor, wants)
         self.ended = record.finished
-        self.last = self.done - before if wants.episodes is not None else record.mask.size
+        self.last = self.done - before if wants.episodes is not None else math.prod(record.mask.shape)
         diagnose = self.logged is None or self.done - self.logged >= log_every
         meter = diagnose and self.rows % METER_EVERY == 0
         self.learning = True

@@ -13,6 +13,7 @@ from policygrad.models.ascent import mean_kl
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Policy, PolicyEvaluation
 from policygrad.total import total
+from policygrad.tree import to_numpy
 
 
 class UpdateDiagnostics:
@@ -87,10 +88,11 @@ def top_eigenvalues(policy: Policy, evaluation: PolicyEvaluation, share: Tensor,
     """The `count` largest eigenvalues of the mean Fisher matrix, falling: Lanczos iterations on its products (ARPACK)."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    size, dtype = len(policy.flat), policy.flat.dtype
+    size = len(policy.flat)
 
     def product(v: np.ndarray) -> np.ndarray:
-        return total(evaluation.fisher_product(torch.from_numpy(v).to(dtype).view(-1), share)).double().numpy()
+        along = torch.from_numpy(v).to(policy.flat).view(-1)
+        return to_numpy(total(evaluation.fisher_product(along, share)).double())
 
     count = min(count, size - 1)
     if count < 1:
