@@ -88,7 +88,9 @@ GYMNASIUM = {
         "ppo", "CartPole-v1", 8, CARTPOLE, {"sb3": 5.5}, warmup=2, iterations=60, others=("sbx", "torchrl")
     ),
     "ppo-cartpole-zoo": Config("ppo", "CartPole-v1", 8, ZOO, {"sb3": 8.0}, 10, 300),
-    "ppo-lunarlander": Config("ppo", "LunarLander-v3", 16, LANDER, {"sb3": 4.5, "sb3-workers": 4.5}, 1, 2),
+    "ppo-lunarlander": Config(
+        "ppo", "LunarLander-v3", 16, LANDER, {"sb3": 4.5, "sb3-workers": 4.5}, 1, 2, backend="split"
+    ),
     "ppo-halfcheetah": Config("ppo", "HalfCheetah-v5", 1, CHEETAH, {"sb3": 4.0}, 1, 4),
     "a2c-cartpole": Config(
         "a2c",

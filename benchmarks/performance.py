@@ -42,7 +42,11 @@ def about(config: Config) -> str:
         text += f", minibatch {words['batch_size']}" if "batch_size" in words else ""
         text += f", {words['n_epochs']} epochs" if "n_epochs" in words else ""
     text += "" if config.hidden is None else f", {' × '.join(map(str, config.hidden))}"
-    own = {"compiled": "our compiled environments", "envpool": "EnvPool's environments for us"}
+    own = {
+        "compiled": "our compiled environments",
+        "split": "Gymnasium's environments, ours on both cores",
+        "envpool": "EnvPool's environments for us",
+    }
     text += f"; {own[config.backend]}" if config.backend in own else ""
     return text + ("; with metrics" if config.metrics else "")
 

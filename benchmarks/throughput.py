@@ -91,7 +91,7 @@ def lines_of(name: str, results: Sequence[Round]) -> tuple[list[str], bool]:
             missed |= bar is not None and s["ratio"] < bar
             ratio = f"{s['ratio']:6.2f}  [{s['min']:.2f}, {s['max']:.2f}]"
             said = "" if bar is None else f"{bar:.2f}"
-            lines.append(f"{name:<25}{side:<12}{clock:<9}{s['theirs']:>11.0f} {s['ours']:>11.0f}{ratio:>24}{said:>7}")
+            lines.append(f"{name:<31}{side:<12}{clock:<9}{s['theirs']:>11.0f} {s['ours']:>11.0f}{ratio:>24}{said:>7}")
     return lines, missed
 
 
@@ -152,7 +152,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for side, found in used.items():
         print(f"{side}: " + ", ".join(f"{k} {v}" for k, v in found.items()))
     heads = f"{'theirs':>11} {'policygrad':>11}{'ratio  [min, max]':>24}{'bar':>7}"
-    print(f"{'configuration':<25}{'against':<12}{'clock':<9}{heads}")
+    print(f"{'configuration':<31}{'against':<12}{'clock':<9}{heads}")
     print("\n".join(lines))
     return int(missed)
 

@@ -211,7 +211,6 @@ class Collector:
         ends_matter = masks_told or separate or stateful or left is not None
         obs, final = encoding.empty(T + 1, N), encoding.empty(T, N) if separate else None
         noise = actor.noise(self.rng, (T, N))
-        to_env, choose = action_adapter(envs.single_action_space, actor), acting(actor, N)
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
         actions: Any = []
@@ -222,6 +221,7 @@ class Collector:
         if played is not None:
             actions, rew, terminated, truncated = played
             now, extras = take(obs, T), [{}]
+        to_env, choose = self._step_by_step(actor, played is None)
         for t in range(T if played is None else 0):
             act, state, extra = choose(now, state, noise[t])
             actions.append(act)
@@ -250,6 +250,12 @@ class Collector:
         if encoding.mask_source != "none":
             check_masks(record, actor)
         return record
+
+    def _step_by_step(self, actor: Actor, wanted: bool) -> tuple[Any, Any]:
+        """What turns an actor's actions into the environments', and the actor's `act`, if it is to be asked."""
+        if not wanted:
+            return None, None
+        return action_adapter(self.envs.single_action_space, actor), acting(actor, self.num_envs)
 
     def _noted(
         self,
