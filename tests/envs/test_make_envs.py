@@ -52,7 +52,7 @@ def test_gymnasiums_physics_is_split_over_the_cores_where_that_pays(monkeypatch:
 
     monkeypatch.setattr("policygrad.envs.envpool.installed", lambda: False)
     monkeypatch.setattr(processes, "usable_cores", lambda: 2)
-    assert found() == "split" if sys.platform == "linux" else "gymnasium"
+    assert found() == ("split" if sys.platform == "linux" else "gymnasium")
     assert {found(steps=49_999), found(num_envs=7), found(partial(gym.make, "LunarLander-v3"))} == {"gymnasium"}
     assert found("Blackjack-v1") == "gymnasium"  # it has no physics
     monkeypatch.setattr(processes, "most_cores", 1)  # other seeds have the others

@@ -524,7 +524,7 @@ with open(__file__ + ".log", "a") as log:
 class Logged(CartPoleEnv):
     pass
 
-gym.register("Logged-v0", Logged)
+gym.register("Logged-v0", Logged, vector_entry_point=Logged)
 """
 
 

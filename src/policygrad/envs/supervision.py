@@ -176,14 +176,16 @@ def payloads(blocks: Sequence[Sequence[Callable[[], gym.Env]]]) -> list[bytes]:
 
 
 def by_name(spec: EnvSpec) -> EnvSpec:
-    """The spec with the name of its class instead of the class, so that a worker imports the class's module only to make it.
+    """The spec with the names of its classes instead of these, so that a worker imports their module only to make one.
 
     The module of one registered class may import torch, which takes seconds, in workers that make something else.
     """
     sent = copy(spec)
-    module, name = (getattr(spec.entry_point, x, None) for x in ("__module__", "__qualname__"))
-    if name and module not in (None, "__main__") and getattr(sys.modules.get(module), name, None) is spec.entry_point:
-        sent.entry_point = f"{module}:{name}"
+    for entry in ("entry_point", "vector_entry_point"):
+        made = getattr(spec, entry)
+        module, name = (getattr(made, x, None) for x in ("__module__", "__qualname__"))
+        if name and module not in (None, "__main__") and getattr(sys.modules.get(module), name, None) is made:
+            setattr(sent, entry, f"{module}:{name}")
     return sent
 
 
