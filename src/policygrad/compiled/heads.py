@@ -71,7 +71,8 @@ def score_weight(aim: Aim, logp: float, old: float, adv: float, weight: float) -
 def score_choices(
     head: HeadData, steps: Steps, aim: Aim, order: np.ndarray, scale: float, out: np.ndarray, up: np.ndarray
 ) -> None:
-    """Write the derivative of the aim by the logits (B, P) into up, for the steps `order`. The logits become log π.
+    """Write the derivative of the aim by the logits (B, P) into up, for the steps `order`. The logits become log π, and up
+    is p meanwhile.
 
     ∂log π/∂logit_j = 1[j = a] − p_j;  ∂entropy/∂logit_j = −p_j (log p_j + entropy);  ∂KL/∂logit_j = p_j − p_old,j.
     """
@@ -87,10 +88,12 @@ def score_choices(
                     out[j] += steps.context[i * width + j - r * width]
                 most = max(most, out[j])
             for j in range(at, at + head.sizes[k]):
-                total += math.exp(out[j] - most)
+                up[j] = math.exp(out[j] - most)
+                total += up[j]
             shift = most + math.log(total)
             for j in range(at, at + head.sizes[k]):
                 out[j] -= shift
+                up[j] /= total
             logp += out[at + steps.choice[i * entries + k]]
             at += head.sizes[k]
         share = steps.weight[i] * number(scale)
@@ -99,9 +102,9 @@ def score_choices(
             entropy = zero
             if bonus != zero:
                 for j in range(at, at + head.sizes[k]):
-                    entropy -= math.exp(out[j]) * out[j]
+                    entropy -= up[j] * out[j]
             for j in range(at, at + head.sizes[k]):
-                p = math.exp(out[j])
+                p = up[j]
                 up[j] = -p * (w + bonus * share * (out[j] + entropy))
                 if bound != zero:
                     up[j] -= bound * share * (p - math.exp(steps.dist[i * width + j - r * width]))

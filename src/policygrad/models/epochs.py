@@ -94,8 +94,11 @@ def _pieces(rows: int, how: AscentPlan, passes: int) -> tuple[np.ndarray, np.nda
     """The order of the rows in all passes (passes · B,), and where each piece begins and the last one ends."""
     orders, cuts = [], [0]
     for i in range(passes):
-        order, within = even_pieces(rows, how.minibatches, how.generator) or (None, [])
-        orders.append(np.arange(rows) if order is None else order.numpy())
+        found = even_pieces(rows, how.minibatches, how.generator)
+        if found is None:  # nor is there anything to shuffle in the other passes
+            return np.tile(np.arange(rows), passes), np.arange(passes + 1) * rows
+        order, within = found
+        orders.append(order.numpy())
         cuts += [i * rows + cut for cut in (*within, rows)]
     return np.concatenate(orders), np.array(cuts)
 
