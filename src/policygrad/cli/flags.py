@@ -38,6 +38,8 @@ RUN_FLAGS = {  # flag: the value that follows it ("" for a switch), and its help
         "FILE|ENV",
         "TOML file of hyperparameters, or the environment whose tuned preset is used [ENV]",
     ),
+    "--zoo": ("FILE", "YAML file of RL Zoo (rl-baselines3-zoo) whose hyperparameters are used"),
+    "--name": ("NAME", "name of the environment in run directories and files [that of ENV]"),
     "--run-dir": (
         "DIR",
         "new or empty run directory [runs/ENV/ALGO/seed<S>-<UTC>]; several seeds: DIR/seed<S> per run",
