@@ -17,7 +17,8 @@ from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.arguments import parse_train
 from policygrad.cli.values import UsageError
 
-SB3 = """policy learning_rate n_steps batch_size n_epochs gae_lambda clip_range clip_range_vf normalize_advantage vf_coef use_sde
+SB3 = """
+    policy learning_rate n_steps batch_size n_epochs gae_lambda clip_range clip_range_vf normalize_advantage vf_coef use_sde
     sde_sample_freq rollout_buffer_class rollout_buffer_kwargs stats_window_size tensorboard_log policy_kwargs verbose
     use_rms_prop rms_prop_eps learning_starts train_freq replay_buffer_class replay_buffer_kwargs optimize_memory_usage
     target_update_interval exploration_fraction exploration_initial_eps exploration_final_eps action_noise policy_delay

@@ -27,7 +27,8 @@ class Option:
 
     help: one line. low, high: inclusive bounds, which hold for each number of a tuple; without `high` it is `MOST`. tune: the
     range to search when hyperparameters are tuned, (low, high) or (low, high, "log"). schedule: whether it may change with
-    training's progress: recipes then get a number, or a function of progress (`policygrad.linear`). foreign: what the keyword is called in Stable-Baselines3, CleanRL or Spinning Up.
+    training's progress: recipes then get a number, or a function of progress (`policygrad.linear`). foreign: what the keyword
+    is called in Stable-Baselines3, CleanRL or Spinning Up.
     """
 
     help: str = ""

@@ -52,10 +52,39 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # of Stable-Baselines3 2.9, with the ne
 }
 COUNTS = {"ppo": "minibatches", "trpo": "critic_minibatches"}  # what a batch_size is turned into
 SAME = frozenset(  # words of theirs that the recipes understand
-    "learning_rate n_steps n_epochs gamma gae_lambda clip_range normalize_advantage max_grad_norm target_kl cg_max_steps "
-    "cg_damping line_search_shrinking_factor line_search_max_iter n_critic_updates buffer_size learning_starts tau "
-    "gradient_steps target_update_interval exploration_fraction exploration_final_eps policy_delay target_policy_noise "
-    "target_noise_clip target_entropy n_envs n_timesteps seed batch_size ent_coef train_freq".split()
+    [
+        "learning_rate",
+        "n_steps",
+        "n_epochs",
+        "gamma",
+        "gae_lambda",
+        "clip_range",
+        "normalize_advantage",
+        "max_grad_norm",
+        "target_kl",
+        "cg_max_steps",
+        "cg_damping",
+        "line_search_shrinking_factor",
+        "line_search_max_iter",
+        "n_critic_updates",
+        "buffer_size",
+        "learning_starts",
+        "tau",
+        "gradient_steps",
+        "target_update_interval",
+        "exploration_fraction",
+        "exploration_final_eps",
+        "policy_delay",
+        "target_policy_noise",
+        "target_noise_clip",
+        "target_entropy",
+        "n_envs",
+        "n_timesteps",
+        "seed",
+        "batch_size",
+        "ent_coef",
+        "train_freq",
+    ]
 )
 ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "SiLU": "silu"}
 THETA, DT = 0.15, 0.01  # of Stable-Baselines3's Ornstein–Uhlenbeck noise
@@ -80,7 +109,7 @@ class ZooError(ConfigError):
 
 
 class Preset(dict[str, Any]):
-    """Hyperparameters, for `preset=`. left: the words that have no counterpart, with the reason. source: where they are from."""
+    """Hyperparameters, for `preset=`. left: the words without a counterpart, with the reason. source: where they are from."""
 
     def __init__(self, values: Mapping[str, Any], left: Mapping[str, str], source: str) -> None:
         super().__init__(values)
@@ -120,14 +149,12 @@ def read(path: str | Path, algo: str, env: str) -> Preset:
     if algo not in DEFAULTS:
         raise ZooError(f"RL Zoo's files are read for {', '.join(DEFAULTS)}, not for {algo}")
     name, table = _table(path, env)
-    given = dict(DEFAULTS[algo])
     left: dict[str, str] = {}
+    given: dict[str, Any] = {}
     for word, value in table.items():
         given |= _expanded(str(word), value, left)
-    values = _translated(algo, given, left)
-    defaults = DEFAULTS[algo]
-    said = {word: why for word, why in left.items() if word not in defaults or word in table or word == "use_rms_prop"}
-    return Preset(values, said, f"{os.path.basename(path)} of RL Zoo, {name}")
+    values = _translated(algo, DEFAULTS[algo] | given, left)
+    return Preset(values, left, f"{os.path.basename(path)} of RL Zoo, {name}")
 
 
 def _table(path: str | Path, env: str) -> tuple[str, dict[Any, Any]]:
@@ -187,11 +214,13 @@ def _value(node: ast.expr) -> Any:
         case ast.List() | ast.Tuple():
             return [_value(item) for item in node.elts]
         case ast.Dict():
-            return {_value(k): _value(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
+            if None not in node.keys:
+                return {_value(k): _value(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
         case ast.Call(func=ast.Name(id="dict"), args=[]):
-            return {keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg is not None}
+            if all(keyword.arg is not None for keyword in node.keywords):
+                return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
         case ast.Attribute():
             return node.attr
         case ast.Name():
@@ -222,7 +251,9 @@ def _translated(algo: str, given: dict[str, Any], left: dict[str, str]) -> dict[
     return values
 
 
-WHOLE = frozenset("n_steps n_epochs n_envs n_timesteps batch_size buffer_size learning_starts gradient_steps".split())
+WHOLE = frozenset(
+    ["n_steps", "n_epochs", "n_envs", "n_timesteps", "batch_size", "buffer_size", "learning_starts", "gradient_steps"]
+)
 
 
 def _noise(kind: str, std: float, left: dict[str, str]) -> dict[str, Any]:

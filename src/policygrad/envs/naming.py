@@ -1,4 +1,4 @@
-"""Which registered environment an environment is, through callables, wrappers and vector environments: for presets and names."""
+"""Which registered environment it is, through callables, wrappers and vector environments: for presets and names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,19 @@ from policygrad.envs.lent import layers
 from policygrad.envs.single import EnvLike, EnvMaker, env_name, make_one
 
 NEUTRAL = frozenset(  # wrappers that change neither observations nor actions nor rewards
-    "Autoreset DictInfoToList HumanRendering Monitor NewWorld OrderEnforcing PassiveEnvChecker RecordEpisodeStatistics "
-    "RecordVideo RenderCollection TimeLimit".split()
+    [
+        "Autoreset",
+        "DictInfoToList",
+        "HumanRendering",
+        "Monitor",
+        "NewWorld",
+        "OrderEnforcing",
+        "PassiveEnvChecker",
+        "RecordEpisodeStatistics",
+        "RecordVideo",
+        "RenderCollection",
+        "TimeLimit",
+    ]
 )
 
 
@@ -78,6 +89,7 @@ def _of_single(env: gym.Env, name: str) -> Identity:
 
 def _of_vector(envs: VectorEnv) -> Identity:
     around, name = [], env_name(envs)
+    unnamed = name == type(envs).__name__  # the class of the vector environment says nothing
     while isinstance(envs, VectorWrapper):
         around.append(type(envs).__name__)
         envs = envs.env
@@ -89,7 +101,6 @@ def _of_vector(envs: VectorEnv) -> Identity:
         wrapped = () if spec is None else _changing([w.name for w in spec.additional_wrappers], spec)
         known, whole = Identity(name, None if spec is None else spec.id, wrapped), spec is not None
     wrapped = (*_changing(around, None), *known.wrapped)
-    unnamed = name == type(envs).__name__  # the class of the vector environment says nothing
     return Identity(known.id if unnamed and known.id and whole and not wrapped else name, known.id, wrapped)
 
 

@@ -36,8 +36,8 @@ from policygrad.envs.adapters import to_arrays
 from policygrad.envs.advice import advise
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
-from policygrad.envs.on_device import DeviceCollector
 from policygrad.envs.naming import HandedOut, identify
+from policygrad.envs.on_device import DeviceCollector
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id, with_words
 from policygrad.envs.torch_envs import TorchVectorEnv
 from policygrad.errors import EnvError

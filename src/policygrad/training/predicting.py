@@ -47,7 +47,8 @@ def predict(
 def encoded(actor: Any, space: spaces.Space, obs: Any, action_masks: Any = None) -> tuple[Tree, bool]:
     """One observation or a batch as the actor gets it, (B, *), and whether it was one.
 
-    Raises ObservationError, ContractError or another ValueError for what is no observation of the space, NotFiniteError for NaN.
+    Raises ObservationError, ContractError or another ValueError for what is no observation of the space, NotFiniteError
+    for NaN.
     """
     if _is_pair(obs, space):
         raise ObservationError(

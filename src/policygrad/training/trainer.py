@@ -89,8 +89,10 @@ class Trainer:
         self.learning = False
 
     def begin(self, steps: int, horizon: int | None = None, more: bool = False) -> None:
-        """A new training of so many steps, or so many more of the last one, whose schedules then end later. horizon: how many its schedules run for, where more are to follow: the same horizon
-        again goes on with the training that has it, until that is reached.
+        """A new training of so many steps; more: so many more of the last one, whose schedules then end later.
+
+        horizon: how many its schedules run for, where more are to follow: the same horizon again goes on with the training that
+        has it, until that is reached.
         """
         if horizon is not None and horizon == self.total and 0 < self.done < horizon:
             self.until = self.done + steps
