@@ -235,16 +235,23 @@ def test_the_axis_is_that_of_the_curves_where_a_greedy_policy_is_far_above(tmp_p
 
 def test_a_mean_of_survivors_is_dotted_and_explained(tmp_path):
     """Episodes of 100 steps that reach the goal, and of 999 that do not: 8 environments, 8,000 steps before the latter end."""
-    run = a_run(tmp_path / "car", points=0, done=False)
-    for steps, episodes, length, mean in ((2000, 2, 100, 92.0), (6000, 3, 100, 91.0), (9000, 11, 750, 5.0), (12000, 14, 800, 3.0)):
+    run = a_run(tmp_path / "car", points=0, done=False, num_envs=8)
+    for steps, episodes, length, mean in (
+        (2000, 2, 100, 92.0),
+        (6000, 3, 100, 91.0),
+        (9000, 11, 750, 5.0),
+        (12000, 14, 800, 3.0),
+    ):
         run.append_metrics({"steps": steps, "episodes": episodes, "length_mean": float(length), "return_mean": mean})
     (curve,) = read_curves([run])["CartPole-v1"]
     assert curve.early == 6000
     figure = plot(run)
-    assert any("dotted: most steps are of episodes that had not ended" in text.get_text() for text in texts(figure))
+    assert any(
+        "dotted: open episodes were longer than those that had ended" in text.get_text() for text in texts(figure)
+    )
     dashes = {str(line.get_linestyle()) for line in figure.axes[0].lines if len(line.get_xdata()) > 1}  # pyright: ignore
     assert len(dashes) == 2
-    whole = a_run(tmp_path / "pole", points=0, done=False)
+    whole = a_run(tmp_path / "pole", points=0, done=False, num_envs=8)
     for k in range(1, 4):  # the negative control: short episodes, all of which end
         whole.append_metrics({"steps": 1000 * k, "episodes": 40 * k, "length_mean": 22.0, "return_mean": 22.0})
     assert read_curves([whole])["CartPole-v1"][0].early == 0.0

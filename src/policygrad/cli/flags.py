@@ -256,7 +256,10 @@ def plot_parser() -> Parser:
         help="draw one curve per config, per algo, or per value of hyperparameters, such as lr or lr,clip [config]",
     )
     parser.add_argument(
-        "--metric", default="return_mean", metavar="COL", help="column of metrics.jsonl to draw, such as kl [return_mean]"
+        "--metric",
+        default="return_mean",
+        metavar="COL",
+        help="column of metrics.jsonl to draw, such as kl [return_mean]",
     )
     parser.add_argument("--smooth", default="1", metavar="N", help="rows of a moving average; 1: as measured [1]")
     parser.add_argument(

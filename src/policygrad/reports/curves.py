@@ -35,8 +35,10 @@ class Curve:
     evaluations: list[dict[str, Any]]
     threshold: float | None
     mixed: bool = False  # whether they differ in more than the seed
-    sampled: list[dict[str, Any]] = field(default_factory=list)  # the evaluations with sampled actions, as training plays
-    early: float = 0.0  # steps up to which most of what was played belongs to episodes that had not ended
+    sampled: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # the evaluations with sampled actions, as training plays
+    early: float = 0.0  # steps up to which the mean is one of survivors, see `survivors`
     name: str = ""  # of a curve by a hyperparameter
     ended: bool = False  # whether the runs got as far as an evaluation, where none is drawn
 
@@ -68,6 +70,11 @@ class Curve:
         means = [float(e["mean"]) for e in evaluations]
         low, high = evaluations[0]["ci95"] if len(means) == 1 else (min(means), max(means))
         return float(np.mean(means)), float(low), float(high)
+
+    @property
+    def shows_survivors(self) -> bool:
+        """Whether a part of the curve that can be seen is a mean of survivors."""
+        return self.early > 0.03 * self.end()
 
     def equals(self, other: Curve) -> bool:
         """Whether both are the same numbers, to the last bit."""
@@ -104,7 +111,8 @@ def read_curves(
         curve.name = ", ".join(f"{key} {show(own.get(key))}" for key in keys)
         _add(curve, config, points(rows, metric, smooth), evaluation if metric == RETURN else None)
         curve.ended = evaluation is not None
-        curve.early = max(curve.early, unfinished(rows) if metric == RETURN else 0.0)
+        envs = as_number(own.get("num_envs"))
+        curve.early = max(curve.early, survivors(rows, envs) if metric == RETURN else 0.0)
     _check_names(panels, keys, known, metric, columns)
     return {env: list(group.values()) for env, group in panels.items()}
 
@@ -126,7 +134,9 @@ def _check_names(panels: Any, keys: list[str], known: set[str], metric: str, col
     """Refuse hyperparameters and columns that no run has."""
     missing = [key for key in keys if key not in known]
     if panels and missing:
-        raise RunError(f"no run has a hyperparameter {missing[0]!r}; there are: config, algo, {', '.join(sorted(known))}")
+        raise RunError(
+            f"no run has a hyperparameter {missing[0]!r}; there are: config, algo, {', '.join(sorted(known))}"
+        )
     if panels and metric not in columns | {RETURN}:
         raise RunError(f"no run has a column {metric!r}; there are: {', '.join(sorted(columns))}")
 
@@ -142,8 +152,8 @@ def points(rows: Iterable[Row], metric: str = RETURN, smooth: int = 1) -> tuple[
     return steps, values
 
 
-def unfinished(rows: Iterable[Row]) -> float:
-    """The steps up to which most of what was played belongs to episodes that had not ended.
+def survivors(rows: Iterable[Row], num_envs: float) -> float:
+    """The steps up to which the open episodes were longer, on average, than those that had ended, and had a third of all steps.
 
     The mean return is that of episodes that have ended. Where the short ones are the good ones, as in tasks that end at a
     goal, it is too high until the long ones have ended, too. Of the first 100 episodes, a row says how many steps they had.
@@ -151,7 +161,8 @@ def unfinished(rows: Iterable[Row]) -> float:
     until = 0.0
     for row in rows:
         episodes, length, steps = (as_number(row.get(name)) for name in ("episodes", "length_mean", "steps"))
-        if episodes <= 100 and episodes * length < 0.5 * steps:
+        left = steps - episodes * length  # in open episodes, of which every environment has one
+        if episodes <= 100 and left / num_envs > length and left > steps / 3:
             until = steps
     return until
 
@@ -193,10 +204,16 @@ def marks_text(curves: list[Curve]) -> str:
     what = noun(curves)
     parts = [f"line: mean of {what}, band: their range"] if several else []
     sampled = any(c.sampled for c in curves)
-    parts += ["dot: final policy, sampled as in training; ring: greedy" if sampled else "dot: final policy, greedy"] * dots
+    parts += [
+        "dot: final policy, sampled as in training; ring: greedy" if sampled else "dot: final policy, greedy"
+    ] * dots
     bars = [f"range of {what}"] * many + [f"95 % interval{f' (of one {what[:-1]})' * many}"] * one
     parts += [f"bar: {' or '.join(bars)}"] if bars else []
-    parts += ["dotted: most steps are of episodes that had not ended"] if any(c.early for c in curves) else []
+    parts += (
+        ["dotted: open episodes were longer than those that had ended"]
+        if any(c.shows_survivors for c in curves)
+        else []
+    )
     return " · ".join(parts)
 
 

@@ -33,6 +33,7 @@ from policygrad.stored.directory import RunDirectory, RunError, find_run, runs_a
 __all__ = ["Curve", "labels", "marks_text", "points", "read_curves", "seeds_label"]
 
 HEAD_INCHES = 1.5  # title, subtitle and the steps axis
+LINE_POINTS, LINE_LETTERS = 13, 84  # of the text below the title
 COLORS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2", "#ca8a04", "#475569")
 # one a round through the colours
 LINES, MARKERS, SIGNS = ("-", (0, (4, 2)), (0, (1, 1.2))), ("o", "s", "D"), ("●", "■", "◆")
@@ -88,11 +89,12 @@ def curves_figure(panels: dict[str, list[Curve]], metric: str = RETURN, smooth: 
     if not panels:
         raise RunError("there are no runs to draw")
     rows = max(sum(map(label_inches, labels(curves))) for curves in panels.values())
-    height = max(4.6, rows + HEAD_INCHES)
+    head = HEAD_INCHES + LINE_POINTS / 72 * (max(len(marks_lines(curves)) for curves in panels.values()) - 1)
+    height = max(3.1, rows) + head
     figure = Chart(figsize=(1.5 + 6.5 * len(panels), height), dpi=160, facecolor="white")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (env, curves) in zip(axes, panels.items(), strict=True):
-        draw_environment(axis, env, curves, height - HEAD_INCHES, what_is_drawn(metric, smooth))
+        draw_environment(axis, env, curves, height - head, what_is_drawn(metric, smooth))
     figure.tight_layout(w_pad=3.0)
     return figure
 
@@ -106,12 +108,15 @@ def what_is_drawn(metric: str, smooth: int) -> str:
 def draw_environment(axis: Axes, env: str, curves: list[Curve], height: float, what: str = WINDOW) -> None:
     """Draw one environment into an axis of this height in inches."""
     style(axis)
+    lines = marks_lines(curves)
     algos = {curve.algo for curve in curves}
     name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
-    axis.set_title(name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=38, parse_math=False)
+    axis.set_title(
+        name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=25 + LINE_POINTS * len(lines), parse_math=False
+    )
     small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom"}
-    axis.annotate(f"{what} · {seeds_label(curves)}", (0, 1), (0, 22), xycoords="axes fraction", **small)
-    axis.annotate(marks_text(curves), (0, 1), (0, 9), xycoords="axes fraction", **small)
+    for k, text in enumerate([f"{what} · {seeds_label(curves)}", *lines]):
+        axis.annotate(text, (0, 1), (0, 9 + LINE_POINTS * (len(lines) - k)), xycoords="axes fraction", **small)
     axis.set_xlabel("environment steps", fontsize=9.5, color=PALE)
     end = max(1.0, *(curve.end() for curve in curves))
     names = labels(curves)
@@ -126,6 +131,15 @@ def draw_environment(axis: Axes, env: str, curves: list[Curve], height: float, w
     finals(axis, curves, names, end, height)
 
 
+def marks_lines(curves: list[Curve]) -> list[str]:
+    """The text about lines, dots and bars, in lines that fit over the axis; one at least."""
+    lines = [""]
+    for part in marks_text(curves).split(" · "):
+        whole = f"{lines[-1]} · {part}" if lines[-1] else part
+        lines = [*lines[:-1], whole] if len(whole) <= LINE_LETTERS else [*lines, part]
+    return lines
+
+
 def curve_line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
     """A curve, or the mean of several with a band from the lowest to the highest."""
     if not any(len(x) for x, _ in curve.curves):
@@ -136,7 +150,7 @@ def curve_line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
             axis.plot(x, y, color=color, ls=dashes, lw=1.2)
         return
     mean = returns.mean(0)
-    if 0.0 < curve.early and (late := steps > curve.early).any() and not late.all():
+    if curve.shows_survivors and (late := steps > curve.early).any() and not late.all():
         first = max(int(late.argmax()) - 1, 0)
         axis.plot(steps[: first + 2], mean[: first + 2], color=color, ls=(0, (1, 2)), lw=1.4, alpha=0.7)
         steps, returns, mean = steps[first + 1 :], returns[:, first + 1 :], mean[first + 1 :]
@@ -296,5 +310,3 @@ def light_axis(axis: Axes, grid: Literal["both", "y"]) -> None:
     axis.grid(axis=grid, color=GRID, linewidth=0.9)
     axis.set_axisbelow(True)
     axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
-
-
