@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import policygrad as pg
-from policygrad.algorithms.config import aliases, parameters, pieces
+from policygrad.algorithms.config import aliases, options, parameters, pieces
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.training import agent, functions
 
@@ -29,6 +29,7 @@ def imports() -> dict[str, set[str]]:
     recipe = next(iter(RECIPES.values()))
     annotations = " ".join(str(p.annotation) for p in functions.signature_of(recipe).parameters.values())
     words, found = set(re.findall(r"\w+", annotations)), {"collections.abc": {"Sequence"}, "typing": {"Literal"}}
+    found["policygrad.models.schedules"] = {"Linear"}
     for node in ast.parse(Path(agent.__file__).read_text("utf8")).body:
         if isinstance(node, ast.ImportFrom) and node.module != "typing":
             names = {alias.name for alias in node.names if alias.name in words and alias.name not in pg.__all__}
@@ -46,20 +47,26 @@ def type_text(kind: Any) -> str:
     return text.replace("typing.", "").replace("'", '"')
 
 
-def parameter(p: Parameter) -> str:
+def scheduled(recipe: Any, name: str, text: str) -> str:
+    """The type of a hyperparameter, with what stands for a schedule where there may be one."""
+    option = options(recipe).get(name)
+    return text.replace("float", "float | str | Linear", 1) if option is not None and option.schedule else text
+
+
+def parameter(p: Parameter, recipe: Any) -> str:
     """One parameter."""
     default = "" if p.default is Parameter.empty else f" = {p.default!r}".replace("'", '"')
-    return f"    {p.name}: {type_text(p.annotation)}{default},"
+    return f"    {p.name}: {scheduled(recipe, p.name, type_text(p.annotation))}{default},"
 
 
 def function(name: str) -> Iterator[str]:
     """The lines of a recipe's function; its foreign words stand after our own."""
     recipe = RECIPES[name]
     env, *keywords = functions.signature_of(recipe).parameters.values()
-    foreign = {word: type_text(parameters(recipe)[own][0]) for word, own in aliases(recipe).items()}
+    foreign = {w: scheduled(recipe, own, type_text(parameters(recipe)[own][0])) for w, own in aliases(recipe).items()}
     foreign |= {"normalize_advantage": "bool"} if "normalize_advantage" in foreign else {}
     foreign |= {"batch_size": "int"} if pieces(recipe) else {}
-    yield from ("", f"def {name}(", parameter(env), "    *,", *map(parameter, keywords))
+    yield from ("", f"def {name}(", parameter(env, recipe), "    *,", *(parameter(p, recipe) for p in keywords))
     yield from (f"    {word}: {kind} = ...," for word, kind in foreign.items())
     about, *more = functions.help_of(recipe).splitlines()
     yield from (") -> Agent:", f'    """{about}', *(f"    {line}".rstrip() for line in more), '    """')
@@ -72,7 +79,7 @@ def stub() -> str:
     lines += [
         f"from {m} import {', '.join(sorted(needed[m]))}" for m in sorted(needed) if not m.startswith("policygrad")
     ]
-    lines += ["", "from policygrad import lab as lab"]
+    lines += ["", "from policygrad import lab as lab", "from policygrad.algorithms import zoo as zoo"]
     for module in sorted({*homes.values(), *(m for m in needed if m.startswith("policygrad"))}):
         lines += [f"from {module} import {', '.join(sorted(needed[module]))}"] if module in needed else []
         lines += [f"from {module} import {name} as {name}" for name, home in homes.items() if home == module]

@@ -66,14 +66,17 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names.spli
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
-    if name == "lab":
-        return import_module("policygrad.lab")
+    if name in ("lab", "zoo"):
+        return import_module({"lab": "policygrad.lab", "zoo": "policygrad.algorithms.zoo"}[name])
     from policygrad.algorithms.recipes import RECIPES
 
     if name == "__all__":
-        return [*sorted(_HOME), *sorted(RECIPES), "__version__", "lab"]
+        return [*sorted(_HOME), *sorted(RECIPES), "__version__", "lab", "zoo"]
     if name not in RECIPES:
-        hint = f": use policygrad.{name.lower()}" if name.lower() in RECIPES else ""  # Stable-Baselines3's are classes
+        from policygrad.algorithms.foreign import MODULE, algorithm_answer
+
+        instead = MODULE.get(name) or algorithm_answer(name)
+        hint = f": use policygrad.{name.lower()}" if name.lower() in RECIPES else f": {instead}" if instead else ""
         raise AttributeError(f"module 'policygrad' has no attribute {name!r}{hint}")
     from policygrad.training.functions import as_function
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from policygrad import lab as lab
+from policygrad.algorithms import zoo as zoo
 from policygrad.algorithms.config import Preset
 from policygrad.algorithms.diagnosed import diagnosed_step as diagnosed_step
 from policygrad.algorithms.keywords import Option as Option
@@ -75,6 +76,7 @@ from policygrad.models.observations import Encoding as Encoding
 from policygrad.models.policy import Body
 from policygrad.models.policy import Policy as Policy
 from policygrad.models.policy import make_policy as make_policy
+from policygrad.models.schedules import Linear
 from policygrad.models.schedules import linear as linear
 from policygrad.replay import ReplayBuffer as ReplayBuffer
 from policygrad.replay import Transitions as Transitions
@@ -113,6 +115,7 @@ def a2c(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -131,12 +134,12 @@ def a2c(
     state_discount: bool = False,
     standardize: Literal["no", "batch", "running", "episode"] = "no",
     optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 0.0007,
+    lr: float | str | Linear = 0.0007,
     lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
+    ent_coef: float | str | Linear = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
-    critic_lr: float | None = None,
+    critic_lr: float | str | Linear | None = None,
     critic_epochs: int | None = 1,
     critic_minibatches: int | None = 1,
     hidden: Sequence[int] = (64, 64),
@@ -148,12 +151,15 @@ def a2c(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     n_steps: int = ...,
     gae_lambda: float = ...,
     normalize_advantage: bool = ...,
-    learning_rate: float = ...,
-    vf_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    actor_lr: float | str | Linear = ...,
+    vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
 ) -> Agent:
@@ -171,7 +177,8 @@ def a2c(
             (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -195,6 +202,7 @@ def a3c(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -215,12 +223,12 @@ def a3c(
     state_discount: bool = False,
     standardize: Literal["no", "batch", "running", "episode"] = "no",
     optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 0.0007,
+    lr: float | str | Linear = 0.0007,
     lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
+    ent_coef: float | str | Linear = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
-    critic_lr: float | None = None,
+    critic_lr: float | str | Linear | None = None,
     critic_epochs: int | None = 1,
     critic_minibatches: int | None = 1,
     hidden: Sequence[int] = (64, 64),
@@ -232,12 +240,15 @@ def a3c(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     n_steps: int = ...,
     gae_lambda: float = ...,
     normalize_advantage: bool = ...,
-    learning_rate: float = ...,
-    vf_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    actor_lr: float | str | Linear = ...,
+    vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
 ) -> Agent:
@@ -259,7 +270,8 @@ def a3c(
             (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -283,6 +295,7 @@ def actor_critic(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -299,12 +312,12 @@ def actor_critic(
     gamma: float = 0.99,
     state_discount: bool = False,
     optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 0.0003,
+    lr: float | str | Linear = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
+    ent_coef: float | str | Linear = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = None,
-    critic_lr: float | None = None,
+    critic_lr: float | str | Linear | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -314,9 +327,12 @@ def actor_critic(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
-    learning_rate: float = ...,
-    vf_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    actor_lr: float | str | Linear = ...,
+    vf_lr: float | str | Linear | None = ...,
 ) -> Agent:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
@@ -331,7 +347,8 @@ def actor_critic(
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -352,6 +369,7 @@ def ddpg(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -365,7 +383,7 @@ def ddpg(
     steps: int = 100000,
     num_envs: int = 1,
     num_steps: int = 1,
-    noise: float = 0.1,
+    noise: float | str | Linear = 0.1,
     twin: bool = False,
     delay: int = 1,
     smoothing: float = 0.0,
@@ -376,8 +394,8 @@ def ddpg(
     warmup: int = 1000,
     n_step: int = 1,
     gamma: float = 0.99,
-    lr: float = 0.001,
-    critic_lr: float | None = None,
+    lr: float | str | Linear = 0.001,
+    critic_lr: float | str | Linear | None = None,
     lr_schedule: Literal["constant", "linear"] = "constant",
     tau: float = 0.005,
     max_grad_norm: float | None = None,
@@ -390,12 +408,13 @@ def ddpg(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     train_freq: int = ...,
     train_frequency: int = ...,
     update_every: int = ...,
-    exploration_noise: float = ...,
-    act_noise: float = ...,
+    exploration_noise: float | str | Linear = ...,
+    act_noise: float | str | Linear = ...,
     policy_delay: int = ...,
     policy_frequency: int = ...,
     target_policy_noise: float = ...,
@@ -407,10 +426,10 @@ def ddpg(
     learning_starts: int = ...,
     start_steps: int = ...,
     update_after: int = ...,
-    learning_rate: float = ...,
-    pi_lr: float = ...,
-    policy_lr: float = ...,
-    q_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    policy_lr: float | str | Linear = ...,
+    q_lr: float | str | Linear | None = ...,
     n_steps: int = ...,
 ) -> Agent:
     """Deep deterministic policy gradient (Lillicrap et al. 2016): the pathwise gradient of a deterministic policy.
@@ -435,7 +454,8 @@ def ddpg(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lr: learning rate of the policy (Adam)
         critic_lr: learning rate of the critic (Adam); none: that of the policy
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
@@ -454,6 +474,7 @@ def dqn(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -467,7 +488,7 @@ def dqn(
     steps: int = 100000,
     num_envs: int = 1,
     num_steps: int = 4,
-    lr: float = 0.001,
+    lr: float | str | Linear = 0.001,
     lr_schedule: Literal["constant", "linear"] = "constant",
     replay: bool = True,
     target_every: int | None = 500,
@@ -479,7 +500,7 @@ def dqn(
     warmup: int = 1000,
     n_step: int = 1,
     gamma: float = 0.99,
-    epsilon: float = 0.05,
+    epsilon: float | str | Linear = 0.05,
     epsilon_fraction: float = 0.1,
     max_grad_norm: float | None = 10.0,
     hidden: Sequence[int] = (64, 64),
@@ -491,19 +512,20 @@ def dqn(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     train_freq: int = ...,
     train_frequency: int = ...,
     update_every: int = ...,
-    learning_rate: float = ...,
+    learning_rate: float | str | Linear = ...,
     target_update_interval: int | None = ...,
     target_network_frequency: int | None = ...,
     replay_size: int = ...,
     learning_starts: int = ...,
     start_steps: int = ...,
     update_after: int = ...,
-    exploration_final_eps: float = ...,
-    end_e: float = ...,
+    exploration_final_eps: float | str | Linear = ...,
+    end_e: float | str | Linear = ...,
     exploration_fraction: float = ...,
     n_steps: int = ...,
 ) -> Agent:
@@ -517,7 +539,8 @@ def dqn(
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment between updates, which come in groups of gradient_steps
         lr: learning rate of the action values (Adam)
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         replay: draw minibatches from the replay buffer; without it, from the steps just played alone
         target_every: environment steps between copies of the network to bootstrap from; none: bootstrap from the
             network itself
@@ -529,7 +552,7 @@ def dqn(
         warmup: steps with uniformly random actions, before anything is learned
         n_step: rewards that are summed before a value is bootstrapped from
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
-        epsilon: final probability of a random action
+        epsilon: final probability of a random action; a schedule is that of the probability itself
         epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
@@ -548,6 +571,7 @@ def npg(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -561,9 +585,9 @@ def npg(
     steps: int = 100000,
     num_envs: int = 8,
     num_steps: int = 256,
-    max_kl: float = 0.01,
+    max_kl: float | str | Linear = 0.01,
     kl_schedule: Literal["constant", "linear"] = "constant",
-    lr: float | None = None,
+    lr: float | str | Linear | None = None,
     lr_schedule: Literal["constant", "linear"] = "constant",
     damping: float = 0.1,
     cg_iterations: int = 10,
@@ -572,10 +596,10 @@ def npg(
     lam: float = 0.95,
     state_discount: bool = False,
     standardize: Literal["no", "batch", "running", "episode"] = "batch",
-    ent_coef: float = 0.0,
+    ent_coef: float | str | Linear = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
-    critic_lr: float | None = 0.001,
+    critic_lr: float | str | Linear | None = 0.001,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
     hidden: Sequence[int] = (64, 64),
@@ -587,17 +611,18 @@ def npg(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     n_steps: int = ...,
-    delta: float = ...,
-    target_kl: float = ...,
+    delta: float | str | Linear = ...,
+    target_kl: float | str | Linear = ...,
     cg_damping: float = ...,
     damping_coeff: float = ...,
     cg_max_steps: int = ...,
     cg_iters: int = ...,
     gae_lambda: float = ...,
     normalize_advantage: bool = ...,
-    vf_lr: float | None = ...,
+    vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
     batch_size: int = ...,
@@ -614,7 +639,8 @@ def npg(
         max_kl: largest KL(old ‖ new) of one update, in nats; usually 0.003 to 0.05
         kl_schedule: schedule of max_kl: constant, or linear down to 0
         lr: learning rate of the natural step, in place of max_kl; none: max_kl sets the step's length
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         damping: number added to the diagonal of the Fisher matrix; usually 0.01 to 0.1
         cg_iterations: conjugate-gradient iterations per natural step; usually 10 to 20
         solver: solver of natural steps: cg (conjugate gradients), or dense (the whole Fisher matrix of a small
@@ -647,6 +673,7 @@ def off_policy_pg(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -674,12 +701,12 @@ def off_policy_pg(
     standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 0.0003,
+    lr: float | str | Linear = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
+    ent_coef: float | str | Linear = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = None,
-    critic_lr: float | None = 0.003,
+    critic_lr: float | str | Linear | None = 0.003,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 4,
     hidden: Sequence[int] = (64, 64),
@@ -691,10 +718,13 @@ def off_policy_pg(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     normalize_advantage: bool = ...,
-    learning_rate: float = ...,
-    vf_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    actor_lr: float | str | Linear = ...,
+    vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
 ) -> Agent:
@@ -727,7 +757,8 @@ def off_policy_pg(
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -751,6 +782,7 @@ def ppo(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -766,19 +798,19 @@ def ppo(
     num_steps: int = 256,
     epochs: int = 10,
     minibatches: int = 8,
-    clip: float = 0.2,
-    target_kl: float | None = None,
+    clip: float | str | Linear = 0.2,
+    target_kl: float | str | Linear | None = None,
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
     standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 0.0003,
+    lr: float | str | Linear = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
+    ent_coef: float | str | Linear = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
-    critic_lr: float | None = None,
+    critic_lr: float | str | Linear | None = None,
     critic_epochs: int | None = None,
     critic_minibatches: int | None = None,
     hidden: Sequence[int] = (64, 64),
@@ -790,17 +822,21 @@ def ppo(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     n_steps: int = ...,
     n_epochs: int = ...,
     update_epochs: int = ...,
     num_minibatches: int = ...,
-    clip_range: float = ...,
-    clip_coef: float = ...,
+    clip_range: float | str | Linear = ...,
+    clip_coef: float | str | Linear = ...,
+    clip_ratio: float | str | Linear = ...,
     gae_lambda: float = ...,
     normalize_advantage: bool = ...,
-    learning_rate: float = ...,
-    vf_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    actor_lr: float | str | Linear = ...,
+    vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
     batch_size: int = ...,
@@ -823,7 +859,8 @@ def ppo(
             (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -847,6 +884,7 @@ def ppo_kl(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -862,19 +900,19 @@ def ppo_kl(
     num_steps: int = 256,
     epochs: int = 10,
     minibatches: int = 8,
-    beta: float = 1.0,
-    target_kl: float | None = 0.01,
+    beta: float | str | Linear = 1.0,
+    target_kl: float | str | Linear | None = 0.01,
     gamma: float = 0.99,
     lam: float = 0.95,
     state_discount: bool = False,
     standardize: Literal["no", "batch", "running", "episode"] = "batch",
     optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 0.0003,
+    lr: float | str | Linear = 0.0003,
     lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
+    ent_coef: float | str | Linear = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
-    critic_lr: float | None = None,
+    critic_lr: float | str | Linear | None = None,
     critic_epochs: int | None = None,
     critic_minibatches: int | None = None,
     hidden: Sequence[int] = (64, 64),
@@ -886,6 +924,7 @@ def ppo_kl(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     n_steps: int = ...,
     n_epochs: int = ...,
@@ -893,8 +932,10 @@ def ppo_kl(
     num_minibatches: int = ...,
     gae_lambda: float = ...,
     normalize_advantage: bool = ...,
-    learning_rate: float = ...,
-    vf_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    actor_lr: float | str | Linear = ...,
+    vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
     batch_size: int = ...,
@@ -911,7 +952,7 @@ def ppo_kl(
         epochs: passes over each batch when the policy is updated
         minibatches: number of minibatches per pass when the policy is updated
         beta: weight β of the KL penalty; its initial value if target_kl is given
-        target_kl: exact mean KL(old ‖ new) towards which β is adapted; none: β is constant
+        target_kl: exact mean KL(old ‖ new) towards which β is adapted; none: β is not adapted
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of generalised advantage estimation; 0: TD error, 1: Monte Carlo return; usually 0.9 to 0.98
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
@@ -919,7 +960,8 @@ def ppo_kl(
             (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -943,6 +985,7 @@ def pqn(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -958,11 +1001,11 @@ def pqn(
     num_steps: int = 32,
     gamma: float = 0.99,
     lam: float = 0.65,
-    lr: float = 0.001,
+    lr: float | str | Linear = 0.001,
     lr_schedule: Literal["constant", "linear"] = "constant",
     epochs: int = 2,
     minibatches: int = 4,
-    epsilon: float = 0.05,
+    epsilon: float | str | Linear = 0.05,
     epsilon_fraction: float = 0.1,
     max_grad_norm: float | None = 10.0,
     hidden: Sequence[int] = (64, 64),
@@ -974,15 +1017,16 @@ def pqn(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     n_steps: int = ...,
     q_lambda: float = ...,
-    learning_rate: float = ...,
+    learning_rate: float | str | Linear = ...,
     n_epochs: int = ...,
     update_epochs: int = ...,
     num_minibatches: int = ...,
-    exploration_final_eps: float = ...,
-    end_e: float = ...,
+    exploration_final_eps: float | str | Linear = ...,
+    end_e: float | str | Linear = ...,
     exploration_fraction: float = ...,
     batch_size: int = ...,
 ) -> Agent:
@@ -996,10 +1040,11 @@ def pqn(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of the return; 0: one step, 1: Monte Carlo return
         lr: learning rate of the action values (Adam)
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         epochs: passes over each batch when the policy is updated
         minibatches: number of minibatches per pass when the policy is updated
-        epsilon: final probability of a random action
+        epsilon: final probability of a random action; a schedule is that of the probability itself
         epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
@@ -1018,6 +1063,7 @@ def reinforce(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -1040,12 +1086,12 @@ def reinforce(
     standardize: Literal["no", "batch", "running", "episode"] = "no",
     reduction: Literal["trajectory", "step"] = "trajectory",
     optimizer: Literal["adam", "sgd"] = "adam",
-    lr: float = 0.003,
+    lr: float | str | Linear = 0.003,
     lr_schedule: Literal["constant", "linear"] = "constant",
-    ent_coef: float = 0.0,
+    ent_coef: float | str | Linear = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = None,
-    critic_lr: float | None = 0.003,
+    critic_lr: float | str | Linear | None = 0.003,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 4,
     hidden: Sequence[int] = (64, 64),
@@ -1057,10 +1103,13 @@ def reinforce(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     normalize_advantage: bool = ...,
-    learning_rate: float = ...,
-    vf_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    actor_lr: float | str | Linear = ...,
+    vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
 ) -> Agent:
@@ -1085,7 +1134,8 @@ def reinforce(
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
@@ -1109,6 +1159,7 @@ def sac(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -1122,7 +1173,7 @@ def sac(
     steps: int = 100000,
     num_envs: int = 1,
     num_steps: int = 1,
-    alpha: float = 1.0,
+    alpha: float | str | Linear = 1.0,
     learn_alpha: bool = True,
     target_entropy: float | None = None,
     twin: bool = True,
@@ -1132,8 +1183,8 @@ def sac(
     warmup: int = 1000,
     n_step: int = 1,
     gamma: float = 0.99,
-    lr: float = 0.001,
-    critic_lr: float | None = None,
+    lr: float | str | Linear = 0.001,
+    critic_lr: float | str | Linear | None = None,
     lr_schedule: Literal["constant", "linear"] = "constant",
     tau: float = 0.005,
     max_grad_norm: float | None = None,
@@ -1146,6 +1197,7 @@ def sac(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     train_freq: int = ...,
     train_frequency: int = ...,
@@ -1155,10 +1207,10 @@ def sac(
     learning_starts: int = ...,
     start_steps: int = ...,
     update_after: int = ...,
-    learning_rate: float = ...,
-    pi_lr: float = ...,
-    policy_lr: float = ...,
-    q_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    policy_lr: float | str | Linear = ...,
+    q_lr: float | str | Linear | None = ...,
     n_steps: int = ...,
 ) -> Agent:
     """Soft actor-critic (Haarnoja et al. 2018): the pathwise gradient of a squashed normal, with an entropy bonus.
@@ -1181,7 +1233,8 @@ def sac(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lr: learning rate of the policy (Adam)
         critic_lr: learning rate of the critic (Adam); none: that of the policy
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
@@ -1200,6 +1253,7 @@ def td3(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -1213,7 +1267,7 @@ def td3(
     steps: int = 100000,
     num_envs: int = 1,
     num_steps: int = 1,
-    noise: float = 0.1,
+    noise: float | str | Linear = 0.1,
     twin: bool = True,
     delay: int = 2,
     smoothing: float = 0.2,
@@ -1224,8 +1278,8 @@ def td3(
     warmup: int = 1000,
     n_step: int = 1,
     gamma: float = 0.99,
-    lr: float = 0.001,
-    critic_lr: float | None = None,
+    lr: float | str | Linear = 0.001,
+    critic_lr: float | str | Linear | None = None,
     lr_schedule: Literal["constant", "linear"] = "constant",
     tau: float = 0.005,
     max_grad_norm: float | None = None,
@@ -1238,12 +1292,13 @@ def td3(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     train_freq: int = ...,
     train_frequency: int = ...,
     update_every: int = ...,
-    exploration_noise: float = ...,
-    act_noise: float = ...,
+    exploration_noise: float | str | Linear = ...,
+    act_noise: float | str | Linear = ...,
     policy_delay: int = ...,
     policy_frequency: int = ...,
     target_policy_noise: float = ...,
@@ -1255,10 +1310,10 @@ def td3(
     learning_starts: int = ...,
     start_steps: int = ...,
     update_after: int = ...,
-    learning_rate: float = ...,
-    pi_lr: float = ...,
-    policy_lr: float = ...,
-    q_lr: float | None = ...,
+    learning_rate: float | str | Linear = ...,
+    pi_lr: float | str | Linear = ...,
+    policy_lr: float | str | Linear = ...,
+    q_lr: float | str | Linear | None = ...,
     n_steps: int = ...,
 ) -> Agent:
     """Twin delayed DDPG (Fujimoto et al. 2018): twin critics, a delayed policy, and smoothed target actions.
@@ -1281,7 +1336,8 @@ def td3(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lr: learning rate of the policy (Adam)
         critic_lr: learning rate of the critic (Adam); none: that of the policy
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
@@ -1300,6 +1356,7 @@ def trpo(
     *,
     seed: int = 0,
     preset: Preset | None = None,
+    name: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
@@ -1313,7 +1370,7 @@ def trpo(
     steps: int = 100000,
     num_envs: int = 8,
     num_steps: int = 256,
-    max_kl: float = 0.01,
+    max_kl: float | str | Linear = 0.01,
     kl_schedule: Literal["constant", "linear"] = "constant",
     backtracks: int = 10,
     shrink: float = 0.8,
@@ -1324,11 +1381,11 @@ def trpo(
     lam: float = 0.95,
     state_discount: bool = False,
     standardize: Literal["no", "batch", "running", "episode"] = "batch",
-    ent_coef: float = 0.0,
+    ent_coef: float | str | Linear = 0.0,
     ent_schedule: Literal["constant", "linear"] = "constant",
     lr_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = 0.5,
-    critic_lr: float | None = 0.001,
+    critic_lr: float | str | Linear | None = 0.001,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
     hidden: Sequence[int] = (64, 64),
@@ -1340,10 +1397,11 @@ def trpo(
     mask_source: Literal["auto", "none", "observation", "info"] = "auto",
     normalize_obs: bool = False,
     total_timesteps: int = ...,
+    n_timesteps: int = ...,
     n_envs: int = ...,
     n_steps: int = ...,
-    delta: float = ...,
-    target_kl: float = ...,
+    delta: float | str | Linear = ...,
+    target_kl: float | str | Linear = ...,
     line_search_max_iter: int = ...,
     backtrack_iters: int = ...,
     line_search_shrinking_factor: float = ...,
@@ -1354,10 +1412,10 @@ def trpo(
     cg_iters: int = ...,
     gae_lambda: float = ...,
     normalize_advantage: bool = ...,
-    vf_lr: float | None = ...,
+    vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
-    learning_rate: float | None = ...,
+    learning_rate: float | str | Linear | None = ...,
     batch_size: int = ...,
 ) -> Agent:
     """Trust-region policy optimisation (Schulman et al. 2015): a natural step that must meet its KL bound and improve.
@@ -1383,7 +1441,8 @@ def trpo(
             (biased) per episode
         ent_coef: weight of the entropy bonus; usually 0 to 0.02
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        lr_schedule: schedule of the learning rates: constant, or linear down to 0
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
+            b)
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy

@@ -116,7 +116,7 @@ MISTAKES = [
     ("train ppo CartPole-v1 --device gpu", ["device must be cpu", "'gpu'"]),
     ("train ppo CartPole-v1 --cuda", ["--cuda", "--device cuda"]),
     ("train ppo CartPole-v1 --verbose 1", ["-q"]),
-    ("train ppo CartPole-v1 --track", ["metrics.jsonl"]),
+    ("train ppo CartPole-v1 --track", ["--wandb PROJECT"]),
     ("train ppo CartPole-v1 --tensorboard-log logs", ["tensorboard --logdir runs"]),
     ("train ppo CartPole-v1 --capture-video", ["policygrad video RUN"]),
     ("train reinforce CartPole-v1 --n-steps 32", ["--n-steps (a2c has)", "train reinforce CartPole-v1 --help"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,9 @@ def a_run(path: Path, algo: str = "ppo", seed: int = 0, points: int = 20, done: 
     return run
 
 
+NUMBERS = count()  # so that no two curves are equal
+
+
 def texts(figure: Figure) -> list[Text]:
     return [text for axis in figure.axes for text in axis.texts if text.get_text()]
 
@@ -59,7 +62,7 @@ def test_an_interrupted_run_does_not_cut_the_curve_of_its_seeds(tmp_path):
 
 
 def a_curve(algo: str = "ppo", seeds: int = 1, evaluated: bool = True, **config) -> Curve:
-    curve = (np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    curve = (np.array([1.0, 2.0]), np.array([3.0, 4.0 + next(NUMBERS)]))
     evaluations = [{"mean": 1.0, "ci95": [0.0, 2.0]}] * (seeds * evaluated)
     return Curve(algo, config, list(range(seeds)), [curve] * seeds, evaluations, None)
 
@@ -112,7 +115,7 @@ def test_no_label_is_printed_over_another_and_all_are_in_the_picture(groups, dif
 
 
 def test_curves_that_share_a_color_differ_in_their_lines_and_markers(tmp_path):
-    figure = curves_figure(read_curves([a_run(tmp_path / str(k), lr=float(k)) for k in range(24)]))
+    figure = curves_figure(read_curves([a_run(tmp_path / str(k), seed=k, lr=float(k)) for k in range(24)]))
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]  # pyright: ignore
     drawn = {(line.get_color(), str(line._dash_pattern)) for line in lines}  # pyright: ignore
     assert len(lines) == len(drawn) == 24
@@ -143,8 +146,8 @@ def test_runs_of_one_algorithm_are_one_curve_whatever_their_settings(tmp_path):
     shown = {text.get_text() for text in texts(curves_figure({"CartPole-v1": curves}))}
     assert {"PPO  202.5", "A2C  200.0", "PPO, unfinished"} <= shown
     assert plot_runs(made, tmp_path / "x.svg", by="algo").read_text() != plot_runs(made, tmp_path / "y.svg").read_text()
-    with pytest.raises(ValueError, match="'config' or 'algo'"):
-        read_curves(made, "seed")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(RunError, match=r"no run has a hyperparameter 'sed'; there are: config, algo, lr, seed, steps"):
+        read_curves(made, "sed")
 
 
 def test_seeds_alone_are_no_mixture(tmp_path):
@@ -178,3 +181,82 @@ def test_a_plot_takes_runs_paths_and_names_and_is_shown_by_notebooks(tmp_path, m
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match=r"no config\.json"):
         plot("empty")
+
+
+def test_runs_can_be_grouped_by_hyperparameters_and_by_seed(tmp_path):
+    made = [a_run(tmp_path / f"{lr}-{s}", seed=s, lr=lr, clip=0.1 * s) for lr in (1e-3, 1e-2) for s in (0, 5)]
+    by_lr = read_curves(made, "lr")["CartPole-v1"]
+    assert [curve.seeds for curve in by_lr] == [[0, 5], [0, 5]]
+    assert labels(by_lr) == ["PPO\nlr 0.001", "PPO\nthe same numbers as lr 0.001: lr 0.01"]
+    assert len(read_curves(made, "lr, clip")["CartPole-v1"]) == 4
+    assert labels(read_curves(made, "seed")["CartPole-v1"])[0] == "PPO\nseed 0"
+
+
+def test_any_column_can_be_drawn_and_smoothed_by_the_rows_before(tmp_path):
+    run = a_run(tmp_path / "run", points=4)
+    for k, kl in enumerate((0.4, 0.2, 0.3, 0.1)):
+        run.append_metrics({"steps": 5000 + 1000 * k, "kl": kl})
+    (curve,) = read_curves([run], metric="kl", smooth=3)["CartPole-v1"]
+    assert curve.curves[0][0].tolist() == [5000, 6000, 7000, 8000]
+    assert curve.curves[0][1] == pytest.approx([0.4, 0.3, 0.3, 0.2])  # means of one, two, three, three
+    assert read_curves([run], metric="kl")["CartPole-v1"][0].curves[0][1].tolist() == [0.4, 0.2, 0.3, 0.1]
+    assert curve.final() is None  # an evaluation is of returns
+    figure = plot(run, metric="kl", smooth=3)
+    shown = [text.get_text() for text in texts(figure)]
+    assert any(text.startswith("kl, moving average of 3 rows") for text in shown)
+    assert not any("solved" in text or "unfinished" in text for text in shown)
+    with pytest.raises(RunError, match=r"no run has a column 'klo'; there are: kl, return_mean, steps"):
+        read_curves([run], metric="klo")
+    with pytest.raises(ValueError, match="smooth = 0"):
+        read_curves([run], smooth=0)
+
+
+def test_the_axis_is_that_of_the_curves_where_a_greedy_policy_is_far_above(tmp_path):
+    """A curve up to 200 with a greedy policy at 205 shows it inside; with one at 2,000 the axis stays, and an arrow says so."""
+    near, far = a_run(tmp_path / "near"), a_run(tmp_path / "far")
+    sampled = {"mean": 190.0, "ci95": [180.0, 200.0]}
+    near.write_evaluation({"greedy": {"mean": 205.0, "ci95": [190.0, 210.0]}, "sampled": sampled})
+    far.write_evaluation({"greedy": {"mean": 2000.0, "ci95": [1990.0, 2010.0]}, "sampled": sampled})
+    tops, markers = [], []
+    for run in (near, far):
+        axis = plot(run).axes[0]
+        tops.append(axis.get_ylim()[1])
+        markers.append({line.get_marker() for line in axis.lines} - {"None", None, ""})
+        assert {"205.0", "2,000.0"} & {text.get_text() for text in axis.texts}
+        assert "190.0" in {text.get_text() for text in axis.texts}
+        assert any("ring: greedy" in text.get_text() for text in axis.texts)
+    assert tops[0] > 205.0
+    assert tops[1] < 300.0
+    assert "^" not in markers[0]
+    assert "^" in markers[1]
+    both = curves_figure(read_curves([near, a_run(tmp_path / "old", "a2c")]))  # of an older version: greedy alone
+    assert {"PPO  190.0 (205.0 greedy)", "A2C  200.0"} <= {text.get_text() for text in texts(both)}
+
+
+def test_a_mean_of_survivors_is_dotted_and_explained(tmp_path):
+    """Episodes of 100 steps that reach the goal, and of 999 that do not: 8 environments, 8,000 steps before the latter end."""
+    run = a_run(tmp_path / "car", points=0, done=False, num_envs=8)
+    for steps, episodes, length, mean in (
+        (2000, 2, 100, 92.0),
+        (6000, 3, 100, 91.0),
+        (9000, 11, 750, 5.0),
+        (12000, 14, 800, 3.0),
+    ):
+        run.append_metrics({"steps": steps, "episodes": episodes, "length_mean": float(length), "return_mean": mean})
+    (curve,) = read_curves([run])["CartPole-v1"]
+    assert curve.early == 6000
+    figure = plot(run)
+    assert any(
+        "dotted: open episodes were longer than those that had ended" in text.get_text() for text in texts(figure)
+    )
+    dashes = {str(line.get_linestyle()) for line in figure.axes[0].lines if len(line.get_xdata()) > 1}  # pyright: ignore
+    assert len(dashes) == 2
+    whole = a_run(tmp_path / "pole", points=0, done=False, num_envs=8)
+    for k in range(1, 4):  # the negative control: short episodes, all of which end
+        whole.append_metrics({"steps": 1000 * k, "episodes": 40 * k, "length_mean": 22.0, "return_mean": 22.0})
+    assert read_curves([whole])["CartPole-v1"][0].early == 0.0
+
+
+def test_curves_of_equal_numbers_are_named(tmp_path):
+    made = [a_run(tmp_path / "npg", "npg"), a_run(tmp_path / "trpo", "trpo"), a_run(tmp_path / "ppo", seed=1)]
+    assert labels(read_curves(made)["CartPole-v1"]) == ["NPG", "TRPO\nthe same numbers as NPG", "PPO"]

@@ -366,14 +366,11 @@ SB3 = [
     (lambda a: pg.a2c("CartPole-v1", tensorboard_log="x"), "tensorboard --logdir"),
     (lambda a: pg.trpo("CartPole-v1", sub_sampling_factor=2), "all rows"),
     (lambda a: a.learn(10, tb_log_name="x"), "event files"),
-    (lambda a: a.learn(10, reset_num_timesteps=False), "goes on"),
-    (lambda a: a.learn(10, progress_bar=True), "make_progress"),
     (lambda a: a.learn(10, log_interval=1), "log_every"),
     (lambda a: a.learn(10, nonsense=1), "no keyword 'nonsense'"),
     (lambda a: a.evaluate(deterministic=True), "greedy=True"),
     (lambda a: a.evaluate(n_eval_episodes=3), "episodes="),
     (lambda a: a.set_env("CartPole-v1"), r"env=…"),
-    (lambda a: a.num_timesteps, "steps_done"),
     (lambda a: pg.PPO, r"policygrad\.ppo"),
 ]
 

@@ -6,7 +6,6 @@ Nothing heavy is imported.
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import tomllib
 from collections import ChainMap
@@ -14,18 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
 from inspect import unwrap
-from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from policygrad.algorithms.foreign import answer
-from policygrad.algorithms.keywords import MOST, TINY, Network, Option, Run
+from policygrad.algorithms.checked import ConfigError, checked
+from policygrad.algorithms.foreign import algorithm_answer, answer
+from policygrad.algorithms.keywords import Network, Option, Run
 from policygrad.algorithms.recipe import OLD_KEYWORDS, Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.errors import UserError
 from policygrad.files import MIB, read_text
 from policygrad.locate import LocateError, locate
+from policygrad.models.schedules import read_schedule
 
 OF_EVERY_AGENT = {
     "seed": Option("random seed", 0, 2**32 - 1),
@@ -40,10 +39,6 @@ MADE_BY = {f.name for f in fields(Network)} | {
     "twin",
 }  # what a learner is made by
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
-
-
-class ConfigError(UserError, ValueError):
-    """An invalid configuration. The message says what is wrong, what is allowed and what to do, in at most three lines."""
 
 
 class Configuration(dict[str, Any]):
@@ -77,7 +72,9 @@ def find_recipe(algo: Algo) -> Recipe:
         raise ConfigError(str(error)) from error
     key = algo.lower().replace("-", "_")
     if key not in RECIPES:
-        near = difflib.get_close_matches(key, RECIPES, n=1, cutoff=0.5)
+        instead, near = algorithm_answer(key), difflib.get_close_matches(key, RECIPES, n=1, cutoff=0.6)
+        if instead is not None:
+            raise ConfigError(f"there is no algorithm {algo!r}: {instead}.")
         hint = f" Did you mean {near[0]!r}?" if near else ""
         own = " Give your own recipe as module:name or file.py:name."
         raise ConfigError(f"unknown algorithm {algo!r}.{hint} Available: {', '.join(RECIPES)}.{own}")
@@ -295,7 +292,12 @@ def unknown_keyword(algo: Algo, name: str) -> str:
     if instead is not None:
         return f"{algorithm(algo)} has no hyperparameter {name!r}: {instead}."
     near = [OLD_KEYWORDS[name]] if OLD_KEYWORDS.get(name) in known else []
-    near = near or difflib.get_close_matches(name, [*known, *aliases(algo)], n=1, cutoff=0.6)
+    owner = next((other for other in RECIPES if name in parameters(other) or name in aliases(other)), None)
+    if owner is not None and not near:  # it is spelt as it should be, so nothing like it is meant
+        return (
+            f"{algorithm(algo)} has no hyperparameter {name!r}, which is one of {owner}. Available: {', '.join(known)}."
+        )
+    near = near or difflib.get_close_matches(name, [*known, *aliases(algo)], n=1, cutoff=0.75)
     hint = f" Did you mean {near[0]!r}?" if near else f" Available: {', '.join(known)}."
     return f"{algorithm(algo)} has no hyperparameter {name!r}.{hint}"
 
@@ -335,46 +337,13 @@ def _own_value(name: str, value: Any) -> Any:
 
 def check(name: str, kind: Any, value: Any, option: Option | None = None) -> Any:
     """The value as its type, inside its bounds, `option`'s or those known here. Raises ConfigError."""
-    option = option or known().get(name, Option())
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        if value not in args:
-            raise ConfigError(f"{name} = {value!r} is not one of: {', '.join(map(str, args))}")
-        return value
-    if type(None) in args:
-        return None if value is None else check(name, next(a for a in args if a is not type(None)), value, option)
-    if origin is tuple:
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(check(name, args[0], item, option) for item in items)
-    if kind in (str, bool):
-        if not isinstance(value, kind):
-            raise ConfigError(f"{name} = {value!r} must be {'text' if kind is str else 'true or false'}")
-        return value
-    number = _as_float(value)
-    if number is None or (kind is int and math.isfinite(number) and not number.is_integer()):
-        raise ConfigError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
-    low, high = option.low, option.high
-    most = MOST[kind] if high is None else high
-    if not (-MOST[kind] if low is None else low) <= number <= most:  # as NaN is not
-        bounds = f"at most {most:g}" if high is None and number > most else _bounds(low, high)
-        raise ConfigError(f"{name} = {value if abs(number) < 1e16 else number} must be {bounds}")
-    return int(number) if kind is int else number
+    return checked(name, kind, value, option or known().get(name, Option()))
 
 
-def _as_float(value: Any) -> float | None:
-    """A number as a float, ∞ if it is too large; None for other values."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _bounds(low: float | None, high: float | None) -> str:
-    if high is None:
-        return "finite" if low is None else "above 0" if low == TINY else f"at least {low}"
-    return f"above 0 and at most {high}" if low == TINY else f"in [{low}, {high}]"
+def with_schedules(algo: Algo, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as a recipe takes it: schedules, which files hold as text, are functions of progress."""
+    may = {name for name, option in options(algo).items() if option.schedule}
+    return {name: (read_schedule(value) or value) if name in may else value for name, value in config.items()}
 
 
 def show(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""Keywords of Stable-Baselines3, CleanRL and Spinning Up that do not exist here, each with its replacement.
+"""Words of Stable-Baselines3, RL Zoo, CleanRL and Spinning Up that do not exist here, each with its replacement.
 
-Words that do mean a keyword are that keyword's `Option.foreign`. docs/migrating.md says the same in its tables. Nothing heavy
-is imported here.
+One table answers keywords in Python and flags on the command line. Words that do mean a keyword are that keyword's
+`Option.foreign`. docs/migrating.md says the same in its tables. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -12,16 +12,45 @@ from typing import Any, NoReturn
 from policygrad.errors import UserError
 
 NETWORK = "the network follows from the spaces, so leave the policy's name out"
-BAR = "policygrad.train(agent, progress=policygrad.training.progress.make_progress()) shows a bar"
+BAR = "learn(progress_bar=True) shows a bar, and policygrad.train writes a run with its metrics"
 EVENTS = "every run directory holds event files, which `tensorboard --logdir runs` shows"
+WIDTHS = ("use hidden=(64, 64)", "use --hidden, e.g. --hidden 64 64")
+ACTIVATION = ('use activation="relu"', "use --activation relu")
+WANDB = ("use callback=policygrad.WandbCallback(project=…)", "use --wandb PROJECT")
+CALLBACK = "use callback=policygrad.EvalCallback(every=…, env=…) in learn"
+CHECKPOINTS = "runs keep checkpoints; in Python use callback=policygrad.CheckpointCallback(every=…)"
+TUNING = "there is no search for hyperparameters: tuned presets are the default, see `policygrad list presets`"
+SDE = ("use noise_autocorrelation=0.9", "use --noise-autocorrelation 0.9")
+ADAM = ('the optimiser is Adam; optimizer="sgd" is the other one', "the optimiser is Adam; see --optimizer")
+ZOO = (
+    "give hyperparameters as keywords; policygrad.zoo.read(FILE, ENV) reads RL Zoo's YAML",
+    "give hyperparameters as flags; --zoo FILE reads RL Zoo's YAML",
+)
+RECORD = "use `policygrad video RUN` after training"
+RUN_DIR = ("policygrad.train(agent, run_dir) writes a run", "use --run-dir, or --runs-root")
+ONE_CRITIC = ("policy and critic are separate networks of the same widths", "policy and critic are separate networks")
 
 # what to write in Python, or a pair: in Python, and on the command line
 ANSWERS: dict[str, str | tuple[str, str]] = {
+    # networks
     "policy": f"{NETWORK}; hidden=(64, 64) sets the widths, and body= takes a module of your own",
-    "net_arch": ("use hidden=(64, 64)", "use --hidden, e.g. --hidden 64 64"),
+    **dict.fromkeys(("net_arch", "hidden_sizes", "ac_kwargs", "actor_critic", "hid", "layers"), WIDTHS),
+    "l": ("it is the number of hidden layers: hidden=(64, 64) are two of them", "use --hidden, e.g. --hidden 64 64"),
     "policy_kwargs": ('use hidden=(64, 64), activation="relu", log_std=-1 or body=', "use --hidden and --activation"),
-    "activation_fn": ('use activation="relu"', "use --activation"),
-    "features_extractor_class": "use body=, any module or function of the observation space",
+    **dict.fromkeys(("activation_fn", "act"), ACTIVATION),
+    "log_std_init": ("use log_std", "use --log-std"),
+    "squash_output": ('use head="squashed"', "use --head squashed"),
+    "ortho_init": "weights always begin orthogonal",
+    **dict.fromkeys(("share_features_extractor", "shared_lstm", "enable_critic_lstm"), ONE_CRITIC),
+    **dict.fromkeys(
+        ("features_extractor_class", "features_extractor_kwargs"),
+        "use body=, any module or function of the observation space",
+    ),
+    "normalize_images": "observations are standardised with normalize_obs; a body of your own may divide by 255",
+    **dict.fromkeys(("optimizer_class", "optimizer_kwargs"), ADAM),
+    **dict.fromkeys(("use_rms_prop", "rms_prop_eps"), ('use optimizer="adam" or "sgd"', "use --optimizer adam or sgd")),
+    "n_critics": ("twin=True has two critics, twin=False has one", "--twin has two critics, --no-twin has one"),
+    # updates
     "vf_coef": (
         "actor and critic are separate networks; see critic_lr",
         "actor and critic are separate networks; see --critic-lr",
@@ -29,37 +58,21 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     **dict.fromkeys(("clip_vloss", "clip_range_vf"), "the critic's loss is the plain squared error"),
     "anneal_lr": ('use lr_schedule="linear"', "use --lr-schedule linear"),
     "norm_adv": ('use standardize="batch" or standardize="no"', "use --standardize batch, or --standardize no"),
-    **dict.fromkeys(
-        ("use_sde", "sde_sample_freq"), ("use noise_autocorrelation=0.9", "use --noise-autocorrelation 0.9")
-    ),
-    **dict.fromkeys(("use_rms_prop", "rms_prop_eps"), ('use optimizer="adam" or "sgd"', "use --optimizer adam or sgd")),
+    **dict.fromkeys(("use_sde", "sde_sample_freq", "full_std", "use_expln"), SDE),
+    "use_sde_at_warmup": "the first steps are uniformly random, see warmup",
     "sub_sampling_factor": "all rows are used",
-    **dict.fromkeys(("device", "cuda"), ('use device="cuda" where the agent is made', "use --device cuda")),
-    "torch_deterministic": "equal seeds always give equal results",
-    "verbose": (f"agents print nothing, and {BAR}", "use -q for quiet"),
-    "progress_bar": (BAR, "use -q for quiet"),
-    "log_interval": "use log_every, the steps between rows of metrics",
-    "stats_window_size": "means are of the last 100 episodes",
-    "reset_num_timesteps": "learn always goes on from the steps already done, with schedules from their start",
-    **dict.fromkeys(
-        ("track", "wandb", "wandb_project_name", "wandb_entity"),
-        "metrics are written to metrics.jsonl in the run directory",
-    ),
-    **dict.fromkeys(("tensorboard_log", "tb_log_name"), (f"use policygrad.train(agent): {EVENTS}", EVENTS)),
-    "capture_video": "use `policygrad video RUN` after training",
-    "render": "use `policygrad watch RUN` after training",
-    "render_mode": "training draws nothing; use `policygrad video RUN` or policygrad.record(agent, path) after training",
-    "deterministic": "use greedy=True or greedy=False",
-    "n_eval_episodes": "use episodes=",
-    **dict.fromkeys(("eval_env", "eval_freq"), "use callback=policygrad.EvalCallback(every=…, env=…) in learn"),
-    "env_id": "it is the second argument",
-    **dict.fromkeys(("pi_lr", "actor_lr"), ("use lr", "use --lr")),
-    "clip_ratio": ("use clip", "use --clip"),
     "train_pi_iters": ("use epochs, with minibatches=1", "use --epochs, with --minibatches 1"),
+    **dict.fromkeys(
+        ("pi_lr", "actor_lr", "policy_lr"), ("use lr; trpo and npg have max_kl", "use --lr; trpo and npg have --max-kl")
+    ),
+    "minibatch_size": ("use batch_size, or minibatches", "use --batch-size, or --minibatches"),
     "steps_per_epoch": ("it is num_envs · num_steps: use num_steps", "it is num_envs · num_steps: use --num-steps"),
     "epochs": "passes over a batch are for ppo and pqn; an iteration is num_envs · num_steps, and steps is the whole training",
-    "max_ep_len": "wrap the environment in gymnasium.wrappers.TimeLimit",
-    **dict.fromkeys(("ac_kwargs", "hidden_sizes"), ("use hidden=(64, 64)", "use --hidden, e.g. --hidden 64 64")),
+    **dict.fromkeys(("num_iterations", "num_updates", "n_iter"), "steps is the whole training, in environment steps"),
+    **dict.fromkeys(
+        ("rollout_buffer_class", "rollout_buffer_kwargs"), "a rollout is one batch of the on-policy learner"
+    ),
+    # replay and exploration
     "ent_coef": (
         "sac has alpha: alpha=0.2 with learn_alpha=False for a constant weight, alpha=0.1 for 'auto_0.1'",
         "sac has --alpha, with --no-learn-alpha for a constant weight",
@@ -73,7 +86,7 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     ),
     "polyak": ("use tau=1 − polyak, e.g. tau=0.005 for 0.995", "use --tau with 1 − polyak, e.g. 0.005 for 0.995"),
     **dict.fromkeys(
-        ("action_noise", "exploration_noise", "act_noise"),
+        ("action_noise", "exploration_noise", "act_noise", "noise_type", "noise_std"),
         "ddpg and td3 have noise, its standard deviation, and noise_autocorrelation for an Ornstein–Uhlenbeck process; "
         "sac explores by sampling its actions",
     ),
@@ -85,33 +98,135 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
         "replay is uniform; policygrad.ReplayLearner takes a rule of your own, see the guide",
     ),
     "optimize_memory_usage": "observations are always stored once",
-    "use_sde_at_warmup": "the first steps are uniformly random, see warmup",
+    # the environment
+    **dict.fromkeys(("env_id", "env_name"), "it is the second argument"),
     **dict.fromkeys(("env_fn", "env"), "the environment is the first argument"),
-    "actor_critic": ("use hidden=(64, 64), or body=", "use --hidden, e.g. --hidden 64 64"),
-    "num_test_episodes": ("use agent.evaluate(episodes=10)", "use --eval-episodes"),
-    **dict.fromkeys(("logger_kwargs", "exp_name"), ("policygrad.train(agent, run_dir) writes a run", "use --run-dir")),
-    "save_freq": "runs keep checkpoints; in Python use callback=policygrad.CheckpointCallback(every=…)",
+    "env_wrapper": ("use wrappers=[…]", "use --wrapper module:name"),
+    "frame_stack": "wrap the environment in gymnasium.wrappers.FrameStackObservation",
+    "max_ep_len": "wrap the environment in gymnasium.wrappers.TimeLimit",
+    **dict.fromkeys(("norm_obs", "obs_norm"), ("use normalize_obs=True", "use --normalize-obs")),
+    "norm_reward": "the critic standardises its targets, and ppo its advantages, so rewards stay what they are",
+    "normalize": (
+        "use normalize_obs=True; rewards need no scaling, as the critic standardises its targets",
+        "use --normalize-obs; rewards need no scaling, as the critic standardises its targets",
+    ),
+    **dict.fromkeys(
+        ("vec_env", "vec_env_cls", "vec_env_class", "vec_env_kwargs", "vec_env_wrapper"),
+        ('backend="split" or "async" steps environments in processes', "see --backend: split or async for processes"),
+    ),
+    **dict.fromkeys(("n_eval_envs", "eval_env_kwargs"), "evaluations play in environments like those of training"),
+    "monitor_dir": "every run writes monitor.csv",
+    "gym_packages": "name the module with the environment, as in my_package:MyEnv-v0",
+    # the machine
+    **dict.fromkeys(("device", "cuda"), ('use device="cuda" where the agent is made', "use --device cuda")),
+    "torch_deterministic": "equal seeds always give equal results",
+    **dict.fromkeys(("num_threads", "num_cpu", "cpu"), "one thread is used, and `backend` says who steps environments"),
+    # what is shown and kept
+    "verbose": (f"agents print nothing; {BAR}", "a live line is shown; use -q for quiet"),
+    **dict.fromkeys(("progress_bar", "progress", "p"), (BAR, "a bar is shown; use -q for quiet")),
+    "log_interval": "use log_every, the steps between rows of metrics",
+    "stats_window_size": "means are of the last 100 episodes",
+    **dict.fromkeys(("track", "wandb_project_name"), WANDB),
+    **dict.fromkeys(("wandb_entity", "wandb_tags", "tags"), (f"{WANDB[0]}, with entity= or tags=", WANDB[1])),
+    **dict.fromkeys(
+        ("tensorboard_log", "tb_log_name", "tb", "tensorboard"), (f"use policygrad.train(agent): {EVENTS}", EVENTS)
+    ),
+    "capture_video": RECORD,
+    "render": "use `policygrad watch RUN` after training",
+    "render_mode": "training draws nothing; use `policygrad video RUN` or policygrad.record(agent, path) after training",
+    **dict.fromkeys(("logger_kwargs", "exp_name", "data_dir", "log_folder", "log_dir", "log_path", "f"), RUN_DIR),
+    **dict.fromkeys(("datestamp", "uuid"), "names of run directories hold seed and time, so no two are the same"),
+    **dict.fromkeys(("save_freq", "save_replay_buffer"), CHECKPOINTS),
     "save_model": "every run keeps its policy",
-    **dict.fromkeys(("upload_model", "hf_entity"), "nothing is uploaded"),
+    **dict.fromkeys(("upload_model", "hf_entity"), "use `policygrad push RUN OWNER/NAME` after training"),
+    **dict.fromkeys(("trained_agent", "i"), "use `policygrad resume RUN`, or policygrad.load(path)"),
+    "truncate_last_trajectory": "a run goes on where it stopped, with its replay buffer, see `policygrad resume`",
     "custom_objects": "give what is to change as keywords, as in load(path, lr=1e-4)",
+    # evaluation
+    "deterministic": "use greedy=True or greedy=False",
+    "n_eval_episodes": ("use episodes=", "use --eval-episodes"),
+    "num_test_episodes": ("use agent.evaluate(episodes=10)", "use --eval-episodes"),
+    **dict.fromkeys(("eval_env", "eval_freq", "eval_log_path", "n_evaluations"), CALLBACK),
+    **dict.fromkeys(("return_episode_rewards", "reward_threshold"), "an Evaluation has returns, lengths and mean"),
+    "warn": "episodes are counted by this package, whatever the environment is wrapped in",
+    "use_masking": "action masks are used wherever there are any, see mask_source",
+    # RL Zoo's files and its search
+    **dict.fromkeys(("hyperparams", "params", "conf", "conf_file", "config_file", "yaml_file"), ZOO),
+    **dict.fromkeys(("n_trials", "max_total_trials", "n_startup_trials", "sampler", "pruner"), TUNING),
+    **dict.fromkeys(("optimize", "optimize_hyperparameters", "optimization_log_path", "optim_plots"), TUNING),
+    "no_optim_plots": TUNING,
+    **dict.fromkeys(("storage", "study_name"), TUNING),
+    "n_jobs": ("policygrad.training.seeds trains several seeds", "--seed 0 1 2 3 trains several seeds, --jobs at once"),
 }
+
+LEARNING: dict[str, str] = {  # where a word has another answer in `learn`
+    "progress": "use progress_bar=True",
+    "verbose": f"agents print nothing; {BAR}",
+    "learning_rate": "use agent.change(lr=…) between two calls of learn",
+    "seed": "the seed is given where the agent is made",
+}
+
 ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
     **dict.fromkeys(
-        ("set_env", "get_env"), "the environments are agent.envs; policygrad.load(path, env=…) takes others"
+        ("set_env", "get_env", "env_"), "the environments are agent.envs; policygrad.load(path, env=…) takes others"
     ),
     **dict.fromkeys(("get_parameters", "set_parameters"), "use agent.state_dict() and agent.load_state_dict(state)"),
-    "num_timesteps": "use agent.collector.steps_done",
     "ep_info_buffer": "use agent.collector.returns and agent.collector.lengths",
     "load": "use policygrad.load(path)",
     **dict.fromkeys(
         ("save_replay_buffer", "load_replay_buffer"), "save keeps the replay buffer, and policygrad.load brings it back"
     ),
     "replay_buffer": "use agent.learner.replay",
+    "rollout_buffer": "a callback of agent.collector.observers is shown every record",
     **dict.fromkeys(("actor", "q_net"), "use agent.policy"),
+    "critic": "use agent.value(obs), or agent.learner.critic",
     **dict.fromkeys(
         ("logger", "set_logger"), "rows of metrics come to learn(callback=…), and to a run's metrics.jsonl"
     ),
     "lr_schedule": 'use the keyword lr_schedule="linear", or agent.change(lr_schedule="linear")',
+    "learning_rate": 'use agent.config["lr"], and agent.change(lr=…)',
+    **dict.fromkeys(("n_envs",), "use agent.envs.num_envs"),
+    **dict.fromkeys(("n_steps", "batch_size", "gamma", "ent_coef", "gae_lambda"), "use agent.config"),
+    "set_random_seed": "the seed is given where the agent is made",
+    "get_vec_normalize_env": "the policy itself standardises observations, see normalize_obs",
+}
+
+MASKS = "use ppo: action masks work in every algorithm, see mask_source"
+RECURRENT = "use ppo; the guide says which networks policies can have"
+ALGORITHMS = {  # of other libraries: their names, and what to take here
+    **dict.fromkeys(
+        ("vpg", "pg"),
+        "the vanilla policy gradient is reinforce where a batch is whole episodes, and a2c where it is some steps; "
+        "Spinning Up's vpg is a2c with lam = 0.97, standardize = batch and critic_epochs = 80",
+    ),
+    **dict.fromkeys(("ppo1", "ppo2", "ppo_clip", "ppo_continuous_action", "ppo_atari", "ppo_pytorch"), "use ppo"),
+    **dict.fromkeys(("ppo_penalty", "ppo_adaptive_kl"), "use ppo_kl"),
+    **dict.fromkeys(("maskableppo", "maskable_ppo", "ppo_mask"), MASKS),
+    **dict.fromkeys(("recurrentppo", "recurrent_ppo", "ppo_lstm", "ppo_atari_lstm"), RECURRENT),
+    **dict.fromkeys(("acktr", "kfac", "acer"), "use trpo or npg, which follow the natural gradient, too"),
+    **dict.fromkeys(("ac", "a2c_pytorch", "sync_a2c"), "use a2c, or actor_critic, which learns after every step"),
+    **dict.fromkeys(("ddqn", "double_dqn", "dqn_atari"), "use dqn, which is double unless double = false"),
+    **dict.fromkeys(
+        ("qrdqn", "qr_dqn", "c51", "rainbow", "iqn", "apex_dqn", "dueling_dqn", "r2d2"),
+        "use dqn or pqn: there are no distributional values here",
+    ),
+    **dict.fromkeys(("tqc", "crossq", "redq", "droq", "sac_continuous_action", "sac_pytorch"), "use sac"),
+    **dict.fromkeys(("sac_discrete", "sac_atari", "discrete_sac"), "use ppo or dqn: sac is for Box actions"),
+    **dict.fromkeys(("ddpg_continuous_action", "ddpg_pytorch"), "use ddpg"),
+    **dict.fromkeys(("td3_continuous_action", "td3_pytorch"), "use td3"),
+    "her": "replay is uniform: use sac, td3 or ddpg, or policygrad.ReplayLearner with a rule of your own",
+    **dict.fromkeys(("ars", "es", "cma_es"), "use reinforce: searches without a gradient are not here"),
+    **dict.fromkeys(("impala", "vtrace", "appo"), "use a3c, or ppo"),
+}
+MODULE = {  # names that other packages export, and what to write here; see also ALGORITHMS
+    "make_vec_env": 'give the id and the number: policygrad.ppo("CartPole-v1", num_envs=8)',
+    "evaluate_policy": "use agent.evaluate(episodes=10)",
+    **dict.fromkeys(("DummyVecEnv", "SubprocVecEnv"), 'use num_envs=8, with backend="split" for processes'),
+    "VecNormalize": "use normalize_obs=True; rewards need no scaling",
+    "VecFrameStack": "wrap the environment in gymnasium.wrappers.FrameStackObservation",
+    "Monitor": "every run writes monitor.csv",
+    "BaseCallback": "a callback is any function of (agent, row), see policygrad.training.callbacks",
+    "set_random_seed": "use seed=",
 }
 
 
@@ -125,8 +240,13 @@ def answer(word: str, command_line: bool = False) -> str | None:
     return found[command_line] if isinstance(found, tuple) else found
 
 
+def algorithm_answer(name: str) -> str | None:
+    """What to take here for the name of another library's algorithm; None for an unknown name."""
+    return ALGORITHMS.get(name.lower().replace("-", "_"))
+
+
 def refuse_keyword(function: str, given: Mapping[str, Any]) -> NoReturn:
     """Raise ForeignWordError, because a function has no such keyword."""
     word = next(iter(given))
-    instead = answer(word)
+    instead = (LEARNING.get(word) if function == "learn" else None) or answer(word)
     raise ForeignWordError(f"{function} has no keyword {word!r}" + (f": {instead}" if instead else ""))

@@ -27,7 +27,8 @@ class Option:
 
     help: one line. low, high: inclusive bounds, which hold for each number of a tuple; without `high` it is `MOST`. tune: the
     range to search when hyperparameters are tuned, (low, high) or (low, high, "log"). schedule: whether it may change with
-    training's progress. foreign: what the keyword is called in Stable-Baselines3, CleanRL or Spinning Up.
+    training's progress: recipes then get a number, or a function of progress (`policygrad.linear`). foreign: what the keyword
+    is called in Stable-Baselines3, CleanRL or Spinning Up.
     """
 
     help: str = ""
@@ -58,7 +59,10 @@ Standardize = Annotated[
         foreign=("normalize_advantage",),
     ),
 ]
-LrSchedule = Annotated[Schedule, Option("schedule of the learning rates: constant, or linear down to 0")]
+LrSchedule = Annotated[
+    Schedule,
+    Option("schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a, b)"),
+]
 EntCoef = Annotated[
     float, Option("weight of the entropy bonus; usually 0 to 0.02", 0, 1000, tune=(1e-4, 0.05, "log"), schedule=True)
 ]
@@ -93,7 +97,7 @@ class Run:
         Option(
             "number of environment steps; training stops after the last whole iteration that fits",
             1,
-            foreign=("total_timesteps",),
+            foreign=("total_timesteps", "n_timesteps"),
         ),
     ] = 100_000
     num_envs: Annotated[
@@ -235,7 +239,7 @@ class Ascent:
             100,
             tune=(1e-5, 1e-2, "log"),
             schedule=True,
-            foreign=("learning_rate",),
+            foreign=("learning_rate", "pi_lr", "actor_lr"),
         ),
     ] = 3e-4
     lr_schedule: LrSchedule = "constant"

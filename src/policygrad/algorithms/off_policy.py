@@ -35,6 +35,16 @@ LearningRate = Annotated[
         foreign=("learning_rate",),
     ),
 ]
+Alpha = Annotated[
+    float,
+    Option(
+        "weight α of the entropy; its initial value where it is learned",
+        0,
+        1000,
+        tune=(0.01, 1, "log"),
+        schedule=True,
+    ),
+]
 
 
 @packaged(RecipeSpec("r + γ max q", "QLearning", gradient="none", aliases=ALIASES))
@@ -158,19 +168,22 @@ def _deterministic(
     from policygrad.algorithms.replay_learner import ReplayLearner
     from policygrad.algorithms.task import Plan
     from policygrad.models.exploring import Deterministic
+    from policygrad.models.schedules import at
     from policygrad.streams import stream
     from policygrad.updates.pathwise import Pathwise, Smoothing
 
     space, rho = _bounded(task), task.network.noise_autocorrelation
     policy = task.exploring_policy(
-        lambda _: Deterministic(space.shape, space.low, space.high, actor.noise, rho), takes=("noise_autocorrelation",)
+        lambda _: Deterministic(space.shape, space.low, space.high, at(actor.noise, 0.0), rho),
+        takes=("noise_autocorrelation",),
     )
     critic = task.action_critic(policy.head.dims, count=2 if actor.twin else 1, tau=pair.tau)
     smoothing = Smoothing(actor.smoothing, actor.smoothing_limit) if actor.smoothing else None
     rule = Pathwise(
         policy, critic, **pair.rates(), smoothing=smoothing, delay=actor.delay, seed=stream(task.seed, "paths")
     )
-    learner = ReplayLearner(policy, rule, num_envs=run.num_envs, seed=task.seed, **memory.values())
+    noise = actor.noise if callable(actor.noise) else None  # a number is the head's, once and for all
+    learner = ReplayLearner(policy, rule, num_envs=run.num_envs, noise=noise, seed=task.seed, **memory.values())
     return Plan(learner, num_steps=num_steps, compile_from=COMPILE_FROM)
 
 
@@ -213,10 +226,7 @@ def sac(
     *,
     run: kw.Run = kw.Run(num_envs=1),
     num_steps: rkw.TrainEvery = 1,
-    alpha: Annotated[
-        float,
-        Option("weight α of the entropy; its initial value where it is learned", 0, 1000, tune=(0.01, 1, "log")),
-    ] = 1.0,
+    alpha: Alpha = 1.0,
     learn_alpha: Annotated[
         bool, Option("learn α, so that the entropy becomes target_entropy", foreign=("autotune",))
     ] = True,

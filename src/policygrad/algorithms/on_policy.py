@@ -294,7 +294,8 @@ def ppo(
             TINY,
             10,
             tune=(0.05, 0.4),
-            foreign=("clip_range", "clip_coef"),
+            schedule=True,
+            foreign=("clip_range", "clip_coef", "clip_ratio"),
         ),
     ] = 0.2,
     target_kl: Annotated[
@@ -303,6 +304,7 @@ def ppo(
             "exact mean KL(old ‖ new) above which an update ends early; none: all epochs are run",
             TINY,
             tune=(1e-3, 0.1, "log"),
+            schedule=True,
         ),
     ] = None,
     advantage: kw.Advantage = kw.Advantage(),
@@ -338,13 +340,20 @@ def ppo_kl(
     beta: Annotated[
         float,
         Option(
-            "weight β of the KL penalty; its initial value if target_kl is given", TINY, 1e6, tune=(0.01, 10, "log")
+            "weight β of the KL penalty; its initial value if target_kl is given",
+            TINY,
+            1e6,
+            tune=(0.01, 10, "log"),
+            schedule=True,
         ),
     ] = 1.0,
     target_kl: Annotated[
         float | None,
         Option(
-            "exact mean KL(old ‖ new) towards which β is adapted; none: β is constant", TINY, tune=(1e-3, 0.1, "log")
+            "exact mean KL(old ‖ new) towards which β is adapted; none: β is not adapted",
+            TINY,
+            tune=(1e-3, 0.1, "log"),
+            schedule=True,
         ),
     ] = 0.01,
     advantage: kw.Advantage = kw.Advantage(),

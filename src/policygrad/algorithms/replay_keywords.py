@@ -69,10 +69,11 @@ class Exploration:
     epsilon: Annotated[
         float,
         Option(
-            "final probability of a random action",
+            "final probability of a random action; a schedule is that of the probability itself",
             0,
             1,
             tune=(0.01, 0.2),
+            schedule=True,
             foreign=("exploration_final_eps", "end_e"),
         ),
     ] = 0.05
@@ -89,9 +90,9 @@ class Exploration:
 
     def schedule(self) -> Any:
         """ε as a function of training's progress."""
-        from policygrad.models.schedules import falling
+        from policygrad.models.schedules import linear
 
-        return falling(1.0, self.epsilon, self.epsilon_fraction)
+        return self.epsilon if callable(self.epsilon) else linear(1.0, self.epsilon, self.epsilon_fraction)
 
 
 Twin = Annotated[bool, Option("two critics, whose smaller value is bootstrapped from")]
@@ -108,6 +109,7 @@ class DeterministicActor:
             0,
             10,
             tune=(0.05, 0.5),
+            schedule=True,
             foreign=("exploration_noise", "act_noise"),
         ),
     ] = 0.1

@@ -44,7 +44,8 @@ class ReplayLearner:
 
     num_envs: environments in a record. buffer_size: steps kept. batch_size: transitions in a minibatch. gradient_steps:
     minibatches for every record; None: as many as the record has steps. warmup: steps that are played with uniformly random
-    actions before anything is learned. epsilon: the probability of a random action after that, as a schedule. n_step: rewards
+    actions before anything is learned. epsilon: the probability of a random action after that, as a schedule. noise: a schedule
+    of the noise σ of a deterministic head; None: it stays what it is. n_step: rewards
     summed before a value is bootstrapped from. gamma: the discount.
     """
 
@@ -61,11 +62,12 @@ class ReplayLearner:
         gradient_steps: int | None = None,
         warmup: int = 1_000,
         epsilon: Schedule = 0.0,
+        noise: Schedule | None = None,
         seed: int = 0,
     ) -> None:
         self.policy, self.rule = policy, rule
         self.gamma, self.n_step, self.batch_size = gamma, n_step, batch_size
-        self.gradient_steps, self.warmup, self.epsilon = gradient_steps, warmup, epsilon
+        self.gradient_steps, self.warmup, self.epsilon, self.noise = gradient_steps, warmup, epsilon, noise
         self.observers: list[Callable[[Rollout], None]] = []  # shown every record, before anything is learned from it
         self.steps = 0  # of the environments, in all records
         self.loaded: Stats = {}  # what the rule said of its last minibatch before a checkpoint, until it says something newer
@@ -91,6 +93,8 @@ class ReplayLearner:
         if policy.normalizer is not None and record.steps:
             policy.normalizer.merge(policy.raw_features(_valid(record)))
         self.rule.synchronise(policy, before, self.steps)
+        if self.noise is not None:
+            policy.head.sigma = at(self.noise, progress)
         if self.waits or not record.steps:  # resets alone teach nothing
             return {}
         policy.epsilon = at(self.epsilon, progress)
@@ -109,13 +113,14 @@ class ReplayLearner:
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, but for the environments."""
         parts = {"policy": self.policy, "rule": self.rule, "replay": self.replay}
-        own = {"steps": self.steps, "report": self._said()}
+        own = {"steps": self.steps, "report": self._said()} | self._sigma()
         return {name: dict(part.state_dict()) for name, part in parts.items()} | own
 
     def state_form(self) -> Form:
         """Of `state_dict`."""
         forms = {"policy": form_of(self.policy), "rule": form_of(self.rule, self.policy.flat)}
         own = {"steps": whole(), "report": table({}, others=number())}
+        own |= dict.fromkeys(self._sigma(), number(0.0))
         return table(forms | {"replay": form_of(self.replay)} | own)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -123,6 +128,12 @@ class ReplayLearner:
         for name in ("policy", "rule", "replay"):
             getattr(self, name).load_state_dict(state[name])
         self.steps, self.loaded = state["steps"], dict(state["report"])
+        if self.noise is not None:
+            self.policy.head.sigma = state["noise"]
+
+    def _sigma(self) -> dict[str, float]:
+        """The noise of now, if it has a schedule."""
+        return {} if self.noise is None else {"noise": self.policy.head.sigma}
 
 
 def _valid(record: Record) -> Any:

@@ -54,7 +54,9 @@ class TrainArguments:
     save_trajectories: bool = False
     resume: bool = False
     dataset: str | None = None
-    preset: str | None = None
+    preset: Any = None
+    zoo: str | None = None
+    name: str | None = None
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     wrappers: list[str] = field(default_factory=list)
     quiet: bool = False
@@ -70,6 +72,7 @@ class TrainArguments:
             "gradient_meter",
             "dataset",
             "preset",
+            "name",
             "env_kwargs",
             "wrappers",
         )
@@ -232,6 +235,12 @@ def fill_arguments(arguments: TrainArguments, known: Mapping[str, Any]) -> Train
             setattr(arguments, name, value)
     if arguments.backend not in (None, *BACKENDS):
         raise UsageError(f"--backend = {arguments.backend!r} is not one of: {', '.join(BACKENDS)}")
+    if arguments.zoo is not None:
+        if arguments.preset is not None:
+            raise UsageError("--preset and --zoo both say what the defaults are: give one of the two.")
+        from policygrad.algorithms.zoo import read
+
+        arguments.preset = read(arguments.zoo, arguments.algo, arguments.env)
     if arguments.dataset is not None:
         if arguments.save_trajectories:
             raise UsageError(

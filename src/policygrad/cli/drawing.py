@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policygrad.cli.flags import plot_parser
-from policygrad.cli.values import UsageError, picture
+from policygrad.cli.values import picture, positive
 from policygrad.files import printable
 from policygrad.stored.directory import RunDirectory, find_run, runs_at
 
@@ -14,8 +14,6 @@ from policygrad.stored.directory import RunDirectory, find_run, runs_at
 def plot_command(words: Sequence[str]) -> None:
     """`policygrad plot`."""
     given = plot_parser().parse(words)
-    if given.by not in ("config", "algo"):
-        raise UsageError(f"--by = {given.by!r} must be config or algo.")
     chosen: dict[Path, RunDirectory] = {}
     for text in given.runs:
         chosen |= {run.path.resolve(): run for run in runs_at(find_run(text, given.runs_root))}
@@ -24,5 +22,5 @@ def plot_command(words: Sequence[str]) -> None:
     out = picture(given.out) if given.out is not None else out
     from policygrad.reports.plots import plot_runs
 
-    plot_runs(directories, out, "algo" if given.by == "algo" else "config")
+    plot_runs(directories, out, given.by, given.metric.replace("-", "_"), positive("smooth", given.smooth))
     print(printable(str(out)))

@@ -38,6 +38,8 @@ RUN_FLAGS = {  # flag: the value that follows it ("" for a switch), and its help
         "FILE|ENV",
         "TOML file of hyperparameters, or the environment whose tuned preset is used [ENV]",
     ),
+    "--zoo": ("FILE", "YAML file of RL Zoo (rl-baselines3-zoo) whose hyperparameters are used"),
+    "--name": ("NAME", "name of the environment in run directories and files [that of ENV]"),
     "--run-dir": (
         "DIR",
         "new or empty run directory [runs/ENV/ALGO/seed<S>-<UTC>]; several seeds: DIR/seed<S> per run",
@@ -241,7 +243,8 @@ def plot_parser() -> Parser:
         usage="policygrad plot RUN [RUN ...] [flags]",
         description="Draw the learning curves of runs: the mean return of the last 100 episodes against steps. Runs that "
         "differ only in the seed are drawn as one curve, their mean, with a band from the lowest to the highest.",
-        epilog="examples:\n  policygrad plot latest\n  policygrad plot runs/CartPole-v1 --by algo --out comparison.png",
+        epilog="examples:\n  policygrad plot latest\n  policygrad plot runs/CartPole-v1 --by algo --out comparison.png\n"
+        "  policygrad plot runs/CartPole-v1 --by lr --metric kl --smooth 5",
     )
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="run directory, directory of runs, beginning of a run's name, or latest"
@@ -249,9 +252,16 @@ def plot_parser() -> Parser:
     parser.add_argument(
         "--by",
         default="config",
-        metavar="{config,algo}",
-        help="draw one curve per configuration or per algorithm [config]",
+        metavar="KEY",
+        help="draw one curve per config, per algo, or per value of hyperparameters, such as lr or lr,clip [config]",
     )
+    parser.add_argument(
+        "--metric",
+        default="return_mean",
+        metavar="COL",
+        help="column of metrics.jsonl to draw, such as kl [return_mean]",
+    )
+    parser.add_argument("--smooth", default="1", metavar="N", help="rows of a moving average; 1: as measured [1]")
     parser.add_argument(
         "--out",
         metavar="FILE",

@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
 
     def unknown_flag(self, flag: str, others: Sequence[str] = ()) -> str:
         """The message for an unknown flag. others: flags that may be meant, besides the parser's own."""
-        name = flag.lstrip("-").replace("-", "_").removeprefix("no_")
+        name = flag.lstrip("-").lower().replace("-", "_").removeprefix("no_")
         command = self.prog.removeprefix("policygrad ")
         old = OLD_KEYWORDS.get(name)
         instead = answer(name, command_line=True) if old is None else f"use {flag_of(old)}"

@@ -68,7 +68,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     )
     if not given.quiet:
         text = preset(agent.algo, agent.env_name, agent.config, agent.tuned, given.preset)
-        text += source(given, agent.backend)
+        text += source(given, agent.backend) + left_out(given)
         name = environment({"env": agent.env_name} | agent.env_words())
         print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
@@ -88,7 +88,7 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     at_once = min(given.jobs or usable_cores(), len(jobs))
     if not given.quiet:
         text = preset(given.algo, given.env, config, tuned, given.preset)
-        text += source(given, backend)
+        text += source(given, backend) + left_out(given)
         seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
         name = environment({"env": given.env, "env_kwargs": given.env_kwargs, "wrappers": given.wrappers})
         print(paragraph(f"{given.algo} on {name}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
@@ -118,6 +118,12 @@ def source(given: TrainArguments, backend: str) -> str:
         return f"; from {given.dataset}"
     alone = "; no --dataset: the policy plays its own episodes" if find_recipe(given.algo).spec.dataset else ""
     return stepped(backend) + alone
+
+
+def left_out(given: TrainArguments) -> str:
+    """The text about words of RL Zoo's file that mean nothing here."""
+    said = given.preset.said() if hasattr(given.preset, "said") else ""
+    return f"; {said}" if said else ""
 
 
 def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:

@@ -48,6 +48,8 @@ def parse_value(name: str, kind: Any, words: list[str]) -> Any:
         return next((c for c in get_args(kind) if c == text.lower().replace("_", "-")), text)
     if kind is bool:
         return parse_bool(name, words)
+    if kind is float and text.lower().startswith("lin"):  # a schedule; config.check says which there are
+        return text
     return parse_number(name, kind, text, " or none" if optional else "")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from policygrad.models.heads import Head
 
 BETA_MARGIN = 2.0**-24  # how near to 0 and 1 a Beta's x may be: 1 − 2⁻²⁴ is the float32 below 1
+SQUASHED_EDGE = 1e-6  # how near to ±1 tanh(u) may be, for its inverse
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 10.0  # beyond, float32 overflows
 
 
@@ -170,6 +171,10 @@ class SquashedGaussian(Gaussian):
     def to_env(self, act: np.ndarray) -> np.ndarray:
         return self.low + self.scale * (0.5 * (np.tanh(act) + 1.0))
 
+    def from_env(self, act: np.ndarray) -> np.ndarray:
+        x = 2.0 * (act - self.low) / self.scale - 1.0
+        return np.arctanh(x.clip(SQUASHED_EDGE - 1.0, 1.0 - SQUASHED_EDGE)).astype(np.float32)
+
 
 class Beta(Head):
     """a = low + (high − low) x with x ~ Beta(α, β) entry by entry, α = 1 + softplus(out₁), β = 1 + softplus(out₂): unimodal.
@@ -235,6 +240,9 @@ class Beta(Head):
 
     def to_env(self, act: np.ndarray) -> np.ndarray:
         return self.low + self.scale * act
+
+    def from_env(self, act: np.ndarray) -> np.ndarray:
+        return self._inside((act - self.low) / self.scale)
 
 
 def _log_beta(alpha: Tensor, beta: Tensor) -> Tensor:

@@ -118,6 +118,10 @@ class Head:
         """From actions as they are stored to the scale of the action space."""
         return act
 
+    def from_env(self, act: np.ndarray) -> np.ndarray:
+        """The inverse of `to_env`: the environment's actions (B, *) as they are stored."""
+        return act
+
     def first_noise(self, noise: np.ndarray) -> np.ndarray:
         """The context (N, C) of an episode's first step, from a step's noise (N, …). Only where the head is stateful."""
         raise NotImplementedError

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.forms import LARGEST
+from policygrad.models.schedules import linear, read_schedule
 
 MEASURES = ("kl", "td_error")  # a row with one of them measures an update
 NEIGHBOURS = 5  # rows whose median says that something lasts
@@ -62,14 +63,17 @@ class Updates:
     def bound(self) -> tuple[str, np.ndarray] | None:
         """The limit of KL(old ‖ new): its name, and its value at every row (R,); None if there is none."""
         name, free = self.spec.kl_limit, self.spec.kl_free_with
-        value = None if name is None else self.setting(name)
+        schedule = None if name is None else read_schedule(self.config.get(name))
+        value = None if name is None else self.setting(name) if schedule is None else schedule.start
         if name is None or value is None or (free is not None and self.setting(free) is not None):
             return None
-        values = np.full(len(self), value)
-        if name == "max_kl" and self.config.get("kl_schedule") == "linear":
-            started = self.steps - (self.batch() or 0)  # a schedule sees the steps before the batch, at least these
-            values *= 1.0 - np.clip(started / (self.setting("steps") or math.inf), 0.0, 1.0)
-        return name, values
+        if schedule is None and name == "max_kl" and self.config.get("kl_schedule") == "linear":
+            schedule = linear(value)
+        if schedule is None:
+            return name, np.full(len(self), value)
+        started = self.steps - (self.batch() or 0)  # a schedule sees the steps before the batch, at least these
+        progress = np.clip(started / (self.setting("steps") or math.inf), 0.0, 1.0)
+        return name, np.array([schedule(x) for x in progress])
 
 
 def lasting(x: np.ndarray) -> np.ndarray:

@@ -19,7 +19,6 @@ from policygrad.algorithms.config import (
     Algo,
     ConfigError,
     Configuration,
-    Option,
     Preset,
     changed,
     check,
@@ -27,6 +26,7 @@ from policygrad.algorithms.config import (
     check_measurements,
     find_recipe,
     resolve,
+    with_schedules,
 )
 from policygrad.algorithms.devices import check_device, find_device
 from policygrad.algorithms.diagnosed import measured_step
@@ -34,40 +34,38 @@ from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.adapters import to_arrays
 from policygrad.envs.advice import advise
-from policygrad.envs.checks import singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs, resolve_backend
+from policygrad.envs.naming import HandedOut, identify
 from policygrad.envs.on_device import DeviceCollector
-from policygrad.envs.single import EnvLike, Wrapper, check_env_id, env_name, with_words
+from policygrad.envs.single import EnvLike, Wrapper, check_env_id, with_words
 from policygrad.envs.torch_envs import TorchVectorEnv
-from policygrad.envs.twin import twin
 from policygrad.errors import EnvError
 from policygrad.models.policy import Body, Policy
 from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
-from policygrad.stored.trajectories import Trajectories, collect
+from policygrad.stored.trajectories import Trajectories
 from policygrad.streams import stream
-from policygrad.training.callbacks import combine
-from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
-from policygrad.training.kept import Kept, unobserved
-from policygrad.training.predicting import predict
-from policygrad.training.sizes import advise_steps, check_sizes, with_num_envs
+from policygrad.training.callbacks import as_list, combine
+from policygrad.training.face import Face
+from policygrad.training.kept import unobserved
+from policygrad.training.progress import shown
+from policygrad.training.sizes import advise_preset, advise_steps, check_sizes, with_num_envs
 from policygrad.training.threads import BusyError, Turns, single_thread
 from policygrad.training.trainer import Trainer
 
 Callback = Callable[["Agent", Row | None], bool | None]
 
-COLLECT_SEED = 20_000  # of the episodes that `collect` plays, neither training's nor an evaluation's
-EPISODES = Option(low=1, high=10**7)  # of an evaluation
 
-
-class Agent(Kept):
+class Agent(Face):
     """A recipe on an environment: `learn`, `predict`, `evaluate`, `save`, `load`.
 
     algo: a recipe's name, or any function `(task, *, keywords) → Plan`, or the text `module:function` or `file.py:function`.
     env: an id, a callable, an environment, or a Gymnasium vector environment (any autoreset mode). Keywords override the
     preset and the recipe's defaults. preset: the environment's tuned one, where it has one; or the name of another
-    environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. env_kwargs, wrappers: what an id or
+    environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. Of a callable or a vector
+    environment the preset is that of the registered environment inside, see `envs.naming`. name: what files call the
+    environment. env_kwargs, wrappers: what an id or
     a callable is made with, and what is put around it, the innermost first; evaluations and videos use both. A wrapper is a
     function environment → environment, or the text `module:name` or `file.py:name`. body, critic_body: modules of your
     own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. device: where
@@ -89,6 +87,7 @@ class Agent(Kept):
         *,
         seed: int = 0,
         preset: Preset | None = None,
+        name: str | None = None,
         env_kwargs: Mapping[str, object] | None = None,
         wrappers: Sequence[Wrapper] | None = None,
         body: Body | None = None,
@@ -108,14 +107,9 @@ class Agent(Kept):
         elif not isinstance(env, gym.Env | VectorEnv) and not callable(env):
             raise TypeError(f"env must be an id, an environment or a callable, got {env!r}")
         self.env = with_words(env, env_kwargs, wrappers)
-        overrides = with_num_envs(env, overrides)
-        self.env_name = env_name(self.env)
         self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
-        config, self.tuned = resolve(self.recipe, self.env_name, overrides, preset)
-        self.config = Configuration(config)
         self.kernel, self.device = kernel, find_device(device)
-        self.backend = resolve_backend(self.env, backend, self.config["steps"], self.config["num_envs"])
-        self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
+        self._environments(with_num_envs(env, overrides), preset, name, backend)
         self.custom = body is not None or critic_body is not None
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
@@ -127,6 +121,19 @@ class Agent(Kept):
         self.rng = np.random.default_rng(stream(self.seed, "prediction"))
         self._begin()
         advise(self.policy, self.envs, self.config.get("log_std", 0.0), own_body=body is not None)
+
+    def _environments(self, given: dict[str, Any], preset: Preset | None, name: str | None, backend: str) -> None:
+        """Find out which environment it is, and with it the preset; then make so many of them."""
+        known = identify(self.env)
+        self.env_name = known.name if name is None else str(check("name", str, name))
+        tuned_for = (known.preset or "") if preset is None else self.env_name
+        config, self.tuned = resolve(self.recipe, tuned_for, given, preset)
+        advise_preset(self.recipe, config, given, known, preset)
+        self.config = Configuration(config)
+        self.backend = resolve_backend(self.env, backend, self.config["steps"], self.config["num_envs"])
+        begun = known.first is not None and self.backend == "gymnasium" and callable(self.env)
+        env = HandedOut(self.env, known.first) if begun else self.env
+        self.envs = make_envs(env, self.config["num_envs"], self.backend)
 
     def _collector(self) -> Any:
         if self.plan.source is not None:
@@ -161,11 +168,6 @@ class Agent(Kept):
             self.collector.load_state_dict(collector)
         self._begin()
         self.trainer.load_state_dict(counters)
-
-    def __getattr__(self, name: str) -> Any:
-        instead = foreign.ATTRIBUTES.get(name)
-        text = f"an Agent has no {name!r}" + (f": {instead}" if instead else "")
-        raise AttributeError(text, name=name, obj=self)
 
     def __enter__(self) -> Agent:
         return self
@@ -206,7 +208,7 @@ class Agent(Kept):
         critic_body = critic_body if critic_body is not None or isinstance(body, nn.Module) else body
         task = Task(*spaces, self.seed, body, critic_body, self.kernel, self.device)
         with single_thread():  # the initial weights' last bits would depend on their number
-            plan = self.recipe(task, **{k: v for k, v in config.items() if k != "steps"})
+            plan = self.recipe(task, **with_schedules(self.recipe, {k: v for k, v in config.items() if k != "steps"}))
         if not isinstance(plan, Plan):
             raise TypeError(f"{self.algo} must return a Plan, got {type(plan).__name__}")
         check_device(self.algo, self.device, self.kernel, plan.learner)
@@ -231,11 +233,15 @@ class Agent(Kept):
         *,
         horizon: int | None = None,
         total_timesteps: int | None = None,
+        progress_bar: bool = False,
+        reset_num_timesteps: bool = True,
         **others: Any,
     ) -> Agent:
         """Train for `steps` environment steps (default: the configuration's): whole iterations, as many as fit, at least one.
 
         Of iterations of whole episodes it is the last one's length that says whether another fits.
+        progress_bar: show a bar, or a line every ten seconds where there is no terminal. reset_num_timesteps: schedules start
+        anew; False: they go on with those of the last call, over its steps and these together. Counters always go on.
         horizon: how many steps the schedules run for, where `learn` is called several times for one training: two calls of
         n steps with horizon = 2n are one of 2n, where n steps are whole iterations.
         callback(agent, row) is called once an iteration, with a row of metrics every `log_every` steps (None: 2,000, or a
@@ -256,10 +262,11 @@ class Agent(Kept):
         with self._alone():
             if self.lent:
                 self._forget()
-            self.trainer.begin(total, horizon)
+            self.trainer.begin(total, horizon, more=not reset_num_timesteps)
             rows = (self.plan.wants.num_steps or 0) * self.envs.num_envs
             advise_steps(self.learner, self.trainer.total - self.trainer.done, rows)
-            self._run(callback, log_every)
+            with shown(self.trainer, progress_bar) as bar:
+                self._run([*as_list(callback), *bar], log_every)
         return self
 
     @contextmanager
@@ -322,74 +329,6 @@ class Agent(Kept):
             plan.learner.policy.trains_long = getattr(self.policy, "trains_long", False)
             self.policy, self.trainer.actor = plan.learner.policy, _actor(plan.learner)
         return self
-
-    def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
-        """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state.
-
-        action_masks: for an agent that learned with mask_source = info. An actor's state starts anew at each call. Raises
-        ValueError for what is no observation, NotFiniteError for one with numbers that are not finite.
-        """
-        given = self.envs.single_observation_space, self.envs.single_action_space, obs
-        with self._turns:
-            return predict(self.policy, *given, self.rng, deterministic, action_masks), None
-
-    def evaluate(
-        self,
-        episodes: int = 100,
-        greedy: bool = True,
-        seed: int = EVALUATION_SEED,
-        env: EnvLike | None = None,
-        progress: Told | None = None,
-        **others: Any,
-    ) -> Evaluation:
-        """Returns of whole episodes on fixed seeds. env: another environment to play in; a vector environment plays its own.
-
-        progress(done, episodes) is called whenever an episode has ended. Where env is the one that is trained in, training
-        begins new episodes afterwards.
-        """
-        if others:
-            foreign.refuse_keyword("evaluate", others)
-        episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
-        env = self.evaluation_env() if env is None else env
-        with self._turns, self._playing(env):
-            same = self.backend if env is self.env and self.backend == "compiled" else "gymnasium"
-            return evaluate(self.policy, env, episodes, greedy, seed, progress=progress, backend=same)
-
-    def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
-        """Play whole episodes with sampled actions, for other policies to learn from; `.save(path)` then saves them."""
-        episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
-        env = self.evaluation_env() if env is None else env
-        with self._turns, self._playing(env):
-            return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
-
-    def _forget(self) -> None:
-        if isinstance(self.collector, Collector):
-            self.collector.forget()
-
-    @contextmanager
-    def _playing(self, env: EnvLike) -> Iterator[None]:
-        """Others are played in this environment; if it is the training's own, that begins anew."""
-        try:
-            with single_thread():
-                yield
-        finally:
-            if isinstance(env, gym.Env):
-                moved = any(env.unwrapped is each.unwrapped for each in singles(self.envs))
-            else:
-                moved = isinstance(env, VectorEnv) and env.unwrapped is self.envs.unwrapped
-            if moved:
-                self._forget()
-
-    def evaluation_env(self, keyword: str = "env") -> EnvLike:
-        """The environment of `evaluate` by default: the id or callable, or an environment like the given one.
-
-        keyword: the caller's, by which another one is passed. Raises ValueError for a vector environment, which asks for it.
-        """
-        if isinstance(self.env, VectorEnv):
-            raise ValueError(
-                f"this agent was made from a vector environment: pass {keyword}=, an id or a callable, to evaluate in"
-            )
-        return twin(self.env) if isinstance(self.env, gym.Env) else self.env
 
 
 def _actor(learner: Any) -> Any:

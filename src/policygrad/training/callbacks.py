@@ -36,9 +36,14 @@ if TYPE_CHECKING:
 NEWS = ("eval_steps", "eval_return_mean", "eval_length_mean")  # of an evaluation, in the order of a row of metrics
 
 
+def as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
+    """None, one or several callbacks, as a list."""
+    return [] if callback is None else [callback] if callable(callback) else list(callback)
+
+
 def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Callback | None:
     """One callback that calls one or several, in order; training stops if one of them returns False."""
-    several = [] if callback is None else [callback] if callable(callback) else list(callback)
+    several = as_list(callback)
     for each in several:
         if not callable(each) or isinstance(each, type):
             hint = f": did you mean {each.__name__}(…)?" if isinstance(each, type) else ""

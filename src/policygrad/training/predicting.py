@@ -11,6 +11,7 @@ from policygrad.envs.adapters import action_adapter, encoding_of
 from policygrad.envs.serial import mask_info
 from policygrad.errors import UserError
 from policygrad.models.observations import Encoding
+from policygrad.tree import Tree, rows
 
 
 class ObservationError(UserError, ValueError):
@@ -29,21 +30,10 @@ def predict(
     """The action for one observation, or the actions for a batch, in the environment's format. An actor's state starts anew.
 
     actor: an `Actor`; of masked actions, one with `has_legal_action`. rng: what samples are drawn from. deterministic: the most
-    likely actions, which draw nothing. Raises ObservationError, ContractError or another ValueError for what is no observation
-    of the space, NotFiniteError for NaN.
+    likely actions, which draw nothing. Raises what `encoded` does.
     """
-    if _is_pair(obs, observation_space):
-        raise ObservationError(
-            "expected an observation, got the pair (observation, info) that env.reset() returns: give its first part"
-        )
-    encoding = encoding_of(actor, observation_space)
-    obs, single = encoding.batch(obs)
-    count = len(encoding.leaves[0].of(obs))
-    x = encoding.empty(count)
-    encoding.encode(obs, _mask_info(encoding, action_masks, count, single), x)
-    encoding.check(x, obs)
-    if encoding.mask_source != "none" and not actor.has_legal_action(x).all():
-        raise ObservationError("there is no legal action to predict")
+    x, single = encoded(actor, observation_space, obs, action_masks)
+    count = rows(x)
     if deterministic:
         begun = actor.begin(actor.noise(np.random.default_rng(0), (count,))) if actor.stateful else None
         act = actor.mode(x, begun)[0]
@@ -52,6 +42,27 @@ def predict(
         act = actor.act(x, begun, actor.noise(rng, (count,)))[0]
     act = action_adapter(action_space, actor)(act)
     return act[0] if single else np.asarray(act)
+
+
+def encoded(actor: Any, space: spaces.Space, obs: Any, action_masks: Any = None) -> tuple[Tree, bool]:
+    """One observation or a batch as the actor gets it, (B, *), and whether it was one.
+
+    Raises ObservationError, ContractError or another ValueError for what is no observation of the space, NotFiniteError
+    for NaN.
+    """
+    if _is_pair(obs, space):
+        raise ObservationError(
+            "expected an observation, got the pair (observation, info) that env.reset() returns: give its first part"
+        )
+    encoding = encoding_of(actor, space)
+    obs, single = encoding.batch(obs)
+    count = len(encoding.leaves[0].of(obs))
+    x = encoding.empty(count)
+    encoding.encode(obs, _mask_info(encoding, action_masks, count, single), x)
+    encoding.check(x, obs)
+    if encoding.mask_source != "none" and not actor.has_legal_action(x).all():
+        raise ObservationError("there is no legal action to predict")
+    return x, single
 
 
 def _is_pair(obs: Any, space: spaces.Space) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -174,6 +176,35 @@ def add_fields(text: Text, parts: list[str], share: float, unicode: bool) -> Tex
         else:
             text.append(part if unicode else part.replace("–", "-"), "bold" if part.startswith("return") else "")
     return text
+
+
+@contextmanager
+def shown(trainer: Any, wanted: bool = True) -> Iterator[list[Any]]:
+    """In this context a callback shows the progress of a trainer, if that is wanted: a list of it, or an empty one."""
+    if not wanted:
+        yield []
+        return
+    display, first, started = make_progress(), trainer.source.steps_done, time.perf_counter()
+    drawn = started
+
+    def show(agent: Any, row: Any) -> None:
+        nonlocal drawn
+        now = time.perf_counter()
+        if now - drawn >= display.interval or trainer.done >= trainer.until:
+            drawn = now
+            update()
+
+    def update() -> None:
+        steps, returns = trainer.source.steps_done - first, trainer.source.returns
+        mean = sum(returns) / len(returns) if returns else None
+        display.update(steps, steps / max(time.perf_counter() - started, 1e-9), mean)
+
+    display.start(trainer.until - trainer.done)
+    try:
+        yield [show]
+        update()
+    finally:
+        display.stop()
 
 
 def make_progress(quiet: bool = False) -> Progress:

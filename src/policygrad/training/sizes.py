@@ -15,10 +15,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from policygrad.algorithms.config import ConfigError
+from policygrad.algorithms.config import ConfigError, Preset, presets
+from policygrad.algorithms.recipe import Recipe
 from policygrad.algorithms.replay_learner import ReplayLearner
 from policygrad.envs.advice import AdviceWarning
 from policygrad.envs.checks import check_vector
+from policygrad.envs.naming import Identity
 from policygrad.envs.single import EnvLike
 from policygrad.models.observations import Encoding
 
@@ -63,6 +65,17 @@ def with_num_envs(env: EnvLike, overrides: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"num_envs = {overrides[given.pop()]}, but the vector environment has {env.num_envs}")
         return overrides if given else overrides | {"num_envs": env.num_envs}
     return overrides | {"num_envs": 1} if isinstance(env, gym.Env) and not given else overrides
+
+
+def advise_preset(
+    recipe: Recipe, config: Mapping[str, Any], given: Mapping[str, Any], known: Identity, preset: Preset | None
+) -> None:
+    """Warn where an environment has a tuned preset, but is wrapped, so that the recipe's defaults are taken instead."""
+    tuned = presets(recipe).get(known.id or "") if preset is None and known.wrapped else None
+    if tuned and not config.keys() <= given.keys() | {"steps"}:
+        around = ", ".join(dict.fromkeys(known.wrapped))
+        text = f"{known.id} has a tuned preset, which was not taken, because {around} may change the task"
+        warnings.warn(f"{text}: preset={known.id!r} takes it, preset={{}} does not", AdviceWarning, stacklevel=5)
 
 
 def advise_steps(learner: Any, steps: int, iteration: int) -> None:

@@ -88,12 +88,18 @@ class Trainer:
         # whether the learner's step has begun and the callbacks are not done: no iteration is whole
         self.learning = False
 
-    def begin(self, steps: int, horizon: int | None = None) -> None:
-        """A new training of so many steps. horizon: how many its schedules run for, where more are to follow: the same horizon
-        again goes on with the training that has it, until that is reached.
+    def begin(self, steps: int, horizon: int | None = None, more: bool = False) -> None:
+        """A new training of so many steps; more: so many more of the last one, whose schedules then end later.
+
+        horizon: how many its schedules run for, where more are to follow: the same horizon again goes on with the training that
+        has it, until that is reached.
         """
         if horizon is not None and horizon == self.total and 0 < self.done < horizon:
             self.until = self.done + steps
+            return
+        if more:
+            self.total = self.until = self.done + steps
+            self.last, self.stopped = 0, False
             return
         self.first, self.total, self.until = self.source.steps_done, horizon or steps, steps
         self.last, self.logged, self.rows, self.seconds, self.stopped = 0, None, 0, 0.0, False

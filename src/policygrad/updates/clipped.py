@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
+from policygrad.models.contracts import PolicyLike
+from policygrad.models.schedules import at
 from policygrad.total import total
 from policygrad.updates.first_order import FirstOrder
 
@@ -20,21 +23,29 @@ class ClippedSurrogate(FirstOrder):
     On the first minibatch ratio = 1 and it is the plain policy gradient. Deviations from common code: one norm is clipped
     for the actor alone, advantages are standardised over the batch, not the minibatch, and there is no value clipping.
 
-    clip: ε, how far the ratio may move from 1 before a step gains nothing more; above 0.
+    clip: ε, how far the ratio may move from 1 before a step gains nothing more; above 0. A number, or a schedule of progress;
+        the attribute is ε now.
     Other keywords: those of `FirstOrder`.
     """
 
     kind = "clipped"
 
     _: KW_ONLY
-    clip: float = 0.2
+    clip: Any = 0.2  # a number, or a schedule
     epochs: int = 10
     minibatches: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.clip <= 0:
+        self.schedule = self.clip if callable(self.clip) else None
+        if at(self.clip, 0.0) <= 0:
             raise ValueError(f"clip must be positive, got {self.clip}")
+        self.clip = at(self.clip, 0.0)
+
+    def __call__(self, policy: PolicyLike, batch: Batch, progress: float = 0.0) -> Stats:
+        if self.schedule is not None:
+            self.clip = self.schedule(progress)
+        return super().__call__(policy, batch, progress)
 
     @property
     def numbers(self) -> Mapping[str, float]:

@@ -45,7 +45,7 @@ class FirstOrder:
     minibatches: int = 1
     ent_coef: Schedule = 0.0
     max_grad_norm: float | None = 0.5
-    target_kl: float | None = None
+    target_kl: Schedule | None = None
     terms: Sequence[Term] = ()
     seed: int = 0
 
@@ -76,7 +76,7 @@ class FirstOrder:
         if self.target_kl is None:
             return self.ascend(policy, batch, terms, progress)
         limit, policy, kl = self.target_kl, cast(Policy, policy), 0.0  # KL takes more than a PolicyLike has
-        old = policy.dist(batch.obs, batch.extra)
+        old, limit = policy.dist(batch.obs, batch.extra), at(limit, progress)
 
         def enough() -> bool:
             nonlocal kl

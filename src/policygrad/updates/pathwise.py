@@ -35,7 +35,10 @@ class Temperature:
 
     most = 20.0  # the largest |log α|: an entropy that never comes near its target would move it for ever
 
-    def __init__(self, alpha: float = 1.0, target: float | None = None, lr: Schedule = 3e-4) -> None:
+    def __init__(self, alpha: Schedule = 1.0, target: float | None = None, lr: Schedule = 3e-4) -> None:
+        if callable(alpha) and target is not None:
+            raise ValueError("alpha is learned, so a schedule of it needs learn_alpha = false")
+        self.schedule, alpha = alpha if callable(alpha) else None, at(alpha, 0.0)
         if alpha <= 0.0 and target is not None:
             raise ValueError(f"an α that is learned must begin above 0, got {alpha}")
         self.constant, self.target, self.lr = alpha, target, lr
@@ -46,6 +49,11 @@ class Temperature:
     def alpha(self) -> float:
         """Its value."""
         return self.constant if self.target is None else math.exp(float(self.log_alpha))
+
+    def follow(self, progress: float) -> None:
+        """Take α from its schedule, if it has one."""
+        if self.schedule is not None:
+            self.constant = self.schedule(progress)
 
     def step(self, logp: Tensor, progress: float) -> None:
         """Move α, given log π (B,) of actions sampled now."""
@@ -137,6 +145,8 @@ class Pathwise:
 
     def __call__(self, policy: ExploringPolicy, batch: Transitions, progress: float = 0.0) -> None:
         """One step on a minibatch, compiled where it can be. Raises NotFiniteError where a gradient is not finite."""
+        if self.temperature is not None:
+            self.temperature.follow(progress)
         if self.compiled is not None and self.compiled(self, policy, batch, progress):
             return
         target = batch.ret + batch.discount * self.next_value(policy, policy.features(batch.next_obs))

@@ -1,0 +1,130 @@
+"""Which registered environment it is, through callables, wrappers and vector environments: for presets and names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+from policygrad.envs.checks import singles
+from policygrad.envs.lent import layers
+from policygrad.envs.single import EnvLike, EnvMaker, env_name, make_one
+
+NEUTRAL = frozenset(  # wrappers that change neither observations nor actions nor rewards
+    [
+        "Autoreset",
+        "DictInfoToList",
+        "HumanRendering",
+        "Monitor",
+        "NewWorld",
+        "OrderEnforcing",
+        "PassiveEnvChecker",
+        "RecordEpisodeStatistics",
+        "RecordVideo",
+        "RenderCollection",
+        "TimeLimit",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is known of an environment.
+
+    name: for run directories and model files. id: of the registered environment that it is made of, or None. wrapped: the
+    wrappers around that one that may change the task. first: the environment that a callable has made to be looked at.
+    """
+
+    name: str
+    id: str | None = None
+    wrapped: tuple[str, ...] = ()
+    first: gym.Env | None = None
+
+    @property
+    def preset(self) -> str | None:
+        """The id, where the task is that of the id: a preset was tuned for it."""
+        return None if self.wrapped else self.id
+
+
+@dataclass
+class HandedOut:
+    """A callable whose first environment is made already."""
+
+    make: Callable[..., gym.Env]
+    first: gym.Env | None
+
+    @property
+    def __name__(self) -> str:
+        return env_name(self.make)
+
+    def __call__(self, **kwargs: Any) -> gym.Env:
+        first, self.first = self.first, None
+        return self.make(**kwargs) if first is None or kwargs else first
+
+
+def identify(env: EnvLike) -> Identity:
+    """What is known of an environment. A callable is called once, and what it makes is the `first` to be trained in."""
+    if isinstance(env, str) or (isinstance(env, EnvMaker) and isinstance(env.base, str)):
+        return Identity(env_name(env), env_name(env))
+    if isinstance(env, VectorEnv):
+        return _of_vector(env)
+    if isinstance(env, gym.Env):
+        return _of_single(env, env_name(env))
+    first = make_one(env)
+    known = _of_single(first, env_name(env))
+    as_registered = known.preset is not None and not _settings(first)
+    return Identity(known.id if as_registered and known.id else known.name, known.id, known.wrapped, first)
+
+
+def _of_single(env: gym.Env, name: str) -> Identity:
+    spec = getattr(env.unwrapped, "spec", None)
+    around = [type(layer).__name__ for layer in layers(env) if isinstance(layer, gym.Wrapper)]
+    return Identity(name, None if spec is None else spec.id, _changing(around, spec))
+
+
+def _of_vector(envs: VectorEnv) -> Identity:
+    around, name = [], env_name(envs)
+    unnamed = name == type(envs).__name__  # the class of the vector environment says nothing
+    while isinstance(envs, VectorWrapper):
+        around.append(type(envs).__name__)
+        envs = envs.env
+    inner = next(iter(singles(envs)), None)
+    if isinstance(inner, gym.Env):
+        known, whole = _of_single(inner, name), not _settings(inner)
+    else:
+        spec = envs.spec if envs.spec is not None else _asked(envs)
+        wrapped = () if spec is None else _changing([w.name for w in spec.additional_wrappers], spec)
+        known, whole = Identity(name, None if spec is None else spec.id, wrapped), spec is not None
+    wrapped = (*_changing(around, None), *known.wrapped)
+    return Identity(known.id if unnamed and known.id and whole and not wrapped else name, known.id, wrapped)
+
+
+def _asked(envs: VectorEnv) -> EnvSpec | None:
+    """The spec of the first of environments in other processes."""
+    with suppress(Exception):  # it may have no such method, or be in the middle of a step
+        spec = envs.get_attr("spec")[0]  # pyright: ignore[reportAttributeAccessIssue]
+        return spec if isinstance(spec, EnvSpec) else None
+    return None
+
+
+def _changing(wrappers: Iterable[str], spec: EnvSpec | None) -> tuple[str, ...]:
+    """Those of the wrappers that may change the task, and that the registered environment does not have itself."""
+    registered = None if spec is None else gym.registry.get(spec.id)
+    own = {w.name for w in registered.additional_wrappers} if registered is not None else set()
+    return tuple(name for name in wrappers if name not in NEUTRAL and name not in own)
+
+
+def _settings(env: gym.Env) -> bool:
+    """Whether it was made with other keywords, or another time limit, than its id alone gives."""
+    spec = getattr(env.unwrapped, "spec", None)
+    registered = None if spec is None else gym.registry.get(spec.id)
+    if spec is None or registered is None:
+        return True
+    kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    limits = [layer._max_episode_steps for layer in layers(env) if isinstance(layer, gym.wrappers.TimeLimit)]
+    return kwargs != dict(registered.kwargs) or any(limit != registered.max_episode_steps for limit in limits)

@@ -1,0 +1,139 @@
+"""Which registered environment it is: callables, wrappers and vector environments keep their preset, or it is said why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.wrappers import FlattenObservation, RecordEpisodeStatistics, TimeLimit, TransformReward
+
+import policygrad as pg
+from policygrad.envs.advice import AdviceWarning
+from policygrad.envs.naming import HandedOut, identify
+
+ID = "CartPole-v1"
+TUNED = 1e-3  # the learning rate of ppo's preset; the default is 3e-4
+
+
+def pole() -> gym.Env:
+    return gym.make(ID)
+
+
+def halved() -> gym.Env:
+    return TransformReward(pole(), lambda rew: 0.5 * rew)
+
+
+def neutral() -> gym.Env:
+    return RecordEpisodeStatistics(TimeLimit(pole(), 500))
+
+
+class Own(gym.Env):
+    """Registered nowhere."""
+
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+
+    def reset(self, **_: Any) -> Any:
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.sample(), 0.0, True, False, {}
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        (ID, ID),
+        (pole, ID),
+        (lambda: pole(), ID),
+        (neutral, ID),
+        (lambda: gym.make(ID, render_mode="rgb_array"), ID),
+        (lambda: SyncVectorEnv([pole] * 4), ID),
+        (lambda: SyncVectorEnv([neutral] * 2), ID),
+        (lambda: gym.wrappers.vector.RecordEpisodeStatistics(SyncVectorEnv([pole] * 2)), ID),
+        (lambda: gym.make_vec(ID, 2), ID),
+        (lambda: gym.make_vec(ID, 2, vectorization_mode="sync"), ID),
+    ],
+)
+def test_the_preset_is_taken_through_what_changes_nothing(env: Any, name: str) -> None:
+    made = env() if callable(env) and "Vector" in str(getattr(env, "__code__", "").__class__) else env
+    if callable(env) and env.__name__ == "<lambda>" and isinstance(first := env(), gym.vector.VectorEnv):
+        made = first
+    agent = pg.ppo(made, hidden=(2,))
+    assert (agent.tuned, agent.config["lr"], agent.env_name) == (True, TUNED, name)
+    agent.close()
+
+
+@pytest.mark.parametrize(
+    "env",
+    [halved, lambda: SyncVectorEnv([halved] * 2), lambda: FlattenObservation(pole())],
+    ids=["reward", "vector", "obs"],
+)
+def test_it_is_not_taken_where_a_wrapper_may_change_the_task_and_that_is_said(env: Any) -> None:
+    made = env() if isinstance(first := env(), gym.vector.VectorEnv) else env
+    with pytest.warns(
+        AdviceWarning, match=r"CartPole-v1 has a tuned preset, which was not taken, because \w+ may change"
+    ):
+        agent = pg.ppo(made, hidden=(2,))
+    assert (agent.tuned, agent.config["lr"]) == (False, 3e-4)
+    assert agent.env_name != ID  # a file that says CartPole-v1 would be loaded without the wrapper
+    first.close()
+    quiet = pg.ppo(env if made is env else env(), preset=ID, hidden=(2,))
+    assert (quiet.tuned, quiet.config["lr"]) == (True, TUNED)
+    assert pg.ppo(env if made is env else env(), preset={}, hidden=(2,)).config["lr"] == 3e-4
+
+
+def test_an_environment_that_is_registered_nowhere_has_no_preset_and_no_warning() -> None:
+    assert identify(Own).id is None
+    assert identify(Own).name == "Own"
+    assert not pg.ppo(Own, hidden=(2,)).tuned
+
+
+def test_other_keywords_and_limits_keep_the_preset_but_not_the_name() -> None:
+    """The name says how to make the environment again, from a file alone."""
+    for make in (lambda: gym.make("FrozenLake-v1", is_slippery=False), lambda: TimeLimit(pole(), 50)):
+        known = identify(make)
+        assert known.preset in ("FrozenLake-v1", ID)
+        assert known.name == "lambda"
+    assert identify(lambda: gym.make("FrozenLake-v1")).name == "FrozenLake-v1"
+
+
+def test_a_callable_is_called_as_often_as_there_are_environments() -> None:
+    calls = []
+
+    def make() -> gym.Env:
+        calls.append(1)
+        return pole()
+
+    agent = pg.ppo(make, num_envs=3, num_steps=8, minibatches=1, hidden=(2,))
+    assert len(calls) == 3
+    agent.learn(24)
+    assert len(calls) == 3
+    first = HandedOut(make, None)
+    assert first.__name__ == "make"
+
+
+def test_the_numbers_are_those_of_the_id(tmp_path) -> None:
+    """The same preset, seeds and steps: equal weights; and a file of it loads without the callable."""
+    words: dict[str, Any] = {"num_envs": 2, "num_steps": 16, "minibatches": 1, "hidden": (4,), "steps": 64}
+    one, other = (pg.ppo(env, backend="gymnasium", **words).learn() for env in (ID, lambda: pole()))
+    assert one.policy.flat.tolist() == other.policy.flat.tolist()
+    assert pg.load(other.save(tmp_path / "agent")).env_name == ID
+
+
+def test_environments_in_other_processes_are_asked() -> None:
+    envs = AsyncVectorEnv([pole, pole])
+    try:
+        assert identify(envs).preset == ID
+    finally:
+        envs.close()
+
+
+def test_a_name_of_ones_own_is_in_files_and_keeps_the_preset(tmp_path) -> None:
+    agent = pg.ppo(pole, name="my-pole", num_envs=1, num_steps=8, minibatches=1, hidden=(2,), steps=8)
+    assert (agent.env_name, agent.tuned) == ("my-pole", True)
+    run = pg.train(agent, root=tmp_path, episodes=1)
+    assert run.path.parts[-3] == "my-pole"
+    with pytest.raises(pg.PolicygradError, match="name = 3 must be text"):
+        pg.ppo(pole, name=3)

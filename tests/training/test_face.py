@@ -1,0 +1,157 @@
+"""What an agent is asked: values, log-probabilities, and the names that Stable-Baselines3's tools expect."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import policygrad as pg
+from policygrad.training.progress import Lines
+from policygrad.training.values import NoValueError
+
+SMALL: dict[str, Any] = {"num_envs": 1, "num_steps": 16, "hidden": (4,), "steps": 64}
+REPLAY: dict[str, Any] = {"hidden": (4,), "warmup": 8, "batch_size": 4, "steps": 32}
+
+
+def observations(env: str, count: int = 5) -> np.ndarray:
+    space = gym.make(env).observation_space
+    space.seed(0)
+    return np.stack([np.clip(space.sample(), -2, 2) for _ in range(count)]).astype(np.float32)
+
+
+def test_the_value_is_the_critics_in_units_of_the_return() -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1).learn()
+    obs = observations("CartPole-v1")
+    values = agent.value(obs)
+    critic = agent.learner.critic
+    with torch.no_grad():  # by the network itself
+        expected = critic.network(torch.from_numpy(obs)).squeeze(-1) * critic.std + critic.mean
+    assert values.shape == (5,)
+    assert values == pytest.approx(expected.numpy(), rel=1e-5)
+    assert agent.value(obs[0]) == pytest.approx(values[0], rel=1e-5)
+    assert np.ndim(agent.value(obs[0])) == 0
+
+
+def test_values_of_other_critics() -> None:
+    obs = observations("CartPole-v1")
+    ac = pg.actor_critic("CartPole-v1", critic="q", hidden=(4,), steps=8).learn()
+    rows = torch.from_numpy(obs)
+    q, p = ac.learner.critic.action_values(rows), torch.softmax(ac.policy.network(rows), -1).detach()
+    assert ac.value(obs) == pytest.approx((p * q).sum(-1).numpy(), rel=1e-5)
+    dqn = pg.dqn("CartPole-v1", **REPLAY).learn()
+    assert dqn.value(obs) == pytest.approx(dqn.policy.network(rows).detach().max(-1).values.numpy(), rel=1e-5)
+    obs = observations("Pendulum-v1")
+    for make in (pg.sac, pg.td3):
+        agent = make("Pendulum-v1", **REPLAY).learn()
+        x = torch.from_numpy(agent.predict(obs, deterministic=True)[0] / 2.0)  # ±2 are the bounds
+        q = agent.learner.rule.critic.network.kernel.forward(torch.cat([torch.from_numpy(obs), x], -1), grad=False)
+        assert agent.value(obs) == pytest.approx(q.min(-1).values.numpy(), rel=1e-4, abs=1e-5)
+    none = pg.reinforce("CartPole-v1", baseline="none", hidden=(4,))
+    with pytest.raises(NoValueError, match="baseline = value has one"):
+        none.value(observations("CartPole-v1"))
+
+
+def test_log_probabilities_of_discrete_actions_sum_to_one() -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1).learn()
+    obs = observations("CartPole-v1")
+    both = [agent.log_prob(obs, np.full(5, a)) for a in (0, 1)]
+    assert np.exp(both).sum(0) == pytest.approx(np.ones(5), rel=1e-5)
+    assert agent.log_prob(obs[0], 1) == pytest.approx(both[1][0], rel=1e-5)
+    with pytest.raises(ValueError, match=r"expected actions of shape \(5,\)"):
+        agent.log_prob(obs, np.zeros(4, np.int64))
+
+
+@pytest.mark.parametrize("head", ["gaussian", "squashed", "beta"])
+def test_log_densities_are_those_of_the_environments_actions(head: str) -> None:
+    """The density integrates to 1 over the action space, which a forgotten Jacobian would not; a Gaussian's over the line."""
+    agent = pg.ppo("Pendulum-v1", **SMALL, minibatches=1, head=head, log_std=-1.0 if head != "beta" else 0.0)
+    obs = observations("Pendulum-v1", 1)[0]
+    edge = 2.0 if head != "gaussian" else 8.0
+    act = np.linspace(-edge, edge, 4001)[1:-1].astype(np.float32)
+    density = np.exp(agent.log_prob(np.tile(obs, (len(act), 1)), act[:, None]))
+    assert float(np.trapezoid(density, act)) == pytest.approx(1.0, abs=2e-3)
+    sampled = np.concatenate([agent.predict(np.tile(obs, (4000, 1)))[0]])[:, 0]
+    if head != "gaussian":  # whose actions are clipped
+        below = float(np.trapezoid(density[act < 0.5], act[act < 0.5]))
+        assert (sampled < 0.5).mean() == pytest.approx(below, abs=4 * math.sqrt(0.25 / 4000) + 1e-3)
+
+
+def test_policies_without_a_density_say_so() -> None:
+    for make, env, act in ((pg.dqn, "CartPole-v1", 0), (pg.td3, "Pendulum-v1", [0.0])):
+        with pytest.raises(NoValueError, match="deterministic"):
+            make(env, **REPLAY).log_prob(observations(env)[0], act)
+    walks = pg.ppo("Pendulum-v1", **SMALL, minibatches=1, noise_autocorrelation=0.5)
+    with pytest.raises(NoValueError, match="depends on the episode so far"):
+        walks.log_prob(observations("Pendulum-v1")[0], [0.0])
+
+
+def test_stable_baselines3_evaluates_our_agents() -> None:
+    evaluation = pytest.importorskip("stable_baselines3.common.evaluation")
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.monitor import Monitor
+
+    agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1).learn()
+    for env in (Monitor(gym.make("CartPole-v1")), make_vec_env("CartPole-v1", 2, seed=3)):
+        mean, std = evaluation.evaluate_policy(agent, env, n_eval_episodes=4)
+        assert 8.0 <= mean <= 500.0
+        assert std >= 0.0
+    box = pg.ppo("Pendulum-v1", **SMALL, minibatches=1)
+    assert evaluation.evaluate_policy(box, Monitor(gym.make("Pendulum-v1")), 1, deterministic=False)[0] < 0.0
+
+
+def test_names_of_theirs() -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1).learn(64)
+    assert agent.num_timesteps == agent.collector.steps_done > 48
+    env = gym.make("CartPole-v1")
+    assert agent.observation_space == env.observation_space
+    assert agent.action_space == env.action_space
+    action, state = agent.predict(env.reset(seed=0)[0], state=None, episode_start=np.ones(1, bool), deterministic=True)
+    assert env.action_space.contains(int(action))
+    assert state is None
+
+
+def test_counting_on_takes_the_schedules_with_it() -> None:
+    """Two calls of n steps: anew, the rate falls twice; going on, it falls over both, from where it was."""
+
+    def rates(**keywords: Any) -> list[float]:
+        agent = pg.a2c(
+            "CartPole-v1", num_envs=1, num_steps=10, hidden=(2,), lr=pg.linear(1.0, 0.0), lr_schedule="constant"
+        )
+        seen: list[float] = []
+        agent.learner.update.lr, moved = 1e-3, agent.learner.update.lr
+        assert callable(moved)
+        for words in ({}, keywords):
+            agent.learn(100, lambda a, row: seen.append(a.collector.progress), **words)
+        return seen
+
+    anew, on = rates(), rates(reset_num_timesteps=False)
+    first = len(anew) // 2
+    assert anew[0] == anew[first] == 0.0
+    assert on[:first] == anew[:first]
+    assert 0.45 <= on[first] <= 0.5  # done / (done + 100)
+    assert on == sorted(on[:first]) + sorted(on[first:])
+    assert on[-1] < 1.0
+
+
+def test_a_progress_bar_is_shown_if_wanted_and_taken_away(capsys, monkeypatch) -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1)
+    agent.learn(64)
+    assert capsys.readouterr().out == ""
+    agent.learn(64, progress_bar=True)
+    out = capsys.readouterr().out
+    assert "of 64 steps" in out
+    assert "return" in out
+    stopped = []
+    monkeypatch.setattr(Lines, "stop", lambda self: stopped.append(1))
+
+    def fail(agent: Any, row: Any) -> None:
+        raise KeyError("a callback's")
+
+    with pytest.raises(KeyError):
+        agent.learn(64, fail, progress_bar=True)
+    assert stopped == [1]
