@@ -51,7 +51,7 @@ _policygrad() {
             esac
           fi
           ;;
-        eval|collect|video|watch|plot|report|"lab steps")
+        eval|collect|export|video|watch|plot|report|"lab steps")
           words=$(_policygrad_runs)
           kind=files
           ;;

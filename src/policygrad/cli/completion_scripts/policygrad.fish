@@ -21,7 +21,7 @@ end
 
 function __policygrad_plays
     set -l given (commandline -opc)
-    test (count $given) -gt 1; and contains -- $given[2] eval collect video watch plot report; or __policygrad_is lab steps
+    test (count $given) -gt 1; and contains -- $given[2] eval collect export video watch plot report; or __policygrad_is lab steps
 end
 
 function __policygrad_runs

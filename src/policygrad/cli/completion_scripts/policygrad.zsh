@@ -35,7 +35,7 @@ _policygrad() {
             esac
           fi
           ;;
-        eval|collect|video|watch|plot|report|"lab steps")
+        eval|collect|export|video|watch|plot|report|"lab steps")
           runs=(runs/*/config.json(N) runs/*/*/config.json(N) runs/*/*/*/config.json(N))
           found=(latest ${${runs#runs/}%/config.json})
           kind=files
