@@ -5,8 +5,8 @@
 
 A policy of two hidden layers of 64 for CartPole-v1, tanh, Discrete actions, takes the most likely action. Each row and batch is
 measured call by call, after a warm-up, in one process and on one thread; the sides take turns in blocks of 100 calls, so that a
-drift of the machine favours nobody. p50 and p99 are of all calls. Start-up is the time from the start of a Python process to the
-first action, the median of five processes.
+drift of the machine favours nobody. p50 and p99 are of all calls. Start-up is the time from the start of a Python process to
+the first action, the median of five processes.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ KINDS = {
 
 
 def observations(kind: Kind, count: int, seed: int = 0) -> tuple[list[Any], list[Any] | None]:
-    """Observations as the space itself samples them, far out where it has no bounds; and action masks, if they come with info."""
+    """Observations as the space itself samples them, far out where it has no bounds; and masks, if they come with info."""
     kind.observed.seed(seed)
     rng, found = np.random.default_rng(seed), []
     for i in range(count):

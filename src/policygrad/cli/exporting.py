@@ -30,7 +30,7 @@ def export_parser() -> Parser:
         "--format",
         required=True,
         metavar="{" + ",".join(FORMATS) + "}",
-        help="onnx (opset 17; needs policygrad[export]), torchscript, or numpy (weights, and a Python file that acts with them)",
+        help="onnx (opset 17; needs policygrad[export]), torchscript, or numpy (weights, and a Python file that uses them)",
     )
     parser.add_argument("--out", metavar="FILE", help="output file, .onnx, .pt or .npz [policy.* in the run directory]")
     parser.add_argument(

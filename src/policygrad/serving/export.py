@@ -87,7 +87,7 @@ def export(
     given = probes(policy.encoding, policy.head, COUNT, np.random.default_rng(SEED))
     if format == "numpy":
         return _export_numpy(restored, model, given, out)
-    graph = Graph(policy, acted, sample).eval()
+    graph = Graph(policy, acted, sample).eval().requires_grad_(False)
     names, seed = input_names(graph), SEED if sample else None
 
     def inputs(rows: slice) -> list[np.ndarray]:
@@ -103,9 +103,20 @@ def export(
                 data, act = write(graph, names, tensors)
         except RuntimeError as error:
             raise ExportError(f"torch cannot write this network as {format}: {str(error).splitlines()[0]}") from error
-        found = compare(restored, given, COUNT, lambda rows: act(inputs(rows)), seed)
+        found = compare(restored, given, COUNT, lambda rows: _run(act, inputs(rows)), seed)
     write_atomically(out, data)
     return Exported([out], format, *found, {name: _shown(x) for name, x in zip(names, example, strict=True)})
+
+
+def _run(act: Act, inputs: list[np.ndarray]) -> np.ndarray:
+    """The actions of a graph. Raises ExportError where it takes no batch of this size."""
+    try:
+        return act(inputs)
+    except Exception as error:  # of whatever runtime
+        raise ExportError(
+            f"the graph does not take a batch of {len(inputs[0])} observations; a network of your own must not have the size of "
+            f"its batch as a constant, which len(x) is in a graph: use x.flatten(1) or x.shape[0] ({str(error)[:200]})"
+        ) from error
 
 
 def _shown(x: np.ndarray) -> str:
