@@ -249,7 +249,7 @@ def test_what_acts_otherwise_is_not_written(wrong, kind, tmp_path, monkeypatch):
     _, path = kind.saved(tmp_path)
     (tmp_path / "policy.pt").write_bytes(b"before")
     monkeypatch.setattr("policygrad.serving.export.Graph", wrong)
-    with pytest.raises(MismatchError, match="acts otherwise than predict.*nothing was written"):
+    with pytest.raises(MismatchError, match=r"acts otherwise than predict.*nothing was written"):
         pg.export(path, "torchscript")
     assert (tmp_path / "policy.pt").read_bytes() == b"before"
 

@@ -282,10 +282,8 @@ def test_a_damaged_file_is_called_damaged(tmp_path):
 
 def test_states_without_torch_are_those_with_it(tmp_path):
     types = (torch.float64, torch.float16, torch.int8, torch.uint8, torch.bool, torch.int64, torch.float32)
-    given = {str(dtype): torch.arange(6).reshape(2, 3).to(dtype) for dtype in types} | {
-        "": torch.zeros(()),
-        "e": torch.zeros(0, 3),
-    }
+    given = {str(dtype): torch.arange(6).reshape(2, 3).to(dtype) for dtype in types}
+    given |= {"number": torch.zeros(()), "empty": torch.zeros(0, 3)}
     save_state(tmp_path / "x", {"a": [given, {"n": 3}]}, {"m": 1})
     with open_state(tmp_path / "x") as file:
         assert type(file) is StateFile

@@ -10,7 +10,7 @@ import pytest
 
 import policygrad as pg
 from policygrad.cli import main
-from policygrad.serving.pretrained import UnknownPolicyError, pretrained_file, policies
+from policygrad.serving.pretrained import UnknownPolicyError, policies, pretrained_file
 from policygrad.serving.served import ServedPolicy
 from policygrad.training.evaluate import EVALUATION_SEED
 

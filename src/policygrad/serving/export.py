@@ -114,8 +114,8 @@ def _run(act: Act, inputs: list[np.ndarray]) -> np.ndarray:
         return act(inputs)
     except Exception as error:  # of whatever runtime
         raise ExportError(
-            f"the graph does not take a batch of {len(inputs[0])} observations; a network of your own must not have the size of "
-            f"its batch as a constant, which len(x) is in a graph: use x.flatten(1) or x.shape[0] ({str(error)[:200]})"
+            f"the graph does not take a batch of {len(inputs[0])} observations. In a graph len(x) is a constant: use "
+            f"x.flatten(1) or x.shape[0] in a network of your own ({str(error)[:200]})"
         ) from error
 
 

@@ -34,6 +34,12 @@ class ExportError(UserError, ValueError):
 class Graph(nn.Module):
     """Inputs → actions (n, *) in the environment's type."""
 
+    start: Tensor
+    least: Tensor
+    most: Tensor
+    low: Tensor
+    scale: Tensor
+
     def __init__(self, policy: Policy, action_space: spaces.Space, sample: bool) -> None:
         super().__init__()
         if not isinstance(policy.head, HEADS):
@@ -100,7 +106,7 @@ class Graph(nn.Module):
         head: Any = self.head
         d, squashed = head.dims, isinstance(head, SquashedGaussian)
         if isinstance(head, Beta):
-            x = self.mode_of_beta(out)
+            x = mode_of_beta(out, d)
         elif isinstance(head, Deterministic):
             x = torch.tanh(out)
             x = x if noise is None else (x + head.sigma * noise[:, :d]).clamp(-1.0, 1.0)
@@ -120,14 +126,6 @@ class Graph(nn.Module):
         elif squashed or isinstance(head, Deterministic):
             x = self.low + self.scale * (0.5 * (x + 1.0))
         return torch.minimum(torch.maximum(x, self.least), self.most).to(self.dtype)
-
-    def mode_of_beta(self, out: Tensor) -> Tensor:
-        """(α − 1)/(α + β − 2) with α, β = 1 + softplus(out), softplus(z) = max(z, 0) + log(1 + e^{−|z|})."""
-        z = out.double()
-        above = z.clamp(min=0.0) + torch.log(1.0 + torch.exp(-z.abs()))  # runtimes have no softplus of float64
-        alpha, rest = above[:, : self.head.dims], above[:, : self.head.dims] + above[:, self.head.dims :]
-        x = torch.where(rest > 1e-6, alpha / rest.clamp(min=1e-6), 0.5)
-        return x.clamp(BETA_MARGIN, 1.0 - BETA_MARGIN).float()
 
 
 class PartFeatures(nn.Module):
@@ -155,6 +153,9 @@ class PartFeatures(nn.Module):
 class Frozen(nn.Module):
     """The normaliser with its moments as they are now."""
 
+    mean: Tensor
+    inv_std: Tensor
+
     def __init__(self, normalizer: Normalizer) -> None:
         super().__init__()
         self.clip = normalizer.clip
@@ -164,6 +165,15 @@ class Frozen(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ((x - self.mean) * self.inv_std).clamp(-self.clip, self.clip)
+
+
+def mode_of_beta(out: Tensor, dims: int) -> Tensor:
+    """(α − 1)/(α + β − 2) with α, β = 1 + softplus(out), softplus(z) = max(z, 0) + log(1 + e^{−|z|})."""
+    z = out.double()
+    above = z.clamp(min=0.0) + torch.log(1.0 + torch.exp(-z.abs()))  # runtimes have no softplus of float64
+    rest = above[:, :dims] + above[:, dims:]
+    x = torch.where(rest > 1e-6, above[:, :dims] / rest.clamp(min=1e-6), 0.5)
+    return x.clamp(BETA_MARGIN, 1.0 - BETA_MARGIN).float()
 
 
 def torch_type(dtype: Any) -> torch.dtype:
