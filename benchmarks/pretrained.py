@@ -35,7 +35,6 @@ POLICIES: dict[
     "ppo-LunarLanderContinuous-v3": {},
     "ppo-FrozenLake-v1": {},
     "ppo-Taxi-v4": {},
-    "ppo-CliffWalking-v1": {"hidden": (), "lr": 0.03, "steps": 200_000, "lr_schedule": "linear"},
 }
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from policygrad.algorithms.heads import EXPLORING, head_of
-from policygrad.forms import FormError, anything, each, flag, number, table, text, whole
+from policygrad.forms import LARGEST, Form, FormError, anything, each, flag, number, refuse, table, text, whole
+from policygrad.stored.states import StateFile
 
 HEADS = ("categorical", "multicategorical", "values", "gaussian", "squashed", "beta", "deterministic")
 ACTIVATIONS = ("tanh", "relu", "silu")
 CLIP = 10.0  # of the normaliser
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+MOMENTS = ("normalizer.mean", "normalizer.var", "normalizer.count")
+POLICY = table({"learner": table({"policy": table({}, others=anything)}, others=anything)}, others=anything)
 
 META = table(
     {
@@ -82,10 +84,23 @@ def space_form(name: str, value: Any, depth: int = 0) -> None:
         raise FormError(f"{name} is of an unknown kind: {kind!r:.60}")
 
 
-def described(meta: Mapping[str, Any], state: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-    """The description and the arrays of the policy in a state; None where it takes torch: for a network or a recipe of the
+def floats(dtype: str, most: float = LARGEST) -> Form:
+    """An array of a type, or a tensor that a file announces; its numbers, where they are there, finite and at most `most`."""
+
+    def check(name: str, value: Any) -> None:
+        if str(getattr(value, "dtype", "")) != dtype:
+            refuse(name, value, f"an array of {dtype}")
+        if isinstance(value, np.ndarray) and not (np.abs(value) <= most).all():
+            raise FormError(f"{name} must have finite numbers, at most {most:g}")
+
+    return check
+
+
+def described(file: StateFile) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """The description and the arrays of the policy in a model file; None where it takes torch: for a network or a recipe of the
     user's own, and for networks that `NumpyPolicy` does not know. Raises FormError for what cannot be a policy.
     """
+    meta = file.meta
     META("description", meta)
     for name in ("observation_space", "action_space"):
         space_form(f"description/{name}", meta[name])
@@ -93,23 +108,28 @@ def described(meta: Mapping[str, Any], state: Any) -> tuple[dict[str, Any], dict
     head = head_of(algo, meta["action_space"]["type"], config.get("head"))
     if meta["custom"] or head is None or config.get("activation") not in ACTIVATIONS:
         return None
-    try:
-        parameters = dict(state["learner"]["policy"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormError("state has no learner/policy") from error
-    explores = parameters.pop("_extra_state", None)
-    arrays = _arrays(parameters)
-    if arrays is not None and ("mean" in arrays) != bool(config.get("normalize_obs")):
-        raise FormError("config/normalize_obs and the normaliser of the state contradict each other")
-    if arrays is None or (explores is None) == (algo in EXPLORING):
+    POLICY("state", file.tree)
+    names = _names(file.tree["learner"]["policy"])
+    if names is None:
         return None
-    for name, x in arrays.items():
-        if x.dtype not in FLOATS or not np.isfinite(x).all():
-            raise FormError(f"{name} must have finite numbers as float32 or float64, it has {x.dtype}")
+    forms: dict[str, Form] = dict.fromkeys(names.values(), floats("float32"))
+    if config.get("normalize_obs"):
+        forms |= dict.fromkeys(MOMENTS, floats("float64", LARGEST**2))
+    if algo in EXPLORING:
+        forms["_extra_state"] = table({"epsilon": number(0.0, 1.0)})
+    rest = {"others": anything} if "collector" in file.tree else {}  # of a whole agent, others check the rest
+    form = table({"learner": table({"policy": table(forms)}, **rest)}, **rest)
+    state = file.state(form)["learner"]["policy"]
+    arrays = {short: state[name] for short, name in names.items()}
+    if config.get("normalize_obs"):
+        mean, var = (state[name].reshape(-1) for name in MOMENTS[:2])
+        if (var < 0.0).any():
+            raise FormError("state/learner/policy/normalizer.var must not be negative")
+        arrays |= {"mean": mean.astype(np.float32), "inv_std": (1.0 / np.sqrt(var + 1e-8)).astype(np.float32)}
+    explores = state.get("_extra_state")
     text(choices=HEADS)("description/config/head", head)
     words = _head_words(head, config)
     if explores is not None:
-        table({"epsilon": number(0.0, 1.0)})("state/learner/policy/_extra_state", explores)
         words["epsilon"] = float(explores["epsilon"])
     description = {
         "format": 1,
@@ -138,28 +158,20 @@ def width_of(space: Mapping[str, Any], top: bool = True) -> int:
     return int(np.sum(space["nvec"])) if space["type"] == "MultiDiscrete" else math.prod(space["shape"])
 
 
-def _arrays(parameters: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """The weights and the normaliser under the names of `NumpyPolicy`; None for networks that it does not know."""
-    arrays: dict[str, np.ndarray] = {}
-    moments = {name: parameters.pop(f"normalizer.{name}", None) for name in ("mean", "var", "count")}
-    there = {name for name, x in moments.items() if x is not None}
-    if there:
-        if there != set(moments):
-            raise FormError(f"state/learner/policy has no normalizer.{min(set(moments) - there)}")
-        mean, var = moments["mean"].reshape(-1), moments["var"].reshape(-1)
-        arrays["mean"] = mean.astype(np.float32)
-        arrays["inv_std"] = (1.0 / np.sqrt(var + 1e-8)).astype(np.float32)
-    for name, x in parameters.items():
+def _names(parameters: Mapping[str, Any]) -> dict[str, str] | None:
+    """The names of the weights in a state, by those of `NumpyPolicy`; None for networks that it does not know."""
+    names: dict[str, str] = {}
+    for name in parameters:
         short = name.removeprefix("network.").removeprefix("mean.")
         if short in ("table", "log_std"):
-            arrays[short] = x
+            names[short] = name
         elif found := LAYER.fullmatch(short):
-            arrays[f"{found[2]}{found[1]}"] = x
-        else:
+            names[f"{found[2]}{found[1]}"] = name
+        elif name != "_extra_state" and name not in MOMENTS:
             return None
-    count = sum(name.startswith("weight") for name in arrays)
-    whole_mlp = all(f"{part}{i}" in arrays for i in range(count) for part in ("weight", "bias"))
-    return arrays if whole_mlp and ("table" in arrays) != (count > 0) else None
+    count = sum(name.startswith("weight") for name in names)
+    whole_mlp = all(f"{part}{i}" in names for i in range(count) for part in ("weight", "bias"))
+    return names if whole_mlp and ("table" in names) != (count > 0) else None
 
 
 def _head_words(head: str, config: Mapping[str, Any]) -> dict[str, float]:
@@ -169,7 +181,7 @@ def _head_words(head: str, config: Mapping[str, Any]) -> dict[str, float]:
     words = {}
     for word, keyword in names.get(head, {}).items():
         value = config.get(keyword, 0.0)
-        number(0.0, 10.0)(f"description/config/{keyword}", value)
+        number(0.0, 10.0 if word == "noise" else 1.0)(f"description/config/{keyword}", value)
         words[word] = float(value)
     return words
 

@@ -156,7 +156,7 @@ def _onnx(graph: Graph, names: list[str], example: list[Any]) -> tuple[bytes, Ac
 
 def _export_numpy(restored: Restored, model: Path, given: Probes, out: Path) -> Exported:
     with open_state(model) as file:
-        parts = described(file.meta, file.state())
+        parts = described(file)
     if parts is None:
         raise ExportError("the format numpy is for MLPs and tables of policygrad: use onnx or torchscript")
     description, arrays = parts

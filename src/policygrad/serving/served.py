@@ -86,7 +86,7 @@ def load_policy(
     found = located(path, runs_root)
     with open_state(found) as file:
         meta = file.meta
-        parts = described(meta, file.state()) if body is None and recipe is None else None
+        parts = described(file) if body is None and recipe is None else None
         if parts is not None:
             try:
                 return ServedPolicy(meta, *parts, meta["seed"] if seed is None else seed)
