@@ -57,9 +57,11 @@ MAY_IMPORT = {
     "stored": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "replay", "streams"},
     "reports": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "stored"},
     "training": BELOW,
+    "serving": {*BELOW, "training"},
+    "pretrained": set(),
     "lab": {*BELOW, "training"},
     "presets": set(),
-    "cli": {*BELOW, "training", "lab"},
+    "cli": {*BELOW, "training", "serving", "lab"},
 }
 # what everybody may import: errors, sums over a shared batch, trees of arrays and their pieces, how files are read and what is
 # in them
@@ -94,12 +96,23 @@ OPENS = {
     "envs/block.py": {"loads"},  # of its own processes
     "interop/sb3.py": {"load", "savez"},  # of bytes in memory
     "lab/claims/recorded.py": {"read_text", "loads"},  # the package's
+    "serving/export.py": {"load", "read_text", "savez"},  # of bytes in memory; and the package's own
+    "serving/pretrained.py": {"read_text", "loads"},  # the package's
+    "serving/standalone.py": {"load", "loads"},  # of its copy's own file, elsewhere
     "training/progress.py": {"open"},  # /dev/null
     "training/seeds.py": {"loads"},  # of its own processes
 }
 OWN_NAMES = {"load", "read_text", "read_bytes"}  # functions of ours
 IMPORTING = {"import_module", "spec_from_file_location", "locate", "exec_module", "run_path", "run_module"}
-READING = {"files", "forms", "interop", "stored", "reports", "training"}  # the rooms that see what is in files
+READING = {
+    "files",
+    "forms",
+    "interop",
+    "stored",
+    "reports",
+    "training",
+    "serving",
+}  # the rooms that see what is in files
 HEAVY = {"torch", "numpy", "gymnasium", "scipy", "matplotlib", "safetensors", "rich"}
 
 

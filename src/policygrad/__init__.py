@@ -49,6 +49,8 @@ _HOMES = {  # module: its public names
     "policygrad.envs.make": "make_envs",
     "policygrad.envs.shaping": "PotentialShaping ShapedReward",
     "policygrad.envs.wrappers": "ActionRepeat",
+    "policygrad.serving.served": "load_policy",
+    "policygrad.serving.export": "export",
     "policygrad.training.agent": "Agent",
     "policygrad.training.loading": "load",
     "policygrad.training.callbacks": "CheckpointCallback EvalCallback Every History StopAfter StopOnReward",

@@ -81,6 +81,8 @@ from policygrad.models.schedules import linear as linear
 from policygrad.replay import ReplayBuffer as ReplayBuffer
 from policygrad.replay import Transitions as Transitions
 from policygrad.reports.plots import plot as plot
+from policygrad.serving.export import export as export
+from policygrad.serving.served import load_policy as load_policy
 from policygrad.stored.trajectories import Trajectories as Trajectories
 from policygrad.training.agent import Agent as Agent
 from policygrad.training.callbacks import CheckpointCallback as CheckpointCallback

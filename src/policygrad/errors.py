@@ -48,6 +48,10 @@ class ContractError(EnvError, ValueError):
     """An environment returned values that its spaces or Gymnasium's interface do not allow."""
 
 
+class ObservationError(UserError, ValueError):
+    """An observation does not belong to the space, or its action mask is missing."""
+
+
 class ForeignCodeError(EnvError, RuntimeError):
     """Code of an environment raised an error, which is the `__cause__`.
 

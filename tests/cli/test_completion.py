@@ -84,6 +84,8 @@ LINES = [
     ("eval ", ["latest", RUN, "mine"]),
     ("eval Cart", [RUN]),
     ("collect Cart", [RUN]),
+    ("export Cart", [RUN]),
+    ("export mine --format ", ["onnx", "torchscript", "numpy"]),
     ("report Cart", [RUN]),
     ("report mine --eig", ["--eigenvalues"]),
     ("watch m", ["mine"]),
@@ -93,7 +95,7 @@ LINES = [
     ("lab steps Cart", [RUN]),
     ("lab steps --ma", ["--max-kl"]),
     ("lab steps --mdp Fr", ["FrozenLake-v1", "FrozenLake8x8-v1"]),
-    ("list ", ["presets", "algorithms", "envs"]),
+    ("list ", ["presets", "algorithms", "envs", "policies"]),
     ("completion ", ["bash", "zsh", "fish"]),
 ]
 

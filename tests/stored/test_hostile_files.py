@@ -81,13 +81,13 @@ def test_the_campaign_notices_what_is_accepted_what_crashes_and_what_takes_memor
 
 
 def test_a_tensor_that_is_not_expected_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policygrad.stored.storage.SMALL", 0)
+    monkeypatch.setattr("policygrad.stored.states.SMALL", 0)
     path = pg.ppo("CartPole-v1", num_envs=1, hidden=(4,)).save_policy(tmp_path / "policy")
     state, meta = load_state(path)
     assert pg.load(path).policy.flat.isfinite().all()
     state["learner"]["policy"]["more"] = torch.zeros(9)
     save_state(path, state, meta)
-    monkeypatch.setattr("policygrad.stored.storage.StateFile._tensors", lambda self: pytest.fail("it was read"))
+    monkeypatch.setattr("policygrad.stored.states.StateFile._tensors", lambda self: pytest.fail("it was read"))
     with pytest.raises(ValueError, match=r"policy\.safetensors .*state/learner/policy has 'more'"):
         pg.load(path)
 

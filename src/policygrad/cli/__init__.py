@@ -23,6 +23,7 @@ COMMANDS = {  # usage, what it does, and the module with the function `…_comma
     "resume": ("resume RUN", "continue a run that was stopped or killed", "resuming"),
     "eval": ("eval RUN", "evaluate a trained policy: mean return, 95 % interval", "playing"),
     "collect": ("collect RUN", "save trajectories of a trained policy as a dataset", "playing"),
+    "export": ("export RUN", "write a trained policy as ONNX, TorchScript or NumPy", "exporting"),
     "video": ("video RUN", "record a trained policy as an mp4 video", "playing"),
     "watch": ("watch RUN", "watch a trained policy play in a window", "playing"),
     "plot": ("plot RUN …", "draw learning curves", "drawing"),

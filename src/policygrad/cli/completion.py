@@ -16,6 +16,7 @@ import shtab
 from policygrad.algorithms.config import presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import COMMANDS, lab
+from policygrad.cli.exporting import export_parser
 from policygrad.cli.flags import PARSERS, SHELLS, completion_parser, first_line, train_parser
 from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import UsageError
@@ -75,12 +76,12 @@ def whole_parser() -> argparse.ArgumentParser:
     """All commands, algorithms and experiments as one parser, which is for shtab's eyes only."""
     top = argparse.ArgumentParser("policygrad")
     top.add_argument("--version", action="store_true", help="show the version")
-    commands = top.add_subparsers()
+    commands, parsers = top.add_subparsers(), PARSERS | {"export": export_parser}
     for name, (_, what, *_) in COMMANDS.items():
         command = commands.add_parser(name, help=what)
-        if name in PARSERS:
-            add_words(command, PARSERS[name]())
-        under = None if name in PARSERS else command.add_subparsers()
+        if name in parsers:
+            add_words(command, parsers[name]())
+        under = None if name in parsers else command.add_subparsers()
         if name == "train" and under is not None:
             for algo, recipe in RECIPES.items():
                 algorithm = under.add_parser(algo, help=first_line(recipe))

@@ -25,7 +25,7 @@ from policygrad.cli.values import flag_of, inner
 from policygrad.stored.directory import ROOT
 
 BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool", "torch")
-LISTS = ("presets", "algorithms", "envs")
+LISTS = ("presets", "algorithms", "envs", "policies")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -299,8 +299,8 @@ def report_parser() -> Parser:
 
 def list_parser() -> Parser:
     """`policygrad list`."""
-    parser = Parser("policygrad list", description="List the tuned presets, the algorithms and the environments.")
-    parser.add_argument("what", nargs="?", metavar="{" + ",".join(LISTS) + "}", help="which list to show [all three]")
+    parser = Parser("policygrad list", description="List tuned presets, algorithms, environments and trained policies.")
+    parser.add_argument("what", nargs="?", metavar="{" + ",".join(LISTS) + "}", help="which list to show [all of them]")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""`policygrad list`: presets, algorithms, environments."""
+"""`policygrad list`: presets, algorithms, environments, policies that come with the package."""
 
 from __future__ import annotations
 
@@ -66,4 +66,17 @@ def environments_table() -> str:
     return text_table(["environment", "needs", "max steps", "solved at", "presets"], rows, right=(2, 3))
 
 
-TABLES = {"presets": presets_table, "algorithms": algorithms_table, "envs": environments_table}
+def policies_table() -> str:
+    """The table of trained policies that come with the package."""
+    from policygrad.serving.pretrained import PRETRAINED, policies
+
+    rows = [
+        [f"{PRETRAINED}{name}", f"{p['steps']:,}", f"{p['greedy']['mean']:,.1f}", f"{p['sampled']['mean']:,.1f}"]
+        for name, p in policies().items()
+    ]
+    return text_table(["policy", "trained for steps", "greedy return", "sampled return"], rows, right=(1, 2, 3))
+
+
+TABLES = {
+    "presets": presets_table, "algorithms": algorithms_table, "envs": environments_table, "policies": policies_table,
+}  # fmt: skip

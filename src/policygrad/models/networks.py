@@ -49,7 +49,7 @@ class MLP(nn.Module):
         self.nonlinearity = ACTIVATIONS[activation]()
 
     def forward(self, obs: Tensor) -> Tensor:
-        x = obs.reshape(len(obs), -1)
+        x = obs.reshape(obs.shape[0], -1)  # not len(obs): that would be a constant in exported graphs
         for layer in self.layers[:-1]:
             x = self.nonlinearity(layer(x))
         return self.layers[-1](x)
@@ -96,7 +96,7 @@ class FourierFeatures(nn.Module):
         self.register_buffer("width", torch.tensor(high - low, dtype=torch.float32))
 
     def forward(self, obs: Tensor) -> Tensor:
-        x = ((obs.reshape(len(obs), -1) - self.low) / self.width).clamp(0.0, 1.0)
+        x = ((obs.reshape(obs.shape[0], -1) - self.low) / self.width).clamp(0.0, 1.0)
         return torch.cos(x @ self.frequencies.T)
 
 

@@ -297,7 +297,7 @@ class Encoding:
             return tuple(self.tree(features, s, (*path, i)) for i, s in enumerate(space.spaces))
         leaf = next(leaf for leaf in self.leaves if leaf.path == path)
         x = features[:, leaf.start : leaf.start + leaf.width]
-        return x.reshape(len(x), *space.shape) if isinstance(space, spaces.Box | spaces.MultiBinary) else x
+        return x.reshape(-1, *space.shape) if isinstance(space, spaces.Box | spaces.MultiBinary) else x
 
 
 def flat_mask(mask: Any) -> np.ndarray:

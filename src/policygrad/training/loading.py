@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,8 +28,8 @@ from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
 from policygrad.replay import ReplayBuffer
 from policygrad.stored.blocks import fill
-from policygrad.stored.directory import RunDirectory
-from policygrad.stored.storage import Announced, ModelFileError, StateFile, open_state, with_suffix
+from policygrad.stored.found import model_file
+from policygrad.stored.storage import Announced, ModelFileError, StateFile, open_state
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent
 
@@ -89,20 +88,20 @@ def load(
     own = any(x is not None for x in (env, env_kwargs, wrappers))
     with open_state(path) as file:
         meta = file.meta
-        with _as_model_error(path, own):
+        with as_model_error(path, own):
             META("description", meta)
-            _check_recipe(path, meta, recipe)
-            _check_custom(path, meta, (body, critic_body))
+            check_recipe(path, meta, recipe)
+            check_custom(path, meta, (body, critic_body))
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
             config = current_keywords(meta["algo"], meta["config"])
-            _check_sizes(path, meta, file.tensors)
+            check_sizes(path, meta, file.tensors)
         if isinstance(env, gym.Env | VectorEnv):
             config["num_envs"] = getattr(env, "num_envs", 1)
         algo, device = meta["algo"] if recipe is None else recipe, device_for(device, meta.get("device"))
         config = changed(algo, config, overrides) if overrides else config
         made = env if not (env_kwargs or wrappers) else None
-        with _as_model_error(path, own, told=not own and bool(env_kwargs)):
+        with as_model_error(path, own, told=not own and bool(env_kwargs)):
             agent = Agent(
                 algo,
                 env,
@@ -118,7 +117,7 @@ def load(
                 **config,
             )
             _check_spaces(path, meta, agent.metadata())
-        with _as_model_error(path, own_env=False):
+        with as_model_error(path, own_env=False):
             _restore(agent, file, path)
     return agent
 
@@ -157,7 +156,7 @@ def _check_spaces(path: Path, meta: Mapping[str, Any], said: Mapping[str, Any]) 
             raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {said[name]}")
 
 
-def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
+def check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
     """Refuse a description with networks that are larger than the file, or with more steps than fit into memory."""
     config = meta["config"]
     if not (meta["custom"] or ":" in meta["algo"]):  # one's own network need not have these widths
@@ -171,20 +170,6 @@ def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Anno
         raise ModelFileError(
             f"{path} asks for {rows:,} steps per iteration, more than the {MAX_ROWS:,} a file may ask for"
         )
-
-
-def model_file(path: str | Path) -> Path:
-    """The model file of a path: the file itself, or a run's policy or last checkpoint. Raises ModelFileError, or RunError."""
-    path = Path(os.path.expanduser(path))
-    if path.is_dir():
-        return RunDirectory(path).model_file()
-    if not path.suffix and not with_suffix(path).exists():
-        raise ModelFileError(f"there is no run directory {path}, and no model file {with_suffix(path).name} beside it")
-    other = path.is_file() or path.suffix == ".zip"
-    if other and path.suffix != ".safetensors" and not with_suffix(path).exists():
-        hint = ": files of Stable-Baselines3 hold pickles, which loading would run" if path.suffix == ".zip" else ""
-        raise ModelFileError(f"{path} is not a policygrad model, which is a .safetensors file{hint}")
-    return with_suffix(path)
 
 
 def _words(
@@ -210,7 +195,7 @@ def _words(
 
 
 @contextmanager
-def _as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[None]:
+def as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[None]:
     """Name the file in errors of what it holds; those of the user's own environment stay what they are. Advice was given when
     the agent was made first.
 
@@ -234,7 +219,7 @@ def _as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[N
         raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
 
 
-def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
+def check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
     """Refuse another recipe than that of the file, and a file's recipe that the user has not named."""
     if recipe is None and ":" in meta["algo"]:
         raise ValueError(
@@ -244,7 +229,7 @@ def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
         raise ValueError(f"{path} was trained by the recipe {meta['algo']}, not by {find_recipe(recipe).name}")
 
 
-def _check_custom(path: Path, meta: dict, bodies: Sequence[Body | None]) -> None:
+def check_custom(path: Path, meta: dict, bodies: Sequence[Body | None]) -> None:
     """Refuse a file of a network of the user's own without one."""
     if meta["custom"] and not any(body is not None for body in bodies):
         raise ValueError(f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made")

@@ -9,13 +9,9 @@ from gymnasium import spaces
 
 from policygrad.envs.adapters import action_adapter, encoding_of
 from policygrad.envs.serial import mask_info
-from policygrad.errors import UserError
+from policygrad.errors import ObservationError
 from policygrad.models.observations import Encoding
 from policygrad.tree import Tree, rows
-
-
-class ObservationError(UserError, ValueError):
-    """An observation does not belong to the space, or its action mask is missing."""
 
 
 def predict(

@@ -1,0 +1,42 @@
+"""The same service without policygrad, beside the two files that `policygrad export RUN --format numpy` wrote.
+
+python serve_numpy.py policy.npz
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel
+
+
+class Question(BaseModel):
+    """One observation or a batch of them, as nested lists; dicts and lists for spaces with parts."""
+
+    obs: Any
+    deterministic: bool = True
+    action_masks: Any = None
+
+
+def service(policy: Any) -> FastAPI:
+    """The application."""
+    app = FastAPI(title="policy")
+
+    @app.post("/act")
+    def act(question: Question) -> dict[str, Any]:
+        try:
+            action, _ = policy.predict(question.obs, question.deterministic, question.action_masks)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        return {"action": action.tolist()}
+
+    return app
+
+
+if __name__ == "__main__":
+    import uvicorn
+    from numpy_policy import NumpyPolicy  # pyright: ignore[reportMissingImports]
+
+    uvicorn.run(service(NumpyPolicy.load(sys.argv[1])), host="0.0.0.0", port=8000)

@@ -1,0 +1,1 @@
+"""Serving: trained policies without environments, without torch where NumPy is enough, and in the formats of other runtimes."""
