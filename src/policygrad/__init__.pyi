@@ -55,6 +55,7 @@ from policygrad.models.action_values import ActionCritic as ActionCritic
 from policygrad.models.action_values import make_action_critic as make_action_critic
 from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
 from policygrad.models.advantage import fit_advantage as fit_advantage
+from policygrad.models.ascent import Gain
 from policygrad.models.continuous import Beta as Beta
 from policygrad.models.continuous import Gaussian as Gaussian
 from policygrad.models.continuous import SquashedGaussian as SquashedGaussian
@@ -76,6 +77,8 @@ from policygrad.models.policy import Body
 from policygrad.models.policy import Policy as Policy
 from policygrad.models.policy import make_policy as make_policy
 from policygrad.models.schedules import linear as linear
+from policygrad.models.shared import SharedCritic as SharedCritic
+from policygrad.models.shared import with_value as with_value
 from policygrad.replay import ReplayBuffer as ReplayBuffer
 from policygrad.replay import Transitions as Transitions
 from policygrad.reports.plots import plot as plot
@@ -117,6 +120,7 @@ def a2c(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -139,6 +143,9 @@ def a2c(
     critic_lr: float | None = None,
     critic_epochs: int | None = 1,
     critic_minibatches: int | None = 1,
+    critic_hidden: tuple[int, ...] | None = None,
+    shared_body: bool = False,
+    value_coef: float = 0.5,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -179,6 +186,10 @@ def a2c(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
+        value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
+            0.25 to 1
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -199,6 +210,7 @@ def a3c(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -223,6 +235,7 @@ def a3c(
     critic_lr: float | None = None,
     critic_epochs: int | None = 1,
     critic_minibatches: int | None = 1,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -267,6 +280,7 @@ def a3c(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -287,6 +301,7 @@ def actor_critic(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -305,6 +320,9 @@ def actor_critic(
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = None,
     critic_lr: float | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
+    shared_body: bool = False,
+    value_coef: float = 0.5,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -336,6 +354,10 @@ def actor_critic(
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
+        value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
+            0.25 to 1
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -356,6 +378,7 @@ def ddpg(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -381,6 +404,7 @@ def ddpg(
     lr_schedule: Literal["constant", "linear"] = "constant",
     tau: float = 0.005,
     max_grad_norm: float | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -438,6 +462,7 @@ def ddpg(
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -458,6 +483,7 @@ def dqn(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -552,6 +578,7 @@ def npg(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -578,6 +605,7 @@ def npg(
     critic_lr: float | None = 0.001,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -631,6 +659,7 @@ def npg(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -651,6 +680,7 @@ def off_policy_pg(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -682,6 +712,7 @@ def off_policy_pg(
     critic_lr: float | None = 0.003,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 4,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -735,6 +766,7 @@ def off_policy_pg(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -755,6 +787,7 @@ def ppo(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -781,6 +814,9 @@ def ppo(
     critic_lr: float | None = None,
     critic_epochs: int | None = None,
     critic_minibatches: int | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
+    shared_body: bool = False,
+    value_coef: float = 0.5,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -831,6 +867,10 @@ def ppo(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
+        value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
+            0.25 to 1
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -851,6 +891,7 @@ def ppo_kl(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -877,6 +918,9 @@ def ppo_kl(
     critic_lr: float | None = None,
     critic_epochs: int | None = None,
     critic_minibatches: int | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
+    shared_body: bool = False,
+    value_coef: float = 0.5,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -927,6 +971,10 @@ def ppo_kl(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
+        value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
+            0.25 to 1
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -947,6 +995,7 @@ def pqn(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1022,6 +1071,7 @@ def reinforce(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1048,6 +1098,7 @@ def reinforce(
     critic_lr: float | None = 0.003,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 4,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1093,6 +1144,7 @@ def reinforce(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1113,6 +1165,7 @@ def sac(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1137,6 +1190,7 @@ def sac(
     lr_schedule: Literal["constant", "linear"] = "constant",
     tau: float = 0.005,
     max_grad_norm: float | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1184,6 +1238,7 @@ def sac(
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1204,6 +1259,7 @@ def td3(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1229,6 +1285,7 @@ def td3(
     lr_schedule: Literal["constant", "linear"] = "constant",
     tau: float = 0.005,
     max_grad_norm: float | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1284,6 +1341,7 @@ def td3(
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1304,6 +1362,7 @@ def trpo(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1331,6 +1390,7 @@ def trpo(
     critic_lr: float | None = 0.001,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1389,6 +1449,7 @@ def trpo(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta

@@ -98,9 +98,7 @@ def load(
         meta = file.meta
         with _as_model_error(path, own):
             META("description", meta)
-            _check_recipe(path, meta, recipe)
-            _check_custom(path, meta, (body, critic_body))
-            _check_auxiliary(path, meta, auxiliary, "collector" not in file.tree)
+            _check_given(path, meta, recipe, (body, critic_body), auxiliary, "collector" not in file.tree)
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
             config = current_keywords(meta["algo"], meta["config"])
@@ -251,6 +249,20 @@ def _as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[N
         raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
 
 
+def _check_given(
+    path: Path,
+    meta: dict,
+    recipe: Algo | None,
+    bodies: Sequence[Body | None],
+    auxiliary: Gain | None,
+    policy_only: bool,
+) -> None:
+    """Ask for what a file cannot hold."""
+    _check_recipe(path, meta, recipe)
+    _check_custom(path, meta, bodies)
+    _check_auxiliary(path, meta, auxiliary, policy_only)
+
+
 def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
     """Refuse another recipe than that of the file, and a file's recipe that the user has not named."""
     if recipe is None and ":" in meta["algo"]:
@@ -274,7 +286,7 @@ def _check_auxiliary(path: Path, meta: dict, auxiliary: Gain | None, policy_only
     said = f"{path} was trained with an auxiliary gain, a function that a file cannot hold: pass auxiliary="
     if not policy_only:
         raise ValueError(said)
-    warnings.warn(f"{said} to learn on with it; to act, it is not needed", stacklevel=3)
+    warnings.warn(f"{said} to learn on with it; to act, it is not needed", stacklevel=4)
 
 
 def _environment(path: Path, name: str) -> str:
