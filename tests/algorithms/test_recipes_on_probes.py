@@ -57,7 +57,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "ppo-shared": (
         "ppo",
         ACTOR | {"lr": 0.03, "num_steps": 16, "epochs": 4, "minibatches": 2, "shared_body": True, "value_coef": 1.0},
-        30,
+        40,
     ),
     "a2c-shared": ("a2c", ACTOR | {"lr": 0.03, "num_steps": 16, "shared_body": True, "value_coef": 1.0}, 150),
     "npg": ("npg", NATURAL, 30),

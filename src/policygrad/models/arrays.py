@@ -22,7 +22,7 @@ NO_CHOICES, NO_NUMBERS = np.empty(0, np.int64), {dtype: np.empty(0, dtype) for d
 
 
 NO_HEAD = HeadData(
-    CHOICES, NO_CHOICES, 0, False, 0.0, 0.0, 0.0, False, 0.0, *[NO_NUMBERS[np.float32]] * 2, 0
+    CHOICES, NO_CHOICES, 0, False, 0.0, 0.0, 0.0, False, 0.0, NO_NUMBERS[np.float32], NO_NUMBERS[np.float32], 0
 )  # of a critic
 
 

@@ -166,8 +166,10 @@ class WithLogStd(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         out, dims = self.mean(obs), len(self.log_std)
-        mean = out[:, :dims]
-        return torch.cat([mean, self.log_std.expand_as(mean), out[:, dims:]], dim=-1)
+        if out.shape[-1] == dims:
+            return torch.cat([out, self.log_std.expand_as(out)], dim=-1)
+        mean, others = out[..., :dims], out[..., dims:]
+        return torch.cat([mean, self.log_std.expand_as(mean), others], dim=-1)
 
 
 class WithAction(nn.Module):
