@@ -59,7 +59,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
         ACTOR | {"lr": 0.03, "num_steps": 16, "epochs": 4, "minibatches": 2, "shared_body": True, "value_coef": 1.0},
         40,
     ),
-    "a2c-shared": ("a2c", ACTOR | {"lr": 0.03, "num_steps": 16, "shared_body": True, "value_coef": 1.0}, 150),
+    "a2c-shared": ("a2c", ACTOR | {"lr": 0.03, "num_steps": 16, "shared_body": True, "value_coef": 1.0}, 80),
     "npg": ("npg", NATURAL, 30),
     "trpo": ("trpo", NATURAL, 30),
     "ppo-kl": (
