@@ -27,6 +27,7 @@ _HOMES = {  # module: its public names
     "policygrad.models.policy": "Policy make_policy",
     "policygrad.models.advantage": "AdvantageRegressor fit_advantage",
     "policygrad.models.critic": "Critic NoCritic QCritic make_critic make_q_critic",
+    "policygrad.models.shared": "SharedCritic with_value",
     "policygrad.models.heads": "Categorical Head MultiCategorical",
     "policygrad.models.continuous": "Beta Gaussian SquashedGaussian",
     "policygrad.models.networks": "FourierFeatures",

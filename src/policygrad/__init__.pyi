@@ -56,6 +56,7 @@ from policygrad.models.action_values import ActionCritic as ActionCritic
 from policygrad.models.action_values import make_action_critic as make_action_critic
 from policygrad.models.advantage import AdvantageRegressor as AdvantageRegressor
 from policygrad.models.advantage import fit_advantage as fit_advantage
+from policygrad.models.ascent import Gain
 from policygrad.models.continuous import Beta as Beta
 from policygrad.models.continuous import Gaussian as Gaussian
 from policygrad.models.continuous import SquashedGaussian as SquashedGaussian
@@ -78,6 +79,8 @@ from policygrad.models.policy import Policy as Policy
 from policygrad.models.policy import make_policy as make_policy
 from policygrad.models.schedules import Linear
 from policygrad.models.schedules import linear as linear
+from policygrad.models.shared import SharedCritic as SharedCritic
+from policygrad.models.shared import with_value as with_value
 from policygrad.replay import ReplayBuffer as ReplayBuffer
 from policygrad.replay import Transitions as Transitions
 from policygrad.reports.plots import plot as plot
@@ -122,6 +125,7 @@ def a2c(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -144,6 +148,9 @@ def a2c(
     critic_lr: float | str | Linear | None = None,
     critic_epochs: int | None = 1,
     critic_minibatches: int | None = 1,
+    critic_hidden: tuple[int, ...] | None = None,
+    shared_body: bool = False,
+    value_coef: float = 0.5,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -188,6 +195,10 @@ def a2c(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
+        value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
+            0.25 to 1
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -209,6 +220,7 @@ def a3c(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -233,6 +245,7 @@ def a3c(
     critic_lr: float | str | Linear | None = None,
     critic_epochs: int | None = 1,
     critic_minibatches: int | None = 1,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -281,6 +294,7 @@ def a3c(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -302,6 +316,7 @@ def actor_critic(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -320,6 +335,9 @@ def actor_critic(
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = None,
     critic_lr: float | str | Linear | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
+    shared_body: bool = False,
+    value_coef: float = 0.5,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -355,6 +373,10 @@ def actor_critic(
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
+        value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
+            0.25 to 1
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -376,6 +398,7 @@ def ddpg(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -401,6 +424,7 @@ def ddpg(
     lr_schedule: Literal["constant", "linear"] = "constant",
     tau: float = 0.005,
     max_grad_norm: float | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -460,6 +484,7 @@ def ddpg(
             b)
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -481,6 +506,7 @@ def dqn(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -578,6 +604,7 @@ def npg(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -604,6 +631,7 @@ def npg(
     critic_lr: float | str | Linear | None = 0.001,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -659,6 +687,7 @@ def npg(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -680,6 +709,7 @@ def off_policy_pg(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -711,6 +741,7 @@ def off_policy_pg(
     critic_lr: float | str | Linear | None = 0.003,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 4,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -768,6 +799,7 @@ def off_policy_pg(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -789,6 +821,7 @@ def ppo(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -815,6 +848,9 @@ def ppo(
     critic_lr: float | str | Linear | None = None,
     critic_epochs: int | None = None,
     critic_minibatches: int | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
+    shared_body: bool = False,
+    value_coef: float = 0.5,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -870,6 +906,10 @@ def ppo(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
+        value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
+            0.25 to 1
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -891,6 +931,7 @@ def ppo_kl(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -917,6 +958,9 @@ def ppo_kl(
     critic_lr: float | str | Linear | None = None,
     critic_epochs: int | None = None,
     critic_minibatches: int | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
+    shared_body: bool = False,
+    value_coef: float = 0.5,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -971,6 +1015,10 @@ def ppo_kl(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
+        value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
+            0.25 to 1
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -992,6 +1040,7 @@ def pqn(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1070,6 +1119,7 @@ def reinforce(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1096,6 +1146,7 @@ def reinforce(
     critic_lr: float | str | Linear | None = 0.003,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 4,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1145,6 +1196,7 @@ def reinforce(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1166,6 +1218,7 @@ def sac(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1190,6 +1243,7 @@ def sac(
     lr_schedule: Literal["constant", "linear"] = "constant",
     tau: float = 0.005,
     max_grad_norm: float | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1239,6 +1293,7 @@ def sac(
             b)
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1260,6 +1315,7 @@ def td3(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1285,6 +1341,7 @@ def td3(
     lr_schedule: Literal["constant", "linear"] = "constant",
     tau: float = 0.005,
     max_grad_norm: float | None = None,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1342,6 +1399,7 @@ def td3(
             b)
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1363,6 +1421,7 @@ def trpo(
     wrappers: Sequence[Wrapper] | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     kernel: str = "auto",
     device: str = "cpu",
     backend: str = "auto",
@@ -1390,6 +1449,7 @@ def trpo(
     critic_lr: float | str | Linear | None = 0.001,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
+    critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1450,6 +1510,7 @@ def trpo(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta

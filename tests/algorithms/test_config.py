@@ -45,6 +45,26 @@ from policygrad.gradient.baselines import CrossFit
             {"correlation": 0.5},
             "trpo has no hyperparameter 'correlation'. Did you mean 'noise_autocorrelation'?",
         ),
+        ("ppo", {"vf_coef": 0.5}, "twice that of Stable-Baselines3, whose loss has no ½"),
+        (
+            "ppo",
+            {"value_coef": 1.0},
+            "value_coef = 1 is the weight of the values' loss in a network that policy and values",
+        ),
+        (
+            "ppo",
+            {"shared_body": True, "critic_lr": 1e-3},
+            "critic_lr = 0.001 is for a critic with a network of its own",
+        ),
+        ("a2c", {"shared_body": True, "critic_hidden": 64}, "critic_hidden = (64,) is for a critic with a network of"),
+        ("actor_critic", {"shared_body": True, "critic": "q"}, "critic = q is for a critic with a network of its own"),
+        (
+            "npg",
+            {"shared_body": True},
+            "npg has no hyperparameter 'shared_body': actor_critic, a2c, ppo and ppo_kl alone",
+        ),
+        ("trpo", {"value_coef": 0.5}, "a natural step moves the policy alone"),
+        ("a3c", {"shared_body": True}, "a3c has no hyperparameter 'shared_body'"),
         ("ppo", {"delta": 0.1}, "ppo has no hyperparameter 'delta'"),  # an alias, but none of ppo's
     ],
 )
@@ -52,6 +72,19 @@ def test_what_cannot_be_is_refused(algo: str, overrides: dict[str, Any], message
     with pytest.raises(ConfigError) as error:
         resolve(algo, "Some-v0", overrides)
     assert message in str(error.value)
+
+
+def test_a_preset_leaves_out_what_is_of_a_separate_critic_where_there_is_none() -> None:
+    tuned, found = resolve("a2c", "CartPole-v1", {"shared_body": True})
+    assert found
+    assert (tuned["critic_epochs"], tuned["critic_lr"]) == (1, None)  # the recipe's own
+    separate, _ = resolve("a2c", "CartPole-v1", {})
+    other = {name for name in tuned if tuned[name] != separate[name]}
+    assert (
+        {"shared_body", "critic_epochs"} <= other <= {"shared_body", "critic_epochs", "critic_minibatches", "critic_lr"}
+    )
+    again, _ = resolve("a2c", "CartPole-v1", tuned)  # as from a file
+    assert again == tuned
 
 
 RESULTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json"))

@@ -106,6 +106,7 @@ def test_a_critic_follows_the_policy_in_what_it_is_not_told() -> None:
         "epochs": 3,
         "minibatches": 1,
         "max_grad_norm": 2.0,
+        "hidden": None,
     }
     with pytest.raises(ValueError, match=r"critic_lr = none .* lr is none: set critic_lr"):
         fit.values(Rates(None, "constant", None))

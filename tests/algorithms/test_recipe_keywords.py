@@ -47,6 +47,7 @@ from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
 from policygrad.models.optim import SGD, Adam
 from policygrad.models.schedules import at
+from policygrad.models.shared import SharedCritic
 from policygrad.stored.replay import Replay
 from policygrad.stored.trajectories import TrajectoryError, collect
 from policygrad.training.agent import Agent
@@ -261,6 +262,11 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"critic_epochs": 6}, of_critic("epochs"), 6),
     ({"critic_minibatches": 5}, of_critic("minibatches"), 5),
     ({"hidden": (5, 3)}, lambda p: [[x.out_features for x in m.layers][:-1] for m in mlps(p)], [[5, 3], [5, 3]]),
+    ({"critic_hidden": (6,)}, lambda p: [[x.out_features for x in m.layers][:-1] for m in mlps(p)], [[8], [6]]),
+    ({"critic_hidden": ()}, lambda p: [[x.out_features for x in m.layers][:-1] for m in mlps(p)], [[8], []]),
+    ({"shared_body": True}, lambda p: (type(p.learner.critic), len(p.learner.update.terms)), (SharedCritic, 1)),
+    ({"shared_body": False}, lambda p: (type(p.learner.critic), p.learner.update.terms), (Critic, ())),
+    ({"value_coef": 0.7, "shared_body": True}, lambda p: p.learner.update.terms[0].coef, 0.7),
     ({"activation": "silu"}, lambda plan: [m.activation for m in mlps(plan)], ["silu", "silu"]),
     ({"log_std": -1.3}, lambda plan: plan.learner.policy.network.log_std.tolist(), [pytest.approx(-1.3)]),
     ({"head": "gaussian"}, lambda plan: repr(plan.learner.policy.head), "Gaussian((1,))"),
@@ -326,6 +332,9 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "critic_lr": (0.03, {}),
     "critic_epochs": (5, {}),
     "critic_minibatches": (3, {}),
+    "critic_hidden": ((9,), {}),
+    "shared_body": (True, {}),
+    "value_coef": (0.7, {"shared_body": True}),
     "hidden": ((9,), {}),
     "activation": ("relu", {}),
     "log_std": (-1.0, {}),

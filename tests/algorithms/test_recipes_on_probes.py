@@ -17,6 +17,7 @@ from policygrad.envs.make import make_envs
 from policygrad.envs.probes import PROBES, Probe, Target, TimeLimit
 from policygrad.models.critic import Critic, QCritic
 from policygrad.models.exploring import ExploringPolicy, PathwiseHead
+from policygrad.models.shared import SharedCritic
 
 NUM_ENVS = 8
 ACTOR = {"hidden": (16,), "lr_schedule": "linear"}
@@ -53,6 +54,12 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
         | {"lr": 0.03, "num_steps": 16, "epochs": 4, "minibatches": 2, "critic_epochs": 4, "critic_minibatches": 2},
         20,
     ),
+    "ppo-shared": (
+        "ppo",
+        ACTOR | {"lr": 0.03, "num_steps": 16, "epochs": 4, "minibatches": 2, "shared_body": True, "value_coef": 1.0},
+        40,
+    ),
+    "a2c-shared": ("a2c", ACTOR | {"lr": 0.03, "num_steps": 16, "shared_body": True, "value_coef": 1.0}, 80),
     "npg": ("npg", NATURAL, 30),
     "trpo": ("trpo", NATURAL, 30),
     "ppo-kl": (
@@ -81,6 +88,8 @@ WITH_CRITIC = (
     "npg",
     "trpo",
     "ppo",
+    "ppo-shared",
+    "a2c-shared",
     "ppo-kl",
 )
 DISCRETE = ("actor-critic-q",)
@@ -110,6 +119,8 @@ def value_error(learner: Any, probe: type[Probe]) -> float:
         found = policy.kernel.forward(features, grad=False).amax(-1)
     elif isinstance(learner.critic, QCritic):
         found = (learner.policy.dist(obs[:, None]).exp() * learner.critic.action_values(features)).sum(-1)
+    elif isinstance(learner.critic, SharedCritic):
+        found = learner.critic.value(obs[:, None], policy)
     else:
         assert isinstance(learner.critic, Critic)
         found = learner.critic.value(features)

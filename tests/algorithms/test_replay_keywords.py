@@ -109,6 +109,7 @@ CASES: list[tuple[dict[str, Any], Callable[[Plan], Any], Any]] = [
     ({"learn_alpha": False}, of("rule.temperature.target"), None),
     ({"target_entropy": -0.3}, of("rule.temperature.target"), -0.3),
     ({"hidden": (5,)}, lambda plan: plan.learner.policy.network.layers[0].out_features, 5),
+    ({"critic_hidden": (6,)}, lambda plan: plan.learner.rule.critic.network.network.biases[0].shape[1], 6),
     ({"activation": "silu"}, of("policy.network.activation"), "silu"),
     ({"log_std": -1.3}, lambda plan: plan.learner.policy.network.layers[-1].bias[1].item(), pytest.approx(-1.3)),
     ({"noise_autocorrelation": 0.8}, of("policy.head.rho"), 0.8),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from gymnasium import spaces
 
 from policygrad.data import Batch, Rollout
 from policygrad.errors import NotFiniteError
+from policygrad.models.ascent import ValueLoss
 from policygrad.models.critic import Critic, make_critic, make_q_critic
 from policygrad.models.optim import SGD
 from policygrad.models.policy import Policy, make_policy
+from policygrad.models.shared import with_value
 from policygrad.models.workspace import Workspace
 from policygrad.total import reducing
 from policygrad.updates import ClippedSurrogate, PenalizedSurrogate, VanillaGradient
@@ -26,6 +29,8 @@ BOX = spaces.Box(np.array([-1.0, 0.0]), np.array([3.0, 1.0]), dtype=np.float64)
 MASKED = spaces.Dict({"position": OBS, "action_mask": spaces.Box(0, 1, (4,), np.int8)})
 ROWS = 61  # which is divided into uneven pieces
 PPO, KL = ClippedSurrogate, PenalizedSurrogate
+
+VALUE = ValueLoss(0.7, SimpleNamespace(mean=0.3, std=1.7))
 
 # what is trained: the rule, the action space, and keywords of the policy
 CASES: dict[str, tuple[Any, spaces.Space, dict[str, Any]]] = {
@@ -47,14 +52,29 @@ CASES: dict[str, tuple[Any, spaces.Space, dict[str, Any]]] = {
     "squashed": (lambda: PPO(ent_coef=0.02), BOX, {"head": "squashed"}),
     "squashed, KL": (lambda: KL(), BOX, {"head": "squashed", "std": "network"}),
     "relu": (lambda: PPO(max_grad_norm=None), spaces.Discrete(4), {"activation": "relu", "hidden": (16, 8, 16)}),
+    "a value beside choices": (
+        lambda: PPO(ent_coef=0.02, terms=(VALUE,)),
+        spaces.MultiDiscrete([2, 3]),
+        {"value": True},
+    ),
+    "a value beside masked choices": (lambda: PPO(terms=(VALUE,)), spaces.Discrete(4), {"obs": MASKED, "value": True}),
+    "a value beside normals": (lambda: KL(beta=2.0, ent_coef=0.02, terms=(VALUE,)), BOX, {"value": True}),
+    "a value beside normals, std by the network": (
+        lambda: VanillaGradient(1e-2, terms=(VALUE,)),
+        BOX,
+        {"value": True, "std": "network", "noise_autocorrelation": 0.8},
+    ),
+    "a value that nothing trains": (lambda: PPO(), spaces.Discrete(4), {"value": True}),
     "silu": (lambda: PPO(), spaces.Discrete(4), {"activation": "silu"}),
     "linear": (lambda: PPO(), spaces.Discrete(4), {"hidden": ()}),
 }
 
 
 def policy_of(kernel: str, space: spaces.Space, words: dict[str, Any], dtype: torch.dtype) -> Policy:
-    words = {"obs": OBS, "hidden": (16, 16)} | words
-    return make_policy(words.pop("obs"), space, kernel=kernel, seed=3, **words).to(dtype)
+    words = {"obs": OBS, "hidden": (16, 16), "value": False} | words
+    value = words.pop("value")
+    policy = make_policy(words.pop("obs"), space, kernel=kernel, seed=3, **words)
+    return (with_value(policy) if value else policy).to(dtype)
 
 
 def batch_of(policy: Policy, seed: int, space: spaces.Space) -> Batch:
@@ -76,7 +96,7 @@ def batch_of(policy: Policy, seed: int, space: spaces.Space) -> Batch:
     adv = torch.from_numpy(rng.standard_normal(ROWS)).to(dtype)
     weight = torch.from_numpy(rng.uniform(0.5, 1.5, ROWS) / ROWS).to(dtype)
     act = torch.from_numpy(act).to(dtype) if isinstance(space, spaces.Box) else torch.from_numpy(act)
-    return Batch(obs, act, logp, adv, weight, 1, extra=extra)
+    return Batch(obs, act, logp, adv, weight, 1, extra=extra, target=2.0 * adv + 1.0)
 
 
 def updated(name: str, kernel: str, dtype: torch.dtype, count: int) -> dict[str, Any]:

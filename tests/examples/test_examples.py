@@ -22,6 +22,7 @@ FEW: dict[str, list[str]] = {  # the arguments that make each of them short
     "mountain_car_continuous": ["--steps", "100", "--seeds", "1"],
     "custom_environment": ["2000"],
     "custom_network": ["2000"],
+    "auxiliary_prediction": ["2000"],
     "custom_estimator": ["2"],
     "audit_your_own": [],
     "custom_update_rule": ["2000"],

@@ -33,6 +33,8 @@ SMALL: dict[str, Any] = {"hidden": (8,), "num_envs": 3}
 # normaliser, Box2D, baselines that are fitted
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ppo": ("ppo", "CartPole-v1", {"num_steps": 32, "epochs": 2, "lr_schedule": "linear"}),
+    "shared": ("ppo", "CartPole-v1", {"num_steps": 32, "epochs": 2, "shared_body": True, "kernel": "closed_form"}),
+    "shared, compiled": ("ppo_kl", "Pendulum-v1", {"num_steps": 32, "shared_body": True, "kernel": "compiled"}),
     "a2c": ("a2c", "FrozenLake-v1", {"num_steps": 5}),
     "trpo": ("trpo", "MountainCarContinuous-v0", {"num_steps": 32, "noise_autocorrelation": 0.7}),
     "ppo_kl": ("ppo_kl", "Pendulum-v1", {"num_steps": 32, "normalize_obs": True, "head": "squashed"}),

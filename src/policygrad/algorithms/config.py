@@ -22,6 +22,7 @@ from policygrad.algorithms.foreign import algorithm_answer, answer
 from policygrad.algorithms.keywords import Network, Option, Run
 from policygrad.algorithms.recipe import OLD_KEYWORDS, Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.algorithms.sharing import contradiction, fitting_preset
 from policygrad.files import MIB, read_text
 from policygrad.locate import LocateError, locate
 from policygrad.models.schedules import read_schedule
@@ -37,6 +38,8 @@ MADE_BY = {f.name for f in fields(Network)} | {
     "critic",
     "asynchrony",
     "twin",
+    "critic_hidden",
+    "shared_body",
 }  # what a learner is made by
 FITTED = ("running-mean", "time-average", "linear")  # baselines that can be cross-fitted
 
@@ -230,7 +233,7 @@ def resolve(
     known, bounds = parameters(algo), options(algo)
     found = find_preset(algo, env_name, preset)
     config = {name: default for name, (_, default) in known.items()}
-    for given in ({} if found is None else found, overrides):
+    for given in (fitting_preset(found or {}, overrides), overrides):
         for name, value in _unalias(algo, given, config).items():
             if name not in known:
                 raise ConfigError(unknown_keyword(algo, name))
@@ -238,6 +241,9 @@ def resolve(
     for name, (kind, _) in known.items():
         config[name] = check(name, kind, config[name], bounds.get(name))
     _check_together(config)
+    wrong = contradiction(config, {name: default for name, (_, default) in known.items()})
+    if wrong is not None:
+        raise ConfigError(wrong)
     return config, found is not None
 
 

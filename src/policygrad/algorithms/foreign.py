@@ -52,8 +52,15 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "n_critics": ("twin=True has two critics, twin=False has one", "--twin has two critics, --no-twin has one"),
     # updates
     "vf_coef": (
-        "actor and critic are separate networks; see critic_lr",
-        "actor and critic are separate networks; see --critic-lr",
+        "actor and critic are separate networks, see critic_lr; with shared_body=True there is value_coef: CleanRL's vf_coef, "
+        "or twice that of Stable-Baselines3, whose loss has no ½",
+        "actor and critic are separate networks, see --critic-lr; with --shared-body there is --value-coef: CleanRL's vf_coef, "
+        "or twice that of Stable-Baselines3, whose loss has no ½",
+    ),
+    **dict.fromkeys(
+        ("shared_body", "value_coef"),
+        "actor_critic, a2c, ppo and ppo_kl alone can have one network for policy and values; a natural step moves the policy "
+        "alone, and critic_hidden sets the size of a critic's own network",
     ),
     **dict.fromkeys(("clip_vloss", "clip_range_vf"), "the critic's loss is the plain squared error"),
     "anneal_lr": ('use lr_schedule="linear"', "use --lr-schedule linear"),

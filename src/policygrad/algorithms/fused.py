@@ -58,7 +58,7 @@ def step_of(learner: Any, record: Record | Rollout) -> Callable[[float], Stats |
 
     def step(progress: float) -> Stats | None:
         scale = Scale(np.array([critic.seen, critic.mean, critic.std, critic.var]), critic.scale_rate, LEAST_STD)
-        aim, norms = Aim(PLAIN, 0.0, at(rule.ent_coef, progress), 0.0), np.empty(2)
+        aim, norms = Aim(PLAIN, 0.0, at(rule.ent_coef, progress), 0.0, 0.0), np.empty(2)
         (actor, head, state, space), (value, _, moved, room) = memory.actor, memory.critic
         ascent = AscentData(state, rule.optimizer.t + 1, at(rule.lr, progress), largest_norm(rule.max_grad_norm))
         descent = AscentData(moved, critic.optimizer.t + 1, at(critic.lr, progress), largest_norm(critic.max_grad_norm))
@@ -91,7 +91,8 @@ def _is_known(learner: Any) -> bool:
     if type(critic) is not Critic or not isinstance(rule, FirstOrder) or type(learner.baseline) is not CriticValue:
         return False
     once = rule.epochs == rule.minibatches == critic.epochs == critic.minibatches == 1
-    plain = vars(type(rule)).get("kind") == "plain" and rule.target_kl is None and not rule.terms
+    more = rule.terms or rule.auxiliary is not None
+    plain = vars(type(rule)).get("kind") == "plain" and rule.target_kl is None and not more
     adam = type(rule.optimizer) is type(critic.optimizer) is Adam
     bare = not policy.head.context and policy.segment == 1
     if {"fit", "regress", "follow"} & vars(critic).keys() or {"ascend", "score_weights"} & vars(rule).keys():
@@ -124,6 +125,7 @@ def _steps(policy: Any, record: Record | Rollout, memory: IterationMemory) -> St
         adv=memory.adv,
         weight=memory.weight,
         dist=none,
+        target=none,
     )
 
 

@@ -86,6 +86,10 @@ CriticLr = Annotated[
         foreign=("vf_lr",),
     ),
 ]
+CriticHidden = Annotated[
+    tuple[int, ...] | None,
+    Option("widths of the hidden layers of the critic's network; none: those of the policy's", 1, 65536),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,6 +368,7 @@ class CriticFit:
             tune=(1, 32, "log"),
         ),
     ] = None
+    critic_hidden: CriticHidden = None
 
     def values(self, rates: Ascent | Rates, passes: Passes | None = None) -> dict[str, Any]:
         """The keywords of `Task.critic`. passes: the passes of the policy, if it makes more than one."""
@@ -376,6 +381,7 @@ class CriticFit:
             "epochs": self.critic_epochs or (passes.epochs if passes else 1),
             "minibatches": self.critic_minibatches or (passes.minibatches if passes else 1),
             "max_grad_norm": rates.max_grad_norm,
+            "hidden": self.critic_hidden,
         }
 
 

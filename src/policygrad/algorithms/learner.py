@@ -21,8 +21,10 @@ from policygrad.forms import Form, form_of, table
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
 from policygrad.gradient.running import FORM as RUNNING_MOMENTS
+from policygrad.models.ascent import ValueLoss
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
+from policygrad.models.shared import SharedCritic
 from policygrad.models.workspace import Workspace
 from policygrad.total import is_shared
 
@@ -37,7 +39,8 @@ Fused = Callable[
 class UpdateRule(Protocol):
     """How the parameters move. A rule sees a batch, never time, rewards or γ.
 
-    A rule with `terms` that are not empty also gets `Batch.target`, (B,), what a critic regresses on; it costs a gather.
+    A rule with `terms` that are not empty also gets `Batch.target`, (B,), what a critic regresses on; it costs a gather. One
+    with an `auxiliary` gain gets that, too, and "next_obs", "rew" and "terminated" in `Batch.extra`.
     A class with `reads_logp = False` never reads `Batch.logp`, see `Learner.reads_logp`.
     """
 
@@ -85,7 +88,7 @@ class Learner:
         estimator: Estimator,
         update: UpdateRule,
         *,
-        critic: Critic | QCritic | NoCritic | None = None,
+        critic: Critic | QCritic | SharedCritic | NoCritic | None = None,
         baseline: Baseline | None = None,
         reduction: str | Reduction = "step",
         replay_episodes: int = 0,
@@ -102,6 +105,11 @@ class Learner:
         for part in (estimator, self.baseline):
             if part.needs_critic and not self.critic.bootstraps:
                 raise ValueError(f"{part} uses the values V: give the learner a critic")
+        if isinstance(self.critic, SharedCritic) and self.critic.term not in getattr(update, "terms", ()):
+            raise ValueError(
+                "a SharedCritic is trained by a term of the policy's update: give a first-order rule terms=(critic.term,). "
+                "A natural step moves the policy alone, and needs a critic with a network of its own"
+            )
 
     @property
     def needs_episodes(self) -> bool:
@@ -116,8 +124,17 @@ class Learner:
         parts = self.estimator, self.baseline, self.update
         silent = all(vars(type(part)).get("reads_logp", True) is False for part in parts)
         return not silent or bool(
-            self.earlier.most or self.observers or callable(self.reduction) or getattr(self.update, "terms", ())
+            self.earlier.most
+            or self.observers
+            or callable(self.reduction)
+            or self._auxiliary
+            or any(type(term) is not ValueLoss for term in getattr(self.update, "terms", ()))
         )
+
+    @property
+    def _auxiliary(self) -> bool:
+        """Whether the rule ascends an auxiliary gain."""
+        return getattr(self.update, "auxiliary", None) is not None
 
     def step(self, record: Record | Rollout, progress: float = 0.0) -> Stats:
         """Learn from one record. progress in [0, 1] drives schedules.
@@ -143,8 +160,10 @@ class Learner:
         fresh, rollout = rollout, self.earlier.joined(rollout, self.policy)
         values = self.critic(rollout, self.policy)
         adv, estimate = advantages(rollout, values, self.estimator, self.baseline)
-        target = estimate.target if getattr(self.update, "terms", ()) else None  # of which a term may be one of values
-        batch = rollout.flatten(adv, self.reduction, target, self.policy.segment)
+        more = self._auxiliary or getattr(self.update, "terms", ())  # of which a term may be one of values
+        target = estimate.target if more else None
+        told = _with_transitions(rollout) if self._auxiliary else rollout
+        batch = told.flatten(adv, self.reduction, target, self.policy.segment)
         _check_finite(batch.adv, adv, rollout)
         return Iteration(rollout, fresh, values, estimate, batch)
 
@@ -169,6 +188,8 @@ class Learner:
     def _moved(self, iteration: Iteration, target: Tensor, progress: float, measured: Measured) -> Stats:
         """Move policy and critic: in one compiled function, or the one after the other, or side by side."""
         fresh, fused = iteration.fresh, self._fused(iteration.rollout)
+        if isinstance(self.critic, SharedCritic):
+            self.critic.rescale_to(fresh, target, self.policy)
         fit = partial(self.critic.fit, fresh, target, self.policy, progress)
         if fused is not None:
 
@@ -196,7 +217,7 @@ class Learner:
         """
         critic = self.critic
         compiled = getattr(self.policy, "compiles", False) and vars(type(critic)).get("known")
-        if not compiled or isinstance(critic, NoCritic):
+        if not compiled or not isinstance(critic, Critic | QCritic):
             return False
         return rollout.steps * critic.epochs >= LONG_FIT and cores_for(2) > 1 and not is_shared()
 
@@ -227,6 +248,12 @@ class Learner:
         if getattr(self.estimator, "learns", False) and "estimator" in state:
             self.estimator.load_state_dict(state["estimator"])  # pyright: ignore[reportAttributeAccessIssue]
         self.earlier.load_state_dict(state.get("earlier", {}), self.policy)
+
+
+def _with_transitions(rollout: Rollout) -> Rollout:
+    """The rollout with what came of its steps among the named arrays, for auxiliary gains."""
+    more = {"next_obs": rollout.next_obs, "rew": rollout.rew, "terminated": rollout.terminated}
+    return replace(rollout, extra=rollout.extra | more)
 
 
 def _part_of(estimate: Estimate, steps: int, columns: int) -> Estimate:

@@ -177,7 +177,8 @@ def _deterministic(
         lambda _: Deterministic(space.shape, space.low, space.high, at(actor.noise, 0.0), rho),
         takes=("noise_autocorrelation",),
     )
-    critic = task.action_critic(policy.head.dims, count=2 if actor.twin else 1, tau=pair.tau)
+    words: dict[str, Any] = {"count": 2 if actor.twin else 1, "tau": pair.tau, "hidden": pair.critic_hidden}
+    critic = task.action_critic(policy.head.dims, **words)
     smoothing = Smoothing(actor.smoothing, actor.smoothing_limit) if actor.smoothing else None
     rule = Pathwise(
         policy, critic, **pair.rates(), smoothing=smoothing, delay=actor.delay, seed=stream(task.seed, "paths")
@@ -256,7 +257,7 @@ def sac(
     takes = ("log_std", "noise_autocorrelation")
     policy = task.exploring_policy(lambda _: Squashed(space.shape, space.low, space.high, rho), takes)
     dims = policy.head.dims
-    critic = task.action_critic(dims, count=2 if twin else 1, tau=pair.tau)
+    critic = task.action_critic(dims, count=2 if twin else 1, tau=pair.tau, hidden=pair.critic_hidden)
     target = (-float(dims) if target_entropy is None else target_entropy) if learn_alpha else None
     most = dims * math.log(2.0)  # of the uniform distribution on [−1, 1]ᴰ
     if target is not None and target >= most:

@@ -16,6 +16,7 @@ from policygrad.algorithms import keywords as kw
 from policygrad.algorithms.keywords import TINY, Option
 from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.algorithms.registry import packaged
+from policygrad.algorithms.sharing import Sharing
 
 if TYPE_CHECKING:
     from policygrad.algorithms.learner import Learner
@@ -142,6 +143,8 @@ def actor_critic(
     state_discount: kw.StateDiscount = False,
     ascent: kw.Ascent = kw.Ascent(),
     critic_lr: kw.CriticLr = None,
+    critic_hidden: kw.CriticHidden = None,
+    sharing: Sharing = Sharing(),
 ) -> Plan:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
@@ -151,10 +154,11 @@ def actor_critic(
     from policygrad.gradient.estimators import QValue, TDError
     from policygrad.updates import VanillaGradient
 
-    values = task.critic(**kw.CriticFit(critic_lr=critic_lr).values(ascent), of=critic, scale_rate=SCALE_RATE)
+    fit = kw.CriticFit(critic_lr=critic_lr, critic_hidden=critic_hidden).values(ascent)
+    policy, values, terms = task.actor_critic(sharing, **fit, of=critic, scale_rate=SCALE_RATE)
     estimator = kw.wrapped(QValue(gamma) if critic == "q" else TDError(gamma), state_discount)
-    update = VanillaGradient(**ascent.values(task.seed))
-    return Plan(Learner(task.policy(), estimator, update, critic=values), num_steps=1)
+    update = VanillaGradient(**ascent.values(task.seed), terms=terms)
+    return Plan(Learner(policy, estimator, update, critic=values), num_steps=1)
 
 
 @packaged(RecipeSpec("GAE − V", "VanillaGradient"))
@@ -165,13 +169,15 @@ def a2c(
     advantage: kw.Advantage = kw.Advantage(lam=1.0, standardize="no"),
     ascent: kw.Ascent = kw.Ascent(lr=7e-4, max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(critic_epochs=1, critic_minibatches=1),
+    sharing: Sharing = Sharing(),
 ) -> Plan:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps."""
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import VanillaGradient
 
-    critic, update = task.critic(**fit.values(ascent)), VanillaGradient(**ascent.values(task.seed))
-    return Plan(Learner(task.policy(), advantage.estimator(), update, critic=critic), num_steps=num_steps)
+    policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent))
+    update = VanillaGradient(**ascent.values(task.seed), terms=terms)
+    return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
 
 @packaged(
@@ -310,14 +316,15 @@ def ppo(
     advantage: kw.Advantage = kw.Advantage(),
     ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(),
+    sharing: Sharing = Sharing(),
 ) -> Plan:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017)."""
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import ClippedSurrogate
 
-    critic = task.critic(**fit.values(ascent, passes))
-    update = ClippedSurrogate(**ascent.values(task.seed), **vars(passes), clip=clip, target_kl=target_kl)
-    return Plan(Learner(task.policy(), advantage.estimator(), update, critic=critic), num_steps=num_steps)
+    policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent, passes))
+    update = ClippedSurrogate(**ascent.values(task.seed), **vars(passes), clip=clip, target_kl=target_kl, terms=terms)
+    return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
 
 @packaged(
@@ -359,6 +366,7 @@ def ppo_kl(
     advantage: kw.Advantage = kw.Advantage(),
     ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(),
+    sharing: Sharing = Sharing(),
 ) -> Plan:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
 
@@ -367,6 +375,6 @@ def ppo_kl(
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import PenalizedSurrogate
 
-    critic = task.critic(**fit.values(ascent, passes))
-    update = PenalizedSurrogate(**ascent.values(task.seed), **vars(passes), beta=beta, target_kl=target_kl)
-    return Plan(Learner(task.policy(), advantage.estimator(), update, critic=critic), num_steps=num_steps)
+    policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent, passes))
+    update = PenalizedSurrogate(**ascent.values(task.seed), **vars(passes), beta=beta, target_kl=target_kl, terms=terms)
+    return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from policygrad.algorithms.keywords import TINY, Gamma, LrSchedule, MaxGradNorm, Option
+from policygrad.algorithms.keywords import TINY, CriticHidden, Gamma, LrSchedule, MaxGradNorm, Option
 
 TrainEvery = Annotated[
     int,
@@ -183,6 +183,7 @@ class Pair:
         ),
     ] = 0.005
     max_grad_norm: MaxGradNorm = None
+    critic_hidden: CriticHidden = None
 
     def rates(self) -> dict[str, Any]:
         """The learning rates and the clipping of a `Pathwise` rule."""

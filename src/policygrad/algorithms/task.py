@@ -10,15 +10,18 @@ from gymnasium import spaces
 
 from policygrad.algorithms.keywords import Network
 from policygrad.algorithms.learner import Learner
+from policygrad.algorithms.sharing import Sharing
 from policygrad.data import Wants
 from policygrad.envs.make import LONG
 from policygrad.gradient import baselines as base
 from policygrad.models.action_values import ActionCritic, make_action_critic
+from policygrad.models.ascent import Term
 from policygrad.models.critic import Critic, QCritic, make_critic, make_q_critic
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.heads import Head
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.schedules import make_schedule
+from policygrad.models.shared import SharedCritic, with_value
 from policygrad.streams import seeds
 
 BOX_ONLY = ("head", "std", "log_std", "noise_autocorrelation")
@@ -138,15 +141,30 @@ class Task:
             kind=ExploringPolicy,
         )
 
-    def action_critic(self, dims: int, **keywords: Any) -> ActionCritic:
-        """A new critic of q(s, a) for D-dimensional actions, with the architecture of the policy.
+    def actor_critic(
+        self, sharing: Sharing, **keywords: Any
+    ) -> tuple[Policy, Critic | QCritic | SharedCritic, tuple[Term, ...]]:
+        """A new policy, its critic, and the terms by which the policy's update trains that: none where it has its own network.
+
+        keywords: of `critic`, which mean nothing where policy and values share one. Raises ValueError where they cannot.
+        """
+        policy = self.policy()
+        if not sharing.shared_body:
+            return policy, self.critic(**keywords), ()
+        if self.critic_body is not None and self.critic_body is not self.body:
+            raise ValueError("with shared_body = true the critic has no body of its own: leave critic_body out")
+        critic = SharedCritic(sharing.value_coef, scale_rate=keywords.get("scale_rate", 0.05))
+        return with_value(policy, self._seeds()[1]), critic, (critic.term,)
+
+    def action_critic(self, dims: int, *, hidden: tuple[int, ...] | None = None, **keywords: Any) -> ActionCritic:
+        """A new critic of q(s, a) for D-dimensional actions, with the architecture of the policy, but for other widths.
 
         keywords: as in `ActionCritic`, and `count`, how many networks.
         """
         return make_action_critic(
             self.observation_space,
             dims,
-            hidden=self.network.hidden,
+            hidden=self.network.hidden if hidden is None else hidden,
             activation=self.network.activation,
             body=self.critic_body,
             kernel=self.kernel,
@@ -163,15 +181,16 @@ class Task:
         minibatches: int = 1,
         max_grad_norm: float | None = None,
         of: Literal["v", "q"] = "v",
+        hidden: tuple[int, ...] | None = None,
         scale_rate: float = 0.05,
     ) -> Critic | QCritic:
         """A new critic of V or q. Without a body of its own it gets the architecture of the policy, never its weights.
 
-        scale_rate: how fast the scale of its targets is followed, see `Critic`. Raises TypeError for a critic of q where
-        actions are not Discrete.
+        hidden: other widths than the policy's. scale_rate: how fast the scale of its targets is followed, see `Critic`.
+        Raises TypeError for a critic of q where actions are not Discrete.
         """
         keywords: dict[str, Any] = {
-            "hidden": self.network.hidden,
+            "hidden": self.network.hidden if hidden is None else hidden,
             "activation": self.network.activation,
             "body": self.critic_body,
             "kernel": self.kernel,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from policygrad.compiled.cache import compiled, part
-from policygrad.compiled.heads import CHOICES, Aim, HeadData, Steps, score_choices, score_normals
+from policygrad.compiled.heads import CHOICES, Aim, HeadData, Steps, score_choices, score_normals, score_value
 from policygrad.compiled.networks import AdamState, Net, Work, adam, clip_by_norm, copy_to, fill, forward, pull_back
 
 
@@ -64,6 +64,8 @@ def policy_epochs(
             score_choices(head, steps, aim, piece, scale, out, memory.work.up)
         else:
             score_normals(head, steps, aim, piece, scale, net.theta[:own], out, memory.work.up, memory.grad[:own])
+        if head.others > 0:
+            score_value(head, steps, aim, piece, scale, net.layers[-1, 1], out, memory.work.up)
         pull_back(net, memory.features, rows, memory.work, memory.grad)
         norms[m] = ascend(net, how, m, memory.grad)
         if not math.isfinite(norms[m]):

@@ -31,6 +31,7 @@ class HeadData(NamedTuple):
     constant: float  # of the log density
     nodes: np.ndarray  # (Q,)  of the quadrature of a squashed normal's entropy
     node_weights: np.ndarray  # (Q,)
+    others: int  # outputs of the network after the head's own: of the last of them Aim.value_coef makes a value
 
 
 class Steps(NamedTuple):
@@ -44,15 +45,19 @@ class Steps(NamedTuple):
     adv: np.ndarray  # (B,)
     weight: np.ndarray  # (B,)
     dist: np.ndarray  # (B · P,)  the distribution that KL is taken from
+    target: np.ndarray  # (B,)  of the value, scaled
 
 
 class Aim(NamedTuple):
-    """What is ascended: Σ_b w_b log π(a_b|s_b) + weight_b (ent_coef · entropy_b − kl_coef · KL(dist_b ‖ π_b))."""
+    """What is ascended: Σ_b w_b log π(a_b|s_b) + weight_b (ent_coef · entropy_b − kl_coef · KL(dist_b ‖ π_b) − value_coef ·
+    ½ (target_b − value_b)²).
+    """
 
     kind: int
     clip: float
     ent_coef: float
     kl_coef: float
+    value_coef: float
 
 
 @part
@@ -71,21 +76,22 @@ def score_weight(aim: Aim, logp: float, old: float, adv: float, weight: float) -
 def score_choices(
     head: HeadData, steps: Steps, aim: Aim, order: np.ndarray, scale: float, out: np.ndarray, up: np.ndarray
 ) -> None:
-    """Write the derivative of the aim by the logits (B, P) into up, for the steps `order`. The logits become log π, and up
-    is p meanwhile.
+    """Write the derivative of the aim by the logits into up, for the steps `order`. The logits become log π, and up is p
+    meanwhile. Rows of out and up have the logits (P) and the other outputs.
 
     ∂log π/∂logit_j = 1[j = a] − p_j;  ∂entropy/∂logit_j = −p_j (log p_j + entropy);  ∂KL/∂logit_j = p_j − p_old,j.
     """
     number, entries, rows = out.dtype.type, len(head.sizes), len(order)
     width, zero = head.sizes.sum(), number(0.0)
+    apart = width + head.others
     masked, bonus, bound = len(steps.context) > 0, number(aim.ent_coef), number(aim.kl_coef)
     for r in range(rows):
-        i, at, logp = order[r], r * width, zero
+        i, at, logp = order[r], r * apart, zero
         for k in range(entries):
             most, total = number(-np.inf), zero
             for j in range(at, at + head.sizes[k]):
                 if masked:
-                    out[j] += steps.context[i * width + j - r * width]
+                    out[j] += steps.context[i * width + j - r * apart]
                 most = max(most, out[j])
             for j in range(at, at + head.sizes[k]):
                 up[j] = math.exp(out[j] - most)
@@ -97,7 +103,7 @@ def score_choices(
             logp += out[at + steps.choice[i * entries + k]]
             at += head.sizes[k]
         share = steps.weight[i] * number(scale)
-        w, at = score_weight(aim, logp, steps.logp[i], steps.adv[i], share), r * width
+        w, at = score_weight(aim, logp, steps.logp[i], steps.adv[i], share), r * apart
         for k in range(entries):
             entropy = zero
             if bonus != zero:
@@ -107,7 +113,7 @@ def score_choices(
                 p = up[j]
                 up[j] = -p * (w + bonus * share * (out[j] + entropy))
                 if bound != zero:
-                    up[j] -= bound * share * (p - math.exp(steps.dist[i * width + j - r * width]))
+                    up[j] -= bound * share * (p - math.exp(steps.dist[i * width + j - r * apart]))
             up[at + steps.choice[i * entries + k]] += w
             at += head.sizes[k]
 
@@ -175,19 +181,21 @@ def score_normals(
     up: np.ndarray,
     own_grad: np.ndarray,
 ) -> None:
-    """Write the derivative of the aim by the outputs into up, (B, D) or (B, 2D), and by log σ of its own (D,) into own_grad.
+    """Write the derivative of the aim by the outputs into up and by log σ of its own (D,) into own_grad. Rows of out and up
+    have D or 2D numbers and the other outputs.
 
     With z = (a − μ)/σ:  ∂log π/∂μ = z/σ,  ∂log π/∂log σ = z² − 1,  ∂entropy/∂log σ = 1.
     """
     number, dims, rows = out.dtype.type, head.dims, len(order)
     zero, one, two = number(0.0), number(1.0), number(2.0)
     width, rho, bonus, bound = dims if head.own_log_std else 2 * dims, number(head.rho), aim.ent_coef, aim.kl_coef
+    start = width + head.others
     less = number(0.5 * math.log1p(-(head.rho**2)))
     mean, log_std, z = np.empty(dims, out.dtype), np.empty(dims, out.dtype), np.empty(dims, out.dtype)
     fill(own_grad, len(own_grad), zero)
     for r in range(rows):
         i = order[r]
-        logp = normals(head, steps, i, own, out[r * width : (r + 1) * width], mean, log_std, z)
+        logp = normals(head, steps, i, own, out[r * start : r * start + width], mean, log_std, z)
         share = steps.weight[i] * number(scale)
         w = score_weight(aim, logp, steps.logp[i], steps.adv[i], share)
         for d in range(dims):
@@ -206,30 +214,52 @@ def score_normals(
                 by_log_std -= share * number(bound) * (one - ratio - apart * apart)
             if head.rho > 0.0:  # the mean moves with log σ, by σ ρ ε
                 by_log_std += by_mean * math.exp(log_std[d] - less) * (rho * steps.context[i * dims + d])
-            up[r * width + d] = by_mean
+            up[r * start + d] = by_mean
             if head.own_log_std:
                 own_grad[d] += by_log_std
             else:
-                up[r * width + dims + d] = by_log_std
+                up[r * start + dims + d] = by_log_std
+
+
+@part
+def score_value(
+    head: HeadData,
+    steps: Steps,
+    aim: Aim,
+    order: np.ndarray,
+    scale: float,
+    outputs: int,
+    out: np.ndarray,
+    up: np.ndarray,
+) -> None:
+    """Write the derivative of the aim by the outputs after the head's own into up: `ValueLoss`. 0 where they are no value."""
+    number = out.dtype.type
+    coef = number(aim.value_coef)
+    for r in range(len(order)):
+        i, last = order[r], (r + 1) * outputs - 1
+        for j in range(last + 1 - head.others, last + 1):
+            up[j] = number(0.0)
+        if aim.value_coef != 0.0:
+            up[last] = coef * (steps.weight[i] * number(scale)) * (steps.target[i] - out[last])
 
 
 @part
 def choose(head: HeadData, own: np.ndarray, out: np.ndarray, rows: int, noise: np.ndarray, act: np.ndarray) -> None:
     """Sample actions (B, K) or (B, D) from outputs and the noise of a step, (B, P) or (B, D + …): the heads' `sample`."""
     if head.kind == CHOICES:
-        width, entries = head.sizes.sum(), len(head.sizes)
+        width, entries = head.sizes.sum() + head.others, len(head.sizes)
         for r in range(rows):
             at = r * width
             for k in range(entries):
-                best = at
+                best, less = at, r * head.others  # noise has no numbers of the other outputs
                 for j in range(at + 1, at + head.sizes[k]):
-                    if out[j] + noise[j] > out[best] + noise[best]:
+                    if out[j] + noise[j - less] > out[best] + noise[best - less]:
                         best = j
                 act[r * entries + k] = best - at
                 at += head.sizes[k]
     else:
         number, dims = out.dtype.type, head.dims
-        width, drawn = dims if head.own_log_std else 2 * dims, len(noise) // rows
+        width, drawn = (dims if head.own_log_std else 2 * dims) + head.others, len(noise) // rows
         for r in range(rows):
             for d in range(dims):
                 log_std = own[d] if head.own_log_std else out[r * width + dims + d]

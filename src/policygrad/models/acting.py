@@ -12,7 +12,7 @@ from policygrad.compiled.acting import act_once
 from policygrad.compiled.cache import patience
 from policygrad.compiled.heads import CHOICES, HeadData
 from policygrad.compiled.networks import Net, Work
-from policygrad.models.arrays import head_data, net, work_memory
+from policygrad.models.arrays import head_data, net, others_of, work_memory
 from policygrad.models.kernels import DenseKernel, LogStdKernel
 from policygrad.models.workspace import Workspace
 from policygrad.tree import Tree
@@ -30,10 +30,8 @@ def _parts(policy: Any, rows: int) -> Parts | None:
     known = vars(type(policy)).get("known") and not policy.head.context
     if not known or not isinstance(policy.kernel, DenseKernel | LogStdKernel):
         return None
-    head = head_data(policy.head, own, policy.flat.numpy().dtype.type)
-    network = net(policy)
-    outputs = policy.head.size // 2 if own else policy.head.size
-    if head is None or int(network.layers[-1, 1]) != outputs:
+    head, network = head_data(policy.head, own, policy.flat.numpy().dtype.type, others_of(policy)), net(policy)
+    if head is None or head.others < 0:
         return None
     return network, head, work_memory([network], rows, policy.flat.dtype)
 

@@ -22,7 +22,7 @@ NO_CHOICES, NO_NUMBERS = np.empty(0, np.int64), {dtype: np.empty(0, dtype) for d
 
 
 NO_HEAD = HeadData(
-    CHOICES, NO_CHOICES, 0, False, 0.0, 0.0, 0.0, False, 0.0, *[NO_NUMBERS[np.float32]] * 2
+    CHOICES, NO_CHOICES, 0, False, 0.0, 0.0, 0.0, False, 0.0, NO_NUMBERS[np.float32], NO_NUMBERS[np.float32], 0
 )  # of a critic
 
 
@@ -74,12 +74,22 @@ def numbers(x: Tensor, like: Tensor) -> np.ndarray:
     return np.ascontiguousarray((x if x.dtype is like.dtype else x.to(like.dtype)).numpy()).reshape(-1)
 
 
-def head_data(head: Head, own: bool, dtype: Any) -> HeadData | None:
-    """The head as data, where compiled code has it. own: whether log σ are parameters of their own."""
+def others_of(policy: Any) -> int:
+    """How many outputs a policy's MLP has after those of its head."""
+    kernel, size = policy.kernel, policy.head.size
+    if isinstance(kernel, LogStdKernel):
+        kernel, size = kernel.mean, size // 2
+    return len(kernel.layers[-1][1]) - size
+
+
+def head_data(head: Head, own: bool, dtype: Any, others: int = 0) -> HeadData | None:
+    """The head as data, where compiled code has it. own: whether log σ are parameters of their own. others: outputs of the
+    network after the head's.
+    """
     none = NO_NUMBERS[dtype]
     if type(head) is Categorical or type(head) is MultiCategorical:
         sizes = head.sizes if isinstance(head, MultiCategorical) else (head.size,)
-        return HeadData(CHOICES, np.array(sizes, np.int64), 0, False, 0.0, 0.0, 0.0, False, 0.0, none, none)
+        return HeadData(CHOICES, np.array(sizes, np.int64), 0, False, 0.0, 0.0, 0.0, False, 0.0, none, none, others)
     if type(head) is not Gaussian and type(head) is not SquashedGaussian:
         return None
     squashed = isinstance(head, SquashedGaussian)
@@ -88,4 +98,4 @@ def head_data(head: Head, own: bool, dtype: Any) -> HeadData | None:
         constant -= head._log_scale()
         nodes, weights = head.nodes.numpy().astype(dtype), head.node_weights.numpy().astype(dtype)
     limits = LOG_STD_MIN, LOG_STD_MAX
-    return HeadData(NORMAL, NO_CHOICES, head.dims, own, *limits, head.rho, squashed, constant, nodes, weights)
+    return HeadData(NORMAL, NO_CHOICES, head.dims, own, *limits, head.rho, squashed, constant, nodes, weights, others)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from policygrad.data import Batch, Stats
@@ -21,6 +22,7 @@ Piece = TypeVar("Piece")
 ScoreWeights = Callable[[Tensor, Batch], Tensor]  # (logp (B,), batch) → the weights w (B,) of Σ w ∇log π
 # What is ascended: (evaluation, batch) → its derivative by the network's outputs, (B, outputs); see `Evaluation.pull_back`
 Term = Callable[[EvaluationLike, Batch], Tensor]
+Gain = Callable[[Any, Batch], Tensor]  # (policy, batch) → a number with its graph, see `auxiliary_gradient`
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,57 @@ class KLPenalty:
         return evaluation.divergence(batch.dist, batch.weight * -self.coef)
 
 
-def gradient_of(terms: Sequence[Term], policy: PolicyLike, batch: Batch) -> Tensor:
-    """∇θ of the sum of the terms, (P,): one forward pass and one vector-Jacobian product, however many terms there are."""
+@dataclass(frozen=True, eq=False)
+class ValueLoss:
+    """−coef · Σ_b weight_b ∇ ½ (out_b − (target_b − mean) / std)², out the last of the network's outputs: a term.
+
+    mean and std are what `scale` has under these names, see `models.critic.Scaled`.
+    """
+
+    coef: float
+    scale: Any
+
+    def scaled(self, batch: Batch) -> Tensor:
+        """The targets (B,) of the output."""
+        assert batch.target is not None
+        return (batch.target - self.scale.mean) / self.scale.std
+
+    def __call__(self, evaluation: Any, batch: Batch) -> Tensor:
+        derivative = torch.zeros_like(evaluation.outputs)
+        derivative[:, -1] = self.coef * batch.weight * (self.scaled(batch) - evaluation.outputs[:, -1])
+        return derivative
+
+
+def gradient_of(terms: Sequence[Term], policy: PolicyLike, batch: Batch, auxiliary: Gain | None = None) -> Tensor:
+    """∇θ of the sum of the terms, (P,): one forward pass and one vector-Jacobian product, however many terms there are.
+
+    auxiliary: a gain whose gradient is added, by autograd.
+    """
+    more = None if auxiliary is None else auxiliary_gradient(auxiliary, policy, batch)
     evaluation = policy.evaluate(batch)
     first, *others = (term(evaluation, batch) for term in terms)
-    return evaluation.pull_back(sum(others, first))
+    gradient = evaluation.pull_back(sum(others, first))
+    return gradient if more is None else gradient.add_(more)
+
+
+def auxiliary_gradient(auxiliary: Gain, policy: Any, batch: Batch) -> Tensor:
+    """∇θ auxiliary(policy, batch), (P,): of a scalar built from `policy(batch.obs)` or `policy.latent(batch.obs)`.
+
+    Raises ValueError for what is no scalar, or does not depend on the policy's parameters.
+    """
+    with torch.enable_grad():
+        gain = auxiliary(policy, batch)
+        if not isinstance(gain, Tensor) or gain.numel() != 1:
+            shape = f"a tensor {tuple(gain.shape)}" if isinstance(gain, Tensor) else repr(gain)
+            raise ValueError(
+                f"an auxiliary gain must be a tensor with one number, such as (batch.weight * x).sum(), got {shape}"
+            )
+        if not gain.requires_grad:
+            raise ValueError(
+                "the auxiliary gain has no gradient: build it from policy(batch.obs) or policy.latent(batch.obs), without "
+                "detach() and torch.no_grad()"
+            )
+        return policy.gradient(gain.sum())
 
 
 def minibatch_ascent(

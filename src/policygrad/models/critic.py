@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -50,12 +50,69 @@ class NoCritic:
         pass
 
 
-class _Regression(FlatModule):
-    """The common part of critics: mean + std · network(s), regressed on internally standardised targets, ½ squared error, Adam.
+Output = tuple[Tensor, Tensor]  # the weight and the bias of a layer, or of some of its outputs
+
+
+class Scaled:
+    """Values mean + std · out, of outputs that are regressed on standardised targets, (target − mean) / std.
 
     mean and std follow the targets, an exponential average; when they move, the output layer is rescaled so that the values
-    do not (van Hasselt et al. 2016, arXiv 1602.07714, eq. 9). Observations go through the policy's normaliser. No value
-    clipping: it hurts (Andrychowicz et al. 2020). scale_rate: how fast mean and std follow, a fit.
+    do not (van Hasselt et al. 2016, arXiv 1602.07714, eq. 9). scale_rate: how fast mean and std follow, a fit.
+    """
+
+    scale_rate: float
+    output: Output
+    seen, mean, std, var = 0, 0.0, 1.0, 1.0
+
+    def follow(self, count: int, mean: Tensor, var: Tensor, output: Output | None = None) -> None:
+        """Move mean and std towards the targets' and rescale the output layer so that the values stay what they were.
+
+        output: the layer; None: `self.output`. Raises NotFiniteError, before anything is changed, for targets that are not
+        finite.
+        """
+        first = self.seen == 0
+        delta = float(mean) - self.mean
+        if not math.isfinite(delta):
+            raise NotFiniteError("a target of the critic is not finite: nothing was fitted")
+        self.seen += count
+        rate = max(count / self.seen, self.scale_rate)
+        # of the mixture; E[x²] − E[x]² would cancel where the mean is large
+        self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * float(var)
+        new = self.mean + rate * delta, max(math.sqrt(self.var), LEAST_STD)
+        if first:
+            self.mean, self.std = new
+        else:
+            self.rescale(*new, output)
+
+    def rescale(self, mean: float, std: float, output: Output | None = None) -> None:
+        """Change the scale of the values, and the output layer so that the values stay what they were."""
+        weight, bias = output or self.output
+        weight.mul_(self.std / std)
+        bias.mul_(self.std / std).add_((self.mean - mean) / std)
+        self.mean, self.std = mean, std
+
+    def scale_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"seen": self.seen, "scale": [self.mean, self.std, self.var]}
+
+    @staticmethod
+    def scale_forms() -> dict[str, Form]:
+        """Of `scale_state`."""
+        numbers = each(number(), 3, least=3)
+
+        def scale(name: str, value: Any) -> None:
+            numbers(name, value)
+            if value[2] < 0.0 or not math.isclose(value[1], max(math.sqrt(value[2]), LEAST_STD), rel_tol=1e-6):
+                raise FormError(f"{name} must be a mean, a standard deviation and its square, got {value}")
+
+        return {"seen": whole(), "scale": scale}
+
+
+class _Regression(FlatModule, Scaled):
+    """The common part of critics: a network of their own, regressed on scaled targets, ½ squared error, Adam.
+
+    Observations go through the policy's normaliser. No value clipping: it hurts (Andrychowicz et al. 2020). scale_rate: see
+    `Scaled`.
     """
 
     bootstraps = True
@@ -123,32 +180,6 @@ class _Regression(FlatModule):
         ascent = ascent or epochs_of(self.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
         minibatch_ascent(ascent, self.epochs, owner="the critic", remedy="lower critic_lr")
 
-    def follow(self, count: int, mean: Tensor, var: Tensor) -> None:
-        """Move mean and std towards the targets' and rescale the output layer so that the values stay what they were.
-
-        Raises NotFiniteError, before anything is changed, for targets that are not finite.
-        """
-        first = self.seen == 0
-        delta = float(mean) - self.mean
-        if not math.isfinite(delta):
-            raise NotFiniteError("a target of the critic is not finite: nothing was fitted")
-        self.seen += count
-        rate = max(count / self.seen, self.scale_rate)
-        # of the mixture; E[x²] − E[x]² would cancel where the mean is large
-        self.var = (1.0 - rate) * (self.var + rate * delta**2) + rate * float(var)
-        new = self.mean + rate * delta, max(math.sqrt(self.var), LEAST_STD)
-        if first:
-            self.mean, self.std = new
-        else:
-            self.rescale(*new)
-
-    def rescale(self, mean: float, std: float) -> None:
-        """Change the scale of the values, and the output layer so that the values stay what they were."""
-        weight, bias = self.output
-        weight.mul_(self.std / std)
-        bias.mul_(self.std / std).add_((self.mean - mean) / std)
-        self.mean, self.std = mean, std
-
     def scaled(self, seen: int, mean: float, std: float, var: float) -> None:
         """The scale of the targets becomes this one, and the output layer stays: a compiled function has moved it."""
         vars(self).update(seen=seen, mean=mean, std=std, var=var)  # a module's own way takes 60 µs
@@ -158,23 +189,14 @@ class _Regression(FlatModule):
         return {
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "seen": self.seen,
-            "scale": [self.mean, self.std, self.var],
+            **self.scale_state(),
         }
 
     def _forms(self) -> dict[str, Form]:
-        numbers = each(number(), 3, least=3)
-
-        def scale(name: str, value: Any) -> None:
-            numbers(name, value)
-            if value[2] < 0.0 or not math.isclose(value[1], max(math.sqrt(value[2]), LEAST_STD), rel_tol=1e-6):
-                raise FormError(f"{name} must be a mean, a standard deviation and its square, got {value}")
-
         parts = {
             "optimizer": self.optimizer.state_form(self.flat),
             "generator": mersenne(len(self.generator.get_state())),
-            "seen": whole(),
-            "scale": scale,
+            **self.scale_forms(),
         }
         return super()._forms() | {"_extra_state": table(parts)}
 
@@ -188,6 +210,22 @@ class _Regression(FlatModule):
         self.mean, self.std, self.var = state["scale"]
 
 
+def values_of(value: Callable[[Tree], Tensor], rollout: Rollout) -> Values:
+    """The values at every row and at every next row, in one pass if next_obs is a view of obs[1:], otherwise in two.
+
+    value: of raw observations (B, *), (B,).
+    """
+
+    def every(obs: Tree) -> Tensor:
+        T, N = tree_leaves(obs)[0].shape[:2]
+        return in_chunks(value, tree_map(lambda x: x.flatten(0, 1), obs)).view(T, N)
+
+    val = every(rollout.obs)
+    if shares_memory(rollout.obs, rollout.next_obs):
+        return Values(val[:-1], val[1:])
+    return Values(val[:-1], every(rollout.next_obs))
+
+
 class Critic(_Regression):
     """V(s), regressed on the estimator's targets."""
 
@@ -198,17 +236,8 @@ class Critic(_Regression):
         return self.kernel.forward(features, grad=False).squeeze(-1) * self.std + self.mean
 
     def __call__(self, rollout: Rollout, policy: Policy) -> Values:
-        """V at every row and at every next row, in one pass if next_obs is a view of obs[1:], otherwise in two."""
-        val = self._values(rollout.obs, policy)
-        if shares_memory(rollout.obs, rollout.next_obs):
-            return Values(val[:-1], val[1:])
-        return Values(val[:-1], self._values(rollout.next_obs, policy))
-
-    def _values(self, obs: Tree, policy: Policy) -> Tensor:
-        """V (T, N) of raw observations (T, N, *), in passes of bounded size."""
-        T, N = tree_leaves(obs)[0].shape[:2]
-        rows = tree_map(lambda x: x.flatten(0, 1), obs)
-        return in_chunks(lambda rows: self.value(policy.features(rows)), rows).view(T, N)
+        """V at every row and at every next row, see `values_of`."""
+        return values_of(lambda obs: self.value(policy.features(obs)), rollout)
 
     def _error(self, out: Tensor, rows: dict[str, Tensor]) -> Tensor:
         return rows["target"] - out

@@ -23,10 +23,11 @@ from policygrad.models.arrays import (
     largest_norm,
     net,
     numbers,
+    others_of,
     vector,
     work_memory,
 )
-from policygrad.models.ascent import KLPenalty, Objective
+from policygrad.models.ascent import KLPenalty, Objective, ValueLoss
 from policygrad.models.heads import MASK_PENALTY, Head
 from policygrad.models.kernels import DenseKernel, LogStdKernel
 from policygrad.models.optim import Adam
@@ -39,14 +40,16 @@ KINDS = {"plain": PLAIN, "ratio": RATIO, "clipped": CLIPPED}
 
 def policy_epochs(space: Workspace, policy: Any, batch: Batch, terms: Sequence[Any], how: AscentPlan) -> Epochs | None:
     """See `compiling.policy_epochs`."""
-    aim = _aim(terms)
+    aim, value = _aim(terms), next((term for term in terms if type(term) is ValueLoss), None)
     if aim is None or batch.segment != 1 or type(how.optimizer) is not Adam or is_shared():
         return None
     given = _arrays(space, policy, policy.head, how, len(batch))
     if given is None:
         return None
     network, head, state, memory = given
-    first = network, head, _steps(policy, batch, head), len(batch)
+    if value is not None and head.others == 0:
+        return None  # the reference says what is wrong
+    first = network, head, _steps(policy, batch, head, value), len(batch)
     return _epoch(functions.policy_epochs, how, len(batch), state, first, (aim,), memory)
 
 
@@ -123,10 +126,10 @@ def arrays_of(module: Any, head: Head | None, optimizer: Adam, rows: int) -> Arr
     if not isinstance(module.kernel, DenseKernel | LogStdKernel) or not vars(type(module)).get("known"):
         return None
     network, dtype = net(module), module.flat.dtype
-    outputs, data = int(network.layers[-1, 1]), NO_HEAD
+    data = NO_HEAD
     if head is not None:
-        known = head_data(head, own, module.flat.numpy().dtype.type)
-        if known is None or outputs * (1 + own) != head.size:  # other outputs are terms' of one's own
+        known = head_data(head, own, module.flat.numpy().dtype.type, others_of(module))
+        if known is None or known.others < 0:
             return None
         data = known
     memory = EpochMemory(
@@ -138,21 +141,18 @@ def arrays_of(module: Any, head: Head | None, optimizer: Adam, rows: int) -> Arr
 
 
 def _aim(terms: Sequence[Any]) -> Aim | None:
-    """The terms as data, where they are one `Objective` of a known kind and perhaps one `KLPenalty`."""
-    if not terms or type(terms[0]) is not Objective or len(terms) > 2:
+    """The terms as data, where they are one `Objective` of a known kind and perhaps a `KLPenalty` and a `ValueLoss`."""
+    if not terms or type(terms[0]) is not Objective:
         return None
-    aim, coef = terms[0], 0.0
-    kind = KINDS.get(aim.kind or "")
-    if kind is None:
+    aim, coefs = terms[0], {KLPenalty: 0.0, ValueLoss: 0.0}
+    kind, others = KINDS.get(aim.kind or ""), [type(term) for term in terms[1:]]
+    if kind is None or not coefs.keys() >= set(others) or len(set(others)) < len(others):
         return None
-    if len(terms) == 2:
-        if type(terms[1]) is not KLPenalty:
-            return None
-        coef = terms[1].coef
-    return Aim(kind, aim.numbers.get("clip", 0.0), aim.ent_coef, coef)
+    coefs |= {type(term): term.coef for term in terms[1:]}
+    return Aim(kind, aim.numbers.get("clip", 0.0), aim.ent_coef, coefs[KLPenalty], coefs[ValueLoss])
 
 
-def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
+def _steps(policy: Any, batch: Batch, head: HeadData, value: ValueLoss | None) -> Steps:
     """The batch as arrays of the policy's own type."""
     like, nothing = policy.flat, NO_NUMBERS[policy.flat.numpy().dtype.type]
     context = policy.context(batch.obs, batch.extra)
@@ -168,6 +168,7 @@ def _steps(policy: Any, batch: Batch, head: HeadData) -> Steps:
         adv=numbers(batch.adv, like),
         weight=numbers(batch.weight, like),
         dist=nothing if batch.dist is None else numbers(batch.dist, like),
+        target=nothing if value is None else numbers(value.scaled(batch), like),
     )
 
 

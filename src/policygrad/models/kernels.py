@@ -304,7 +304,9 @@ class TableKernel:
 
 
 class LogStdKernel:
-    """A DenseKernel for the mean, and the log-std's own part of the vector: its gradient is the sum over the batch."""
+    """A DenseKernel for the mean and what is not the head's, see `WithLogStd`, and the log-std's own part of the vector: its
+    gradient is the sum over the batch.
+    """
 
     name = "closed_form"
 
@@ -321,21 +323,28 @@ class LogStdKernel:
         return self.mean.passes
 
     def outputs(self, obs: np.ndarray) -> np.ndarray:
-        mean = self.mean.outputs(obs)
-        return np.concatenate([mean, np.broadcast_to(self.log_std.numpy(), mean.shape)], axis=-1)
+        out = self.mean.outputs(obs)
+        mean = out[:, : self.dims]
+        return np.concatenate([mean, np.broadcast_to(self.log_std.numpy(), mean.shape), out[:, self.dims :]], axis=-1)
 
     def forward(self, obs: Tensor, grad: bool = True) -> Tensor:
-        mean = self.mean.forward(obs)
-        return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
+        return self._joined(self.mean.forward(obs), self.log_std)
 
     def vjp(self, grad_out: Tensor) -> Tensor:
-        self.mean.vjp(grad_out[:, : self.dims])
-        torch.sum(grad_out[:, self.dims :], 0, out=self.grad[: self.dims])
+        self.mean.vjp(self._without_log_std(grad_out))
+        torch.sum(grad_out[:, self.dims : 2 * self.dims], 0, out=self.grad[: self.dims])
         return self.grad
 
     def vjp_inputs(self, grad_out: Tensor) -> Tensor:
-        return self.mean.vjp_inputs(grad_out[:, : self.dims])  # the log std sees no observation
+        return self.mean.vjp_inputs(self._without_log_std(grad_out))  # which sees no observation
 
     def jvp(self, v: Tensor) -> Tensor:
-        mean = self.mean.jvp(v)
-        return torch.cat([mean, v[: self.dims].expand_as(mean)], dim=-1)
+        return self._joined(self.mean.jvp(v), v[: self.dims])
+
+    def _joined(self, out: Tensor, log_std: Tensor) -> Tensor:
+        mean = out[:, : self.dims]
+        return torch.cat([mean, log_std.expand_as(mean), out[:, self.dims :]], dim=-1)
+
+    def _without_log_std(self, grad_out: Tensor) -> Tensor:
+        mean, others = grad_out[:, : self.dims], grad_out[:, 2 * self.dims :]
+        return torch.cat([mean, others], dim=-1) if others.shape[1] else mean

@@ -49,10 +49,14 @@ class MLP(nn.Module):
         self.nonlinearity = ACTIVATIONS[activation]()
 
     def forward(self, obs: Tensor) -> Tensor:
+        return self.layers[-1](self.body(obs))
+
+    def body(self, obs: Tensor) -> Tensor:
+        """The outputs of the last hidden layer, (B, F)."""
         x = obs.reshape(obs.shape[0], -1)  # not len(obs): that would be a constant in exported graphs
         for layer in self.layers[:-1]:
             x = self.nonlinearity(layer(x))
-        return self.layers[-1](x)
+        return x
 
 
 class TabularNetwork(nn.Module):
@@ -63,7 +67,11 @@ class TabularNetwork(nn.Module):
         self.table = nn.Parameter(torch.zeros(states, outputs))
 
     def forward(self, obs: Tensor) -> Tensor:
-        return obs @ self.table
+        return self.body(obs) @ self.table
+
+    def body(self, obs: Tensor) -> Tensor:
+        """The observations, as there is no hidden layer."""
+        return obs
 
 
 class FourierFeatures(nn.Module):
@@ -147,7 +155,9 @@ class BodyNetwork(nn.Module):
 
 
 class WithLogStd(nn.Module):
-    """Appends a learned, state-independent log-std to a network's mean: (B, D) → (B, 2D)."""
+    """Puts a learned, state-independent log-std after a network's mean: (B, D) → (B, 2D). Outputs that are not the mean's, of
+    which there may be K, stay the last: (B, D + K) → (B, 2D + K).
+    """
 
     def __init__(self, mean: nn.Module, dims: int, log_std: float = 0.0) -> None:
         super().__init__()
@@ -155,8 +165,11 @@ class WithLogStd(nn.Module):
         self.log_std = nn.Parameter(torch.full((dims,), float(log_std)))
 
     def forward(self, obs: Tensor) -> Tensor:
-        mean = self.mean(obs)
-        return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
+        out, dims = self.mean(obs), len(self.log_std)
+        if out.shape[-1] == dims:
+            return torch.cat([out, self.log_std.expand_as(out)], dim=-1)
+        mean, others = out[..., :dims], out[..., dims:]
+        return torch.cat([mean, self.log_std.expand_as(mean), others], dim=-1)
 
 
 class WithAction(nn.Module):
@@ -169,6 +182,11 @@ class WithAction(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         obs, act = inputs[:, : -self.dims], inputs[:, -self.dims :]
         return self.top(torch.cat([torch.relu(self.body(obs.reshape(-1, *self.shape))), act], dim=-1))
+
+
+def inner_network(network: nn.Module) -> nn.Module:
+    """The network whose outputs a log-std was put beside, or the network itself."""
+    return network.mean if isinstance(network, WithLogStd) else network
 
 
 def output_layer(network: nn.Module) -> nn.Linear:

@@ -20,7 +20,15 @@ from policygrad.models.contracts import Rows
 from policygrad.models.flat import FlatModule
 from policygrad.models.heads import Head
 from policygrad.models.kernels import Kernel, trainable
-from policygrad.models.networks import MLP, BodyNetwork, Parts, TabularNetwork, WithLogStd, output_layer
+from policygrad.models.networks import (
+    MLP,
+    BodyNetwork,
+    Parts,
+    TabularNetwork,
+    WithLogStd,
+    inner_network,
+    output_layer,
+)
 from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import ACTION_MASK, Encoding
 from policygrad.models.workspace import Workspace
@@ -192,6 +200,11 @@ class Policy(FlatModule):
         """The distribution (B, P), with its graph."""
         return self._distribution(self.network(self.features(obs)), self.context(obs, extra))
 
+    def latent(self, obs: Tree) -> Tensor:
+        """What the body, or the last hidden layer, makes of observations, (B, F), with its graph."""
+        network: Any = inner_network(self.network)
+        return network.body(self.features(obs))
+
     def logp(self, obs: Tree, act: Tensor, extra: Mapping[str, Tree] = NOTHING) -> Tensor:
         """Log π(a|s), (B,), with its graph."""
         return self.head.logp(self(obs, extra), act)
@@ -274,8 +287,10 @@ class Policy(FlatModule):
         return self.head.has_legal_action(obs[ACTION_MASK])
 
     def gradient(self, gain: Tensor) -> Tensor:
-        """∇θ of any scalar built from `policy(obs)`, by autograd, as one vector (P,)."""
-        grads = torch.autograd.grad(gain, trainable(self.network))
+        """∇θ of any scalar built from `policy(obs)` or `latent(obs)`, by autograd, as one vector (P,): 0 at the parameters that
+        it does not depend on.
+        """
+        grads = torch.autograd.grad(gain, trainable(self.network), allow_unused=True, materialize_grads=True)
         return torch.cat([g.reshape(-1) for g in grads])
 
 

@@ -15,6 +15,7 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from policygrad.algorithms import foreign
+from policygrad.algorithms.auxiliary import with_auxiliary
 from policygrad.algorithms.config import (
     Algo,
     ConfigError,
@@ -41,6 +42,7 @@ from policygrad.envs.on_device import DeviceCollector
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id, with_words
 from policygrad.envs.torch_envs import TorchVectorEnv
 from policygrad.errors import EnvError
+from policygrad.models.ascent import Gain
 from policygrad.models.policy import Body, Policy
 from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
@@ -52,7 +54,7 @@ from policygrad.training.kept import unobserved
 from policygrad.training.progress import shown
 from policygrad.training.sizes import advise_preset, advise_steps, check_sizes, with_num_envs
 from policygrad.training.threads import BusyError, Turns, single_thread
-from policygrad.training.trainer import Trainer
+from policygrad.training.trainer import Trainer, actor_of
 
 Callback = Callable[["Agent", Row | None], bool | None]
 
@@ -67,13 +69,14 @@ class Agent(Face):
     environment the preset is that of the registered environment inside, see `envs.naming`. name: what files call the
     environment. env_kwargs, wrappers: what an id or
     a callable is made with, and what is put around it, the innermost first; evaluations and videos use both. A wrapper is a
-    function environment → environment, or the text `module:name` or `file.py:name`. body, critic_body: modules of your
-    own, or functions observation space → module; a linear layer to actions, or to the value, is put after each. device: where
-    the networks are and learn, "cpu", "cuda", "cuda:1", or "auto", see `algorithms.devices`. backend: who steps the
-    environments, see `make_envs`. fisher_eigenvalues: how many of the largest Fisher eigenvalues every row of
-    metrics has, as fisher_1, fisher_2, …; they cost some hundredths of a second a row and change nothing. gradient_meter:
-    measure signal and noise of the gradient in every second row, see `policygrad.algorithms.meter`; it changes nothing.
-    dataset: stored trajectories to learn from instead of playing, for off_policy_pg: `Trajectories`, a path, "minari:NAME".
+    function environment → environment, or the text `module:name` or `file.py:name`. body, critic_body: modules of your own, or
+    functions observation space → module; a linear layer to actions, or to the value, is put after each. auxiliary: a function
+    (policy, batch) → scalar gain that is ascended besides, see `updates.first_order.FirstOrder`. device: where the networks are
+    and learn, "cpu", "cuda", "cuda:1", or "auto", see `algorithms.devices`. backend: who steps the environments, see
+    `make_envs`. fisher_eigenvalues: how many of the largest Fisher eigenvalues every row of metrics has, as fisher_1, fisher_2,
+    …; they cost some hundredths of a second a row and change nothing. gradient_meter: measure signal and noise of the gradient
+    in every second row, see `policygrad.algorithms.meter`; it changes nothing. dataset: stored trajectories to learn from
+    instead of playing, for off_policy_pg: `Trajectories`, a path, "minari:NAME".
 
     Agents can be copied and pickled, and closed: `with pg.ppo(env) as agent: …`. The environments of a copy are new ones,
     made as the agent's own were. `predict`, `evaluate` and `collect` may be called from many threads, which take turns.
@@ -92,6 +95,7 @@ class Agent(Face):
         wrappers: Sequence[Wrapper] | None = None,
         body: Body | None = None,
         critic_body: Body | None = None,
+        auxiliary: Gain | None = None,
         kernel: str = "auto",
         device: str = "cpu",
         backend: str = "auto",
@@ -110,7 +114,7 @@ class Agent(Face):
         self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         self.kernel, self.device = kernel, find_device(device)
         self._environments(with_num_envs(env, overrides), preset, name, backend)
-        self.custom = body is not None or critic_body is not None
+        self.custom, self.auxiliary = body is not None or critic_body is not None, auxiliary
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.plan = self._first_plan(body, critic_body)
@@ -139,14 +143,14 @@ class Agent(Face):
         if self.plan.source is not None:
             return self.plan.source(self.env, self.config["num_envs"], self.backend, self.seed)
         if isinstance(self.envs, TorchVectorEnv):
-            return DeviceCollector(self.envs, _actor(self.learner), self.plan.wants, self.seed)
+            return DeviceCollector(self.envs, actor_of(self.learner), self.plan.wants, self.seed)
         # `lambda: env` may hand out one that is held
         held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
         return Collector(self.envs, self.seed, lent=held)
 
     def _begin(self) -> None:
         """What no copy shares with the agent that it is of."""
-        self.trainer = Trainer(self.collector, _actor(self.learner), lambda: self.plan.wants, self._step)
+        self.trainer = Trainer(self.collector, actor_of(self.learner), lambda: self.plan.wants, self._step)
         self.closed, self._turns = False, Turns()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -212,7 +216,7 @@ class Agent(Face):
         if not isinstance(plan, Plan):
             raise TypeError(f"{self.algo} must return a Plan, got {type(plan).__name__}")
         check_device(self.algo, self.device, self.kernel, plan.learner)
-        return plan
+        return with_auxiliary(self.algo, plan, self.auxiliary)
 
     def _replay(self, dataset: Trajectories | str | Path) -> Replay:
         """Who draws stored trajectories, if the recipe weighs them and the policy is one for them."""
@@ -327,10 +331,5 @@ class Agent(Face):
                 plan.learner.observers = self.learner.observers
             self.config, self.plan, self.learner = Configuration(config), plan, plan.learner
             plan.learner.policy.trains_long = getattr(self.policy, "trains_long", False)
-            self.policy, self.trainer.actor = plan.learner.policy, _actor(plan.learner)
+            self.policy, self.trainer.actor = plan.learner.policy, actor_of(plan.learner)
         return self
-
-
-def _actor(learner: Any) -> Any:
-    """Who plays: the learner's own actor, where that is another than its policy."""
-    return getattr(learner, "actor", learner.policy)

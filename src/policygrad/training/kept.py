@@ -34,6 +34,7 @@ class Kept:
     seed: int
     config: Any
     custom: bool
+    auxiliary: Any
     kernel: str
     device: str
     backend: str
@@ -57,7 +58,11 @@ class Kept:
             "backend": self.backend,
             "observation_space": space_to_json(self.envs.single_observation_space),
             "action_space": space_to_json(self.envs.single_action_space),
-        } | self.env_words()
+        } | self.more_words()
+
+    def more_words(self) -> dict[str, Any]:
+        """The environment's words, and that there is an auxiliary gain, for files; empty if there is neither."""
+        return self.env_words() | ({} if self.auxiliary is None else {"auxiliary": True})
 
     def env_words(self) -> dict[str, Any]:
         """The keywords and wrappers of the environment, for files; empty if there are none."""

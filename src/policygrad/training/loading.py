@@ -24,6 +24,7 @@ from policygrad.envs.single import EnvLike, Wrapper, check_env_id
 from policygrad.envs.torch_envs import why_not_torch
 from policygrad.errors import EnvError
 from policygrad.forms import FormError, anything, each, flag, maybe, setting, table, text, whole
+from policygrad.models.ascent import Gain
 from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
 from policygrad.replay import ReplayBuffer
@@ -35,7 +36,10 @@ from policygrad.training.agent import Agent
 
 MAX_ROWS = 2**28  # steps of an iteration that a file may ask for
 
-HIDDEN = table({"hidden": each(whole(1), 100)}, others=anything)
+MOST_OF_A_CRITIC = 2**22  # parameters that a file without a critic may ask for
+
+WIDTHS = each(whole(1), 100)
+HIDDEN = table({"hidden": WIDTHS}, optional={"critic_hidden": maybe(WIDTHS)}, others=anything)
 META = table(
     {
         "algo": text(1000),
@@ -48,6 +52,7 @@ META = table(
         "action_space": anything,
     },
     optional={  # files of 0.4 have none of these
+        "auxiliary": flag,
         "backend": text(choices=BACKENDS),
         "device": text(100),
         "env_kwargs": maybe(table({}, others=anything)),
@@ -72,13 +77,15 @@ def load(
     wrappers: Sequence[Wrapper] | None = None,
     backend: str | None = None,
     device: str | None = None,
+    auxiliary: Gain | None = None,
     **overrides: Any,
 ) -> Agent:
     """An agent from a file of `Agent.save`, a run's policy.safetensors, or a run directory. Nothing in the file is executed.
 
     env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
     file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
-    file may not import. body, critic_body: needed when it had its own. dataset: to learn on from stored trajectories. backend:
+    file may not import. body, critic_body: needed when it had its own. auxiliary: needed when it had one, and the file is one
+    to learn on from. dataset: to learn on from stored trajectories. backend:
     who steps the environments, see `make_envs`; without it Gymnasium in this process, unless it was another of these.
     device: where it is to be, by default where it was, or on the CPU where there is no such device.
     Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
@@ -90,8 +97,7 @@ def load(
         meta = file.meta
         with as_model_error(path, own):
             META("description", meta)
-            check_recipe(path, meta, recipe)
-            check_custom(path, meta, (body, critic_body))
+            _check_given(path, meta, recipe, (body, critic_body), auxiliary, "collector" not in file.tree)
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
             config = current_keywords(meta["algo"], meta["config"])
@@ -110,6 +116,7 @@ def load(
                 wrappers=wrappers,
                 body=body,
                 critic_body=critic_body,
+                auxiliary=auxiliary,
                 kernel=meta["kernel"],
                 device=device,
                 backend=backend or _backend(made, meta.get("backend")),
@@ -161,15 +168,23 @@ def check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Annou
     config = meta["config"]
     if not (meta["custom"] or ":" in meta["algo"]):  # one's own network need not have these widths
         HIDDEN("description/config", config)
-        widths, shapes = config["hidden"], {x.shape for x in tensors.values()}
-        layers = [(b, a) for a, b in pairwise(widths)] + [(a,) for a in widths[:1]]
+        shapes = {x.shape for x in tensors.values()}
+        layers, of_critic = _layers(config["hidden"]), _layers(config.get("critic_hidden") or ())
         if not shapes.issuperset(layers):
-            raise ModelFileError(f"{path} says hidden = {widths}, but its weights have other sizes")
+            raise ModelFileError(f"{path} says hidden = {config['hidden']}, but its weights have other sizes")
+        small = sum(map(math.prod, of_critic)) <= MOST_OF_A_CRITIC  # a file may hold the policy alone
+        if not (small or (shapes | {shape[1:] for shape in shapes}).issuperset(of_critic)):  # critics may be a stack
+            raise ModelFileError(f"{path} says critic_hidden = {config['critic_hidden']}, but has no such weights")
     rows = math.prod(x for x in (config.get("num_envs"), config.get("num_steps")) if isinstance(x, int))
     if rows > MAX_ROWS:
         raise ModelFileError(
             f"{path} asks for {rows:,} steps per iteration, more than the {MAX_ROWS:,} a file may ask for"
         )
+
+
+def _layers(widths: Sequence[int]) -> list[tuple[int, ...]]:
+    """The shapes of the weights between hidden layers, and of the first one's biases."""
+    return [(b, a) for a, b in pairwise(widths)] + [(a,) for a in widths[:1]]
 
 
 def _words(
@@ -219,6 +234,20 @@ def as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[No
         raise ModelFileError(f"{path} does not hold a policygrad agent ({type(error).__name__}: {error})") from error
 
 
+def _check_given(
+    path: Path,
+    meta: dict,
+    recipe: Algo | None,
+    bodies: Sequence[Body | None],
+    auxiliary: Gain | None,
+    policy_only: bool,
+) -> None:
+    """Ask for what a file cannot hold."""
+    check_recipe(path, meta, recipe)
+    check_custom(path, meta, bodies)
+    _check_auxiliary(path, meta, auxiliary, policy_only)
+
+
 def check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
     """Refuse another recipe than that of the file, and a file's recipe that the user has not named."""
     if recipe is None and ":" in meta["algo"]:
@@ -233,6 +262,16 @@ def check_custom(path: Path, meta: dict, bodies: Sequence[Body | None]) -> None:
     """Refuse a file of a network of the user's own without one."""
     if meta["custom"] and not any(body is not None for body in bodies):
         raise ValueError(f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made")
+
+
+def _check_auxiliary(path: Path, meta: dict, auxiliary: Gain | None, policy_only: bool) -> None:
+    """Ask for the auxiliary gain of a file to learn on from; say of a policy that it had one."""
+    if not meta.get("auxiliary") or auxiliary is not None:
+        return
+    said = f"{path} was trained with an auxiliary gain, a function that a file cannot hold: pass auxiliary="
+    if not policy_only:
+        raise ValueError(said)
+    warnings.warn(f"{said} to learn on with it; to act, it is not needed", stacklevel=4)
 
 
 def _environment(path: Path, name: str) -> str:

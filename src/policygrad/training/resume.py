@@ -11,6 +11,7 @@ from policygrad.algorithms.config import Algo, ConfigError, check
 from policygrad.algorithms.devices import CPU
 from policygrad.envs.single import EnvLike, Wrapper
 from policygrad.forms import FormError
+from policygrad.models.ascent import Gain
 from policygrad.models.policy import Body
 from policygrad.stored.directory import ROOT, RunDirectory, RunError, find_run
 from policygrad.stored.storage import ModelFileError, load_state
@@ -30,6 +31,7 @@ def resume(
     recipe: Algo | None = None,
     body: Body | None = None,
     critic_body: Body | None = None,
+    auxiliary: Gain | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     dataset: Trajectories | str | Path | None = None,
@@ -44,16 +46,17 @@ def resume(
     cannot be: on another kind of machine, with other versions, or for environments that cannot be played again (see
     docs/reliability.md).
     run: what `train` returned, a run directory, or a run's name as on the command line. steps: as many in all instead of the
-    configuration's, not fewer than were done; schedules then run to their end. env, recipe, body, critic_body, env_kwargs,
-    wrappers: as for `load`, for what a file may not name. dataset: needed where the run learns from trajectories that it was
-    given as an object; a path is known. callback: the callbacks that the run was begun with, in order.
+    configuration's, not fewer than were done; schedules then run to their end. env, recipe, body, critic_body, auxiliary,
+    env_kwargs, wrappers: as for `load`, for what a file may not name. dataset: needed where the run learns from trajectories
+    that it was given as an object; a path is known. callback: the callbacks that the run was begun with, in order.
     Raises RunError for a run without a checkpoint, or that another process trains.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(str(run), root))
     if finished(run, steps):
         return run
     given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body, "dataset": dataset}
-    agent, kept = prepare(run, steps, **given, env_kwargs=env_kwargs, wrappers=wrappers)
+    given |= {"auxiliary": auxiliary, "env_kwargs": env_kwargs, "wrappers": wrappers}
+    agent, kept = prepare(run, steps, **given)
     eval_env = agent.evaluation_env("eval_env") if eval_env is None else eval_env
     config = run.config()
     learn(agent, run, progress, callback, bool(config.get("save_trajectories")), kept)
@@ -92,7 +95,7 @@ def check_same_configuration(run: RunDirectory, agent: Agent) -> None:
     # runs of 0.4 do not say the device
     before: dict[str, Any] = {"device": CPU} | run.config()
     now = run_config(agent, agent.config["steps"])
-    names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom", "device")
+    names = ("algo", "env", "seed", "env_kwargs", "wrappers", "dataset", "custom", "auxiliary", "device")
     other = [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
     then, asked = before["config"], {k: list(x) if isinstance(x, tuple) else x for k, x in agent.config.items()}
     other += [(name, then.get(name), x) for name, x in asked.items() if name != "steps" and then.get(name) != x]

@@ -38,9 +38,10 @@ def check_sizes(config: Mapping[str, Any], envs: VectorEnv, own_body: bool) -> N
         encoding = Encoding(envs.single_observation_space)
     except TypeError:  # a recipe of one's own may know what to do with such observations
         return
-    hidden = () if own_body else config["hidden"]
-    parameters = sum(a * b for a, b in pairwise((encoding.width, *hidden)))
-    _compare(f"networks with hidden = {hidden}", 4 * parameters * COPIES_OF_NETWORKS, memory, "lower hidden")
+    for name in () if own_body else ("hidden", "critic_hidden"):
+        hidden = config.get(name) or ()
+        parameters = sum(a * b for a, b in pairwise((encoding.width, *hidden)))
+        _compare(f"networks with {name} = {hidden}", 4 * parameters * COPIES_OF_NETWORKS, memory, f"lower {name}")
     rows = config["num_envs"] * config.get("num_steps", 1)
     row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in encoding.leaves)
     observations = f"num_envs × num_steps = {rows:,} observations"

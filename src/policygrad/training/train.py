@@ -223,7 +223,7 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
         "versions": versions(agent, steps),
         "machine": machine(),
         "command": list(command),
-    } | agent.env_words()
+    } | agent.more_words()
 
 
 def versions(agent: Agent, steps: int) -> dict[str, str]:

@@ -166,3 +166,8 @@ class Trainer:
         """The inverse of `state_dict`; nothing else is read from it."""
         for name in COUNTERS:
             setattr(self, name, state[name])
+
+
+def actor_of(learner: Any) -> Any:
+    """Who plays: the learner's own actor, where that is another than its policy."""
+    return getattr(learner, "actor", learner.policy)

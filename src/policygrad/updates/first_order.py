@@ -11,7 +11,7 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.forms import Form, form_of, mersenne, table
-from policygrad.models.ascent import Objective, Term, epochs_of, gradient_of, mean_kl, minibatch_ascent
+from policygrad.models.ascent import Gain, Objective, Term, epochs_of, gradient_of, mean_kl, minibatch_ascent
 from policygrad.models.compiling import policy_epochs
 from policygrad.models.contracts import PolicyLike
 from policygrad.models.optim import make_optimizer
@@ -32,7 +32,10 @@ class FirstOrder:
     max_grad_norm: what the gradient's ℓ₂ norm is clipped to; None: it is not.
     target_kl: the update ends after the epoch whose exact mean KL(old ‖ new) exceeds it; None: after all of them. With it
         the stats have `kl`.
-    terms: what is ascended besides, such as an auxiliary loss of your own: see `models.ascent.Term`.
+    terms: what is ascended besides, by its derivative by the network's outputs: see `models.ascent.Term`.
+    auxiliary: a gain that is ascended besides, by autograd: a function (policy, batch) → scalar, built in plain torch from
+        `policy(batch.obs)` or `policy.latent(batch.obs)`. A loss is a gain with a minus. Means are sums with `batch.weight`.
+        Its gradient is summed into the others' before the norm is clipped.
     seed: of the shuffling.
 
     Raises ValueError for numbers out of range, NotFiniteError where a gradient is not finite.
@@ -47,6 +50,7 @@ class FirstOrder:
     max_grad_norm: float | None = 0.5
     target_kl: Schedule | None = None
     terms: Sequence[Term] = ()
+    auxiliary: Gain | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -95,10 +99,11 @@ class FirstOrder:
     ) -> Stats:
         """Epochs × minibatches of ascent on the sum of the terms; `enough` is asked after every epoch."""
         how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
-        ascent = policy_epochs(self.workspace, policy, batch, terms, how) or epochs_of(
+        compiled = policy_epochs(self.workspace, policy, batch, terms, how) if self.auxiliary is None else None
+        ascent = compiled or epochs_of(
             policy.flat,
             lambda: batch.minibatches(self.minibatches, self.generator),
-            lambda mb: gradient_of(terms, policy, mb),
+            lambda mb: gradient_of(terms, policy, mb, self.auxiliary),
             how,
         )
         return minibatch_ascent(ascent, self.epochs, enough=enough)
