@@ -76,7 +76,7 @@ class FirstOrder:
         if self.target_kl is None:
             return self.ascend(policy, batch, terms, progress)
         limit, policy, kl = self.target_kl, cast(Policy, policy), 0.0  # KL takes more than a PolicyLike has
-        old = policy.dist(batch.obs, batch.extra)
+        old = policy.distributions(batch)
 
         def enough() -> bool:
             nonlocal kl
