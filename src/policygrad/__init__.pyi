@@ -151,6 +151,9 @@ def a2c(
     critic_hidden: tuple[int, ...] | None = None,
     shared_body: bool = False,
     value_coef: float = 0.5,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -171,6 +174,7 @@ def a2c(
     vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
 ) -> Agent:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps.
 
@@ -199,6 +203,11 @@ def a2c(
         shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
         value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
             0.25 to 1
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -338,6 +347,8 @@ def actor_critic(
     critic_hidden: tuple[int, ...] | None = None,
     shared_body: bool = False,
     value_coef: float = 0.5,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -353,6 +364,7 @@ def actor_critic(
     pi_lr: float | str | Linear = ...,
     actor_lr: float | str | Linear = ...,
     vf_lr: float | str | Linear | None = ...,
+    lstm_hidden_size: int = ...,
 ) -> Agent:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
@@ -377,6 +389,9 @@ def actor_critic(
         shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
         value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
             0.25 to 1
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -632,6 +647,9 @@ def npg(
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
     critic_hidden: tuple[int, ...] | None = None,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -655,6 +673,7 @@ def npg(
     vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
     batch_size: int = ...,
 ) -> Agent:
     """Natural policy gradient (Kakade 2001): one step per batch, with its length measured in policy space.
@@ -688,6 +707,11 @@ def npg(
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -851,6 +875,9 @@ def ppo(
     critic_hidden: tuple[int, ...] | None = None,
     shared_body: bool = False,
     value_coef: float = 0.5,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -877,6 +904,7 @@ def ppo(
     vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
     batch_size: int = ...,
 ) -> Agent:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017).
@@ -910,6 +938,11 @@ def ppo(
         shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
         value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
             0.25 to 1
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -961,6 +994,9 @@ def ppo_kl(
     critic_hidden: tuple[int, ...] | None = None,
     shared_body: bool = False,
     value_coef: float = 0.5,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -984,6 +1020,7 @@ def ppo_kl(
     vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
     batch_size: int = ...,
 ) -> Agent:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
@@ -1019,6 +1056,11 @@ def ppo_kl(
         shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
         value_coef: with shared_body: weight of the values' loss, ½ (V − target)², beside the policy's gain; usually
             0.25 to 1
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1147,6 +1189,8 @@ def reinforce(
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 4,
     critic_hidden: tuple[int, ...] | None = None,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1165,6 +1209,7 @@ def reinforce(
     vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
 ) -> Agent:
     """REINFORCE (Williams 1992): one gradient step per batch of whole episodes, with a choice of returns and of baselines.
 
@@ -1197,6 +1242,9 @@ def reinforce(
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1450,6 +1498,9 @@ def trpo(
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
     critic_hidden: tuple[int, ...] | None = None,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1477,6 +1528,7 @@ def trpo(
     vf_lr: float | str | Linear | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
     learning_rate: float | str | Linear | None = ...,
     batch_size: int = ...,
 ) -> Agent:
@@ -1511,6 +1563,11 @@ def trpo(
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta

@@ -163,7 +163,8 @@ class Learner:
         more = self._auxiliary or getattr(self.update, "terms", ())  # of which a term may be one of values
         target = estimate.target if more else None
         told = _with_transitions(rollout) if self._auxiliary else rollout
-        batch = told.flatten(adv, self.reduction, target, self.policy.segment)
+        segment = self.policy.segment or len(rollout.rew)  # 0: whole columns
+        batch = told.flatten(adv, self.reduction, target, segment)
         _check_finite(batch.adv, adv, rollout)
         return Iteration(rollout, fresh, values, estimate, batch)
 
@@ -269,10 +270,10 @@ def _check_replay(policy: Any, estimator: Any) -> None:
             "replay_episodes > 0 needs importance weights: put the estimator into ImportanceWeighted or PerDecision, got "
             f"{estimator}"
         )
-    if getattr(policy, "stateful", False) or getattr(policy, "segment", 1) > 1:
+    if getattr(policy, "stateful", False) or getattr(policy, "segment", 1) != 1:
         raise ValueError(
             "replay_episodes > 0, but this policy acts with a state, which depends on the policy that had it, so that its "
-            "episodes have no weight for another: set noise_autocorrelation = 0, or replay_episodes = 0"
+            "episodes have no weight for another: set noise_autocorrelation = 0 and memory = none, or replay_episodes = 0"
         )
 
 

@@ -51,6 +51,7 @@ def reinforce(
     advantage: kw.Returns = kw.Returns(),
     ascent: kw.Ascent = kw.Ascent(lr=3e-3),
     fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
+    remember: kw.Memory = kw.Memory(),
 ) -> Plan:
     """REINFORCE (Williams 1992): one gradient step per batch of whole episodes, with a choice of returns and of baselines.
 
@@ -59,6 +60,7 @@ def reinforce(
     from policygrad.algorithms.task import Plan
     from policygrad.gradient.estimators import RewardToGo, TotalReturn
 
+    task = task.remembering(remember)
     estimator = TotalReturn(advantage.gamma) if returns == "total" else RewardToGo(advantage.gamma)
     return Plan(_episodic(task, advantage.wrap(estimator), advantage, ascent, fit), episodes=episodes)
 
@@ -145,6 +147,7 @@ def actor_critic(
     critic_lr: kw.CriticLr = None,
     critic_hidden: kw.CriticHidden = None,
     sharing: Sharing = Sharing(),
+    remember: kw.Memory = kw.Memory(),
 ) -> Plan:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
@@ -154,6 +157,7 @@ def actor_critic(
     from policygrad.gradient.estimators import QValue, TDError
     from policygrad.updates import VanillaGradient
 
+    task = task.remembering(remember)
     fit = kw.CriticFit(critic_lr=critic_lr, critic_hidden=critic_hidden).values(ascent)
     policy, values, terms = task.actor_critic(sharing, **fit, of=critic, scale_rate=SCALE_RATE)
     estimator = kw.wrapped(QValue(gamma) if critic == "q" else TDError(gamma), state_discount)
@@ -170,11 +174,13 @@ def a2c(
     ascent: kw.Ascent = kw.Ascent(lr=7e-4, max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(critic_epochs=1, critic_minibatches=1),
     sharing: Sharing = Sharing(),
+    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
 ) -> Plan:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps."""
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import VanillaGradient
 
+    task = task.remembering(remember, num_steps)
     policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent))
     update = VanillaGradient(**ascent.values(task.seed), terms=terms)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
@@ -211,6 +217,7 @@ def npg(
     bonus: kw.Bonus = kw.Bonus(),
     max_grad_norm: kw.MaxGradNorm = 0.5,
     fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
+    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
 ) -> Plan:
     """Natural policy gradient (Kakade 2001): one step per batch, with its length measured in policy space.
 
@@ -219,6 +226,7 @@ def npg(
     from policygrad.algorithms.task import Learner, Plan, make_schedule
     from policygrad.updates import NaturalGradient
 
+    task = task.remembering(remember, num_steps)
     policy, critic = task.policy(), task.critic(**fit.values(kw.Rates(lr, lr_schedule, max_grad_norm)))
     rate = None if lr is None else make_schedule(lr_schedule, lr)
     update = NaturalGradient(**kw.natural(policy, budget, fisher, bonus), lr=rate)
@@ -267,11 +275,13 @@ def trpo(
     lr_schedule: kw.LrSchedule = "constant",
     max_grad_norm: kw.MaxGradNorm = 0.5,
     fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
+    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
 ) -> Plan:
     """Trust-region policy optimisation (Schulman et al. 2015): a natural step that must meet its KL bound and improve."""
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import TrustRegion
 
+    task = task.remembering(remember, num_steps)
     policy, critic = task.policy(), task.critic(**fit.values(kw.Rates(None, lr_schedule, max_grad_norm)))
     update = TrustRegion(**kw.natural(policy, budget, fisher, bonus), backtracks=backtracks, shrink=shrink)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
@@ -317,11 +327,13 @@ def ppo(
     ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(),
     sharing: Sharing = Sharing(),
+    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
 ) -> Plan:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017)."""
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import ClippedSurrogate
 
+    task = task.remembering(remember, num_steps)
     policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent, passes))
     update = ClippedSurrogate(**ascent.values(task.seed), **vars(passes), clip=clip, target_kl=target_kl, terms=terms)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
@@ -367,6 +379,7 @@ def ppo_kl(
     ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(),
     sharing: Sharing = Sharing(),
+    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
 ) -> Plan:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
 
@@ -375,6 +388,7 @@ def ppo_kl(
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import PenalizedSurrogate
 
+    task = task.remembering(remember, num_steps)
     policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent, passes))
     update = PenalizedSurrogate(**ascent.values(task.seed), **vars(passes), beta=beta, target_kl=target_kl, terms=terms)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gymnasium import spaces
 
-from policygrad.algorithms.keywords import Network
+from policygrad.algorithms.keywords import Memory, Network
 from policygrad.algorithms.learner import Learner
 from policygrad.algorithms.sharing import Sharing
 from policygrad.data import Wants
@@ -20,6 +20,8 @@ from policygrad.models.critic import Critic, QCritic, make_critic, make_q_critic
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.heads import Head
 from policygrad.models.policy import Body, Policy, make_policy
+from policygrad.models.recurrent import make_recurrent_policy
+from policygrad.models.recurrent_critic import make_recurrent_critic
 from policygrad.models.schedules import make_schedule
 from policygrad.models.shared import SharedCritic, with_value
 from policygrad.streams import seeds
@@ -87,7 +89,8 @@ class Task:
     """The task that a recipe is given besides its keywords. Each part gets its own random seed.
 
     device: where policies and critics of V or q are; first weights do not depend on it. network: widths, activation and head,
-    which every recipe's users set.
+    which every recipe's users set. memory: of policy and critic, which a recipe that takes the keywords hands on with
+    `remembering`. segment: the steps of a recurrent policy's segments, 0 for whole columns.
     """
 
     observation_space: spaces.Space
@@ -98,6 +101,26 @@ class Task:
     kernel: str = "auto"
     device: str = "cpu"
     network: Network = field(default_factory=Network)
+    memory: Memory = field(default_factory=Memory)
+    segment: int = 0
+
+    def remembering(self, memory: Memory, num_steps: int | None = None) -> Task:
+        """The task with a memory. num_steps: of an iteration, where there are segments of steps.
+
+        Raises ValueError where the segments do not divide an iteration, or are asked for without a memory.
+        """
+        segment = getattr(memory, "segment_steps", None)
+        if segment is not None and memory.memory == "none":
+            raise ValueError(f"segment_steps = {segment} is for policies with a memory: set memory = gru or lstm")
+        if segment is not None and num_steps is not None and num_steps % segment:
+            raise ValueError(f"segment_steps = {segment} must divide num_steps = {num_steps}")
+        return replace(self, memory=memory, segment=segment or 0)
+
+    @property
+    def _remembers(self) -> dict[str, Any]:
+        """The keywords of a memory, where there is one."""
+        kind, size = self.memory.memory, self.memory.memory_size
+        return {} if kind == "none" else {"memory": kind, "memory_size": size}
 
     def _seeds(self) -> list[int]:
         return seeds(self.seed, "weights", 2)
@@ -108,14 +131,11 @@ class Task:
             value = getattr(self.network, name)
             if value != getattr(Network, name):
                 raise ValueError(f"{name} = {value} is for Box actions; the action space is {self.action_space}")
-        return make_policy(
-            self.observation_space,
-            self.action_space,
-            **vars(self.network),
-            body=self.body,
-            kernel=self.kernel,
-            seed=self._seeds()[0],
-        ).to(self.device)
+        where, words = (self.observation_space, self.action_space), vars(self.network) | self._remembers
+        words |= {"body": self.body, "kernel": self.kernel, "seed": self._seeds()[0]}
+        if self._remembers:
+            return make_recurrent_policy(*where, segment=self.segment, **words).to(self.device)
+        return make_policy(*where, **words).to(self.device)
 
     def exploring_policy(self, head: Callable[[bool], Head], takes: Collection[str] = ()) -> ExploringPolicy:
         """A new policy that explores, with a head of its own: a function, told whether actions are masked, see `make_policy`.
@@ -148,13 +168,16 @@ class Task:
 
         keywords: of `critic`, which mean nothing where policy and values share one. Raises ValueError where they cannot.
         """
-        policy = self.policy()
         if not sharing.shared_body:
-            return policy, self.critic(**keywords), ()
+            return self.policy(), self.critic(**keywords), ()
+        if self._remembers:
+            raise ValueError(
+                f"shared_body = true is for networks without a memory, got memory = {self.memory.memory}: set one of them back"
+            )
         if self.critic_body is not None and self.critic_body is not self.body:
             raise ValueError("with shared_body = true the critic has no body of its own: leave critic_body out")
         critic = SharedCritic(sharing.value_coef, scale_rate=keywords.get("scale_rate", 0.05))
-        return with_value(policy, self._seeds()[1]), critic, (critic.term,)
+        return with_value(self.policy(), self._seeds()[1]), critic, (critic.term,)
 
     def action_critic(self, dims: int, *, hidden: tuple[int, ...] | None = None, **keywords: Any) -> ActionCritic:
         """A new critic of q(s, a) for D-dimensional actions, with the architecture of the policy, but for other widths.
@@ -187,7 +210,7 @@ class Task:
         """A new critic of V or q. Without a body of its own it gets the architecture of the policy, never its weights.
 
         hidden: other widths than the policy's. scale_rate: how fast the scale of its targets is followed, see `Critic`.
-        Raises TypeError for a critic of q where actions are not Discrete.
+        Raises TypeError for a critic of q where actions are not Discrete, ValueError for one with a memory.
         """
         keywords: dict[str, Any] = {
             "hidden": self.network.hidden if hidden is None else hidden,
@@ -201,6 +224,10 @@ class Task:
             "max_grad_norm": max_grad_norm,
             "scale_rate": scale_rate,
         }
+        if self._remembers:
+            if of == "q":
+                raise ValueError("a critic of q(s, a) has no memory: use a critic of V (critic = v), or memory = none")
+            return make_recurrent_critic(self.observation_space, **keywords, **self._remembers).to(self.device)
         if of == "q":
             return make_q_critic(self.observation_space, self.action_space, **keywords).to(self.device)
         return make_critic(self.observation_space, **keywords).to(self.device)

@@ -146,7 +146,10 @@ class DeviceCollector:
 def check_policy(policy: Any) -> None:
     """Raises OnDeviceError for a policy that cannot act in tensors."""
     if not is_known(policy):
-        raise OnDeviceError(f"backend = torch plays policies of the class Policy itself, got {type(policy).__name__}")
+        hint = ": set memory = none" if getattr(policy, "stateful", False) else ""
+        raise OnDeviceError(
+            f"backend = torch plays policies of the class Policy itself, got {type(policy).__name__}{hint}"
+        )
     if type(policy.head) not in (Categorical, Gaussian) or policy.head.context:
         raise OnDeviceError(
             f"backend = torch samples from Categorical and Gaussian heads without a context, got {policy.head}"

@@ -155,6 +155,6 @@ def mean_kl(policy: Policy, old: Tensor, batch: Batch, new: Tensor | None = None
     In float64, and `canonical` once more: of two float32 distributions that are close, the difference would be rounding, and
     their log-probabilities do not quite sum to 1.
     """
-    head, new = policy.head, policy.dist(batch.obs, batch.extra) if new is None else new
+    head, new = policy.head, policy.distributions(batch) if new is None else new
     kl = head.kl(head.canonical(old.double()), head.canonical(new.double()))
     return float(total((batch.normalized_weight.double() * kl).sum()))

@@ -213,6 +213,10 @@ class Policy(FlatModule):
         """The distribution (B, P), no graph."""
         return self._distribution(self.kernel.forward(self.features(obs), grad=False), self.context(obs, extra))
 
+    def distributions(self, batch: Rows) -> Tensor:
+        """The distributions of a batch (B, P), no graph."""
+        return self.dist(batch.obs, batch.extra)
+
     def evaluate(self, batch: Rows) -> PolicyEvaluation:
         """Log-probabilities of a batch, no graph, ready to be differentiated with `PolicyEvaluation.gradient`."""
         context, out = self.context(batch.obs, batch.extra), self.kernel.forward(self.features(batch.obs))
@@ -240,7 +244,11 @@ class Policy(FlatModule):
         """What the head samples from, for a batch of observations, in NumPy: all that acting needs. noise: of the step before,
         for a head that is conditioned on it; without it the head's outputs are the network's.
         """
-        head, out = self.head, self.kernel.outputs(self.inputs(obs))
+        return self.conditioned(self.kernel.outputs(self.inputs(obs)), obs, noise)
+
+    def conditioned(self, out: np.ndarray, obs: Tree, noise: np.ndarray | None) -> np.ndarray:
+        """The head's part of the network's outputs, with what else conditions it, in NumPy: see `outputs`."""
+        head = self.head
         if out.shape[1] > head.size:
             out = out[:, : head.size]
         context = noise if head.stateful else obs[ACTION_MASK].astype(out.dtype) if head.context else None
@@ -343,13 +351,14 @@ def make_policy(
     kernel: str = "auto",
     seed: int = 0,
     kind: type[P] = Policy,
+    network_of: Callable[..., nn.Module] | None = None,
 ) -> P:
     """A policy for the given spaces, with a new network. Raises TypeError, naming the space, for an unsupported space.
 
     hidden = () is linear in the features; on Discrete observations a table, one number a state and output, 0 at first.
     head, std, log_std, noise_autocorrelation: of Box actions; std is a parameter of its own or an output of the
     network; or head is a function that makes one of your own, told whether actions are masked. mask_source: where action masks
-    come from. kind: the class.
+    come from. kind: the class. network_of: who makes the network, where it is not `make_network`, with the same keywords.
     """
     mask_source = resolve_mask_source(observation_space, action_space, mask_source)
     masked = mask_source != "none"
@@ -362,10 +371,11 @@ def make_policy(
         raise ValueError(f"std must be one of {STDS}, got {std!r}")
     separate = isinstance(made, Gaussian) and std == "parameter"
     outputs = made.size // 2 if separate else made.size
-    if not hidden and body is None and isinstance(observation_space, spaces.Discrete):
+    table = not hidden and body is None and network_of is None and isinstance(observation_space, spaces.Discrete)
+    if table:
         network: nn.Module = TabularNetwork(encoding.width, outputs)
     else:
-        network = make_network(
+        network = (network_of or make_network)(
             observation_space,
             outputs,
             hidden=hidden,

@@ -177,7 +177,8 @@ def refuse_state(policy: Policy) -> None:
     """Raises TrajectoryError for a policy whose actions depend on more than what is stored."""
     if policy.stateful:
         raise TrajectoryError(
-            "correlated noise depends on the policy that drew it, so it has no weight: set noise_autocorrelation = 0"
+            "correlated noise and a memory depend on the policy that had them, so stored episodes have no weight: set "
+            "noise_autocorrelation = 0 and memory = none"
         )
 
 

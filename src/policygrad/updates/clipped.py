@@ -61,4 +61,5 @@ class ClippedSurrogate(FirstOrder):
         """clip_fraction: the share of steps whose gradient the clip removes."""
         ratio = (logp - batch.logp).exp()
         clipped = (ratio - 1.0) * batch.adv.sign() > self.clip
-        return {"clip_fraction": float(total(clipped.double().sum())) / total(len(batch))}
+        steps = len(batch) if batch.segment == 1 else int(batch.weight.count_nonzero())  # segments are padded
+        return {"clip_fraction": float(total(clipped.double().sum())) / total(steps)}

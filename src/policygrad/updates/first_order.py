@@ -80,7 +80,7 @@ class FirstOrder:
         if self.target_kl is None:
             return self.ascend(policy, batch, terms, progress)
         limit, policy, kl = self.target_kl, cast(Policy, policy), 0.0  # KL takes more than a PolicyLike has
-        old, limit = policy.dist(batch.obs, batch.extra), at(limit, progress)
+        old, limit = policy.distributions(batch), at(limit, progress)
 
         def enough() -> bool:
             nonlocal kl

@@ -58,7 +58,7 @@ class PenalizedSurrogate(FirstOrder):
     def __call__(self, policy: PolicyLike, batch: Batch, progress: float = 0.0) -> Stats:
         self.beta = self.beta if self.schedule is None else self.schedule(progress)
         policy, beta = cast(Policy, policy), self.beta  # KL takes more than a PolicyLike has
-        old = policy.dist(batch.obs, batch.extra)
+        old = policy.distributions(batch)
         terms = [self.objective(progress), KLPenalty(beta), *self.terms]
         stats = self.ascend(policy, replace(batch, dist=old), terms, progress)
         kl = mean_kl(policy, old, batch)
