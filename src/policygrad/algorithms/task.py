@@ -148,6 +148,7 @@ class Task:
             dims,
             hidden=self.network.hidden,
             activation=self.network.activation,
+            network=self.network.network,
             body=self.critic_body,
             kernel=self.kernel,
             seed=self._seeds()[1],
@@ -173,6 +174,7 @@ class Task:
         keywords: dict[str, Any] = {
             "hidden": self.network.hidden,
             "activation": self.network.activation,
+            "network": self.network.network,
             "body": self.critic_body,
             "kernel": self.kernel,
             "seed": self._seeds()[1],

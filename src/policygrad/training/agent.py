@@ -52,7 +52,7 @@ from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, eval
 from policygrad.training.kept import Kept, unobserved
 from policygrad.training.predicting import predict
 from policygrad.training.sizes import advise_steps, check_sizes, with_num_envs
-from policygrad.training.threads import BusyError, Turns, single_thread
+from policygrad.training.threads import BusyError, Turns, single_thread, threads_for
 from policygrad.training.trainer import Trainer
 
 Callback = Callable[["Agent", Row | None], bool | None]
@@ -267,7 +267,7 @@ class Agent(Kept):
         """In this context, other threads may not use the agent."""
         if self.closed:
             raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
-        with self._turns.learning(), single_thread():
+        with self._turns.learning(), single_thread(threads_for(self.policy)):
             yield
 
     def _run(self, callback: Callback | Sequence[Callback] | None, log_every: int | None) -> None:
@@ -370,7 +370,7 @@ class Agent(Kept):
     def _playing(self, env: EnvLike) -> Iterator[None]:
         """Others are played in this environment; if it is the training's own, that begins anew."""
         try:
-            with single_thread():
+            with single_thread(threads_for(self.policy)):
                 yield
         finally:
             if isinstance(env, gym.Env):
