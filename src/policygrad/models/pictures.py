@@ -28,6 +28,7 @@ from policygrad.models.observations import Encoding, Leaf
 NETWORKS = ("auto", "cnn", "mlp")
 LEAST_SIDE, MOST_CHANNELS = 16, 32  # of what is taken for a picture without being asked
 RAW = 256  # bytes in a part from which an MLP is refused, unless it is asked for: a picture of 16 × 16
+PASS = 256  # rows of a pass without a graph: more do not stay in the cache
 FEATURES, FEATURES_OF_PART = 512, 256  # of a picture alone, and of one among several parts
 
 # channels, kernel and stride of each convolution, for the largest pictures first
@@ -148,9 +149,16 @@ class Convolutions(nn.Module):
             nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, obs: Tensor) -> Tensor:
-        x = self.layout.images(obs)
+        if torch.is_grad_enabled() or len(obs) <= PASS:
+            return self._forward(obs)
+        return torch.cat([self._forward(part) for part in obs.split(PASS)])
+
+    def _forward(self, obs: Tensor) -> Tensor:
+        # channels last in memory: on a CPU that takes two thirds of the time
+        x = self.layout.images(obs).contiguous(memory_format=torch.channels_last)
         for i, layer in enumerate(self.convolutions):
             weight: Any = layer.weight if i else layer.weight * (1.0 / self.largest)  # pyright: ignore[reportOperatorIssue]
+            weight = weight.contiguous(memory_format=torch.channels_last)
             x = torch.relu_(nn.functional.conv2d(x, weight, layer.bias, layer.stride))  # pyright: ignore
         return torch.relu_(self.linear(x.flatten(1)))
 
