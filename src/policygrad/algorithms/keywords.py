@@ -108,8 +108,8 @@ class Network:
     hidden: Annotated[
         tuple[int, ...],
         Option(
-            "widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states; of pictures, those "
-            "after the convolutions",
+            "widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear, or a table for "
+            "Discrete states",
             1,
             65536,
         ),

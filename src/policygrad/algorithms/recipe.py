@@ -84,12 +84,8 @@ OLD_KEYWORDS = {"correlation": "noise_autocorrelation", "legal": "mask_source"} 
 
 
 def current_keywords(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration from a file, with the current names of keywords. Recipes from outside the package keep theirs.
-
-    A file that does not say which network pictures go through is older than the choice, and has an MLP.
-    """
-    named = dict(config) if ":" in algo else {OLD_KEYWORDS.get(name, name): value for name, value in config.items()}
-    return {"network": "mlp"} | named
+    """A configuration from a file, with the current names of keywords. Recipes from outside the package keep theirs."""
+    return dict(config) if ":" in algo else {OLD_KEYWORDS.get(name, name): value for name, value in config.items()}
 
 
 def keywords_of(group: Any) -> list[Parameter]:

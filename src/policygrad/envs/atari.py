@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ale_py
 import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
@@ -45,6 +46,7 @@ def make_atari(
     life_loss, clip_rewards: in training, end an episode with a life, and take the sign of rewards. kwargs: ale-py's own, such as
     `repeat_action_probability`, `mode` and `difficulty`. Raises ValueError for numbers out of range.
     """
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
     if not preprocess:
         return gym.make(env_id, disable_env_checker=True, **kwargs)
     for name, value, least in (("noop_max", noop_max, 0), ("frame_skip", frame_skip, 1), ("frame_stack", frame_stack, 1)):
