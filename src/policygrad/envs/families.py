@@ -45,8 +45,8 @@ FAMILIES = (
         "ale_py",
         "atari",
         ("policygrad.envs.atari", "make_atari"),
-        "84 × 84 pixels without colour, every fourth frame, the last four of them; in training a lost life ends an episode and "
-        "rewards are signs, while returns are scores of whole games",
+        "grey 84 × 84 pixels, every fourth frame, the last four; in training a lost life ends an episode and rewards are signs, "
+        "returns are scores of games",
         "preprocess",
     ),
     Family(
@@ -84,4 +84,4 @@ def preparation(env_id: str, kwargs: Mapping[str, object] | None = None) -> str 
     family = family_of(env_id)
     if family is None or not (kwargs or {}).get(family.switch, True):
         return None
-    return f"{family.name}: {family.prepared}; --env-kwargs {family.switch}=false leaves it as it is"
+    return f"{family.name}: {family.prepared} (env_kwargs {family.switch}=false: none of it)"

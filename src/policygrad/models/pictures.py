@@ -163,7 +163,7 @@ class Convolutions(nn.Module):
         return torch.relu_(self.linear(x.flatten(1)))
 
     def extra_repr(self) -> str:
-        return f"{self.layout}, divided by {self.largest:g}; {self.name}"
+        return f"{self.layout}, over {self.largest:g}, through {self.name}"
 
 
 class PictureBody(nn.Module):
@@ -264,7 +264,7 @@ def described(module: nn.Module, encoding: Encoding) -> list[str]:
     """What was taken for pictures, a sentence each; none where nothing was."""
     bodies = [part for part in module.modules() if isinstance(part, PictureBody)][:1]
     return [
-        f"the observations{leaf.where} are taken for pictures: {part.extra_repr()}; network = mlp takes them for numbers"
+        f"observations{leaf.where} are pictures of {part.extra_repr()} (network = mlp: numbers)"
         for body in bodies
         for leaf, part in zip(encoding.leaves, body.parts, strict=True)
         if isinstance(part, Convolutions)
