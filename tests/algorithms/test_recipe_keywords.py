@@ -276,7 +276,11 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"critic_minibatches": 5}, of_critic("minibatches"), 5),
     ({"hidden": (5, 3)}, lambda p: [[x.out_features for x in m.layers][:-1] for m in mlps(p)], [[5, 3], [5, 3]]),
     ({"activation": "silu"}, lambda plan: [m.activation for m in mlps(plan)], ["silu", "silu"]),
-    ({"network": "cnn"}, lambda plan: [has_pictures(x.network) for x in (plan.learner.policy, plan.learner.critic)], [True] * 2),
+    (
+        {"network": "cnn"},
+        lambda plan: [has_pictures(x.network) for x in (plan.learner.policy, plan.learner.critic)],
+        [True] * 2,
+    ),
     ({"network": "auto"}, lambda plan: type(plan.learner.policy.network), MLP),
     ({"log_std": -1.3}, lambda plan: plan.learner.policy.network.log_std.tolist(), [pytest.approx(-1.3)]),
     ({"head": "gaussian"}, lambda plan: repr(plan.learner.policy.head), "Gaussian((1,))"),
@@ -405,7 +409,9 @@ def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
 def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
     value, needed = CHANGES[name]
     default = inspect.signature(RECIPES[recipe]).parameters[name].default
-    before = needed | ({name: default} if name in BOX | {"mask_source", "network"} else {})  # the same environment for both
+    before = needed | (
+        {name: default} if name in BOX | {"mask_source", "network"} else {}
+    )  # the same environment for both
     first = learned(recipe, frozenset(before.items()))
     again = learned.__wrapped__(recipe, frozenset(before.items()))
     assert all(map(torch.equal, first, again))  # nothing else differs between two runs

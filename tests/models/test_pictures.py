@@ -1,4 +1,4 @@
-"""What is taken for a picture, and the convolutions that it goes through: against torch's own modules and against each other."""
+"""What is taken for a picture, and the convolutions that it goes through, against torch's own modules and each other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def pixels(*shape: int, low: Any = 0, high: Any = 255, dtype: Any = np.uint8) ->
     return spaces.Box(low, high, shape, dtype)
 
 
-UNEVEN = spaces.Box(np.zeros((20, 20, 3), np.uint8), np.full((20, 20, 3), 255, np.uint8) - np.eye(20, dtype=np.uint8)[..., None])
+UNEVEN = spaces.Box(
+    np.zeros((20, 20, 3), np.uint8), np.full((20, 20, 3), 255, np.uint8) - np.eye(20, dtype=np.uint8)[..., None]
+)
 TABLE: list[tuple[spaces.Space, tuple[int, int, int, int, bool] | None]] = [
     (pixels(84, 84), (1, 1, 84, 84, True)),
     (pixels(84, 84, 1), (1, 1, 84, 84, False)),
@@ -104,7 +106,9 @@ def test_the_network_is_that_of_the_paper(space: spaces.Box, strides: tuple[int,
         expected = by_hand(policy, x, strides)
     assert parts_of(policy)[0].linear.in_features == left
     torch.testing.assert_close(policy.kernel.forward(policy.features(x)), expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(policy.head.logp(policy(x), torch.zeros(5, dtype=torch.int64)), expected.log_softmax(-1)[:, 0])
+    torch.testing.assert_close(
+        policy.head.logp(policy(x), torch.zeros(5, dtype=torch.int64)), expected.log_softmax(-1)[:, 0]
+    )
     assert len(policy.flat) == sum(p.numel() for p in policy.network.parameters())
     assert not torch.allclose(by_hand(policy, x.flip(1), strides), expected)  # the negative control
 
@@ -124,7 +128,11 @@ def test_weights_begin_orthogonal_with_gain_and_by_the_seed() -> None:
 
 @pytest.mark.parametrize(
     ("first", "last", "order"),
-    [((3, 20, 24), (20, 24, 3), (1, 2, 0)), ((2, 3, 20, 24), (2, 20, 24, 3), (0, 2, 3, 1)), ((1, 20, 24), (20, 24, 1), (1, 2, 0))],
+    [
+        ((3, 20, 24), (20, 24, 3), (1, 2, 0)),
+        ((2, 3, 20, 24), (2, 20, 24, 3), (0, 2, 3, 1)),
+        ((1, 20, 24), (20, 24, 1), (1, 2, 0)),
+    ],
 )
 def test_the_order_of_channels_makes_no_difference(first: Any, last: Any, order: tuple[int, ...]) -> None:
     one, other = policy_of(pixels(*first)), policy_of(pixels(*last))

@@ -117,7 +117,9 @@ class Network:
     activation: Annotated[Literal["tanh", "relu", "silu"], Option("activation function of the hidden layers")] = "tanh"
     network: Annotated[
         Literal["auto", "cnn", "mlp"],
-        Option("what observations go through; auto: convolutions (cnn) where the space shows pictures, otherwise an MLP"),
+        Option(
+            "what observations go through; auto: convolutions (cnn) where the space shows pictures, otherwise an MLP"
+        ),
     ] = "auto"
     head: Annotated[
         Literal["gaussian", "squashed", "beta"],

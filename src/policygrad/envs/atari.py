@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
-from policygrad.envs.scores import Game
+from policygrad.envs.scores import GameInParts
 from policygrad.envs.shaping import TrainingOnly, Transition
 
 FIRE = "FIRE"
@@ -49,7 +49,11 @@ def make_atari(
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
     if not preprocess:
         return gym.make(env_id, disable_env_checker=True, **kwargs)
-    for name, value, least in (("noop_max", noop_max, 0), ("frame_skip", frame_skip, 1), ("frame_stack", frame_stack, 1)):
+    for name, value, least in (
+        ("noop_max", noop_max, 0),
+        ("frame_skip", frame_skip, 1),
+        ("frame_stack", frame_stack, 1),
+    ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if "frameskip" in kwargs:
@@ -73,7 +77,7 @@ class NewGame(gym.Wrapper):
         return self.env.reset(seed=seed, options=options)
 
 
-class Lives(Game, TrainingOnly):
+class Lives(GameInParts, TrainingOnly):
     """An episode ends where a life is lost, and `reset` goes on with the next life; a step without an action, then FIRE.
 
     As `EpisodicLifeEnv` and `FireResetEnv` of Stable-Baselines3. While it is not active, in evaluations, a lost life ends

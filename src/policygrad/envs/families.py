@@ -9,7 +9,8 @@ switch off the preparation: they travel with runs and model files. Nothing heavy
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,22 @@ def register(env_id: str) -> Family | None:
                 f'{env_id} needs the package {family.module.replace("_", "-")}: pip install "policygrad[{family.extra}]"'
             ) from error
     return family
+
+
+def packages() -> tuple[str, ...]:
+    """The packages of families that this process has imported: another process imports them, too, and knows their ids."""
+    return tuple(family.module for family in FAMILIES if family.module in sys.modules)
+
+
+def make_known(registered: Iterable[Any]) -> None:
+    """Register what another process had registered: specs, and `packages`."""
+    import gymnasium as gym
+
+    for spec in registered:
+        if spec in [family.module for family in FAMILIES]:
+            import_module(spec)
+        else:
+            gym.registry.setdefault(spec.id, spec)
 
 
 def preparation(env_id: str, kwargs: Mapping[str, object] | None = None) -> str | None:

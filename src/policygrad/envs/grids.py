@@ -38,9 +38,7 @@ class OneHotCells(gym.ObservationWrapper):
         view = spaces.Box(0, 1, (*seen["image"].shape[:2], sum(sizes)), np.uint8)
         self.words: dict[str, int] = {}
         if getattr(seen["mission"], "ordered_placeholders", None):
-            self.words = {
-                word: i for i, word in enumerate(sorted(DictObservationSpaceWrapper.get_minigrid_words()))
-            }
+            self.words = {word: i for i, word in enumerate(sorted(DictObservationSpaceWrapper.get_minigrid_words()))}
         told = {"mission": spaces.MultiBinary(len(self.words))} if self.words else {}
         self.observation_space = spaces.Dict(image=view, **told) if told else view
 

@@ -9,7 +9,7 @@ import gymnasium as gym
 Score = tuple[float, int]  # of a whole game: the sum of its rewards, and its steps
 
 
-class Game(gym.Wrapper):
+class GameInParts(gym.Wrapper):
     """A wrapper that ends an episode where the game itself goes on with the next reset.
 
     goes_on: whether the next `reset()` without a seed goes on with the game that is being played. scores: of the games that
@@ -27,10 +27,10 @@ class Game(gym.Wrapper):
         self.scores = []
 
 
-def game_of(env: gym.Env) -> Game | None:
-    """The layer of an environment that is a `Game`, if there is one."""
+def game_of(env: gym.Env) -> GameInParts | None:
+    """The layer of an environment that is a `GameInParts`, if there is one."""
     while isinstance(env, gym.Wrapper):
-        if isinstance(env, Game):
+        if isinstance(env, GameInParts):
             return env
         env = env.env
     return None

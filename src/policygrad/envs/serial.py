@@ -188,7 +188,7 @@ class SerialVectorEnv(SyncVectorEnv):
         return wrong
 
     def scores(self) -> list[list[Score] | None]:
-        """Of every environment, the scores of the games that have ended since the last call; None where an episode is a game."""
+        """Of every environment, the scores of the games that ended since the last call; None where an episode is a game."""
         found: list[list[Score] | None] = []
         for game in self.games:
             found.append(None if game is None else game.scores)

@@ -4,9 +4,9 @@ A picture is a Box of bytes from 0 to 255 with sides of 16 or more and at most 3
 
     (height, width)   (height, width, channels)   (channels, height, width)   and a stack of such frames, (frames, …)
 
-The channels are the smallest axis, as in Stable-Baselines3's `is_image_space`; the frames of a stack become channels. MiniGrid's
-symbolic 7 × 7 × 3 is no picture: its numbers are names. Bytes are divided by 255 here, in the network: in records and in the
-replay buffer they stay bytes.
+The channels are the smallest axis, as in Stable-Baselines3's `is_image_space`; the frames of a stack become channels.
+MiniGrid's symbolic 7 × 7 × 3 is no picture: its numbers are names. Bytes are divided by 255 here, in the network: in records
+and in the replay buffer they stay bytes.
 """
 
 from __future__ import annotations
@@ -198,7 +198,9 @@ class PictureBody(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         rows = features.reshape(len(features), -1)
         seen = [
-            part(rows[:, start:stop].reshape(len(rows), *shape)) if isinstance(part, Convolutions) else rows[:, start:stop]
+            part(rows[:, start:stop].reshape(len(rows), *shape))
+            if isinstance(part, Convolutions)
+            else rows[:, start:stop]
             for part, (start, stop, shape) in zip(self.parts, self.spans, strict=True)
         ]
         return self.hidden(seen[0] if len(seen) == 1 else torch.cat(seen, dim=-1))
@@ -252,7 +254,9 @@ def make_body(
 def _raw_pixels(leaf: Leaf) -> bool:
     """Whether a part has as many bytes as a picture has."""
     space = leaf.space
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and leaf.width >= RAW and int(space.high.max()) > 100
+    return (
+        isinstance(space, spaces.Box) and space.dtype == np.uint8 and leaf.width >= RAW and int(space.high.max()) > 100
+    )
 
 
 def has_pictures(module: Any) -> bool:

@@ -374,7 +374,13 @@ def make_policy(
         with torch.no_grad():  # the log std begins at log_std there, too
             start = net.table if isinstance(net, TabularNetwork) else output_layer(net).bias
             start[..., made.dims :] = log_std
-    if normalize_obs and body is None and has_pictures(net):
-        raise PictureError("pictures are divided by 255 inside the network: leave normalize_obs out, or set network = mlp")
-    normalizer = Normalizer(encoding.features_shape) if normalize_obs else None
-    return kind(net, made, normalizer, kernel, encoding)
+    return kind(net, made, _normalizer(net, encoding) if normalize_obs else None, kernel, encoding)
+
+
+def _normalizer(net: nn.Module, encoding: Encoding) -> Normalizer:
+    """A new normaliser. Raises PictureError for a network that scales pictures itself."""
+    if has_pictures(net):
+        raise PictureError(
+            "pictures are divided by 255 inside the network: leave normalize_obs out, or set network = mlp"
+        )
+    return Normalizer(encoding.features_shape)

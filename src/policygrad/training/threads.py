@@ -26,7 +26,7 @@ class BusyError(UserError, RuntimeError):
 
 
 def threads_for(actor: Any) -> int:
-    """Threads of training and playing with this policy: one, or one per core where its network has convolutions over pictures."""
+    """Threads of training and playing with this policy: one, or one per core for convolutions over pictures."""
     if not has_pictures(getattr(actor, "network", None)) or getattr(actor, "device", CPU).type != "cpu":
         return 1
     return min(cores_for(MOST_THREADS), AVAILABLE)
