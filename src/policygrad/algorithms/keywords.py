@@ -108,7 +108,7 @@ class Network:
     hidden: Annotated[
         tuple[int, ...],
         Option(
-            "widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear, or a table for "
+            Option("what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP"),
             "Discrete states",
             1,
             65536,

@@ -43,7 +43,7 @@ def make_atari(
 
     noop_max: no-ops at the start of a game are 1 to so many. frame_skip: frames per step, of which the brighter of the last two
     is shown. frame_stack: pictures per observation. fire: press FIRE where a life begins, in games that have this button.
-    life_loss, clip_rewards: in training, end an episode with a life, and take the sign of rewards. kwargs: ale-py's own, such as
+    life_loss, clip_rewards: in training, end an episode with a life, and take the sign of rewards. kwargs: ale-py's own, as
     `repeat_action_probability`, `mode` and `difficulty`. Raises ValueError for numbers out of range.
     """
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner

@@ -46,8 +46,8 @@ FAMILIES = (
         "ale_py",
         "atari",
         ("policygrad.envs.atari", "make_atari"),
-        "grey 84 × 84 pixels, every fourth frame, the last four; in training a lost life ends an episode and rewards are signs, "
-        "returns are scores of games",
+        "grey 84 × 84 pixels, every fourth frame, the last four; in training a lost life ends an episode and rewards are "
+        "signs, returns are scores of games",
         "preprocess",
     ),
     Family(
