@@ -108,8 +108,8 @@ class Network:
     hidden: Annotated[
         tuple[int, ...],
         Option(
-            Option("what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP"),
-            "Discrete states",
+            "widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear, or "
+            "a table for Discrete states",
             1,
             65536,
         ),
@@ -117,9 +117,7 @@ class Network:
     activation: Annotated[Literal["tanh", "relu", "silu"], Option("activation function of the hidden layers")] = "tanh"
     network: Annotated[
         Literal["auto", "cnn", "mlp"],
-        Option(
-            "what observations go through; auto: convolutions (cnn) where the space shows pictures, otherwise an MLP"
-        ),
+        Option("what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP"),
     ] = "auto"
     head: Annotated[
         Literal["gaussian", "squashed", "beta"],
