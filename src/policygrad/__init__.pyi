@@ -156,6 +156,7 @@ def a2c(
     segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -208,8 +209,10 @@ def a2c(
         memory_size: number of units of the memory's layer
         segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
             num_steps; none: whole rollouts
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -257,6 +260,7 @@ def a3c(
     critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -304,8 +308,10 @@ def a3c(
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -351,6 +357,7 @@ def actor_critic(
     memory_size: int = 64,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -392,8 +399,10 @@ def actor_critic(
         memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
             memory
         memory_size: number of units of the memory's layer
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -442,6 +451,7 @@ def ddpg(
     critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -500,8 +510,10 @@ def ddpg(
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -548,6 +560,7 @@ def dqn(
     max_grad_norm: float | None = 10.0,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -598,8 +611,10 @@ def dqn(
         epsilon: final probability of a random action; a schedule is that of the probability itself
         epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -652,6 +667,7 @@ def npg(
     segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -712,8 +728,10 @@ def npg(
         memory_size: number of units of the memory's layer
         segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
             num_steps; none: whole rollouts
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -768,6 +786,7 @@ def off_policy_pg(
     critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -824,8 +843,10 @@ def off_policy_pg(
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -880,6 +901,7 @@ def ppo(
     segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -943,8 +965,10 @@ def ppo(
         memory_size: number of units of the memory's layer
         segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
             num_steps; none: whole rollouts
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -999,6 +1023,7 @@ def ppo_kl(
     segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1061,8 +1086,10 @@ def ppo_kl(
         memory_size: number of units of the memory's layer
         segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
             num_steps; none: whole rollouts
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -1103,6 +1130,7 @@ def pqn(
     max_grad_norm: float | None = 10.0,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1140,8 +1168,10 @@ def pqn(
         epsilon: final probability of a random action; a schedule is that of the probability itself
         epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -1193,6 +1223,7 @@ def reinforce(
     memory_size: int = 64,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1245,8 +1276,10 @@ def reinforce(
         memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
             memory
         memory_size: number of units of the memory's layer
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -1294,6 +1327,7 @@ def sac(
     critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1342,8 +1376,10 @@ def sac(
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -1392,6 +1428,7 @@ def td3(
     critic_hidden: tuple[int, ...] | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1448,8 +1485,10 @@ def td3(
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -1503,6 +1542,7 @@ def trpo(
     segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1568,8 +1608,10 @@ def trpo(
         memory_size: number of units of the memory's layer
         segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
             num_steps; none: whole rollouts
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions

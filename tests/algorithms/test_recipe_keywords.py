@@ -46,6 +46,7 @@ from policygrad.gradient.importance import CollapsedError, ImportanceWeighted, P
 from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
 from policygrad.models.optim import SGD, Adam
+from policygrad.models.pictures import has_pictures
 from policygrad.models.schedules import at
 from policygrad.models.shared import SharedCritic
 from policygrad.stored.replay import Replay
@@ -90,11 +91,24 @@ class Masked(Chain):
         return *rest, info | {"action_mask": np.array([1, self.calls % 2], np.int8)}
 
 
+class Shown(Chain):
+    """A chain that shows its state as a picture of 4 × 4."""
+
+    def __init__(self) -> None:
+        super().__init__((1.0, -2.0, 0.5, 3.0), terminate_after=3)
+        self.observation_space = spaces.Box(0.0, 4.0, (4, 4))
+
+    def observe(self) -> np.ndarray:
+        return np.full((4, 4), super().observe())
+
+
 BOX = {"head", "std", "log_std", "noise_autocorrelation"}  # keywords for Box actions
 
 
 def environment(keywords: dict[str, Any]) -> Callable[[], gym.Env]:
     """One in which the keywords matter."""
+    if "network" in keywords:
+        return Shown
     return Target if BOX & set(keywords) else Masked if "mask_source" in keywords else chain
 
 
@@ -268,6 +282,12 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"shared_body": False}, lambda p: (type(p.learner.critic), p.learner.update.terms), (Critic, ())),
     ({"value_coef": 0.7, "shared_body": True}, lambda p: p.learner.update.terms[0].coef, 0.7),
     ({"activation": "silu"}, lambda plan: [m.activation for m in mlps(plan)], ["silu", "silu"]),
+    (
+        {"network": "cnn"},
+        lambda plan: [has_pictures(x.network) for x in (plan.learner.policy, plan.learner.critic)],
+        [True] * 2,
+    ),
+    ({"network": "auto"}, lambda plan: type(plan.learner.policy.network), MLP),
     ({"log_std": -1.3}, lambda plan: plan.learner.policy.network.log_std.tolist(), [pytest.approx(-1.3)]),
     ({"head": "gaussian"}, lambda plan: repr(plan.learner.policy.head), "Gaussian((1,))"),
     ({"head": "squashed"}, lambda plan: repr(plan.learner.policy.head), "SquashedGaussian((1,))"),
@@ -337,6 +357,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "value_coef": (0.7, {"shared_body": True}),
     "hidden": ((9,), {}),
     "activation": ("relu", {}),
+    "network": ("cnn", {}),
     "log_std": (-1.0, {}),
     "head": ("beta", {}),
     "std": ("network", {}),
@@ -397,7 +418,9 @@ def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
 def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
     value, needed = CHANGES[name]
     default = inspect.signature(RECIPES[recipe]).parameters[name].default
-    before = needed | ({name: default} if name in BOX | {"mask_source"} else {})  # the same environment for both
+    before = needed | (
+        {name: default} if name in BOX | {"mask_source", "network"} else {}
+    )  # the same environment for both
     first = learned(recipe, frozenset(before.items()))
     again = learned.__wrapped__(recipe, frozenset(before.items()))
     assert all(map(torch.equal, first, again))  # nothing else differs between two runs

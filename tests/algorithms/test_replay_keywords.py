@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from explicit import same_state
 from gymnasium import spaces
@@ -16,6 +18,7 @@ from policygrad.algorithms.task import Plan, Task
 from policygrad.envs.collector import Collector
 from policygrad.envs.make import make_envs
 from policygrad.envs.probes import Chain, Target
+from policygrad.models.pictures import has_pictures
 from policygrad.models.schedules import at
 
 VALUED = [recipe for recipe in RECIPES if recipe not in SCORED]
@@ -40,7 +43,15 @@ def boxed() -> Chain:
     return env
 
 
-def environment(recipe: str) -> Callable[[], Chain]:
+def pictured(make: Callable[[], Chain]) -> Callable[[], gym.Env]:
+    """The same, its state shown as a picture of 4 × 4."""
+    space = spaces.Box(0.0, 4.0, (4, 4))
+    return lambda: gym.wrappers.TransformObservation(make(), lambda obs: np.full((4, 4), obs, np.float32), space)
+
+
+def environment(recipe: str, keywords: Collection[str] = ()) -> Callable[[], gym.Env]:
+    if "network" in keywords:
+        return pictured(environment(recipe))  # pyright: ignore
     return boxed if RECIPES[recipe].spec.gradient == "pathwise" else chain
 
 
@@ -51,7 +62,7 @@ def keywords_of(recipe: str) -> set[str]:
 
 
 def make(recipe: str, keywords: dict[str, Any]) -> Plan:
-    example = environment(recipe)()
+    example = environment(recipe, keywords)()
     base = {"hidden": (8,), "lr": 0.02, "num_envs": 2, "num_steps": 4} | quick(recipe)
     base |= {"warmup": 4} if "warmup" in base else {}
     return RECIPES[recipe](Task(example.observation_space, example.action_space), **base | keywords)
@@ -111,6 +122,7 @@ CASES: list[tuple[dict[str, Any], Callable[[Plan], Any], Any]] = [
     ({"hidden": (5,)}, lambda plan: plan.learner.policy.network.layers[0].out_features, 5),
     ({"critic_hidden": (6,)}, lambda plan: plan.learner.rule.critic.network.network.biases[0].shape[1], 6),
     ({"activation": "silu"}, of("policy.network.activation"), "silu"),
+    ({"network": "cnn"}, lambda plan: has_pictures(plan.learner.policy.network), True),
     ({"log_std": -1.3}, lambda plan: plan.learner.policy.network.layers[-1].bias[1].item(), pytest.approx(-1.3)),
     ({"noise_autocorrelation": 0.8}, of("policy.head.rho"), 0.8),
     ({"normalize_obs": True}, lambda plan: plan.learner.policy.normalizer is not None, True),
@@ -152,7 +164,7 @@ def test_a_keyword_reaches_the_object_it_names(recipe: str) -> None:
 def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> dict[str, Any]:
     """Everything that a few iterations changed."""
     plan = make(recipe, dict(items))
-    collector = Collector(make_envs(environment(recipe), 2))
+    collector = Collector(make_envs(environment(recipe, dict(items)), 2))
     for i in range(6):
         plan.learner.step(collector.steps(plan.learner.policy, plan.num_steps or 1), i / 6)
     state = plan.learner.state_dict()
@@ -165,6 +177,7 @@ def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
     default = inspect.signature(RECIPES[recipe]).parameters[name].default
     changed = dict(keywords) if keywords[name] is not None else {name: not default}
     around = {key: value for key, value in changed.items() if key != name}
+    around |= {"network": default} if name == "network" else {}  # the same environment for both
     before = learned(recipe, frozenset(around.items()))
     assert same_state(before, learned.__wrapped__(recipe, frozenset(around.items())))  # nothing else differs
     assert not same_state(before, learned(recipe, frozenset(changed.items())))

@@ -60,6 +60,7 @@ def unit(*shape: int) -> spaces.Box:
 
 
 PIXELS = spaces.Box(0, 255, (1, 6, 6), np.uint8)
+PICTURES = spaces.Dict({"a": spaces.Box(0, 255, (18, 16, 3), np.uint8), "b": unit(2)})
 MASKED = spaces.Dict({"x": unit(2), "action_mask": spaces.MultiBinary(5)})
 PARTS = spaces.Dict({"a": spaces.Discrete(3), "b": unit(2, 2), "c": spaces.MultiBinary(2)})
 
@@ -100,6 +101,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "choices": ("trpo", numbers(MASKED, spaces.MultiDiscrete([3, 2]), True), STEPS | {"ent_coef": 0.01}),
     "masks": ("ppo", numbers(MASKED, spaces.Discrete(5), True), PPO),
     "parts": ("ppo", numbers(PARTS, spaces.MultiBinary(3)), PPO | {"normalize_obs": True}),
+    "pictures": ("ppo", numbers(PICTURES, spaces.Discrete(3)), PPO),
     "images": ("ppo", numbers(PIXELS, spaces.Discrete(3)), PPO | {"body": images}),
 }
 CASES |= {

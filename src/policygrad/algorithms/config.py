@@ -23,6 +23,7 @@ from policygrad.algorithms.keywords import Network, Option, Run
 from policygrad.algorithms.recipe import OLD_KEYWORDS, Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.sharing import contradiction, fitting_preset
+from policygrad.envs.families import family_of
 from policygrad.files import MIB, read_text
 from policygrad.locate import LocateError, locate
 from policygrad.models.schedules import read_schedule
@@ -194,6 +195,13 @@ def _packaged_presets(name: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads((files("policygrad") / "presets" / f"{name}.toml").read_text("utf8"))
 
 
+def preset_name(algo: Algo, env_name: str) -> str:
+    """The name of an environment's preset: its own, or that of its family, where the recipe has one."""
+    family = family_of(env_name)
+    own = env_name in presets(algo) or family is None or family.name not in presets(algo)
+    return env_name if own else family.name
+
+
 def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, Any] | None:
     """The preset below the user's keywords: the environment's tuned hyperparameters, or those of `preset`; or None.
 
@@ -203,7 +211,7 @@ def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, A
     """
     tuned = presets(algo)
     if preset is None:
-        return tuned.get(env_name)
+        return tuned.get(preset_name(algo, env_name))
     if isinstance(preset, Mapping):
         return dict(preset)
     if not str(preset).endswith(".toml"):

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
@@ -27,6 +26,7 @@ from policygrad.algorithms.pushing import AsyncWorker, Turn
 from policygrad.data import Record
 from policygrad.envs.block import Failure, die_with_parent, unpack
 from policygrad.envs.collector import Collector
+from policygrad.envs.families import make_known
 from policygrad.envs.make import make_envs
 from policygrad.envs.shared import ALIGNMENT, Memory
 from policygrad.envs.single import EnvLike
@@ -166,8 +166,7 @@ def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: i
         try:
             (shift,), registered, variables = unpack(payload)
             os.environ.update(variables)
-            for spec in registered:
-                gym.registry.setdefault(spec.id, spec)
+            make_known(registered)
             torch.set_num_threads(1)  # other workers have the other cores
             threadpool_limits(1)
             work(pipe, memory, shift, lock, permits)

@@ -116,12 +116,17 @@ class Network:
     hidden: Annotated[
         tuple[int, ...],
         Option(
-            "widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states",
+            "widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear, or "
+            "a table for Discrete states",
             1,
             65536,
         ),
     ] = (64, 64)
     activation: Annotated[Literal["tanh", "relu", "silu"], Option("activation function of the hidden layers")] = "tanh"
+    network: Annotated[
+        Literal["auto", "cnn", "mlp"],
+        Option("what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP"),
+    ] = "auto"
     head: Annotated[
         Literal["gaussian", "squashed", "beta"],
         Option("distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta"),

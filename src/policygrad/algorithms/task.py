@@ -189,6 +189,7 @@ class Task:
             dims,
             hidden=self.network.hidden if hidden is None else hidden,
             activation=self.network.activation,
+            network=self.network.network,
             body=self.critic_body,
             kernel=self.kernel,
             seed=self._seeds()[1],
@@ -215,6 +216,7 @@ class Task:
         keywords: dict[str, Any] = {
             "hidden": self.network.hidden if hidden is None else hidden,
             "activation": self.network.activation,
+            "network": self.network.network,
             "body": self.critic_body,
             "kernel": self.kernel,
             "seed": self._seeds()[1],

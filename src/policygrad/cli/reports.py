@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policygrad.algorithms.config import resolve, show
+from policygrad.algorithms.config import preset_name, resolve, show
 from policygrad.cli.tables import text_table
 from policygrad.cli.values import UsageError, flag_of
 from policygrad.errors import PolicygradError
@@ -62,7 +62,7 @@ def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: s
     """The text about the preset of the configuration and the keywords that differ from it."""
     base, _ = resolve(algo, env, {}, given)
     changed = [f"{k} {show(v)}" for k, v in config.items() if k != "steps" and v != base[k]]
-    text = f"tuned preset for {env}" if tuned else f"no preset for {env}: {algo}'s defaults"
+    text = f"tuned preset for {preset_name(algo, env)}" if tuned else f"no preset for {env}: {algo}'s defaults"
     text = f"preset {given}" if given is not None else text
     return text + (f", changed: {', '.join(changed[:4])}{', …' if len(changed) > 4 else ''}" if changed else "")
 

@@ -24,6 +24,7 @@ from policygrad.cli.reports import (
 from policygrad.cli.resuming import resume_given, train_to_the_end
 from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError
+from policygrad.envs.families import preparation
 from policygrad.envs.processes import usable_cores
 from policygrad.errors import Interrupted
 from policygrad.stored.directory import ROOT, RunDirectory, RunError, environment
@@ -68,7 +69,11 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     )
     if not given.quiet:
         text = preset(agent.algo, agent.env_name, agent.config, agent.tuned, given.preset)
-        text += source(given, agent.backend) + left_out(given)
+        text += (
+            source(given, agent.backend)
+            + "".join(f"; {said}" for said in training.pictures_of(agent))
+            + left_out(given)
+        )
         name = environment({"env": agent.env_name} | agent.env_words())
         print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
@@ -113,11 +118,13 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
 
 
 def source(given: TrainArguments, backend: str) -> str:
-    """The text about the source of episodes, if it is not Gymnasium in this process."""
+    """The text about the source of episodes, if it is not Gymnasium in this process, and how environments are prepared."""
     if given.dataset is not None:
         return f"; from {given.dataset}"
+    prepared = preparation(given.env, given.env_kwargs)
+    prepared = "" if prepared is None else f"; {prepared}"
     alone = "; no --dataset: the policy plays its own episodes" if find_recipe(given.algo).spec.dataset else ""
-    return stepped(backend) + alone
+    return stepped(backend) + alone + prepared
 
 
 def left_out(given: TrainArguments) -> str:

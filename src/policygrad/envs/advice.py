@@ -17,6 +17,7 @@ from gymnasium.vector import VectorEnv
 from policygrad.errors import UserError
 from policygrad.models.continuous import Gaussian
 from policygrad.models.observations import leaves
+from policygrad.models.pictures import has_pictures
 
 
 class AdviceWarning(UserError, UserWarning):
@@ -48,7 +49,7 @@ def unscaled_pictures(observation_space: spaces.Space) -> str | None:
             where = "".join(f"[{key!r}]" for key in path)
             return (
                 f"the observations{where} are bytes up to {part.high.max()}, which nobody scales: choose normalize_obs, or "
-                "give a body of your own that divides them by 255"
+                "network = cnn if they are a picture, or encode them otherwise if they are names"
             )
     return None
 
@@ -58,6 +59,7 @@ def advise(policy: Any, envs: VectorEnv, log_std: float, own_body: bool) -> None
     found = []
     if type(getattr(policy, "head", None)) is Gaussian:
         found.append(far_bounds(envs.single_action_space, math.exp(log_std)))
+    own_body = own_body or has_pictures(getattr(policy, "network", None))
     if not own_body and getattr(policy, "normalizer", policy) is None:
         found.append(unscaled_pictures(envs.single_observation_space))
     for text in found:

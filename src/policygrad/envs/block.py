@@ -31,6 +31,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import CloudpickleWrapper
 from threadpoolctl import threadpool_limits
 
+from policygrad.envs.families import make_known
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.shared import Arrays, Memory, put_rows, some_rows
 from policygrad.errors import EnvError
@@ -225,8 +226,7 @@ def serve(pipe: Connection, memory: Memory, payload: bytes, index: int, first: i
         np.random.seed()  # noqa: NPY002  forked processes would have one state
         makers, registered, variables = unpack(payload)
         os.environ.update(variables)
-        for spec in registered:
-            gym.registry.setdefault(spec.id, spec)
+        make_known(registered)
         block = Block(makers, memory, index, first, at)
         threadpool_limits(1)  # other workers have the other cores
         reply = pack(block.made())

@@ -31,6 +31,7 @@ from policygrad.envs.checks import (
 from policygrad.envs.columns import finished_episodes, one_episode_per_column, step_times
 from policygrad.envs.envpool import EnvPoolVectorEnv
 from policygrad.envs.lent import Witness
+from policygrad.envs.scores import Scores
 from policygrad.errors import EnvError
 from policygrad.forms import RECENT, Form, collector_form
 from policygrad.models.contracts import Actor
@@ -77,8 +78,8 @@ class Collector:
         self.returns: deque[float] = deque(maxlen=RECENT)
         self.lengths: deque[int] = deque(maxlen=RECENT)
         self.observers: list[Callable[[Record], None]] = []
-        self.begun, self.progress = True, 0.0  # environments need no actor to be made ready for them
-        self.obs: Tree = None  # what the environments show now; None before a reset
+        self.scores, self.begun, self.progress = Scores(envs), True, 0.0  # begun: environments need not know the actor
+        self.obs: Tree = None  # what they show now; None before a reset
         self.state: Tree = None  # the actor's
         self.time = np.zeros(self.num_envs, np.int64)  # steps into the current episodes
         self.ret = np.zeros(self.num_envs)  # their returns so far
@@ -118,9 +119,8 @@ class Collector:
     def episodes(self, actor: Actor, n: int) -> Record:
         """Whole episodes, n in all, from fresh resets, one per column, padded with masked rows.
 
-        Environment i plays a quota fixed in advance: taking the first n to finish would favour short episodes. Our own
-        environments pause when theirs is done; a user's vector environment steps on until all are, and those steps, which
-        nobody learns from, are not counted.
+        Environment i plays a quota fixed in advance: taking the first n to finish would favour short episodes. Ours pause when
+        theirs is done; a user's vector environment steps on until all are, and those steps, of no use, are not counted.
         """
         return self._whole(self._episodes, actor, n)
 
@@ -143,7 +143,7 @@ class Collector:
         self.obs = None  # the environments beyond their quota are abandoned
         record = one_episode_per_column(chunks, quota)
         self.steps_done += record.steps
-        self._finished(record.finished)
+        record.finished[:] = self._finished(record.finished)
         return record
 
     def _whole(self, collect: Callable[[Actor, int], Record], actor: Actor, count: int) -> Record:
@@ -330,6 +330,7 @@ class Collector:
         return self._finished(finished)
 
     def _finished(self, episodes: list[tuple[float, int]]) -> list[tuple[float, int]]:
+        episodes = self.scores.instead_of(episodes)
         if episodes:
             self.returns = deque([*self.returns, *(ret for ret, _ in episodes)], RECENT)
             self.lengths = deque([*self.lengths, *(length for _, length in episodes)], RECENT)

@@ -17,7 +17,8 @@ from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one
 
 LONG = 50_000  # steps of a training for which code is compiled, or loaded, which takes most of a second
 BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool", "torch")
-PHYSICS = ("gymnasium.envs.box2d", "gymnasium.envs.mujoco")  # whose steps take long enough for a second process
+# whose steps take long enough for a second process
+PHYSICS = ("gymnasium.envs.box2d", "gymnasium.envs.mujoco", "ale_py", "minigrid")
 MANY = 8  # environments, from which it pays
 
 

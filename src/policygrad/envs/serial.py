@@ -27,6 +27,7 @@ from policygrad.envs.checks import (
     write,
 )
 from policygrad.envs.journal import Journal, digest, generator_state, set_generator_state
+from policygrad.envs.scores import Score, game_of
 from policygrad.envs.single import env_name
 from policygrad.errors import ContractError, EnvError
 from policygrad.models.observations import ACTION_MASK
@@ -53,6 +54,7 @@ class SerialVectorEnv(SyncVectorEnv):
         self.report_masks = False
         self.first = 0  # the number of the first one, where these are some of many
         self.journal = Journal(list(self.envs))
+        self.games = [game_of(env) for env in self.envs]
         self._views = self.single_action_space.shape != ()  # whose entries an environment could write into
         n = self.num_envs
         self._find_places()
@@ -93,11 +95,13 @@ class SerialVectorEnv(SyncVectorEnv):
             self._autoreset_envs[i] = self._terminations[i] = self._truncations[i] = False
         return self._observations, mask_info(masks) if self.report_masks else {}
 
-    def _reset_one(self, i: int, **given: Any) -> Any:
-        """Reset environment i and write what it shows; its action mask, where masks are reported."""
-        answer = PENDING
+    def _reset_one(self, i: int, stepping: bool = False, **given: Any) -> Any:
+        """Reset environment i and write what it shows; its action mask, where masks are reported. stepping: in a step."""
+        answer, game = PENDING, self.games[i]
         self._begun[i], self._episodes[i] = self._count, self._episodes[i] + 1
-        self.journal.reset(i, given.get("seed"), known="options" not in given)
+        goes_on = game is not None and game.goes_on and not given
+        if not (goes_on and stepping):  # otherwise the journal goes on with the game
+            self.journal.reset(i, given.get("seed"), known="options" not in given and not goes_on)
         try:
             answer = self.envs[i].reset(**given)
             obs, info = answer if isinstance(answer, tuple | list) else ()  # pyright: ignore  `blame` says what it is
@@ -123,7 +127,7 @@ class SerialVectorEnv(SyncVectorEnv):
                     rew[i] = 0.0
                     self.journal.pause(i)
                 elif resetting[i]:
-                    rew[i], mask = 0.0, self._reset_one(i)
+                    rew[i], mask = 0.0, self._reset_one(i, stepping=True)
                 else:
                     answer = pending
                     answer = env.step(act)
@@ -180,10 +184,22 @@ class SerialVectorEnv(SyncVectorEnv):
                 wrong.append(self._replay(i, snapshot) if known else UNKNOWN)
             except Exception as error:
                 wrong.append(f"playing it again raised {brief(error)}")
+        self.scores()  # of what was played again, nobody asks
         return wrong
 
+    def scores(self) -> list[list[Score] | None]:
+        """Of every environment, the scores of the games that ended since the last call; None where an episode is a game."""
+        found: list[list[Score] | None] = []
+        for game in self.games:
+            found.append(None if game is None else game.scores)
+            if game is not None:
+                game.scores = []
+        return found
+
     def _replay(self, i: int, snapshot: dict[str, Any]) -> str | None:
-        env, over = self.envs[i], False
+        env, over, game = self.envs[i], False, self.games[i]
+        if game is not None:
+            game.give_up()
         if snapshot["state"] is not None:
             set_generator_state(env, snapshot["state"])
         obs, _ = env.reset(seed=snapshot["seed"])
@@ -191,6 +207,9 @@ class SerialVectorEnv(SyncVectorEnv):
         if isinstance(self.single_action_space, spaces.Box):  # of which a number alone is no member
             actions = [np.asarray(action) for action in actions]
         for t, action in enumerate(actions):
+            if over and game is not None and game.goes_on:
+                (obs, _), over = env.reset(), False  # the row of a reset, whose action nobody took
+                continue
             if over:
                 return f"its episode ended after {t} steps instead of {len(actions)}"
             obs, _, terminated, truncated, _ = env.step(action)

@@ -21,7 +21,13 @@ Potential = Callable[[Any], float]  # obs → Φ(obs)
 Transition = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
-class ShapedReward(gym.Wrapper):
+class TrainingOnly(gym.Wrapper):
+    """A wrapper that changes the task for training. active: whether it does; inside `with unshaped(env):` it does not."""
+
+    active = True
+
+
+class ShapedReward(TrainingOnly):
     """r + bonus(obs, act, next_obs, terminated).
 
     Free-form shaping changes the problem: whatever earns most bonus may become the best policy (paying for movement, the
@@ -85,7 +91,7 @@ class PotentialShaping(ShapedReward):
 
 @contextmanager
 def unshaped(*envs: gym.Env) -> Iterator[None]:
-    """In this context the environments give their own rewards: every ShapedReward around them is switched off."""
+    """In this context the environments give their own rewards: every TrainingOnly around them is switched off."""
     layers = [layer for env in envs for layer in _shaping(env)]
     before = [layer.active for layer in layers]
     try:
@@ -97,10 +103,10 @@ def unshaped(*envs: gym.Env) -> Iterator[None]:
             layer.active = active
 
 
-def _shaping(env: gym.Env) -> Iterable[ShapedReward]:
-    """Every ShapedReward between this wrapper and the bare environment."""
+def _shaping(env: gym.Env) -> Iterable[TrainingOnly]:
+    """Every TrainingOnly between this wrapper and the bare environment."""
     while isinstance(env, gym.Wrapper):
-        if isinstance(env, ShapedReward):
+        if isinstance(env, TrainingOnly):
             yield env
         env = env.env
 

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from policygrad.envs.blame import brief, raise_foreign
+from policygrad.envs.families import family_of, register
 from policygrad.envs.wrappers import NewWorld
 from policygrad.errors import ContractError, PolicygradError
 from policygrad.files import parse_json
@@ -36,6 +37,7 @@ def check_env_id(env_id: str) -> str:
     if ":" in env_id:
         own_maker(env_id)
         return env_id
+    register(env_id)
     if env_id not in gym.registry:
         try:
             gym.spec(env_id)
@@ -109,6 +111,8 @@ def make_one(env: EnvLike, **kwargs: Any) -> gym.Env:
 
 
 def _by_id(env_id: str, **kwargs: Any) -> gym.Env:
+    if (family := family_of(env_id)) is not None:
+        return family.make(env_id, **kwargs)
     drawn = "render_mode" in kwargs
     with warnings.catch_warnings() if drawn else nullcontext():
         if drawn:  # of a mode that there is not, Gymnasium only warns

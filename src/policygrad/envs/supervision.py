@@ -16,6 +16,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from policygrad.envs.block import CLOSE, ECHO, pack, serve
+from policygrad.envs.families import packages
 from policygrad.envs.own_block import OwnHandle
 from policygrad.envs.processes import without_main
 from policygrad.envs.shared import Memory
@@ -160,9 +161,9 @@ class Watch:
 
 def payloads(blocks: Sequence[Sequence[Callable[[], gym.Env]]]) -> list[bytes]:
     """The message from which each worker makes its environments, with the user's registered ids and environment variables."""
-    registered = []
+    registered: list[Any] = list(packages())
     for spec in gym.registry.values():
-        if not str(spec.entry_point).startswith("gymnasium."):
+        if not str(spec.entry_point).startswith(("gymnasium.", *(f"{name}." for name in packages()))):
             with suppress(Exception):  # this one cannot be sent: whoever makes it will hear that it is not known
                 pack(sent := by_name(spec))
                 registered.append(sent)

@@ -26,6 +26,7 @@ from gymnasium.vector.utils import batch_space
 from policygrad.envs.block import DONE, STEP, STEP_WITH_MASKS, Failure, Made, pack, unpack
 from policygrad.envs.own_block import OwnHandle
 from policygrad.envs.processes import cores_for, exit_text
+from policygrad.envs.scores import Score
 from policygrad.envs.serial import each_seed, mask_info
 from policygrad.envs.shared import ARRAYS, Arrays, Memory, copy, put_rows, sharable, some_rows
 from policygrad.envs.supervision import CLOSE_SECONDS, Watch, WorkerError, WorkerHandle, end, payloads
@@ -228,6 +229,10 @@ class WorkerVectorEnv(VectorEnv):
     def restore(self, snapshots: Sequence[dict[str, Any] | None]) -> list[str | None]:
         """As `SerialVectorEnv.restore`; it may take as long as the episodes took."""
         return self.call_block("restore", split=snapshots)
+
+    def scores(self) -> list[list[Score] | None]:
+        """As `SerialVectorEnv.scores`."""
+        return self.call_block("scores")
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environments and end their processes within two seconds, even if they are busy."""

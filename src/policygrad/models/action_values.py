@@ -20,6 +20,7 @@ from policygrad.models.flat import FlatModule
 from policygrad.models.networks import WithAction
 from policygrad.models.observations import Encoding
 from policygrad.models.optim import Adam, check_norm, clip_by_norm
+from policygrad.models.pictures import layouts_of
 from policygrad.models.policy import Body, make_network
 from policygrad.models.stacked import StackedKernel, StackedMLP
 
@@ -125,16 +126,18 @@ def make_action_critic(
     hidden: Sequence[int] = (64, 64),
     activation: str = "relu",
     body: Body | None = None,
+    network: str = "auto",
     seed: int = 0,
     **keywords: Any,
 ) -> ActionCritic:
     """A critic of q(s, a) for D-dimensional actions, of `count` new networks; other keywords as in `ActionCritic`.
 
-    body: as for policies; its features, as many as the first hidden layer is wide, and the action go through the hidden layers.
+    body, network: as for policies; the features, as many as the first hidden layer is wide, and the action go through the
+    hidden layers.
     """
     generator = torch.Generator().manual_seed(int(seed))
     encoding = Encoding(observation_space)
-    if body is None:
+    if body is None and not any(layouts_of(encoding, network)):
         return ActionCritic(StackedMLP(count, encoding.width + dims, hidden, activation, generator), **keywords)
     width = hidden[0] if hidden else 64
     below = make_network(
@@ -145,6 +148,7 @@ def make_action_critic(
         output_gain=1.0,
         generator=generator,
         body=body,
+        network=network,
     )
     top = StackedMLP(count, width + dims, hidden, activation, generator)
     return ActionCritic(WithAction(below, top, encoding.features_shape, dims), **keywords)

@@ -167,16 +167,19 @@ class _Regression(FlatModule, Scaled):
 
     def regress(self, rollout: Rollout, target: Tensor, policy: Policy, progress: float = 0.0) -> None:
         """The regression of `fit`, in the scale that there is: epochs × minibatches of Adam."""
-        features = policy.features(rollout.valid_obs)
+        # bytes become floats minibatch by minibatch, unless all of them are wanted at once
+        late = isinstance(self.network, BodyNetwork) and policy.normalizer is None
+        features = rollout.valid_obs if late else policy.features(rollout.valid_obs)
         target = ((rollout.valid(target) - self.mean) / self.std).unsqueeze(-1)
         rows = {"features": features, "target": target} | self._rows(rollout)
         how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
 
         def gradient(mb: dict[str, Tensor]) -> Tensor:  # of −½ mean error²
-            error = self._error(self.kernel.forward(mb["features"]), mb)
+            features = policy.features(mb["features"]) if late else mb["features"]
+            error = self._error(self.kernel.forward(features), mb)
             return self.kernel.vjp(error.div_(total(len(error))))
 
-        ascent = value_epochs(self.workspace, policy, self, features, target, rows.get("act"), how)
+        ascent = None if late else value_epochs(self.workspace, policy, self, features, target, rows.get("act"), how)
         ascent = ascent or epochs_of(self.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
         minibatch_ascent(ascent, self.epochs, owner="the critic", remedy="lower critic_lr")
 
@@ -310,10 +313,11 @@ def _make(
     hidden: Sequence[int] = (64, 64),
     activation: str = "tanh",
     body: Body | None = None,
+    network: str = "auto",
     seed: int = 0,
     **keywords: Any,
 ) -> C:
-    network = make_network(
+    net = make_network(
         observation_space,
         outputs,
         hidden=hidden,
@@ -321,6 +325,7 @@ def _make(
         output_gain=1.0,
         generator=torch.Generator().manual_seed(int(seed)),
         body=body,
+        network=network,
     )
-    assert isinstance(network, MLP | BodyNetwork)
-    return kind(network, seed=seed, **keywords)
+    assert isinstance(net, MLP | BodyNetwork)
+    return kind(net, seed=seed, **keywords)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from policygrad.models.networks import ACTIVATIONS, init_linear
 from policygrad.models.observations import Encoding
+from policygrad.models.pictures import layouts_of
 from policygrad.models.policy import Body, make_network
 
 CELLS = ("gru", "lstm")
@@ -123,17 +124,19 @@ def make_memory_network(
     output_gain: float,
     generator: torch.Generator,
     body: Body | None = None,
+    network: str = "auto",
 ) -> MemoryNetwork:
     """A network with a memory of `size` for an observation space. Other keywords as in `make_network`.
 
-    The encoder are the hidden layers, or `body` with a linear layer of `size` outputs and the activation after it; without
-    both the cell reads the features themselves.
+    The encoder are the hidden layers, after convolutions where there are pictures; or `body` with a linear layer of `size`
+    outputs and the activation after it. Without any of these the cell reads the features themselves.
     """
-    if body is None and not hidden:
-        inputs, encoder = Encoding(observation_space).width, nn.Flatten()
+    encoding = Encoding(observation_space)
+    if body is None and not hidden and not any(layouts_of(encoding, network)):
+        inputs, encoder = encoding.width, nn.Flatten()
     else:
-        *others, inputs = hidden if body is None else (size,)
+        *others, inputs = hidden if body is None and hidden else (size,)
         shape = {"hidden": others, "activation": activation, "output_gain": math.sqrt(2.0)}
-        network = make_network(observation_space, inputs, **shape, generator=generator, body=body)
-        encoder = nn.Sequential(network, ACTIVATIONS[activation]())
+        below = make_network(observation_space, inputs, **shape, generator=generator, body=body, network=network)
+        encoder = nn.Sequential(below, ACTIVATIONS[activation]())
     return MemoryNetwork(encoder, inputs, cell, size, outputs, output_gain, generator)

@@ -31,6 +31,7 @@ from policygrad.models.networks import (
 )
 from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import ACTION_MASK, Encoding
+from policygrad.models.pictures import PictureError, has_pictures, make_body
 from policygrad.models.workspace import Workspace
 from policygrad.tree import Tree, as_float, in_chunks, to_numpy
 
@@ -322,11 +323,17 @@ def make_network(
     output_gain: float,
     generator: torch.Generator,
     body: Body | None = None,
+    network: str = "auto",
 ) -> nn.Module:
-    """An MLP, or `body` (a module, or a function of the observation space that makes one) with a linear layer after it."""
+    """An MLP, or a body with a linear layer after it: `body` (a module, or a function of the observation space that makes one),
+    or convolutions where there are pictures, see `pictures.make_body`.
+    """
     encoding = Encoding(observation_space)
     if body is None:
-        return MLP(encoding.width, hidden, outputs, activation, output_gain, generator)
+        made = make_body(encoding, network, hidden=hidden, activation=activation, generator=generator)
+        if made is None:
+            return MLP(encoding.width, hidden, outputs, activation, output_gain, generator)
+        return BodyNetwork(made, torch.zeros(2, *encoding.features_shape), outputs, output_gain, generator)
     with torch.random.fork_rng(devices=()):  # what a function makes is the seed's business, too
         torch.manual_seed(generator.initial_seed())
         module = body if isinstance(body, nn.Module) else body(observation_space)
@@ -347,6 +354,7 @@ def make_policy(
     noise_autocorrelation: float = 0.0,
     mask_source: str = "auto",
     normalize_obs: bool = False,
+    network: str = "auto",
     body: Body | None = None,
     kernel: str = "auto",
     seed: int = 0,
@@ -358,7 +366,8 @@ def make_policy(
     hidden = () is linear in the features; on Discrete observations a table, one number a state and output, 0 at first.
     head, std, log_std, noise_autocorrelation: of Box actions; std is a parameter of its own or an output of the
     network; or head is a function that makes one of your own, told whether actions are masked. mask_source: where action masks
-    come from. kind: the class. network_of: who makes the network, where it is not `make_network`, with the same keywords.
+    come from. network: whether pictures go through convolutions, see `pictures.layouts_of`. kind: the class. network_of: who
+    makes the network, where it is not `make_network`, with the same keywords.
     """
     mask_source = resolve_mask_source(observation_space, action_space, mask_source)
     masked = mask_source != "none"
@@ -373,9 +382,9 @@ def make_policy(
     outputs = made.size // 2 if separate else made.size
     table = not hidden and body is None and network_of is None and isinstance(observation_space, spaces.Discrete)
     if table:
-        network: nn.Module = TabularNetwork(encoding.width, outputs)
+        net: nn.Module = TabularNetwork(encoding.width, outputs)
     else:
-        network = (network_of or make_network)(
+        net = (network_of or make_network)(
             observation_space,
             outputs,
             hidden=hidden,
@@ -383,12 +392,21 @@ def make_policy(
             output_gain=0.01,
             generator=torch.Generator().manual_seed(int(seed)),
             body=body,
+            network=network,
         )
     if separate:
-        network = WithLogStd(network, outputs, log_std)
+        net = WithLogStd(net, outputs, log_std)
     elif isinstance(made, Gaussian):
         with torch.no_grad():  # the log std begins at log_std there, too
-            start = network.table if isinstance(network, TabularNetwork) else output_layer(network).bias
+            start = net.table if isinstance(net, TabularNetwork) else output_layer(net).bias
             start[..., made.dims :] = log_std
-    normalizer = Normalizer(encoding.features_shape) if normalize_obs else None
-    return kind(network, made, normalizer, kernel, encoding)
+    return kind(net, made, _normalizer(net, encoding) if normalize_obs else None, kernel, encoding)
+
+
+def _normalizer(net: nn.Module, encoding: Encoding) -> Normalizer:
+    """A new normaliser. Raises PictureError for a network that scales pictures itself."""
+    if has_pictures(net):
+        raise PictureError(
+            "pictures are divided by 255 inside the network: leave normalize_obs out, or set network = mlp"
+        )
+    return Normalizer(encoding.features_shape)

@@ -145,11 +145,12 @@ def make_recurrent_critic(
     hidden: Sequence[int] = (64, 64),
     activation: str = "tanh",
     body: Body | None = None,
+    network: str = "auto",
     seed: int = 0,
     **keywords: Any,
 ) -> RecurrentCritic:
     """A critic of V(history) with a new network; memory and memory_size as in `make_recurrent_policy`, others as in `Critic`."""
-    network = make_memory_network(
+    made = make_memory_network(
         observation_space,
         1,
         cell=memory,
@@ -159,5 +160,6 @@ def make_recurrent_critic(
         output_gain=1.0,
         generator=torch.Generator().manual_seed(int(seed)),
         body=body,
+        network=network,
     )
-    return RecurrentCritic(network, seed=seed, **keywords)
+    return RecurrentCritic(made, seed=seed, **keywords)

@@ -53,7 +53,7 @@ from policygrad.training.face import Face
 from policygrad.training.kept import unobserved
 from policygrad.training.progress import shown
 from policygrad.training.sizes import advise_preset, advise_steps, check_sizes, with_num_envs
-from policygrad.training.threads import BusyError, Turns, single_thread
+from policygrad.training.threads import BusyError, Turns, single_thread, threads_for
 from policygrad.training.trainer import Trainer, actor_of
 
 Callback = Callable[["Agent", Row | None], bool | None]
@@ -278,7 +278,7 @@ class Agent(Face):
         """In this context, other threads may not use the agent."""
         if self.closed:
             raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
-        with self._turns.learning(), single_thread():
+        with self._turns.learning(), single_thread(threads_for(self.policy)):
             yield
 
     def _run(self, callback: Callback | Sequence[Callback] | None, log_every: int | None) -> None:

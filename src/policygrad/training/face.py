@@ -22,7 +22,7 @@ from policygrad.training import values
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
 from policygrad.training.kept import Kept
 from policygrad.training.predicting import predict
-from policygrad.training.threads import Turns, single_thread
+from policygrad.training.threads import Turns, single_thread, threads_for
 
 COLLECT_SEED = 20_000  # of the episodes that `collect` plays, neither training's nor an evaluation's
 EPISODES = Option(low=1, high=10**7)  # of an evaluation
@@ -126,7 +126,7 @@ class Face(Kept):
     def _playing(self, env: EnvLike) -> Iterator[None]:
         """Others are played in this environment; if it is the training's own, that begins anew."""
         try:
-            with single_thread():
+            with single_thread(threads_for(self.policy)):
                 yield
         finally:
             if isinstance(env, gym.Env):

@@ -100,7 +100,8 @@ def load(
             _check_given(path, meta, recipe, (body, critic_body), auxiliary, "collector" not in file.tree)
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
-            config = current_keywords(meta["algo"], meta["config"])
+            # a file that does not say what pictures go through is older than the choice: through an MLP
+            config = {"network": "mlp"} | current_keywords(meta["algo"], meta["config"])
             check_sizes(path, meta, file.tensors)
         if isinstance(env, gym.Env | VectorEnv):
             config["num_envs"] = getattr(env, "num_envs", 1)

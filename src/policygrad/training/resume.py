@@ -20,6 +20,7 @@ from policygrad.training.agent import Agent, Callback
 from policygrad.training.loading import load
 from policygrad.training.progress import Progress
 from policygrad.training.recorder import RUN
+from policygrad.training.threads import threads_for
 from policygrad.training.train import assess, learn, machine, run_config, versions
 
 
@@ -159,6 +160,9 @@ def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
         ]
         if other:
             found.append(f"the run goes on with other {what} ({'; '.join(other)}): its last bits may differ")
+    threads = config.get("threads", 1), threads_for(agent.policy)
+    if threads[0] != threads[1]:
+        found.append(f"the run goes on with {threads[1]} threads in place of {threads[0]}: its last bits may differ")
     device = config.get("device", CPU)
     if device != agent.device:
         found.append(f"the run goes on on another device ({device!r} → {agent.device!r}): its numbers will differ")

@@ -1,28 +1,47 @@
-"""One thread: for networks of this size more threads cost time, and results would depend on their number."""
+"""One thread: for small networks more threads cost time, and results would depend on their number. Convolutions over pictures
+get one per core, and their last bits depend on that number, which config.json says.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
 
+from policygrad.envs.processes import cores_for
 from policygrad.errors import UserError
+from policygrad.models.pictures import has_pictures
+
+AVAILABLE = torch.get_num_threads()  # as many as OMP_NUM_THREADS says, or one per core
+MOST_THREADS = 8
+CPU = torch.device("cpu")
 
 
 class BusyError(UserError, RuntimeError):
     """The agent learns in another thread, or it has been closed."""
 
 
+def threads_for(actor: Any) -> int:
+    """Threads of training and playing with this policy: one, or one per core for convolutions over pictures."""
+    if not has_pictures(getattr(actor, "network", None)) or getattr(actor, "device", CPU).type != "cpu":
+        return 1
+    return min(cores_for(MOST_THREADS), AVAILABLE)
+
+
 @contextmanager
-def single_thread() -> Iterator[None]:
-    """In this context torch and the BLAS under numpy use one thread; afterwards the old numbers are restored."""
+def single_thread(threads: int = 1) -> Iterator[None]:
+    """In this context torch and the BLAS under numpy use one thread; afterwards the old numbers are restored.
+
+    threads: of torch, where it may have more.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
+            torch.set_num_threads(threads)
             yield
     finally:
         torch.set_num_threads(before)

@@ -15,6 +15,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 import policygrad
+from policygrad.envs.families import FAMILIES
 from policygrad.envs.single import EnvLike
 from policygrad.errors import Interrupted
 from policygrad.files import printable
@@ -22,6 +23,7 @@ from policygrad.gradient.importance import CollapsedError
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import EvaluationTable, scalars
 from policygrad.models.kernels import DenseKernel, LogStdKernel
+from policygrad.models.pictures import described
 from policygrad.models.policy import Policy
 from policygrad.stored.directory import ROOT, RunDirectory, create
 from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWriter
@@ -32,6 +34,7 @@ from policygrad.training.evaluate import Evaluation, Told
 from policygrad.training.interrupts import GRACE, interrupts, terminations
 from policygrad.training.progress import Progress, Silent
 from policygrad.training.recorder import Recorder
+from policygrad.training.threads import threads_for
 from policygrad.training.trainer import rows_every
 
 MIN_ROWS = 50  # of metrics a run, at least: short runs log more often
@@ -218,6 +221,8 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
         "backend": agent.backend,
         "fisher_eigenvalues": agent.fisher_eigenvalues,
         "gradient_meter": agent.gradient_meter,
+        "threads": threads_for(agent.policy),
+        "pictures": pictures_of(agent),
         "dataset": agent.dataset,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
         "versions": versions(agent, steps),
@@ -237,10 +242,17 @@ def versions(agent: Agent, steps: int) -> dict[str, str]:
     }
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])
     engines = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d"}
+    engines |= {family.module: family.module.replace("_", "-") for family in FAMILIES}
     used = [engine for module, engine in engines.items() if spec and str(spec.entry_point).startswith(module)]
     optional = {"envpool": agent.backend == "envpool", "numba": _is_compiled(agent, steps)}
     used += [name for name, there in optional.items() if there]
     return own | {name: version(name) for name in used}
+
+
+def pictures_of(agent: Agent) -> list[str]:
+    """What the agent's network takes for pictures, in sentences."""
+    encoding = getattr(agent.policy, "encoding", None)
+    return [] if encoding is None else described(agent.policy.network, encoding)
 
 
 def _is_compiled(agent: Agent, steps: int) -> bool:

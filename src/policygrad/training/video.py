@@ -15,7 +15,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from policygrad.envs.single import EnvLike, check_env_id, env_name
+from policygrad.envs.families import family_of
+from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one
 from policygrad.files import reason, sweep
 from policygrad.training.agent import Agent
 from policygrad.training.evaluate import EVALUATION_SEED
@@ -123,6 +124,8 @@ def make_shown(env: EnvLike, mode: str) -> gym.Env:
 
 def _make(env: EnvLike, mode: str) -> gym.Env | None:
     if isinstance(env, str):
+        if family_of(env) is not None:
+            return make_one(env, render_mode=mode)
         return gym.make(check_env_id(env), render_mode=mode, disable_env_checker=True)
     if isinstance(env, VectorEnv):
         raise ValueError("it is a vector environment")
