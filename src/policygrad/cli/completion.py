@@ -13,7 +13,7 @@ from importlib.resources import files
 
 from policygrad.algorithms.config import presets
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.cli import COMMANDS, lab
+from policygrad.cli import COMMANDS, hub, lab
 from policygrad.cli.flags import LISTS, PARSERS, SHELLS, completion_parser, first_line, train_parser
 from policygrad.cli.parser import Parser, Switch
 from policygrad.cli.values import UsageError
@@ -72,7 +72,7 @@ def groups() -> dict[str, list[Flag]]:
     """The flags of every algorithm, of every other command and of every experiment, by group."""
     trains = {f"train {algo}": flags(train_parser(algo, None)) for algo in RECIPES}
     experiments = {f"lab {name}": flags(lab.module(name).parser()) for name in lab.EXPERIMENTS}
-    return trains | {command: flags(make()) for command, make in PARSERS.items()} | experiments
+    return trains | {command: flags(make()) for command, make in (PARSERS | hub.PARSERS).items()} | experiments
 
 
 def spellings(found: Iterable[Flag], follows: str | None = None) -> list[str]:

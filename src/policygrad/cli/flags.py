@@ -52,6 +52,8 @@ RUN_FLAGS = {  # flag: the value that follows it ("" for a switch), and its help
     "--fisher-eigenvalues": ("K", "number of largest Fisher eigenvalues to compute for every row of metrics [0]"),
     "--gradient-meter": ("", "measure signal and noise of the gradient for every second row of metrics"),
     "--save-trajectories": ("", "save every training episode in the run directory, as a dataset"),
+    "--wandb": ("PROJECT", "send rows of metrics to this project of Weights & Biases"),
+    "--mlflow": ("EXPERIMENT", "send rows of metrics to this experiment of MLflow"),
     "--dataset": (
         "DATA",
         "stored trajectories to learn from: a run, a file, a directory, or minari:NAME [none: episodes are played]",
