@@ -142,6 +142,6 @@ def test_the_command_line_pushes_and_pulls(hub, run, tmp_path, monkeypatch, caps
     assert capsys.readouterr().out == "https://huggingface.co/me/pole\n"
     assert main(["pull", REPO]) == 0
     assert capsys.readouterr().out == "runs/hub/me/pole\n"
-    assert main("eval runs/hub/me/pole --episodes 2".split()) == 0
+    assert main(["eval", "runs/hub/me/pole", "--episodes", "2"]) == 0
     assert main(["push", str(run.path), "pole"]) == 2
     assert "OWNER/NAME" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Trackers get what metrics.jsonl has; a notebook's curve is redrawn. The trackers are stand-ins, which keep what they are told."""
+"""Trackers get what metrics.jsonl has; a notebook's curve is redrawn. The trackers here are stand-ins that keep what they get."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_wandb_gets_every_row_of_metrics_at_its_steps_and_is_finished(wandb, tmp
     assert wandb.given["name"] == "ppo-CartPole-v1-seed0"
     assert wandb.given["config"]["algo"] == "ppo"
     assert wandb.given["config"]["num_steps"] == 16
-    rows = [row for row in run.metrics()]
+    rows = list(run.metrics())
     assert [step for step, _ in wandb.rows] == [row["steps"] for row in rows]
     for (_, got), row in zip(wandb.rows, rows, strict=True):
         assert got == {k: v for k, v in row.items() if k != "steps" and v is not None}
@@ -113,7 +113,7 @@ def test_mlflow_gets_settings_and_rows(mlflow) -> None:
 
 def test_the_command_line_has_both(wandb, mlflow, tmp_path, capsys) -> None:
     words = (
-        f"train ppo CartPole-v1 --steps 32 --num-envs 1 --num-steps 16 --minibatches 1 --hidden 2 --eval-episodes 1 -q "
+        "train ppo CartPole-v1 --steps 32 --num-envs 1 --num-steps 16 --minibatches 1 --hidden 2 --eval-episodes 1 -q "
     )
     words += f"--runs-root {tmp_path} --wandb poles --mlflow sticks"
     assert main(words.split()) == 0
