@@ -1,4 +1,4 @@
-"""Trackers get what metrics.jsonl has; a notebook's curve is redrawn. The trackers here are stand-ins that keep what they get."""
+"""Trackers get what metrics.jsonl has; a notebook's curve is redrawn. The trackers here are stand-ins."""
 
 from __future__ import annotations
 
