@@ -20,7 +20,7 @@ from policygrad.cli.values import UsageError
 
 CHOICES = {"lab": tuple(lab.EXPERIMENTS), "list": LISTS, "completion": SHELLS}  # the first word after a command
 WHERE = {"--run-dir": "dirs", "--runs-root": "dirs"}
-WHERE |= dict.fromkeys(("--preset", "--out", "--html", "--dataset"), "files")
+WHERE |= dict.fromkeys(("--preset", "--zoo", "--out", "--html", "--dataset"), "files")
 
 
 @dataclass(frozen=True)

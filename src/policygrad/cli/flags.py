@@ -254,8 +254,8 @@ def plot_parser() -> Parser:
     parser.add_argument(
         "--by",
         default="config",
-        metavar="KEY",
-        help="draw one curve per config, per algo, or per value of hyperparameters, such as lr or lr,clip [config]",
+        metavar="{config,algo,seed}",
+        help="draw one curve per config, algo or seed, or per value of hyperparameters, such as lr or lr,clip [config]",
     )
     parser.add_argument(
         "--metric",

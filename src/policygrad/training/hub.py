@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +71,10 @@ def _hub(repo: str) -> Any:
     if not REPO.fullmatch(repo) or ".." in repo:
         raise HubError(f"a repository is OWNER/NAME, got {repo!r}")
     try:
-        return import_module("huggingface_hub")
+        import huggingface_hub  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise HubError("huggingface_hub is not installed: pip install 'policygrad[hub]'") from error
+    return huggingface_hub
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from policygrad.errors import UserError
@@ -28,11 +27,8 @@ class TrackerError(UserError, ImportError):
     """The package of a tracker is missing."""
 
 
-def _package(name: str, extra: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise TrackerError(f"{name} is not installed: pip install 'policygrad[{extra}]'") from error
+def _missing(name: str) -> TrackerError:
+    return TrackerError(f"{name} is not installed: pip install 'policygrad[{name}]'")
 
 
 def _numbers(row: Row) -> dict[str, float]:
@@ -53,7 +49,11 @@ class WandbCallback:
     """
 
     def __init__(self, project: str | None = None, name: str | None = None, **keywords: Any) -> None:
-        self.wandb = _package("wandb", "wandb")
+        try:
+            import wandb  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise _missing("wandb") from error
+        self.wandb: Any = wandb
         self.keywords = {"project": project or "policygrad", "name": name} | keywords
         self.run: Any = None
         self.own = False
@@ -83,7 +83,11 @@ class MLflowCallback:
     """
 
     def __init__(self, experiment: str | None = None, name: str | None = None) -> None:
-        self.mlflow = _package("mlflow", "mlflow")
+        try:
+            import mlflow  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise _missing("mlflow") from error
+        self.mlflow: Any = mlflow
         self.experiment, self.name = experiment or "policygrad", name
         self.own = self.active = False
 
