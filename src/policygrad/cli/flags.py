@@ -243,7 +243,7 @@ def plot_parser() -> Parser:
     parser = Parser(
         "policygrad plot",
         usage="policygrad plot RUN [RUN ...] [flags]",
-        description="Draw the learning curves of runs: the mean return of the last 100 episodes against steps. Runs that "
+        description="Draw the mean return of the last 100 episodes, or another metric, against steps. Runs that "
         "differ only in the seed are drawn as one curve, their mean, with a band from the lowest to the highest.",
         epilog="examples:\n  policygrad plot latest\n  policygrad plot runs/CartPole-v1 --by algo --out comparison.png\n"
         "  policygrad plot runs/CartPole-v1 --by lr --metric kl --smooth 5",
