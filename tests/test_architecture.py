@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "locate": set(),
     "files": set(),
     "forms": set(),
+    "html": set(),
     "gradient": {"data"},
     "pieces": set(),
     "compiled": set(),
@@ -65,7 +66,7 @@ MAY_IMPORT = {
 }
 # what everybody may import: errors, sums over a shared batch, trees of arrays and their pieces, how files are read and what is
 # in them
-ANYWHERE = {"errors", "total", "tree", "pieces", "files", "forms"}
+ANYWHERE = {"errors", "total", "tree", "pieces", "files", "forms", "html"}
 # files of the lab that may import less than their room
 AUDIT = ("audit", "bench", "cells", "page", "table", "optimal_baselines", "verdicts")
 LAB = {

@@ -55,6 +55,8 @@ _HOMES = {  # module: its public names
     "policygrad.training.agent": "Agent",
     "policygrad.training.loading": "load",
     "policygrad.training.callbacks": "CheckpointCallback EvalCallback Every History StopAfter StopOnReward",
+    "policygrad.training.trackers": "LiveCurve MLflowCallback WandbCallback",
+    "policygrad.training.hub": "pull push",
     "policygrad.training.evaluate": "Evaluation evaluate",
     "policygrad.reports.plots": "plot",
     "policygrad.training.reporting": "report",

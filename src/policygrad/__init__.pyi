@@ -96,9 +96,14 @@ from policygrad.training.callbacks import StopAfter as StopAfter
 from policygrad.training.callbacks import StopOnReward as StopOnReward
 from policygrad.training.evaluate import Evaluation as Evaluation
 from policygrad.training.evaluate import evaluate as evaluate
+from policygrad.training.hub import pull as pull
+from policygrad.training.hub import push as push
 from policygrad.training.loading import load as load
 from policygrad.training.reporting import report as report
 from policygrad.training.resume import resume as resume
+from policygrad.training.trackers import LiveCurve as LiveCurve
+from policygrad.training.trackers import MLflowCallback as MLflowCallback
+from policygrad.training.trackers import WandbCallback as WandbCallback
 from policygrad.training.train import train as train
 from policygrad.training.video import record as record
 from policygrad.updates import ClippedSurrogate as ClippedSurrogate

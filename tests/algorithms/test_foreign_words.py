@@ -71,13 +71,13 @@ def test_the_list_is_long_and_every_word_is_answered_or_understood_somewhere() -
 
 @pytest.mark.parametrize("algo", RECIPES)
 def test_no_word_of_others_gets_a_hint_of_another_meaning(algo: str) -> None:
-    """In Python and on the command line, for every algorithm: one that has the word elsewhere is named instead."""
+    """In Python for every algorithm, and on the command line for four: one that has the word elsewhere is named instead."""
     for word in WORDS:
         if word in understood(algo):
             continue
         owned = any(word in understood(other) for other in RECIPES)
         texts = [in_python(algo, word)]
-        if word != "env_id":  # a flag
+        if word != "env_id" and algo in ("ppo", "trpo", "dqn", "sac"):  # which is a flag; parsers take their time
             texts.append(on_the_command_line(algo, "--" + word.replace("_", "-")))
         for text in texts:
             assert "Did you mean" not in text, (algo, word, text)

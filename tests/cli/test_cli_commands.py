@@ -304,10 +304,10 @@ def test_watch_plays_in_a_window_until_it_is_closed_or_says_that_there_is_none(r
 
 def test_plot_by_algorithm_and_by_configuration(run, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr("policygrad.reports.plots.plot_runs", lambda runs, out, by="config": calls.append(by))
-    for words in ([], ["--by", "algo"], ["--by=config"]):
+    monkeypatch.setattr("policygrad.reports.plots.plot_runs", lambda runs, out, *how: calls.append(how))
+    for words in ([], ["--by", "algo"], ["--by=lr", "--metric", "kl", "--smooth", "5"]):
         assert main(["plot", str(run), *words]) == 0
-    assert calls == ["config", "algo", "config"]
+    assert calls == [("config", "return_mean", 1), ("algo", "return_mean", 1), ("lr", "kl", 5)]
 
 
 @pytest.mark.parametrize("backend", ["gymnasium", "compiled", "envpool"])
@@ -489,7 +489,7 @@ def test_too_few_rows_while_training_are_a_message_that_says_what_is_saved(capsy
 def test_an_endless_evaluation_is_a_message_that_says_what_is_saved(capsys, monkeypatch):
     from functools import partial
 
-    from policygrad.training import agent, evaluate, train
+    from policygrad.training import evaluate, face, train
 
     before = train.assess
 
@@ -498,7 +498,7 @@ def test_an_endless_evaluation_is_a_message_that_says_what_is_saved(capsys, monk
         return before(*args, **keywords)
 
     monkeypatch.setattr(train, "assess", endless)
-    monkeypatch.setattr(agent, "evaluate", partial(evaluate.evaluate, max_episode_steps=50))
+    monkeypatch.setattr(face, "evaluate", partial(evaluate.evaluate, max_episode_steps=50))
     try:
         assert main(["train", "a2c", "Fading-v0", *TINY, *SMALL["a2c"], "--run-dir", "fading", "-q"]) == 2
         err = capsys.readouterr().err.splitlines()

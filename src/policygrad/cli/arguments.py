@@ -57,10 +57,17 @@ class TrainArguments:
     preset: Any = None
     zoo: str | None = None
     name: str | None = None
+    wandb: str | None = None
+    mlflow: str | None = None
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     wrappers: list[str] = field(default_factory=list)
     quiet: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trackers(self) -> dict[str, str]:
+        """The trackers that are asked for, with the project or experiment."""
+        return {name: value for name in ("wandb", "mlflow") if (value := getattr(self, name)) is not None}
 
     @property
     def keywords(self) -> dict[str, Any]:

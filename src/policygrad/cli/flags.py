@@ -52,6 +52,8 @@ RUN_FLAGS = {  # flag: the value that follows it ("" for a switch), and its help
     "--fisher-eigenvalues": ("K", "number of largest Fisher eigenvalues to compute for every row of metrics [0]"),
     "--gradient-meter": ("", "measure signal and noise of the gradient for every second row of metrics"),
     "--save-trajectories": ("", "save every training episode in the run directory, as a dataset"),
+    "--wandb": ("PROJECT", "send rows of metrics to this project of Weights & Biases"),
+    "--mlflow": ("EXPERIMENT", "send rows of metrics to this experiment of MLflow"),
     "--dataset": (
         "DATA",
         "stored trajectories to learn from: a run, a file, a directory, or minari:NAME [none: episodes are played]",
@@ -241,7 +243,7 @@ def plot_parser() -> Parser:
     parser = Parser(
         "policygrad plot",
         usage="policygrad plot RUN [RUN ...] [flags]",
-        description="Draw the learning curves of runs: the mean return of the last 100 episodes against steps. Runs that "
+        description="Draw the mean return of the last 100 episodes, or another metric, against steps. Runs that "
         "differ only in the seed are drawn as one curve, their mean, with a band from the lowest to the highest.",
         epilog="examples:\n  policygrad plot latest\n  policygrad plot runs/CartPole-v1 --by algo --out comparison.png\n"
         "  policygrad plot runs/CartPole-v1 --by lr --metric kl --smooth 5",
@@ -252,8 +254,8 @@ def plot_parser() -> Parser:
     parser.add_argument(
         "--by",
         default="config",
-        metavar="KEY",
-        help="draw one curve per config, per algo, or per value of hyperparameters, such as lr or lr,clip [config]",
+        metavar="{config,algo,seed}",
+        help="draw one curve per config, algo or seed, or per value of hyperparameters, such as lr or lr,clip [config]",
     )
     parser.add_argument(
         "--metric",

@@ -79,13 +79,14 @@ def train_to_the_end(
     episodes: int,
     save_trajectories: bool,
     resumed: dict[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> None:
-    """Train, evaluate, and print the results. resumed: as for `policygrad.training.train.learn`."""
+    """Train, evaluate, and print the results. resumed, callbacks: as for `policygrad.training.train.learn`."""
     from policygrad.training import train as training
 
     started = time.perf_counter()
     try:
-        training.learn(agent, run, make_progress(quiet), None, save_trajectories, resumed)
+        training.learn(agent, run, make_progress(quiet), list(callbacks), save_trajectories, resumed)
         if not quiet:
             spent = clock(time.perf_counter() - started)
             print(f"{agent.collector.steps_done:,} steps in {spent}; evaluating the final policy", flush=True)

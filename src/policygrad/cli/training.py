@@ -59,6 +59,9 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     if given.resume and has_run(given.run_dir):
         resume_given(agent, given)
         return
+    from policygrad.training.trackers import trackers
+
+    callbacks = trackers(given.trackers)  # refused before anything is written
     run = training.start(
         agent,
         given.run_dir,
@@ -77,7 +80,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         name = environment({"env": agent.env_name} | agent.env_words())
         print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
-    train_to_the_end(agent, run, given.quiet, given.eval_episodes, given.save_trajectories)
+    train_to_the_end(agent, run, given.quiet, given.eval_episodes, given.save_trajectories, callbacks=callbacks)
 
 
 def train_several(given: TrainArguments, command: list[str]) -> None:
@@ -147,7 +150,7 @@ def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
             raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
         run_dir = None if path is None else str(path)
         job = Job(given.algo, given.env, seed, given.keywords, run_dir, root, given.eval_episodes, command)
-        jobs.append(replace(job, save_trajectories=given.save_trajectories, resume=again))
+        jobs.append(replace(job, save_trajectories=given.save_trajectories, resume=again, trackers=given.trackers))
     return jobs
 
 

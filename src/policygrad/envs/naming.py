@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +55,7 @@ class Identity:
 class HandedOut:
     """A callable whose first environment is made already."""
 
-    make: Callable[..., gym.Env]
+    make: Any  # a function that makes an environment
     first: gym.Env | None
 
     @property

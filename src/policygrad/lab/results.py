@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from policygrad.html import text_html
+
 T = TypeVar("T")
 
 
@@ -24,6 +26,9 @@ class Result:
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        return text_html(str(self))
 
     def to_json(self) -> dict[str, Any]:
         """All fields and properties, for json.dumps. Tensors are left out, NaN and ±∞ are None."""

@@ -1,4 +1,4 @@
-"""Runs as learning curves: which runs share a curve, what it is called, and what must be said about it. Nothing is drawn here."""
+"""Runs as learning curves: which runs share a curve, what it is called, and what is said about it. Nothing is drawn here."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _check_names(panels: Any, keys: list[str], known: set[str], metric: str, col
 
 
 def points(rows: Iterable[Row], metric: str = RETURN, smooth: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and a metric (K,), from the first row that has it on; smooth: a moving average of so many rows, of fewer at first."""
+    """Steps and a metric (K,), from the first row that has it; smooth: a moving average of so many rows, fewer at first."""
     drawn = np.array([(row["steps"], as_number(row.get(metric))) for row in rows], float).reshape(-1, 2)
     steps, values = drawn[np.isfinite(drawn[:, 1])].T
     if smooth > 1 and len(values):
@@ -153,7 +153,7 @@ def points(rows: Iterable[Row], metric: str = RETURN, smooth: int = 1) -> tuple[
 
 
 def survivors(rows: Iterable[Row], num_envs: float) -> float:
-    """The steps up to which the open episodes were longer, on average, than those that had ended, and had a third of all steps.
+    """The steps up to which open episodes were longer, on average, than those that had ended, and had a third of all steps.
 
     The mean return is that of episodes that have ended. Where the short ones are the good ones, as in tasks that end at a
     goal, it is too high until the long ones have ended, too. Of the first 100 episodes, a row says how many steps they had.

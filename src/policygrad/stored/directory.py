@@ -45,6 +45,7 @@ from policygrad.files import (
     write_atomically,
 )
 from policygrad.forms import LARGEST, MANY, FormError, anything, each, flag, maybe, number, setting, table, text, whole
+from policygrad.html import table_html
 
 try:
     import fcntl
@@ -98,6 +99,15 @@ class RunDirectory:
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        config, state, evaluation = self.config(), self.state(), self.evaluation() or {}
+        rows: dict[str, Any] = {"directory": self.path, "state": f"{state['status']} at {state['steps']:,} steps"}
+        means = {name: evaluation[name] for name in ("greedy", "sampled") if name in evaluation}
+        rows |= {
+            f"{name} policy": f"{e['mean']:.1f}  [{e['ci95'][0]:.1f}, {e['ci95'][1]:.1f}]" for name, e in means.items()
+        }
+        return table_html(f"{config['algo']} on {environment(config)}, seed {config['seed']}", rows)
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint files, oldest first."""

@@ -48,7 +48,7 @@ from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
 from policygrad.stored.trajectories import Trajectories
 from policygrad.streams import stream
-from policygrad.training.callbacks import as_list, combine
+from policygrad.training.callbacks import as_list, combine, finish
 from policygrad.training.face import Face
 from policygrad.training.kept import unobserved
 from policygrad.training.progress import shown
@@ -285,8 +285,12 @@ class Agent(Face):
         """The rest of the training. Whether it runs compiled functions its configuration says, and nothing else."""
         if isinstance(self.policy, Policy):
             self.policy.trains_long = self.plan.is_long(self.trainer.total)
-        call = combine(callback, self)
-        self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+        several = as_list(callback)
+        try:
+            call = combine(several, self)
+            self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+        finally:
+            finish(several)
 
     def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int | None = None) -> Agent:
         """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the

@@ -3,8 +3,8 @@
 Any function will do: `callback(agent, row)` gets the agent after every iteration, a row of metrics every `log_every` steps and
 None between; what it adds to the row is kept with it, and returning False stops the training. One that has `start(agent)` is
 told when training begins. One that has `state_dict()` (plain values and tensors) and `load_state_dict(state)` goes on where it
-was with a run that was interrupted; `start` is called before. `directory` is where files go: a run's own directory, where there
-is one and no other was given.
+was with a run that was interrupted; `start` is called before. One that has `finish()` is told when training has ended, however
+it ended. `directory` is where files go: a run's own directory, where there is one and no other was given.
 
     EvalCallback          play the greedy policy every N steps, keep the best one, stop when it is good enough
     CheckpointCallback    keep the whole agent every N steps
@@ -39,6 +39,14 @@ NEWS = ("eval_steps", "eval_return_mean", "eval_length_mean")  # of an evaluatio
 def as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
     """None, one or several callbacks, as a list."""
     return [] if callback is None else [callback] if callable(callback) else list(callback)
+
+
+def finish(callbacks: Sequence[Callback]) -> None:
+    """Tell those with `finish()` that training has ended, however it ended."""
+    for each in callbacks:
+        end = getattr(each, "finish", None)
+        if callable(end):
+            end()
 
 
 def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Callback | None:

@@ -21,6 +21,7 @@ from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.shaping import unshaped
 from policygrad.envs.single import EnvLike, env_name
 from policygrad.errors import NotFiniteError
+from policygrad.html import table_html
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import ActionMaskError, Encoding
 from policygrad.tree import Tree, put, take, tree_map
@@ -70,6 +71,12 @@ class Evaluation:
     def to_json(self) -> dict:
         """The entry of evaluation.json."""
         return {"mean": self.mean, "std": self.std, "ci95": list(self.ci95), "returns": list(self.returns)}
+
+    def _repr_html_(self) -> str:
+        low, high = self.ci95
+        rows = {"95 % interval": f"{low:.1f} to {high:.1f}", "standard deviation": f"{self.std:.1f}"}
+        rows |= {"episodes": len(self.returns), "mean length": f"{np.mean(self.lengths):.1f}" if self.lengths else "–"}
+        return table_html(f"mean return {self.mean:.1f}", rows | ({"note": self.note} if self.note else {}))
 
     def __str__(self) -> str:
         low, high = self.ci95

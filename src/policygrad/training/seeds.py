@@ -59,6 +59,7 @@ class Job:
     command: list[str] = field(default_factory=list)
     save_trajectories: bool = False
     resume: bool = False  # whether run_dir is a run to go on with
+    trackers: dict[str, str] = field(default_factory=dict)  # see `policygrad.training.trackers`
 
 
 @dataclass
@@ -284,6 +285,7 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
     """Train and evaluate one seed, as `policygrad train` does; its run directory is put into `run` as soon as it exists."""
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
+    from policygrad.training.trackers import trackers
 
     processes.most_cores = 1
     agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
@@ -298,7 +300,8 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
     if kept is None and job.resume:
         evaluations = run[0].evaluation() or {}
         return {"phase": "done", "evaluations": {name: evaluations[name] for name in training.GREEDY}}
-    training.learn(agent, run[0], channel, save_trajectories=job.save_trajectories, resumed=kept)
+    followers = trackers(job.trackers)
+    training.learn(agent, run[0], channel, followers, save_trajectories=job.save_trajectories, resumed=kept)
     channel.tell(phase="evaluating")
     found = training.assess(agent, run[0], job.episodes)
     return {"phase": "done", "evaluations": {n: {"mean": e.mean, "ci95": list(e.ci95)} for n, e in found.items()}}

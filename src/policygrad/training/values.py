@@ -43,7 +43,7 @@ def _values(learner: Any, obs: Tree) -> Tensor:
         return pathwise.action_gradient(features, policy.head.to_unit(stored))[0]
     if isinstance(critic, QCritic):
         return (policy.head.probabilities(policy.dist(obs)) * critic.action_values(features)).sum(-1)
-    if not hasattr(critic, "value"):
+    if critic is None or not hasattr(critic, "value"):
         raise NoValueError("this agent learns no values: its baseline is not a critic (baseline = value has one)")
     return critic.value(features)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from policygrad.data import Batch, Stats
 from policygrad.models.contracts import PolicyLike
-from policygrad.models.schedules import at
+from policygrad.models.schedules import Schedule, at
 from policygrad.total import total
 from policygrad.updates.first_order import FirstOrder
 
@@ -37,10 +37,10 @@ class ClippedSurrogate(FirstOrder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.schedule = self.clip if callable(self.clip) else None
-        if at(self.clip, 0.0) <= 0:
+        given: Schedule = self.clip
+        self.schedule, self.clip = given if callable(given) else None, at(given, 0.0)
+        if self.clip <= 0:
             raise ValueError(f"clip must be positive, got {self.clip}")
-        self.clip = at(self.clip, 0.0)
 
     def __call__(self, policy: PolicyLike, batch: Batch, progress: float = 0.0) -> Stats:
         if self.schedule is not None:

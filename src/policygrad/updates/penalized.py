@@ -42,14 +42,14 @@ class PenalizedSurrogate(FirstOrder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.schedule = self.beta if callable(self.beta) else None
+        given: Schedule = self.beta
+        self.schedule, self.beta = given if callable(given) else None, at(given, 0.0)
         if self.schedule is not None and self.target_kl is not None:
             raise ValueError("beta is adapted towards target_kl, so a schedule of it needs target_kl = none")
-        if not at(self.beta, 0.0) > 0:
+        if not self.beta > 0:
             raise ValueError(f"beta must be positive, got {self.beta}")
         if self.target_kl is not None and not at(self.target_kl, 0.0) > 0:
             raise ValueError(f"target_kl must be positive, or None for a fixed beta, got {self.target_kl}")
-        self.beta = at(self.beta, 0.0)
 
     def score_weights(self, logp: Tensor, batch: Batch) -> Tensor:
         """The weights w = weight · ratio · adv, (B,); the penalty is a term of its own."""

@@ -1,0 +1,171 @@
+"""Trackers get what metrics.jsonl has; a notebook's curve is redrawn. The trackers here are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+import policygrad as pg
+from policygrad.cli import main
+from policygrad.training.trackers import TrackerError, trackers
+
+SMALL: dict[str, Any] = {"num_envs": 1, "num_steps": 16, "minibatches": 1, "hidden": (2,), "steps": 64}
+
+
+class Wandb(ModuleType):
+    """As much of wandb as is used."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.run: Any = None
+        self.given: dict[str, Any] = {}
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.finished = 0
+
+    def init(self, **given: Any) -> Any:
+        self.given = given
+        self.run = SimpleNamespace(log=lambda row, step: self.rows.append((step, row)), finish=self.finish)
+        return self.run
+
+    def finish(self) -> None:
+        self.run, self.finished = None, self.finished + 1
+
+
+class MLflow(ModuleType):
+    """As much of MLflow as is used."""
+
+    def __init__(self) -> None:
+        super().__init__("mlflow")
+        self.active, self.told = False, []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *given, **keywords: self.told.append((name, given, keywords))
+
+    def active_run(self) -> Any:
+        return object() if self.active else None
+
+
+@pytest.fixture
+def wandb(monkeypatch) -> Wandb:
+    made = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", made)
+    return made
+
+
+@pytest.fixture
+def mlflow(monkeypatch) -> MLflow:
+    made = MLflow()
+    monkeypatch.setitem(sys.modules, "mlflow", made)
+    return made
+
+
+def test_wandb_gets_every_row_of_metrics_at_its_steps_and_is_finished(wandb, tmp_path) -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL)
+    run = pg.train(agent, tmp_path / "run", episodes=1, callback=pg.WandbCallback("poles", tags=["a"]))
+    assert wandb.given["project"] == "poles"
+    assert wandb.given["tags"] == ["a"]
+    assert wandb.given["name"] == "ppo-CartPole-v1-seed0"
+    assert wandb.given["config"]["algo"] == "ppo"
+    assert wandb.given["config"]["num_steps"] == 16
+    rows = list(run.metrics())
+    assert [step for step, _ in wandb.rows] == [row["steps"] for row in rows]
+    for (_, got), row in zip(wandb.rows, rows, strict=True):
+        assert got == {k: v for k, v in row.items() if k != "steps" and v is not None}
+    assert wandb.finished == 1
+
+
+def test_a_run_of_wandb_that_is_open_stays_open_and_one_of_ours_ends_with_an_error(wandb) -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL)
+    wandb.init()
+    agent.learn(64, pg.WandbCallback(), log_every=1)
+    assert wandb.finished == 0
+    assert len(wandb.rows) > 1
+    wandb.run = None
+
+    def fail(agent: Any, row: Any) -> None:
+        raise KeyError("a callback's")
+
+    with pytest.raises(KeyError):
+        agent.learn(64, [pg.WandbCallback(), fail])
+    assert wandb.finished == 1
+
+
+def test_mlflow_gets_settings_and_rows(mlflow) -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL)
+    agent.learn(64, pg.MLflowCallback("poles"), log_every=1)
+    names = [name for name, *_ in mlflow.told]
+    assert names[:3] == ["set_experiment", "start_run", "log_params"]
+    assert set(names[3:-1]) == {"log_metrics"}
+    assert names[-1] == "end_run"
+    assert mlflow.told[2][1][0]["lr"] == agent.config["lr"]
+    assert mlflow.told[-2][2]["step"] == agent.num_timesteps
+    mlflow.told.clear()
+    mlflow.active = True
+    agent.learn(64, pg.MLflowCallback())
+    assert not {"start_run", "end_run"} & {name for name, *_ in mlflow.told}
+
+
+def test_the_command_line_has_both(wandb, mlflow, tmp_path, capsys) -> None:
+    words = (
+        "train ppo CartPole-v1 --steps 32 --num-envs 1 --num-steps 16 --minibatches 1 --hidden 2 --eval-episodes 1 -q "
+    )
+    words += f"--runs-root {tmp_path} --wandb poles --mlflow sticks"
+    assert main(words.split()) == 0
+    assert wandb.given["project"] == "poles"
+    assert ("set_experiment", ("sticks",), {}) in mlflow.told
+    assert trackers({}) == []
+
+
+def test_what_is_not_installed_is_said_before_anything_is_written(monkeypatch, tmp_path, capsys) -> None:
+    for name in ("wandb", "mlflow", "huggingface_hub"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(TrackerError, match=r"pip install 'policygrad\[mlflow\]'"):
+        pg.MLflowCallback()
+    assert main(f"train ppo CartPole-v1 --steps 32 --wandb x --runs-root {tmp_path}/runs".split()) == 2
+    assert "pip install 'policygrad[wandb]'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert main(["pull", "a/b"]) == 2
+    assert "pip install 'policygrad[hub]'" in capsys.readouterr().err
+
+
+def test_a_live_curve_is_shown_once_and_then_replaced(monkeypatch) -> None:
+    pictures: list[Any] = []
+
+    def display(figure: Any, display_id: bool = False) -> Any:
+        pictures.append(("shown", figure))
+        return SimpleNamespace(update=lambda figure: pictures.append(("replaced", figure)))
+
+    fake: Any = ModuleType("IPython.display")
+    fake.display = display
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", fake)
+    agent = pg.ppo("CartPole-v1", **SMALL)
+    agent.learn(200, pg.LiveCurve(seconds=0.0), log_every=1)
+    assert [how for how, _ in pictures] == ["shown", *["replaced"] * (len(pictures) - 1)]
+    assert len(pictures) > 3
+    assert pictures[-1][1]._repr_png_().startswith(b"\x89PNG")
+    assert len(pictures[-1][1].axes[0].lines[0].get_xdata()) > len(pictures[1][1].axes[0].lines[0].get_xdata())
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    agent.learn(64, pg.LiveCurve())  # nothing to show it in
+
+
+def test_notebooks_show_tables_and_escape_names(tmp_path) -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL, name="<b>pole</b>")
+    run = pg.train(agent, tmp_path / "run", episodes=3)
+    html = run._repr_html_()
+    assert "&lt;b&gt;pole&lt;/b&gt;" in html
+    assert "<b>pole" not in html
+    assert "finished at" in html
+    assert json.loads(run.evaluation_file.read_text())["greedy"]["mean"] is not None
+    shown = agent.evaluate(3)._repr_html_()
+    assert "mean return" in shown
+    assert "95 % interval" in shown
+    audit = pg.lab.audit("bandit", estimators=["to-go"], baselines=["none"], repeats=20)
+    assert audit._repr_html_().startswith("<pre")
+    assert "to-go" in audit._repr_html_()
