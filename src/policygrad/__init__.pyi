@@ -75,6 +75,10 @@ from policygrad.models.observations import Encoding as Encoding
 from policygrad.models.policy import Body
 from policygrad.models.policy import Policy as Policy
 from policygrad.models.policy import make_policy as make_policy
+from policygrad.models.recurrent import RecurrentPolicy as RecurrentPolicy
+from policygrad.models.recurrent import make_recurrent_policy as make_recurrent_policy
+from policygrad.models.recurrent_critic import RecurrentCritic as RecurrentCritic
+from policygrad.models.recurrent_critic import make_recurrent_critic as make_recurrent_critic
 from policygrad.models.schedules import linear as linear
 from policygrad.replay import ReplayBuffer as ReplayBuffer
 from policygrad.replay import Transitions as Transitions
@@ -139,6 +143,9 @@ def a2c(
     critic_lr: float | None = None,
     critic_epochs: int | None = 1,
     critic_minibatches: int | None = 1,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -156,6 +163,7 @@ def a2c(
     vf_lr: float | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
 ) -> Agent:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps.
 
@@ -179,6 +187,11 @@ def a2c(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -305,6 +318,8 @@ def actor_critic(
     ent_schedule: Literal["constant", "linear"] = "constant",
     max_grad_norm: float | None = None,
     critic_lr: float | None = None,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -317,6 +332,7 @@ def actor_critic(
     n_envs: int = ...,
     learning_rate: float = ...,
     vf_lr: float | None = ...,
+    lstm_hidden_size: int = ...,
 ) -> Agent:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
@@ -336,6 +352,9 @@ def actor_critic(
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -578,6 +597,9 @@ def npg(
     critic_lr: float | None = 0.001,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -600,6 +622,7 @@ def npg(
     vf_lr: float | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
     batch_size: int = ...,
 ) -> Agent:
     """Natural policy gradient (Kakade 2001): one step per batch, with its length measured in policy space.
@@ -631,6 +654,11 @@ def npg(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -781,6 +809,9 @@ def ppo(
     critic_lr: float | None = None,
     critic_epochs: int | None = None,
     critic_minibatches: int | None = None,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -803,6 +834,7 @@ def ppo(
     vf_lr: float | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
     batch_size: int = ...,
 ) -> Agent:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017).
@@ -831,6 +863,11 @@ def ppo(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -877,6 +914,9 @@ def ppo_kl(
     critic_lr: float | None = None,
     critic_epochs: int | None = None,
     critic_minibatches: int | None = None,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -897,6 +937,7 @@ def ppo_kl(
     vf_lr: float | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
     batch_size: int = ...,
 ) -> Agent:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
@@ -927,6 +968,11 @@ def ppo_kl(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1048,6 +1094,8 @@ def reinforce(
     critic_lr: float | None = 0.003,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 4,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1063,6 +1111,7 @@ def reinforce(
     vf_lr: float | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
 ) -> Agent:
     """REINFORCE (Williams 1992): one gradient step per batch of whole episodes, with a choice of returns and of baselines.
 
@@ -1093,6 +1142,9 @@ def reinforce(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
@@ -1331,6 +1383,9 @@ def trpo(
     critic_lr: float | None = 0.001,
     critic_epochs: int | None = 10,
     critic_minibatches: int | None = 8,
+    memory: Literal["none", "gru", "lstm"] = "none",
+    memory_size: int = 64,
+    segment_steps: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
@@ -1357,6 +1412,7 @@ def trpo(
     vf_lr: float | None = ...,
     n_critic_updates: int | None = ...,
     train_v_iters: int | None = ...,
+    lstm_hidden_size: int = ...,
     learning_rate: float | None = ...,
     batch_size: int = ...,
 ) -> Agent:
@@ -1389,6 +1445,11 @@ def trpo(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
+        memory: memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no
+            memory
+        memory_size: number of units of the memory's layer
+        segment_steps: with a memory: steps of the segments that gradients go back through, which must divide
+            num_steps; none: whole rollouts
         hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
         activation: activation function of the hidden layers
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta

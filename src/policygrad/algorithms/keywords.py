@@ -147,7 +147,9 @@ class Memory:
 
     memory: Annotated[
         Literal["none", "gru", "lstm"],
-        Option("memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no memory"),
+        Option(
+            "memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no memory"
+        ),
     ] = "none"
     memory_size: Annotated[
         int,

@@ -19,7 +19,10 @@ from policygrad.models.observations import Encoding
 from policygrad.models.policy import Body, make_network
 
 CELLS = ("gru", "lstm")
-MEMORY, FIRST = "memory", "first"  # among a record's named arrays: the memory before a step, and whether an episode begins
+MEMORY, FIRST = (
+    "memory",
+    "first",
+)  # among a record's named arrays: the memory before a step, and whether an episode begins
 
 
 class Segments(NamedTuple):
@@ -34,10 +37,11 @@ class Segments(NamedTuple):
 class MemoryNetwork(nn.Module):
     """Encoder → cell → output: `Segments` of B rows → (B, outputs). The memory (B, M) has M = size numbers, an LSTM's 2 · size.
 
-    GRU (Cho et al. 2014, arXiv 1406.1078), as torch.nn.GRU:  r, z = σ(·),  n = tanh(W x + b + r (U h + c)),  h' = (1 − z) n + z h.
-    LSTM (Hochreiter & Schmidhuber 1997), as torch.nn.LSTM:   i, f, o = σ(·),  g = tanh(·),  c' = f c + i g,  h' = o tanh(c').
-    Weights are orthogonal and biases 0, as CleanRL has them. The loop over time is of plain operations: it can be differentiated
-    twice, on every device, which natural steps need and torch's fused layers cannot.
+    GRU (Cho et al. 2014, arXiv 1406.1078) as torch.nn.GRU:  r, z = σ(·),  n = tanh(Wx + b + r (Uh + c)),  h' = (1 − z) n + z h.
+    LSTM (Hochreiter & Schmidhuber 1997) as torch.nn.LSTM:   i, f, o = σ(·),  g = tanh(·),  c' = f c + i g,  h' = o tanh(c').
+    Weights are orthogonal and biases 0, as CleanRL has them, but for the 1 of an LSTM's forget gate (Jozefowicz, Zaremba &
+    Sutskever 2015): it remembers from the start. The loop over time is of plain operations: it can be
+    differentiated twice, on every device, which natural steps need and torch's fused layers cannot.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class MemoryNetwork(nn.Module):
                 nn.init.orthogonal_(p, generator=generator)
             else:
                 nn.init.zeros_(p)
+        if cell == "lstm":
+            nn.init.ones_(self.cell.bias_ih_l0[size : 2 * size])
         self.output = nn.Linear(size, outputs)
         init_linear(self.output, output_gain, generator)
 

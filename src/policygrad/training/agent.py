@@ -323,15 +323,18 @@ class Agent(Kept):
             self.policy, self.trainer.actor = plan.learner.policy, _actor(plan.learner)
         return self
 
-    def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
-        """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state.
-
-        action_masks: for an agent that learned with mask_source = info. An actor's state starts anew at each call. Raises
-        ValueError for what is no observation, NotFiniteError for one with numbers that are not finite.
-        """
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: Any = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Actions for one observation or a batch, ready for `env.step`, and the state for the next call: see `predicting`."""
         given = self.envs.single_observation_space, self.envs.single_action_space, obs
         with self._turns:
-            return predict(self.policy, *given, self.rng, deterministic, action_masks), None
+            return predict(self.policy, *given, self.rng, deterministic, action_masks, state, episode_start)
 
     def evaluate(
         self,
