@@ -142,7 +142,7 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class Recurrence:
     """The keywords of recurrent policies and critics."""
 
     memory: Annotated[
@@ -158,7 +158,7 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentedMemory(Memory):
+class SegmentedRecurrence(Recurrence):
     """The same where iterations are a number of steps, which may be cut into segments."""
 
     segment_steps: Annotated[

@@ -50,7 +50,7 @@ def reinforce(
     advantage: kw.Returns = kw.Returns(),
     ascent: kw.Ascent = kw.Ascent(lr=3e-3),
     fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
-    remember: kw.Memory = kw.Memory(),
+    remember: kw.Recurrence = kw.Recurrence(),
 ) -> Plan:
     """REINFORCE (Williams 1992): one gradient step per batch of whole episodes, with a choice of returns and of baselines.
 
@@ -144,7 +144,7 @@ def actor_critic(
     state_discount: kw.StateDiscount = False,
     ascent: kw.Ascent = kw.Ascent(),
     critic_lr: kw.CriticLr = None,
-    remember: kw.Memory = kw.Memory(),
+    remember: kw.Recurrence = kw.Recurrence(),
 ) -> Plan:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
@@ -169,7 +169,7 @@ def a2c(
     advantage: kw.Advantage = kw.Advantage(lam=1.0, standardize="no"),
     ascent: kw.Ascent = kw.Ascent(lr=7e-4, max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(critic_epochs=1, critic_minibatches=1),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: kw.SegmentedRecurrence = kw.SegmentedRecurrence(),
 ) -> Plan:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps."""
     from policygrad.algorithms.task import Learner, Plan
@@ -211,7 +211,7 @@ def npg(
     bonus: kw.Bonus = kw.Bonus(),
     max_grad_norm: kw.MaxGradNorm = 0.5,
     fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: kw.SegmentedRecurrence = kw.SegmentedRecurrence(),
 ) -> Plan:
     """Natural policy gradient (Kakade 2001): one step per batch, with its length measured in policy space.
 
@@ -269,7 +269,7 @@ def trpo(
     lr_schedule: kw.LrSchedule = "constant",
     max_grad_norm: kw.MaxGradNorm = 0.5,
     fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: kw.SegmentedRecurrence = kw.SegmentedRecurrence(),
 ) -> Plan:
     """Trust-region policy optimisation (Schulman et al. 2015): a natural step that must meet its KL bound and improve."""
     from policygrad.algorithms.task import Learner, Plan
@@ -318,7 +318,7 @@ def ppo(
     advantage: kw.Advantage = kw.Advantage(),
     ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: kw.SegmentedRecurrence = kw.SegmentedRecurrence(),
 ) -> Plan:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017)."""
     from policygrad.algorithms.task import Learner, Plan
@@ -362,7 +362,7 @@ def ppo_kl(
     advantage: kw.Advantage = kw.Advantage(),
     ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: kw.SegmentedRecurrence = kw.SegmentedRecurrence(),
 ) -> Plan:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from gymnasium import spaces
 
-from policygrad.algorithms.keywords import Memory, Network
+from policygrad.algorithms.keywords import Network, Recurrence
 from policygrad.algorithms.learner import Learner
 from policygrad.data import Wants
 from policygrad.envs.make import LONG
@@ -98,10 +98,10 @@ class Task:
     kernel: str = "auto"
     device: str = "cpu"
     network: Network = field(default_factory=Network)
-    memory: Memory = field(default_factory=Memory)
+    memory: Recurrence = field(default_factory=Recurrence)
     segment: int = 0
 
-    def remembering(self, memory: Memory, num_steps: int | None = None) -> Task:
+    def remembering(self, memory: Recurrence, num_steps: int | None = None) -> Task:
         """The task with a memory. num_steps: of an iteration, where there are segments of steps.
 
         Raises ValueError where the segments do not divide an iteration, or are asked for without a memory.
