@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from gymnasium import spaces
 
-from policygrad.algorithms.keywords import Network, Recurrence
+from policygrad.algorithms.keywords import Network
 from policygrad.algorithms.learner import Learner
+from policygrad.algorithms.memory_keywords import Recurrence
 from policygrad.data import Wants
 from policygrad.envs.make import LONG
 from policygrad.gradient import baselines as base

@@ -37,7 +37,8 @@ def encoder_of(network: MemoryNetwork) -> MLP | nn.Flatten | None:
     encoder = network.encoder
     if isinstance(encoder, nn.Flatten):
         return encoder
-    return encoder[0] if isinstance(encoder, nn.Sequential) and type(encoder[0]) is MLP else None
+    first = encoder[0] if isinstance(encoder, nn.Sequential) else None
+    return first if isinstance(first, MLP) and type(first) is MLP else None
 
 
 class MemoryKernel:
@@ -53,7 +54,7 @@ class MemoryKernel:
         self.encoder = DenseKernel(found, flat, dims, self.grad) if isinstance(found, MLP) else None
         self.activation = found.activation if isinstance(found, MLP) else ""
         start = dims + sum(p.numel() for p in network.encoder.parameters())
-        parts = [*network.cell.parameters(), *network.output.parameters()]  # W, U, b, c of the cell, V, d of the output
+        parts = [*network.weights, *network.output.parameters()]  # W, U, b, c of the cell, V, d of the output
         stops = np.cumsum([start, *(p.numel() for p in parts)])
         self.places = [(slice(a, b), tuple(p.shape)) for a, b, p in zip(stops, stops[1:], parts, strict=False)]
         self.parts, self.grads = self._split(self.theta), self._split(grads)

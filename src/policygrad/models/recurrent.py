@@ -33,7 +33,6 @@ class RecurrentPolicy(Policy):
 
     begins_once = False
     known = False  # compiled functions have no memory
-    rolls = False
     segment: int = 0  # rows of a segment; 0: all rows of a column
     kernel_of = staticmethod(make_memory_kernel)
 
@@ -45,11 +44,16 @@ class RecurrentPolicy(Policy):
         return network
 
     @property
+    def rolls(self) -> bool:
+        """No whole rollouts are compiled."""
+        return False
+
+    @property
     def stateful(self) -> bool:
         """The memory is a state."""
         return True
 
-    def begin(self, noise: np.ndarray) -> dict[str, np.ndarray]:
+    def begin(self, noise: np.ndarray) -> Any:
         """An empty memory, (N, M), and what else is the head's."""
         N, own = len(noise), {NOISE: self.head.first_noise(noise)} if self.head.stateful else {}
         return {MEMORY: np.zeros((N, self.core.width), self._dtype), FIRST: np.ones(N, bool), **own}

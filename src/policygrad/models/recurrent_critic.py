@@ -54,7 +54,8 @@ class RecurrentCritic(Critic):
             val = self.network.read(after.flatten(0, 1))
             rows = {"obs": tree_map(lambda x: x.flatten(0, 1), rollout.next_obs), "memory": after.flatten(0, 1)}
             both = torch.stack([val, in_chunks(following, rows)]).view(2, *shape)
-        return Values(*(both * self.std + self.mean))
+        val, following_val = both * self.std + self.mean
+        return Values(val, following_val)
 
     def _memories(self, rollout: Rollout, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
         """The memory before and after every row, (T, N, M), and the features, all no graph."""
