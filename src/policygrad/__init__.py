@@ -32,6 +32,8 @@ _HOMES = {  # module: its public names
     "policygrad.models.continuous": "Beta Gaussian SquashedGaussian",
     "policygrad.models.networks": "FourierFeatures",
     "policygrad.models.observations": "Encoding",
+    "policygrad.models.recurrent": "RecurrentPolicy make_recurrent_policy",
+    "policygrad.models.recurrent_critic": "RecurrentCritic make_recurrent_critic",
     "policygrad.models.schedules": "linear",
     "policygrad.models.action_values": "ActionCritic make_action_critic",
     "policygrad.models.exploring": "ActionValues Deterministic ExploringPolicy Squashed",

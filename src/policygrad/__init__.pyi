@@ -77,6 +77,10 @@ from policygrad.models.observations import Encoding as Encoding
 from policygrad.models.policy import Body
 from policygrad.models.policy import Policy as Policy
 from policygrad.models.policy import make_policy as make_policy
+from policygrad.models.recurrent import RecurrentPolicy as RecurrentPolicy
+from policygrad.models.recurrent import make_recurrent_policy as make_recurrent_policy
+from policygrad.models.recurrent_critic import RecurrentCritic as RecurrentCritic
+from policygrad.models.recurrent_critic import make_recurrent_critic as make_recurrent_critic
 from policygrad.models.schedules import Linear
 from policygrad.models.schedules import linear as linear
 from policygrad.models.shared import SharedCritic as SharedCritic

@@ -155,37 +155,6 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
-    """The keywords of recurrent policies and critics."""
-
-    memory: Annotated[
-        Literal["none", "gru", "lstm"],
-        Option(
-            "memory of policy and critic, each its own: a GRU or LSTM layer after the hidden layers; none: no memory"
-        ),
-    ] = "none"
-    memory_size: Annotated[
-        int,
-        Option("number of units of the memory's layer", 1, 65536, tune=(16, 256, "log"), foreign=("lstm_hidden_size",)),
-    ] = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentedMemory(Memory):
-    """The same where iterations are a number of steps, which may be cut into segments."""
-
-    segment_steps: Annotated[
-        int | None,
-        Option(
-            "with a memory: steps of the segments that gradients go back through, which must divide num_steps; none: whole "
-            "rollouts",
-            1,
-            10**7,
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Advantage:
     """The keywords of generalised advantage estimation, and of the wrappers of advantages."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from policygrad.algorithms import keywords as kw
 from policygrad.algorithms.keywords import TINY, Option
+from policygrad.algorithms.memory_keywords import Recurrence, SegmentedRecurrence
 from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.algorithms.registry import packaged
 from policygrad.algorithms.sharing import Sharing
@@ -51,7 +52,7 @@ def reinforce(
     advantage: kw.Returns = kw.Returns(),
     ascent: kw.Ascent = kw.Ascent(lr=3e-3),
     fit: kw.CriticFit = kw.CriticFit(critic_lr=3e-3, critic_epochs=10, critic_minibatches=4),
-    remember: kw.Memory = kw.Memory(),
+    remember: Recurrence = Recurrence(),
 ) -> Plan:
     """REINFORCE (Williams 1992): one gradient step per batch of whole episodes, with a choice of returns and of baselines.
 
@@ -147,7 +148,7 @@ def actor_critic(
     critic_lr: kw.CriticLr = None,
     critic_hidden: kw.CriticHidden = None,
     sharing: Sharing = Sharing(),
-    remember: kw.Memory = kw.Memory(),
+    remember: Recurrence = Recurrence(),
 ) -> Plan:
     """One-step actor-critic (Sutton & Barto, 13.5): the TD error, or q(s,a) − V(s), and an update after every step.
 
@@ -174,7 +175,7 @@ def a2c(
     ascent: kw.Ascent = kw.Ascent(lr=7e-4, max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(critic_epochs=1, critic_minibatches=1),
     sharing: Sharing = Sharing(),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: SegmentedRecurrence = SegmentedRecurrence(),
 ) -> Plan:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps."""
     from policygrad.algorithms.task import Learner, Plan
@@ -217,7 +218,7 @@ def npg(
     bonus: kw.Bonus = kw.Bonus(),
     max_grad_norm: kw.MaxGradNorm = 0.5,
     fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: SegmentedRecurrence = SegmentedRecurrence(),
 ) -> Plan:
     """Natural policy gradient (Kakade 2001): one step per batch, with its length measured in policy space.
 
@@ -275,7 +276,7 @@ def trpo(
     lr_schedule: kw.LrSchedule = "constant",
     max_grad_norm: kw.MaxGradNorm = 0.5,
     fit: kw.CriticFit = kw.CriticFit(critic_lr=1e-3, critic_epochs=10, critic_minibatches=8),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: SegmentedRecurrence = SegmentedRecurrence(),
 ) -> Plan:
     """Trust-region policy optimisation (Schulman et al. 2015): a natural step that must meet its KL bound and improve."""
     from policygrad.algorithms.task import Learner, Plan
@@ -327,7 +328,7 @@ def ppo(
     ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(),
     sharing: Sharing = Sharing(),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: SegmentedRecurrence = SegmentedRecurrence(),
 ) -> Plan:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017)."""
     from policygrad.algorithms.task import Learner, Plan
@@ -379,7 +380,7 @@ def ppo_kl(
     ascent: kw.Ascent = kw.Ascent(max_grad_norm=0.5),
     fit: kw.CriticFit = kw.CriticFit(),
     sharing: Sharing = Sharing(),
-    remember: kw.SegmentedMemory = kw.SegmentedMemory(),
+    remember: SegmentedRecurrence = SegmentedRecurrence(),
 ) -> Plan:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
 

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from gymnasium import spaces
 
-from policygrad.algorithms.keywords import Memory, Network
+from policygrad.algorithms.keywords import Network
 from policygrad.algorithms.learner import Learner
+from policygrad.algorithms.memory_keywords import Recurrence
 from policygrad.algorithms.sharing import Sharing
 from policygrad.data import Wants
 from policygrad.envs.make import LONG
@@ -101,10 +102,10 @@ class Task:
     kernel: str = "auto"
     device: str = "cpu"
     network: Network = field(default_factory=Network)
-    memory: Memory = field(default_factory=Memory)
+    memory: Recurrence = field(default_factory=Recurrence)
     segment: int = 0
 
-    def remembering(self, memory: Memory, num_steps: int | None = None) -> Task:
+    def remembering(self, memory: Recurrence, num_steps: int | None = None) -> Task:
         """The task with a memory. num_steps: of an iteration, where there are segments of steps.
 
         Raises ValueError where the segments do not divide an iteration, or are asked for without a memory.

@@ -12,7 +12,8 @@
 
 After Jones 2019 ("probe environments") and rejax. Each states its answer in attributes: `gamma`, the discount it holds for;
 `values`, pairs (obs, V) under the best policy; `best`, pairs (obs, action). Two more are for the plumbing: `Chain`, whose
-exact V makes every advantage 0, and `Counting`, whose transitions name where they come from.
+exact V makes every advantage 0, and `Counting`, whose transitions name where they come from. `TMaze` is for memory: without one
+no policy has a mean return above ½, and with one the best has 1.
 """
 
 from __future__ import annotations
@@ -200,6 +201,40 @@ class Chain(gym.Env):
         self.time += 1
         terminated, truncated = self.time == self.terminate_after, self.time == self.truncate_after
         return self.observe(), rew, terminated, truncated, {}
+
+
+class TMaze(gym.Env):
+    """A cue of −1 or 1, a corridor in which everything looks alike, and a junction, where the action must be the cue's.
+
+    Observation (cue, junction): the cue at the first step only, and a 1 at the last. An episode has `length` steps, at least 2;
+    actions count at the last one: reward 1 for action 1 after cue 1 and for action 0 after cue −1, otherwise 0. At the junction
+    both cues look the same, so that a policy of the observation alone, π(1|junction) = p, has the mean return
+    ½ p + ½ (1 − p) = ½, whatever p. After Bakker 2002 ("Reinforcement learning with long short-term memory"), without the walk.
+    """
+
+    best_return, best_without_memory = 1.0, 0.5
+
+    def __init__(self, length: int = 4) -> None:
+        if length < 2:
+            raise ValueError(f"length must be at least 2, got {length}")
+        self.length, self.cue, self.time = length, 1, 0
+        self.observation_space = spaces.Box(-1.0, 1.0, (2,))
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.cue, self.time = 2 * int(self.np_random.integers(2)) - 1, 0
+        return self.observe(), {}
+
+    def observe(self) -> np.ndarray:
+        """The observation."""
+        return np.array([self.cue * (self.time == 0), self.time == self.length - 1], np.float32)
+
+    def step(self, action: Any) -> Step:
+        self.time += 1
+        over = self.time == self.length
+        obs = np.zeros(2, np.float32) if over else self.observe()
+        return obs, float(over and action == (self.cue + 1) // 2), over, False, {}
 
 
 class Counting(gym.Env):

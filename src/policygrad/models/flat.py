@@ -26,6 +26,7 @@ class FlatModule(nn.Module):
     """
 
     made = ("flat", "kernel")  # what `flatten` makes
+    kernel_of: Callable[[nn.Module, Tensor, str], Kernel] = staticmethod(make_kernel)  # who makes the kernel
     network: nn.Module
     kernel: Kernel
     flat: Tensor  # (P,) every trainable parameter of `network`, in the order of network.parameters()
@@ -41,7 +42,7 @@ class FlatModule(nn.Module):
             p.data = flat[start : start + p.numel()].view(p.shape)
             start += p.numel()
         self.flat = flat
-        self.kernel = make_kernel(self.network, flat, self.kernel_choice)
+        self.kernel = self.kernel_of(self.network, flat, self.kernel_choice)
 
     @property
     def device(self) -> torch.device:

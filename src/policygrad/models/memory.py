@@ -38,10 +38,11 @@ class Segments(NamedTuple):
 class MemoryNetwork(nn.Module):
     """Encoder → cell → output: `Segments` of B rows → (B, outputs). The memory (B, M) has M = size numbers, an LSTM's 2 · size.
 
-    GRU (Cho et al. 2014, arXiv 1406.1078), as torch.nn.GRU:  r, z = σ(·),  n = tanh(W x + b + r (U h + c)),  h' = (1 − z) n + z h.
-    LSTM (Hochreiter & Schmidhuber 1997), as torch.nn.LSTM:   i, f, o = σ(·),  g = tanh(·),  c' = f c + i g,  h' = o tanh(c').
-    Weights are orthogonal and biases 0, as CleanRL has them. The loop over time is of plain operations: it can be differentiated
-    twice, on every device, which natural steps need and torch's fused layers cannot.
+    GRU (Cho et al. 2014, arXiv 1406.1078) as torch.nn.GRU:  r, z = σ(·),  n = tanh(Wx + b + r (Uh + c)),  h' = (1 − z) n + z h.
+    LSTM (Hochreiter & Schmidhuber 1997) as torch.nn.LSTM:   i, f, o = σ(·),  g = tanh(·),  c' = f c + i g,  h' = o tanh(c').
+    Weights are orthogonal and biases 0, as CleanRL has them, but for the 1 of an LSTM's forget gate (Jozefowicz, Zaremba &
+    Sutskever 2015): it remembers from the start. The loop over time is of plain operations: it can be
+    differentiated twice, on every device, which natural steps need and torch's fused layers cannot.
     """
 
     def __init__(
@@ -59,13 +60,19 @@ class MemoryNetwork(nn.Module):
             raise ValueError(f"memory must be one of {CELLS}, got {cell!r}")
         self.encoder, self.size = encoder, size
         self.cell = nn.GRU(inputs, size) if cell == "gru" else nn.LSTM(inputs, size)
-        for name, p in self.cell.named_parameters():
-            if name.startswith("weight"):
-                nn.init.orthogonal_(p, generator=generator)
-            else:
-                nn.init.zeros_(p)
+        W, U, b, c = self.weights
+        for weight, bias in ((W, b), (U, c)):
+            nn.init.orthogonal_(weight, generator=generator)
+            nn.init.zeros_(bias)
+        if cell == "lstm":
+            nn.init.ones_(b[size : 2 * size])
         self.output = nn.Linear(size, outputs)
         init_linear(self.output, output_gain, generator)
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """W, U, b, c of the gates W x + b + U h + c."""
+        return list(self.cell.parameters())
 
     @property
     def width(self) -> int:
@@ -99,11 +106,13 @@ class MemoryNetwork(nn.Module):
 
     def _inputs(self, encoded: Tensor) -> Tensor:
         """W x + b of all gates, of all rows at once."""
-        return nn.functional.linear(encoded, self.cell.weight_ih_l0, self.cell.bias_ih_l0)
+        W, _, b, _ = self.weights
+        return nn.functional.linear(encoded, W, b)
 
     def _step(self, x: Tensor, memory: Tensor) -> Tensor:
         H, h = self.size, memory[:, : self.size]
-        own = nn.functional.linear(h, self.cell.weight_hh_l0, self.cell.bias_hh_l0)
+        _, U, _, c = self.weights
+        own = nn.functional.linear(h, U, c)
         if isinstance(self.cell, nn.GRU):
             r, z = torch.sigmoid(x[:, : 2 * H] + own[:, : 2 * H]).chunk(2, 1)
             n = torch.tanh(torch.addcmul(x[:, 2 * H :], r, own[:, 2 * H :]))

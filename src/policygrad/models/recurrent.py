@@ -13,6 +13,7 @@ from torch import Tensor
 
 from policygrad.models.contracts import Rows
 from policygrad.models.memory import FIRST, MEMORY, MemoryNetwork, Segments, make_memory_network
+from policygrad.models.memory_kernel import MemoryKernel, make_memory_kernel
 from policygrad.models.networks import WithLogStd
 from policygrad.models.policy import NOISE, NOTHING, Policy, PolicyEvaluation, make_policy
 from policygrad.tree import Tree, to_numpy
@@ -24,16 +25,16 @@ class RecurrentPolicy(Policy):
     The memory is the actor's state, and what it was before each step is recorded: `extra["memory"]` (T, N, M), with
     `extra["first"]` (T, N), whether the step is an episode's first. A batch is read in segments of `segment` steps, each from
     the memory recorded at its beginning, which is a constant there: the gradient does not reach back beyond it (truncated
-    backpropagation through time, Williams & Peng 1990). Where segments are whole episodes it is the whole gradient. segment = 0:
-    whole columns of the rollout. Where the parameters have moved since, as in later epochs of PPO, recorded memories are those
-    of the policy that acted, as in other libraries.
+    backpropagation through time, Williams & Peng 1990). Where segments are whole episodes it is the whole gradient.
+    segment = 0: whole columns of the rollout. Where the parameters have moved since, as in later epochs of PPO, recorded
+    memories are those of the policy that acted, as in other libraries.
     `network` is a `MemoryNetwork`, or one in a `WithLogStd`.
     """
 
     begins_once = False
     known = False  # compiled functions have no memory
-    rolls = False
     segment: int = 0  # rows of a segment; 0: all rows of a column
+    kernel_of = staticmethod(make_memory_kernel)
 
     @property
     def core(self) -> MemoryNetwork:
@@ -43,11 +44,16 @@ class RecurrentPolicy(Policy):
         return network
 
     @property
+    def rolls(self) -> bool:
+        """No whole rollouts are compiled."""
+        return False
+
+    @property
     def stateful(self) -> bool:
         """The memory is a state."""
         return True
 
-    def begin(self, noise: np.ndarray) -> dict[str, np.ndarray]:
+    def begin(self, noise: np.ndarray) -> Any:
         """An empty memory, (N, M), and what else is the head's."""
         N, own = len(noise), {NOISE: self.head.first_noise(noise)} if self.head.stateful else {}
         return {MEMORY: np.zeros((N, self.core.width), self._dtype), FIRST: np.ones(N, bool), **own}
@@ -72,6 +78,9 @@ class RecurrentPolicy(Policy):
 
     def _advanced(self, obs: Tree, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The network's outputs for one step of N environments, and the state after it, in NumPy."""
+        if isinstance(self.kernel, MemoryKernel):
+            out, after = self.kernel.advance(self.inputs(obs), state[MEMORY])
+            return out, dict(state) | {MEMORY: after, FIRST: np.zeros(len(out), bool)}
         features = torch.from_numpy(self.inputs(obs)).to(self.flat)
         with torch.no_grad():
             memory = self.core.advance(features, torch.from_numpy(state[MEMORY]).to(self.flat))
@@ -87,8 +96,8 @@ class RecurrentPolicy(Policy):
     def _segments(self, obs: Tree, extra: Mapping[str, Any], length: int) -> Any:
         if MEMORY not in extra:
             raise ValueError(
-                "the actions of a recurrent policy depend on what was seen before: give the recorded arrays 'memory' and 'first' "
-                "in extra, or use act and mode with a state"
+                "the actions of a recurrent policy depend on what was seen before: give the recorded arrays 'memory' and "
+                "'first' in extra, or use act and mode with a state"
             )
         return Segments(self.features(obs), extra[MEMORY].to(self.flat), extra[FIRST], length)
 

@@ -14,6 +14,7 @@ from policygrad.forms import Form, array, table
 from policygrad.models.ascent import epochs_of, minibatch_ascent
 from policygrad.models.critic import Critic
 from policygrad.models.memory import MemoryNetwork, Segments, make_memory_network
+from policygrad.models.memory_kernel import make_memory_kernel
 from policygrad.models.policy import Body, Policy
 from policygrad.models.schedules import at
 from policygrad.models.workspace import AscentPlan
@@ -28,11 +29,13 @@ class RecurrentCritic(Critic):
     Values of a rollout are one pass over its columns. V of what follows a step is that of the true next observation given the
     history, also where an episode was truncated or the rollout cut. Episodes that a rollout cuts go on in the next one from the
     memory that they had reached, computed by the parameters of that time. Segments are those of the policy, see
-    `RecurrentPolicy`, and begin in the memories of the pass.
+    `RecurrentPolicy`, and begin in the memories of the pass. Where an action says more of what is hidden than the observations
+    after it do, V of the observations alone is biased as a bootstrap, though not as a baseline: show the last action then.
     """
 
     network: MemoryNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
     known = False  # compiled functions have no memory
+    kernel_of = staticmethod(make_memory_kernel)
 
     def __init__(self, network: MemoryNetwork, **keywords: Any) -> None:
         super().__init__(network, **keywords)  # pyright: ignore[reportArgumentType]
@@ -51,7 +54,8 @@ class RecurrentCritic(Critic):
             val = self.network.read(after.flatten(0, 1))
             rows = {"obs": tree_map(lambda x: x.flatten(0, 1), rollout.next_obs), "memory": after.flatten(0, 1)}
             both = torch.stack([val, in_chunks(following, rows)]).view(2, *shape)
-        return Values(*(both * self.std + self.mean))
+        val, following_val = both * self.std + self.mean
+        return Values(val, following_val)
 
     def _memories(self, rollout: Rollout, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
         """The memory before and after every row, (T, N, M), and the features, all no graph."""
@@ -85,7 +89,7 @@ class RecurrentCritic(Critic):
         length = policy.segment or len(rollout.rew)
         target = torch.where(rollout.mask, (target - self.mean) / self.std, 0.0)
         columns = {"features": features, "memory": before, "first": begins(rollout), "target": target}
-        columns["weight"] = rollout.mask / total(rollout.steps)
+        columns["weight"] = rollout.mask.to(self.flat.dtype) / total(rollout.steps)
         rows = tree_map(lambda x: segments(x, length), columns)
         count = total(len(rows["target"]))
         how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
@@ -149,7 +153,7 @@ def make_recurrent_critic(
     seed: int = 0,
     **keywords: Any,
 ) -> RecurrentCritic:
-    """A critic of V(history) with a new network; memory and memory_size as in `make_recurrent_policy`, others as in `Critic`."""
+    """A critic of V(history) with a new network; memory, memory_size as in `make_recurrent_policy`, others as in `Critic`."""
     made = make_memory_network(
         observation_space,
         1,

@@ -41,7 +41,7 @@ class Restored:
         """The actions (n, *) of `predict` for some of the observations. seed: of samples; None: the most likely actions."""
         obs, masks = given.given(rows)
         rng, spaces_ = np.random.default_rng(seed), (self.observation_space, self.action_space)
-        return np.asarray(predict(self.policy, *spaces_, obs, rng, seed is None, masks))
+        return np.asarray(predict(self.policy, *spaces_, obs, rng, seed is None, masks)[0])
 
     def scores(self, given: Probes, rows: slice, seed: int | None) -> np.ndarray:
         """What the chosen discrete action is the largest of, (n, A)."""

@@ -58,13 +58,20 @@ class TorchServedPolicy:
     def __repr__(self) -> str:
         return f"<policy of {self.meta['algo']} on {self.meta['env']}, in torch>"
 
-    def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
-        """As `ServedPolicy.predict`, and as `Agent.predict`."""
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: Any = None,
+    ) -> tuple[np.ndarray, Any]:
+        """As `Agent.predict`: the second value is the state for the next call, of a policy with a memory."""
         from policygrad.training.predicting import predict
 
         given = self.observation_space, self.action_space, obs, self.rng, deterministic, action_masks
         with self._turn:
-            return predict(self.policy, *given), None
+            return predict(self.policy, *given, state, episode_start)
 
 
 def load_policy(

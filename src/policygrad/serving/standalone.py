@@ -77,12 +77,22 @@ class NumpyPolicy:
             arrays = {name: file[name] for name in file.files}
         return cls(json.loads(str(arrays.pop("description"))), arrays, seed)
 
-    def predict(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> tuple[np.ndarray, None]:
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: Any = None,
+    ) -> tuple[np.ndarray, None]:
         """Actions for one observation, or for a batch of them, ready for `env.step`; the second value is None.
 
-        deterministic: the most likely action; otherwise a sample. action_masks: the legal actions, for a policy that learned
-        with mask_source = info. Raises an error for what is no observation of the space, and for NaN and ±∞.
+        state, episode_start: not looked at, as the policy has no memory. deterministic: the most likely action; otherwise a
+        sample. action_masks: the legal actions, for a policy that learned with mask_source = info. Raises an error for what is
+        no observation of the space, and for NaN and ±∞.
         """
+        if isinstance(state, bool):  # `predict(obs, True, masks)`
+            deterministic, action_masks = state, episode_start if action_masks is None else action_masks
         features, mask, single = self.encode(obs, action_masks)
         noise = None if deterministic else self.noise(len(features))
         act = self.act(features, mask, noise)

@@ -57,21 +57,20 @@ class Face(Kept):
     def predict(
         self,
         obs: Any,
-        deterministic: bool = False,
-        action_masks: Any = None,
-        *,
         state: Any = None,
         episode_start: Any = None,
-    ) -> tuple[np.ndarray, None]:
-        """Actions for one observation or a batch, ready for `env.step`; the second value is None, as there is no state.
+        deterministic: bool = False,
+        action_masks: Any = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Actions for one observation or a batch, ready for `env.step`, and the state for the next call, of an agent with a
+        memory; of others it is None. See `predicting.predict`.
 
-        action_masks: for an agent that learned with mask_source = info. state, episode_start: what tools of Stable-Baselines3
-        give, such as its `evaluate_policy`; there is no state to take. An actor's state starts anew at each call. Raises
-        ValueError for what is no observation, NotFiniteError for one with numbers that are not finite.
+        action_masks: for an agent that learned with mask_source = info. Raises ValueError for what is no observation,
+        NotFiniteError for one with numbers that are not finite.
         """
         given = self.observation_space, self.action_space, obs
         with self._turns:
-            return predict(self.policy, *given, self.rng, deterministic, action_masks), None
+            return predict(self.policy, *given, self.rng, deterministic, action_masks, state, episode_start)
 
     def value(self, obs: Any, action_masks: Any = None) -> Any:
         """V of one observation, a number, or of a batch, (B,), in units of the return: see `values.value`.

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from policygrad.envs.adapters import action_adapter, encoding_of
+from policygrad.envs.adapters import action_adapter, begun, encoding_of
 from policygrad.envs.serial import mask_info
-from policygrad.errors import ObservationError
+from policygrad.errors import ObservationError, UserError
 from policygrad.models.observations import Encoding
 from policygrad.tree import Tree, rows
+
+
+class StateError(UserError, ValueError):
+    """A state that is none of the agent's, for so many observations."""
 
 
 def predict(
@@ -22,22 +26,58 @@ def predict(
     rng: np.random.Generator,
     deterministic: bool,
     action_masks: Any = None,
-) -> np.ndarray:
-    """The action for one observation, or the actions for a batch, in the environment's format. An actor's state starts anew.
+    state: Any = None,
+    episode_start: Any = None,
+) -> tuple[np.ndarray, Any]:
+    """The action for one observation, or the actions for a batch, in the environment's format; and the state after it.
 
     actor: an `Actor`; of masked actions, one with `has_legal_action`. rng: what samples are drawn from. deterministic: the most
-    likely actions, which draw nothing. Raises what `encoded` does.
+    likely actions, which draw nothing. state: what the call before returned, for an actor with a memory; None: episodes begin.
+    episode_start (n,) bool: where they begin in any case. Of an actor without a memory the state is None, and these two are not
+    looked at. Raises what `encoded` does, and StateError for what is no state of so many observations.
     """
+    if isinstance(state, bool | np.bool_):  # `predict(obs, True, masks)`, as it was before there were states
+        state, deterministic = None, bool(state)
+        episode_start, action_masks = None, episode_start if action_masks is None else action_masks
     x, single = encoded(actor, observation_space, obs, action_masks)
     count = rows(x)
+    drawn = np.random.default_rng(0) if deterministic else rng
+    now = actor.begin(actor.noise(drawn, (count,))) if actor.stateful else None
+    remembers = actor.stateful and not actor.begins_once
+    if remembers:
+        now = _state(now, state, episode_start, count)
     if deterministic:
-        begun = actor.begin(actor.noise(np.random.default_rng(0), (count,))) if actor.stateful else None
-        act = actor.mode(x, begun)[0]
+        act, after = actor.mode(x, now)
     else:
-        begun = actor.begin(actor.noise(rng, (count,))) if actor.stateful else None
-        act = actor.act(x, begun, actor.noise(rng, (count,)))[0]
+        act, after = actor.act(x, now, actor.noise(rng, (count,)))[:2]
     act = action_adapter(action_space, actor)(act)
-    return act[0] if single else np.asarray(act)
+    return act[0] if single else np.asarray(act), after if remembers else None
+
+
+def _state(fresh: Tree, state: Any, episode_start: Any, count: int) -> Tree:
+    """The state to act in: the fresh one where an episode starts, and the given one elsewhere."""
+    if state is None:
+        return fresh
+    if not _alike(fresh, state):
+        raise StateError(
+            f"expected the state of {count} observations that predict returned, or None where all episodes begin, got "
+            f"{state!r:.200}"
+        )
+    if episode_start is None:
+        return state
+    starts = np.asarray(episode_start)
+    if starts.shape not in ((), (count,)) or starts.dtype.kind not in "bif":
+        raise StateError(
+            f"expected episode_start of {count} observations, true where an episode starts, got {starts!r:.200}"
+        )
+    return begun(np.broadcast_to(starts.astype(bool), (count,)), fresh, state)
+
+
+def _alike(tree: Tree, other: Any) -> bool:
+    """Whether these are trees of arrays of the same shapes."""
+    if isinstance(tree, dict):
+        return isinstance(other, dict) and tree.keys() == other.keys() and all(_alike(tree[k], other[k]) for k in tree)
+    return isinstance(other, np.ndarray) and other.shape == tree.shape
 
 
 def encoded(actor: Any, space: spaces.Space, obs: Any, action_masks: Any = None) -> tuple[Tree, bool]:
