@@ -155,7 +155,7 @@ def actor_critic(
     from policygrad.updates import VanillaGradient
 
     fit = kw.CriticFit(critic_lr=critic_lr, critic_hidden=critic_hidden).values(ascent)
-    policy, values, terms = task.actor_critic(sharing, **fit, of=critic, scale_rate=SCALE_RATE)
+    policy, values, terms = task.actor_critic(sharing, False, **fit, of=critic, scale_rate=SCALE_RATE)
     estimator = kw.wrapped(QValue(gamma) if critic == "q" else TDError(gamma), state_discount)
     update = VanillaGradient(**ascent.values(task.seed), terms=terms)
     return Plan(Learner(policy, estimator, update, critic=values), num_steps=1)
@@ -175,7 +175,7 @@ def a2c(
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import VanillaGradient
 
-    policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent))
+    policy, critic, terms = task.actor_critic(sharing, advantage.standardize != "no", **fit.values(ascent))
     update = VanillaGradient(**ascent.values(task.seed), terms=terms)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
@@ -320,7 +320,7 @@ def ppo(
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import ClippedSurrogate
 
-    policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent, passes))
+    policy, critic, terms = task.actor_critic(sharing, advantage.standardize != "no", **fit.values(ascent, passes))
     update = ClippedSurrogate(**ascent.values(task.seed), **vars(passes), clip=clip, target_kl=target_kl, terms=terms)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
@@ -366,6 +366,6 @@ def ppo_kl(
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import PenalizedSurrogate
 
-    policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent, passes))
+    policy, critic, terms = task.actor_critic(sharing, advantage.standardize != "no", **fit.values(ascent, passes))
     update = PenalizedSurrogate(**ascent.values(task.seed), **vars(passes), beta=beta, target_kl=target_kl, terms=terms)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
