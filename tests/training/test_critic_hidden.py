@@ -50,5 +50,5 @@ def test_a_file_that_asks_for_a_critic_that_it_does_not_hold_is_refused(whole: b
 
 
 def test_a_critic_larger_than_the_machine_is_refused_before_it_is_made() -> None:
-    with pytest.raises(ConfigError, match="networks with critic_hidden = .*: lower critic_hidden"):
+    with pytest.raises(ConfigError, match=r"networks with critic_hidden = .*: lower critic_hidden"):
         pg.ppo("CartPole-v1", critic_hidden=(65_536,) * 30)
