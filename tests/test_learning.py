@@ -8,6 +8,7 @@ from __future__ import annotations
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,11 @@ EPISODES = 100
 BUDGETS = {"ppo": 100_000, "a2c": 100_000, "npg": 100_000, "trpo": 100_000, "ppo_kl": 100_000, "reinforce": 200_000}
 
 
-def train_one(algo: str, env: str, seed: int) -> tuple[float, int]:
+def train_one(algo: str, env: str, seed: int, **keywords: Any) -> tuple[float, int]:
     """Mean greedy return of the final policy, and the steps it was trained for."""
     from policygrad import Agent
 
-    agent = Agent(algo, env, seed=seed)
+    agent = Agent(algo, env, seed=seed, **keywords)
     assert agent.tuned
     steps = agent.learn().collector.steps_done
     evaluation = agent.evaluate(EPISODES)
@@ -30,10 +31,10 @@ def train_one(algo: str, env: str, seed: int) -> tuple[float, int]:
     return evaluation.mean, steps
 
 
-def protocol(algo: str, env: str) -> tuple[list[float], list[int]]:
-    """Returns and steps, seed by seed."""
+def protocol(algo: str, env: str, **keywords: Any) -> tuple[list[float], list[int]]:
+    """Returns and steps, seed by seed. keywords: over the preset's."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        scores, steps = zip(*pool.map(partial(train_one, algo, env), SEEDS), strict=True)
+        scores, steps = zip(*pool.map(partial(train_one, algo, env, **keywords), SEEDS), strict=True)
     return list(scores), list(steps)
 
 
@@ -44,6 +45,18 @@ def test_cartpole_is_solved_on_every_seed_within_the_budget(algo: str) -> None:
     scores, steps = protocol(algo, "CartPole-v1")
     assert min(scores) >= 475.0, scores
     assert max(steps) <= BUDGETS[algo], steps
+
+
+# of one network for policy and values; a2c, which takes one step of it per iteration, gets more and shorter iterations
+SHARED: dict[str, dict[str, Any]] = {"ppo": {}, "ppo_kl": {}, "a2c": {"steps": 200_000, "num_steps": 16}}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("algo", SHARED)
+def test_cartpole_is_solved_on_every_seed_with_one_body_for_policy_and_values(algo: str) -> None:
+    scores, _ = protocol(algo, "CartPole-v1", shared_body=True, **SHARED[algo])
+    assert min(scores) >= 475.0, scores
 
 
 # (algorithm, environment): the least return of every seed, and the most steps

@@ -280,7 +280,7 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"critic_hidden": ()}, lambda p: [[x.out_features for x in m.layers][:-1] for m in mlps(p)], [[8], []]),
     ({"shared_body": True}, lambda p: (type(p.learner.critic), len(p.learner.update.terms)), (SharedCritic, 1)),
     ({"shared_body": False}, lambda p: (type(p.learner.critic), p.learner.update.terms), (Critic, ())),
-    ({"value_coef": 0.7, "shared_body": True}, lambda p: p.learner.update.terms[0].coef, 0.7),
+    ({"value_coef": 0.7, "shared_body": True}, lambda p: p.learner.update.terms[0].weight, 0.7),
     ({"activation": "silu"}, lambda plan: [m.activation for m in mlps(plan)], ["silu", "silu"]),
     (
         {"network": "cnn"},

@@ -143,6 +143,22 @@ def test_the_scale_of_the_targets_moves_no_value_and_no_probability(scale: float
     assert torch.equal(policy.dist(obs), dist)
 
 
+@pytest.mark.parametrize("standardized", [False, True])
+def test_the_gradient_grows_with_the_rewards_as_a_whole_where_advantages_do(standardized: bool) -> None:
+    """So that their unit moves no direction: of standardised advantages it is the same, whatever the rewards are."""
+    policy, c = shared(SPACES["choices"]), 1e3
+    batch, gradients = batch_of(policy), []
+    assert batch.target is not None
+    for unit in (1.0, c):
+        critic = pg.SharedCritic(VF, standardized=standardized)
+        critic.mean, critic.std = 2.0 * unit, 3.0 * unit
+        adv = batch.adv if standardized else unit * batch.adv
+        scaled = pg.Batch(**vars(batch) | {"adv": adv, "target": unit * batch.target})
+        rule = pg.ClippedSurrogate(clip=CLIP, terms=(critic.term,))
+        gradients.append(gradient_of([rule.objective(0.0), *rule.terms], policy, scaled).clone())
+    torch.testing.assert_close(gradients[1], gradients[0] * (1.0 if standardized else c), rtol=1e-12, atol=0)
+
+
 class ScaledMatch(MatchObservation):
     """The same task with rewards in other units."""
 

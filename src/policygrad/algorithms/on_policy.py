@@ -160,7 +160,7 @@ def actor_critic(
 
     task = task.remembering(remember)
     fit = kw.CriticFit(critic_lr=critic_lr, critic_hidden=critic_hidden).values(ascent)
-    policy, values, terms = task.actor_critic(sharing, **fit, of=critic, scale_rate=SCALE_RATE)
+    policy, values, terms = task.actor_critic(sharing, False, **fit, of=critic, scale_rate=SCALE_RATE)
     estimator = kw.wrapped(QValue(gamma) if critic == "q" else TDError(gamma), state_discount)
     update = VanillaGradient(**ascent.values(task.seed), terms=terms)
     return Plan(Learner(policy, estimator, update, critic=values), num_steps=1)
@@ -182,7 +182,7 @@ def a2c(
     from policygrad.updates import VanillaGradient
 
     task = task.remembering(remember, num_steps)
-    policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent))
+    policy, critic, terms = task.actor_critic(sharing, advantage.standardize != "no", **fit.values(ascent))
     update = VanillaGradient(**ascent.values(task.seed), terms=terms)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
@@ -335,7 +335,7 @@ def ppo(
     from policygrad.updates import ClippedSurrogate
 
     task = task.remembering(remember, num_steps)
-    policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent, passes))
+    policy, critic, terms = task.actor_critic(sharing, advantage.standardize != "no", **fit.values(ascent, passes))
     update = ClippedSurrogate(**ascent.values(task.seed), **vars(passes), clip=clip, target_kl=target_kl, terms=terms)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)
 
@@ -390,6 +390,6 @@ def ppo_kl(
     from policygrad.updates import PenalizedSurrogate
 
     task = task.remembering(remember, num_steps)
-    policy, critic, terms = task.actor_critic(sharing, **fit.values(ascent, passes))
+    policy, critic, terms = task.actor_critic(sharing, advantage.standardize != "no", **fit.values(ascent, passes))
     update = PenalizedSurrogate(**ascent.values(task.seed), **vars(passes), beta=beta, target_kl=target_kl, terms=terms)
     return Plan(Learner(policy, advantage.estimator(), update, critic=critic), num_steps=num_steps)

@@ -163,11 +163,12 @@ class Task:
         )
 
     def actor_critic(
-        self, sharing: Sharing, **keywords: Any
+        self, sharing: Sharing, standardized: bool, **keywords: Any
     ) -> tuple[Policy, Critic | QCritic | SharedCritic, tuple[Term, ...]]:
         """A new policy, its critic, and the terms by which the policy's update trains that: none where it has its own network.
 
-        keywords: of `critic`, which mean nothing where policy and values share one. Raises ValueError where they cannot.
+        standardized: whether the advantages are, see `SharedCritic`. keywords: of `critic`, which mean nothing where policy and
+        values share one. Raises ValueError where they cannot.
         """
         if not sharing.shared_body:
             return self.policy(), self.critic(**keywords), ()
@@ -177,7 +178,9 @@ class Task:
             )
         if self.critic_body is not None and self.critic_body is not self.body:
             raise ValueError("with shared_body = true the critic has no body of its own: leave critic_body out")
-        critic = SharedCritic(sharing.value_coef, scale_rate=keywords.get("scale_rate", 0.05))
+        critic = SharedCritic(
+            sharing.value_coef, standardized=standardized, scale_rate=keywords.get("scale_rate", 0.05)
+        )
         return with_value(self.policy(), self._seeds()[1]), critic, (critic.term,)
 
     def action_critic(self, dims: int, *, hidden: tuple[int, ...] | None = None, **keywords: Any) -> ActionCritic:

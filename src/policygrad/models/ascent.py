@@ -56,13 +56,20 @@ class KLPenalty:
 
 @dataclass(frozen=True, eq=False)
 class ValueLoss:
-    """−coef · Σ_b weight_b ∇ ½ (out_b − (target_b − mean) / std)², out the last of the network's outputs: a term.
+    """−weight · unit · Σ_b weight_b ∇ ½ (out_b − (target_b − mean) / std)², out the last of the network's outputs: a term.
 
-    mean and std are what `scale` has under these names, see `models.critic.Scaled`.
+    mean and std are what `scale` has under these names, see `models.critic.Scaled`. unit: 1 where the advantages are
+    standardised, otherwise std, so that this has the unit of the policy's gain.
     """
 
-    coef: float
+    weight: float
     scale: Any
+    standardized: bool = True
+
+    @property
+    def coef(self) -> float:
+        """The weight of the loss, unit included."""
+        return self.weight if self.standardized else self.weight * self.scale.std
 
     def scaled(self, batch: Batch) -> Tensor:
         """The targets (B,) of the output."""

@@ -28,18 +28,19 @@ class SharedCritic(Scaled):
 
     with one optimiser, and clips one gradient norm. With mean = 0 and std = 1 this is the loss of CleanRL's ppo.py, and
     value_coef its vf_coef; Stable-Baselines3 has no ½, so that its vf_coef counts twice. Neither of them scales targets: here
-    mean and std follow them, as in `Critic`, before every update. So value_coef means the same whatever units rewards have.
+    mean and std follow them, as in `Critic`, before every update. Where advantages are not standardised, the loss is
+    multiplied by std, as the gain has the unit of rewards then. So value_coef means the same whatever that unit is.
 
-    value_coef: at least 0, the weight of the values' loss. scale_rate: see `Scaled`.
+    value_coef: at least 0, the weight of the values' loss. standardized: whether the advantages are. scale_rate: see `Scaled`.
     """
 
     bootstraps = True
 
-    def __init__(self, value_coef: float = 0.5, *, scale_rate: float = 0.05) -> None:
+    def __init__(self, value_coef: float = 0.5, *, standardized: bool = True, scale_rate: float = 0.05) -> None:
         if not value_coef >= 0.0:
             raise ValueError(f"value_coef must be at least 0, got {value_coef}")
         self.scale_rate = scale_rate
-        self.term = ValueLoss(value_coef, self)
+        self.term = ValueLoss(value_coef, self, standardized)
 
     def value(self, obs: Tree, policy: Policy) -> Tensor:
         """V of raw observations (B, *): (B,), no graph."""
