@@ -92,6 +92,23 @@ def test_eight_threads_get_the_actions_of_one(tmp_path):
             assert np.array_equal(got, expected)
 
 
+def test_outputs_of_the_network_that_are_not_the_heads_are_left_out(tmp_path):
+    for name, layer in (
+        ("choices that begin at 2", "network.layers.1"),
+        ("correlated normal", "network.mean.layers.1"),
+    ):
+        agent, path = KINDS[name].saved(tmp_path)
+
+        def widen(meta: Any, weights: dict[str, Any], layer: str = layer) -> None:
+            for part in ("weight", "bias"):
+                x = weights[f"{layer}.{part}"]
+                weights[f"{layer}.{part}"] = torch.cat([x, torch.full_like(x[:1], 9.0)])
+
+        served = pg.load_policy(changed(path, widen))
+        rows, _ = observations(KINDS[name], 20)
+        close(served.predict(batch(rows), True)[0], agent.predict(batch(rows), True)[0])
+
+
 # ---- what is no observation
 
 WRONG: list[tuple[str, Any, str]] = [
@@ -269,6 +286,35 @@ def test_a_file_that_says_what_cannot_be_is_refused_by_its_name(name, tmp_path):
     assert pg.load_policy(changed(path, lambda meta, w: None)).predict(np.zeros(3))[0].shape == (2,)
     with pytest.raises(ModelFileError, match=r"changed\.safetensors"):
         pg.load_policy(changed(path, DAMAGE[name]))
+
+
+@pytest.mark.slow
+def test_no_forged_file_crashes_or_takes_memory(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from survival import files, forgeries
+
+    outcomes, whole = {}, files.samples(tmp_path)
+    for case, make in forgeries.cases(*whole).items():
+        path = tmp_path / f"forged-{case.partition(':')[0]}.safetensors"
+        make(path)
+        size = path.lstat().st_size
+        with files.memory() as grown:
+            outcomes[case] = outcome(path)
+            outcomes[case] += " MEMORY" if grown() - 2 * size > 2 * files.SLACK else ""
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    assert set(outcomes.values()) == {"refused", "accepted"}, outcomes
+    assert list(outcomes.values()).count("refused") > 100
+
+
+def outcome(path: Path) -> str:
+    """What becomes of a file; errors of the user's, such as a missing recipe, must name it."""
+    try:
+        pg.load_policy(path).predict(np.zeros(4, np.float32))
+    except pg.PolicygradError:
+        return "refused"
+    except ValueError as error:
+        return "refused" if path.name in str(error) else f"{error}"
+    return "accepted"
 
 
 def test_a_damaged_file_is_called_damaged(tmp_path):

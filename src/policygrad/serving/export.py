@@ -22,6 +22,7 @@ import torch
 import policygrad
 from policygrad.algorithms.config import Algo
 from policygrad.files import write_atomically
+from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.policy import Body, Policy
 from policygrad.serving.comparing import Restored, compare
 from policygrad.serving.described import described
@@ -83,6 +84,8 @@ def export(
     policy, (observed, acted), meta = restore(model, body, recipe)
     if not isinstance(policy, Policy) or policy.encoding is None:
         raise ExportError(f"expected a policy of policygrad, got {type(policy).__name__}: it cannot be exported")
+    if policy.stateful and not (policy.head.stateful or isinstance(policy, ExploringPolicy)):
+        raise ExportError("policies with a memory cannot be exported: pg.load_policy acts with them, in torch")
     restored = Restored(policy, observed, acted, meta)
     given = probes(policy.encoding, policy.head, COUNT, np.random.default_rng(SEED))
     if format == "numpy":

@@ -63,6 +63,7 @@ class NumpyPolicy:
         self._dtype = np.dtype(action["dtype"] if box else "int8" if action["type"] == "MultiBinary" else "int64")
         self._sizes = np.reshape(_sizes(action), -1).tolist() if not box else []
         self._dims = math.prod(self._shape) if box else sum(self._sizes)
+        self._ends = np.cumsum(self._sizes)
         self._start = np.array(action.get("start", 0), np.int64)
         if box:
             self._low, self._high = (_bound(action[name], self._shape, self._dtype) for name in ("low", "high"))
@@ -176,8 +177,7 @@ class NumpyPolicy:
 
     def _legal(self, mask: np.ndarray) -> np.ndarray:
         legal = (mask != 0).astype(np.float32)
-        starts = np.cumsum([0, *self._sizes[:-1]])
-        if not np.maximum.reduceat(legal, starts, axis=-1).all():
+        if not np.maximum.reduceat(legal, self._ends - self._sizes, axis=-1).all():
             self._refuse("there is no legal action to predict")
         return legal
 
@@ -273,8 +273,8 @@ class NumpyPolicy:
         n, scores = len(out), out
         if noise is not None and self._head != "values":
             scores = out + noise
-        ends = np.cumsum(self._sizes)
-        act = np.stack([scores[:, e - k : e].argmax(-1) for k, e in zip(self._sizes, ends, strict=True)], axis=-1)
+        entries = zip(self._sizes, self._ends, strict=True)
+        act = np.stack([scores[:, end - size : end].argmax(-1) for size, end in entries], axis=-1)
         if noise is not None and self._head == "values":
             numbers = noise[:, 1:] if mask is None else noise[:, 1:] + (mask - 1.0) * MASK_PENALTY
             act = np.where(noise[:, :1] < self._words["epsilon"], numbers.argmax(-1)[:, None], act)
