@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import statistics
+import resource
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,6 +53,24 @@ def test_the_actions_are_those_of_the_agent_one_by_one_and_in_batches_greedy_and
     assert len(np.unique(np.asarray(together).reshape(40, -1), axis=0)) > 1
 
 
+@pytest.mark.parametrize("name", ["choices that begin at 2", "a table", "squashed, of parts", "beta"])
+def test_a_batch_may_be_empty(name, tmp_path):
+    agent, path = KINDS[name].saved(tmp_path)
+    rows, _ = observations(KINDS[name], 1)
+    empty = no_rows(batch(rows))
+    for deterministic in (True, False):
+        act = pg.load_policy(path).predict(empty, deterministic)[0]
+        one = agent.predict(batch(rows), deterministic)[0]
+        assert (act.shape, act.dtype) == ((0, *one.shape[1:]), one.dtype)
+
+
+def no_rows(obs: Any) -> Any:
+    """A batch without its rows."""
+    if isinstance(obs, dict):
+        return {key: no_rows(part) for key, part in obs.items()}
+    return tuple(map(no_rows, obs)) if isinstance(obs, tuple) else obs[:0]
+
+
 def test_another_seed_gives_other_samples_and_the_same_seed_the_same(tmp_path):
     _, path = KINDS["correlated normal"].saved(tmp_path)
     x = np.zeros((5, 3), np.float32)
@@ -74,11 +91,14 @@ print(*sorted({{"torch", "gymnasium", "scipy", "numba", "safetensors"}} & set(sy
 """
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        )  # others may keep us waiting
         assert done.stdout == "(2, 1)\n\n"
-    assert statistics.median(seconds) < 2.0  # 0.15 on a quiet machine; torch alone takes longer than this
+    assert min(seconds) < 0.6  # 0.15 on a quiet machine; with torch it would be 1.5 and more
 
 
 def test_eight_threads_get_the_actions_of_one(tmp_path):

@@ -108,13 +108,13 @@ class NumpyPolicy:
             self._refuse("expected one observation, or n of every part of it")
         count = counts.pop()
         single, n = count is None, 1 if count is None else count
-        parts = [self._encoded(leaf, x.reshape(n, -1)) for leaf, x in given]
+        parts = [self._encoded(leaf, x.reshape(n, math.prod(leaf.shape))) for leaf, x in given]
         features = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         if self._mask == "info":
             mask = self._given_masks(action_masks, n, single)
         elif action_masks is not None:
             self._refuse(f"action_masks are for policies with mask_source = info, this one has {self._mask}")
-        return features, None if mask is None else self._legal(mask.reshape(n, -1)), single
+        return features, None if mask is None else self._legal(mask.reshape(n, self._dims)), single
 
     def _part(self, obs: Any, path: tuple[Any, ...]) -> np.ndarray:
         part = obs
