@@ -117,8 +117,8 @@ def described(file: StateFile) -> tuple[dict[str, Any], dict[str, np.ndarray]] |
         forms |= dict.fromkeys(MOMENTS, floats("float64", LARGEST**2))
     if algo in EXPLORING:
         forms["_extra_state"] = table({"epsilon": number(0.0, 1.0)})
-    rest = {"others": anything} if "collector" in file.tree else {}  # of a whole agent, others check the rest
-    form = table({"learner": table({"policy": table(forms)}, **rest)}, **rest)
+    rest = anything if "collector" in file.tree else None  # of a whole agent, which others check
+    form = table({"learner": table({"policy": table(forms)}, others=rest)}, others=rest)
     state = file.state(form)["learner"]["policy"]
     arrays = {short: state[name] for short, name in names.items()}
     if config.get("normalize_obs"):
