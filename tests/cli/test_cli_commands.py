@@ -321,7 +321,7 @@ def test_lists_show_every_preset_algorithm_and_supported_environment(capsys):
     assert main(["list"]) == 0
     everything = capsys.readouterr().out
     parts = []
-    for what in ("presets", "algorithms", "envs"):
+    for what in ("presets", "algorithms", "envs", "policies"):
         assert main(["list", what]) == 0
         parts.append(capsys.readouterr().out)
     assert everything == "\n".join(parts)

@@ -76,7 +76,7 @@ def trained(tmp_path_factory) -> Path:
 MISTAKES = [
     # commands, algorithms, environments
     ("trian ppo CartPole-v1", ["'trian'", "'train'"]),
-    ("frobnicate", ["train, resume, eval, collect, video, watch, plot, report, lab, list, completion"]),
+    ("frobnicate", ["train, resume, eval, collect, export, video, watch, plot, report, lab, list, completion"]),
     ("train", ["policygrad train ppo CartPole-v1", "reinforce"]),
     ("train ppo", ["policygrad train ppo CartPole-v1", "list envs"]),
     ("train trpo CartPole-v1 --solver dense", ["solver = dense is for at most 1,500 parameters", "use cg"]),

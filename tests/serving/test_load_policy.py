@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import statistics
+import resource
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,6 +53,24 @@ def test_the_actions_are_those_of_the_agent_one_by_one_and_in_batches_greedy_and
     assert len(np.unique(np.asarray(together).reshape(40, -1), axis=0)) > 1
 
 
+@pytest.mark.parametrize("name", ["choices that begin at 2", "a table", "squashed, of parts", "beta"])
+def test_a_batch_may_be_empty(name, tmp_path):
+    agent, path = KINDS[name].saved(tmp_path)
+    rows, _ = observations(KINDS[name], 1)
+    empty = no_rows(batch(rows))
+    for deterministic in (True, False):
+        act = pg.load_policy(path).predict(empty, deterministic)[0]
+        one = agent.predict(batch(rows), deterministic)[0]
+        assert (act.shape, act.dtype) == ((0, *one.shape[1:]), one.dtype)
+
+
+def no_rows(obs: Any) -> Any:
+    """A batch without its rows."""
+    if isinstance(obs, dict):
+        return {key: no_rows(part) for key, part in obs.items()}
+    return tuple(map(no_rows, obs)) if isinstance(obs, tuple) else obs[:0]
+
+
 def test_another_seed_gives_other_samples_and_the_same_seed_the_same(tmp_path):
     _, path = KINDS["correlated normal"].saved(tmp_path)
     x = np.zeros((5, 3), np.float32)
@@ -74,11 +91,14 @@ print(*sorted({{"torch", "gymnasium", "scipy", "numba", "safetensors"}} & set(sy
 """
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        )  # others may keep us waiting
         assert done.stdout == "(2, 1)\n\n"
-    assert statistics.median(seconds) < 2.0  # 0.15 on a quiet machine; torch alone takes longer than this
+    assert min(seconds) < 0.6  # 0.15 on a quiet machine; with torch it would be 1.5 and more
 
 
 def test_eight_threads_get_the_actions_of_one(tmp_path):
@@ -90,6 +110,23 @@ def test_eight_threads_get_the_actions_of_one(tmp_path):
         for _ in range(5):
             got = list(pool.map(lambda row: served.predict(row, deterministic=True)[0], x))
             assert np.array_equal(got, expected)
+
+
+def test_outputs_of_the_network_that_are_not_the_heads_are_left_out(tmp_path):
+    for name, layer in (
+        ("choices that begin at 2", "network.layers.1"),
+        ("correlated normal", "network.mean.layers.1"),
+    ):
+        agent, path = KINDS[name].saved(tmp_path)
+
+        def widen(meta: Any, weights: dict[str, Any], layer: str = layer) -> None:
+            for part in ("weight", "bias"):
+                x = weights[f"{layer}.{part}"]
+                weights[f"{layer}.{part}"] = torch.cat([x, torch.full_like(x[:1], 9.0)])
+
+        served = pg.load_policy(changed(path, widen))
+        rows, _ = observations(KINDS[name], 20)
+        close(served.predict(batch(rows), True)[0], agent.predict(batch(rows), True)[0])
 
 
 # ---- what is no observation
@@ -269,6 +306,35 @@ def test_a_file_that_says_what_cannot_be_is_refused_by_its_name(name, tmp_path):
     assert pg.load_policy(changed(path, lambda meta, w: None)).predict(np.zeros(3))[0].shape == (2,)
     with pytest.raises(ModelFileError, match=r"changed\.safetensors"):
         pg.load_policy(changed(path, DAMAGE[name]))
+
+
+@pytest.mark.slow
+def test_no_forged_file_crashes_or_takes_memory(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from survival import files, forgeries
+
+    outcomes, whole = {}, files.samples(tmp_path)
+    for case, make in forgeries.cases(*whole).items():
+        path = tmp_path / f"forged-{case.partition(':')[0]}.safetensors"
+        make(path)
+        size = path.lstat().st_size
+        with files.memory() as grown:
+            outcomes[case] = outcome(path)
+            outcomes[case] += " MEMORY" if grown() - 2 * size > 2 * files.SLACK else ""
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    assert set(outcomes.values()) == {"refused", "accepted"}, outcomes
+    assert list(outcomes.values()).count("refused") > 100
+
+
+def outcome(path: Path) -> str:
+    """What becomes of a file; errors of the user's, such as a missing recipe, must name it."""
+    try:
+        pg.load_policy(path).predict(np.zeros(4, np.float32))
+    except pg.PolicygradError:
+        return "refused"
+    except ValueError as error:
+        return "refused" if path.name in str(error) else f"{error}"
+    return "accepted"
 
 
 def test_a_damaged_file_is_called_damaged(tmp_path):

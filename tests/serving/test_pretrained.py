@@ -10,7 +10,7 @@ import pytest
 
 import policygrad as pg
 from policygrad.cli import main
-from policygrad.serving.pretrained import UnknownPolicyError, policies, pretrained_file
+from policygrad.serving.pretrained import FOLDER, UnknownPolicyError, policies, pretrained_file
 from policygrad.serving.served import ServedPolicy
 from policygrad.training.evaluate import EVALUATION_SEED
 
@@ -83,10 +83,23 @@ def test_a_name_that_is_none_is_answered_with_the_nearest_one():
         pg.load_policy("pretrained:../../../etc/passwd")
 
 
+def test_commands_play_them_and_write_nothing_into_the_package(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(FOLDER.iterdir())
+    name = "pretrained:ppo-FrozenLake-v1"
+    assert main(["eval", name, "--episodes", "2"]) == 0
+    assert main(["collect", name, "--episodes", "2"]) == 0
+    assert main(["export", name, "--format", "torchscript"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["policy.pt", "trajectories.safetensors"]
+    assert sorted(FOLDER.iterdir()) == before
+    assert main(["eval", "pretrained:ppo-FrozenLake"]) == 2
+    assert "Did you mean 'ppo-FrozenLake-v1'" in capsys.readouterr().err
+
+
 def test_the_command_lists_them_with_their_returns(capsys):
     assert main(["list", "policies"]) == 0
     out = capsys.readouterr().out
     for name, record in POLICIES.items():
         (line,) = [line for line in out.splitlines() if f"pretrained:{name} " in line]
-        assert f"{record['greedy']['mean']:,.1f}" in line
+        assert f"{record['greedy']['mean']:,.2f}" in line
     assert np.all([len(line) <= 100 for line in out.splitlines()])

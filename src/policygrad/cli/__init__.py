@@ -44,7 +44,8 @@ Policy gradients for PyTorch and Gymnasium.
 ALGO  {algorithms};
       or your own recipe, module:name or file.py:name
 ENV   a Gymnasium id; or your own environment, module:name or file.py:name
-RUN   a run directory, a model file, the beginning of a run's name, or latest
+RUN   a run directory, a model file, the beginning of a run's name, or latest;
+      or a policy of `policygrad list policies`
 
 `policygrad COMMAND --help` explains a command.
 `policygrad train ALGO ENV --help` shows every hyperparameter with its value.

@@ -71,7 +71,7 @@ def policies_table() -> str:
     from policygrad.serving.pretrained import PRETRAINED, policies
 
     rows = [
-        [f"{PRETRAINED}{name}", f"{p['steps']:,}", f"{p['greedy']['mean']:,.1f}", f"{p['sampled']['mean']:,.1f}"]
+        [f"{PRETRAINED}{name}", f"{p['steps']:,}", f"{p['greedy']['mean']:,.2f}", f"{p['sampled']['mean']:,.2f}"]
         for name, p in policies().items()
     ]
     return text_table(["policy", "trained for steps", "greedy return", "sampled return"], rows, right=(1, 2, 3))

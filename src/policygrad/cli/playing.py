@@ -18,6 +18,7 @@ from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watc
 from policygrad.cli.reports import as_usage_error, ended, evaluation_table
 from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
 from policygrad.files import printable
+from policygrad.serving.pretrained import folder_of
 from policygrad.stored.directory import RunDirectory, find_run
 from policygrad.training.seeds import failure
 
@@ -93,7 +94,7 @@ def film(given: Namespace) -> dict[str, Any]:
 
 def directory_of(model: Path) -> Path:
     """The run directory of a model file; outside of a run, the directory of the file."""
-    return model.parent.parent if model.parent.name == "checkpoints" else model.parent
+    return model.parent.parent if model.parent.name == "checkpoints" else folder_of(model)
 
 
 MEASURING = ("report", "lab steps")  # commands that collect steps as training does
@@ -101,7 +102,9 @@ MEASURING = ("report", "lab steps")  # commands that collect steps as training d
 
 def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     """The agent that RUN names, and its model file."""
-    path = find_run(given.run, given.runs_root)
+    from policygrad.serving.served import PRETRAINED, located
+
+    path = located(given.run) if given.run.startswith(PRETRAINED) else find_run(given.run, given.runs_root)
     path = RunDirectory(path).model_file() if path.is_dir() else path
     if path.suffix != ".safetensors":
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")

@@ -117,8 +117,8 @@ def described(file: StateFile) -> tuple[dict[str, Any], dict[str, np.ndarray]] |
         forms |= dict.fromkeys(MOMENTS, floats("float64", LARGEST**2))
     if algo in EXPLORING:
         forms["_extra_state"] = table({"epsilon": number(0.0, 1.0)})
-    rest = {"others": anything} if "collector" in file.tree else {}  # of a whole agent, others check the rest
-    form = table({"learner": table({"policy": table(forms)}, **rest)}, **rest)
+    rest = anything if "collector" in file.tree else None  # of a whole agent, which others check
+    form = table({"learner": table({"policy": table(forms)}, others=rest)}, others=rest)
     state = file.state(form)["learner"]["policy"]
     arrays = {short: state[name] for short, name in names.items()}
     if config.get("normalize_obs"):
@@ -144,8 +144,8 @@ def described(file: StateFile) -> tuple[dict[str, Any], dict[str, np.ndarray]] |
     }
     choices = width_of(meta["action_space"])
     doubled = (meta["action_space"]["type"] in ("Box", "MultiBinary")) + 1
-    _check_shapes(arrays, width_of(meta["observation_space"]), choices * (1 if head == "deterministic" else doubled))
-    return description, arrays
+    outputs = choices * (1 if head == "deterministic" else doubled)
+    return description, _checked(arrays, width_of(meta["observation_space"]), outputs)
 
 
 def width_of(space: Mapping[str, Any], top: bool = True) -> int:
@@ -197,21 +197,26 @@ def _mask(meta: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     return "observation" if there and meta["action_space"]["type"] != "Box" else "none"
 
 
-def _check_shapes(arrays: Mapping[str, np.ndarray], width: int, outputs: int) -> None:
-    """Raise FormError where the arrays do not lead from so many features to so many outputs."""
+def _checked(arrays: dict[str, np.ndarray], width: int, outputs: int) -> dict[str, np.ndarray]:
+    """The arrays, which must lead from so many features to so many outputs. A network may have more of them, such as the values
+    on a body that policy and critic share: those are left out. Raises FormError.
+    """
     if "mean" in arrays and not arrays["mean"].shape == arrays["inv_std"].shape == (width,):
         raise FormError(f"mean and inv_std must have {width} numbers, got {arrays['mean'].shape}")
     ends = outputs // 2 if "log_std" in arrays else outputs
     if "log_std" in arrays and arrays["log_std"].shape != (ends,):
         raise FormError(f"log_std must have {ends} numbers, got {arrays['log_std'].shape}")
     if "table" in arrays:
-        if arrays["table"].shape != (width, ends):
-            raise FormError(f"the table must have the shape {(width, ends)}, got {arrays['table'].shape}")
-        return
-    for i in range(sum(name.startswith("weight") for name in arrays)):
+        shape = arrays["table"].shape
+        if len(shape) != 2 or shape[0] != width or shape[1] < ends:
+            raise FormError(f"the table must have the shape {(width, ends)}, got {shape}")
+        return arrays | {"table": arrays["table"][:, :ends]}
+    last = sum(name.startswith("weight") for name in arrays) - 1
+    for i in range(last + 1):
         weight, bias = arrays[f"weight{i}"], arrays[f"bias{i}"]
         if weight.ndim != 2 or weight.shape[1] != width or bias.shape != weight.shape[:1]:
             raise FormError(f"layer {i} must take {width} numbers, got weights of the shape {weight.shape}")
         width = len(weight)
-    if width != ends:
+    if width < ends:
         raise FormError(f"the last layer must have {ends} outputs, got {width}")
+    return arrays | {f"{part}{last}": arrays[f"{part}{last}"][:ends] for part in ("weight", "bias")}

@@ -22,10 +22,12 @@ import torch
 import policygrad
 from policygrad.algorithms.config import Algo
 from policygrad.files import write_atomically
+from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.policy import Body, Policy
 from policygrad.serving.comparing import Restored, compare
 from policygrad.serving.described import described
 from policygrad.serving.graphs import ExportError, Graph, draw
+from policygrad.serving.pretrained import folder_of
 from policygrad.serving.probes import Probes, probes
 from policygrad.serving.restoring import restore
 from policygrad.serving.served import located
@@ -68,7 +70,8 @@ def export(
 ) -> Exported:
     """Write the policy of a run in a format of other runtimes: "onnx", "torchscript" or "numpy".
 
-    run: as for `load_policy`. out: the file, with the suffix .onnx, .pt or .npz; without it, `policy` beside the model file.
+    run: as for `load_policy`. out: the file, with the suffix .onnx, .pt or .npz; without it, `policy` beside
+    the model file, or here for one that comes with the package.
     sample: the graph samples actions, from noise that is one input more; without it, it takes the most likely ones. (A policy
     in the format numpy does both.) body, recipe: as for `load_policy`.
     Raises ExportError where the format cannot have the policy, MismatchError where what would be written does not act as the
@@ -77,12 +80,14 @@ def export(
     if format not in SUFFIXES:
         raise ExportError(f"format must be one of {', '.join(SUFFIXES)}, got {format!r}")
     model = located(run, runs_root)
-    out = model.with_name("policy" + SUFFIXES[format]) if out is None else Path(out).expanduser()
+    out = folder_of(model) / f"policy{SUFFIXES[format]}" if out is None else Path(out).expanduser()
     if out.suffix != SUFFIXES[format]:
         raise ExportError(f"out = {str(out)!r} must end in {SUFFIXES[format]}")
     policy, (observed, acted), meta = restore(model, body, recipe)
     if not isinstance(policy, Policy) or policy.encoding is None:
         raise ExportError(f"expected a policy of policygrad, got {type(policy).__name__}: it cannot be exported")
+    if policy.stateful and not (policy.head.stateful or isinstance(policy, ExploringPolicy)):
+        raise ExportError("policies with a memory cannot be exported: pg.load_policy acts with them, in torch")
     restored = Restored(policy, observed, acted, meta)
     given = probes(policy.encoding, policy.head, COUNT, np.random.default_rng(SEED))
     if format == "numpy":

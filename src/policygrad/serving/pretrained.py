@@ -20,19 +20,26 @@ class UnknownPolicyError(UserError, ValueError):
     """No policy of this name comes with the package."""
 
 
+FOLDER = Path(str(files("policygrad") / "pretrained"))
+
+
 def policies() -> dict[str, dict[str, Any]]:
     """The policies by name: `algo`, `env`, `seed`, `steps`, `overrides` of the preset, and the evaluations `greedy` and
     `sampled`: mean, std, 95 % interval and number of episodes.
     """
-    return json.loads((files("policygrad") / "pretrained" / "policies.json").read_text("utf8"))
+    return json.loads((FOLDER / "policies.json").read_text("utf8"))
 
 
 def pretrained_file(name: str) -> Path:
     """The model file of a policy that comes with the package. Raises UnknownPolicyError."""
-    path = Path(str(files("policygrad") / "pretrained" / f"{name}.safetensors"))
     known = policies()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
         raise UnknownPolicyError(f"no policy {name!r} comes with policygrad. {hint}")
-    return path
+    return FOLDER / f"{name}.safetensors"
+
+
+def folder_of(model: Path) -> Path:
+    """The folder of a model file, where others are written beside it; never the package's own, but the working directory."""
+    return Path() if model.parent == FOLDER else model.parent

@@ -63,6 +63,7 @@ class NumpyPolicy:
         self._dtype = np.dtype(action["dtype"] if box else "int8" if action["type"] == "MultiBinary" else "int64")
         self._sizes = np.reshape(_sizes(action), -1).tolist() if not box else []
         self._dims = math.prod(self._shape) if box else sum(self._sizes)
+        self._ends = np.cumsum(self._sizes)
         self._start = np.array(action.get("start", 0), np.int64)
         if box:
             self._low, self._high = (_bound(action[name], self._shape, self._dtype) for name in ("low", "high"))
@@ -117,13 +118,13 @@ class NumpyPolicy:
             self._refuse("expected one observation, or n of every part of it")
         count = counts.pop()
         single, n = count is None, 1 if count is None else count
-        parts = [self._encoded(leaf, x.reshape(n, -1)) for leaf, x in given]
+        parts = [self._encoded(leaf, x.reshape(n, math.prod(leaf.shape))) for leaf, x in given]
         features = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         if self._mask == "info":
             mask = self._given_masks(action_masks, n, single)
         elif action_masks is not None:
             self._refuse(f"action_masks are for policies with mask_source = info, this one has {self._mask}")
-        return features, None if mask is None else self._legal(mask.reshape(n, -1)), single
+        return features, None if mask is None else self._legal(mask.reshape(n, self._dims)), single
 
     def _part(self, obs: Any, path: tuple[Any, ...]) -> np.ndarray:
         part = obs
@@ -186,8 +187,7 @@ class NumpyPolicy:
 
     def _legal(self, mask: np.ndarray) -> np.ndarray:
         legal = (mask != 0).astype(np.float32)
-        starts = np.cumsum([0, *self._sizes[:-1]])
-        if not np.maximum.reduceat(legal, starts, axis=-1).all():
+        if not np.maximum.reduceat(legal, self._ends - self._sizes, axis=-1).all():
             self._refuse("there is no legal action to predict")
         return legal
 
@@ -283,8 +283,8 @@ class NumpyPolicy:
         n, scores = len(out), out
         if noise is not None and self._head != "values":
             scores = out + noise
-        ends = np.cumsum(self._sizes)
-        act = np.stack([scores[:, e - k : e].argmax(-1) for k, e in zip(self._sizes, ends, strict=True)], axis=-1)
+        entries = zip(self._sizes, self._ends, strict=True)
+        act = np.stack([scores[:, end - size : end].argmax(-1) for size, end in entries], axis=-1)
         if noise is not None and self._head == "values":
             numbers = noise[:, 1:] if mask is None else noise[:, 1:] + (mask - 1.0) * MASK_PENALTY
             act = np.where(noise[:, :1] < self._words["epsilon"], numbers.argmax(-1)[:, None], act)
