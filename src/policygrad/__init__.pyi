@@ -141,6 +141,7 @@ def a2c(
     critic_minibatches: int | None = 1,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -179,8 +180,10 @@ def a2c(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -225,6 +228,7 @@ def a3c(
     critic_minibatches: int | None = 1,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -267,8 +271,10 @@ def a3c(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -307,6 +313,7 @@ def actor_critic(
     critic_lr: float | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -336,8 +343,10 @@ def actor_critic(
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -383,6 +392,7 @@ def ddpg(
     max_grad_norm: float | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -438,8 +448,10 @@ def ddpg(
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -484,6 +496,7 @@ def dqn(
     max_grad_norm: float | None = 10.0,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -532,8 +545,10 @@ def dqn(
         epsilon: final probability of a random action
         epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -580,6 +595,7 @@ def npg(
     critic_minibatches: int | None = 8,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -631,8 +647,10 @@ def npg(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -684,6 +702,7 @@ def off_policy_pg(
     critic_minibatches: int | None = 4,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -735,8 +754,10 @@ def off_policy_pg(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -783,6 +804,7 @@ def ppo(
     critic_minibatches: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -831,8 +853,10 @@ def ppo(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -879,6 +903,7 @@ def ppo_kl(
     critic_minibatches: int | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -927,8 +952,10 @@ def ppo_kl(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -967,6 +994,7 @@ def pqn(
     max_grad_norm: float | None = 10.0,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1002,8 +1030,10 @@ def pqn(
         epsilon: final probability of a random action
         epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -1050,6 +1080,7 @@ def reinforce(
     critic_minibatches: int | None = 4,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1093,8 +1124,10 @@ def reinforce(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -1139,6 +1172,7 @@ def sac(
     max_grad_norm: float | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1184,8 +1218,10 @@ def sac(
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -1231,6 +1267,7 @@ def td3(
     max_grad_norm: float | None = None,
     hidden: Sequence[int] = (256, 256),
     activation: Literal["tanh", "relu", "silu"] = "relu",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1284,8 +1321,10 @@ def td3(
         lr_schedule: schedule of the learning rates: constant, or linear down to 0
         tau: share by which the copies of the networks move towards them at every step
         max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
@@ -1333,6 +1372,7 @@ def trpo(
     critic_minibatches: int | None = 8,
     hidden: Sequence[int] = (64, 64),
     activation: Literal["tanh", "relu", "silu"] = "tanh",
+    network: Literal["auto", "cnn", "mlp"] = "auto",
     head: Literal["gaussian", "squashed", "beta"] = "gaussian",
     std: Literal["parameter", "network"] = "parameter",
     log_std: float = 0.0,
@@ -1389,8 +1429,10 @@ def trpo(
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
             policy
-        hidden: widths of the hidden layers of policy and critic; none: linear, or a table for Discrete states
+        hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
+            or a table for Discrete states
         activation: activation function of the hidden layers
+        network: what observations go through; auto: convolutions (cnn) where they are pictures, otherwise an MLP
         head: distribution of Box actions: a normal clipped at the bounds, the tanh of a normal, or Beta
         std: standard deviation of Box actions: a free parameter, or an output of the network
         log_std: initial log standard deviation of Box actions
