@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from policygrad.algorithms.config import presets
+from policygrad.algorithms.config import tuned_for
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import COMMANDS, lab
 from policygrad.cli.flags import LISTS, PARSERS, SHELLS, completion_parser, first_line, train_parser
@@ -87,7 +87,7 @@ def bash() -> dict[str, list[str]]:
         "algorithms": [f"{'|'.join(RECIPES)}) algo=${{COMP_WORDS[i]}} ;;"],
         "algorithm_names": [f'words="{" ".join(RECIPES)}"'],
         "lists": [f'{command}) words="{" ".join(choices)}" ;;' for command, choices in CHOICES.items()],
-        "environments": [f'{algo}) words="{" ".join(presets(algo))}" ;;' for algo in RECIPES],
+        "environments": [f'{algo}) words="{" ".join(tuned_for(algo))}" ;;' for algo in RECIPES],
         "values": [],
         "flags": [],
     }
@@ -122,7 +122,7 @@ def fish() -> dict[str, list[str]]:
     lines = [f"{start} -n '__policygrad_first' -a {name} -d {quoted(what)}" for name, (_, what, *_) in COMMANDS.items()]
     for algo, function in RECIPES.items():
         lines.append(f"{start} -n '__policygrad_no_algo' -a {algo} -d {quoted(first_line(function))}")
-        lines += [f"{start} -n '__policygrad_no_env {algo}' -a {env}" for env in presets(algo)]
+        lines += [f"{start} -n '__policygrad_no_env {algo}' -a {env}" for env in tuned_for(algo)]
     for command, choices in CHOICES.items():
         lines.append(f"{start} -n '__policygrad_is {command}' -a '{' '.join(choices)}'")
     for group, found in groups().items():
