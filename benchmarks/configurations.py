@@ -12,7 +12,8 @@ class Config:
     ratios that we promise, by the name of the other side; others: sides that are measured on request, without a promise.
     clock: the one that the bars are about. hidden: widths of the layers, where they are not the default of all sides. own:
     what only our side has a word for. backend: who steps our environments; SB3, SBX, TorchRL and CleanRL have Gymnasium's.
-    metrics: whether we take rows of metrics, with diagnostics, as often as we do by default.
+    metrics: whether we take rows of metrics, with diagnostics, as often as we do by default. policy: of pictures, the keywords
+    of SB3's CnnPolicy.
     """
 
     algo: str
@@ -28,6 +29,7 @@ class Config:
     others: tuple[str, ...] = ()
     clock: str = "training"
     metrics: bool = False
+    policy: dict[str, Any] | None = None
 
     @property
     def rows(self) -> int:
@@ -80,6 +82,7 @@ ZOO = PPO | {"n_steps": 32, "batch_size": 256, "n_epochs": 20, "gae_lambda": 0.8
 LANDER = PPO | {"n_steps": 1024, "batch_size": 64, "gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.01}
 CHEETAH = PPO | {"n_steps": 2048, "batch_size": 64, "n_epochs": 10, "gae_lambda": 0.95}
 SCRIPT = PPO | {"n_steps": 128, "batch_size": 128, "gae_lambda": 0.95, "ent_coef": 0.01, "learning_rate": 2.5e-4}
+ATARI = PPO | {"n_steps": 128, "batch_size": 256, "gae_lambda": 0.95, "clip_range": 0.1, "learning_rate": 2.5e-4}
 SWING = PPO | {"n_steps": 1024, "batch_size": 256, "n_epochs": 2, "gamma": 0.9, "gae_lambda": 0.95}
 SWING |= {"learning_rate": 1e-3, "max_grad_norm": None}
 SWING_OWN = {"activation": "relu", "log_std": 0.6931, "normalize_obs": True}
@@ -131,6 +134,12 @@ CONFIGS = GYMNASIUM | {
     for name, (backend, bar) in OTHERS.items()
 }
 CONFIGS |= THEIRS
+# a network for the policy and one for the critic on both sides, and SB3's default, one set of convolutions for both
+PICTURES = Config(
+    "ppo", "frames:Frames-v0", 8, ATARI, {"sb3": 1.1}, 1, 4, (), policy={"share_features_extractor": False}
+)
+CONFIGS["ppo-pictures-separate"] = PICTURES
+CONFIGS["ppo-pictures"] = replace(PICTURES, bars={}, others=("sb3",), policy={})
 CONFIGS["ppo-cartpole-compiled-metrics"] = replace(
     CONFIGS["ppo-cartpole-compiled"], bars={}, others=("sb3",), metrics=True
 )

@@ -53,7 +53,9 @@ def make_sb3(config: Config, seed: int, workers: bool = False) -> Learn:
     if config.algo == "a2c":
         options["use_rms_prop"] = False
     library = sb3_contrib if config.algo == "trpo" else stable_baselines3
-    return sb3_learn(getattr(library, config.algo.upper())("MlpPolicy", envs, seed=seed, device="cpu", **options))
+    name = "MlpPolicy" if config.policy is None else "CnnPolicy"
+    network |= config.policy or {}
+    return sb3_learn(getattr(library, config.algo.upper())(name, envs, seed=seed, device="cpu", **options))
 
 
 def make_sbx(config: Config, seed: int) -> Learn:

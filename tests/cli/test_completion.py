@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policygrad.algorithms.config import parameters, presets
+from policygrad.algorithms.config import parameters, tuned_for
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import COMMANDS, main
 
@@ -73,8 +73,8 @@ LINES = [
     ("tr", ["train"]),
     ("train ", [*RECIPES]),
     ("train pp", ["ppo"]),
-    *((f"train {algo} ", [*presets(algo)]) for algo in RECIPES),
-    ("train ppo Lun", [env for env in presets("ppo") if env.startswith("Lun")]),
+    *((f"train {algo} ", tuned_for(algo)) for algo in RECIPES),
+    ("train ppo Lun", [env for env in tuned_for("ppo") if env.startswith("Lun")]),
     *((f"train {algo} CartPole-v1 {flag[:-1]}", [flag]) for algo, flag in FLAGS.items()),
     ("train a2c CartPole-v1 --cl", []),
     ("train ppo CartPole-v1 --activation ", ["tanh", "relu", "silu"]),

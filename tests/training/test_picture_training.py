@@ -159,7 +159,7 @@ def test_what_was_guessed_stands_in_the_run_and_a_stopped_run_goes_on(tmp_path: 
         return pg.ppo("Lamp-v0", seed=2, **small("ppo") | {"steps": 96}), tmp_path / where
 
     agent, path = begin("whole")
-    train(agent, path, episodes=2)
+    train(agent, path, episodes=2, callback=lambda agent, row: None)
     config = json.loads((path / "config.json").read_text())
     assert config["config"]["network"] == "auto"
     assert config["threads"] == threads_for(agent.policy)
@@ -168,7 +168,7 @@ def test_what_was_guessed_stands_in_the_run_and_a_stopped_run_goes_on(tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         train(agent, path, episodes=2, callback=interrupted)
     assert not (path / "evaluation.json").exists()
-    resume(path)
+    resume(path, callback=lambda agent, row: None)
     assert files(RunDirectory(path)) == files(RunDirectory(tmp_path / "whole"))
 
 

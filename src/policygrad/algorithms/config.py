@@ -23,7 +23,7 @@ from policygrad.algorithms.keywords import Network, Option, Run
 from policygrad.algorithms.recipe import OLD_KEYWORDS, Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.sharing import contradiction, fitting_preset
-from policygrad.envs.families import family_of
+from policygrad.envs.families import FAMILIES, family_of
 from policygrad.files import MIB, read_text
 from policygrad.locate import LocateError, locate
 from policygrad.models.schedules import read_schedule
@@ -195,11 +195,15 @@ def _packaged_presets(name: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads((files("policygrad") / "presets" / f"{name}.toml").read_text("utf8"))
 
 
+def tuned_for(algo: Algo) -> list[str]:
+    """The environments that a recipe has presets for; families of them, which have one, too, are none."""
+    return [name for name in presets(algo) if name not in {family.name for family in FAMILIES}]
+
+
 def preset_name(algo: Algo, env_name: str) -> str:
     """The name of an environment's preset: its own, or that of its family, where the recipe has one."""
-    family = family_of(env_name)
-    own = env_name in presets(algo) or family is None or family.name not in presets(algo)
-    return env_name if own else family.name
+    family, tuned = family_of(env_name), presets(algo)
+    return family.name if env_name not in tuned and family is not None and family.name in tuned else env_name
 
 
 def find_preset(algo: Algo, env_name: str, preset: Preset | None) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import shtab
 
-from policygrad.algorithms.config import presets
+from policygrad.algorithms.config import tuned_for
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import COMMANDS, hub, lab
 from policygrad.cli.exporting import export_parser
@@ -85,7 +85,7 @@ def whole_parser() -> argparse.ArgumentParser:
         if name == "train" and under is not None:
             for algo, recipe in RECIPES.items():
                 algorithm = under.add_parser(algo, help=first_line(recipe))
-                algorithm.add_argument("env", nargs="?", choices=[*presets(algo)], help="environment")
+                algorithm.add_argument("env", nargs="?", choices=[*tuned_for(algo)], help="environment")
                 add_words(algorithm, train_parser(algo, None))
         if name == "lab" and under is not None:
             for experiment, (_, what, _) in lab.EXPERIMENTS.items():

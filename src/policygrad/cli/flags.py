@@ -15,9 +15,9 @@ from policygrad.algorithms.config import (
     options,
     parameters,
     pieces,
-    presets,
     resolve,
     show,
+    tuned_for,
 )
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.parser import Parser, Switch, same
@@ -98,7 +98,7 @@ def _note(algo: str, env: str | None, preset: str | None, tuned: bool) -> str:
         return f"Defaults in brackets; * marks values from {preset}."
     if env is not None:
         return f"Defaults in brackets; {'* marks values tuned' if tuned else 'there is no tuned preset'} for {env}."
-    there = ", ".join(presets(algo))
+    there = ", ".join(tuned_for(algo))
     return "Defaults in brackets." + (f" Name an environment to see its tuned values: {there}." if there else "")
 
 

@@ -152,4 +152,5 @@ class SignReward(TrainingOnly):
     def step(self, action: Any) -> Transition:
         """One step."""
         obs, rew, terminated, truncated, info = self.env.step(action)
-        return obs, float(np.sign(rew)) if self.active else float(rew), terminated, truncated, info
+        rew = float(rew)
+        return obs, float(np.sign(rew)) if self.active else rew, terminated, truncated, info

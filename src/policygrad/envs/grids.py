@@ -39,8 +39,9 @@ class OneHotCells(gym.ObservationWrapper):
         self.words: dict[str, int] = {}
         if getattr(seen["mission"], "ordered_placeholders", None):
             self.words = {word: i for i, word in enumerate(sorted(DictObservationSpaceWrapper.get_minigrid_words()))}
-        told = {"mission": spaces.MultiBinary(len(self.words))} if self.words else {}
-        self.observation_space = spaces.Dict(image=view, **told) if told else view
+        self.observation_space = view
+        if self.words:
+            self.observation_space = spaces.Dict({"image": view, "mission": spaces.MultiBinary(len(self.words))})
 
     def observation(self, observation: Any) -> Any:
         """The view, and the words of the mission."""

@@ -88,8 +88,8 @@ class SerialVectorEnv(SyncVectorEnv):
         """Begin an episode in these environments (N,) bool. seeds: one for each of all; None leaves its generator alone."""
         masks: list[Any] = [None] * self.num_envs
         for i in which.nonzero()[0].tolist():
-            given = {} if seeds[i] is None else {"seed": seeds[i]}
-            info = self._reset_one(i, **given, **({} if options is None else {"options": options}))
+            given: dict[str, Any] = {} if seeds[i] is None else {"seed": seeds[i]}
+            info = self._reset_one(i, **given | ({} if options is None else {"options": options}))
             if self.report_masks:
                 masks[i] = info
             self._autoreset_envs[i] = self._terminations[i] = self._truncations[i] = False

@@ -101,7 +101,7 @@ def load(
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
             # a file that does not say what pictures go through is older than the choice: through an MLP
-            config = {"network": "mlp"} | current_keywords(meta["algo"], meta["config"])
+            config: dict[str, Any] = {"network": "mlp"} | current_keywords(meta["algo"], meta["config"])
             _check_sizes(path, meta, file.tensors)
         if isinstance(env, gym.Env | VectorEnv):
             config["num_envs"] = getattr(env, "num_envs", 1)
