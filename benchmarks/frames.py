@@ -32,4 +32,4 @@ class Frames(gym.Env):
         return self.frames[self.time % 16], float(action == self.time % 6), self.time >= 200, False, {}
 
 
-gym.register("Frames-v0", Frames)
+gym.register("Frames-v0", f"{__name__}:Frames")

@@ -55,7 +55,7 @@ RUN: Any = {
     "fish": "(__policygrad_run_or_file)",
     "preamble": {"bash": BASH, "zsh": ZSH, "fish": FISH},
 }
-PLACES = dict.fromkeys(("--run-dir", "--runs-root"), shtab.DIRECTORY)
+PLACES: dict[str, Any] = dict.fromkeys(("--run-dir", "--runs-root"), shtab.DIRECTORY)
 PLACES |= dict.fromkeys(("--preset", "--zoo", "--out", "--html", "--dataset"), shtab.FILE)
 
 

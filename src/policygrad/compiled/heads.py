@@ -76,10 +76,11 @@ def score_weight(aim: Aim, logp: float, old: float, adv: float, weight: float) -
 def score_choices(
     head: HeadData, steps: Steps, aim: Aim, order: np.ndarray, scale: float, out: np.ndarray, up: np.ndarray
 ) -> None:
-    """Write the derivative of the aim by the logits into up, for the steps `order`. The logits become log π, and up is p
-    meanwhile. Rows of out and up have the logits (P) and the other outputs.
+    """Write the derivative of the aim by the logits (B, P) into up, for the steps `order`. The logits become log π, and up
+    is p meanwhile.
 
     ∂log π/∂logit_j = 1[j = a] − p_j;  ∂entropy/∂logit_j = −p_j (log p_j + entropy);  ∂KL/∂logit_j = p_j − p_old,j.
+    Rows of out and up have `head.others` numbers more, which are left alone.
     """
     number, entries, rows = out.dtype.type, len(head.sizes), len(order)
     width, zero = head.sizes.sum(), number(0.0)

@@ -89,7 +89,8 @@ class SerialVectorEnv(SyncVectorEnv):
         masks: list[Any] = [None] * self.num_envs
         for i in which.nonzero()[0].tolist():
             given: dict[str, Any] = {} if seeds[i] is None else {"seed": seeds[i]}
-            info = self._reset_one(i, **given | ({} if options is None else {"options": options}))
+            given |= {} if options is None else {"options": options}
+            info = self._reset_one(i, **given)
             if self.report_masks:
                 masks[i] = info
             self._autoreset_envs[i] = self._terminations[i] = self._truncations[i] = False
