@@ -205,25 +205,29 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
     """The contents of config.json, of a training of so many steps."""
     kernel = getattr(agent.policy, "kernel", None)  # an actor of one's own need not have one
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered
-    return {
-        "algo": agent.algo,
-        "recipe": agent.recipe.spec.to_json(),
-        "env": agent.env_name,
-        "seed": agent.seed,
-        "tuned": agent.tuned,
-        "config": dict(agent.config),
-        "custom": agent.custom,
-        "kernel": "compiled" if _is_compiled(agent, steps) else kernel if kernel is None else kernel.name,
-        "device": agent.device,
-        "backend": agent.backend,
-        "fisher_eigenvalues": agent.fisher_eigenvalues,
-        "gradient_meter": agent.gradient_meter,
-        "dataset": agent.dataset,
-        "reward_threshold": spec.reward_threshold if spec is not None else None,
-        "versions": versions(agent, steps),
-        "machine": machine(),
-        "command": list(command),
-    } | agent.env_words()
+    return (
+        {
+            "algo": agent.algo,
+            "recipe": agent.recipe.spec.to_json(),
+            "env": agent.env_name,
+            "seed": agent.seed,
+            "tuned": agent.tuned,
+            "config": dict(agent.config),
+            "custom": agent.custom,
+            "kernel": "compiled" if _is_compiled(agent, steps) else kernel if kernel is None else kernel.name,
+            "device": agent.device,
+            "backend": agent.backend,
+            "fisher_eigenvalues": agent.fisher_eigenvalues,
+            "gradient_meter": agent.gradient_meter,
+            "dataset": agent.dataset,
+            "reward_threshold": spec.reward_threshold if spec is not None else None,
+            "versions": versions(agent, steps),
+            "machine": machine(),
+            "command": list(command),
+        }
+        | agent.env_words()
+        | ({} if agent.name is None else {"name": agent.name})
+    )
 
 
 def versions(agent: Agent, steps: int) -> dict[str, str]:
