@@ -132,8 +132,11 @@ def test_environments_in_other_processes_are_asked() -> None:
 
 def test_a_name_of_ones_own_is_in_files_and_keeps_the_preset(tmp_path) -> None:
     agent = pg.ppo(pole, name="my-pole", num_envs=1, num_steps=8, minibatches=1, hidden=(2,), steps=8)
-    assert (agent.env_name, agent.tuned) == ("my-pole", True)
+    assert (agent.name, agent.env_name, agent.tuned) == ("my-pole", ID, True)
+    assert repr(agent).startswith("ppo('my-pole'")
     run = pg.train(agent, root=tmp_path, episodes=1)
     assert run.path.parts[-3] == "my-pole"
+    assert pg.load(run.path).env_name == ID  # the file still says how to make the environment
+    assert "my-pole" in pg.plot(run).axes[0].get_title("left")
     with pytest.raises(pg.PolicygradError, match="name = 3 must be text"):
         pg.ppo(pole, name=3)

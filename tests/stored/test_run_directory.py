@@ -170,7 +170,7 @@ def test_training_from_python_fills_a_run_directory(tmp_path):
     assert steps == sorted(set(steps))
     assert len(rows) >= 20
     assert run.config()["config"]["steps"] == 500
-    assert run.config()["reward_threshold"] is None  # a callable, not an id
+    assert run.config()["reward_threshold"] == 475.0  # the id is known through the callable
     assert [p.stem for p in run.checkpoints()][-1] == f"step-{agent.collector.steps_done}"
     assert len(run.checkpoints()) == 2
     assert run.model_file() == run.policy_file

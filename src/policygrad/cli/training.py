@@ -77,7 +77,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
             + "".join(f"; {said}" for said in training.pictures_of(agent))
             + left_out(given)
         )
-        name = environment({"env": agent.env_name} | agent.env_words())
+        name = environment({"env": agent.env_name, "name": agent.name} | agent.env_words())
         print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {length(agent)}; {text}"))
         print(f"run directory: {run.path}", flush=True)
     train_to_the_end(agent, run, given.quiet, given.eval_episodes, given.save_trajectories, callbacks=callbacks)
@@ -98,7 +98,9 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
         text = preset(given.algo, given.env, config, tuned, given.preset)
         text += source(given, backend) + left_out(given)
         seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
-        name = environment({"env": given.env, "env_kwargs": given.env_kwargs, "wrappers": given.wrappers})
+        name = environment(
+            {"env": given.env, "name": given.name, "env_kwargs": given.env_kwargs, "wrappers": given.wrappers}
+        )
         print(paragraph(f"{given.algo} on {name}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
     started, board = time.perf_counter(), make_board(given.quiet)
     try:

@@ -67,7 +67,12 @@ RECIPE = table(  # the types, `RecipeSpec.from_json` looks at
 )
 CONFIG = table(
     {"algo": text(1000), "env": text(1000), "seed": whole(0, 2**63 - 1), "config": table({}, others=setting)},
-    optional={"recipe": RECIPE, "reward_threshold": maybe(number(-LARGEST, LARGEST)), "custom": flag},
+    optional={
+        "recipe": RECIPE,
+        "name": text(1000),
+        "reward_threshold": maybe(number(-LARGEST, LARGEST)),
+        "custom": flag,
+    },
     others=anything,
 )
 STATE = table({"status": text(choices=STATUSES), "steps": whole()}, optional={"reason": text(1000)}, others=anything)
@@ -243,7 +248,7 @@ def create(path: str | Path | None, root: str | Path, config: dict[str, Any]) ->
     for a directory that is not empty, or cannot be made.
     """
     if path is None:
-        names = config["env"], config["algo"].rpartition(":")[2]  # of module:recipe, the recipe
+        names = config.get("name") or config["env"], config["algo"].rpartition(":")[2]  # of module:recipe, the recipe
         parent = Path(os.path.expanduser(root)).joinpath(*(re.sub(r"[^\w.+-]", "-", name) for name in names))
         path = _make_new(parent, f"seed{config['seed']}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
     run = RunDirectory(Path(os.path.expanduser(path)))
@@ -323,7 +328,9 @@ def runs_at(path: Path) -> list[RunDirectory]:
 
 
 def environment(config: Mapping[str, Any]) -> str:
-    """The name of a run's environment, with its keywords and wrappers if there are any."""
+    """The name of a run's environment: the one that it was given, or its own with keywords and wrappers, if there are any."""
+    if config.get("name"):
+        return str(config["name"])
     kwargs, wrappers = config.get("env_kwargs"), config.get("wrappers")
     words = [f"{key}={json.dumps(value)}" for key, value in kwargs.items()] if isinstance(kwargs, dict) else []
     words += [str(wrapper) for wrapper in wrappers] if isinstance(wrappers, list) else []

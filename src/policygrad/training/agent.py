@@ -66,8 +66,8 @@ class Agent(Face):
     env: an id, a callable, an environment, or a Gymnasium vector environment (any autoreset mode). Keywords override the
     preset and the recipe's defaults. preset: the environment's tuned one, where it has one; or the name of another
     environment, a TOML file, or a mapping, see `policygrad.algorithms.config.find_preset`. Of a callable or a vector
-    environment the preset is that of the registered environment inside, see `envs.naming`. name: what files call the
-    environment. env_kwargs, wrappers: what an id or
+    environment the preset is that of the registered environment inside, see `envs.naming`. name: what run directories and
+    pictures call the environment. env_kwargs, wrappers: what an id or
     a callable is made with, and what is put around it, the innermost first; evaluations and videos use both. A wrapper is a
     function environment → environment, or the text `module:name` or `file.py:name`. body, critic_body: modules of your own, or
     functions observation space → module; a linear layer to actions, or to the value, is put after each. auxiliary: a function
@@ -113,7 +113,8 @@ class Agent(Face):
         self.env = with_words(env, env_kwargs, wrappers)
         self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         self.kernel, self.device = kernel, find_device(device)
-        self._environments(with_num_envs(env, overrides), preset, name, backend)
+        self.name = None if name is None else str(check("name", str, name))
+        self._environments(with_num_envs(env, overrides), preset, backend)
         self.custom, self.auxiliary = body is not None or critic_body is not None, auxiliary
         self.fisher_eigenvalues = int(check("fisher_eigenvalues", int, fisher_eigenvalues))
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
@@ -126,10 +127,10 @@ class Agent(Face):
         self._begin()
         advise(self.policy, self.envs, self.config.get("log_std", 0.0), own_body=body is not None)
 
-    def _environments(self, given: dict[str, Any], preset: Preset | None, name: str | None, backend: str) -> None:
+    def _environments(self, given: dict[str, Any], preset: Preset | None, backend: str) -> None:
         """Find out which environment it is, and with it the preset; then make so many of them."""
         known = identify(self.env)
-        self.env_name = known.name if name is None else str(check("name", str, name))
+        self.env_name = known.name
         tuned_for = (known.preset or "") if preset is None else self.env_name
         config, self.tuned = resolve(self.recipe, tuned_for, given, preset)
         advise_preset(self.recipe, config, given, known, preset)
@@ -227,7 +228,9 @@ class Agent(Face):
             return Replay(trajectories, self.policy, self.seed, self.plan.clone_epochs)
 
     def __repr__(self) -> str:
-        return f"{self.algo}({self.env_name!r}, seed={self.seed}, steps_done={self.collector.steps_done})"
+        return (
+            f"{self.algo}({(self.name or self.env_name)!r}, seed={self.seed}, steps_done={self.collector.steps_done})"
+        )
 
     def learn(
         self,

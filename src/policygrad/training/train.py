@@ -208,7 +208,7 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
     """The contents of config.json, of a training of so many steps."""
     kernel = getattr(agent.policy, "kernel", None)  # an actor of one's own need not have one
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered
-    return {
+    said = {
         "algo": agent.algo,
         "recipe": agent.recipe.spec.to_json(),
         "env": agent.env_name,
@@ -228,7 +228,8 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
         "versions": versions(agent, steps),
         "machine": machine(),
         "command": list(command),
-    } | agent.more_words()
+    }
+    return said | agent.more_words() | ({} if agent.name is None else {"name": agent.name})
 
 
 def versions(agent: Agent, steps: int) -> dict[str, str]:
