@@ -91,7 +91,7 @@ class Experiment:
         env = task if self.preset else TASKS.get(task, lambda: gym.make(task))
         if self.worlds:
             env = partial(WorldEnv, task)
-        agent = Agent(algo, env, seed=seed, backend="gymnasium", **keywords)
+        agent = Agent(algo, env, seed=seed, preset=None if self.preset else {}, backend="gymnasium", **keywords)
         curve = Curve(self.steps, self.points, self.rows, self.timed)
         agent.collector.observers.append(lambda record: curve.finished.extend(record.finished))
         agent.learn(self.steps, curve, self.steps // self.points)

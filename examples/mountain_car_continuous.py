@@ -72,7 +72,7 @@ VARIANTS: dict[str, tuple[Any, dict[str, Any]]] = {
 def train(variant: str, seed: int, steps: int) -> tuple[pg.Agent, dict[int, float]]:
     """The agent, and its return in the environment as it is, every tenth of the training."""
     env, keywords = VARIANTS[variant]
-    agent = pg.ppo(env, seed=seed, **PPO, **keywords)
+    agent = pg.ppo(env, seed=seed, preset={}, **PPO, **keywords)
     evaluation = EvalCallback(every=max(steps // 10, 1), episodes=5, env=ENV)
     agent.learn(steps, evaluation)
     return agent, {step: result.mean for step, result in evaluation.evaluations.items()}

@@ -47,6 +47,7 @@ from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.networks import MLP, BodyNetwork, WithLogStd
 from policygrad.models.optim import SGD, Adam
 from policygrad.models.pictures import has_pictures
+from policygrad.models.policy import Policy
 from policygrad.models.schedules import at
 from policygrad.models.shared import SharedCritic
 from policygrad.stored.replay import Replay
@@ -281,6 +282,11 @@ CASES: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"shared_body": True}, lambda p: (type(p.learner.critic), len(p.learner.update.terms)), (SharedCritic, 1)),
     ({"shared_body": False}, lambda p: (type(p.learner.critic), p.learner.update.terms), (Critic, ())),
     ({"value_coef": 0.7, "shared_body": True}, lambda p: p.learner.update.terms[0].weight, 0.7),
+    ({"memory": "gru"}, lambda p: type(p.learner.policy.core.cell), nn.GRU),
+    ({"memory": "lstm"}, lambda p: type(p.learner.policy.core.cell), nn.LSTM),
+    ({"memory": "none"}, lambda p: type(p.learner.policy), Policy),
+    ({"memory_size": 5, "memory": "gru"}, lambda p: p.learner.policy.core.size, 5),
+    ({"segment_steps": 7, "memory": "gru"}, lambda p: p.learner.policy.segment, 7),
     ({"activation": "silu"}, lambda plan: [m.activation for m in mlps(plan)], ["silu", "silu"]),
     (
         {"network": "cnn"},
@@ -355,6 +361,9 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "critic_hidden": ((9,), {}),
     "shared_body": (True, {}),
     "value_coef": (0.7, {"shared_body": True}),
+    "memory": ("gru", {}),
+    "memory_size": (5, {"memory": "gru"}),
+    "segment_steps": (1, {"memory": "gru"}),
     "hidden": ((9,), {}),
     "activation": ("relu", {}),
     "network": ("cnn", {}),

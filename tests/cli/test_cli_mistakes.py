@@ -76,7 +76,10 @@ def trained(tmp_path_factory) -> Path:
 MISTAKES = [
     # commands, algorithms, environments
     ("trian ppo CartPole-v1", ["'trian'", "'train'"]),
-    ("frobnicate", ["train, resume, eval, collect, export, video, watch, plot, report, lab, list, completion"]),
+    (
+        "frobnicate",
+        ["train, resume, eval, collect, export, video, watch, plot, report, lab, push, pull, list, completion"],
+    ),
     ("train", ["policygrad train ppo CartPole-v1", "reinforce"]),
     ("train ppo", ["policygrad train ppo CartPole-v1", "list envs"]),
     ("train trpo CartPole-v1 --solver dense", ["solver = dense is for at most 1,500 parameters", "use cg"]),
@@ -246,7 +249,6 @@ MISTAKES = [
     ("completion", ["bash,zsh,fish"]),
     ("completion tcsh", ["'tcsh'", "bash, zsh, fish"]),
     # plot, list
-    ("plot latest --by seed", ["--by = 'seed'", "config or algo"]),
     ("plot", ["RUN"]),
     ("plot nothing", ["'nothing'"]),
     ("plot empty", ["empty", "config.json"]),

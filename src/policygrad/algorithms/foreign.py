@@ -28,7 +28,6 @@ ZOO = (
 )
 RECORD = "use `policygrad video RUN` after training"
 RUN_DIR = ("policygrad.train(agent, run_dir) writes a run", "use --run-dir, or --runs-root")
-ONE_CRITIC = ("policy and critic are separate networks of the same widths", "policy and critic are separate networks")
 
 # what to write in Python, or a pair: in Python, and on the command line
 ANSWERS: dict[str, str | tuple[str, str]] = {
@@ -41,7 +40,11 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "log_std_init": ("use log_std", "use --log-std"),
     "squash_output": ('use head="squashed"', "use --head squashed"),
     "ortho_init": "weights always begin orthogonal",
-    **dict.fromkeys(("share_features_extractor", "shared_lstm", "enable_critic_lstm"), ONE_CRITIC),
+    "share_features_extractor": ("use shared_body=True", "use --shared-body"),
+    **dict.fromkeys(
+        ("shared_lstm", "enable_critic_lstm"), "policy and critic have a memory each, of the same kind"
+    ),
+    "n_lstm_layers": "a memory has one layer, whose width is memory_size",
     **dict.fromkeys(
         ("features_extractor_class", "features_extractor_kwargs"),
         "use body=, any module or function of the observation space",
@@ -199,7 +202,7 @@ ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
 }
 
 MASKS = "use ppo: action masks work in every algorithm, see mask_source"
-RECURRENT = "use ppo; the guide says which networks policies can have"
+RECURRENT = "use ppo with memory = lstm, or memory = gru"
 ALGORITHMS = {  # of other libraries: their names, and what to take here
     **dict.fromkeys(
         ("vpg", "pg"),

@@ -15,15 +15,13 @@ from policygrad.compiled import usable
 from policygrad.forms import Form
 from policygrad.models import compiling
 from policygrad.models.action_spaces import make_head, resolve_mask_source
+from policygrad.models.bodies import Body, make_network
 from policygrad.models.continuous import Gaussian
 from policygrad.models.contracts import Rows
 from policygrad.models.flat import FlatModule
 from policygrad.models.heads import Head
 from policygrad.models.kernels import Kernel, trainable
 from policygrad.models.networks import (
-    MLP,
-    BodyNetwork,
-    Parts,
     TabularNetwork,
     WithLogStd,
     inner_network,
@@ -31,7 +29,7 @@ from policygrad.models.networks import (
 )
 from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import ACTION_MASK, Encoding
-from policygrad.models.pictures import PictureError, has_pictures, make_body
+from policygrad.models.pictures import PictureError, has_pictures
 from policygrad.models.workspace import Workspace
 from policygrad.tree import Tree, as_float, in_chunks, to_numpy
 
@@ -308,38 +306,9 @@ def _flat(rows: Tree) -> Tree:
     return rows.flatten(0, 1) if isinstance(rows, Tensor) else {key: _flat(part) for key, part in rows.items()}
 
 
-Body = nn.Module | Callable[[spaces.Space], nn.Module]
 P = TypeVar("P", bound=Policy)
 
 STDS = ("parameter", "network")
-
-
-def make_network(
-    observation_space: spaces.Space,
-    outputs: int,
-    *,
-    hidden: Sequence[int],
-    activation: str,
-    output_gain: float,
-    generator: torch.Generator,
-    body: Body | None = None,
-    network: str = "auto",
-) -> nn.Module:
-    """An MLP, or a body with a linear layer after it: `body` (a module, or a function of the observation space that makes one),
-    or convolutions where there are pictures, see `pictures.make_body`.
-    """
-    encoding = Encoding(observation_space)
-    if body is None:
-        made = make_body(encoding, network, hidden=hidden, activation=activation, generator=generator)
-        if made is None:
-            return MLP(encoding.width, hidden, outputs, activation, output_gain, generator)
-        return BodyNetwork(made, torch.zeros(2, *encoding.features_shape), outputs, output_gain, generator)
-    with torch.random.fork_rng(devices=()):  # what a function makes is the seed's business, too
-        torch.manual_seed(generator.initial_seed())
-        module = body if isinstance(body, nn.Module) else body(observation_space)
-    if encoding.parts:
-        module = Parts(encoding.tree, module)
-    return BodyNetwork(module, torch.zeros(2, *encoding.features_shape), outputs, output_gain, generator)
 
 
 def make_policy(
@@ -394,13 +363,19 @@ def make_policy(
             body=body,
             network=network,
         )
-    if separate:
-        net = WithLogStd(net, outputs, log_std)
-    elif isinstance(made, Gaussian):
-        with torch.no_grad():  # the log std begins at log_std there, too
-            start = net.table if isinstance(net, TabularNetwork) else output_layer(net).bias
-            start[..., made.dims :] = log_std
+    net = _with_log_std(net, made, outputs if separate else 0, log_std)
     return kind(net, made, _normalizer(net, encoding) if normalize_obs else None, kernel, encoding)
+
+
+def _with_log_std(net: nn.Module, head: Head, own: int, log_std: float) -> nn.Module:
+    """The network with so many free log-stds; if none, those among the outputs of a Gaussian's network begin at log_std."""
+    if own:
+        return WithLogStd(net, own, log_std)
+    if isinstance(head, Gaussian):
+        with torch.no_grad():
+            start = net.table if isinstance(net, TabularNetwork) else output_layer(net).bias
+            start[..., head.dims :] = log_std
+    return net
 
 
 def _normalizer(net: nn.Module, encoding: Encoding) -> Normalizer:

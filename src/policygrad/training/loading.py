@@ -100,11 +100,8 @@ def load(
             _check_given(path, meta, recipe, (body, critic_body), auxiliary, "collector" not in file.tree)
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
-            # a file that does not say what pictures go through is older than the choice: through an MLP
-            config: dict[str, Any] = {"network": "mlp"} | current_keywords(meta["algo"], meta["config"])
+            config = _config(meta, env)
             _check_sizes(path, meta, file.tensors)
-        if isinstance(env, gym.Env | VectorEnv):
-            config["num_envs"] = getattr(env, "num_envs", 1)
         algo, device = meta["algo"] if recipe is None else recipe, device_for(device, meta.get("device"))
         config = changed(algo, config, overrides) if overrides else config
         made = env if not (env_kwargs or wrappers) else None
@@ -128,6 +125,13 @@ def load(
         with _as_model_error(path, own_env=False):
             _restore(agent, file, path)
     return agent
+
+
+def _config(meta: Mapping[str, Any], env: EnvLike) -> dict[str, Any]:
+    """The configuration of a file, by today's keywords, for an environment."""
+    # a file that does not say what pictures go through is older than the choice: through an MLP
+    config: dict[str, Any] = {"network": "mlp"} | current_keywords(meta["algo"], meta["config"])
+    return config | ({"num_envs": getattr(env, "num_envs", 1)} if isinstance(env, gym.Env | VectorEnv) else {})
 
 
 def _backend(env: EnvLike | None, said: str | None) -> str:
