@@ -139,7 +139,8 @@ PICTURES = Config(
     "ppo", "frames:Frames-v0", 8, ATARI, {"sb3": 1.1}, 1, 4, (), policy={"share_features_extractor": False}
 )
 CONFIGS["ppo-pictures-separate"] = PICTURES
-CONFIGS["ppo-pictures"] = replace(PICTURES, bars={}, others=("sb3",), policy={})
+SHARED = {"shared_body": True, "value_coef": 1.0}  # of ½ (V − target)²: SB3's vf_coef = 0.5 is of the whole square
+CONFIGS["ppo-pictures"] = replace(PICTURES, policy={}, own=SHARED)
 CONFIGS["ppo-cartpole-compiled-metrics"] = replace(
     CONFIGS["ppo-cartpole-compiled"], bars={}, others=("sb3",), metrics=True
 )
