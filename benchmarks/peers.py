@@ -144,7 +144,11 @@ def make_policygrad(config: Config, seed: int) -> Learn:
 
     def learn(steps: int) -> int:
         before = agent.collector.steps_done
-        agent.learn(steps, log_every=None if config.metrics else NEVER)
+        if config.metrics:
+            agent.learn(steps)
+        else:  # stopped before the last iteration, which always has a row
+            left = iter(range(steps // config.rows - 1))
+            agent.learn(steps + 2 * config.rows, lambda agent, row: next(left, None) is not None, log_every=NEVER)
         return agent.collector.steps_done - before
 
     return learn

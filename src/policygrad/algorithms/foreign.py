@@ -41,9 +41,7 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "squash_output": ('use head="squashed"', "use --head squashed"),
     "ortho_init": "weights always begin orthogonal",
     "share_features_extractor": ("use shared_body=True", "use --shared-body"),
-    **dict.fromkeys(
-        ("shared_lstm", "enable_critic_lstm"), "policy and critic have a memory each, of the same kind"
-    ),
+    **dict.fromkeys(("shared_lstm", "enable_critic_lstm"), "policy and critic have a memory each, of the same kind"),
     "n_lstm_layers": "a memory has one layer, whose width is memory_size",
     **dict.fromkeys(
         ("features_extractor_class", "features_extractor_kwargs"),
