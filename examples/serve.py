@@ -45,7 +45,7 @@ def service(run: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    import uvicorn
+    import uvicorn  # pyright: ignore[reportMissingImports]
 
     uvicorn.run(
         service(sys.argv[1] if len(sys.argv) > 1 else "pretrained:ppo-CartPole-v1"), host="127.0.0.1", port=8000

@@ -36,7 +36,7 @@ def service(policy: Any) -> FastAPI:
 
 
 if __name__ == "__main__":
-    import uvicorn
+    import uvicorn  # pyright: ignore[reportMissingImports]
     from numpy_policy import NumpyPolicy  # pyright: ignore[reportMissingImports]
 
     uvicorn.run(service(NumpyPolicy.load(sys.argv[1])), host="0.0.0.0", port=8000)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import ale_py
+import ale_py  # pyright: ignore[reportMissingImports]
 import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation

@@ -27,8 +27,8 @@ class OneHotCells(gym.ObservationWrapper):
     """
 
     def __init__(self, env: gym.Env) -> None:
-        from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
-        from minigrid.wrappers import DictObservationSpaceWrapper
+        from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX  # pyright: ignore[reportMissingImports]
+        from minigrid.wrappers import DictObservationSpaceWrapper  # pyright: ignore[reportMissingImports]
 
         super().__init__(env)
         seen: Any = env.observation_space
