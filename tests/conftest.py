@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from threadpoolctl import threadpool_limits
 
 torch.set_num_threads(1)
 THREADS = threadpool_limits(limits=1)
+
+with suppress(ImportError):  # there is no numba
+    from policygrad.compiled.cache import SAID
+
+    SAID.update(("the updates", "the environments"))  # what tests read does not depend on what has been compiled before
 
 settings.register_profile("fixed", derandomize=True, deadline=None)  # the same examples in every run
 settings.load_profile("fixed")
