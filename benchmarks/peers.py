@@ -30,6 +30,7 @@ from configurations import CONFIGS, Config
 Learn = Callable[[int], int]  # trains for so many environment steps more, in whole iterations; returns the steps done
 Measured = dict[str, Any]
 NEVER = 10**12  # steps between rows of metrics
+HORIZON = 10**9  # steps of a training that no measurement reaches; hyperparameters are constant
 
 
 def make_sb3(config: Config, seed: int, workers: bool = False) -> Learn:
@@ -142,13 +143,12 @@ def make_policygrad(config: Config, seed: int) -> Learn:
     words |= {"num_envs": config.num_envs, "backend": config.backend, "kernel": "compiled", "preset": {}}
     agent = getattr(policygrad, config.algo)(config.env, seed=seed, **words)
 
+    # one training of several calls, whose first iteration, in the warm-up, is the only one with a row of metrics
+    one = {} if config.metrics or "n_steps" not in config.keywords else {"horizon": HORIZON}
+
     def learn(steps: int) -> int:
         before = agent.collector.steps_done
-        if config.metrics:
-            agent.learn(steps)
-        else:  # stopped before the last iteration, which always has a row
-            left = iter(range(steps // config.rows - 1))
-            agent.learn(steps + 2 * config.rows, lambda agent, row: next(left, None) is not None, log_every=NEVER)
+        agent.learn(steps, log_every=None if config.metrics else NEVER, **one)
         return agent.collector.steps_done - before
 
     return learn

@@ -11,6 +11,7 @@ import pytest
 
 import policygrad as pg
 from policygrad.algorithms.config import resolve
+from policygrad.cli.reports import preset
 from policygrad.envs import families
 from policygrad.envs.checks import singles
 from policygrad.envs.collector import Collector
@@ -204,12 +205,16 @@ def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(env: str,
         check_env_id(env)
 
 
-def test_presets_are_those_of_the_game_or_of_all_games() -> None:
-    pong, tuned = resolve("ppo", "ALE/Pong-v5", {})
-    assert tuned
-    breakout, tuned = resolve("ppo", "ALE/Breakout-v5", {})
-    assert tuned
-    assert (pong["steps"], breakout["steps"], breakout["hidden"]) == (2_000_000, 10_000_000, ())
+def test_presets_are_those_of_the_environment_or_of_its_family() -> None:
+    found = {}
+    for env in ("MiniGrid-DoorKey-6x6-v0", "MiniGrid-Empty-5x5-v0", "ALE/Pong-v5", "ALE/Breakout-v5"):
+        found[env], tuned = resolve("ppo", env, {})
+        assert tuned
+        said = preset("ppo", env, found[env], tuned)
+        assert said.startswith("tuned preset for MiniGrid-D" if "Door" in env else "common settings for ")
+    assert [config["steps"] for config in found.values()] == [300_000, 500_000, 10_000_000, 10_000_000]
+    assert found["ALE/Pong-v5"] == found["ALE/Breakout-v5"]
+    assert found["ALE/Breakout-v5"]["hidden"] == ()
     assert not resolve("npg", "ALE/Breakout-v5", {})[1]
     assert resolve_backend("ALE/Breakout-v5", "gymnasium") == "gymnasium"
 

@@ -62,7 +62,11 @@ def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: s
     """The text about the preset of the configuration and the keywords that differ from it."""
     base, _ = resolve(algo, env, {}, given)
     changed = [f"{k} {show(v)}" for k, v in config.items() if k != "steps" and v != base[k]]
-    text = f"tuned preset for {preset_name(algo, env)}" if tuned else f"no preset for {env}: {algo}'s defaults"
+    named = preset_name(algo, env)
+    kind = (
+        "tuned preset" if named == env else "common settings"
+    )  # of a family, which nobody has tuned for each of its members
+    text = f"{kind} for {named}" if tuned else f"no preset for {env}: {algo}'s defaults"
     text = f"preset {given}" if given is not None else text
     return text + (f", changed: {', '.join(changed[:4])}{', …' if len(changed) > 4 else ''}" if changed else "")
 

@@ -20,10 +20,8 @@ from policygrad.models.pictures import layouts_of
 from policygrad.models.policy import Body, make_network
 
 CELLS = ("gru", "lstm")
-MEMORY, FIRST = (
-    "memory",
-    "first",
-)  # among a record's named arrays: the memory before a step, and whether an episode begins
+# among a record's named arrays: the memory before a step, and whether an episode begins with it
+MEMORY, FIRST = "memory", "first"
 
 
 class Segments(NamedTuple):

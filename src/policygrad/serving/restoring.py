@@ -14,7 +14,7 @@ from policygrad.forms import FormError, anything, form_of, table
 from policygrad.models.policy import Body, Policy
 from policygrad.serving.described import space_form, width_of
 from policygrad.stored.storage import open_state, space_from_json, space_to_json
-from policygrad.training.loading import META, _as_model_error, _check_custom, _check_recipe, _check_sizes
+from policygrad.training.loading import META, as_model_error, check_custom, check_recipe, check_sizes
 from policygrad.training.threads import single_thread
 
 MOST = 10**7  # numbers of an observation or an action
@@ -30,11 +30,11 @@ def restore(
     """
     with open_state(path) as file:
         meta = file.meta
-        with _as_model_error(path, own_env=body is not None or recipe is not None):
+        with as_model_error(path, own_env=body is not None or recipe is not None):
             META("description", meta)
-            _check_recipe(path, meta, recipe)
-            _check_custom(path, meta, (body, None))
-            _check_sizes(path, meta, file.tensors)
+            check_recipe(path, meta, recipe)
+            check_custom(path, meta, (body, None))
+            check_sizes(path, meta, file.tensors)
             observed, acted = (_space(meta, name) for name in ("observation_space", "action_space"))
             found = find_recipe(meta["algo"] if recipe is None else recipe)
             config = resolve(found, "", current_keywords(meta["algo"], meta["config"]), {})[0]
@@ -42,7 +42,7 @@ def restore(
                 task = Task(observed, acted, meta["seed"], body, None, meta["kernel"])
                 plan: Plan = found(task, **{name: value for name, value in config.items() if name != "steps"})
             policy = plan.learner.policy
-        with _as_model_error(path, own_env=False):
+        with as_model_error(path, own_env=False):
             learner = table({"policy": form_of(policy)}, others=anything)
             state = file.state(table({"learner": learner}, others=anything))
             policy.load_state_dict(state["learner"]["policy"])

@@ -95,17 +95,17 @@ def load(
     own = any(x is not None for x in (env, env_kwargs, wrappers))
     with open_state(path) as file:
         meta = file.meta
-        with _as_model_error(path, own):
+        with as_model_error(path, own):
             META("description", meta)
             _check_given(path, meta, recipe, (body, critic_body), auxiliary, "collector" not in file.tree)
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
             config = _config(meta, env)
-            _check_sizes(path, meta, file.tensors)
+            check_sizes(path, meta, file.tensors)
         algo, device = meta["algo"] if recipe is None else recipe, device_for(device, meta.get("device"))
         config = changed(algo, config, overrides) if overrides else config
         made = env if not (env_kwargs or wrappers) else None
-        with _as_model_error(path, own, told=not own and bool(env_kwargs)):
+        with as_model_error(path, own, told=not own and bool(env_kwargs)):
             agent = Agent(
                 algo,
                 env,
@@ -122,7 +122,7 @@ def load(
                 **config,
             )
             _check_spaces(path, meta, agent.metadata())
-        with _as_model_error(path, own_env=False):
+        with as_model_error(path, own_env=False):
             _restore(agent, file, path)
     return agent
 
@@ -168,7 +168,7 @@ def _check_spaces(path: Path, meta: Mapping[str, Any], said: Mapping[str, Any]) 
             raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {said[name]}")
 
 
-def _check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
+def check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
     """Refuse a description with networks that are larger than the file, or with more steps than fit into memory."""
     config = meta["config"]
     if not (meta["custom"] or ":" in meta["algo"]):  # one's own network need not have these widths
@@ -215,7 +215,7 @@ def _words(
 
 
 @contextmanager
-def _as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[None]:
+def as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[None]:
     """Name the file in errors of what it holds; those of the user's own environment stay what they are. Advice was given when
     the agent was made first.
 
@@ -248,12 +248,12 @@ def _check_given(
     policy_only: bool,
 ) -> None:
     """Ask for what a file cannot hold."""
-    _check_recipe(path, meta, recipe)
-    _check_custom(path, meta, bodies)
+    check_recipe(path, meta, recipe)
+    check_custom(path, meta, bodies)
     _check_auxiliary(path, meta, auxiliary, policy_only)
 
 
-def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
+def check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
     """Refuse another recipe than that of the file, and a file's recipe that the user has not named."""
     if recipe is None and ":" in meta["algo"]:
         raise ValueError(
@@ -263,7 +263,7 @@ def _check_recipe(path: Path, meta: dict, recipe: Algo | None) -> None:
         raise ValueError(f"{path} was trained by the recipe {meta['algo']}, not by {find_recipe(recipe).name}")
 
 
-def _check_custom(path: Path, meta: dict, bodies: Sequence[Body | None]) -> None:
+def check_custom(path: Path, meta: dict, bodies: Sequence[Body | None]) -> None:
     """Refuse a file of a network of the user's own without one."""
     if meta["custom"] and not any(body is not None for body in bodies):
         raise ValueError(f"{path} was saved with a custom network: pass body= (and critic_body=) as when it was made")

@@ -41,9 +41,9 @@ def predict(
         episode_start, action_masks = None, episode_start if action_masks is None else action_masks
     x, single = encoded(actor, observation_space, obs, action_masks)
     count = rows(x)
-    drawn = np.random.default_rng(0) if deterministic else rng
-    now = actor.begin(actor.noise(drawn, (count,))) if actor.stateful else None
-    remembers = actor.stateful and not actor.begins_once
+    now, remembers = None, actor.stateful and not actor.begins_once
+    if actor.stateful:
+        now = actor.begin(actor.noise(np.random.default_rng(0) if deterministic else rng, (count,)))
     if remembers:
         now = _state(now, state, episode_start, count)
     if deterministic:
