@@ -32,7 +32,8 @@ NAMES = {
 
 def about(config: Config) -> str:
     """A configuration in words."""
-    words, name = config.keywords, f"{config.algo.upper()} {config.env}"
+    env = {"frames:Frames-v0": "on pictures of 84 × 84 × 4"}.get(config.env, config.env)
+    words, name = config.keywords, f"{config.algo.upper()} {env}"
     if "train_freq" in words:
         every = "a step" if words["train_freq"] == 1 else f"{words['train_freq']} steps"
         count = "a minibatch" if words["gradient_steps"] == 1 else f"{words['gradient_steps']} minibatches"
@@ -41,13 +42,14 @@ def about(config: Config) -> str:
         text = f"{name}, {config.num_envs} × {words['n_steps']}"
         text += f", minibatch {words['batch_size']}" if "batch_size" in words else ""
         text += f", {words['n_epochs']} epochs" if "n_epochs" in words else ""
-    text += "" if config.hidden is None else f", {' × '.join(map(str, config.hidden))}"
+    text += "" if not config.hidden else f", {' × '.join(map(str, config.hidden))}"
     own = {
         "compiled": "our compiled environments",
         "split": "Gymnasium's environments, ours on both cores",
         "envpool": "EnvPool's environments for us",
     }
     text += f"; {own[config.backend]}" if config.backend in own else ""
+    text += "; one network for policy and values" if config.own.get("shared_body") else ""
     return text + ("; with metrics" if config.metrics else "")
 
 
