@@ -1,15 +1,21 @@
-"""One thread: small matrices, two cores shared by the test workers, and the same bits every time. No waiting for disks."""
+"""One thread: small matrices, two cores shared by the test workers, and the same bits every time. No waiting for disks.
+
+Gymnasium's generators that nobody seeds are seeded here, for a test that fails with them has to fail again.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import zlib
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from gymnasium.utils import seeding
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
@@ -26,6 +32,13 @@ settings.load_profile("fixed")
 
 # Nobody pulls the plug on a test. Those of what is flushed, and when, put a function of their own in its place.
 os.fsync = lambda fd: None
+
+
+@pytest.fixture(autouse=True)
+def unseeded_is_seeded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A space or an environment without a seed gets the next one of this test's, in its own process."""
+    made, seeds = seeding.np_random, count(zlib.crc32(request.node.nodeid.encode()))
+    monkeypatch.setattr(seeding, "np_random", lambda seed=None: made(next(seeds) if seed is None else seed))
 
 
 @pytest.fixture(autouse=True)

@@ -22,11 +22,18 @@ from policygrad.envs.torch_envs import TorchVectorEnv, why_not_torch
 from policygrad.errors import PolicygradError
 
 IDS = ("CartPole-v1", "Pendulum-v1")
+UNITS = (
+    32  # of the last place, at most: 4π from the angle of a pendulum, 17 from the cost itself, which is as much as 17
+)
 SMALL: dict[str, Any] = {"num_envs": 8, "num_steps": 32, "minibatches": 2, "epochs": 2, "hidden": (8,)}
 
 
 def played(env_id: str, dtype: torch.dtype, steps: int = 300, wrong: bool = False) -> float:
-    """The largest difference between a step of ours and one of Gymnasium's, from the same states, over many steps."""
+    """The largest difference between a step of ours and one of Gymnasium's, from the same states, over many steps.
+
+    In units of the last place of the largest number of the state, of 1 at least: an angle is rounded by half a unit when it is
+    given, by as much when whole turns are taken off, and a pendulum's cost θ² hands on 2 |θ| ≤ 2π times that.
+    """
     envs, env, rng = TorchVectorEnv(env_id, 1), gym.make(env_id).unwrapped, np.random.default_rng(0)
     worst = 0.0
     for seed in range(4):
@@ -40,8 +47,9 @@ def played(env_id: str, dtype: torch.dtype, steps: int = 300, wrong: bool = Fals
             after, rew, over = envs.game.play(given, 1 - act if wrong else act)
             obs, expected, terminated, _, _ = env.step(action)
             assert bool(over[0]) is terminated
-            worst = max(worst, float((after[0].double() - torch.as_tensor(np.asarray(env.state))).abs().max()))
-            worst = max(worst, abs(float(rew[0]) - expected))
+            unit = torch.finfo(dtype).eps * max(1.0, float(np.abs(state).max()))
+            worst = max(worst, float((after[0].double() - torch.as_tensor(np.asarray(env.state))).abs().max()) / unit)
+            worst = max(worst, abs(float(rew[0]) - expected) / unit)
             assert np.abs(envs.game.show(after)[0].numpy() - obs).max() < 1e-5
             if terminated:
                 break
@@ -50,13 +58,13 @@ def played(env_id: str, dtype: torch.dtype, steps: int = 300, wrong: bool = Fals
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_a_step_is_gymnasiums(env_id: str) -> None:
-    assert played(env_id, torch.float64) < 1e-13
-    assert played(env_id, torch.float32) < 1e-5
+    assert played(env_id, torch.float64) < UNITS
+    assert played(env_id, torch.float32) < UNITS
 
 
 def test_another_action_is_another_step() -> None:
     with pytest.raises(AssertionError):
-        assert played("CartPole-v1", torch.float64, wrong=True) < 1e-13
+        assert played("CartPole-v1", torch.float64, wrong=True) < UNITS
 
 
 @pytest.mark.parametrize(("env_id", "bounds"), [("CartPole-v1", [0.05] * 4), ("Pendulum-v1", [np.pi, 1.0])])
