@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 import policygrad as pg
 from policygrad.cli import main
+from policygrad.stored.directory import RunDirectory
 from policygrad.training.trackers import TrackerError, trackers
 
 SMALL: dict[str, Any] = {"num_envs": 1, "num_steps": 16, "minibatches": 1, "hidden": (2,), "steps": 64}
@@ -23,12 +26,16 @@ class Wandb(ModuleType):
         super().__init__("wandb")
         self.run: Any = None
         self.given: dict[str, Any] = {}
+        self.begun: list[dict[str, Any]] = []
         self.rows: list[tuple[int, dict[str, float]]] = []
+        self.summary: dict[str, float] = {}
         self.finished = 0
 
     def init(self, **given: Any) -> Any:
-        self.given = given
-        self.run = SimpleNamespace(log=lambda row, step: self.rows.append((step, row)), finish=self.finish)
+        self.given = self.given or given
+        self.begun.append(given)
+        log, name = lambda row, step: self.rows.append((step, row)), given.get("id") or f"run{len(self.begun)}"
+        self.run = SimpleNamespace(log=log, finish=self.finish, id=name, summary=self.summary)
         return self.run
 
     def finish(self) -> None:
@@ -46,6 +53,10 @@ class MLflow(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         return lambda *given, **keywords: self.told.append((name, given, keywords))
+
+    def start_run(self, **keywords: Any) -> Any:
+        self.told.append(("start_run", (), keywords))
+        return SimpleNamespace(info=SimpleNamespace(run_id=keywords.get("run_id") or "run1"))
 
     def active_run(self) -> Any:
         return object() if self.active else None
@@ -77,7 +88,9 @@ def test_wandb_gets_every_row_of_metrics_at_its_steps_and_is_finished(wandb, tmp
     assert [step for step, _ in wandb.rows] == [row["steps"] for row in rows]
     for (_, got), row in zip(wandb.rows, rows, strict=True):
         assert got == {k: v for k, v in row.items() if k != "steps" and v is not None}
-    assert wandb.finished == 1
+    assert wandb.finished == 2  # at the end of training, and after the final evaluation
+    assert wandb.summary["eval_return_mean"] == (run.evaluation() or {})["greedy"]["mean"]
+    assert wandb.begun[1] == wandb.given | {"id": "run1", "resume": "allow"}
 
 
 def test_a_run_of_wandb_that_is_open_stays_open_and_one_of_ours_ends_with_an_error(wandb) -> None:
@@ -120,6 +133,31 @@ def test_the_command_line_has_both(wandb, mlflow, tmp_path, capsys) -> None:
     assert wandb.given["project"] == "poles"
     assert ("set_experiment", ("sticks",), {}) in mlflow.told
     assert trackers({}) == []
+
+
+@pytest.mark.parametrize("again", ["resume {run} -q", "{words} --resume"])
+def test_a_resumed_run_goes_on_in_the_trackers_that_it_began_with(again, wandb, mlflow, tmp_path) -> None:
+    def interrupt(row: dict[str, float], step: int) -> None:
+        wandb.rows.append((step, row))
+        if len(wandb.rows) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    init = wandb.init
+    wandb.init = lambda **given: SimpleNamespace(**vars(init(**given)) | {"log": interrupt})
+    words = "train ppo CartPole-v1 --steps 128 --num-envs 1 --num-steps 16 --minibatches 1 --hidden 2 --eval-episodes 1 -q "
+    words += f"--run-dir {tmp_path}/run --wandb poles --mlflow sticks"
+    assert main(words.split()) == 130
+    assert len(wandb.rows) == 2
+    assert main(again.format(run=f"{tmp_path}/run", words=words).split()) == 0
+    rows = list(RunDirectory(tmp_path / "run").metrics())
+    assert [step for step, _ in wandb.rows] == [row["steps"] for row in rows]
+    assert [given.get("id") for given in wandb.begun] == [None, "run1", "run1"]
+    names = [name for name, *_ in mlflow.told]
+    assert names.count("log_params") == 1  # MLflow refuses a second value for a setting, as other steps would be
+    assert [given for name, _, given in mlflow.told if name == "start_run"][1:] == [{"run_id": "run1"}] * 2
+    _, (means,), at = [each for each in mlflow.told if each[0] == "log_metrics"][-1]
+    assert at == {"step": rows[-1]["steps"]}
+    assert means["eval_return_mean"] == wandb.summary["eval_return_mean"]
 
 
 def test_what_is_not_installed_is_said_before_anything_is_written(monkeypatch, tmp_path, capsys) -> None:

@@ -56,20 +56,22 @@ def resume_given(agent: Agent, given: TrainArguments) -> None:
 
 def go_on(run: RunDirectory, steps: int | None, quiet: bool, **given: Any) -> None:
     """Train the rest of a run, if it is not finished. given: as for `policygrad.training.loading.load`."""
-    from policygrad.training.resume import finished, prepare
+    from policygrad.training.resume import finished, followers, prepare
 
     if finished(run, steps):
         if not quiet:
             print(f"{run.path} is finished: nothing is left to do")
         return
     with as_usage_error(ValueError, TypeError, ImportError):
+        callbacks = followers(run)
         agent, kept = prepare(run, steps, **given)
     config = run.config()
     if not quiet:
         done, total = agent.collector.steps_done, config["config"]["steps"]
         print(f"{agent.algo} on {agent.env_name}, seed {agent.seed}: resumed at {done:,} of {total:,} steps")
         print(f"run directory: {run.path}", flush=True)
-    train_to_the_end(agent, run, quiet, int(config.get("episodes", 100)), bool(config.get("save_trajectories")), kept)
+    episodes, save = int(config.get("episodes", 100)), bool(config.get("save_trajectories"))
+    train_to_the_end(agent, run, quiet, episodes, save, kept, callbacks)
 
 
 def train_to_the_end(
@@ -90,7 +92,8 @@ def train_to_the_end(
         if not quiet:
             spent = clock(time.perf_counter() - started)
             print(f"{agent.collector.steps_done:,} steps in {spent}; evaluating the final policy", flush=True)
-        evaluations = training.assess(agent, run, episodes, progress=None if quiet else Episodes())
+        told = None if quiet else Episodes()
+        evaluations = training.assess(agent, run, episodes, progress=told, callback=callbacks)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(f"interrupted: {saved(run)}", getattr(interrupt, "number", 2)) from None
     except (Exception, SystemExit) as error:

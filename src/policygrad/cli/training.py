@@ -69,6 +69,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         command=command,
         episodes=given.eval_episodes,
         save_trajectories=given.save_trajectories,
+        trackers=given.trackers,
     )
     if not given.quiet:
         text = preset(agent.algo, agent.env_name, agent.config, agent.tuned, given.preset)
@@ -87,9 +88,11 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     """Train one run per seed, in a process each."""
     from policygrad.envs.make import resolve_backend
     from policygrad.envs.single import with_words
+    from policygrad.training.trackers import trackers
 
+    trackers(given.trackers)  # refused once, not by every seed, and so is what follows
     with as_usage_error(ValueError, TypeError):
-        config, tuned = resolve(given.algo, given.env, given.overrides, given.preset)  # refused once, not by every seed
+        config, tuned = resolve(given.algo, given.env, given.overrides, given.preset)
         env = with_words(given.env, given.env_kwargs, given.wrappers)
         backend = resolve_backend(env, given.backend or "auto", config["steps"], config["num_envs"])
     jobs = make_jobs(given, command)

@@ -4,7 +4,7 @@ Any function will do: `callback(agent, row)` gets the agent after every iteratio
 None between; what it adds to the row is kept with it, and returning False stops the training. One that has `start(agent)` is
 told when training begins. One that has `state_dict()` (plain values and tensors) and `load_state_dict(state)` goes on where it
 was with a run that was interrupted; `start` is called before. One that has `finish()` is told when training has ended, however
-it ended. `directory` is where files go: a run's own directory, where there is one and no other was given.
+it ended, and one that has `evaluated(agent, means)` afterwards of the final evaluation's means. `directory` is where files go: a run's own directory, where there is one and no other was given.
 
     EvalCallback          play the greedy policy every N steps, keep the best one, stop when it is good enough
     CheckpointCallback    keep the whole agent every N steps
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,14 @@ def finish(callbacks: Sequence[Callback]) -> None:
         end = getattr(each, "finish", None)
         if callable(end):
             end()
+
+
+def evaluated(callbacks: Sequence[Callback], agent: Agent, means: Mapping[str, float]) -> None:
+    """Tell those with `evaluated(agent, means)` of the final evaluation."""
+    for each in callbacks:
+        told = getattr(each, "evaluated", None)
+        if callable(told):
+            told(agent, means)
 
 
 def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Callback | None:

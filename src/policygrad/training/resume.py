@@ -21,6 +21,7 @@ from policygrad.training.loading import load
 from policygrad.training.progress import Progress
 from policygrad.training.recorder import RUN
 from policygrad.training.threads import threads_for
+from policygrad.training.trackers import trackers
 from policygrad.training.train import assess, learn, machine, run_config, versions
 
 
@@ -49,7 +50,8 @@ def resume(
     run: what `train` returned, a run directory, or a run's name as on the command line. steps: as many in all instead of the
     configuration's, not fewer than were done; schedules then run to their end. env, recipe, body, critic_body, auxiliary,
     env_kwargs, wrappers: as for `load`, for what a file may not name. dataset: needed where the run learns from trajectories
-    that it was given as an object; a path is known. callback: the callbacks that the run was begun with, in order.
+    that it was given as an object; a path is known. callback: the callbacks that the run was begun with, in order;
+    None: the trackers of its command line.
     Raises RunError for a run without a checkpoint, or that another process trains.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(str(run), root))
@@ -60,9 +62,15 @@ def resume(
     agent, kept = prepare(run, steps, **given)
     eval_env = agent.evaluation_env("eval_env") if eval_env is None else eval_env
     config = run.config()
+    callback = followers(run) if callback is None else callback
     learn(agent, run, progress, callback, bool(config.get("save_trajectories")), kept)
-    assess(agent, run, int(config.get("episodes", 100)), eval_env)
+    assess(agent, run, int(config.get("episodes", 100)), eval_env, callback=callback)
     return run
+
+
+def followers(run: RunDirectory) -> list[Any]:
+    """The callbacks of the trackers that followed a run on the command line. Raises TrackerError where one is missing."""
+    return trackers(run.config().get("trackers", {}))
 
 
 def finished(run: RunDirectory, steps: int | None = None) -> bool:

@@ -285,7 +285,7 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
     """Train and evaluate one seed, as `policygrad train` does; its run directory is put into `run` as soon as it exists."""
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
-    from policygrad.training.trackers import trackers
+    from policygrad.training.resume import followers
 
     processes.most_cores = 1
     agent = Agent(job.algo, job.env, seed=job.seed, **job.keywords)
@@ -295,15 +295,16 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
         agent, kept = resumed(job, run[0], agent)
     else:
         given = {"command": job.command, "episodes": job.episodes, "save_trajectories": job.save_trajectories}
+        given["trackers"] = job.trackers
         run.append(training.start(agent, job.run_dir, root=job.root, **given))
     channel.tell(path=str(run[0].path))
     if kept is None and job.resume:
         evaluations = run[0].evaluation() or {}
         return {"phase": "done", "evaluations": {name: evaluations[name] for name in training.GREEDY}}
-    followers = trackers(job.trackers)
-    training.learn(agent, run[0], channel, followers, save_trajectories=job.save_trajectories, resumed=kept)
+    callbacks = followers(run[0])
+    training.learn(agent, run[0], channel, callbacks, save_trajectories=job.save_trajectories, resumed=kept)
     channel.tell(phase="evaluating")
-    found = training.assess(agent, run[0], job.episodes)
+    found = training.assess(agent, run[0], job.episodes, callback=callbacks)
     return {"phase": "done", "evaluations": {n: {"mean": e.mean, "ci95": list(e.ci95)} for n, e in found.items()}}
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from policygrad.errors import UserError
+from policygrad.forms import table, text
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -41,8 +42,66 @@ def _about(agent: Agent) -> dict[str, Any]:
     return {"algo": agent.algo, "env": agent.env_name, "seed": agent.seed} | dict(agent.config)
 
 
-class WandbCallback:
-    """Write rows of metrics to Weights & Biases. project, name and further keywords: those of `wandb.init`.
+class Tracker:
+    """What both trackers have in common: the run there is opened with the first row, closed when training ends, and opened once
+    more for the final evaluation. Its id is kept in checkpoints, so that a resumed training goes on in the same one.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        self.name, self.about = name, dict[str, Any]()
+        self.id: str | None = None  # of the run in the tracker, where it was opened here
+        self.open = self.own = False
+
+    def start(self, agent: Agent) -> None:
+        """Training begins, in a run of its own, unless `load_state_dict` says which."""
+        self.about, self.id = _about(agent), None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The id of the run in the tracker."""
+        return {"id": self.id}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.id = state["id"]
+
+    def __call__(self, agent: Agent, row: Row | None) -> None:
+        if row is not None:
+            self._ready()
+            self._log(_numbers(row), int(row["steps"] or 0))
+
+    def evaluated(self, agent: Agent, means: Mapping[str, float]) -> None:
+        """The final evaluation, after `finish`."""
+        self._ready()
+        self._conclude(dict(means), agent.collector.steps_done)
+        self.finish()
+
+    def finish(self) -> None:
+        """Close the run in the tracker, if it was opened here."""
+        if self.open and self.own:
+            self._close()
+        self.open = False
+
+    def _ready(self) -> None:
+        if not self.open:
+            self._begin(self.name or "{algo}-{env}-seed{seed}".format_map(self.about))
+            self.open = True
+
+    def _begin(self, name: str) -> None:
+        """Open a run, or go on with that of `id`, unless one is open."""
+        raise NotImplementedError
+
+    def _log(self, numbers: dict[str, float], steps: int) -> None:
+        raise NotImplementedError
+
+    def _conclude(self, means: dict[str, float], steps: int) -> None:
+        self._log(means, steps)
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+
+class WandbCallback(Tracker):
+    """Write rows of metrics, and the final evaluation, to Weights & Biases. project, name and further keywords: `wandb.init`'s.
 
     `WANDB_MODE=offline` needs no network. A wandb run that is open already is used, and left open. Raises TrackerError where
     wandb is not installed.
@@ -53,33 +112,33 @@ class WandbCallback:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise _missing("wandb") from error
+        super().__init__(name)
         self.wandb: Any = wandb
-        self.keywords = {"project": project or "policygrad", "name": name} | keywords
+        self.keywords = {"project": project or "policygrad"} | keywords
         self.run: Any = None
-        self.own = False
 
-    def start(self, agent: Agent) -> None:
-        """Open a run, unless one is open."""
+    def _begin(self, name: str) -> None:
         self.run, self.own = self.wandb.run, self.wandb.run is None
         if self.own:
-            name = self.keywords["name"] or f"{agent.algo}-{agent.env_name}-seed{agent.seed}"
-            self.run = self.wandb.init(**self.keywords | {"name": name, "config": _about(agent)})
+            same = {} if self.id is None else {"id": self.id, "resume": "allow"}
+            self.run = self.wandb.init(**{"name": name, "config": self.about} | self.keywords | same)
+            self.id = str(self.run.id)
 
-    def __call__(self, agent: Agent, row: Row | None) -> None:
-        if row is not None:
-            self.run.log(_numbers(row), step=int(row["steps"] or 0))
+    def _log(self, numbers: dict[str, float], steps: int) -> None:
+        self.run.log(numbers, step=steps)
 
-    def finish(self) -> None:
-        """Close the run, if it was opened here."""
-        if self.own and self.run is not None:
-            self.run.finish()
-        self.run = None
+    def _conclude(self, means: dict[str, float], steps: int) -> None:
+        self.run.summary.update(means)  # a run that was closed takes no second row at its last step
+
+    def _close(self) -> None:
+        self.run.finish()
 
 
-class MLflowCallback:
-    """Write rows of metrics to MLflow, under its tracking URI. experiment, name: of the experiment, and of the run in it.
+class MLflowCallback(Tracker):
+    """Write rows of metrics, and the final evaluation, to MLflow, under its tracking URI.
 
-    An MLflow run that is active already is used, and left active. Raises TrackerError where MLflow is not installed.
+    experiment, name: of the experiment, and of the run in it. An MLflow run that is active already is used, and left active.
+    Raises TrackerError where MLflow is not installed.
     """
 
     def __init__(self, experiment: str | None = None, name: str | None = None) -> None:
@@ -87,27 +146,24 @@ class MLflowCallback:
             import mlflow  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise _missing("mlflow") from error
+        super().__init__(name)
         self.mlflow: Any = mlflow
-        self.experiment, self.name = experiment or "policygrad", name
-        self.own = self.active = False
+        self.experiment = experiment or "policygrad"
 
-    def start(self, agent: Agent) -> None:
-        """Begin a run, unless one is active."""
-        self.active, self.own = True, self.mlflow.active_run() is None
+    def _begin(self, name: str) -> None:
+        self.own, again = self.mlflow.active_run() is None, self.id is not None
         if self.own:
             self.mlflow.set_experiment(self.experiment)
-            self.mlflow.start_run(run_name=self.name or f"{agent.algo}-{agent.env_name}-seed{agent.seed}")
-        self.mlflow.log_params(_about(agent))
+            run = self.mlflow.start_run(run_id=self.id) if again else self.mlflow.start_run(run_name=name)
+            self.id = str(run.info.run_id)
+        if not again:  # MLflow refuses other values of a setting that it has
+            self.mlflow.log_params(self.about)
 
-    def __call__(self, agent: Agent, row: Row | None) -> None:
-        if row is not None:
-            self.mlflow.log_metrics(_numbers(row), step=int(row["steps"] or 0))
+    def _log(self, numbers: dict[str, float], steps: int) -> None:
+        self.mlflow.log_metrics(numbers, step=steps)
 
-    def finish(self) -> None:
-        """End the run, if it was begun here."""
-        if self.own and self.active:
-            self.mlflow.end_run()
-        self.active = False
+    def _close(self) -> None:
+        self.mlflow.end_run()
 
 
 class LiveCurve:
@@ -151,7 +207,11 @@ class LiveCurve:
             self.draw()
 
 
+TRACKERS = {"wandb": WandbCallback, "mlflow": MLflowCallback}
+ASKED = table({}, optional=dict.fromkeys(TRACKERS, text()))  # in config.json
+
+
 def trackers(asked: Mapping[str, str]) -> list[Any]:
     """The callbacks of trackers by name: wandb and the project, mlflow and the experiment."""
-    made = {"wandb": WandbCallback, "mlflow": MLflowCallback}
-    return [made[name](about) for name, about in asked.items()]
+    ASKED("trackers", dict(asked))
+    return [TRACKERS[name](about) for name, about in asked.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from policygrad.stored.directory import ROOT, RunDirectory, create
 from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWriter
 from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import Agent, Callback
-from policygrad.training.callbacks import set_directory
+from policygrad.training.callbacks import as_list, evaluated, set_directory
 from policygrad.training.evaluate import Evaluation, Told
 from policygrad.training.interrupts import GRACE, interrupts, terminations
 from policygrad.training.progress import Progress, Silent
@@ -65,7 +65,7 @@ def train(
     eval_env = agent.evaluation_env("eval_env") if eval_env is None else eval_env
     run = start(agent, run_dir, steps=steps, root=root, episodes=episodes, save_trajectories=save_trajectories)
     learn(agent, run, progress, callback, save_trajectories)
-    assess(agent, run, episodes, eval_env)
+    assess(agent, run, episodes, eval_env, callback=callback)
     return run
 
 
@@ -78,10 +78,15 @@ def start(
     command: Sequence[str] = (),
     episodes: int = 100,
     save_trajectories: bool = False,
+    trackers: Mapping[str, str] | None = None,
 ) -> RunDirectory:
-    """A run directory with its config.json. episodes, save_trajectories: as for `train`, so that `resume` knows them."""
+    """A run directory with its config.json. episodes, save_trajectories: as for `train`, so that `resume` knows them.
+
+    trackers: those of `policygrad.training.trackers.trackers` that follow it, so that they follow a resumed run, too.
+    """
     planned: int = agent.config["steps"] if steps is None else steps
     config = run_config(agent, planned, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
+    config |= {"trackers": dict(trackers)} if trackers else {}
     config["config"] |= {"steps": planned}
     return create(run_dir, root, config)
 
@@ -101,7 +106,7 @@ def learn(
     Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
     """
     steps, progress = run.config()["config"]["steps"], progress or Silent()
-    callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
+    callbacks = as_list(callback)
     set_directory(callbacks, run.path)
     writer = make_writer(agent, run, steps) if save_trajectories else None
     # the first signal is a request: what is saved is a whole iteration
@@ -175,10 +180,11 @@ def assess(
     episodes: int = 100,
     eval_env: EnvLike | None = None,
     progress: Told | None = None,
+    callback: Callback | Sequence[Callback] | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluate the policy both ways; write evaluation.json, a last row of evaluations.npz, and learning_curve.png.
 
-    progress: told of every episode that has ended, see `Agent.evaluate`. Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
+    progress: told of every episode that has ended, see `Agent.evaluate`. callback: those with `evaluated` are told. Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
     """
     with terminations() as came:
         from policygrad.reports.plots import plot_runs
@@ -187,7 +193,8 @@ def assess(
             name: agent.evaluate(episodes, greedy, env=eval_env, progress=progress) for name, greedy in GREEDY.items()
         }
         run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
-        _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
+        means = _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
+        evaluated(as_list(callback), agent, means)
         plot_runs([run], run.curve_file)
         run.write_state("finished", agent.collector.steps_done)
     if came:  # and code in C has swallowed it
@@ -195,13 +202,17 @@ def assess(
     return evaluations
 
 
-def _add_evaluation(run: RunDirectory, steps: int, evaluation: Evaluation) -> None:
-    """The final policy's, where SB3's tools and TensorBoard look for it, beside those of an EvalCallback, if there was one."""
+def _add_evaluation(run: RunDirectory, steps: int, evaluation: Evaluation) -> dict[str, float]:
+    """The final policy's, where SB3's tools and TensorBoard look for it, beside those of an EvalCallback, if there was one.
+
+    Returns its means.
+    """
     table = EvaluationTable(run.evaluations_file).read(before=steps)
     if len(evaluation.returns) >= table.width:  # the first episodes of both are the same
         table.write(steps, evaluation.returns, evaluation.lengths)
     means = {"eval_return_mean": evaluation.mean, "eval_length_mean": float(np.mean(evaluation.lengths))}
     EventFile(run.path).write(steps, scalars(means))
+    return means
 
 
 def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[str, Any]:
