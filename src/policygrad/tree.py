@@ -6,6 +6,7 @@ nothing to wrap. torch is imported where there are tensors: processes that step 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,11 @@ def tree_leaves(tree: Tree) -> list[Any]:
 def rows(tree: Tree) -> int:
     """The length of the first axis, which is the same for all arrays."""
     return len(tree_leaves(tree)[0])
+
+
+def flat(x: Any) -> Any:
+    """(N, *) → (N, D), of no rows, too, where reshape(N, −1) would not know D."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # len(x) would be a constant in exported graphs
 
 
 def take(tree: Tree, index: Any) -> Tree:

@@ -131,4 +131,4 @@ def test_what_segments_cannot_be_used_for_is_refused() -> None:
     with pytest.raises(ValueError, match=f"segments of {LENGTH}.*num_steps"):
         pg.Agent(recurrent, env, num_envs=2, num_steps=10).learn(50)
     with pytest.raises(ValueError, match=f"segments of {LENGTH}.*gradient_meter"):
-        pg.Agent(recurrent, env, num_envs=2, gradient_meter=True).learn(50)
+        pg.Agent(recurrent, env, num_envs=2, gradient_meter=True)

@@ -62,6 +62,8 @@ def test_a_batch_may_be_empty(name, tmp_path):
         act = pg.load_policy(path).predict(empty, deterministic)[0]
         one = agent.predict(batch(rows), deterministic)[0]
         assert (act.shape, act.dtype) == ((0, *one.shape[1:]), one.dtype)
+        own = agent.predict(empty, deterministic)[0]
+        assert (own.shape, own.dtype) == (act.shape, act.dtype)
 
 
 def no_rows(obs: Any) -> Any:
@@ -132,7 +134,7 @@ def test_outputs_of_the_network_that_are_not_the_heads_are_left_out(tmp_path):
 # ---- what is no observation
 
 WRONG: list[tuple[str, Any, str]] = [
-    ("choices that begin at 2", np.zeros(4), r"shape \(3,\) or \(n, \*\(3,\)\), got \(4,\)"),
+    ("choices that begin at 2", np.zeros(4), r"shape \(3,\) or \(n, 3\), got \(4,\)"),
     ("choices that begin at 2", np.zeros((2, 2, 3)), r"got \(2, 2, 3\)"),
     ("choices that begin at 2", ["a", "b", "c"], "expected numbers in an observation, got the type <U1"),
     ("choices that begin at 2", None, "expected observations of shape|expected numbers"),

@@ -144,7 +144,9 @@ def test_a_resumed_run_goes_on_in_the_trackers_that_it_began_with(again, wandb, 
 
     init = wandb.init
     wandb.init = lambda **given: SimpleNamespace(**vars(init(**given)) | {"log": interrupt})
-    words = "train ppo CartPole-v1 --steps 128 --num-envs 1 --num-steps 16 --minibatches 1 --hidden 2 --eval-episodes 1 -q "
+    words = (
+        "train ppo CartPole-v1 --steps 128 --num-envs 1 --num-steps 16 --minibatches 1 --hidden 2 --eval-episodes 1 -q "
+    )
     words += f"--run-dir {tmp_path}/run --wandb poles --mlflow sticks"
     assert main(words.split()) == 130
     assert len(wandb.rows) == 2

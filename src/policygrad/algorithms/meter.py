@@ -24,6 +24,15 @@ MAX_NUMBERS = 2**26  # of all the groups' gradients together, as long as that le
 BUCKETS = 4  # of the steps of an episode
 
 
+def refuse_segments(segment: int) -> None:
+    """Raises ValueError for a policy that reads segments of more than one step; 0, whole columns."""
+    if segment != 1:
+        said = f"segments of {segment} steps" if segment else "whole columns of steps"
+        raise ValueError(
+            f"the gradient meter takes a batch apart by trajectories, and this policy reads {said}: leave gradient_meter off"
+        )
+
+
 def gradient_noise(policy: Policy, rollout: Rollout, batch: Batch, reduction: str | Reduction) -> Stats:
     """Measure the gradient of `batch`, the flattened `rollout`, at the current policy.
 
@@ -42,11 +51,7 @@ def gradient_noise(policy: Policy, rollout: Rollout, batch: Batch, reduction: st
     tr Cov(g_b, g) / tr Cov(g); it may be negative. Absent for networks without a second derivative. Raises ValueError for
     segments, which trajectories cannot be taken from row by row.
     """
-    if batch.segment > 1:
-        raise ValueError(
-            f"the gradient meter takes a batch apart by trajectories, and this policy reads segments of {batch.segment} steps: "
-            "leave gradient_meter off"
-        )
+    refuse_segments(batch.segment)
     started = time.perf_counter()
     stats = _measure(policy, rollout, batch, reduction)
     return stats | {"meter_seconds": time.perf_counter() - started}

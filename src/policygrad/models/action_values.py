@@ -23,6 +23,7 @@ from policygrad.models.optim import Adam, check_norm, clip_by_norm
 from policygrad.models.pictures import layouts_of
 from policygrad.models.policy import Body, make_network
 from policygrad.models.stacked import StackedKernel, StackedMLP
+from policygrad.tree import flat
 
 
 class FlatNetwork(FlatModule):
@@ -115,7 +116,7 @@ class ActionCritic:
 
 def side_by_side(features: Tensor, x: Tensor) -> Tensor:
     """(B, *) and (B, D) → (B, F + D)."""
-    return torch.cat([features.reshape(len(features), -1), x], dim=-1)
+    return torch.cat([flat(features), x], dim=-1)
 
 
 def make_action_critic(

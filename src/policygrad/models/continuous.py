@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from policygrad.models.heads import Head
+from policygrad.tree import flat
 
 BETA_MARGIN = 2.0**-24  # how near to 0 and 1 a Beta's x may be: 1 − 2⁻²⁴ is the float32 below 1
 SQUASHED_EDGE = 1e-6  # how near to ±1 tanh(u) may be, for its inverse
@@ -144,7 +145,7 @@ class SquashedGaussian(Gaussian):
         return float(np.log(0.5 * self.scale).sum())
 
     def logp(self, dist: Tensor, act: Tensor) -> Tensor:
-        jacobian = self._log_jacobian(act.reshape(len(act), -1)).sum(-1) + self._log_scale()
+        jacobian = self._log_jacobian(flat(act)).sum(-1) + self._log_scale()
         return super().logp(dist, act) - jacobian
 
     def _quadrature(self, dist: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -22,7 +22,7 @@ from policygrad.models.heads import MASK_PENALTY, Categorical, Head
 from policygrad.models.kernels import Kernel
 from policygrad.models.observations import ACTION_MASK
 from policygrad.models.policy import NOTHING, Policy
-from policygrad.tree import Tree, tree_map
+from policygrad.tree import Tree, flat, tree_map
 
 EDGE = 1e-6  # how near to ±1 a uniform action of a squashed head may be, for its inverse tanh
 
@@ -157,7 +157,7 @@ class Deterministic(PathwiseHead):
         return ActionPath(x, None, lambda by_x, _: by_x * (1.0 - x.square()))
 
     def to_unit(self, act: Tensor) -> Tensor:
-        return act.reshape(len(act), -1)
+        return flat(act)
 
     def uniform(self, numbers: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
         return (2.0 * numbers - 1.0).reshape(-1, *self.shape)
@@ -210,7 +210,7 @@ class Squashed(SquashedGaussian, PathwiseHead):
         return ActionPath(torch.from_numpy(x), torch.from_numpy(total), pull_back)
 
     def to_unit(self, act: Tensor) -> Tensor:
-        return torch.tanh(act.reshape(len(act), -1))
+        return torch.tanh(flat(act))
 
     def uniform(self, numbers: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
         x = (2.0 * numbers - 1.0).clip(EDGE - 1.0, 1.0 - EDGE)

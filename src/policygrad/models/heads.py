@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policygrad.tree import flat
+
 MASK_PENALTY = 1e8  # taken from the logit of an illegal action: its probability is 0 exactly, its log finite
 
 
@@ -242,7 +244,7 @@ class MultiCategorical(Head):
         return dist.gather(-1, self._columns(act)).sum(-1)
 
     def _columns(self, act: Tensor) -> Tensor:
-        return act.reshape(len(act), -1) + self.first.to(act.device)
+        return flat(act) + self.first.to(act.device)
 
     def entropy(self, dist: Tensor) -> Tensor:
         return -(dist.exp() * dist).sum(-1)

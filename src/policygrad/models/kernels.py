@@ -22,7 +22,7 @@ from policygrad.errors import UserError
 from policygrad.models.activations import QUIET, activate, slope_of
 from policygrad.models.networks import MLP, TabularNetwork, WithLogStd
 from policygrad.models.stacked import StackedKernel, StackedMLP
-from policygrad.tree import to_numpy
+from policygrad.tree import flat, to_numpy
 
 KERNELS = ("auto", "autograd", "closed_form", "compiled")
 
@@ -204,7 +204,7 @@ class DenseKernel:
     def outputs(self, obs: np.ndarray) -> np.ndarray:
         self.passes += 1
         self.shape = obs.shape
-        h = np.ascontiguousarray(obs.reshape(len(obs), -1), self.dtype)
+        h = np.ascontiguousarray(flat(obs), self.dtype)
         self.inputs = [h]
         for (weight_t, bias), z in zip(self.hidden, self._scratch(len(h)), strict=True):
             h.dot(weight_t, z)  # the method: of a batch of eight, `np.dot` costs half as much again

@@ -19,6 +19,7 @@ from policygrad.models.activations import QUIET, activate, slope_of
 from policygrad.models.kernels import DenseKernel, Kernel, make_kernel
 from policygrad.models.memory import MemoryNetwork, Segments
 from policygrad.models.networks import MLP, WithLogStd
+from policygrad.tree import flat
 
 
 def make_memory_kernel(network: nn.Module, flat: Tensor, choice: str) -> Kernel:
@@ -124,7 +125,7 @@ class MemoryKernel:
 
     def _encode(self, features: np.ndarray) -> np.ndarray:
         if self.encoder is None:
-            return features.reshape(len(features), -1).astype(self.theta.dtype, copy=False)
+            return flat(features).astype(self.theta.dtype, copy=False)
         self.linear = self.encoder.outputs(features)
         return activate(self.activation, self.linear)
 

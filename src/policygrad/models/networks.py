@@ -14,6 +14,8 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from policygrad.tree import flat
+
 MAX_FOURIER = 10_000
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -53,7 +55,7 @@ class MLP(nn.Module):
 
     def body(self, obs: Tensor) -> Tensor:
         """The outputs of the last hidden layer, (B, F)."""
-        x = obs.reshape(obs.shape[0], -1)  # not len(obs): that would be a constant in exported graphs
+        x = flat(obs)
         for layer in self.layers[:-1]:
             x = self.nonlinearity(layer(x))
         return x
@@ -104,7 +106,7 @@ class FourierFeatures(nn.Module):
         self.register_buffer("width", torch.tensor(high - low, dtype=torch.float32))
 
     def forward(self, obs: Tensor) -> Tensor:
-        x = ((obs.reshape(obs.shape[0], -1) - self.low) / self.width).clamp(0.0, 1.0)
+        x = ((flat(obs) - self.low) / self.width).clamp(0.0, 1.0)
         return torch.cos(x @ self.frequencies.T)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium import spaces
 
 from policygrad.errors import ContractError, EnvError, NotFiniteError
-from policygrad.tree import Tree, as_float, concatenate
+from policygrad.tree import Tree, as_float, concatenate, flat
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +86,7 @@ class Leaf:
         x = self.of(obs)
         if self.one_hot:
             entry, value = self._one_hot_columns
-            out[...] = x.reshape(len(x), -1)[:, entry] == value
+            out[...] = flat(x)[:, entry] == value
             return
         out[...] = x.reshape(out.shape)
         if out.dtype.kind != "f" and x.dtype != out.dtype and not np.array_equal(out, x.reshape(out.shape)):
@@ -249,7 +249,7 @@ class Encoding:
         if not self.parts:
             return as_float(obs if self.bare else obs[self.leaves[0].name], dtype)
         parts = [obs[leaf.name] for leaf in self.leaves]
-        return concatenate([as_float(x.reshape(len(x), -1), dtype) for x in parts], axis=-1)
+        return concatenate([as_float(flat(x), dtype) for x in parts], axis=-1)
 
     def _encode_mask(self, info: dict[str, Any], out: np.ndarray, silent: np.ndarray) -> None:
         """From a vector environment's info: `_action_mask` says which environments have reported."""
@@ -279,7 +279,8 @@ class Encoding:
             except (KeyError, IndexError, TypeError) as error:
                 raise ValueError(f"expected an observation of {self.space}, got {obs!r}") from error
             if given != expected and given[1:] != expected:
-                raise ValueError(f"expected observations of shape {expected} or (n, *{expected}), got {given}")
+                many = str(("n", *expected)).replace("'", "")
+                raise ValueError(f"expected observations of shape {expected} or {many}, got {given}")
             rows.add(None if given == expected else given[0])
         if len(rows) > 1:
             raise ValueError(f"expected one observation of {self.space}, or n of every part of it, got {obs!r}")

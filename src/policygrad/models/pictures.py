@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from policygrad.errors import UserError
 from policygrad.models.networks import ACTIVATIONS, init_linear
 from policygrad.models.observations import Encoding, Leaf
+from policygrad.tree import flat
 
 NETWORKS = ("auto", "cnn", "mlp")
 LEAST_SIDE, MOST_CHANNELS = 16, 32  # of what is taken for a picture without being asked
@@ -196,7 +197,7 @@ class PictureBody(nn.Module):
             self.hidden.extend([layer, ACTIVATIONS[activation]()])
 
     def forward(self, features: Tensor) -> Tensor:
-        rows = features.reshape(len(features), -1)
+        rows = flat(features)
         seen = [
             part(rows[:, start:stop].reshape(len(rows), *shape))
             if isinstance(part, Convolutions)

@@ -141,7 +141,8 @@ class NumpyPolicy:
         if shape == expected:
             return None
         if shape[1:] != expected or not shape:
-            self._refuse(f"expected observations of shape {expected} or (n, *{expected}), got {shape}")
+            many = str(("n", *expected)).replace("'", "")
+            self._refuse(f"expected observations of shape {expected} or {many}, got {shape}")
         return shape[0]
 
     def _encoded(self, leaf: Part, x: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ from policygrad.algorithms.config import (
 )
 from policygrad.algorithms.devices import check_device, find_device
 from policygrad.algorithms.diagnosed import measured_step
+from policygrad.algorithms.meter import refuse_segments
 from policygrad.algorithms.task import Plan, Task
 from policygrad.data import Record, Row, Stats
 from policygrad.envs.adapters import to_arrays
@@ -202,7 +203,10 @@ class Agent(Face):
             check_sizes(self.config, self.envs, self.custom)
             asked = {"fisher_eigenvalues": self.fisher_eigenvalues, "gradient_meter": self.gradient_meter}
             check_measurements(self.recipe, **asked)
-            return self._plan(self.config, body, critic_body)
+            plan = self._plan(self.config, body, critic_body)
+            if self.gradient_meter:
+                refuse_segments(getattr(getattr(plan.learner, "policy", None), "segment", 1))
+            return plan
         except BaseException:
             self.close()
             raise

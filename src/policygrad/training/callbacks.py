@@ -1,10 +1,16 @@
 """Callbacks, called once per iteration. `agent.learn(steps, callback)` and `train` take one or a list.
 
 Any function will do: `callback(agent, row)` gets the agent after every iteration, a row of metrics every `log_every` steps and
-None between; what it adds to the row is kept with it, and returning False stops the training. One that has `start(agent)` is
-told when training begins. One that has `state_dict()` (plain values and tensors) and `load_state_dict(state)` goes on where it
-was with a run that was interrupted; `start` is called before. One that has `finish()` is told when training has ended, however
-it ended, and one that has `evaluated(agent, means)` afterwards of the final evaluation's means. `directory` is where files go: a run's own directory, where there is one and no other was given.
+None between; what it adds to the row is kept with it, and returning False stops the training. A callback may have more:
+
+    start(agent)                     training begins
+    finish()                         training has ended, however it ended
+    evaluated(agent, means)          after that, the means of the final evaluation, from `train` and `resume`
+    state_dict(), load_state_dict    plain values and tensors, with which it goes on where it was with a run that was
+                                     interrupted; `start` is called before
+    directory                        where files go: a run's own directory, where there is one and no other was given
+
+Those that are here:
 
     EvalCallback          play the greedy policy every N steps, keep the best one, stop when it is good enough
     CheckpointCallback    keep the whole agent every N steps

@@ -184,7 +184,8 @@ def assess(
 ) -> dict[str, Evaluation]:
     """Evaluate the policy both ways; write evaluation.json, a last row of evaluations.npz, and learning_curve.png.
 
-    progress: told of every episode that has ended, see `Agent.evaluate`. callback: those with `evaluated` are told. Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
+    progress: told of every episode that has ended, see `Agent.evaluate`. callback: those with `evaluated` are told of
+    the means. Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
     """
     with terminations() as came:
         from policygrad.reports.plots import plot_runs
