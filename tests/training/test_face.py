@@ -88,6 +88,10 @@ def test_policies_without_a_density_say_so() -> None:
     walks = pg.ppo("Pendulum-v1", **SMALL, minibatches=1, noise_autocorrelation=0.5)
     with pytest.raises(NoValueError, match="depends on the episode so far"):
         walks.log_prob(observations("Pendulum-v1")[0], [0.0])
+    remembers = pg.ppo("CartPole-v1", **SMALL, minibatches=1, memory="gru")
+    for ask in (remembers.value, lambda obs: remembers.log_prob(obs, 0)):
+        with pytest.raises(NoValueError, match="depends on the episode so far"):
+            ask(observations("CartPole-v1")[0])
 
 
 def test_stable_baselines3_evaluates_our_agents() -> None:

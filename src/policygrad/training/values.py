@@ -13,6 +13,7 @@ from policygrad.errors import UserError
 from policygrad.models.action_values import ActionCritic
 from policygrad.models.critic import QCritic
 from policygrad.models.exploring import ActionValues, PathwiseHead, Squashed
+from policygrad.models.recurrent_critic import RecurrentCritic
 from policygrad.training.predicting import encoded
 from policygrad.tree import Tree, rows, to_torch
 
@@ -25,7 +26,8 @@ def value(learner: Any, space: spaces.Space, obs: Any, action_masks: Any = None)
     """V of one observation, a number, or of a batch, (B,): in units of the return that the critic regresses on.
 
     Of a critic of q(s, a), V is Σ_a π(a|s) q(s, a); of action values, whose policy is greedy, max_a q(s, a); of a pathwise
-    critic, the smallest q(s, a) of its networks at the most likely action. Raises NoValueError where nothing learns values.
+    critic, the smallest q(s, a) of its networks at the most likely action. Raises NoValueError where nothing learns values, and
+    for a critic with a memory.
     """
     x, single = encoded(learner.policy, space, obs, action_masks)
     val = _values(learner, to_torch(x)).cpu().numpy()
@@ -45,6 +47,8 @@ def _values(learner: Any, obs: Tree) -> Tensor:
         return (policy.head.probabilities(policy.dist(obs)) * critic.action_values(features)).sum(-1)
     if critic is None or not hasattr(critic, "value"):
         raise NoValueError("this agent learns no values: its baseline is not a critic (baseline = value has one)")
+    if isinstance(critic, RecurrentCritic):
+        raise NoValueError("V depends on the episode so far, as the critic has a memory")
     return critic.value(features)
 
 
