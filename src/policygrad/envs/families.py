@@ -1,6 +1,6 @@
-"""Families of environments from other packages, known by their ids: the package, and how its environments are prepared.
+"""Families of environments, known by their ids: the package that has them, and how they are prepared before they are played.
 
-    pg.ppo("ALE/Pong-v5")      pg.ppo("MiniGrid-DoorKey-6x6-v0")
+    pg.ppo("ALE/Pong-v5")      pg.ppo("CarRacing-v3")      pg.ppo("MiniGrid-DoorKey-6x6-v0")
 
 Wherever such an id is made, in training, evaluations, videos and worker processes, it is prepared alike. `env_kwargs` change or
 switch off the preparation: they travel with runs and model files. Nothing heavy is imported here.
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """name: also that of a preset for all of its environments. module: of whose import they are registered. extra: ours, that
-    installs it. maker: module and function (env_id, **kwargs) → environment.
+    """name: also that of a preset for all of its environments. module: of whose import they are registered. install: what pip
+    installs for it. maker: module and function (env_id, **kwargs) → environment.
     """
 
     name: str
     ids: re.Pattern[str]
     module: str
-    extra: str
+    install: str
     maker: tuple[str, str]
     prepared: str  # what the preparation is, for people
     switch: str  # the keyword that is False where there is none
@@ -44,17 +44,26 @@ FAMILIES = (
         "Atari",
         re.compile(r"ALE/\w+-v5|\w+NoFrameskip-v4"),
         "ale_py",
-        "atari",
+        "policygrad[atari]",
         ("policygrad.envs.atari", "make_atari"),
         "grey 84 × 84 pixels, every fourth frame, the last four; in training a lost life ends an episode and rewards are "
         "signs, returns are scores of games",
         "preprocess",
     ),
     Family(
+        "CarRacing",
+        re.compile(r"CarRacing-v\d+"),
+        "Box2D",
+        "gymnasium[box2d]",
+        ("policygrad.envs.racing", "make_racing"),
+        "grey 84 × 84 pixels of the road, an action for four frames, the last four pictures",
+        "preprocess",
+    ),
+    Family(
         "MiniGrid",
         re.compile(r"MiniGrid-.+"),
         "minigrid",
-        "minigrid",
+        "policygrad[minigrid]",
         ("policygrad.envs.grids", "make_minigrid"),
         "objects, colours and states of the cells in view as one-hot numbers",
         "one_hot",
@@ -75,7 +84,7 @@ def register(env_id: str) -> Family | None:
             import_module(family.module)
         except ImportError as error:
             raise ValueError(
-                f'{env_id} needs the package {family.module.replace("_", "-")}: pip install "policygrad[{family.extra}]"'
+                f'{env_id} needs the package {family.module.replace("_", "-")}: pip install "{family.install}"'
             ) from error
     return family
 
