@@ -1,7 +1,8 @@
 """Flat parameters: all parameters of a network in one vector that the Parameters are views of.
 
 One norm, one optimiser step, one all-reduce, and the vector that natural steps need. The views survive `deepcopy`, `.to()`,
-`load_state_dict` and pickling, each of which rebuilds them here.
+`load_state_dict` and pickling, each of which rebuilds them here. Whoever assigns a parameter, its `.data` or a layer, as
+`vector_to_parameters` does, replaces views: `renew` takes the new numbers into the vector.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from policygrad.errors import UserError
 from policygrad.forms import Form, array, like, table
 from policygrad.models.kernels import Kernel, make_kernel, trainable
+
+
+class ReplacedError(UserError, ValueError):
+    """Parameters of a network have been replaced by others of other sizes."""
 
 
 class FlatModule(nn.Module):
@@ -25,11 +31,14 @@ class FlatModule(nn.Module):
     that learns another one than the policy that acted.
     """
 
-    made = ("flat", "kernel")  # what `flatten` makes
+    made = ("flat", "kernel", "held")  # what `flatten` makes
     kernel_of: Callable[[nn.Module, Tensor, str], Kernel] = staticmethod(make_kernel)  # who makes the kernel
     network: nn.Module
     kernel: Kernel
     flat: Tensor  # (P,) every trainable parameter of `network`, in the order of network.parameters()
+    held: list[
+        tuple[dict[str, Any], str, Any, int]
+    ]  # where parameters and layers are held: table, name, which, its address
 
     def flatten(self, kernel: str | None = None) -> None:
         """Move the parameters into one vector and make them views of it. kernel: one of `KERNELS`."""
@@ -43,6 +52,29 @@ class FlatModule(nn.Module):
             start += p.numel()
         self.flat = flat
         self.kernel = self.kernel_of(self.network, flat, self.kernel_choice)
+        self.held = []
+        for module in self.network.modules():
+            self.held += [(module._modules, name, child, 0) for name, child in module._modules.items()]
+            own: Any = module._parameters
+            self.held += [(own, name, p, p.data_ptr()) for name, p in own.items() if p is not None and p.requires_grad]
+
+    def renew(self) -> None:
+        """Take parameters that were assigned from outside into the vector. A microsecond where there are none.
+
+        Raises ReplacedError where there are more or fewer numbers than before.
+        """
+        for table_, name, which, address in self.held:
+            now = table_.get(name)
+            if now is not which or (address and now.data_ptr() != address):
+                break
+        else:
+            return
+        flat = self.flat
+        self.flatten()
+        if self.flat.shape != flat.shape:
+            raise ReplacedError(
+                f"the network has {len(self.flat):,} parameters in place of {len(flat):,}: another network needs another agent"
+            )
 
     @property
     def device(self) -> torch.device:

@@ -51,7 +51,7 @@ from policygrad.stored.trajectories import Trajectories
 from policygrad.streams import stream
 from policygrad.training.callbacks import as_list, combine, finish
 from policygrad.training.face import Face
-from policygrad.training.kept import unobserved
+from policygrad.training.kept import parts_of, renew, unobserved
 from policygrad.training.progress import shown
 from policygrad.training.sizes import advise_preset, advise_steps, check_sizes, with_num_envs
 from policygrad.training.threads import BusyError, Turns, single_thread, threads_for
@@ -121,6 +121,7 @@ class Agent(Face):
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.plan = self._first_plan(body, critic_body)
         self.learner = self.plan.learner
+        self.built = parts_of(self.learner)
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
         self.collector: Any = self._collector() if dataset is None else self._replay(dataset)
@@ -286,6 +287,7 @@ class Agent(Face):
         if self.closed:
             raise BusyError("this agent is closed and its environments are gone: make or load another one to learn on")
         with self._turns.learning(), single_thread(threads_for(self.policy)):
+            renew(self.learner)
             yield
 
     def _run(self, callback: Callback | Sequence[Callback] | None, log_every: int | None) -> None:
@@ -328,6 +330,12 @@ class Agent(Face):
             raise ConfigError(
                 "an agent with a network of its own cannot change its configuration: save it, and give load what is to change"
             )
+        if self.replaced():
+            own = ", ".join(f"agent.learner.{name}" for name in self.replaced())
+            raise ConfigError(
+                f"{', '.join(overrides)} cannot change: the recipe would make the learner anew and lose the parts that you "
+                f"set, {own}. Change these"
+            )
         if config["num_envs"] != self.config["num_envs"]:
             raise ConfigError("num_envs cannot change while an agent runs: save it, and load(path, num_envs=…)")
         with self._turns:
@@ -341,6 +349,7 @@ class Agent(Face):
             if hasattr(self.learner, "observers"):
                 plan.learner.observers = self.learner.observers
             self.config, self.plan, self.learner = Configuration(config), plan, plan.learner
+            self.built = parts_of(self.learner)
             plan.learner.policy.trains_long = getattr(self.policy, "trains_long", False)
             self.policy, self.trainer.actor = plan.learner.policy, actor_of(plan.learner)
         return self

@@ -12,15 +12,16 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from policygrad.algorithms import foreign
-from policygrad.algorithms.config import Option, check
+from policygrad.algorithms.config import Option, aliases, check
 from policygrad.envs.checks import singles
 from policygrad.envs.collector import Collector
 from policygrad.envs.single import EnvLike
 from policygrad.envs.twin import twin
+from policygrad.models.flat import FlatModule
 from policygrad.stored.trajectories import Trajectories, collect
 from policygrad.training import values
 from policygrad.training.evaluate import EVALUATION_SEED, Evaluation, Told, evaluate
-from policygrad.training.kept import Kept
+from policygrad.training.kept import Kept, renew
 from policygrad.training.predicting import predict
 from policygrad.training.threads import Turns, single_thread, threads_for
 
@@ -49,6 +50,20 @@ class Face(Kept):
         """Environment steps learned from so far, in all calls of `learn`: the name that Stable-Baselines3 has for it."""
         return self.collector.steps_done
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses hyperparameters, which are given to `change`: an attribute of their name would do nothing."""
+        config = self.__dict__.get("config")
+        if (
+            config is not None
+            and "recipe" in self.__dict__
+            and name not in self.__dict__
+            and not hasattr(type(self), name)
+        ):
+            known = aliases(self.recipe).get(name, name)
+            if known in config:
+                raise AttributeError(f"setting {name} would change nothing: use agent.change({known}={value!r})")
+        object.__setattr__(self, name, value)
+
     def __getattr__(self, name: str) -> Any:
         instead = foreign.ATTRIBUTES.get(name)
         text = f"an Agent has no {name!r}" + (f": {instead}" if instead else "")
@@ -70,6 +85,8 @@ class Face(Kept):
         """
         given = self.observation_space, self.action_space, obs
         with self._turns:
+            if isinstance(self.policy, FlatModule):
+                self.policy.renew()
             return predict(self.policy, *given, self.rng, deterministic, action_masks, state, episode_start)
 
     def value(self, obs: Any, action_masks: Any = None) -> Any:
@@ -78,6 +95,7 @@ class Face(Kept):
         Raises NoValueError for an agent without a critic, and what `predict` raises.
         """
         with self._turns, single_thread():
+            renew(self.learner)
             return values.value(self.learner, self.observation_space, obs, action_masks)
 
     def log_prob(self, obs: Any, act: Any, action_masks: Any = None) -> Any:
@@ -86,6 +104,7 @@ class Face(Kept):
         Of Box actions it is a density, see `values.log_prob`. Raises NoValueError for a deterministic policy.
         """
         with self._turns, single_thread():
+            renew(self.learner)
             return values.log_prob(self.learner, self.observation_space, self.action_space, obs, act, action_masks)
 
     def evaluate(
@@ -107,6 +126,7 @@ class Face(Kept):
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
         with self._turns, self._playing(env):
+            renew(self.learner)
             same = self.backend if env is self.env and self.backend == "compiled" else "gymnasium"
             return evaluate(self.policy, env, episodes, greedy, seed, progress=progress, backend=same)
 
@@ -115,6 +135,7 @@ class Face(Kept):
         episodes, seed = check("episodes", int, episodes, EPISODES), check("seed", int, seed)
         env = self.evaluation_env() if env is None else env
         with self._turns, self._playing(env):
+            renew(self.learner)
             return collect(self.policy, env, episodes, seed, 1 if isinstance(env, gym.Env) else 8, self.env_name)
 
     def _forget(self) -> None:

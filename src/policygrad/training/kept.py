@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,33 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from policygrad.algorithms.config import ConfigError
 from policygrad.envs.collector import Collector
 from policygrad.envs.on_device import DeviceCollector
 from policygrad.envs.single import EnvLike, EnvMaker
 from policygrad.forms import PCG64, Form, anything, collector_form, form_of, table
+from policygrad.models.flat import FlatModule
 from policygrad.stored.storage import save_state, space_to_json, with_suffix
 from policygrad.training.trainer import Trainer
+
+PARTS = ("update", "estimator", "baseline", "critic")  # of a learner, which users put others in place of
+
+
+def parts_of(learner: Any) -> dict[str, Any]:
+    """The learner's parts by name."""
+    return {name: getattr(learner, name) for name in PARTS if hasattr(learner, name)}
+
+
+def renew(learner: Any) -> None:
+    """Take weights that were assigned from outside, see `FlatModule.renew`."""
+    for part in (
+        learner.policy,
+        getattr(learner, "critic", None),
+        getattr(getattr(learner, "rule", None), "critic", None),
+    ):
+        for each in (part, getattr(part, "network", None)):  # a critic may have its network inside
+            if isinstance(each, FlatModule):
+                each.renew()
 
 
 def unobserved(part: Any) -> Any:
@@ -41,6 +63,7 @@ class Kept:
     envs: VectorEnv
     policy: Any
     learner: Any
+    built: dict[str, Any]  # the learner's parts as the recipe made them
     collector: Any
     trainer: Trainer
     rng: np.random.Generator
@@ -61,8 +84,25 @@ class Kept:
         } | self.more_words()
 
     def more_words(self) -> dict[str, Any]:
-        """The environment's words, and that there is an auxiliary gain, for files; empty if there is neither."""
-        return self.env_words() | ({} if self.auxiliary is None else {"auxiliary": True})
+        """For files: the environment's words, that there is an auxiliary gain, and the parts that are not the recipe's."""
+        parts = self.replaced()
+        said = ({} if self.auxiliary is None else {"auxiliary": True}) | ({"parts": parts} if parts else {})
+        return self.env_words() | said
+
+    def replaced(self) -> dict[str, str]:
+        """The parts of the learner that are not those of the recipe, and their classes."""
+        now = parts_of(self.learner)
+        return {name: type(part).__name__ for name, part in now.items() if part is not self.built.get(name)}
+
+    def put(self, parts: Mapping[str, Any]) -> None:
+        """Put parts in place of the recipe's, as `agent.learner.update = …` does. Raises ConfigError for other names."""
+        for name, part in parts.items():
+            if name not in parts_of(self.learner):
+                known = ", ".join(parts_of(self.learner))
+                raise ConfigError(
+                    f"a learner of {self.algo} has no part {name!r}; it has: {known or 'none that could change'}"
+                )
+            setattr(self.learner, name, part)
 
     def env_words(self) -> dict[str, Any]:
         """The keywords and wrappers of the environment, for files; empty if there are none."""
@@ -70,6 +110,7 @@ class Kept:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, except the state inside the environments."""
+        renew(self.learner)
         parts = {"learner": self.learner, "collector": self.collector, "trainer": self.trainer}
         return {name: part.state_dict() for name, part in parts.items()} | {"rng": self.rng.bit_generator.state}
 
@@ -110,5 +151,6 @@ class Kept:
     def save_policy(self, path: str | Path) -> Path:
         """Write only what acting needs: weights and normaliser. Equal policies give equal bytes."""
         path = with_suffix(path)
+        renew(self.learner)
         save_state(path, {"learner": {"policy": dict(self.policy.state_dict())}}, self.metadata())
         return path

@@ -53,6 +53,7 @@ META = table(
     },
     optional={  # files of 0.4 have none of these
         "auxiliary": flag,
+        "parts": table({}, others=text()),
         "backend": text(choices=BACKENDS),
         "device": text(100),
         "env_kwargs": maybe(table({}, others=anything)),
@@ -78,6 +79,7 @@ def load(
     backend: str | None = None,
     device: str | None = None,
     auxiliary: Gain | None = None,
+    parts: Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Agent:
     """An agent from a file of `Agent.save`, a run's policy.safetensors, or a run directory. Nothing in the file is executed.
@@ -85,7 +87,8 @@ def load(
     env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
     file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
     file may not import. body, critic_body: needed when it had its own. auxiliary: needed when it had one, and the file is one
-    to learn on from. dataset: to learn on from stored trajectories. backend:
+    to learn on from. parts: needed when parts of its learner were set, as {"update": MyRule(3e-4)} for `agent.learner.update`.
+    dataset: to learn on from stored trajectories. backend:
     who steps the environments, see `make_envs`; without it Gymnasium in this process, unless it was another of these.
     device: where it is to be, by default where it was, or on the CPU where there is no such device.
     Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
@@ -98,6 +101,7 @@ def load(
         with as_model_error(path, own):
             META("description", meta)
             _check_given(path, meta, recipe, (body, critic_body), auxiliary, "collector" not in file.tree)
+            _check_parts(path, meta, parts or {}, "collector" not in file.tree)
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
             config = _config(meta, env)
@@ -121,6 +125,7 @@ def load(
                 dataset=dataset,
                 **config,
             )
+            agent.put(parts or {})
             _check_spaces(path, meta, agent.metadata())
         with as_model_error(path, own_env=False):
             _restore(agent, file, path)
@@ -277,6 +282,19 @@ def _check_auxiliary(path: Path, meta: dict, auxiliary: Gain | None, policy_only
     if not policy_only:
         raise ValueError(said)
     warnings.warn(f"{said} to learn on with it; to act, it is not needed", stacklevel=4)
+
+
+def _check_parts(path: Path, meta: dict, parts: Mapping[str, Any], policy_only: bool) -> None:
+    """Ask for the parts of a learner that were set in place of the recipe's; a file cannot hold them."""
+    missing = {name: kind for name, kind in meta.get("parts", {}).items() if name not in parts}
+    if not missing:
+        return
+    said = ", ".join(f"{name} = {kind}" for name, kind in missing.items())
+    asked = ", ".join(f"{name!r}: {kind}(…)" for name, kind in missing.items())
+    said = f"{path} was trained with parts of its learner set, {said}, which a file cannot hold: pass parts={{{asked}}}"
+    if not policy_only:
+        raise ValueError(said)
+    warnings.warn(f"{said} to learn on with them; to act, they are not needed", stacklevel=4)
 
 
 def _environment(path: Path, name: str) -> str:

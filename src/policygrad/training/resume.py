@@ -34,6 +34,7 @@ def resume(
     body: Body | None = None,
     critic_body: Body | None = None,
     auxiliary: Gain | None = None,
+    parts: Mapping[str, Any] | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,
     dataset: Trajectories | str | Path | None = None,
@@ -49,16 +50,16 @@ def resume(
     docs/reliability.md).
     run: what `train` returned, a run directory, or a run's name as on the command line. steps: as many in all instead of the
     configuration's, not fewer than were done; schedules then run to their end. env, recipe, body, critic_body, auxiliary,
-    env_kwargs, wrappers: as for `load`, for what a file may not name. dataset: needed where the run learns from trajectories
-    that it was given as an object; a path is known. callback: the callbacks that the run was begun with, in order;
-    None: the trackers of its command line.
+    parts, env_kwargs, wrappers: as for `load`, for what a file may not name. dataset: needed where the run learns from
+    trajectories that it was given as an object; a path is known. callback: the callbacks that the run was begun with, in
+    order; None: the trackers of its command line.
     Raises RunError for a run without a checkpoint, or that another process trains.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(str(run), root))
     if finished(run, steps):
         return run
     given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body, "dataset": dataset}
-    given |= {"auxiliary": auxiliary, "env_kwargs": env_kwargs, "wrappers": wrappers}
+    given |= {"auxiliary": auxiliary, "parts": parts, "env_kwargs": env_kwargs, "wrappers": wrappers}
     agent, kept = prepare(run, steps, **given)
     eval_env = agent.evaluation_env("eval_env") if eval_env is None else eval_env
     config = run.config()

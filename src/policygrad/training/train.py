@@ -222,7 +222,8 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered
     said = {
         "algo": agent.algo,
-        "recipe": agent.recipe.spec.to_json(),
+        "recipe": agent.recipe.spec.to_json()
+        | {k: v for k, v in agent.replaced().items() if k in ("update", "estimator")},
         "env": agent.env_name,
         "seed": agent.seed,
         "tuned": agent.tuned,
