@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
-from gymnasium.wrappers import FlattenObservation, RecordEpisodeStatistics, TimeLimit, TransformReward
+from gymnasium.wrappers import (
+    FlattenObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    RecordEpisodeStatistics,
+    TimeLimit,
+    TransformReward,
+)
 
 import policygrad as pg
 from policygrad.envs.advice import AdviceWarning
@@ -140,3 +150,66 @@ def test_a_name_of_ones_own_is_in_files_and_keeps_the_preset(tmp_path) -> None:
     assert "my-pole" in pg.plot(run).axes[0].get_title("left")
     with pytest.raises(pg.PolicygradError, match="name = 3 must be text"):
         pg.ppo(pole, name=3)
+
+
+def test_an_object_of_a_family_is_not_what_its_id_would_be(tmp_path) -> None:
+    race = gym.make("CarRacing-v3", continuous=False)
+    with pytest.warns(AdviceWarning, match=r"lacks what its id alone would have \(grey 84 × 84 pixels of the road"):
+        agent = pg.ppo(race, **SMALL)
+    assert not agent.tuned
+    assert agent.observation_space.shape == (96, 96, 3)
+    path = agent.save(tmp_path / "race")
+    with pytest.raises(ValueError, match="cannot be made from the file alone: pass env="):
+        pg.load(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pg.load(path, env=race).env_name == "CarRacing-v3, as given"
+        pg.ppo(race, preset={}, **SMALL)
+
+
+SMALL: dict[str, Any] = {"num_steps": 16, "minibatches": 1, "hidden": (4,)}
+
+
+class Masked(gym.Wrapper):
+    """A CartPole whose info says which actions are legal."""
+
+    def reset(self, **given: Any) -> Any:
+        obs, info = self.env.reset(**given)
+        return obs, info | {"action_mask": np.ones(2, np.int8)}
+
+    def step(self, action: Any) -> Any:
+        obs, rew, terminated, truncated, info = self.env.step(action)
+        return obs, rew, terminated, truncated, info | {"action_mask": np.ones(2, np.int8)}
+
+
+class Contrib(CartPoleEnv):
+    """A CartPole that sb3-contrib would ask for its masks."""
+
+    def action_masks(self) -> np.ndarray:
+        return np.ones(2, bool)
+
+
+def test_masks_that_nobody_looks_at_are_pointed_out_once() -> None:
+    agent = pg.ppo(lambda: Masked(pole()), preset={}, num_envs=2, **SMALL)
+    with pytest.warns(AdviceWarning, match="mask_source='info' makes the policy keep to it") as said:
+        agent.learn(100)
+    assert len(said) == 1
+    with pytest.warns(AdviceWarning, match=r"method action_masks\(\), which is not called"):
+        pg.ppo(Contrib, **SMALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pg.ppo(lambda: Masked(pole()), preset={}, mask_source="info", **SMALL).learn(50)
+        pg.ppo(pole, **SMALL).learn(50)
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        (lambda: NormalizeReward(pole()), "scales the rewards that evaluations count"),
+        (lambda: NormalizeObservation(pole()), "take normalize_obs=True instead"),
+        (gym.wrappers.vector.NormalizeReward(gym.make_vec(ID, 2)), "scales the rewards that evaluations count"),
+    ],
+)
+def test_wrappers_that_standardise_are_advised_against(env: Any, says: str) -> None:
+    with pytest.warns(AdviceWarning, match=says):
+        pg.ppo(env, preset={}, **SMALL)

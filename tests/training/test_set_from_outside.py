@@ -115,7 +115,7 @@ def test_a_rule_that_was_set_is_asked_for_when_its_file_is_loaded(tmp_path: Path
     again = pg.load(path, parts={"update": Slower(1e-3)})
     assert isinstance(again.learner.update, Slower)
     assert copy.deepcopy(again).replaced() == {"update": "Slower"}
-    with pytest.raises(ValueError, match="no part .rule.; it has: update, estimator"):
+    with pytest.raises(ValueError, match=r"no part .rule.; it has: update, estimator"):
         pg.load(path, parts={"update": Slower(1e-3), "rule": None})
     with pytest.raises(ConfigError, match=r"agent\.learner\.update"):
         again.change(lr=1e-4)

@@ -139,6 +139,19 @@ def test_who_cannot_be_made_again_with_a_render_mode_is_refused_with_the_way_out
         assert record(agent, tmp_path / "x.mp4", env=lambda: Counter("rgb_array")) == [4.0]
 
 
+def test_a_class_in_a_file_is_drawn_by_its_keyword(tmp_path, monkeypatch):
+    (tmp_path / "drawn.py").write_text(
+        "from gymnasium.envs.classic_control import CartPoleEnv\n\nclass Tall(CartPoleEnv):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    env = make_shown("./drawn.py:Tall", "rgb_array")
+    assert type(env.unwrapped).__name__ == "Tall"
+    env.reset(seed=0)
+    assert frame(env).shape == (400, 600, 3)
+    with pytest.raises(ValueError, match="unknown environment"):
+        make_shown("./drawn.py:Short", "rgb_array")
+
+
 def test_modes_that_an_environment_does_not_have_are_refused():
     class Blind(Counter):
         metadata = {"render_modes": []}  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""Warnings that follow from the spaces alone, about defaults that cannot work well. Each is a sentence, or None.
+"""Warnings about defaults that cannot work well, from the spaces and wrappers of environments. Each is a sentence, or None.
 
 Of rewards, nothing can be told: no space has them. They may be of any size, because advantages are standardised and critics
 follow the scale of their targets.
@@ -10,10 +10,13 @@ import math
 import warnings
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import VectorEnv, VectorWrapper
 
+from policygrad.envs.checks import singles
+from policygrad.envs.lent import layers
 from policygrad.errors import UserError
 from policygrad.models.continuous import Gaussian
 from policygrad.models.observations import leaves
@@ -54,9 +57,43 @@ def unscaled_pictures(observation_space: spaces.Space) -> str | None:
     return None
 
 
+def unasked_masks(policy: Any, envs: VectorEnv) -> str | None:
+    """sb3-contrib asks an environment's method `action_masks()`; nobody does here."""
+    encoding = getattr(policy, "encoding", None)
+    if getattr(encoding, "mask_source", "none") != "none" or isinstance(envs.single_action_space, spaces.Box):
+        return None
+    if not any(callable(getattr(env.unwrapped, "action_masks", None)) for env in singles(envs)):
+        return None
+    return (
+        "the environment has a method action_masks(), which is not called: have reset and step put its result into "
+        "info['action_mask'], and give mask_source='info'"
+    )
+
+
+def normalized(envs: VectorEnv) -> str | None:
+    """Gymnasium's wrappers that standardise keep moments of their own, which no file holds, and scale what is scored."""
+    first = next(iter(singles(envs)), None)
+    layer: Any = envs
+    names = [type(each).__name__ for each in layers(first)] if isinstance(first, gym.Env) else []
+    while isinstance(layer, VectorWrapper):
+        names.append(type(layer).__name__)
+        layer = layer.env
+    if "NormalizeReward" in names:
+        return (
+            "NormalizeReward scales the rewards that evaluations count, too: leave it out, critics follow the scale of their "
+            "targets by themselves"
+        )
+    if "NormalizeObservation" in names:
+        return (
+            "NormalizeObservation keeps moments that a model file does not hold, and begins anew in evaluations: take "
+            "normalize_obs=True instead"
+        )
+    return None
+
+
 def advise(policy: Any, envs: VectorEnv, log_std: float, own_body: bool) -> None:
-    """Warn of likely problems with the environments' spaces and this policy."""
-    found = []
+    """Warn of likely problems with the environments and this policy."""
+    found = [unasked_masks(policy, envs), normalized(envs)]
     if type(getattr(policy, "head", None)) is Gaussian:
         found.append(far_bounds(envs.single_action_space, math.exp(log_std)))
     own_body = own_body or has_pictures(getattr(policy, "network", None))

@@ -193,7 +193,7 @@ class Collector:
         """Have those infos told that are read."""
         masks = encoding.mask_source == "info"
         if self.ours:
-            self.source.report_masks = masks
+            self.source.report_masks, self.source.no_masks = masks, encoding.mask_source == "none"
         else:
             self.source.reads_info = masks or self.mode is AutoresetMode.SAME_STEP
 

@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from policygrad.envs.checks import singles
+from policygrad.envs.families import family_of
 from policygrad.envs.lent import layers
 from policygrad.envs.single import EnvLike, EnvMaker, env_name, make_one
 
@@ -30,6 +31,8 @@ NEUTRAL = frozenset(  # wrappers that change neither observations nor actions no
         "TimeLimit",
     ]
 )
+
+UNPREPARED = "the missing preparation"  # of an object that its id alone would have
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,10 @@ def identify(env: EnvLike) -> Identity:
 def _of_single(env: gym.Env, name: str) -> Identity:
     spec = getattr(env.unwrapped, "spec", None)
     around = [type(layer).__name__ for layer in layers(env) if isinstance(layer, gym.Wrapper)]
-    return Identity(name, None if spec is None else spec.id, _changing(around, spec))
+    changing = _changing(around, spec)
+    if spec is not None and family_of(spec.id) is not None:  # its id alone would be another environment
+        return Identity(f"{spec.id}, as given", spec.id, (*changing, UNPREPARED))
+    return Identity(name, None if spec is None else spec.id, changing)
 
 
 def _of_vector(envs: VectorEnv) -> Identity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,7 +40,8 @@ class SerialVectorEnv(SyncVectorEnv):
     """Gymnasium's SyncVectorEnv in NEXT_STEP mode, without what training does not read: infos, and copies of observations.
 
     Whatever an environment gives is looked at before it is written (envs/checks.py), and whatever it raises names it.
-    report_masks: whether `info` shows the action masks, all that is kept of the environments' own infos.
+    report_masks: whether `info` shows the action masks, all that is kept of the environments' own infos. no_masks: whether the
+    policy knows of none, so that one in `info` is worth a warning.
     """
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
@@ -51,7 +53,7 @@ class SerialVectorEnv(SyncVectorEnv):
             raise ContractError("environments side by side must have the same observation and action space") from error
         check_distinct(self.envs)
         self.paused = np.zeros(self.num_envs, bool)  # who sits the steps out, until the next reset
-        self.report_masks = False
+        self.report_masks = self.no_masks = self.advised = False
         self.first = 0  # the number of the first one, where these are some of many
         self.journal = Journal(list(self.envs))
         self.games = [game_of(env) for env in self.envs]
@@ -96,6 +98,14 @@ class SerialVectorEnv(SyncVectorEnv):
             self._autoreset_envs[i] = self._terminations[i] = self._truncations[i] = False
         return self._observations, mask_info(masks) if self.report_masks else {}
 
+    def _advise(self) -> None:
+        """Warn once of masks that nobody looks at."""
+        from policygrad.envs.advice import AdviceWarning  # with torch, which worker processes do without
+
+        self.advised = True
+        text = f"{env_name(self.envs[0])}: info has an {ACTION_MASK!r}, which this policy does not look at"
+        warnings.warn(f"{text}: mask_source='info' makes the policy keep to it", AdviceWarning, stacklevel=2)
+
     def _reset_one(self, i: int, stepping: bool = False, **given: Any) -> Any:
         """Reset environment i and write what it shows; its action mask, where masks are reported. stepping: in a step."""
         answer, game = PENDING, self.games[i]
@@ -107,6 +117,8 @@ class SerialVectorEnv(SyncVectorEnv):
             answer = self.envs[i].reset(**given)
             obs, info = answer if isinstance(answer, tuple | list) else ()  # pyright: ignore  `blame` says what it is
             self._write(i, obs)
+            if self.no_masks and not self.advised and told(info, ACTION_MASK) is not None:
+                self._advise()
             return told(info, ACTION_MASK) if self.report_masks else None
         except (Exception, SystemExit) as error:
             blame(error, self._name(i), "reset", answer, f"at the beginning of its episode {self._episodes[i]}")

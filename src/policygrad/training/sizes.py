@@ -20,7 +20,8 @@ from policygrad.algorithms.recipe import Recipe
 from policygrad.algorithms.replay_learner import ReplayLearner
 from policygrad.envs.advice import AdviceWarning
 from policygrad.envs.checks import check_vector
-from policygrad.envs.naming import Identity
+from policygrad.envs.families import family_of
+from policygrad.envs.naming import UNPREPARED, Identity
 from policygrad.envs.single import EnvLike
 from policygrad.models.observations import Encoding
 
@@ -72,6 +73,12 @@ def advise_preset(
     recipe: Recipe, config: Mapping[str, Any], given: Mapping[str, Any], known: Identity, preset: Preset | None
 ) -> None:
     """Warn where an environment has a tuned preset, but is wrapped, so that the recipe's defaults are taken instead."""
+    if preset is None and UNPREPARED in known.wrapped:
+        family = family_of(known.id)
+        done = "" if family is None else f" ({family.prepared})"
+        text = f"{known.id} is given as an object, and lacks what its id alone would have{done}"
+        warnings.warn(f"{text}: pass the id, or preset={{}} if that is wanted", AdviceWarning, stacklevel=5)
+        return
     tuned = presets(recipe).get(known.id or "") if preset is None and known.wrapped else None
     if tuned and not config.keys() <= given.keys() | {"steps"}:
         around = ", ".join(dict.fromkeys(known.wrapped))

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from policygrad.envs.families import family_of
-from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one
+from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one, own_maker
 from policygrad.files import reason, sweep
 from policygrad.training.agent import Agent
 from policygrad.training.evaluate import EVALUATION_SEED
@@ -123,6 +123,8 @@ def make_shown(env: EnvLike, mode: str) -> gym.Env:
 
 
 def _make(env: EnvLike, mode: str) -> gym.Env | None:
+    if isinstance(env, str) and ":" in env:
+        env = own_maker(env) or env  # a class or function of the user's
     if isinstance(env, str):
         if family_of(env) is not None:
             return make_one(env, render_mode=mode)
