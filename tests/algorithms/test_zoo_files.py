@@ -11,7 +11,7 @@ import pytest
 
 import policygrad as pg
 from policygrad.algorithms.config import ConfigError, resolve
-from policygrad.algorithms.zoo import DEFAULTS, ZooError, literal, read
+from policygrad.algorithms.zoo import DEFAULTS, WHY, ZooError, literal, read
 from policygrad.cli import main
 
 pytest.importorskip("yaml")
@@ -193,3 +193,24 @@ def test_it_can_be_written_as_a_preset_of_ours(tmp_path) -> None:
     assert config(str(toml), "ppo") == config(preset, "ppo")
     with pytest.raises(ConfigError):
         config(str(file(tmp_path, preset.to_toml().replace("n_envs", "n_env"), "wrong.toml")), "ppo")
+
+
+def test_all_atari_games_have_one_table_and_what_it_prepares_is_done_already(tmp_path) -> None:
+    path = file(
+        tmp_path,
+        "atari:\n  env_wrapper:\n    - stable_baselines3.common.atari_wrappers.AtariWrapper\n  frame_stack: 4\n"
+        "  policy: 'CnnPolicy'\n  n_envs: 8\n  n_steps: 128\n  n_epochs: 4\n  batch_size: 256\n  n_timesteps: !!float 1e7\n"
+        "  learning_rate: lin_2.5e-4\n  clip_range: lin_0.1\n  vf_coef: 0.5\n  ent_coef: 0.01\n"
+        "BreakoutNoFrameskip-v4:\n  n_envs: 2\n",
+        "ppo.yml",
+    )
+    for env in ("PongNoFrameskip-v4", "ALE/Pong-v5"):
+        found = read(path, "ppo", env)
+        assert [config(found, "ppo")[name] for name in ("num_envs", "minibatches", "epochs")] == [8, 4, 4]
+        assert found.left == {"vf_coef": WHY["vf_coef"]}
+        assert str(found) == "ppo.yml of RL Zoo, atari"
+    assert read(path, "ppo", "BreakoutNoFrameskip-v4")["n_envs"] == 2
+    with pytest.raises(ZooError, match="has no hyperparameters for CartPole-v1"):
+        read(path, "ppo", "CartPole-v1")
+    with pytest.raises(ValueError, match=r"cannot read .*nowhere\.yml"):
+        read(tmp_path / "nowhere.yml", "ppo", "CartPole-v1")

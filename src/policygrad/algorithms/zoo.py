@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from policygrad.algorithms.checked import ConfigError
+from policygrad.envs.families import family_of
 from policygrad.files import MIB, read_text
 
 PPO = {
@@ -87,6 +88,7 @@ SAME = frozenset(  # words of theirs that the recipes understand
     ]
 )
 ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "SiLU": "silu"}
+ATARI, PREPARED = "atari", ("env_wrapper", "frame_stack")  # the table for all games, and what it asks to prepare
 THETA, DT = 0.15, 0.01  # of Stable-Baselines3's Ornstein–Uhlenbeck noise
 WHY = {  # why a word has no counterpart
     "vf_coef": "the critic has an optimiser of its own",
@@ -143,13 +145,15 @@ def read(path: str | Path, algo: str, env: str) -> Preset:
     """The hyperparameters of an algorithm in an environment, from a YAML file of RL Zoo.
 
     algo: ppo, a2c, trpo, dqn, ddpg, td3 or sac. env: an id; where the file has only another version of it, that one is taken,
-    and its table `default` where it has none. Raises ZooError, or BadFileError for what cannot be read.
+    its table `atari` for Atari games, and `default` where it has none. Raises ZooError, or BadFileError for what cannot be read.
     """
     algo = algo.lower().replace("-", "_")
     if algo not in DEFAULTS:
         raise ZooError(f"RL Zoo's files are read for {', '.join(DEFAULTS)}, not for {algo}")
     name, table = _table(path, env)
     left: dict[str, str] = {}
+    if name == ATARI:  # what the file asks for is done wherever an Atari id is made
+        table = {word: value for word, value in table.items() if word not in PREPARED}
     given: dict[str, Any] = {}
     for word, value in table.items():
         given |= _expanded(str(word), value, left)
@@ -163,13 +167,16 @@ def _table(path: str | Path, env: str) -> tuple[str, dict[Any, Any]]:
         import yaml
     except ImportError as error:
         raise ZooError(f"reading {path} needs the package PyYAML: pip install policygrad[zoo]") from error
+    text = read_text(os.path.expanduser(path), MIB)
     try:
-        tables = yaml.safe_load(read_text(os.path.expanduser(path), MIB))
+        tables = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ZooError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     tables = {k: v for k, v in tables.items() if isinstance(v, dict)} if isinstance(tables, dict) else {}
     bare = re.sub(r"-v\d+$", "", env)
-    names = [env, *(n for n in tables if isinstance(n, str) and re.sub(r"-v\d+$", "", n) == bare), "default"]
+    same = (n for n in tables if isinstance(n, str) and re.sub(r"-v\d+$", "", n) == bare)
+    family = family_of(env)
+    names = [env, *same, *([ATARI] if family is not None and family.name == "Atari" else []), "default"]
     name = next((n for n in names if n in tables), None)
     if name is None:
         has = ", ".join(str(n) for n in list(tables)[:20]) or "nothing"
