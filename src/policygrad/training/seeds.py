@@ -222,6 +222,9 @@ class Channel:
     def start(self, total: int) -> None:
         self.tell(phase="training", total=total)
 
+    def finish(self, steps: int) -> None:
+        self.tell(total=max(steps, 1))
+
     def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
         self.tell(steps=steps, speed=speed, mean=mean_return, note=note)
 

@@ -34,6 +34,7 @@ from policygrad.training.evaluate import Evaluation, Told
 from policygrad.training.interrupts import GRACE, interrupts, terminations
 from policygrad.training.progress import Progress, Silent
 from policygrad.training.recorder import Recorder
+from policygrad.training.sizes import expected_steps
 from policygrad.training.threads import threads_for
 from policygrad.training.trainer import rows_every
 
@@ -112,13 +113,15 @@ def learn(
     # the first signal is a request: what is saved is a whole iteration
     with run.lock(), interrupts(most=1, grace=GRACE) as pressed:
         recorder = Recorder(run, agent, steps, progress, pressed, writer, callbacks, resumed)
-        progress.start(steps)
+        progress.start(steps if resumed is not None else expected_steps(agent, steps))
         try:
             log_every = min(rows_every(steps), max(1, steps // MIN_ROWS))
             if resumed is None:
                 agent.learn(steps, [*callbacks, recorder], log_every)
             else:
                 agent.go_on([*callbacks, recorder], log_every)
+            if not (pressed or agent.trainer.stopped):
+                progress.finish(agent.collector.steps_done - recorder.first)
             recorder.draw(agent)
         except BaseException as error:
             if isinstance(error, CollapsedError):  # before the update: what was learned until then is sound
