@@ -42,8 +42,8 @@ def legend(audit: Audit) -> str:
     g = "g: the exact gradient" if audit.limit is None else "g: see above"
     lines = {
         "verdict": f"= exact, from all trajectories; ~ by a test; false alarms in this table have probability {audit.alpha:g}",
-        "bias": f"‖E ĝ − g‖ in {unit}; {g}. [low, high]: with probability {1.0 - audit.alpha:g} all these "
-        "intervals contain the true values",
+        "bias": f"‖E ĝ − g‖ in {unit}; {g}. [low, high]: with probability {1.0 - audit.alpha:g} all hold the true "
+        "values",
         "along": f"the component of the bias along g, in {unit}; −6.25 %: the mean estimate is 6.25 % too short",
         "variance": f"the trace of the covariance of one batch's ĝ, in units of {square}",
         "MSE": "E‖ĝ − g‖² = bias² + variance, in the same units",
