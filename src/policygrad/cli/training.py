@@ -35,8 +35,6 @@ from policygrad.training.seeds import Job, State, run_seeds
 def train_command(words: Sequence[str]) -> None:
     """`policygrad train`."""
     given = parse_train(words)
-    if given.resume and given.run_dir is None:
-        raise UsageError("--resume needs --run-dir: the directory of the run to continue or to begin.")
     command = ["policygrad", "train", *words]
     if len(given.seeds) == 1:
         train_one(given, command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -224,6 +225,14 @@ def make_progress(quiet: bool = False) -> Progress:
     if quiet:
         return Silent()
     return Bar() if SafeStream(sys.stdout).isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def plain(warning: str) -> str:
+    """The text of a warning without colours, and without Gymnasium's "WARN: "."""
+    return COLOUR.sub("", warning).removeprefix("WARN: ")
 
 
 def utf(encoding: str | None) -> bool:
