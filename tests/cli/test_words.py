@@ -29,14 +29,19 @@ def test_steps_that_whole_iterations_leave_out_are_said_with_a_number_that_takes
     if advised:  # the advice is true: whole iterations of so many steps fit, and nothing more is left out than it says
         size = int(advised[1]) * envs
         assert steps // size * size == int(advised[2].replace(",", ""))
-        assert length({"steps": steps, "num_envs": envs, "num_steps": int(advised[1])}, int(advised[1])) == f"{steps:,} steps"
+        assert (
+            length({"steps": steps, "num_envs": envs, "num_steps": int(advised[1])}, int(advised[1]))
+            == f"{steps:,} steps"
+        )
 
 
 def test_a_training_that_left_steps_out_does_not_look_broken_off(tmp_path, capsys):
     words = ["ppo", "CartPole-v1", "--steps", "200", "--num-envs", "4", "--num-steps", "32", "--eval-episodes", "1"]
     assert main(["train", *words, "--run-dir", str(tmp_path / "a")]) == 0
     first, _, bar, last, *_ = capsys.readouterr().out.splitlines()
-    assert "200 steps (trains whole iterations of 128 steps, of which 1 fits; --num-steps 25 would use all 200)" in first
+    assert (
+        "200 steps (trains whole iterations of 128 steps, of which 1 fits; --num-steps 25 would use all 200)" in first
+    )
     done = int(last.partition(" ")[0])
     assert bar.startswith(f"100 %  {done} of {done} steps")
     assert done < 128  # resets are not counted
@@ -57,4 +62,7 @@ def test_lines_end_with_all_there_is_where_no_other_iteration_fits():
     lines.update(1984, 1.0, None)
     lines.finish(1984)
     lines.update(1984, 1.0, None)
-    assert [line[:24] for line in stream.getvalue().splitlines()] == [" 96 %  1,984 of 2,048 st", "100 %  1,984 of 1,984 st"]
+    assert [line[:24] for line in stream.getvalue().splitlines()] == [
+        " 96 %  1,984 of 2,048 st",
+        "100 %  1,984 of 1,984 st",
+    ]

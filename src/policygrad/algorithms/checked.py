@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 from policygrad.algorithms.foreign import VALUES
 from policygrad.algorithms.keywords import MOST, TINY, Option
 from policygrad.errors import UserError
-from policygrad.locate import nearest
 from policygrad.models.schedules import Linear, read_schedule
+from policygrad.spelling import nearest
 
 
 class ConfigError(UserError, ValueError):

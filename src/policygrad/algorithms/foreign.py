@@ -192,7 +192,9 @@ SWITCHED_OFF: dict[str, str | tuple[str, str]] = {  # where the same word with t
     "squash_output": ('use head="gaussian"', "use --head gaussian"),
     **dict.fromkeys(("progress_bar", "progress"), (f"{LEAVE}: {BAR}", "use -q for quiet")),
     "save_model": "every run keeps its policy; in Python, agent.learn writes no files",
-    **dict.fromkeys(("datestamp", "dt"), "use --run-dir DIR, a directory of your own; others are named by seed and time"),
+    **dict.fromkeys(
+        ("datestamp", "dt"), "use --run-dir DIR, a directory of your own; others are named by seed and time"
+    ),
 }
 
 # values of keywords, as others call them, and columns of metrics.jsonl
@@ -214,7 +216,9 @@ VALUES: dict[str, dict[str, str]] = {
 RETURNS = ("return", "returns", "reward", "rewards", "score", "performance", "averageepret", "ep_rew_mean", "ep_reward")
 COLUMNS = {
     **dict.fromkeys((*RETURNS, "episodic_return", "episode_reward", "mean_reward", "average_return"), "return_mean"),
-    **dict.fromkeys(("length", "ep_len_mean", "eplen", "ep_length", "episodic_length", "episode_length"), "length_mean"),
+    **dict.fromkeys(
+        ("length", "ep_len_mean", "eplen", "ep_length", "episodic_length", "episode_length"), "length_mean"
+    ),
     **dict.fromkeys(("approx_kl", "mean_kl", "approxkl"), "kl"),
     **dict.fromkeys(("lossv", "vf_loss", "critic_loss", "qf_loss", "v_loss"), "value_loss"),
     **dict.fromkeys(("clipfrac", "clip_frac"), "clip_fraction"),

@@ -38,7 +38,9 @@ LISTS: Mapping[str, str] = {
 BOTH = "the greedy and the sampled policy are both evaluated"
 NO_WINDOW = "nothing is drawn; `policygrad watch RUN` shows a window, `policygrad video RUN` records a video"
 X_AXIS = "the x axis is environment steps"
-FLAGS: Mapping[str, Mapping[str, str]] = {  # by command: of RL Zoo's enjoy.py, Spinning Up's test_policy and plot, and CleanRL
+FLAGS: Mapping[
+    str, Mapping[str, str]
+] = {  # by command: of RL Zoo's enjoy.py, Spinning Up's test_policy and plot, and CleanRL
     "eval": {
         **dict.fromkeys(("deterministic", "stochastic", "greedy", "sampled"), BOTH),
         **dict.fromkeys(("n_episodes", "n_eval_episodes", "eval_episodes", "n"), "use --episodes N"),

@@ -35,7 +35,7 @@ def resume_command(words: Sequence[str]) -> None:
         check_env(given.env)
     run = RunDirectory(path)
     config = run.config()
-    refuse_import("resume", given.run, config, given.env, given.recipe, given.wrapper)
+    refuse_import("resume", given.run, config, given.env, given.recipe, given.wrapper, config.get("files"))
     kwargs = None if given.env_kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(given.env_kwargs))
     go_on(run, steps, given.quiet, env=given.env, recipe=given.recipe, env_kwargs=kwargs, wrappers=given.wrapper)
 

@@ -12,8 +12,8 @@ import numpy as np
 from policygrad.algorithms.config import aliases, show
 from policygrad.algorithms.foreign import COLUMNS
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.locate import nearest
 from policygrad.reports.columns import as_number, title
+from policygrad.spelling import nearest
 from policygrad.stored.directory import RunDirectory, RunError, environment
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ def _check_names(panels: Any, keys: list[str], known: set[str], metric: str, col
         theirs = {alias: name for algo in RECIPES for alias, name in aliases(algo).items()}
         near = nearest(missing[0], sorted(known), theirs)
         there = f"there are: config, algo, {', '.join(sorted(known))}"
-        raise RunError(f"no run has a hyperparameter {missing[0]!r}; {there if near is None else f'did you mean {near}?'}")
+        raise RunError(
+            f"no run has a hyperparameter {missing[0]!r}; {there if near is None else f'did you mean {near}?'}"
+        )
     if panels and metric not in columns | {RETURN}:
         near = nearest(metric, sorted(columns | {RETURN}), COLUMNS)
         there = f"there are: {', '.join(sorted(columns))}"

@@ -26,6 +26,7 @@ from policygrad.models.kernels import DenseKernel, LogStdKernel
 from policygrad.models.pictures import described
 from policygrad.models.policy import Policy
 from policygrad.stored.directory import ROOT, RunDirectory, create
+from policygrad.stored.sources import files_of
 from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWriter
 from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import Agent, Callback
@@ -244,7 +245,9 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
         "machine": machine(),
         "command": list(command),
     }
-    return said | agent.more_words() | ({} if agent.name is None else {"name": agent.name})
+    said |= agent.more_words() | ({} if agent.name is None else {"name": agent.name})
+    own = files_of([agent.algo, agent.env_name, *said.get("wrappers", [])])
+    return said | ({"files": own} if own else {})
 
 
 def versions(agent: Agent, steps: int) -> dict[str, str]:
