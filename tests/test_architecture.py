@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "files": set(),
     "forms": set(),
     "html": set(),
+    "spelling": set(),
     "gradient": {"data"},
     "pieces": set(),
     "compiled": set(),
@@ -64,9 +65,9 @@ MAY_IMPORT = {
     "presets": set(),
     "cli": {*BELOW, "training", "serving", "lab"},
 }
-# what everybody may import: errors, sums over a shared batch, trees of arrays and their pieces, how files are read and what is
+# what everybody may import: errors, names that are meant, sums over a shared batch, trees of arrays and their pieces, how files are read and what is
 # in them
-ANYWHERE = {"errors", "total", "tree", "pieces", "files", "forms", "html"}
+ANYWHERE = {"errors", "total", "tree", "pieces", "files", "forms", "html", "spelling"}
 # files of the lab that may import less than their room
 AUDIT = ("audit", "bench", "cells", "page", "table", "optimal_baselines", "verdicts")
 LAB = {

@@ -559,8 +559,8 @@ def test_an_environment_of_a_module_beside_the_user_is_trained_evaluated_and_plo
             "ppo CartPole-v1 --num-envs 1 --num-steps 8 --epochs 1 --minibatches 2 --clip 0.3",
             "changed: num_envs 1, num_steps 8, epochs 1, minibatches 2, …\n",
         ),
-        ("ppo CartPole-v1 --num-envs 4", "100 steps (at least one iteration, 512 steps); tuned"),
-        ("reinforce Bandit-v0 --episodes 200", "100 steps (at least one iteration, 200 episodes); "),
+        ("ppo CartPole-v1 --num-envs 4", "100 steps (trains one whole iteration of 512 steps); tuned"),
+        ("reinforce Bandit-v0 --episodes 200", "100 steps (trains one whole iteration of 200 episodes); "),
         ("a2c Bandit-v0 --num-envs 2 --num-steps 50", "100 steps; no preset"),
     ],
 )

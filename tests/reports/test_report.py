@@ -145,7 +145,7 @@ def test_steps_against_their_gradient_are_counted_and_are_no_ratio():
     finding = found("a2c", predicted_gain=at(0, 1, there=-0.02, else_=0.02))["linear model"]
     assert finding.numbers["against_gradient"] == 2
     assert finding.numbers["ratio"] == {"median": 1.0, "quartile_1": 1.0, "quartile_3": 1.0}
-    assert "2 of 20 steps went against" in finding.text
+    assert "in 2 of 20 updates the step had a negative component" in finding.text
     assert "against" not in found("a2c")["linear model"].text
 
 
@@ -205,11 +205,12 @@ def test_ppo_kl_is_compared_with_its_target_and_its_beta_has_a_path():
 def test_sampled_kls_are_compared_with_the_exact_one():
     finding = found(kl_k1=at(0, 1, 2, there=-0.004, else_=0.006))["sampled KL"]
     assert finding.numbers["off"] == pytest.approx({"k1": 0.25, "k2": 0.1, "k3": 0.025})
-    assert (
-        finding.text == "k1 is off by 25 %, k2 is off by 10 %, k3 is off by 2.5 % (medians); k1 is negative in 3 of 20."
+    assert finding.text == (
+        "median error of the estimates from the sampled actions, relative to the exact KL: k1 25 %, k2 10 %, k3 2.5 %; "
+        "no update uses them; k1 is negative in 3 of 20."
     )
     assert "negative" not in found()["sampled KL"].text
-    assert "k1 is off by over 1,000 %" in found(kl_k1=1.0)["sampled KL"].text
+    assert "k1 over 1,000 %" in found(kl_k1=1.0)["sampled KL"].text
 
 
 def test_lengths_of_steps_in_parameters_and_policy():
@@ -217,7 +218,7 @@ def test_lengths_of_steps_in_parameters_and_policy():
     finding = found(step_norm=steps, policy_step=0.1)["step lengths"]
     assert finding.numbers["ratio_first"] == pytest.approx(1.0)
     assert finding.numbers["ratio_last"] == pytest.approx(0.25)
-    assert "moves the policy by 1 in the first fifth of the run, 0.25 in the last" in finding.text
+    assert "unit of parameter change: 1 in the first fifth of the run, 0.25 in the last" in finding.text
 
 
 def test_conjugate_gradients_that_did_not_solve_are_found():
@@ -235,10 +236,12 @@ def test_conjugate_gradients_that_did_not_solve_are_found():
 
 
 def test_a_clip_that_removes_much_or_nothing_and_epochs_that_were_saved():
-    much = found("ppo", {"epochs": 4}, clip_fraction=[0.1] * 10 + [0.4] * 10, epochs=at(0, 1, there=2, else_=4))["clip"]
+    cut = {"clip_fraction": [0.1] * 10 + [0.4] * 10, "epochs": at(0, 1, there=2, else_=4)}
+    much = found("ppo", {"epochs": 4, "target_kl": 0.01}, **cut)["clip"]
     assert much.mark == "!"
     assert "Above 30 % from 11k steps on" in much.text
     assert "target_kl ended 2 of 20 updates early" in much.text
+    assert "target_kl" not in found("ppo", {"epochs": 4, "target_kl": None}, **cut)["clip"].text  # which ends nothing
     assert found("ppo", clip_fraction=0.0)["clip"].mark == "!"
     fine = found("ppo", {"epochs": 4})["clip"]
     assert (fine.mark, fine.text) == ("ok", "removes the gradient of 10 % of the steps (median), 10 % at most.")
@@ -282,7 +285,7 @@ def test_a_surrogate_that_tracks_is_said_to():
     assert finding.text.startswith(
         "it tracks: in total the surrogate predicted a gain of 0.38 and the return went from "
     )
-    assert "6 segments: 5 rose, 1 level, 0 fell" in finding.text
+    assert "of 6 segments of the run the return rose in 5, changed without significance in 1, and fell" in finding.text
     assert sum(s.promised for s in got) == pytest.approx(0.02 * 19)  # the last update has no return after it
 
 

@@ -6,9 +6,11 @@ import math
 from numbers import Real
 from typing import Any, Literal, get_args, get_origin
 
+from policygrad.algorithms.foreign import VALUES
 from policygrad.algorithms.keywords import MOST, TINY, Option
 from policygrad.errors import UserError
 from policygrad.models.schedules import Linear, read_schedule
+from policygrad.spelling import nearest
 
 
 class ConfigError(UserError, ValueError):
@@ -20,7 +22,9 @@ def checked(name: str, kind: Any, value: Any, option: Option) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{name} = {value!r} is not one of: {', '.join(map(str, args))}")
+            near = nearest(str(value), args, VALUES.get(name, {}))
+            hint = f"; did you mean {near}?" if near else ""
+            raise ConfigError(f"{name} = {value!r} is not one of: {', '.join(map(str, args))}{hint}")
         return value
     if type(None) in args:
         return None if value is None else checked(name, next(a for a in args if a is not type(None)), value, option)

@@ -248,7 +248,7 @@ def resolve(
     for given in (fitting_preset(found or {}, overrides), overrides):
         for name, value in _unalias(algo, given, config).items():
             if name not in known:
-                raise ConfigError(unknown_keyword(algo, name))
+                raise ConfigError(unknown_keyword(algo, name, value))
             config[name] = value
     for name, (kind, _) in known.items():
         config[name] = check(name, kind, config[name], bounds.get(name))
@@ -304,9 +304,9 @@ def check_measurements(recipe: Recipe, **asked: object) -> None:
         raise ConfigError(f"{recipe.name} follows no score function ∇log π that could be measured: leave {names} out")
 
 
-def unknown_keyword(algo: Algo, name: str) -> str:
+def unknown_keyword(algo: Algo, name: str, value: object = None) -> str:
     """The message for a keyword that a recipe does not have."""
-    known, instead = parameters(algo), answer(name)
+    known, instead = parameters(algo), answer(name, off=value is False)
     if instead is not None:
         return f"{algorithm(algo)} has no hyperparameter {name!r}: {instead}."
     near = [OLD_KEYWORDS[name]] if OLD_KEYWORDS.get(name) in known else []

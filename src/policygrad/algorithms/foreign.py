@@ -142,11 +142,22 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "capture_video": RECORD,
     "render": "use `policygrad watch RUN` after training",
     "render_mode": "training draws nothing; use `policygrad video RUN` or policygrad.record(agent, path) after training",
-    **dict.fromkeys(("logger_kwargs", "exp_name", "data_dir", "log_folder", "log_dir", "log_path", "f"), RUN_DIR),
-    **dict.fromkeys(("datestamp", "uuid"), "names of run directories hold seed and time, so no two are the same"),
+    "exp_name": (
+        "use name=… where the agent is made; policygrad.train(agent, run_dir) writes a run",
+        "use --name NAME, which run directories are called by, or --run-dir DIR for the whole path",
+    ),
+    **dict.fromkeys(("logger_kwargs", "data_dir", "log_folder", "log_dir", "log_path", "f"), RUN_DIR),
+    **dict.fromkeys(("datestamp", "dt", "uuid"), "names of run directories hold seed and time, so no two are the same"),
     **dict.fromkeys(("save_freq", "save_replay_buffer"), CHECKPOINTS),
     "save_model": "every run keeps its policy",
     **dict.fromkeys(("upload_model", "hf_entity"), "use `policygrad push RUN OWNER/NAME` after training"),
+    **dict.fromkeys(
+        ("load", "load_path", "load_model", "model", "model_path", "checkpoint", "resume_from"),
+        (
+            "use policygrad.load(run, lr=…), which goes on with what was learned",
+            "use `policygrad resume RUN` to continue a run; in Python, pg.load(run, lr=…) learns on with other keywords",
+        ),
+    ),
     **dict.fromkeys(("trained_agent", "i"), "use `policygrad resume RUN`, or policygrad.load(path)"),
     "truncate_last_trajectory": "a run goes on where it stopped, with its replay buffer, see `policygrad resume`",
     "custom_objects": "give what is to change as keywords, as in load(path, lr=1e-4)",
@@ -166,6 +177,58 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     **dict.fromkeys(("storage", "study_name"), TUNING),
     "n_jobs": ("policygrad.training.seeds trains several seeds", "--seed 0 1 2 3 trains several seeds, --jobs at once"),
 }
+
+LEAVE = "leave it out"
+SWITCHED_OFF: dict[str, str | tuple[str, str]] = {  # where the same word with the value False has another answer
+    "anneal_lr": ('use lr_schedule="constant"', "use --lr-schedule constant"),
+    "norm_adv": ('use standardize="no"', "use --standardize no"),
+    **dict.fromkeys(("norm_obs", "obs_norm", "normalize"), ("use normalize_obs=False", "use --no-normalize-obs")),
+    **dict.fromkeys(("cuda", "device"), ('use device="cpu", the default', "use --device cpu, the default")),
+    **dict.fromkeys(("use_sde", "use_sde_at_warmup"), f"{LEAVE}: noise_autocorrelation is 0 unless you set it"),
+    **dict.fromkeys(("track", "wandb_project_name"), f"{LEAVE}: rows are sent to a tracker only if you name one"),
+    **dict.fromkeys(("capture_video", "render"), f"{LEAVE}: nothing is drawn during training"),
+    "upload_model": f"{LEAVE}: runs are uploaded only by `policygrad push`",
+    "share_features_extractor": f"{LEAVE}: policy and values have a network each unless shared_body is true",
+    "squash_output": ('use head="gaussian"', "use --head gaussian"),
+    **dict.fromkeys(("progress_bar", "progress"), (f"{LEAVE}: {BAR}", "use -q for quiet")),
+    "save_model": "every run keeps its policy; in Python, agent.learn writes no files",
+    **dict.fromkeys(
+        ("datestamp", "dt"), "use --run-dir DIR, a directory of your own; others are named by seed and time"
+    ),
+}
+
+# values of keywords, as others call them, and columns of metrics.jsonl
+VALUES: dict[str, dict[str, str]] = {
+    "baseline": {
+        **dict.fromkeys(("critic", "state-value", "vf", "actor-critic"), "value"),
+        **dict.fromkeys(("loo", "rloo"), "leave-one-out"),
+        **dict.fromkeys(("mean", "average", "moving-average", "ema"), "running-mean"),
+        "time": "time-average",
+        "no": "none",
+    },
+    "returns": {**dict.fromkeys(("rtg", "reward-to-go", "togo"), "to-go"), "episode": "total"},
+    "head": {**dict.fromkeys(("normal", "diag-gaussian", "clipped"), "gaussian"), "tanh": "squashed"},
+    "activation": {"swish": "silu", "leaky-relu": "relu", "elu": "relu", "gelu": "silu"},
+    "network": {"cnnpolicy": "cnn", "mlppolicy": "mlp", "conv": "cnn"},
+    "solver": {"conjugate-gradients": "cg", "direct": "dense", "exact": "dense"},
+    "loss": {**dict.fromkeys(("mse", "l2"), "squared"), "smooth-l1": "huber"},
+}
+RETURNS = ("return", "returns", "reward", "rewards", "score", "performance", "averageepret", "ep_rew_mean", "ep_reward")
+COLUMNS = {
+    **dict.fromkeys((*RETURNS, "episodic_return", "episode_reward", "mean_reward", "average_return"), "return_mean"),
+    **dict.fromkeys(
+        ("length", "ep_len_mean", "eplen", "ep_length", "episodic_length", "episode_length"), "length_mean"
+    ),
+    **dict.fromkeys(("approx_kl", "mean_kl", "approxkl"), "kl"),
+    **dict.fromkeys(("lossv", "vf_loss", "critic_loss", "qf_loss", "v_loss"), "value_loss"),
+    **dict.fromkeys(("clipfrac", "clip_frac"), "clip_fraction"),
+    **dict.fromkeys(("entropy_loss",), "entropy"),
+    **dict.fromkeys(("fps", "sps"), "steps_per_second"),
+    **dict.fromkeys(("time", "wall_time", "time_elapsed"), "seconds"),
+    **dict.fromkeys(("total_timesteps", "timesteps", "totalenvinteracts", "global_step"), "steps"),
+    **dict.fromkeys(("learning_rate",), "lr"),
+}
+
 
 LEARNING: dict[str, str] = {  # where a word has another answer in `learn`
     "progress": "use progress_bar=True",
@@ -242,9 +305,9 @@ class ForeignWordError(UserError, TypeError):
     """A keyword that a function does not have; for another library's keyword the message names the replacement."""
 
 
-def answer(word: str, command_line: bool = False) -> str | None:
-    """The replacement of another library's keyword; None for an unknown keyword."""
-    found = ANSWERS.get(word)
+def answer(word: str, command_line: bool = False, off: bool = False) -> str | None:
+    """The replacement of another library's keyword; None for an unknown keyword. off: its value is False."""
+    found = SWITCHED_OFF.get(word, ANSWERS.get(word)) if off else ANSWERS.get(word)
     return found[command_line] if isinstance(found, tuple) else found
 
 
@@ -255,6 +318,6 @@ def algorithm_answer(name: str) -> str | None:
 
 def refuse_keyword(function: str, given: Mapping[str, Any]) -> NoReturn:
     """Raise ForeignWordError, because a function has no such keyword."""
-    word = next(iter(given))
-    instead = (LEARNING.get(word) if function == "learn" else None) or answer(word)
+    word, value = next(iter(given.items()))
+    instead = (LEARNING.get(word) if function == "learn" else None) or answer(word, off=value is False)
     raise ForeignWordError(f"{function} has no keyword {word!r}" + (f": {instead}" if instead else ""))

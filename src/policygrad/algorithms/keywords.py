@@ -44,7 +44,8 @@ Schedule = Literal["constant", "linear"]
 NumSteps = Annotated[
     int, Option("steps per environment per iteration", 1, 10**7, tune=(16, 2048, "log"), foreign=("n_steps",))
 ]
-Episodes = Annotated[
+Episodes = Annotated[int, Option("whole episodes per iteration", 1, 10**6, tune=(4, 64, "log"))]
+StoredEpisodes = Annotated[  # of a recipe that takes a dataset
     int,
     Option("whole episodes per iteration; a smaller dataset gives all of its episodes", 1, 10**6, tune=(4, 64, "log")),
 ]

@@ -85,7 +85,7 @@ def _episodic(
 def off_policy_pg(
     task: Task,
     *,
-    episodes: kw.Episodes = 512,
+    episodes: kw.StoredEpisodes = 512,
     weighting: Annotated[
         Literal["per-decision", "trajectory"],
         Option("one importance weight per trajectory, or one per reward, from the ratios up to it"),

@@ -7,16 +7,16 @@ SIGHUP. Training continues, and ends with 0, if its output is closed.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 import policygrad
 from policygrad.training.interrupts import terminations
-from policygrad.training.progress import SafeStream
+from policygrad.training.progress import SafeStream, plain
 
 COMMANDS = {  # usage, what it does, and the module with the function `…_command`
     "train": ("train ALGO ENV", "train a policy, evaluate it, and save everything", "training"),
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = sys.stdout, sys.stderr, warnings.formatwarning
     out, err = SafeStream(sys.stdout), SafeStream(sys.stderr)
     sys.stdout, sys.stderr = out, err  # pyright: ignore[reportAttributeAccessIssue]
-    warnings.formatwarning = lambda message, *_, **__: f"policygrad: {message}\n"
+    warnings.formatwarning = warning_lines()
     try:
         code = run_command(argv)
         out.flush()
@@ -80,6 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.flush()
         err.flush()
         sys.stdout, sys.stderr, warnings.formatwarning = before
+
+
+def warning_lines() -> Callable[..., str]:
+    """How warnings are shown: as a line, each once, without the colours and the "WARN: " of Gymnasium's."""
+    shown: set[str] = set()
+
+    def line(message: Any, *_: Any, **__: Any) -> str:
+        text = plain(str(message))
+        new = text not in shown
+        shown.add(text)
+        return f"policygrad: {text}\n" if new else ""
+
+    return line
 
 
 def open_streams() -> None:
@@ -119,9 +132,12 @@ def run_command(argv: list[str]) -> int:
 
 def dispatch(argv: list[str]) -> None:
     """Call the function of the command that argv names."""
+    from policygrad.cli.foreign_words import command_hint
     from policygrad.cli.values import UsageError
 
     command, words = (argv[0], argv[1:]) if argv else ("help", [])
+    if command in ("help", "-h", "--help") and words and words[0] not in ("help", "-h", "--help"):
+        command, words = words[0], [*words[1:], "--help"]  # help train
     if command in ("help", "-h", "--help"):
         print(help_text(), end="")
         return
@@ -129,9 +145,7 @@ def dispatch(argv: list[str]) -> None:
         print(f"policygrad {policygrad.__version__}")
         return
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Available: {', '.join(COMMANDS)}."
-        raise UsageError(f"there is no command {command!r}. {hint}")
+        raise UsageError(f"there is no command {command!r}. {command_hint(command, COMMANDS)}")
     module = COMMANDS[command][-1]
     getattr(import_module(f"policygrad.cli.{module}"), f"{command}_command")(words)
 

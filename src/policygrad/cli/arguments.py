@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, get_origin
 
 from policygrad.algorithms.config import ConfigError, algorithm, find_recipe, parameters
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import BACKENDS, train_help, train_parser
-from policygrad.cli.parser import Parser, dashed, is_flag, same
+from policygrad.cli.parser import Parser, dashed, is_flag, is_off, same
 from policygrad.cli.values import (
     FALSE,
     PAIR,
@@ -119,7 +120,7 @@ def split_words(words: Sequence[str], own: tuple[str, ...] = ()) -> tuple[list[s
         elif word in known:
             take = next_is_value
         else:
-            take = numbers_from(words, index)
+            take = int(index < len(words) and words[index].lower() in TRUE + FALSE) or numbers_from(words, index)
         flags += words[index : index + take]
         index += take
     return free, flags
@@ -152,13 +153,24 @@ def refuse_unknown(free: list[str], flags: list[str]) -> None:
     """Raise UsageError for a flag that no algorithm has, before its words are taken for something else."""
     own = own_recipes(free, flags)
     known = flags_of_all(own)
-    for word in flags:
+    for index, word in enumerate(flags):
         name = word.partition("=")[0]
         if is_flag(word) and name not in known and (word.startswith("--") or word[:2] not in known):
             algos = [*own, *(w.lower().replace("-", "_") for w in free if w.lower().replace("-", "_") in RECIPES)]
             parser = train_parser(algos[0], None) if algos else Parser("policygrad train")
             parser.prog = " ".join(["policygrad train", *(free if len(free) == 2 and algos else algos[:1])])
-            raise UsageError(parser.unknown_flag(name, () if algos else sorted(known)))
+            raise UsageError(parser.unknown_flag(name, () if algos else sorted(known), is_off(flags, index)))
+
+
+def refuse_resume(words: Sequence[str], flags: Sequence[str]) -> None:
+    """Raise UsageError for `train … --resume` without a directory: whoever names a run means `policygrad resume RUN`."""
+    if "--resume" not in flags or any(flag.partition("=")[0] == "--run-dir" for flag in flags):
+        return
+    named = next((after for word, after in pairwise(words) if word == "--resume" and os.path.exists(after)), "RUN")
+    raise UsageError(
+        f"--resume needs --run-dir: the directory of the run to continue or to begin.\n"
+        f"`policygrad resume {shlex.quote(named)}` continues a run that there is; it needs neither algorithm nor environment."
+    )
 
 
 def _like_numbers(word: str) -> bool:
@@ -191,6 +203,7 @@ def parse_train(words: Sequence[str]) -> TrainArguments:
     wants_help = "--help" in flags or "-h" in flags
     if not wants_help:
         refuse_unknown(free, flags)
+        refuse_resume(words, flags)
     given, flags = algo_and_env(free, flags)
     if wants_help and given.algo is None:
         print(train_help(), end="")

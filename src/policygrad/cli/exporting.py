@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from policygrad.cli.flags import add_model, add_root
 from policygrad.cli.parser import Parser
-from policygrad.cli.playing import refuse_import
+from policygrad.cli.playing import files_at, refuse_import
 from policygrad.cli.reports import as_usage_error
 from policygrad.cli.values import UsageError
 from policygrad.files import printable
@@ -56,7 +56,9 @@ def export_command(words: Sequence[str]) -> None:
     path = located(given.run, given.runs_root)
     with open_state(path) as file:
         meta = file.meta if isinstance(file.meta, dict) else {}
-        refuse_import("export", given.run, meta | {"env": None, "wrappers": None}, None, given.recipe)
+        refuse_import(
+            "export", given.run, meta | {"env": None, "wrappers": None}, None, given.recipe, files=files_at(path)
+        )
     from policygrad.serving.export import export
 
     with as_usage_error(ImportError, ValueError):

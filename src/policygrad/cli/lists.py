@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from policygrad.algorithms.config import parameters, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import LISTS, first_line, list_parser
+from policygrad.cli.foreign_words import LISTS as OTHERS
 from policygrad.cli.tables import text_table
 from policygrad.cli.values import UsageError
 
@@ -16,9 +17,10 @@ from policygrad.cli.values import UsageError
 def list_command(words: Sequence[str]) -> None:
     """`policygrad list`."""
     given = list_parser().parse(words)
-    if given.what is not None and given.what not in LISTS:
+    what = given.what and OTHERS.get(given.what.lower(), given.what.lower())
+    if what is not None and what not in LISTS:
         raise UsageError(f"there is no list of {given.what!r}. Available: {', '.join(LISTS)}.")
-    chosen = LISTS if given.what is None else (given.what,)
+    chosen = LISTS if what is None else (what,)
     print("\n\n".join(TABLES[name]() for name in chosen))
 
 

@@ -12,7 +12,8 @@ from policygrad.algorithms.config import aliases, parameters, pieces
 from policygrad.algorithms.foreign import answer
 from policygrad.algorithms.recipe import OLD_KEYWORDS
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.cli.values import UsageError, flag_of
+from policygrad.cli.foreign_words import flag_answer
+from policygrad.cli.values import FALSE, UsageError, flag_of
 
 NOT_SUGGESTED = ("--help", "--env", "--env-id", "--algo", "--run-dir", "--runs-root", "--env-kwargs", "--wrapper")
 
@@ -38,9 +39,9 @@ class Parser(argparse.ArgumentParser):
         words = [dashed(word) for word in words]
         self.refuse_twice(words, meaning)
         known, rest = self.parse_known_args(words)
-        for word in rest:
+        for index, word in enumerate(rest):
             if is_flag(word):
-                raise UsageError(self.unknown_flag(word.partition("=")[0]))
+                raise UsageError(self.unknown_flag(word.partition("=")[0], off=is_off(rest, index)))
         if rest:
             raise UsageError(f"unexpected argument {rest[0]!r}. `{self.prog} --help` lists the arguments.")
         return known
@@ -61,13 +62,18 @@ class Parser(argparse.ArgumentParser):
                 raise UsageError(f"{first} and {name} set the same hyperparameter: give one of them.")
             seen[meaning(action.dest)] = name
 
-    def unknown_flag(self, flag: str, others: Sequence[str] = ()) -> str:
-        """The message for an unknown flag. others: flags that may be meant, besides the parser's own."""
-        name = flag.lstrip("-").lower().replace("-", "_").removeprefix("no_")
+    def unknown_flag(self, flag: str, others: Sequence[str] = (), off: bool = False) -> str:
+        """The message for an unknown flag. others: flags that may be meant, besides the parser's own. off: its value is false."""
+        given = flag.lstrip("-").lower().replace("-", "_")
+        name, off = given.removeprefix("no_"), off or given.startswith("no_")
         command = self.prog.removeprefix("policygrad ")
-        old = OLD_KEYWORDS.get(name)
-        instead = answer(name, command_line=True) if old is None else f"use {flag_of(old)}"
-        if command.startswith("train") and instead is not None:
+        if command.startswith("train"):
+            command = " ".join(command.split()[:2])  # the algorithm decides which flags there are, not the environment
+            old = OLD_KEYWORDS.get(name)
+            instead = answer(name, command_line=True, off=off) if old is None else f"use {flag_of(old)}"
+        else:
+            instead = flag_answer(command, given) or flag_answer(command, name)
+        if instead is not None:
             return f"{command} has no flag {flag}: {instead}."
         owners = [algo for algo in RECIPES if same(algo, name) in parameters(algo)]
         has = f" ({owners[0]} has)" if owners and command.startswith("train") else ""
@@ -111,6 +117,12 @@ def is_flag(word: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+def is_off(words: Sequence[str], index: int) -> bool:
+    """Whether the flag at this index is given the value false: `--x false`, `--x=false`."""
+    _, equals, value = words[index].partition("=")
+    return (value if equals else "".join(words[index + 1 : index + 2])).lower() in FALSE
 
 
 def dashed(word: str) -> str:

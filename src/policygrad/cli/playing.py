@@ -19,7 +19,8 @@ from policygrad.cli.reports import as_usage_error, ended, evaluation_table
 from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
 from policygrad.files import printable
 from policygrad.serving.pretrained import folder_of
-from policygrad.stored.directory import RunDirectory, find_run
+from policygrad.stored.directory import RunDirectory, RunError, find_run
+from policygrad.stored.sources import at_hand, same_source
 from policygrad.training.seeds import failure
 
 if TYPE_CHECKING:
@@ -97,6 +98,12 @@ def directory_of(model: Path) -> Path:
     return model.parent.parent if model.parent.name == "checkpoints" else folder_of(model)
 
 
+def files_at(model: Path) -> Any:
+    """What the config.json of a model file's run says of the user's own files; None where there is none, or it is damaged."""
+    with suppress(RunError):
+        return RunDirectory(directory_of(model)).config().get("files")
+
+
 MEASURING = ("report", "lab steps")  # commands that collect steps as training does
 
 
@@ -117,7 +124,7 @@ def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
         recipe, kwargs = getattr(given, "recipe", None), given.env_kwargs
         kwargs = None if kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(kwargs))
         with open_state(path) as file:
-            refuse_import(command, given.run, file.meta, given.env, recipe, given.wrapper)
+            refuse_import(command, given.run, file.meta, given.env, recipe, given.wrapper, files_at(path))
         # its own environments are measured on, or stand still: then none is worth the wait for compiled code; and a few
         # environments are played fastest on the CPU
         backend = None if command in MEASURING else "gymnasium"
@@ -145,16 +152,21 @@ def refuse_import(
     env: str | None,
     recipe: str | None,
     wrappers: Sequence[str] | None = None,
+    files: Any = None,
 ) -> None:
-    """Raise UsageError if a model file names modules that the user has not named, because an import runs code."""
-    around = meta.get("wrappers") if env in (None, meta.get("env")) else None
+    """Raise UsageError if a model file names modules that the user has not named, because an import runs code.
+
+    files: what the run's config.json says of where they are, see `policygrad.stored.sources`.
+    """
+    around = meta.get("wrappers") if env is None or same_source(env, meta.get("env")) else None
     named = [("--env", env, meta.get("env")), ("--recipe", recipe, meta.get("algo"))]
     named += [("--wrapper", wrappers, text) for text in around] if isinstance(around, list) else []
     missing = [
         (flag, text) for flag, own, text in named if own is None and isinstance(text, str) and NAME.fullmatch(text)
     ]
     if missing:
-        words = " ".join(f"{flag} {shlex.quote(text)}" for flag, text in missing)
+        here = [(flag, found if NAME.fullmatch(found := at_hand(text, files)) else text) for flag, text in missing]
+        words = " ".join(f"{flag} {shlex.quote(text)}" for flag, text in here)
         raise UsageError(
             f"{run} was trained with {' and '.join(text for _, text in missing)}. "
             "Importing a module runs its code, so you must name it yourself:\n"

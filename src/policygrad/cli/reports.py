@@ -50,12 +50,41 @@ def as_flags(message: str) -> str:
     return message.replace(name, flag_of(name), 1) if equals and re.fullmatch(r"[a-z][a-z0-9_]*", name) else message
 
 
-def length(agent: Agent) -> str:
-    """The text about the length of training; the first iteration always runs."""
-    steps, plan = agent.config["steps"], agent.plan
-    size = agent.config["num_envs"] * plan.num_steps if plan.num_steps is not None else plan.episodes or 1
-    unit = "steps" if plan.num_steps is not None else "episodes"  # an episode is a step at least
-    return f"{steps:,} steps" + (f" (at least one iteration, {size:,} {unit})" if steps < size else "")
+NOTICEABLE = 0.05  # of the steps that were asked for; more than this that no iteration takes is said
+
+
+def length(config: Mapping[str, Any], num_steps: int | None, episodes: int | None = None) -> str:
+    """The text about the length of training, and about steps that whole iterations leave out; the first one always runs.
+
+    num_steps, episodes: of an iteration, in each environment and altogether; None for what does not bound it.
+    """
+    steps = config["steps"]
+    size, unit = (episodes or 1, "episodes") if num_steps is None else (config["num_envs"] * num_steps, "steps")
+    if steps < size:  # an episode is a step at least
+        return f"{steps:,} steps (trains one whole iteration of {size:,} {unit})"
+    count = steps // size
+    if num_steps is None or steps - count * size <= NOTICEABLE * steps:
+        return f"{steps:,} steps"
+    fit = f"{count:,} fit{'s' * (count == 1)}"
+    text = f"{steps:,} steps (trains whole iterations of {size:,} steps, of which {fit}"
+    shorter = steps // (config["num_envs"] * (count + 1))
+    used = shorter * config["num_envs"] * (count + 1)
+    if config.get("num_steps") != num_steps or steps - used > NOTICEABLE * steps:
+        return text + ")"
+    return f"{text}; --num-steps {shorter} would use {'all ' * (used == steps)}{used:,})"
+
+
+def why_fewer(agent: Agent, asked: int) -> str:
+    """The text about why a training that is over took fewer steps than were asked for; empty where it took about as many."""
+    done, size = agent.collector.steps_done, (agent.plan.wants.num_steps or 0) * agent.envs.num_envs
+    if agent.trainer.stopped or done >= asked or not size:
+        return ""
+    if asked < size:
+        return f" (the other {size - done:,} of the iteration only reset an environment)"
+    if asked - done <= NOTICEABLE * asked:
+        return ""
+    rest = "a step that only resets an environment is not counted"
+    return f" (another iteration of {size:,} would exceed {asked:,}; {rest})"
 
 
 def preset(algo: str, env: str, config: Mapping[str, Any], tuned: bool, given: str | None = None) -> str:

@@ -12,7 +12,8 @@ from policygrad.cli.arguments import TrainArguments, check_env
 from policygrad.cli.episodes import Episodes
 from policygrad.cli.flags import resume_parser
 from policygrad.cli.playing import refuse_import
-from policygrad.cli.reports import as_usage_error, evaluation_table, saved
+from policygrad.cli.reports import as_usage_error, evaluation_table, saved, why_fewer
+from policygrad.cli.tables import paragraph
 from policygrad.cli.values import UsageError, parse_pairs, positive
 from policygrad.errors import Interrupted
 from policygrad.stored.directory import RunDirectory, find_run
@@ -34,7 +35,7 @@ def resume_command(words: Sequence[str]) -> None:
         check_env(given.env)
     run = RunDirectory(path)
     config = run.config()
-    refuse_import("resume", given.run, config, given.env, given.recipe, given.wrapper)
+    refuse_import("resume", given.run, config, given.env, given.recipe, given.wrapper, config.get("files"))
     kwargs = None if given.env_kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(given.env_kwargs))
     go_on(run, steps, given.quiet, env=given.env, recipe=given.recipe, env_kwargs=kwargs, wrappers=given.wrapper)
 
@@ -91,7 +92,9 @@ def train_to_the_end(
         training.learn(agent, run, make_progress(quiet), list(callbacks), save_trajectories, resumed)
         if not quiet:
             spent = clock(time.perf_counter() - started)
-            print(f"{agent.collector.steps_done:,} steps in {spent}; evaluating the final policy", flush=True)
+            why = why_fewer(agent, run.config()["config"]["steps"])
+            text = f"{agent.collector.steps_done:,} steps in {spent}{why}; evaluating the final policy"
+            print(paragraph(text), flush=True)
         told = None if quiet else Episodes()
         evaluations = training.assess(agent, run, episodes, progress=told, callback=callbacks)
     except KeyboardInterrupt as interrupt:

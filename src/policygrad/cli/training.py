@@ -35,8 +35,6 @@ from policygrad.training.seeds import Job, State, run_seeds
 def train_command(words: Sequence[str]) -> None:
     """`policygrad train`."""
     given = parse_train(words)
-    if given.resume and given.run_dir is None:
-        raise UsageError("--resume needs --run-dir: the directory of the run to continue or to begin.")
     command = ["policygrad", "train", *words]
     if len(given.seeds) == 1:
         train_one(given, command)
@@ -79,7 +77,8 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
             + left_out(given)
         )
         name = environment({"env": agent.env_name, "name": agent.name} | agent.env_words())
-        print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {length(agent)}; {text}"))
+        said = length(agent.config, agent.plan.num_steps, agent.plan.episodes)
+        print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {said}; {text}"))
         print(f"run directory: {run.path}", flush=True)
     train_to_the_end(agent, run, given.quiet, given.eval_episodes, given.save_trajectories, callbacks=callbacks)
 
@@ -100,11 +99,12 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
     if not given.quiet:
         text = preset(given.algo, given.env, config, tuned, given.preset)
         text += source(given, backend) + left_out(given)
+        said = length(config, config.get("num_steps"), config.get("episodes"))
         seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
         name = environment(
             {"env": given.env, "name": given.name, "env_kwargs": given.env_kwargs, "wrappers": given.wrappers}
         )
-        print(paragraph(f"{given.algo} on {name}, {seeds}, {config['steps']:,} steps; {text}"), flush=True)
+        print(paragraph(f"{given.algo} on {name}, {seeds}, {said}; {text}"), flush=True)
     started, board = time.perf_counter(), make_board(given.quiet)
     try:
         states = run_seeds(jobs, at_once, board)

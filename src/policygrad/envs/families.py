@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,13 @@ def register(env_id: str) -> Family | None:
                 f'{env_id} needs the package {family.module.replace("_", "-")}: pip install "{family.install}"'
             ) from error
     return family
+
+
+def known() -> None:
+    """Import the package of every family that is installed, so that Gymnasium knows all of their ids."""
+    for family in FAMILIES:
+        with suppress(ImportError):
+            import_module(family.module)
 
 
 def packages() -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,11 +15,12 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from policygrad.envs.blame import brief, raise_foreign
-from policygrad.envs.families import family_of, register
+from policygrad.envs.families import family_of, known, register
 from policygrad.envs.wrappers import NewWorld
 from policygrad.errors import ContractError, PolicygradError
 from policygrad.files import parse_json
-from policygrad.locate import locate, module_of
+from policygrad.locate import callables_in, choice, locate, module_of
+from policygrad.spelling import nearest
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
 Wrapper = str | Callable[[gym.Env], gym.Env]  # module:name or file.py:name, or what it names
@@ -42,11 +43,35 @@ def check_env_id(env_id: str) -> str:
         try:
             gym.spec(env_id)
         except gym.error.Error as error:
-            near = nearest(env_id, gym.registry)
-            lists = "`policygrad list envs` lists the environments; name the module of one that a package registers: "
-            hint = f"Did you mean {near!r}?" if near else f"{lists}module:{env_id}."
-            raise ValueError(f"unknown environment {env_id!r}. {hint}") from error
+            raise ValueError(f"unknown environment {env_id!r}. {_instead(env_id)}") from error
     return env_id
+
+
+def _instead(env_id: str) -> str:
+    """The sentence about what may be meant by an id that nobody has registered."""
+    if env_id.endswith(".py"):
+        found = callables_in(env_id)
+        envs = [name for name, made in found.items() if isinstance(made, type) and issubclass(made, gym.Env)]
+        return choice(env_id, envs or list(found)) + "."
+    known()
+    near = nearest_id(env_id)
+    lists = "`policygrad list envs` lists the environments; name the module of one that a package registers: "
+    return f"Did you mean {near!r}?" if near else f"{lists}module:{env_id}."
+
+
+def nearest_id(env_id: str) -> str | None:
+    """The registered id that is most like one: the newest of those that differ in version, namespace and letters' case only,
+    or one that is spelt nearly so.
+    """
+    alike = [spec for spec in gym.registry.values() if _bare(spec.id) == _bare(env_id)]
+    if alike:
+        return max(alike, key=lambda spec: (spec.version or 0, spec.namespace is None)).id
+    return nearest(env_id, gym.registry)
+
+
+def _bare(env_id: str) -> str:
+    """An id without namespace and version: pong of ALE/Pong-v5."""
+    return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2]).lower()
 
 
 def own_maker(env_id: str) -> Callable[[], gym.Env] | None:
@@ -56,7 +81,7 @@ def own_maker(env_id: str) -> Callable[[], gym.Env] | None:
     """
     place, _, name = env_id.rpartition(":")
     try:
-        if place and not place.endswith(".py") and not hasattr(module_of(place), name):
+        if place and name and not place.endswith(".py") and not hasattr(module_of(place), name):
             gym.spec(name)
             return None
         made: Any = locate(env_id)
@@ -67,13 +92,6 @@ def own_maker(env_id: str) -> Callable[[], gym.Env] | None:
             f"unknown environment {env_id!r}: {made!r} is not a class or function that makes an environment"
         )
     return made  # pyright: ignore[reportReturnType]  make_one checks what it makes
-
-
-def nearest(word: str, known: Any) -> str | None:
-    """The known name most like word, ignoring case, or None."""
-    names = {str(name).lower(): str(name) for name in known}
-    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)
-    return names[close[0]] if close else None
 
 
 def make_one(env: EnvLike, **kwargs: Any) -> gym.Env:

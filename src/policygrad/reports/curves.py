@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policygrad.algorithms.config import show
+from policygrad.algorithms.config import aliases, show
+from policygrad.algorithms.foreign import COLUMNS
+from policygrad.algorithms.recipes import RECIPES
 from policygrad.reports.columns import as_number, title
+from policygrad.spelling import nearest
 from policygrad.stored.directory import RunDirectory, RunError, environment
 
 if TYPE_CHECKING:
@@ -134,11 +137,16 @@ def _check_names(panels: Any, keys: list[str], known: set[str], metric: str, col
     """Refuse hyperparameters and columns that no run has."""
     missing = [key for key in keys if key not in known]
     if panels and missing:
+        theirs = {alias: name for algo in RECIPES for alias, name in aliases(algo).items()}
+        near = nearest(missing[0], sorted(known), theirs)
+        there = f"there are: config, algo, {', '.join(sorted(known))}"
         raise RunError(
-            f"no run has a hyperparameter {missing[0]!r}; there are: config, algo, {', '.join(sorted(known))}"
+            f"no run has a hyperparameter {missing[0]!r}; {there if near is None else f'did you mean {near}?'}"
         )
     if panels and metric not in columns | {RETURN}:
-        raise RunError(f"no run has a column {metric!r}; there are: {', '.join(sorted(columns))}")
+        near = nearest(metric, sorted(columns | {RETURN}), COLUMNS)
+        there = f"there are: {', '.join(sorted(columns))}"
+        raise RunError(f"no run has a column {metric!r}; {there if near is None else f'did you mean {near}?'}")
 
 
 def points(rows: Iterable[Row], metric: str = RETURN, smooth: int = 1) -> tuple[np.ndarray, np.ndarray]:

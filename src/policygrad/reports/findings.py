@@ -93,7 +93,8 @@ def linear_model(updates: Updates) -> Finding:
     against, short = int((predicted < 0.0).sum()), lasting(ratio) < 1.0 / MAX_MODEL_ERROR
     text = f"gain / predicted gain {spread_text(ratio)}"
     if against:
-        text += f"; {against} of {len(updates)} steps went against the gradient of their batch"
+        text += f"; in {against} of {len(updates)} updates the step had a negative component along the batch's gradient"
+        text += " (momentum can do that)"
     if short.any():
         text += (
             f". Below one half {when(updates.steps, short)}: the linear model does not hold for steps of this length. "
@@ -154,8 +155,9 @@ def sampled_kl(updates: Updates) -> Finding:
     exact = updates["kl"]
     off = {k: middle(np.abs(quotient(updates[f"kl_{k}"], exact, ROUNDING) - 1.0)) for k in ("k1", "k2", "k3")}
     negative = int((updates["kl_k1"] < 0.0).sum())
-    parts = ", ".join(f"{k} is off by {percent(x)}" for k, x in off.items() if x is not None)
-    text = f"{parts} (medians)" if parts else "every KL is too small to judge the estimates"
+    parts = ", ".join(f"{k} {percent(x)}" for k, x in off.items() if x is not None)
+    text = f"median error of the estimates from the sampled actions, relative to the exact KL: {parts}"
+    text = f"{text}; no update uses them" if parts else "every KL is too small to judge the estimates"
     text += f"; k1 is negative in {negative} of {len(exact)}" if negative else ""
     return Finding("sampled KL", "ok", text + ".", {"off": off, "k1_negative": negative, "measured": len(exact)})
 
@@ -169,7 +171,8 @@ def step_lengths(updates: Updates) -> Finding:
     if np.isfinite(ratio).sum() > 1:
         first, last = ends(ratio)
         numbers |= {"ratio_first": first, "ratio_last": last}
-        text += f"; a step of length 1 moves the policy by {num(first)} in the first fifth of the run, {num(last)} in the last"
+        text += f"; policy change per unit of parameter change: {num(first)} in the first fifth of the run, "
+        text += f"{num(last)} in the last"
     return Finding("step lengths", "ok", text + ".", numbers)
 
 
@@ -193,7 +196,8 @@ def clip(updates: Updates) -> Finding:
     """The share of steps whose gradient PPO's clip removes after the last epoch, and the epochs that target_kl stopped."""
     fraction, asked = updates["clip_fraction"], updates.setting("epochs")
     much, idle = lasting(fraction) > 0.3, np.nanmax(fraction) == 0.0
-    early = int((updates["epochs"] < asked).sum()) if asked is not None else 0
+    stops = asked is not None and updates.config.get("target_kl") is not None
+    early = int((updates["epochs"] < asked).sum()) if stops else 0
     median, most = percent(np.nanmedian(fraction)), percent(np.nanmax(fraction))
     text = f"removes the gradient of {median} of the steps (median), {most} at most"
     text += f"; target_kl ended {early} of {len(fraction)} updates early" if early else ""

@@ -133,7 +133,8 @@ def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Findi
     promised, first, last = sum(s.promised for s in found), found[0].before, found[-1].after
     whole = f"in total the surrogate predicted a gain of {num(promised)} and the return went from {num(first)} to {num(last)}"
     if not broken:
-        text = f"it tracks: {whole}; {len(found)} segments: {rose} rose, {level} level, 0 fell against the prediction"
+        text = f"it tracks: {whole}; of {len(found)} segments of the run the return rose in {rose}, changed without "
+        text += f"significance in {level}, and fell against the prediction in none"
         return Finding("surrogate and return", "ok", text + ".", numbers)
     worst, *others = broken
     part = f" in the measured updates, {updates.measured()}," if updates.measured() else ""

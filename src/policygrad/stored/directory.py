@@ -46,6 +46,7 @@ from policygrad.files import (
 )
 from policygrad.forms import LARGEST, MANY, FormError, anything, each, flag, maybe, number, setting, table, text, whole
 from policygrad.html import table_html
+from policygrad.stored.sources import folder_name
 
 try:
     import fcntl
@@ -249,7 +250,7 @@ def create(path: str | Path | None, root: str | Path, config: dict[str, Any]) ->
     """
     if path is None:
         names = config.get("name") or config["env"], config["algo"].rpartition(":")[2]  # of module:recipe, the recipe
-        parent = Path(os.path.expanduser(root)).joinpath(*(re.sub(r"[^\w.+-]", "-", name) for name in names))
+        parent = Path(os.path.expanduser(root)).joinpath(*map(folder_name, names))
         path = _make_new(parent, f"seed{config['seed']}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
     run = RunDirectory(Path(os.path.expanduser(path)))
     try:

@@ -313,7 +313,7 @@ class StopAfter:
 
 
 class History:
-    """Keep the rows of metrics, and return and length of every episode of training, where a collector's are of the last 100.
+    """Keeps all metrics, and return and length of every episode of training (the collector keeps only the last 100).
 
     For notebooks: `history.plot()` as the last line of a cell shows the learning curve. returns, lengths: in the order in which
     the episodes ended; `agent.learn(steps, history := History())` is one line, and `history.returns` are all scores.

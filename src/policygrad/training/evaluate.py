@@ -66,7 +66,8 @@ class Evaluation:
         n = len(self.returns)
         if n < 2 or len(set(self.returns)) > 1:
             return "one return has no interval" if n == 1 else ""
-        return f"all {n} returns are equal, so that up to {1.0 - 0.05 ** (1.0 / n):.1%} of episodes may have another (95 %)"
+        share = 100.0 * (1.0 - 0.05 ** (1.0 / n))
+        return f"all {n} returns are equal; with 95 % confidence at most {share:.1f} % of episodes differ"
 
     def to_json(self) -> dict:
         """The entry of evaluation.json."""
@@ -98,8 +99,8 @@ def evaluate(
 
     Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
     lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
-    generator of the episode's own. Reward shaping (envs/shaping.py) rests meanwhile: what is scored is the task. A vector
-    environment plays as many episodes in each of its environments, which are seeded once, with `seed`; it and an environment
+    generator of the episode's own. Reward shaping (envs/shaping.py) is switched off; returns are those of the unshaped
+    task. A vector environment plays as many episodes in each of its environments, which are seeded once, with `seed`; it and an environment
     object stay open. progress(done, episodes) is called whenever an episode has ended. backend: "gymnasium", or "compiled" for
     the same in less time, see `make_envs`.
 

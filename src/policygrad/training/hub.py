@@ -20,7 +20,7 @@ from policygrad.files import printable, read_bytes
 from policygrad.stored.directory import ROOT, RunDirectory, environment, find_run
 
 FILES = ("policy.safetensors", "config.json", "evaluation.json", "metrics.jsonl", "learning_curve.png")
-PRIVATE = ("command", "machine")  # of config.json: paths and processors are nobody's business
+PRIVATE = ("command", "machine", "files")  # of config.json: paths and processors are nobody's business
 MOST = 2**31  # bytes of a file that is uploaded
 REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 

@@ -30,6 +30,7 @@ from policygrad.models.policy import Body
 from policygrad.replay import ReplayBuffer
 from policygrad.stored.blocks import fill
 from policygrad.stored.found import model_file
+from policygrad.stored.sources import same_source
 from policygrad.stored.storage import Announced, ModelFileError, StateFile, open_state
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent
@@ -205,7 +206,7 @@ def _words(
     wrappers: Sequence[Wrapper] | None,
 ) -> tuple[Mapping[str, object] | None, Sequence[Wrapper] | None]:
     """The keywords and wrappers of the environment: those given, or those of the file if the environment is the file's."""
-    if env is not None and env != meta["env"]:
+    if env is not None and not same_source(env, meta["env"]):
         return env_kwargs, wrappers
     if wrappers is None and meta.get("wrappers"):
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -74,6 +75,9 @@ class Progress(Protocol):
     def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
         """Show the steps so far, steps per second, the mean return of the last 100 episodes, and a note."""
 
+    def finish(self, steps: int) -> None:
+        """No other whole iteration fits: these steps are all that there are, also where more were asked for."""
+
     def stop(self) -> None:
         """Training is over, or has failed."""
 
@@ -93,6 +97,10 @@ class Lines(Progress):
     def start(self, total: int) -> None:
         self.total, self.steps = total, -1
 
+    def finish(self, steps: int) -> None:
+        if steps < self.total:
+            self.total, self.steps = max(steps, 1), -1
+
     def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
         if steps != self.steps:  # the last line comes when training ends, which may be just now
             self.steps = steps
@@ -100,7 +108,7 @@ class Lines(Progress):
             print(line if utf(self.stream.encoding) else line.replace("–", "-"), file=self.stream, flush=True)
 
 
-class Bar:
+class Bar(Progress):
     """A live bar. It draws when it is updated and has no thread of its own, which would slow the training."""
 
     interval = 0.25
@@ -115,6 +123,9 @@ class Bar:
     def start(self, total: int) -> None:
         self.total = total
         self.live.start()
+
+    def finish(self, steps: int) -> None:
+        self.total = max(steps, 1)
 
     def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
         self.live.update(self.line(steps, speed, mean_return, note), refresh=True)
@@ -202,6 +213,8 @@ def shown(trainer: Any, wanted: bool = True) -> Iterator[list[Any]]:
     display.start(trainer.until - trainer.done)
     try:
         yield [show]
+        if not trainer.stopped:
+            display.finish(trainer.source.steps_done - first)
         update()
     finally:
         display.stop()
@@ -212,6 +225,14 @@ def make_progress(quiet: bool = False) -> Progress:
     if quiet:
         return Silent()
     return Bar() if SafeStream(sys.stdout).isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def plain(warning: str) -> str:
+    """The text of a warning without colours, and without Gymnasium's "WARN: "."""
+    return COLOUR.sub("", warning).removeprefix("WARN: ")
 
 
 def utf(encoding: str | None) -> bool:

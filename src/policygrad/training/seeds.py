@@ -32,6 +32,7 @@ from policygrad.errors import EnvError, PolicygradError
 from policygrad.files import write_atomically
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.interrupts import SIGNALS, handled, heard, interrupts, terminations
+from policygrad.training.progress import plain
 
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
@@ -222,6 +223,9 @@ class Channel:
     def start(self, total: int) -> None:
         self.tell(phase="training", total=total)
 
+    def finish(self, steps: int) -> None:
+        self.tell(total=max(steps, 1))
+
     def update(self, steps: int, speed: float, mean_return: float | None, note: str = "") -> None:
         self.tell(steps=steps, speed=speed, mean=mean_return, note=note)
 
@@ -267,7 +271,7 @@ def work(job: Job, pipe: connection.Connection, interval: float, numbers: Sequen
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler if number in numbers else signal.SIG_IGN)
     sys.stdout = sys.stderr = channel  # pyright: ignore[reportAttributeAccessIssue]
-    warnings.showwarning = lambda message, *_, **__: channel.tell(say=str(message), warning=True)
+    warnings.showwarning = lambda message, *_, **__: channel.tell(say=plain(str(message)), warning=True)
     threading.Thread(target=channel.obey, daemon=True).start()
     run: list[RunDirectory] = []
     try:

@@ -97,6 +97,15 @@ def advise_steps(learner: Any, steps: int, iteration: int) -> None:
         warnings.warn(f"{text}: lower warmup, or train for more steps", AdviceWarning, stacklevel=3)
 
 
+def expected_steps(agent: Any, steps: int) -> int:
+    """The steps of the whole iterations that fit into so many, at least one; steps themselves where iterations are episodes.
+
+    A step in which an environment is only reset is counted here, though not by the collector.
+    """
+    rows = (agent.plan.wants.num_steps or 0) * agent.envs.num_envs
+    return max(steps // rows, 1) * rows if rows else steps
+
+
 def machine_memory() -> float:
     """Bytes of this machine's memory; ∞ if the system does not tell."""
     try:

@@ -26,6 +26,7 @@ from policygrad.models.kernels import DenseKernel, LogStdKernel
 from policygrad.models.pictures import described
 from policygrad.models.policy import Policy
 from policygrad.stored.directory import ROOT, RunDirectory, create
+from policygrad.stored.sources import files_of
 from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWriter
 from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import Agent, Callback
@@ -34,6 +35,7 @@ from policygrad.training.evaluate import Evaluation, Told
 from policygrad.training.interrupts import GRACE, interrupts, terminations
 from policygrad.training.progress import Progress, Silent
 from policygrad.training.recorder import Recorder
+from policygrad.training.sizes import expected_steps
 from policygrad.training.threads import threads_for
 from policygrad.training.trainer import rows_every
 
@@ -112,13 +114,15 @@ def learn(
     # the first signal is a request: what is saved is a whole iteration
     with run.lock(), interrupts(most=1, grace=GRACE) as pressed:
         recorder = Recorder(run, agent, steps, progress, pressed, writer, callbacks, resumed)
-        progress.start(steps)
+        progress.start(steps if resumed is not None else expected_steps(agent, steps))
         try:
             log_every = min(rows_every(steps), max(1, steps // MIN_ROWS))
             if resumed is None:
                 agent.learn(steps, [*callbacks, recorder], log_every)
             else:
                 agent.go_on([*callbacks, recorder], log_every)
+            if not (pressed or agent.trainer.stopped):
+                progress.finish(agent.collector.steps_done - recorder.first)
             recorder.draw(agent)
         except BaseException as error:
             if isinstance(error, CollapsedError):  # before the update: what was learned until then is sound
@@ -242,7 +246,9 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
         "machine": machine(),
         "command": list(command),
     }
-    return said | agent.more_words() | ({} if agent.name is None else {"name": agent.name})
+    said |= agent.more_words() | ({} if agent.name is None else {"name": agent.name})
+    own = files_of([agent.algo, agent.env_name, *said.get("wrappers", [])])
+    return said | ({"files": own} if own else {})
 
 
 def versions(agent: Agent, steps: int) -> dict[str, str]:

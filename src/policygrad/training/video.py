@@ -53,7 +53,8 @@ def watch(
     """Play whole episodes in a window; return their returns. Ctrl-C ends it."""
     headless = sys.platform.startswith("linux") and not displays()
     if headless and "SDL_VIDEODRIVER" not in os.environ:
-        raise ValueError("there is no display for a window: record a video instead (policygrad video, video.record)")
+        instead = "record a video instead, with `policygrad video RUN` or pg.record(agent, path)"
+        raise ValueError(f"there is no display for a window: {instead}")
     with shown(agent, env, "human") as made:
         return list(agent.evaluate(episodes, greedy, seed, Played(made, episodes)).returns)
 

@@ -124,14 +124,28 @@ def summary_text(audit: Audit) -> str:
         return "<p>No combination of estimator, baseline and wrapper is left to audit.</p>"
     unbiased = [row for row in audit.rows if row.verdict == "unbiased"]
     proven = [row for row in unbiased if row.proof == "exact"]
-    text = f"Of {len(audit.rows)} rows {len(proven)} have no bias"
-    text += f", and in {len(unbiased) - len(proven)} none was seen" if len(unbiased) > len(proven) else ""
+    text = bias_text(len(audit.rows), len(proven), len(unbiased) - len(proven))
     if unbiased:
         best = min(unbiased, key=lambda row: row.episodes)
         most = max(unbiased, key=lambda row: row.episodes)
-        text += f". Of these, {cell_name(best)} needs {short(best.episodes)} episodes for an SNR of 1, "
-        text += f"{cell_name(most)} {short(most.episodes)}"
-    return f"<p>{escape(text)}.</p>"
+        text += f" Of the rows without a known bias, {cell_name(best)} needs {about(best.episodes)} episodes until signal equals "
+        text += f"noise, the fewest, and {cell_name(most)} {about(most.episodes)}, the most."
+    return f"<p>{escape(text)}</p>"
+
+
+def bias_text(rows: int, proven: int, passed: int) -> str:
+    """How many of the rows are proved unbiased, in how many tests found no bias, and how many are biased."""
+    text = f"{proven} of {rows} rows are proved unbiased" if proven else "No row is proved unbiased"
+    if passed:
+        where = f"another {passed}" if proven else f"any of the {passed}" if passed == rows else f"{passed} of {rows}"
+        text += f"; tests found no bias in {where}"
+    biased = rows - proven - passed
+    return text + (f"; a bias is shown in {biased}." if biased else ".")
+
+
+def about(episodes: float) -> str:
+    """A number of episodes as a reader needs it: whole."""
+    return f"about {math.ceil(episodes):,}" if math.isfinite(episodes) else short(episodes)
 
 
 def rows_table(audit: Audit) -> str:

@@ -42,8 +42,9 @@ def legend(audit: Audit) -> str:
     g = "g: the exact gradient" if audit.limit is None else "g: see above"
     lines = {
         "verdict": f"= exact, from all trajectories; ~ by a test; false alarms in this table have probability {audit.alpha:g}",
-        "bias": f"‖E ĝ − g‖ in {unit}; {g}. [low, high]: intervals that all hold with probability {1.0 - audit.alpha:g}",
-        "along": f"the component of the bias along g, in {unit}; at −6.25 % the mean of ĝ has 15/16 of g",
+        "bias": f"‖E ĝ − g‖ in {unit}; {g}. [low, high]: with probability {1.0 - audit.alpha:g} all hold the true "
+        "values",
+        "along": f"the component of the bias along g, in {unit}; −6.25 %: the mean estimate is 6.25 % too short",
         "variance": f"the trace of the covariance of one batch's ĝ, in units of {square}",
         "MSE": "E‖ĝ − g‖² = bias² + variance, in the same units",
         "SNR": "‖E ĝ‖² / variance, the signal-to-noise ratio of one batch, with ‖g‖² for ‖E ĝ‖² where no bias is seen",
