@@ -60,15 +60,15 @@ class PartError(UserError, TypeError):
     """A part is a class, a word, or an object of another kind than the one expected."""
 
 
-def check_part(name: str, value: object, members: tuple[str, ...], example: str) -> None:
-    """Raise PartError unless `value` is an object with these members. name: the argument's; example: one that would do."""
+def check_part(name: str, value: object, members: tuple[str, ...], expected: str) -> None:
+    """Raise PartError unless `value` is an object with these members. name: the argument's; expected: what would do."""
     if not isinstance(value, type):
         if all(hasattr(value, member) for member in members):
             return
-        raise PartError(f"{name} must be an object such as {example}, got {brief(value)}")
+        raise PartError(f"{name} must be {expected}, got {brief(value)}")
     own = {member for each in value.__mro__ for member in vars(each)}
     hint = f": did you forget the brackets, {value.__name__}()?" if own.issuperset(members) else ""
-    raise PartError(f"{name} must be an object such as {example}, got the class {value.__name__}{hint}")
+    raise PartError(f"{name} must be {expected}, got the class {value.__name__}{hint}")
 
 
 def brief(value: object) -> str:

@@ -42,7 +42,7 @@ def restore(
                 task = Task(observed, acted, meta["seed"], body, None, meta["kernel"])
                 plan: Plan = found(task, **{name: value for name, value in config.items() if name != "steps"})
             policy = plan.learner.policy
-        with as_model_error(path, own_env=False):
+        with as_model_error(path, own_env=False, own_body=body is not None):
             learner = table({"policy": form_of(policy)}, others=anything)
             state = file.state(table({"learner": learner}, others=anything))
             policy.load_state_dict(state["learner"]["policy"])
