@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from numbers import Real
 from typing import Any, Literal, get_args, get_origin
 
+from policygrad.algorithms.foreign import CHOICES
 from policygrad.algorithms.keywords import MOST, TINY, Option
-from policygrad.errors import UserError
+from policygrad.errors import UserError, brief
 from policygrad.models.schedules import Linear, read_schedule
 
 
@@ -19,8 +21,8 @@ def checked(name: str, kind: Any, value: Any, option: Option) -> Any:
     """The value as its type, inside the option's bounds. Raises ConfigError."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
-        if value not in args:
-            raise ConfigError(f"{name} = {value!r} is not one of: {', '.join(map(str, args))}")
+        if not isinstance(value, str | int | None) or value not in args:
+            raise ConfigError(f"{name} = {_shown(value)} is not one of: {', '.join(map(str, args))}{_nearest(value, args)}")
         return value
     if type(None) in args:
         return None if value is None else checked(name, next(a for a in args if a is not type(None)), value, option)
@@ -45,6 +47,24 @@ def checked(name: str, kind: Any, value: Any, option: Option) -> Any:
         bounds = f"at most {most:g}" if high is None and number > most else _bounds(low, high)
         raise ConfigError(f"{name} = {value if abs(number) < 1e16 else number} must be {bounds}")
     return int(number) if kind is int else number
+
+
+def _shown(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else brief(value)
+
+
+def _nearest(value: Any, choices: tuple[Any, ...]) -> str:
+    """The choice that was meant, as a question: a part's class means its name, and capitals, - and _ are forgiven."""
+    word = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+    plain = {_plain(str(choice)): choice for choice in choices}
+    other = CHOICES.get(_plain(word))
+    near = [_plain(word)] if _plain(word) in plain else [other] if other in choices else []
+    near = near or difflib.get_close_matches(_plain(word), plain, n=1, cutoff=0.7)
+    return f". Did you mean {plain.get(near[0], near[0])!r}?" if near else ""
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "").replace("_", "").replace(" ", "")
 
 
 def _as_schedule(name: str, value: Any) -> Linear | None:

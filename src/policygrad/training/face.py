@@ -50,6 +50,14 @@ class Face(Kept):
         """Environment steps learned from so far, in all calls of `learn`: the name that Stable-Baselines3 has for it."""
         return self.collector.steps_done
 
+    @property
+    def steps_done(self) -> int:
+        """The same, by our own name."""
+        return self.collector.steps_done
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise foreign.ForeignWordError(f"an Agent is not called: {foreign.ACT}")
+
     def __getattr__(self, name: str) -> Any:
         instead = foreign.ATTRIBUTES.get(name)
         text = f"an Agent has no {name!r}" + (f": {instead}" if instead else "")
