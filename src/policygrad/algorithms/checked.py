@@ -22,7 +22,9 @@ def checked(name: str, kind: Any, value: Any, option: Option) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
         if not isinstance(value, str | int | None) or value not in args:
-            raise ConfigError(f"{name} = {_shown(value)} is not one of: {', '.join(map(str, args))}{_nearest(value, args)}")
+            raise ConfigError(
+                f"{name} = {_shown(value)} is not one of: {', '.join(map(str, args))}{_nearest(value, args)}"
+            )
         return value
     if type(None) in args:
         return None if value is None else checked(name, next(a for a in args if a is not type(None)), value, option)

@@ -56,7 +56,8 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
         "use body=, any module or function of the observation space; the linear layer to the actions is put after it",
     ),
     **dict.fromkeys(
-        ("lstm", "recurrent", "use_lstm", "rnn", "gru"), ('use memory="lstm", or memory="gru"', "use --memory lstm or gru")
+        ("lstm", "recurrent", "use_lstm", "rnn", "gru"),
+        ('use memory="lstm", or memory="gru"', "use --memory lstm or gru"),
     ),
     "n_critics": ("twin=True has two critics, twin=False has one", "--twin has two critics, --no-twin has one"),
     # updates
@@ -66,7 +67,10 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     ),
     **dict.fromkeys(
         ("aux_loss", "auxiliary_loss", "extra_loss", "loss_fn"),
-        ("use auxiliary=, a function of (policy, batch) whose gain is ascended", "a loss of your own is for Python, see auxiliary="),
+        (
+            "use auxiliary=, a function of (policy, batch) whose gain is ascended",
+            "a loss of your own is for Python, see auxiliary=",
+        ),
     ),
     "vf_coef": (
         "actor and critic are separate networks, see critic_lr; with shared_body=True there is value_coef: CleanRL's vf_coef, "
@@ -126,7 +130,7 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     **dict.fromkeys(
         ("reward_fn", "reward_function", "reward_wrapper"),
         (
-            "wrap the environment: wrappers=[lambda env: policygrad.ShapedReward(env, function)], or gymnasium's TransformReward",
+            "wrap the environment: gymnasium's TransformReward, or policygrad.ShapedReward, a bonus in training alone",
             "use --wrapper module:name, a wrapper that changes the reward",
         ),
     ),
@@ -244,7 +248,9 @@ ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
     **dict.fromkeys(("act", "get_action", "select_action", "choose_action", "step", "compute_action"), ACT),
     "get_action_and_value": f"{ACT}, agent.log_prob(obs, act) and agent.value(obs)",
     "get_value": "use agent.value(obs)",
-    **dict.fromkeys(("parameters", "named_parameters"), "use agent.policy.parameters(), or agent.policy.flat, all in one vector"),
+    **dict.fromkeys(
+        ("parameters", "named_parameters"), "use agent.policy.parameters(), or agent.policy.flat, all in one vector"
+    ),
     **dict.fromkeys(("to", "cuda"), "give device= where the agent is made"),
     **dict.fromkeys(("model", "net", "network"), "use agent.policy.network"),
     "get_vec_normalize_env": "the policy itself standardises observations, see normalize_obs",

@@ -256,14 +256,25 @@ class Learner:
 
 def _check_parts(policy: Any, estimator: Any, update: Any, critic: Any, baseline: Any) -> None:
     """Raise PartError for classes, names, modules and optimisers where an object with another contract is expected."""
-    check_part("policy", policy, ("evaluate",), "a policy, such as policygrad.make_policy(obs_space, act_space, body=module)")
-    check_part("estimator", estimator, ("needs_critic", "needs_episodes"), "an estimator, such as policygrad.RewardToGo()")
-    check_part("update", update, ("__call__",), "an update rule, such as policygrad.VanillaGradient(lr=1e-3), which has an optimiser inside")
+    check_part(
+        "policy", policy, ("evaluate",), "a policy, such as policygrad.make_policy(obs_space, act_space, body=module)"
+    )
+    check_part(
+        "estimator", estimator, ("needs_critic", "needs_episodes"), "an estimator, such as policygrad.RewardToGo()"
+    )
+    check_part(
+        "update",
+        update,
+        ("__call__",),
+        "an update rule, such as policygrad.VanillaGradient(lr=1e-3), which has an optimiser inside",
+    )
     while baseline is not None:
         check_part("baseline", baseline, ("needs_critic", "needs_episodes"), BASELINE)
         baseline = getattr(baseline, "inner", None)
     if critic is not None:
-        check_part("critic", critic, ("bootstraps",), "a critic, such as policygrad.make_critic(obs_space, body=module)")
+        check_part(
+            "critic", critic, ("bootstraps",), "a critic, such as policygrad.make_critic(obs_space, body=module)"
+        )
 
 
 def _with_transitions(rollout: Rollout) -> Rollout:

@@ -19,7 +19,6 @@ from policygrad.models.continuous import Gaussian
 from policygrad.models.observations import leaves
 from policygrad.models.pictures import has_pictures
 
-
 FAR, NEAR = 20.0, 0.05  # bounds in units of the noise's standard deviation: beyond, and below, exploring is of no use
 
 

@@ -49,7 +49,9 @@ def module_of(body: nn.Module | Callable[[spaces.Space], nn.Module], space: spac
             f"{type(error).__name__}: {error}. Give an instance, body={name}(…), or body=lambda space: {name}(…)"
         ) from error
     if not isinstance(module, nn.Module):
-        raise BodyError(f"{name}, given as body, is called with the observation space and made {brief(module)}. {A_BODY}")
+        raise BodyError(
+            f"{name}, given as body, is called with the observation space and made {brief(module)}. {A_BODY}"
+        )
     return module
 
 
@@ -136,7 +138,7 @@ def _hint_for_error(own: nn.Module, error: Exception, obs: Tensor) -> str:
     if any(p.device != obs.device for p in own.parameters()):
         return "Bodies are tried on the CPU: give one that is there; device= moves it afterwards"
     memory = _recurrent(own)
-    return f'{A_BODY}{"" if memory is None else f". For a memory give memory={memory!r} instead"}'
+    return f"{A_BODY}{'' if memory is None else f'. For a memory give memory={memory!r} instead'}"
 
 
 def _hint_for_type(own: nn.Module, out: Any) -> str:
@@ -144,7 +146,9 @@ def _hint_for_type(own: nn.Module, out: Any) -> str:
     if memory is not None:
         return f'{A_BODY}. A memory over the steps of an episode is memory="{memory}", beside any body or none'
     if isinstance(out, torch.distributions.Distribution):
-        return f"{A_BODY}. The distribution follows from the action space, after a linear layer from features to actions"
+        return (
+            f"{A_BODY}. The distribution follows from the action space, after a linear layer from features to actions"
+        )
     return A_BODY
 
 
@@ -208,8 +212,8 @@ def _probabilities(name: str, features: Tensor) -> list[str]:
         sums = x.sum(-1)
         if x.shape[1] > 1 and bool((x >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             return [
-                f"the features of the body {name} are those of a {what}, which is for probabilities of actions and slows learning "
-                "down here: leave it out; the linear layer to the actions and their distribution come after the body"
+                f"the features of the body {name} are those of a {what}, which is for probabilities of actions and slows "
+                "learning down here: leave it out; the layer to the actions and their distribution come after the body"
             ]
     return []
 

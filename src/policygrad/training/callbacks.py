@@ -54,7 +54,9 @@ def as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
 
 
 def _check(callback: Any) -> None:
-    check_part("a callback", callback, ("__call__",), "a function of (agent, row), or one of policygrad such as History()")
+    check_part(
+        "a callback", callback, ("__call__",), "a function of (agent, row), or one of policygrad such as History()"
+    )
     try:
         takes = signature(callback)
     except (ValueError, TypeError):  # of some built-in functions nobody knows it

@@ -103,7 +103,9 @@ def load(
             env = _environment(path, meta["env"]) if env is None else env
             config = _config(meta, env)
             check_sizes(path, meta, file.tensors)
-        algo, device = meta["algo"] if recipe is None else recipe, device_for(device, meta.get("device"))
+            algo = meta["algo"] if recipe is None else recipe
+            config = changed(algo, config, {})  # the whole of it, with what is newer than the file
+        device = device_for(device, meta.get("device"))
         config = changed(algo, config, overrides) if overrides else config
         made = env if not (env_kwargs or wrappers) else None
         with as_model_error(path, own or own_body, told=not own and bool(env_kwargs)):
