@@ -87,6 +87,8 @@ class Experiment:
         """One seed of an arm: what was measured, and the whole configuration."""
         algo, given = self.arms[arm]
         keywords: dict[str, Any] = {"task": self.task} | self.shared | given
+        if keywords.get("baseline", "value") != "value":  # there is no critic, whose rate the arms share
+            keywords.pop("critic_lr", None)
         task = keywords.pop("task")
         env = task if self.preset else TASKS.get(task, lambda: gym.make(task))
         if self.worlds:

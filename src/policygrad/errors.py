@@ -52,6 +52,32 @@ class ObservationError(UserError, ValueError):
     """An observation does not belong to the space, or its action mask is missing."""
 
 
+class AdviceWarning(UserError, UserWarning):
+    """Training is possible, but unlikely to succeed with these settings."""
+
+
+class PartError(UserError, TypeError):
+    """A part is a class, a word, or an object of another kind than the one expected."""
+
+
+def check_part(name: str, value: object, members: tuple[str, ...], expected: str) -> None:
+    """Raise PartError unless `value` is an object with these members. name: the argument's; expected: what would do."""
+    if not isinstance(value, type):
+        if all(hasattr(value, member) for member in members):
+            return
+        raise PartError(f"{name} must be {expected}, got {brief(value)}")
+    own = {member for each in value.__mro__ for member in vars(each)}
+    hint = f": did you forget the brackets, {value.__name__}()?" if own.issuperset(members) else ""
+    raise PartError(f"{name} must be {expected}, got the class {value.__name__}{hint}")
+
+
+def brief(value: object) -> str:
+    """A value in one line of a message: plain ones as Python writes them, others by their class."""
+    plain = isinstance(value, str | int | float | bool | list | tuple | dict | type(None))
+    text = repr(value) if plain else ""
+    return text if 0 < len(text) <= 60 else f"an object of the class {type(value).__name__}"
+
+
 class ForeignCodeError(EnvError, RuntimeError):
     """Code of an environment raised an error, which is the `__cause__`.
 

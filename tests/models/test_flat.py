@@ -177,6 +177,7 @@ def frozen_policies() -> list[Policy]:
     return [make_policy(OBS, act, body=half_frozen, normalize_obs=True) for act in ACTIONS]
 
 
+@pytest.mark.filterwarnings("ignore:Dropout drops nothing", "ignore:BatchNorm1d in the body")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_frozen_parameters_stay_outside_the_vector(operation: str) -> None:
     for module in (*frozen_policies(), make_critic(OBS, body=half_frozen)):
@@ -203,6 +204,7 @@ def test_a_layer_frozen_later_on_leaves_the_vector_when_it_is_made_again(
     assert_views(policy)
 
 
+@pytest.mark.filterwarnings("ignore:Dropout drops nothing", "ignore:BatchNorm1d in the body")
 def test_frozen_weights_do_not_move_and_the_others_do() -> None:
     obs = torch.randn(7, 6, 4, generator=torch.Generator().manual_seed(1))
     rew, no = torch.randn(6, 6, generator=torch.Generator().manual_seed(2)), torch.zeros(6, 6, dtype=torch.bool)
@@ -226,6 +228,7 @@ def test_frozen_weights_do_not_move_and_the_others_do() -> None:
                 assert torch.equal(value, before[name]) == (name in frozen), name
 
 
+@pytest.mark.filterwarnings("ignore:Dropout drops nothing", "ignore:BatchNorm1d in the body")
 def test_the_same_observation_gives_the_same_distribution_through_dropout_and_batch_norm() -> None:
     obs = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
     for policy in frozen_policies():

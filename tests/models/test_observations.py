@@ -213,7 +213,8 @@ def test_a_body_does_not_see_the_legal_actions() -> None:
 
     pg.make_policy(space, spaces.Discrete(2), body=Look())
     pg.make_critic(space, body=Look())
-    assert seen == [["x"], ["x"]]
+    assert seen
+    assert all(parts == ["x"] for parts in seen)
     assert Encoding(space).width == 3
 
 

@@ -401,6 +401,7 @@ def test_a_policy_that_left_the_numbers_stops_the_climb_at_the_next_minibatch() 
         rule(policy, batch_for(policy))
 
 
+@pytest.mark.filterwarnings("ignore:Dropout drops nothing", "ignore:BatchNorm1d in the body")
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(6)], ids=["dropout", "batch norm"])
 def test_every_ratio_is_one_before_the_first_step_whatever_the_body_does_in_training(layer: nn.Module) -> None:
     body = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), deepcopy(layer))

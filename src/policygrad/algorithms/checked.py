@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from policygrad.algorithms.foreign import VALUES
 from policygrad.algorithms.keywords import MOST, TINY, Option
-from policygrad.errors import UserError
+from policygrad.errors import UserError, brief
 from policygrad.models.schedules import Linear, read_schedule
 from policygrad.spelling import nearest
 
@@ -21,10 +21,11 @@ def checked(name: str, kind: Any, value: Any, option: Option) -> Any:
     """The value as its type, inside the option's bounds. Raises ConfigError."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
-        if value not in args:
-            near = nearest(str(value), args, VALUES.get(name, {}))
-            hint = f"; did you mean {near}?" if near else ""
-            raise ConfigError(f"{name} = {value!r} is not one of: {', '.join(map(str, args))}{hint}")
+        if not isinstance(value, str | int | None) or value not in args:
+            word = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+            near = nearest(word, [x for x in args if isinstance(x, str)], VALUES.get(name, {}))
+            hint = f". Did you mean {near!r}?" if near else ""
+            raise ConfigError(f"{name} = {_shown(value)} is not one of: {', '.join(map(str, args))}{hint}")
         return value
     if type(None) in args:
         return None if value is None else checked(name, next(a for a in args if a is not type(None)), value, option)
@@ -49,6 +50,10 @@ def checked(name: str, kind: Any, value: Any, option: Option) -> Any:
         bounds = f"at most {most:g}" if high is None and number > most else _bounds(low, high)
         raise ConfigError(f"{name} = {value if abs(number) < 1e16 else number} must be {bounds}")
     return int(number) if kind is int else number
+
+
+def _shown(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else brief(value)
 
 
 def _as_schedule(name: str, value: Any) -> Linear | None:

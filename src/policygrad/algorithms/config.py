@@ -23,6 +23,7 @@ from policygrad.algorithms.keywords import Network, Option, Run
 from policygrad.algorithms.recipe import OLD_KEYWORDS, Recipe, as_recipe, renamed
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.sharing import contradiction, fitting_preset
+from policygrad.algorithms.without_effect import without_effect
 from policygrad.envs.families import FAMILIES, family_of
 from policygrad.files import MIB, read_text
 from policygrad.locate import LocateError, locate
@@ -254,6 +255,7 @@ def resolve(
         config[name] = check(name, kind, config[name], bounds.get(name))
     _check_together(config)
     wrong = contradiction(config, {name: default for name, (_, default) in known.items()})
+    wrong = wrong or without_effect([aliases(algo).get(name, name) for name in overrides], config, algo.groups)
     if wrong is not None:
         raise ConfigError(wrong)
     return config, found is not None

@@ -27,6 +27,7 @@ ZOO = (
     "give hyperparameters as flags; --zoo FILE reads RL Zoo's YAML",
 )
 RECORD = "use `policygrad video RUN` after training"
+ACT = "use agent.predict(obs), which returns the action and the state of a memory, or None"
 RUN_DIR = ("policygrad.train(agent, run_dir) writes a run", "use --run-dir, or --runs-root")
 
 # what to write in Python, or a pair: in Python, and on the command line
@@ -50,8 +51,27 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "normalize_images": "observations are standardised with normalize_obs; a body of your own may divide by 255",
     **dict.fromkeys(("optimizer_class", "optimizer_kwargs"), ADAM),
     **dict.fromkeys(("use_rms_prop", "rms_prop_eps"), ('use optimizer="adam" or "sgd"', "use --optimizer adam or sgd")),
+    **dict.fromkeys(
+        ("model", "net", "policy_net", "encoder", "backbone", "feature_extractor"),
+        "use body=, any module or function of the observation space; the linear layer to the actions is put after it",
+    ),
+    **dict.fromkeys(
+        ("lstm", "recurrent", "use_lstm", "rnn", "gru"),
+        ('use memory="lstm", or memory="gru"', "use --memory lstm or gru"),
+    ),
     "n_critics": ("twin=True has two critics, twin=False has one", "--twin has two critics, --no-twin has one"),
     # updates
+    **dict.fromkeys(
+        ("update", "update_rule", "estimator"),
+        "the algorithm's name is the update rule: take another recipe, or compose a policygrad.Learner of estimator and update",
+    ),
+    **dict.fromkeys(
+        ("aux_loss", "auxiliary_loss", "extra_loss", "loss_fn"),
+        (
+            "use auxiliary=, a function of (policy, batch) whose gain is ascended",
+            "a loss of your own is for Python, see auxiliary=",
+        ),
+    ),
     "vf_coef": (
         "actor and critic are separate networks, see critic_lr; with shared_body=True there is value_coef: CleanRL's vf_coef, "
         "or twice that of Stable-Baselines3, whose loss has no ½",
@@ -107,6 +127,13 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     ),
     "optimize_memory_usage": "observations are always stored once",
     # the environment
+    **dict.fromkeys(
+        ("reward_fn", "reward_function", "reward_wrapper"),
+        (
+            "wrap the environment: gymnasium's TransformReward, or policygrad.ShapedReward, a bonus in training alone",
+            "use --wrapper module:name, a wrapper that changes the reward",
+        ),
+    ),
     **dict.fromkeys(("env_id", "env_name"), "it is the second argument"),
     **dict.fromkeys(("env_fn", "env"), "the environment is the first argument"),
     "env_wrapper": ("use wrappers=[…]", "use --wrapper module:name"),
@@ -200,14 +227,17 @@ SWITCHED_OFF: dict[str, str | tuple[str, str]] = {  # where the same word with t
 # values of keywords, as others call them, and columns of metrics.jsonl
 VALUES: dict[str, dict[str, str]] = {
     "baseline": {
-        **dict.fromkeys(("critic", "state-value", "vf", "actor-critic"), "value"),
+        **dict.fromkeys(("critic", "state-value", "value-function", "critic-value", "vf", "actor-critic"), "value"),
         **dict.fromkeys(("loo", "rloo"), "leave-one-out"),
         **dict.fromkeys(("mean", "average", "moving-average", "ema"), "running-mean"),
         "time": "time-average",
-        "no": "none",
+        **dict.fromkeys(("no", "false", "no-baseline", "NoneType"), "none"),
     },
-    "returns": {**dict.fromkeys(("rtg", "reward-to-go", "togo"), "to-go"), "episode": "total"},
-    "head": {**dict.fromkeys(("normal", "diag-gaussian", "clipped"), "gaussian"), "tanh": "squashed"},
+    "returns": {**dict.fromkeys(("rtg", "reward-to-go"), "to-go"), **dict.fromkeys(("episode", "full"), "total")},
+    "head": {
+        **dict.fromkeys(("normal", "diag-gaussian", "clipped"), "gaussian"),
+        **dict.fromkeys(("tanh", "squashed-gaussian", "tanh-normal"), "squashed"),
+    },
     "activation": {"swish": "silu", "leaky-relu": "relu", "elu": "relu", "gelu": "silu"},
     "network": {"cnnpolicy": "cnn", "mlppolicy": "mlp", "conv": "cnn"},
     "solver": {"conjugate-gradients": "cg", "direct": "dense", "exact": "dense"},
@@ -235,6 +265,11 @@ LEARNING: dict[str, str] = {  # where a word has another answer in `learn`
     "verbose": f"agents print nothing; {BAR}",
     "learning_rate": "use agent.change(lr=…) between two calls of learn",
     "seed": "the seed is given where the agent is made",
+    **dict.fromkeys(
+        ("episodes", "n_episodes", "num_episodes"),
+        "training is counted in environment steps, learn(steps); a callback that returns False ends it, e.g. when "
+        "agent.collector.episodes_done is large enough",
+    ),
 }
 
 ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
@@ -259,6 +294,18 @@ ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
     **dict.fromkeys(("n_envs",), "use agent.envs.num_envs"),
     **dict.fromkeys(("n_steps", "batch_size", "gamma", "ent_coef", "gae_lambda"), "use agent.config"),
     "set_random_seed": "the seed is given where the agent is made",
+    "record": "use policygrad.record(agent, path)",
+    "plot": "use callback=policygrad.History() in learn, whose plot() draws; policygrad.plot draws runs of policygrad.train",
+    **dict.fromkeys(("play", "watch", "render"), "use policygrad.record(agent, path), or agent.evaluate(env=…)"),
+    **dict.fromkeys(("train", "fit"), "use agent.learn(steps), or policygrad.train(agent), which writes a run"),
+    **dict.fromkeys(("act", "get_action", "select_action", "choose_action", "step", "compute_action"), ACT),
+    "get_action_and_value": f"{ACT}, agent.log_prob(obs, act) and agent.value(obs)",
+    "get_value": "use agent.value(obs)",
+    **dict.fromkeys(
+        ("parameters", "named_parameters"), "use agent.policy.parameters(), or agent.policy.flat, all in one vector"
+    ),
+    **dict.fromkeys(("to", "cuda"), "give device= where the agent is made"),
+    **dict.fromkeys(("model", "net", "network"), "use agent.policy.network"),
     "get_vec_normalize_env": "the policy itself standardises observations, see normalize_obs",
 }
 

@@ -16,7 +16,7 @@ from policygrad.algorithms.earlier import EarlierEpisodes
 from policygrad.algorithms.side_by_side import side_by_side
 from policygrad.data import Batch, Estimate, Record, Reduction, Rollout, Stats, Values, resolve_reduction
 from policygrad.envs.processes import cores_for
-from policygrad.errors import NotFiniteError
+from policygrad.errors import NotFiniteError, check_part
 from policygrad.forms import Form, form_of, table
 from policygrad.gradient.baselines import Baseline, CriticValue, NoBaseline
 from policygrad.gradient.estimators import Estimator, advantages
@@ -31,6 +31,7 @@ from policygrad.total import is_shared
 LONG_FIT = 4096  # rows of all epochs of a critic's fit, from which a thread of its own pays
 Move = Callable[[Policy, Batch, float], Stats]  # (policy, batch, progress): what moves the policy
 Measured = Callable[[Move], Move]
+BASELINE = "a baseline, such as policygrad.LeaveOneOut(); names of baselines are for policygrad.reinforce"
 Fused = Callable[
     [float], Stats | None
 ]  # progress → a whole step; None: nothing has moved, and the parts are to be asked
@@ -77,7 +78,8 @@ class Learner:
     baseline: the critic's V where there is a critic, none otherwise. reduction: see `Rollout.flatten`. observers: functions
     that are shown every rollout before anything is learned from it. replay_episodes: how many episodes of earlier iterations
     every update learns from as well; an importance-weighted estimator carries them over to the policy that learns.
-    Raises ValueError for combinations that make no sense, e.g. a bootstrapping estimator without a critic.
+    Raises ValueError for combinations that make no sense, e.g. a bootstrapping estimator without a critic, and PartError for
+    parts of another kind, e.g. a class in place of an instance.
     """
 
     any_device = True  # whether it learns wherever its networks are, and not on the CPU only
@@ -93,6 +95,7 @@ class Learner:
         reduction: str | Reduction = "step",
         replay_episodes: int = 0,
     ) -> None:
+        _check_parts(policy, estimator, update, critic, baseline)
         self.policy, self.estimator, self.update, self.reduction = policy, estimator, update, reduction
         self.critic = critic or NoCritic()
         self.baseline: Baseline = baseline or (CriticValue() if self.critic.bootstraps else NoBaseline())
@@ -249,6 +252,29 @@ class Learner:
         if getattr(self.estimator, "learns", False) and "estimator" in state:
             self.estimator.load_state_dict(state["estimator"])  # pyright: ignore[reportAttributeAccessIssue]
         self.earlier.load_state_dict(state.get("earlier", {}), self.policy)
+
+
+def _check_parts(policy: Any, estimator: Any, update: Any, critic: Any, baseline: Any) -> None:
+    """Raise PartError for classes, names, modules and optimisers where an object with another contract is expected."""
+    check_part(
+        "policy", policy, ("evaluate",), "a policy, such as policygrad.make_policy(obs_space, act_space, body=module)"
+    )
+    check_part(
+        "estimator", estimator, ("needs_critic", "needs_episodes"), "an estimator, such as policygrad.RewardToGo()"
+    )
+    check_part(
+        "update",
+        update,
+        ("__call__",),
+        "an update rule, such as policygrad.VanillaGradient(lr=1e-3), which has an optimiser inside",
+    )
+    while baseline is not None:
+        check_part("baseline", baseline, ("needs_critic", "needs_episodes"), BASELINE)
+        baseline = getattr(baseline, "inner", None)
+    if critic is not None:
+        check_part(
+            "critic", critic, ("bootstraps",), "a critic, such as policygrad.make_critic(obs_space, body=module)"
+        )
 
 
 def _with_transitions(rollout: Rollout) -> Rollout:

@@ -145,7 +145,8 @@ def read(path: str | Path, algo: str, env: str) -> Preset:
     """The hyperparameters of an algorithm in an environment, from a YAML file of RL Zoo.
 
     algo: ppo, a2c, trpo, dqn, ddpg, td3 or sac. env: an id; where the file has only another version of it, that one is taken,
-    its table `atari` for Atari games, and `default` where it has none. Raises ZooError, or BadFileError for what cannot be read.
+    its table `atari` for Atari games, and its table `default` where it has none. Raises ZooError, or BadFileError for what
+    cannot be read.
     """
     algo = algo.lower().replace("-", "_")
     if algo not in DEFAULTS:

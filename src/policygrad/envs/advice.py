@@ -17,15 +17,10 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from policygrad.envs.checks import singles
 from policygrad.envs.lent import layers
-from policygrad.errors import UserError
+from policygrad.errors import AdviceWarning
 from policygrad.models.continuous import Gaussian
 from policygrad.models.observations import leaves
 from policygrad.models.pictures import has_pictures
-
-
-class AdviceWarning(UserError, UserWarning):
-    """Training is possible, but unlikely to succeed with these settings."""
-
 
 FAR, NEAR = 20.0, 0.05  # bounds in units of the noise's standard deviation: beyond, and below, exploring is of no use
 

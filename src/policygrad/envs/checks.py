@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from policygrad.envs.blame import PENDING, blame, brief
 from policygrad.envs.single import check_space, env_name
-from policygrad.errors import ContractError, NotFiniteError
+from policygrad.errors import ContractError, NotFiniteError, check_part
 from policygrad.models.observations import LARGEST, ActionMaskError, Encoding, expand
 from policygrad.tree import Tree, tree_leaves, tree_map
 
@@ -209,6 +209,7 @@ def check_same(encoding: Encoding, space: spaces.Space) -> None:
 
 def autoreset_mode(envs: VectorEnv) -> AutoresetMode:
     """How a vector environment resets. One that does not say it is refused: a guess would misread one step an episode."""
+    check_part("envs", envs, ("num_envs", "metadata"), "a vector environment: call policygrad.make_envs(…) first")
     given = (envs.metadata or {}).get("autoreset_mode")
     try:
         return AutoresetMode(given)

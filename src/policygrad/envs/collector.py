@@ -62,8 +62,8 @@ class Collector:
 
     def __init__(self, envs: VectorEnv, seed: int = 0, max_episode_steps: int = 100_000, *, lent: bool = False) -> None:
         self.envs = envs
-        self.num_envs = envs.num_envs
         self.mode = autoreset_mode(envs)
+        self.num_envs = envs.num_envs
         # ours pause, go back to where they were, and check what they are given
         self.ours = hasattr(type(envs), "restore")
         self.source: Any = envs if self.ours else Watched(envs)

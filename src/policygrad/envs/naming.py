@@ -15,6 +15,7 @@ from policygrad.envs.checks import singles
 from policygrad.envs.families import family_of
 from policygrad.envs.lent import layers
 from policygrad.envs.single import EnvLike, EnvMaker, env_name, make_one
+from policygrad.envs.twin import changed_settings
 
 NEUTRAL = frozenset(  # wrappers that change neither observations nor actions nor rewards
     [
@@ -104,18 +105,60 @@ def _of_vector(envs: VectorEnv) -> Identity:
         known, whole = _of_single(inner, name), not _settings(inner)
     else:
         spec = envs.spec if envs.spec is not None else _asked(envs)
-        wrapped = () if spec is None else _changing([w.name for w in spec.additional_wrappers], spec)
+        wrapped = () if spec is None else _changing(_names(spec), spec)
         known, whole = Identity(name, None if spec is None else spec.id, wrapped), spec is not None
     wrapped = (*_changing(around, None), *known.wrapped)
     return Identity(known.id if unnamed and known.id and whole and not wrapped else name, known.id, wrapped)
 
 
+def registered_task(envs: VectorEnv) -> str | None:
+    """The id of which `gym.make` makes exactly the environments of a vector environment, without a keyword; or None.
+
+    Of environments in other processes it is known what they were made with, not what was changed in them since.
+    """
+    known, inner = _of_vector(envs), singles(envs)
+    if known.preset is None or known.preset not in gym.registry:
+        return None
+    if inner:
+        same = [_of_single(env, "").preset == known.preset and not _settings(env) for env in inner]
+        return known.preset if all(same) and not _changed(known.preset, inner) else None
+    registered = gym.registry[known.preset]
+    specs = _all_asked(envs) or ([] if envs.spec is None else [envs.spec])
+    same = [_made_with(spec) == _made_with(registered) and not _changing(_names(spec), spec) for spec in specs]
+    return known.preset if specs and all(same) else None
+
+
+def _changed(env_id: str, envs: Iterable[gym.Env]) -> bool:
+    """Whether settings of one of these were changed since it was made."""
+    made = gym.make(env_id)
+    try:
+        return any(changed_settings(env, made) for env in envs)
+    finally:
+        made.close()
+
+
+def _made_with(spec: EnvSpec) -> tuple[str, Any, dict[str, Any]]:
+    """Its id, time limit and keywords, without the words of vector environments and of drawing."""
+    others = ("render_mode", "num_envs", "vectorization_mode", "vector_kwargs", "max_episode_steps")
+    limit = spec.kwargs.get("max_episode_steps", spec.max_episode_steps)
+    return spec.id, limit, {key: value for key, value in spec.kwargs.items() if key not in others}
+
+
+def _names(spec: EnvSpec) -> list[str]:
+    return [wrapper.name for wrapper in spec.additional_wrappers]
+
+
 def _asked(envs: VectorEnv) -> EnvSpec | None:
     """The spec of the first of environments in other processes."""
-    with suppress(Exception):  # it may have no such method, or be in the middle of a step
-        spec = envs.get_attr("spec")[0]  # pyright: ignore[reportAttributeAccessIssue]
-        return spec if isinstance(spec, EnvSpec) else None
-    return None
+    return next(iter(_all_asked(envs)), None)
+
+
+def _all_asked(envs: VectorEnv) -> list[EnvSpec]:
+    """The specs of environments in other processes; none where one has none."""
+    with suppress(Exception):  # they may have no such method, or be in the middle of a step
+        specs = envs.get_attr("spec")  # pyright: ignore[reportAttributeAccessIssue]
+        return list(specs) if all(isinstance(spec, EnvSpec) for spec in specs) else []
+    return []
 
 
 def _changing(wrappers: Iterable[str], spec: EnvSpec | None) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from policygrad.data import Estimate, Rollout, TooFewError, Values
+from policygrad.errors import check_part
 from policygrad.forms import Form
 from policygrad.gradient import returns
 from policygrad.gradient.baselines import Baseline
@@ -242,6 +243,12 @@ class _Wrapper:
     inner: Any  # an Estimator
 
     def __post_init__(self) -> None:
+        check_part(
+            f"the estimator inside {type(self).__name__}",
+            self.inner,
+            ("needs_episodes", "wrap"),
+            "one such as RewardToGo()",
+        )
         if getattr(self.inner, "outermost", False):
             inner, outer = type(self.inner).__name__, type(self).__name__
             raise ValueError(f"{inner} must be the outermost wrapper: write {inner}({outer}(…))")

@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
+from policygrad.models.body_trial import module_of
 from policygrad.models.networks import MLP, BodyNetwork, Parts
 from policygrad.models.observations import Encoding
 from policygrad.models.pictures import make_body
@@ -37,7 +38,7 @@ def make_network(
         return BodyNetwork(made, torch.zeros(2, *encoding.features_shape), outputs, output_gain, generator)
     with torch.random.fork_rng(devices=()):  # what a function makes is the seed's business, too
         torch.manual_seed(generator.initial_seed())
-        module = body if isinstance(body, nn.Module) else body(observation_space)
+        module = module_of(body, observation_space)
     if encoding.parts:
         module = Parts(encoding.tree, module)
     return BodyNetwork(module, torch.zeros(2, *encoding.features_shape), outputs, output_gain, generator)

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from policygrad.models.body_trial import try_body
 from policygrad.tree import flat
 
 MAX_FOURIER = 10_000
@@ -139,17 +140,10 @@ class BodyNetwork(nn.Module):
         own = body.body if isinstance(body, Parts) else body
         if own in _BODIES:
             raise ValueError("this module is the body of another network already: pass copy.deepcopy(module)")
-        body.eval()  # as it will be used: batch statistics of the example must not stay behind
-        with torch.no_grad():
-            features = body(example)
-        if features.ndim != 2 or len(features) != len(example):
-            raise ValueError(
-                f"the body must map observations {tuple(example.shape)} to features (B, F), got {tuple(features.shape)}: "
-                "end it with nn.Flatten()"
-            )
+        features = try_body(body, own, example)
         _BODIES.add(own)
         self.body = body
-        self.output = nn.Linear(features.shape[1], outputs)
+        self.output = nn.Linear(features, outputs)
         init_linear(self.output, output_gain, generator)
 
     def forward(self, obs: Tensor) -> Tensor:

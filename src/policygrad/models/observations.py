@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
-from policygrad.errors import ContractError, EnvError, NotFiniteError
+from policygrad.errors import ContractError, EnvError, NotFiniteError, PartError, brief
 from policygrad.tree import Tree, as_float, concatenate, flat
 
 if TYPE_CHECKING:
@@ -152,6 +152,13 @@ def width(space: spaces.Space) -> int:
     return size
 
 
+def check_space(name: str, space: object) -> None:
+    """Raise PartError for what is no space, e.g. an environment. name: the argument's."""
+    if not isinstance(space, spaces.Space):
+        has = f"envs.single_{name}" if hasattr(space, "num_envs") else f"env.{name}"
+        raise PartError(f"{name} must be a space of gymnasium, such as {has}, got {brief(space)}")
+
+
 def leaves(space: spaces.Space, path: tuple[Key, ...] = ()) -> Iterator[tuple[tuple[Key, ...], spaces.Space]]:
     """The smallest parts of a space, in Gymnasium's order, with their paths."""
     if isinstance(space, spaces.Dict):
@@ -172,6 +179,7 @@ class Encoding:
     """
 
     def __init__(self, space: spaces.Space, context: int = 0, mask_source: str = "none") -> None:
+        check_space("observation_space", space)
         self.space, self.context, self.mask_source = space, context, mask_source
         self.leaves: list[Leaf] = []
         start = 0

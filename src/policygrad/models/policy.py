@@ -28,7 +28,7 @@ from policygrad.models.networks import (
     output_layer,
 )
 from policygrad.models.normalizer import Normalizer
-from policygrad.models.observations import ACTION_MASK, Encoding
+from policygrad.models.observations import ACTION_MASK, Encoding, check_space
 from policygrad.models.pictures import PictureError, has_pictures
 from policygrad.models.workspace import Workspace
 from policygrad.tree import Tree, as_float, in_chunks, to_numpy
@@ -313,7 +313,7 @@ STDS = ("parameter", "network")
 
 def make_policy(
     observation_space: spaces.Space,
-    action_space: spaces.Space,
+    action_space: spaces.Space | None = None,
     *,
     hidden: Sequence[int] = (64, 64),
     activation: str = "tanh",
@@ -338,6 +338,9 @@ def make_policy(
     come from. network: whether pictures go through convolutions, see `pictures.layouts_of`. kind: the class. network_of: who
     makes the network, where it is not `make_network`, with the same keywords.
     """
+    check_space("observation_space", observation_space)
+    check_space("action_space", action_space)
+    assert action_space is not None
     mask_source = resolve_mask_source(observation_space, action_space, mask_source)
     masked = mask_source != "none"
     if isinstance(head, str):

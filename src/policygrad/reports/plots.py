@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from policygrad.reports.curves import (
     return_label,
     seeds_label,
 )
-from policygrad.stored.directory import RunDirectory, RunError, find_run, runs_at
+from policygrad.stored.directory import RunDirectory, RunError, find_run, named, runs_at
 
 __all__ = ["Curve", "labels", "marks_text", "points", "read_curves", "seeds_label"]
 
@@ -69,10 +69,10 @@ def plot(
     the names of hyperparameters, such as "lr" or "lr,clip". metric: a column of metrics.jsonl. smooth: rows of a moving
     average. Raises RunError for a hyperparameter or a column that no run has.
     """
-    several = [runs] if isinstance(runs, RunDirectory | str | Path) else list(runs)
+    several = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     chosen: dict[Path, RunDirectory] = {}
     for run in several:
-        path = run.path if isinstance(run, RunDirectory) else find_run(str(run))
+        path = run.path if isinstance(run, RunDirectory) else find_run(named(run))
         chosen |= {one.path.resolve(): one for one in runs_at(path)}
     return curves_figure(read_curves(chosen.values(), by, metric, smooth), metric, smooth)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gymnasium import spaces
 
-from policygrad.algorithms.config import Algo, find_recipe, resolve
+from policygrad.algorithms.config import Algo, changed, find_recipe
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.algorithms.task import Plan, Task
 from policygrad.forms import FormError, anything, form_of, table
@@ -37,12 +37,12 @@ def restore(
             check_sizes(path, meta, file.tensors)
             observed, acted = (_space(meta, name) for name in ("observation_space", "action_space"))
             found = find_recipe(meta["algo"] if recipe is None else recipe)
-            config = resolve(found, "", current_keywords(meta["algo"], meta["config"]), {})[0]
+            config = changed(found, current_keywords(meta["algo"], meta["config"]), {})
             with single_thread():
                 task = Task(observed, acted, meta["seed"], body, None, meta["kernel"])
                 plan: Plan = found(task, **{name: value for name, value in config.items() if name != "steps"})
             policy = plan.learner.policy
-        with as_model_error(path, own_env=False):
+        with as_model_error(path, own_env=False, own_body=body is not None):
             learner = table({"policy": form_of(policy)}, others=anything)
             state = file.state(table({"learner": learner}, others=anything))
             policy.load_state_dict(state["learner"]["policy"])

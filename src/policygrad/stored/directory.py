@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.recipe import current_keywords
-from policygrad.errors import FileError, NotFiniteError
+from policygrad.errors import FileError, NotFiniteError, brief
 from policygrad.files import (
     TEMPORARY,
     BadFileError,
@@ -288,6 +288,16 @@ def runs(root: str | Path = ROOT) -> Iterator[Path]:
     """The run directories under root."""
     for config in Path(root).rglob("config.json"):
         yield config.parent
+
+
+def named(run: object) -> str:
+    """What `find_run` is asked for a run that is given by its path or name. Raises RunError for other objects."""
+    if not isinstance(run, str | Path):
+        raise RunError(
+            f"expected a run, what policygrad.train(agent) returned, or its directory or name, got {brief(run)}; "
+            "policygrad.History() and policygrad.LiveCurve() are callbacks that draw what agent.learn does"
+        )
+    return str(run)
 
 
 def find_run(text: str, root: str | Path = ROOT) -> Path:

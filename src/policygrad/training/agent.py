@@ -267,6 +267,7 @@ class Agent(Face):
             foreign.refuse_keyword("learn", others)
         steps = total_timesteps if steps is None else steps  # the name that Stable-Baselines3 has for it
         total = self.config["steps"] if steps is None else check("steps", int, steps)
+        several = as_list(callback)
         if horizon is not None:
             horizon = check("steps", int, horizon)
             if horizon < total:
@@ -278,7 +279,7 @@ class Agent(Face):
             rows = (self.plan.wants.num_steps or 0) * self.envs.num_envs
             advise_steps(self.learner, self.trainer.total - self.trainer.done, rows)
             with shown(self.trainer, progress_bar) as bar:
-                self._run([*as_list(callback), *bar], log_every)
+                self._run([*several, *bar], log_every)
         return self
 
     @contextmanager

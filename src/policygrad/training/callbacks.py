@@ -24,13 +24,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from policygrad.errors import PartError, check_part
 from policygrad.interop.sb3 import EvaluationTable
 from policygrad.training.evaluate import SELECTION_SEED, Evaluation
 
@@ -43,8 +45,27 @@ NEWS = ("eval_steps", "eval_return_mean", "eval_length_mean")  # of an evaluatio
 
 
 def as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
-    """None, one or several callbacks, as a list."""
-    return [] if callback is None else [callback] if callable(callback) else list(callback)
+    """None, one or several callbacks, as a list. Raises PartError for what cannot be called with (agent, row)."""
+    several = [callback] if callable(callback) or not isinstance(callback, Iterable) else list(callback)
+    several = [] if callback is None else several
+    for each in several:
+        _check(each)
+    return several
+
+
+def _check(callback: Any) -> None:
+    check_part(
+        "a callback", callback, ("__call__",), "a function of (agent, row), or one of policygrad such as History()"
+    )
+    try:
+        takes = signature(callback)
+    except (ValueError, TypeError):  # of some built-in functions nobody knows it
+        return
+    try:
+        takes.bind(None, None)
+    except TypeError:
+        name = getattr(callback, "__name__", type(callback).__name__)
+        raise PartError(f"a callback is called with (agent, row), but {name} takes {takes}") from None
 
 
 def finish(callbacks: Sequence[Callback]) -> None:
@@ -66,10 +87,6 @@ def evaluated(callbacks: Sequence[Callback], agent: Agent, means: Mapping[str, f
 def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Callback | None:
     """One callback that calls one or several, in order; training stops if one of them returns False."""
     several = as_list(callback)
-    for each in several:
-        if not callable(each) or isinstance(each, type):
-            hint = f": did you mean {each.__name__}(…)?" if isinstance(each, type) else ""
-            raise TypeError(f"a callback must be a function of (agent, row), got {each!r}{hint}")
     for each in several:
         start = getattr(each, "start", None)
         if start is not None:

@@ -20,7 +20,7 @@ from policygrad.envs.make import make_envs
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.shaping import unshaped
 from policygrad.envs.single import EnvLike, env_name
-from policygrad.errors import NotFiniteError
+from policygrad.errors import NotFiniteError, check_part
 from policygrad.html import table_html
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import ActionMaskError, Encoding
@@ -85,7 +85,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Actor,
+    policy: Any,
     env: EnvLike,
     episodes: int = 100,
     greedy: bool = True,
@@ -104,11 +104,14 @@ def evaluate(
     object stay open. progress(done, episodes) is called whenever an episode has ended. backend: "gymnasium", or "compiled" for
     the same in less time, see `make_envs`.
 
+    policy: an `Actor`, or an agent, whose policy it then is.
     Raises EndlessEpisodeError for an episode of more than max_episode_steps, NotFiniteError for parameters, observations or
     rewards that are no finite numbers, and what training raises for environments that break their contract.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
+    policy = policy if hasattr(policy, "act") else getattr(policy, "policy", policy)  # of an agent
+    check_part("policy", policy, ("act", "mode"), "an agent or its policy, or what policygrad.make_policy made")
     flat = getattr(policy, "flat", None)
     if isinstance(flat, torch.Tensor) and not torch.isfinite(flat).all():
         raise NotFiniteError("the policy's parameters are not finite, so there is nothing to evaluate")

@@ -15,6 +15,7 @@ from policygrad.algorithms import foreign
 from policygrad.algorithms.config import Option, aliases, check
 from policygrad.envs.checks import singles
 from policygrad.envs.collector import Collector
+from policygrad.envs.naming import registered_task
 from policygrad.envs.single import EnvLike
 from policygrad.envs.twin import twin
 from policygrad.models.flat import FlatModule
@@ -49,6 +50,14 @@ class Face(Kept):
     def num_timesteps(self) -> int:
         """Environment steps learned from so far, in all calls of `learn`: the name that Stable-Baselines3 has for it."""
         return self.collector.steps_done
+
+    @property
+    def steps_done(self) -> int:
+        """The same, by our own name."""
+        return self.collector.steps_done
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise foreign.ForeignWordError(f"an Agent is not called: {foreign.ACT}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses hyperparameters, which are given to `change`: an attribute of their name would do nothing."""
@@ -159,9 +168,13 @@ class Face(Kept):
     def evaluation_env(self, keyword: str = "env") -> EnvLike:
         """The environment of `evaluate` by default: the id or callable, or an environment like the given one.
 
-        keyword: the caller's, by which another one is passed. Raises ValueError for a vector environment, which asks for it.
+        Of a vector environment it is the id of the environments inside, where they are exactly what the id makes. keyword: the
+        caller's, by which another one is passed. Raises ValueError for other vector environments.
         """
         if isinstance(self.env, VectorEnv):
+            task = registered_task(self.env)
+            if task is not None:
+                return task
             raise ValueError(
                 f"this agent was made from a vector environment: pass {keyword}=, an id or a callable, to evaluate in"
             )

@@ -97,6 +97,7 @@ def load(
     """
     path = model_file(path)
     own = any(x is not None for x in (env, env_kwargs, wrappers))
+    own_body = any(x is not None for x in (body, critic_body))
     with open_state(path) as file:
         meta = file.meta
         with as_model_error(path, own):
@@ -107,10 +108,12 @@ def load(
             env = _environment(path, meta["env"]) if env is None else env
             config = _config(meta, env)
             check_sizes(path, meta, file.tensors)
-        algo, device = meta["algo"] if recipe is None else recipe, device_for(device, meta.get("device"))
+            algo = meta["algo"] if recipe is None else recipe
+            config = changed(algo, config, {})  # the whole of it, with what is newer than the file
+        device = device_for(device, meta.get("device"))
         config = changed(algo, config, overrides) if overrides else config
         made = env if not (env_kwargs or wrappers) else None
-        with as_model_error(path, own, told=not own and bool(env_kwargs)):
+        with as_model_error(path, own or own_body, told=not own and bool(env_kwargs)):
             agent = Agent(
                 algo,
                 env,
@@ -128,7 +131,7 @@ def load(
             )
             agent.put(parts or {})
             _check_spaces(path, meta, agent.metadata())
-        with as_model_error(path, own_env=False):
+        with as_model_error(path, own_env=False, own_body=own_body):
             _restore(agent, file, path)
     return agent
 
@@ -221,11 +224,12 @@ def _words(
 
 
 @contextmanager
-def as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[None]:
+def as_model_error(path: Path, own_env: bool, told: bool = False, own_body: bool = False) -> Iterator[None]:
     """Name the file in errors of what it holds; those of the user's own environment stay what they are. Advice was given when
     the agent was made first.
 
-    told: whether the file says what the environment is made with, which may be the reason why it cannot be.
+    told: whether the file says what the environment is made with, which may be the reason why it cannot be. own_body: whether
+    the user gave a body, of which the weights may not be.
     """
     try:
         with warnings.catch_warnings():
@@ -238,6 +242,10 @@ def as_model_error(path: Path, own_env: bool, told: bool = False) -> Iterator[No
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
     except FormError as error:
+        if own_body and ".body." in str(error):
+            raise ModelFileError(
+                f"the body given does not fit {path}: {error}. Give the module that it was saved with, of the same sizes"
+            ) from error
         raise ModelFileError(f"{path} does not hold what it should: {error}") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         if own_env:  # whose own code may raise anything

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from policygrad.algorithms.config import Algo, ConfigError, check
 from policygrad.reports.report import Report, read_report
-from policygrad.stored.directory import RunDirectory, find_run
+from policygrad.stored.directory import RunDirectory, find_run, named
 
 if TYPE_CHECKING:
     from policygrad.envs.single import EnvLike, Wrapper
@@ -30,7 +30,7 @@ def report(
     Raises RunError for what is no run, or has no row of metrics yet, ConfigError for eigenvalues that are no such number.
     """
     eigenvalues = checked_eigenvalues(eigenvalues)
-    run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(str(run)))
+    run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(named(run)))
     made = read_report(run)
     if eigenvalues:
         from policygrad.training.loading import load

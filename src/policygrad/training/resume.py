@@ -13,7 +13,7 @@ from policygrad.envs.single import EnvLike, Wrapper
 from policygrad.forms import FormError
 from policygrad.models.ascent import Gain
 from policygrad.models.policy import Body
-from policygrad.stored.directory import ROOT, RunDirectory, RunError, find_run
+from policygrad.stored.directory import ROOT, RunDirectory, RunError, find_run, named
 from policygrad.stored.storage import ModelFileError, load_state
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent, Callback
@@ -55,7 +55,7 @@ def resume(
     order; None: the trackers of its command line.
     Raises RunError for a run without a checkpoint, or that another process trains.
     """
-    run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(str(run), root))
+    run = run if isinstance(run, RunDirectory) else RunDirectory(find_run(named(run), root))
     if finished(run, steps):
         return run
     given = {"env": env, "recipe": recipe, "body": body, "critic_body": critic_body, "dataset": dataset}

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_info
 import policygrad
 from policygrad.envs.families import FAMILIES
 from policygrad.envs.single import EnvLike
-from policygrad.errors import Interrupted
+from policygrad.errors import Interrupted, check_part
 from policygrad.files import printable
 from policygrad.gradient.importance import CollapsedError
 from policygrad.interop.events import EventFile
@@ -63,6 +63,8 @@ def train(
     Ctrl-C, SIGTERM and SIGHUP end the iteration, save checkpoint and policy, and then raise Interrupted, a KeyboardInterrupt; a
     second one does not wait. Errors save what is whole, too, and are raised again. `policygrad.resume(run)` goes on.
     """
+    check_part("agent", agent, ("evaluation_env", "learn"), 'an agent, such as policygrad.ppo("CartPole-v1")')
+    as_list(callback)
     # refused before training, not after it
     eval_env = agent.evaluation_env("eval_env") if eval_env is None else eval_env
     run = start(agent, run_dir, steps=steps, root=root, episodes=episodes, save_trajectories=save_trajectories)
