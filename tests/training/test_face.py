@@ -97,6 +97,7 @@ def test_policies_without_a_density_say_so() -> None:
 def test_stable_baselines3_evaluates_our_agents() -> None:
     evaluation = pytest.importorskip("stable_baselines3.common.evaluation")
     from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
     from stable_baselines3.common.monitor import Monitor
 
     agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1).learn()
@@ -106,6 +107,12 @@ def test_stable_baselines3_evaluates_our_agents() -> None:
         assert std >= 0.0
     box = pg.ppo("Pendulum-v1", **SMALL, minibatches=1)
     assert evaluation.evaluate_policy(box, Monitor(gym.make("Pendulum-v1")), 1, deterministic=False)[0] < 0.0
+    for env, says in (
+        (make_vec_env("CartPole-v1", 2), "use num_envs=8"),
+        (VecNormalize(make_vec_env("CartPole-v1", 2)), "use normalize_obs=True"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            pg.ppo(env)
 
 
 def test_names_of_theirs() -> None:

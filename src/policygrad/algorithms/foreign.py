@@ -358,6 +358,13 @@ def answer(word: str, command_line: bool = False, off: bool = False) -> str | No
     return found[command_line] if isinstance(found, tuple) else found
 
 
+def module_answer(env: Any) -> str:
+    """The hint for a vector environment of Stable-Baselines3 in place of an environment; empty for other things."""
+    if not type(env).__module__.startswith(("stable_baselines3.", "sb3_contrib.")):
+        return ""
+    return ": " + MODULE.get(type(env).__name__, MODULE["make_vec_env"])
+
+
 def algorithm_answer(name: str) -> str | None:
     """What to take here for the name of another library's algorithm; None for an unknown name."""
     return ALGORITHMS.get(name.lower().replace("-", "_"))

@@ -42,7 +42,7 @@ from policygrad.envs.naming import HandedOut, identify
 from policygrad.envs.on_device import DeviceCollector
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id, with_words
 from policygrad.envs.torch_envs import TorchVectorEnv
-from policygrad.errors import EnvError
+from policygrad.errors import EnvError, brief
 from policygrad.models.ascent import Gain
 from policygrad.models.policy import Body, Policy
 from policygrad.stored.minari import open_dataset
@@ -110,7 +110,8 @@ class Agent(Face):
         if isinstance(env, str):
             check_env_id(env)
         elif not isinstance(env, gym.Env | VectorEnv) and not callable(env):
-            raise TypeError(f"env must be an id, an environment or a callable, got {env!r}")
+            instead = foreign.module_answer(env)
+            raise TypeError(f"env must be an id, an environment or a callable, got {brief(env)}{instead}")
         self.env = with_words(env, env_kwargs, wrappers)
         self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         self.kernel, self.device = kernel, find_device(device)
