@@ -23,7 +23,9 @@ OBS, ACT = spaces.Box(-1.0, 1.0, (4,)), spaces.Discrete(2)
 class Own(nn.Module):
     """A layer, and what a test does to its outputs."""
 
-    def __init__(self, after: Callable[[Tensor], Any] = torch.tanh, before: Callable[[Tensor], Any] = lambda x: x) -> None:
+    def __init__(
+        self, after: Callable[[Tensor], Any] = torch.tanh, before: Callable[[Tensor], Any] = lambda x: x
+    ) -> None:
         super().__init__()
         self.layer, self.after, self.before = nn.Linear(4, 8), after, before
 
@@ -85,17 +87,26 @@ REFUSED: list[tuple[Any, str]] = [
     (nn.Module(), r"Give it a method forward"),
     (nn.LSTM(4, 8), 'a memory over the steps of an episode is memory="lstm"'),
     (nn.GRU(4, 8), 'memory="gru"'),
-    (Own(lambda x: torch.distributions.Categorical(logits=x)), "an object of the class Categorical.*after a linear layer"),
+    (
+        Own(lambda x: torch.distributions.Categorical(logits=x)),
+        "an object of the class Categorical.*after a linear layer",
+    ),
     (nn.Linear(3, 32), r"observations \(2, 4\) of float32: mat1 and mat2 shapes"),
     (Own().double(), r"parameters are float64, .* call body\.float\(\)"),
     (Own(lambda x: x.double()), r"made \(2, 8\) of float64 .* end it with \.float\(\)"),
     (Own(lambda x: x.mean(0)), "do not squeeze, sum or average over the batch"),
-    (Own(lambda x: x.mean(0, keepdim=True).expand(len(x), -1)), "an observation had other features in a batch of its own"),
+    (
+        Own(lambda x: x.mean(0, keepdim=True).expand(len(x), -1)),
+        "an observation had other features in a batch of its own",
+    ),
     (Own(lambda x: x.unsqueeze(0)), r"the batch must stay the first axis.*unsqueeze\(0\)"),
     (Own(lambda x: x.unsqueeze(-1)), r"end it with nn\.Flatten\(\)"),
     (Own(lambda x: x.sum(-1)), r"end it with unsqueeze\(-1\)"),
     (Own(before=torch.squeeze), r"made \(8,\) of float32 of observations \(1, 4\)"),
-    (nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, track_running_stats=False)), r"\(1, 4\) of float32: Expected more"),
+    (
+        nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, track_running_stats=False)),
+        r"\(1, 4\) of float32: Expected more",
+    ),
     (Own(lambda x: x.detach()), "no gradient of its features reaches them"),
     (Own(cut), "no gradient of its features reaches them"),
     (Own(noisy), "the same observations had other features the second time"),
@@ -118,7 +129,9 @@ GOOD: dict[str, Callable[[], Any]] = {
     "frozen": lambda: Own().requires_grad_(False),
     "frozen and cut": lambda: Own(cut).requires_grad_(False),
     "half frozen": lambda: nn.Sequential(nn.Linear(4, 3).requires_grad_(False), nn.Linear(3, 2)),
-    "a class of the space": lambda: type("Space", (nn.Linear,), {"__init__": lambda s, space: nn.Linear.__init__(s, 4, 2)}),
+    "a class of the space": lambda: type(
+        "Space", (nn.Linear,), {"__init__": lambda s, space: nn.Linear.__init__(s, 4, 2)}
+    ),
     "lazy": lambda: nn.LazyLinear(3),
     "normalised": lambda: nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Tanh()),
     "dropout of nothing": lambda: nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.0)),
@@ -170,8 +183,12 @@ ADVICE: list[tuple[Callable[[], nn.Module], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "message"), ADVICE, ids=[text.split()[-1] + str(i) for i, (_, text) in enumerate(ADVICE)])
-def test_layers_that_do_nothing_or_harm_are_warned_of_where_the_user_stands(make: Callable[[], nn.Module], message: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "message"), ADVICE, ids=[text.split()[-1] + str(i) for i, (_, text) in enumerate(ADVICE)]
+)
+def test_layers_that_do_nothing_or_harm_are_warned_of_where_the_user_stands(
+    make: Callable[[], nn.Module], message: str
+) -> None:
     for build in (pg.make_policy, lambda *a, **k: pg.make_critic(a[0], **k)):
         with pytest.warns(AdviceWarning, match=message) as caught:
             build(OBS, ACT, body=make())
