@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from gymnasium import spaces
+from torch import nn
 
-from policygrad.algorithms.config import FITTED, ConfigError, resolve
+from policygrad.algorithms.config import FITTED, ConfigError, changed, resolve
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.algorithms.task import Task, make_baseline
-from policygrad.gradient.baselines import CrossFit
+from policygrad.gradient.baselines import CriticValue, CrossFit, LeaveOneOut, NoBaseline
+from policygrad.gradient.estimators import TotalReturn
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,54 @@ from policygrad.gradient.baselines import CrossFit
         ),
         ("reinforce", {"cross_fit": 1, "baseline": "linear"}, "cross_fit = 1 must be at least 2"),
         ("reinforce", {"baseline": "leave-one-out", "episodes": 1}, "episodes must be at least 2"),
+        *[
+            ("reinforce", {"baseline": given}, f"none. Did you mean '{meant}'?")
+            for given, meant in (
+                ("leave_one_out", "leave-one-out"),
+                ("Value", "value"),
+                ("critic", "value"),
+                ("running mean", "running-mean"),
+                ("time-avrage", "time-average"),
+                (None, "none"),
+                (LeaveOneOut(), "leave-one-out"),
+                (LeaveOneOut, "leave-one-out"),
+                (NoBaseline(), "none"),
+                (CriticValue, "value"),
+            )
+        ],
+        ("reinforce", {"baseline": "xyz"}, "linear, constant, none"),
+        ("reinforce", {"returns": "reward-to-go"}, "to-go, total. Did you mean 'to-go'?"),
+        ("reinforce", {"returns": TotalReturn()}, "to-go, total. Did you mean 'total'?"),
+        ("ppo", {"activation": "ReLU"}, "activation = 'ReLU' is not one of: tanh, relu, silu. Did you mean 'relu'?"),
+        (
+            "ppo",
+            {"activation": nn.ReLU},
+            "activation = the class ReLU is not one of: tanh, relu, silu. Did you mean 'relu'?",
+        ),
+        ("ppo", {"update": "vanilla"}, "compose a policygrad.Learner"),
+        ("ppo", {"lstm": True}, 'use memory="lstm"'),
+        ("ppo", {"recurrent": True}, 'use memory="lstm"'),
+        ("ppo", {"aux_loss": len}, "use auxiliary="),
+        ("ppo", {"reward_fn": len}, "policygrad.ShapedReward"),
+        ("ppo", {"model": None}, "use body="),
+        (
+            "reinforce",
+            {"baseline_value": 50},
+            "baseline_value = 50.0 is for baseline = constant, and the baseline is value",
+        ),
+        ("reinforce", {"baseline_value": 0, "baseline": "none"}, "is for baseline = constant"),
+        ("reinforce", {"baseline": "constant"}, "baseline = constant needs its value"),
+        (
+            "off_policy_pg",
+            {"baseline": "none", "critic_lr": 3e-3},
+            "critic_lr = 0.003 is for a critic, and baseline = none",
+        ),
+        ("reinforce", {"baseline": "linear", "vf_lr": 0.1}, "critic_lr = 0.1 is for a critic"),
+        ("reinforce", {"baseline": "none", "critic_epochs": 3}, "critic_epochs = 3 is for a critic"),
+        ("reinforce", {"baseline": "none", "critic_minibatches": 3}, "critic_minibatches = 3 is for a critic"),
+        ("reinforce", {"baseline": "none", "critic_hidden": (3,)}, "critic_hidden = (3,) is for a critic"),
+        ("ppo", {"memory_size": 32}, "memory_size = 32 is for policies with a memory"),
+        ("reinforce", {"lstm_hidden_size": 32}, "memory_size = 32 is for policies with a memory"),
         ("actor_critic", {"critic": "vq"}, "critic = 'vq' is not one of: v, q"),
         ("actor_critic", {"num_steps": 5}, "actor_critic has no hyperparameter 'num_steps'"),
         (
@@ -114,3 +164,35 @@ def test_a_critic_of_q_is_refused_where_actions_are_not_discrete() -> None:
     box = spaces.Box(-1.0, 1.0, (2,))
     with pytest.raises(TypeError, match=r"needs Discrete actions, the space is Box.*\(critic = v\)"):
         RECIPES["actor_critic"](Task(box, box), critic="q")
+
+
+def test_only_what_a_user_gives_by_name_is_refused_for_its_lack_of_effect() -> None:
+    """Presets and stored configurations, whole or not, are taken as they are; changes of them are looked at."""
+    idle = {"baseline": "none", "critic_lr": 0.5, "baseline_value": 3.0, "memory_size": 9}
+    config, _ = resolve("reinforce", "", {}, preset=idle)
+    assert {name: config[name] for name in idle} == idle
+    assert resolve("reinforce", "", config)[0] == config
+    assert changed("reinforce", idle, {"lr": 0.1}) == config | {"lr": 0.1}
+    for again in ({"critic_lr": 0.1}, {"baseline_value": 1.0}, {"memory_size": 3}):
+        with pytest.raises(ConfigError, match="leave"):
+            changed("reinforce", config, again)
+    with pytest.raises(ConfigError, match=r"leave \w+ out"):  # but for one keyword it is whole
+        resolve("reinforce", "", {name: value for name, value in config.items() if name != "lr"})
+
+
+def test_the_value_of_a_constant_baseline_may_be_given_as_zero_or_by_a_preset() -> None:
+    for given, preset in (
+        ({"baseline_value": 0.0}, None),
+        ({"baseline_value": -1.0}, None),
+        ({}, {"baseline_value": 2}),
+    ):
+        assert resolve("reinforce", "", {"baseline": "constant"} | given, preset)[0]["baseline"] == "constant"
+
+
+def test_a_recipe_of_ones_own_may_mean_something_else_by_the_same_words() -> None:
+    def mine(
+        task: Task, *, baseline: str = "a", critic_lr: float = 0.1, memory: str = "none", memory_size: int = 3
+    ) -> None: ...
+
+    given = {"baseline": "b", "critic_lr": 0.2, "memory_size": 4}
+    assert given.items() <= resolve(mine, "", given)[0].items()

@@ -67,6 +67,7 @@ def test_aliases_of_the_page_reach_the_configuration(theirs, ours):
         given, value, expected = {"num_envs": 8, "num_steps": 128}, 256, 4
     means = pieces if counts else lambda algo: aliases(algo).get(theirs, theirs)
     algo = next(algo for algo in ("ppo", *RECIPES) if means(algo) == ours and ours in parameters(algo))
+    given |= {"memory": "gru"} if ours == "memory_size" else {}  # without a memory it is refused
     config, _ = resolve(algo, "", given | {theirs: value})
     assert config[ours] == expected
 

@@ -21,7 +21,7 @@ from gymnasium.wrappers import (
 
 import policygrad as pg
 from policygrad.envs.advice import AdviceWarning
-from policygrad.envs.naming import HandedOut, identify
+from policygrad.envs.naming import HandedOut, identify, registered_task
 
 ID = "CartPole-v1"
 TUNED = 1e-3  # the learning rate of ppo's preset; the default is 3e-4
@@ -213,3 +213,54 @@ def test_masks_that_nobody_looks_at_are_pointed_out_once() -> None:
 def test_wrappers_that_standardise_are_advised_against(env: Any, says: str) -> None:
     with pytest.warns(AdviceWarning, match=says):
         pg.ppo(env, preset={}, **SMALL)
+
+
+def limited() -> gym.Env:
+    return gym.make(ID, max_episode_steps=20)
+
+
+def other_pole() -> gym.Env:
+    env = gym.make(ID)
+    env.unwrapped.gravity = 1.0  # pyright: ignore[reportAttributeAccessIssue]
+    return env
+
+
+SAME = {
+    "sync": lambda: SyncVectorEnv([pole] * 2),
+    "async": lambda: AsyncVectorEnv([pole] * 2),
+    "make_vec": lambda: gym.make_vec(ID, 2, vectorization_mode="sync"),
+    "vector class": lambda: gym.make_vec(ID, 2),
+    "recorded": lambda: gym.wrappers.vector.RecordEpisodeStatistics(SyncVectorEnv([pole] * 2)),
+}
+OTHER = {
+    "limit": lambda: SyncVectorEnv([limited] * 2),
+    "limit in processes": lambda: AsyncVectorEnv([limited] * 2),
+    "one of them": lambda: SyncVectorEnv([pole, limited]),
+    "one of them in processes": lambda: AsyncVectorEnv([pole, limited]),
+    "wrapped": lambda: SyncVectorEnv([halved] * 2),
+    "wrapped in processes": lambda: AsyncVectorEnv([halved] * 2),
+    "keyword": lambda: gym.make_vec(ID, 2, vectorization_mode="sync", sutton_barto_reward=True),
+    "keyword of a vector class": lambda: gym.make_vec(ID, 2, sutton_barto_reward=True),
+    "changed": lambda: SyncVectorEnv([pole, other_pole]),
+    "registered nowhere": lambda: SyncVectorEnv([Own]),
+}
+
+
+@pytest.mark.parametrize("name", [*SAME, *OTHER])
+def test_a_vector_environment_is_a_registered_task_where_it_is_exactly_that(name: str) -> None:
+    envs = (SAME | OTHER)[name]()
+    try:
+        assert registered_task(envs) == (ID if name in SAME else None)
+        envs.reset(seed=0)
+        envs.step(envs.action_space.sample())  # which is no change of a setting
+        assert registered_task(envs) == (ID if name in SAME else None)
+    finally:
+        envs.close()
+
+
+def test_an_agent_is_evaluated_in_the_task_of_its_vector_environment_and_asks_for_another() -> None:
+    small = {"num_steps": 8, "minibatches": 1, "hidden": (2,), "preset": {}}
+    agent = pg.ppo(SyncVectorEnv([pole] * 2), **small)
+    assert agent.evaluate(3) == agent.evaluate(3, env=ID)
+    with pytest.raises(ValueError, match="made from a vector environment: pass env="):
+        pg.ppo(SyncVectorEnv([limited] * 2), **small).evaluate(3)

@@ -74,13 +74,25 @@ def test_every_callback_of_a_list_is_called_in_order_also_when_one_stops():
 
 def test_what_is_no_callback_is_refused_before_training():
     agent = pg.ppo(Steady, **SMALL)
-    with pytest.raises(TypeError, match=r"did you mean StopAfter\(…\)"):
-        agent.learn(64 + MORE, StopAfter)
-    with pytest.raises(TypeError, match=r"function of \(agent, row\), got 7"):
-        agent.learn(64 + MORE, [lambda agent, row: None, 7])
+    for given in (StopAfter, [StopAfter], pg.LiveCurve):
+        with pytest.raises(TypeError, match=r"did you forget the brackets, \w+\(\)\?"):
+            agent.learn(64 + MORE, given)
+    for given in (7, "print", [lambda agent, row: None, 7]):
+        with pytest.raises(TypeError, match=r"must be a function of \(agent, row\), .* got (7|'print')"):
+            agent.learn(64 + MORE, given)
+    with pytest.raises(TypeError, match=r"is called with \(agent, row\), but <lambda> takes \(row\)"):
+        agent.learn(64 + MORE, lambda row: None)
+    for given in (lambda *both: None, lambda agent, row=None, more=0: None, [].__class__.append, max):
+        combine(given, agent)
     assert agent.collector.steps_done == 0
     assert combine(None, agent) is None
     assert combine([], agent) is None
+
+
+def test_no_run_is_begun_with_what_is_no_callback(tmp_path):
+    with pytest.raises(TypeError, match="did you forget the brackets"):
+        train(pg.ppo(Steady, **SMALL), tmp_path / "run", callback=History)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_callback_is_told_when_training_begins_each_time():

@@ -115,9 +115,47 @@ def test_stable_baselines3_evaluates_our_agents() -> None:
             pg.ppo(env)
 
 
+def test_what_users_try_on_an_agent_is_answered(tmp_path) -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1)
+    answers = {
+        "record": r"policygrad\.record\(agent, path\)",
+        "plot": r"policygrad\.History\(\)",
+        "play": r"policygrad\.record",
+        "train": r"agent\.learn",
+        "act": r"agent\.predict",
+        "get_action": r"agent\.predict",
+        "get_action_and_value": r"agent\.value",
+        "parameters": r"agent\.policy\.parameters",
+    }
+    for name, answer in answers.items():
+        with pytest.raises(AttributeError, match=f"an Agent has no '{name}': .*{answer}"):
+            getattr(agent, name)
+    with pytest.raises(AttributeError, match=r"an Agent has no 'nonsense'$"):
+        getattr(agent, "nonsense")  # noqa: B009
+    with pytest.raises(pg.PolicygradError, match=r"use agent\.predict\(obs\)"):
+        agent(np.zeros(4, np.float32))
+    with pytest.raises(pg.PolicygradError, match="counted in environment steps"):
+        agent.learn(episodes=5)
+    for ask in (pg.plot, pg.report, pg.resume):
+        with pytest.raises(pg.PolicygradError, match=r"expected a run, .* class Agent; policygrad\.History"):
+            ask(agent)
+    for given in ("ppo", pg.ppo):
+        with pytest.raises(pg.PolicygradError, match=r"agent must be an agent, such as policygrad\.ppo"):
+            pg.train(given, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_takes_an_agent_for_its_policy() -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1)
+    assert pg.evaluate(agent, "CartPole-v1", 3) == pg.evaluate(agent.policy, "CartPole-v1", 3) == agent.evaluate(3)
+    with pytest.raises(pg.PolicygradError, match=r"policy must be an agent or its policy, .* class Linear"):
+        pg.evaluate(torch.nn.Linear(4, 2), "CartPole-v1", 3)
+
+
 def test_names_of_theirs() -> None:
     agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1).learn(64)
-    assert agent.num_timesteps == agent.collector.steps_done > 48
+    assert agent.steps_done == agent.num_timesteps == agent.collector.steps_done > 48
+    assert f"steps_done={agent.steps_done}" in repr(agent)
     env = gym.make("CartPole-v1")
     assert agent.observation_space == env.observation_space
     assert agent.action_space == env.action_space

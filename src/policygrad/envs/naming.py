@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,13 +100,13 @@ def _of_vector(envs: VectorEnv) -> Identity:
     while isinstance(envs, VectorWrapper):
         around.append(type(envs).__name__)
         envs = envs.env
-    inner = next(iter(singles(envs)), None)
-    if isinstance(inner, gym.Env):
-        known, whole = _of_single(inner, name), not _settings(inner)
-    else:
-        spec = envs.spec if envs.spec is not None else _asked(envs)
-        wrapped = () if spec is None else _changing(_names(spec), spec)
-        known, whole = Identity(name, None if spec is None else spec.id, wrapped), spec is not None
+    with _inside(envs, 1) as inner:
+        if inner:
+            known, whole = _of_single(inner[0], name), not _settings(inner[0])
+        else:
+            spec = envs.spec if envs.spec is not None else next(iter(_asked(envs)), None)
+            wrapped = () if spec is None else _changing(_names(spec), spec)
+            known, whole = Identity(name, None if spec is None else spec.id, wrapped), spec is not None
     wrapped = (*_changing(around, None), *known.wrapped)
     return Identity(known.id if unnamed and known.id and whole and not wrapped else name, known.id, wrapped)
 
@@ -116,16 +116,35 @@ def registered_task(envs: VectorEnv) -> str | None:
 
     Of environments in other processes it is known what they were made with, not what was changed in them since.
     """
-    known, inner = _of_vector(envs), singles(envs)
+    known = _of_vector(envs)
     if known.preset is None or known.preset not in gym.registry:
         return None
-    if inner:
-        same = [_of_single(env, "").preset == known.preset and not _settings(env) for env in inner]
-        return known.preset if all(same) and not _changed(known.preset, inner) else None
+    with _inside(envs) as inner:
+        if inner:
+            same = [_of_single(env, "").preset == known.preset and not _settings(env) for env in inner]
+            return known.preset if all(same) and not _changed(known.preset, inner) else None
     registered = gym.registry[known.preset]
-    specs = _all_asked(envs) or ([] if envs.spec is None else [envs.spec])
+    specs = _asked(envs) or ([] if envs.spec is None else [envs.spec])
     same = [_made_with(spec) == _made_with(registered) and not _changing(_names(spec), spec) for spec in specs]
     return known.preset if specs and all(same) else None
+
+
+@contextmanager
+def _inside(envs: VectorEnv, most: int | None = None) -> Iterator[list[gym.Env]]:
+    """The environments inside, or, where those are in other processes, some that are made as they were, `most` at most.
+
+    The processes themselves are not asked: one whose answer cannot be pickled, such as a wrapper's function, would end.
+    """
+    found, made = singles(envs), list[gym.Env]()
+    functions = [] if found else list(dict.fromkeys(getattr(envs.unwrapped, "env_fns", ())))[:most]
+    try:
+        with suppress(Exception):  # nothing is known of what cannot be made here
+            made.extend(function() for function in functions)
+        yield found if len(made) < len(functions) else found or made
+    finally:
+        for env in made:
+            with suppress(Exception):
+                env.close()
 
 
 def _changed(env_id: str, envs: Iterable[gym.Env]) -> bool:
@@ -148,13 +167,10 @@ def _names(spec: EnvSpec) -> list[str]:
     return [wrapper.name for wrapper in spec.additional_wrappers]
 
 
-def _asked(envs: VectorEnv) -> EnvSpec | None:
-    """The spec of the first of environments in other processes."""
-    return next(iter(_all_asked(envs)), None)
-
-
-def _all_asked(envs: VectorEnv) -> list[EnvSpec]:
-    """The specs of environments in other processes; none where one has none."""
+def _asked(envs: VectorEnv) -> list[EnvSpec]:
+    """The specs of environments that are not seen otherwise; none where one has none."""
+    if hasattr(envs.unwrapped, "env_fns"):  # see `_inside`
+        return []
     with suppress(Exception):  # they may have no such method, or be in the middle of a step
         specs = envs.get_attr("spec")  # pyright: ignore[reportAttributeAccessIssue]
         return list(specs) if all(isinstance(spec, EnvSpec) for spec in specs) else []

@@ -46,8 +46,8 @@ NEWS = ("eval_steps", "eval_return_mean", "eval_length_mean")  # of an evaluatio
 
 def as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
     """None, one or several callbacks, as a list. Raises PartError for what cannot be called with (agent, row)."""
-    several = [callback] if callable(callback) or not isinstance(callback, Iterable) else list(callback)
-    several = [] if callback is None else several
+    one = callable(callback) or isinstance(callback, str) or not isinstance(callback, Iterable)
+    several: list[Any] = [] if callback is None else [callback] if one else list(callback)
     for each in several:
         _check(each)
     return several

@@ -106,10 +106,9 @@ def load(
             _check_parts(path, meta, parts or {}, "collector" not in file.tree)
             env_kwargs, wrappers = _words(path, meta, env, env_kwargs, wrappers)
             env = _environment(path, meta["env"]) if env is None else env
-            config = _config(meta, env)
             check_sizes(path, meta, file.tensors)
             algo = meta["algo"] if recipe is None else recipe
-            config = changed(algo, config, {})  # the whole of it, with what is newer than the file
+            config = _config(meta, env, algo)
         device = device_for(device, meta.get("device"))
         config = changed(algo, config, overrides) if overrides else config
         made = env if not (env_kwargs or wrappers) else None
@@ -136,11 +135,12 @@ def load(
     return agent
 
 
-def _config(meta: Mapping[str, Any], env: EnvLike) -> dict[str, Any]:
-    """The configuration of a file, by today's keywords, for an environment."""
+def _config(meta: Mapping[str, Any], env: EnvLike, algo: Algo) -> dict[str, Any]:
+    """The configuration of a file, by today's keywords and with the defaults of newer ones, for an environment."""
     # a file that does not say what pictures go through is older than the choice: through an MLP
     config: dict[str, Any] = {"network": "mlp"} | current_keywords(meta["algo"], meta["config"])
-    return config | ({"num_envs": getattr(env, "num_envs", 1)} if isinstance(env, gym.Env | VectorEnv) else {})
+    config |= {"num_envs": getattr(env, "num_envs", 1)} if isinstance(env, gym.Env | VectorEnv) else {}
+    return changed(algo, config, {})
 
 
 def _backend(env: EnvLike | None, said: str | None) -> str:
