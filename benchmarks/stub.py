@@ -26,8 +26,8 @@ HEAD = '"""Written by benchmarks/stub.py from the recipes: change those, and run
 
 def imports() -> dict[str, set[str]]:
     """Modules and names that signatures need: those of the Agent's annotations, as its own file imports them, and two more."""
-    recipe = next(iter(RECIPES.values()))
-    annotations = " ".join(str(p.annotation) for p in functions.signature_of(recipe).parameters.values())
+    every = (p for recipe in RECIPES.values() for p in functions.signature_of(recipe).parameters.values())
+    annotations = " ".join(str(p.annotation) for p in every)
     words, found = set(re.findall(r"\w+", annotations)), {"collections.abc": {"Sequence"}, "typing": {"Literal"}}
     found["policygrad.models.schedules"] = {"Linear"}
     for node in ast.parse(Path(agent.__file__).read_text("utf8")).body:

@@ -65,8 +65,8 @@ MAY_IMPORT = {
     "presets": set(),
     "cli": {*BELOW, "training", "serving", "lab"},
 }
-# what everybody may import: errors, names that are meant, sums over a shared batch, trees of arrays and their pieces, how files are read and what is
-# in them
+# what everybody may import: errors, names that are meant, sums over a shared batch, trees of arrays and their pieces, how
+# files are read and what is in them
 ANYWHERE = {"errors", "total", "tree", "pieces", "files", "forms", "html", "spelling"}
 # files of the lab that may import less than their room
 AUDIT = ("audit", "bench", "cells", "page", "table", "optimal_baselines", "verdicts")

@@ -140,7 +140,6 @@ def a2c(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 8,
     num_steps: int = 16,
@@ -188,8 +187,25 @@ def a2c(
 ) -> Agent:
     """Advantage actor-critic, synchronous (Mnih et al. 2016): GAE − V and one gradient step every few steps.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
@@ -247,7 +263,6 @@ def a3c(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 8,
     workers: int = 2,
@@ -293,8 +308,25 @@ def a3c(
 
     Where the processes of workers race, a seed does not decide the run.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         workers: workers, each with its share of the environments; never more than there are environments
@@ -346,7 +378,6 @@ def actor_critic(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 1,
     critic: Literal["v", "q"] = "v",
@@ -386,8 +417,25 @@ def actor_critic(
 
     With `state_discount` it is the book's algorithm; without, as in all of deep RL, γᵗ is left out.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         critic: function that the critic learns: V(s), or q(s, a) with Discrete actions
@@ -437,7 +485,6 @@ def ddpg(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 1,
     num_steps: int = 1,
@@ -494,10 +541,27 @@ def ddpg(
 ) -> Agent:
     """Deep deterministic policy gradient (Lillicrap et al. 2016): the pathwise gradient of a deterministic policy.
 
-    `--twin --delay 2 --smoothing 0.2` is TD3.
+    `twin=True, delay=2, smoothing=0.2` is TD3.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment between updates, which come in groups of gradient_steps
@@ -548,7 +612,6 @@ def dqn(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 1,
     num_steps: int = 4,
@@ -596,10 +659,27 @@ def dqn(
 ) -> Agent:
     """Deep Q-learning (Mnih et al. 2015): action values by a network, from replayed transitions; ε-greedy actions.
 
-    `--no-replay`, `--target-every none` and `--no-double` show what each part buys.
+    `replay=False`, `target_every=None` and `double=False` show what each part buys.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment between updates, which come in groups of gradient_steps
@@ -649,7 +729,6 @@ def npg(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 8,
     num_steps: int = 256,
@@ -705,8 +784,25 @@ def npg(
 
     With `lr` the step is lr · F⁻¹ĝ, whatever its length.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
@@ -818,8 +914,26 @@ def off_policy_pg(
     Without a dataset it samples its own episodes: every weight is 1, and it is REINFORCE. With replay_episodes its updates also
     learn from episodes that its earlier policies sampled.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
+        dataset: stored trajectories to learn from instead of playing: Trajectories, a path, or minari:NAME
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         episodes: whole episodes per iteration; a smaller dataset gives all of its episodes
@@ -881,7 +995,6 @@ def ppo(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 8,
     num_steps: int = 256,
@@ -940,8 +1053,25 @@ def ppo(
 ) -> Agent:
     """Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017).
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
@@ -1003,7 +1133,6 @@ def ppo_kl(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 8,
     num_steps: int = 256,
@@ -1059,10 +1188,27 @@ def ppo_kl(
 ) -> Agent:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
 
-    β is steered towards an update's KL of `target_kl`; with `--target-kl none` it stays what it is.
+    β is steered towards an update's KL of `target_kl`; with `target_kl=None` it stays what it is.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
@@ -1124,7 +1270,6 @@ def pqn(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 8,
     num_steps: int = 32,
@@ -1162,8 +1307,25 @@ def pqn(
 ) -> Agent:
     """Q(λ) in parallel environments, without replay and without a target network (Peng 1994; PQN, Gallici et al. 2024).
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration
@@ -1206,7 +1368,6 @@ def reinforce(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 8,
     episodes: int = 16,
@@ -1253,13 +1414,30 @@ def reinforce(
 ) -> Agent:
     """REINFORCE (Williams 1992): one gradient step per batch of whole episodes, with a choice of returns and of baselines.
 
-    `--returns total --baseline none` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
+    `returns="total", baseline="none"` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
-        episodes: whole episodes per iteration; a smaller dataset gives all of its episodes
+        episodes: whole episodes per iteration
         returns: credit an action with the rewards after it (to-go) or with the whole episode's return (total)
         baseline: baseline subtracted from the returns; value: a learned V(s)
         baseline_value: value of the constant baseline
@@ -1314,7 +1492,6 @@ def sac(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 1,
     num_steps: int = 1,
@@ -1362,8 +1539,25 @@ def sac(
 ) -> Agent:
     """Soft actor-critic (Haarnoja et al. 2018): the pathwise gradient of a squashed normal, with an entropy bonus.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment between updates, which come in groups of gradient_steps
@@ -1414,7 +1608,6 @@ def td3(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 1,
     num_steps: int = 1,
@@ -1471,8 +1664,25 @@ def td3(
 ) -> Agent:
     """Twin delayed DDPG (Fujimoto et al. 2018): twin critics, a delayed policy, and smoothed target actions.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment between updates, which come in groups of gradient_steps
@@ -1523,7 +1733,6 @@ def trpo(
     backend: str = "auto",
     fisher_eigenvalues: int = 0,
     gradient_meter: bool = False,
-    dataset: Trajectories | str | Path | None = None,
     steps: int = 100000,
     num_envs: int = 8,
     num_steps: int = 256,
@@ -1583,8 +1792,25 @@ def trpo(
 ) -> Agent:
     """Trust-region policy optimisation (Schulman et al. 2015): a natural step that must meet its KL bound and improve.
 
-    Returns an `Agent`, which says what seed, preset, body, … are.
+    Returns an `Agent`.
 
+        env: a Gymnasium id, a class or function that makes an environment, an environment, or a vector environment
+        seed: random seed of networks, environments and actions
+        preset: hyperparameters in place of the environment's tuned ones: another environment's name, a TOML file,
+            or a mapping; {} takes the defaults
+        name: what run directories and pictures call the environment
+        env_kwargs: keywords that the environment is made with, in training, evaluations and videos
+        wrappers: wrappers around the environment, the innermost first: functions environment → environment, or
+            module:name
+        body: a torch module, or a function observation space → module, in place of the policy's hidden layers
+        critic_body: the same for the critic
+        auxiliary: a function (policy, batch) → scalar that is ascended besides
+        kernel: how derivatives of networks are computed: auto, autograd, closed_form or compiled
+        device: device on which the networks are and learn: cpu, cuda, cuda:1, or auto
+        backend: implementation that steps the environments: auto, gymnasium, compiled, split, async, envpool or
+            torch
+        fisher_eigenvalues: number of largest Fisher eigenvalues in every row of metrics
+        gradient_meter: measure signal and noise of the gradient for every second row of metrics
         steps: number of environment steps; training stops after the last whole iteration that fits
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment per iteration

@@ -77,7 +77,7 @@ def _from_name(name: str) -> Any:
 
 
 def _misspelt(path: Path) -> str:
-    """The hint about a file that may be meant: one beside it, or the same with / where Windows has \\."""
+    """The hint about a file that may be meant: one beside it, or the same with slashes for the backslashes of Windows."""
     slashed = Path(str(path).replace("\\", "/"))
     if slashed != path and slashed.is_file():
         return f": paths have / here, give {os.path.relpath(slashed)}"

@@ -76,7 +76,7 @@ def dqn(
 ) -> Plan:
     """Deep Q-learning (Mnih et al. 2015): action values by a network, from replayed transitions; ε-greedy actions.
 
-    `--no-replay`, `--target-every none` and `--no-double` show what each part buys.
+    `replay=False`, `target_every=None` and `double=False` show what each part buys.
     """
     from policygrad.algorithms.replay_learner import ReplayLearner
     from policygrad.algorithms.task import Plan, make_schedule
@@ -201,7 +201,7 @@ def ddpg(
 ) -> Plan:
     """Deep deterministic policy gradient (Lillicrap et al. 2016): the pathwise gradient of a deterministic policy.
 
-    `--twin --delay 2 --smoothing 0.2` is TD3.
+    `twin=True, delay=2, smoothing=0.2` is TD3.
     """
     return _deterministic(task, run, num_steps, actor, memory, pair)
 

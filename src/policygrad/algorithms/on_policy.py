@@ -56,7 +56,7 @@ def reinforce(
 ) -> Plan:
     """REINFORCE (Williams 1992): one gradient step per batch of whole episodes, with a choice of returns and of baselines.
 
-    `--returns total --baseline none` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
+    `returns="total", baseline="none"` is the naive form; the default, reward-to-go − V(s), is "vanilla policy gradient".
     """
     from policygrad.algorithms.task import Plan
     from policygrad.gradient.estimators import RewardToGo, TotalReturn
@@ -384,7 +384,7 @@ def ppo_kl(
 ) -> Plan:
     """Proximal policy optimisation with a penalty β · KL(old ‖ new) in place of the clip (Schulman et al. 2017, section 4).
 
-    β is steered towards an update's KL of `target_kl`; with `--target-kl none` it stays what it is.
+    β is steered towards an update's KL of `target_kl`; with `target_kl=None` it stays what it is.
     """
     from policygrad.algorithms.task import Learner, Plan
     from policygrad.updates import PenalizedSurrogate

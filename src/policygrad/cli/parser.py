@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
             seen[meaning(action.dest)] = name
 
     def unknown_flag(self, flag: str, others: Sequence[str] = (), off: bool = False) -> str:
-        """The message for an unknown flag. others: flags that may be meant, besides the parser's own. off: its value is false."""
+        """The message for an unknown flag. others: flags that may be meant, besides its own. off: its value is false."""
         given = flag.lstrip("-").lower().replace("-", "_")
         name, off = given.removeprefix("no_"), off or given.startswith("no_")
         command = self.prog.removeprefix("policygrad ")

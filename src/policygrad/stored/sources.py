@@ -1,4 +1,4 @@
-"""The Python files that a run's own environment, recipe and wrappers are in, `file.py:name`, from whatever folder they are named.
+"""The Python files that a run's own environment, recipe and wrappers are in, `file.py:name`, from wherever they are named.
 
 Nothing is imported here: whether the code of a file runs, its user decides.
 """

@@ -126,13 +126,13 @@ class Every:
     """
 
     def __init__(
-        self, steps: int | None = None, function: Callback = print_returns, *, episodes: int | None = None
+        self, steps: int | None = None, function: Callback | None = None, *, episodes: int | None = None
     ) -> None:
         if (steps is None) == (episodes is None):
             raise ValueError(f"Every needs either steps or episodes, got steps = {steps} and episodes = {episodes}")
         self.unit = "steps" if episodes is None else "episodes"
         self.number = _positive(self.unit, steps if episodes is None else episodes)
-        self.function, self.next = function, 0
+        self.function, self.next = function or print_returns, 0
 
     def _done(self, agent: Agent) -> int:
         return agent.collector.steps_done if self.unit == "steps" else agent.collector.episodes_done

@@ -99,10 +99,10 @@ def evaluate(
 
     Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
     lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
-    generator of the episode's own. Reward shaping (envs/shaping.py) is switched off; returns are those of the unshaped
-    task. A vector environment plays as many episodes in each of its environments, which are seeded once, with `seed`; it and an environment
-    object stay open. progress(done, episodes) is called whenever an episode has ended. backend: "gymnasium", or "compiled" for
-    the same in less time, see `make_envs`.
+    generator of the episode's own. Reward shaping (envs/shaping.py) is switched off; returns are those of the unshaped task.
+    A vector environment plays as many episodes in each of its environments, which are seeded once, with `seed`; it and an
+    environment object stay open. progress(done, episodes) is called whenever an episode has ended. backend: "gymnasium", or
+    "compiled" for the same in less time, see `make_envs`.
 
     policy: an `Actor`, or an agent, whose policy it then is.
     Raises EndlessEpisodeError for an episode of more than max_episode_steps, NotFiniteError for parameters, observations or

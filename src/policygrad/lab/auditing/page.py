@@ -128,8 +128,10 @@ def summary_text(audit: Audit) -> str:
     if unbiased:
         best = min(unbiased, key=lambda row: row.episodes)
         most = max(unbiased, key=lambda row: row.episodes)
-        text += f" Of the rows without a known bias, {cell_name(best)} needs {about(best.episodes)} episodes until signal equals "
-        text += f"noise, the fewest, and {cell_name(most)} {about(most.episodes)}, the most."
+        text += (
+            f" Of the rows without a known bias, {cell_name(best)} needs {about(best.episodes)} episodes until signal "
+        )
+        text += f"equals noise, the fewest, and {cell_name(most)} {about(most.episodes)}, the most."
     return f"<p>{escape(text)}</p>"
 
 
