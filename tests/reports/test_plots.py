@@ -160,7 +160,7 @@ def test_a_picture_and_a_warning_say_in_what_runs_of_one_curve_differ(tmp_path):
     assert caught[0].filename == __file__
     assert any("runs of one curve differ in steps, lam" in text.get_text() for text in texts(figure))
     assert not any("differ in" in text.get_text() for text in texts(plot(made, by="lam,steps")))  # and no warning
-    many = [a_run(tmp_path / f"m{k}", **{name: k for name in "abcde"} | {"only" * (k + 1): 1}) for k in range(2)]
+    many = [a_run(tmp_path / f"m{k}", **dict.fromkeys("abcde", k) | {"only" * (k + 1): 1}) for k in range(2)]
     (curve,) = read_curves(many, "algo")["CartPole-v1"]
     assert set(curve.differ) == {*"abcde", "only", "onlyonly"}
     assert plots.differences([curve]) == "runs of one curve differ in a, b, c and 4 settings more"

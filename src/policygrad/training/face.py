@@ -49,6 +49,11 @@ class Face(Kept):
         """Environment steps learned from so far, in all calls of `learn`: the name that Stable-Baselines3 has for it."""
         return self.collector.steps_done
 
+    def _repr_html_(self) -> str:
+        from policygrad.training.notebooks import agent_html
+
+        return agent_html(self)
+
     def __getattr__(self, name: str) -> Any:
         instead = foreign.ATTRIBUTES.get(name)
         text = f"an Agent has no {name!r}" + (f": {instead}" if instead else "")

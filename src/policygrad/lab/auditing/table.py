@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from policygrad.html import grid_html, lines_html
 from policygrad.lab.results import align
 
 if TYPE_CHECKING:
@@ -19,6 +20,13 @@ def audit_table(audit: Audit) -> str:
     """The setting, one line per row, one line about each column, and the cells that were left out."""
     parts = [header(audit), align(HEADER, [cells_of(row) for row in audit.rows]), legend(audit), left_out(audit)]
     return "\n\n".join(filter(None, parts))
+
+
+def audit_html(audit: Audit) -> str:
+    """The same as a table of HTML."""
+    table = grid_html("Gradient estimators, audited", HEADER, [cells_of(row) for row in audit.rows], numbers=True)
+    below = [header(audit), legend(audit), left_out(audit)]
+    return table + lines_html(line for text in below for line in text.splitlines())
 
 
 def header(audit: Audit) -> str:
