@@ -52,7 +52,7 @@ def history_html(history: History) -> str:
     name = f"{title(history.agent.algo)} on {history.agent.name or history.agent.env_name}"
     picture = picture_html(history.plot()._repr_png_(), f"learning curve of {name}")
     rows = [(column, _number(x)) for column, x in history.rows[-1].items()]
-    about = f"the last of {len(history.rows):,} rows, after {len(history.returns):,} episodes"
+    about = f"the last row of {len(history.rows):,}, after {len(history.returns):,} episodes"
     return picture + grid_html(about, ["column", "value"], rows, numbers=True)
 
 

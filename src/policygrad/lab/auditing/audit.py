@@ -177,10 +177,11 @@ def audit(
 
     mdp: also one by its name, see `make_mdp`. policy: over discrete actions, shown states one-hot; a table of random logits by
     default, on a named MDP that of `starting_policy`. Estimators, baselines, wrappers: names (cells.py), one by one or
-    "to-go,gae:0.9", or objects; any f(rollout, values) that gives (T, N) is an estimator, and a dict {"mine": f} gives objects
-    names. critic: exact, wrong, zero, none, or what is called with (rollout, policy) and gives `Values`. limit: steps after which episodes are truncated; it must
-    be given where the MDP has no horizon. behavior: a policy that samples instead, for importance weights. alpha: the
-    probability that any row is called biased though it is not, of those whose mean is not known exactly (Bonferroni).
+    "to-go,gae:0.9", or objects; any f(rollout, values) that gives (T, N) is an estimator, and a dict {"mine": f} names objects.
+    critic: exact, wrong, zero, none, or what is called with (rollout, policy) and gives `Values`. limit: steps after which
+    episodes are truncated; it must be given where the MDP has no horizon. behavior: a policy that samples instead, for
+    importance weights. alpha: the probability that any row is called biased though it is not, of those whose mean is not known
+    exactly (Bonferroni).
 
     Raises ValueError for names that are not there, numbers out of their range, estimates that are not finite, and where no
     combination makes sense.

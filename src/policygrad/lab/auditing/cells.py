@@ -277,14 +277,14 @@ def _made(kind: str, given: Choices, make: Callable[[Any], Any], known: Mapping[
         if isinstance(each, str) or not isinstance(name, str):
             raise ValueError(f"a dict of {kind}s has names of your own and objects, got {name!r}: {each!r}")
         if any(part.partition(":")[0] in known for part in name.split("+")):
-            raise ValueError(f"{name!r} means a {kind} of the package: give yours another name")
+            raise ValueError(f"the {kind} {name!r} is one of the package: give yours another name")
     return [(name, *make(each)[1:]) for name, each in given.items()]
 
 
 def make_cells(
     estimators: Choices, baselines: Choices, wrappers: Choices, gamma: float
 ) -> tuple[list[Cell], list[tuple[str, str]]]:
-    """The valid cells of a grid, and the others with the reasons. Each choice: names and objects, or a mapping name → object."""
+    """The valid cells of a grid, and the others with the reasons. Choices: names and objects, or a mapping name → object."""
     cells, left_out = [], []
     made_baselines = _made("baseline", baselines, named_baseline, {**BASELINES, **dict.fromkeys(BEST)})
     made_wrappers = _made("wrapper", wrappers, make_wrapper, WRAPPERS)

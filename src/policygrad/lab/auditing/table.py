@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from policygrad.html import grid_html, lines_html
+from policygrad.html import grid_html, lines_html, table_html
 from policygrad.lab.results import align
 
 if TYPE_CHECKING:
@@ -23,10 +23,11 @@ def audit_table(audit: Audit) -> str:
 
 
 def audit_html(audit: Audit) -> str:
-    """The same as a table of HTML."""
-    table = grid_html("Gradient estimators, audited", HEADER, [cells_of(row) for row in audit.rows], numbers=True)
-    below = [header(audit), legend(audit), left_out(audit)]
-    return table + lines_html(line for text in below for line in text.splitlines())
+    """The same as tables of HTML."""
+    found = grid_html("Gradient estimators, audited", HEADER, [cells_of(row) for row in audit.rows], numbers=True)
+    columns = dict(line.split(maxsplit=1) for line in legend(audit).splitlines())
+    missing = table_html("Left out", dict(reasons(audit))) if audit.left_out else ""
+    return found + lines_html(header(audit).splitlines()) + table_html("Columns", columns) + missing
 
 
 def header(audit: Audit) -> str:

@@ -37,9 +37,7 @@ def check_mdp(mdp: Any) -> None:
 def check_policy(mdp: Any, policy: Any) -> None:
     """Raises TypeError where these are no MDP and policy, or are swapped."""
     if isinstance(policy, MDP):
-        raise TypeError(
-            f"expected an MDP, then a policy, got {_kind(mdp)}, then an MDP: is the order of the arguments swapped?"
-        )
+        raise TypeError(f"expected an MDP, then a policy, got {_kind(mdp)}, then an MDP: swap the arguments")
     check_mdp(mdp)
     if not (hasattr(policy, "logp") and hasattr(policy, "gradient")):
         raise TypeError(f"expected a policy, got {_kind(policy)}: pg.lab.tabular_policy(mdp) makes one")

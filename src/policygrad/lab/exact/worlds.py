@@ -164,7 +164,9 @@ def starting_policy(name: str, mdp: MDP, seed: int = 0, scale: float = 1.0) -> P
     policy; where states look alike, the first one's row. Raises TypeError where name and MDP are swapped.
     """
     if not isinstance(name, str):
-        raise TypeError(f"the name of the MDP comes first, then the MDP, got a {type(name).__name__} as the name")
+        raise TypeError(
+            f"expected the name of an MDP, then the MDP, got a {type(name).__name__} first: swap the arguments"
+        )
     policy = tabular_policy(mdp, torch.Generator().manual_seed(seed), scale)
     if name.endswith(".json") and (given := read_tables(name).get("pi")) is not None:
         try:
