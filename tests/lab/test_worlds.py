@@ -383,5 +383,7 @@ def test_arguments_that_are_missing_or_swapped_are_named():
 
 def test_the_rooms_of_the_lab_are_its_attributes_and_others_are_named():
     assert pg.lab.claims.check_claim is claims.check_claim
-    with pytest.raises(AttributeError, match="policygrad.lab has no 'claim'; its other names are in auditing, claims"):
+    with pytest.raises(
+        AttributeError, match=r"policygrad\.lab has no 'claim'; its other names are in auditing, claims"
+    ):
         pg.lab.claim  # noqa: B018
