@@ -266,6 +266,33 @@ def test_plot_draws_one_run_into_its_directory_and_several_here(run, tmp_path, c
     assert Path("learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("--metric kl", "kl.png"),
+        ("--metric return-mean --smooth 2", "learning_curve-smooth2.png"),
+        ("--by algo --metric kl --smooth 2", "kl-by-algo-smooth2.png"),
+        ("--by lr,clip", "learning_curve-by-lr-clip.png"),
+    ],
+)
+def test_another_picture_than_the_learning_curve_has_a_file_of_its_own(words, name, run, capsys):
+    before = (run / "learning_curve.png").read_bytes()
+    assert main(["plot", str(run), *words.split()]) == 0
+    assert capsys.readouterr().out.strip() == str(run / name)
+    assert (run / name).exists()
+    assert (run / "learning_curve.png").read_bytes() == before
+    (run / name).unlink()
+
+
+def test_another_picture_of_several_runs_has_a_file_of_its_own_and_says_in_what_they_differ(run, capsys):
+    other = ["train", "ppo", "CartPole-v1", *TINY, *SMALL["ppo"], "--lr", "0.5", "--run-dir", "runs/lr", "-q"]
+    assert main(other) == 0
+    with pytest.warns(UserWarning, match="CartPole-v1: runs of one curve differ in"):
+        assert main(["plot", str(run), "runs/lr", "--metric", "kl", "--by", "algo"]) == 0
+    assert capsys.readouterr().out.strip() == "kl-by-algo.png"
+    assert not Path("learning_curves.png").exists()
+
+
 def test_video_films_the_greedy_policy_into_the_run_directory(run, tmp_path, capsys, monkeypatch):
     pytest.importorskip("imageio_ffmpeg")
     assert main(["video", str(run)]) == 0

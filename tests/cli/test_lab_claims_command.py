@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from policygrad.cli import main
+from policygrad.cli import lab_claims, main
 from policygrad.lab import claims
 from policygrad.lab.claims import Claim, Counterexample, Outcome, decide, report
 from policygrad.lab.exact import worlds
@@ -105,11 +105,38 @@ def test_the_page_has_every_claim_under_its_topic(tmp_path, capsys):
         (["frobnicate"], "no claim has 'frobnicate'"),
         (["--out", "claims.txt"], "must end in .md"),
         (["--out", "nowhere/claims.md"], "there is no directory nowhere"),
+        (["--verdict", "fails as stated"], "is not one of: fails, caveat, undecided, pending, holds"),
+        (["--verdict", "fails", "--list"], "leave out --list or --verdict"),
     ],
 )
 def test_wrong_input_is_named(words, message, capsys):
     assert main(["lab", "claims", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_claims_that_do_not_hold_are_named_at_the_end_and_chosen_by_their_verdict(capsys):
+    assert main(["lab", "claims"]) == 0
+    assert "\nfails as stated: nine-is-square\npending: five-is-exact\n\n3 claims" in capsys.readouterr().out
+    assert main(["lab", "claims", "--verdict", "fails"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("nine-is-square")
+    assert "seven" not in out
+    assert out.endswith("\n\n1 claim: 1 fails as stated\n")
+    assert main(["lab", "claims", "--verdict", "caveat"]) == 0
+    assert capsys.readouterr().out == "0 claims\n"
+    assert main(["lab", "claims", "--verdict", "holds", "--json"]) == 0
+    assert [found["slug"] for found in json.loads(capsys.readouterr().out)] == ["seven"]
+    assert tuple(report.ORDER) == lab_claims.VERDICTS
+
+
+def test_an_outcome_is_shown_with_its_numbers_and_its_counterexample_and_escaped():
+    text, html = str(fails()), fails()._repr_html_()
+    assert text.startswith("fails as stated. It rises.\n  rise: 2\ncounterexample, small: it rises\n  3 states")
+    for part in ("<b>fails as stated</b>", "It rises.", ">rise</td>", ">2</td>", "s0 a0: π = 0.5"):
+        assert part in html
+    assert str(holds()) == "holds. The gap is 3e-17.\n  gap: 3e-17"
+    assert "&lt;b&gt;" in Outcome("holds", "<b>", {"<b>": 1.0})._repr_html_().replace("<b>holds</b>", "")
+    assert "<b>" not in Outcome("holds", "<b>", {"<b>": 1.0})._repr_html_().replace("<b>holds</b>", "")
 
 
 def test_what_is_undecided_is_counted_and_explained(monkeypatch, capsys):
@@ -141,13 +168,13 @@ def test_the_time_is_that_of_an_experiment_and_records_take_none():
 
 def test_one_state_is_not_states():
     example = Counterexample("bandit", worlds.make_mdp("deceptive"), ((0.9, 0.1),), "it fails")
-    assert report.describe_counterexample(example)[0] == "1 state, 2 actions, horizon 1, γ = 1; start s0: 1"
+    assert example.lines()[0] == "1 state, 2 actions, horizon 1, γ = 1; start s0: 1"
 
 
 def test_a_large_counterexample_is_described_by_its_size():
     mdp = worlds.make_mdp("random")
     example = Counterexample("random", mdp, ((0.25,) * 4,) * 8, "it fails")
-    lines = report.describe_counterexample(example)
+    lines = example.lines()
     assert len(lines) == 2
     assert lines[0].startswith("8 states, 4 actions, horizon 10, γ = 1")
 

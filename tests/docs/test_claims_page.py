@@ -31,6 +31,18 @@ def test_the_page_begins_as_it_is_written_now() -> None:
     assert PAGE.read_text("utf8").startswith(report.HEAD)
 
 
+def test_the_page_lists_first_what_fails_then_caveats_and_what_is_undecided() -> None:
+    """The first section is what the code writes of the verdicts below it."""
+    page = PAGE.read_text("utf8")
+    first, topics = page.split("\n## ")[1], page.partition("## The gradient and its estimators")[2]
+    rows = [(slug, text, verdict) for slug, (text, verdict) in verdicts(topics).items()]
+    assert report.first_table(rows) == [f"## {first}"]
+    listed = [verdict for _, verdict in verdicts(first).values()]
+    assert listed == sorted(listed, key=list(report.ORDER.values()).index)
+    assert len(listed) == sum(verdict != "holds" for *_, verdict in rows) > 20
+    assert "holds" not in listed
+
+
 @pytest.mark.slow
 def test_the_verdicts_on_the_page_are_those_that_are_measured() -> None:
     results = list(report.run_claims(claims.load_claims().values()))

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,12 +18,16 @@ from policygrad.gradient.estimators import RewardToGo, Standardized, StateDiscou
 from policygrad.lab.auditing.audit import Audit, audit, fitted, row
 from policygrad.lab.auditing.bench import Bench
 from policygrad.lab.auditing.cells import BASELINES, ESTIMATORS, WRAPPERS, Cell, make_cells
+from policygrad.lab.auditing.optimal_baselines import BaselineCurve
+from policygrad.lab.auditing.page import curve_section
+from policygrad.lab.auditing.plots import draw_curve
 from policygrad.lab.auditing.verdicts import judge
 from policygrad.lab.exact.mdp import MDP, bandit, chain, random_mdp
 from policygrad.lab.exact.tabular import exact_gradient, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.models.heads import Categorical
 from policygrad.models.policy import Policy
+from policygrad.reports.plots import Chart
 
 SMALL = make_mdp("small")
 
@@ -464,10 +469,65 @@ def test_the_picture_is_drawn_with_and_without_biases_and_a_curve(tmp_path):
 
     found = audit(SMALL, None, ["to-go"], ["none", "value"], ["discount"], repeats=20)
     curve = pg.lab.baseline_curve(SMALL, tabular_policy(SMALL, seeded(0)))
-    plain, with_curve = found.plot(tmp_path / "a" / "1.png"), found.plot(tmp_path / "2.png", curve)
-    assert imread(with_curve).shape[1] > imread(plain).shape[1]
+    found.plot(tmp_path / "a" / "1.png")
+    found.plot(tmp_path / "2.png", curve)
+    assert imread(tmp_path / "2.png").shape[1] > imread(tmp_path / "a" / "1.png").shape[1]
     biased = audit(SMALL, None, ["td"], ["none", "same-mean"], critic="wrong", repeats=20)
-    assert biased.plot(tmp_path / "3.svg").read_text().startswith("<?xml")
+    figure = biased.plot(tmp_path / "3.svg")
+    assert isinstance(figure, Chart)
+    assert (tmp_path / "3.svg").read_text().startswith("<?xml")
+    legend = {text.get_text() for text in figure.axes[1].get_legend().get_texts()}  # pyright: ignore
+    assert legend == {"td", "none", "same-mean", "discount", "same-mean · discount"}
+    assert figure.axes[0].get_xlabel() == "variance or bias² of one batch, in ‖g‖²"
+    assert len(found.plot(curve=curve).axes) == 3
+
+
+def test_the_points_of_the_u_curve_can_be_told_apart_where_they_are_the_same():
+    at = {"best": 0.0, "least": 1.0, "without": 1.0, "mean": 0.0, "at_mean": 1.0}
+    curve = BaselineCurve([-1.0, 0.0, 1.0], [2.0, 1.0, 2.0], **at, exact=True)
+    axis = Chart().subplots()
+    draw_curve(axis, curve)
+    sizes = [line.get_markersize() for line in axis.lines[1:]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 3
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["b = 0", "mean return", "b*"]  # pyright: ignore
+    assert not [text for text in axis.texts if text.get_text() in ("b = 0", "mean return", "b*")]
+    names = r"<text x='[\d.]+' y='([\d.]+)'[^>]*>(?:b = 0|mean return|b\*)<"
+    heights = [float(y) for y in re.findall(names, curve_section(curve))]
+    assert len(heights) == 3
+    assert min(b - a for a, b in pairwise(sorted(heights))) >= 16
+
+
+def test_objects_can_be_given_names_in_a_dict():
+    def mine(rollout, values):
+        return rollout.rew
+
+    found = audit(SMALL, None, {"own": mine}, {"zero": pg.NoBaseline()}, {"as it is": lambda x: x}, repeats=5)
+    same = audit(SMALL, None, [mine], ["none"], ["plain"], repeats=5)
+    assert found["own", "zero", "as it is"].bias == same["mine", "none", "plain"].bias
+    for given, message in (
+        ({"to-go": mine}, "the estimator 'to-go' is one of the package"),
+        ({"gae:0.3": mine}, "give yours another name"),
+        ({"own": "to-go"}, "names of your own and objects, got 'own': 'to-go'"),
+        ({mine: mine}, "names of your own and objects"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            audit(SMALL, None, given, repeats=5)
+    with pytest.raises(ValueError, match="the wrapper 'discount\\+x' is one of the package"):
+        audit(SMALL, None, ["to-go"], ["none"], {"discount+x": lambda x: x}, repeats=5)
+
+
+def test_a_notebook_shows_the_table_with_its_legend_and_escapes_names():
+    def hostile(rollout, values):
+        return rollout.rew
+
+    hostile.__name__ = "<script>&"
+    found = audit(SMALL, None, ["to-go", hostile], ["none"], ["plain"], repeats=5)
+    html = found._repr_html_()
+    assert html.count("<tr>") == len(found.rows) + 1 + 9  # and nine columns
+    assert "<script" not in html
+    assert "&lt;script&gt;&amp;" in html
+    assert "the component of the bias along g" in html
 
 
 def test_the_same_seed_gives_the_same_numbers_and_rows_share_their_episodes():

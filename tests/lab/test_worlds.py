@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import policygrad as pg
 from policygrad.gradient.baselines import CriticValue, NoBaseline
 from policygrad.gradient.estimators import RewardToGo, advantages
+from policygrad.lab import claims
 from policygrad.lab.exact import worlds
 from policygrad.lab.exact.mdp import (
     MDP,
@@ -358,3 +360,30 @@ def test_a_file_that_holds_no_mdp_is_refused(tmp_path, held, says):
         path.write_text(held)
     with pytest.raises(ValueError, match=says):
         worlds.make_mdp(str(path))
+
+
+def test_arguments_that_are_missing_or_swapped_are_named():
+    mdp = worlds.make_mdp("small")
+    policy = tabular_policy(mdp)
+    for call, says in (
+        (lambda: exact_gradient(mdp, None), "expected a policy, got None"),
+        (lambda: exact_gradient(policy, mdp), "expected an MDP, then a policy, got a Policy, then an MDP: swap"),
+        (
+            lambda: exact_gradient("small", policy),
+            r"expected an MDP, got 'small': pg.lab.make_mdp\('small'\) makes one",
+        ),
+        (lambda: policy_matrix(mdp, policy_matrix(mdp, policy)), "expected a policy, got a Tensor"),
+        (lambda: tabular_policy("small"), "expected an MDP, got 'small'"),
+        (lambda: worlds.starting_policy(mdp, "small"), "expected the name of an MDP, then the MDP, got a MDP first"),
+        (lambda: worlds.starting_policy("small", "small"), "expected an MDP"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            call()
+
+
+def test_the_rooms_of_the_lab_are_its_attributes_and_others_are_named():
+    assert pg.lab.claims.check_claim is claims.check_claim
+    with pytest.raises(
+        AttributeError, match=r"policygrad\.lab has no 'claim'; its other names are in auditing, claims"
+    ):
+        pg.lab.claim  # noqa: B018

@@ -145,9 +145,61 @@ def test_runs_of_one_algorithm_are_one_curve_whatever_their_settings(tmp_path):
     assert "bar: range of runs or 95 % interval (of one run)" in marks_text(curves)
     shown = {text.get_text() for text in texts(curves_figure({"CartPole-v1": curves}))}
     assert {"PPO  202.5", "A2C  200.0", "PPO, unfinished"} <= shown
-    assert plot_runs(made, tmp_path / "x.svg", by="algo").read_text() != plot_runs(made, tmp_path / "y.svg").read_text()
+    with pytest.warns(UserWarning, match=r"CartPole-v1: runs of one curve differ in lr$"):
+        by_algorithm = plot_runs(made, tmp_path / "x.svg", by="algo")
+    assert by_algorithm.read_text() != plot_runs(made, tmp_path / "y.svg").read_text()
     with pytest.raises(RunError, match=r"no run has a hyperparameter 'sed'; there are: config, algo, lr, seed, steps"):
         read_curves(made, "sed")
+
+
+def test_a_picture_and_a_warning_say_in_what_runs_of_one_curve_differ(tmp_path):
+    steps = [20_000, 10_000]
+    made = [a_run(tmp_path / str(k), seed=k, steps=steps[k], clip=0.1, lam=0.1 * k, baseline="none") for k in range(2)]
+    with pytest.warns(UserWarning, match="CartPole-v1: runs of one curve differ in steps, lam") as caught:
+        figure = plot(made, by="baseline")
+    assert caught[0].filename == __file__
+    assert any("runs of one curve differ in steps, lam" in text.get_text() for text in texts(figure))
+    assert not any("differ in" in text.get_text() for text in texts(plot(made, by="lam,steps")))  # and no warning
+    many = [a_run(tmp_path / f"m{k}", **dict.fromkeys("abcde", k) | {"only" * (k + 1): 1}) for k in range(2)]
+    (curve,) = read_curves(many, "algo")["CartPole-v1"]
+    assert set(curve.differ) == {*"abcde", "only", "onlyonly"}
+    assert plots.differences([curve]) == "runs of one curve differ in a, b, c and 4 settings more"
+
+
+def test_runs_that_went_further_than_others_go_on_as_thin_lines(tmp_path):
+    """Runs of 4, 20 and 21 rows: a mean up to 4,000 steps, then the two others by themselves; none of a row more."""
+    made = [a_run(tmp_path / str(k), seed=k, points=n) for k, n in enumerate((4, 20, 21))]
+    (curve,) = read_curves(made)["CartPole-v1"]
+    assert curve.band()[0].tolist() == [1000, 2000, 3000, 4000]
+    assert [(x[0], x[-1], y[0], y[-1]) for x, y in curve.alone()] == [(4e3, 2e4, 41, 201), (4e3, 2.1e4, 42, 212)]
+    axis = curves_figure({"CartPole-v1": [curve]}).axes[0]
+    assert sorted(line.get_linewidth() for line in axis.lines if len(line.get_xdata()) > 2) == [1.2, 1.2, 2.2]  # pyright: ignore
+    assert any("thin: single runs" in text.get_text() for text in axis.texts)
+    (near,) = read_curves(made[1:])["CartPole-v1"]  # the negative control
+    assert near.alone() == []
+    assert "thin" not in marks_text([near])
+    late = Curve("ppo", {}, [0, 1], [(np.array([1.0, 9.0]), np.zeros(2)), (np.array([5.0, 9.0]), np.ones(2))], [], None)
+    assert [(x.tolist(), y.tolist()) for x, y in late.alone()] == [([1.0, 5.0], [0.0, 0.0])]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_curve_of_one_row_is_a_cross_also_beside_others(seeds, tmp_path):
+    made = [a_run(tmp_path / str(k), seed=k, points=1) for k in range(seeds)]
+    for runs in (made, [*made, a_run(tmp_path / "a2c", "a2c")]):
+        figure = plot(runs)
+        crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+        assert [np.asarray(line.get_xydata()).tolist() for line in crosses] == [[[1000.0, 9.0 + (seeds + 1) / 2]]]
+        assert any("cross: one row of metrics" in text.get_text() for text in texts(figure))
+    assert not any("cross" in text.get_text() for text in texts(plot(runs[-1])))
+    apart = [(np.array([float(k)]), np.array([1.0])) for k in (1, 3)]  # one row each, at other steps
+    axis = curves_figure({"E": [Curve("ppo", {}, [0, 1], apart, [], None)]}).axes[0]
+    assert [line.get_marker() for line in axis.lines] == ["x", "x"]
+
+
+def test_a_figure_is_written_where_a_path_is_given(tmp_path):
+    figure = plot(a_run(tmp_path / "run"), path=tmp_path / "new" / "a.svg")
+    assert isinstance(figure, Chart)
+    assert (tmp_path / "new" / "a.svg").read_text().startswith("<?xml")
 
 
 def test_seeds_alone_are_no_mixture(tmp_path):
@@ -225,6 +277,8 @@ def test_the_axis_is_that_of_the_curves_where_a_greedy_policy_is_far_above(tmp_p
         assert {"205.0", "2,000.0"} & {text.get_text() for text in axis.texts}
         assert "190.0" in {text.get_text() for text in axis.texts}
         assert any("ring: greedy" in text.get_text() for text in axis.texts)
+        told = any("triangle: final policy beyond the axis" in text.get_text() for text in axis.texts)
+        assert told == ("^" in markers[-1])
     assert tops[0] > 205.0
     assert tops[1] < 300.0
     assert "^" not in markers[0]

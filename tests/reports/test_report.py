@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from html import escape
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -410,6 +411,18 @@ def test_a_report_says_what_is_to_be_looked_at_and_is_whole_in_json(tmp_path):
     assert plain["findings"]["linear model"]["numbers"]["below_half_at"] == [[1000, 20_000]]
     assert len(plain["findings"]["surrogate and return"]["numbers"]["segments"]) == 6
     assert "Nothing stands out." in str(report(write(tmp_path / "good", rows(), returns=returns)))
+
+
+def test_a_notebook_shows_words_and_picture_and_escapes_names(tmp_path):
+    made = Report("x", "<b>E</b>", 0, Updates("ppo", {}, rows("ppo")), [])
+    html = made._repr_html_()
+    assert html.count("<tr>") == len(made.found) + 1
+    assert "PPO on &lt;b&gt;E&lt;/b&gt;, seed 0" in html
+    assert "<b>E" not in html
+    assert all(escape(finding.text) in html for finding in made.found)
+    assert "data:image/png;base64," in html
+    made.plot(tmp_path / "report.svg")
+    assert (tmp_path / "report.svg").read_text().startswith("<?xml")
 
 
 def test_how_many_updates_were_measured_is_said_where_it_is_not_all():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -174,6 +176,15 @@ def test_what_is_not_installed_is_said_before_anything_is_written(monkeypatch, t
     assert "pip install 'policygrad[hub]'" in capsys.readouterr().err
 
 
+def imitate_ipython(monkeypatch, display: Any) -> None:
+    """As much of IPython as is used, by us and by matplotlib."""
+    package: Any = ModuleType("IPython")
+    module: Any = ModuleType("IPython.display")
+    package.version_info, module.display = (9, 0), display
+    monkeypatch.setitem(sys.modules, "IPython", package)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+
+
 def test_a_live_curve_is_shown_once_and_then_replaced(monkeypatch) -> None:
     pictures: list[Any] = []
 
@@ -181,10 +192,7 @@ def test_a_live_curve_is_shown_once_and_then_replaced(monkeypatch) -> None:
         pictures.append(("shown", figure))
         return SimpleNamespace(update=lambda figure: pictures.append(("replaced", figure)))
 
-    fake: Any = ModuleType("IPython.display")
-    fake.display = display
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython.display", fake)
+    imitate_ipython(monkeypatch, display)
     agent = pg.ppo("CartPole-v1", **SMALL)
     agent.learn(200, pg.LiveCurve(seconds=0.0), log_every=1)
     assert [how for how, _ in pictures] == ["shown", *["replaced"] * (len(pictures) - 1)]
@@ -207,5 +215,94 @@ def test_notebooks_show_tables_and_escape_names(tmp_path) -> None:
     assert "mean return" in shown
     assert "95 % interval" in shown
     audit = pg.lab.audit("bandit", estimators=["to-go"], baselines=["none"], repeats=20)
-    assert audit._repr_html_().startswith("<pre")
+    assert "<table" in audit._repr_html_()
     assert "to-go" in audit._repr_html_()
+
+
+def test_a_notebook_shows_what_an_agent_is_and_what_was_given_otherwise() -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL, lr=0.125, name="<b>pole</b>").learn(64)
+    html = agent._repr_html_()
+    assert "PPO on &lt;b&gt;pole&lt;/b&gt;" in html
+    assert "<b>pole" not in html
+    for part in (
+        ">seed</td>",
+        f">{agent.num_timesteps}</td>",
+        ">CartPole-v1, tuned</td>",
+        "lr = 0.125",
+        "hidden = 2",
+        "num_steps = 16",
+    ):
+        assert part in html
+    assert "gamma" not in html
+    plain = pg.ppo("CartPole-v1")
+    assert "other than in the preset</td><td style='text-align:left'>nothing" in plain._repr_html_()
+    assert "lr = 0.5" in plain.change(lr=0.5)._repr_html_()
+    assert "lr = 0.5" in copy.deepcopy(plain)._repr_html_()
+    assert "given as a mapping" in pg.ppo("CartPole-v1", preset={"lr": 0.5})._repr_html_()
+    assert "nothing" in pg.ppo("CartPole-v1", preset={"lr": 0.5})._repr_html_()
+
+
+def test_an_agent_whose_preset_file_is_gone_shows_all_hyperparameters(tmp_path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("lr = 0.5\n")
+    agent = pg.ppo("CartPole-v1", preset=str(file))
+    assert "own.toml" in agent._repr_html_()
+    assert "lr = 0.5" not in agent._repr_html_()
+    file.unlink()
+    assert "lr = 0.5" in agent._repr_html_()
+
+
+def test_a_notebook_shows_a_history_as_its_curve_and_last_row() -> None:
+    history = pg.History()
+    assert repr(history) == "History(0 rows, 0 episodes)"
+    assert "pass it to agent.learn" in history._repr_html_()
+    agent = pg.ppo("CartPole-v1", **SMALL, name="<b>")
+    agent.learn(64, history, log_every=1)
+    html = history._repr_html_()
+    assert html.startswith("<img")
+    assert "data:image/png;base64," in html
+    assert f"<td style='text-align:left'>steps</td><td style='text-align:right'>{agent.num_timesteps}</td>" in html
+    assert "<b>:" not in html
+    assert "the last row of 4, after" in html
+    assert repr(history).startswith("History(ppo on <b>: 4 rows")
+
+
+@pytest.mark.parametrize("how", ["whole", "callback", "interrupted"])
+def test_a_curve_says_unfinished_only_where_training_did_not_come_to_its_end(how, tmp_path) -> None:
+    history, agent = pg.History(), pg.ppo("CartPole-v1", **SMALL)
+
+    def stop(agent: Any, row: Any) -> bool | None:
+        texts = [text.get_text() for text in history.plot().axes[0].texts]
+        assert any("unfinished" in text for text in texts)  # meanwhile
+        if how == "interrupted":
+            raise KeyError("a callback's")
+        return how != "callback"
+
+    with pytest.raises(KeyError) if how == "interrupted" else nullcontext():
+        agent.learn(48, [history, stop], log_every=1)
+    figure = history.plot(tmp_path / "curve.svg")
+    assert (tmp_path / "curve.svg").read_text().startswith("<?xml")
+    unfinished = any("unfinished" in text.get_text() for text in figure.axes[0].texts)
+    assert unfinished == (how == "interrupted")
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_a_live_curve_needs_a_time_of_0_or_more(seconds) -> None:
+    with pytest.raises(ValueError, match="seconds must be 0 or more"):
+        pg.LiveCurve(seconds)
+
+
+def test_a_live_curve_that_cannot_be_drawn_warns_once_and_training_goes_on(monkeypatch) -> None:
+    def display(figure: Any, display_id: bool = False) -> Any:
+        calls.append(figure)
+        raise OSError("no fonts")
+
+    calls: list[Any] = []
+    imitate_ipython(monkeypatch, display)
+    agent, live = pg.ppo("CartPole-v1", **SMALL), pg.LiveCurve(seconds=0.0)
+    with pytest.warns(UserWarning, match=r"cannot draw \(OSError: no fonts\): training goes on") as caught:
+        agent.learn(96, live, log_every=1)
+    assert (len(caught), len(calls)) == (1, 1)
+    assert agent.num_timesteps > 80
+    with pytest.warns(UserWarning, match="cannot draw"):
+        agent.learn(32, live, log_every=1)  # it is tried anew

@@ -18,9 +18,11 @@ def plot_command(words: Sequence[str]) -> None:
     for text in given.runs:
         chosen |= {run.path.resolve(): run for run in runs_at(find_run(text, given.runs_root))}
     directories = list(chosen.values())
-    out = directories[0].curve_file if len(directories) == 1 else Path("learning_curves.png")
-    out = picture(given.out) if given.out is not None else out
+    how = given.by, given.metric.replace("-", "_"), positive("smooth", given.smooth)
+    from policygrad.reports.curves import picture_name
     from policygrad.reports.plots import plot_runs
 
-    plot_runs(directories, out, given.by, given.metric.replace("-", "_"), positive("smooth", given.smooth))
+    folder = directories[0].path if len(directories) == 1 else Path()
+    out = folder / picture_name(len(directories) > 1, *how) if given.out is None else picture(given.out)
+    plot_runs(directories, out, *how)
     print(printable(str(out)))

@@ -267,7 +267,8 @@ def plot_parser() -> Parser:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help="file of the plot, png, pdf or svg [the run's learning_curve.png; several runs: learning_curves.png]",
+        help="file of the plot, png, pdf or svg [the run's learning_curve.png; several runs: learning_curves.png; with "
+        "--metric, --smooth or --by, a file that is named after them]",
     )
     add_root(parser)
     return parser

@@ -210,7 +210,8 @@ def write_files(given: Namespace, audit: Audit, curve: BaselineCurve | None) -> 
     """Write the plot and the page, if they were asked for."""
     written = []
     if given.out is not None:
-        written.append(audit.plot(given.out, curve))
+        audit.plot(given.out, curve)
+        written.append(Path(given.out))
     if given.html is not None:
         written.append(audit.html(given.html, curve))
     return written

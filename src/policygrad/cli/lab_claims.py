@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from policygrad.lab.claims import Claim
 
 
+VERDICTS = ("fails", "caveat", "undecided", "pending", "holds")  # as in `policygrad.lab.claims.report.ORDER`
+
+
 def parser() -> Parser:
     """The parser of `policygrad lab claims`."""
     made = Parser(
@@ -25,10 +28,14 @@ def parser() -> Parser:
         description="Test what textbooks and tutorials say about policy gradients. Each claim is an experiment with a verdict: "
         "holds, holds with caveat, undecided, fails as stated, or pending. The numbers are shown, and a counterexample if "
         "there is one. All claims together take about half a minute.",
-        epilog="examples:\n  policygrad lab claims reinforce-is-unbiased\n  policygrad lab claims baseline",
+        epilog="examples:\n  policygrad lab claims reinforce-is-unbiased\n  policygrad lab claims baseline\n"
+        "  policygrad lab claims --verdict fails",
     )
     made.add_argument("which", nargs="*", metavar="WHICH", help="names of claims, or words in their texts [all]")
     made.add_argument("--list", action="store_true", help="list the claims without running them")
+    made.add_argument(
+        "--verdict", metavar="{" + ",".join(VERDICTS) + "}", help="show claims with this verdict alone [all]"
+    )
     made.add_argument("--json", action="store_true", help="print everything as JSON, with the counterexamples' tables")
     made.add_argument("--out", metavar="FILE.md", help="file of a Markdown page with the results")
     return made
@@ -39,6 +46,8 @@ def run(words: Sequence[str]) -> None:
     given = parser().parse(words)
     if given.out is not None:
         _check_out(given.out)
+    if given.verdict is not None:
+        _check_verdict(given.verdict, given.list)
     from policygrad.lab import claims
     from policygrad.lab.claims import report
     from policygrad.training.threads import single_thread
@@ -47,18 +56,30 @@ def run(words: Sequence[str]) -> None:
     if given.list:
         print("\n".join(f"{c.slug:<40} {c.text}" for c in chosen))
         return
+    wanted = None if given.verdict is None else report.ORDER[given.verdict]
     results = []
     with as_usage_error(ValueError, OSError), single_thread():
         for result in report.run_claims(chosen):
+            if wanted not in (None, result.finding.verdict):
+                continue
             results.append(result)
             if not given.json:
                 print(paragraph(report.claim_text(result), " " * 4) + "\n", flush=True)
         if given.json:
             print(json.dumps([report.claim_to_json(r) for r in results], indent=2, ensure_ascii=False))
         else:
+            if len(results) > 1 and wanted is None and (lists := report.by_verdict(results)):
+                print(paragraph(lists, " " * 4) + "\n")
             print(report.verdict_counts(results))
         if given.out is not None:
             write_atomically(Path(given.out), report.markdown(results).encode())
+
+
+def _check_verdict(verdict: str, listed: bool) -> None:
+    if verdict not in VERDICTS:
+        raise UsageError(f"--verdict = {verdict!r} is not one of: {', '.join(VERDICTS)}")
+    if listed:
+        raise UsageError("--list runs no experiment, so no verdict is known: leave out --list or --verdict.")
 
 
 def _check_out(out: str) -> None:

@@ -4,8 +4,11 @@
     mdp = pg.lab.make_mdp("small")
     print(pg.lab.audit(mdp, estimators=["to-go", "gae:0.9"], baselines=["none", "value"]))
 
-Everything else is in the modules of this package.
+`pg.lab.claims` has the claims of textbooks; everything else is in the modules of this package.
 """
+
+from importlib import import_module
+from typing import Any
 
 from policygrad.lab.auditing.audit import Audit, audit
 from policygrad.lab.auditing.optimal_baselines import baseline_curve
@@ -33,6 +36,8 @@ from policygrad.lab.exact.tabular import (
 from policygrad.lab.exact.trajectories import enumerate_trajectories
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.theory.pathwise import pathwise
+
+_ROOMS = ("auditing", "claims", "exact", "steps", "theory", "values")  # imported on first use
 
 __all__ = [
     "MDP",
@@ -68,3 +73,9 @@ __all__ = [
     "starting_policy",
     "tabular_policy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"policygrad.lab has no {name!r}; its other names are in {', '.join(_ROOMS)}", name=name)

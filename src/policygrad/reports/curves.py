@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 RETURN = "return_mean"
 WINDOW = "mean return of the last 100 episodes"
+FEW = 4  # settings that are named
+SHORT = 0.1  # of the axis: ends of single runs that are shorter are left out
 
 
 @dataclass
@@ -43,14 +46,39 @@ class Curve:
     )  # the evaluations with sampled actions, as training plays
     early: float = 0.0  # steps up to which the mean is one of survivors, see `survivors`
     name: str = ""  # of a curve by a hyperparameter
-    ended: bool = False  # whether the runs got as far as an evaluation, where none is drawn
+    ended: bool = False  # whether the runs got as far as an evaluation, or have ended, where none is drawn
+    differ: list[str] = field(default_factory=list)  # the settings in which its runs differ
+
+    def drawn(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The curves of the runs that have numbers."""
+        return [(x, y) for x, y in self.curves if len(x)]
 
     def band(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps (K,) that all seeds have reached, and every seed's mean return there (seeds, K)."""
-        drawn = [(x, y) for x, y in self.curves if len(x)]
+        drawn = self.drawn()
         first, last = max(x[0] for x, _ in drawn), min(x[-1] for x, _ in drawn)
         steps = np.unique(np.concatenate([x[(x >= first) & (x <= last)] for x, _ in drawn]))
         return steps, np.array([np.interp(steps, x, y) for x, y in drawn])
+
+    def alone(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The parts of single runs at steps that not all have reached, where they are a tenth of the axis or more."""
+        drawn = self.drawn()
+        steps = self.band()[0] if drawn else np.empty(0)
+        if not len(steps):
+            return drawn
+        first, last, room = steps[0], steps[-1], SHORT * self.end()
+        parts = []
+        for x, y in drawn:
+            if x[0] < first - room:
+                parts.append((np.append(x[x < first], first), np.append(y[x < first], np.interp(first, x, y))))
+            if x[-1] > last + room:
+                parts.append((np.append(last, x[x > last]), np.append(np.interp(last, x, y), y[x > last])))
+        return parts
+
+    @property
+    def is_point(self) -> bool:
+        """Whether there is one row at most that all of its runs share, where no line can be seen."""
+        return bool(self.drawn()) and len(self.band()[0]) == 1
 
     @property
     def finished(self) -> bool:
@@ -122,9 +150,12 @@ def read_curves(
 
 def _add(curve: Curve, config: dict[str, Any], drawn: tuple[np.ndarray, np.ndarray], evaluation: Any) -> None:
     """A run more in a curve."""
-    if config["config"] != curve.config:
+    own = config["config"]
+    if own != curve.config:
         curve.mixed = True
-        curve.config = {k: v for k, v in curve.config.items() if k in config["config"] and config["config"][k] == v}
+        same = {k: v for k, v in curve.config.items() if k in own and own[k] == v}
+        curve.differ += [k for k in {**curve.config, **own} if k not in same and k not in curve.differ]
+        curve.config = same
     curve.seeds.append(config["seed"])
     curve.curves.append(drawn)
     if evaluation is not None:
@@ -177,11 +208,10 @@ def survivors(rows: Iterable[Row], num_envs: float) -> float:
 
 def last(curve: Curve) -> float:
     """The end of a curve, for its label."""
-    drawn = [(x[-1], y[-1]) for x, y in curve.curves if len(x)]
-    if not drawn:
+    if not curve.drawn():
         return 0.0
     steps, returns = curve.band()
-    return float(returns.mean(0)[-1]) if len(steps) else float(max(drawn)[1])
+    return float(returns.mean(0)[-1]) if len(steps) else float(max((x[-1], y[-1]) for x, y in curve.drawn())[1])
 
 
 def return_label(value: float, digits: int = 1) -> str:
@@ -205,8 +235,25 @@ def seeds_label(curves: list[Curve]) -> str:
     return each if len(counts) == 1 else f"{counts[0]} to {counts[-1]} {what} each"
 
 
-def marks_text(curves: list[Curve]) -> str:
-    """The text that explains lines, bands, dots and bars."""
+def differences(curves: Iterable[Curve]) -> str:
+    """The settings in which runs of one curve differ, as text, the number of steps first; empty where there are none."""
+    names = list(dict.fromkeys(name for curve in curves for name in curve.differ))
+    names.sort(key=lambda name: name != "steps")
+    more = f" and {len(names) - FEW + 1} settings more" if len(names) > FEW else ""
+    named = ", ".join(names[: FEW - 1] if more else names)
+    return f"runs of one curve differ in {named}{more}" if names else ""
+
+
+def picture_name(several: bool, by: str, metric: str, smooth: int) -> str:
+    """The file of a picture whose file is not given. Only the default picture has the name of a run's learning curve."""
+    usual = "learning_curves" if several else "learning_curve"
+    parts = [usual if metric == RETURN else metric]
+    parts += [f"by-{by}"] * (by != "config") + [f"smooth{smooth}"] * (smooth != 1)
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts)) + ".png"
+
+
+def marks_text(curves: list[Curve], beyond: bool = False) -> str:
+    """The text that explains lines, bands, dots and bars. beyond: whether a final policy is beyond the axis."""
     several, dots = any(len(c.seeds) > 1 for c in curves), any(c.evaluations for c in curves)
     many, one = any(len(c.evaluations) > 1 for c in curves), any(len(c.evaluations) == 1 for c in curves)
     what = noun(curves)
@@ -215,6 +262,7 @@ def marks_text(curves: list[Curve]) -> str:
     parts += [
         "dot: final policy, sampled as in training; ring: greedy" if sampled else "dot: final policy, greedy"
     ] * dots
+    parts += ["triangle: final policy beyond the axis"] * beyond
     bars = [f"range of {what}"] * many + [f"95 % interval{f' (of one {what[:-1]})' * many}"] * one
     parts += [f"bar: {' or '.join(bars)}"] if bars else []
     parts += (
@@ -222,6 +270,9 @@ def marks_text(curves: list[Curve]) -> str:
         if any(c.shows_survivors for c in curves)
         else []
     )
+    parts += ["thin: single runs, where not all have numbers"] * any(c.alone() for c in curves)
+    parts += ["cross: one row of metrics"] * any(c.is_point for c in curves)
+    parts += [differences(curves)] * any(c.differ for c in curves)
     return " · ".join(parts)
 
 

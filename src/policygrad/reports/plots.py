@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from policygrad.reports.curves import (
     RETURN,
     WINDOW,
     Curve,
+    differences,
     labels,
     last,
     marks_text,
@@ -55,46 +57,66 @@ class Chart(Figure):
         write_atomically(out, buffer.getvalue())
         return out
 
+    def written(self, path: str | Path | None) -> Chart:
+        """This figure, which is also in the file if a path is given: png, pdf or svg."""
+        if path is not None:
+            self.write(Path(path))
+        return self
+
 
 def plot(
     runs: RunDirectory | str | Path | Sequence[RunDirectory | str | Path] = "latest",
     by: str = "config",
     metric: str = RETURN,
     smooth: int = 1,
+    path: str | Path | None = None,
 ) -> Chart:
     """Draw the learning curves of runs, one panel per environment, as a Figure: `plot("latest")` in a notebook shows it.
 
     runs: what `train` returned, directories of runs, or their names as on the command line. by="config": runs that differ
     in the seed alone are one curve, their mean and a band from the lowest to the highest; "algo": runs of one algorithm; or
     the names of hyperparameters, such as "lr" or "lr,clip". metric: a column of metrics.jsonl. smooth: rows of a moving
-    average. Raises RunError for a hyperparameter or a column that no run has.
+    average. path: a file in which the figure is also written, png, pdf or svg. A warning says in what runs of one curve differ.
+    Raises RunError for a hyperparameter or a column that no run has.
     """
     several = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     chosen: dict[Path, RunDirectory] = {}
     for run in several:
-        path = run.path if isinstance(run, RunDirectory) else find_run(named(run))
-        chosen |= {one.path.resolve(): one for one in runs_at(path)}
-    return curves_figure(read_curves(chosen.values(), by, metric, smooth), metric, smooth)
+        place = run.path if isinstance(run, RunDirectory) else find_run(named(run))
+        chosen |= {one.path.resolve(): one for one in runs_at(place)}
+    return curves_figure(_read(chosen.values(), by, metric, smooth), metric, smooth).written(path)
 
 
 def plot_runs(
     runs: Sequence[RunDirectory], out: Path, by: str = "config", metric: str = RETURN, smooth: int = 1
 ) -> Path:
     """Draw the learning curves of runs, as `plot` does, into a file. Raises RunError for unreadable runs."""
-    return curves_figure(read_curves(runs, by, metric, smooth), metric, smooth).write(out)
+    return curves_figure(_read(runs, by, metric, smooth), metric, smooth).write(out)
+
+
+def _read(runs: Iterable[RunDirectory], by: str, metric: str, smooth: int) -> dict[str, list[Curve]]:
+    """The curves by environment, with a warning where runs of one curve differ in more than was asked for."""
+    panels = read_curves(runs, by, metric, smooth)
+    for env, curves in panels.items():
+        if text := differences(curves):
+            warnings.warn(f"{env}: {text}", stacklevel=3)
+    return panels
 
 
 def curves_figure(panels: dict[str, list[Curve]], metric: str = RETURN, smooth: int = 1) -> Chart:
     """The figure, high enough for the labels of the panel with the most curves. Raises RunError if there is nothing to draw."""
     if not panels:
         raise RunError("there are no runs to draw")
-    rows = max(sum(map(label_inches, labels(curves))) for curves in panels.values())
-    head = HEAD_INCHES + LINE_POINTS / 72 * (max(len(marks_lines(curves)) for curves in panels.values()) - 1)
-    height = max(3.1, rows) + head
+    height = max([3.1, *(sum(map(label_inches, labels(curves))) for curves in panels.values())])
     figure = Chart(figsize=(1.5 + 6.5 * len(panels), height), dpi=160, facecolor="white")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    what, most = what_is_drawn(metric, smooth), 1
     for axis, (env, curves) in zip(axes, panels.items(), strict=True):
-        draw_environment(axis, env, curves, height - head, what_is_drawn(metric, smooth))
+        draw_environment(axis, curves, height, what)
+        lines = fitted_lines(marks_text(curves, beyond=any(is_beyond(axis, curve) for curve in curves)))
+        write_head(axis, env, curves, [f"{what} · {seeds_label(curves)}", *lines])
+        most = max(most, len(lines))
+    figure.set_figheight(height + HEAD_INCHES + LINE_POINTS / 72 * (most - 1))
     figure.tight_layout(w_pad=3.0)
     return figure
 
@@ -105,18 +127,20 @@ def what_is_drawn(metric: str, smooth: int) -> str:
     return (WINDOW if metric == RETURN else metric) + average
 
 
-def draw_environment(axis: Axes, env: str, curves: list[Curve], height: float, what: str = WINDOW) -> None:
-    """Draw one environment into an axis of this height in inches."""
-    style(axis)
-    lines = marks_lines(curves)
+def write_head(axis: Axes, env: str, curves: list[Curve], lines: list[str]) -> None:
+    """Write the title and the lines below it."""
     algos = {curve.algo for curve in curves}
     name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
-    axis.set_title(
-        name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=25 + LINE_POINTS * len(lines), parse_math=False
-    )
-    small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom"}
-    for k, text in enumerate([f"{what} · {seeds_label(curves)}", *lines]):
-        axis.annotate(text, (0, 1), (0, 9 + LINE_POINTS * (len(lines) - k)), xycoords="axes fraction", **small)
+    bold = {"fontsize": 14, "fontweight": "bold", "color": INK}
+    axis.set_title(name, loc="left", pad=12 + LINE_POINTS * len(lines), parse_math=False, **bold)
+    small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom", "parse_math": False}
+    for k, text in enumerate(reversed(lines)):
+        axis.annotate(text, (0, 1), (0, 9 + LINE_POINTS * k), xycoords="axes fraction", **small)
+
+
+def draw_environment(axis: Axes, curves: list[Curve], height: float, what: str = WINDOW) -> None:
+    """Draw one environment into an axis of this height in inches."""
+    style(axis)
     axis.set_xlabel("environment steps", fontsize=9.5, color=PALE)
     end = max(1.0, *(curve.end() for curve in curves))
     names = labels(curves)
@@ -131,32 +155,42 @@ def draw_environment(axis: Axes, env: str, curves: list[Curve], height: float, w
     finals(axis, curves, names, end, height)
 
 
-def marks_lines(curves: list[Curve]) -> list[str]:
-    """The text about lines, dots and bars, in lines that fit over the axis; one at least."""
+def is_beyond(axis: Axes, curve: Curve) -> bool:
+    """Whether a final policy of a curve is outside the axis, where `dot` draws a triangle."""
+    low, high = axis.get_ylim()
+    finals = [curve.final(greedy) for greedy in (True, False)]
+    return any(final is not None and not low <= final[0] <= high for final in finals)
+
+
+def fitted_lines(text: str) -> list[str]:
+    """A text of parts, in lines that fit over the axis; one at least."""
     lines = [""]
-    for part in marks_text(curves).split(" · "):
+    for part in text.split(" · "):
         whole = f"{lines[-1]} · {part}" if lines[-1] else part
         lines = [*lines[:-1], whole] if len(whole) <= LINE_LETTERS else [*lines, part]
     return lines
 
 
 def curve_line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
-    """A curve, or the mean of several with a band from the lowest to the highest."""
-    if not any(len(x) for x, _ in curve.curves):
+    """A curve, or the mean of several with a band from the lowest to the highest; thin lines where not all have numbers."""
+    for x, y in curve.alone():
+        axis.plot(x, y, color=color, ls=dashes, lw=1.2, marker="x" if len(x) == 1 else None)
+    if not curve.drawn():
         return
     steps, returns = curve.band()
     if not len(steps):  # there are no steps that all have reached
-        for x, y in curve.curves:
-            axis.plot(x, y, color=color, ls=dashes, lw=1.2)
         return
     mean = returns.mean(0)
+    if curve.is_point:
+        axis.vlines(steps, returns.min(0), returns.max(0), color=color, alpha=0.3, lw=2.2)
     if curve.shows_survivors and (late := steps > curve.early).any() and not late.all():
         first = max(int(late.argmax()) - 1, 0)
         axis.plot(steps[: first + 2], mean[: first + 2], color=color, ls=(0, (1, 2)), lw=1.4, alpha=0.7)
         steps, returns, mean = steps[first + 1 :], returns[:, first + 1 :], mean[first + 1 :]
     if len(returns) > 1:
         axis.fill_between(steps, returns.min(0), returns.max(0), color=color, alpha=0.15, linewidth=0)
-    axis.plot(steps, mean, color=color, ls=dashes, lw=2.2, solid_capstyle="round", solid_joinstyle="round")
+    round_ends = {"solid_capstyle": "round", "solid_joinstyle": "round", "marker": "x" if curve.is_point else None}
+    axis.plot(steps, mean, color=color, ls=dashes, lw=2.2, ms=8, mew=2.2, clip_on=not curve.is_point, **round_ends)
 
 
 def fit_heights(axis: Axes, curves: list[Curve]) -> None:
@@ -188,7 +222,7 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
         dot(axis, x, sampled, k, ring=False)
     x = end * (1.03 + apiece * len(drawn))
     if len(curves) == 1:
-        final_text(axis, curves[0], x)
+        final_text(axis, curves[0], x, height)
         return
     ends = [_end(curve) for curve in curves]
     heights = apart(ends, axis.get_ylim(), [label_inches(name) / height for name in names])
@@ -237,14 +271,13 @@ def dot(axis: Axes, x: float, final: tuple[float, float, float] | None, k: int, 
     )
 
 
-def final_text(axis: Axes, curve: Curve, x: float) -> None:
+def final_text(axis: Axes, curve: Curve, x: float, height: float) -> None:
     """The numbers beside the dots of a single curve."""
     small = {"textcoords": "offset points", "fontsize": 8.5, "color": PALE, "va": "top", "annotation_clip": False}
     big = {"fontsize": 13, "fontweight": "bold", "va": "center", "annotation_clip": False}
     low, high = axis.get_ylim()
     texts = [(final, how) for how in ("greedy", "sampled") if (final := curve.final(how == "greedy")) is not None]
     places = [min(max(final[0], low), high) for final, _ in texts]
-    height = axis.figure.get_figheight() - HEAD_INCHES  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
     for y, ((mean, down, up), how) in zip(apart(places, (low, high), [0.75 / height] * len(texts)), texts, strict=True):
         what = "95 % interval" if len(curve.evaluations) == 1 else f"range of {noun([curve])}"
         axis.annotate(return_label(mean), (x, y), color=COLORS[0], **big)

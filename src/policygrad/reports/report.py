@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.recipe import RecipeSpec
+from policygrad.html import grid_html, picture_html
 from policygrad.reports.columns import Updates, as_number, steps_text, title
 from policygrad.reports.findings import Finding, findings
 from policygrad.reports.tracking import Segment, run_segments, tracking
@@ -25,7 +27,7 @@ LINE_WIDTH = 100  # characters per line, unless given
 
 
 class Report:
-    """The findings about a run's measured updates. `print(report)` prints them; a notebook also shows the plot.
+    """The findings about a run's measured updates. `print(report)` prints them; a notebook shows them and the plot.
 
     updates: the rows of metrics as columns. found: the findings, in the order in which they are said. segments: what the
     surrogate promised and the return did, see `policygrad.reports.tracking`.
@@ -59,9 +61,12 @@ class Report:
 
     def lines(self) -> list[str]:
         """The text, one line per finding."""
+        return [self.heading(), self.summary(), "", *(f"{f.mark:<3}{f.name}: {f.text}" for f in self.found)]
+
+    def summary(self) -> str:
+        """The names of the findings to look at."""
         look = [finding.name for finding in self.found if finding.mark == "!"]
-        summary = f"Look at: {', '.join(look)}." if look else "Nothing stands out."
-        return [self.heading(), summary, "", *(f"{f.mark:<3}{f.name}: {f.text}" for f in self.found)]
+        return f"Look at: {', '.join(look)}." if look else "Nothing stands out."
 
     def __str__(self) -> str:
         fill = textwrap.TextWrapper(LINE_WIDTH, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False)
@@ -76,8 +81,14 @@ class Report:
 
         return report_figure(self)
 
-    def _repr_png_(self) -> bytes:
-        return self.figure()._repr_png_()
+    def plot(self, path: str | Path | None = None) -> Chart:
+        """The plot, as `figure`; with a path it is also written there, as png, pdf or svg."""
+        return self.figure().written(path)
+
+    def _repr_html_(self) -> str:
+        rows = [[f.mark, f.name, f.text] for f in self.found]
+        shown = grid_html(f"{self.heading()}. {self.summary()}", ["", "finding", "what was found"], rows)
+        return shown + picture_html(self.figure()._repr_png_(), self.heading())
 
     def to_json(self) -> dict[str, Any]:
         """The findings as plain values: the mark, the text and the numbers of each."""

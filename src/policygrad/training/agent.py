@@ -136,6 +136,7 @@ class Agent(Face):
         self.env_name = known.name
         tuned_for = (known.preset or "") if preset is None else self.env_name
         config, self.tuned = resolve(self.recipe, tuned_for, given, preset)
+        self._preset = tuned_for, preset
         advise_preset(self.recipe, config, given, known, preset)
         self.config = Configuration(config)
         self.backend = resolve_backend(self.env, backend, self.config["steps"], self.config["num_envs"])

@@ -39,6 +39,7 @@ from policygrad.training.evaluate import SELECTION_SEED, Evaluation
 if TYPE_CHECKING:
     from policygrad.data import Row
     from policygrad.envs.single import EnvLike
+    from policygrad.reports.plots import Chart
     from policygrad.training.agent import Agent, Callback
 
 NEWS = ("eval_steps", "eval_return_mean", "eval_length_mean")  # of an evaluation, in the order of a row of metrics
@@ -332,8 +333,9 @@ class StopAfter:
 class History:
     """Keeps all metrics, and return and length of every episode of training (the collector keeps only the last 100).
 
-    For notebooks: `history.plot()` as the last line of a cell shows the learning curve. returns, lengths: in the order in which
-    the episodes ended; `agent.learn(steps, history := History())` is one line, and `history.returns` are all scores.
+    For notebooks: `history` as the last line of a cell shows the learning curve and the last row, `history.plot()` the curve.
+    returns, lengths: in the order in which the episodes ended; `agent.learn(steps, history := History())` is one line, and
+    `history.returns` are all scores.
     """
 
     def __init__(self) -> None:
@@ -341,9 +343,13 @@ class History:
         self.returns: list[float] = []
         self.lengths: list[int] = []
         self.agent: Agent | None = None
+        self.over = False  # whether the training has come to its end
 
     def start(self, agent: Agent) -> None:
-        self.agent = agent
+        self.agent, self.over = agent, False
+
+    def finish(self) -> None:
+        self.over = self.agent is not None and self.agent.trainer.over
 
     def __call__(self, agent: Agent, row: Row | None) -> None:
         if row is not None:
@@ -362,15 +368,24 @@ class History:
         for name in ("returns", "lengths"):
             getattr(self, name)[:] = state[name].tolist() if name in state else []  # files of 0.4 have none
 
-    def plot(self) -> Any:
-        """The learning curve so far, a matplotlib Figure."""
+    def __repr__(self) -> str:
+        about = "" if self.agent is None else f"{self.agent.algo} on {self.agent.name or self.agent.env_name}: "
+        return f"History({about}{len(self.rows)} rows, {len(self.returns)} episodes)"
+
+    def _repr_html_(self) -> str:
+        from policygrad.training.notebooks import history_html
+
+        return history_html(self)
+
+    def plot(self, path: str | Path | None = None) -> Chart:
+        """The learning curve so far, a matplotlib Figure; with a path it is also written there, as png, pdf or svg."""
         from policygrad.reports.plots import Curve, curves_figure, points
 
         agent = self.agent
         if agent is None:
             raise ValueError("there is no history yet: pass this to agent.learn(steps, callback=…) first")
-        curve = Curve(agent.algo, agent.config, [agent.seed], [points(self.rows)], [], None)
-        return curves_figure({agent.env_name: [curve]})
+        curve = Curve(agent.algo, agent.config, [agent.seed], [points(self.rows)], [], None, ended=self.over)
+        return curves_figure({agent.name or agent.env_name: [curve]}).written(path)
 
 
 def _positive(name: str, value: Any) -> int:

@@ -73,6 +73,11 @@ class Face(Kept):
                 raise AttributeError(f"setting {name} would change nothing: use agent.change({known}={value!r})")
         object.__setattr__(self, name, value)
 
+    def _repr_html_(self) -> str:
+        from policygrad.training.notebooks import agent_html
+
+        return agent_html(self)
+
     def __getattr__(self, name: str) -> Any:
         instead = foreign.ATTRIBUTES.get(name)
         text = f"an Agent has no {name!r}" + (f": {instead}" if instead else "")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -169,20 +170,23 @@ class MLflowCallback(Tracker):
 class LiveCurve:
     """Redraw the learning curve in a notebook while the agent learns: `agent.learn(50_000, pg.LiveCurve())`.
 
-    seconds: between two pictures, at least. It draws at rows of metrics, see `log_every`. Without IPython nothing is shown.
+    seconds: between two pictures, 0 or more. It draws at rows of metrics, see `log_every`. Without IPython nothing is shown.
+    If a picture cannot be drawn, a warning says why, and the training goes on without pictures.
     """
 
     def __init__(self, seconds: float = 1.0) -> None:
         from policygrad.training.callbacks import History
 
+        if not seconds >= 0:
+            raise ValueError(f"seconds must be 0 or more, got {seconds}")
         self.seconds, self.history = seconds, History()
         self.shown: Any = None
-        self.drawn = -math.inf
+        self.drawn, self.draws = -math.inf, True
 
     def start(self, agent: Agent) -> None:
         """A new picture."""
         self.history.start(agent)
-        self.shown, self.drawn = None, -math.inf
+        self.shown, self.drawn, self.draws = None, -math.inf, True
 
     def __call__(self, agent: Agent, row: Row | None) -> None:
         self.history(agent, row)
@@ -191,18 +195,27 @@ class LiveCurve:
 
     def draw(self) -> None:
         """Show the curve so far, in place of the last picture."""
-        self.drawn = time.monotonic()
         try:
             from IPython.display import display  # pyright: ignore[reportMissingImports]
         except ImportError:
             return
-        if self.shown is None:
-            self.shown = display(self.history.plot(), display_id=True)
-        else:
-            self.shown.update(self.history.plot())
+        if not self.draws:
+            return
+        try:
+            if self.shown is None:
+                self.shown = display(self.history.plot(), display_id=True)
+            else:
+                self.shown.update(self.history.plot())
+            self.draws = self.shown is not None  # outside of notebooks, IPython prints a name and shows nothing
+        except Exception as error:  # whatever goes wrong in a picture is no reason to lose a training
+            self.draws = False
+            why = f"{type(error).__name__}: {error}"
+            warnings.warn(f"LiveCurve cannot draw ({why}): training goes on without pictures", stacklevel=2)
+        self.drawn = time.monotonic()
 
     def finish(self) -> None:
         """The last picture has all rows."""
+        self.history.finish()
         if self.history.rows:
             self.draw()
 

@@ -109,6 +109,11 @@ class Trainer:
         """Steps of this training so far."""
         return self.source.steps_done - self.first
 
+    @property
+    def over(self) -> bool:
+        """Whether this training has come to its end: a callback has ended it, or no other iteration fits into its steps."""
+        return self.stopped or not (self.last == 0 or self.done + self.last <= self.until)
+
     def run(self, log_every: int | None, call: Callable[[Row | None], bool | None] | None = None) -> None:
         """Whole iterations, as many as fit into the steps, of a new training at least one; `call` is called after each, and
         False stops. log_every: see `rows_every` for None.
@@ -118,7 +123,7 @@ class Trainer:
         if not self.source.begun:
             self.source.begin(self.actor)
         self.leave = False
-        while not (self.stopped or self.leave) and (self.last == 0 or self.done + self.last <= self.until):
+        while not (self.leave or self.over):
             row = self.iterate(log_every, started)
             self.stopped = call is not None and call(row) is False
             self.learning = False

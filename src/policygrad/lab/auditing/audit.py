@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,14 +27,17 @@ from torch import Tensor
 from policygrad.files import write_atomically
 from policygrad.gradient.estimators import Standardized, advantages
 from policygrad.lab.auditing.bench import Bench, Moments
-from policygrad.lab.auditing.cells import BEST, FITTED, Cell, Chunk, label, make_cells
+from policygrad.lab.auditing.cells import BEST, FITTED, Cell, Choices, Chunk, label, make_cells
 from policygrad.lab.auditing.optimal_baselines import BaselineCurve, Table, optimal_baseline, without_baseline
-from policygrad.lab.auditing.table import audit_table
+from policygrad.lab.auditing.table import audit_html, audit_table
 from policygrad.lab.auditing.verdicts import ROUNDING, judge, mean_interval, variance_interval
 from policygrad.lab.exact.tabular import MDP, exact_gradient, tabular_policy
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
 from policygrad.lab.results import Result, least_seconds
 from policygrad.models.policy import Policy
+
+if TYPE_CHECKING:
+    from policygrad.reports.plots import Chart
 
 ESTIMATORS = ("total", "to-go", "td", "n-step:5", "gae:0.95", "q")
 BASELINES = ("none", "value")
@@ -133,11 +136,17 @@ class Audit(Result):
             named |= {name: None if x is None else x.tolist() for name, x in found.items()}
         return made | {"reference": self.reference.tolist()}
 
-    def plot(self, path: str | Path, curve: BaselineCurve | None = None) -> Path:
-        """Draw bias and variance of every row: png, pdf or svg. curve: a U-curve beside them."""
-        from policygrad.lab.auditing.plots import draw_audit
+    def _repr_html_(self) -> str:
+        return audit_html(self)
 
-        return draw_audit(self, Path(path), curve)
+    def plot(self, path: str | Path | None = None, curve: BaselineCurve | None = None) -> Chart:
+        """Draw bias and variance of every row, as a Figure; with a path it is also written there, as png, pdf or svg.
+
+        curve: a U-curve beside them.
+        """
+        from policygrad.lab.auditing.plots import audit_figure
+
+        return audit_figure(self, curve).written(path)
 
     def html(self, path: str | Path, curve: BaselineCurve | None = None) -> Path:
         """Write one self-contained page: the table, plots, the formula of each estimator, and how to read them."""
@@ -151,9 +160,9 @@ class Audit(Result):
 def audit(
     mdp: MDP | str,
     policy: Policy | None = None,
-    estimators: Sequence[Any] | str = ESTIMATORS,
-    baselines: Sequence[Any] | str = BASELINES,
-    wrappers: Sequence[Any] | str = WRAPPERS,
+    estimators: Choices | str = ESTIMATORS,
+    baselines: Choices | str = BASELINES,
+    wrappers: Choices | str = WRAPPERS,
     *,
     critic: Any = "exact",
     batch: int = 16,
@@ -168,10 +177,11 @@ def audit(
 
     mdp: also one by its name, see `make_mdp`. policy: over discrete actions, shown states one-hot; a table of random logits by
     default, on a named MDP that of `starting_policy`. Estimators, baselines, wrappers: names (cells.py), one by one or
-    "to-go,gae:0.9", or objects; any f(rollout, values) that gives (T, N) is an estimator. critic: exact, wrong, zero,
-    none, or what is called with (rollout, policy) and gives `Values`. limit: steps after which episodes are truncated; it must
-    be given where the MDP has no horizon. behavior: a policy that samples instead, for importance weights. alpha: the
-    probability that any row is called biased though it is not, of those whose mean is not known exactly (Bonferroni).
+    "to-go,gae:0.9", or objects; any f(rollout, values) that gives (T, N) is an estimator, and a dict {"mine": f} names objects.
+    critic: exact, wrong, zero, none, or what is called with (rollout, policy) and gives `Values`. limit: steps after which
+    episodes are truncated; it must be given where the MDP has no horizon. behavior: a policy that samples instead, for
+    importance weights. alpha: the probability that any row is called biased though it is not, of those whose mean is not known
+    exactly (Bonferroni).
 
     Raises ValueError for names that are not there, numbers out of their range, estimates that are not finite, and where no
     combination makes sense.
@@ -236,7 +246,7 @@ def _try(bench: Bench, cells: Sequence[Cell], left_out: list[tuple[str, str]], s
     return tried
 
 
-def _names(given: Sequence[Any] | str) -> Sequence[Any]:
+def _names(given: Choices | str) -> Choices:
     return given.split(",") if isinstance(given, str) else given
 
 

@@ -16,7 +16,7 @@ Wrappers add up: discount+standardize. Everything but the defects is production 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +31,7 @@ from policygrad.gradient import estimators as est
 from policygrad.gradient.importance import ImportanceWeighted, PerDecision
 from policygrad.lab.results import find_by_name
 
+Choices = Sequence[Any] | Mapping[str, Any]
 BEST = ("best", "best-state", "best-time-state", "best-parameter")
 
 
@@ -265,13 +266,29 @@ def label(thing: Any) -> str:
     return str(name)
 
 
+def _made(kind: str, given: Choices, make: Callable[[Any], Any], known: Mapping[str, Any]) -> list[Any]:
+    """What `make` gives for each choice, its name first; those of a mapping have its keys as names.
+
+    Raises ValueError for a mapping to a name, and for a name of an object that means another one already.
+    """
+    if not isinstance(given, Mapping):
+        return [make(each) for each in given]
+    for name, each in given.items():
+        if isinstance(each, str) or not isinstance(name, str):
+            raise ValueError(f"a dict of {kind}s has names of your own and objects, got {name!r}: {each!r}")
+        if any(part.partition(":")[0] in known for part in name.split("+")):
+            raise ValueError(f"the {kind} {name!r} is one of the package: give yours another name")
+    return [(name, *make(each)[1:]) for name, each in given.items()]
+
+
 def make_cells(
-    estimators: Sequence[Any], baselines: Sequence[Any], wrappers: Sequence[Any], gamma: float
+    estimators: Choices, baselines: Choices, wrappers: Choices, gamma: float
 ) -> tuple[list[Cell], list[tuple[str, str]]]:
-    """The valid cells of a grid, and the others with the reasons."""
+    """The valid cells of a grid, and the others with the reasons. Choices: names and objects, or a mapping name → object."""
     cells, left_out = [], []
-    made_baselines, made_wrappers = [named_baseline(b) for b in baselines], [make_wrapper(w) for w in wrappers]
-    for estimator_name, estimator in (make_estimator(e, gamma) for e in estimators):
+    made_baselines = _made("baseline", baselines, named_baseline, {**BASELINES, **dict.fromkeys(BEST)})
+    made_wrappers = _made("wrapper", wrappers, make_wrapper, WRAPPERS)
+    for estimator_name, estimator in _made("estimator", estimators, lambda e: make_estimator(e, gamma), ESTIMATORS):
         for wrapper_name, wrap, reduction in made_wrappers:
             if gamma == 1.0 and "discount" in wrapper_name.split("+"):
                 left_out.append((f"{estimator_name} · {wrapper_name}", "γ = 1, so there is nothing to discount"))

@@ -254,8 +254,9 @@ def curve_section(curve: BaselineCurve) -> str:
 
     path = "M" + "L".join(f"{x(b):.1f} {y(v):.1f}" for b, v in zip(curve.constants, curve.variances, strict=True))
     marks = "".join(
+        f"<path d='M{x(b):.1f} {18 + 16 * n}V{y(v):.1f}' stroke='var(--line)'/>"
         f"<circle cx='{x(b):.1f}' cy='{y(v):.1f}' r='5' fill='var(--{'orange' if name == 'b*' else 'pale'})'/>"
-        f"<text x='{x(b):.1f}' y='{y(v) - 12 - 16 * n:.1f}' text-anchor='middle'>{escape(name)}</text>"
+        f"<text x='{x(b):.1f}' y='{14 + 16 * n}' text-anchor='middle'>{escape(name)}</text>"
         for n, (name, b, v) in enumerate(curve.marks)
         if low <= b <= high
     )

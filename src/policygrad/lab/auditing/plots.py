@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from policygrad.lab.auditing.optimal_baselines import BaselineCurve
 from policygrad.lab.auditing.table import cell_name
-from policygrad.lab.steps.plots import head, logarithmic_axes, name_axes, power_of_ten, say
+from policygrad.lab.steps.plots import head, logarithmic_axes, name_axes, power_of_ten
 from policygrad.reports.plots import COLORS, GRID, INK, PALE, Chart
 
 if TYPE_CHECKING:
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 BLUE, ORANGE = COLORS[:2]
 MARKS = "osD^vP*X"
 PANEL = 5.2  # inches wide
-
-
-def draw_audit(audit: Audit, out: Path, curve: BaselineCurve | None = None) -> Path:
-    """Draw an audit into a file."""
-    return audit_figure(audit, curve).write(out)
 
 
 def audit_figure(audit: Audit, curve: BaselineCurve | None = None) -> Chart:
@@ -77,7 +71,7 @@ def draw_errors(axis: Axes, audit: Audit) -> None:
     axis.annotate("1 = ‖g‖²", (1.0, 1.0), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
                   fontsize=9, color=PALE, ha="center")  # fmt: skip
     axis.axvline(1.0, color=PALE, lw=0.8)
-    name_axes(axis, "share of the error of one batch")
+    name_axes(axis, f"variance or bias² of one batch, in {unit}")
 
 
 def logarithmic_x(axis: Axes) -> None:
@@ -129,7 +123,7 @@ def draw_trade(axis: Axes, audit: Audit) -> None:
 
 def other(row: Row) -> str:
     """The baseline and wrapper of a row."""
-    return " · ".join(x for x in (row.baseline, row.wrapper) if x not in ("none", "plain")) or "bare"
+    return " · ".join(x for x in (row.baseline, row.wrapper) if x not in ("none", "plain")) or "none"
 
 
 def draw_curve(axis: Axes, curve: BaselineCurve) -> None:
@@ -138,13 +132,11 @@ def draw_curve(axis: Axes, curve: BaselineCurve) -> None:
     head(axis, "Variance over a constant baseline", f"One trajectory's estimate, {how}. No constant makes it biased")
     axis.plot(curve.constants, curve.variances, color=BLUE, lw=2.2)
     low, high = curve.constants[0], curve.constants[-1]
-    for n, (name, b, variance) in enumerate(curve.marks):
+    for n, (name, b, variance) in enumerate(curve.marks):  # the later ones are smaller: equal points are rings
         if low <= b <= high:
-            color = (PALE, INK, ORANGE)[n]
-            axis.plot(b, variance, "o", color=color, ms=8, mec="white", zorder=3)
-            right = b > curve.best
-            offset = (10 if right else -10, -8 if n < 2 else -14)
-            say(axis, name, (b, variance), offset, color, ha="left" if right else "right")
+            color, size = (PALE, INK, ORANGE)[n], 12 - 3 * n
+            axis.plot(b, variance, "o", color=color, ms=size, mec="white", zorder=3 + n, label=name)
+    axis.legend(fontsize=10, frameon=False, labelcolor="linecolor", loc="upper center")
     top = max(curve.variances)
     axis.set_ylim(curve.least - 0.12 * (top - curve.least) if math.isfinite(top) else None, None)
     name_axes(axis, "b", "trace of the covariance")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from policygrad.html import grid_html, lines_html, table_html
 from policygrad.lab.results import align
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ def audit_table(audit: Audit) -> str:
     """The setting, one line per row, one line about each column, and the cells that were left out."""
     parts = [header(audit), align(HEADER, [cells_of(row) for row in audit.rows]), legend(audit), left_out(audit)]
     return "\n\n".join(filter(None, parts))
+
+
+def audit_html(audit: Audit) -> str:
+    """The same as tables of HTML."""
+    found = grid_html("Gradient estimators, audited", HEADER, [cells_of(row) for row in audit.rows], numbers=True)
+    columns = dict(line.split(maxsplit=1) for line in legend(audit).splitlines())
+    missing = table_html("Left out", dict(reasons(audit))) if audit.left_out else ""
+    return found + lines_html(header(audit).splitlines()) + table_html("Columns", columns) + missing
 
 
 def header(audit: Audit) -> str:

@@ -1,8 +1,8 @@
 """Claims of textbooks and tutorials about policy gradients. Each claim is an experiment with a verdict.
 
-    from policygrad.lab import claims
-    print(claims.check_claim("value-is-the-best-baseline"))  # runs the experiment
-    claims.load_claims()                                # all of them, by slug
+    import policygrad as pg
+    print(pg.lab.claims.check_claim("value-is-the-best-baseline"))  # runs the experiment
+    pg.lab.claims.load_claims()                                     # all of them, by slug
 
 A claim is a function that measures something and derives its verdict from the numbers: `@claim(text, evidence)` decorates a
 function that returns an `Outcome`, and the function's name is the claim's slug. Evidence is "exact" (computed on finite MDPs),
@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
+from policygrad.html import lines_html, table_html, text_html
+
 if TYPE_CHECKING:
     from policygrad.lab.exact.mdp import MDP
 
@@ -34,6 +36,7 @@ TOPICS = {  # the topics in the order of the report, and the modules where their
     "Values or policies": ("values", "instability"),
     "Learning": ("learning",),
 }
+LINES = 16  # the largest number of lines of a counterexample's table
 TOPIC_OF = {f"{__name__}.{module}": topic for topic, modules in TOPICS.items() for module in modules}
 
 
@@ -46,15 +49,44 @@ class Counterexample:
     pi: tuple[tuple[float, ...], ...]  # π(a|s), one row per state
     what: str  # one sentence, with the numbers
 
+    def lines(self) -> list[str]:
+        """The MDP and the policy: its size, then π, reward and next states of every state and action, or how many."""
+        mdp, pi = self.mdp, self.pi
+        start = " ".join(f"s{s}: {p:.3g}" for s, p in enumerate(mdp.start.tolist()) if p > 0)
+        rows = [(s, a) for s in range(mdp.states) if s not in mdp.terminal for a in range(mdp.actions)]
+        lines = [f"{mdp.size}; start {start}"]
+        if len(rows) > LINES:
+            return [*lines, f"--json prints its {len(rows)} rows"]
+        for s, a in rows:
+            reached = ((n, p) for n, p in enumerate(mdp.transition[s, a].tolist()) if p > 0)
+            after = ", ".join(f"s{n}{' (end)' * (n in mdp.terminal)} {p:.3g}" for n, p in reached)
+            lines.append(f"s{s} a{a}: π = {pi[s][a]:.3g}, r = {float(mdp.reward[s, a]):.3g}, → {after}")
+        return lines
+
+    def __str__(self) -> str:
+        return "\n".join([f"counterexample, {self.name}: {self.what}", *(f"  {line}" for line in self.lines())])
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of an experiment. numbers: the measured quantities behind the verdict; names include units."""
+    """The outcome of an experiment. numbers: the measured quantities behind the verdict; names include units.
+
+    `print` shows the verdict, the reason, the numbers and the counterexample, and a notebook shows them as a table.
+    """
 
     verdict: Verdict
     because: str  # the reason: a few sentences with the numbers
     numbers: Mapping[str, float]
     counterexample: Counterexample | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}. {self.because}", *(f"  {name}: {x:.4g}" for name, x in self.numbers.items())]
+        return "\n".join([*lines, *([] if self.counterexample is None else [str(self.counterexample)])])
+
+    def _repr_html_(self) -> str:
+        found = table_html(self.verdict, {name: f"{x:.4g}" for name, x in self.numbers.items()})
+        example = "" if self.counterexample is None else text_html(str(self.counterexample))
+        return found + lines_html([self.because]) + example
 
 
 @dataclass(frozen=True)

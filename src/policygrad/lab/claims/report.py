@@ -11,11 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from policygrad.lab.claims import TOPICS, Claim, Counterexample, Outcome
-from policygrad.lab.exact.mdp import MDP
+from policygrad.lab.claims import TOPICS, Claim, Outcome, Verdict
 from policygrad.lab.exact.worlds import TABLES
-
-LINES = 16  # the largest number of lines of a counterexample's table
 
 HEAD = """# Claims
 
@@ -32,8 +29,28 @@ in the code could make it fail.
 
 `policygrad lab claims --out docs/claims.md` writes this page from the numbers that it measures. Each claim has a name:
 `policygrad lab claims reinforce-is-unbiased` repeats one experiment, and `policygrad lab claims baseline` repeats all that
-have this word in their names or texts. `--json` prints the numbers and the tables of the counterexamples.
+have this word in their names or texts. `--verdict fails` shows the claims with this verdict alone. `--json` prints the numbers
+and the tables of the counterexamples. In Python, `pg.lab.claims.load_claims()` gives all claims by name, and `check_claim` runs
+one of them:
+
+```python
+import policygrad as pg
+
+outcome = pg.lab.claims.check_claim("log-derivative-trick")
+print(outcome.verdict)  # → holds
+```
+
+`print(outcome)` shows the verdict with its reason, the numbers and the counterexample; a notebook shows them as a table.
 """
+
+# what a reader looks for first, and the words that choose it on the command line
+ORDER: dict[str, Verdict] = {
+    "fails": "fails as stated",
+    "caveat": "holds with caveat",
+    "undecided": "undecided",
+    "pending": "pending",
+    "holds": "holds",
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,13 @@ def verdict_counts(results: Sequence[CheckedClaim]) -> str:
         "pending": "pending",
     }
     said = ", ".join(f"{count[verdict]} {word}" for verdict, word in words.items() if count[verdict])
-    return f"{len(results)} claim{'s' * (len(results) != 1)}: {said}"
+    return f"{len(results)} claim{'s' * (len(results) != 1)}" + (f": {said}" if said else "")
+
+
+def by_verdict(results: Sequence[CheckedClaim]) -> str:
+    """The names of the claims with each verdict but "holds", one line per verdict: what a reader looks for."""
+    named = {v: [r.claim.slug for r in results if r.finding.verdict == v] for v in ORDER.values() if v != "holds"}
+    return "\n".join(f"{verdict}: {', '.join(slugs)}" for verdict, slugs in named.items() if slugs)
 
 
 def claim_text(result: CheckedClaim) -> str:
@@ -75,25 +98,8 @@ def claim_text(result: CheckedClaim) -> str:
     lines = [claim.slug, claim.text, f"{finding.verdict}{evidence}. {finding.because}"]
     if finding.counterexample is not None:
         lines += [f"counterexample, {finding.counterexample.name}: {finding.counterexample.what}"]
-        lines += describe_counterexample(finding.counterexample)
+        lines += finding.counterexample.lines()
     return "\n    ".join(lines)
-
-
-def describe_counterexample(example: Counterexample) -> list[str]:
-    """The MDP and the policy as lines, one per state and action; of a large MDP only the size."""
-    mdp = example.mdp
-    start = " ".join(f"s{s}: {p:.3g}" for s, p in enumerate(mdp.start.tolist()) if p > 0)
-    lines = [f"{mdp.size}; start {start}"]
-    rows = [(s, a) for s in range(mdp.states) if s not in mdp.terminal for a in range(mdp.actions)]
-    if len(rows) > LINES:
-        return [*lines, f"--json prints its {len(rows)} rows"]
-    return [*lines, *(_row(mdp, example.pi, s, a) for s, a in rows)]
-
-
-def _row(mdp: MDP, pi: Sequence[Sequence[float]], s: int, a: int) -> str:
-    reached = ((n, p) for n, p in enumerate(mdp.transition[s, a].tolist()) if p > 0)
-    after = [f"s{n}{' (end)' * (n in mdp.terminal)} {p:.3g}" for n, p in reached]
-    return f"s{s} a{a}: π = {pi[s][a]:.3g}, r = {float(mdp.reward[s, a]):.3g}, → {', '.join(after)}"
 
 
 def claim_to_json(result: CheckedClaim) -> dict[str, Any]:
@@ -118,16 +124,29 @@ def claim_to_json(result: CheckedClaim) -> dict[str, Any]:
 
 
 def markdown(results: Sequence[CheckedClaim]) -> str:
-    """The page docs/claims.md: a table of verdicts, then every claim with its numbers."""
-    parts = [HEAD, f"{verdict_counts(results)}.\n"]
+    """The page docs/claims.md: what does not simply hold, a table of verdicts per topic, and every claim with its numbers."""
+    rows = [(r.claim.slug, r.claim.text, r.finding.verdict) for r in results]
+    parts = [HEAD, f"{verdict_counts(results)}.\n", *first_table(rows)]
     for topic in TOPICS:
         chosen = [r for r in results if r.claim.topic == topic]
         if not chosen:
             continue
-        table = "\n".join(f"| {r.claim.slug} | {_cell(r.claim.text)} | {r.finding.verdict} |" for r in chosen)
-        parts.append(f"## {topic}\n\n| | claim | verdict |\n|---|---|---|\n{table}\n")
+        table = verdict_table([(r.claim.slug, r.claim.text, r.finding.verdict) for r in chosen])
+        parts.append(f"## {topic}\n\n{table}")
         parts += [_section(r) for r in chosen]
     return "\n".join(parts)
+
+
+def first_table(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """The section about the claims that do not simply hold, those that fail first. rows: slug, text and verdict of each."""
+    chosen = [row for verdict in ORDER.values() if verdict != "holds" for row in rows if row[2] == verdict]
+    return [f"## Fails, caveats and open questions\n\n{verdict_table(chosen)}"] if chosen else []
+
+
+def verdict_table(rows: Sequence[tuple[str, str, str]]) -> str:
+    """A table in Markdown."""
+    lines = "\n".join(f"| {slug} | {_cell(text)} | {verdict} |" for slug, text, verdict in rows)
+    return f"| | claim | verdict |\n|---|---|---|\n{lines}\n"
 
 
 def _section(result: CheckedClaim) -> str:
@@ -138,7 +157,7 @@ def _section(result: CheckedClaim) -> str:
         listed = "; ".join(f"{name}: {x:.4g}" for name, x in finding.numbers.items())
         lines.append(f"Numbers. {listed}.")
     if finding.counterexample is not None:
-        table = "\n".join(f"    {line}" for line in describe_counterexample(finding.counterexample))
+        table = "\n".join(f"    {line}" for line in finding.counterexample.lines())
         lines += [f"Counterexample, {finding.counterexample.name}: {finding.counterexample.what}", table]
     return "\n\n".join(lines) + "\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,11 +27,32 @@ class Grouped(nn.Module):
         return self.network(obs @ self.membership.to(obs.dtype))
 
 
+def check_mdp(mdp: Any) -> None:
+    """Raises TypeError for what is no MDP."""
+    if not isinstance(mdp, MDP):
+        hint = f": pg.lab.make_mdp({mdp!r}) makes one of this name" if isinstance(mdp, str) else ""
+        raise TypeError(f"expected an MDP, got {_kind(mdp)}{hint}")
+
+
+def check_policy(mdp: Any, policy: Any) -> None:
+    """Raises TypeError where these are no MDP and policy, or are swapped."""
+    if isinstance(policy, MDP):
+        raise TypeError(f"expected an MDP, then a policy, got {_kind(mdp)}, then an MDP: swap the arguments")
+    check_mdp(mdp)
+    if not (hasattr(policy, "logp") and hasattr(policy, "gradient")):
+        raise TypeError(f"expected a policy, got {_kind(policy)}: pg.lab.tabular_policy(mdp) makes one")
+
+
+def _kind(thing: Any) -> str:
+    return "None" if thing is None else repr(thing) if isinstance(thing, str) else f"a {type(thing).__name__}"
+
+
 def tabular_policy(mdp: MDP, generator: torch.Generator | None = None, scale: float = 1.0) -> Policy:
     """The softmax policy with one logit for each (state, action), or (group, action) where states look alike; float64.
 
-    The logits are N(0, scale²): uniform at 0.
+    The logits are N(0, scale²): uniform at 0. Raises TypeError for what is no MDP.
     """
+    check_mdp(mdp)
     if mdp.groups is None:
         network: nn.Module = TabularNetwork(mdp.states, mdp.actions)
     else:
@@ -40,7 +63,8 @@ def tabular_policy(mdp: MDP, generator: torch.Generator | None = None, scale: fl
 
 
 def log_policy(mdp: MDP, policy: Policy) -> Tensor:
-    """Log π(a|s), (S, A), with its graph."""
+    """Log π(a|s), (S, A), with its graph. Raises TypeError for what is no MDP or no policy."""
+    check_policy(mdp, policy)
     obs = torch.eye(mdp.states, dtype=torch.float64).repeat_interleave(mdp.actions, 0)
     return policy.logp(obs, torch.arange(mdp.actions).repeat(mdp.states)).view(mdp.states, mdp.actions)
 

@@ -20,6 +20,7 @@ from policygrad.lab.exact.mdp import bandit as bandit
 from policygrad.lab.exact.mdp import chain as chain
 from policygrad.lab.exact.mdp import from_gymnasium as from_gymnasium
 from policygrad.lab.exact.mdp import random_mdp as random_mdp
+from policygrad.lab.exact.policies import check_policy
 from policygrad.lab.exact.policies import greedy as greedy
 from policygrad.lab.exact.policies import log_policy as log_policy
 from policygrad.lab.exact.policies import policy_matrix as policy_matrix
@@ -209,7 +210,11 @@ def optimum(mdp: MDP) -> float:
 
 
 def exact_gradient(mdp: MDP, policy: Policy) -> Tensor:
-    """∇J, (P,): autograd through the dynamic programme, or through the linear solve."""
+    """∇J, (P,): autograd through the dynamic programme, or through the linear solve.
+
+    Raises TypeError for what is no MDP or no policy.
+    """
+    check_policy(mdp, policy)
     return policy.gradient(objective(mdp, policy_matrix(mdp, policy)))
 
 

@@ -161,8 +161,12 @@ def starting_policy(name: str, mdp: MDP, seed: int = 0, scale: float = 1.0) -> P
 
     On "deceptive" the logits are (log 9, 0): V is near what the likely action gets, and the best baseline near what the other
     one does, whose score is long; subtracting V makes the variance larger than subtracting nothing. Of a file with a `pi`, that
-    policy; where states look alike, the first one's row.
+    policy; where states look alike, the first one's row. Raises TypeError where name and MDP are swapped.
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"expected the name of an MDP, then the MDP, got a {type(name).__name__} first: swap the arguments"
+        )
     policy = tabular_policy(mdp, torch.Generator().manual_seed(seed), scale)
     if name.endswith(".json") and (given := read_tables(name).get("pi")) is not None:
         try:
