@@ -97,8 +97,8 @@ def test_policies_without_a_density_say_so() -> None:
 def test_stable_baselines3_evaluates_our_agents() -> None:
     evaluation = pytest.importorskip("stable_baselines3.common.evaluation")
     from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.vec_env import VecNormalize
     from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import VecNormalize
 
     agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1).learn()
     for env in (Monitor(gym.make("CartPole-v1")), make_vec_env("CartPole-v1", 2, seed=3)):
