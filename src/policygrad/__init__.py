@@ -65,7 +65,7 @@ _HOMES = {  # module: its public names
     "policygrad.training.resume": "resume",
     "policygrad.training.train": "train",
     "policygrad.stored.trajectories": "Trajectories",
-    "policygrad.training.video": "record",
+    "policygrad.training.video": "VideoCallback record",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

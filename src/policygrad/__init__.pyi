@@ -109,6 +109,7 @@ from policygrad.training.trackers import LiveCurve as LiveCurve
 from policygrad.training.trackers import MLflowCallback as MLflowCallback
 from policygrad.training.trackers import WandbCallback as WandbCallback
 from policygrad.training.train import train as train
+from policygrad.training.video import VideoCallback as VideoCallback
 from policygrad.training.video import record as record
 from policygrad.updates import ClippedSurrogate as ClippedSurrogate
 from policygrad.updates import FirstOrder as FirstOrder

@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
@@ -269,3 +271,28 @@ def test_watching_draws_nothing_itself_and_needs_a_display(monkeypatch):
     assert made[-1].render_mode == "human"
     assert made[-1].episodes == 3  # the one after the last is not shown
     assert made[-1].drawn == 0
+
+
+def test_a_callback_films_the_policy_of_the_moment_and_training_stays_what_it_is(tmp_path):
+    small: dict[str, Any] = {
+        "num_envs": 2,
+        "num_steps": 16,
+        "minibatches": 1,
+        "hidden": (4,),
+        "steps": 200,
+        "preset": {},
+    }
+    plain = pg.ppo("CartPole-v1", **small).learn(200)
+    agent = pg.ppo("CartPole-v1", **small)
+    run = pg.train(agent, tmp_path / "run", episodes=1, callback=pg.VideoCallback(every=80))
+    assert torch.equal(agent.policy.flat, plain.policy.flat)
+    films = sorted((run.path / "videos").iterdir(), key=lambda path: int(path.stem.partition("-")[2]))
+    assert len(films) == 2
+    assert all(len(frames(film)[1]) > 5 for film in films)
+    assert 80 <= int(films[0].stem.partition("-")[2]) < 80 + 32
+    with pytest.raises(ValueError, match="needs directory="):
+        pg.ppo("CartPole-v1", **small).learn(50, pg.VideoCallback())
+    with pytest.raises(TypeError, match=r"EvalCallback has no keyword 'eval_freq': use every="):
+        pg.EvalCallback(eval_freq=500)
+    with pytest.raises(TypeError, match=r"CheckpointCallback has no keyword 'save_path': use directory="):
+        pg.CheckpointCallback(save_path="here")

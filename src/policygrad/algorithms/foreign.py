@@ -26,7 +26,7 @@ ZOO = (
     "give hyperparameters as keywords; policygrad.zoo.read(FILE, ENV) reads RL Zoo's YAML",
     "give hyperparameters as flags; --zoo FILE reads RL Zoo's YAML",
 )
-RECORD = "use `policygrad video RUN` after training"
+RECORD = ("use callback=policygrad.VideoCallback(every=…)", "use `policygrad video RUN` after training")
 ACT = "use agent.predict(obs), which returns the action and the state of a memory, or None"
 RUN_DIR = ("policygrad.train(agent, run_dir) writes a run", "use --run-dir, or --runs-root")
 
@@ -272,6 +272,17 @@ LEARNING: dict[str, str] = {  # where a word has another answer in `learn`
     ),
 }
 
+CALLBACKS = {  # keywords of Stable-Baselines3's callbacks
+    **dict.fromkeys(("eval_freq", "save_freq"), "use every=, in environment steps: theirs times num_envs"),
+    "n_eval_episodes": "use episodes=",
+    "deterministic": "use greedy=",
+    "eval_env": "use env=",
+    **dict.fromkeys(("best_model_save_path", "log_path", "save_path"), "use directory=, or none for a run's own"),
+    "callback_on_new_best": "use stop_at=, or a callback of your own that looks at `evaluations`",
+    "name_prefix": "files are named step-N",
+    "verbose": "leave it out",
+}
+
 ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
     **dict.fromkeys(
         ("set_env", "get_env", "env_"), "the environments are agent.envs; policygrad.load(path, env=…) takes others"
@@ -345,6 +356,13 @@ MODULE = {  # names that other packages export, and what to write here; see also
     "Monitor": "every run writes monitor.csv",
     "BaseCallback": "a callback is any function of (agent, row), see policygrad.training.callbacks",
     "set_random_seed": "use seed=",
+    **dict.fromkeys(
+        ("StopTrainingOnRewardThreshold", "StopTrainingOnNoModelImprovement"), "use EvalCallback(stop_at=…)"
+    ),
+    "StopTrainingOnMaxEpisodes": "use StopAfter(seconds), or a callback that returns False",
+    "CallbackList": "give learn and train a list of callbacks",
+    "ProgressBarCallback": "use learn(progress_bar=True)",
+    "EveryNTimesteps": "use Every(steps, function)",
 }
 
 
@@ -373,5 +391,6 @@ def algorithm_answer(name: str) -> str | None:
 def refuse_keyword(function: str, given: Mapping[str, Any]) -> NoReturn:
     """Raise ForeignWordError, because a function has no such keyword."""
     word, value = next(iter(given.items()))
-    instead = (LEARNING.get(word) if function == "learn" else None) or answer(word, off=value is False)
+    own = LEARNING if function == "learn" else CALLBACKS if function.endswith("Callback") else {}
+    instead = own.get(word) or answer(word, off=value is False)
     raise ForeignWordError(f"{function} has no keyword {word!r}" + (f": {instead}" if instead else ""))

@@ -49,7 +49,7 @@ from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
 from policygrad.stored.trajectories import Trajectories
 from policygrad.streams import stream
-from policygrad.training.callbacks import as_list, combine, finish
+from policygrad.training.callbacks import as_list, combine, tell
 from policygrad.training.face import Face
 from policygrad.training.kept import parts_of, renew, unobserved
 from policygrad.training.progress import shown
@@ -302,7 +302,7 @@ class Agent(Face):
             call = combine(several, self)
             self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
         finally:
-            finish(several)
+            tell(several, "finish")
 
     def go_on(self, callback: Callback | Sequence[Callback] | None = None, log_every: int | None = None) -> Agent:
         """Take the rest of the steps of the last `learn`, where that was interrupted, in this process or before `load`: to the

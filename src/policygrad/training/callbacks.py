@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from policygrad.algorithms.foreign import refuse_keyword
 from policygrad.errors import PartError, check_part
 from policygrad.interop.sb3 import EvaluationTable
 from policygrad.training.evaluate import SELECTION_SEED, Evaluation
@@ -69,20 +70,12 @@ def _check(callback: Any) -> None:
         raise PartError(f"a callback is called with (agent, row), but {name} takes {takes}") from None
 
 
-def finish(callbacks: Sequence[Callback]) -> None:
-    """Tell those with `finish()` that training has ended, however it ended."""
+def tell(callbacks: Sequence[Callback], what: str, *given: Any) -> None:
+    """Call the method of that name, `finish` or `evaluated`, of those that have it."""
     for each in callbacks:
-        end = getattr(each, "finish", None)
-        if callable(end):
-            end()
-
-
-def evaluated(callbacks: Sequence[Callback], agent: Agent, means: Mapping[str, float]) -> None:
-    """Tell those with `evaluated(agent, means)` of the final evaluation."""
-    for each in callbacks:
-        told = getattr(each, "evaluated", None)
-        if callable(told):
-            told(agent, means)
+        method = getattr(each, what, None)
+        if callable(method):
+            method(*given)
 
 
 def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Callback | None:
@@ -105,7 +98,8 @@ def combine(callback: Callback | Sequence[Callback] | None, agent: Agent) -> Cal
 
 def set_directory(callbacks: Sequence[Callback], directory: Path) -> None:
     """Give a run's directory to callbacks that write files and have no directory: one callback of each kind."""
-    undirected = [c for c in callbacks if isinstance(c, EvalCallback | CheckpointCallback) and c.given is None]
+    # those with a folder write files, and have been `given` a directory, or None
+    undirected: list[Any] = [c for c in callbacks if hasattr(c, "folder") and getattr(c, "given", c) is None]
     if len({callback.folder for callback in undirected}) < len(undirected):
         raise ValueError(f"two callbacks would write the same files in {directory}: give one of them directory=")
     for callback in undirected:
@@ -178,7 +172,10 @@ class EvalCallback:
         seed: int = SELECTION_SEED,
         env: EnvLike | None = None,
         stop_at: float | None = None,
+        **others: Any,
     ) -> None:
+        if others:
+            refuse_keyword("EvalCallback", others)
         self.every, self.episodes = _positive("every", every), _positive("episodes", episodes)
         self.given = self.directory = None if directory is None else Path(os.path.expanduser(directory))
         self.greedy, self.seed, self.env, self.stop_at = greedy, seed, env, stop_at
@@ -250,7 +247,11 @@ class CheckpointCallback:
 
     folder = "snapshots"
 
-    def __init__(self, every: int, *, directory: str | Path | None = None, keep: int | None = None) -> None:
+    def __init__(
+        self, every: int = 10_000, *, directory: str | Path | None = None, keep: int | None = None, **others: Any
+    ) -> None:
+        if others:
+            refuse_keyword("CheckpointCallback", others)
         self.every, self.keep = _positive("every", every), None if keep is None else _positive("keep", keep)
         self.given = self.directory = None if directory is None else Path(os.path.expanduser(directory))
         self.saved: list[Path] = []

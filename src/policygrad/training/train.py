@@ -30,7 +30,7 @@ from policygrad.stored.sources import files_of
 from policygrad.stored.trajectories import FOLDER, TrajectoryError, TrajectoryWriter
 from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import Agent, Callback
-from policygrad.training.callbacks import as_list, evaluated, set_directory
+from policygrad.training.callbacks import as_list, set_directory, tell
 from policygrad.training.evaluate import Evaluation, Told
 from policygrad.training.interrupts import GRACE, interrupts, terminations
 from policygrad.training.progress import Progress, Silent
@@ -201,7 +201,7 @@ def assess(
         }
         run.write_evaluation({name: evaluation.to_json() for name, evaluation in evaluations.items()})
         means = _add_evaluation(run, agent.collector.steps_done, evaluations["greedy"])
-        evaluated(as_list(callback), agent, means)
+        tell(as_list(callback), "evaluated", agent, means)
         plot_runs([run], run.curve_file)
         run.write_state("finished", agent.collector.steps_done)
     if came:  # and code in C has swallowed it

@@ -15,6 +15,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from policygrad.algorithms.config import check
+from policygrad.data import Row
 from policygrad.envs.families import family_of
 from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one, own_maker
 from policygrad.files import reason, sweep
@@ -45,6 +47,53 @@ def record(
     with no_display(), shown(agent, env, "rgb_array") as made, Mp4(path, frame_rate(made)) as film:
         playing = Played(made, episodes, lambda: film.add(frame(made)), film.pause)
         return list(agent.evaluate(episodes, greedy, seed, playing).returns)
+
+
+class VideoCallback:
+    """Record whole episodes every so many steps as step-<N>.mp4, in `directory` or in a run's `videos`.
+
+    every: in environment steps. episodes, greedy, env: as for `record`. They are played in separate environments, so that
+    training does not change. Raises ValueError, before training, for an environment that cannot be drawn, and ImportError
+    without imageio-ffmpeg.
+    """
+
+    folder = "videos"
+
+    def __init__(
+        self,
+        every: int = 50_000,
+        episodes: int = 1,
+        *,
+        directory: str | Path | None = None,
+        greedy: bool = True,
+        env: EnvLike | None = None,
+    ) -> None:
+        self.every, self.episodes = int(check("steps", int, every)), episodes
+        self.given = self.directory = None if directory is None else Path(os.path.expanduser(directory))
+        self.greedy, self.env, self.next = greedy, env, 0
+
+    def start(self, agent: Agent) -> None:
+        """Training begins."""
+        if self.directory is None:
+            raise ValueError("VideoCallback needs directory=, where the videos go")
+        ffmpeg()
+        with no_display(), shown(agent, self.env, "rgb_array"):
+            self.next = agent.collector.steps_done + self.every
+
+    def __call__(self, agent: Agent, row: Row | None) -> None:
+        steps = agent.collector.steps_done
+        if steps >= self.next and self.directory is not None:
+            self.next = steps + self.every
+            self.directory.mkdir(parents=True, exist_ok=True)
+            record(agent, self.directory / f"step-{steps}.mp4", self.episodes, greedy=self.greedy, env=self.env)
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the next one is due."""
+        return {"next": self.next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.next = state["next"]
 
 
 def watch(
