@@ -174,6 +174,12 @@ LEARNING: dict[str, str] = {  # where a word has another answer in `learn`
     "seed": "the seed is given where the agent is made",
 }
 
+LOADING: dict[str, str] = {  # of Stable-Baselines3's `load`
+    "print_system_info": "a run's config.json says the versions and the machine that it was trained with",
+    "force_reset": "environments always begin anew where an agent is loaded",
+    "seed": "the seed is the file's, and generators go on where the file left them",
+}
+
 ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
     **dict.fromkeys(
         ("set_env", "get_env", "env_"), "the environments are agent.envs; policygrad.load(path, env=…) takes others"
@@ -256,5 +262,6 @@ def algorithm_answer(name: str) -> str | None:
 def refuse_keyword(function: str, given: Mapping[str, Any]) -> NoReturn:
     """Raise ForeignWordError, because a function has no such keyword."""
     word = next(iter(given))
-    instead = (LEARNING.get(word) if function == "learn" else None) or answer(word)
+    own = {"learn": LEARNING, "load": LOADING}.get(function, {})
+    instead = own.get(word) or answer(word)
     raise ForeignWordError(f"{function} has no keyword {word!r}" + (f": {instead}" if instead else ""))

@@ -96,6 +96,7 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` episodes and return their returns and lengths, in the order of their seeds.
 
+    policy: an `Actor`, such as `agent.policy`, or what `load_policy` returns.
     Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
     lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
     generator of the episode's own. Reward shaping (envs/shaping.py) rests meanwhile: what is scored is the task. A vector
@@ -106,6 +107,7 @@ def evaluate(
     Raises EndlessEpisodeError for an episode of more than max_episode_steps, NotFiniteError for parameters, observations or
     rewards that are no finite numbers, and what training raises for environments that break their contract.
     """
+    policy = policy.as_actor() if hasattr(policy, "as_actor") else policy  # pyright: ignore  of `load_policy`
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     flat = getattr(policy, "flat", None)
