@@ -2,7 +2,8 @@
 
     curl -X POST localhost:8000/act -H 'content-type: application/json' -d '{"obs": [0.01, 0.2, -0.03, 0.1]}'
 
-RUN is what `pg.load_policy` takes: a run directory, a model file, "latest", or a policy that comes with the package.
+RUN is what `pg.load_policy` takes: a run directory, a model file, "latest", or a policy that comes with the package. The answer
+of a policy with a memory has a "state", which the next question of the same episode gives back.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class Question(BaseModel):
     obs: Any
     deterministic: bool = True
     action_masks: Any = None
+    state: Any = None  # of a policy with a memory: that of the answer before; none where an episode begins
+    episode_start: Any = None  # of a batch with a state: which episodes begin
 
 
 def service(run: str) -> FastAPI:
@@ -36,12 +39,17 @@ def service(run: str) -> FastAPI:
     @app.post("/act")
     def act(question: Question) -> dict[str, Any]:
         try:
-            action, _ = policy.predict(question.obs, question.deterministic, question.action_masks)
+            action, state = policy.predict(**dict(question))
         except (PolicygradError, ValueError) as error:  # what is no observation of the space, NaN among it
             raise HTTPException(422, str(error)) from error
-        return {"action": action.tolist()}
+        return {"action": action.tolist()} | ({} if state is None else {"state": as_lists(state)})
 
     return app
+
+
+def as_lists(state: Any) -> Any:
+    """The memory of a policy as JSON has it."""
+    return {name: as_lists(part) for name, part in state.items()} if isinstance(state, dict) else state.tolist()
 
 
 if __name__ == "__main__":

@@ -22,12 +22,16 @@ class Question(BaseModel):
 
 def service(policy: Any) -> FastAPI:
     """The application."""
-    app = FastAPI(title="policy")
+    app, description = FastAPI(title="policy"), policy.description
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"policy": f"<policy of {description['algo']} on {description['env']}, in NumPy>"}
 
     @app.post("/act")
     def act(question: Question) -> dict[str, Any]:
         try:
-            action, _ = policy.predict(question.obs, question.deterministic, question.action_masks)
+            action, _ = policy.predict(**dict(question))
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
         return {"action": action.tolist()}

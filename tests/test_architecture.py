@@ -99,7 +99,7 @@ OPENS = {
     "interop/sb3.py": {"load", "savez"},  # of bytes in memory
     "lab/claims/recorded.py": {"read_text", "loads"},  # the package's
     "serving/export.py": {"load", "read_text", "savez"},  # of bytes in memory; and the package's own
-    "serving/pretrained.py": {"read_text", "loads"},  # the package's
+    "stored/pretrained.py": {"read_text", "loads"},  # the package's
     "serving/standalone.py": {"load", "loads"},  # of its copy's own file, elsewhere
     "training/progress.py": {"open"},  # /dev/null
     "training/seeds.py": {"loads"},  # of its own processes

@@ -121,7 +121,8 @@ def test_an_agent_that_is_loaded_goes_on_bit_for_bit_and_acts_without_its_datase
     assert alone.collector.steps_done == 600
     assert alone.evaluate(3).returns == half.evaluate(3).returns
     start = pg.load(half.save_policy(tmp_path / "policy"), dataset=uniform)
-    start.learn(1)  # a policy that was given is not cloned over
+    with pytest.warns(UserWarning, match="critic, optimisers and counters begin anew"):
+        start.learn(1)  # a policy that was given is not cloned over
     assert float((start.policy.flat - half.policy.flat).abs().max()) <= 1e-2 + 1e-6
 
 

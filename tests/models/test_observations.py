@@ -284,7 +284,7 @@ PAIR = spaces.Dict(a=BOX, b=spaces.Box(-1.0, 1.0, (2,)), c=spaces.Discrete(2))
 @pytest.mark.parametrize(
     ("obs", "message"),
     [
-        ({"a": np.zeros((2, 3)), "b": np.zeros(1), "c": 0}, r"shape \(2,\) or \(n, \*\(2,\)\), got \(1,\)"),
+        ({"a": np.zeros((2, 3)), "b": np.zeros(1), "c": 0}, r"shape \(2,\) or \(n, 2\), got \(1,\)"),
         ({"a": np.zeros((4, 2, 3)), "b": np.zeros((1, 2)), "c": np.zeros(4)}, "n of every part of it"),
         ({"a": np.zeros((4, 2, 3)), "b": np.zeros(2), "c": np.zeros(4)}, "n of every part of it"),
         ({"a": np.zeros((2, 3)), "b": np.zeros(2)}, "expected an observation of Dict"),
@@ -297,13 +297,15 @@ def test_no_part_of_an_observation_is_stretched_to_fit(obs: Any, message: str) -
     assert Encoding(PAIR).batch(whole) == (whole, False)
 
 
-def test_a_mask_has_the_shape_of_its_space_and_any_number_but_zero_is_legal() -> None:
+def test_a_mask_has_the_shape_of_its_space_and_is_of_0_and_1() -> None:
     space = spaces.Dict(action_mask=spaces.Box(0, 255, (3,), np.uint8), x=BOX)
     encoding = Encoding(space, 3, "observation")
     out = encoding.empty(1)
-    encoding.encode({"action_mask": np.array([[255, 0, 1]], np.uint8), "x": np.zeros((1, 2, 3))}, {}, out)
+    encoding.encode({"action_mask": np.array([[1, 0, 1]], np.uint8), "x": np.zeros((1, 2, 3))}, {}, out)
+    with pytest.raises(ValueError, match="expected 0 or 1 in an action mask, got 255"):
+        encoding.encode({"action_mask": np.array([[255, 0, 1]], np.uint8), "x": np.zeros((1, 2, 3))}, {}, out)
     assert_equal_arrays(out, {"x": np.zeros((1, 2, 3), np.float32), "action_mask": np.array([[True, False, True]])})
-    with pytest.raises(ValueError, match=r"shape \(3,\) or \(n, \*\(3,\)\), got \(1,\)"):
+    with pytest.raises(ValueError, match=r"shape \(3,\) or \(n, 3\), got \(1,\)"):
         encoding.batch({"action_mask": np.ones(1), "x": np.zeros((2, 3))})
 
 

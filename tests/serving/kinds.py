@@ -37,13 +37,14 @@ class Blank(gym.Env):
 
 @dataclass(frozen=True)
 class Kind:
-    """A recipe with its keywords, and spaces; masks: entries of the action mask that comes with info."""
+    """A recipe with its keywords, and spaces; masks: entries of the action mask that comes with info. scale: of the weights."""
 
     algo: str
     observed: spaces.Space
     acted: spaces.Space
     keywords: dict[str, Any] = field(default_factory=dict)
     masks: int = 0
+    scale: float = 0.7
 
     def env(self) -> Any:
         return partial(Blank, self.observed, self.acted, self.masks)
@@ -54,7 +55,7 @@ class Kind:
             warnings.simplefilter("ignore", AdviceWarning)
             agent = pg.Agent(self.algo, self.env(), seed=3, num_envs=2, **{"hidden": (7,)} | self.keywords)
         policy, generator = agent.policy, torch.Generator().manual_seed(0)
-        policy.flat.copy_(torch.randn(policy.flat.shape, generator=generator) * 0.7)
+        policy.flat.copy_(torch.randn(policy.flat.shape, generator=generator) * self.scale)
         if policy.normalizer is not None:
             shape = (50, *policy.normalizer.mean.shape)
             policy.normalizer.merge(torch.randn(shape, generator=generator) * 3.0 + 1.0)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from explicit import same_state
 from gymnasium import spaces
 from kinds import KINDS, MASKED, TREE, VECTOR, WHEEL, Kind, batch, observations
 
@@ -22,6 +24,7 @@ from policygrad.serving.comparing import MismatchError
 from policygrad.serving.export import MODULE, OPSET
 from policygrad.serving.graphs import ExportError, draw
 from policygrad.serving.probes import probes
+from policygrad.serving.standalone import NumpyPolicy
 
 BATCHES = (1, 5, 64)
 SAMPLED = [name for name in KINDS if name != "beta"]
@@ -141,6 +144,42 @@ print(*{"policygrad", "torch", "gymnasium"} & set(sys.modules))
         agree(act, np.asarray(agent.predict(row, deterministic=True)[0]))
 
 
+def pixels(*shape: int) -> spaces.Box:
+    return spaces.Box(0, 255, shape, np.uint8)
+
+
+PICTURES: dict[str, tuple[spaces.Space, dict[str, Any]]] = {
+    "channels last": (pixels(36, 36, 3), {}),
+    "channels first": (pixels(3, 36, 36), {}),
+    "no channels": (pixels(36, 36), {}),
+    "one channel": (pixels(20, 20, 1), {}),
+    "frames": (pixels(4, 36, 36), {}),
+    "frames with channels": (pixels(4, 20, 20, 3), {}),
+    "one body": (pixels(20, 20, 3), {"shared_body": True}),
+    "parts": (spaces.Dict(camera=pixels(20, 20, 3), speed=spaces.Box(-1.0, 1.0, (2,))), {}),
+    "parts on one body": (spaces.Dict(a=pixels(20, 20), b=pixels(16, 16, 3)), {"shared_body": True}),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_every_layout_are_exported_whatever_the_batch(name, tmp_path):
+    pytest.importorskip("onnxruntime")
+    space, words = PICTURES[name]
+    kind = Kind("ppo", space, WHEEL, {"head": "squashed"} | words, scale=0.06)
+    agent, path = kind.saved(tmp_path)
+    graph, (rows, _) = session(pg.export(path, "onnx").files[0]), observations(kind, 64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        script = torch.jit.load(pg.export(path, "torchscript").files[0])
+    for size in BATCHES:
+        given = parts(kind, batch(rows[:size]))
+        expected = np.asarray(agent.predict(batch(rows[:size]), deterministic=True)[0])
+        agree(graph.run(["action"], given)[0], expected)
+        agree(script(*map(torch.from_numpy, given.values())).numpy(), expected)
+    assert np.ptp(expected, axis=0).min() > 1e-3  # the pictures are seen
+    assert (np.abs(expected - 0.5) < 1.4).all()  # and no action is at a bound, where a difference would not show
+
+
 def body(space: Any) -> torch.nn.Module:
     """With the idiom that freezes a batch when it is traced, in a form that does not."""
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 5), torch.nn.LayerNorm(5), torch.nn.SiLU())
@@ -167,12 +206,44 @@ def test_a_network_of_ones_own_is_exported_and_a_fourier_basis_is(tmp_path):
             pg.export(path, "numpy", body=make)
 
 
-def test_a_network_whose_graph_has_a_fixed_batch_is_refused(tmp_path):
+@pytest.mark.parametrize("format", ["torchscript", "onnx"])
+def test_a_network_whose_graph_has_a_fixed_batch_is_refused_in_one_message(format, tmp_path, capfd):
+    pytest.importorskip("onnxruntime")
     make = lambda space: Frozen()  # noqa: E731
     _, path = Kind("ppo", VECTOR, WHEEL, {"body": make}).saved(tmp_path)
     with pytest.raises(ExportError, match=r"batch"):
-        pg.export(path, "torchscript", body=make)
-    assert not (tmp_path / "policy.pt").exists()
+        pg.export(path, format, body=make)
+    assert [file.name for file in tmp_path.iterdir()] == ["policy.safetensors"]
+    assert capfd.readouterr() == ("", "")  # onnxruntime prints its own errors
+
+
+def test_an_agent_is_exported_as_it_is_and_stays_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind = Kind("ppo", VECTOR, WHEEL, {"normalize_obs": True, "num_steps": 16, "minibatches": 1})
+    agent = kind.agent()
+    before = deepcopy(agent.state_dict())
+    made = [pg.export(agent, format) for format in ("TorchScript", "NUMPY")]
+    assert [file.name for one in made for file in one.files] == ["policy.pt", "policy.npz", MODULE]
+    rows, _ = observations(kind, 5)
+    expected = agent.predict(batch(rows), deterministic=True)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        agree(torch.jit.load("policy.pt")(torch.from_numpy(batch(rows))).numpy(), expected)
+    agree(NumpyPolicy.load("policy.npz").predict(batch(rows), deterministic=True)[0], expected)
+    assert same_state(agent.state_dict(), before)
+    assert agent.learn(64).num_timesteps == 48  # and 16 resets
+    own = Kind("ppo", VECTOR, WHEEL, {"body": body(None)}).agent()  # whose network needs no body= again
+    pg.export(own, "torchscript", "own.pt")
+    assert all(p.requires_grad for p in own.policy.network.parameters())
+    with pytest.raises(ExportError, match=r"must end in \.pt"):
+        pg.export(agent, "torchscript", "policy.onnx")
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript", "numpy"])
+def test_a_policy_with_a_memory_is_refused(format, tmp_path):
+    _, path = Kind("ppo", VECTOR, WHEEL, {"memory": "lstm", "memory_size": 4}).saved(tmp_path)
+    with pytest.raises(ExportError, match=r"memory cannot be exported.*predict takes and returns the memory"):
+        pg.export(path, format)
 
 
 def own(task: Any, *, num_steps: int = 8) -> Any:

@@ -10,8 +10,8 @@ import pytest
 
 import policygrad as pg
 from policygrad.cli import main
-from policygrad.serving.pretrained import FOLDER, UnknownPolicyError, policies, pretrained_file
 from policygrad.serving.served import ServedPolicy
+from policygrad.stored.pretrained import FOLDER, UnknownPolicyError, policies, pretrained_file
 from policygrad.training.evaluate import EVALUATION_SEED
 
 POLICIES = policies()

@@ -9,8 +9,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 import policygrad as pg
+from policygrad.errors import ObservationError
 from policygrad.training.progress import Lines
 from policygrad.training.values import NoValueError
 
@@ -204,3 +206,130 @@ def test_a_progress_bar_is_shown_if_wanted_and_taken_away(capsys, monkeypatch) -
     with pytest.raises(KeyError):
         agent.learn(64, fail, progress_bar=True)
     assert stopped == [1]
+
+
+def test_a_body_that_policy_and_values_share_gives_values_too() -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL, minibatches=1, shared_body=True).learn()
+    obs = observations("CartPole-v1")
+    out = agent.policy.network(torch.from_numpy(obs)).detach()[:, -1]
+    critic = agent.learner.critic
+    assert agent.value(obs) == pytest.approx((out * critic.std + critic.mean).numpy(), rel=1e-5)
+
+
+class Acted(gym.Env):
+    """An environment of any action space."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,))
+
+    def __init__(self, action_space: spaces.Space) -> None:
+        self.action_space = action_space
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(2, np.float32), 0.0, False, True, {}
+
+
+ACTS: dict[str, tuple[spaces.Space, list[Any], list[Any]]] = {  # actions of the space, and what is none
+    "Discrete": (spaces.Discrete(3, start=-1), [-1, 1, 1.0, np.int8(0)], [0.5, -2, 2, math.nan, "0", None, math.inf]),
+    "MultiDiscrete": (
+        spaces.MultiDiscrete([3, 2], start=[0, 4]),
+        [[2, 5], [0.0, 4.0]],
+        [[3, 4], [0, 3], [0, 6], [0.9, 4.9], [math.nan, 4]],
+    ),
+    "MultiBinary": (spaces.MultiBinary(2), [[0, 1], [True, False]], [[0, 2], [-1, 0], [0.5, 1]]),
+    "Box": (spaces.Box(-1.0, 1.0, (2,)), [[0.5, 1.0]], [[math.nan, 0.0], [0.0, math.inf], ["a", "b"]]),
+}
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_the_log_probability_of_what_is_no_action_is_refused(name: str) -> None:
+    space, right, wrong = ACTS[name]
+    agent = pg.ppo(lambda: Acted(space), **SMALL, minibatches=1)
+    x = np.zeros(2, np.float32)
+    for act in right:
+        assert math.isfinite(agent.log_prob(x, act))
+    for act in wrong:
+        for obs, given in ((x, act), ([x, x], [right[0], act])):
+            with pytest.raises(ValueError, match=f"expected actions of {name}"):
+                agent.log_prob(obs, given)
+
+
+def test_methods_of_their_policies_are_answered() -> None:
+    policy = pg.ppo("CartPole-v1", **SMALL, minibatches=1).policy
+    answers = {
+        "predict_values": r"agent\.value\(obs\)",
+        "evaluate_actions": "agent.log_prob",
+        "predict": "agent.predict",
+    }
+    for name, words in (answers | {"get_distribution": "policy.dist"}).items():
+        with pytest.raises(AttributeError, match=f"a Policy has no '{name}': .*{words}"):
+            getattr(policy, name)(np.zeros(4))
+
+
+# ---- what is asked wrongly, of an agent and of a policy that is served
+
+
+def both(folder: Any, env: Any = "CartPole-v1", **keywords: Any) -> list[Any]:
+    agent = pg.ppo(env, **SMALL | {"minibatches": 1} | keywords)
+    return [agent, pg.load_policy(agent.save_policy(folder / "policy"))]
+
+
+def test_deterministic_is_true_or_false(tmp_path: Any) -> None:
+    for policy in both(tmp_path):
+        for wrong in ("False", "true", 1, 0.0, None):
+            with pytest.raises(ObservationError, match=f"expected deterministic = True or False, got {wrong!r}"):
+                policy.predict(np.zeros(4), deterministic=wrong)
+        assert policy.predict(np.zeros(4), deterministic=np.True_)[0] == policy.predict(np.zeros(4), np.True_)[0]
+
+
+def test_tensors_are_taken_without_their_graph(tmp_path: Any) -> None:
+    x = observations("CartPole-v1")
+    for policy in both(tmp_path):
+        expected = policy.predict(x, deterministic=True)[0]
+        tensor = torch.from_numpy(x).requires_grad_()
+        assert np.array_equal(policy.predict(tensor, deterministic=True)[0], expected)
+        assert policy.predict(tensor[0] * 1.0, deterministic=True)[0] == expected[0]
+        assert tensor.grad is None
+
+
+class Seen(Acted):
+    observation_space = spaces.Dict(camera=spaces.Box(0, 255, (40, 40, 3), np.uint8), mode=spaces.Discrete(3))  # pyright: ignore
+
+    def __init__(self) -> None:
+        super().__init__(spaces.Discrete(2))
+
+
+def test_messages_about_observations_are_short_and_name_the_part(tmp_path: Any) -> None:
+    picture = np.zeros((40, 40, 3), np.uint8)
+    half = picture + 0.5
+    for policy in both(tmp_path, Seen, network="mlp", normalize_obs=True):
+        for obs, words in (
+            ({"camera": picture}, r"observation\['mode'\]"),
+            ({"camera": half, "mode": 0}, r"\['camera'\].* must be uint8, got float64 with other values, such as 0.5"),
+            ({"camera": picture, "mode": 7}, r"\['mode'\] of Discrete\(3"),
+            ({"camera": picture.tolist(), "mod": 7}, r"got a dict with 'camera', 'mod'"),
+            ([picture], r"expected an observation.*, got "),
+        ):
+            with pytest.raises((ValueError, pg.PolicygradError), match=words) as raised:
+                policy.predict(obs)
+            assert len(str(raised.value)) < 300
+
+
+# ---- a served policy
+
+
+@pytest.mark.parametrize("body", [None, lambda space: torch.nn.Linear(4, 3)])
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_a_served_policy_is_evaluated_as_the_agent_is(body: Any, memory: str, tmp_path: Any) -> None:
+    keywords = {} if body is None else {"body": body}
+    agent, path = pg.ppo("CartPole-v1", **SMALL, minibatches=1, memory=memory, **keywords), tmp_path / "policy"
+    served = pg.load_policy(agent.save_policy(path), **keywords)
+    assert served.observation_space == agent.observation_space
+    assert served.action_space == agent.action_space
+    for greedy in (True, False):
+        assert pg.evaluate(served, "CartPole-v1", 5, greedy) == agent.evaluate(5, greedy)  # pyright: ignore
+    with pytest.raises(TypeError, match=r"expected an Agent to play, got <policy of ppo.*policygrad\.load\(path\)"):
+        pg.record(served, tmp_path / "x.mp4")  # pyright: ignore[reportArgumentType]

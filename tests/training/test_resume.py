@@ -19,14 +19,14 @@ from interrupted import files, killed
 
 import policygrad as pg
 from policygrad.envs.journal import LONGEST
-from policygrad.envs.make import make_envs
+from policygrad.envs.make import LONG, make_envs
 from policygrad.envs.probes import Target
 from policygrad.errors import Interrupted
 from policygrad.stored.directory import RunDirectory, RunError
 from policygrad.stored.storage import ModelFileError, load_state, save_state
 from policygrad.training.callbacks import CheckpointCallback, EvalCallback, Every, History, StopOnReward
-from policygrad.training.resume import resume
-from policygrad.training.train import train
+from policygrad.training.resume import differences, lengthen, resume
+from policygrad.training.train import start, train
 
 SMALL: dict[str, Any] = {"hidden": (8,), "num_envs": 3}
 # what there is to keep: fixed rows, whole episodes, a critic of q, a line search, a penalty that adapts, correlated noise, a
@@ -288,6 +288,38 @@ def test_another_machine_or_version_is_said(tmp_path: Path) -> None:
     assert "torch '1.0'" in texts
     assert "envpool '0.1' → None" in texts
     assert "ALTIVEC" in texts
+
+
+def test_a_budget_that_is_too_short_to_compile_for_is_no_other_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    agent = pg.a2c("CartPole-v1", seed=1, steps=2 * LONG, **SMALL)
+    run = start(agent, tmp_path / "run")
+    agent.trainer.begin(2 * LONG)
+    long = run.config()
+    assert long["kernel"] == "compiled"
+    assert "numba" in long["versions"]
+    assert differences(long, agent) == []
+    with pytest.warns(UserWarning, match="steps") as told:
+        lengthen(run, agent, 300)
+    texts = [str(w.message) for w in told]
+    assert texts[1:] == [
+        "a training of 300 steps is not compiled: there it would not pay, so the last bits may differ from here on"
+    ]
+    short = run.config()
+    assert (short["kernel"], short["config"]["steps"]) == ("closed_form", 300)
+    assert differences(short, agent) == []
+    # a run that was shortened when config.json did not follow
+    found = differences(long | {"config": short["config"]}, agent)
+    assert found == ["the run goes on without compiled functions: its last bits may differ"]
+    with pytest.warns(UserWarning, match="steps") as told:
+        lengthen(run, agent, 2 * LONG)
+    assert "is compiled, so the last bits may differ" in str(told[1].message)
+    assert run.config() == long
+    monkeypatch.setattr("policygrad.training.resume.find_spec", lambda name: None)
+    monkeypatch.setattr("policygrad.training.train.is_compiled", lambda agent, steps: False)
+    assert f"numba {long['versions']['numba']!r} → None" in differences(long, agent)[0]
 
 
 class Private(gym.Env):

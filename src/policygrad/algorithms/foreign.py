@@ -283,6 +283,12 @@ CALLBACKS = {  # keywords of Stable-Baselines3's callbacks
     "verbose": "leave it out",
 }
 
+LOADING: dict[str, str] = {  # of Stable-Baselines3's `load`
+    "print_system_info": "a run's config.json says the versions and the machine that it was trained with",
+    "force_reset": "environments always begin anew where an agent is loaded",
+    "seed": "the seed is the file's, and generators go on where the file left them",
+}
+
 ATTRIBUTES = {  # of Stable-Baselines3's models, and what an Agent has instead
     **dict.fromkeys(
         ("set_env", "get_env", "env_"), "the environments are agent.envs; policygrad.load(path, env=…) takes others"
@@ -391,6 +397,6 @@ def algorithm_answer(name: str) -> str | None:
 def refuse_keyword(function: str, given: Mapping[str, Any]) -> NoReturn:
     """Raise ForeignWordError, because a function has no such keyword."""
     word, value = next(iter(given.items()))
-    own = LEARNING if function == "learn" else CALLBACKS if function.endswith("Callback") else {}
+    own = {"learn": LEARNING, "load": LOADING}.get(function, CALLBACKS if function.endswith("Callback") else {})
     instead = own.get(word) or answer(word, off=value is False)
     raise ForeignWordError(f"{function} has no keyword {word!r}" + (f": {instead}" if instead else ""))

@@ -50,7 +50,7 @@ def export_command(words: Sequence[str]) -> None:
         raise UsageError(f"--format = {given.format!r} must be one of {', '.join(FORMATS)}.")
     if given.sample and given.format == "numpy":
         raise UsageError("--sample is for onnx and torchscript: the format numpy samples with predict(obs) as it is.")
-    from policygrad.serving.served import located
+    from policygrad.stored.found import located
     from policygrad.stored.states import open_state
 
     path = located(given.run, given.runs_root)

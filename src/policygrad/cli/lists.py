@@ -70,7 +70,7 @@ def environments_table() -> str:
 
 def policies_table() -> str:
     """The table of trained policies that come with the package."""
-    from policygrad.serving.pretrained import PRETRAINED, policies
+    from policygrad.stored.pretrained import PRETRAINED, policies
 
     rows = [
         [f"{PRETRAINED}{name}", f"{p['steps']:,}", f"{p['greedy']['mean']:,.2f}", f"{p['sampled']['mean']:,.2f}"]

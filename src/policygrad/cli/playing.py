@@ -18,8 +18,9 @@ from policygrad.cli.flags import collect_parser, eval_parser, video_parser, watc
 from policygrad.cli.reports import as_usage_error, ended, evaluation_table
 from policygrad.cli.values import UsageError, parse_pairs, parse_seed, positive
 from policygrad.files import printable
-from policygrad.serving.pretrained import folder_of
-from policygrad.stored.directory import RunDirectory, RunError, find_run
+from policygrad.stored.directory import RunDirectory, RunError
+from policygrad.stored.found import located
+from policygrad.stored.pretrained import folder_of
 from policygrad.stored.sources import at_hand, same_source
 from policygrad.training.seeds import failure
 
@@ -109,10 +110,7 @@ MEASURING = ("report", "lab steps")  # commands that collect steps as training d
 
 def load_run(given: Namespace, command: str) -> tuple[Agent, Path]:
     """The agent that RUN names, and its model file."""
-    from policygrad.serving.served import PRETRAINED, located
-
-    path = located(given.run) if given.run.startswith(PRETRAINED) else find_run(given.run, given.runs_root)
-    path = RunDirectory(path).model_file() if path.is_dir() else path
+    path = located(given.run, given.runs_root)
     if path.suffix != ".safetensors":
         raise UsageError(f"{path} is not a policygrad model: expected a .safetensors file or a run directory.")
     if given.env is not None:

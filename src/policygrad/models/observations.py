@@ -12,7 +12,7 @@ is no feature: it conditions the distribution (`Head.apply_context`); networks, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ Key = str | int
 
 
 class ActionMaskError(EnvError, ValueError):
-    """An action mask is missing, or it allows no action."""
+    """An action mask is missing, is not of 0 and 1, or allows no action."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ class Leaf:
             return
         out[...] = x.reshape(out.shape)
         if out.dtype.kind != "f" and x.dtype != out.dtype and not np.array_equal(out, x.reshape(out.shape)):
+            lost = x.reshape(out.shape)[out != x.reshape(out.shape)].reshape(-1)[0]
             raise ContractError(
-                f"observations{self.where} of {self.space} must be {out.dtype}, got {x.dtype} with other values: {x}"
+                f"observations{self.where} of {self.space} must be {out.dtype}, got {x.dtype} with other values, such as {lost}"
             )
 
     def strangers(self, x: np.ndarray) -> Any:
@@ -224,7 +225,7 @@ class Encoding:
         for leaf in self.leaves:
             leaf.encode(obs, out[leaf.name])
         if self.mask_source == "observation":
-            out[ACTION_MASK][...] = np.asarray(obs[ACTION_MASK]).reshape(out[ACTION_MASK].shape) != 0
+            out[ACTION_MASK][...] = truths(np.asarray(obs[ACTION_MASK]).reshape(out[ACTION_MASK].shape))
         elif self.mask_source == "info":
             mask = out[ACTION_MASK]
             self._encode_mask(info, mask, np.zeros(len(mask), bool) if silent is None else silent)
@@ -246,7 +247,7 @@ class Encoding:
             if leaf.limited:
                 value = "one that is not" if given is None else leaf.of(given)[n]
                 shown = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-                raise ContractError(f"{whose(n)} an observation{leaf.where} of {leaf.space}, got {shown}")
+                raise ContractError(f"{whose(n)} an observation{leaf.where} of {leaf.space}, got {shown!s:.200}")
             worst = x[n].reshape(-1)[int((~(np.abs(x[n]) < LARGEST)).argmax())]
             raise NotFiniteError(
                 f"{whose(n)} an observation{leaf.where} of finite numbers below {LARGEST:g}, got {worst!s}"
@@ -269,7 +270,7 @@ class Encoding:
                 f"{', '.join(key for key in info if ACTION_MASK not in key) or 'nothing'}"
             )
         for n in told.nonzero()[0]:
-            mask = flat_mask(given[n])  # pyright: ignore[reportOptionalSubscript]
+            mask = flat_mask(given[n], f"environment {n}: ")  # pyright: ignore[reportOptionalSubscript]
             if len(mask) != self.context:
                 raise ActionMaskError(
                     f"environment {n}: {ACTION_MASK} must have {self.context} entries, one per action, got {len(mask)}"
@@ -284,14 +285,16 @@ class Encoding:
         for path, space in parts:
             try:
                 given, expected = np.shape(_part(obs, path)), tuple(space.shape or ())
-            except (KeyError, IndexError, TypeError) as error:
-                raise ValueError(f"expected an observation of {self.space}, got {obs!r}") from error
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                there = isinstance(obs, Mapping) and len(path) == 1
+                missing = f": observation[{path[0]!r}] is missing" if there and path[0] not in obs else ""
+                raise ValueError(f"expected an observation of {self.space}, got {in_words(obs)}{missing}") from error
             if given != expected and given[1:] != expected:
                 many = str(("n", *expected)).replace("'", "")
                 raise ValueError(f"expected observations of shape {expected} or {many}, got {given}")
             rows.add(None if given == expected else given[0])
         if len(rows) > 1:
-            raise ValueError(f"expected one observation of {self.space}, or n of every part of it, got {obs!r}")
+            raise ValueError(f"expected one observation of {self.space}, or n of every part of it, got {in_words(obs)}")
         single = rows == {None}
         return (expand(obs, self.space) if single else obs), single
 
@@ -309,10 +312,34 @@ class Encoding:
         return x.reshape(-1, *space.shape) if isinstance(space, spaces.Box | spaces.MultiBinary) else x
 
 
-def flat_mask(mask: Any) -> np.ndarray:
-    """An action mask as one row of booleans: from an array, or from one array per dimension of a MultiDiscrete."""
+def flat_mask(mask: Any, whose: str = "") -> np.ndarray:
+    """An action mask as one row of booleans: from an array, or from one array per dimension of a MultiDiscrete.
+
+    whose: how the message of an ActionMaskError begins, see `truths`.
+    """
     parts = mask if isinstance(mask, list | tuple) else [mask]
-    return np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(bool)
+    return truths(np.concatenate([np.asarray(part).reshape(-1) for part in parts]), whose)
+
+
+def truths(mask: np.ndarray, whose: str = "") -> np.ndarray:
+    """An action mask of booleans. Raises ActionMaskError where an entry is neither 0 nor 1, such as 0.5, NaN or "0"."""
+    if mask.dtype == bool:
+        return mask
+    legal = mask.astype(bool) if mask.dtype.kind in "iuf" else np.zeros(mask.shape, bool)
+    wrong = mask != legal if mask.dtype.kind in "iuf" else ~legal
+    if wrong.any():
+        raise ActionMaskError(f"{whose}expected 0 or 1 in an action mask, got {mask[wrong].tolist()[0]!r:.60}")
+    return legal
+
+
+def in_words(obs: Any) -> str:
+    """An observation in a few words."""
+    if isinstance(obs, Mapping):
+        return f"a dict with {', '.join(map(repr, obs)) or 'nothing in it'}"
+    if isinstance(obs, np.ndarray) and obs.ndim:
+        return f"an array of {obs.dtype} of shape {obs.shape}"
+    words = " ".join(repr(obs).split())
+    return words if len(words) <= 100 else f"{words[:100]}…"
 
 
 def expand(obs: Any, space: spaces.Space) -> Any:

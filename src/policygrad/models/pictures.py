@@ -61,10 +61,11 @@ class Layout:
 
     def images(self, x: Tensor) -> Tensor:
         """(B, *shape) → (B, frames · channels, height, width), a view where the numbers lie so."""
+        # x.shape[0] everywhere: len(x) would be a constant in exported graphs
         if self.first:
-            return x.reshape(len(x), self.planes, self.height, self.width)
-        frames = x.reshape(len(x), self.frames, self.height, self.width, self.channels)
-        return frames.permute(0, 1, 4, 2, 3).reshape(len(x), self.planes, self.height, self.width)
+            return x.reshape(x.shape[0], self.planes, self.height, self.width)
+        frames = x.reshape(x.shape[0], self.frames, self.height, self.width, self.channels)
+        return frames.permute(0, 1, 4, 2, 3).reshape(x.shape[0], self.planes, self.height, self.width)
 
     def __str__(self) -> str:
         stack = f"{self.frames} frames of " if self.frames > 1 else ""
@@ -150,7 +151,7 @@ class Convolutions(nn.Module):
             nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, obs: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or len(obs) <= PASS:
+        if torch.is_grad_enabled() or torch.jit.is_tracing() or obs.shape[0] <= PASS:  # a graph has no branches
             return self._forward(obs)
         return torch.cat([self._forward(part) for part in obs.split(PASS)])
 
@@ -199,7 +200,7 @@ class PictureBody(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         rows = flat(features)
         seen = [
-            part(rows[:, start:stop].reshape(len(rows), *shape))
+            part(rows[:, start:stop].reshape(rows.shape[0], *shape))
             if isinstance(part, Convolutions)
             else rows[:, start:stop]
             for part, (start, stop, shape) in zip(self.parts, self.spans, strict=True)

@@ -30,6 +30,7 @@ from policygrad.models.networks import (
 from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import ACTION_MASK, Encoding, check_space
 from policygrad.models.pictures import PictureError, has_pictures
+from policygrad.models.refused import refused
 from policygrad.models.workspace import Workspace
 from policygrad.tree import Tree, as_float, in_chunks, to_numpy
 
@@ -124,6 +125,7 @@ class PolicyEvaluation:
             raise RuntimeError("the policy has made another forward pass since: evaluate again, then take the gradient")
 
 
+@refused
 class Policy(FlatModule):
     """π(a|s) = head(network(normaliser(s))). `policy(obs)` is the autograd path, differentiable and for any use;
     `dist`, `evaluate` and `outputs` are the fast ones, through the kernel. All take encoded observations.

@@ -10,10 +10,12 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.resources import files
 from io import BytesIO, StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,13 @@ from policygrad.models.policy import Body, Policy
 from policygrad.serving.comparing import Restored, compare
 from policygrad.serving.described import described
 from policygrad.serving.graphs import ExportError, Graph, draw
-from policygrad.serving.pretrained import folder_of
 from policygrad.serving.probes import Probes, probes
 from policygrad.serving.restoring import restore
-from policygrad.serving.served import located
 from policygrad.serving.standalone import NumpyPolicy
+from policygrad.stored.found import located
+from policygrad.stored.pretrained import folder_of
 from policygrad.stored.states import open_state
+from policygrad.training.agent import Agent
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "numpy": ".npz"}
 MODULE = "numpy_policy.py"  # beside a .npz: the code that acts with it
@@ -59,7 +62,7 @@ class Exported:
 
 
 def export(
-    run: str | Path,
+    run: str | Path | Agent,
     format: str,
     out: str | Path | None = None,
     *,
@@ -70,29 +73,50 @@ def export(
 ) -> Exported:
     """Write the policy of a run in a format of other runtimes: "onnx", "torchscript" or "numpy".
 
-    run: as for `load_policy`. out: the file, with the suffix .onnx, .pt or .npz; without it, `policy` beside
-    the model file, or here for one that comes with the package.
+    run: as for `load_policy`, or an agent, whose policy is written as it is now. out: the file, with the suffix .onnx, .pt or
+    .npz; without it, `policy` beside the model file, or here for an agent and for a policy that comes with the package.
     sample: the graph samples actions, from noise that is one input more; without it, it takes the most likely ones. (A policy
     in the format numpy does both.) body, recipe: as for `load_policy`.
     Raises ExportError where the format cannot have the policy, MismatchError where what would be written does not act as the
     policy does, and ImportError where onnxruntime is missing; then nothing is written.
     """
+    format = str(format).lower()
     if format not in SUFFIXES:
         raise ExportError(f"format must be one of {', '.join(SUFFIXES)}, got {format!r}")
+    if isinstance(run, Agent):
+        policy = deepcopy(run.policy)
+        policy = policy.to("cpu") if isinstance(policy, Policy) else policy
+        restored = Restored(policy, run.observation_space, run.action_space, run.metadata())
+        with TemporaryDirectory() as folder:
+            model = run.save_policy(Path(folder) / "policy")
+            return _export(restored, model, format, _checked(out, Path(), format), sample)
     model = located(run, runs_root)
-    out = folder_of(model) / f"policy{SUFFIXES[format]}" if out is None else Path(out).expanduser()
+    out = _checked(out, folder_of(model), format)
+    policy, spaces, meta = restore(model, body, recipe)
+    return _export(Restored(policy, *spaces, meta), model, format, out, sample)
+
+
+def _checked(out: str | Path | None, folder: Path, format: str) -> Path:
+    """The file that is to be written."""
+    out = folder / f"policy{SUFFIXES[format]}" if out is None else Path(out).expanduser()
     if out.suffix != SUFFIXES[format]:
         raise ExportError(f"out = {str(out)!r} must end in {SUFFIXES[format]}")
-    policy, (observed, acted), meta = restore(model, body, recipe)
+    return out
+
+
+def _export(restored: Restored, model: Path, format: str, out: Path, sample: bool) -> Exported:
+    policy = restored.policy
     if not isinstance(policy, Policy) or policy.encoding is None:
         raise ExportError(f"expected a policy of policygrad, got {type(policy).__name__}: it cannot be exported")
     if policy.stateful and not (policy.head.stateful or isinstance(policy, ExploringPolicy)):
-        raise ExportError("policies with a memory cannot be exported: pg.load_policy acts with them, in torch")
-    restored = Restored(policy, observed, acted, meta)
+        raise ExportError(
+            "policies with a memory cannot be exported, as these formats act on one observation at a time: pg.load_policy acts "
+            "with them in torch, and its predict takes and returns the memory"
+        )
     given = probes(policy.encoding, policy.head, COUNT, np.random.default_rng(SEED))
     if format == "numpy":
         return _export_numpy(restored, model, given, out)
-    graph = Graph(policy, acted, sample).eval().requires_grad_(False)
+    graph = Graph(policy, restored.action_space, sample).eval().requires_grad_(False)
     names, seed = input_names(graph), SEED if sample else None
 
     def inputs(rows: slice) -> list[np.ndarray]:
@@ -155,7 +179,9 @@ def _onnx(graph: Graph, names: list[str], example: list[Any]) -> tuple[bytes, Ac
     words: dict[str, Any] = {"input_names": names, "output_names": ["action"], "dynamic_axes": axes}
     torch.onnx.export(graph, tuple(example), file, dynamo=False, opset_version=OPSET, **words)  # pyright: ignore
     data = file.getvalue()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 4  # a graph that takes no other batch is an ExportError, which says so once
+    session = onnxruntime.InferenceSession(data, quiet, providers=["CPUExecutionProvider"])
     return data, lambda inputs: np.asarray(session.run(["action"], dict(zip(names, inputs, strict=True)))[0])
 
 

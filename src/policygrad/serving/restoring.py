@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def restore(
             check_recipe(path, meta, recipe)
             check_custom(path, meta, (body, None))
             check_sizes(path, meta, file.tensors)
-            observed, acted = (_space(meta, name) for name in ("observation_space", "action_space"))
+            observed, acted = (space_of(meta, name) for name in ("observation_space", "action_space"))
             found = find_recipe(meta["algo"] if recipe is None else recipe)
             config = changed(found, current_keywords(meta["algo"], meta["config"]), {})
             with single_thread():
@@ -49,8 +50,8 @@ def restore(
     return policy, (observed, acted), meta
 
 
-def _space(meta: dict[str, Any], name: str) -> spaces.Space:
-    """A space with its bounds."""
+def space_of(meta: Mapping[str, Any], name: str) -> spaces.Space:
+    """A space of a file's description, with its bounds. Raises FormError for what is none."""
     description = meta[name]
     space_form(f"description/{name}", description)
     if width_of(description, top=False) > MOST:

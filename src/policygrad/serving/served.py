@@ -14,34 +14,55 @@ from policygrad.files import reason
 from policygrad.forms import FormError
 from policygrad.serving.described import described
 from policygrad.serving.standalone import NumpyPolicy
-from policygrad.stored.found import model_file
-from policygrad.stored.states import open_state, with_suffix
+from policygrad.stored.found import located
+from policygrad.stored.states import open_state
 from policygrad.streams import stream
 
 if TYPE_CHECKING:
     from policygrad.algorithms.config import Algo
     from policygrad.models.policy import Body
 
-PRETRAINED = "pretrained:"
-
 
 class ServedPolicy(NumpyPolicy):
     """A policy of a model file in NumPy. It has no environment, and threads may share it.
 
     meta: the plain values of the model file: `algo`, `env`, `seed`, `config`, the spaces. needs_torch: whether torch computes
-    the actions. The samples that `predict` draws are those of `pg.load(path).predict`.
+    the actions. file: where it is from. The samples that `predict` draws are those of `pg.load(path).predict`.
     """
 
     wrong = ObservationError
     not_finite = NotFiniteError
     needs_torch = False
 
-    def __init__(self, meta: Mapping[str, Any], description: Mapping[str, Any], arrays: Mapping[str, Any], seed: int):
+    def __init__(
+        self, meta: Mapping[str, Any], description: Mapping[str, Any], arrays: Mapping[str, Any], seed: int, file: Path
+    ) -> None:
         super().__init__(description, arrays, stream(seed, "prediction"))
-        self.meta = dict(meta)
+        self.meta, self.file = dict(meta), file
 
     def __repr__(self) -> str:
         return f"<policy of {self.meta['algo']} on {self.meta['env']}, in NumPy>"
+
+    @property
+    def observation_space(self) -> Any:
+        """The observation space, of Gymnasium, which is imported for it."""
+        return self._space("observation_space")
+
+    @property
+    def action_space(self) -> Any:
+        """The action space, of Gymnasium, which is imported for it."""
+        return self._space("action_space")
+
+    def _space(self, name: str) -> Any:
+        from policygrad.serving.restoring import space_of  # only who asks needs Gymnasium
+
+        return space_of(self.meta, name)
+
+    def as_actor(self) -> Any:
+        """The same policy in torch, from its file: an `Actor`, as `pg.evaluate` takes it."""
+        from policygrad.serving.restoring import restore
+
+        return restore(self.file)[0]
 
 
 class TorchServedPolicy:
@@ -57,6 +78,10 @@ class TorchServedPolicy:
 
     def __repr__(self) -> str:
         return f"<policy of {self.meta['algo']} on {self.meta['env']}, in torch>"
+
+    def as_actor(self) -> Any:
+        """The policy itself: an `Actor`, as `pg.evaluate` takes it."""
+        return self.policy
 
     def predict(
         self,
@@ -96,25 +121,10 @@ def load_policy(
         parts = described(file) if body is None and recipe is None else None
         if parts is not None:
             try:
-                return ServedPolicy(meta, *parts, meta["seed"] if seed is None else seed)
+                return ServedPolicy(meta, *parts, meta["seed"] if seed is None else seed, found)
             except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise FormError(f"its description contradicts itself ({reason(error)})") from error
     from policygrad.serving.restoring import restore
 
     policy, spaces, meta = restore(found, body, recipe)
     return TorchServedPolicy(meta, policy, spaces, meta["seed"] if seed is None else seed)
-
-
-def located(path: str | Path, runs_root: str | Path = "runs") -> Path:
-    """The model file that a path, a run's name, "latest" or "pretrained:NAME" means."""
-    words = str(path)
-    if words.startswith(PRETRAINED):
-        from policygrad.serving.pretrained import pretrained_file
-
-        return pretrained_file(words.removeprefix(PRETRAINED))
-    expanded = Path(words).expanduser()
-    if expanded.exists() or expanded.suffix in (".safetensors", ".zip") or with_suffix(expanded).exists():
-        return model_file(expanded)
-    from policygrad.stored.directory import find_run
-
-    return model_file(find_run(words, runs_root))

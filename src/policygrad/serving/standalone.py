@@ -92,8 +92,10 @@ class NumpyPolicy:
         sample. action_masks: the legal actions, for a policy that learned with mask_source = info. Raises an error for what is
         no observation of the space, and for NaN and ±∞.
         """
-        if isinstance(state, bool):  # `predict(obs, True, masks)`
+        if isinstance(state, bool | np.bool_):  # `predict(obs, True, masks)`
             deterministic, action_masks = state, episode_start if action_masks is None else action_masks
+        if not isinstance(deterministic, bool | np.bool_):
+            self._refuse(f"expected deterministic = True or False, got {deterministic!r:.60}")
         features, mask, single = self.encode(obs, action_masks)
         noise = None if deterministic else self.noise(len(features))
         act = self.act(features, mask, noise)
@@ -131,10 +133,10 @@ class NumpyPolicy:
         try:
             for key in path:
                 part = part[key]
-            return np.asarray(part)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+            return np.asarray(part.detach().cpu() if hasattr(part, "detach") else part)  # of tensors, the numbers
+        except (KeyError, IndexError, TypeError, ValueError):
             where = "".join(f"[{key!r}]" for key in path)
-            self._refuse(f"expected an observation{where}, got {obs!r:.200} ({type(error).__name__})")
+            self._refuse(f"expected an observation{where}, got {brief(obs)}")
 
     def _count(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> int | None:
         """How many observations there are; None for one alone."""
@@ -153,13 +155,16 @@ class NumpyPolicy:
             one_hot = x[:, leaf.entry] == leaf.values
             wrong = one_hot.sum(-1) != x.shape[1]
             if wrong.any():
-                self._refuse(f"expected an observation{leaf.where} of {leaf.named}, got {x[wrong][0].tolist()}")
+                self._refuse(f"expected an observation{leaf.where} of {leaf.named}, got {x[wrong][0].tolist()!s:.200}")
             return one_hot.astype(np.float32)
         if leaf.dtype.kind != "f":
             with np.errstate(all="ignore"):
                 exact = x.astype(leaf.dtype, copy=False)
             if not np.array_equal(exact, x):
-                self._refuse(f"observations{leaf.where} must be {leaf.dtype}, got {x.dtype} with other values")
+                lost = x[exact != x][0]
+                self._refuse(
+                    f"observations{leaf.where} must be {leaf.dtype}, got {x.dtype} with other values, such as {lost}"
+                )
             if leaf.binary and ((x < 0) | (x > 1)).any():
                 self._refuse(f"expected an observation{leaf.where} of 0 and 1, got {x.min()} to {x.max()}")
             return exact.astype(np.float32)
@@ -187,7 +192,12 @@ class NumpyPolicy:
         return np.array(rows)
 
     def _legal(self, mask: np.ndarray) -> np.ndarray:
-        legal = (mask != 0).astype(np.float32)
+        if mask.dtype.kind not in "biuf":
+            self._refuse(f"expected 0 or 1 in an action mask, got {mask.reshape(-1).tolist()[0]!r:.60}")
+        wrong = mask != mask.astype(bool)  # NaN, too
+        if wrong.any():
+            self._refuse(f"expected 0 or 1 in an action mask, got {mask[wrong].tolist()[0]!r:.60}")
+        legal = mask.astype(np.float32)
         if not np.maximum.reduceat(legal, self._ends - self._sizes, axis=-1).all():
             self._refuse("there is no legal action to predict")
         return legal
@@ -332,6 +342,16 @@ class Part:
             self.values = np.concatenate([first + np.arange(k) for k, first in zip(counts, starts, strict=True)])
             self.entry = np.repeat(np.arange(len(counts)), counts)
             self.named = f"{space['type']}({space.get('n', space.get('nvec'))}, start={space['start']})"
+
+
+def brief(obs: Any) -> str:
+    """An observation in a few words."""
+    if isinstance(obs, Mapping):
+        return f"a dict with {', '.join(map(repr, obs)) or 'nothing in it'}"
+    if isinstance(obs, np.ndarray) and obs.ndim:
+        return f"an array of {obs.dtype} of shape {obs.shape}"
+    words = " ".join(repr(obs).split())
+    return words if len(words) <= 100 else f"{words[:100]}…"
 
 
 def leaves(space: Mapping[str, Any], path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Mapping[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -277,12 +278,23 @@ class Agent(Face):
         with self._alone():
             if self.lent:
                 self._forget()
+            self._begin_anew()
             self.trainer.begin(total, horizon, more=not reset_num_timesteps)
             rows = (self.plan.wants.num_steps or 0) * self.envs.num_envs
             advise_steps(self.learner, self.trainer.total - self.trainer.done, rows)
             with shown(self.trainer, progress_bar) as bar:
                 self._run([*several, *bar], log_every)
         return self
+
+    def _begin_anew(self) -> None:
+        """Say once of an agent of a policy alone what training has to make again."""
+        if self.policy_only:
+            self.policy_only = False
+            warnings.warn(
+                "this agent was loaded from a file of the policy alone, so critic, optimisers and counters begin anew: load a "
+                "run directory, a checkpoint, or a file of agent.save to go on with those of the training before",
+                stacklevel=3,
+            )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

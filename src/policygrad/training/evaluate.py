@@ -97,6 +97,7 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` episodes and return their returns and lengths, in the order of their seeds.
 
+    policy: an `Actor`, such as `agent.policy`, or what `load_policy` returns.
     Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
     lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
     generator of the episode's own. Reward shaping (envs/shaping.py) is switched off; returns are those of the unshaped task.
@@ -108,6 +109,7 @@ def evaluate(
     Raises EndlessEpisodeError for an episode of more than max_episode_steps, NotFiniteError for parameters, observations or
     rewards that are no finite numbers, and what training raises for environments that break their contract.
     """
+    policy = policy.as_actor() if hasattr(policy, "as_actor") else policy  # pyright: ignore  of `load_policy`
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     policy = policy if hasattr(policy, "act") else getattr(policy, "policy", policy)  # of an agent

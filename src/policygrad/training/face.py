@@ -106,11 +106,12 @@ class Face(Kept):
     def value(self, obs: Any, action_masks: Any = None) -> Any:
         """V of one observation, a number, or of a batch, (B,), in units of the return: see `values.value`.
 
-        Raises NoValueError for an agent without a critic, and what `predict` raises.
+        Raises NoValueError for an agent without a critic, or with an untrained one as it was loaded from a file of the policy
+        alone, and what `predict` raises.
         """
         with self._turns, single_thread():
             renew(self.learner)
-            return values.value(self.learner, self.observation_space, obs, action_masks)
+            return values.value(self.learner, self.observation_space, obs, action_masks, self.policy_only)
 
     def log_prob(self, obs: Any, act: Any, action_masks: Any = None) -> Any:
         """Log π(a|s) of one observation and action, a number, or of a batch, (B,); act: as `predict` returns it.

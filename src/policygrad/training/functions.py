@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from inspect import Parameter, Signature, signature
-from typing import Any
+from typing import Any, NoReturn
 
 from policygrad.algorithms.config import options, parameters
 from policygrad.algorithms.foreign import ForeignWordError, answer
@@ -45,7 +45,13 @@ def as_function(recipe: Recipe) -> Callable[..., Agent]:
             raise ForeignWordError(f"{text}; {answer('policy')}" if policy else text)
         return Agent(recipe.name, envs[0], **keywords)
 
+    def load(*given: Any, **keywords: Any) -> NoReturn:
+        raise ForeignWordError(
+            f"{recipe.name} has no load: use policygrad.load(path), which knows the algorithm of a file"
+        )
+
     function: Any = make
+    function.load = load
     function.__module__, function.__name__, function.__qualname__ = "policygrad", recipe.name, recipe.name
     function.__doc__, function.__signature__ = help_of(recipe), signature_of(recipe)
     return function

@@ -16,7 +16,7 @@ from policygrad.envs.on_device import DeviceCollector
 from policygrad.envs.single import EnvLike, EnvMaker
 from policygrad.forms import PCG64, Form, anything, collector_form, form_of, table
 from policygrad.models.flat import FlatModule
-from policygrad.stored.storage import save_state, space_to_json, with_suffix
+from policygrad.stored.storage import ModelFileError, save_state, space_to_json, with_suffix
 from policygrad.training.trainer import Trainer
 
 PARTS = ("update", "estimator", "baseline", "critic")  # of a learner, which users put others in place of
@@ -67,6 +67,7 @@ class Kept:
     collector: Any
     trainer: Trainer
     rng: np.random.Generator
+    policy_only = False  # whether all that was learned here so far is the policy, which a file held alone
 
     def metadata(self) -> dict[str, Any]:
         """The description in a model file: enough to make the agent again, without times and paths."""
@@ -134,8 +135,9 @@ class Kept:
         self.state_form(policy_only)("state", state)
         if policy_only:
             self.policy.load_state_dict(state["learner"]["policy"])
-            self.collector.begun = True
+            self.collector.begun = self.policy_only = True
             return
+        self.policy_only = False
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
         if "trainer" in state:  # files of 0.4 have none
@@ -143,14 +145,28 @@ class Kept:
         self.rng.bit_generator.state = state["rng"]
 
     def save(self, path: str | Path) -> Path:
-        """Write the agent, training state included, to one safetensors file; the suffix is added if missing."""
-        path = with_suffix(path)
+        """Write the agent, training state included, to one safetensors file; the suffix is added if missing.
+
+        Raises ModelFileError for the suffix .zip, which a safetensors file is not.
+        """
+        path = _to_write(path)
         save_state(path, self.state_dict(), self.metadata())
         return path
 
     def save_policy(self, path: str | Path) -> Path:
-        """Write only what acting needs: weights and normaliser. Equal policies give equal bytes."""
-        path = with_suffix(path)
+        """Write only what acting needs: weights and normaliser. Equal policies give equal bytes. path: as for `save`.
+
+        `load` gives an agent whose critic and optimisers begin anew, see there.
+        """
+        path = _to_write(path)
         renew(self.learner)
         save_state(path, {"learner": {"policy": dict(self.policy.state_dict())}}, self.metadata())
         return path
+
+
+def _to_write(path: str | Path) -> Path:
+    """The path of a model file to write."""
+    if Path(path).suffix == ".zip":
+        name = Path(path).with_suffix("").name
+        raise ModelFileError(f"a model file is a .safetensors file, no .zip: save({name!r}) writes {name}.safetensors")
+    return with_suffix(path)

@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
+from policygrad.algorithms import foreign
 from policygrad.algorithms.config import Algo, ConfigError, changed, find_recipe
 from policygrad.algorithms.devices import device_for
 from policygrad.algorithms.recipe import current_keywords
@@ -29,7 +30,7 @@ from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
 from policygrad.replay import ReplayBuffer
 from policygrad.stored.blocks import fill
-from policygrad.stored.found import model_file
+from policygrad.stored.found import located
 from policygrad.stored.sources import same_source
 from policygrad.stored.storage import Announced, ModelFileError, StateFile, open_state
 from policygrad.stored.trajectories import Trajectories
@@ -81,10 +82,15 @@ def load(
     device: str | None = None,
     auxiliary: Gain | None = None,
     parts: Mapping[str, Any] | None = None,
+    runs_root: str | Path = "runs",
     **overrides: Any,
 ) -> Agent:
-    """An agent from a file of `Agent.save`, a run's policy.safetensors, or a run directory. Nothing in the file is executed.
+    """An agent to act with and to learn on from. Nothing in a file is executed.
 
+    path: a file of `Agent.save` or `Agent.save_policy`, a run directory, the beginning of a run's name or "latest" (under
+    runs_root), or "pretrained:NAME", see `policygrad list policies`. Of a run it is the last checkpoint, if that is of the same
+    step as the run's policy: with critic, optimisers and counters. A file of the policy alone is enough to act. Its agent has
+    no trained critic: `value` raises an error until it has learned, and `learn` warns that critic and optimisers begin anew.
     env: needed when the agent was not made from an environment id. wrappers: needed when it had some; env_kwargs: those of the
     file, for the environment of the file. recipe: needed when it was made by one from outside the package, whose module a
     file may not import. body, critic_body: needed when it had its own. auxiliary: needed when it had one, and the file is one
@@ -95,7 +101,40 @@ def load(
     Hyperparameters given here, as in `load(path, lr=1e-4)`, take the place of the file's.
     Raises ModelFileError for what is no model, ConfigError for hyperparameters that cannot change any more.
     """
-    path = model_file(path)
+    if words := foreign.LOADING.keys() & overrides.keys():
+        foreign.refuse_keyword("load", dict.fromkeys(sorted(words)))
+    given = env, body, critic_body, dataset, recipe, env_kwargs, wrappers, backend, device, auxiliary, parts
+    policy, whole = (located(path, runs_root, whole) for whole in (False, True))
+    if whole != policy and (auxiliary is not None or not _had_gain(policy)):
+        try:
+            return _loaded(whole, *given, **overrides)
+        except ModelFileError as error:  # such as a critic_body that was not given
+            warnings.warn(f"{error}: the policy alone is loaded, without its critic", stacklevel=2)
+    return _loaded(policy, *given, **overrides)
+
+
+def _had_gain(policy: Path) -> bool:
+    """Whether the agent of a file needs an auxiliary gain to learn on from, which it does not need to act."""
+    with open_state(policy) as file:
+        return isinstance(file.meta, dict) and bool(file.meta.get("auxiliary"))
+
+
+def _loaded(
+    path: Path,
+    env: EnvLike | None,
+    body: Body | None,
+    critic_body: Body | None,
+    dataset: Trajectories | str | Path | None,
+    recipe: Algo | None,
+    env_kwargs: Mapping[str, object] | None,
+    wrappers: Sequence[Wrapper] | None,
+    backend: str | None,
+    device: str | None,
+    auxiliary: Gain | None,
+    parts: Mapping[str, Any] | None,
+    **overrides: Any,
+) -> Agent:
+    """The agent of a model file. Everything as for `load`."""
     own = any(x is not None for x in (env, env_kwargs, wrappers))
     own_body = any(x is not None for x in (body, critic_body))
     with open_state(path) as file:
@@ -174,7 +213,24 @@ def _check_spaces(path: Path, meta: Mapping[str, Any], said: Mapping[str, Any]) 
     """Refuse an environment of other spaces than the file's."""
     for name in ("observation_space", "action_space"):
         if said[name] != meta[name]:
-            raise ValueError(f"{path} was trained with {name} {meta[name]}, the environment has {said[name]}")
+            where, before, now = _differing(name, meta[name], said[name])
+            raise ValueError(
+                f"{path} was trained with another {name}: {where} was {before!s:.300}, and the environment's is {now!s:.300}"
+            )
+
+
+def _differing(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """What first differs between two described spaces: its name, and both."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return name, *("missing" if x is None else x.get("type") for x in (before, now))
+    word = next(word for word in ("type", *now) if before.get(word) != now.get(word))
+    if word != "spaces" or not isinstance(before[word], list):
+        return f"the {word} of {name}", before.get(word), now.get(word)
+    old, new = (dict(x[word] if x["type"] == "Dict" else enumerate(x[word])) for x in (before, now))
+    for key in dict.fromkeys([*old, *new]):
+        if old.get(key) != new.get(key):
+            return _differing(f"{name}[{key!r}]", old.get(key), new.get(key))
+    return f"the order of the parts of {name}", list(old), list(new)
 
 
 def check_sizes(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Announced]) -> None:
@@ -290,7 +346,7 @@ def _check_auxiliary(path: Path, meta: dict, auxiliary: Gain | None, policy_only
     said = f"{path} was trained with an auxiliary gain, a function that a file cannot hold: pass auxiliary="
     if not policy_only:
         raise ValueError(said)
-    warnings.warn(f"{said} to learn on with it; to act, it is not needed", stacklevel=4)
+    warnings.warn(f"{said} to learn on with it; to act, it is not needed", stacklevel=5)
 
 
 def _check_parts(path: Path, meta: dict, parts: Mapping[str, Any], policy_only: bool) -> None:
@@ -303,7 +359,7 @@ def _check_parts(path: Path, meta: dict, parts: Mapping[str, Any], policy_only: 
     said = f"{path} was trained with parts of its learner set, {said}, which a file cannot hold: pass parts={{{asked}}}"
     if not policy_only:
         raise ValueError(said)
-    warnings.warn(f"{said} to learn on with them; to act, they are not needed", stacklevel=4)
+    warnings.warn(f"{said} to learn on with them; to act, they are not needed", stacklevel=5)
 
 
 def _environment(path: Path, name: str) -> str:

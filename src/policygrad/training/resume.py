@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from policygrad.training.progress import Progress
 from policygrad.training.recorder import RUN
 from policygrad.training.threads import threads_for
 from policygrad.training.trackers import trackers
-from policygrad.training.train import assess, learn, machine, run_config, versions
+from policygrad.training.train import assess, is_compiled, kernel_of, learn, machine, run_config, versions
 
 
 def resume(
@@ -149,22 +150,31 @@ def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
             f"{steps:,} steps from the beginning, unless nothing in it has a schedule",
             stacklevel=3,
         )
+    config = run.config()
+    if is_compiled(agent, trainer.total) != is_compiled(agent, steps):
+        now = "is not compiled: there it would not pay" if is_compiled(agent, trainer.total) else "is compiled"
+        warnings.warn(f"a training of {steps:,} steps {now}, so the last bits may differ from here on", stacklevel=3)
+        used = {name: x for name, x in versions(agent, steps).items() if name == "numba"}
+        before = {name: x for name, x in config.get("versions", {}).items() if name != "numba"}
+        config |= {"versions": before | used, "kernel": kernel_of(agent, steps)}
     agent.change(steps=steps)
     trainer.stopped = False
     trainer.total = trainer.until = steps
-    config = run.config()
     run.write_config(config | {"config": config["config"] | {"steps": steps}})
 
 
 def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
     """The differences between this machine and that on which the run began, in sentences."""
     found = []
+    idle = find_spec("numba") is not None and not is_compiled(agent, config["config"]["steps"])
+    if idle and config.get("kernel") == "compiled":
+        found.append("the run goes on without compiled functions: its last bits may differ")
     for what, now in (("versions", versions(agent, config["config"]["steps"])), ("machine", machine())):
         before = config.get(what)
         before = before if isinstance(before, dict) else {}
         other = [
             f"{name} {before[name]!r} → {now.get(name)!r}"
-            for name in dict.fromkeys((*now, "envpool", "numba"))  # which may be gone
+            for name in dict.fromkeys((*now, "envpool", *([] if idle else ["numba"])))  # which may be gone
             if name in before and before[name] != now.get(name)
         ]
         if other:

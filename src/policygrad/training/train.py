@@ -224,7 +224,6 @@ def _add_evaluation(run: RunDirectory, steps: int, evaluation: Evaluation) -> di
 
 def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[str, Any]:
     """The contents of config.json, of a training of so many steps."""
-    kernel = getattr(agent.policy, "kernel", None)  # an actor of one's own need not have one
     spec = gymnasium.registry.get(agent.env_name.rpartition(":")[2])  # of module:id, the id is registered
     said = {
         "algo": agent.algo,
@@ -235,7 +234,7 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
         "tuned": agent.tuned,
         "config": dict(agent.config),
         "custom": agent.custom,
-        "kernel": "compiled" if _is_compiled(agent, steps) else kernel if kernel is None else kernel.name,
+        "kernel": kernel_of(agent, steps),
         "device": agent.device,
         "backend": agent.backend,
         "fisher_eigenvalues": agent.fisher_eigenvalues,
@@ -253,6 +252,12 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
     return said | ({"files": own} if own else {})
 
 
+def kernel_of(agent: Agent, steps: int) -> str | None:
+    """What computes the policy's network in a training of so many steps; None for an actor of one's own that does not say."""
+    kernel = getattr(agent.policy, "kernel", None)
+    return "compiled" if is_compiled(agent, steps) else kernel if kernel is None else kernel.name
+
+
 def versions(agent: Agent, steps: int) -> dict[str, str]:
     """The versions that a run's numbers depend on; of physics engines, those that its environment uses."""
     own = {
@@ -266,7 +271,7 @@ def versions(agent: Agent, steps: int) -> dict[str, str]:
     engines = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d"}
     engines |= {family.module: family.module.replace("_", "-") for family in FAMILIES}
     used = [engine for module, engine in engines.items() if spec and str(spec.entry_point).startswith(module)]
-    optional = {"envpool": agent.backend == "envpool", "numba": _is_compiled(agent, steps)}
+    optional = {"envpool": agent.backend == "envpool", "numba": is_compiled(agent, steps)}
     used += [name for name, there in optional.items() if there]
     return own | {name: version(name) for name in used}
 
@@ -277,7 +282,7 @@ def pictures_of(agent: Agent) -> list[str]:
     return [] if encoding is None else described(agent.policy.network, encoding)
 
 
-def _is_compiled(agent: Agent, steps: int) -> bool:
+def is_compiled(agent: Agent, steps: int) -> bool:
     """Whether compiled functions will run, where there are any: for MLPs, and with numba."""
     policy = agent.policy
     known = isinstance(policy, Policy) and isinstance(policy.kernel, DenseKernel | LogStdKernel)

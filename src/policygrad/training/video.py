@@ -40,6 +40,7 @@ def record(
     They are `agent.evaluate`'s first ones, unless drawing changes the environment. env: another one to play in. Works
     without a display. Raises ValueError for an environment that cannot be drawn, ImportError without imageio-ffmpeg.
     """
+    _check_agent(agent)
     path = Path(os.path.expanduser(path))
     if path.suffix != ".mp4":
         raise ValueError(f"a video is an .mp4 file, got {path.name!r}")
@@ -100,12 +101,20 @@ def watch(
     agent: Agent, episodes: int = 5, seed: int = EVALUATION_SEED, greedy: bool = True, env: EnvLike | None = None
 ) -> list[float]:
     """Play whole episodes in a window; return their returns. Ctrl-C ends it."""
+    _check_agent(agent)
     headless = sys.platform.startswith("linux") and not displays()
     if headless and "SDL_VIDEODRIVER" not in os.environ:
         instead = "record a video instead, with `policygrad video RUN` or pg.record(agent, path)"
         raise ValueError(f"there is no display for a window: {instead}")
     with shown(agent, env, "human") as made:
         return list(agent.evaluate(episodes, greedy, seed, Played(made, episodes)).returns)
+
+
+def _check_agent(agent: Any) -> None:
+    if not hasattr(agent, "evaluation_env"):
+        raise TypeError(
+            f"expected an Agent to play, got {agent!r:.100}: policygrad.load(path) gives that of a run or a file"
+        )
 
 
 class Played(gym.Wrapper):
