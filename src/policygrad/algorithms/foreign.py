@@ -279,8 +279,6 @@ CALLBACKS = {  # keywords of Stable-Baselines3's callbacks
     "eval_env": "use env=",
     **dict.fromkeys(("best_model_save_path", "log_path", "save_path"), "use directory=, or none for a run's own"),
     "callback_on_new_best": "use stop_at=, or a callback of your own that looks at `evaluations`",
-    "name_prefix": "files are named step-N",
-    "verbose": "leave it out",
 }
 
 LOADING: dict[str, str] = {  # of Stable-Baselines3's `load`
