@@ -60,7 +60,7 @@ def _nearest(value: Any, choices: tuple[Any, ...]) -> str:
     word = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
     plain = {_plain(str(choice)): choice for choice in choices}
     other = CHOICES.get(_plain(word))
-    near = [_plain(word)] if _plain(word) in plain else [other] if other in choices else []
+    near: list[Any] = [_plain(word)] if _plain(word) in plain else [other] if other in choices else []
     near = near or difflib.get_close_matches(_plain(word), plain, n=1, cutoff=0.7)
     return f". Did you mean {plain.get(near[0], near[0])!r}?" if near else ""
 
