@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 NEWS = ("eval_steps", "eval_return_mean", "eval_length_mean")  # of an evaluation, in the order of a row of metrics
 
 
-def as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
+def as_list(callback: Any) -> list[Callback]:
     """None, one or several callbacks, as a list. Raises PartError for what cannot be called with (agent, row)."""
     one = callable(callback) or isinstance(callback, str) or not isinstance(callback, Iterable)
     several: list[Any] = [] if callback is None else [callback] if one else list(callback)
