@@ -274,13 +274,17 @@ def test_reward_is_the_mean_of_the_last_episodes_alone():
     assert StopOnReward(35.0, episodes=3)(agent, None) is False
 
 
-def test_training_stops_after_a_time():
+def test_training_stops_after_a_time(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     agent, callback = pg.ppo(Steady, **SMALL), StopAfter(0.2)
-    time.sleep(0.25)  # the clock runs while training does
-    started = time.perf_counter()
-    agent.learn(10**7, callback)
-    assert 0.2 <= time.perf_counter() - started < 5.0
-    assert agent.collector.steps_done > 64
+    clock[0] += 1.0  # the clock runs while training does
+
+    def tick(agent, row):
+        clock[0] += 0.0625
+
+    agent.learn(10**4, [tick, callback])
+    assert agent.collector.steps_done == 4 * 64  # after 0.0625, 0.125, 0.1875 and 0.25 seconds
 
 
 @pytest.mark.parametrize(
