@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -276,7 +276,7 @@ def test_reward_is_the_mean_of_the_last_episodes_alone():
 
 def test_training_stops_after_a_time(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr("policygrad.training.callbacks.time", SimpleNamespace(perf_counter=lambda: clock[0]))
     agent, callback = pg.ppo(Steady, **SMALL), StopAfter(0.2)
     clock[0] += 1.0  # the clock runs while training does
 
