@@ -424,6 +424,7 @@ def learned(recipe: str, items: frozenset[tuple[str, Any]]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("recipe", "name"), [(r, n) for r in SCORED for n in sorted(keywords_of(r) - ELSEWHERE)])
+@pytest.mark.filterwarnings("ignore:.*this policy does not look at")  # which masks the keyword is about
 def test_a_keyword_changes_what_is_learned(recipe: str, name: str) -> None:
     value, needed = CHANGES[name]
     default = inspect.signature(RECIPES[recipe]).parameters[name].default

@@ -153,6 +153,7 @@ def test_in_ten_thousand_steps_no_illegal_action_is_sampled_nor_greedily_chosen(
         assert evaluate(policy, make, 10, greedy).lengths == (50,) * 10
 
 
+@pytest.mark.filterwarnings("ignore:.*this policy does not look at")
 def test_without_the_mask_these_environments_do_refuse() -> None:
     """The negative control."""
     make = partial(Masked, DISCRETE)

@@ -148,7 +148,7 @@ def test_runs_of_one_algorithm_are_one_curve_whatever_their_settings(tmp_path):
     with pytest.warns(UserWarning, match=r"CartPole-v1: runs of one curve differ in lr$"):
         by_algorithm = plot_runs(made, tmp_path / "x.svg", by="algo")
     assert by_algorithm.read_text() != plot_runs(made, tmp_path / "y.svg").read_text()
-    with pytest.raises(RunError, match=r"no run has a hyperparameter 'sed'; there are: config, algo, lr, seed, steps"):
+    with pytest.raises(RunError, match=r"no run has a hyperparameter 'sed'; did you mean seed\?"):
         read_curves(made, "sed")
 
 
@@ -257,7 +257,7 @@ def test_any_column_can_be_drawn_and_smoothed_by_the_rows_before(tmp_path):
     shown = [text.get_text() for text in texts(figure)]
     assert any(text.startswith("kl, moving average of 3 rows") for text in shown)
     assert not any("solved" in text or "unfinished" in text for text in shown)
-    with pytest.raises(RunError, match=r"no run has a column 'klo'; there are: kl, return_mean, steps"):
+    with pytest.raises(RunError, match=r"no run has a column 'klo'; did you mean kl\?"):
         read_curves([run], metric="klo")
     with pytest.raises(ValueError, match="smooth = 0"):
         read_curves([run], smooth=0)

@@ -18,7 +18,6 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ppo": ("ppo", "CartPole-v1", {"num_steps": 16}),
     "trpo": ("trpo", "CartPole-v1", {"num_steps": 16}),
     "reinforce": ("reinforce", "CartPole-v1", {"episodes": 2, "baseline": "value"}),
-    "without a critic": ("reinforce", "CartPole-v1", {"episodes": 2, "baseline": "none"}),
     "td3": ("td3", "Pendulum-v1", {"warmup": 16, "buffer_size": 200}),
 }
 

@@ -73,8 +73,9 @@ def numbers(observation: spaces.Space, action: spaces.Space, masked: bool = Fals
     return lambda: Numbers(observation, action, masked)
 
 
-BRIEF = {"num_envs": 3, "hidden": (8,), "critic_epochs": 2, "critic_minibatches": 2}
-STEPS = BRIEF | {"num_steps": 16}
+BRIEF = {"num_envs": 3, "hidden": (8,)}
+CRITIC = {"critic_epochs": 2, "critic_minibatches": 2}
+STEPS = BRIEF | CRITIC | {"num_steps": 16}
 PPO = STEPS | {"epochs": 2, "minibatches": 3}
 EPISODES = BRIEF | {"episodes": 6}
 SMALL = {"hidden": (8,), "num_envs": 3}
@@ -88,7 +89,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "trpo": ("trpo", "CartPole-v1", STEPS | {"standardize": "episode"}),
     "one step": ("actor_critic", "CartPole-v1", {"hidden": (8,)}),
     "one step, q": ("actor_critic", "CartPole-v1", SMALL | {"critic": "q", "state_discount": True}),
-    "to go": ("reinforce", "CartPole-v1", EPISODES),
+    "to go": ("reinforce", "CartPole-v1", EPISODES | CRITIC),
     "total": ("reinforce", "CartPole-v1", EPISODES | {"returns": "total", "baseline": "leave-one-out"}),
     "time average": ("reinforce", "CartPole-v1", EPISODES | {"baseline": "time-average"}),
     "linear": ("reinforce", "CartPole-v1", EPISODES | {"baseline": "linear"}),

@@ -124,7 +124,7 @@ def test_the_interval_of_equal_returns_is_a_point(returns):
 
 @pytest.mark.parametrize(
     ("returns", "says"),
-    [((500.0,) * 100, "3.0%"), ((1.0,) * 10, "25.9%"), ((1.0,), "no interval"), ((1.0, 2.0), None), ((), None)],
+    [((500.0,) * 100, "3.0 %"), ((1.0,) * 10, "25.9 %"), ((1.0,), "no interval"), ((1.0, 2.0), None), ((), None)],
 )
 def test_a_result_says_what_equal_returns_leave_open(returns, says):
     """With at most this share of other episodes, all n are equal in 5 % of evaluations."""

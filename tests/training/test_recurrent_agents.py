@@ -15,7 +15,7 @@ from policygrad.envs.probes import TMaze
 from policygrad.models.recurrent import RecurrentPolicy
 from policygrad.training.predicting import StateError
 
-SMALL: dict[str, Any] = {"hidden": (16,), "memory_size": 16, "gamma": 1.0}
+SMALL: dict[str, Any] = {"hidden": (16,), "gamma": 1.0}
 SOLVES: dict[str, Any] = {  # environments, steps of each per iteration, and the rest
     "a2c": {"num_envs": 16, "num_steps": 24, "lr": 1e-2, "steps": 25_000},
     "ppo": {"num_envs": 16, "num_steps": 24, "lr": 3e-3, "epochs": 4, "minibatches": 4, "steps": 25_000},
@@ -31,6 +31,7 @@ def maze() -> TMaze:
 def made(algo: str, memory: str, seed: int = 0, **others: Any) -> pg.Agent:
     """An agent for the maze."""
     words = SOLVES[algo] | SMALL | {"memory": memory, "seed": seed} | others
+    words |= {} if memory == "none" else {"memory_size": 16}
     return getattr(pg, algo)(maze, **words)
 
 

@@ -179,7 +179,7 @@ ANSWERS: dict[str, str | tuple[str, str]] = {
     "save_model": "every run keeps its policy",
     **dict.fromkeys(("upload_model", "hf_entity"), "use `policygrad push RUN OWNER/NAME` after training"),
     **dict.fromkeys(
-        ("load", "load_path", "load_model", "model", "model_path", "checkpoint", "resume_from"),
+        ("load", "load_path", "load_model", "model_path", "checkpoint", "resume_from"),
         (
             "use policygrad.load(run, lr=…), which goes on with what was learned",
             "use `policygrad resume RUN` to continue a run; in Python, pg.load(run, lr=…) learns on with other keywords",
@@ -233,7 +233,7 @@ VALUES: dict[str, dict[str, str]] = {
         "time": "time-average",
         **dict.fromkeys(("no", "false", "no-baseline", "NoneType"), "none"),
     },
-    "returns": {**dict.fromkeys(("rtg", "reward-to-go"), "to-go"), **dict.fromkeys(("episode", "full"), "total")},
+    "returns": {"rtg": "to-go", "reward-to-go": "to-go", **dict.fromkeys(("episode", "full", "total-return"), "total")},
     "head": {
         **dict.fromkeys(("normal", "diag-gaussian", "clipped"), "gaussian"),
         **dict.fromkeys(("tanh", "squashed-gaussian", "tanh-normal"), "squashed"),

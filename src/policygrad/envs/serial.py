@@ -117,11 +117,12 @@ class SerialVectorEnv(SyncVectorEnv):
             answer = self.envs[i].reset(**given)
             obs, info = answer if isinstance(answer, tuple | list) else ()  # pyright: ignore  `blame` says what it is
             self._write(i, obs)
-            if self.no_masks and not self.advised and told(info, ACTION_MASK) is not None:
-                self._advise()
-            return told(info, ACTION_MASK) if self.report_masks else None
+            mask = told(info, ACTION_MASK) if self.report_masks else None
         except (Exception, SystemExit) as error:
             blame(error, self._name(i), "reset", answer, f"at the beginning of its episode {self._episodes[i]}")
+        if self.no_masks and not self.advised and type(info) is dict and ACTION_MASK in info:
+            self._advise()
+        return mask
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step every environment, or reset it if its episode ended in the last step. The arrays are the next step's too."""

@@ -64,7 +64,7 @@ class FlatModule(nn.Module):
         Raises ReplacedError where there are more or fewer numbers than before.
         """
         for table_, name, which, address in self.held:
-            now = table_.get(name)
+            now: Any = table_.get(name)
             if now is not which or (address and now.data_ptr() != address):
                 break
         else:

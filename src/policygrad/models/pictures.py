@@ -151,7 +151,7 @@ class Convolutions(nn.Module):
             nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, obs: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or torch.jit.is_tracing() or obs.shape[0] <= PASS:  # a graph has no branches
+        if torch.is_grad_enabled() or _is_tracing() or obs.shape[0] <= PASS:  # a graph has no branches
             return self._forward(obs)
         return torch.cat([self._forward(part) for part in obs.split(PASS)])
 
@@ -166,6 +166,10 @@ class Convolutions(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.layout}, over {self.largest:g}, through {self.name}"
+
+
+def _is_tracing() -> bool:
+    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 class PictureBody(nn.Module):

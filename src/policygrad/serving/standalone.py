@@ -93,7 +93,7 @@ class NumpyPolicy:
         no observation of the space, and for NaN and ±∞.
         """
         if isinstance(state, bool | np.bool_):  # `predict(obs, True, masks)`
-            deterministic, action_masks = state, episode_start if action_masks is None else action_masks
+            deterministic, action_masks = bool(state), episode_start if action_masks is None else action_masks
         if not isinstance(deterministic, bool | np.bool_):
             self._refuse(f"expected deterministic = True or False, got {deterministic!r:.60}")
         features, mask, single = self.encode(obs, action_masks)

@@ -48,8 +48,8 @@ NEWS = ("eval_steps", "eval_return_mean", "eval_length_mean")  # of an evaluatio
 
 def as_list(callback: Any) -> list[Callback]:
     """None, one or several callbacks, as a list. Raises PartError for what cannot be called with (agent, row)."""
-    one = callable(callback) or isinstance(callback, str) or not isinstance(callback, Iterable)
-    several: list[Any] = [] if callback is None else [callback] if one else list(callback)
+    many = isinstance(callback, Iterable) and not isinstance(callback, str) and not callable(callback)
+    several: list[Any] = [] if callback is None else [*callback] if many else [callback]
     for each in several:
         _check(each)
     return several

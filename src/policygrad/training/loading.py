@@ -150,23 +150,11 @@ def _loaded(
             config = _config(meta, env, algo)
         device = device_for(device, meta.get("device"))
         config = changed(algo, config, overrides) if overrides else config
-        made = env if not (env_kwargs or wrappers) else None
+        backend = backend or _backend(None if env_kwargs or wrappers else env, meta.get("backend"))
+        given = {"env_kwargs": env_kwargs, "wrappers": wrappers, "body": body, "critic_body": critic_body}
+        given |= {"auxiliary": auxiliary, "dataset": dataset, "device": device, "backend": backend}
         with as_model_error(path, own or own_body, told=not own and bool(env_kwargs)):
-            agent = Agent(
-                algo,
-                env,
-                seed=meta["seed"],
-                env_kwargs=env_kwargs,
-                wrappers=wrappers,
-                body=body,
-                critic_body=critic_body,
-                auxiliary=auxiliary,
-                kernel=meta["kernel"],
-                device=device,
-                backend=backend or _backend(made, meta.get("backend")),
-                dataset=dataset,
-                **config,
-            )
+            agent = Agent(algo, env, seed=meta["seed"], kernel=meta["kernel"], **given, **config)
             agent.put(parts or {})
             _check_spaces(path, meta, agent.metadata())
         with as_model_error(path, own_env=False, own_body=own_body):
@@ -222,7 +210,8 @@ def _check_spaces(path: Path, meta: Mapping[str, Any], said: Mapping[str, Any]) 
 def _differing(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
     """What first differs between two described spaces: its name, and both."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
-        return name, *("missing" if x is None else x.get("type") for x in (before, now))
+        one, other = ("missing" if x is None else x.get("type") for x in (before, now))
+        return name, one, other
     word = next(word for word in ("type", *now) if before.get(word) != now.get(word))
     if word != "spaces" or not isinstance(before[word], list):
         return f"the {word} of {name}", before.get(word), now.get(word)

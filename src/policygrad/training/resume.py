@@ -174,7 +174,7 @@ def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
         before = before if isinstance(before, dict) else {}
         other = [
             f"{name} {before[name]!r} → {now.get(name)!r}"
-            for name in dict.fromkeys((*now, "envpool", *([] if idle else ["numba"])))  # which may be gone
+            for name in dict.fromkeys([*now, "envpool"] if idle else [*now, "envpool", "numba"])  # which may be gone
             if name in before and before[name] != now.get(name)
         ]
         if other:

@@ -37,7 +37,7 @@ from policygrad.lab.results import Result, least_seconds
 from policygrad.models.policy import Policy
 
 if TYPE_CHECKING:
-    from policygrad.reports.plots import Chart
+    from policygrad.lab.auditing.plots import Chart
 
 ESTIMATORS = ("total", "to-go", "td", "n-step:5", "gae:0.95", "q")
 BASELINES = ("none", "value")
