@@ -222,8 +222,8 @@ MISTAKES = [
     ("train a2c CartPole-v1 --run-dir file/x", ["file/x", "Not a directory"]),
     # eval
     ("eval", ["RUN"]),
-    ("eval nothing", ["'nothing'", "CartPole-v1/a2c/seed1-x"]),
-    ("eval nothing --runs-root empty", ["'nothing'", "empty"]),
+    ("eval nowhere", ["'nowhere'", "CartPole-v1/a2c/seed1-x"]),
+    ("eval nowhere --runs-root empty", ["'nowhere'", "empty"]),
     ("eval latest --runs-root empty", ["'latest'", "empty"]),
     ("eval seed", ["2 runs", "seed1-x", "seed2-x"]),
     ("eval empty", ["empty", "policy.safetensors"]),
@@ -238,13 +238,13 @@ MISTAKES = [
     ("eval latest --env Pendulm-v1", ["Did you mean 'Pendulum-v1'"]),
     # video, watch
     ("video", ["RUN"]),
-    ("video nothing", ["'nothing'", "CartPole-v1/a2c/seed1-x"]),
+    ("video nowhere", ["'nowhere'", "CartPole-v1/a2c/seed1-x"]),
     ("video latest --out film.gif", ["'film.gif'", ".mp4"]),
     ("video latest --episodes 0", ["--episodes", "at least 1"]),
     ("video latest --seed x", ["--seed", "'x'", "whole number"]),
     ("video latest --fps 3", ["video has no flag --fps"]),
     ("video truncated.safetensors", ["truncated.safetensors", "damaged"]),
-    ("watch nothing", ["'nothing'"]),
+    ("watch nowhere", ["'nowhere'"]),
     # completion
     ("completion", ["bash,zsh,fish"]),
     ("completion tcsh", ["'tcsh'", "bash, zsh, fish"]),

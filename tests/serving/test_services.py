@@ -128,15 +128,15 @@ def test_the_steps_of_the_container_file_give_a_service_of_numpy_alone(tmp_path)
     assert (python, script) == ("python", "serve_numpy.py")
     assert {"numpy", "fastapi", "uvicorn"} == set(re.findall(r'"([a-z]+)', instructions["RUN"]))
     code = f"""
-import runpy, sys
+import runpy, sys, types
 for name in ("policygrad", "torch", "gymnasium", "scipy", "safetensors"):
     sys.modules[name] = None  # as if it were not installed
-import uvicorn
 from fastapi.testclient import TestClient
 def ask(app, host, port):
     client = TestClient(app)
     print(host, port, client.get("/health").json(), client.post("/act", json={{"obs": {CART}}}).json())
-uvicorn.run = ask
+sys.modules["uvicorn"] = types.ModuleType("uvicorn")  # a stand-in, which asks instead of serving
+sys.modules["uvicorn"].run = ask
 sys.argv = {[script, *words]!r}
 sys.path.insert(0, ".")
 runpy.run_path({script!r}, run_name="__main__")

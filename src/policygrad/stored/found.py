@@ -26,7 +26,7 @@ def located(path: str | Path, runs_root: str | Path = "runs", whole: bool = Fals
         return pretrained_file(words.removeprefix(PRETRAINED))
     given = Path(os.path.expanduser(words))
     named = given.suffix in (".safetensors", ".zip") or given.is_absolute()  # no name of a run
-    if named or given.exists() or (given.parent != Path() and with_suffix(given).exists()):
+    if named or given.exists() or with_suffix(given).exists():
         return model_file(given, whole)
     from policygrad.stored.directory import find_run
 
