@@ -224,7 +224,7 @@ def test_no_more_runs_are_under_way_than_may_be_and_as_many_as_can_be(at_once):
     assert max(under_way) == at_once
     assert {"waiting", "starting", "training", "done"} <= {p for phases in board.phases for p in phases}
     assert [Path(state.path or "").name for state in states] == ["run0", "run1", "run2"]
-    assert all(0 < state.steps <= state.total <= 400 for state in states)
+    assert all(300 < state.steps == state.total <= 400 for state in states)
 
 
 def test_the_usable_cores_are_those_that_the_process_is_bound_to(monkeypatch):
