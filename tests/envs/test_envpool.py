@@ -19,8 +19,10 @@ from gymnasium.wrappers import TimeLimit
 
 from policygrad.data import Rollout
 from policygrad.envs import envpool as ours
+from policygrad.envs import pools
 from policygrad.envs.collector import Collector
-from policygrad.envs.envpool import TESTED, EnvPoolVectorEnv, Public, Raw, check_tested, make_pool, raw_path_works
+from policygrad.envs.envpool import TESTED, EnvPoolVectorEnv, check_tested
+from policygrad.envs.pools import Public, Raw, make_pool, raw_path_works
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.models.policy import make_policy
 
@@ -375,38 +377,38 @@ def test_the_private_calls_do_what_the_public_ones_do(env_id: str) -> None:
     assert raw_path_works(env_id)
 
 
-def swaps_rewards(self: Raw, act: np.ndarray, ids: np.ndarray) -> Any:
-    obs, rew, done, time = RAW_STEP(self, act, ids)
+def swaps_rewards(self: Raw) -> Any:
+    obs, rew, done, time = RAW_RECV(self)
     return obs, rew + 1e-6, done, time
 
 
-def loses_order(self: Raw, act: np.ndarray, ids: np.ndarray) -> Any:
-    return tuple(x[::-1] for x in RAW_STEP(self, act, ids))
+def loses_order(self: Raw) -> Any:
+    return tuple(x[::-1] for x in RAW_RECV(self))
 
 
-def is_gone(self: Raw, act: np.ndarray, ids: np.ndarray) -> Any:
-    raise AttributeError("_send")
+def is_gone(self: Raw) -> Any:
+    raise AttributeError("_recv")
 
 
-RAW_STEP = Raw.step
+RAW_RECV = Raw.recv
 
 
 @pytest.mark.parametrize("broken", [swaps_rewards, loses_order, is_gone])
 def test_private_calls_that_do_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch, broken: Any) -> None:
     good = EnvPoolVectorEnv("CartPole-v1", 3)
-    monkeypatch.setattr(Raw, "step", broken)
+    monkeypatch.setattr(Raw, "recv", broken)
     raw_path_works.cache_clear()
     try:
         envs = EnvPoolVectorEnv("CartPole-v1", 3)
         assert not envs.raw
         start = envs.reset(seed=0)[0].copy()
         found = played(envs, 50)
-        assert isinstance(envs._pool, Public)
+        assert isinstance(envs._parts[0].pool, Public)
     finally:
         monkeypatch.undo()
         raw_path_works.cache_clear()
     np.testing.assert_array_equal(good.reset(seed=0)[0], start)
-    assert isinstance(good._pool, Raw)
+    assert isinstance(good._parts[0].pool, Raw)
     assert same(played(good, 50), found)
 
 
@@ -416,7 +418,7 @@ def test_private_calls_with_other_keys_are_not_used(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(ValueError, match="unknown actions"):
         Raw(Other())
-    monkeypatch.setattr(ours, "make_pool", lambda *args: Other())
+    monkeypatch.setattr(pools, "make_pool", lambda *args: Other())
     raw_path_works.cache_clear()
     assert not raw_path_works("CartPole-v1")
     raw_path_works.cache_clear()
@@ -426,12 +428,11 @@ def test_a_step_that_was_interrupted_needs_a_reset(monkeypatch: pytest.MonkeyPat
     envs = EnvPoolVectorEnv("CartPole-v1", 2)
     envs.reset(seed=0)
 
-    def interrupted(self: Raw, act: np.ndarray, ids: np.ndarray) -> Any:
-        self.pool._send([ids, ids, act])
+    def interrupted(self: Raw) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Raw, "step", interrupted)
+        patched.setattr(Raw, "recv", interrupted)
         with pytest.raises(KeyboardInterrupt):
             envs.step(np.zeros(2, int))
     with pytest.raises(RuntimeError, match="reset the environments first"):

@@ -12,8 +12,10 @@ import pytest
 from explicit import same_state
 
 import policygrad as pg
-from policygrad.envs import calls, envpool
-from policygrad.envs.envpool import EnvPoolVectorEnv, Public, installed
+from policygrad.envs import calls, envpool, pools
+from policygrad.envs.adapters import to_tensors
+from policygrad.envs.envpool import EnvPoolVectorEnv, installed
+from policygrad.envs.pools import Public
 
 STUB = "stub"
 
@@ -33,7 +35,11 @@ class Pool:
         self.over[ids], self.time[ids] = False, 0
         return np.stack([self.envs[i].reset()[0] for i in ids]), {}
 
-    def step(self, act: np.ndarray, ids: np.ndarray) -> tuple[Any, ...]:
+    def send(self, act: np.ndarray, ids: np.ndarray) -> None:
+        self.sent = act.copy(), ids.copy()
+
+    def recv(self) -> tuple[Any, ...]:
+        act, ids = self.sent
         obs, rew = np.zeros((len(ids), *self.envs[0].observation_space.shape), np.float32), np.zeros(len(ids))  # pyright: ignore
         for k, i in enumerate(ids):
             if self.over[i]:
@@ -55,8 +61,9 @@ class Pool:
 def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param == STUB:
         monkeypatch.setattr(envpool, "installed", lambda: True)
-        monkeypatch.setattr(envpool, "make_pool", Pool)
-        monkeypatch.setattr(envpool, "raw_path_works", lambda env_id: False)
+        for module in (envpool, pools):
+            monkeypatch.setattr(module, "make_pool", Pool)
+            monkeypatch.setattr(module, "raw_path_works", lambda env_id: False)
         monkeypatch.setattr("policygrad.training.loading.installed", lambda: True)
         envpool._first_observation.cache_clear()
     yield
@@ -143,7 +150,7 @@ def test_learning_in_two_halves_is_learning_at_once_pools_that_are_made_anew_inc
         assert same_state(other.state_dict(), whole.state_dict())
     assert len(set(seeds)) > 2, "the pool was made anew on the way"
     assert isinstance(whole.envs, EnvPoolVectorEnv)
-    assert isinstance(whole.envs._pool, Public) or installed()
+    assert isinstance(whole.envs._parts[0].pool, Public) or installed()
 
 
 @pytest.mark.usefixtures("pool")
@@ -163,3 +170,73 @@ def test_ctrl_c_while_a_pool_is_asked_again_leaves_it_to_be_done(
             loaded.collector.restore()
     assert same_state(loaded.state_dict(), before)
     assert same_state(loaded.learn(64).state_dict(), agent.learn(64).state_dict())
+
+
+class Cycling:
+    """Acts by the observation and the noise of its rows; asked for how many rows, and when."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __call__(self, obs: np.ndarray, state: None, noise: np.ndarray) -> tuple[np.ndarray, None, dict[str, Any]]:
+        assert len(obs) == len(noise) == self.rows
+        return (obs.sum(-1) + noise > 0.1).astype(np.int64), None, {}
+
+
+@pytest.mark.usefixtures("pool")
+def test_acting_for_one_half_while_the_other_is_stepped_is_stepping_them_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(envpool, "CLASSIC_CONTROL", ())  # so that these are in two pools, too
+    halves, other = EnvPoolVectorEnv("CartPole-v1", 5), EnvPoolVectorEnv("CartPole-v1", 5)
+    halves.limit = other.limit = 10  # ends that EnvPool does not know of
+    noise = np.random.default_rng(0).uniform(size=(60, 5))
+    obs = np.zeros((61, 5, 4), np.float32)
+    obs[0] = halves.reset(seed=4)[0]
+    shown = other.reset(seed=4)[0]
+    acts, *rest = halves.roll([Cycling(3), Cycling(2)], lambda act: act, obs, noise)
+    for t in range(60):
+        given = Cycling(5)(shown, None, noise[t])[0]
+        np.testing.assert_array_equal(acts[t], given)
+        shown, *played, _ = other.step(given)
+        np.testing.assert_array_equal(obs[t + 1], shown)
+        for found, expected in zip(rest, played, strict=True):
+            np.testing.assert_array_equal(found[t], expected)
+    assert rest[1].any()
+    assert rest[2].any(), "episodes ended by the task and by the limit"
+    assert same_state(to_tensors(halves.snapshot()), to_tensors(other.snapshot()))
+    again = EnvPoolVectorEnv("CartPole-v1", 5)
+    again.limit = 10
+    assert again.restore(halves.snapshot()) == [None] * 5
+    assert same(play(again, 20), play(halves, 20))
+
+
+@pytest.mark.usefixtures("pool")
+def test_an_agent_acts_in_halves_and_a_rollout_that_was_interrupted_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envpool, "CLASSIC_CONTROL", ())
+
+    def make() -> pg.Agent:
+        return pg.Agent(
+            "ppo", "CartPole-v1", seed=3, backend="envpool", num_envs=4, num_steps=16, hidden=(8,), epochs=1
+        )
+
+    agent, whole, calls = make(), make().learn(192), 0
+    agent.learn(192, lambda agent, row: setattr(agent.trainer, "leave", True))
+    before = agent.num_timesteps
+    kind: Any = type(agent.envs._parts[0].pool)  # pyright: ignore[reportAttributeAccessIssue]
+    receive = kind.recv
+
+    def interrupted(self: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            raise KeyboardInterrupt
+        return receive(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "recv", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            agent.go_on()
+    assert (agent.num_timesteps, calls) == (before, 20)
+    agent.go_on()
+    assert same_state(agent.state_dict(), whole.state_dict())

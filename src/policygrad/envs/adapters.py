@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from policygrad.envs.envpool import EnvPoolVectorEnv
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import Encoding
 from policygrad.tree import Tree, tree_map
@@ -38,13 +39,19 @@ def acting(actor: Actor, rows: int) -> Callable[..., Any]:
 
 
 def rolled(envs: Any, actor: Actor, obs: Any, noise: np.ndarray) -> tuple[np.ndarray, ...] | None:
-    """Act in compiled environments for as many steps as there is noise (T, N, …), and write what they show into obs
-    (T + 1, N, *), whose first row is what they show now. Returns actions (T, N, *), rewards, terminated and truncated (T, N).
+    """Act in compiled environments, or EnvPool's, for as many steps as there is noise (T, N, …), and write what they show into
+    obs (T + 1, N, *), whose first row is what they show now. Returns actions (T, N, *), rewards, terminated and truncated
+    (T, N).
 
     None, and nothing is done, where the actor is to be asked step by step: where its inputs are not the observations, or its
     actions not those of the space, but for clipping.
     """
-    if not (is_known(actor) and actor.rolls):  # pyright: ignore[reportAttributeAccessIssue]
+    if not is_known(actor):
+        return None
+    if type(envs) is EnvPoolVectorEnv and not envs.paused.any():
+        to_env = action_adapter(envs.single_action_space, actor)
+        return envs.roll([acting(actor, rows) for rows in envs.parts], to_env, obs, noise)
+    if not actor.rolls:  # pyright: ignore[reportAttributeAccessIssue]
         return None
     from policygrad.envs.rolling import roll
 

@@ -16,10 +16,9 @@ the number of threads; so a pool that is made again and asked the same is where 
 from __future__ import annotations
 
 import importlib.util
-import warnings
+import math
 from collections.abc import Sequence
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from policygrad.envs.blame import brief
-from policygrad.envs.calls import NOTHING, RESET, STEP, Calls, together
+from policygrad.envs.calls import NOTHING, RESET, Calls, together
 from policygrad.envs.journal import digest
+from policygrad.envs.pools import NO_LIMIT, Part, Public, Raw, make_pool, raw_path_works
 from policygrad.envs.processes import cores_for
 from policygrad.envs.single import make_one
 
@@ -48,10 +48,7 @@ FASTER = ("LunarLander-v3", "LunarLanderContinuous-v3")
 DIFFERENT = {"Pendulum-v1": "EnvPool moves the pendulum before it limits its speed, Gymnasium after"}
 
 CLASSIC_CONTROL = ("CartPole", "MountainCar", "Acrobot", "Pendulum")
-NO_LIMIT = 2**30  # of EnvPool's own
 INT31 = 2**31 - 1  # its seeds
-
-Played = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # obs (k, *), reward, done, steps into the episode (k,)
 
 
 def installed() -> bool:
@@ -73,8 +70,9 @@ def check_tested(env_id: str) -> None:
 class EnvPoolVectorEnv(VectorEnv):
     """`num_envs` environments in `num_threads` threads of C++: a Gymnasium vector environment in NEXT_STEP mode.
 
-    num_threads: None is one for classic control, whose steps are cheaper than waking a thread, and up to one per core for
-    others. `paused` (N,) bool: who sits the steps out, until the next reset.
+    Environments whose steps are dear are in two pools, so that a policy can act for one half while the other is stepped
+    (`roll`). num_threads: of all pools; None is one for classic control, whose steps are cheaper than waking a thread, and up
+    to one per core for others. `paused` (N,) bool: who sits the steps out, until the next reset.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}  # noqa: RUF012, as in the base class
@@ -97,13 +95,10 @@ class EnvPoolVectorEnv(VectorEnv):
         self.env_id, self.dtype = env_id, action_dtype(self.single_action_space)
         check_interface(env_id, self.single_observation_space, self.single_action_space)
         self.raw = raw_path_works(env_id)
-        self._pool: Raw | Public | None = None
-        self._calls = Calls([], self.single_action_space)  # of this pool
-        self._marked = self._calls, 0, np.zeros(0), np.zeros(0)
-        self._ids = np.arange(num_envs, dtype=np.int32)
-        self._obs = np.zeros((num_envs, *(self.single_observation_space.shape or ())), np.float32)
-        self._late = np.zeros(num_envs, bool)  # truncated here, which EnvPool does not know: the next step resets them
-        self._any_late = self._interrupted = False
+        self._parts: list[Part] = []  # none before the first reset
+        self._calls = Calls([], self.single_action_space)  # of these pools
+        self._marked = self._calls, 0, np.zeros(0), np.zeros(0, bool)
+        self._interrupted = False  # closed, or by a signal between sending actions and receiving what they did
         self.paused = np.zeros(num_envs, bool)
 
     def reset(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -112,54 +107,75 @@ class EnvPoolVectorEnv(VectorEnv):
         """Begin an episode everywhere. seed: environment i gets seed + i, or its own of a list."""
         if options:
             raise ValueError(f"EnvPool has no reset options, got {options}")
-        if seed is not None or self._pool is None or self._interrupted:
+        if seed is not None or not self._parts or self._interrupted:
             seeds = self._seeds(seed)
-            pool = make_pool(self.env_id, seeds, self.num_threads)
-            self._pool, self._calls = Raw(pool) if self.raw else Public(pool), Calls(seeds, self.single_action_space)
-        self.paused, self._late, self._any_late = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool), False
+            self._parts = [self._part(rows, seeds[rows]) for rows in halves(self.env_id, self.num_envs)]
+            self._calls = Calls(seeds, self.single_action_space)
+        self.paused = np.zeros(self.num_envs, bool)
         self._calls.note(0, RESET)
         self._interrupted = True
-        self._obs = self._pool.reset(self._ids)
+        for part in self._parts:
+            part.reset()
         self._interrupted = False
         return self._obs, {}
 
+    def _part(self, rows: slice, seeds: list[int]) -> Part:
+        threads = math.ceil(self.num_threads * len(seeds) / self.num_envs)
+        pool = make_pool(self.env_id, seeds, threads)
+        return Part(Raw(pool) if self.raw else Public(pool), rows, self.limit)
+
+    @property
+    def _obs(self) -> np.ndarray:
+        return joined([part.obs for part in self._parts])
+
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step every environment, or reset it if its episode ended in the last step."""
-        if self._pool is None or self._interrupted:
-            raise RuntimeError("reset the environments first: no episode has begun, or a step was interrupted")
-        act = np.ascontiguousarray(actions, self.dtype)
-        self._interrupted = True  # by a signal between sending actions and receiving what they did, until the end
-        if self._any_late or self.paused.any():
-            self._calls.note(act, np.where(self.paused, NOTHING, np.where(self._late, RESET, STEP)))
-            obs, rew, done, time = self._step_some(self._pool, act)
-        else:
-            self._calls.note(act)
-            obs, rew, done, time = self._pool.step(act, self._ids)
+        self._check_begun()
+        act, asked = np.ascontiguousarray(actions, self.dtype), np.empty(self.num_envs, np.uint8)
+        sits_out = self.paused if self.paused.any() else None
+        self._interrupted = True
+        for part in self._parts:
+            wanted = part.asked(None if sits_out is None else sits_out[part.rows])
+            asked[part.rows] = wanted
+            part.begin(act[part.rows], wanted)
+        self._calls.note(act, asked)
+        played = [part.finish() for part in self._parts]
+        obs, rew, terminated, truncated = (joined(each) for each in zip(*played, strict=True))
         self._interrupted = False
-        truncated = time >= self.limit
-        if truncated.any():
-            self._late |= truncated
-            self._any_late = True
-        self._obs = obs
-        return obs, rew, done, truncated, {}
+        return obs, rew, terminated, truncated, {}
 
-    def _step_some(self, pool: Raw | Public, act: np.ndarray) -> Played:
-        """Neither step nor reset the paused ones, and reset the late ones, which EnvPool would step on."""
-        obs = self._obs.copy()
-        rew, done, time = (
-            np.zeros(self.num_envs, np.float32),
-            np.zeros(self.num_envs, bool),
-            np.zeros(self.num_envs, int),
-        )
-        stepping = self._ids[~self.paused & ~self._late]
-        if len(stepping):
-            obs[stepping], rew[stepping], done[stepping], time[stepping] = pool.step(act[stepping], stepping)
-        late = self._ids[~self.paused & self._late]
-        if len(late):
-            obs[late] = pool.reset(late)
-            self._late[late] = False
-        self._any_late = False  # but for paused ones, which wait for a reset of all
-        return obs, rew, done, time
+    def roll(self, choose: Sequence[Any], to_env: Any, obs: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, ...]:
+        """A step for every row of noise (T, N, …), as `adapters.rolled`. Each part waits for its own actions only, so that
+        one is stepped while the policy acts for the other. choose: the `act` of each of `parts`.
+        """
+        self._check_begun()
+        T, N = noise.shape[:2]
+        rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
+        given, asked, acts = np.empty((N, *self.single_action_space.shape), self.dtype), np.empty(N, np.uint8), []
+        self._interrupted = True
+        for t in range(T + 1):
+            for part, act in zip(self._parts, choose, strict=True):
+                n = part.rows
+                if t > 0:
+                    obs[t, n], rew[t - 1, n], terminated[t - 1, n], truncated[t - 1, n] = part.finish()
+                if t < T:
+                    acts.append(act(obs[t, n], None, noise[t, n])[0])
+                    given[n], wanted = to_env(acts[-1]), part.asked()
+                    asked[n] = wanted
+                    part.begin(given[n], wanted)
+            if t < T:
+                self._calls.note(given, asked)
+        self._interrupted = False
+        return np.concatenate(acts).reshape(T, N, *acts[0].shape[1:]), rew, terminated, truncated
+
+    @property
+    def parts(self) -> list[int]:
+        """The number of environments in each pool, once they have begun."""
+        return [len(part.ids) for part in self._parts]
+
+    def _check_begun(self) -> None:
+        if not self._parts or self._interrupted:
+            raise RuntimeError("reset the environments first: no episode has begun, or a step was interrupted")
 
     def _seeds(self, seed: int | Sequence[int] | None) -> list[int]:
         if seed is None:
@@ -179,21 +195,25 @@ class EnvPoolVectorEnv(VectorEnv):
 
     def mark(self) -> None:
         """As `SerialVectorEnv.mark`."""
-        self._marked = self._calls, self._calls.rows, self._obs, self._late.copy()
+        self._marked = self._here()
+
+    def _here(self) -> tuple[Calls, int, np.ndarray, np.ndarray]:
+        late = joined([part.late for part in self._parts])
+        return self._calls, self._calls.rows, self._obs, late
 
     def snapshot(self, marked: bool = False) -> list[dict[str, Any] | None]:
         """As `SerialVectorEnv.snapshot`: all that was asked since the pool was made."""
-        calls, rows, obs, late = self._marked if marked else (self._calls, self._calls.rows, self._obs, self._late)
+        calls, rows, obs, late = self._marked if marked else self._here()
         return [*calls.snapshot(rows, obs, late)] if rows else [None] * self.num_envs
 
     def restore(self, snapshots: Sequence[dict[str, Any] | None]) -> list[str | None]:
         """As `SerialVectorEnv.restore`, all environments at once: the pool is made again, and asked the same."""
         try:
             seeds, actions, asked = together(snapshots, self.single_action_space)
-            self._pool = None
+            self._parts = []
             for act, what in zip(actions, asked, strict=True):
-                if self._pool is None or (what == RESET).all():
-                    self.reset(seed=seeds if self._pool is None else None)
+                if not self._parts or (what == RESET).all():
+                    self.reset(seed=None if self._parts else seeds)
                     continue
                 self.paused = what == NOTHING
                 self.step(act)
@@ -207,59 +227,9 @@ class EnvPoolVectorEnv(VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads."""
-        self._pool = None
-
-
-class Raw:
-    """EnvPool's private calls: about a tenth cheaper than the public ones."""
-
-    def __init__(self, pool: Any) -> None:
-        self.pool = pool
-        keys = list(pool._state_keys)
-        self.obs, self.rew, self.done, self.time = (keys.index(k) for k in ("obs", "reward", "done", "elapsed_step"))
-        if list(pool._action_keys) != ["env_id", "players.env_id", "action"]:
-            raise ValueError(f"unknown actions {pool._action_keys}")
-
-    def reset(self, ids: np.ndarray) -> np.ndarray:
-        """Begin episodes in these environments; their observations."""
-        self.pool._reset(ids)
-        return self.pool._recv()[self.obs]
-
-    def step(self, act: np.ndarray, ids: np.ndarray) -> Played:
-        """One step of these environments."""
-        self.pool._send([ids, ids, act])
-        state = self.pool._recv()
-        return state[self.obs], state[self.rew], state[self.done], state[self.time]
-
-
-class Public:
-    """EnvPool's documented calls."""
-
-    def __init__(self, pool: Any) -> None:
-        self.pool = pool
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its bounds are float64, and the space says so once
-            _ = pool.observation_space
-
-    def reset(self, ids: np.ndarray) -> np.ndarray:
-        """Begin episodes in these environments; their observations."""
-        return self.pool.reset(ids)[0]
-
-    def step(self, act: np.ndarray, ids: np.ndarray) -> Played:
-        """One step of these environments."""
-        obs, rew, terminated, _, info = self.pool.step(act, ids)  # with NO_LIMIT it truncates nothing
-        return obs, rew, terminated, info["elapsed_step"]
-
-
-def make_pool(env_id: str, seeds: Sequence[int], num_threads: int) -> Any:
-    """EnvPool's own object, environment i seeded with seeds[i]."""
-    envpool: Any = import_module("envpool")
-    if env_id not in envpool.list_all_envs():
-        raise ValueError(f"EnvPool has no {env_id}: take backend='gymnasium'")
-    n = len(seeds)
-    return envpool.make(
-        env_id, "gymnasium", num_envs=n, num_threads=num_threads, seed=list(seeds), max_episode_steps=NO_LIMIT
-    )
+        for part in self._parts:
+            part.pool = None
+        self._interrupted = True
 
 
 def default_threads(env_id: str, num_envs: int) -> int:
@@ -267,6 +237,21 @@ def default_threads(env_id: str, num_envs: int) -> int:
     if env_id.startswith(CLASSIC_CONTROL):
         return 1
     return cores_for(num_envs)
+
+
+def halves(env_id: str, num_envs: int) -> list[slice]:
+    """The environments of each pool: one for classic control, whose steps are done before a policy has acted, else two.
+    Not the number of cores decides, because a batch that is acted for in two parts may have other last bits.
+    """
+    if env_id.startswith(CLASSIC_CONTROL) or num_envs < 2:
+        return [slice(0, num_envs)]
+    middle = (num_envs + 1) // 2
+    return [slice(0, middle), slice(middle, num_envs)]
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays (n, *) of the parts as one (N, *)."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def action_dtype(space: spaces.Space) -> type:
@@ -292,32 +277,3 @@ def check_interface(env_id: str, observation_space: spaces.Space, action_space: 
             f"EnvPool's {env_id} shows {obs.dtype} {obs.shape[1:]}, Gymnasium's {observation_space.dtype} "
             f"{observation_space.shape}: take backend='gymnasium'"
         )
-
-
-@cache
-def raw_path_works(env_id: str, steps: int = 40) -> bool:
-    """Whether the private calls do, bit for bit, what the public ones do: all environments, some of them, resets of some."""
-    n = 3
-    everyone, some = np.arange(n, dtype=np.int32), np.array([0, 2], np.int32)
-    space = make_one(env_id).action_space
-    rng = np.random.default_rng(0)
-    try:
-        raw, public = (kind(make_pool(env_id, [1, 2, 3], 1)) for kind in (Raw, Public))
-        same = np.array_equal(raw.reset(everyone), public.reset(everyone))
-        for step in range(steps):
-            if step == steps // 2:
-                same &= np.array_equal(raw.reset(some), public.reset(some))
-            ids = some if step % 5 == 4 else everyone
-            act = random_actions(space, len(ids), rng)
-            same &= all(np.array_equal(a, b) for a, b in zip(raw.step(act, ids), public.step(act, ids), strict=True))
-    except Exception:
-        return False  # another version of EnvPool: whatever it was, the public path is there
-    return bool(same)
-
-
-def random_actions(space: spaces.Space, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Actions (n, *) as EnvPool wants them, uniform."""
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n, size=n).astype(np.int32)
-    assert isinstance(space, spaces.Box)
-    return rng.uniform(-1.0, 1.0, (n, *space.shape)).astype(np.float32)
