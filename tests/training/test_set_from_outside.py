@@ -151,3 +151,34 @@ def test_a_hyperparameter_set_as_an_attribute_is_refused(name: str, own: str) ->
     with pytest.raises(AttributeError, match=rf"agent\.change\({own}=0\.5\)"):
         setattr(agent, name, 0.5)
     agent.note = "an attribute of the user's own"
+
+
+SET: dict[str, Any] = {"update.ent_coef": 0.05, "update.lr": pg.linear(1e-3), "critic.lr": 1e-4, "update.epochs": 2}
+
+
+@pytest.mark.parametrize("place", SET)
+def test_a_number_that_was_set_on_a_part_is_not_lost_by_a_file(place: str, tmp_path: Path) -> None:
+    agent = pg.ppo("CartPole-v1", **SMALL).learn(400)
+    part, name = place.split(".")
+    assert agent.replaced() == {}, "training sets nothing"
+    before = getattr(getattr(agent.learner, part), name)
+    setattr(getattr(agent.learner, part), name, SET[place])
+    kind = type(getattr(agent.learner, part)).__name__
+    assert agent.replaced() == {part: kind}
+    with pytest.raises(ValueError, match=rf"parts of its learner set, {part} = {kind}, which a file cannot hold"):
+        pg.load(agent.save(tmp_path / "agent"))
+    with pytest.raises(ConfigError, match=rf"agent\.learner\.{part}"):
+        agent.change(gamma=0.9)
+    setattr(getattr(agent.learner, part), name, before)
+    assert agent.change(gamma=0.9, ent_coef=0.02, lr=1e-3).replaced() == {}
+    assert pg.load(agent.save(tmp_path / "agent")).config["ent_coef"] == 0.02
+
+
+@pytest.mark.parametrize(
+    "algo", ["reinforce", "actor_critic", "a2c", "npg", "trpo", "ppo_kl", "off_policy_pg", "pqn", "dqn"]
+)
+def test_training_sets_no_number_of_a_part(algo: str) -> None:
+    small = {"warmup": 100} if algo == "dqn" else {"num_envs": 2}
+    agent = pg.Agent(algo, "CartPole-v1", preset={}, hidden=(8,), **small)
+    agent.learn(400)
+    assert agent.replaced() == {}

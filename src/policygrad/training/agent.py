@@ -52,7 +52,7 @@ from policygrad.stored.trajectories import Trajectories
 from policygrad.streams import stream
 from policygrad.training.callbacks import as_list, combine, tell
 from policygrad.training.face import Face
-from policygrad.training.kept import parts_of, renew, unobserved
+from policygrad.training.kept import renew, unobserved
 from policygrad.training.progress import shown
 from policygrad.training.sizes import advise_preset, advise_steps, check_sizes, with_num_envs
 from policygrad.training.threads import BusyError, Turns, single_thread, threads_for
@@ -123,7 +123,7 @@ class Agent(Face):
         self.gradient_meter = bool(check("gradient_meter", bool, gradient_meter))
         self.plan = self._first_plan(body, critic_body)
         self.learner = self.plan.learner
-        self.built = parts_of(self.learner)
+        self.built_now()
         self.policy = self.learner.policy
         self.dataset = None if dataset is None else str(dataset)
         self.collector: Any = self._collector() if dataset is None else self._replay(dataset)
@@ -364,7 +364,7 @@ class Agent(Face):
             if hasattr(self.learner, "observers"):
                 plan.learner.observers = self.learner.observers
             self.config, self.plan, self.learner = Configuration(config), plan, plan.learner
-            self.built = parts_of(self.learner)
+            self.built_now()
             plan.learner.policy.trains_long = getattr(self.policy, "trains_long", False)
             self.policy, self.trainer.actor = plan.learner.policy, actor_of(plan.learner)
         return self

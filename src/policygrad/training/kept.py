@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
@@ -25,6 +26,13 @@ PARTS = ("update", "estimator", "baseline", "critic")  # of a learner, which use
 def parts_of(learner: Any) -> dict[str, Any]:
     """The learner's parts by name."""
     return {name: getattr(learner, name) for name in PARTS if hasattr(learner, name)}
+
+
+def told(part: Any) -> dict[str, Any]:
+    """The numbers and words that a part was made with, by the names of its maker, without those that training changes."""
+    state = part.state_dict() if hasattr(part, "state_dict") else {}
+    named = {name: getattr(part, name, None) for name in inspect.signature(type(part)).parameters if name not in state}
+    return {name: value for name, value in named.items() if isinstance(value, int | float | str | None)}
 
 
 def renew(learner: Any) -> None:
@@ -63,7 +71,8 @@ class Kept:
     envs: VectorEnv
     policy: Any
     learner: Any
-    built: dict[str, Any]  # the learner's parts as the recipe made them
+    built: dict[str, Any]  # the learner's parts as the recipe made them, and what it told them
+    told: dict[str, dict[str, Any]]
     collector: Any
     trainer: Trainer
     rng: np.random.Generator
@@ -91,9 +100,17 @@ class Kept:
         return self.env_words() | said
 
     def replaced(self) -> dict[str, str]:
-        """The parts of the learner that are not those of the recipe, and their classes."""
-        now = parts_of(self.learner)
-        return {name: type(part).__name__ for name, part in now.items() if part is not self.built.get(name)}
+        """The parts of the learner that are not those of the recipe, or have other numbers than it told them: their classes."""
+        kinds = {}
+        for name, part in parts_of(self.learner).items():
+            if part is not self.built.get(name) or told(part) != self.told[name]:
+                kinds[name] = type(part).__name__
+        return kinds
+
+    def built_now(self) -> None:
+        """The recipe has just made the learner."""
+        self.built = parts_of(self.learner)
+        self.told = {name: told(part) for name, part in self.built.items()}
 
     def put(self, parts: Mapping[str, Any]) -> None:
         """Put parts in place of the recipe's, as `agent.learner.update = …` does. Raises ConfigError for other names."""
