@@ -6,6 +6,8 @@ import subprocess
 import sys
 import warnings
 from copy import deepcopy
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import torch
 from explicit import same_state
 from gymnasium import spaces
-from kinds import KINDS, MASKED, TREE, VECTOR, WHEEL, Kind, batch, observations
+from kinds import ARM, KINDS, MASKED, TREE, VECTOR, WHEEL, Kind, batch, observations
 
 import policygrad as pg
 from policygrad.cli import main
@@ -239,11 +241,59 @@ def test_an_agent_is_exported_as_it_is_and_stays_so(tmp_path, monkeypatch):
         pg.export(agent, "torchscript", "policy.onnx")
 
 
-@pytest.mark.parametrize("format", ["onnx", "torchscript", "numpy"])
-def test_a_policy_with_a_memory_is_refused(format, tmp_path):
-    _, path = Kind("ppo", VECTOR, WHEEL, {"memory": "lstm", "memory_size": 4}).saved(tmp_path)
-    with pytest.raises(ExportError, match=r"memory cannot be exported.*predict takes and returns the memory"):
-        pg.export(path, format)
+REMEMBERING = {
+    "gru, choices": Kind("ppo", VECTOR, spaces.Discrete(3, start=2), {"memory": "gru"}),
+    "lstm, several choices": Kind("ppo", VECTOR, spaces.MultiDiscrete([2, 3]), {"memory": "lstm", "hidden": ()}),
+    "gru, normal, normalised": Kind("a2c", VECTOR, WHEEL, {"memory": "gru", "normalize_obs": True}),
+    "lstm, normal of a network": Kind("ppo", VECTOR, WHEEL, {"memory": "lstm", "std": "network"}),
+    "lstm, squashed, of parts": Kind("ppo", TREE, ARM, {"memory": "lstm", "head": "squashed"}),
+    "gru, beta": Kind("ppo", VECTOR, ARM, {"memory": "gru", "head": "beta"}),
+    "gru, masks in the observation": Kind("ppo", MASKED, spaces.Discrete(4), {"memory": "gru"}),
+    "gru, correlated": Kind("ppo", VECTOR, WHEEL, {"memory": "gru", "noise_autocorrelation": 0.9}),
+    "gru of pictures": Kind("ppo", spaces.Box(0, 255, (16, 20, 3), np.uint8), WHEEL, {"memory": "gru"}, scale=0.05),
+}
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_a_memory_is_an_input_and_an_output(name, format, tmp_path):
+    kind = REMEMBERING[name]
+    agent, path = replace(kind, keywords={"memory_size": 5} | kind.keywords).saved(tmp_path)
+    width = agent.policy.core.width
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    made = pg.export(path, format)
+    assert made.inputs["memory"] == f"float32 (n, {width})"
+    if format == "onnx":
+        run = partial(session(made.files[0]).run, ["action", "next_memory"])
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = torch.jit.load(made.files[0])
+        run = lambda given: [x.numpy() for x in module(*(torch.from_numpy(given[name]) for name in made.inputs))]  # noqa: E731
+    for size in BATCHES:  # episodes of seven steps side by side
+        state, memory = None, np.zeros((size, width), np.float32)
+        for step in range(7):
+            obs = batch(observations(kind, size, seed=step)[0])
+            given = {"memory": memory} | parts(kind, obs)
+            act, memory = run(given)
+            expected, state = agent.predict(obs, state, deterministic=True)
+            agree(act, expected)
+            np.testing.assert_allclose(memory, state["memory"], atol=1e-5)
+        assert np.abs(memory).max() > 1e-3
+    if kind.keywords.get("head") != "beta":
+        assert "noise" in pg.export(path, format, sample=True).inputs
+
+
+def test_a_memory_that_an_export_would_lose_is_noticed(tmp_path, monkeypatch):
+    _, path = REMEMBERING["gru, choices"].saved(tmp_path)
+    kept = graphs.Graph._remembered
+    monkeypatch.setattr(graphs.Graph, "_remembered", lambda self, x, memory: kept(self, x, memory * 0.999))
+    with pytest.raises(MismatchError, match="acts otherwise than predict"):
+        pg.export(path, "torchscript")
+    assert not (tmp_path / "policy.pt").exists()
+    with pytest.raises(ExportError, match=r"for MLPs and tables of policygrad: use onnx or torchscript"):
+        pg.export(path, "numpy")
 
 
 def own(task: Any, *, num_steps: int = 8) -> Any:

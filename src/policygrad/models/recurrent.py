@@ -60,7 +60,7 @@ class RecurrentPolicy(Policy):
 
     def act(self, obs: Tree, state: Any, noise: np.ndarray) -> tuple[np.ndarray, Any, dict[str, Tree]]:
         """Sampled actions, the memory after this step, and the memory before it: see `Actor`."""
-        out, after = self._advanced(obs, state)
+        out, after = self.advanced(obs, state)
         if self.head.stateful:
             after[NOISE] = self.head.next_noise(state[NOISE], noise)
         return self.head.sample(self.conditioned(out, obs, state.get(NOISE)), noise), after, state
@@ -73,10 +73,10 @@ class RecurrentPolicy(Policy):
         """The most likely actions, and the memory after this step. state None: an episode begins."""
         N = len(self.inputs(obs))
         state = self.begin(self.noise(np.random.default_rng(0), (N,))) if state is None else state
-        out, after = self._advanced(obs, state)
+        out, after = self.advanced(obs, state)
         return self.head.mode(self.conditioned(out, obs, None)), after
 
-    def _advanced(self, obs: Tree, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def advanced(self, obs: Tree, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The network's outputs for one step of N environments, and the state after it, in NumPy."""
         if isinstance(self.kernel, MemoryKernel):
             out, after = self.kernel.advance(self.inputs(obs), state[MEMORY])

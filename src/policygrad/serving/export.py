@@ -24,9 +24,9 @@ import torch
 import policygrad
 from policygrad.algorithms.config import Algo
 from policygrad.files import write_atomically
-from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.policy import Body, Policy
-from policygrad.serving.comparing import Restored, compare
+from policygrad.models.recurrent import RecurrentPolicy
+from policygrad.serving.comparing import Acted, Restored, compare
 from policygrad.serving.described import described
 from policygrad.serving.graphs import ExportError, Graph, draw
 from policygrad.serving.probes import Probes, probes
@@ -43,7 +43,7 @@ OPSET = 17  # of ONNX; onnxruntime 1.12 and later run it
 COUNT = 1000  # observations of the comparison
 SEED = 15_000  # of the observations, and of the samples that are compared
 
-Act = Callable[[Sequence[np.ndarray]], np.ndarray]  # the inputs of a graph → actions
+Act = Callable[[Sequence[np.ndarray]], Acted]  # the inputs of a graph → actions, and the memory after them
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,8 @@ def _export(restored: Restored, model: Path, format: str, out: Path, sample: boo
     policy = restored.policy
     if not isinstance(policy, Policy) or policy.encoding is None:
         raise ExportError(f"expected a policy of policygrad, got {type(policy).__name__}: it cannot be exported")
-    if policy.stateful and not (policy.head.stateful or isinstance(policy, ExploringPolicy)):
-        raise ExportError(
-            "policies with a memory cannot be exported, as these formats act on one observation at a time: pg.load_policy acts "
-            "with them in torch, and its predict takes and returns the memory"
-        )
-    given = probes(policy.encoding, policy.head, COUNT, np.random.default_rng(SEED))
+    remembers = policy.core.width if isinstance(policy, RecurrentPolicy) else 0
+    given = probes(policy.encoding, policy.head, COUNT, np.random.default_rng(SEED), remembers)
     if format == "numpy":
         return _export_numpy(restored, model, given, out)
     graph = Graph(policy, restored.action_space, sample).eval().requires_grad_(False)
@@ -137,7 +133,7 @@ def _export(restored: Restored, model: Path, format: str, out: Path, sample: boo
     return Exported([out], format, *found, {name: _shown(x) for name, x in zip(names, example, strict=True)})
 
 
-def _run(act: Act, inputs: list[np.ndarray]) -> np.ndarray:
+def _run(act: Act, inputs: list[np.ndarray]) -> Acted:
     """The actions of a graph. Raises ExportError where it takes no batch of this size."""
     try:
         return act(inputs)
@@ -156,7 +152,12 @@ def _shown(x: np.ndarray) -> str:
 def input_names(graph: Graph) -> list[str]:
     """The names of a graph's inputs, in their order."""
     names = [leaf.name for leaf in graph.encoding.leaves]
-    return names + ["action_mask"] * graph.masked + ["noise"] * graph.sample
+    return names + ["action_mask"] * graph.masked + ["memory"] * graph.remembers + ["noise"] * graph.sample
+
+
+def output_names(graph: Graph) -> list[str]:
+    """The names of a graph's outputs, in their order."""
+    return ["action"] + ["next_memory"] * graph.remembers
 
 
 def _torchscript(graph: Graph, names: list[str], example: list[Any]) -> tuple[bytes, Act]:
@@ -165,7 +166,11 @@ def _torchscript(graph: Graph, names: list[str], example: list[Any]) -> tuple[by
     data = file.getvalue()
     module = torch.jit.load(BytesIO(data))
 
-    return data, lambda inputs: module(*map(torch.from_numpy, inputs)).numpy()
+    def act(inputs: Sequence[np.ndarray]) -> Acted:
+        made = module(*map(torch.from_numpy, inputs))
+        return (made[0].numpy(), made[1].numpy()) if graph.remembers else (made.numpy(), None)
+
+    return data, act
 
 
 def _onnx(graph: Graph, names: list[str], example: list[Any]) -> tuple[bytes, Act]:
@@ -175,14 +180,20 @@ def _onnx(graph: Graph, names: list[str], example: list[Any]) -> tuple[bytes, Ac
     except ImportError as error:
         raise ImportError("the format onnx needs onnx and onnxruntime: pip install 'policygrad[export]'") from error
     file = BytesIO()
-    axes = {name: {0: "batch"} for name in (*names, "action")}
-    words: dict[str, Any] = {"input_names": names, "output_names": ["action"], "dynamic_axes": axes}
+    outputs = output_names(graph)
+    axes = {name: {0: "batch"} for name in (*names, *outputs)}
+    words: dict[str, Any] = {"input_names": names, "output_names": outputs, "dynamic_axes": axes}
     torch.onnx.export(graph, tuple(example), file, dynamo=False, opset_version=OPSET, **words)  # pyright: ignore
     data = file.getvalue()
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 4  # a graph that takes no other batch is an ExportError, which says so once
     session = onnxruntime.InferenceSession(data, quiet, providers=["CPUExecutionProvider"])
-    return data, lambda inputs: np.asarray(session.run(["action"], dict(zip(names, inputs, strict=True)))[0])
+
+    def act(inputs: Sequence[np.ndarray]) -> Acted:
+        made = [np.asarray(x) for x in session.run(outputs, dict(zip(names, inputs, strict=True)))]
+        return made[0], made[1] if graph.remembers else None
+
+    return data, act
 
 
 def _export_numpy(restored: Restored, model: Path, given: Probes, out: Path) -> Exported:
@@ -201,10 +212,10 @@ def _export_numpy(restored: Restored, model: Path, given: Probes, out: Path) -> 
     data = file.getvalue()
     written = NumpyPolicy.load(BytesIO(data))
 
-    def act(rows: slice, seed: int | None) -> np.ndarray:
+    def act(rows: slice, seed: int | None) -> Acted:
         obs, masks = given.given(rows)
         written.rng = np.random.default_rng(seed)
-        return np.asarray(written.predict(obs, seed is None, masks)[0])
+        return np.asarray(written.predict(obs, seed is None, masks)[0]), None
 
     greedy, sampled = (compare(restored, given, COUNT, lambda rows, s=s: act(rows, s), s) for s in (None, SEED))
     code = (files("policygrad.serving") / "standalone.py").read_text("utf8")

@@ -2,8 +2,9 @@
 
 Everything is inside: the encoding of the observation, the normaliser, the network, the action mask, the most likely action or
 a sample, scaling and clipping. The inputs are the parts of the observation, in the order of the space and in their own types
-(floats as float32), each (n, *); then `action_mask` (n, A) bool, where there is one; then `noise` (n, K), where actions are
-sampled, which the caller draws: a graph with a generator of its own could be compared with nothing.
+(floats as float32), each (n, *); then `action_mask` (n, A) bool, where there is one; then `memory` (n, M), of a policy that has
+one, 0 where an episode begins; then `noise` (n, K), where actions are sampled, which the caller draws: a graph with a generator
+of its own could be compared with nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from policygrad.errors import UserError
 from policygrad.models.continuous import BETA_MARGIN, LOG_STD_MAX, LOG_STD_MIN, Beta, Gaussian, SquashedGaussian
 from policygrad.models.exploring import EDGE, ActionValues, Deterministic, ExploringPolicy
 from policygrad.models.heads import MASK_PENALTY, Categorical, MultiCategorical
+from policygrad.models.networks import WithLogStd
 from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import Encoding, Leaf
-from policygrad.models.policy import Policy
+from policygrad.models.policy import NOISE, Policy
+from policygrad.models.recurrent import RecurrentPolicy
 
 HEADS = (Categorical, MultiCategorical, Gaussian, Beta, Deterministic)
 
@@ -32,7 +35,7 @@ class ExportError(UserError, ValueError):
 
 
 class Graph(nn.Module):
-    """Inputs → actions (n, *) in the environment's type."""
+    """Inputs → actions (n, *) in the environment's type, and the memory (n, M) after them, of a policy that has one."""
 
     start: Tensor
     least: Tensor
@@ -54,6 +57,7 @@ class Graph(nn.Module):
         assert policy.encoding is not None
         self.encoding: Encoding = policy.encoding
         self.network, self.head, self.sample = policy.network, policy.head, sample
+        self.remembers = isinstance(policy, RecurrentPolicy)
         self.masked = bool(self.encoding.context)
         self.epsilon = float(policy.epsilon) if sample and isinstance(policy, ExploringPolicy) else 0.0
         self.parts = nn.ModuleList(PartFeatures(leaf) for leaf in self.encoding.leaves)
@@ -71,7 +75,7 @@ class Graph(nn.Module):
         scaled = not isinstance(self.head, Gaussian) or isinstance(self.head, SquashedGaussian)
         return bounds | ({"low": self.head.low, "scale": self.head.scale} if scaled else {})  # pyright: ignore
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         count = len(self.parts)
         features = [part(x) for part, x in zip(self.parts, inputs[:count], strict=True)]
         if self.encoding.parts:
@@ -80,12 +84,26 @@ class Graph(nn.Module):
             x = features[0]
         if self.normalizer is not None:
             x = self.normalizer(x)
-        out = self.network(x)[:, : self.head.size]
+        memory = self._remembered(x, inputs[count + self.masked]) if self.remembers else None
+        out = (self.network(x) if memory is None else self._read(memory))[:, : self.head.size]
         mask = inputs[count].to(out.dtype) if self.masked else None
         if mask is not None:
             out = out + (mask - 1.0) * MASK_PENALTY
         noise = inputs[-1] if self.sample else None
-        return self.choose(out, mask, noise) if self.choices else self.steer(out, noise)
+        act = self.choose(out, mask, noise) if self.choices else self.steer(out, noise)
+        return act if memory is None else (act, memory)
+
+    def _remembered(self, x: Tensor, memory: Tensor) -> Tensor:
+        """The memory after a step."""
+        network: Any = self.network.mean if isinstance(self.network, WithLogStd) else self.network
+        return network.advance(x, memory)
+
+    def _read(self, memory: Tensor) -> Tensor:
+        """What the network makes of a memory."""
+        if not isinstance(self.network, WithLogStd):
+            return self.network.read(memory)  # pyright: ignore[reportCallIssue]
+        mean = self.network.mean.read(memory)  # pyright: ignore[reportCallIssue]
+        return torch.cat([mean, self.network.log_std.expand_as(mean)], dim=-1)
 
     def choose(self, out: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
         """Discrete actions."""
@@ -185,6 +203,8 @@ def draw(policy: Policy, rng: np.random.Generator, n: int) -> np.ndarray:
     """The noise of n samples as a graph takes it, (n, K) float32, drawn as `predict` draws it."""
     head: Any = policy.head
     begun = policy.begin(policy.noise(rng, (n,))) if policy.stateful else None
+    if isinstance(policy, RecurrentPolicy):
+        begun = begun.get(NOISE)
     noise = policy.noise(rng, (n,))
     if begun is None:
         return noise.astype(np.float32)

@@ -18,18 +18,19 @@ FAR = 1e4  # how far from 0 observations without bounds are
 class Probes:
     """Observations and action masks, as `predict` takes them, and as the inputs of a graph.
 
-    parts: the parts of the observations, each (n, *), in the order of the space. masks (n, A) bool, or None.
+    parts: the parts of the observations, each (n, *), in the order of the space. masks (n, A) bool, or None. memory (n, M), of
+    a policy that has one, or None.
     """
 
     space: spaces.Space
     parts: dict[tuple[Any, ...], np.ndarray]
     masks: np.ndarray | None
     mask_source: str
+    memory: np.ndarray | None = None
 
     def inputs(self, rows: slice = slice(None)) -> list[np.ndarray]:
-        """For a graph: the parts, and the masks where there are any."""
-        masks = [] if self.masks is None else [self.masks]
-        return [x[rows] for x in (*self.parts.values(), *masks)]
+        """For a graph: the parts, and the masks and the memory where there are any."""
+        return [x[rows] for x in (*self.parts.values(), self.masks, self.memory) if x is not None]
 
     def given(self, rows: slice = slice(None)) -> tuple[Any, Any]:
         """For `predict`: observations, and action masks where they do not come with them."""
@@ -42,13 +43,15 @@ class Probes:
         return obs, list(masks) if masks is not None and self.mask_source == "info" else None
 
 
-def probes(encoding: Encoding, head: Head, count: int, rng: np.random.Generator) -> Probes:
+def probes(encoding: Encoding, head: Head, count: int, rng: np.random.Generator, memory: int = 0) -> Probes:
     """So many observations: half of them anywhere between the bounds, a quarter with every number at one of its bounds, and a
-    quarter of all magnitudes. Masks leave one action, some, or all.
+    quarter of all magnitudes. Masks leave one action, some, or all. memory: M, the numbers of the policy's memory: 0 in every
+    fourth row, as where an episode begins.
     """
     parts = {leaf.path: _values(leaf, count, rng) for leaf in encoding.leaves}
     masks = _masks(head, encoding.context, count, rng) if encoding.context else None
-    return Probes(encoding.space, parts, masks, encoding.mask_source)
+    remembered = rng.uniform(-1.0, 1.0, (count, memory)).astype(np.float32) * rng.choice([0, 1, 1, 1], (count, 1))
+    return Probes(encoding.space, parts, masks, encoding.mask_source, remembered.astype(np.float32) if memory else None)
 
 
 def _values(leaf: Leaf, count: int, rng: np.random.Generator) -> np.ndarray:
