@@ -29,7 +29,7 @@ from gymnasium.vector.utils import batch_space
 from policygrad.envs.blame import brief
 from policygrad.envs.calls import NOTHING, RESET, Calls, together
 from policygrad.envs.journal import digest
-from policygrad.envs.pools import NO_LIMIT, Part, Public, Raw, make_pool, raw_path_works
+from policygrad.envs.pools import NO_LIMIT, PoolPart, Public, Raw, make_pool, raw_path_works
 from policygrad.envs.processes import cores_for
 from policygrad.envs.single import make_one
 
@@ -95,7 +95,7 @@ class EnvPoolVectorEnv(VectorEnv):
         self.env_id, self.dtype = env_id, action_dtype(self.single_action_space)
         check_interface(env_id, self.single_observation_space, self.single_action_space)
         self.raw = raw_path_works(env_id)
-        self._parts: list[Part] = []  # none before the first reset
+        self._parts: list[PoolPart] = []  # none before the first reset
         self._calls = Calls([], self.single_action_space)  # of these pools
         self._marked = self._calls, 0, np.zeros(0), np.zeros(0, bool)
         self._interrupted = False  # closed, or by a signal between sending actions and receiving what they did
@@ -119,10 +119,10 @@ class EnvPoolVectorEnv(VectorEnv):
         self._interrupted = False
         return self._obs, {}
 
-    def _part(self, rows: slice, seeds: list[int]) -> Part:
+    def _part(self, rows: slice, seeds: list[int]) -> PoolPart:
         threads = math.ceil(self.num_threads * len(seeds) / self.num_envs)
         pool = make_pool(self.env_id, seeds, threads)
-        return Part(Raw(pool) if self.raw else Public(pool), rows, self.limit)
+        return PoolPart(Raw(pool) if self.raw else Public(pool), rows, self.limit)
 
     @property
     def _obs(self) -> np.ndarray:

@@ -70,7 +70,7 @@ class Public:
         return obs, rew, terminated, info["elapsed_step"]
 
 
-class Part:
+class PoolPart:
     """The environments `rows` of all, in a pool of their own: `begin` has them step, and `finish` waits for what they did.
 
     limit: steps of an episode, after which it is truncated here. EnvPool does not know of it, so such a `late` environment is
