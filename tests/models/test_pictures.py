@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+import policygrad as pg
 from policygrad.data import Batch
 from policygrad.models import pictures
 from policygrad.models.action_values import make_action_critic
@@ -205,12 +210,80 @@ def test_what_is_left_to_an_mlp() -> None:
         assert isinstance(policy_of(space).network, MLP)
 
 
-def test_normalised_pictures_are_refused() -> None:
-    with pytest.raises(PictureError, match="leave normalize_obs out"):
-        policy_of(pixels(20, 20, 3), normalize_obs=True)
-    assert policy_of(pixels(20, 20, 3), normalize_obs=True, network="mlp").normalizer is not None
+class Noise(gym.Env):
+    """Pictures that say nothing."""
+
+    def __init__(self, observed: spaces.Space, acted: spaces.Space) -> None:
+        self.observation_space, self.action_space = observed, acted
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Any:
+        return self._seen(), float(self.np_random.random()), bool(self.np_random.random() < 0.1), False, {}
+
+    def _seen(self) -> np.ndarray:
+        return self.np_random.integers(0, 256, self.observation_space.shape, dtype=np.uint8)
+
+
+def test_the_network_must_be_one_that_there_is() -> None:
     with pytest.raises(ValueError, match="network must be one of"):
         policy_of(pixels(20, 20, 3), network="vit")
+
+
+def test_standardised_pixels_are_not_divided_by_255() -> None:
+    policy, plain = policy_of(pixels(20, 20, 3), normalize_obs=True), policy_of(pixels(20, 20, 3))
+    seen = torch.randint(0, 256, (50, 20, 20, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    seen[:, 0, 0] = 17  # a pixel that never changes
+    policy.normalizer.merge(policy.raw_features(seen))  # pyright: ignore[reportOptionalMemberAccess]
+    x = seen[:8].double()
+    mean, std = seen.double().mean(0), seen.double().std(0, correction=0)
+    standard = ((x - mean) / (std**2 + 1e-8).sqrt()).clamp(-10, 10)
+    assert (standard[:, 0, 0] == 0).all()
+    with torch.no_grad():
+        out, expected = policy.network(policy.features(seen[:8])), plain.network(255.0 * standard.float())
+    np.testing.assert_allclose(out, expected, rtol=2e-4, atol=2e-6)  # the same weights, and one divides by 255
+    assert "standardised" in described(policy.network, policy.encoding)[0]  # pyright: ignore[reportArgumentType]
+    assert "over 255" in described(plain.network, plain.encoding)[0]  # pyright: ignore[reportArgumentType]
+
+
+def convolutions_in(thing: Any, seen: set[int]) -> Iterator[Convolutions]:
+    """All that an object of policygrad holds."""
+    if id(thing) in seen or not type(thing).__module__.startswith("policygrad"):
+        return
+    seen.add(id(thing))
+    inside = [*vars(thing).values()] if hasattr(thing, "__dict__") else []
+    for module in thing.modules() if isinstance(thing, nn.Module) else []:
+        if isinstance(module, Convolutions) and id(module) not in seen - {id(thing)}:
+            seen.add(id(module))
+            yield module
+    for part in inside:
+        yield from convolutions_in(part, seen)
+
+
+@pytest.mark.parametrize(
+    ("algo", "keywords"),
+    [
+        ("ppo", {}),
+        ("ppo", {"shared_body": True}),
+        ("a2c", {"memory": "gru"}),
+        ("dqn", {"warmup": 20}),
+        ("sac", {"warmup": 20}),
+    ],
+)
+def test_agents_standardise_pixels(algo: str, keywords: dict[str, Any], tmp_path: Path) -> None:
+    acts = spaces.Box(-1.0, 1.0, (1,)) if algo == "sac" else spaces.Discrete(3)
+    env = partial(Noise, pixels(16, 16, 3), acts)
+    words = {"num_envs": 2, **({} if algo in ("dqn", "sac") else {"num_steps": 8})} | keywords
+    agent = pg.Agent(algo, env, normalize_obs=True, preset={}, hidden=(), seed=1, **words).learn(64)
+    found = list(convolutions_in(agent.learner, set()))
+    assert len(found) >= {"ppo": 1 if keywords else 2, "a2c": 2, "dqn": 2, "sac": 3}[algo], "with the copies of targets"
+    assert all(part.standardized and part.largest == 1.0 for part in found)
+    assert agent.policy.normalizer.count > 0
+    again = pg.load(agent.save(tmp_path / "agent"), env)
+    obs = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(again.predict(obs, deterministic=True)[0], agent.predict(obs, deterministic=True)[0])
 
 
 def test_the_guess_is_said() -> None:

@@ -20,6 +20,7 @@ from policygrad.models.ascent import Term
 from policygrad.models.critic import Critic, QCritic, make_critic, make_q_critic
 from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.heads import Head
+from policygrad.models.pictures import standardize
 from policygrad.models.policy import Body, Policy, make_policy
 from policygrad.models.recurrent import make_recurrent_policy
 from policygrad.models.recurrent_critic import make_recurrent_critic
@@ -188,7 +189,7 @@ class Task:
 
         keywords: as in `ActionCritic`, and `count`, how many networks.
         """
-        return make_action_critic(
+        critic = make_action_critic(
             self.observation_space,
             dims,
             hidden=self.network.hidden if hidden is None else hidden,
@@ -199,6 +200,10 @@ class Task:
             seed=self._seeds()[1],
             **keywords,
         )
+        if self.network.normalize_obs:
+            standardize(critic.network.network)
+            standardize(critic.copy.network)
+        return critic
 
     def critic(
         self,
@@ -230,10 +235,14 @@ class Task:
             "max_grad_norm": max_grad_norm,
             "scale_rate": scale_rate,
         }
+        if self._remembers and of == "q":
+            raise ValueError("a critic of q(s, a) has no memory: use a critic of V (critic = v), or memory = none")
         if self._remembers:
-            if of == "q":
-                raise ValueError("a critic of q(s, a) has no memory: use a critic of V (critic = v), or memory = none")
-            return make_recurrent_critic(self.observation_space, **keywords, **self._remembers).to(self.device)
-        if of == "q":
-            return make_q_critic(self.observation_space, self.action_space, **keywords).to(self.device)
-        return make_critic(self.observation_space, **keywords).to(self.device)
+            critic = make_recurrent_critic(self.observation_space, **keywords, **self._remembers)
+        elif of == "q":
+            critic = make_q_critic(self.observation_space, self.action_space, **keywords)
+        else:
+            critic = make_critic(self.observation_space, **keywords)
+        if self.network.normalize_obs:
+            standardize(critic.network)
+        return critic.to(self.device)

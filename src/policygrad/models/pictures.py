@@ -5,8 +5,8 @@ A picture is a Box of bytes from 0 to 255 with sides of 16 or more and at most 3
     (height, width)   (height, width, channels)   (channels, height, width)   and a stack of such frames, (frames, …)
 
 The channels are the smallest axis, as in Stable-Baselines3's `is_image_space`; the frames of a stack become channels.
-MiniGrid's symbolic 7 × 7 × 3 is no picture: its numbers are names. Bytes are divided by 255 here, in the network: in records
-and in the replay buffer they stay bytes.
+MiniGrid's symbolic 7 × 7 × 3 is no picture: its numbers are names. Bytes are divided by 255 here, in the network, unless the
+policy standardises every pixel: in records and in the replay buffer they stay bytes.
 """
 
 from __future__ import annotations
@@ -128,8 +128,10 @@ class Convolutions(nn.Module):
 
     Mnih et al. 2015 (Nature 518, "Model architecture"): 32 8 × 8 stride 4, 64 4 × 4 stride 2, 64 3 × 3 stride 1, 512 features;
     smaller ones where these do not fit. Orthogonal weights with gain √2, zero biases. The numbers are divided by `largest`,
-    in the weights of the first layer: conv(x / 255, W) = conv(x, W / 255).
+    in the weights of the first layer: conv(x / 255, W) = conv(x, W / 255); by nothing where they are `standardized` before.
     """
+
+    standardized = False
 
     def __init__(
         self, layout: Layout, largest: float = 255.0, features: int = FEATURES, generator: torch.Generator | None = None
@@ -165,7 +167,8 @@ class Convolutions(nn.Module):
         return torch.relu_(self.linear(x.flatten(1)))
 
     def extra_repr(self) -> str:
-        return f"{self.layout}, over {self.largest:g}, through {self.name}"
+        scaled = "standardised" if self.standardized else f"over {self.largest:g}"
+        return f"{self.layout}, {scaled}, through {self.name}"
 
 
 def _is_tracing() -> bool:
@@ -263,6 +266,13 @@ def _raw_pixels(leaf: Leaf) -> bool:
     return (
         isinstance(space, spaces.Box) and space.dtype == np.uint8 and leaf.width >= RAW and int(space.high.max()) > 100
     )
+
+
+def standardize(module: nn.Module) -> None:
+    """Divide no pictures any more: the numbers come standardised."""
+    for part in module.modules():
+        if isinstance(part, Convolutions):
+            part.standardized, part.largest = True, 1.0
 
 
 def has_pictures(module: Any) -> bool:

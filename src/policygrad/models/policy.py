@@ -29,7 +29,7 @@ from policygrad.models.networks import (
 )
 from policygrad.models.normalizer import Normalizer
 from policygrad.models.observations import ACTION_MASK, Encoding, check_space
-from policygrad.models.pictures import PictureError, has_pictures
+from policygrad.models.pictures import standardize
 from policygrad.models.refused import refused
 from policygrad.models.workspace import Workspace
 from policygrad.tree import Tree, as_float, in_chunks, to_numpy
@@ -369,7 +369,9 @@ def make_policy(
             network=network,
         )
     net = _with_log_std(net, made, outputs if separate else 0, log_std)
-    return kind(net, made, _normalizer(net, encoding) if normalize_obs else None, kernel, encoding)
+    if normalize_obs:
+        standardize(net)
+    return kind(net, made, Normalizer(encoding.features_shape) if normalize_obs else None, kernel, encoding)
 
 
 def _with_log_std(net: nn.Module, head: Head, own: int, log_std: float) -> nn.Module:
@@ -383,10 +385,3 @@ def _with_log_std(net: nn.Module, head: Head, own: int, log_std: float) -> nn.Mo
     return net
 
 
-def _normalizer(net: nn.Module, encoding: Encoding) -> Normalizer:
-    """A new normaliser. Raises PictureError for a network that scales pictures itself."""
-    if has_pictures(net):
-        raise PictureError(
-            "pictures are divided by 255 inside the network: leave normalize_obs out, or set network = mlp"
-        )
-    return Normalizer(encoding.features_shape)
