@@ -98,7 +98,8 @@ class Deaf(gym.Wrapper):
         self.own = np.random.default_rng(0)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self.own = np.random.default_rng(seed)
+        if seed is not None:
+            self.own = np.random.default_rng(seed)
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> Any:
@@ -211,7 +212,7 @@ def not_deterministic(self: Altered, obs: Any, *rest: Any) -> tuple[Any, ...]:
 
 
 BOX = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1", "LunarLander-v3")
-ALL = (*BOX, "Taxi-v3")
+ALL = (*BOX, "Taxi-v4")
 VELOCITIES = {"CartPole-v1": (1, 3), "Pendulum-v1": (2,), "Acrobot-v1": (4, 5), "LunarLander-v3": (2, 3, 5)}
 
 
