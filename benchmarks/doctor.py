@@ -27,7 +27,7 @@ from policygrad.diagnosis.symptoms import Diagnosis
 from policygrad.envs.single import make_one
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "doctor"))
-from faults import ALL, ENV_FAULTS, RUN_FAULTS  # noqa: E402
+from faults import ALL, ENV_FAULTS, RUN_FAULTS
 
 HELD_OUT = ("Acrobot-v1", "LunarLander-v3", "Taxi-v4")
 

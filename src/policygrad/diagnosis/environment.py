@@ -16,7 +16,6 @@ from policygrad.diagnosis.preflight import RULES, Case
 from policygrad.diagnosis.symptoms import Diagnosis, examine
 from policygrad.envs.single import EnvLike, Wrapper, env_name, make_one, with_words
 
-STEPS = 20_000  # of the long play, unless given
 EPISODES = 300  # after which the long play ends: enough to tell that fewer than 1 in 100 have a larger return
 SHORT = 1_000  # steps of the plays that are compared
 COMPONENTS = 16  # of an action that are tried one by one
@@ -25,7 +24,7 @@ COMPONENTS = 16  # of an action that are tried one by one
 def examine_environment(
     env: EnvLike,
     algo: str | None = None,
-    steps: int = STEPS,
+    steps: int = 20_000,
     seed: int = 0,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[Wrapper] | None = None,

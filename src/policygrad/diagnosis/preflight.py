@@ -19,14 +19,12 @@ Every rule is a function of the `Case`. Thresholds marked as proposals in docs/d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
 from policygrad.diagnosis.play import Played
 from policygrad.diagnosis.statistics import action_effect, few_above, past_helps, shows_time

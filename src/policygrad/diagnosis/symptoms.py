@@ -31,7 +31,7 @@ class Symptom:
 
     @property
     def mark(self) -> str:
-        """ "!" for what is wrong in any case, "?" for what may be."""
+        """`!` for what is wrong in any case, `?` for what may be."""
         return "!" if self.sure else "?"
 
     def lines(self) -> list[str]:
@@ -107,7 +107,7 @@ class Diagnosis:
         }
 
 
-class Silent(Exception):  # noqa: N818  no error: a rule's answer
+class Silent(Exception):
     """A rule cannot look, and the text says why."""
 
 
