@@ -16,6 +16,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from policygrad.diagnosis.environment import examine_environment
 from policygrad.diagnosis.run import examine_run
 from policygrad.diagnosis.symptoms import Diagnosis
 from policygrad.envs.single import make_one
+from policygrad.stored.directory import RunDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "doctor"))
 from faults import ALL, ENV_FAULTS, RUN_FAULTS
@@ -64,7 +66,10 @@ def trained(algo: str, env: str, seed: int, settings: dict[str, Any], wrap: Call
     with tempfile.TemporaryDirectory() as folder:
         wrappers = {} if wrap is None else {"wrappers": [wrap]}
         agent = getattr(pg, algo)(env, seed=seed, **settings, **wrappers)
-        return examine_run(pg.train(agent, run_dir=Path(folder) / "run", episodes=10))
+        run = RunDirectory(Path(folder) / "run")
+        with suppress(pg.PolicygradError):  # evaluations of what never ends
+            pg.train(agent, run_dir=run.path, episodes=10)
+        return examine_run(run)
 
 
 def row(fault: str, env: str, seed: int, rules: tuple[str, ...], found: Diagnosis) -> dict[str, Any]:

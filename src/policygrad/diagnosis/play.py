@@ -149,7 +149,8 @@ def play(
 ) -> Played:
     """Play so many steps, or so many whole episodes if they are over earlier, in one environment, reset with this seed.
 
-    choose: what chooses the actions, made of the action space; random ones unless given. An error of the environment ends it, and is kept.
+    choose: what chooses the actions, made of the action space; random ones unless given. An error of the environment ends the
+    play, and is kept.
     """
     tape, error = Tape(), None
     envs = SerialVectorEnv([make])

@@ -23,28 +23,24 @@ Most settings are wrong only where the return does not rise, so that those rules
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from policygrad.algorithms.config import ConfigError, resolve
-from policygrad.algorithms.recipe import RecipeSpec
+from policygrad.algorithms.config import resolve
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.diagnosis.run_case import ERRORS, MANY, RunCase, read_case
 from policygrad.diagnosis.symptoms import Diagnosis, Silent, Symptom, examine
 from policygrad.reports import findings, value_findings
-from policygrad.reports.columns import Updates, as_number, ends, lasting, num, steps_text
-from policygrad.stored.directory import RunDirectory, RunError, environment
+from policygrad.reports.columns import as_number, ends, lasting, num, steps_text
+from policygrad.stored.directory import RunDirectory
 
 SCHULMAN = "Schulman 2016, Nuts and bolts of deep RL"
 JONES = "Jones 2019, Debugging RL"
 HENDERSON = "Henderson et al. 2018"
 REPORT = "policygrad report"
 
-MANY = 20  # returns, below which nothing is said of them
-ERRORS = 2.0  # standard errors by which the last fifth of the returns must be above the first
 CLEAR = 4.0  # standard errors of a fall
 SHORT = 0.3  # of the steps of the preset
 FACTOR = 30.0  # between a learning rate and that of the preset
@@ -54,66 +50,6 @@ STAYS, FROM = 0.98, 0.3  # of the first entropy, from this share of the run on
 LOST, BEFORE = 0.05, 0.2  # of the first entropy, before this share of the run
 SMALL_KL, SMALL_KL_ONE_STEP = 5e-4, 5e-6  # nats: with several epochs on a batch, and with one step
 CLIPPED = 0.3  # share of the steps
-
-
-@dataclass
-class RunCase:
-    """What is known of a run. rows: all rows of metrics; updates: the measured ones; preset: the preset's configuration."""
-
-    name: str
-    env: str
-    config: Mapping[str, Any]
-    state: Mapping[str, Any]
-    rows: list[Any]
-    updates: Updates
-    returns: np.ndarray
-    evaluation: Mapping[str, Any]
-    preset: Mapping[str, Any] | None
-
-    @property
-    def algo(self) -> str:
-        """The name of the algorithm."""
-        return self.updates.algo
-
-    def change(self) -> tuple[float, float]:
-        """Mean return of the last fifth of the episodes minus that of the first, and its standard error (Welch)."""
-        if len(self.returns) < MANY:
-            raise Silent(f"fewer than {MANY} episodes ended")
-        fifth = len(self.returns) // 5
-        first, last = self.returns[:fifth], self.returns[-fifth:]
-        return float(last.mean() - first.mean()), math.sqrt((first.var(ddof=1) + last.var(ddof=1)) / fifth)
-
-    def stalls(self) -> bool:
-        """Whether the return has not risen, by two standard errors; with too few episodes, it has not."""
-        try:
-            rise, error = self.change()
-        except Silent:
-            return True
-        return rise <= ERRORS * error
-
-    def only_stalled(self) -> None:
-        """Raise Silent where the return rises."""
-        if not self.stalls():
-            raise Silent("the return rises")
-
-    def column(self, name: str) -> np.ndarray:
-        """Numbers of the measured updates (R,). Raises Silent where there are none."""
-        if not len(self.updates) or not self.updates.has(name):
-            raise Silent(f"no row of metrics has {name}")
-        return self.updates[name]
-
-    def train(self, flags: str) -> str:
-        """The command that trains with these flags."""
-        return f"policygrad train {self.algo} {self.env} {flags}".strip()
-
-    def look(self) -> str:
-        """The command that looks at the environment."""
-        return f"policygrad doctor {self.env} {self.algo}"
-
-    def lr(self, factor: float) -> str:
-        """The command that trains with another learning rate."""
-        lr = self.updates.setting("lr")
-        return self.train(f"--lr {0.001 if lr is None else float(f'{lr * factor:.2g}'):g}")
 
 
 def stopped(case: RunCase) -> Symptom | None:
@@ -131,7 +67,7 @@ def no_episodes(case: RunCase) -> Symptom | None:
     """Episodes end."""
     steps = as_number(case.rows[-1].get("steps")) if case.rows else 0.0
     done = max((as_number(row.get("episodes")) for row in case.rows), default=math.nan)
-    if len(case.returns) or not done == 0.0:
+    if len(case.returns) or done != 0.0:
         return None
     text = f"no episode ended in {steps_text(steps)} steps: there is no return to judge by"
     advice = "gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)"
@@ -169,11 +105,8 @@ def lost_again(case: RunCase) -> Symptom | None:
     error = np.array([part.std(ddof=1) / math.sqrt(len(part)) for part in parts])
     best = int(mean.argmax())
     fall, rise = float(mean[best] - mean[-1]), float(mean[best] - mean[0])
-    if (
-        fall <= 0.5 * rise
-        or fall <= CLEAR * math.hypot(error[best], error[-1])
-        or rise <= CLEAR * math.hypot(error[best], error[0])
-    ):
+    fell, rose = (CLEAR * math.hypot(error[best], error[k]) for k in (-1, 0))
+    if fall <= max(0.5 * rise, fell) or rise <= rose:
         return None
     text = f"the mean return of a tenth of the episodes rose to {num(mean[best])} and is {num(mean[-1])} at the end"
     return Symptom("lost again", text, fall / rise, "above 0.5 of the rise", case.lr(0.3), JONES)
@@ -241,7 +174,7 @@ def no_gradient(case: RunCase) -> Symptom | None:
     norm = float(np.nanmedian(case.column("grad_norm")))
     if norm > NO_GRADIENT:
         return None
-    text = "the policy gradient is 0: all advantages are alike"
+    text = "the policy gradient is 0: all advantages are alike, or the policy has become deterministic"
     return Symptom("no gradient", text, norm, f"up to {NO_GRADIENT:g} (median norm)", case.look(), JONES, sure=True)
 
 
@@ -262,11 +195,10 @@ def entropy(case: RunCase) -> Symptom | None:
             "entropy", text, left, f"from {STAYS:g} of its first value on, after {FROM:.0%} of the run", advice, JONES
         )
     if len(early) and np.nanmin(early) <= LOST * begun:
-        text = f"the entropy fell from {num(begun)} to {num(float(np.nanmin(early)))} nats at once: the policy has stopped exploring"
+        least = float(np.nanmin(early))
+        text = f"the entropy fell from {num(begun)} to {num(least)} nats at once: the policy stopped exploring"
         limits = f"up to {LOST:g} of its first value, before {BEFORE:.0%} of the run"
-        return Symptom(
-            "entropy", text, float(np.nanmin(early) / begun), limits, case.train("--ent-coef 0.01"), SCHULMAN
-        )
+        return Symptom("entropy", text, least / begun, limits, case.train("--ent-coef 0.01"), SCHULMAN)
     return None
 
 
@@ -393,33 +325,8 @@ RULES: list[tuple[str, Callable[[RunCase], Any]]] = [
 
 def examine_run(run: RunDirectory) -> Diagnosis:
     """What the files of a run show. Raises RunError for what is no run."""
-    if not run.config_file.exists():
-        raise RunError(f"{run.path} is not a run directory: it has no config.json")
-    told = run.config()
-    try:
-        spec = RecipeSpec.from_json(told["recipe"]) if "recipe" in told else None
-    except ValueError as error:
-        raise RunError(f"{run.config_file} is not a run's configuration: recipe, {error}") from error
-    algo, env = str(told["algo"]), environment(told)
-    rows = run.metrics() if run.metrics_file.exists() else []
-    returns = np.array([x for x in run.returns() if math.isfinite(as_number(x))], float)
-    updates = Updates(algo, told["config"], rows, spec)
-    name = shlex.quote(str(run.path))
-    case = RunCase(
-        name, env, told["config"], run.state(), rows, updates, returns, run.evaluation() or {}, tuned(algo, env)
-    )
+    case = read_case(run)
     subject = (
-        f"{run.path}: {algo} on {env}, seed {told['seed']}, {len(rows)} rows of metrics, {len(returns):,} episodes"
+        f"{case.name}: {case.algo} on {case.env}, {len(case.rows)} rows of metrics, {len(case.returns):,} episodes"
     )
     return examine(subject, RULES, case)
-
-
-def tuned(algo: str, env: str) -> dict[str, Any] | None:
-    """The configuration of the tuned preset; None where there is none."""
-    if algo not in RECIPES:
-        return None
-    try:
-        config, found = resolve(algo, env, {})
-    except ConfigError:
-        return None
-    return config if found else None

@@ -78,7 +78,11 @@ class Diagnosis:
         """The text, before it is wrapped."""
         found = [line for symptom in self.symptoms for line in symptom.lines()]
         ok = [f"ok {', '.join(self.healthy_rules)}"] if self.healthy_rules else []
-        return [self.subject, self.summary(), "", *found, *ok, *(f"-  {k}: {why}" for k, why in self.silent.items())]
+        whys: dict[str, list[str]] = {}
+        for rule, why in self.silent.items():
+            whys.setdefault(why, []).append(rule)
+        silent = [f"-  not looked at: {', '.join(rules)} ({why})" for why, rules in whys.items()]
+        return [self.subject, self.summary(), "", *found, *ok, *silent]
 
     def __str__(self) -> str:
         fill = textwrap.TextWrapper(LINE_WIDTH, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False)
