@@ -46,6 +46,7 @@ WEIGHT = 0.01  # γᵗ of the earliest informative reward
 SAME_LENGTH = 5  # episodes
 LONG = 5_000  # steps without an end
 FEW = 50  # steps that say nothing
+RESCALE = "gymnasium.wrappers.RescaleObservation(env, -1.0, 1.0), or divide by the scale of every number"
 
 
 @dataclass
@@ -72,9 +73,10 @@ class Case:
             raise Silent("the environment failed before there was enough to look at")
         return self.long
 
-    def train(self, flags: str) -> str:
-        """The command that trains with these flags."""
-        return f"policygrad train {self.algo or 'ppo'} {self.name} {flags}"
+    def train(self, flag: str, instead: str) -> str:
+        """The command that trains with a flag, or what to do instead, where the algorithm has no such flag."""
+        name = flag.split()[0].lstrip("-").replace("-", "_")
+        return f"policygrad train {self.algo or 'ppo'} {self.name} {flag}" if name in self.config else instead
 
 
 def contract(case: Case) -> Symptom | None:
@@ -144,18 +146,20 @@ def known_advice(case: Case) -> list[Symptom]:
     """What training warns of: see `policygrad.envs.advice`."""
     envs = SerialVectorEnv([case.make])
     try:
-        found = [normalized(envs)]
-        if case.config.get("head", "auto") in ("auto", "gaussian"):
-            found.append(far_bounds(envs.single_action_space))
-        if not case.config.get("normalize_obs") and case.config.get("network", "auto") == "auto":
-            pictures = unscaled_pictures(envs.single_observation_space)
-            shape = getattr(envs.single_observation_space, "shape", None) or ()
-            found.append(None if len(shape) == 3 else pictures)
+        pictures = len(envs.single_observation_space.shape or ()) == 3  # which go through convolutions, scaled
+        scaled = pictures or case.config.get("normalize_obs") or case.config.get("network", "auto") != "auto"
+        found = [
+            normalized(envs),
+            far_bounds(envs.single_action_space) if case.config.get("head") == "gaussian" else None,
+            None if scaled else unscaled_pictures(envs.single_observation_space),
+        ]
     finally:
         envs.close()
+    rescale = "gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)"
+    tries = ("leave the wrapper out", case.train("--head squashed", rescale), case.train("--normalize-obs", RESCALE))
     return [
-        Symptom("spaces", text, 1.0, "at 1 warning", case.train(flag), "policygrad.envs.advice")
-        for text, flag in zip(found, ("", "--head squashed", "--normalize-obs"), strict=False)
+        Symptom("spaces", text, 1.0, "at 1 warning", advice, "policygrad.envs.advice")
+        for text, advice in zip(found, tries, strict=True)
         if text is not None
     ]
 
@@ -209,7 +213,7 @@ def observation_scale(case: Case) -> Symptom | None:
     )
     text += f"{x[:, worst].mean():.3g} and standard deviation {std[worst]:.3g}"
     limits = f"for a mean beyond ±{FAR_MEAN:g} or a standard deviation outside {SMALL_STD:g} to {LARGE_STD:g}"
-    return Symptom("observation scale", text, number, limits, case.train("--normalize-obs"), SCHULMAN)
+    return Symptom("observation scale", text, number, limits, case.train("--normalize-obs", RESCALE), SCHULMAN)
 
 
 def reward_scale(case: Case) -> Symptom | None:
@@ -274,7 +278,7 @@ def limit_as_end(case: Case) -> Symptom | None:
 def reachable_reward(case: Case) -> Symptom | None:
     """Random play has returns of different sizes: the first policy is about random, and learns from differences."""
     played = case.played()
-    advice = f"policygrad.PotentialShaping, a start nearer to the goal, or {case.train('--ent-coef 0.01')}"
+    advice = f"policygrad.PotentialShaping, or {case.train('--ent-coef 0.01', 'a start that is nearer to the goal')}"
     if not played.rew.any():
         text = f"every reward of {played.steps:,} steps of random play is 0: there is nothing to learn from"
         return Symptom("reachable reward", text, 0.0, "at 0 rewards", advice, SCHULMAN)
@@ -311,7 +315,8 @@ def horizon(case: Case) -> Symptom | None:
         return None
     text = f"no informative reward comes before step {earliest:,}, where γ = {gamma:g} leaves γᵗ = {weight:.2g} of it; "
     text += f"1/(1 − γ) is {1 / (1 - gamma):.0f} steps"
-    advice = case.train(f"--gamma {1 - 1 / earliest:.5f}".rstrip("0"))
+    enough = f"{1 - 1 / earliest:.5f}".rstrip("0")
+    advice = case.train(f"--gamma {enough}", f"a discount of {enough}")
     return Symptom("horizon", text, weight, f"below {WEIGHT:g}", advice, SCHULMAN)
 
 
@@ -323,11 +328,7 @@ def memory(case: Case) -> Symptom | None:
         return None
     text = f"the observation and action leave {without:.0%} of the next {what} unexplained, and with those of the step before "
     text += f"and the first observation {with_past:.0%}: something that matters is hidden"
-    advice = (
-        case.train("--memory gru")
-        if case.algo in (None, "ppo", "a2c")
-        else "gymnasium.wrappers.FrameStackObservation(env, 4)"
-    )
+    advice = case.train("--memory gru", "gymnasium.wrappers.FrameStackObservation(env, 4)")
     return Symptom(
         "memory", text, with_past / without, "below 0.5, where at least 0.2 is unexplained", advice, "kernel regression"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,17 +79,19 @@ class RunCase:
         return self.updates[name]
 
     def train(self, flags: str) -> str:
-        """The command that trains with these flags."""
-        return f"policygrad train {self.algo} {self.env} {flags}".strip()
+        """The command that trains with these flags, or the one that lists the flags, where the algorithm lacks one of them."""
+        known = all(name.replace("-", "_") in self.config for name in re.findall(r"--([\w-]+)", flags))
+        return f"policygrad train {self.algo} {self.env} {flags if known else '--help'}"
 
     def look(self) -> str:
         """The command that looks at the environment."""
         return f"policygrad doctor {self.env} {self.algo}"
 
     def lr(self, factor: float) -> str:
-        """The command that trains with another learning rate."""
-        lr = self.updates.setting("lr")
-        return self.train(f"--lr {0.001 if lr is None else float(f'{lr * factor:.2g}'):g}")
+        """The command that trains with another learning rate, or with another limit of the KL where there is no rate."""
+        name = "lr" if "lr" in self.config else "max_kl"
+        value = self.updates.setting(name)
+        return self.train(f"--{name.replace('_', '-')} {0.001 if value is None else float(f'{value * factor:.2g}'):g}")
 
 
 def read_case(run: RunDirectory) -> RunCase:
