@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from policygrad.diagnosis.environment import Kept, maker
-from policygrad.diagnosis.play import Played, another, play, uniform
+from policygrad.diagnosis.environment import LeftOpen, maker
+from policygrad.diagnosis.play import RandomPlay, another, play, uniform
 from policygrad.diagnosis.statistics import action_effect, few_above, past_helps, shows_time, standardised, unexplained
 from policygrad.envs.probes import Chain, Counting, TMaze
 from policygrad.envs.single import make_one
 
 
-def random_walk(steps: int, effect: float, seed: int) -> Played:
+def random_walk(steps: int, effect: float, seed: int) -> RandomPlay:
     """Noise whose mean is `effect` times the action, as recorded play of one long episode."""
     rng = np.random.default_rng(seed)
     act = rng.integers(2, size=steps)
     obs = np.concatenate([[0.0], np.cumsum(rng.normal(size=steps) + effect * act)])[:, None].astype(np.float32)
     never, empty = np.zeros(steps, bool), ["" for _ in range(steps + 1)]
     one_hot = np.eye(2)[act]
-    return Played(
+    return RandomPlay(
         obs,
         np.arange(steps),
         one_hot,
@@ -112,7 +112,7 @@ def test_actions_are_in_their_box(low):
 def test_an_environment_that_is_given_is_left_open():
     env = gym.make("CartPole-v1")
     kept = maker(env)()
-    assert isinstance(kept, Kept)
+    assert isinstance(kept, LeftOpen)
     kept.close()
     env.reset(seed=0)
 

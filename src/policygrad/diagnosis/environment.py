@@ -11,8 +11,9 @@ import numpy as np
 from gymnasium import spaces
 
 from policygrad.algorithms.config import resolve
+from policygrad.algorithms.recipes import USUAL
 from policygrad.diagnosis.play import another, play, uniform
-from policygrad.diagnosis.preflight import RULES, Case
+from policygrad.diagnosis.preflight import RULES, EnvironmentCase
 from policygrad.diagnosis.symptoms import Diagnosis, examine
 from policygrad.envs.single import EnvLike, Wrapper, env_name, make_one, with_words
 
@@ -31,12 +32,12 @@ def examine_environment(
 ) -> Diagnosis:
     """What random play of an environment shows. algo: whose γ and normalisation hold, with its preset; ppo's unless given."""
     case = play_all(with_words(env, env_kwargs, wrappers), algo, steps, seed)
-    settings = f"the settings of {algo}" if algo else "γ and normalisation of ppo"
+    settings = f"the settings of {algo}" if algo else f"γ and normalisation of {USUAL}"
     subject = f"{case.name}: {case.long.steps:,} steps and {len(case.long.lengths)} episodes of random play, {settings}"
     return examine(subject, RULES, case)
 
 
-def play_all(env: EnvLike, algo: str | None, steps: int, seed: int) -> Case:
+def play_all(env: EnvLike, algo: str | None, steps: int, seed: int) -> EnvironmentCase:
     """Everything that the rules look at."""
     make = maker(env)
     short = min(SHORT, steps)
@@ -45,8 +46,10 @@ def play_all(env: EnvLike, algo: str | None, steps: int, seed: int) -> Case:
     count = 0 if first.error is not None else components(make)
     parts = [play(make, short, seed, partial(another, seed=seed, component=i)) for i in range(count)]
     name = env_name(env)
-    config, _ = resolve(algo or "ppo", name, {})
-    return Case(name, make, first, again, other, parts, play(make, steps, seed + 1, episodes=EPISODES), algo, config)
+    config, _ = resolve(algo or USUAL, name, {})
+    return EnvironmentCase(
+        name, make, first, again, other, parts, play(make, steps, seed + 1, episodes=EPISODES), algo, config
+    )
 
 
 def maker(env: EnvLike) -> Callable[[], gym.Env]:
@@ -54,10 +57,10 @@ def maker(env: EnvLike) -> Callable[[], gym.Env]:
     if not isinstance(env, gym.Env):
         return partial(make_one, env)
     make_one(env)
-    return lambda: Kept(env)
+    return lambda: LeftOpen(env)
 
 
-class Kept(gym.Wrapper):
+class LeftOpen(gym.Wrapper):
     """An environment of the user's, which stays open."""
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ WIDEST = 512  # features of an observation that are kept; of wider ones, such as
 
 
 @dataclass
-class Played:
+class RandomPlay:
     """Steps of random play, in order. N steps, D features of an observation, A features of an action.
 
     obs (M, D): every observation, the last of an episode included. at (N,): the row of the observation that step n acts on;
@@ -70,7 +70,7 @@ class Played:
         """The sum of the rewards of every finished episode."""
         return np.array([float(rewards.sum()) for rewards in self.episodes])
 
-    def same(self, other: Played) -> bool:
+    def same(self, other: RandomPlay) -> bool:
         """Whether both show the same observations, rewards and ends, to the last bit."""
         ours = (self.rew, self.terminated, self.truncated)
         theirs = (other.rew, other.terminated, other.truncated)
@@ -146,7 +146,7 @@ def play(
     seed: int,
     choose: Callable[[spaces.Space], Chooser] | None = None,
     episodes: int = 10**9,
-) -> Played:
+) -> RandomPlay:
     """Play so many steps, or so many whole episodes if they are over earlier, in one environment, reset with this seed.
 
     choose: what chooses the actions, made of the action space; random ones unless given. An error of the environment ends the
@@ -226,11 +226,11 @@ def stride(width: int) -> int:
     return -(-width // WIDEST)
 
 
-def _played(tape: Tape, encoding: Encoding, error: PolicygradError | None) -> Played:
+def _played(tape: Tape, encoding: Encoding, error: PolicygradError | None) -> RandomPlay:
     count = sum(at + 1 < len(tape.obs) for at in tape.at[: len(tape.rew)])  # the last answer may have been refused
     choices = np.concatenate([np.full(leaf.width, leaf.one_hot or leaf.limited) for leaf in encoding.leaves])
     ends = np.array(tape.ends[:count], bool).reshape(count, 2)
-    return Played(
+    return RandomPlay(
         obs=np.array(tape.obs, np.float32).reshape(len(tape.obs), len(choices[:: stride(len(choices))])),
         at=np.array(tape.at[:count], int),
         act=np.array(tape.act[:count]).reshape(count, -1) if count else np.empty((0, 0)),

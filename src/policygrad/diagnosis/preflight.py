@@ -14,7 +14,7 @@
 | horizon               | when rewards come, against γ                        | Schulman 2016               |
 | memory                | whether the past predicts more than the present     | `diagnosis/statistics.py`   |
 
-Every rule is a function of the `Case`. Thresholds marked as proposals in docs/doctor.md were set on CartPole and Pendulum.
+Every rule is a function of the `EnvironmentCase`. Thresholds marked as proposals in docs/doctor.md were set on CartPole and Pendulum.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from policygrad.diagnosis.play import Played
+from policygrad.algorithms.recipes import USUAL
+from policygrad.diagnosis.play import RandomPlay
 from policygrad.diagnosis.statistics import action_effect, few_above, past_helps, shows_time
-from policygrad.diagnosis.symptoms import Silent, Symptom
+from policygrad.diagnosis.symptoms import CannotTell, Symptom
 from policygrad.envs.advice import far_bounds, normalized, unscaled_pictures
 from policygrad.envs.serial import SerialVectorEnv
 
@@ -50,7 +51,7 @@ RESCALE = "gymnasium.wrappers.RescaleObservation(env, -1.0, 1.0), or divide by t
 
 
 @dataclass
-class Case:
+class EnvironmentCase:
     """An environment, and what was played in it.
 
     first, again: the same seed and the same actions twice; other: other actions, from the same seed; parts: other values of
@@ -59,27 +60,27 @@ class Case:
 
     name: str
     make: Callable[[], gym.Env]
-    first: Played
-    again: Played
-    other: Played
-    parts: list[Played]
-    long: Played
+    first: RandomPlay
+    again: RandomPlay
+    other: RandomPlay
+    parts: list[RandomPlay]
+    long: RandomPlay
     algo: str | None
     config: Mapping[str, Any]
 
-    def played(self) -> Played:
+    def played(self) -> RandomPlay:
         """The long play, if there is enough of it."""
         if self.long.steps < FEW:
-            raise Silent("the environment failed before there was enough to look at")
+            raise CannotTell("the environment failed before there was enough to look at")
         return self.long
 
     def train(self, flag: str, instead: str) -> str:
         """The command that trains with a flag, or what to do instead, where the algorithm has no such flag."""
         name = flag.split()[0].lstrip("-").replace("-", "_")
-        return f"policygrad train {self.algo or 'ppo'} {self.name} {flag}" if name in self.config else instead
+        return f"policygrad train {self.algo or USUAL} {self.name} {flag}" if name in self.config else instead
 
 
-def contract(case: Case) -> Symptom | None:
+def contract(case: EnvironmentCase) -> Symptom | None:
     """Every answer of the environment has the shapes and types of its spaces, and finite numbers."""
     for played in (case.first, case.again, case.other, *case.parts, case.long):
         if played.error is not None:
@@ -89,10 +90,10 @@ def contract(case: Case) -> Symptom | None:
     return None
 
 
-def seeds(case: Case) -> Symptom | None:
+def seeds(case: EnvironmentCase) -> Symptom | None:
     """The same seed begins with the same observation."""
     if case.first.error or case.again.error:
-        raise Silent("the environment failed")
+        raise CannotTell("the environment failed")
     if case.first.digests[0] == case.again.digests[0]:
         return None
     text = "reset(seed=0) twice gave two different observations, so that no run can be repeated"
@@ -100,12 +101,12 @@ def seeds(case: Case) -> Symptom | None:
     return Symptom("seeds", text, 1.0, "at 1 difference", advice, GYMNASIUM, sure=True)
 
 
-def determinism(case: Case) -> Symptom | None:
+def determinism(case: EnvironmentCase) -> Symptom | None:
     """The same seed and the same actions lead to the same observations and rewards."""
     if case.first.error or case.again.error:
-        raise Silent("the environment failed")
+        raise CannotTell("the environment failed")
     if case.first.digests[0] != case.again.digests[0]:
-        raise Silent("the environment ignores seeds")
+        raise CannotTell("the environment ignores seeds")
     if case.first.same(case.again):
         return None
     pairs = zip(case.first.digests, case.again.digests, strict=False)
@@ -115,13 +116,13 @@ def determinism(case: Case) -> Symptom | None:
     return Symptom("determinism", text, 1.0, "at 1 difference", advice, "Henderson et al. 2018")
 
 
-def actions(case: Case) -> Symptom | None:
+def actions(case: EnvironmentCase) -> Symptom | None:
     """Actions change what happens: exactly, where the environment can be repeated; otherwise by a permutation test.
 
     Repeated with other actions, an environment in which any action had any visible effect shows something else.
     """
     if case.first.error or case.again.error or case.other.error:
-        raise Silent("the environment failed")
+        raise CannotTell("the environment failed")
     wiring = "env.reset(seed=0); print([env.step(env.action_space.sample())[:2] for _ in range(3)])"
     if case.first.same(case.again):
         if case.first.same(case.other):
@@ -134,7 +135,7 @@ def actions(case: Case) -> Symptom | None:
         return Symptom("actions", text, float(len(dead)), "from 1 component on", wiring, JONES)
     played = case.played()
     if played.masked:
-        raise Silent("the environment cannot be repeated, and legal actions depend on the state")
+        raise CannotTell("the environment cannot be repeated, and legal actions depend on the state")
     p = action_effect(played)
     if p is None or p <= LEVEL:
         return None
@@ -142,7 +143,7 @@ def actions(case: Case) -> Symptom | None:
     return Symptom("actions", text, p, f"where its p-value is above its level, {LEVEL:g}", wiring, JONES)
 
 
-def known_advice(case: Case) -> list[Symptom]:
+def known_advice(case: EnvironmentCase) -> list[Symptom]:
     """What training warns of: see `policygrad.envs.advice`."""
     envs = SerialVectorEnv([case.make])
     try:
@@ -164,7 +165,7 @@ def known_advice(case: Case) -> list[Symptom]:
     ]
 
 
-def bounds(case: Case) -> Symptom | None:
+def bounds(case: EnvironmentCase) -> Symptom | None:
     """Observations are inside of their space."""
     share = case.played().outside
     if share <= OUTSIDE:
@@ -174,15 +175,15 @@ def bounds(case: Case) -> Symptom | None:
     return Symptom("bounds", text, share, f"above {OUTSIDE:g}", advice, GYMNASIUM)
 
 
-def numeric(case: Case) -> np.ndarray:
+def numeric(case: EnvironmentCase) -> np.ndarray:
     """The observations' features that are numbers and no choices (M, D)."""
     played = case.played()
     if played.choices.all():
-        raise Silent("observations are choices")
+        raise CannotTell("observations are choices")
     return played.obs[:, ~played.choices].astype(float)
 
 
-def constant_observations(case: Case) -> Symptom | None:
+def constant_observations(case: EnvironmentCase) -> Symptom | None:
     """Some number of the observation changes; that a few never do is common."""
     std = numeric(case).std(0)
     if std.max() > 0.0 or not case.played().choices.size:
@@ -194,13 +195,13 @@ def constant_observations(case: Case) -> Symptom | None:
     )
 
 
-def observation_scale(case: Case) -> Symptom | None:
+def observation_scale(case: EnvironmentCase) -> Symptom | None:
     """The numbers of the observation are about 1 in size, or are normalised."""
     if case.config.get("normalize_obs"):
-        raise Silent("observations are normalised")
+        raise CannotTell("observations are normalised")
     x = numeric(case)
     if isinstance(x, np.ndarray) and x.shape[1] >= 256:
-        raise Silent("observations have so many numbers that they are pictures")
+        raise CannotTell("observations have so many numbers that they are pictures")
     mean, std = np.abs(x.mean(0)), x.std(0)
     off = (std > 0.0) & ((mean > FAR_MEAN) | (std < SMALL_STD) | (std > LARGE_STD))
     if not off.any():
@@ -216,10 +217,10 @@ def observation_scale(case: Case) -> Symptom | None:
     return Symptom("observation scale", text, number, limits, case.train("--normalize-obs", RESCALE), SCHULMAN)
 
 
-def reward_scale(case: Case) -> Symptom | None:
+def reward_scale(case: EnvironmentCase) -> Symptom | None:
     """Rewards are neither tiny nor huge. Harmless where advantages are standardised."""
     if case.algo is not None and case.config.get("standardize", "none") != "none":
-        raise Silent(f"{case.algo} standardises advantages, so that the scale of rewards does not matter")
+        raise CannotTell(f"{case.algo} standardises advantages, so that the scale of rewards does not matter")
     rew = case.played().rew
     rew = rew[rew != 0.0]
     if not rew.size:
@@ -233,11 +234,11 @@ def reward_scale(case: Case) -> Symptom | None:
     return Symptom("reward scale", text, size, limits, advice, SCHULMAN)
 
 
-def reward_outlier(case: Case) -> Symptom | None:
+def reward_outlier(case: EnvironmentCase) -> Symptom | None:
     """No single reward is as large as all others together."""
     size = np.abs(case.played().rew)
     if np.count_nonzero(size) < MANY_REWARDS:
-        raise Silent(f"fewer than {MANY_REWARDS} rewards are not 0")
+        raise CannotTell(f"fewer than {MANY_REWARDS} rewards are not 0")
     share = float(size.max() / size.sum())
     if share <= OUTLIER:
         return None
@@ -246,24 +247,24 @@ def reward_outlier(case: Case) -> Symptom | None:
     return Symptom("reward outlier", text, share, f"above {OUTLIER:g} of Σ|r|", advice, SCHULMAN)
 
 
-def no_end(case: Case) -> Symptom | None:
+def no_end(case: EnvironmentCase) -> Symptom | None:
     """Episodes end."""
     played = case.played()
     if played.over.any():
         return None
     if played.steps < LONG:
-        raise Silent(f"fewer than {LONG:,} steps were played")
+        raise CannotTell(f"fewer than {LONG:,} steps were played")
     text = f"no episode ended in {played.steps:,} steps of random play, so that there is no return to judge by"
     advice = "gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)"
     return Symptom("no end", text, float(played.steps), f"from {LONG:,} steps on", advice, SCHULMAN)
 
 
-def limit_as_end(case: Case) -> Symptom | None:
+def limit_as_end(case: EnvironmentCase) -> Symptom | None:
     """A time limit is `truncated`, or the observation shows the time."""
     played = case.played()
     lengths = played.lengths
     if len(lengths) < SAME_LENGTH:
-        raise Silent(f"fewer than {SAME_LENGTH} episodes ended")
+        raise CannotTell(f"fewer than {SAME_LENGTH} episodes ended")
     if len(set(lengths.tolist())) > 1 or lengths[0] == 1 or played.truncated.any() or shows_time(played):
         return None
     text = f"all {len(lengths)} episodes are terminated after {lengths[0]} steps, and no observation shows the time: if that "
@@ -275,7 +276,7 @@ def limit_as_end(case: Case) -> Symptom | None:
     )
 
 
-def reachable_reward(case: Case) -> Symptom | None:
+def reachable_reward(case: EnvironmentCase) -> Symptom | None:
     """Random play has returns of different sizes: the first policy is about random, and learns from differences."""
     played = case.played()
     advice = f"policygrad.PotentialShaping, or {case.train('--ent-coef 0.01', 'a start that is nearer to the goal')}"
@@ -284,7 +285,7 @@ def reachable_reward(case: Case) -> Symptom | None:
         return Symptom("reachable reward", text, 0.0, "at 0 rewards", advice, SCHULMAN)
     returns = np.round(played.returns, 6)
     if len(returns) == 0:
-        raise Silent("no episode ended")
+        raise CannotTell("no episode ended")
     values, counts = np.unique(returns, return_counts=True)
     commonest = values[counts.argmax()]
     if counts.max() < len(returns) / 2:
@@ -293,16 +294,16 @@ def reachable_reward(case: Case) -> Symptom | None:
     if above >= RARE * len(returns):
         return None
     if not few_above(above, len(returns), RARE):
-        raise Silent(f"{len(returns)} episodes are too few to tell: give more steps")
+        raise CannotTell(f"{len(returns)} episodes are too few to tell: give more steps")
     text = f"{above} of {len(returns)} random episodes have a return above the commonest one, {commonest:g}"
     return Symptom("reachable reward", text, above / len(returns), f"below {RARE:g}", advice, SCHULMAN)
 
 
-def horizon(case: Case) -> Symptom | None:
+def horizon(case: EnvironmentCase) -> Symptom | None:
     """γ lets the policy see the rewards: γᵗ is not about 0 where the earliest informative one comes, at step t."""
     gamma, played = case.config.get("gamma"), case.played()
     if not isinstance(gamma, float) or gamma >= 1.0:
-        raise Silent("nothing is discounted")
+        raise CannotTell("nothing is discounted")
     values, counts = np.unique(played.rew, return_counts=True)
     informative = played.rew != values[counts.argmax()]
     if not informative.any() or counts.max() < played.steps / 2:
@@ -320,7 +321,7 @@ def horizon(case: Case) -> Symptom | None:
     return Symptom("horizon", text, weight, f"below {WEIGHT:g}", advice, SCHULMAN)
 
 
-def memory(case: Case) -> Symptom | None:
+def memory(case: EnvironmentCase) -> Symptom | None:
     """The present observation is enough: the past does not predict what follows much better."""
     played = case.played()
     without, with_past, what = past_helps(played)
@@ -334,7 +335,7 @@ def memory(case: Case) -> Symptom | None:
     )
 
 
-RULES: list[tuple[str, Callable[[Case], Any]]] = [
+RULES: list[tuple[str, Callable[[EnvironmentCase], Any]]] = [
     ("contract", contract),
     ("seeds", seeds),
     ("determinism", determinism),

@@ -31,7 +31,7 @@ import numpy as np
 from policygrad.algorithms.config import resolve
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.diagnosis.run_case import ERRORS, MANY, RunCase, read_case
-from policygrad.diagnosis.symptoms import Diagnosis, Silent, Symptom, examine
+from policygrad.diagnosis.symptoms import CannotTell, Diagnosis, Symptom, examine
 from policygrad.reports import findings, value_findings
 from policygrad.reports.columns import as_number, ends, lasting, num, steps_text
 from policygrad.stored.directory import RunDirectory
@@ -77,7 +77,7 @@ def no_episodes(case: RunCase) -> Symptom | None:
 def equal_returns(case: RunCase) -> Symptom | None:
     """Returns differ: only differences are learned from."""
     if len(case.returns) < MANY:
-        raise Silent(f"fewer than {MANY} episodes ended")
+        raise CannotTell(f"fewer than {MANY} episodes ended")
     if np.ptp(case.returns) > 0.0:
         return None
     text = f"all {len(case.returns):,} episodes have the return {num(float(case.returns[0]))}"
@@ -99,7 +99,7 @@ def not_improving(case: RunCase) -> Symptom | None:
 def lost_again(case: RunCase) -> Symptom | None:
     """What was learned is not lost again."""
     if len(case.returns) < 5 * MANY:
-        raise Silent(f"fewer than {5 * MANY} episodes ended")
+        raise CannotTell(f"fewer than {5 * MANY} episodes ended")
     parts = np.array_split(case.returns, 10)
     mean = np.array([part.mean() for part in parts])
     error = np.array([part.std(ddof=1) / math.sqrt(len(part)) for part in parts])
@@ -115,9 +115,9 @@ def lost_again(case: RunCase) -> Symptom | None:
 def short_run(case: RunCase) -> Symptom | None:
     """The run is about as long as the preset's."""
     if case.preset is None:
-        raise Silent(f"there is no tuned preset for {case.env}")
+        raise CannotTell(f"there is no tuned preset for {case.env}")
     if case.state["status"] == "running":
-        raise Silent("the run has not ended")
+        raise CannotTell("the run has not ended")
     share = as_number(case.config.get("steps")) / as_number(case.preset.get("steps"))
     if not share < SHORT:
         return None
@@ -132,7 +132,7 @@ def settings(case: RunCase) -> Symptom | None:
     """Learning rates are near those of the preset, or of the recipe's defaults."""
     case.only_stalled()
     if case.algo not in RECIPES:
-        raise Silent("the recipe is not of the package")
+        raise CannotTell("the recipe is not of the package")
     usual = case.preset or resolve(case.algo, "", {})[0]
     for name in ("lr", "critic_lr"):
         own, other = as_number(case.config.get(name)), as_number(usual.get(name))
@@ -157,10 +157,10 @@ def batch(case: RunCase) -> Symptom | None:
     """A batch has enough steps that its gradient is not mostly noise."""
     case.only_stalled()
     if not len(case.updates) or not case.updates.has("kl"):
-        raise Silent("minibatches come from a replay buffer")
+        raise CannotTell("minibatches come from a replay buffer")
     size = case.updates.batch()
     if size is None:
-        raise Silent("an update has a number of episodes")
+        raise CannotTell("an update has a number of episodes")
     if size >= BATCH:
         return None
     text = f"an update sees {size} steps alone: in so small batches noise wins"
@@ -184,7 +184,7 @@ def entropy(case: RunCase) -> Symptom | None:
     path, steps = case.column("entropy"), case.updates.steps
     begun, share = path[np.isfinite(path)][0], steps / max(as_number(case.config.get("steps")), steps[-1])
     if begun <= 0.0:
-        raise Silent("the first entropy is not positive")
+        raise CannotTell("the first entropy is not positive")
     later, early = path[share >= FROM], path[share <= BEFORE]
     if len(later) and np.nanmedian(later) >= STAYS * begun:
         left = float(np.nanmedian(later) / begun)
@@ -276,7 +276,7 @@ def steps(case: RunCase) -> Symptom | None:
 def action_values(case: RunCase) -> list[Symptom]:
     """Action values are of a size that returns allow, and α finds its level."""
     if not len(case.updates) or not case.updates.has("td_error"):
-        raise Silent("no action values are learned from replayed steps")
+        raise CannotTell("no action values are learned from replayed steps")
     symptoms = []
     for needs, rule in value_findings.CHECKS.items():
         found = rule(case.updates) if case.updates.has(*needs) else None
@@ -290,7 +290,7 @@ def greedy(case: RunCase) -> Symptom | None:
     """The greedy policy is not worse than the sampled one, beyond both intervals."""
     both = [case.evaluation.get(way) for way in ("greedy", "sampled")]
     if not all(isinstance(each, Mapping) and "ci95" in each for each in both):
-        raise Silent("the final policy was not evaluated in both ways")
+        raise CannotTell("the final policy was not evaluated in both ways")
     (_, high), (low, _) = both[0]["ci95"], both[1]["ci95"]  # pyright: ignore[reportOptionalSubscript]
     if high >= low:
         return None

@@ -13,7 +13,7 @@ import numpy as np
 from policygrad.algorithms.config import ConfigError, resolve
 from policygrad.algorithms.recipe import RecipeSpec
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.diagnosis.symptoms import Silent
+from policygrad.diagnosis.symptoms import CannotTell
 from policygrad.reports.columns import Updates, as_number
 from policygrad.stored.directory import RunDirectory, RunError, environment
 
@@ -48,7 +48,7 @@ class RunCase:
     def change(self) -> tuple[float, float]:
         """Mean return of the last fifth of the episodes minus that of the first, and its standard error (Welch)."""
         if len(self.returns) < MANY:
-            raise Silent(f"fewer than {MANY} episodes ended")
+            raise CannotTell(f"fewer than {MANY} episodes ended")
         fifth = len(self.returns) // 5
         first, last = self.returns[:fifth], self.returns[-fifth:]
         return float(last.mean() - first.mean()), math.sqrt((first.var(ddof=1) + last.var(ddof=1)) / fifth)
@@ -59,7 +59,7 @@ class RunCase:
         """
         try:
             rise, error = self.change()
-        except Silent:
+        except CannotTell:
             return True
         fifth = len(self.returns) // 5
         middle, last = self.returns[2 * fifth : 3 * fifth], self.returns[-fifth:]
@@ -68,14 +68,14 @@ class RunCase:
         return bool(rise <= ERRORS * error or flat)
 
     def only_stalled(self) -> None:
-        """Raise Silent where the return rises."""
+        """Raise CannotTell where the return rises."""
         if not self.stalls():
-            raise Silent("the return rises")
+            raise CannotTell("the return rises")
 
     def column(self, name: str) -> np.ndarray:
-        """Numbers of the measured updates (R,). Raises Silent where there are none."""
+        """Numbers of the measured updates (R,). Raises CannotTell where there are none."""
         if not len(self.updates) or not self.updates.has(name):
-            raise Silent(f"no row of metrics has {name}")
+            raise CannotTell(f"no row of metrics has {name}")
         return self.updates[name]
 
     def train(self, flags: str) -> str:

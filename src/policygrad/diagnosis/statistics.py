@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from policygrad.diagnosis.play import Played
-from policygrad.diagnosis.symptoms import Silent
+from policygrad.diagnosis.play import RandomPlay
+from policygrad.diagnosis.symptoms import CannotTell
 
 ROWS = 4000  # of the permutation test
 PERMUTATIONS = 199  # so that the smallest p-value is 1/200
@@ -25,7 +25,7 @@ def standardised(x: np.ndarray) -> np.ndarray:
     return (x[:, keep] - x[:, keep].mean(0)) / std[keep]
 
 
-def action_effect(played: Played) -> float | None:
+def action_effect(played: RandomPlay) -> float | None:
     """The p-value of the hypothesis that what follows does not depend on the action, by permutation of the actions.
 
     Random actions are independent of each other and of all that was before them, so that under the hypothesis every order
@@ -68,7 +68,7 @@ def few_above(above: int, count: int, share: float, level: float = 0.05) -> bool
     return sum(terms) < level
 
 
-def shows_time(played: Played) -> bool:
+def shows_time(played: RandomPlay) -> bool:
     """Whether the time of the episode is a linear function of the observation, nearly."""
     rows = min(ROWS, played.steps)
     base = np.column_stack([np.ones(rows), narrowed(played.obs[played.at[:rows]].astype(float), 64)])
@@ -77,7 +77,7 @@ def shows_time(played: Played) -> bool:
     return bool(rest.var() <= (1.0 - TIME_SHOWN) * time.var())
 
 
-def past_helps(played: Played) -> tuple[float, float, str | None]:
+def past_helps(played: RandomPlay) -> tuple[float, float, str | None]:
     """Whether the step before and the episode's first observation predict what follows much better than the present alone.
 
     Kernel ridge regression of the change of every number of the observation, and of the reward, once on (oₜ, aₜ) and once
@@ -86,9 +86,9 @@ def past_helps(played: Played) -> tuple[float, float, str | None]:
     """
     n = np.flatnonzero((played.time > 0) & (np.arange(played.steps) > 0))[: 2 * KERNEL_ROWS]
     if len(n) < 200:
-        raise Silent("too few steps follow a step of the same episode")
+        raise CannotTell("too few steps follow a step of the same episode")
     if played.obs.shape[1] > WIDE:
-        raise Silent(f"observations have more than {WIDE} features")
+        raise CannotTell(f"observations have more than {WIDE} features")
     obs, act, at = played.obs.astype(float), played.act, played.at
     began = at[n] - played.time[n]
     present = [obs[at[n]], act[n]]

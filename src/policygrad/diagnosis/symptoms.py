@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from policygrad.errors import PolicygradError
 from policygrad.html import grid_html
 
 LINE_WIDTH = 100  # characters per line, unless given
@@ -111,20 +112,20 @@ class Diagnosis:
         }
 
 
-class Silent(Exception):
+class CannotTell(PolicygradError):
     """A rule cannot look, and the text says why."""
 
 
 def examine(subject: str, rules: Sequence[tuple[str, Any]], case: Any) -> Diagnosis:
     """The diagnosis of a case by rules (name, function case → Symptom, symptoms, or None), in their order.
 
-    A function raises `Silent` where it cannot look.
+    A function raises `CannotTell` where it cannot look.
     """
     found = Diagnosis(subject)
     for name, rule in rules:
         try:
             answer = rule(case)
-        except Silent as why:
+        except CannotTell as why:
             found.silent[name] = str(why)
             continue
         symptoms = [answer] if isinstance(answer, Symptom) else list(answer or ())
