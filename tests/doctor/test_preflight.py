@@ -21,7 +21,7 @@ from policygrad.reports import findings
 sys.path.insert(0, str(Path(__file__).parent))
 from faults import ENV_FAULTS, THRESHOLDS
 
-STEPS = {"no end and no limit": 5_000, "a reward beyond the horizon": 5_000, "velocities hidden": 3_000}
+STEPS = {"no end and no limit": 5_000, "a reward beyond the horizon": 16_000, "velocities hidden": 3_000}
 RULE = dict(RULES)
 
 

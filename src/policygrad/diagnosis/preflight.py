@@ -14,7 +14,7 @@
 | horizon               | when rewards come, against γ                        | Schulman 2016               |
 | memory                | whether the past predicts more than the present     | `diagnosis/statistics.py`   |
 
-Every rule is a function of the `EnvironmentCase`. Thresholds marked as proposals in docs/doctor.md were set on CartPole and Pendulum.
+Every rule is a function of the `EnvironmentCase`. The thresholds marked * in docs/doctor.md were set on CartPole and Pendulum.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FAR_MEAN, SMALL_STD, LARGE_STD = 5.0, 0.01, 10.0
 SMALL_REWARD, LARGE_REWARD = 1e-3, 1e3
 OUTLIER, MANY_REWARDS = 0.5, 100
 RARE = 0.01  # share of random episodes above the commonest return
-WEIGHT = 0.01  # γᵗ of the earliest informative reward
+WEIGHT, REWARDED = 0.01, 5  # γᵗ of the earliest informative reward, over at least so many episodes that have one
 SAME_LENGTH = 5  # episodes
 LONG = 5_000  # steps without an end
 FEW = 50  # steps that say nothing
@@ -310,6 +310,8 @@ def horizon(case: EnvironmentCase) -> Symptom | None:
         return None
     episode = np.cumsum(np.concatenate([[0], played.over[:-1]]))[informative]
     first = np.unique(episode, return_index=True)[1]
+    if len(first) < REWARDED:
+        raise CannotTell(f"fewer than {REWARDED} episodes have an informative reward")
     earliest = int(played.time[informative][first].min())
     weight = gamma**earliest
     if weight >= WEIGHT:

@@ -14,6 +14,7 @@ PERMUTATIONS = 199  # so that the smallest p-value is 1/200
 KERNEL_ROWS = 800  # to fit, and as many to measure
 WIDE = 64  # features beyond which kernels say nothing
 UNEXPLAINED, LEFT = 0.2, 0.5  # shares: without the past, and what the past leaves of it
+CLEAR = 4.0  # standard errors by which the past must help
 TIME_SHOWN = 0.99  # R² of the time from the observation
 
 
@@ -82,6 +83,7 @@ def past_helps(played: RandomPlay) -> tuple[float, float, str | None]:
 
     Kernel ridge regression of the change of every number of the observation, and of the reward, once on (oₜ, aₜ) and once
     with (oₜ₋₁, aₜ₋₁, o₀) besides; in a Markov decision process the second can explain no more, up to the error of the fit.
+    Rare events decide nothing: the gain must be larger than its standard error over the rows by a factor of 4.
     Returns the shares of variance that both leave unexplained on other rows, and of what; None where the past does not help.
     """
     n = np.flatnonzero((played.time > 0) & (np.arange(played.steps) > 0))[: 2 * KERNEL_ROWS]
@@ -94,32 +96,40 @@ def past_helps(played: RandomPlay) -> tuple[float, float, str | None]:
     present = [obs[at[n]], act[n]]
     past = [obs[at[n - 1]], act[n - 1], obs[began]]
     outcome = np.column_stack([obs[at[n] + 1] - obs[at[n]], played.rew[n]])
-    alone = unexplained(standardised(np.column_stack(present)), outcome)
-    both = unexplained(standardised(np.column_stack(present + past)), outcome)
-    helped = (alone > UNEXPLAINED) & (both < LEFT * alone)
+    errors = [squared_errors(standardised(np.column_stack(x)), outcome) for x in (present, present + past)]
+    alone, both = (unexplained(error, outcome) for error in errors)
+    gain = errors[0] - errors[1]
+    clear = gain.mean(0) > CLEAR * gain.std(0) / math.sqrt(len(gain))  # of few rows, such as one rare event, it is not
+    helped = (alone > UNEXPLAINED) & (both < LEFT * alone) & clear
     if not helped.any():
         return float(alone.mean()), float(both.mean()), None
     k = int(np.argmax(np.where(helped, alone - both, -1.0)))
     return float(alone[k]), float(both[k]), "reward" if k == obs.shape[1] else f"observation's number {k}"
 
 
-def unexplained(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The share of the variance of every column of y that Gaussian kernels on x leave, on rows that they were not fitted to.
+def squared_errors(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Squared errors (N/2, K) of the second half of the rows, predicted by Gaussian kernels on x that the first half fits.
 
-    The least over four widths of the kernel, times the median distance, and two penalties. 0 for constant columns.
+    Of every column the best of four widths of the kernel, times the median distance, and two penalties.
     """
     half = len(x) // 2
     fit, rest = x[:half], x[half:]
-    spread = np.maximum(y[half:].var(0), 1e-12 + 1e-9 * np.abs(y).max(0) ** 2)
     squares = distances(fit, fit), distances(rest, fit)
-    scale = float(np.median(squares[0])) or 1.0
-    centre, best = y[:half].mean(0), np.ones(y.shape[1])
+    scale, centre = float(np.median(squares[0])) or 1.0, y[:half].mean(0)
+    best = (y[half:] - centre) ** 2
     for width in (0.1, 0.5, 2.0, 10.0):
         inner, outer = (np.exp(-square / (width * scale)) for square in squares)
         for penalty in (1e-4, 1e-1):
             weights = np.linalg.solve(inner + penalty * np.eye(half), y[:half] - centre)
-            best = np.minimum(best, ((y[half:] - centre - outer @ weights) ** 2).mean(0) / spread)
-    return np.where(y.std(0) > 1e-9, best, 0.0)
+            error = (y[half:] - centre - outer @ weights) ** 2
+            best = np.where(error.mean(0) < best.mean(0), error, best)
+    return best
+
+
+def unexplained(errors: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The share of the variance of every column of y that is left, on the rows of the errors. 0 for constant columns."""
+    spread = np.maximum(y[len(y) - len(errors) :].var(0), 1e-12 + 1e-9 * np.abs(y).max(0) ** 2)
+    return np.where(y.std(0) > 1e-9, np.minimum(errors.mean(0) / spread, 1.0), 0.0)
 
 
 def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
