@@ -108,7 +108,13 @@ def uniform(space: spaces.Space, seed: int) -> Chooser:
             raise ContractError(f"no policy has actions of {space}")
         counts = sizes[type(space)]()
         legal = np.ones(sum(counts), bool) if mask is None else flat_mask(mask).astype(bool)
+        if legal.size != sum(counts):
+            raise ContractError(
+                f"{ACTION_MASK} has {legal.size} entries, and the actions of {space} need {sum(counts)}"
+            )
         parts = [np.flatnonzero(part) for part in np.split(legal, np.cumsum(counts)[:-1])]
+        if not all(map(len, parts)):
+            raise ContractError(f"{ACTION_MASK} leaves no legal action")
         drawn = np.array([part[rng.integers(len(part))] for part in parts], space.dtype) + getattr(space, "start", 0)
         return space.dtype.type(drawn[0]) if isinstance(space, spaces.Discrete) else drawn.reshape(space.shape)  # pyright: ignore
 
