@@ -29,7 +29,7 @@ from policygrad.envs.single import make_one
 from policygrad.stored.directory import RunDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "doctor"))
-from faults import ALL, ENV_FAULTS, RUN_FAULTS
+from faults import ALL, ENV_FAULTS, RUN_FAULTS  # pyright: ignore[reportMissingImports]
 
 HELD_OUT = ("Acrobot-v1", "LunarLander-v3", "Taxi-v4")
 

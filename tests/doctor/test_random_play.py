@@ -109,6 +109,15 @@ def test_only_legal_actions_are_played():
     assert (played.error, played.steps, played.masked) == (None, 50, True)
 
 
+@pytest.mark.parametrize(("mask", "text"), [(np.ones(4), "has 4 entries, and"), (np.zeros(5), "no legal action")])
+def test_a_mask_that_does_not_fit_is_an_error_of_the_environment(mask, text):
+    class Wrong(Masked):
+        def mask(self):
+            return mask.astype(np.int8)
+
+    assert text in str(play(Wrong, 50, 0).error)
+
+
 @pytest.mark.parametrize("low", [-np.inf, -1.0])
 def test_actions_are_in_their_box(low):
     space = spaces.Box(low, 3.0, (4,))
@@ -172,3 +181,17 @@ def test_the_time_is_seen_where_the_observation_counts():
     assert shows_time(play(lambda: Counting(9), 300, 0))
     assert shows_time(play(lambda: Chain([0.0] * 9, terminate_after=9), 300, 0))
     assert not shows_time(play(partial(make_one, "CartPole-v1"), 300, 0))
+
+
+def test_one_rare_event_is_no_memory():
+    """A reward that came twice, both times after the same strange observation: the past explains it, and proves nothing."""
+    played = random_walk(1700, 0.0, 0)
+    rng = np.random.default_rng(0)
+    obs, rew = rng.normal(size=(1701, 1)).astype(np.float32), np.zeros(1700)
+    for row in (100, 1000):
+        obs[row - 1], rew[row] = 50.0, 1.0
+    assert past_helps(replace(played, obs=obs, rew=rew))[2] is None
+    often = rew.copy()
+    for row in range(5, 1700, 20):
+        obs[row - 1], often[row] = 50.0, 1.0
+    assert past_helps(replace(played, obs=obs, rew=often))[2] == "reward"
