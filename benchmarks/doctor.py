@@ -1,6 +1,6 @@
 """How many planted faults the doctor finds, and how often it warns of what is healthy.
 
-    python benchmarks/doctor.py                          # everything: 20 minutes and hours with --runs
+    python benchmarks/doctor.py                          # everything: about an hour, and several with --runs
     python benchmarks/doctor.py --envs CartPole-v1 --seeds 1
     python benchmarks/doctor.py --runs                   # trainings, too: the faults of settings, and the presets
 
