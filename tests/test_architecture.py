@@ -33,6 +33,7 @@ BELOW = {
     "stored",
     "replay",
     "reports",
+    "diagnosis",
     "streams",
 }
 # room → the rooms of ours it may import; a room may always import itself
@@ -58,6 +59,7 @@ MAY_IMPORT = {
     "interop": set(),
     "stored": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "replay", "streams"},
     "reports": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "stored"},
+    "diagnosis": {"data", "gradient", "models", "updates", "envs", "algorithms", "presets", "stored", "reports"},
     "training": BELOW,
     "serving": {*BELOW, "training"},
     "pretrained": set(),

@@ -62,6 +62,8 @@ _HOMES = {  # module: its public names
     "policygrad.training.evaluate": "Evaluation evaluate",
     "policygrad.reports.plots": "plot",
     "policygrad.training.reporting": "report",
+    "policygrad.diagnosis.doctor": "doctor",
+    "policygrad.diagnosis.symptoms": "Diagnosis Symptom",
     "policygrad.training.resume": "resume",
     "policygrad.training.train": "train",
     "policygrad.stored.trajectories": "Trajectories",

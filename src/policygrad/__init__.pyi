@@ -23,6 +23,9 @@ from policygrad.data import Record as Record
 from policygrad.data import Rollout as Rollout
 from policygrad.data import Values as Values
 from policygrad.data import Wants as Wants
+from policygrad.diagnosis.doctor import doctor as doctor
+from policygrad.diagnosis.symptoms import Diagnosis as Diagnosis
+from policygrad.diagnosis.symptoms import Symptom as Symptom
 from policygrad.envs.collector import Collector as Collector
 from policygrad.envs.make import make_envs as make_envs
 from policygrad.envs.shaping import PotentialShaping as PotentialShaping

@@ -9,4 +9,6 @@ from policygrad.algorithms import off_policy
 from policygrad.algorithms.registry import RECIPES
 # isort: on
 
-__all__ = ["RECIPES", "asynchronous", "off_policy", "on_policy"]
+USUAL = "ppo"  # the one to try first, in advice where none is named
+
+__all__ = ["RECIPES", "USUAL", "asynchronous", "off_policy", "on_policy"]

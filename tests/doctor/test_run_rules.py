@@ -1,0 +1,161 @@
+"""Every rule about runs speaks of a run that has its fault, and of no healthy one. The runs are written, not trained."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+import policygrad as pg
+from policygrad.algorithms.config import resolve
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.cli.arguments import parse_train
+from policygrad.diagnosis.run import RULES
+
+ROWS, EPISODES = 40, 400
+NOISE = np.random.default_rng(0).normal(size=EPISODES)
+RISING = 20.0 + np.linspace(0.0, 200.0, EPISODES) + 5.0 * NOISE
+FLAT = 20.0 + 5.0 * NOISE
+HEALTHY = {"kl": 0.005, "entropy": 0.6, "clip_fraction": 0.05, "explained_variance": 0.7, "grad_norm": 0.3}
+OFF_POLICY = {"q_mean": 20.0, "td_error": 1.0, "epsilon": 0.05, "replay_steps": 10_000}
+
+
+def written(path, algo="ppo", returns=RISING, settings=None, state=None, greedy=None, **columns):
+    """A run directory of CartPole-v1, healthy unless said otherwise; columns: numbers, or arrays (ROWS,), of the rows."""
+    config = resolve(algo, "CartPole-v1", {})[0] | (settings or {})
+    told = {"algo": algo, "env": "CartPole-v1", "seed": 0, "config": config, "recipe": RECIPES[algo].spec.to_json()}
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(told | {"reward_threshold": 475.0}, default=str))
+    (path / "state.json").write_text(json.dumps(state or {"status": "finished", "steps": config["steps"]}))
+    lines = "".join(f"{x},10,0.1\n" for x in returns)
+    (path / "monitor.csv").write_text(f"#{{}}\nr,l,t\n{lines}")
+    columns = {name: np.broadcast_to(x, ROWS) for name, x in columns.items()}
+    rows = []
+    for i in range(ROWS):
+        base = {"steps": (i + 1) * config["steps"] // ROWS, "episodes": len(returns) * (i + 1) // ROWS}
+        base |= {"return_mean": float(np.mean(returns)) if len(returns) else None}
+        rows.append(base | {name: float(x[i]) for name, x in columns.items()})
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    both = {way: {"mean": m, "std": 1.0, "ci95": [m - 1, m + 1], "returns": [m]} for way, m in (greedy or {}).items()}
+    if both:
+        (path / "evaluation.json").write_text(json.dumps(both))
+    return path
+
+
+def path_of(*parts):
+    """A column that has these values in equal parts of the run."""
+    return np.concatenate(
+        [np.full(len(x), v) for v, x in zip(parts, np.array_split(np.zeros(ROWS), len(parts)), strict=True)]
+    )
+
+
+SICK = {
+    "stopped": {"state": {"status": "stopped", "steps": 10, "reason": "NotFiniteError: observation[0] is nan"}},
+    "no episodes": {"returns": ()},
+    "equal returns": {"returns": np.full(EPISODES, 9.0)},
+    "not improving": {"returns": FLAT},
+    "lost again": {"returns": np.concatenate([RISING[:320], FLAT[:80]])},
+    "short run": {"settings": {"steps": 1000}},
+    "settings": {"returns": FLAT, "settings": {"lr": 1.0}},
+    "batch": {"returns": FLAT, "settings": {"num_envs": 1, "num_steps": 8}},
+    "no gradient": {"grad_norm": 0.0},
+    "entropy": {"returns": FLAT, "entropy": 0.69},
+    "KL": {"returns": FLAT, "kl": 0.3},
+    "clip": {"returns": FLAT, "clip_fraction": 0.5},
+    "critic": {"returns": FLAT, "explained_variance": path_of(0.5, 0.5, 0.5, -0.2, -0.2)},
+    "gradient noise": {
+        "returns": FLAT,
+        "meter_groups": 16.0,
+        "signal": 0.001,
+        "noise": 1.0,
+        "snr": 0.001,
+        "noise_scale": 1e6,
+    },
+    "steps": {"algo": "trpo", "returns": FLAT, "accepted": 0.0, "cg_residual": 0.5, "cg_iterations": 10.0},
+    "action values": {"algo": "dqn", "returns": FLAT, **OFF_POLICY, "q_mean": 1e6},
+    "greedy": {"greedy": {"greedy": 20.0, "sampled": 200.0}},
+}
+OTHERS = [
+    ("settings", {"returns": FLAT, "settings": {"lr": 1e-8}}),
+    ("settings", {"returns": FLAT, "settings": {"critic_lr": 1e-9}}),
+    ("entropy", {"returns": FLAT, "entropy": path_of(0.69, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001)}),
+    ("KL", {"returns": FLAT, "kl": 1e-7}),
+    ("clip", {"returns": FLAT, "clip_fraction": 0.0}),
+    ("critic", {"explained_variance": -0.01}),
+]
+
+
+def rules(path, **what):
+    """The names of the rules that speak of such a run."""
+    base = HEALTHY if what.get("algo", "ppo") != "dqn" else {}
+    return [symptom.rule for symptom in pg.doctor(written(path, **(base | what)))]
+
+
+@pytest.mark.parametrize("rule", [name for name, _ in RULES])
+def test_every_rule_finds_its_fault(rule, tmp_path):
+    assert rule in rules(tmp_path / "run", **SICK[rule])
+
+
+@pytest.mark.parametrize(("rule", "what"), OTHERS)
+def test_faults_on_the_other_side_are_found_too(rule, what, tmp_path):
+    assert rule in rules(tmp_path / "run", **what)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {},
+        {"greedy": {"greedy": 200.0, "sampled": 20.0}},
+        {"greedy": {"greedy": 199.0, "sampled": 200.0}},
+        {"state": {"status": "stopped", "steps": 10, "reason": "SIGINT"}},
+        {"explained_variance": path_of(-0.5, 0.2, 0.5)},
+        {"algo": "dqn", **OFF_POLICY},
+        {"algo": "a2c", "kl": 2e-5},
+    ],
+)
+def test_a_healthy_run_has_no_symptom(what, tmp_path):
+    assert rules(tmp_path / "run", **what) == []
+
+
+SUSPICIOUS = {"entropy": 0.69, "kl": 0.3, "clip_fraction": 0.5, "settings": {"lr": 1.0}}
+
+
+def test_settings_are_blamed_only_where_the_return_does_not_rise(tmp_path):
+    found = pg.doctor(written(tmp_path / "rises", **(HEALTHY | SUSPICIOUS)))
+    assert found.healthy
+    assert found.silent["KL"] == "the return rises"
+    assert {"settings", "entropy", "KL", "clip"} <= set(rules(tmp_path / "flat", returns=FLAT, **SUSPICIOUS))
+
+
+def test_a_plateau_below_the_solved_return_stalls_and_one_above_does_not(tmp_path):
+    plateau = np.concatenate([RISING[:100], np.full(300, 70.0)]) + 5.0 * NOISE
+    assert "KL" in rules(tmp_path / "below", returns=plateau, kl=0.3)
+    assert "KL" not in rules(tmp_path / "above", returns=plateau + 450.0, kl=0.3)
+
+
+def test_a_run_that_has_just_begun_says_what_could_not_be_looked_at(tmp_path):
+    path = written(tmp_path / "run", returns=FLAT[:3], state={"status": "running", "steps": 0}, **HEALTHY)
+    (path / "metrics.jsonl").unlink()
+    found = pg.doctor(path)
+    assert found.healthy
+    assert {"equal returns", "not improving", "short run", "KL"} <= set(found.silent)
+
+
+@pytest.mark.parametrize("case", [*SICK.values(), *(what for _, what in OTHERS)])
+def test_advice_to_train_is_a_command_that_there_is(case, tmp_path):
+    path = written(tmp_path / "run", **((HEALTHY if case.get("algo") != "dqn" else {}) | case))
+    for symptom in pg.doctor(path):
+        for words in re.findall(r"policygrad train (.*)", symptom.advice):
+            parse_train(shlex.split(words))
+
+
+def test_files_of_strangers_are_refused_by_name(tmp_path):
+    path = written(tmp_path / "run", **HEALTHY)
+    (path / "monitor.csv").write_text("#{}\nr,l,t\nnine,1,1\n")
+    with pytest.raises(pg.PolicygradError, match=r"monitor\.csv, line 3"):
+        pg.doctor(path)
+    with pytest.raises(ValueError, match="leave them out"):
+        pg.doctor(path, "ppo")
