@@ -383,5 +383,3 @@ def _with_log_std(net: nn.Module, head: Head, own: int, log_std: float) -> nn.Mo
             start = net.table if isinstance(net, TabularNetwork) else output_layer(net).bias
             start[..., head.dims :] = log_std
     return net
-
-
