@@ -12,12 +12,13 @@ too short (`benchmarks/calibration.py` measures it). A permutation test of the i
 **3 seeds.** Two sides of 3 runs can be dealt in 20 ways, so no p-value is below 0.1. There, and only for a single comparison
 in one environment, the test is Welch's t of the means, which are the interquartile means of 3 runs. Its weak point is scores
 of two tight clusters: both sides fall into different ones with probability 2·2⁻⁶ = 0.031 at most, which is below a level of
-0.05. For several comparisons, or for 2 runs, it would not be: no verdict is possible there, and the text names the seeds needed.
+0.05. For several comparisons, or for 2 runs, it would not be: no verdict is possible there, and the text names the seeds that
+one would need.
 
-**The interval** of the difference of interquartile means holds the shifts that the test does not refuse: one side, shifted by so
-much, would not differ from the other (for one environment, the interval of Hodges and Lehmann 1963). It excludes 0 where there is
-a verdict. Several comparisons share the level equally (Bonferroni), so that the probability of any false verdict among them is
-at most 1 − level.
+**The interval** of the difference of interquartile means holds the shifts that the test does not refuse: one side, shifted by
+so much, would not differ from the other (for one environment, the interval of Hodges and Lehmann 1963). It excludes 0 where
+there is a verdict. Several comparisons share the level equally (Bonferroni), so that the probability of any false verdict
+among them is at most 1 − level.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _check(one: Scores, other: Scores) -> None:
 
 
 def permutation_p(one: Scores, other: Scores, ways: int = WAYS) -> float:
-    """The two-sided p-value: the share of ways of dealing runs to sides whose P(improvement) is as far from 1/2 as that seen."""
+    """The two-sided p-value: the share of ways of dealing runs whose P(improvement) is at least as far from 1/2 as seen."""
     chances = np.zeros(1)
     dealt = arrangements(tuple((len(a), len(b)) for a, b in zip(one, other, strict=True)), ways)
     for a, b, order in zip(one, other, dealt, strict=True):
@@ -150,7 +151,7 @@ def least_p(one: Scores, other: Scores) -> float:
 
 def _uses_welch(one: Scores, other: Scores, share: float) -> bool:
     """Whether the permutation test can never find anything and Welch's t is still valid; see the head of this file."""
-    few = len(one) == 1 and 2 <= min(len(one[0]), len(other[0])) and max(len(one[0]), len(other[0])) <= 3
+    few = len(one) == 1 and min(len(one[0]), len(other[0])) >= 2 and max(len(one[0]), len(other[0])) <= 3
     return few and least_p(one, other) > share >= 2 * 0.5 ** (len(one[0]) + len(other[0]))
 
 
