@@ -29,7 +29,7 @@ OVERALL = "all environments"
 class ScoredRun:
     """One run. score: the final policy's mean return. steps, returns (K,): its learning curve.
 
-    episodes (K,): how many had ended. seconds (K,): the clock of each row, empty where it is not known. place: where it is, for people.
+    episodes (K,): how many had ended. seconds (K,): the clock of each row, NaN where it is not known. place: where it is.
     """
 
     env: str
@@ -81,6 +81,7 @@ class ComparedRuns:
         thresholds: Mapping[str, float] | None = None,
     ) -> None:
         self.sides, self.level = list(runs), level
+        self._summaries: dict[tuple[str, str], dict[str, Any]] = {}
         if len(self.sides) < 2:
             raise RunError(f"a comparison needs at least two sides, got {', '.join(self.sides) or 'none'}")
         self.envs = sorted({env for side in runs.values() for env in side})
@@ -134,6 +135,11 @@ class ComparedRuns:
 
     def summary(self, side: str, env: str) -> dict[str, Any]:
         """The statistics of a side in an environment, or, normalized, in all of them."""
+        if (side, env) not in self._summaries:
+            self._summaries[side, env] = self._summary(side, env)
+        return self._summaries[side, env]
+
+    def _summary(self, side: str, env: str) -> dict[str, Any]:
         scores = self.normalized(side) if env == OVERALL else [self.scores(side, env)]
         found: dict[str, Any] = {}
         for name in ("iqm", "mean", "median"):

@@ -22,18 +22,18 @@ img { width: 35rem; max-width: 100% }
 """
 
 
-def page(comparison: ComparedRuns) -> str:
-    """The whole page."""
+def page(comparison: ComparedRuns, png: bytes | None = None) -> str:
+    """The whole page. png: the picture, if it is drawn already."""
     title = escape(" vs ".join(comparison.sides))
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
     head += f"<style>{STYLE}</style>"
-    content = f"<h1>{title}</h1>\n{body(comparison)}"
+    content = f"<h1>{title}</h1>\n{body(comparison, png)}"
     return f"<!doctype html>\n<html lang=en>\n<head>{head}</head>\n<body>\n{content}\n</body>\n</html>\n"
 
 
-def body(comparison: ComparedRuns) -> str:
+def body(comparison: ComparedRuns, png: bytes | None = None) -> str:
     """The result, the picture, tables and verdicts, every run's score, and how the numbers were made."""
-    parts = [lines_html([overall(comparison)]), picture_html(png(comparison), overall(comparison))]
+    parts = [lines_html([overall(comparison)]), picture_html(png or picture(comparison), overall(comparison))]
     for env in places(comparison):
         parts.append(f"<h2>{escape(env)}</h2>" + lines_html(verdicts(comparison, env)))
         header, rows = table(comparison, env)
@@ -54,10 +54,10 @@ def seeds(comparison: ComparedRuns, env: str) -> tuple[list[str], list[list[str]
     return ["side", *map(str, numbers)], rows
 
 
-def png(comparison: ComparedRuns) -> bytes:
-    """The picture, as it is written into a file."""
+def picture(comparison: ComparedRuns) -> bytes:
+    """The picture as a png."""
     from policygrad.reports.comparison_plots import figure
 
     buffer = io.BytesIO()
-    figure(comparison).savefig(buffer, format="png", dpi=200)
+    figure(comparison).savefig(buffer, format="png")
     return buffer.getvalue()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from policygrad.files import write_atomically
 from policygrad.reports.comparison import ComparedRuns
+from policygrad.reports.comparison_page import body, page, picture
 from policygrad.reports.comparison_words import overall, text
 from policygrad.stored.directory import RunError, write_json
 
@@ -27,8 +28,6 @@ class RunComparison(ComparedRuns):
         return text(self)
 
     def _repr_html_(self) -> str:
-        from policygrad.reports.comparison_page import body
-
         return body(self)
 
     @property
@@ -44,8 +43,6 @@ class RunComparison(ComparedRuns):
 
     def page(self) -> str:
         """A self-contained HTML page."""
-        from policygrad.reports.comparison_page import page
-
         return page(self)
 
     def write(self, out: Path) -> Path:
@@ -56,8 +53,9 @@ class RunComparison(ComparedRuns):
         if out.exists() and not out.is_dir():
             raise RunError(f"{out} exists and is not a directory: give another one for the comparison")
         write_json(out / "clocks.json", self.clocks())
-        self.figure().write(out / "compare.png")
-        write_atomically(out / "compare.html", self.page().encode())
+        png = picture(self)
+        write_atomically(out / "compare.png", png)
+        write_atomically(out / "compare.html", page(self, png).encode())
         write_json(out / "compare.json", self.to_json())
         self.place = out
         return out

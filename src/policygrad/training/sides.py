@@ -13,10 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+
 import policygrad
 from policygrad.algorithms.config import ConfigError, find_recipe, resolve
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.envs.single import own_maker
+from policygrad.interop.foreign_runs import ForeignRun, foreign_runs
 from policygrad.reports.comparison import ScoredRun, read_run
 from policygrad.stored.directory import RunDirectory, RunError, environment, runs, runs_at
 from policygrad.training.seeds import ORPHAN_SECONDS
@@ -65,6 +68,9 @@ def read_side(text: str, label: str | None = None) -> Side:
     if text.lower().replace("-", "_") not in RECIPES and place.is_dir():
         return Side(label or text.rstrip("/"), folder=place)
     variant = VARIANT.fullmatch(text)
+    before = text.partition(":")[0]
+    if variant is None and before != text and before.lower().replace("-", "_") in RECIPES:
+        raise ConfigError(f"cannot read {text!r}: expected {before}:name=value,name=value")
     try:
         recipe = find_recipe(variant["algo"] if variant else text)
     except ConfigError as error:
@@ -200,15 +206,39 @@ def of_folder(side: Side, env: Sequence[str], greedy: bool) -> dict[str, list[Sc
     Raises RunError for unfinished runs, for several configurations, and for two runs of one seed.
     """
     folder = side.folder or Path()
+    if next(runs(folder), None) is None and (theirs := foreign_runs(folder)):
+        return of_others(side, theirs, env)
     found: dict[str, list[ScoredRun]] = {}
     for run in runs_at(folder):
         if not env or environment(run.config()) in env:
             scored = read_run(run, greedy)
             found.setdefault(scored.env, []).append(scored)
+    for name in env:
+        if name not in found:
+            raise RunError(
+                f"{folder} has no runs in {name}: it has runs in {', '.join(found) or 'none that is asked for'}"
+            )
     for name, several in found.items():
         if any(run.settings != several[0].settings for run in several):
             raise RunError(f"{folder} has runs of several configurations on {name}: give one directory per side")
         seeds = [run.seed for run in several]
         if len(set(seeds)) < len(seeds):
             raise RunError(f"{folder} has two runs of one seed on {name}: a seed counts once")
+    return found
+
+
+def of_others(side: Side, theirs: Sequence[ForeignRun], env: Sequence[str]) -> dict[str, list[ScoredRun]]:
+    """Runs of Stable-Baselines3 by environment. Where their files do not name it, it is the only one that is asked for."""
+    found: dict[str, list[ScoredRun]] = {}
+    for run in theirs:
+        name = run.env or (env[0] if len(env) == 1 else None)
+        if name is None:
+            raise RunError(f"{run.place} does not say its environment: give one, and compare one environment at a time")
+        if not env or name in env:
+            spec = gymnasium.registry.get(name)
+            goal, settings = (None if spec is None else spec.reward_threshold), {"algo": side.label}
+            curve = (run.steps, run.returns, run.episodes, run.seconds)
+            found.setdefault(name, []).append(
+                ScoredRun(name, run.seed, run.score, *curve, str(run.place), goal, settings)
+            )
     return found
