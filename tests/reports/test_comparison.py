@@ -127,6 +127,11 @@ def test_verdicts_are_sentences():
     [
         ([1.0, 5.0, 3.0, 4.0], [2.0, 3.0, 4.5, 1.5], "cannot tell a from b yet: the difference is 1.0 (95 % interval"),
         ([100.0, 101.0, 102.0], [1.0, 2.0, 3.0], "a is better than b by 99.0"),
+        (
+            [2.0, 3.0, 4.5, 1.5],
+            [1.0, 5.0, 3.0, 4.0],
+            "cannot tell b from a yet: the difference is 1.0 (95 % interval −3.5 to 3.5)",
+        ),
         ([7.0] * 5, [7.0] * 5, "the runs show no difference that more seeds could confirm."),
         ([7.0] * 3, [1.0] * 3, "the difference is 6.0, and so few seeds cannot bound it; about 3 more seeds per side"),
     ],
@@ -168,7 +173,7 @@ def test_the_picture_has_every_side_and_its_numbers(tmp_path):
     assert len(chart.axes) == 2 * 2
     curves, scores = chart.axes[:2]
     assert [line.get_label() for line in curves.lines][:3] == found.sides
-    assert len({str(style(k)["ls"]) for k in range(3)}) == 3  # readable without colours
+    assert len({str(style(k)["ls"]) for k in range(4)}) == 4  # readable without colours
     assert scores.lines[0].get_xdata().tolist() == found.scores("good", "Left-v0").tolist()
     assert any("good 102.5 [101" in line for line in caption(found))
     assert chart.get_size_inches()[0] == 3.5

@@ -14,6 +14,7 @@ from policygrad.interop.sb3 import MAX_ROWS, EvaluationTable
 
 WINDOW = 100  # episodes of a moving average
 ROWS = 500  # of a learning curve, at most
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # steps, returns, episodes, seconds
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def read(place: Path, seed: int) -> ForeignRun:
     return ForeignRun(env, seed, score, *curve, place)
 
 
-def monitored(files: list[Path]) -> tuple[str | None, tuple[np.ndarray, ...]]:
+def monitored(files: list[Path]) -> tuple[str | None, Columns]:
     """The environment, and the curve of the episodes in one run's files: steps, returns, episodes, seconds."""
     env, episodes = None, []
     for file in files:
@@ -82,9 +83,13 @@ def monitored(files: list[Path]) -> tuple[str | None, tuple[np.ndarray, ...]]:
     count = np.arange(1, len(found) + 1)
     first = np.maximum(count - WINDOW, 0)
     means = (sums[count] - sums[first]) / (count - first)
-    kept = np.unique(np.linspace(0, len(found) - 1, min(len(found), ROWS)).round().astype(int)) if len(found) else count
-    curve = np.cumsum(found[:, 1]), means, count.astype(float), found[:, 2]
-    return env if isinstance(env, str) else None, tuple(column[kept] for column in curve)
+    kept = (
+        np.unique(np.linspace(0, len(found) - 1, min(len(found), ROWS)).round().astype(int))
+        if len(found)
+        else count - 1
+    )
+    curve = np.cumsum(found[:, 1])[kept], means[kept], count[kept].astype(float), found[kept, 2]
+    return env if isinstance(env, str) else None, curve
 
 
 def rows_of(file: Path, lines: list[str]) -> Iterator[tuple[float, float, float]]:

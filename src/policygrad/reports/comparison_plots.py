@@ -18,6 +18,7 @@ from policygrad.reports.plots import COLORS, INK, LINES, MARKERS, PALE, Chart, l
 
 WIDTH, CURVES, ROW, LETTERS = 3.5, 1.75, 0.3, 66  # inches; letters of a line of the caption
 POINTS = 100  # of a learning curve
+DASHES, SIGNS = (*LINES, (0, (5, 1.5, 1, 1.5))), (*MARKERS, "^")
 
 
 def figure(comparison: ComparedRuns) -> Chart:
@@ -64,7 +65,7 @@ def caption(comparison: ComparedRuns) -> list[str]:
 
 def style(k: int) -> dict[str, Any]:
     """Colour and dashes of a side: the sides differ in grey, too."""
-    return {"color": COLORS[k % len(COLORS)], "ls": LINES[k % len(LINES)]}
+    return {"color": COLORS[k % len(COLORS)], "ls": DASHES[k % len(DASHES)]}
 
 
 def draw_curves(axis: Axes, comparison: ComparedRuns, env: str) -> None:
@@ -104,7 +105,7 @@ def draw_scores(axis: Axes, comparison: ComparedRuns, env: str) -> None:
     for k, side in enumerate(comparison.sides):
         scores, found = comparison.scores(side, env), comparison.summary(side, env)["iqm"]
         y, color = -k, style(k)["color"]
-        axis.plot(scores, np.full(len(scores), y - 0.22), ls="none", marker=MARKERS[k % len(MARKERS)], ms=2.6, color=color,
+        axis.plot(scores, np.full(len(scores), y - 0.22), ls="none", marker=SIGNS[k % len(SIGNS)], ms=2.6, color=color,
                   alpha=0.55, mew=0, clip_on=False)  # fmt: skip
         axis.plot(found["interval"], [y + 0.12] * 2, color=color, lw=5, alpha=0.3, solid_capstyle="butt")
         axis.plot([found["value"]] * 2, [y - 0.02, y + 0.26], color=color, lw=2)

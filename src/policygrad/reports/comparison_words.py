@@ -39,8 +39,9 @@ def _row(comparison: ComparedRuns, side: str, env: str, digits: int) -> list[str
 
 def sentence(env: str, pair: tuple[str, str], found: Difference) -> str:
     """The verdict about a pair of sides as one sentence."""
-    better, worse = pair if found.verdict >= 0 else pair[::-1]
-    sign, level = (1 if found.verdict >= 0 else -1), f"{100 * found.level:g} %"
+    ahead = found.estimate >= 0  # the side with the higher scores is named first
+    better, worse = pair if ahead else pair[::-1]
+    sign, level = (1 if ahead else -1), f"{100 * found.level:g} %"
     unit, digits = (" of the common scale", 3) if env == OVERALL else ("", 1)
     ends = sorted([sign * found.low, sign * found.high])
     bounded = math.isfinite(ends[0]) and math.isfinite(ends[1])
@@ -85,8 +86,9 @@ def overall(comparison: ComparedRuns) -> str:
         return f"Overall, {best} is better than {others} {place}."
     if any(wins.values()):
         losers = [pair[1] if f.verdict > 0 else pair[0] for pair, f in pairs.items() if f.verdict]
-        worse = ", ".join(dict.fromkeys(losers))
-        return f"Overall, no side is better than all others {place}; {worse} is worse than another one."
+        worse = list(dict.fromkeys(losers))
+        said = f"{worse[0]} is" if len(worse) == 1 else f"{' and '.join(worse)} are each"
+        return f"Overall, no side is better than all others {place}; {said} worse than another one."
     return f"Overall, these runs cannot tell the sides apart {place}."
 
 
