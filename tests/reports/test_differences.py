@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -109,8 +110,13 @@ def test_the_interval_excludes_no_difference_exactly_with_a_verdict(shape):
         a, b = SHAPES[shape](rng, (2, 6))
         found = compare_scores([a + shift], [b])
         assert found.low <= found.estimate <= found.high
-        assert found.verdict == int(found.low > 0) - int(found.high < 0)
         assert found.verdict == 0 or found.p <= ALPHA
+        if found.verdict:
+            assert found.low >= 0 or found.high <= 0
+        else:
+            assert found.low <= 0 <= found.high
+        if shape != "at the bound":  # where no score of one side is one of the other
+            assert found.verdict == int(found.low > 0) - int(found.high < 0)
         assert (found.more_seeds == 0) == (found.verdict != 0)
         verdicts.add(found.verdict)
         mirrored = compare_scores([b], [a + shift])
@@ -135,6 +141,22 @@ def test_the_interval_is_the_set_of_shifts_that_are_not_refused():
     for shift in np.linspace(low - 2, high + 2, 101):
         kept = permutation_p([x - shift for x in one], other) > ALPHA
         assert kept == (low <= shift <= high)
+
+
+def test_an_environment_that_both_sides_solve_does_not_hide_the_other():
+    """Every score of the first environment is at its bound, where each shift of one side alone would decide everything."""
+    solved, one, other = np.ones(6), np.linspace(0.6, 0.9, 6), np.linspace(0.1, 0.4, 6)
+    found = compare_scores([solved, one], [solved, other])
+    assert (found.verdict, found.low) == (1, 0.0)
+    assert compare_scores([solved, other], [solved, one]).verdict == -1
+    assert compare_scores([solved, other], [solved, other]).verdict == 0
+
+
+def test_a_verdict_needs_both_measures_on_one_side():
+    found = compare_scores([np.full(8, 1.0)], [np.full(8, 0.9)])
+    assert found.verdict == 1
+    opposed = replace(found, estimate=-0.1)
+    assert opposed.verdict == 0
 
 
 def test_sides_without_overlap_are_told_apart_by_five_seeds():

@@ -6,8 +6,9 @@ same, every way of dealing the runs of an environment to the two sides is equall
 least as far from 1/2 as the one seen is a p-value that is valid for every distribution of scores and every number of runs,
 also where failures are rare and spreads are zero. Where there are more than `WAYS` ways, that many are drawn, the actual one
 among them, which keeps the test valid (Phipson and Smyth 2010). A bootstrap of 3 or 5 seeds is not valid: its intervals are
-too short (`benchmarks/calibration.py` measures it). A permutation test of the interquartile mean itself is valid, but blind: of
-5 runs it ignores the best and the worst, so that even two sides without any overlap have p = 0.2.
+too short, and of 3 seeds it calls equal sides different in every fifth comparison (`benchmarks/calibration.py`). A permutation
+test of the interquartile mean itself is valid, but blind: of 5 runs it ignores the best and the worst, so that even two sides
+without any overlap have p = 0.2.
 
 **3 seeds.** Two sides of 3 runs can be dealt in 20 ways, so no p-value is below 0.1. There, and only for a single comparison
 in one environment, the test is Welch's t of the means, which are the interquartile means of 3 runs. Its weak point is scores
@@ -16,9 +17,9 @@ of two tight clusters: both sides fall into different ones with probability 2·2
 one would need.
 
 **The interval** of the difference of interquartile means holds the shifts that the test does not refuse: one side, shifted by
-so much, would not differ from the other (for one environment, the interval of Hodges and Lehmann 1963). It excludes 0 where
-there is a verdict. Several comparisons share the level equally (Bonferroni), so that the probability of any false verdict
-among them is at most 1 − level.
+so much, would not differ from the other (for one environment, the interval of Hodges and Lehmann 1963). Where there is a
+verdict it excludes 0, or ends there if scores of both sides are equal. Several comparisons share the level equally
+(Bonferroni), so that the probability of any false verdict among them is at most 1 − level.
 """
 
 from __future__ import annotations
@@ -63,8 +64,13 @@ class Difference:
 
     @property
     def verdict(self) -> int:
-        """1 if the first side is better, −1 if the second is, 0 if the interval holds 0: the runs cannot tell."""
-        return int(self.low > 0) - int(self.high < 0)
+        """1 if the first side is better, −1 if the second is, 0 if the runs cannot tell.
+
+        A side is better if the test refuses that both are the same, and both P(improvement) and the difference are in favour
+        of that side.
+        """
+        agree = self.estimate * (self.improvement - 0.5) > 0
+        return int(np.sign(self.estimate)) if agree and self.p_adjusted <= 1 - self.level + 1e-12 else 0
 
 
 def compare_scores(
@@ -84,24 +90,16 @@ def compare_scores(
     p = welch_p(one, other) if by_welch else permutation_p(one, other, ways)
     low, high = welch_interval(one, other, share) if by_welch else inverted(one, other, share, ways)
     estimate = float(iqm(one) - iqm(other))
-    held = (
-        [estimate] if p <= share else [estimate, 0.0]
-    )  # with equal scores on both sides, stretches beside 0 differ from it
-    chance = interval(improvement, one, other, level=level)
-    found = Difference(
-        estimate,
-        min(low, *held),
-        max(high, *held),
-        p,
-        min(1.0, p * comparisons),
-        level,
-        comparisons,
-        "welch" if by_welch else "permutation",
-        float(improvement(one, other)),
-        chance,
-        0,
-    )
-    return found if found.verdict else replace(found, more_seeds=more_seeds(one, other, share))
+    method = "welch" if by_welch else "permutation"
+    chances = float(improvement(one, other)), interval(improvement, one, other, level=level)
+    adjusted = min(1.0, p * comparisons)
+    found = Difference(estimate, low, high, p, adjusted, level, comparisons, method, *chances, more_seeds=0)
+    if found.verdict > 0:
+        return replace(found, low=max(0.0, min(low, estimate)), high=max(high, estimate))
+    if found.verdict < 0:
+        return replace(found, low=min(low, estimate), high=min(0.0, max(high, estimate)))
+    ends = {"low": min(low, estimate, 0.0), "high": max(high, estimate, 0.0)}
+    return replace(found, **ends, more_seeds=more_seeds(one, other, share))
 
 
 def _check(one: Scores, other: Scores) -> None:
