@@ -150,6 +150,9 @@ def test_several_sides_have_an_overall_verdict():
         overall(ComparedRuns(runs))
         == "Overall, no side is better than all others on Left-v0; bad is worse than another one."
     )
+    every = [one for pairs in ComparedRuns(runs).differences.values() for one in pairs.values()]
+    assert [one.comparisons for one in every] == [3, 3, 3]
+    assert every[0].p_adjusted == pytest.approx(3 * every[0].p)
     equal = {side: {"A-v0": [made("A-v0", k, 7.0 * k) for k in range(5)]} for side in "ab"}
     assert overall(ComparedRuns(equal)) == "Overall, these runs cannot tell the sides apart on A-v0."
     assert "adjusted by Bonferroni" in text(ComparedRuns(runs))
