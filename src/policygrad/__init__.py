@@ -56,6 +56,8 @@ _HOMES = {  # module: its public names
     "policygrad.serving.export": "export",
     "policygrad.training.agent": "Agent",
     "policygrad.training.loading": "load",
+    "policygrad.training.compare": "compare",
+    "policygrad.reports.comparison_result": "RunComparison",
     "policygrad.training.callbacks": "CheckpointCallback EvalCallback Every History StopAfter StopOnReward",
     "policygrad.training.trackers": "LiveCurve MLflowCallback WandbCallback",
     "policygrad.training.hub": "pull push",

@@ -90,6 +90,7 @@ from policygrad.models.shared import SharedCritic as SharedCritic
 from policygrad.models.shared import with_value as with_value
 from policygrad.replay import ReplayBuffer as ReplayBuffer
 from policygrad.replay import Transitions as Transitions
+from policygrad.reports.comparison_result import RunComparison as RunComparison
 from policygrad.reports.plots import plot as plot
 from policygrad.serving.export import export as export
 from policygrad.serving.served import load_policy as load_policy
@@ -101,6 +102,7 @@ from policygrad.training.callbacks import Every as Every
 from policygrad.training.callbacks import History as History
 from policygrad.training.callbacks import StopAfter as StopAfter
 from policygrad.training.callbacks import StopOnReward as StopOnReward
+from policygrad.training.compare import compare as compare
 from policygrad.training.evaluate import Evaluation as Evaluation
 from policygrad.training.evaluate import evaluate as evaluate
 from policygrad.training.hub import pull as pull

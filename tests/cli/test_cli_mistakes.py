@@ -78,7 +78,9 @@ MISTAKES = [
     ("trian ppo CartPole-v1", ["'trian'", "'train'"]),
     (
         "frobnicate",
-        ["train, resume, eval, collect, export, video, watch, plot, report, lab, push, pull, list, completion"],
+        [
+            "train, resume, eval, collect, export, video, watch, plot, compare, report, lab, push, pull, list, completion"
+        ],
     ),
     ("train", ["policygrad train ppo CartPole-v1", "reinforce"]),
     ("train ppo", ["policygrad train ppo CartPole-v1", "list envs"]),

@@ -153,7 +153,7 @@ zpty -d shell
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("com", "completion"),
+        ("compl", "completion"),
         ("train ppo Cart", "CartPole-v1"),
         ("eval Cart", RUN),
         ("train a2c CartPole-v1 --gam", "--gamma"),

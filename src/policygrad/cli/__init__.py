@@ -27,6 +27,7 @@ COMMANDS = {  # usage, what it does, and the module with the function `…_comma
     "video": ("video RUN", "record a trained policy as an mp4 video", "playing"),
     "watch": ("watch RUN", "watch a trained policy play in a window", "playing"),
     "plot": ("plot RUN …", "draw learning curves", "drawing"),
+    "compare": ("compare ALGO ALGO …", "which is better, by how much, how surely", "comparing"),
     "report": ("report RUN", "explain what each update predicted and achieved", "reporting"),
     "doctor": ("doctor WHAT", "find what is wrong with an environment, or with a run", "doctor"),
     "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab"),
@@ -56,6 +57,7 @@ examples:
   policygrad train a2c CartPole-v1 --seed 0 1 2 3 --steps 5e4 --lr 1e-3
   policygrad eval latest --episodes 500
   policygrad plot runs/CartPole-v1 --out comparison.png
+  policygrad compare ppo a2c --env CartPole-v1
 """
 
 

@@ -19,14 +19,14 @@ class LineBoard(SilentBoard):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: dict[int, tuple[Any, ...]] = {}
+        self.told: dict[str, tuple[Any, ...]] = {}
 
     def show(self, states: Sequence[State]) -> None:
         for state in states:
             now = (state.phase, state.steps, state.path)
-            if state.phase not in ("waiting", "starting") and self.told.get(state.seed) != now:
-                self.told[state.seed] = now
-                print(f"seed {state.seed}: {'  '.join(words(state))}", flush=True)
+            if state.phase not in ("waiting", "starting") and self.told.get(state.name) != now:
+                self.told[state.name] = now
+                print(f"{state.name}: {'  '.join(words(state))}", flush=True)
 
 
 class LiveBoard(SilentBoard):
@@ -55,7 +55,8 @@ class LiveBoard(SilentBoard):
         """The lines to draw. Waiting seeds share a line; on a low terminal finished seeds do, too."""
         from rich.text import Text
 
-        width = max(len(str(state.seed)) for state in states)
+        widths = {side: max(len(str(s.seed)) for s in states if s.side == side) for side in {s.side for s in states}}
+        sides = max(map(len, widths))
         waiting = [state for state in states if state.phase == "waiting"]
         over = [state for state in states if state.over]
         rows, crowded = [], len(states) - len(waiting) + 2 > self.console.height
@@ -63,7 +64,8 @@ class LiveBoard(SilentBoard):
             rows.append(Text(f"{len(over)} of {len(states)} seeds are finished", no_wrap=True, overflow="ellipsis"))
         for state in states:
             if state.phase != "waiting" and not (crowded and state.over):
-                rows.append(self.line(state, f"seed {state.seed:>{width}}  "))
+                side = f"{state.side:<{sides}}  " if sides else ""
+                rows.append(self.line(state, f"{side}seed {state.seed:>{widths[state.side]}}  "))
         if waiting:
             text = f"{len(waiting)} more wait{'s' if len(waiting) == 1 else ''}"
             rows.append(Text(text, "bright_black", no_wrap=True, overflow="ellipsis"))

@@ -16,6 +16,7 @@ import shtab
 from policygrad.algorithms.config import tuned_for
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli import COMMANDS, hub, lab
+from policygrad.cli.comparing import compare_parser
 from policygrad.cli.doctor import doctor_parser
 from policygrad.cli.exporting import export_parser
 from policygrad.cli.flags import PARSERS, SHELLS, completion_parser, first_line, train_parser
@@ -77,7 +78,8 @@ def whole_parser() -> argparse.ArgumentParser:
     """All commands, algorithms and experiments as one parser, which is for shtab's eyes only."""
     top = argparse.ArgumentParser("policygrad")
     top.add_argument("--version", action="store_true", help="show the version")
-    commands, parsers = top.add_subparsers(), PARSERS | hub.PARSERS | {"doctor": doctor_parser, "export": export_parser}
+    ours = {"compare": compare_parser, "doctor": doctor_parser, "export": export_parser}
+    commands, parsers = top.add_subparsers(), PARSERS | hub.PARSERS | ours
     for name, (_, what, *_) in COMMANDS.items():
         command = commands.add_parser(name, help=what)
         if name in parsers:

@@ -61,6 +61,7 @@ class Job:
     save_trajectories: bool = False
     resume: bool = False  # whether run_dir is a run to go on with
     trackers: dict[str, str] = field(default_factory=dict)  # see `policygrad.training.trackers`
+    side: str = ""  # of a comparison
 
 
 @dataclass
@@ -78,6 +79,12 @@ class State:
     evaluations: dict[str, Any] = field(default_factory=dict)  # mean and ci95, greedy and sampled
     message: str = ""
     signal: int = 0  # that stopped it
+    side: str = ""  # of a comparison
+
+    @property
+    def name(self) -> str:
+        """What lines about it begin with."""
+        return f"{self.side}, seed {self.seed}" if self.side else f"seed {self.seed}"
 
     @property
     def over(self) -> bool:
@@ -96,10 +103,10 @@ class SilentBoard:
     def show(self, states: Sequence[State]) -> None:
         """The runs as they are now; called ten times a second, and whenever something has happened."""
 
-    def say(self, seed: int, text: str, warning: bool) -> None:
+    def say(self, name: str, text: str, warning: bool) -> None:
         """Print a line of a run. A warning of every seed is printed once."""
         if not warning:
-            print(f"seed {seed}: {text}", flush=True)
+            print(f"{name}: {text}", flush=True)
         elif text not in self.warned:
             self.warned.add(text)
             print(f"policygrad: {text}", file=sys.stderr, flush=True)
@@ -121,7 +128,7 @@ def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[Sta
         with handled(dict.fromkeys(SIGNALS, signal.SIG_IGN)):  # what is sent to the whole group is not for the server
             forkserver.ensure_running()
         import policygrad.reports.plots  # noqa: F401  for the picture, while the server imports torch on another core
-    states = [State(job.seed) for job in jobs]
+    states = [State(job.seed, side=job.side) for job in jobs]
     waiting, running = list(zip(jobs, states, strict=True)), []
     with interrupts() as interrupt:
         try:
@@ -185,7 +192,7 @@ class Worker:
 
     def _hear(self, news: dict[str, Any], board: SilentBoard) -> None:
         if "say" in news:
-            board.say(self.state.seed, news["say"], news["warning"])
+            board.say(self.state.name, news["say"], news["warning"])
             return
         for name, value in news.items():
             setattr(self.state, name, value)
