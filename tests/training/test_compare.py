@@ -17,6 +17,7 @@ import pytest
 
 import policygrad as pg
 from policygrad.cli import main
+from policygrad.cli.comparing import compare_parser
 from policygrad.envs import processes
 from policygrad.errors import Interrupted
 from policygrad.reports import comparison_result
@@ -390,6 +391,11 @@ def test_the_command_prints_what_it_found(here, capsys):
     assert main(["compare", "--help"]) == 0
     assert "SIDE is one of" in capsys.readouterr().out
     assert len(here) == 4
+
+
+def test_environments_may_be_named_together_or_one_by_one() -> None:
+    for words in (["--env", "A-v1", "B-v1"], ["--env", "A-v1", "--env", "B-v1"]):
+        assert compare_parser().parse(["ppo", "a2c", *words]).env == ["A-v1", "B-v1"]
 
 
 @pytest.mark.parametrize(

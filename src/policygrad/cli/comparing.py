@@ -45,7 +45,9 @@ def compare_parser() -> Parser:
         epilog=EPILOG,
     )
     parser.add_argument("sides", nargs="+", metavar="SIDE", help="what is compared, see below")
-    parser.add_argument("--env", "--env-id", nargs="+", default=[], metavar="ENV", help="one or several environments")
+    parser.add_argument(
+        "--env", "--env-id", nargs="+", action="extend", default=[], metavar="ENV", help="one or several environments"
+    )
     group = parser.add_argument_group("runs")
     group.add_argument(
         "--seeds", nargs="+", default=["10"], metavar="N", help="number of seeds, or a range such as 5-14 [10]"

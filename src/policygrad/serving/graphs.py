@@ -202,7 +202,7 @@ def torch_type(dtype: Any) -> torch.dtype:
 def draw(policy: Policy, rng: np.random.Generator, n: int) -> np.ndarray:
     """The noise of n samples as a graph takes it, (n, K) float32, drawn as `predict` draws it."""
     head: Any = policy.head
-    begun = policy.begin(policy.noise(rng, (n,))) if policy.stateful else None
+    begun: Any = policy.begin(policy.noise(rng, (n,))) if policy.stateful else None
     if isinstance(policy, RecurrentPolicy):
         begun = begun.get(NOISE)
     noise = policy.noise(rng, (n,))
