@@ -174,6 +174,15 @@ def test_a_number_that_was_set_on_a_part_is_not_lost_by_a_file(place: str, tmp_p
     assert pg.load(agent.save(tmp_path / "agent")).config["ent_coef"] == 0.02
 
 
+def test_schedules_set_no_number_of_a_part() -> None:
+    words = {"clip": pg.linear(0.3, 0.1), "ent_coef": pg.linear(0.1), "critic_lr": pg.linear(1e-3)}
+    agent = pg.ppo("CartPole-v1", **SMALL, **words).learn(400)
+    assert agent.replaced() == {}
+    agent.learner.update.schedule = None
+    agent.learner.update.clip = 0.5
+    assert agent.replaced() == {"update": "ClippedSurrogate"}
+
+
 @pytest.mark.parametrize(
     "algo", ["reinforce", "actor_critic", "a2c", "npg", "trpo", "ppo_kl", "off_policy_pg", "pqn", "dqn"]
 )

@@ -151,7 +151,11 @@ class EnvPoolVectorEnv(VectorEnv):
         self._check_begun()
         T, N = noise.shape[:2]
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
-        given, asked, acts = np.empty((N, *(self.single_action_space.shape or ())), self.dtype), np.empty(N, np.uint8), []
+        given, asked, acts = (
+            np.empty((N, *(self.single_action_space.shape or ())), self.dtype),
+            np.empty(N, np.uint8),
+            [],
+        )
         self._interrupted = True
         for t in range(T + 1):
             for part, act in zip(self._parts, choose, strict=True):

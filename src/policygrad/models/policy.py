@@ -308,6 +308,12 @@ def _flat(rows: Tree) -> Tree:
     return rows.flatten(0, 1) if isinstance(rows, Tensor) else {key: _flat(part) for key, part in rows.items()}
 
 
+def _normalizer(net: nn.Module, encoding: Encoding) -> Normalizer:
+    """A new normaliser, in place of the network's own scaling of pictures."""
+    standardize(net)
+    return Normalizer(encoding.features_shape)
+
+
 P = TypeVar("P", bound=Policy)
 
 STDS = ("parameter", "network")
@@ -369,9 +375,7 @@ def make_policy(
             network=network,
         )
     net = _with_log_std(net, made, outputs if separate else 0, log_std)
-    if normalize_obs:
-        standardize(net)
-    return kind(net, made, Normalizer(encoding.features_shape) if normalize_obs else None, kernel, encoding)
+    return kind(net, made, _normalizer(net, encoding) if normalize_obs else None, kernel, encoding)
 
 
 def _with_log_std(net: nn.Module, head: Head, own: int, log_std: float) -> nn.Module:

@@ -30,8 +30,10 @@ def parts_of(learner: Any) -> dict[str, Any]:
 
 def told(part: Any) -> dict[str, Any]:
     """The numbers and words that a part was made with, by the names of its maker, without those that training changes."""
-    state = part.state_dict() if hasattr(part, "state_dict") else {}
-    named = {name: getattr(part, name, None) for name in inspect.signature(type(part)).parameters if name not in state}
+    changing = {*(part.state_dict() if hasattr(part, "state_dict") else ()), *getattr(part, "scheduled", ())}
+    named = {
+        name: getattr(part, name, None) for name in inspect.signature(type(part)).parameters if name not in changing
+    }
     return {name: value for name, value in named.items() if isinstance(value, int | float | str | None)}
 
 

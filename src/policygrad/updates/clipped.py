@@ -42,6 +42,11 @@ class ClippedSurrogate(FirstOrder):
         if self.clip <= 0:
             raise ValueError(f"clip must be positive, got {self.clip}")
 
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """The numbers that training sets."""
+        return () if self.schedule is None else ("clip",)
+
     def __call__(self, policy: PolicyLike, batch: Batch, progress: float = 0.0) -> Stats:
         if self.schedule is not None:
             self.clip = self.schedule(progress)
