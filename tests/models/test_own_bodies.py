@@ -109,8 +109,8 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (Own(lambda x: x.detach()), "no gradient of its features reaches them"),
     (Own(cut), "no gradient of its features reaches them"),
-    (Own(noisy), "the same observations had other features the second time"),
-    (Own(before=noisy), "the same observations had other features the second time"),
+    (Own(noisy), "had other features (the second time|in a batch of its own)"),
+    (Own(before=noisy), "had other features (the second time|in a batch of its own)"),
     (Counts(), "the same observations had other features the second time"),
     (nn.TransformerEncoderLayer(4, 2), "in a batch of its own"),  # to which the batch is a sequence
 ]
