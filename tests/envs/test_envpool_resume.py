@@ -173,7 +173,7 @@ def test_ctrl_c_while_a_pool_is_asked_again_leaves_it_to_be_done(
 
 
 class Cycling:
-    """Acts by the observation and the noise of its rows; asked for how many rows, and when."""
+    """Acts by the observation and the noise of its rows, of which it expects so many."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
