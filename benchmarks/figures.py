@@ -11,6 +11,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
+from policygrad.reports.aggregates import interval, iqm
+
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 UNSAID = "0.2.0"  # of results that do not say which version they are of
 START, END = "<!-- learning: from benchmarks/figures.py -->", "<!-- end -->"
@@ -19,20 +23,23 @@ START, END = "<!-- learning: from benchmarks/figures.py -->", "<!-- end -->"
 def table(results: list[dict[str, Any]]) -> str:
     """One row a result, every seed listed."""
     rows = [
-        "| environment | recipe | steps | greedy, seed by seed | mean | lowest | version |",
-        "|---|---|---|---|---|---|---|",
+        "| environment | recipe | steps | greedy, seed by seed | IQM | 95 % interval | mean | lowest | version |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
-        backend = [] if r.get("backend", "gymnasium") == "gymnasium" else [f"--backend {r['backend']}"]
+        backend = ["--backend envpool"] if r.get("backend") == "envpool" else []  # other ones give the same environment
         recipe = " ".join([r["algo"], *(f"--{item.replace('=', ' ')}" for item in r["set"]), *backend])
         scores = [s["greedy"] for s in r["seeds"]]
+        middle, ends = float(iqm([np.array(scores)])), interval(iqm, [np.array(scores)])
         steps = max(s["steps"] for s in r["seeds"])
         digits = 1 if max(map(abs, scores)) >= 10 else 2
-        listed, average, lowest = (
-            ", ".join(f"{x:.{digits}f}" for x in numbers) for numbers in (scores, [mean(scores)], [min(scores)])
+        listed, center, span, average, lowest = (
+            ", ".join(f"{x:.{digits}f}" for x in numbers)
+            for numbers in (scores, [middle], ends, [mean(scores)], [min(scores)])
         )
         version = r.get("versions", {}).get("policygrad", UNSAID)
-        rows.append(f"| {r['env']} | `{recipe}` | {steps:,} | {listed} | **{average}** | {lowest} | {version} |")
+        cells = [r["env"], f"`{recipe}`", f"{steps:,}", listed, f"**{center}**", f"[{span}]", average, lowest, version]
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
