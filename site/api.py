@@ -145,9 +145,10 @@ def parameter(one: inspect.Parameter) -> str:
     kind = "" if one.annotation is one.empty else f": {name_of(one.annotation)}"
     if one.default is one.empty:
         return f"{stars}{one.name}{kind}"
-    value = str(one.default) if isinstance(one.default, Path) else one.default
-    equals = " = " if kind else "="
-    return f"{stars}{one.name}{kind}{equals}{value!r}"
+    value = repr(str(one.default) if isinstance(one.default, Path) else one.default)
+    if value.startswith("<"):  # a class, a function or an object without a text of its own
+        value = getattr(one.default, "__name__", "...")
+    return f"{stars}{one.name}{kind}" + (" = " if kind else "=") + value
 
 
 def name_of(annotation: Any) -> str:
