@@ -222,11 +222,10 @@ def a2c(
             (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
-        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
@@ -345,11 +344,10 @@ def a3c(
             (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
-        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
@@ -449,11 +447,10 @@ def actor_critic(
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
-        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         shared_body: one network for policy and values, with one optimiser and one norm of the gradient of both
@@ -584,10 +581,9 @@ def ddpg(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lr: learning rate of the policy (Adam)
         critic_lr: learning rate of the critic (Adam); none: that of the policy
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
         tau: share by which the copies of the networks move towards them at every step
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
             or a table for Discrete states
@@ -690,8 +686,7 @@ def dqn(
         num_envs: number of environments stepped in parallel
         num_steps: steps per environment between updates, which come in groups of gradient_steps
         lr: learning rate of the action values (Adam)
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
         replay: draw minibatches from the replay buffer; without it, from the steps just played alone
         target_every: environment steps between copies of the network to bootstrap from; none: bootstrap from the
             network itself
@@ -705,7 +700,7 @@ def dqn(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         epsilon: final probability of a random action; a schedule is that of the probability itself
         epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
             or a table for Discrete states
         activation: activation function of the hidden layers
@@ -815,8 +810,7 @@ def npg(
         max_kl: largest KL(old ‖ new) of one update, in nats; usually 0.003 to 0.05
         kl_schedule: schedule of max_kl: constant, or linear down to 0
         lr: learning rate of the natural step, in place of max_kl; none: max_kl sets the step's length
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
         damping: number added to the diagonal of the Fisher matrix; usually 0.01 to 0.1
         cg_iterations: conjugate-gradient iterations per natural step; usually 10 to 20
         solver: solver of natural steps: cg (conjugate gradients), or dense (the whole Fisher matrix of a small
@@ -826,9 +820,9 @@ def npg(
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
         standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
             (biased) per episode
-        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
@@ -962,11 +956,10 @@ def off_policy_pg(
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
-        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
@@ -1092,11 +1085,10 @@ def ppo(
             (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
-        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
@@ -1229,11 +1221,10 @@ def ppo_kl(
             (biased) per episode
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
-        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
@@ -1338,13 +1329,12 @@ def pqn(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lam: λ of the return; 0: one step, 1: Monte Carlo return
         lr: learning rate of the action values (Adam)
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
         epochs: passes over each batch when the policy is updated
         minibatches: number of minibatches per pass when the policy is updated
         epsilon: final probability of a random action; a schedule is that of the probability itself
         epsilon_fraction: share of training in which the probability of a random action falls from 1 to epsilon
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
             or a table for Discrete states
         activation: activation function of the hidden layers
@@ -1456,11 +1446,10 @@ def reinforce(
         reduction: sum over each episode and average over episodes, as in theory, or average over all steps
         optimizer: optimiser of the policy
         lr: learning rate of the policy; Adam: usually 1e-4 to 1e-2
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
-        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the
@@ -1580,10 +1569,9 @@ def sac(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lr: learning rate of the policy (Adam)
         critic_lr: learning rate of the critic (Adam); none: that of the policy
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
         tau: share by which the copies of the networks move towards them at every step
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
             or a table for Discrete states
@@ -1705,10 +1693,9 @@ def td3(
         gamma: discount γ; usually 0.98 to 0.999, or 1 with a finite horizon
         lr: learning rate of the policy (Adam)
         critic_lr: learning rate of the critic (Adam); none: that of the policy
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
         tau: share by which the copies of the networks move towards them at every step
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_hidden: widths of the hidden layers of the critic's network; none: those of the policy's
         hidden: widths of the hidden layers of policy and critic, after the convolutions of pictures; none: linear,
             or a table for Discrete states
@@ -1834,11 +1821,10 @@ def trpo(
         state_discount: weight step t by γᵗ, as in the gradient of the discounted objective
         standardize: scale advantages to mean 0 and standard deviation 1 over the batch, by earlier batches, or
             (biased) per episode
-        ent_coef: weight of the entropy bonus; usually 0 to 0.02
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty
         ent_schedule: schedule of the entropy bonus: constant, or linear down to 0
-        lr_schedule: schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a,
-            b)
-        max_grad_norm: largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping
+        lr_schedule: schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)
+        max_grad_norm: largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping
         critic_lr: learning rate of the critic (Adam); none: that of the policy
         critic_epochs: passes over each batch when the critic is updated; none: as many as for the policy
         critic_minibatches: number of minibatches per pass when the critic is updated; none: as many as for the

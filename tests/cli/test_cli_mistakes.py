@@ -189,7 +189,7 @@ MISTAKES = [
     ("train ppo CartPole-v1 --num-steps 9223372036854775808", ["--num-steps", "10000000"]),
     ("train ppo CartPole-v1 --num-steps 1e12", ["--num-steps", "10000000"]),
     ("train ppo CartPole-v1 --num-steps 1e7 --num-envs 4096 --minibatches 1", ["GiB", "lower num_steps"]),
-    ("train ppo CartPole-v1 --ent-coef 1e308", ["--ent-coef", "[0, 1000]"]),
+    ("train ppo CartPole-v1 --ent-coef 1e308", ["--ent-coef", "[-1, 1000]"]),
     ("train ppo CartPole-v1 --max-grad-norm 1e300", ["--max-grad-norm", "1e+30"]),
     (f"train ppo CartPole-v1 --hidden {'65536 ' * 30}", ["hidden", "GiB", "lower hidden"]),
     ("train ppo CartPole-v1 --eval-episodes 1e99", ["--eval-episodes", "at most 10,000,000"]),

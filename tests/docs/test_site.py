@@ -55,6 +55,7 @@ def test_a_paragraph_about_parameters_becomes_a_list_and_others_stay(reference):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two builds
 def test_the_site_is_built_without_a_warning_its_search_knows_the_words_and_a_dead_link_is_an_error(tmp_path):
     pytest.importorskip("sphinx")
     pytest.importorskip("myst_parser")

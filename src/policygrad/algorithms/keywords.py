@@ -61,20 +61,16 @@ Standardize = Annotated[
     ),
 ]
 LrSchedule = Annotated[
-    Schedule,
-    Option("schedule of learning rates that are numbers: constant, or linear down to 0; see also linear(a, b)"),
+    Schedule, Option("schedule of learning rates that are numbers: constant, or linear to 0; see also linear(a, b)")
 ]
 EntCoef = Annotated[
-    float, Option("weight of the entropy bonus; usually 0 to 0.02", 0, 1000, tune=(1e-4, 0.05, "log"), schedule=True)
+    float,
+    Option("weight of the entropy bonus; usually 0 to 0.02, below 0 a penalty", -1, 1000, (1e-4, 0.05, "log"), True),
 ]
 EntSchedule = Annotated[Schedule, Option("schedule of the entropy bonus: constant, or linear down to 0")]
 MaxGradNorm = Annotated[
     float | None,
-    Option(
-        "largest ℓ₂ norm of each network's gradient, which is clipped to it; none: no clipping",
-        TINY,
-        tune=(0.1, 10, "log"),
-    ),
+    Option("largest ℓ₂ norm of each network's gradient, clipped to it; none: no clipping", TINY, tune=(0.1, 10, "log")),
 ]
 CriticLr = Annotated[
     float | None,
