@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 from pathlib import Path
 
 import torch
@@ -19,18 +18,13 @@ from exact_names import Classes, Named, audit, difficulty_weight, greedy_reward,
 from exact_ratios import micro_rows, ratio_rows, temperature_rows
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pages import markdown, written
 from tiny_language import Answers, Language, ascended, random_policy
 
 import policygrad as pg
 
 SHOWN = ("RLOO", "GRPO", "DAPO", "REINFORCE++")  # of the curves
 COLORS = ("#1f77b4", "#d62728", "#ff7f0e", "#2ca02c")
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A table; columns but the first are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def decimal(x: float, digits: int = 3) -> str:
@@ -178,17 +172,6 @@ def ascent(
     return rows
 
 
-def written(page: str, made: dict[str, str], source: str = "examples/language/exact.py") -> str:
-    """The page with the tables between their markers. Raises ValueError where there are no such markers."""
-    for name, table in made.items():
-        start, end = f"<!-- {name}: from {source} -->", f"<!-- end of {name} -->"
-        found = re.search(f"{re.escape(start)}.*?{re.escape(end)}", page, re.DOTALL)
-        if found is None:
-            raise ValueError(f"the page has no place for the table: write {start} and {end} into it")
-        page = page.replace(found[0], f"{start}\n\n{table}\n\n{end}")
-    return page
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--group", type=int, default=8, help="answers of a group")
@@ -203,7 +186,7 @@ def main() -> None:
     for name, table in made.items():
         print(f"\n{name}\n\n{table}")
     if args.page is not None:
-        args.page.write_text(written(args.page.read_text("utf8"), made), "utf8")
+        args.page.write_text(written(args.page.read_text("utf8"), made, "examples/language/exact.py"), "utf8")
     if args.out is not None:
         draw(language, args.group, args.steps, args.out)
         print(f"\ndrawn: {args.out}")

@@ -172,7 +172,8 @@ def test_the_second_bias_of_grpo_is_the_gradient_with_every_reward_divided_by_th
     kind = {(float(r), float(n)): i for i, (r, n) in enumerate(zip(answers.reward, answers.length, strict=True))}
     of = [kind[1.0, 2.0], kind[0.0, 1.0], kind[0.0, 3.0]]  # right; wrong and short; wrong and long
     _, short, long = coefficients(answers.rollout.columns(of)).tolist()
-    assert short == pytest.approx(3 * long) < 0
+    assert short == pytest.approx(3 * long)
+    assert short < 0
     assert rows["GRPO"].wrong_longer > rows["RLOO"].wrong_longer > 0
     fair = rows["RLOO"].named.coefficients(answers.rollout.columns(of)).tolist()
     assert fair[1] == fair[2] < 0
@@ -277,6 +278,19 @@ def test_the_script_writes_its_tables_and_its_picture(x, tmp_path, monkeypatch, 
     text = page.read_text("utf8")
     assert all(text.count(f"| {n} |") == 2 for n in ("RLOO", "GRPO", "DAPO"))
     assert "| k3 loss of tokens |" in text
-    assert text in x.exact.written(text, {})
     with pytest.raises(ValueError, match="no place for the table"):
-        x.exact.written(text, {"another": ""})
+        x.exact.written(text, {"another": ""}, "examples/language/exact.py")
+
+
+def test_the_page_has_what_the_script_computes(x):
+    """All tables but that of the estimators, which takes seconds: it has a slow test of its own."""
+    page = (FOLDER.parents[1] / "docs" / "language.md").read_text("utf8")
+    made = x.exact.tables(x.tiny.Language(), 2)
+    assert made.pop("estimators") not in page
+    assert x.exact.written(page, made, "examples/language/exact.py") == page
+
+
+@pytest.mark.slow
+def test_the_page_has_the_table_of_estimators(x):
+    page = (FOLDER.parents[1] / "docs" / "language.md").read_text("utf8")
+    assert x.exact.written(page, x.exact.tables(x.tiny.Language(), 8), "examples/language/exact.py") == page
