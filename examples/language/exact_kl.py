@@ -96,10 +96,12 @@ def kl_rows(language: Language, policy: pg.Policy, reference: pg.Policy) -> list
 def _row(kind: str, placed: str, each: Tensor, p: Tensor, truth: Truth) -> KLRow:
     mean, unit = p @ each, truth.reverse.norm()
     size = mean.norm()
-    near_zero = size <= 1e-12 * unit
-    cosines = [torch.nan if near_zero else float(mean @ g / (size * g.norm())) for g in (truth.reverse, truth.forward)]
+
+    def cosine(g: Tensor) -> float:
+        return torch.nan if size <= 1e-12 * unit else float(mean @ g / (size * g.norm()))
+
     variance = float(p @ (each - mean).square().sum(1) / unit.square())
-    return KLRow(kind, placed, mean, float(size / unit), *cosines, variance)
+    return KLRow(kind, placed, mean, float(size / unit), cosine(truth.reverse), cosine(truth.forward), variance)
 
 
 def kl_values(language: Language, policy: pg.Policy, reference: pg.Policy) -> dict[str, tuple[float, float]]:

@@ -235,3 +235,12 @@ def test_the_seed_of_an_update_decides_it(x):
 
     assert torch.equal(moved(3), moved(3))
     assert not torch.equal(moved(3), moved(4))
+
+
+def test_the_page_has_the_runs_that_were_measured(x):
+    page = (FOLDER.parents[1] / "docs" / "language.md").read_text("utf8")
+    runs = json.loads((FOLDER / "arithmetic.json").read_text("utf8"))
+    seeds = {name: [run["seed"] for run in runs if run["name"] == name] for name in x.run.SIDES}
+    assert len({tuple(s) for s in seeds.values()}) == 1  # the same for every side
+    assert all(run["curve"][-1]["updates"] == 200 for run in runs)
+    assert x.run.written(page, {"arithmetic": x.run.table(runs)}, "examples/language/arithmetic.py") == page
