@@ -29,7 +29,7 @@ COLORS = ("#1f77b4", "#d62728", "#ff7f0e", "#2ca02c")
 
 def decimal(x: float, digits: int = 3) -> str:
     """A number for a table; what is 0 up to rounding is 0."""
-    return "–" if math.isnan(x) else "0" if abs(x) < 1e-12 else f"{x:.{digits}f}"
+    return "–" if math.isnan(x) else "0" if abs(x) < 1e-12 else f"{round(x, digits) + 0.0:.{digits}f}"
 
 
 def tables(language: Language, group: int) -> dict[str, str]:
