@@ -22,10 +22,9 @@ from policygrad.gradient.baselines import (
     Regressor,
     RunningMean,
     TimeAverage,
-    polynomial_features,
-    raw_features,
 )
 from policygrad.gradient.estimators import RewardToGo, StateDiscounted, advantages
+from policygrad.gradient.features import polynomial_features, raw_features
 from policygrad.lab.exact.tabular import enumerate_batches, enumerate_trajectories, exact_gradient
 
 

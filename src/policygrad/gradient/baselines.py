@@ -21,7 +21,6 @@ actions and bias the gradient. The critic's own V is the default wherever there 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, Protocol
 
@@ -30,8 +29,10 @@ from torch import Tensor
 
 from policygrad.data import Rollout, TooFewError, Values
 from policygrad.forms import LARGEST, Form, FormError, anything, array, each, form_of, maybe, number, table
+from policygrad.gradient.features import Features, polynomial_features, raw_features
+from policygrad.gradient.groups import Key, groups_of, mean_of_others
 from policygrad.total import greatest, total
-from policygrad.tree import Tree, to_numpy, tree_leaves
+from policygrad.tree import to_numpy
 
 
 class Baseline(Protocol):
@@ -144,18 +145,33 @@ class LeaveOneOut(_Stateless):
 
     (Σ_j ret_t^j − ret_t^i) / (N − 1): independent of the trajectory it is subtracted from, hence unbiased, where the plain
     batch mean shrinks the gradient by 1 − 1/N. Kool, van Hoof & Welling 2019. Needs whole episodes, one per column.
+
+    by: the others are those of the same group, N its size: the name of an array in `rollout.extra`, or a function of the
+        rollout, that gives each trajectory's key (see groups.py); None: all trajectories are one group. With `TotalReturn`
+        and a prompt as the key it is RLOO (Ahmadian et al. 2024, arXiv 2402.14740). Shards must hold whole groups.
+    alone: the baseline of a trajectory that is the only one of its group; None: TooFewError.
     """
 
     needs_episodes = True
 
+    def __init__(self, by: Key | None = None, alone: float | None = None) -> None:
+        if alone is not None and by is None:
+            raise ValueError(f"alone = {alone} is for groups: give by=, the key of the groups, too")
+        self.by, self.alone = by, alone
+
     def __call__(self, rollout: Rollout, ret: Tensor, values: Values) -> Tensor:
         n = total(ret.shape[1])
-        if n < 2:
+        if n < 2 and self.alone is None:
             raise TooFewError(f"LeaveOneOut needs at least 2 trajectories, got {n}: collect more or use RunningMean")
         if not rollout.whole_episodes:
             raise ValueError("LeaveOneOut needs whole episodes, one per column: collect with .episodes")
+        if self.by is not None:
+            return mean_of_others(ret, groups_of(rollout, self.by), self.alone)
         sums = _lengthened(ret.sum(1, keepdim=True), greatest(len(ret)))
         return (total(sums)[: len(ret)] - ret) / (n - 1)
+
+    def __repr__(self) -> str:
+        return "LeaveOneOut()" if self.by is None else f"LeaveOneOut(by={_name(self.by)}, alone={self.alone})"
 
 
 def _lengthened(x: Tensor, length: int) -> Tensor:
@@ -218,25 +234,7 @@ class TimeAverage(_Stateless):
         return f"TimeAverage(decay={self.decay})"
 
 
-Features = Callable[[Tree, Tensor], Tensor]  # (obs (B, *), time (B,)) → (B, F)
-
-
-def polynomial_features(obs: Tree, time: Tensor) -> Tensor:
-    """(o, o², τ, τ², τ³, 1) with o the flat observation clipped to ±10 and τ = t/100: (B, 2D + 4).
-
-    The linear baseline of Duan et al. 2016 (arXiv 1604.06778), as in their code.
-    """
-    o = torch.cat([x.reshape(len(time), -1).double() for x in tree_leaves(obs)], dim=-1).clamp(-10.0, 10.0)
-    tau = time.double().unsqueeze(-1) / 100.0
-    return torch.cat([o, o**2, tau, tau**2, tau**3, torch.ones_like(tau)], dim=-1)
-
-
-def raw_features(obs: Tree, time: Tensor) -> Tensor:
-    """(o, t): the flat observation and the time step, (B, D + 1)."""
-    return torch.cat([x.reshape(len(time), -1).double() for x in (*tree_leaves(obs), time)], dim=-1)
-
-
-def _name(features: Features) -> str:
+def _name(features: Features | Key) -> str:
     return getattr(features, "__name__", repr(features))
 
 
