@@ -57,6 +57,7 @@ _HOMES = {  # module: its public names
     "policygrad.training.agent": "Agent",
     "policygrad.training.loading": "load",
     "policygrad.training.compare": "compare",
+    "policygrad.training.space": "Choice Range",
     "policygrad.reports.comparison_result": "RunComparison",
     "policygrad.training.callbacks": "CheckpointCallback EvalCallback Every History StopAfter StopOnReward",
     "policygrad.training.trackers": "LiveCurve MLflowCallback WandbCallback",

@@ -110,6 +110,8 @@ from policygrad.training.hub import push as push
 from policygrad.training.loading import load as load
 from policygrad.training.reporting import report as report
 from policygrad.training.resume import resume as resume
+from policygrad.training.space import Choice as Choice
+from policygrad.training.space import Range as Range
 from policygrad.training.trackers import LiveCurve as LiveCurve
 from policygrad.training.trackers import MLflowCallback as MLflowCallback
 from policygrad.training.trackers import WandbCallback as WandbCallback
