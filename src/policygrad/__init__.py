@@ -69,6 +69,8 @@ _HOMES = {  # module: its public names
     "policygrad.diagnosis.symptoms": "Diagnosis Symptom",
     "policygrad.training.resume": "resume",
     "policygrad.training.train": "train",
+    "policygrad.training.tune": "tune",
+    "policygrad.reports.tuning": "Tuning",
     "policygrad.stored.trajectories": "Trajectories",
     "policygrad.training.video": "VideoCallback record",
 }
