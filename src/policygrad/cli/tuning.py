@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from policygrad.algorithms.config import algorithm, parameters
 from policygrad.cli.arguments import TrainArguments, check_algo, check_env, fill_arguments
 from policygrad.cli.flags import add_flag
-from policygrad.cli.parser import Parser, same
+from policygrad.cli.parser import Parser, dashed, is_flag, same
 from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, text_table
 from policygrad.cli.values import UsageError, parse_number, parse_seed, positive
@@ -108,7 +108,9 @@ def parse(words: Sequence[str]) -> tuple[str, str, Namespace, dict[str, Any]]:
     parser = tune_parser()
     if {"-h", "--help"} & set(words):
         print_help(parser, words)
-    known, rest = parser.parse_known_args([word if not word.startswith("--") else dashed_flag(word) for word in words])
+    words = [dashed(word) for word in words]
+    parser.refuse_twice(words)
+    known, rest = parser.parse_known_args(words)
     if known.algo is None:
         raise UsageError("tune needs an algorithm and an environment, e.g. `policygrad tune ppo --env CartPole-v1`.")
     env = known.env or known.positional_env
@@ -117,15 +119,13 @@ def parse(words: Sequence[str]) -> tuple[str, str, Namespace, dict[str, Any]]:
         raise UsageError(f"tune {algo} needs an environment, e.g. `policygrad tune {algo} --env CartPole-v1`.")
     if known.env and known.positional_env:
         raise UsageError(f"unexpected argument {known.positional_env!r}: the environment is {known.env}.")
-    held = fixed_parser(algo).parse(rest, lambda dest: same(algo, dest))
+    fixing = fixed_parser(algo)
+    for word in rest:
+        if is_flag(word) and (name := word.partition("=")[0]) not in fixing._option_string_actions:
+            raise UsageError(fixing.unknown_flag(name, list(parser._option_string_actions)))
+    held = fixing.parse(rest, lambda dest: same(algo, dest))
     held = {name: value for name, value in vars(held).items() if value is not None}
     return algo, check_env(env), known, fill_arguments(TrainArguments(algo, env), held).overrides
-
-
-def dashed_flag(word: str) -> str:
-    """A flag with `-` in place of `_`."""
-    name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value
 
 
 def print_help(parser: Parser, words: Sequence[str]) -> None:

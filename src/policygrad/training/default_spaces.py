@@ -4,29 +4,33 @@ Ranges are those of RL Zoo (rl_zoo3/hyperparams_opt.py), shortened to what matte
 2021, "What matters for on-policy deep actor-critic methods?": the learning rate, the discount, λ, how much is collected for an
 update, and how often it is used. The learning rate reaches 1e-2 in place of RL Zoo's 2e-3, because the networks are small, and
 begins at 1e-4 in place of 1e-5, because most trainings here are short. Architectures are left out: a larger network is nearly
-always slower, so that it would have to be searched at equal time and not at equal steps.
+always slower, so that it would have to be searched at equal time and not at equal steps. A critic's own learning rate is
+searched where the algorithm has one by default.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from policygrad.algorithms.config import Algo, ConfigError, find_recipe, options
+from policygrad.algorithms.keywords import Network, Run
 
 LR, CRITIC_LR = "lr=1e-4..1e-2:log", "critic_lr=1e-4..1e-2:log"
-GAMMA, LAM = "gamma=0.9,0.95,0.98,0.99,0.995,0.999", "lam=0.8,0.9,0.95,0.98,1"
+GAMMA, LAM = "gamma=0.9,0.95,0.98,0.99,0.995,0.999", "lam=0.8,0.9,0.95,0.97,0.98,1"
 NUM_STEPS, ENT_COEF = "num_steps=32,64,128,256,512", "ent_coef=0,0.001,0.003,0.01,0.03"
 PASSES = ("epochs=4,6,10,20", "minibatches=4,8,16,32")
 EPISODES = "episodes=4,8,16,32"
 MAX_KL, DAMPING = "max_kl=0.003..0.1:log", "damping=0.01,0.03,0.1,0.3"
 CRITIC = ("critic_lr=3e-4..1e-2:log", "critic_epochs=5,10,20")
-REPLAY = ("batch_size=64,128,256", "warmup=500,1000,2000")
-PAIR = ("lr=1e-4..3e-3:log", "critic_lr=1e-4..3e-3:log", "tau=0.002,0.005,0.01,0.02", GAMMA)
+REPLAY = ("batch_size=64,128,256", "warmup=500,1000,2000,10_000")
+PATHWISE = ("lr=1e-4..3e-3:log", "tau=0.002,0.005,0.01,0.02", GAMMA)
 
 SPACES: dict[str, tuple[str, ...]] = {
     "reinforce": (LR, CRITIC_LR, GAMMA, EPISODES),
-    "off_policy_pg": (LR, CRITIC_LR, GAMMA, "episodes=32,64,128"),
-    "actor_critic": (LR, CRITIC_LR, GAMMA),
-    "a2c": (LR, CRITIC_LR, GAMMA, LAM, "num_steps=5,8,16,32,64", ENT_COEF),
-    "a3c": (LR, CRITIC_LR, GAMMA, ENT_COEF),
+    "off_policy_pg": (LR, CRITIC_LR, GAMMA, "episodes=64,128,256,512"),
+    "actor_critic": (LR, GAMMA),
+    "a2c": (LR, GAMMA, LAM, "num_steps=5,8,16,32,64,128", ENT_COEF),
+    "a3c": (LR, GAMMA, ENT_COEF),
     "ppo": (LR, GAMMA, LAM, NUM_STEPS, *PASSES, "clip=0.1,0.2,0.3", ENT_COEF),
     "ppo_kl": (LR, GAMMA, LAM, NUM_STEPS, *PASSES, "target_kl=0.003..0.1:log", ENT_COEF),
     "npg": (MAX_KL, DAMPING, GAMMA, LAM, NUM_STEPS, *CRITIC),
@@ -35,14 +39,14 @@ SPACES: dict[str, tuple[str, ...]] = {
         LR,
         GAMMA,
         *REPLAY,
-        "target_every=100,500,1000,5000",
-        "epsilon=0.01,0.05,0.1",
-        "epsilon_fraction=0.1,0.2,0.5",
+        "target_every=10..5000:log",
+        "epsilon=0.01..0.1",
+        "epsilon_fraction=0.05..0.5",
     ),
-    "pqn": (LR, GAMMA, "lam=0.2,0.5,0.65,0.8,0.95", "num_steps=16,32,64", "epochs=1,2,4", "minibatches=2,4,8,16"),
-    "ddpg": (*PAIR, *REPLAY, "noise=0.05,0.1,0.2,0.4"),
-    "td3": (*PAIR, *REPLAY, "noise=0.05,0.1,0.2,0.4"),
-    "sac": (*PAIR, *REPLAY),
+    "pqn": (LR, GAMMA, "lam=0.2,0.5,0.65,0.8,0.95", "num_steps=16,32,64,128", "epochs=1,2,4", "minibatches=2,4,8,16"),
+    "ddpg": (*PATHWISE, *REPLAY, "noise=0.05,0.1,0.2,0.4"),
+    "td3": (*PATHWISE, *REPLAY, "noise=0.05,0.1,0.2,0.4"),
+    "sac": (*PATHWISE, *REPLAY),
 }
 
 
@@ -54,7 +58,8 @@ def default_space(algo: Algo) -> list[str]:
     recipe = find_recipe(algo)
     if recipe.name in SPACES:
         return list(SPACES[recipe.name])
-    declared = {name: option.tune for name, option in options(recipe).items() if option.tune is not None}
+    every = {f.name for group in (Run, Network) for f in fields(group)}  # of all recipes: speed and architecture
+    declared = {k: option.tune for k, option in options(recipe).items() if option.tune is not None and k not in every}
     words = [f"{name}={tune[0]:g}..{tune[1]:g}" + (":log" if len(tune) == 3 else "") for name, tune in declared.items()]
     if not words:
         raise ConfigError(

@@ -10,9 +10,11 @@ the mean return of the last 100 training episodes. A trial is **behind** at a ru
 It is given up if it is behind at `patience` rungs in a row, none of them before `warmup`, when `finished` trials have finished.
 
 The second condition is what makes the rule fair: successive halving and the median rule (Li et al. 2018, "Hyperband"; Golovin
-et al. 2017, "Google Vizier", 3.2.2) compare values only, and so give up what learns slowly at first and is best in the end. Its
-price is that only trials which hardly rise are given up. A return that does not move at all until late cannot be told from
-one that never will: where a task is like that, raise `warmup`, or do not prune.
+et al. 2017, "Google Vizier", 3.2.2) compare values only, and so give up what learns slowly at first and is best in the end.
+It follows that a trial which ends at the median of the others or above is never given up if no part of its training raises
+the return by more than twice the larger rise of the two parts before. The price is that only trials which hardly rise are
+given up. A return that hardly moves until late cannot be told from one that never will: where a task is like that, raise
+`warmup`, or do not prune.
 """
 
 from __future__ import annotations

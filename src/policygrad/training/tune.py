@@ -67,13 +67,13 @@ def tune(
 
     over: what is searched, such as ["lr=1e-4..1e-2:log", "gamma=0.98,0.99"], or {"lr": "1e-4..1e-2:log"}; default the
     algorithm's row in `policygrad.training.default_spaces`. trials: how many in all, those of earlier calls included. seeds:
-    per trial; its value is the mean over them of the final policy's mean return with greedy actions. steps: of every run; default
-    the preset's. hours: after which no trial begins. check_seeds: fresh seeds on which the best trial is compared with what
-    stands, the preset or the defaults; 0: no check. prune, prune_after: whether trials are given up, and the share of the steps
-    before which none is (see `policygrad.training.pruning`); with one seed none is. eval_episodes: of a final evaluation. seed:
-    the first one of the trials, and that of the proposals. jobs: runs at the same time; default one per core. out: the
-    directory; default tuning/<env>/<algo>. fixed: hyperparameters that all runs share, such as num_envs=8. heard: called with
-    every trial that has ended, and the best one so far.
+    per trial; its value is the mean over them of the final policy's mean return with greedy actions. steps: of every run;
+    default the preset's. hours: after which no trial begins. check_seeds: fresh seeds on which the best trial is compared
+    with what stands, the preset or the defaults; 0: no check. prune, prune_after: whether trials are given up, and the share
+    of the steps before which none is (see `policygrad.training.pruning`); with one seed none is. eval_episodes: of a final
+    evaluation. seed: the first one of the trials, and that of the proposals. jobs: runs at the same time; default one per
+    core. out: the directory; default tuning/<env>/<algo>. fixed: hyperparameters that all runs share, such as num_envs=8.
+    heard: called with every trial that has ended, and the best one so far.
 
     Stopped or killed at any time, the same call goes on: trials that were running are resumed. Several processes may work on
     one directory of one machine. best.toml there is a preset file, tune.json has every number, tune.png is the picture. In a
