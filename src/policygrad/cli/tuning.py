@@ -69,9 +69,7 @@ def tune_parser() -> Parser:
         "--check-seeds", default="10", metavar="N", help="fresh seeds for the final comparison; 0: none [10]"
     )
     group.add_argument("--no-prune", action="store_true", help="train every trial to its end")
-    group.add_argument(
-        "--prune-after", default="0.333", metavar="X", help="share of the steps before which no trial is judged [1/3]"
-    )
+    group.add_argument("--prune-after", metavar="X", help="share of the steps before which no trial is judged [1/3]")
     group.add_argument("--seed", default="0", metavar="S", help="first seed of the trials, and of the proposals [0]")
     group = parser.add_argument_group("runs")
     group.add_argument("--steps", "-n", metavar="N", help="environment steps of every run [the preset's]")
