@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from policygrad.algorithms.search_spaces import SPACES
 from policygrad.cli import main
 from policygrad.cli.tuning import TrialBoard, keywords_of, lines, parse
 from policygrad.reports.tuning import Check, TrialRow, Tuning
-from policygrad.training.default_spaces import SPACES
 from policygrad.training.seeds import State
 
 ENV = "CartPole-v1"

@@ -18,6 +18,7 @@ pytest.importorskip("optuna")
 import policygrad as pg
 from policygrad.algorithms.config import ConfigError, presets, resolve
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.algorithms.search_spaces import SPACES, default_space
 from policygrad.errors import Interrupted
 from policygrad.reports import comparison_result, plots
 from policygrad.reports.tuning import Check, TrialRow, Tuning
@@ -26,12 +27,11 @@ from policygrad.training import compare as comparing
 from policygrad.training import seeds as several
 from policygrad.training import trials as trials_module
 from policygrad.training import tune as tuning
-from policygrad.training.default_spaces import SPACES, default_space
 from policygrad.training.preset_file import preset_text
 from policygrad.training.pruning import Rule
 from policygrad.training.space import parse_space
 from policygrad.training.study import Study
-from policygrad.training.trials import Outcome, Player, Request
+from policygrad.training.trials import Ending, Player, Search
 
 ENV = "CartPole-v1"
 OVER = ["lr=1e-4..1e-2:log", "gamma=0.9,0.99"]
@@ -153,7 +153,7 @@ def test_settings_that_contradict_each_other_fail_alone(here, tmp_path):
 
 
 def request_of(tmp_path, rule=None, seeds=(0, 1), steps=600):
-    return Request("a2c", ENV, parse_space(OVER, "a2c"), FIXED, steps, seeds, 2, rule or Rule())
+    return Search("a2c", ENV, parse_space(OVER, "a2c"), FIXED, steps, seeds, 2, rule or Rule())
 
 
 def test_all_seeds_of_a_trial_go_to_a_rung_together_and_pauses_leave_no_trace(here, tmp_path):
@@ -184,7 +184,7 @@ def test_a_trial_that_is_given_up_stops_at_its_rung(here, tmp_path):
     done, _ = here
     player = Player(request_of(tmp_path), 1, several.SilentBoard())
     outcome = player.play(0, {"lr": 1e-3, "gamma": 0.99}, tmp_path / "t", lambda curve: len(curve) == 4, stops=True)
-    assert outcome == Outcome(pruned=True)
+    assert outcome == Ending(pruned=True)
     assert [job.until for job in done] == [300, 300, 400, 400]
     assert 400 <= RunDirectory(tmp_path / "t/seed1").state()["steps"] < 500
 
@@ -208,11 +208,11 @@ def faked(values):
     def play(number, params, folder, judge, stops):
         curve = values(number)
         if isinstance(curve, str):
-            return Outcome(reason=curve)
+            return Ending(reason=curve)
         if stops and any(judge(curve[:k]) for k in (3, 4, 5)):
-            return Outcome(pruned=True)
+            return Ending(pruned=True)
         judge(curve)
-        return Outcome({0: curve[-1], 1: curve[-1] + 2})
+        return Ending({0: curve[-1], 1: curve[-1] + 2})
 
     return play
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import algorithm, parameters
+from policygrad.algorithms.search_spaces import SPACES
 from policygrad.cli.arguments import TrainArguments, check_algo, check_env, fill_arguments
 from policygrad.cli.flags import add_flag
 from policygrad.cli.parser import Parser, dashed, is_flag, same
@@ -15,7 +16,6 @@ from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, text_table
 from policygrad.cli.values import UsageError, parse_number, parse_seed, positive
 from policygrad.files import printable
-from policygrad.training.default_spaces import SPACES
 from policygrad.training.seeds import SilentBoard, State
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from policygrad.training.space import Space, space_texts
 
 
 @dataclass(frozen=True)
-class Request:
+class Search:
     """What is searched for, and how each trial is trained.
 
     fixed: hyperparameters that all trials share. seeds: of every trial. episodes: of a run's final evaluation, whose mean
@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """How a trial ended: with a score per seed, given up, or with the reason why it failed."""
 
     scores: Mapping[int, float] = field(default_factory=dict)
@@ -67,10 +67,10 @@ Judge = Callable[[list[float | None]], bool]  # of the values at the rungs so fa
 class Player:
     """Trains trials. jobs: runs at the same time. board: shown the runs."""
 
-    def __init__(self, request: Request, jobs: int, board: SilentBoard) -> None:
+    def __init__(self, request: Search, jobs: int, board: SilentBoard) -> None:
         self.request, self.jobs, self.board = request, jobs, board
 
-    def play(self, number: int, params: Mapping[str, Any], folder: Path, judge: Judge, stops: bool) -> Outcome:
+    def play(self, number: int, params: Mapping[str, Any], folder: Path, judge: Judge, stops: bool) -> Ending:
         """Train a trial to its end, or until it is given up. stops: whether it stops at rungs, to ask the judge.
 
         Raises Interrupted for Ctrl-C; the same call then goes on.
@@ -81,10 +81,10 @@ class Player:
             until = None if rung == request.rule.rungs else request.rule.steps_at(rung, request.steps)
             reason = self._advance(number, params, runs, until)
             if reason:
-                return Outcome(reason=reason)
+                return Ending(reason=reason)
             given_up = judge(curve_of(runs, request.rule, rung, request.steps))
             if until is not None and given_up:
-                return Outcome(pruned=True)
+                return Ending(pruned=True)
         return scored(runs)
 
     def _advance(
@@ -138,14 +138,14 @@ def curve_of(runs: Mapping[int, RunDirectory], rule: Rule, rungs: int, steps: in
     return curve
 
 
-def scored(runs: Mapping[int, RunDirectory]) -> Outcome:
+def scored(runs: Mapping[int, RunDirectory]) -> Ending:
     """The scores of finished runs: the mean return of the final policy with greedy actions."""
     try:
         scores = {seed: float((run.evaluation() or {})["greedy"]["mean"]) for seed, run in runs.items()}
     except (RunError, KeyError) as error:
-        return Outcome(reason=f"an evaluation cannot be read: {message_line(error)}")
+        return Ending(reason=f"an evaluation cannot be read: {message_line(error)}")
     wrong = next((seed for seed, score in scores.items() if not math.isfinite(score)), None)
-    return Outcome(scores) if wrong is None else Outcome(reason=f"seed {wrong}: its score is not finite")
+    return Ending(scores) if wrong is None else Ending(reason=f"seed {wrong}: its score is not finite")
 
 
 def failure_text(state: State) -> str:

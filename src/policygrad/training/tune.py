@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import policygrad
 from policygrad.algorithms.config import ConfigError, algorithm, check, resolve
+from policygrad.algorithms.search_spaces import default_space
 from policygrad.envs.processes import usable_cores
 from policygrad.envs.single import check_env_id
 from policygrad.errors import UserError
@@ -21,12 +22,11 @@ from policygrad.reports.tuning import Check, TrialRow, Tuning, settings_text, va
 from policygrad.stored.directory import RunError, write_json
 from policygrad.stored.sources import folder_name
 from policygrad.training.compare import compare
-from policygrad.training.default_spaces import default_space
 from policygrad.training.preset_file import check_expressible, preset_text
 from policygrad.training.pruning import Rule, gives_up
 from policygrad.training.seeds import SilentBoard
 from policygrad.training.space import Choice, parse_space
-from policygrad.training.trials import Outcome, Player, Request
+from policygrad.training.trials import Ending, Player, Search
 
 if TYPE_CHECKING:
     from policygrad.training.study import Candidate, Study
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROOT = "tuning"  # the directory of searches
 CHECK_OFFSET = 1000  # of the seeds of the check, from those of the search
 Heard = Callable[[TrialRow, TrialRow | None], None]  # told of a trial that has ended, and of the best one so far
-Play = Callable[[int, Mapping[str, Any], Path, Callable[[list[float | None]], bool], bool], Outcome]  # as Player.play
+Play = Callable[[int, Mapping[str, Any], Path, Callable[[list[float | None]], bool], bool], Ending]  # as Player.play
 
 
 class TuneError(UserError, RuntimeError):
@@ -66,7 +66,7 @@ def tune(
     `print(pg.tune("ppo", "CartPole-v1", trials=20))` prints the best trials and a verdict.
 
     over: what is searched, such as ["lr=1e-4..1e-2:log", "gamma=0.98,0.99"], or {"lr": "1e-4..1e-2:log"}; default the
-    algorithm's row in `policygrad.training.default_spaces`. trials: how many in all, those of earlier calls included. seeds:
+    algorithm's row in `policygrad.algorithms.search_spaces`. trials: how many in all, those of earlier calls included. seeds:
     per trial; its value is the mean over them of the final policy's mean return with greedy actions. steps: of every run;
     default the preset's. hours: after which no trial begins. check_seeds: fresh seeds on which the best trial is compared
     with what stands, the preset or the defaults; 0: no check. prune, prune_after: whether trials are given up, and the share
@@ -110,7 +110,7 @@ def read_request(
     episodes: int,
     seed: int,
     fixed: Mapping[str, Any],
-) -> Request:
+) -> Search:
     """What is searched for, everything checked before anything is trained."""
     algo = algorithm(algo)
     check_env_id(env)
@@ -133,7 +133,7 @@ def read_request(
         raise ConfigError(f"seeds = {seeds} must be below {CHECK_OFFSET}")
     rule = Rule(warmup=prune_after if many > 1 else 1.0)  # nothing is judged by one seed
     numbers = tuple(range(first, first + many))
-    return Request(algo, env, space, dict(fixed), config["steps"], numbers, counted("eval_episodes", episodes, 1), rule)
+    return Search(algo, env, space, dict(fixed), config["steps"], numbers, counted("eval_episodes", episodes, 1), rule)
 
 
 def counted(name: str, value: Any, least: int) -> int:
@@ -143,12 +143,12 @@ def counted(name: str, value: Any, least: int) -> int:
     return value
 
 
-def standing_of(request: Request) -> dict[str, Any]:
+def standing_of(request: Search) -> dict[str, Any]:
     """The configuration that stands without a search: the preset or the defaults, with what is held fixed."""
     return resolve(request.algo, request.env, {**request.fixed, "steps": request.steps})[0]
 
 
-def claim(place: Path, request: Request) -> None:
+def claim(place: Path, request: Search) -> None:
     """Keep the request in the directory, or see that it is the same. Raises TuneError for the directory of another search."""
     if place.exists() and not place.is_dir():
         raise TuneError(f"{place} exists and is not a directory: give another one")
@@ -179,7 +179,7 @@ def load_study() -> type[Study]:
 
 
 def search(
-    study: Study, request: Request, play: Play, trials: int, hours: float | None = None, heard: Heard | None = None
+    study: Study, request: Search, play: Play, trials: int, hours: float | None = None, heard: Heard | None = None
 ) -> None:
     """Work on trials until there are as many as asked for, or the time is over."""
     until = time.monotonic() + 3600 * hours if hours is not None else float("inf")
@@ -194,7 +194,7 @@ def search(
             heard(rows[candidate.number], best)
 
 
-def work_on(study: Study, request: Request, candidate: Candidate, play: Play) -> None:
+def work_on(study: Study, request: Search, candidate: Candidate, play: Play) -> None:
     """Train one trial, and keep how it ended."""
 
     def judge(curve: list[float | None]) -> bool:
@@ -213,7 +213,7 @@ def work_on(study: Study, request: Request, candidate: Candidate, play: Play) ->
 
 
 def conclude(
-    study: Study, request: Request, standing: Mapping[str, Any], check_seeds: int, jobs: int, board: SilentBoard
+    study: Study, request: Search, standing: Mapping[str, Any], check_seeds: int, jobs: int, board: SilentBoard
 ) -> Tuning:
     """Check the best trial, unless another process still searches, and write the files."""
     from policygrad.reports.tuning_plots import figure
@@ -237,7 +237,7 @@ def conclude(
 
 
 def run_check(
-    request: Request, params: Mapping[str, Any], count: int, place: Path, jobs: int, board: SilentBoard
+    request: Search, params: Mapping[str, Any], count: int, place: Path, jobs: int, board: SilentBoard
 ) -> Check:
     """Compare the best trial's hyperparameters with those that stand, on seeds that the search has not seen."""
     seeds = [request.seeds[0] + CHECK_OFFSET + k for k in range(count)]
@@ -260,7 +260,7 @@ def side(algo: str, params: Mapping[str, Any]) -> str:
     return f"{algo}:{words}" if words else algo
 
 
-def preset_of(request: Request, found: Tuning) -> str:
+def preset_of(request: Search, found: Tuning) -> str:
     """The best trial as a preset file, with what is known about it above."""
     best = found.best
     assert best is not None
