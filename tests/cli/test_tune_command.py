@@ -126,7 +126,7 @@ def test_a_terminal_sees_the_present_trial_in_a_line_that_goes_away(capsys, monk
     board = TrialBoard(quiet=False)
     states = [State(0, "training", steps=50, total=100, mean=3.0, side="trial 7"), State(1, "done", side="trial 7")]
     board.show(states)
-    assert capsys.readouterr().out == "trial 7: 2 seeds, 75%, mean return in training 3.0"
+    assert capsys.readouterr().out == "trial 7: 2 runs, 75%, mean return in training 3.0"
     board.stop()
     assert capsys.readouterr().out.strip(" \r") == ""
 
@@ -139,7 +139,7 @@ def test_the_picture_shows_finished_and_pruned_trials_and_the_importances(tmp_pa
     history, bars = chart.axes
     best, finished, pruned = history.lines
     assert list(finished.get_xdata()) == [0, 3]
-    assert list(best.get_ydata()) == [20.0, 40.0]
+    assert list(best.get_ydata()) == [20.0, 40.0, 40.0]
     assert list(pruned.get_xdata()) == [1]
     assert list(pruned.get_ydata()) == [1.5]
     assert [bar.get_width() for bar in bars.patches] == [0.7, 0.3]

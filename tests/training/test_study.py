@@ -89,7 +89,9 @@ def test_a_trial_of_a_process_that_died_is_given_out_again_and_one_of_a_living_p
     assert ours is not None
     assert theirs is not None
     assert (ours.number, theirs.number) == (0, 1)
+    assert open_study(tmp_path).busy() == [0, 1]
     ours.lock.release()  # as the system does for a process that has died
+    assert other.busy() == [1]
     again = open_study(tmp_path).begin(10)
     assert again is not None
     assert (again.number, again.params) == (0, ours.params)

@@ -180,6 +180,18 @@ def test_all_seeds_of_a_trial_go_to_a_rung_together_and_pauses_leave_no_trace(he
     assert curves[:-1] == [whole[:3], whole[:4], whole[:5], whole]
 
 
+def test_the_value_at_a_rung_is_the_mean_over_all_seeds_of_the_last_row_before_it(tmp_path):
+    rows = {0: [(100, 1.0), (290, 2.0), (310, 9.0)], 1: [(100, None), (300, 6.0), (500, 8.0)]}
+    runs = {seed: RunDirectory(tmp_path / str(seed)) for seed in rows}
+    for seed, run in runs.items():
+        run.path.mkdir()
+        for steps, value in rows[seed]:
+            run.append_metrics({"steps": steps, "return_mean": value})
+    # at 100 one seed had no episode yet; at 200 its last row is that one; at 300 both have
+    assert trials_module.curve_of(runs, Rule(), 3, 600) == [None, None, 4.0]
+    assert trials_module.curve_of(runs, Rule(), 6, 600) == [None, None, 4.0, 7.5, 8.5, 8.5]
+
+
 def test_a_trial_that_is_given_up_stops_at_its_rung(here, tmp_path):
     done, _ = here
     player = Player(request_of(tmp_path), 1, several.SilentBoard())

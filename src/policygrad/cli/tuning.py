@@ -190,7 +190,9 @@ class TrialBoard(SilentBoard):
         share = sum(1.0 if state.over else state.steps / max(state.total, 1) for state in states) / len(states)
         means = [state.mean for state in states if state.mean is not None]
         mean = f", mean return in training {sum(means) / len(means):,.1f}" if means else ""
-        text = f"{states[0].side}: {len(states)} seeds, {share:.0%}{mean}"
+        sides = {state.side for state in states}  # two in the comparison at the end
+        name = states[0].side if len(sides) == 1 else "check on fresh seeds"
+        text = f"{name}: {len(states)} run{'s' * (len(states) > 1)}, {share:.0%}{mean}"
         self._wipe()
         sys.stdout.write(text)
         sys.stdout.flush()

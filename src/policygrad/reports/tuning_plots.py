@@ -30,7 +30,7 @@ def figure(found: Tuning) -> Chart:
 
     draw_history(axis(0.62, 0.32, HISTORY), found)
     if found.importances:
-        draw_importances(axis(1.1, 0.32 + HISTORY + 0.62, bars - 0.5), found)
+        draw_importances(axis(1.1, 0.32 + HISTORY + 0.5, bars - 0.45), found)
     for k, line in enumerate(lines):
         y = (foot - 0.1 - 0.13 * k) / height
         chart.text(0.06 / WIDTH, y, line, fontsize=6.5, color=PALE, va="top", parse_math=False)
@@ -55,7 +55,8 @@ def draw_history(axis: Axes, found: Tuning) -> None:
     finished = [(row.number, row.value) for row in found.trials if row.value is not None]
     if finished:
         numbers, values = np.array(finished, float).T
-        axis.step(numbers, np.maximum.accumulate(values), where="post", color=FINISHED, lw=1.2, alpha=0.7)
+        ends, tops = [*numbers, float(len(found.trials) - 1)], [*np.maximum.accumulate(values), values.max()]
+        axis.step(ends, tops, where="post", color=FINISHED, lw=1.2, alpha=0.7)
         axis.plot(numbers, values, ls="none", marker="o", ms=3.2, color=FINISHED, mew=0, clip_on=False)
     last = {row.number: [x for x in row.curve if x is not None] for row in found.trials if row.state == "pruned"}
     given_up = [(number, values[-1]) for number, values in last.items() if values]

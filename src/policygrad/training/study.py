@@ -244,6 +244,14 @@ class Study:
             trial.user_attrs.get("reason", ""),
         )
 
+    def busy(self) -> list[int]:
+        """The numbers of the trials that living processes work on."""
+        locks = {row.number: self._lock(row.number) for row in self.rows() if row.state == "running"}
+        taken = [number for number, lock in locks.items() if not lock.take()]
+        for lock in locks.values():
+            lock.release()
+        return taken
+
     def curves(self) -> list[list[float | None]]:
         """Those of the trials that have finished or were given up, as `pruning.gives_up` takes them."""
         return [row.curve for row in self.rows() if row.state in ("finished", "pruned")]

@@ -219,12 +219,11 @@ def conclude(
     from policygrad.reports.tuning_plots import figure
 
     with study.concluding.waited_for():
-        rows = study.rows()
-        words = {"request": request.to_json(), "trials": rows, "standing": standing, "place": study.folder}
-        running = [row.number for row in rows if row.state == "running"]
-        found = Tuning(**words, running=running, version=policygrad.__version__)
+        running = study.busy()
+        words = {"request": request.to_json(), "trials": study.rows(), "standing": standing, "place": study.folder}
         if running:
-            return found
+            return Tuning(**words, running=running, version=policygrad.__version__)
+        found = Tuning(**words)
         checked = None
         if check_seeds and found.best is not None and not found.is_standing:
             checked = run_check(request, found.best.params, check_seeds, study.folder / "check", jobs, board)
