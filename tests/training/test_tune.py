@@ -169,6 +169,7 @@ def test_all_seeds_of_a_trial_go_to_a_rung_together_and_pauses_leave_no_trace(he
     paused = player.play(0, params, tmp_path / "paused", judge, stops=True)
     assert [job.until for job in done] == [450, 450, 600, 600, 750, 750, None, None]
     assert [job.seed for job in done] == [0, 1] * 4
+    assert [job.resume for job in done] == [False] * 2 + [True] * 6
     assert jobs == [2, 4, 6, 8]
     straight = player.play(0, params, tmp_path / "straight", judge, stops=False)
     assert paused == straight

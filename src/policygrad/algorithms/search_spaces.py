@@ -16,11 +16,11 @@ from policygrad.algorithms.config import Algo, ConfigError, find_recipe, options
 from policygrad.algorithms.keywords import Network, Run
 
 LR, CRITIC_LR = "lr=1e-4..1e-2:log", "critic_lr=1e-4..1e-2:log"
-GAMMA, LAM = "gamma=0.9,0.95,0.98,0.99,0.995,0.999", "lam=0.8,0.9,0.95,0.97,0.98,1"
+GAMMA, LAM = "gamma=0.9,0.95,0.98,0.99,0.995,0.999", "lam=0.8,0.9,0.95,0.98,1"
 NUM_STEPS, ENT_COEF = "num_steps=32,64,128,256,512", "ent_coef=0,0.001,0.003,0.01,0.03"
 PASSES = ("epochs=4,6,10,20", "minibatches=4,8,16,32")
 EPISODES = "episodes=4,8,16,32"
-MAX_KL, DAMPING = "max_kl=0.003..0.1:log", "damping=0.01,0.03,0.1,0.3"
+MAX_KL, DAMPING, NATURAL_LAM = "max_kl=0.003..0.1:log", "damping=0.01,0.03,0.1,0.3", "lam=0.9,0.95,0.97,0.98,1"
 CRITIC = ("critic_lr=3e-4..1e-2:log", "critic_epochs=5,10,20")
 REPLAY = ("batch_size=64,128,256", "warmup=500,1000,2000,10_000")
 PATHWISE = ("lr=1e-4..3e-3:log", "tau=0.002,0.005,0.01,0.02", GAMMA)
@@ -33,8 +33,8 @@ SPACES: dict[str, tuple[str, ...]] = {
     "a3c": (LR, GAMMA, ENT_COEF),
     "ppo": (LR, GAMMA, LAM, NUM_STEPS, *PASSES, "clip=0.1,0.2,0.3", ENT_COEF),
     "ppo_kl": (LR, GAMMA, LAM, NUM_STEPS, *PASSES, "target_kl=0.003..0.1:log", ENT_COEF),
-    "npg": (MAX_KL, DAMPING, GAMMA, LAM, NUM_STEPS, *CRITIC),
-    "trpo": (MAX_KL, DAMPING, GAMMA, LAM, NUM_STEPS, *CRITIC),
+    "npg": (MAX_KL, DAMPING, GAMMA, NATURAL_LAM, NUM_STEPS, *CRITIC),
+    "trpo": (MAX_KL, DAMPING, GAMMA, NATURAL_LAM, NUM_STEPS, *CRITIC),
     "dqn": (
         LR,
         GAMMA,
