@@ -66,6 +66,11 @@ def test_samples_lie_in_their_range(span, seed):
         assert isinstance(value, int if span.integer else float)
 
 
+def test_lists_of_texts_that_look_like_ranges_parse_back():
+    for values in ((("a..b",),), (("1..2", "x:log"), ("(",))):
+        assert parse_space({"x": str(Choice(values))})["x"] == Choice(values)
+
+
 @QUICK
 @given(st.dictionaries(st.sampled_from("abcd"), CHOICES | ranges(), min_size=1))
 def test_texts_parse_back(space):

@@ -221,7 +221,7 @@ def _listed(name: str, text: str) -> list[str]:
     values = [value.strip() for value in values]
     if not all(values) or depth or not closed:
         raise ConfigError(f"cannot read {text!r}: a value is empty, or a bracket or quotation mark is not closed")
-    bare = [value for value in values if value[0] not in "'\""]
+    bare = [value for value in values if value[0] not in "'\"([{"]  # what is quoted or in brackets is a value
     if any(".." in value or value.endswith((":log", ":int")) for value in bare):
         raise ConfigError(f"cannot read {text!r}: {EXPECTED.replace('NAME', name)}")
     return values
