@@ -57,6 +57,7 @@ _HOMES = {  # module: its public names
     "policygrad.training.agent": "Agent",
     "policygrad.training.loading": "load",
     "policygrad.training.compare": "compare",
+    "policygrad.training.space": "Choice Range",
     "policygrad.reports.comparison_result": "RunComparison",
     "policygrad.training.callbacks": "CheckpointCallback EvalCallback Every History StopAfter StopOnReward",
     "policygrad.training.trackers": "LiveCurve MLflowCallback WandbCallback",
@@ -68,6 +69,8 @@ _HOMES = {  # module: its public names
     "policygrad.diagnosis.symptoms": "Diagnosis Symptom",
     "policygrad.training.resume": "resume",
     "policygrad.training.train": "train",
+    "policygrad.training.tune": "tune",
+    "policygrad.reports.tuning": "Tuning",
     "policygrad.stored.trajectories": "Trajectories",
     "policygrad.training.video": "VideoCallback record",
 }

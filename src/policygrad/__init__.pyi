@@ -92,6 +92,7 @@ from policygrad.replay import ReplayBuffer as ReplayBuffer
 from policygrad.replay import Transitions as Transitions
 from policygrad.reports.comparison_result import RunComparison as RunComparison
 from policygrad.reports.plots import plot as plot
+from policygrad.reports.tuning import Tuning as Tuning
 from policygrad.serving.export import export as export
 from policygrad.serving.served import load_policy as load_policy
 from policygrad.stored.trajectories import Trajectories as Trajectories
@@ -110,10 +111,13 @@ from policygrad.training.hub import push as push
 from policygrad.training.loading import load as load
 from policygrad.training.reporting import report as report
 from policygrad.training.resume import resume as resume
+from policygrad.training.space import Choice as Choice
+from policygrad.training.space import Range as Range
 from policygrad.training.trackers import LiveCurve as LiveCurve
 from policygrad.training.trackers import MLflowCallback as MLflowCallback
 from policygrad.training.trackers import WandbCallback as WandbCallback
 from policygrad.training.train import train as train
+from policygrad.training.tune import tune as tune
 from policygrad.training.video import VideoCallback as VideoCallback
 from policygrad.training.video import record as record
 from policygrad.updates import ClippedSurrogate as ClippedSurrogate

@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {  # what somebody may type: our command
     **dict.fromkeys(("play", "enjoy", "render", "visualize", "visualise", "view", "demo"), "watch"),
     **dict.fromkeys(("curves", "draw", "graph", "plot_train", "plot_from_file"), "plot"),
     **dict.fromkeys(("versus", "vs", "rliable", "benchmark_algorithms"), "compare"),
+    **dict.fromkeys(("optimize", "optimise", "optuna", "hpo", "hyperparameters"), "tune"),
     **dict.fromkeys(("explain", "analyze", "analyse", "info", "show"), "report"),
     **dict.fromkeys(("diagnose", "check", "check_env", "debug", "preflight"), "doctor"),
     **dict.fromkeys(("upload", "push_to_hub"), "push"),
@@ -27,8 +28,6 @@ COMMANDS: Mapping[str, str] = {  # what somebody may type: our command
     **dict.fromkeys(("convert", "onnx", "deploy"), "export"),
     **dict.fromkeys(("audit", "claims", "theory", "steps"), "lab"),
 }
-TUNING = "There is no search for hyperparameters: tuned presets are the default, see `policygrad list presets`."
-NO_COMMANDS = dict.fromkeys(("tune", "optimize", "optimise", "sweep", "hpo"), TUNING)
 
 LISTS: Mapping[str, str] = {
     **dict.fromkeys(("env", "environment", "environments", "games", "tasks"), "envs"),
@@ -73,8 +72,6 @@ def command_hint(word: str, commands: Mapping[str, tuple[str, str, str]]) -> str
     """The sentence that names the right command for a word that is none. commands: usage, what it does, module."""
     key = word.lower().replace("-", "_")
     meant = key if key in commands else "train" if key in RECIPES else COMMANDS.get(key)
-    if key in NO_COMMANDS:
-        return NO_COMMANDS[key]
     if meant is not None:
         usage, what, _ = commands[meant]
         return f"Use `policygrad {usage}`: {what}."

@@ -32,6 +32,7 @@ from policygrad.errors import EnvError, PolicygradError
 from policygrad.files import write_atomically
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.interrupts import SIGNALS, handled, heard, interrupts, terminations
+from policygrad.training.pausing import is_paused, pause_at
 from policygrad.training.progress import plain
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Job:
     resume: bool = False  # whether run_dir is a run to go on with
     trackers: dict[str, str] = field(default_factory=dict)  # see `policygrad.training.trackers`
     side: str = ""  # of a comparison
+    until: int | None = None  # steps at which training pauses, to be resumed by another job
 
 
 @dataclass
@@ -313,7 +315,11 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
         evaluations = run[0].evaluation() or {}
         return {"phase": "done", "evaluations": {name: evaluations[name] for name in training.GREEDY}}
     callbacks = followers(run[0])
+    if job.until is not None:
+        pause_at(agent, job.until)
     training.learn(agent, run[0], channel, callbacks, save_trajectories=job.save_trajectories, resumed=kept)
+    if job.until is not None and is_paused(agent, run[0]):
+        return {"phase": "done"}
     channel.tell(phase="evaluating")
     found = training.assess(agent, run[0], job.episodes, callback=callbacks)
     return {"phase": "done", "evaluations": {n: {"mean": e.mean, "ci95": list(e.ci95)} for n, e in found.items()}}
