@@ -28,6 +28,7 @@ COMMANDS = {  # usage, what it does, and the module with the function `…_comma
     "watch": ("watch RUN", "watch a trained policy play in a window", "playing"),
     "plot": ("plot RUN …", "draw learning curves", "drawing"),
     "compare": ("compare ALGO ALGO …", "which is better, by how much, how surely", "comparing"),
+    "sweep": ("sweep ALGO ENV", "how hyperparameters matter, and whether the best is better", "sweeping"),
     "report": ("report RUN", "explain what each update predicted and achieved", "reporting"),
     "doctor": ("doctor WHAT", "find what is wrong with an environment, or with a run", "doctor"),
     "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab"),

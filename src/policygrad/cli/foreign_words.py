@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {  # what somebody may type: our command
     **dict.fromkeys(("play", "enjoy", "render", "visualize", "visualise", "view", "demo"), "watch"),
     **dict.fromkeys(("curves", "draw", "graph", "plot_train", "plot_from_file"), "plot"),
     **dict.fromkeys(("versus", "vs", "rliable", "benchmark_algorithms"), "compare"),
+    **dict.fromkeys(("grid", "grid_search", "random_search", "sensitivity", "ablate", "ablation"), "sweep"),
     **dict.fromkeys(("explain", "analyze", "analyse", "info", "show"), "report"),
     **dict.fromkeys(("diagnose", "check", "check_env", "debug", "preflight"), "doctor"),
     **dict.fromkeys(("upload", "push_to_hub"), "push"),
@@ -27,8 +28,8 @@ COMMANDS: Mapping[str, str] = {  # what somebody may type: our command
     **dict.fromkeys(("convert", "onnx", "deploy"), "export"),
     **dict.fromkeys(("audit", "claims", "theory", "steps"), "lab"),
 }
-TUNING = "There is no search for hyperparameters: tuned presets are the default, see `policygrad list presets`."
-NO_COMMANDS = dict.fromkeys(("tune", "optimize", "optimise", "sweep", "hpo"), TUNING)
+TUNING = "Tuned presets are the default, see `policygrad list presets`; `policygrad sweep` tries other values."
+NO_COMMANDS = dict.fromkeys(("tune", "optimize", "optimise", "hpo"), TUNING)
 
 LISTS: Mapping[str, str] = {
     **dict.fromkeys(("env", "environment", "environments", "games", "tasks"), "envs"),
