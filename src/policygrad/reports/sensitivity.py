@@ -107,7 +107,7 @@ def by_value(tried: Sequence[Any]) -> list[tuple[str, float, list[int]]]:
     found: dict[str, list[int]] = {}
     for k, value in enumerate(tried):
         found.setdefault(json.dumps(value), []).append(k)
-    groups = [(show(tried[members[0]]), as_number(tried[members[0]]), members) for members in found.values()]
+    groups = [(brief(tried[members[0]]), as_number(tried[members[0]]), members) for members in found.values()]
     return sorted(groups, key=lambda group: group[1]) if all(math.isfinite(g[1]) for g in groups) else groups
 
 
@@ -121,9 +121,14 @@ def binned(tried: Sequence[Any]) -> list[tuple[str, float, list[int]]]:
     made = []
     for members in np.array_split(np.argsort(numbers, kind="stable"), max(count, 2)):
         inside = numbers[members]
-        text = f"{show(float(inside[0]))} to {show(float(inside[-1]))}"
+        text = f"{brief(float(inside[0]))}–{brief(float(inside[-1]))}"
         made.append((text, float(np.median(inside)), [int(k) for k in members]))
     return made
+
+
+def brief(value: Any) -> str:
+    """A value as text, a number with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else show(value)
 
 
 def as_number(value: Any) -> float:

@@ -19,7 +19,8 @@ from policygrad.reports.sensitivity import Effect
 from policygrad.reports.sweep_words import shrinkage_sentence, verdict
 from policygrad.reports.sweeps import SweptSettings
 
-WIDTH, EFFECT, MAP, ROW = 3.5, 1.0, 1.35, 0.3  # inches
+WIDTH, EFFECT, MAP, ROW, HEAD = 3.5, 1.0, 1.35, 0.3, 0.42  # inches
+EFFECT_FOOT, MAP_FOOT, FRESH_FOOT = 0.42, 0.47, 0.4  # inches below a panel, for its axis and the title below
 PER_ROW, MAPS_PER_ROW = 3, 2
 SMALL = 6.0
 SHADES = "cividis"  # for every kind of colour vision, and even in grey
@@ -31,7 +32,7 @@ def figure(sweep: SweptSettings) -> Chart:
     lines = caption(sweep)
     rows = math.ceil(len(effects) / PER_ROW), math.ceil(len(pairs) / MAPS_PER_ROW)
     foot, fresh = 0.11 * len(lines) + 0.12, 3 * ROW + 0.15
-    height = 0.3 + rows[0] * (EFFECT + 0.55) + rows[1] * (MAP + 0.6) + fresh + 0.55 + foot
+    height = HEAD + rows[0] * (EFFECT + EFFECT_FOOT) + rows[1] * (MAP + MAP_FOOT) + fresh + FRESH_FOOT + foot
     chart = Chart(figsize=(WIDTH, height), dpi=300, facecolor="white")
     chart.text(0.06 / WIDTH, 1 - 0.06 / height, f"{sweep.design.algo} on {sweep.design.env}", va="top", fontsize=9,
                fontweight="bold", color=INK, parse_math=False)  # fmt: skip
@@ -40,19 +41,20 @@ def figure(sweep: SweptSettings) -> Chart:
         where = (left / WIDTH, (height - top - tall) / height, wide / WIDTH, tall / height)
         return chart.add_axes(where, **keywords)
 
-    top, first = 0.35, None
+    top, first = HEAD, None
     for k, one in enumerate(effects):
         column, wide = k % PER_ROW, (WIDTH - 0.6) / PER_ROW
         here = axis(0.5 + column * wide, top, wide - 0.12, EFFECT, sharey=first)
         draw_effect(here, one, one.name in sweep.design.logs, labelled=column == 0)
         first = first or here
-        top += (EFFECT + 0.55) * (column == PER_ROW - 1 or k == len(effects) - 1)
+        here.set_ylim(*limits(sweep))
+        top += (EFFECT + EFFECT_FOOT) * (column == PER_ROW - 1 or k == len(effects) - 1)
     for k, pair in enumerate(pairs):
         column, wide = k % MAPS_PER_ROW, (WIDTH - 0.1) / MAPS_PER_ROW
-        here = axis(0.48 + column * wide, top, wide - 0.55, MAP)
+        here = axis(0.5 + column * wide, top, wide - 0.57, MAP)
         (draw_points if sweep.design.random else draw_map)(here, sweep, pair)
-        top += (MAP + 0.6) * (column == MAPS_PER_ROW - 1 or k == len(pairs) - 1)
-    draw_fresh(axis(0.72, top + 0.02, WIDTH - 0.85, fresh), sweep)
+        top += (MAP + MAP_FOOT) * (column == MAPS_PER_ROW - 1 or k == len(pairs) - 1)
+    draw_fresh(axis(0.72, top, WIDTH - 0.85, fresh), sweep)
     for k, line in enumerate(lines):
         y = (foot - 0.08 - 0.11 * k) / height
         chart.text(0.06 / WIDTH, y, line, fontsize=SMALL, color=PALE, va="top", parse_math=False)
@@ -72,9 +74,17 @@ def caption(sweep: SweptSettings) -> list[str]:
         verdict(sweep),
         shrinkage_sentence(sweep),
         f"Above: mean score over all other settings, {level} interval. " + (maps if sweep.pairs() else ""),
-        f"Below: {len(sweep.design.fresh_seeds)} fresh seeds, IQM and interval; ×: IQM on the sweep's seeds.",
+        f"Below: {len(sweep.design.fresh_seeds)} fresh seeds, IQM and interval; ◇: IQM on the sweep's seeds.",
     ]
     return [line for text in texts for line in textwrap.wrap(text, LETTERS + 5, break_on_hyphens=False)]
+
+
+def limits(sweep: SweptSettings) -> tuple[float, float]:
+    """The scores of all runs, with some room: intervals of few seeds may reach far beyond them."""
+    each = [sweep.scores(k) for k in range(len(sweep.settings))]
+    low, high = float(np.min(each)), float(np.max(each))
+    room = 0.08 * (high - low) or 1.0
+    return low - room, high + room
 
 
 def draw_effect(axis: Axes, one: Effect, log: bool, labelled: bool) -> None:
@@ -84,8 +94,9 @@ def draw_effect(axis: Axes, one: Effect, log: bool, labelled: bool) -> None:
     x = np.log10(one.centers) if numbers else np.arange(len(one.values))
     rooms = np.nan_to_num(np.subtract(one.highs, one.means))
     axis.errorbar(x, one.means, rooms, color=COLORS[0], marker="o", ms=3, lw=1.2, elinewidth=0.9, capsize=2)
-    kept = range(0, len(x), math.ceil(len(x) / 4))
-    axis.set_xticks([x[k] for k in kept], [short(one.values[k]) for k in kept], fontsize=SMALL)
+    texts = [short(f"{c:.2g}" if "–" in text else text) for c, text in zip(one.centers, one.values, strict=True)]
+    kept = range(0, len(x), math.ceil(len(x) / (2 if max(map(len, texts)) > 5 else 4)))
+    axis.set_xticks([x[k] for k in kept], [texts[k] for k in kept], fontsize=SMALL)
     axis.margins(x=0.12)
     axis.set_title(one.name, fontsize=7, color=INK, pad=2, parse_math=False)
     axis.yaxis.set_major_locator(MaxNLocator(4))
@@ -97,8 +108,10 @@ def draw_effect(axis: Axes, one: Effect, log: bool, labelled: bool) -> None:
 def short(text: str) -> str:
     """A value that fits under a tick."""
     with contextlib.suppress(ValueError):
-        text = f"{float(text):.2g}".replace("e-0", "e-") if len(text) > 5 else text
-    return text.replace(" to ", "–")
+        number = float(text)
+        small = len(text) > 5 and abs(number) < 1e-3
+        text = f"{number:.1e}".replace("e-0", "e-").replace(".0e", "e") if small else f"{number:.3g}"
+    return text
 
 
 def draw_map(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> None:
@@ -146,7 +159,9 @@ def ticks(axis: Axes, pair: tuple[str, str], first: list[Any], second: list[Any]
 def name_axes(axis: Axes, pair: tuple[str, str]) -> None:
     axis.set_xlabel(pair[0], fontsize=7, color=INK, labelpad=1, parse_math=False)
     axis.set_ylabel(pair[1], fontsize=7, color=INK, labelpad=1, parse_math=False)
+    axis.yaxis.set_label_coords(-0.3, 0.5)
     axis.tick_params(labelsize=SMALL, length=2, pad=1.5)
+    axis.spines[:].set_visible(False)
 
 
 def scale(sweep: SweptSettings) -> tuple[float, float]:
@@ -200,7 +215,7 @@ def draw_fresh(axis: Axes, sweep: SweptSettings) -> None:
         axis.plot([found["value"]] * 2, [-k - 0.02, -k + 0.26], color=color, lw=2)
         if k < len(sweep.fresh):
             before = sweep.summaries[sweep.order[k]]["iqm"]["value"]
-            axis.plot(before, -k + 0.12, marker="x", ms=4, color=color, mew=1.2, ls="none", clip_on=False)
+            axis.plot(before, -k + 0.12, marker="D", ms=3.5, mfc="none", color=color, mew=1, ls="none", clip_on=False)
     axis.set_ylim(-2.5, 0.5)
     axis.set_yticks(range(0, -3, -1), names)
     axis.xaxis.set_major_locator(MaxNLocator(4))

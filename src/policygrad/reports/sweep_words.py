@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from policygrad.algorithms.config import show
 from policygrad.reports.columns import num
 from policygrad.reports.comparison_words import sentence
 from policygrad.reports.curves import return_label
-from policygrad.reports.sensitivity import Effect, Width
+from policygrad.reports.sensitivity import Effect, Width, brief
 from policygrad.reports.sweeps import Setting, SweptSettings, setting_text
 
 ROWS = 20  # of settings that a terminal shows
@@ -54,7 +53,7 @@ def fresh_table(sweep: SweptSettings) -> tuple[list[str], list[list[str]]]:
 
 def values(setting: Setting, sweep: SweptSettings) -> list[str]:
     """The values of a setting as text."""
-    return [show(setting.values[name]) for name in sweep.design.names]
+    return [brief(setting.values[name]) for name in sweep.design.names]
 
 
 def numbers(found: dict) -> list[str]:
@@ -82,13 +81,16 @@ def effect_sentence(one: Effect) -> str:
 def width_sentence(one: Width) -> str:
     """How far a hyperparameter can be moved from the best setting."""
     if one.low == one.high:
-        said = f"{one.name}: of {len(one.values)} values only {show(one.low)} is as good as the best setting"
+        said = f"{one.name}: the score is within the best setting's interval at {brief(one.low)} only"
     else:
         factor = "" if one.factor is None else f" ({num(one.factor)}×)"
-        said = f"{one.name}: as good as the best setting from {show(one.low)} to {show(one.high)}{factor}"
-    next_ones = " and ".join(f"at {show(x)}" for x in (one.below, one.above) if x is not None)
-    said += f", worse {next_ones}" if next_ones else ", the whole range that was tried"
-    warning = " It works in a narrow region only, less than 3× wide: not robust." if one.narrow else ""
+        span = f"{brief(one.low)} to {brief(one.high)}{factor}"
+        said = f"{one.name}: the score stays within the best setting's interval from {span}"
+    outside = " and ".join(f"at {brief(x)}" for x in (one.below, one.above) if x is not None)
+    said += f", and is below it {outside}" if outside else ", which is all that was tried"
+    warning = (
+        " It works in a region of less than 3× only, as far as these values show: not robust." if one.narrow else ""
+    )
     return f"{said}.{warning}"
 
 
@@ -107,7 +109,12 @@ def sentences(sweep: SweptSettings) -> list[tuple[str, list[str]]]:
     """Headings, and what is said under each."""
     found = [("What each hyperparameter does, averaged over the others", [effect_sentence(x) for x in sweep.effects])]
     if sweep.widths:
-        found.append(("How far each can be moved from the best setting", [width_sentence(x) for x in sweep.widths]))
+        found.append(
+            (
+                "How far each can be moved from the best setting, the others unchanged",
+                [width_sentence(x) for x in sweep.widths],
+            )
+        )
     return found
 
 

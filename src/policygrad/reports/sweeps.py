@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.algorithms.config import show
 from policygrad.reports.aggregates import interval, iqm
 from policygrad.reports.differences import Difference, compare_scores
-from policygrad.reports.sensitivity import Effect, Width, effect, width
+from policygrad.reports.sensitivity import Effect, Width, brief, effect, width
 from policygrad.stored.directory import RunError
 
 
@@ -106,7 +105,7 @@ def fresh_settings(design: Design, settings: Sequence[Setting]) -> list[Setting]
 
 def setting_text(values: Mapping[str, Any]) -> str:
     """A setting as one word: lr=0.001,ent_coef=0."""
-    return ",".join(f"{name}={show(value)}".replace(" ", ",") for name, value in values.items())
+    return ",".join(f"{name}={brief(value)}".replace(" ", ",") for name, value in values.items())
 
 
 class SweptSettings:
