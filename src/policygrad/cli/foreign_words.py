@@ -28,7 +28,10 @@ COMMANDS: Mapping[str, str] = {  # what somebody may type: our command
     **dict.fromkeys(("convert", "onnx", "deploy"), "export"),
     **dict.fromkeys(("audit", "claims", "theory", "steps"), "lab"),
 }
-TUNING = "Tuned presets are the default, see `policygrad list presets`; `policygrad sweep` tries other values."
+TUNING = (
+    "There is no search for hyperparameters: tuned presets are the default, see `policygrad list presets`. "
+    "`policygrad sweep` tries values that you name."
+)
 NO_COMMANDS = dict.fromkeys(("tune", "optimize", "optimise", "hpo"), TUNING)
 
 LISTS: Mapping[str, str] = {

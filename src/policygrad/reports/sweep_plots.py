@@ -157,6 +157,7 @@ def ticks(axis: Axes, pair: tuple[str, str], first: list[Any], second: list[Any]
 
 
 def name_axes(axis: Axes, pair: tuple[str, str]) -> None:
+    """The names of two hyperparameters at the axes of a map."""
     axis.set_xlabel(pair[0], fontsize=7, color=INK, labelpad=1, parse_math=False)
     axis.set_ylabel(pair[1], fontsize=7, color=INK, labelpad=1, parse_math=False)
     axis.yaxis.set_label_coords(-0.3, 0.5)
