@@ -125,7 +125,7 @@ def draw_map(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> None:
     for i, j in np.ndindex(len(first), len(second)):
         k, (lower, upper) = places[i][j], found[i][j]["interval"]
         dark = values[j, i] < low + 0.6 * (high - low)
-        said = f"{return_label(values[j, i], 0)}\n±{return_label((upper - lower) / 2, 0)}"
+        said = f"{return_label(float(values[j, i]), 0)}\n±{return_label((upper - lower) / 2, 0)}"
         said += "\nNaN" if sweep.settings[k].diverged else ""
         ink = "white" if dark else "black"
         if crowded <= 1.75:
