@@ -286,6 +286,7 @@ def test_words_may_stand_anywhere():
     for words in (
         ["ppo", ENV, "--over", "lr=1e-3,1e-2", "gamma=0.9,1", "--lr_schedule", "constant", "--seeds", "3"],
         ["--seeds", "3", "--over=lr=1e-3,1e-2", "--over", "gamma=0.9,1", "ppo", "--lr-schedule=constant", ENV],
+        ["ppo", "--env", ENV, "--over", "lr=1e-3,1e-2", "gamma=0.9,1", "--lr-schedule", "constant", "--seeds", "3"],
         ["--over", "lr=1e-3,1e-2", "gamma=0.9,1", "ppo", ENV, "--lr-schedule", "constant", "--seeds", "3"],
     ):
         given, rest = split(words)
@@ -337,16 +338,19 @@ def test_every_flag_that_a_sweep_refuses_is_one_of_train():
 @pytest.mark.slow
 def test_killed_anywhere_the_same_command_ends_in_the_same_bytes(tmp_path):
     words = [sys.executable, "-m", "policygrad", "sweep", "a2c", ENV, "--over", "lr=1e-4,1e-3,100", "--seeds", "2"]
-    words += ["--steps", "6000", "--eval-episodes", "3", "--quiet", "--out", "there"]
+    words += ["--steps", "3000", "--eval-episodes", "3", "--jobs", "1", "--quiet", "--out", "there"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
     subprocess.run(words, cwd=whole, check=True, stdout=subprocess.DEVNULL)
-    for seconds in (3.0, 4.5, 6.0):
+    for finished in (1, 3, 6):  # the last one while the best settings are trained again
         process = subprocess.Popen(words, cwd=broken, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
+        while process.poll() is None and len(list(broken.rglob("evaluation.json"))) < finished:
+            time.sleep(0.05)
         process.kill()
         process.wait()
+        assert not (broken / "there" / "sweep.json").exists()
     subprocess.run(words, cwd=broken, check=True, stdout=subprocess.DEVNULL)
     assert (broken / "there" / "sweep.json").read_bytes() == (whole / "there" / "sweep.json").read_bytes()
-    assert len(list(runs(broken))) == 6 + 6  # none twice
+    finished = [run for run in runs(broken) if RunDirectory(run).evaluation() is not None]
+    assert len(finished) == 4 + 6  # none twice
