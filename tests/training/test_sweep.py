@@ -317,6 +317,7 @@ def sweeping_words(rest):
         (["--over", "lr=1e-3,1e-2", "--level", "95"], "--level"),
         (["--over", "lr=1e-3..1e-2", "--points", "1"], "--points = 1 must be at least 2"),
         (["--over", "lr=1e-3..1e-2", "--random", "x"], "--random"),
+        (["--over", "lr=1e-3..1e-2", "--random", "9", "--points", "3"], "give one of the two"),
         (["--over", "lr=1e-3,1e-2", "--seed", "3"], "use --seeds"),
         (["--over", "lr=1e-3,1e-2", "--run-dir", "x"], "give --out"),
         (["--over", "lr=1e-3,1e-2", "--wandb", "x"], "no flag --wandb"),
@@ -336,6 +337,7 @@ def test_every_flag_that_a_sweep_refuses_is_one_of_train():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_anywhere_the_same_command_ends_in_the_same_bytes(tmp_path):
     words = [sys.executable, "-m", "policygrad", "sweep", "a2c", ENV, "--over", "lr=1e-4,1e-3,100", "--seeds", "2"]
     words += ["--steps", "3000", "--eval-episodes", "3", "--jobs", "1", "--quiet", "--out", "there"]

@@ -61,7 +61,7 @@ def sweep_parser() -> Parser:
     group.add_argument(
         "--over", nargs="+", action="extend", default=[], metavar="NAME=VALUES", help="hyperparameters and their values"
     )
-    group.add_argument("--points", default="5", metavar="N", help="values of each range, in a grid [5]")
+    group.add_argument("--points", metavar="N", help="values of each range, in a grid [5]")
     group.add_argument("--random", metavar="N", help="number of settings drawn at random, instead of a grid [a grid]")
     group.add_argument(
         "--seeds", nargs="+", default=["5"], metavar="N", help="seeds per setting, how many or a range as 5-14 [5]"
@@ -138,8 +138,10 @@ def keywords_of(given: Namespace, train: TrainArguments) -> dict[str, Any]:
     level = parse_number("level", float, given.level)
     if not 0.5 <= level < 1.0:
         raise UsageError(f"--level = {given.level} must be at least 0.5 and below 1, e.g. 0.95.")
+    if given.points is not None and given.random is not None:
+        raise UsageError("--points is the size of a grid, and --random draws settings instead: give one of the two.")
     return train.keywords | {
-        "points": positive("points", given.points, 2, MOST),
+        "points": positive("points", given.points or "5", 2, MOST),
         "random": None if given.random is None else positive("random", given.random, 2, MOST),
         "seeds": positive("seeds", given.seeds[0], 2) if count else parse_seeds(given.seeds),
         "episodes": train.eval_episodes,

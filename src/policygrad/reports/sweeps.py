@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from policygrad.reports.aggregates import interval, iqm
-from policygrad.reports.differences import Difference, compare_scores
+from policygrad.reports.differences import Difference, compare_scores, is_better
 from policygrad.reports.sensitivity import Effect, Width, brief, effect, width
 from policygrad.stored.directory import RunError
 
@@ -173,7 +173,7 @@ class SweptSettings:
     def like_best(self) -> list[bool]:
         """Of each setting: whether its runs cannot be told from the fresh runs of the best one, each tested by itself."""
         best, level = self.fresh_scores(self.fresh[0]), self.design.level
-        found = [compare_scores([best], [self.scores(k)], level=level).verdict < 1 for k in range(len(self.settings))]
+        found = [not is_better([best], [self.scores(k)], level=level) for k in range(len(self.settings))]
         found[self.order[0]] = True
         return found
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.algorithms.config import Algo, ConfigError, check, find_preset, find_recipe
+from policygrad.algorithms.config import Algo, ConfigError, check, find_preset, find_recipe, pieces
 from policygrad.algorithms.devices import CPU, find_device
 from policygrad.envs.single import check_env_id
 from policygrad.reports.comparison import read_run
@@ -216,8 +216,10 @@ def drawn(space: Mapping[str, Choice | Range], number: int) -> list[dict[str, An
 
 def own_values(request: SweepRequest) -> dict[str, Any]:
     """The values that the preset, or the recipe itself, gives to the hyperparameters of the space."""
-    config = request.config({})
-    return {name: config.get(name) for name in request.space}
+    config, count = request.config({}), pieces(request.algo)
+    if count is not None:
+        config["batch_size"] = config["num_envs"] * config["num_steps"] // (config[count] or 1)
+    return {name: config[name] for name in request.space}
 
 
 def trained(
