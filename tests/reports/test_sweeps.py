@@ -241,8 +241,8 @@ def test_pages_and_pictures_show_everything(random, tmp_path):
     own = {"lr": 1e-3, "<b>": 0.0, "on": None}
     found = simulated(values, play, own=own, cls=SweepResult, random=random, logs=["lr"])
     chart = found.figure()
-    maps, bars = 3, 3
-    assert len(chart.axes) == 3 + maps + bars + 1
+    effects, maps = 3, 3
+    assert len(chart.axes) == effects + maps + 1
     assert bool(found.widths) != random
     if random:
         return

@@ -50,10 +50,12 @@ def figure(sweep: SweptSettings) -> Chart:
         here.set_ylim(*limits(sweep))
         top += (EFFECT + EFFECT_FOOT) * (column == PER_ROW - 1 or k == len(effects) - 1)
     for k, pair in enumerate(pairs):
-        column, wide = k % MAPS_PER_ROW, (WIDTH - 0.1) / MAPS_PER_ROW
-        here = axis(0.5 + column * wide, top, wide - 0.57, MAP)
-        (draw_points if sweep.design.random else draw_map)(here, sweep, pair)
-        top += (MAP + MAP_FOOT) * (column == MAPS_PER_ROW - 1 or k == len(pairs) - 1)
+        column = k % MAPS_PER_ROW
+        here = axis(0.5 + 1.52 * column, top, 1.05, MAP)
+        shown = (draw_points if sweep.design.random else draw_map)(here, sweep, pair)
+        if column == MAPS_PER_ROW - 1 or k == len(pairs) - 1:  # the last one of its row
+            draw_scale(here, shown)
+            top += MAP + MAP_FOOT
     draw_fresh(axis(0.72, top, WIDTH - 0.85, fresh), sweep)
     for k, line in enumerate(lines):
         y = (foot - 0.08 - 0.11 * k) / height
@@ -114,8 +116,15 @@ def short(text: str) -> str:
     return text
 
 
-def draw_map(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> None:
-    """The scores of two hyperparameters, the others as in the best setting."""
+def draw_scale(axis: Axes, shown: Any) -> None:
+    """The colours beside a map; all maps have the same."""
+    bar = axis.figure.colorbar(shown, cax=axis.inset_axes((1.04, 0, 0.06, 1)))
+    bar.ax.tick_params(labelsize=5, length=1.5, pad=1)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+
+
+def draw_map(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> Any:
+    """The scores of two hyperparameters, the others as in the best setting. Returns what has the colours."""
     first, second, places = sweep.map_of(pair)
     found = [[sweep.summaries[k]["iqm"] for k in row] for row in places]
     values = np.array([[cell["value"] for cell in row] for row in found]).T
@@ -135,9 +144,7 @@ def draw_map(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> None:
         if k == sweep.order[0]:
             axis.add_patch(rectangle(i, j, None, COLORS[1], framed=True))
     ticks(axis, pair, first, second)
-    bar = axis.figure.colorbar(shown, ax=axis, fraction=0.06, pad=0.03)
-    bar.ax.tick_params(labelsize=5, length=1.5, pad=1)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    return shown
 
 
 def rectangle(i: int, j: int, hatch: str | None, color: str, framed: bool) -> Any:
@@ -171,8 +178,8 @@ def scale(sweep: SweptSettings) -> tuple[float, float]:
     return min(values), max(max(values), min(values) + 1e-9)
 
 
-def draw_points(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> None:
-    """The scores of random settings, at their values of two hyperparameters."""
+def draw_points(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> Any:
+    """The scores of random settings, at their values of two hyperparameters. Returns what has the colours."""
     frame(axis)
     low, high = scale(sweep)
     places = [positions(sweep, name) for name in pair]
@@ -187,9 +194,7 @@ def draw_points(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> None
     for set_ticks, (_, (at, texts)) in zip((axis.set_xticks, axis.set_yticks), places, strict=True):
         set_ticks(at, texts)
     name_axes(axis, pair)
-    bar = axis.figure.colorbar(shown, ax=axis, fraction=0.06, pad=0.03)
-    bar.ax.tick_params(labelsize=5, length=1.5, pad=1)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    return shown
 
 
 def positions(sweep: SweptSettings, name: str) -> tuple[list[float], tuple[list[float], list[str]]]:

@@ -234,19 +234,25 @@ def trained(
     existing = Existing.under(request.root)
     if not place.resolve().is_relative_to(request.root.resolve()):
         existing = Existing([*existing.runs, *Existing.under(place).runs])
-    work = {
-        (seed, k): job_of(request, place, settings[k], seed, existing) for seed in seeds for k in range(len(settings))
-    }
-    jobs_of = {json.dumps([job.seed, request.config(settings[k])]): job for (_, k), job in work.items()}
-    missing = [job for job in jobs_of.values() if not is_settled(job)]  # equal settings are trained once
+    wanted: dict[str, Job] = {}  # equal settings have one run
+    for seed in seeds:
+        for values in settings:
+            if (key := run_key(request, values, seed)) not in wanted:
+                wanted[key] = job_of(request, place, values, seed, existing)
+    missing = [job for job in wanted.values() if not is_settled(job)]
     states = train_all(missing, jobs, board)
     refuse_failures(states)
     ended = {id(job): state for job, state in zip(missing, states, strict=True)}
     found = []
     for values in settings:
-        each = [jobs_of[json.dumps([seed, request.config(values)])] for seed in seeds]
+        each = [wanted[run_key(request, values, seed)] for seed in seeds]
         found.append(Setting(dict(values), [run_of(job, ended.get(id(job)), request.greedy) for job in each]))
     return found
+
+
+def run_key(request: SweepRequest, values: Mapping[str, Any], seed: int) -> str:
+    """What makes a run of this sweep another one."""
+    return json.dumps([seed, request.config(values)], sort_keys=True)
 
 
 def job_of(request: SweepRequest, place: Path, values: Mapping[str, Any], seed: int, existing: Existing) -> Job:
