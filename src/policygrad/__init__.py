@@ -58,6 +58,8 @@ _HOMES = {  # module: its public names
     "policygrad.training.loading": "load",
     "policygrad.training.compare": "compare",
     "policygrad.training.space": "Choice Range",
+    "policygrad.training.sweep": "sweep",
+    "policygrad.reports.sweep_result": "SweepResult",
     "policygrad.reports.comparison_result": "RunComparison",
     "policygrad.training.callbacks": "CheckpointCallback EvalCallback Every History StopAfter StopOnReward",
     "policygrad.training.trackers": "LiveCurve MLflowCallback WandbCallback",

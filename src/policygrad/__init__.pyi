@@ -92,6 +92,7 @@ from policygrad.replay import ReplayBuffer as ReplayBuffer
 from policygrad.replay import Transitions as Transitions
 from policygrad.reports.comparison_result import RunComparison as RunComparison
 from policygrad.reports.plots import plot as plot
+from policygrad.reports.sweep_result import SweepResult as SweepResult
 from policygrad.reports.tuning import Tuning as Tuning
 from policygrad.serving.export import export as export
 from policygrad.serving.served import load_policy as load_policy
@@ -113,6 +114,7 @@ from policygrad.training.reporting import report as report
 from policygrad.training.resume import resume as resume
 from policygrad.training.space import Choice as Choice
 from policygrad.training.space import Range as Range
+from policygrad.training.sweep import sweep as sweep
 from policygrad.training.trackers import LiveCurve as LiveCurve
 from policygrad.training.trackers import MLflowCallback as MLflowCallback
 from policygrad.training.trackers import WandbCallback as WandbCallback

@@ -83,7 +83,7 @@ def test_the_help_shows_what_is_searched(words, capsys):
 def test_words_of_others_lead_here(capsys):
     for word in ("optimize", "hpo", "optuna"):
         assert main([word]) == 2
-        assert "policygrad tune ALGO --env ENV" in capsys.readouterr().err
+        assert "policygrad tune ALGO ENV" in capsys.readouterr().err
 
 
 ROWS = [

@@ -104,7 +104,7 @@ def test_lines_end_with_all_there_is_where_no_other_iteration_fits():
         ("enjoy latest", "Use `policygrad watch RUN`"),
         ("Evaluate latest", "Use `policygrad eval RUN`"),
         ("ppo CartPole-v1", "Use `policygrad train ALGO ENV`"),
-        ("optimize ppo", "Use `policygrad tune ALGO --env ENV`: search"),
+        ("optimize ppo", "Use `policygrad tune ALGO ENV`: search"),
         ("trian ppo", "Did you mean 'train'?"),
         ("help bogus", "there is no command 'bogus'. Available: train"),
         ("eval latest --norender", "eval has no flag --norender: nothing is drawn"),

@@ -15,6 +15,7 @@ from policygrad.reports.differences import (
     arrangements,
     compare_scores,
     inverted,
+    is_better,
     least_p,
     more_seeds,
     permutation_p,
@@ -123,6 +124,17 @@ def test_the_interval_excludes_no_difference_exactly_with_a_verdict(shape):
         assert (mirrored.low, mirrored.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
         assert mirrored.verdict == -found.verdict
     assert 1 in verdicts or shape == "two clusters"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+def test_the_quick_answer_is_that_of_the_whole_comparison(seeds):
+    rng, answers = np.random.default_rng(2), set()
+    for shift in np.linspace(-4, 4, 25):
+        a, b = rng.normal(size=(2, seeds)).round(1)
+        answer = is_better([a + shift], [b])
+        assert answer == (compare_scores([a + shift], [b]).verdict > 0)
+        answers.add(answer)
+    assert answers == ({False} if seeds == 2 else {False, True})
 
 
 def test_the_interval_covers_the_true_shift():

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import Silent, train_here
 
 import policygrad as pg
 from policygrad.cli import main
 from policygrad.cli.comparing import compare_parser
-from policygrad.envs import processes
 from policygrad.errors import Interrupted
 from policygrad.reports import comparison_result
 from policygrad.stored.directory import RunDirectory, RunError, runs
@@ -32,47 +32,11 @@ SIDES = ["ppo:num_envs=2,num_steps=16,minibatches=1", "a2c:num_envs=2,num_steps=
 HOW = {"seeds": 2, "steps": 256, "episodes": 2}
 
 
-class Silent:
-    """The channel of a seed's process, without a process."""
-
-    interval = math.inf
-
-    def __init__(self, state):
-        self.state = state
-
-    def tell(self, **news):
-        for name, value in news.items():
-            setattr(self.state, name, value)
-
-    def start(self, total): ...
-    def finish(self, steps): ...
-    def update(self, *_): ...
-    def stop(self): ...
-
-
 @pytest.fixture
 def here(monkeypatch, tmp_path):
     """Runs are trained in this process, one after the other; returns the list of jobs that were trained or resumed."""
-    done = []
-
-    def run_all(jobs, at_once, board):
-        states = []
-        for job in jobs:
-            done.append(job)
-            state = several.State(job.seed, side=job.side)
-            try:
-                for name, value in several.run_job(job, Silent(state), []).items():
-                    setattr(state, name, value)
-            except Exception as error:
-                state.phase, state.message = "failed", str(error)
-            states.append(state)
-        return states
-
-    monkeypatch.setattr(comparing, "run_seeds", run_all)
     monkeypatch.setattr(comparison_result, "picture", lambda comparison: b"a picture")
-    monkeypatch.setattr(processes, "most_cores", None)
-    monkeypatch.chdir(tmp_path)
-    return done
+    return train_here(monkeypatch, tmp_path)
 
 
 def test_what_is_there_is_reused_and_gives_the_same_bytes(here):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from policygrad.algorithms.config import ConfigError
 from policygrad.training.space import Choice, Range, grid, parse_space, sample, space_texts
 
-QUICK = settings(max_examples=100, deadline=None)
+QUICK = settings(max_examples=60, deadline=None)
 WORDS = st.text(max_size=6) | st.sampled_from(
     ["none", "true", "1e5", "1..2", "a:log", "it's", 'a"b', "x,y", "(", "tanh"]
 )

@@ -19,7 +19,7 @@ ACTIVATION = ('use activation="relu"', "use --activation relu")
 WANDB = ("use callback=policygrad.WandbCallback(project=…)", "use --wandb PROJECT")
 CALLBACK = "use callback=policygrad.EvalCallback(every=…, env=…) in learn"
 CHECKPOINTS = "runs keep checkpoints; in Python use callback=policygrad.CheckpointCallback(every=…)"
-TUNING = "`policygrad tune ALGO --env ENV` and pg.tune search for hyperparameters; tuned presets are the default"
+TUNING = "`policygrad tune ALGO ENV` and pg.tune search for hyperparameters; tuned presets are the default"
 SDE = ("use noise_autocorrelation=0.9", "use --noise-autocorrelation 0.9")
 ADAM = ('the optimiser is Adam; optimizer="sgd" is the other one', "the optimiser is Adam; see --optimizer")
 ZOO = (

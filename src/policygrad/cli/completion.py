@@ -21,6 +21,7 @@ from policygrad.cli.doctor import doctor_parser
 from policygrad.cli.exporting import export_parser
 from policygrad.cli.flags import PARSERS, SHELLS, completion_parser, first_line, train_parser
 from policygrad.cli.parser import Parser, Switch
+from policygrad.cli.sweeping import sweep_parser
 from policygrad.cli.tuning import tune_parser
 from policygrad.cli.values import UsageError
 
@@ -79,7 +80,13 @@ def whole_parser() -> argparse.ArgumentParser:
     """All commands, algorithms and experiments as one parser, which is for shtab's eyes only."""
     top = argparse.ArgumentParser("policygrad")
     top.add_argument("--version", action="store_true", help="show the version")
-    ours = {"compare": compare_parser, "doctor": doctor_parser, "export": export_parser, "tune": tune_parser}
+    ours = {
+        "compare": compare_parser,
+        "doctor": doctor_parser,
+        "export": export_parser,
+        "sweep": sweep_parser,
+        "tune": tune_parser,
+    }
     commands, parsers = top.add_subparsers(), PARSERS | hub.PARSERS | ours
     for name, (_, what, *_) in COMMANDS.items():
         command = commands.add_parser(name, help=what)

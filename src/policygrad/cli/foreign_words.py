@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {  # what somebody may type: our command
     **dict.fromkeys(("curves", "draw", "graph", "plot_train", "plot_from_file"), "plot"),
     **dict.fromkeys(("versus", "vs", "rliable", "benchmark_algorithms"), "compare"),
     **dict.fromkeys(("optimize", "optimise", "optuna", "hpo", "hyperparameters"), "tune"),
+    **dict.fromkeys(("grid", "grid_search", "random_search", "sensitivity", "ablate", "ablation"), "sweep"),
     **dict.fromkeys(("explain", "analyze", "analyse", "info", "show"), "report"),
     **dict.fromkeys(("diagnose", "check", "check_env", "debug", "preflight"), "doctor"),
     **dict.fromkeys(("upload", "push_to_hub"), "push"),

@@ -42,7 +42,7 @@ def tune_parser() -> Parser:
     """`policygrad tune`."""
     parser = Parser(
         "policygrad tune",
-        usage="policygrad tune ALGO --env ENV [flags]",
+        usage="policygrad tune ALGO ENV [flags]",
         description="Search for hyperparameters with which ALGO learns ENV better. Each trial trains several seeds; Optuna "
         "proposes what to try next; trials that cannot catch up any more are given up.",
         epilog=EPILOG,

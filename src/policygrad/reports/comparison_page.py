@@ -24,10 +24,15 @@ img { width: 35rem; max-width: 100% }
 
 def page(comparison: ComparedRuns, png: bytes | None = None) -> str:
     """The whole page. png: the picture, if it is drawn already."""
-    title = escape(" vs ".join(comparison.sides))
+    return document(" vs ".join(comparison.sides), body(comparison, png))
+
+
+def document(title: str, content: str) -> str:
+    """A whole page with this title above the content, which is HTML."""
+    title = escape(title)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
     head += f"<style>{STYLE}</style>"
-    content = f"<h1>{title}</h1>\n{body(comparison, png)}"
+    content = f"<h1>{title}</h1>\n{content}"
     return f"<!doctype html>\n<html lang=en>\n<head>{head}</head>\n<body>\n{content}\n</body>\n</html>\n"
 
 

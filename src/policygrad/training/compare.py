@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from policygrad.algorithms.config import ConfigError, check
@@ -78,9 +78,7 @@ def compare(
     Raises ConfigError for sides and numbers that mean nothing, RunError for runs that fail, Interrupted for Ctrl-C.
     """
     request = read_request(sides, env, seeds, steps, episodes, root, greedy)
-    level = float(level)
-    if not 0.5 <= level < 1.0:
-        raise ConfigError(f"level = {level} must be at least 0.5 and below 1, e.g. 0.95")
+    level = read_level(level)
     goals = read_thresholds(threshold, request.envs)
     found = {side.label: of_folder(side, request.envs, greedy) for side in request.sides if side.folder is not None}
     found |= trained(request, jobs, board or SilentBoard())
@@ -105,11 +103,7 @@ def read_request(
         check_env_id(one)
     if not envs and any(side.folder is None for side in read):
         raise ConfigError('a comparison needs an environment to train in: env="CartPole-v1", or several in a list')
-    numbers = (
-        list(range(check("seeds", int, seeds))) if isinstance(seeds, int) else [check("seed", int, x) for x in seeds]
-    )
-    if len(set(numbers)) < max(2, len(numbers)):
-        raise ConfigError(f"seeds = {seeds} must be two or more different ones: the spread of one run is unknown")
+    numbers = read_seeds(seeds)
     if episodes < 1:
         raise ConfigError(f"episodes = {episodes} must be at least 1")
     request = Request(read, envs, numbers, steps, episodes, Path(root).expanduser(), greedy)
@@ -117,6 +111,23 @@ def read_request(
         for one in envs if side.folder is None else []:
             planned(side, one, steps)
     return request
+
+
+def read_level(level: float) -> float:
+    """1 − the probability of a false verdict. Raises ConfigError."""
+    if not 0.5 <= float(level) < 1.0:
+        raise ConfigError(f"level = {level} must be at least 0.5 and below 1, e.g. 0.95")
+    return float(level)
+
+
+def read_seeds(seeds: int | Sequence[int]) -> list[int]:
+    """The seeds: 0, 1, … where a number of them is given. Raises ConfigError for fewer than two."""
+    numbers = (
+        list(range(check("seeds", int, seeds))) if isinstance(seeds, int) else [check("seed", int, x) for x in seeds]
+    )
+    if len(set(numbers)) < max(2, len(numbers)):
+        raise ConfigError(f"seeds = {seeds} must be two or more different ones: the spread of one run is unknown")
+    return numbers
 
 
 def read_thresholds(threshold: float | Mapping[str, float] | None, envs: Sequence[str]) -> dict[str, float]:
@@ -153,15 +164,19 @@ def trained(request: Request, jobs: int | None, board: SilentBoard) -> dict[str,
 def job_of(request: Request, side: Side, env: str, seed: int, steps: int | None, existing: Existing) -> Job:
     """The run of a seed: one that is there, to be read or resumed, or a new one."""
     config, algo = planned(side, env, steps), str(side.algo)
+    keywords = {"steps": config["steps"]} | dict(side.keywords)
     run = existing.best(algo, env, seed, config, request.episodes)
-    if run is not None and run.state()["status"] != "finished":
-        wait_for(run)
-    keywords = dict(side.keywords)
-    keywords.setdefault("steps", config["steps"])
-    place = None if run is None else str(run.path)
     label = f"{side.label} on {env}" if len(request.envs) > 1 else side.label
-    root, episodes = str(request.root), request.episodes
-    return Job(algo, env, seed, keywords, place, root, episodes, resume=run is not None, side=label)
+    return begun(Job(algo, env, seed, keywords, None, str(request.root), request.episodes, side=label), run)
+
+
+def begun(job: Job, run: RunDirectory | None) -> Job:
+    """The job of a new run as that of a run that is there, if there is one; whoever trains that one is waited for."""
+    if run is None:
+        return job
+    if run.state()["status"] != "finished":
+        wait_for(run)
+    return replace(job, run_dir=str(run.path), resume=True)
 
 
 def is_finished(job: Job) -> bool:
@@ -171,6 +186,15 @@ def is_finished(job: Job) -> bool:
 
 def run_all(jobs: list[Job], at_once: int | None, board: SilentBoard) -> list[str]:
     """Train the jobs in processes, and return where each run is. Raises RunError if any failed, Interrupted after Ctrl-C."""
+    states = train_all(jobs, at_once, board)
+    failed = [state for state in states if state.phase != "done"]
+    if failed:
+        raise RunError(failure_text(failed, len(states)))
+    return [str(state.path) for state in states]
+
+
+def train_all(jobs: list[Job], at_once: int | None, board: SilentBoard) -> list[State]:
+    """Train the jobs in processes, and return how each ended. Raises Interrupted after Ctrl-C."""
     if not jobs:
         return []
     try:
@@ -181,10 +205,7 @@ def run_all(jobs: list[Job], at_once: int | None, board: SilentBoard) -> list[st
     if number is not None:
         done = sum(state.phase == "done" for state in states)
         raise Interrupted(f"interrupted: {done} of {len(states)} runs are finished; the same command goes on", number)
-    failed = [state for state in states if state.phase != "done"]
-    if failed:
-        raise RunError(failure_text(failed, len(states)))
-    return [str(state.path) for state in states]
+    return states
 
 
 def failure_text(failed: Sequence[State], count: int) -> str:

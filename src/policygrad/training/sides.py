@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 import gymnasium
 
 import policygrad
-from policygrad.algorithms.config import ConfigError, find_recipe, resolve
+from policygrad.algorithms.config import ConfigError, Preset, find_recipe, resolve
+from policygrad.algorithms.devices import CPU
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.envs.single import own_maker
 from policygrad.interop.foreign_runs import ForeignRun, foreign_runs
@@ -26,6 +28,7 @@ from policygrad.training.seeds import ORPHAN_SECONDS
 
 VARIANT = re.compile(r"(?P<algo>[^=]+?):(?P<words>\w+=.*)", re.DOTALL)
 WORD = re.compile(r",(?=\s*\w+=)")  # between `name=value` and the next one; values may have commas
+DIVERGED = ("NotFiniteError", "CurvatureError", "CollapsedError", "TooFewError")  # the kinds of TrainingError
 VERSIONS = ("torch", "numpy", "gymnasium")
 LOCK_SECONDS = ORPHAN_SECONDS + 30  # in which the processes of a killed comparison save their runs and end
 
@@ -112,10 +115,12 @@ def as_value(text: str) -> Any:
 
 def planned(side: Side, env: str, steps: int | None) -> dict[str, Any]:
     """The complete configuration of a side's runs in an environment. Raises ConfigError."""
-    keywords = dict(side.keywords)
-    if steps is not None:
-        keywords.setdefault("steps", steps)
-    config, _ = resolve(side.algo or "", env, keywords)
+    return configuration(side.algo or "", env, ({} if steps is None else {"steps": steps}) | dict(side.keywords))
+
+
+def configuration(algo: str, env: str, keywords: Mapping[str, Any], preset: Preset | None = None) -> dict[str, Any]:
+    """The complete configuration of a run, as its config.json has it. Raises ConfigError."""
+    config, _ = resolve(algo, env, dict(keywords), preset)
     return {name: list(x) if isinstance(x, tuple) else x for name, x in config.items()}
 
 
@@ -141,35 +146,69 @@ class Existing:
                 continue
         return cls(found)
 
-    def best(self, algo: str, env: str, seed: int, config: Mapping[str, Any], episodes: int) -> RunDirectory | None:
-        """A finished run of exactly this configuration, seed and version, or one to resume: that which is farthest."""
-        newest = max((changed_at(name) for name in (algo, env)), default=0.0)
+    def best(
+        self,
+        algo: str,
+        env: str,
+        seed: int,
+        config: Mapping[str, Any],
+        episodes: int,
+        words: Mapping[str, Any] | None = None,
+        diverged: bool = False,
+    ) -> RunDirectory | None:
+        """A finished run of exactly this configuration, seed and version, or one to resume: that which is farthest.
+
+        words: see `same_run`. diverged: whether a run that diverged is one that is finished.
+        """
+        words = words or {}
+        newest = max(changed_at(name) for name in (algo, env, *words.get("wrappers", ())))
         same = [
             run
             for run, said in self.runs
             if (said["algo"], said["env"], said["seed"]) == (algo, env, seed)
-            and same_run(said, config, episodes)
+            and same_run(said, config, episodes, words)
             and run.config_file.stat().st_mtime >= newest
         ]
         done = [run for run in same if run.state()["status"] == "finished" and run.evaluation() is not None]
+        done += [run for run in same if diverged and divergence(run) is not None]
         begun = [run for run in same if run.checkpoints()]
         return (done or sorted(begun, key=lambda run: -run.state()["steps"]) or [None])[0]
 
 
-def same_run(said: Mapping[str, Any], config: Mapping[str, Any], episodes: int) -> bool:
-    """Whether a run's config.json is that of a run of this configuration, with this version, and without anything else."""
+def divergence(run: RunDirectory) -> str | None:
+    """Why a run could not go on, where its own numbers are the reason: not finite, or of no use; None for all others.
+
+    It would end there again, so it is a result and nothing to resume.
+    """
+    state = run.state()
+    name, _, said = str(state.get("reason", "")).partition(": ")
+    return (said or name) if state["status"] == "stopped" and name in DIVERGED else None
+
+
+def same_run(
+    said: Mapping[str, Any], config: Mapping[str, Any], episodes: int, words: Mapping[str, Any] | None = None
+) -> bool:
+    """Whether a run's config.json is that of a run of this configuration, with this version, and without anything else.
+
+    words: what it has besides, of "name", "env_kwargs", "wrappers", "device" and "backend".
+    """
     versions = said.get("versions")
-    now = {"policygrad": policygrad.__version__} | {name: version(name) for name in VERSIONS}
     if not isinstance(versions, dict) or any(
-        versions.get(name, "").partition("+")[0] != x.partition("+")[0] for name, x in now.items()
+        versions.get(name, "").partition("+")[0] != x.partition("+")[0] for name, x in current_versions().items()
     ):
         return False
-    bare = all(
-        not said.get(name)
-        for name in ("custom", "dataset", "auxiliary", "env_kwargs", "wrappers", "name", "gradient_meter")
-    )
-    plain = bare and said.get("device", "cpu") == "cpu"
+    words = words or {}
+    names = ("custom", "dataset", "auxiliary", "env_kwargs", "wrappers", "name", "gradient_meter")
+    bare = all((said.get(name) or None) == (words.get(name) or None) for name in names)
+    plain = bare and said.get("device", CPU) == words.get("device", CPU)
+    plain = plain and words.get("backend", "auto") in ("auto", said.get("backend"))
     return plain and said["config"] == config and said.get("episodes", 100) == episodes
+
+
+@cache
+def current_versions() -> dict[str, str]:
+    """The versions here that a run's numbers depend on most."""
+    return {"policygrad": policygrad.__version__} | {name: version(name) for name in VERSIONS}
 
 
 def changed_at(name: str) -> float:
