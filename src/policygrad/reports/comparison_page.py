@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from html import escape
 
 from policygrad.html import grid_html, lines_html, picture_html
 from policygrad.reports.comparison import OVERALL, ComparedRuns
-from policygrad.reports.comparison_words import notes, overall, places, table, verdicts
+from policygrad.reports.comparison_words import caption, notes, overall, places, table, verdicts
 from policygrad.reports.curves import return_label
 
 STYLE = """
@@ -18,7 +17,7 @@ body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1.25rem 4rem; color: #1
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2rem 0 0.4rem } .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px }
 td, th { padding: 0.25rem 0.7rem; border-bottom: 1px solid #94a3b855; white-space: nowrap }
-img { width: 35rem; max-width: 100% }
+img { width: 35rem; max-width: 100% } .caption { max-width: 35rem; font-size: 13.5px }
 """
 
 
@@ -34,6 +33,7 @@ def page(comparison: ComparedRuns, png: bytes | None = None) -> str:
 def body(comparison: ComparedRuns, png: bytes | None = None) -> str:
     """The result, the picture, tables and verdicts, every run's score, and how the numbers were made."""
     parts = [lines_html([overall(comparison)]), picture_html(png or picture(comparison), overall(comparison))]
+    parts.append(f"<p class=caption>{escape(caption(comparison))}</p>")
     for env in places(comparison):
         parts.append(f"<h2>{escape(env)}</h2>" + lines_html(verdicts(comparison, env)))
         header, rows = table(comparison, env)
@@ -58,6 +58,4 @@ def picture(comparison: ComparedRuns) -> bytes:
     """The picture as a png."""
     from policygrad.reports.comparison_plots import figure
 
-    buffer = io.BytesIO()
-    figure(comparison).savefig(buffer, format="png")
-    return buffer.getvalue()
+    return figure(comparison).png()
