@@ -32,7 +32,7 @@ CURVES, TITLE, GAP, FOOT = (
     0.47,
     0.38,
 )  # inches: a panel of curves, and what is above, between and below panels
-LEFT, RIGHT = 0.68, 0.14  # inches beside a panel
+LEFT, RIGHT = 0.78, 0.14  # inches beside a panel
 LINE_HEIGHT = 0.125  # inches: of a line of text
 POINTS = 100  # of a learning curve
 
@@ -164,7 +164,7 @@ def draw_survival(axis: Axes, comparison: ComparedRuns, env: str, by: str) -> No
     if not axis.lines:
         axis.text(0.5, 0.5, "the runs' files have no clock", transform=axis.transAxes, ha="center", color=PALE)
     elif by == "steps":
-        axis.legend(loc="lower left", labelspacing=0.3, handlelength=2.5)
+        axis.legend(loc="best", labelspacing=0.3, handlelength=2.5)
 
 
 def row_inches(side: str) -> float:
@@ -174,5 +174,7 @@ def row_inches(side: str) -> float:
 
 def short(side: str, letters: int = 10) -> str:
     """A label that fits to the left of the axis: a longer one on several lines, four at most."""
-    lines = textwrap.wrap(side.replace(":", ": ").replace(",", ", "), letters)
+    words = side.replace(":", ": ").replace(",", ", ").split(" ")
+    broken = " ".join(word if len(word) <= letters else word.replace("=", "= ").replace("_", "_ ") for word in words)
+    lines = textwrap.wrap(broken, letters)
     return "\n".join(lines if len(lines) <= 4 else [*lines[:3], lines[3][: letters - 1] + "…"])

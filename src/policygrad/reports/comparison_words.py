@@ -165,7 +165,8 @@ def clocks_caption(comparison: ComparedRuns) -> str:
                 medians += [] if seconds is None or seconds.median is None else [f"{num(seconds.median)} s"]
                 said.append(f"{side} {reached}" + (f", median {', '.join(medians)}" if medians else ""))
         if said:
-            parts.append(f"{env}, {_steps(comparison, env)}: {'; '.join(said)}.")
+            goal = return_label(comparison.thresholds[env] or 0.0, 0)
+            parts.append(f"{env}, threshold {goal}, {_steps(comparison, env)}: {'; '.join(said)}.")
     return " ".join([*parts, "Bars across a line: runs that ended without. Seconds are of this machine."])
 
 
