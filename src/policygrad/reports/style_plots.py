@@ -29,7 +29,12 @@ WIDTHS = {"column": 3.5, "page": 7.0}  # inches: of a column of a paper, and of 
 COLORS: tuple[str, ...] = tuple(map(to_hex, STYLE["axes.prop_cycle"].by_key()["color"]))
 BLUE, ORANGE, GREEN, PINK, SKY, AMBER, BLACK = COLORS
 INK, PALE, GRID = "#1e293b", "#64748b", "#e2e8f0"
-LINES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+LINES: tuple[Any, ...] = (
+    "-",
+    (0, (4, 2)),
+    (0, (5, 1.5, 1, 1.5)),
+    (0, (5, 1.5, 1, 1.5, 1, 1.5)),
+)  # dotted means something else
 MARKERS, SIGNS = ("o", "s", "D", "^"), ("●", "■", "◆", "▲")
 DASHED, DOTTED = (0, (4, 3)), (0, (1, 1.2))  # of lines that help to read the others
 HEAD, TEXT, SMALL = 10.0, 7.0, 6.5  # points: the title of a whole picture, its letters, and the smallest
