@@ -153,12 +153,12 @@ def title_of(figure: Figure, text: str, about: str = "") -> None:
 
 
 def head(axis: Axes, title: str, subtitle: str) -> None:
-    """The title of a panel, and pale lines below it, wrapped to the width of the axis."""
+    """The title of a panel, and a pale text below it, both wrapped to the width of the axis."""
     assert axis.figure is not None
     points = 72 * axis.get_position(original=True).width * float(axis.figure.get_figwidth())
-    lines = [row for line in subtitle.splitlines() for row in wrap(line, int(points / (0.53 * SMALL)))]
+    lines = wrap(subtitle, int(points / (0.51 * SMALL)))
     above = 4 + 1.25 * SMALL * len(lines)
-    axis.set_title("\n".join(wrap(title, int(points / (0.63 * STYLE["axes.titlesize"])))), pad=above + 3)
+    axis.set_title("\n".join(wrap(title, int(points / (0.61 * STYLE["axes.titlesize"])))), pad=above + 3)
     axis.annotate("\n".join(lines), (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points",
                   fontsize=SMALL, color=PALE, va="top", linespacing=1.1)  # fmt: skip
 
@@ -180,7 +180,7 @@ def panels_figure(
     """
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    above, below, head_room = 0.3 if not about else 0.5, 0.4, 0.7  # inches
+    above, below, head_room = 0.3 if not about else 0.5, 0.4, 0.72  # inches
     inches = above + rows * height
     with chart("page" if columns == 2 else "column", inches) as figure:
         wide = float(figure.get_figwidth()) / columns

@@ -110,7 +110,7 @@ def draw_map(axis: Axes) -> None:
     """What a parameter step of length 1 may do to the policy, over the whole plane, and ellipses of equal KL."""
     subtitle = "Colour: the most KL that a step of length 1 can make, ½ λ_max(F), in nats.\n"
     subtitle += f"Ellipses: parameter steps that change the policy equally, by {MAX_KL / 2:g} nats"
-    head(axis, "A small parameter step can be a big policy step", subtitle)
+    head(axis, "Small steps, big policy steps", subtitle)
     axis.grid(False)
     values, ends = np.log10(most_kl(SPAN)), (SPAN[0], SPAN[-1])
     how = {"cmap": "Oranges", "alpha": 0.85, "interpolation": "bicubic"}
@@ -147,7 +147,7 @@ def draw_gains(axis: Axes, comparison: Comparison) -> None:
     """Draw the predicted gain, the gain of the surrogate and, if it is exact, the gain of J for every rule."""
     exact = all(step.real_gain is not None and step.interval is None for step in comparison.steps)
     subtitle = "Ring: predicted, ĝᵀΔθ. Dot: the surrogate's, mean (ratio − 1) · adv.\n"
-    head(axis, "What a step promises and what it gives", subtitle + ("Bar: the real gain, ΔJ, exact" if exact else ""))
+    head(axis, "What a step promises and gives", subtitle + ("Bar: the real gain, ΔJ, exact" if exact else ""))
     colors = list_rules(axis, comparison, "gain")
     beside = {"xycoords": ("axes fraction", "data"), "color": PALE, "ha": "right", "va": "center"}
     for y, (step, color) in enumerate(zip(comparison.steps, colors, strict=True)):

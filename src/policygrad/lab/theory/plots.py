@@ -245,7 +245,7 @@ def draw_losses(axis: Axes, result: Losses) -> None:
         axis.plot(scaled(loss.values), color=color)
         ends[f"{loss.name}: {loss.correlation:+.2f}"] = (float(scaled(loss.values)[-1]), color)
     label_ends(axis, {"J": (1.06, INK)} | ends, len(result.J) - 1)
-    leave_room(axis, len(result.J) - 1, 2.3)
+    leave_room(axis, len(result.J) - 1, 2.5)
     axis.set_xlabel("update")
 
 
@@ -264,7 +264,7 @@ def draw_bias(axis: Axes, result: Staleness) -> None:
             ends[text] = values[-1], color
     axis.set_ylim(top=max(1.0, axis.get_ylim()[1]))
     label_ends(axis, ends, max(ages))
-    leave_room(axis, max(ages), 1.6)
+    leave_room(axis, max(ages), 1.75)
     axis.set(xlabel="updates since", ylabel="cosine")
 
 

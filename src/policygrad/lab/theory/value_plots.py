@@ -44,7 +44,7 @@ def draw_comparison(axis: Axes, result: MethodComparison) -> None:
     label_ends(axis, ends, result.sweeps[-1])
     axis.set_xticks(result.sweeps, [str(k) for k in result.sweeps])
     axis.minorticks_off()
-    axis.set_xlim(right=80.0 * result.sweeps[-1])
+    axis.set_xlim(right=160.0 * result.sweeps[-1])
     axis.set(xlabel="sweeps or steps", ylabel="J")
 
 
