@@ -253,7 +253,7 @@ def test_the_caption_has_the_numbers_of_the_picture_and_stands_beside_it():
         assert f"{env}, 300 steps: IQM [95 % stratified bootstrap interval]" in said
     assert "bands: from the lowest to the highest run" in said
     assert found.to_json()["caption"] == said
-    assert f"<p class=caption>{said}</p>".replace("'", "&#x27;") in found.page()
+    assert f"<p>{said}</p></details>".replace("'", "&#x27;") in found.page()
     drawn = " ".join(text.get_text() for text in reversed(found.figure().texts))
     assert drawn == said
 
