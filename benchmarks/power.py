@@ -1,6 +1,6 @@
 """How likely `policygrad compare` finds a difference: the chance of a verdict against the true difference, by seeds.
 
-    python benchmarks/power.py [--comparisons 250] [--json benchmarks/power.json]   # about five minutes, one process
+    python benchmarks/power.py [--comparisons 500] [--json benchmarks/power.json]   # two minutes, one process
     python benchmarks/power.py --draw                        # docs/images/power.png, from benchmarks/power.json
 
 The scores of one side are those of the other's distribution, shifted by the true difference, in standard deviations of a run's
@@ -68,7 +68,7 @@ def draw_power(axis: Axes, rows: list[dict[str, Any]], name: str) -> None:
 def main() -> None:
     """Measure and write the numbers, or draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comparisons", type=int, default=250)
+    parser.add_argument("--comparisons", type=int, default=500)
     parser.add_argument("--json", type=Path, default=JSON)
     parser.add_argument("--draw", action="store_true")
     given = parser.parse_args()
