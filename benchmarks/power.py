@@ -62,7 +62,7 @@ def draw_power(axis: Axes, rows: list[dict[str, Any]], name: str) -> None:
         )
     axis.set(xlabel="true difference, in standard deviations of a run's score", ylabel="chance of a verdict, %")
     axis.set_ylim(-3, 103)
-    axis.legend(loc="lower right", title="per side", title_fontsize=7, handlelength=3)
+    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 0.06), title="per side", title_fontsize=7, handlelength=3)
 
 
 def main() -> None:

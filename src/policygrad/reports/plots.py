@@ -119,7 +119,7 @@ def write_head(axis: Axes, env: str, curves: list[Curve], lines: list[str]) -> N
     algos = {curve.algo for curve in curves}
     name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
     axis.set_title(name, fontsize=HEAD, pad=9 + LINE_POINTS * len(lines))
-    small = {"textcoords": "offset points", "color": PALE, "va": "bottom"}
+    small: dict[str, Any] = {"textcoords": "offset points", "color": PALE, "va": "bottom"}
     for k, text in enumerate(reversed(lines)):
         axis.annotate(text, (0, 1), (0, 7 + LINE_POINTS * k), xycoords="axes fraction", **small)
 

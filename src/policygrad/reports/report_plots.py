@@ -226,7 +226,12 @@ def key(axis: Axes, words: Sequence[tuple[str, str]]) -> None:
         if before is not None:
             where = {"xy": (1, 0), "xycoords": before, "xytext": (7, 0)}
         bold = "bold" if before is None else "normal"
-        style = {"textcoords": "offset points", "color": readable(color), "fontweight": bold, "va": "bottom"}
+        style: dict[str, Any] = {
+            "textcoords": "offset points",
+            "color": readable(color),
+            "fontweight": bold,
+            "va": "bottom",
+        }
         before = axis.annotate(text, **where, **style)
 
 

@@ -45,7 +45,8 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def styled() -> AbstractContextManager[None]:
     """The style instead of the user's settings; theirs are back afterwards."""
     defaults = {name: x for name, x in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
-    return matplotlib.rc_context(defaults | dict(STYLE))
+    ours: Any = defaults | dict(STYLE)
+    return matplotlib.rc_context(ours)
 
 
 class Chart(Figure):
@@ -155,7 +156,7 @@ def title_of(figure: Figure, text: str, about: str = "") -> None:
 def head(axis: Axes, title: str, subtitle: str) -> None:
     """The title of a panel, and a pale text below it, both wrapped to the width of the axis."""
     assert axis.figure is not None
-    points = 72 * axis.get_position(original=True).width * float(axis.figure.get_figwidth())
+    points = 72 * axis.bbox.width / axis.figure.dpi
     lines = wrap(subtitle, int(points / (0.51 * SMALL)))
     above = 4 + 1.25 * SMALL * len(lines)
     axis.set_title("\n".join(wrap(title, int(points / (0.61 * STYLE["axes.titlesize"])))), pad=above + 3)
@@ -167,7 +168,12 @@ def say(
     axis: Axes, text: str, xy: tuple[float, float], offset: tuple[float, float], color: str, **keywords: Any
 ) -> None:
     """A bold label beside a point, `offset` points away."""
-    bold = {"textcoords": "offset points", "fontweight": "bold", "color": readable(color), "va": "center"}
+    bold: dict[str, Any] = {
+        "textcoords": "offset points",
+        "fontweight": "bold",
+        "color": readable(color),
+        "va": "center",
+    }
     axis.annotate(text, xy, offset, **bold | keywords)
 
 
@@ -183,12 +189,12 @@ def panels_figure(
     above, below, head_room = 0.3 if not about else 0.5, 0.4, 0.72  # inches
     inches = above + rows * height
     with chart("page" if columns == 2 else "column", inches) as figure:
-        wide = float(figure.get_figwidth()) / columns
+        across = float(figure.get_figwidth())
+        wide = across / columns
         for k, panel in enumerate(panels):
             row, column = divmod(k, columns)
             bottom = inches - above - (row + 1) * height + below
-            box = (column * wide + margin, bottom, wide - margin - 0.1, height - below - head_room)
-            whole = (wide * columns, inches, wide * columns, inches)
-            panel(figure.add_axes(tuple(x / size for x, size in zip(box, whole, strict=True))))
+            left, width, tall = column * wide + margin, wide - margin - 0.1, height - below - head_room
+            panel(figure.add_axes((left / across, bottom / inches, width / across, tall / inches)))
         title_of(figure, title, about)
     return figure
