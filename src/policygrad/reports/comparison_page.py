@@ -14,7 +14,8 @@ STYLE = """
 body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1.25rem 4rem; color: #1e293b; background: #fff;
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
 @media (prefers-color-scheme: dark) { body { color: #e2e8f0; background: #0f172a } img { background: #fff } }
-h1, h2, p { overflow-wrap: anywhere } h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2rem 0 0.4rem } .wide { overflow-x: auto }
+h1, h2, p { overflow-wrap: anywhere } h1 { font-size: 1.5rem }
+h2 { font-size: 1.15rem; margin: 2rem 0 0.4rem } .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px }
 td, th { padding: 0.25rem 0.7rem; border-bottom: 1px solid #94a3b855; white-space: nowrap }
 img { width: 35rem; max-width: 100% } details { max-width: 35rem; font-size: 13.5px }
