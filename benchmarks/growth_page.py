@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from policygrad.lab.steps.plots import BLUE, DASHED, GREEN, ORANGE, PURPLE, head, name_axes, say
 from policygrad.lab.theory.line_plots import DOTS
-from policygrad.reports.plots import INK, PALE, Chart
+from policygrad.reports.style_plots import (
+    BLUE,
+    DASHED,
+    GREEN,
+    ORANGE,
+    PALE,
+    SKY,
+    THIN,
+    Chart,
+    head,
+    panels_figure,
+    say,
+    tick_text,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURE = DOCS / "performance.md", DOCS / "images" / "growth.png"
@@ -190,14 +203,8 @@ def between(text: str, name: str, lines: Sequence[str]) -> str:
 
 def figure(report: Report) -> Chart:
     """Six panels; those without data are empty."""
-    chart = Chart(figsize=(17.5, 11.2), dpi=92, facecolor="white")
     panels = (draw_environments, draw_width, draw_shares, draw_batch, draw_parameters, draw_seeds)
-    for axis, panel in zip(chart.subplots(2, 3).flat, panels, strict=True):
-        panel(axis, report)
-    bold = {"fontsize": 16, "fontweight": "bold", "color": INK}
-    chart.suptitle("How training grows with its size", x=0.03, y=0.982, ha="left", va="top", **bold)
-    chart.subplots_adjust(left=0.05, right=0.98, bottom=0.055, top=0.87, wspace=0.26, hspace=0.42)
-    return chart
+    return panels_figure([partial(panel, report=report) for panel in panels], "How training grows with its size")
 
 
 def draw_curve(
@@ -210,7 +217,7 @@ def draw_curve(
     ends = points and report[column.curve]["linear"]
     if ends and band:
         low, high = ([p["point"] for p in points].index(end) for end in ends)
-        axis.plot(across[low : high + 1], up[low : high + 1], color=color, lw=12, alpha=0.2, solid_capstyle="round")
+        axis.plot(across[low : high + 1], up[low : high + 1], color=color, lw=7.8, alpha=0.2)
     return across
 
 
@@ -221,17 +228,17 @@ def finish(axis: Axes, x: str, y: str, ticks: Sequence[float] = ()) -> None:
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_locator(LogLocator(subs=(1.0,) if one is axis.xaxis else (1.0, 2.0, 5.0), numticks=12))
         one.set_minor_locator(NullLocator())
-        one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        one.set_major_formatter(FuncFormatter(tick_text))
     if ticks:
         axis.set_xticks(ticks)
     low, high = axis.get_ylim()
     axis.set_ylim(low / 1.3, 1.3 * high)
-    name_axes(axis, x, y)
+    axis.set(xlabel=x, ylabel=y)
 
 
 def legend(axis: Axes) -> None:
     """What the lines are, above everything else in the panel."""
-    axis.legend(fontsize=9, frameon=False, labelcolor=INK, loc="upper left")
+    axis.legend(loc="upper left")
 
 
 def draw_environments(axis: Axes, report: Report) -> None:
@@ -256,10 +263,10 @@ def draw_width(axis: Axes, report: Report) -> None:
     points = report.get("width", {}).get("points", [])
     for kind, label, color in (
         ("", "at the GEMM peak of this shape", PALE),
-        ("_large", "at that of large ones", PURPLE),
+        ("_large", "at that of large ones", SKY),
     ):
         least = [1e3 * p["seconds"] * p["arithmetic" + kind] for p in points]
-        axis.plot(across, least, ls=DASHED, lw=1.3, color=color, label=label)
+        axis.plot(across, least, ls=DASHED, lw=THIN, color=color, label=label)
     legend(axis)
     finish(axis, "GFLOP an iteration", "ms")
 
@@ -274,13 +281,13 @@ def draw_shares(axis: Axes, report: Report) -> None:
     for kind, color in (("arithmetic", BLUE), ("memory", GREEN)):
         across = draw_curve(axis, report, Column(f"{kind}, same shape", "width", kind, times=100), color, band=False)
         large = [100 * p[kind + "_large"] for p in report.get("width", {}).get("points", [])]
-        axis.plot(across, large, ls=DASHED, lw=1.3, color=color, label=f"{kind}, large")
+        axis.plot(across, large, ls=DASHED, lw=THIN, color=color, label=f"{kind}, large")
         axis.set_xscale("log")
         axis.set_xticks(across, [f"{x:,}" for x in across])
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_ylim(0, 1.3 * axis.get_ylim()[1])
+    axis.set_ylim(0, 1.6 * axis.get_ylim()[1])
     legend(axis)
-    name_axes(axis, "width", "%")
+    axis.set(xlabel="width", ylabel="%")
 
 
 def draw_batch(axis: Axes, report: Report) -> None:
@@ -307,9 +314,9 @@ def draw_seeds(axis: Axes, report: Report) -> None:
     for y, (key, text, color) in enumerate((("seeds", "two seeds", BLUE), ("loops", "two plain Python loops", ORANGE))):
         gains = [one[f"{key}_2"] / one[f"{key}_1"] for one in rounds]
         if gains:
-            axis.plot([0, np.median(gains)], [y, y], color=color, lw=9, alpha=0.35, solid_capstyle="butt")
-            axis.plot(gains, [y] * len(gains), "o", color=color, ms=8, mec="white")
-            say(axis, text, (0, y), (4, 22), color)
-    axis.axvline(2.0, color=PALE, lw=1.3, ls=DASHED)
+            axis.plot([0, np.median(gains)], [y, y], color=color, lw=5.9, alpha=0.35, solid_capstyle="butt")
+            axis.plot(gains, [y] * len(gains), "o", color=color, ms=5.2, mec="white", mew=0.5)
+            say(axis, text, (0, y), (3, 14), color)
+    axis.axvline(2.0, color=PALE, lw=THIN, ls=DASHED)
     axis.set(xlim=(0, 2.15), ylim=(-0.6, 1.8), yticks=[], xticks=[0, 0.5, 1, 1.5, 2])
-    name_axes(axis, "times the speed of one")
+    axis.set_xlabel("times the speed of one")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 import policygrad as pg
+from policygrad.reports.style_plots import chart, look, round_ticks
 
 LADDER: dict[str, dict[str, Any]] = {
     "none": {"baseline": "none"},
@@ -40,18 +40,19 @@ def curve(steps: int, seed: int, keywords: dict[str, Any]) -> tuple[np.ndarray, 
 
 def draw(curves: dict[str, list[tuple[np.ndarray, np.ndarray]]], steps: int, out: Path) -> None:
     """Mean over the seeds, and the band from the lowest to the highest."""
-    figure = Figure(figsize=(8, 5), dpi=120)
-    axis = figure.subplots()
-    for name, runs in curves.items():
-        grid = np.linspace(max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs), 200)
-        returns = np.array([np.interp(grid, x, y) for x, y in runs])
-        line = axis.plot(grid, returns.mean(0), label=name)[0]
-        axis.fill_between(grid, returns.min(0), returns.max(0), color=line.get_color(), alpha=0.12, linewidth=0)
-    axis.set(xlabel="environment steps", ylabel="mean return of the last 100 episodes", xlim=(0, steps))
-    axis.set_title("CartPole-v1, REINFORCE with reward-to-go: the baselines", loc="left")
-    axis.legend(loc="upper left", frameon=False)
-    figure.tight_layout()
-    figure.savefig(out)
+    with chart("page", 4.0) as figure:
+        axis = figure.subplots()
+        for k, (name, runs) in enumerate(curves.items()):
+            grid = np.linspace(max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs), 200)
+            returns = np.array([np.interp(grid, x, y) for x, y in runs])
+            axis.plot(grid, returns.mean(0), label=name, **look(k))
+            axis.fill_between(grid, returns.min(0), returns.max(0), color=look(k)["color"], alpha=0.12, linewidth=0)
+        axis.set(xlabel="environment steps", ylabel="mean return of the last 100 episodes", xlim=(0, steps))
+        axis.set_title("CartPole-v1, REINFORCE with reward-to-go: the baselines")
+        round_ticks(axis.xaxis)
+        axis.legend(loc="upper left", handlelength=2.5)
+        figure.tight_layout()
+    figure.write(out)
 
 
 def main() -> None:

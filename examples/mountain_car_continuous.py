@@ -27,10 +27,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from matplotlib.figure import Figure
 
 import policygrad as pg
 from policygrad.envs.shaping import PotentialShaping, ShapedReward
+from policygrad.reports.style_plots import AMBER, BLUE, DASHED, chart, round_ticks
 from policygrad.training.callbacks import EvalCallback
 
 ENV, GAMMA = "MountainCarContinuous-v0", 0.99
@@ -80,17 +80,18 @@ def train(variant: str, seed: int, steps: int) -> tuple[pg.Agent, dict[int, floa
 
 def draw(curves: dict[str, list[dict[int, float]]], out: Path) -> None:
     """A panel a variant, a line a seed."""
-    figure = Figure(figsize=(9, 5), dpi=120)
-    panels = figure.subplots(2, 3, sharex=True, sharey=True)
-    for panel, (variant, seeds) in zip(panels.flat, curves.items(), strict=True):
-        for curve in seeds:
-            panel.plot(list(curve), list(curve.values()), color="tab:blue", alpha=0.6)
-        panel.set_title(variant, loc="left")
-        panel.axhline(90.0, color="tab:gray", linewidth=0.8, linestyle=":")
-    figure.supxlabel("environment steps")
-    figure.supylabel("return without any bonus")
-    figure.tight_layout()
-    figure.savefig(out)
+    with chart("page", 4.0) as figure:
+        panels = figure.subplots(2, 3, sharex=True, sharey=True)
+        for panel, (variant, seeds) in zip(panels.flat, curves.items(), strict=True):
+            for curve in seeds:
+                panel.plot(list(curve), list(curve.values()), color=BLUE, alpha=0.7, lw=1.0)
+            panel.set_title(variant)
+            panel.axhline(90.0, color=AMBER, lw=1.0, ls=DASHED)
+            round_ticks(panel.xaxis, 4)
+        figure.supxlabel("environment steps")
+        figure.supylabel("return without any bonus")
+        figure.tight_layout()
+    figure.write(out)
 
 
 def main() -> None:

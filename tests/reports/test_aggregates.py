@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -12,11 +15,27 @@ from policygrad.reports import aggregates
 X = np.array([[1.5, 200, -3], [2.5, 180, -1], [0.5, 220, -7], [9.0, 150, -2], [3.5, 199, -2.5]])
 Y = np.array([[1.0, 210, -3], [2.5, 230, -4], [4.5, 190, -1], [2.0, 185, -2]])
 RLIABLE = {"iqm": 38.22222222222222, "mean": 63.366666666666674, "median": 3.4}
+RECORDED = json.loads(Path(__file__).with_name("rliable.json").read_text("utf8"))
 LEVELS = np.array([-5.0, -2.0, 2.5, 190.0, 300.0])
 
 
 def by_env(matrix):
     return list(matrix.T)
+
+
+@pytest.mark.parametrize("case", RECORDED["cases"], ids=lambda case: f"{len(case['one'][0])}x{len(case['one'])}")
+def test_recorded_numbers_of_rliable_are_ours(case):
+    """All runs of one environment are a row. With the versions in the file: rliable 1.2.0 needs pandas below 3."""
+    one, other = ([np.array(scores) for scores in case[name]] for name in ("one", "other"))
+    for name in ("iqm", "mean", "median", "optimality_gap"):
+        assert float(getattr(aggregates, name)(one)) == pytest.approx(case[name], abs=1e-12), name
+    assert float(aggregates.improvement(one, other)) == pytest.approx(case["improvement"], abs=1e-12)
+    levels = np.array(RECORDED["levels"])
+    assert aggregates.profile(one, levels).tolist() == pytest.approx(case["profile"], abs=1e-12)
+    flat = [aggregates.mean([x]) for x in one]  # the profile of environments' means is another one
+    averages = [float(np.mean(np.array(flat) > level)) for level in levels]
+    assert averages == pytest.approx(case["average_profile"], abs=1e-12)
+    assert len(one) == 1 or averages != pytest.approx(case["profile"], abs=1e-3)
 
 
 @pytest.mark.parametrize(("name", "value"), RLIABLE.items())
@@ -34,7 +53,7 @@ def test_aggregates_are_rliables_functions():
     rng = np.random.default_rng(0)
     for runs, envs in ((3, 1), (5, 4), (10, 3), (7, 6)):
         one, other = rng.standard_t(3, (runs, envs)), rng.standard_t(3, (runs + 1, envs)).round(1)
-        for name in ("iqm", "mean", "median"):
+        for name in ("iqm", "mean", "median", "optimality_gap"):
             ours = getattr(aggregates, name)(by_env(one))
             assert ours == pytest.approx(getattr(metrics, f"aggregate_{name}")(one), abs=1e-12)
         ours = aggregates.improvement(by_env(one.round(1)), by_env(other))

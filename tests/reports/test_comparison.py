@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from policygrad.reports import aggregates
 from policygrad.reports.comparison import OVERALL, ComparedRuns, ScoredRun
 from policygrad.reports.comparison_page import page
-from policygrad.reports.comparison_plots import caption, common, figure, style
+from policygrad.reports.comparison_plots import common, figure
 from policygrad.reports.comparison_result import RunComparison
-from policygrad.reports.comparison_words import overall, sentence, text, verdicts
+from policygrad.reports.comparison_words import caption, overall, sentence, text, verdicts
+from policygrad.reports.curves import return_label
 from policygrad.reports.differences import compare_scores
+from policygrad.reports.style_plots import look
 from policygrad.stored.directory import RunError
 
 GOAL = 100.0
@@ -176,11 +181,136 @@ def test_the_picture_has_every_side_and_its_numbers(tmp_path):
     assert len(chart.axes) == 2 * 2
     curves, scores = chart.axes[:2]
     assert [line.get_label() for line in curves.lines][:3] == found.sides
-    assert len({str(style(k)["ls"]) for k in range(4)}) == 4  # readable without colours
+    assert len({str(look(k)["ls"]) for k in range(4)}) == 4  # readable without colours
     assert scores.lines[0].get_xdata().tolist() == found.scores("good", "Left-v0").tolist()
-    assert any("good 102.5 [101" in line for line in caption(found))
+    assert "good 102.5 [101" in caption(found)
     assert chart.get_size_inches()[0] == 3.5
     assert figure(found).write(tmp_path / "x.pdf").stat().st_size > 1000
+
+
+def all_texts(chart):
+    """Every text that is seen, with its box in pixels."""
+    FigureCanvasAgg(chart).draw()
+    found = list(chart.texts)
+    for axis in chart.axes:
+        legend = axis.get_legend()
+        found += [axis.xaxis.label, axis.yaxis.label, *axis.texts, *(legend.get_texts() if legend is not None else [])]
+        found += [one for one in axis.get_children() if isinstance(one, Text) and one not in axis.texts]  # the titles
+        for line, limits in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
+            low, high = sorted(limits)
+            found += [tick.label1 for tick in line.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [(text, text.get_window_extent()) for text in found if text.get_text()]
+
+
+def faults(chart):
+    """What is too small, outside the picture, or over something else."""
+    wide, tall = chart.get_size_inches() * chart.get_dpi()
+    texts = all_texts(chart)
+    small = [f"small: {text.get_text()}" for text, _ in texts if text.get_fontsize() < 6]
+    outside = [
+        f"outside: {text.get_text()}"
+        for text, box in texts
+        if box.x0 < 0 or box.y0 < 0 or box.x1 > wide or box.y1 > tall
+    ]
+    over = [
+        f"over: {one.get_text()} and {other.get_text()}"
+        for (one, a), (other, b) in combinations(texts, 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+    ]
+    return small + outside + over
+
+
+def five_sides():
+    runs = sides(threshold=110.0)
+    for name in ("ppo:clip=0.1,epochs=5", "reinforce:learning_rate=0.0003,baseline=leave-one-out", "dqn"):
+        runs[name] = {env: [replace(run, score=1e5 + run.score) for run in each] for env, each in runs["bad"].items()}
+    return RunComparison(runs)
+
+
+def test_pictures_can_be_read_in_a_column_of_a_paper():
+    for found in (five_sides(), RunComparison(sides(count=3, envs=("Left-v0",), threshold=110.0))):
+        for chart in (found.figure(), found.clocks_figure()):
+            assert chart is not None
+            assert len(all_texts(chart)) >= 15
+            assert faults(chart) == []
+    assert found.figure().get_size_inches()[0] == 3.5
+    assert found.figure().get_dpi() >= 200
+    chart = five_sides().figure()
+    chart.set_size_inches(2.0, 3.0)  # letters keep their size
+    assert {fault.partition(":")[0] for fault in faults(chart)} == {"outside", "over"}
+    chart.texts[0].set_fontsize(5)
+    assert any(fault.startswith("small") for fault in faults(chart))
+
+
+def test_the_caption_has_the_numbers_of_the_picture_and_stands_beside_it():
+    found = RunComparison(sides())
+    said = found.caption
+    for env in found.envs:
+        for side in found.sides:
+            numbers = found.summary(side, env)["iqm"]
+            low, high = (return_label(x) for x in numbers["interval"])
+            assert f"{side} {return_label(numbers['value'])} [{low}, {high}], n = 6" in said
+        assert f"{env}, 300 steps: IQM [95 % stratified bootstrap interval]" in said
+    assert "bands: from the lowest to the highest run" in said
+    assert found.to_json()["caption"] == said
+    assert f"<p>{said}</p></details>".replace("'", "&#x27;") in found.page()
+    drawn = " ".join(text.get_text() for text in reversed(found.figure().texts))
+    assert drawn == said
+
+
+def test_survival_by_steps_and_by_seconds():
+    runs = sides(count=3, envs=("Left-v0",))
+    runs["good"]["Left-v0"][1] = made("Left-v0", 1, 1.0, curve=(10, 20))
+    runs["bad"]["Left-v0"] = [made("Left-v0", k, 1.0, seconds=0.5 + k) for k in range(3)]
+    found = RunComparison(runs)
+    assert found.survival("good", "Left-v0").times.tolist() == [300]
+    slow = found.survival("bad", "Left-v0", "seconds")
+    assert (slow.times.tolist(), slow.shares.tolist()) == ([150, 450, 750], pytest.approx([2 / 3, 1 / 3, 0]))
+    assert (slow.median, slow.end, slow.last, slow.censored.tolist()) == (450, 750, pytest.approx(0), [])
+    assert found.survival("good", "Left-v0").censored.tolist() == [200]
+    clocks = found.clocks()["bad"]["Left-v0"]["to_threshold"]
+    assert clocks["median_seconds"] == 450
+    chart = found.clocks_figure()
+    by_steps, by_seconds = chart.axes
+    assert by_seconds.lines[-1].get_xdata().tolist() == [0, 150, 450, 750, 750]
+    assert by_steps.lines[1].get_xdata().tolist() == [200]  # the bar across the line of the run that ended before
+    assert "good 2 of n = 3 reached it, median 300 steps, 300 s; bad 3 of n = 3" in chart_text(chart)
+
+
+def chart_text(chart):
+    return " ".join(text.get_text() for text in reversed(chart.texts))
+
+
+def test_runs_without_clocks_and_without_thresholds():
+    runs = sides(count=3, envs=("Left-v0",))
+    dark = {s: {e: [replace(r, seconds=np.full(3, np.nan)) for r in each] for e, each in envs.items()}
+            for s, envs in runs.items()}  # fmt: skip
+    found = RunComparison(dark)
+    assert found.survival("good", "Left-v0", "seconds") is None
+    assert "to_threshold" not in found.clocks()["good"]["Left-v0"]
+    assert "have no clock" in found.clocks_figure().axes[1].texts[0].get_text()
+    bare = {s: {e: [replace(r, threshold=None) for r in each] for e, each in envs.items()} for s, envs in runs.items()}
+    assert RunComparison(bare).clocks_figure() is None
+
+
+def test_only_files_with_seconds_depend_on_the_machine(tmp_path):
+    runs = sides(count=3, envs=("Left-v0",))
+    slow = {s: {e: [replace(r, seconds=r.seconds * 2) for r in each] for e, each in envs.items()}
+            for s, envs in runs.items()}  # fmt: skip
+    RunComparison(runs).write(tmp_path / "a")
+    RunComparison(slow).write(tmp_path / "b")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    differ = [name for name in names if (tmp_path / "a" / name).read_bytes() != (tmp_path / "b" / name).read_bytes()]
+    assert names == ["clocks.json", "clocks.png", "compare.html", "compare.json", "compare.png"]
+    assert differ == ["clocks.json", "clocks.png"]
+
+
+def test_the_gap_to_the_best_run_is_in_the_summary_of_all_environments():
+    found = RunComparison(sides())
+    said = found.summary("bad", OVERALL)["optimality_gap"]
+    assert said["value"] == pytest.approx(float(np.mean(1 - np.concatenate(found.normalized("bad")))))
+    assert said["interval"][0] <= said["value"] <= said["interval"][1]
+    assert "optimality_gap" not in found.summary("bad", "Left-v0")
 
 
 def test_runs_without_curves_are_drawn():

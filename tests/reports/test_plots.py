@@ -24,6 +24,7 @@ from policygrad.reports.plots import (
     read_curves,
     seeds_label,
 )
+from policygrad.reports.style_plots import LINE, THIN
 from policygrad.stored.directory import RunDirectory, RunError
 
 
@@ -173,7 +174,7 @@ def test_runs_that_went_further_than_others_go_on_as_thin_lines(tmp_path):
     assert curve.band()[0].tolist() == [1000, 2000, 3000, 4000]
     assert [(x[0], x[-1], y[0], y[-1]) for x, y in curve.alone()] == [(4e3, 2e4, 41, 201), (4e3, 2.1e4, 42, 212)]
     axis = curves_figure({"CartPole-v1": [curve]}).axes[0]
-    assert sorted(line.get_linewidth() for line in axis.lines if len(line.get_xdata()) > 2) == [1.2, 1.2, 2.2]  # pyright: ignore
+    assert sorted(line.get_linewidth() for line in axis.lines if len(line.get_xdata()) > 2) == [THIN, THIN, LINE]  # pyright: ignore
     assert any("thin: single runs" in text.get_text() for text in axis.texts)
     (near,) = read_curves(made[1:])["CartPole-v1"]  # the negative control
     assert near.alone() == []

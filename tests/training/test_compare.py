@@ -49,7 +49,7 @@ def test_what_is_there_is_reused_and_gives_the_same_bytes(here):
         ("a2c", 1, False),
     ]
     files = sorted(path.name for path in first.place.iterdir())
-    assert files == ["clocks.json", "compare.html", "compare.json", "compare.png"]
+    assert files == ["clocks.json", "clocks.png", "compare.html", "compare.json", "compare.png"]
     written = (first.place / "compare.json").read_bytes()
     here.clear()
     second = pg.compare(SIDES, ENV, **HOW)

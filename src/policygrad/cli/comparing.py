@@ -116,5 +116,5 @@ def lines(comparison: RunComparison) -> list[str]:
         said += [paragraph(line) for line in verdicts(comparison, env)]
     said += ["", paragraph(comparison.verdict), "", *(paragraph(line) for line in notes(comparison)), ""]
     out = comparison.place
-    files = ("compare.json", "compare.png", "compare.html")
-    return [*said, *(printable(str(out / name)) for name in files if out is not None)]
+    files = ("compare.json", "compare.png", "compare.html", "clocks.png")
+    return [*said, *(printable(str(out / name)) for name in files if out is not None and (out / name).exists())]

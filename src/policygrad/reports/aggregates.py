@@ -39,6 +39,11 @@ def median(scores: Scores) -> np.ndarray:
     return np.median([x.mean(-1) for x in scores], 0)
 
 
+def optimality_gap(scores: Scores, goal: float = 1.0) -> np.ndarray:
+    """How far scores are below a goal: the mean of max(0, goal − score) over all runs of all environments, as in rliable."""
+    return np.maximum(goal - np.concatenate(scores, -1), 0.0).mean(-1)
+
+
 def improvement(one: Scores, other: Scores) -> np.ndarray:
     """P(improvement): P(X > Y) + ½ P(X = Y) for a run X of one side and Y of the other, averaged over environments."""
     pairs = [(x[..., :, None], y[..., None, :]) for x, y in zip(one, other, strict=True)]

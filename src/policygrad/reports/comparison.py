@@ -66,6 +66,53 @@ def read_run(run: RunDirectory, greedy: bool = True) -> ScoredRun:
     return ScoredRun(environment(config), config["seed"], score, *curve, str(run.path), threshold, settings)
 
 
+@dataclass(frozen=True)
+class Survival:
+    """When runs reached a threshold. ends (N,): when each run reached it, or ended; seen (N,) bool: which of the two."""
+
+    ends: np.ndarray
+    seen: np.ndarray
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """(K,) when a run reached it."""
+        return aggregates.survival(self.ends, self.seen)[0]
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """(K,) the share of runs that have not reached it after each of these times."""
+        return aggregates.survival(self.ends, self.seen)[1]
+
+    @property
+    def last(self) -> float:
+        """The share of runs that have not reached it in the end."""
+        return float(self.shares[-1]) if len(self.shares) else 1.0
+
+    @property
+    def end(self) -> float:
+        """When the last run ended or reached it."""
+        return float(self.ends.max())
+
+    @property
+    def censored(self) -> np.ndarray:
+        """When runs ended that had not reached it."""
+        return self.ends[~self.seen]
+
+    @property
+    def median(self) -> float | None:
+        """When half of the runs have reached it; None if they have not."""
+        return aggregates.median_time(self.ends, self.seen)
+
+    @property
+    def runs(self) -> int:
+        return len(self.ends)
+
+    @property
+    def reached(self) -> int:
+        """How many runs have reached it."""
+        return int(self.seen.sum())
+
+
 class ComparedRuns:
     """Sides compared in environments: the numbers.
 
@@ -153,25 +200,35 @@ class ComparedRuns:
         found["collapsed"] = float(np.mean([aggregates.collapsed(run.returns) for run in runs]))
         if env != OVERALL:
             found["to_threshold"] = self.reached(side, env)
+        else:  # 1 is the highest score of any run here, and a goal that rliable's gap is counted from
+            low, high = aggregates.interval(aggregates.optimality_gap, scores, level=self.level)
+            gap = float(aggregates.optimality_gap(scores))
+            found["optimality_gap"] = {"value": gap, "interval": [low, high]}
         return found
 
-    def reached(self, side: str, env: str) -> dict[str, Any] | None:
-        """Steps until the threshold: per run or None, and the Kaplan–Meier median; None without a threshold."""
+    def survival(self, side: str, env: str, by: str = "steps") -> Survival | None:
+        """How many runs have not reached the threshold, by steps or by seconds; None without a threshold or without clocks."""
         threshold = self.thresholds[env]
         if threshold is None:
             return None
-        rows = [(run, run.reached(threshold)) for run in self.runs[side][env]]
-        steps = [None if row is None else int(run.steps[row]) for run, row in rows]
-        ends = [float(run.steps[-1]) if len(run.steps) else 0.0 for run, _ in rows]
-        times = np.array([end if step is None else step for step, end in zip(steps, ends, strict=True)], float)
-        seen = np.array([step is not None for step in steps])
-        at, share = aggregates.survival(times, seen)
+        rows = [(run.seconds if by == "seconds" else run.steps, run.reached(threshold)) for run in self.runs[side][env]]
+        times = np.array([(float(at[-1 if row is None else row]) if len(at) else 0.0) for at, row in rows])
+        if not np.isfinite(times).all():
+            return None
+        return Survival(times, np.array([row is not None for _, row in rows]))
+
+    def reached(self, side: str, env: str) -> dict[str, Any] | None:
+        """Steps until the threshold: per run or None, and the Kaplan–Meier median; None without a threshold."""
+        found = self.survival(side, env)
+        if found is None:
+            return None
+        each = zip(found.ends.tolist(), found.seen.tolist(), strict=True)
         return {
-            "threshold": threshold,
-            "steps": steps,
-            "reached": float(seen.mean()),
-            "median_steps": aggregates.median_time(times, seen),
-            "survival": {"steps": at.tolist(), "not_yet": share.tolist()},
+            "threshold": self.thresholds[env],
+            "steps": [int(end) if seen else None for end, seen in each],
+            "reached": float(found.seen.mean()),
+            "median_steps": found.median,
+            "survival": {"steps": found.times.tolist(), "not_yet": found.shares.tolist()},
         }
 
     def clocks(self) -> dict[str, Any]:
@@ -179,17 +236,23 @@ class ComparedRuns:
         found: dict[str, Any] = {}
         for side in self.sides:
             for env in self.envs:
-                threshold = self.thresholds[env]
+                each = found.setdefault(side, {}).setdefault(env, {})
                 for run in self.runs[side][env]:
-                    row = None if threshold is None else run.reached(threshold)
-                    has = len(run.seconds) > 0 and math.isfinite(float(run.seconds[-1]))
-                    said = {
-                        "run": run.place,
-                        "seconds": float(run.seconds[-1]) if has else None,
-                        "seconds_to_threshold": float(run.seconds[row]) if has and row is not None else None,
-                    }
-                    found.setdefault(side, {}).setdefault(env, {})[str(run.seed)] = said
+                    each[str(run.seed)] = self._clock(run, self.thresholds[env])
+                if (times := self.survival(side, env, "seconds")) is not None:
+                    survival = {"seconds": times.times.tolist(), "not_yet": times.shares.tolist()}
+                    each["to_threshold"] = {"median_seconds": times.median, "survival": survival}
         return found
+
+    @staticmethod
+    def _clock(run: ScoredRun, threshold: float | None) -> dict[str, Any]:
+        row = None if threshold is None else run.reached(threshold)
+        has = len(run.seconds) > 0 and math.isfinite(float(run.seconds[-1]))
+        return {
+            "run": run.place,
+            "seconds": float(run.seconds[-1]) if has else None,
+            "seconds_to_threshold": float(run.seconds[row]) if has and row is not None else None,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Everything that is computed from the runs; the same runs give the same bytes, whenever and in whatever order."""

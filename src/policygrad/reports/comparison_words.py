@@ -135,3 +135,49 @@ def text(comparison: ComparedRuns) -> str:
                  for row in [header, *made]]  # fmt: skip
         parts.append("\n".join([env, *lines, "", *verdicts(comparison, env)]))
     return "\n\n".join([*parts, overall(comparison), "\n".join(notes(comparison))])
+
+
+def caption(comparison: ComparedRuns) -> str:
+    """The caption of the picture, for a paper: the verdict, per environment the numbers, and what is drawn."""
+    parts = [overall(comparison)]
+    for env in comparison.envs:
+        said = []
+        for side in comparison.sides:
+            found = comparison.summary(side, env)["iqm"]
+            low, high = map(return_label, found["interval"])
+            said.append(f"{side} {return_label(found['value'])} [{low}, {high}], n = {len(comparison.runs[side][env])}")
+        numbers = f"IQM [{_level(comparison)} stratified bootstrap interval]"
+        parts.append(f"{env}, {_steps(comparison, env)}: {numbers} of final scores: {'; '.join(said)}.")
+    lines = "Lines: IQM of the runs' mean returns in training; bands: from the lowest to the highest run."
+    return " ".join([*parts, lines, "Below: final scores, a dot per run; bars: IQM and interval."])
+
+
+def clocks_caption(comparison: ComparedRuns) -> str:
+    """The caption of the picture about the time until the threshold."""
+    parts = ["Share of runs whose mean return of 100 training episodes has not reached the threshold (Kaplan–Meier)."]
+    for env in comparison.envs:
+        said = []
+        for side in comparison.sides:
+            steps, seconds = (comparison.survival(side, env, by) for by in ("steps", "seconds"))
+            if steps is not None:
+                reached = f"{steps.reached} of n = {steps.runs} reached it"
+                medians = [] if steps.median is None else [f"{steps_text(steps.median)} steps"]
+                medians += [] if seconds is None or seconds.median is None else [f"{num(seconds.median)} s"]
+                said.append(f"{side} {reached}" + (f", median {', '.join(medians)}" if medians else ""))
+        if said:
+            goal = return_label(comparison.thresholds[env] or 0.0, 0)
+            parts.append(f"{env}, threshold {goal}, {_steps(comparison, env)}: {'; '.join(said)}.")
+    return " ".join([*parts, "Bars across a line: runs that ended without. Seconds are of this machine."])
+
+
+def _level(comparison: ComparedRuns) -> str:
+    return f"{num(100 * comparison.level)} %"
+
+
+def _steps(comparison: ComparedRuns, env: str) -> str:
+    """How long the runs of an environment were, from the fewest to the most steps."""
+    ends = [run.steps[-1] for run in comparison.all_runs(env) if len(run.steps)]
+    if not ends:
+        return "steps not known"
+    low, high = steps_text(min(ends)), steps_text(max(ends))
+    return f"{high} steps" if low == high else f"{low} to {high} steps"

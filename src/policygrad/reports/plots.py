@@ -1,21 +1,17 @@
-"""Learning curves, in files and notebooks: matplotlib's Figure objects and the Agg backend, no pyplot, no global state."""
+"""Learning curves, in files and notebooks: matplotlib's Figure objects, no pyplot."""
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from policygrad.files import write_atomically
-from policygrad.reports.columns import steps_text, title
+from policygrad.reports.columns import title
 from policygrad.reports.curves import (
     RETURN,
     WINDOW,
@@ -30,38 +26,29 @@ from policygrad.reports.curves import (
     return_label,
     seeds_label,
 )
+from policygrad.reports.style_plots import (
+    COLORS,
+    DASHED,
+    HEAD,
+    INK,
+    LINE,
+    PALE,
+    SIGNS,
+    TEXT,
+    THIN,
+    Chart,
+    chart,
+    look,
+    marker,
+    readable,
+    round_ticks,
+)
 from policygrad.stored.directory import RunDirectory, RunError, find_run, named, runs_at
 
-__all__ = ["Curve", "labels", "marks_text", "points", "read_curves", "seeds_label"]
+__all__ = ["COLORS", "INK", "PALE", "Chart", "Curve", "labels", "marks_text", "points", "read_curves", "seeds_label"]
 
-HEAD_INCHES = 1.5  # title, subtitle and the steps axis
-LINE_POINTS, LINE_LETTERS = 13, 84  # of the text below the title
-COLORS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2", "#ca8a04", "#475569")
-# one a round through the colours
-LINES, MARKERS, SIGNS = ("-", (0, (4, 2)), (0, (1, 1.2))), ("o", "s", "D"), ("●", "■", "◆")
-INK, PALE, GRID = "#1e293b", "#64748b", "#e2e8f0"
-
-
-class Chart(Figure):
-    """A figure that notebooks show without pyplot."""
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=100)
-        return buffer.getvalue()
-
-    def write(self, out: Path) -> Path:
-        """Write it as png, pdf or svg, whole or not at all, in a directory that is made if it is not there."""
-        buffer = io.BytesIO()
-        self.savefig(buffer, format=out.suffix[1:] or None)
-        write_atomically(out, buffer.getvalue())
-        return out
-
-    def written(self, path: str | Path | None) -> Chart:
-        """This figure, which is also in the file if a path is given: png, pdf or svg."""
-        if path is not None:
-            self.write(Path(path))
-        return self
+HEAD_INCHES = 1.05  # title, subtitle and the steps axis
+LINE_POINTS, LINE_LETTERS = 9.5, 95  # of the text below the title
 
 
 def plot(
@@ -107,17 +94,17 @@ def curves_figure(panels: dict[str, list[Curve]], metric: str = RETURN, smooth: 
     """The figure, high enough for the labels of the panel with the most curves. Raises RunError if there is nothing to draw."""
     if not panels:
         raise RunError("there are no runs to draw")
-    height = max([3.1, *(sum(map(label_inches, labels(curves))) for curves in panels.values())])
-    figure = Chart(figsize=(1.5 + 6.5 * len(panels), height), dpi=160, facecolor="white")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    height = max([2.5, *(sum(map(label_inches, labels(curves))) for curves in panels.values())])
     what, most = what_is_drawn(metric, smooth), 1
-    for axis, (env, curves) in zip(axes, panels.items(), strict=True):
-        draw_environment(axis, curves, height, what)
-        lines = fitted_lines(marks_text(curves, beyond=any(is_beyond(axis, curve) for curve in curves)))
-        write_head(axis, env, curves, [f"{what} · {seeds_label(curves)}", *lines])
-        most = max(most, len(lines))
-    figure.set_figheight(height + HEAD_INCHES + LINE_POINTS / 72 * (most - 1))
-    figure.tight_layout(w_pad=3.0)
+    with chart("page", height) as figure:
+        axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for axis, (env, curves) in zip(axes, panels.items(), strict=True):
+            draw_environment(axis, curves, height, what)
+            lines = fitted_lines(marks_text(curves, beyond=any(is_beyond(axis, curve) for curve in curves)))
+            write_head(axis, env, curves, [f"{what} · {seeds_label(curves)}", *lines])
+            most = max(most, len(lines))
+        figure.set_figheight(len(panels) * (height + HEAD_INCHES + LINE_POINTS / 72 * (most - 1)))
+        figure.tight_layout(h_pad=2.0)
     return figure
 
 
@@ -131,21 +118,20 @@ def write_head(axis: Axes, env: str, curves: list[Curve], lines: list[str]) -> N
     """Write the title and the lines below it."""
     algos = {curve.algo for curve in curves}
     name = f"{title(curves[0].algo)} on {env}" if len(algos) == 1 else env
-    bold = {"fontsize": 14, "fontweight": "bold", "color": INK}
-    axis.set_title(name, loc="left", pad=12 + LINE_POINTS * len(lines), parse_math=False, **bold)
-    small = {"textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "bottom", "parse_math": False}
+    axis.set_title(name, fontsize=HEAD, pad=9 + LINE_POINTS * len(lines))
+    small: dict[str, Any] = {"textcoords": "offset points", "color": PALE, "va": "bottom"}
     for k, text in enumerate(reversed(lines)):
-        axis.annotate(text, (0, 1), (0, 9 + LINE_POINTS * k), xycoords="axes fraction", **small)
+        axis.annotate(text, (0, 1), (0, 7 + LINE_POINTS * k), xycoords="axes fraction", **small)
 
 
 def draw_environment(axis: Axes, curves: list[Curve], height: float, what: str = WINDOW) -> None:
     """Draw one environment into an axis of this height in inches."""
     style(axis)
-    axis.set_xlabel("environment steps", fontsize=9.5, color=PALE)
+    axis.set_xlabel("environment steps")
     end = max(1.0, *(curve.end() for curve in curves))
     names = labels(curves)
     for k, curve in enumerate(curves):
-        curve_line(axis, curve, COLORS[k % len(COLORS)], LINES[k // len(COLORS) % len(LINES)])
+        curve_line(axis, curve, k)
     if not axis.lines:
         axis.text(0.5, 0.5, "no episode has ended yet", transform=axis.transAxes, ha="center", color=PALE)
     axis.set_xlim(0, end)
@@ -171,10 +157,11 @@ def fitted_lines(text: str) -> list[str]:
     return lines
 
 
-def curve_line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
+def curve_line(axis: Axes, curve: Curve, k: int) -> None:
     """A curve, or the mean of several with a band from the lowest to the highest; thin lines where not all have numbers."""
+    color = COLORS[k % len(COLORS)]
     for x, y in curve.alone():
-        axis.plot(x, y, color=color, ls=dashes, lw=1.2, marker="x" if len(x) == 1 else None)
+        axis.plot(x, y, lw=THIN, marker="x" if len(x) == 1 else None, **look(k))
     if not curve.drawn():
         return
     steps, returns = curve.band()
@@ -182,15 +169,15 @@ def curve_line(axis: Axes, curve: Curve, color: str, dashes: Any) -> None:
         return
     mean = returns.mean(0)
     if curve.is_point:
-        axis.vlines(steps, returns.min(0), returns.max(0), color=color, alpha=0.3, lw=2.2)
+        axis.vlines(steps, returns.min(0), returns.max(0), color=color, alpha=0.3)
     if curve.shows_survivors and (late := steps > curve.early).any() and not late.all():
         first = max(int(late.argmax()) - 1, 0)
-        axis.plot(steps[: first + 2], mean[: first + 2], color=color, ls=(0, (1, 2)), lw=1.4, alpha=0.7)
+        axis.plot(steps[: first + 2], mean[: first + 2], color=color, ls=(0, (1, 2)), lw=1.0, alpha=0.7)
         steps, returns, mean = steps[first + 1 :], returns[:, first + 1 :], mean[first + 1 :]
     if len(returns) > 1:
         axis.fill_between(steps, returns.min(0), returns.max(0), color=color, alpha=0.15, linewidth=0)
-    round_ends = {"solid_capstyle": "round", "solid_joinstyle": "round", "marker": "x" if curve.is_point else None}
-    axis.plot(steps, mean, color=color, ls=dashes, lw=2.2, ms=8, mew=2.2, clip_on=not curve.is_point, **round_ends)
+    point: dict[str, Any] = {"marker": "x", "ms": 6, "mew": LINE, "clip_on": False} if curve.is_point else {}
+    axis.plot(steps, mean, **look(k), **point)
 
 
 def fit_heights(axis: Axes, curves: list[Curve]) -> None:
@@ -226,16 +213,16 @@ def finals(axis: Axes, curves: list[Curve], names: list[str], end: float, height
         return
     ends = [_end(curve) for curve in curves]
     heights = apart(ends, axis.get_ylim(), [label_inches(name) / height for name in names])
-    small = {"textcoords": "offset points", "fontsize": 8.5, "color": PALE, "va": "top", "annotation_clip": False}
+    small = {"textcoords": "offset points", "color": PALE, "va": "top", "annotation_clip": False}
     for k, (y, name, curve) in enumerate(zip(heights, names, curves, strict=True)):
         algo, _, settings = name.partition("\n")
-        algo = f"{SIGNS[k // len(COLORS) % len(SIGNS)]} {algo}" if len(curves) > len(COLORS) else algo
+        algo = f"{SIGNS[k % len(SIGNS)]} {algo}" if len(curves) > len(COLORS) else algo
         greedy, sampled = curve.final(), curve.final(greedy=False)
         text = algo if greedy is None else f"{algo}  {return_label((sampled or greedy)[0])}"
         text += f" ({return_label(greedy[0])} greedy)" if greedy is not None and sampled is not None else ""
-        bold = {"fontsize": 9.5, "fontweight": "bold", "va": "center", "clip_on": False, "parse_math": False}
-        axis.text(x, y, text, color=COLORS[k % len(COLORS)], **bold)
-        axis.annotate(settings, (x, y), (0, -7), parse_math=False, **small)
+        bold = {"fontsize": TEXT + 0.5, "fontweight": "bold", "va": "center", "clip_on": False}
+        axis.text(x, y, text, color=readable(COLORS[k % len(COLORS)]), **bold)
+        axis.annotate(settings, (x, y), (0, -5), **small)
 
 
 def _end(curve: Curve) -> float:
@@ -249,9 +236,9 @@ def dot(axis: Axes, x: float, final: tuple[float, float, float] | None, k: int, 
     if final is None:
         return
     (mean, down, up), (low, high) = final, axis.get_ylim()
-    color, mark = COLORS[k % len(COLORS)], MARKERS[k // len(COLORS) % len(MARKERS)]
+    color, mark = COLORS[k % len(COLORS)], marker(k)
     if not low <= mean <= high:
-        beyond = {"marker": "^" if mean > high else "v", "ms": 6.5, "mfc": "white", "mec": color, "mew": 1.4}
+        beyond = {"marker": "^" if mean > high else "v", "ms": 5, "mfc": "white", "mec": color, "mew": 1.1}
         axis.plot([x], [min(max(mean, low), high)], color=color, clip_on=False, zorder=5, ls="none", **beyond)
         return
     axis.errorbar(
@@ -260,12 +247,11 @@ def dot(axis: Axes, x: float, final: tuple[float, float, float] | None, k: int, 
         yerr=[[max(mean - max(down, low), 0.0)], [max(min(up, high) - mean, 0.0)]],
         fmt=mark,
         color=color,
-        markersize=6.5,
+        markersize=5,
         markerfacecolor="white" if ring else color,
         markeredgecolor=color if ring else "white",
-        markeredgewidth=1.4 if ring else 1.0,
-        elinewidth=1.8,
-        capsize=3,
+        markeredgewidth=1.1 if ring else 0.8,
+        elinewidth=1.3,
         clip_on=False,
         zorder=5,
     )
@@ -273,21 +259,21 @@ def dot(axis: Axes, x: float, final: tuple[float, float, float] | None, k: int, 
 
 def final_text(axis: Axes, curve: Curve, x: float, height: float) -> None:
     """The numbers beside the dots of a single curve."""
-    small = {"textcoords": "offset points", "fontsize": 8.5, "color": PALE, "va": "top", "annotation_clip": False}
-    big = {"fontsize": 13, "fontweight": "bold", "va": "center", "annotation_clip": False}
+    small = {"textcoords": "offset points", "color": PALE, "va": "top", "annotation_clip": False}
+    big = {"fontsize": HEAD, "fontweight": "bold", "va": "center", "annotation_clip": False}
     low, high = axis.get_ylim()
     texts = [(final, how) for how in ("greedy", "sampled") if (final := curve.final(how == "greedy")) is not None]
     places = [min(max(final[0], low), high) for final, _ in texts]
-    for y, ((mean, down, up), how) in zip(apart(places, (low, high), [0.75 / height] * len(texts)), texts, strict=True):
+    for y, ((mean, down, up), how) in zip(apart(places, (low, high), [0.58 / height] * len(texts)), texts, strict=True):
         what = "95 % interval" if len(curve.evaluations) == 1 else f"range of {noun([curve])}"
         axis.annotate(return_label(mean), (x, y), color=COLORS[0], **big)
-        axis.annotate(f"{return_label(down)} to {return_label(up)}", (x, y), (0, -11), **small)
-        axis.annotate(f"{what}\nfinal policy, {how}", (x, y), (0, -23), **small)
+        axis.annotate(f"{return_label(down)} to {return_label(up)}", (x, y), (0, -8), **small)
+        axis.annotate(f"{what}\nfinal policy, {how}", (x, y), (0, -17), **small)
 
 
 def label_inches(name: str) -> float:
     """The height that a label of one or of two lines needs."""
-    return 0.42 if "\n" in name else 0.24
+    return 0.33 if "\n" in name else 0.19
 
 
 def apart(heights: list[float], limits: tuple[float, float], shares: list[float]) -> list[float]:
@@ -312,34 +298,21 @@ def threshold(axis: Axes, curves: list[Curve]) -> None:
         return
     if value > high:
         axis.set_ylim(low, value + 0.03 * (high - low))
-    axis.axhline(value, color=PALE, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+    axis.axhline(value, color=PALE, lw=THIN, ls=DASHED, zorder=1)
     axis.annotate(
         f"solved: {return_label(value, 0)}",
         (0, value),
         (6, 0),
         textcoords="offset points",
-        fontsize=8.5,
         color=PALE,
         va="center",
         zorder=1.5,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
     )
 
 
 def style(axis: Axes) -> None:
-    """Light grid, no box, ticks in k and M."""
-    light_axis(axis, "y")
-    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: steps_text(x)))
-    axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}".replace("-", "−")))
-
-
-def light_axis(axis: Axes, grid: Literal["both", "y"]) -> None:
-    """Light grid, no box, pale numbers."""
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(GRID)
-    axis.grid(axis=grid, color=GRID, linewidth=0.9)
-    axis.set_axisbelow(True)
-    axis.tick_params(length=0, labelsize=9.5, labelcolor=PALE, pad=6)
+    """Lines of the grid across only, and round numbers at the ticks, in k and M."""
+    axis.grid(visible=False, axis="x")
+    round_ticks(axis.xaxis)
+    round_ticks(axis.yaxis)

@@ -13,15 +13,28 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from policygrad.reports.columns import Updates, num, title
 from policygrad.reports.findings import MIN_MEASUREMENTS, metered, pooled_snr, telling, windows
-from policygrad.reports.plots import COLORS, INK, PALE, Chart, style
+from policygrad.reports.plots import style
+from policygrad.reports.style_plots import (
+    BLUE,
+    DASHED,
+    GREEN,
+    INK,
+    LINES,
+    ORANGE,
+    PALE,
+    PINK,
+    THIN,
+    Chart,
+    chart,
+    readable,
+    title_of,
+)
 from policygrad.reports.tracking import joined
 
 if TYPE_CHECKING:
     from policygrad.reports.report import Report
 
-BLUE, ORANGE, GREEN = COLORS[:3]
-RED, ROSE = "#dc2626", "#fee2e2"
-PANEL, HEAD, FOOT = 1.55, 1.08, 0.55  # inches: a panel, what is above all of them, and below
+PANEL, TOP, FOOT = 1.2, 0.72, 0.38  # inches: a panel, what is above all of them, and below
 MAX_RAW_ROWS = 120  # rows above which lines are their rows' running means
 WINDOWS = 6  # of the gradient's SNR, at most
 LOG_SCALE_RATIO = 30.0  # largest over smallest, above which a panel is logarithmic
@@ -33,51 +46,50 @@ def report_figure(report: Report) -> Chart:
     panels = [draw for needs, draw in PANELS if updates.has(*needs)]
     panels += [random_actions] if (updates["epsilon"] > 0.0).any() else []
     panels += [noise] if len(telling(metered(updates.rows))) >= 2 * MIN_MEASUREMENTS else []
-    height = HEAD + PANEL * len(panels) + FOOT
-    figure = Chart(figsize=(9.0, height), dpi=160, facecolor="white")
-    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, draw in zip(axes, panels, strict=True):
-        style(axis)
-        draw(axis, report)
-        marks(axis, report)
-        axis.tick_params(labelbottom=axis is axes[-1])
-    axes[-1].set_xlim(0, updates.steps[-1] * 1.01)
-    axes[-1].set_xlabel("environment steps", fontsize=9.5, color=PALE)
-    figure.subplots_adjust(0.085, FOOT / height, 0.97, 1 - HEAD / height, hspace=0.42)
-    heading(figure, report, height)
+    height = TOP + PANEL * len(panels) + FOOT
+    with chart("page", height) as figure:
+        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, draw in zip(axes, panels, strict=True):
+            style(axis)
+            draw(axis, report)
+            marks(axis, report)
+            axis.tick_params(labelbottom=axis is axes[-1])
+        axes[-1].set_xlim(0, updates.steps[-1] * 1.01)
+        axes[-1].set_xlabel("environment steps")
+        figure.subplots_adjust(0.085, FOOT / height, 0.97, 1 - TOP / height, hspace=0.42)
+        heading(figure, report)
     return figure
 
 
-def heading(figure: Chart, report: Report, height: float) -> None:
+def heading(figure: Chart, report: Report) -> None:
     """Draw the title and the legend of the marks."""
     text, updates = f"{title(report.updates.algo)} on {report.env}", report.updates
-    figure.text(0.02, 1 - 0.28 / height, text, fontsize=14, fontweight="bold", color=INK, va="center", parse_math=False)
     parts = [f"seed {report.seed}", f"{len(updates)} measured updates"]
     parts += [f"{updates.measured()} is"] if updates.measured() else []
     if (updates["accepted"] == 0.0).any():
-        parts.append("red line: step rejected")
+        parts.append("vertical line: step rejected")
     if any(segment.broken for segment in report.segments):
         parts.append("shaded: the surrogate predicted a rise, but the return fell")
-    figure.text(0.02, 1 - 0.54 / height, " · ".join(parts), fontsize=9.5, color=PALE, va="center")
+    title_of(figure, text, " · ".join(parts))
 
 
 def marks(axis: Axes, report: Report) -> None:
     """Mark where steps were rejected and where the surrogate stopped tracking the return."""
     for segment in joined([segment for segment in report.segments if segment.broken]):
-        axis.axvspan(segment.start, segment.end, color=ROSE, linewidth=0, zorder=0)
+        axis.axvspan(segment.start, segment.end, color=PINK, alpha=0.18, linewidth=0, zorder=0)
     for steps in report.updates.steps[report.updates["accepted"] == 0.0]:
-        axis.axvline(steps, color=RED, linewidth=0.9, alpha=0.55, zorder=0.5)
+        axis.axvline(steps, color=INK, linewidth=0.6, alpha=0.6, zorder=0.5)
 
 
 def returns(axis: Axes, report: Report) -> None:
     """Draw the logged mean return, and the means before and after segments."""
     updates = report.updates
-    axis.plot(updates.steps, updates["return_mean"], color=BLUE, linewidth=2.0, solid_capstyle="round")
+    axis.plot(updates.steps, updates["return_mean"], color=BLUE)
     words = [("return", INK), ("mean of the last 100 episodes", BLUE)]
     if report.segments:
         points = {s.start: s.before for s in report.segments} | {s.end: s.after for s in report.segments}
         x, y = list(points), list(points.values())
-        axis.plot(x, y, "o-", color=ORANGE, linewidth=1.0, markersize=5, markeredgecolor="white")
+        axis.plot(x, y, "o-", color=ORANGE, lw=THIN, ms=3.5, mec="white", mew=0.5)
         words.append(("● episodes that ended near this update", ORANGE))
     key(axis, words)
 
@@ -85,23 +97,21 @@ def returns(axis: Axes, report: Report) -> None:
 def gains(axis: Axes, report: Report) -> None:
     """Draw the gain of the surrogate and the prediction of its linear model."""
     key(axis, [("surrogate", INK), ("gain", BLUE), ("predicted, ĝᵀs", ORANGE)])
-    row_line(axis, report.updates, "predicted_gain", ORANGE, ls=(0, (3, 1.5)))
+    row_line(axis, report.updates, "predicted_gain", ORANGE, ls=LINES[1])
     row_line(axis, report.updates, "gain", BLUE)
-    axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
+    axis.axhline(0.0, color=PALE, lw=0.6, zorder=1)
 
 
 def divergences(axis: Axes, report: Report) -> None:
     """Draw KL exact, by the quadratic model and sampled, and its limit."""
     updates, bound = report.updates, report.updates.bound()
     words = [("KL(old ‖ new), nats", INK), ("exact", BLUE), ("½ sᵀFs", ORANGE), ("● sampled, k3", GREEN)]
-    axis.plot(
-        updates.steps, positive_values(updates["kl_k3"]), "o", color=GREEN, markersize=2.6, alpha=0.7, markeredgewidth=0
-    )
-    row_line(axis, updates, "kl_quadratic", ORANGE, positive_values, ls=(0, (3, 1.5)))
+    axis.plot(updates.steps, positive_values(updates["kl_k3"]), "o", color=GREEN, ms=2, alpha=0.7, mew=0)
+    row_line(axis, updates, "kl_quadratic", ORANGE, positive_values, ls=LINES[1])
     row_line(axis, updates, "kl", BLUE, positive_values)
     logarithmic_axis(axis, updates["kl"])
     if bound is not None:
-        axis.plot(updates.steps, bound[1], color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
+        axis.plot(updates.steps, bound[1], color=PALE, lw=THIN, ls=DASHED, zorder=1)
         words.append((f"{'target' if updates.spec.steers_kl else 'bound'}, {bound[0]} = {num(bound[1][0])}", PALE))
     key(axis, words)
 
@@ -110,12 +120,12 @@ def accepted(axis: Axes, report: Report) -> None:
     """Draw the share of the natural step that the line search accepted."""
     share, steps = report.updates["accepted"], report.updates.steps
     taken = share > 0.0
-    axis.vlines(steps[taken], 0.0, share[taken], color=BLUE, linewidth=1.4)
-    axis.plot(steps[taken], share[taken], "o", color=BLUE, markersize=3.2)
-    axis.plot(steps[~taken], share[~taken], "x", color=RED, markersize=6, markeredgewidth=1.8, clip_on=False, zorder=4)
+    axis.vlines(steps[taken], 0.0, share[taken], color=BLUE, lw=1.0)
+    axis.plot(steps[taken], share[taken], "o", color=BLUE, ms=2.4)
+    axis.plot(steps[~taken], share[~taken], "x", color=INK, ms=4.5, mew=1.3, clip_on=False, zorder=4)
     axis.set_ylim(0.0, 1.08)
     words = [("line search", INK), ("share of the natural step that was taken", BLUE)]
-    key(axis, words if taken.all() else [*words, ("× rejected", RED)])
+    key(axis, words if taken.all() else [*words, ("× rejected", INK)])
 
 
 def clipped(axis: Axes, report: Report) -> None:
@@ -127,9 +137,9 @@ def clipped(axis: Axes, report: Report) -> None:
 
 def values(axis: Axes, report: Report) -> None:
     """Draw the mean action value and the size of the temporal-difference error."""
-    row_line(axis, report.updates, "td_error", ORANGE)
+    row_line(axis, report.updates, "td_error", ORANGE, ls=LINES[1])
     row_line(axis, report.updates, "q_mean", BLUE)
-    axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
+    axis.axhline(0.0, color=PALE, lw=0.6, zorder=1)
     key(axis, [("action values", INK), ("mean q(s, a)", BLUE), ("TD error, root of the mean square", ORANGE)])
 
 
@@ -142,7 +152,7 @@ def random_actions(axis: Axes, report: Report) -> None:
 
 def weights(axis: Axes, report: Report) -> None:
     """Draw β over the run."""
-    axis.step(report.updates.steps, positive_values(report.updates["beta"]), color=BLUE, linewidth=1.8, where="mid")
+    axis.step(report.updates.steps, positive_values(report.updates["beta"]), color=BLUE, where="mid")
     logarithmic_axis(axis, report.updates["beta"], always=True)
     key(axis, [("penalty", INK), ("β", BLUE)])
 
@@ -150,8 +160,8 @@ def weights(axis: Axes, report: Report) -> None:
 def on_logarithm(axis: Axes, report: Report, what: str, lines: dict[str, str]) -> None:
     """One line or two on a logarithmic axis; lines: the name of a number and what it is called."""
     colors = (BLUE, ORANGE)[: len(lines)]
-    for name, color in zip(lines, colors, strict=True):
-        row_line(axis, report.updates, name, color, positive_values)
+    for k, (name, color) in enumerate(zip(lines, colors, strict=True)):
+        row_line(axis, report.updates, name, color, positive_values, ls=LINES[k])
     logarithmic_axis(axis, np.concatenate([report.updates[name] for name in lines]), always=True)
     key(axis, [(what, INK), *zip(lines.values(), colors, strict=True)])
 
@@ -168,12 +178,12 @@ def eigenvalues(axis: Axes, report: Report) -> None:
     names = sorted(found, key=lambda name: int(name[7:]))
     for k, name in enumerate(names):
         axis.plot(
-            updates.steps, positive_values(updates[name]), color=BLUE, linewidth=1.8 if k == 0 else 1.0, alpha=0.9**k
+            updates.steps, positive_values(updates[name]), color=BLUE, linewidth=1.4 if k == 0 else THIN, alpha=0.9**k
         )
     which = "largest eigenvalue" if len(names) == 1 else f"its {len(names)} largest eigenvalues"
     words = [("Fisher matrix", INK), (which, BLUE)]
     if damping:
-        axis.axhline(damping, color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
+        axis.axhline(damping, color=PALE, lw=THIN, ls=DASHED, zorder=1)
         words.append((f"damping = {num(damping)}", PALE))
     logarithmic_axis(axis, updates["fisher_1"], always=True)
     key(axis, words)
@@ -184,11 +194,11 @@ def noise(axis: Axes, report: Report) -> None:
     parts = windows(telling(metered(report.updates.rows)), WINDOWS)
     found = [pooled_snr(part) for part in parts]
     x = [np.mean([row["steps"] for row in part]) for part in parts]
-    axis.errorbar(x, [p.snr for p in found], [2 * p.error for p in found], fmt="o-", color=BLUE, markersize=4, lw=1.4)
+    axis.errorbar(x, [p.snr for p in found], [2 * p.error for p in found], fmt="o-", color=BLUE, ms=3, lw=1.0)
     axis.set_yscale("symlog", linthresh=1.0)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: num(v)))
-    axis.axhline(0.0, color=PALE, linewidth=0.8, zorder=1)
-    axis.axhline(1.0, color=PALE, linewidth=1.0, ls=(0, (4, 3)), zorder=1)
+    axis.axhline(0.0, color=PALE, lw=0.6, zorder=1)
+    axis.axhline(1.0, color=PALE, lw=THIN, ls=DASHED, zorder=1)
     batches = f"{len(parts[0])} measured batches together, ± two standard errors"
     key(axis, [("SNR of the gradient", INK), (batches, BLUE), ("signal equals noise", PALE)])
 
@@ -212,12 +222,16 @@ def key(axis: Axes, words: Sequence[tuple[str, str]]) -> None:
     """Write the title of a panel in bold, and the names of its lines in their colours."""
     before: Any = None
     for text, color in words:
-        where: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (-42, 7)}
+        where: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (-36, 5)}
         if before is not None:
-            where = {"xy": (1, 0), "xycoords": before, "xytext": (9, 0)}
+            where = {"xy": (1, 0), "xycoords": before, "xytext": (7, 0)}
         bold = "bold" if before is None else "normal"
-        style = {"textcoords": "offset points", "color": color, "fontsize": 9.5, "fontweight": bold, "va": "bottom"}
-        style["parse_math"] = False
+        style: dict[str, Any] = {
+            "textcoords": "offset points",
+            "color": readable(color),
+            "fontweight": bold,
+            "va": "bottom",
+        }
         before = axis.annotate(text, **where, **style)
 
 
@@ -232,12 +246,12 @@ def row_line(
     """Draw a line through the rows, with a dot for a row between gaps; many rows are drawn pale, under their running mean."""
     x, y = updates.steps, updates[name] if change is None else change(updates[name])
     if len(y) > MAX_RAW_ROWS:
-        axis.plot(x, y, color=color, linewidth=0.6, alpha=0.25)
+        axis.plot(x, y, color=color, lw=0.5, alpha=0.25)
         y = running_mean(y, 2 * (len(y) // MAX_RAW_ROWS) + 3)
-    axis.plot(x, y, color=color, linewidth=1.6, solid_capstyle="round", solid_joinstyle="round", **how)
+    axis.plot(x, y, color=color, lw=1.2, **how)
     gap = np.concatenate([[True], np.isnan(y), [True]])
     alone = ~gap[1:-1] & gap[:-2] & gap[2:]
-    axis.plot(x[alone], y[alone], ".", color=color, markersize=5)
+    axis.plot(x[alone], y[alone], ".", color=color)
 
 
 def running_mean(y: np.ndarray, window: int) -> np.ndarray:

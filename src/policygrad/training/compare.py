@@ -73,8 +73,9 @@ def compare(
 
     Runs under `root` of the same configuration, seed and version are reused, unfinished ones are resumed, and the others are
     trained there, each as `policygrad train` would. `out`, by default `<root>/comparisons/<name>`, gets compare.json (the same
-    bytes for the same runs), clocks.json (places and seconds), compare.png and compare.html. Stopped or killed at any time, the
-    same call goes on. In a script it must be called under `if __name__ == "__main__":`, because it starts processes.
+    bytes for the same runs), clocks.json and clocks.png (places and seconds), compare.png and compare.html. Stopped or killed
+    at any time, the same call goes on. In a script it must be called under `if __name__ == "__main__":`, because it starts
+    processes.
     Raises ConfigError for sides and numbers that mean nothing, RunError for runs that fail, Interrupted for Ctrl-C.
     """
     request = read_request(sides, env, seeds, steps, episodes, root, greedy)

@@ -10,20 +10,35 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from policygrad.lab.steps.plane import Plane, ellipse, look, most_kl
 from policygrad.lab.steps.relations import Match, PenaltyPoint, SolverCost, TrustPoint
 from policygrad.lab.steps.rules import Comparison
-from policygrad.reports.plots import COLORS, INK, PALE, Chart, light_axis
+from policygrad.reports.style_plots import (
+    BLUE,
+    COLORS,
+    DASHED,
+    DOTTED,
+    GREEN,
+    INK,
+    ORANGE,
+    PALE,
+    PINK,
+    SKY,
+    SUPERSCRIPTS,
+    THIN,
+    Chart,
+    head,
+    logarithmic_axes,
+    panels_figure,
+    say,
+)
 
-BLUE, ORANGE, GREEN, PURPLE, PINK = COLORS[:5]
-RULES = {"PG": ORANGE, "NPG": BLUE, "TRPO": GREEN, "PPO-clip": PURPLE, "PPO-penalty": PINK, "TRPO, exact": INK}
-DASHED, DOTTED = (0, (4, 3)), (0, (1, 1.2))
+RULES = {"PG": ORANGE, "NPG": BLUE, "TRPO": GREEN, "PPO-clip": SKY, "PPO-penalty": PINK, "TRPO, exact": INK}
 START, MAX_KL = (-1.0, -2.0), 0.02  # of the policy of two parameters
 SPAN, CENTRES = np.linspace(-4.0, 4.0, 25), (-3.0, -1.0, 1.0, 3.0)
-ARROW = "-|>,head_width=0.3,head_length=0.6"
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+ARROW = "-|>,head_width=0.2,head_length=0.4"
 
 
 @dataclass(frozen=True)
@@ -64,55 +79,7 @@ def steps_figure(story: Story) -> Chart:
         ]
     else:
         panels = [gains, lambda axis: draw_real(axis, story.comparison), penalties]
-    rows, inches = len(panels) // 3, len(panels) // 3 * 5.6 + 0.8
-    figure = Chart(figsize=(17.5, inches), dpi=92, facecolor="white")
-    axes = figure.subplots(rows, 3, squeeze=False)
-    for axis, panel in zip(axes.flat, panels, strict=True):
-        panel(axis)
-    bold = {"fontsize": 16, "fontweight": "bold", "color": INK}
-    figure.suptitle(story.title, x=0.03, y=1 - 0.2 / inches, ha="left", va="top", parse_math=False, **bold)
-    figure.text(0.03, 1 - 0.55 / inches, story.about, fontsize=10.5, color=PALE, va="top", parse_math=False)
-    left, bottom, top = 0.05 if story.trust else 0.075, 0.55 / inches, 1 - 1.75 / inches
-    figure.subplots_adjust(left, bottom, right=0.98, top=top, wspace=0.26, hspace=0.38)
-    return figure
-
-
-def head(axis: Axes, title: str, subtitle: str) -> None:
-    """Draw the title and the subtitle of an axis, with a light grid and no box."""
-    light_axis(axis, "both")
-    axis.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=40)
-    small = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9.5, "color": PALE, "va": "top"}
-    axis.annotate(subtitle, (0, 1), (0, 35), **small)
-
-
-def say(
-    axis: Axes, text: str, xy: tuple[float, float], offset: tuple[float, float], color: str, **keywords: Any
-) -> None:
-    """Write a label beside a point."""
-    bold = {"textcoords": "offset points", "fontsize": 10, "fontweight": "bold", "color": color, "va": "center"}
-    axis.annotate(text, xy, offset, **bold | keywords)
-
-
-def name_axes(axis: Axes, x: str, y: str = "") -> None:
-    """Write the names of the axes."""
-    axis.set_xlabel(x, fontsize=9.5, color=PALE)
-    axis.set_ylabel(y, fontsize=9.5, color=PALE)
-
-
-def logarithmic_axes(axis: Axes) -> None:
-    """Make both axes logarithmic, with ticks at powers of ten."""
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    for one in (axis.xaxis, axis.yaxis):
-        one.set_major_locator(LogLocator(numticks=8))
-        one.set_minor_locator(NullLocator())
-        one.set_major_formatter(FuncFormatter(lambda x, _: power_of_ten(x)))
-
-
-def power_of_ten(x: float) -> str:
-    """A power of ten as text."""
-    power = round(np.log10(x))
-    return f"{x:,.10g}" if -3 <= power < 5 else f"10{str(power).translate(SUPERSCRIPTS)}"
+    return panels_figure(panels, story.title, story.about, margin=0.78)
 
 
 def draw_plane(axis: Axes, plane: Plane) -> None:
@@ -123,56 +90,56 @@ def draw_plane(axis: Axes, plane: Plane) -> None:
     start, grid = np.array(plane.theta), (plane.x, plane.y)
     axis.grid(False)
     axis.contourf(*grid, plane.J, 16, cmap="Blues", alpha=0.55)
-    axis.contour(*grid, plane.J, 16, colors="white", linewidths=0.8)
-    axis.contour(*grid, plane.kl, [plane.max_kl], colors=INK, linewidths=1.3, linestyles="dashed")
-    axis.plot(*plane.ellipse.T, color=BLUE, lw=2.2)
-    axis.add_patch(Circle(plane.theta, float(np.hypot(*plane.gradient)), fill=False, color=ORANGE, lw=2.2))
+    axis.contour(*grid, plane.J, 16, colors="white", linewidths=0.5)
+    axis.contour(*grid, plane.kl, [plane.max_kl], colors=INK, linewidths=0.8, linestyles="dashed")
+    axis.plot(*plane.ellipse.T, color=BLUE)
+    axis.add_patch(Circle(plane.theta, float(np.hypot(*plane.gradient)), fill=False, color=ORANGE))
     for name, step, color in (("PG", plane.gradient, ORANGE), ("NPG", plane.natural, BLUE)):
         tip = start + step
-        arrow = {"arrowstyle": ARROW, "color": color, "lw": 2.6, "shrinkA": 0, "shrinkB": 0}
+        arrow = {"arrowstyle": ARROW, "color": color, "lw": 1.7, "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", tuple(tip), tuple(start), arrowprops=arrow)
-        say(axis, name, (tip[0], tip[1]), (-7, 3), color, ha="right", fontsize=12)
-    axis.plot(*start, "o", color=INK, ms=6)
-    say(axis, "θ", plane.theta, (9, -5), INK, fontsize=12)
+        say(axis, name, (tip[0], tip[1]), (-5, 2), color, ha="right", fontsize=8)
+    axis.plot(*start, "o", color=INK, ms=3.9)
+    say(axis, "θ", plane.theta, (6, -3), INK, fontsize=8)
     axis.set(xlim=plane.x[[0, -1]], ylim=plane.y[[0, -1]])
     axis.set_aspect("equal", anchor="W")
-    name_axes(axis, "θ₁, logit of right in the left state", "θ₂, logit of right in the right state")
+    axis.set(xlabel="θ₁, logit of right in the left state", ylabel="θ₂, logit of right in the right state")
 
 
 def draw_map(axis: Axes) -> None:
     """What a parameter step of length 1 may do to the policy, over the whole plane, and ellipses of equal KL."""
     subtitle = "Colour: the most KL that a step of length 1 can make, ½ λ_max(F), in nats.\n"
     subtitle += f"Ellipses: parameter steps that change the policy equally, by {MAX_KL / 2:g} nats"
-    head(axis, "A small parameter step can be a big policy step", subtitle)
+    head(axis, "Small steps, big policy steps", subtitle)
     axis.grid(False)
     values, ends = np.log10(most_kl(SPAN)), (SPAN[0], SPAN[-1])
     how = {"cmap": "Oranges", "alpha": 0.85, "interpolation": "bicubic"}
     image = axis.imshow(values, extent=(*ends, *ends), origin="lower", **how)
     for a in CENTRES:
         for b in CENTRES:
-            axis.plot(*ellipse((a, b), MAX_KL / 2).T, color=BLUE, lw=1.5)
-            axis.plot(a, b, ".", color=BLUE, ms=3.5)
+            axis.plot(*ellipse((a, b), MAX_KL / 2).T, color=BLUE, lw=1)
+            axis.plot(a, b, ".", color=BLUE, ms=2.3)
     assert axis.figure is not None
     powers = [-2.0, -1.5, -1.0]
     bar = axis.figure.colorbar(image, cax=axis.inset_axes((1.03, 0.0, 0.03, 1.0)), ticks=powers)
     bar.ax.set_yticklabels([f"{10**x:.1g}" for x in powers])
-    bar.ax.tick_params(length=0, labelsize=9.5, labelcolor=PALE)
+    bar.ax.tick_params(length=0)
     for spine in bar.ax.spines.values():
         spine.set_visible(False)
     axis.set(xlim=ends, ylim=ends)
     axis.set_aspect("equal", anchor="W")
-    name_axes(axis, "θ₁, logit of right in the left state", "θ₂, logit of right in the right state")
+    axis.set(xlabel="θ₁, logit of right in the left state", ylabel="θ₂, logit of right in the right state")
 
 
 def list_rules(axis: Axes, comparison: Comparison, what: str) -> list[str]:
     """One line of text per rule, from the top, in its colour."""
     names = [step.rule for step in comparison.steps]
     axis.grid(axis="y", visible=False)
-    axis.set_yticks(range(len(names)), names, fontsize=10.5, fontweight="bold", color=INK)
+    axis.set_yticks(range(len(names)), names, fontweight="bold", color=INK)
     axis.set_ylim(len(names) - 0.4, -0.7)
-    axis.axvline(0.0, color=PALE, lw=1.0)
+    axis.axvline(0.0, color=PALE, lw=0.7)
     axis.xaxis.set_major_locator(MaxNLocator(5))
-    name_axes(axis, what)
+    axis.set_xlabel(what)
     return [RULES.get(name, COLORS[k % len(COLORS)]) for k, name in enumerate(names)]
 
 
@@ -180,15 +147,15 @@ def draw_gains(axis: Axes, comparison: Comparison) -> None:
     """Draw the predicted gain, the gain of the surrogate and, if it is exact, the gain of J for every rule."""
     exact = all(step.real_gain is not None and step.interval is None for step in comparison.steps)
     subtitle = "Ring: predicted, ĝᵀΔθ. Dot: the surrogate's, mean (ratio − 1) · adv.\n"
-    head(axis, "What a step promises and what it gives", subtitle + ("Bar: the real gain, ΔJ, exact" if exact else ""))
+    head(axis, "What a step promises and gives", subtitle + ("Bar: the real gain, ΔJ, exact" if exact else ""))
     colors = list_rules(axis, comparison, "gain")
-    beside = {"xycoords": ("axes fraction", "data"), "fontsize": 9.5, "color": PALE, "ha": "right", "va": "center"}
+    beside = {"xycoords": ("axes fraction", "data"), "color": PALE, "ha": "right", "va": "center"}
     for y, (step, color) in enumerate(zip(comparison.steps, colors, strict=True)):
         if exact:
             axis.barh(y, step.real_gain or 0.0, height=0.55, color=color, alpha=0.28, linewidth=0)
-        axis.plot([step.predicted_gain, step.gain], [y, y], color=color, lw=1.6)
-        axis.plot(step.predicted_gain, y, "o", ms=9, mfc="white", mec=color, mew=1.8)
-        axis.plot(step.gain, y, "o", ms=6.5, color=color)
+        axis.plot([step.predicted_gain, step.gain], [y, y], color=color, lw=1)
+        axis.plot(step.predicted_gain, y, "o", ms=5.9, mfc="white", mec=color, mew=1.2)
+        axis.plot(step.gain, y, "o", ms=4.2, color=color)
         axis.annotate(f"{step.kl:.4f}", (1, y), **beside)
     axis.annotate("KL, nats", (1, -0.55), **beside)
     low, high = min(axis.get_xlim()[0], 0.0), axis.get_xlim()[1]
@@ -201,8 +168,8 @@ def draw_real(axis: Axes, comparison: Comparison) -> None:
     head(axis, "What the environment says", f"Rise of the mean return, actions sampled{start}.\nBar: 95 % interval")
     for y, (step, color) in enumerate(zip(comparison.steps, list_rules(axis, comparison, "return"), strict=True)):
         if step.real_gain is not None and step.interval is not None:
-            axis.plot(step.interval, [y, y], color=color, lw=2.2, solid_capstyle="round")
-            axis.plot(step.real_gain, y, "o", color=color, ms=8, mec="white")
+            axis.plot(step.interval, [y, y], color=color)
+            axis.plot(step.real_gain, y, "o", color=color, ms=5.2, mec="white", mew=0.5)
 
 
 def draw_penalties(axis: Axes, points: Sequence[PenaltyPoint], match: Match | None) -> None:
@@ -214,17 +181,17 @@ def draw_penalties(axis: Axes, points: Sequence[PenaltyPoint], match: Match | No
     logarithmic_axes(axis)
     beta = np.array([p.beta for p in points])
     if limit:
-        axis.plot(beta, np.array([p.limit for p in points]), color=PINK, lw=2.2)
-    axis.plot(beta, [p.kl for p in points], "o", color=PINK, ms=6.5, mec="white")
+        axis.plot(beta, np.array([p.limit for p in points]), color=PINK)
+    axis.plot(beta, [p.kl for p in points], "o", color=PINK, ms=4.2, mec="white", mew=0.5)
     if match is not None:
-        axis.plot(beta, match.kl * (match.beta_quadratic / beta) ** 2, color=PALE, lw=1.3, ls=DASHED)
+        axis.plot(beta, match.kl * (match.beta_quadratic / beta) ** 2, color=PALE, lw=THIN, ls=DASHED)
         axis.set_ylim(*axis.get_ylim())
-        axis.axhline(match.kl, color=GREEN, lw=1.6)
-        axis.plot([match.beta] * 2, [axis.get_ylim()[0], match.kl], color=INK, lw=1.3, ls=DOTTED)
-        axis.plot(match.beta, match.kl, "D", color=GREEN, ms=9, mec="white")
-        say(axis, f"TRPO's KL, {match.kl:.4f}", (beta[-1], match.kl), (0, 9), GREEN, ha="right")
-        say(axis, f"β* = {match.beta:.3g}", (match.beta, match.kl), (-9, -13), INK, ha="right")
-    name_axes(axis, "β, in units of the advantage a nat", "KL, nats")
+        axis.axhline(match.kl, color=GREEN, lw=1)
+        axis.plot([match.beta] * 2, [axis.get_ylim()[0], match.kl], color=INK, lw=THIN, ls=DOTTED)
+        axis.plot(match.beta, match.kl, "D", color=GREEN, ms=5.9, mec="white", mew=0.5)
+        say(axis, f"TRPO's KL, {match.kl:.4f}", (beta[-1], match.kl), (0, 6), GREEN, ha="right")
+        say(axis, f"β* = {match.beta:.3g}", (match.beta, match.kl), (-6, -8), INK, ha="right")
+    axis.set(xlabel="β, in units of the advantage a nat", ylabel="KL, nats")
 
 
 def draw_trust(axis: Axes, points: Sequence[TrustPoint]) -> None:
@@ -234,13 +201,13 @@ def draw_trust(axis: Axes, points: Sequence[TrustPoint]) -> None:
     logarithmic_axes(axis)
     delta, middle = np.array([p.max_kl for p in points]), len(points) // 2
     for values, power, color, text, offset, ha in (
-        (np.array([p.angle for p in points]), 0.5, BLUE, "angle, in degrees: ∝ √δ", (-10, 9), "right"),
-        (np.array([100.0 * p.gap for p in points]), 1.0, ORANGE, "gain lost at equal KL, in %: ∝ δ", (10, -9), "left"),
+        (np.array([p.angle for p in points]), 0.5, BLUE, "angle in degrees ∝ √δ", (-4, 7), "right"),
+        (np.array([100.0 * p.gap for p in points]), 1.0, ORANGE, "% of gain lost ∝ δ", (6, -6), "left"),
     ):
-        axis.plot(delta, values[0] * (delta / delta[0]) ** power, color=PALE, lw=1.3, ls=DASHED)
-        axis.plot(delta, values, "o-", color=color, lw=2.2, ms=6.5, mec="white")
+        axis.plot(delta, values[0] * (delta / delta[0]) ** power, color=PALE, lw=THIN, ls=DASHED)
+        axis.plot(delta, values, "o-", color=color, ms=4.2, mec="white", mew=0.5)
         say(axis, text, (delta[middle], values[middle]), offset, color, ha=ha)
-    name_axes(axis, "δ, nats")
+    axis.set_xlabel("δ, nats")
 
 
 def draw_solver_costs(axis: Axes, costs: Sequence[SolverCost]) -> None:
@@ -249,16 +216,16 @@ def draw_solver_costs(axis: Axes, costs: Sequence[SolverCost]) -> None:
     head(axis, "F⁻¹ĝ needs no F", subtitle + "Numbers: relative error of 10 conjugate gradients (CG)")
     logarithmic_axes(axis)
     dense = [c for c in costs if c.dense_seconds is not None]
-    line: dict[str, Any] = {"lw": 2.2, "ms": 6.5, "mec": "white"}
+    line: dict[str, Any] = {"ms": 4.2, "mec": "white", "mew": 0.5}
     axis.plot([c.parameters for c in costs], [c.cg_seconds for c in costs], "o-", color=BLUE, **line)
     axis.plot([c.parameters for c in dense], np.array([c.dense_seconds for c in dense]), "o-", color=ORANGE, **line)
-    small: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "color": PALE, "ha": "center"}
+    small: dict[str, Any] = {"textcoords": "offset points", "color": PALE, "ha": "center"}
     for cost in dense[::2]:
         mantissa, _, power = f"{cost.error:.0e}".partition("e")
         text = f"{mantissa}·10{str(int(power)).translate(SUPERSCRIPTS)}"
-        axis.annotate(text, (cost.parameters, cost.cg_seconds), (0, -16), **small)
-    axis.set_ylim(bottom=axis.get_ylim()[0] / 1.5)
+        axis.annotate(text, (cost.parameters, cost.cg_seconds), (0, -10), **small)
+    axis.set_ylim(bottom=axis.get_ylim()[0] / 2.5)
     last = dense[-1]
-    say(axis, "dense: P products,\nthen O(P³)", (last.parameters, last.dense_seconds or 0.0), (10, 0), ORANGE)
-    say(axis, "CG: 10 products, O(P) each", (costs[-1].parameters, costs[-1].cg_seconds), (4, 14), BLUE, ha="right")
-    name_axes(axis, "P, parameters", "seconds")
+    say(axis, "dense: P products,\nthen O(P³)", (last.parameters, last.dense_seconds or 0.0), (6, 0), ORANGE)
+    say(axis, "CG: 10 products, O(P) each", (costs[-1].parameters, costs[-1].cg_seconds), (3, 9), BLUE, ha="right")
+    axis.set(xlabel="P, parameters", ylabel="seconds")

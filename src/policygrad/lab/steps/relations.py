@@ -249,7 +249,7 @@ def dense_against_cg(
     """Time and error of conjugate gradients, in the library's defaults, and of the dense matrix, for MLPs of two hidden layers.
 
     8 observations, 4 actions, random states and advantages, float32. A product F v costs two passes over the batch, O(P); the
-    dense F costs P of them, its inverse O(P³), its memory P².
+    dense F costs P of them, its inverse O(P³), its memory P². Seconds are of the processor: other processes do not count.
     """
     generator = torch.Generator().manual_seed(0)
     with single_thread():
@@ -266,10 +266,10 @@ def _cost(
     g = evaluation.gradient(weight * adv).clone()
     product = damped(lambda v: evaluation.fisher_product(v, weight), damping)
     cg = conjugate_gradient(product, g, iterations)  # buffers are made
-    cg_seconds = least_seconds(lambda: conjugate_gradient(product, g, iterations), repeats=5)
+    cg_seconds = least_seconds(lambda: conjugate_gradient(product, g, iterations), 5, time.process_time)
     if len(g) > dense_up_to:
         return SolverCost(len(g), cg_seconds, None, None)
-    started = time.perf_counter()
+    started = time.process_time()
     exact = dense_solve(product, g).x
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return SolverCost(len(g), cg_seconds, seconds, float((cg.x - exact).norm() / exact.norm()))

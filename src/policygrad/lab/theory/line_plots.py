@@ -7,19 +7,18 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from policygrad.lab.steps.plots import say
+from policygrad.reports.style_plots import TEXT, say
 
-LINE = {"lw": 2.2, "solid_capstyle": "round"}
-DOTS = {"lw": 2.2, "ms": 6.0, "mec": "white"}
+DOTS = {"mec": "white", "mew": 0.5}
 
 
-def label_ends(axis: Axes, ends: Mapping[str, tuple[float, str]], x: float, fontsize: float = 10) -> None:
+def label_ends(axis: Axes, ends: Mapping[str, tuple[float, str]], x: float, fontsize: float = TEXT) -> None:
     """Labels to the right of lines that end at x, from the top and without overlaps: text → (y, colour)."""
     low, high = axis.get_ylim()
     last = float("inf")
     for text, (y, color) in sorted(ends.items(), key=lambda item: -item[1][0]):
         last = min(y, last - 0.055 * (high - low))
-        say(axis, text, (x, last), (6, 0), color, fontsize=fontsize, annotation_clip=False)
+        say(axis, text, (x, last), (4, 0), color, fontsize=fontsize, annotation_clip=False)
 
 
 def leave_room(axis: Axes, end: float, share: float) -> None:

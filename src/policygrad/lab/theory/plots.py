@@ -12,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from policygrad.lab.results import Result
-from policygrad.lab.steps.plots import BLUE, DASHED, GREEN, ORANGE, PINK, PURPLE, head, logarithmic_axes, name_axes, say
 from policygrad.lab.theory.ascent import Landscapes
 from policygrad.lab.theory.delays import Delays
 from policygrad.lab.theory.derivatives import ThreeWays
 from policygrad.lab.theory.functions import two_hills
 from policygrad.lab.theory.improvement import Improvement
 from policygrad.lab.theory.lemma import LemmaCheck
-from policygrad.lab.theory.line_plots import DOTS, LINE, label_ends, leave_room
+from policygrad.lab.theory.line_plots import DOTS, label_ends, leave_room
 from policygrad.lab.theory.losses import Losses
 from policygrad.lab.theory.pathwise import ScoreOrPath
 from policygrad.lab.theory.staleness import Staleness
@@ -35,10 +34,25 @@ from policygrad.lab.theory.value_plots import (
 )
 from policygrad.lab.values.comparison import MethodComparison
 from policygrad.lab.values.triad import Triad
-from policygrad.reports.plots import INK, PALE, Chart
+from policygrad.reports.style_plots import (
+    BLUE,
+    DASHED,
+    GREEN,
+    INK,
+    ORANGE,
+    PALE,
+    PINK,
+    SKY,
+    THIN,
+    Chart,
+    head,
+    logarithmic_axes,
+    panels_figure,
+    say,
+)
 
 Panel = Callable[[Axes], None]
-RULES = {"PI, exact Q": PURPLE, "PI, fitted Q": PINK, "PG": ORANGE, "NPG": BLUE, "TRPO": GREEN}
+RULES = {"PI, exact Q": SKY, "PI, fitted Q": PINK, "PG": ORANGE, "NPG": BLUE, "TRPO": GREEN}
 
 
 def draw_theory(results: Sequence[Result], title: str, out: Path) -> Path:
@@ -47,22 +61,8 @@ def draw_theory(results: Sequence[Result], title: str, out: Path) -> Path:
 
 
 def theory_figure(results: Sequence[Result], title: str) -> Chart:
-    """The figure, with at most three panels per row."""
-    panels = [panel for result in results for panel in panels_of(result)]
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    inches = rows * 5.2 + 0.8
-    figure = Chart(figsize=(5.85 * columns, inches), dpi=92, facecolor="white")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        panel(axis)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    figure.suptitle(title, x=0.03, y=1 - 0.2 / inches, ha="left", va="top", fontsize=16, fontweight="bold", color=INK)
-    left = 0.8 / (5.85 * columns)
-    top, bottom = 1 - 1.5 / inches, 0.6 / inches
-    figure.subplots_adjust(left=left, right=0.98, bottom=bottom, top=top, wspace=0.28, hspace=0.42)
-    return figure
+    """The figure."""
+    return panels_figure([panel for result in results for panel in panels_of(result)], title)
 
 
 def panels_of(result: Result) -> list[Panel]:
@@ -80,11 +80,11 @@ def draw_lemma(axis: Axes, result: LemmaCheck) -> None:
     )
     head(axis, "The performance difference lemma", subtitle + "Bar: 95 % interval of one right side from episodes")
     ends = [min(result.differences), max(result.differences)]
-    axis.plot(ends, ends, color=PALE, lw=1.3, ls=DASHED)
-    axis.plot(result.differences, result.expected, "o", color=BLUE, ms=5.0, alpha=0.6, mec="white")
+    axis.plot(ends, ends, color=PALE, lw=THIN, ls=DASHED)
+    axis.plot(result.differences, result.expected, "o", color=BLUE, ms=3.2, alpha=0.6, mec="white", mew=0.5)
     x = result.first.difference
-    axis.plot([x, x], result.sampled.interval, color=ORANGE, lw=5.0, solid_capstyle="round")
-    name_axes(axis, "J(π') − J(π)", "mean advantage of π along the trajectories of π'")
+    axis.plot([x, x], result.sampled.interval, color=ORANGE, lw=3.2)
+    axis.set(xlabel="J(π') − J(π)", ylabel="mean advantage of π along π'")
 
 
 def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
@@ -104,7 +104,7 @@ def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
         return np.where(np.array(y) > least, y, np.nan)
 
     for bound in (result.schulman, result.achiam) if bounded else ():
-        axis.plot(result.lengths, above(bound), color=PALE, lw=1.3, ls=DASHED)
+        axis.plot(result.lengths, above(bound), color=PALE, lw=THIN, ls=DASHED)
     for name, values, color, text, height in (
         ("error", result.error, BLUE, "right", 0.19),
         ("wrong_advantages", result.wrong_advantages, ORANGE, "advantages of another policy", 0.12),
@@ -116,7 +116,7 @@ def draw_surrogate(axis: Axes, result: SurrogateOrder) -> None:
         say(axis, text + number, (0.99, height), (0, 0), color, ha="right", xycoords="axes fraction")
     if not drawn:
         axis.set_yticks([])
-    name_axes(axis, "‖Δθ‖")
+    axis.set_xlabel("‖Δθ‖")
 
 
 def draw_paths(axis: Axes, result: Improvement) -> None:
@@ -125,12 +125,12 @@ def draw_paths(axis: Axes, result: Improvement) -> None:
     head(axis, "A greedy step can lower J", subtitle + f"Dashed: the best J, {result.best:.3g}")
     shown = {rule: path[:25] for rule, path in result.paths.items()}
     end = len(next(iter(shown.values()))) - 1
-    axis.plot([0, end], [result.best] * 2, color=PALE, lw=1.3, ls=DASHED)
+    axis.plot([0, end], [result.best] * 2, color=PALE, lw=THIN, ls=DASHED)
     for rule, path in shown.items():
-        axis.plot(range(end + 1), path, color=RULES[rule], **LINE)
+        axis.plot(range(end + 1), path, color=RULES[rule])
     label_ends(axis, {rule: (float(np.mean(path[-2:])), RULES[rule]) for rule, path in shown.items()}, end)
     leave_room(axis, end, 1.3)
-    name_axes(axis, "step", "J")
+    axis.set(xlabel="step", ylabel="J")
 
 
 def draw_bound(axis: Axes, result: Improvement) -> None:
@@ -139,11 +139,11 @@ def draw_bound(axis: Axes, result: Improvement) -> None:
     head(axis, "The bound is attained", subtitle + "Dashed: the bound, H times the worst advantage")
     logarithmic_axes(axis)
     H = [horizon for horizon, _ in result.horizons]
-    axis.plot(H, [-c.bound for _, c in result.horizons], color=PALE, lw=1.3, ls=DASHED)
+    axis.plot(H, [-c.bound for _, c in result.horizons], color=PALE, lw=THIN, ls=DASHED)
     axis.plot(H, [-c.rise for _, c in result.horizons], "o-", color=PINK, **DOTS)
     for horizon, c in result.horizons:
-        say(axis, f"{100 * c.share:.0f} %", (horizon, -c.rise), (8, -8), PINK, fontsize=9)
-    name_axes(axis, "horizon H", "J lost")
+        say(axis, f"{100 * c.share:.0f} %", (horizon, -c.rise), (5, -5), PINK)
+    axis.set(xlabel="horizon H", ylabel="J lost")
 
 
 def draw_shifts(axis: Axes, result: Improvement) -> None:
@@ -154,11 +154,11 @@ def draw_shifts(axis: Axes, result: Improvement) -> None:
     axis.set_yticks([])
     axis.set_ylim(len(result.shifts) - 0.5, -0.7)
     for y, (rule, moves) in enumerate(result.shifts.items()):
-        axis.plot([min(moves), max(moves)], [y, y], color=RULES[rule], lw=5.0, alpha=0.35, solid_capstyle="round")
-        axis.plot(moves[0], y, "o", color=RULES[rule], ms=8, mec="white")
-        say(axis, rule, (moves[0], y), (-3, 15), RULES[rule], ha="right" if moves[0] > 0.8 else "left")
+        axis.plot([min(moves), max(moves)], [y, y], color=RULES[rule], lw=3.2, alpha=0.35)
+        axis.plot(moves[0], y, "o", color=RULES[rule], ms=5.2, mec="white", mew=0.5)
+        say(axis, rule, (moves[0], y), (-2, 10), RULES[rule], ha="right" if moves[0] > 0.8 else "left")
     axis.set_xlim(-0.03, 1.03)
-    name_axes(axis, "total variation")
+    axis.set_xlabel("total variation")
 
 
 def draw_hills(axis: Axes, result: Landscapes) -> None:
@@ -170,16 +170,16 @@ def draw_hills(axis: Axes, result: Landscapes) -> None:
     values = torch.stack([two_hills(p) for p in points]).view(x.shape)
     axis.grid(False)
     axis.contourf(x, y, values, 14, cmap="Blues", alpha=0.55)
-    axis.contour(x, y, values, 14, colors="white", linewidths=0.8)
+    axis.contour(x, y, values, 14, colors="white", linewidths=0.5)
     hills = (case for case in result.cases if case.name.startswith("two hills"))
     for case, color in zip(hills, (GREEN, ORANGE, PINK), strict=True):
         path = case.path.theta.numpy()
-        axis.plot(*path.T, color=color, **LINE)
-        axis.plot(*path[0], "o", color="white", mec=color, mew=2.0, ms=8)
-        axis.plot(*path[-1], "o", color=color, ms=8, mec="white")
-        say(axis, f"{case.path.value[-1]:.2f}", tuple(path[-1]), (10, -10), INK)
+        axis.plot(*path.T, color=color)
+        axis.plot(*path[0], "o", color="white", mec=color, mew=1.3, ms=5.2)
+        axis.plot(*path[-1], "o", color=color, ms=5.2, mec="white", mew=0.5)
+        say(axis, f"{case.path.value[-1]:.2f}", tuple(path[-1]), (6, -6), INK)
     axis.set_aspect("equal", anchor="W")
-    name_axes(axis, "θ₁", "θ₂")
+    axis.set(xlabel="θ₁", ylabel="θ₂")
 
 
 def draw_decay(axis: Axes, result: Decay) -> None:
@@ -190,15 +190,15 @@ def draw_decay(axis: Axes, result: Decay) -> None:
     head(axis, f"SGD: ‖∇J‖² falls as K^{result.slope:.2f}", subtitle)
     logarithmic_axes(axis)
     K = [b.steps for b in result.budgets]
-    axis.plot([b.steps for b in bounded], [b.bound for b in bounded], color=PALE, lw=1.3, ls=DASHED)
-    axis.axhline(result.before, color=GREEN, lw=1.3)
-    say(axis, "at the start", (K[-1], result.before), (0, 9), GREEN, ha="right")
+    axis.plot([b.steps for b in bounded], [b.bound for b in bounded], color=PALE, lw=THIN, ls=DASHED)
+    axis.axhline(result.before, color=GREEN, lw=THIN)
+    say(axis, "at the start", (K[-1], result.before), (0, 6), GREEN, ha="right")
     means, errors = (np.array([getattr(b, x) for b in result.budgets]) for x in ("squared_norm", "standard_error"))
     axis.errorbar(K, means, 1.96 * errors, fmt="o-", color=BLUE, **DOTS)
     axis.plot(K, [b.last for b in result.budgets], "o-", color=ORANGE, **DOTS)
-    say(axis, "mean over the path", (K[-1], means[-1]), (0, -16), BLUE, ha="right")
-    say(axis, "at the end", (K[-1], result.budgets[-1].last), (-14, -2), ORANGE, ha="right")
-    name_axes(axis, "steps K", "‖∇J‖²")
+    say(axis, "mean over the path", (K[-1], means[-1]), (0, -10), BLUE, ha="right")
+    say(axis, "at the end", (K[-1], result.budgets[-1].last), (-9, -1), ORANGE, ha="right")
+    axis.set(xlabel="steps K", ylabel="‖∇J‖²")
 
 
 def draw_derivatives(axis: Axes, result: ThreeWays) -> None:
@@ -209,13 +209,13 @@ def draw_derivatives(axis: Axes, result: ThreeWays) -> None:
     found = result.by_step
     for method, color, place in (("forward", ORANGE, 5), ("central", BLUE, 10), ("complex", GREEN, 1)):
         errors = np.maximum(found.errors[method], 1e-17)
-        axis.plot(found.steps, errors, color=color, **LINE)
+        axis.plot(found.steps, errors, color=color)
         side = len(found.steps) * place // 12
         text = {"complex": "complex step"}.get(method, method)
-        say(axis, text, (found.steps[side], errors[side]), (12, -9) if method == "central" else (6, 12), color)
-    axis.axhline(max(found.automatic, 1e-17), color=INK, lw=1.3, ls=DASHED)
-    say(axis, "automatic", (found.steps[-1], max(found.automatic, 1e-17)), (0, 9), INK, ha="right")
-    name_axes(axis, "h", "error")
+        say(axis, text, (found.steps[side], errors[side]), (8, -6) if method == "central" else (4, 8), color)
+    axis.axhline(max(found.automatic, 1e-17), color=INK, lw=THIN, ls=DASHED)
+    say(axis, "automatic", (found.steps[-1], max(found.automatic, 1e-17)), (0, 6), INK, ha="right")
+    axis.set(xlabel="h", ylabel="error")
 
 
 def draw_gradient_costs(axis: Axes, result: ThreeWays) -> None:
@@ -225,9 +225,9 @@ def draw_gradient_costs(axis: Axes, result: ThreeWays) -> None:
     for method, color in (("central", BLUE), ("forward", ORANGE), ("automatic", INK)):
         rows = [c for c in result.costs if c.method == method]
         axis.plot([c.parameters for c in rows], [c.relative_seconds for c in rows], "o-", color=color, **DOTS)
-        say(axis, method, (rows[-1].parameters, rows[-1].relative_seconds), (8, 0), color)
+        say(axis, method, (rows[-1].parameters, rows[-1].relative_seconds), (5, 0), color)
     axis.set_xlim(right=3.5 * max(c.parameters for c in result.costs))
-    name_axes(axis, "parameters", "evaluations")
+    axis.set(xlabel="parameters", ylabel="evaluations")
 
 
 def draw_losses(axis: Axes, result: Losses) -> None:
@@ -239,14 +239,14 @@ def draw_losses(axis: Axes, result: Losses) -> None:
         values = np.array(y)
         return (values - values.min()) / (np.ptp(values) or 1.0)
 
-    axis.plot(scaled(result.J), color=INK, lw=3.5)
+    axis.plot(scaled(result.J), color=INK, lw=2.3)
     ends = {}
-    for loss, color in zip(result.losses, (PURPLE, BLUE, GREEN, ORANGE), strict=True):
-        axis.plot(scaled(loss.values), color=color, **LINE)
+    for loss, color in zip(result.losses, (SKY, BLUE, GREEN, ORANGE), strict=True):
+        axis.plot(scaled(loss.values), color=color)
         ends[f"{loss.name}: {loss.correlation:+.2f}"] = (float(scaled(loss.values)[-1]), color)
-    label_ends(axis, {"J": (1.06, INK)} | ends, len(result.J) - 1, fontsize=9)
-    leave_room(axis, len(result.J) - 1, 1.6)
-    name_axes(axis, "update")
+    label_ends(axis, {"J": (1.06, INK)} | ends, len(result.J) - 1)
+    leave_room(axis, len(result.J) - 1, 2.5)
+    axis.set_xlabel("update")
 
 
 def draw_bias(axis: Axes, result: Staleness) -> None:
@@ -264,8 +264,8 @@ def draw_bias(axis: Axes, result: Staleness) -> None:
             ends[text] = values[-1], color
     axis.set_ylim(top=max(1.0, axis.get_ylim()[1]))
     label_ends(axis, ends, max(ages))
-    leave_room(axis, max(ages), 1.6)
-    name_axes(axis, "updates since", "cosine")
+    leave_room(axis, max(ages), 1.75)
+    axis.set(xlabel="updates since", ylabel="cosine")
 
 
 def draw_variance(axis: Axes, result: Staleness) -> None:
@@ -276,14 +276,14 @@ def draw_variance(axis: Axes, result: Staleness) -> None:
     axis.set_xscale("linear")
     ages = [row.age for row in result.rows]
     axis.plot(ages, [1.0 / row.ess for row in result.rows], "o-", color=PALE, **DOTS)
-    say(axis, "E[w²]", (ages[-2], 1.0 / result.rows[-2].ess), (10, -10), PALE)
+    say(axis, "E[w²]", (ages[-2], 1.0 / result.rows[-2].ess), (6, -6), PALE)
     weighted = [row.weighted for row in result.rows if row.weighted is not None]
     if weighted:
         ratio = [x.relative for x in weighted]
         axis.plot(ages, ratio, "o-", color=GREEN, **DOTS)
-        say(axis, "variance", (ages[-1], ratio[-1]), (-10, 4), GREEN, ha="right")
+        say(axis, "variance", (ages[-1], ratio[-1]), (-6, 3), GREEN, ha="right")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    name_axes(axis, "updates since")
+    axis.set_xlabel("updates since")
 
 
 PANELS: dict[type[Result], tuple[Callable[..., None], ...]] = {
