@@ -17,14 +17,13 @@ from exact_kl import kl_rows, kl_values
 from exact_names import Classes, Named, audit, difficulty_weight, greedy_reward, named
 from exact_ratios import micro_rows, ratio_rows, temperature_rows
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from pages import markdown, written
 from tiny_language import Answers, Language, ascended, random_policy
 
 import policygrad as pg
+from policygrad.reports.style_plots import COLORS, DOTTED, INK, THIN, head, logarithmic, look, panels_figure
 
 SHOWN = ("RLOO", "GRPO", "DAPO", "REINFORCE++")  # of the curves
-COLORS = ("#1f77b4", "#d62728", "#ff7f0e", "#2ca02c")
 
 
 def decimal(x: float, digits: int = 3) -> str:
@@ -102,14 +101,13 @@ def micro_table(policy: pg.Policy, rollout: pg.Rollout, names: list[Named]) -> s
 
 def draw(language: Language, group: int, steps: int, out: Path) -> None:
     """What the error is made of; which prompts GRPO prefers; how the wrong answers grow."""
-    figure = Figure(figsize=(14.5, 4.6), dpi=110)
-    axes = figure.subplots(1, 3, width_ratios=(1.25, 1.0, 1.0))
     policy = ascended(language, random_policy(language), 0.5)
-    draw_errors(axes[0], language, policy, group)
-    draw_difficulty(axes[1], named(language, 0.0))
-    draw_lengths(axes[2], language, group, steps)
-    figure.tight_layout()
-    figure.savefig(out)
+    panels = [
+        lambda axis: draw_errors(axis, language, policy, group),
+        lambda axis: draw_difficulty(axis, named(language, 0.0)),
+        lambda axis: draw_lengths(axis, language, group, steps),
+    ]
+    panels_figure(panels, "Estimators of language models, exactly", margin=0.85).write(out)
 
 
 def draw_errors(axis: Axes, language: Language, policy: pg.Policy, group: int) -> None:
@@ -119,39 +117,38 @@ def draw_errors(axis: Axes, language: Language, policy: pg.Policy, group: int) -
         if row.bias2 > 1e-12:
             axis.plot(row.bias2, y, "D", color=COLORS[2], label="bias²" if row.named.name == "Dr. GRPO" else None)
     axis.set_yticks(range(len(rows)), [row.named.name for row in rows])
-    axis.set(xscale="log", xlabel=f"of one group of {group} answers, in ‖∇J‖²", ylim=(len(rows) - 0.5, -0.5))
-    axis.set_title("What the error of the estimate is made of", loc="left", fontsize=11)
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False, loc="upper left")
+    axis.set_xscale("log")
+    logarithmic(axis.xaxis)
+    axis.set(xlabel=f"of one group of {group} answers, in ‖∇J‖²", ylim=(len(rows) - 0.5, -0.5))
+    head(axis, "What the error is made of", "bias² and variance of each estimator")
+    axis.legend(loc="upper left")
 
 
 def draw_difficulty(axis: Axes, names: list[Named]) -> None:
     p = torch.linspace(0.005, 0.995, 199, dtype=torch.float64)
     each = {one.name: one for one in names}
-    for size, color in ((4, COLORS[3]), (16, COLORS[2]), (64, COLORS[1])):
-        axis.plot(p, difficulty_weight(p, size, each["GRPO without length"]), color=color, label=f"GRPO, G = {size}")
-    axis.plot(p, 1.0 / (p * (1.0 - p)).sqrt(), "k:", lw=1, label="1 / √(p (1 − p))")
-    axis.plot(p, difficulty_weight(p, 4, each["RLOO"]), color=COLORS[0], label="RLOO, any G")
+    for k, size in enumerate((4, 16, 64), 1):
+        axis.plot(p, difficulty_weight(p, size, each["GRPO without length"]), **look(k), label=f"GRPO, G = {size}")
+    axis.plot(p, 1.0 / (p * (1.0 - p)).sqrt(), color=INK, ls=DOTTED, lw=THIN, label="1 / √(p (1 − p))")
+    axis.plot(p, difficulty_weight(p, 4, each["RLOO"]), **look(0), label="RLOO, any G")
     axis.set(
         xlabel="p, the probability of a right answer to a prompt", ylabel="weight of the prompt's ∇p", ylim=(0, 10)
     )
-    axis.set_title("σ of the group prefers easy and hard prompts", loc="left", fontsize=11)
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False, loc="upper center")
+    head(axis, "σ of the group prefers easy and hard prompts", "weight of a prompt, by its difficulty")
+    axis.legend(loc="upper center")
 
 
 def draw_lengths(axis: Axes, language: Language, group: int, steps: int) -> None:
     policy = random_policy(language)
     each = {one.name: one for one in named(language, 0.0)}
-    for name, color in zip(SHOWN, COLORS, strict=True):
+    for k, name in enumerate(SHOWN):
         curve = torch.tensor(ascent(language, policy, each[name], group, steps, 2.0))
-        axis.plot(curve[:, 0], curve[:, 2], color=color, label=name)
+        axis.plot(curve[:, 0], curve[:, 2], **look(k), label=name)
     axis.set(
         xlabel="J, the share of right answers", ylabel="mean length of the wrong ones, in tokens", xlim=(None, 0.95)
     )
-    axis.set_title("Ascent along the mean of each estimator", loc="left", fontsize=11)
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    head(axis, "Length of wrong answers", "along the mean of each estimator")
+    axis.legend()
 
 
 def ascent(

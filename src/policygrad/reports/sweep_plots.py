@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-import textwrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from policygrad.algorithms.config import show
-from policygrad.reports.comparison_plots import LETTERS, frame
+from policygrad.reports.comparison_plots import LINE_HEIGHT, wrapped, write_caption
 from policygrad.reports.curves import return_label
-from policygrad.reports.plots import COLORS, INK, PALE, Chart
 from policygrad.reports.sensitivity import Effect
+from policygrad.reports.style_plots import COLORS, INK, SMALL, THIN, WIDTHS, Chart, chart, round_ticks, title_of
 from policygrad.reports.sweep_words import shrinkage_sentence, verdict
 from policygrad.reports.sweeps import SweptSettings
 
-WIDTH, EFFECT, MAP, ROW, HEAD = 3.5, 1.0, 1.35, 0.3, 0.42  # inches
+WIDTH = WIDTHS["column"]
+EFFECT, MAP, ROW, TOP = 1.0, 1.35, 0.3, 0.5  # inches
 EFFECT_FOOT, MAP_FOOT, FRESH_FOOT = 0.42, 0.47, 0.4  # inches below a panel, for its axis and the title below
 PER_ROW, MAPS_PER_ROW = 3, 2
-SMALL = 6.0
+CELL = 6.0  # points: the letters in the cells of a map
 SHADES = "cividis"  # for every kind of colour vision, and even in grey
 
 
@@ -31,36 +30,33 @@ def figure(sweep: SweptSettings) -> Chart:
     effects, pairs = sweep.effects, sweep.pairs()
     lines = caption(sweep)
     rows = math.ceil(len(effects) / PER_ROW), math.ceil(len(pairs) / MAPS_PER_ROW)
-    foot, fresh = 0.11 * len(lines) + 0.12, 3 * ROW + 0.15
-    height = HEAD + rows[0] * (EFFECT + EFFECT_FOOT) + rows[1] * (MAP + MAP_FOOT) + fresh + FRESH_FOOT + foot
-    chart = Chart(figsize=(WIDTH, height), dpi=300, facecolor="white")
-    chart.text(0.06 / WIDTH, 1 - 0.06 / height, f"{sweep.design.algo} on {sweep.design.env}", va="top", fontsize=9,
-               fontweight="bold", color=INK, parse_math=False)  # fmt: skip
+    foot, fresh = LINE_HEIGHT * len(lines) + 0.08, 3 * ROW + 0.15
+    height = TOP + rows[0] * (EFFECT + EFFECT_FOOT) + rows[1] * (MAP + MAP_FOOT) + fresh + FRESH_FOOT + foot
+    with chart("column", height) as made:
 
-    def axis(left: float, top: float, wide: float, tall: float, **keywords: Any) -> Axes:
-        where = (left / WIDTH, (height - top - tall) / height, wide / WIDTH, tall / height)
-        return chart.add_axes(where, **keywords)
+        def axis(left: float, top: float, wide: float, tall: float, **keywords: Any) -> Axes:
+            where = (left / WIDTH, (height - top - tall) / height, wide / WIDTH, tall / height)
+            return made.add_axes(where, **keywords)
 
-    top, first = HEAD, None
-    for k, one in enumerate(effects):
-        column, wide = k % PER_ROW, (WIDTH - 0.6) / PER_ROW
-        here = axis(0.5 + column * wide, top, wide - 0.12, EFFECT, sharey=first)
-        draw_effect(here, one, one.name in sweep.design.logs, labelled=column == 0)
-        first = first or here
-        here.set_ylim(*limits(sweep))
-        top += (EFFECT + EFFECT_FOOT) * (column == PER_ROW - 1 or k == len(effects) - 1)
-    for k, pair in enumerate(pairs):
-        column = k % MAPS_PER_ROW
-        here = axis(0.5 + 1.52 * column, top, 1.05, MAP)
-        shown = (draw_points if sweep.design.random else draw_map)(here, sweep, pair)
-        if column == MAPS_PER_ROW - 1 or k == len(pairs) - 1:  # the last one of its row
-            draw_scale(here, shown)
-            top += MAP + MAP_FOOT
-    draw_fresh(axis(0.72, top, WIDTH - 0.85, fresh), sweep)
-    for k, line in enumerate(lines):
-        y = (foot - 0.08 - 0.11 * k) / height
-        chart.text(0.06 / WIDTH, y, line, fontsize=SMALL, color=PALE, va="top", parse_math=False)
-    return chart
+        top, first = TOP, None
+        for k, one in enumerate(effects):
+            column, wide = k % PER_ROW, (WIDTH - 0.6) / PER_ROW
+            here = axis(0.5 + column * wide, top, wide - 0.12, EFFECT, sharey=first)
+            draw_effect(here, one, one.name in sweep.design.logs, labelled=column == 0)
+            first = first or here
+            here.set_ylim(*limits(sweep))
+            top += (EFFECT + EFFECT_FOOT) * (column == PER_ROW - 1 or k == len(effects) - 1)
+        for k, pair in enumerate(pairs):
+            column = k % MAPS_PER_ROW
+            here = axis(0.5 + 1.52 * column, top, 1.05, MAP)
+            shown = (draw_points if sweep.design.random else draw_map)(here, sweep, pair)
+            if column == MAPS_PER_ROW - 1 or k == len(pairs) - 1:  # the last one of its row
+                draw_scale(here, shown)
+                top += MAP + MAP_FOOT
+        draw_fresh(axis(0.72, top, WIDTH - 0.85, fresh), sweep)
+        title_of(made, f"{sweep.design.algo} on {sweep.design.env}")
+        write_caption(made, lines)
+    return made
 
 
 def caption(sweep: SweptSettings) -> list[str]:
@@ -78,7 +74,7 @@ def caption(sweep: SweptSettings) -> list[str]:
         f"Above: mean score over all other settings, {level} interval. " + (maps if sweep.pairs() else ""),
         f"Below: {len(sweep.design.fresh_seeds)} fresh seeds, IQM and interval; ◇: IQM on the sweep's seeds.",
     ]
-    return [line for text in texts for line in textwrap.wrap(text, LETTERS + 5, break_on_hyphens=False)]
+    return [line for text in texts for line in wrapped(text, WIDTH)]
 
 
 def limits(sweep: SweptSettings) -> tuple[float, float]:
@@ -91,20 +87,19 @@ def limits(sweep: SweptSettings) -> tuple[float, float]:
 
 def draw_effect(axis: Axes, one: Effect, log: bool, labelled: bool) -> None:
     """The mean score at each value of a hyperparameter, with its interval."""
-    frame(axis)
     numbers = log and all(x > 0 for x in one.centers)
     x = np.log10(one.centers) if numbers else np.arange(len(one.values))
     rooms = np.nan_to_num(np.subtract(one.highs, one.means))
-    axis.errorbar(x, one.means, rooms, color=COLORS[0], marker="o", ms=3, lw=1.2, elinewidth=0.9, capsize=2)
+    axis.errorbar(x, one.means, rooms, color=COLORS[0], marker="o", ms=3, elinewidth=THIN)
     texts = [short(f"{c:.2g}" if "–" in text else text) for c, text in zip(one.centers, one.values, strict=True)]
     kept = range(0, len(x), math.ceil(len(x) / (2 if max(map(len, texts)) > 5 else 4)))
     axis.set_xticks([x[k] for k in kept], [texts[k] for k in kept], fontsize=SMALL)
     axis.margins(x=0.12)
-    axis.set_title(one.name, fontsize=7, color=INK, pad=2, parse_math=False)
-    axis.yaxis.set_major_locator(MaxNLocator(4))
+    axis.set_title(one.name, pad=2)
+    round_ticks(axis.yaxis, 4)
     axis.tick_params(labelsize=SMALL, labelleft=labelled)
     if labelled:
-        axis.set_ylabel("mean score", fontsize=7, color=PALE, labelpad=2)
+        axis.set_ylabel("mean score", labelpad=2)
 
 
 def short(text: str) -> str:
@@ -119,7 +114,7 @@ def short(text: str) -> str:
 def draw_scale(axis: Axes, shown: Any) -> None:
     """The colours beside a map; all maps have the same."""
     bar = axis.figure.colorbar(shown, cax=axis.inset_axes((1.04, 0, 0.06, 1)))
-    bar.ax.tick_params(labelsize=5, length=1.5, pad=1)
+    bar.ax.tick_params(labelsize=CELL, pad=1)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
 
 
@@ -137,12 +132,13 @@ def draw_map(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> Any:
         said = f"{return_label(float(values[j, i]), 0)}\n±{return_label((upper - lower) / 2, 0)}"
         said += "\nNaN" if sweep.settings[k].diverged else ""
         ink = "white" if dark else "black"
-        if crowded <= 1.75:
-            axis.text(i, j, said, ha="center", va="center", fontsize=5.2 / crowded**0.5, color=ink, linespacing=0.95)
+        if crowded <= 1.0:
+            axis.text(i, j, said, ha="center", va="center", fontsize=CELL, color=ink, linespacing=0.95)
         hatch = "////" if sweep.like_best[k] else None
         axis.add_patch(rectangle(i, j, hatch, ink, framed=False))
         if k == sweep.order[0]:
             axis.add_patch(rectangle(i, j, None, COLORS[1], framed=True))
+    axis.grid(visible=False)
     ticks(axis, pair, first, second)
     return shown
 
@@ -165,10 +161,10 @@ def ticks(axis: Axes, pair: tuple[str, str], first: list[Any], second: list[Any]
 
 def name_axes(axis: Axes, pair: tuple[str, str]) -> None:
     """The names of two hyperparameters at the axes of a map."""
-    axis.set_xlabel(pair[0], fontsize=7, color=INK, labelpad=1, parse_math=False)
-    axis.set_ylabel(pair[1], fontsize=7, color=INK, labelpad=1, parse_math=False)
+    axis.set_xlabel(pair[0], color=INK, labelpad=1)
+    axis.set_ylabel(pair[1], color=INK, labelpad=1)
     axis.yaxis.set_label_coords(-0.3, 0.5)
-    axis.tick_params(labelsize=SMALL, length=2, pad=1.5)
+    axis.tick_params(labelsize=SMALL, pad=1.5)
     axis.spines[:].set_visible(False)
 
 
@@ -180,7 +176,6 @@ def scale(sweep: SweptSettings) -> tuple[float, float]:
 
 def draw_points(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> Any:
     """The scores of random settings, at their values of two hyperparameters. Returns what has the colours."""
-    frame(axis)
     low, high = scale(sweep)
     places = [positions(sweep, name) for name in pair]
     values = np.array([found["iqm"]["value"] for found in sweep.summaries])
@@ -211,7 +206,6 @@ def positions(sweep: SweptSettings, name: str) -> tuple[list[float], tuple[list[
 
 def draw_fresh(axis: Axes, sweep: SweptSettings) -> None:
     """The best setting, the second best and the preset's own on the fresh seeds: runs, IQM and interval."""
-    frame(axis)
     names = ["best", "second", sweep.design.baseline.removeprefix("the ")]
     for k, setting in enumerate([*sweep.fresh, sweep.own]):
         values, found, color = sweep.fresh_scores(setting), sweep.fresh_summaries[k]["iqm"], COLORS[(1, 0, 2)[k]]
@@ -224,5 +218,5 @@ def draw_fresh(axis: Axes, sweep: SweptSettings) -> None:
             axis.plot(before, -k + 0.12, marker="D", ms=3.5, mfc="none", color=color, mew=1, ls="none", clip_on=False)
     axis.set_ylim(-2.5, 0.5)
     axis.set_yticks(range(0, -3, -1), names)
-    axis.xaxis.set_major_locator(MaxNLocator(4))
-    axis.set_xlabel("score: mean return of the final policy", fontsize=7, color=PALE, labelpad=1)
+    round_ticks(axis.xaxis, 4)
+    axis.set_xlabel("score: mean return of the final policy", labelpad=1)
