@@ -65,7 +65,7 @@ def test_settings_are_trained_and_the_best_again_on_fresh_seeds(here):
     assert (same.place, str(same), (same.place / "sweep.json").read_bytes()) == (found.place, str(found), written)
 
     shutil.rmtree(next(runs(found.place)))  # trained again, at another time
-    pg.sweep("a2c", ENV, OVER, **HOW)
+    again = pg.sweep("a2c", ENV, OVER, **HOW)
     assert len(here) == 1
     assert (found.place / "sweep.json").read_bytes() == written
 
@@ -73,7 +73,7 @@ def test_settings_are_trained_and_the_best_again_on_fresh_seeds(here):
     more = pg.sweep("a2c", ENV, {"lr": [1e-3, 2e-2, 1e-2]}, out="there", **HOW)
     assert more.place == Path("there")
     assert [(job.seed, job.keywords["lr"]) for job in here[:2]] == [(0, 2e-2), (1, 2e-2)]
-    assert [run.place for run in more.settings[2].runs] == [run.place for run in found.settings[1].runs]
+    assert [run.place for run in more.settings[2].runs] == [run.place for run in again.settings[1].runs]
 
 
 def test_fixed_and_swept_values_are_told_apart(here):
