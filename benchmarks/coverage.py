@@ -3,24 +3,25 @@
     python benchmarks/coverage.py [--repeats 2000] [--json benchmarks/coverage.json]
     python benchmarks/coverage.py --docs                # the table of docs/metrics.md from benchmarks/coverage.json
 
-Shapes of returns: `normal` and `lognormal` (skewed) with σ = 1; `successes`, which are 1 or 0, at rates of 66 % (as on the slippery
-FrozenLake) and 98 %; `lander`, where nine of ten episodes land, 265 ± 20 as the trained policies that come with the package do,
-and one crashes at 0 ± 80; `cartpole`, where 97 % reach 500 and the others fall between 20 and 499. The mixtures have the rates of
-failure at which the bootstrap covers as rarely as an earlier audit found, 0.59 and 0.26 of ten episodes.
+Shapes of returns: `normal` and `lognormal` (skewed) with σ = 1; `successes`, which are 1 or 0, at rates of 66 % (as on the
+slippery FrozenLake) and 98 %; `lander`, where nine of ten episodes land, 265 ± 20 as the trained policies that come with the
+package do, and one crashes at 0 ± 80; `cartpole`, where 97 % reach 500 and the others fall between 20 and 499. The mixtures
+have the rates of failure at which the bootstrap covers as rarely as an earlier audit found, 0.59 and 0.26 of ten episodes.
 
-The plausible range is the lowest and the highest of 1,000 episodes of the same distribution, drawn anew in every repeat. That is
-the narrowest range that is realistic: a training shows what worse policies get, too. In `lander` and `cartpole`, `wide` has this:
-the lowest return is that of an untrained policy, −500 and 8.
+The plausible range is the lowest and the highest of 1,000 episodes of the same distribution, drawn anew in every repeat. That
+is the narrowest range that is realistic: a training shows what worse policies get, too. In `lander` and `cartpole`, `wide`
+has this: the lowest return is that of an untrained policy, −500 and 8.
 
-The intervals: `bca`, the bootstrap that was used before; `student`; `bootstrap t`; `seen`, `mean_interval` without a range; `range`,
-`mean_interval` with it; `hull`, BCa's interval, each end moved to the end of the range by the probability 1 − 0.025^(1/n) of what was
-not seen; `betting`, the hedged capital of Waudby-Smith and Ramdas 2024 (arXiv 2010.09686, eq. 27) in the range.
+The intervals: `bca`, the bootstrap that was used before; `student`; `bootstrap t`; `seen`, `mean_interval` without a range;
+`range`, `mean_interval` with it; `hull`, BCa's interval, each end moved to the end of the range by the probability 1 −
+0.025^(1/n) of what was not seen; `betting`, the hedged capital of Waudby-Smith and Ramdas 2024 (arXiv 2010.09686, eq. 27) in
+the range.
 
-**The rule**, written before anything was measured: an interval with the range qualifies if its coverage is at least 93 % for every
-shape and n. Of those the one with the smallest width is taken, as the geometric mean over shapes and n of the mean width; within
-5 % of it the one that takes fewer lines. Without a range, `bca`, `student`, `bootstrap t` and `seen` are candidates; none can
-cover rare failures, so the one with the highest lowest coverage over the shapes with more than two values, normal and lognormal,
-is taken, and within 1 % the one that needs no code of its own.
+**The rule**, written before anything was measured: an interval with the range qualifies if its coverage is at least 93 % for
+every shape and n. Of those the one with the smallest width is taken, as the geometric mean over shapes and n of the mean
+width; within 5 % of it the one that takes fewer lines. Without a range, `bca`, `student`, `bootstrap t` and `seen` are
+candidates; none can cover rare failures, so the one with the highest lowest coverage over the shapes with more than two
+values, normal and lognormal, is taken, and within 1 % the one that needs no code of its own.
 """
 
 from __future__ import annotations
@@ -182,7 +183,9 @@ def main() -> int:
     print(table(rows), "", *(f"{kind}: {found}" for kind, found in judged(rows).items()), sep="\n")
     if given.json is not None:
         given.json.write_text(json.dumps({"judged": judged(rows), "rows": rows}, indent=1) + "\n", "utf8")
-    short = [f"{r['shape']}, n = {r['episodes']}: {r['range']['coverage']}" for r in rows if r["range"]["coverage"] < LEAST]
+    short = [
+        f"{r['shape']}, n = {r['episodes']}: {r['range']['coverage']}" for r in rows if r["range"]["coverage"] < LEAST
+    ]
     print("\n".join(["covers less often than it has to:", *short]) if short else f"covers at least {100 * LEAST:.0f} %")
     return int(bool(short))
 

@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from policygrad.html import decimals
 from policygrad.reports.aggregates import trimmed_mean
 from policygrad.reports.columns import steps_text
 from policygrad.reports.comparison import ComparedRuns, ScoredRun
-from policygrad.reports.comparison_words import overall
+from policygrad.reports.comparison_words import interval_label, overall
 from policygrad.reports.curves import return_label
 from policygrad.reports.plots import COLORS, INK, LINES, MARKERS, PALE, Chart, light_axis
 
@@ -51,11 +52,9 @@ def caption(comparison: ComparedRuns) -> list[str]:
         said = []
         for side in comparison.sides:
             found = comparison.summary(side, env)["iqm"]
-            low, high = found["interval"]
+            interval = interval_label(found["interval"], max(1, decimals(*found["interval"])))
             runs = len(comparison.runs[side][env])
-            said.append(
-                f"{side} {return_label(found['value'])} [{return_label(low)}, {return_label(high)}], n = {runs}"
-            )
+            said.append(f"{side} {return_label(found['value'])} [{interval}], n = {runs}")
         texts.append(f"{env}: IQM [{level} bootstrap]: " + "; ".join(said) + ".")
     texts.append(
         "Lines: IQM of the runs' mean returns in training, bands: all runs. Bars: IQM and interval, dots: runs."

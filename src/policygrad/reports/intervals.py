@@ -52,8 +52,6 @@ def mean_interval(
 def _lower(x: np.ndarray, lowest: float, share: float) -> float:
     """The lower limit, missed with probability `share`, for the mean of sorted numbers that are not below `lowest`."""
     values = np.unique(x)
-    if math.isinf(lowest):
-        return lowest
     if len(values) == 1 or (len(values) == 2 and values[0] == lowest):  # the quantile of a beta distribution, exactly
         from scipy.special import betaincinv
 
