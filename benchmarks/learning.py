@@ -26,7 +26,7 @@ def train_one(algo: str, env: str, backend: str, overrides: dict[str, Any], root
     run = train(agent, root=root)
     evaluation = run.evaluation() or {}
     figures = {way: round(evaluation[way]["mean"], 3) for way in ("greedy", "sampled")}
-    ci95 = [round(x, 3) for x in evaluation["greedy"]["ci95"]]
+    ci95 = [None if x is None else round(x, 3) for x in evaluation["greedy"]["ci95"]]
     measured = {"seed": seed, "steps": agent.collector.steps_done, **figures, "greedy_ci95": ci95}
     return measured | {"config": agent.config, "versions": run.config()["versions"]}
 

@@ -15,7 +15,7 @@ bootstrap (Rubin 1981) with one return more, the worst one. Three facts make it 
 - It moves and stretches with the returns and their range, and does not depend on the order of the returns.
 
 Its authors conjecture that it covers for every distribution in the range; for two values it is proven. Where it would not, the
-range was too narrow. `benchmarks/coverage.py` measures how often it covers.
+range was too narrow. `benchmarks/intervals.py` measures how often it covers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How often intervals for a mean return contain it, and how wide they are.
 
-    python benchmarks/coverage.py [--repeats 2000] [--json benchmarks/coverage.json]
-    python benchmarks/coverage.py --docs                # the table of docs/metrics.md from benchmarks/coverage.json
+    python benchmarks/intervals.py [--repeats 2000] [--json benchmarks/intervals.json]
+    python benchmarks/intervals.py --docs                # the table of docs/metrics.md from benchmarks/intervals.json
 
 Shapes of returns: `normal` and `lognormal` (skewed) with σ = 1; `successes`, which are 1 or 0, at rates of 66 % (as on the
 slippery FrozenLake) and 98 %; `lander`, where nine of ten episodes land, 265 ± 20 as the trained policies that come with the
@@ -38,8 +38,8 @@ from scipy import stats
 from policygrad.reports.intervals import bca_interval, mean_interval
 
 ROOT = Path(__file__).parents[1]
-PAGE, JSON = ROOT / "docs" / "metrics.md", ROOT / "benchmarks" / "coverage.json"
-BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
+PAGE, JSON = ROOT / "docs" / "metrics.md", ROOT / "benchmarks" / "intervals.json"
+BEGIN, END = "<!-- intervals: begin -->", "<!-- intervals: end -->"
 EPISODES, LEAST, TRAINING = (10, 30, 100), 0.93, 1000
 Ends = tuple[float, float]
 Shape = Callable[[np.random.Generator, int], np.ndarray]

@@ -1,0 +1,27 @@
+"""The table of docs/metrics.md is what was measured, and the interval covers where the bootstrap did not."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_has_what_was_measured():
+    spec = spec_from_file_location("benchmark_of_intervals", ROOT / "benchmarks" / "intervals.py")
+    assert spec is not None and spec.loader is not None
+    measured = module_from_spec(spec)
+    spec.loader.exec_module(measured)
+    recorded = json.loads(measured.JSON.read_text("utf8"))
+    rows = recorded["rows"]
+    usual = [row for row in rows if not row["shape"].endswith("wide")]
+    assert [(r["episodes"], r["shape"]) for r in usual] == [
+        (n, name) for n in measured.EPISODES for name in measured.SHAPES
+    ]
+    assert all(row["repeats"] >= 2000 for row in usual)
+    assert all(row["range"]["coverage"] >= measured.LEAST and row["range"]["points"] == 0.0 for row in rows)
+    assert min(row["bca"]["coverage"] for row in usual) < 0.3  # the negative control
+    assert recorded["judged"] == measured.judged(rows)
+    assert measured.table(rows) in measured.PAGE.read_text("utf8")
