@@ -58,7 +58,7 @@ def test_of_equal_returns_it_leaves_the_probability_that_an_unseen_outcome_can_h
 
 
 def distribution(t: float, points: np.ndarray) -> float:
-    """P(Σ wᵢ yᵢ ≤ t) for distinct points (m,), w uniform on the weights that sum to 1, in closed form: an integrated B-spline."""
+    """P(Σ wᵢ yᵢ ≤ t), w uniform on the weights that sum to 1, of distinct points (m,): the integral of a B-spline."""
     m = len(points)
     terms = [(t - y) ** (m - 1) / np.prod([z - y for z in points if z != y]) for y in points if y < t]
     return float(np.sum(terms))
