@@ -22,6 +22,11 @@ every shape and n. Of those the one with the smallest width is taken, as the geo
 width; within 5 % of it the one that takes fewer lines. Without a range, `bca`, `student`, `bootstrap t` and `seen` are
 candidates; none can cover rare failures, so the one with the highest lowest coverage over the shapes with more than two
 values, normal and lognormal, is taken, and within 1 % the one that needs no code of its own.
+
+**What came of it.** With the range, `range`, `hull` and `betting` qualify, and `range` is the narrowest, by more than 5 %.
+Without a range the rule would take `bootstrap t`. It was not followed there, for what the rule did not ask about:
+`bootstrap t` is a point where all returns are equal, covers 70 % at ten episodes with 66 % successes, and is twice as wide as
+the others on ten skewed returns. `seen` is next by the rule, is never a point, and is the same function without an argument.
 """
 
 from __future__ import annotations
