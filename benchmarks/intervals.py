@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from policygrad.reports.intervals import bca_interval, mean_interval
+from policygrad.reports.intervals import DRAWS, _lower
 
 ROOT = Path(__file__).parents[1]
 PAGE, JSON = ROOT / "docs" / "metrics.md", ROOT / "benchmarks" / "intervals.json"
@@ -66,27 +66,77 @@ SHAPES: dict[str, tuple[Shape, float]] = {  # and their means
 WIDE = {"lander": -500.0, "cartpole": 8.0}  # the lowest return of an untrained policy
 
 
-def student(x: np.ndarray, _: Ends) -> Ends:
+def counts(n: int, resamples: int = 2000) -> np.ndarray:
+    """How often each of n numbers is in each resample, (resamples, n): those that `bca_interval` draws, too."""
+    drawn = np.random.default_rng(0).integers(0, n, (resamples, n))
+    return np.array([np.bincount(row, minlength=n) for row in drawn], float)
+
+
+def lower(x: np.ndarray, lowest: np.ndarray, share: float = 0.025) -> np.ndarray:
+    """`intervals._lower` of many samples (R, n) at once; those with an exact limit are left to it."""
+    n = x.shape[1]
+    w, found = np.random.default_rng(0).standard_exponential((DRAWS, n + 1)), np.zeros(len(x))
+    w = (w / w.sum(1, keepdims=True))[:, 1:]
+    few = np.array([len(values := np.unique(row)) == 1 or (len(values) == 2 and values[0] == a)
+                    for row, a in zip(x, lowest, strict=True)])  # fmt: skip
+    for k in np.flatnonzero(few):
+        found[k] = _lower(np.sort(x[k]), lowest[k], share)
+    rest = np.flatnonzero(~few)
+    for part in np.array_split(rest, max(1, len(rest) // 200)):
+        if len(part):
+            above = np.sort(x[part], axis=1) - lowest[part, None]
+            found[part] = lowest[part] + np.quantile(above @ w.T, share, axis=1)
+    return found
+
+
+def means(x: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """`mean_interval` of many samples with their ranges (R, 2): (R, 2)."""
+    low, high = np.minimum(x.min(1), ends[:, 0]), np.maximum(x.max(1), ends[:, 1])
+    found = np.stack([lower(x, low), -lower(-x, -high)], 1)
+    return np.where((low < high)[:, None], found, [-np.inf, np.inf])
+
+
+def bca(x: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """`bca_interval` of many samples."""
+    n, mean = x.shape[1], x.mean(1)
+    drawn = x @ counts(n).T / n
+    below = ((drawn < mean[:, None]).mean(1) + (drawn <= mean[:, None]).mean(1)) / 2
+    z0, influence = stats.norm.ppf(below), x - mean[:, None]  # of the jackknife
+    with np.errstate(invalid="ignore", divide="ignore"):
+        a = (influence**3).sum(1) / (influence**2).sum(1) ** 1.5 / 6
+        at = [stats.norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))) for z in stats.norm.ppf([0.025, 0.975])]
+    equal = np.ptp(x, 1) == 0
+    return np.array([
+        (m, m) if same else np.quantile(row, shares)
+        for m, same, row, shares in zip(mean, equal, drawn, np.stack(at, 1), strict=True)
+    ])  # fmt: skip
+
+
+def student(x: np.ndarray, _: np.ndarray) -> np.ndarray:
     """Student's t."""
-    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return x.mean() - half, x.mean() + half
+    half = stats.t.ppf(0.975, x.shape[1] - 1) * x.std(1, ddof=1) / np.sqrt(x.shape[1])
+    return np.stack([x.mean(1) - half, x.mean(1) + half], 1)
 
 
-def bootstrap_t(x: np.ndarray, _: Ends) -> Ends:
+def bootstrap_t(x: np.ndarray, _: np.ndarray) -> np.ndarray:
     """The studentised bootstrap (Efron 1982), without resamples whose numbers are all equal."""
-    drawn = x[np.random.default_rng(0).integers(len(x), size=(2000, len(x)))]
-    error, scale = x.std(ddof=1) / np.sqrt(len(x)), drawn.std(1, ddof=1) / np.sqrt(len(x))
-    t = ((drawn.mean(1) - x.mean()) / np.where(scale > 0, scale, 1.0))[scale > 0]
-    if not len(t):
-        return x.mean(), x.mean()
-    low, high = np.quantile(t, [0.025, 0.975])
-    return x.mean() - high * error, x.mean() - low * error
+    n, mean, found = x.shape[1], x.mean(1), []
+    c, y = counts(n), x - x.mean(1)[:, None]
+    drawn, second = y @ c.T / n, y**2 @ c.T / n
+    scale = np.sqrt(np.maximum(second - drawn**2, 0.0) / (n - 1))
+    error = x.std(1, ddof=1) / np.sqrt(n)
+    for k in range(len(x)):
+        varies = scale[k] > 1e-6 * error[k]
+        t = drawn[k][varies] / scale[k][varies]
+        ends = np.quantile(t, [0.975, 0.025]) if len(t) else np.zeros(2)
+        found.append(mean[k] - ends * error[k])
+    return np.array(found)
 
 
-def hull(x: np.ndarray, ends: Ends) -> Ends:
+def hull(x: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """BCa, moved towards the ends of the range by the probability of what was not seen."""
-    unseen = 1.0 - 0.025 ** (1.0 / len(x))
-    return tuple((1.0 - unseen) * one + unseen * end for one, end in zip(bca_interval(x), ends, strict=True))
+    unseen = 1.0 - 0.025 ** (1.0 / x.shape[1])
+    return (1.0 - unseen) * bca(x, ends) + unseen * ends
 
 
 def betting(x: np.ndarray, ends: Ends, points: int = 400) -> Ends:
@@ -107,34 +157,38 @@ def betting(x: np.ndarray, ends: Ends, points: int = 400) -> Ends:
     return ends[0] + scale * max(low - 0.5 / points, 0), ends[0] + scale * min(high + 0.5 / points, 1)
 
 
-INTERVALS: dict[str, Callable[[np.ndarray, Ends], Ends]] = {
-    "bca": lambda x, _: bca_interval(x),
+INTERVALS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "bca": bca,
     "student": student,
     "bootstrap t": bootstrap_t,
-    "seen": lambda x, _: mean_interval(x),
-    "range": mean_interval,
+    "seen": lambda x, _: means(x, np.stack([x.min(1), x.max(1)], 1)),
+    "range": means,
     "hull": hull,
-    "betting": betting,
+    "betting": lambda x, ends: np.array([betting(row, (a, b)) for row, (a, b) in zip(x, ends, strict=True)]),
 }
 WITH_RANGE = ("range", "hull", "betting")
 
 
-def measured(name: str, n: int, repeats: int, wide: bool = False) -> dict[str, Any]:
-    """One row: per interval its coverage, its mean width where it is bounded, and how often it is a point or has no bound."""
-    shape, mean = SHAPES[name]
-    rng = np.random.default_rng([n, list(SHAPES).index(name), wide])
-    found: dict[str, list[Ends]] = {kind: [] for kind in (WITH_RANGE if wide else INTERVALS)}
+def samples(name: str, n: int, repeats: int, wide: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Samples (repeats, n), and the lowest and highest return of their training and themselves (repeats, 2)."""
+    shape, rng = SHAPES[name][0], np.random.default_rng([n, list(SHAPES).index(name), wide])
+    drawn, ends = [], []
     for _ in range(repeats):
         x, training = shape(rng, n).astype(float), shape(rng, TRAINING)
-        ends = min(x.min(), training.min(), WIDE[name] if wide else np.inf), max(x.max(), training.max())
-        for kind, made in found.items():
-            made.append(INTERVALS[kind](x, ends))
+        drawn.append(x)
+        ends.append((min(x.min(), training.min(), WIDE[name] if wide else np.inf), max(x.max(), training.max())))
+    return np.array(drawn), np.array(ends, float)
+
+
+def measured(name: str, n: int, repeats: int, wide: bool = False) -> dict[str, Any]:
+    """One row: per interval its coverage, its mean width where it is bounded, and how often it is a point or has no bound."""
+    x, ends = samples(name, n, repeats, wide)
     row: dict[str, Any] = {"shape": name + ", wide" * wide, "episodes": n, "repeats": repeats}
-    for kind, made in found.items():
-        low, high = np.array(made, float).T
+    for kind in WITH_RANGE if wide else INTERVALS:
+        low, high = INTERVALS[kind](x, ends).T
         bounded = np.isfinite(low) & np.isfinite(high)
         row[kind] = {
-            "coverage": float(np.mean((low <= mean) & (mean <= high))),
+            "coverage": float(np.mean((low <= SHAPES[name][1]) & (SHAPES[name][1] <= high))),
             "width": float(np.mean((high - low)[bounded])) if bounded.any() else None,
             "points": float(np.mean(low == high)),
             "unbounded": float(np.mean(~bounded)),
