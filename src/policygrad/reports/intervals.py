@@ -11,11 +11,11 @@ bootstrap (Rubin 1981) with one return more, the worst one. Three facts make it 
 
 - Of returns with two values, a and b, it is exactly the interval of Clopper and Pearson (1934).
 - Of n equal returns x it is [x − (1 − α^{1/n}) (x − a), x + (1 − α^{1/n}) (b − x)]: an outcome that was not seen in n episodes
-  has at most the probability 1 − α^{1/n}, with confidence 1 − α. It is a point only where x is the bound itself.
+  has at most the probability 1 − α^{1/n}, with confidence 1 − α. A limit is x itself only where x is that end of the range.
 - It moves and stretches with the returns and their range, and does not depend on the order of the returns.
 
-Its authors conjecture that it covers for every distribution in the range; for two values it is proven. Where it would not, the
-range was too narrow. `benchmarks/intervals.py` measures how often it covers.
+Its authors conjecture that it covers for every distribution in the range; for two values it is proven.
+`benchmarks/intervals.py` measures how often it covers six shapes.
 """
 
 from __future__ import annotations
