@@ -74,7 +74,7 @@ def measure(side: str, env: str, seed: int, workers: int, steps: int | None, epi
         "pushes": pushes,
         "curve": [[row["steps"], row["return_mean"]] for row in rows],
         "config": {name: list(x) if isinstance(x, tuple) else x for name, x in config.items()},
-    } | {name: {"mean": e.mean, "ci95": list(e.ci95)} for name, e in evaluations.items()}
+    } | {name: {"mean": e.mean, "ci95": e.to_json()["ci95"]} for name, e in evaluations.items()}
 
 
 def run_child(*given: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def recorded(run: RunDirectory) -> dict[str, Any]:
     """How the final policy of a run does."""
     evaluation = run.evaluation() or {}
     figures = {way: round(evaluation[way]["mean"], 3) for way in ("greedy", "sampled")}
-    ci95 = [round(x, 3) for x in evaluation["greedy"]["ci95"]]
+    ci95 = [None if x is None else round(x, 3) for x in evaluation["greedy"]["ci95"]]
     return {"seed": run.config()["seed"], "steps": run.state()["steps"], **figures, "greedy_ci95": ci95}
 
 

@@ -49,8 +49,9 @@ def train(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
         size, steps = path.stat().st_size, agent.collector.steps_done
     if size > MOST:
         raise ValueError(f"{path.name} has {size:,} bytes, more than {MOST:,}: train a smaller network")
+    names = ("mean", "std", "ci95", "return_range")
     evaluations = {
-        kind: {"mean": e.mean, "std": e.std, "ci95": list(e.ci95), "episodes": EPISODES} for kind, e in found.items()
+        kind: {name: e.to_json()[name] for name in names} | {"episodes": EPISODES} for kind, e in found.items()
     }
     seconds = time.perf_counter() - start
     print(

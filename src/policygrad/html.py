@@ -1,11 +1,35 @@
-"""Texts, small tables and pictures as HTML, for notebooks. Everything is escaped."""
+"""Texts, small tables and pictures as HTML, for notebooks, where everything is escaped; and intervals as texts."""
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
+
+OF_WHAT = "The intervals are for the mean return of this policy over new episodes, not for other seeds of training."
+
+
+def interval_text(ends: Sequence[float | None], digits: int | None = None) -> str:
+    """An interval as text. digits: of each end, [as many as its width needs, 1 at least].
+
+    An interval without ends is "not bounded"; one that is a point, as in files of before version 0.5, is "all equal", because
+    that is all that is known.
+    """
+    low, high = (math.inf if end is None else float(end) for end in ends)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "not bounded"
+    if low == high:
+        return "all equal"
+    digits = decimals(low, high) if digits is None else digits
+    return f"[{low:,.{digits}f}, {high:,.{digits}f}]"
+
+
+def decimals(low: float, high: float) -> int:
+    """The digits behind the point that show two digits of a width, 1 at least and 6 at most."""
+    width = high - low
+    return min(6, max(1, 1 - math.floor(math.log10(width)))) if 0.0 < width < math.inf else 1
 
 
 def text_html(text: str) -> str:

@@ -210,8 +210,11 @@ def test_the_table_of_the_seeds_says_which_failed_and_means_what_is_done():
     assert not any(line.startswith("mean") for line in lines)
     equal = {"mean": 500.0, "ci95": [500.0, 500.0]}
     done = State(0, "done", path="seed0", evaluations={"greedy": equal, "sampled": equal})
-    assert "all returns are equal" in seeds_table([done])
-    assert "all returns are equal" not in seeds_table(states())
+    assert "[500.0, 500.0]" not in seeds_table([done])  # of a file of before version 0.5
+    assert "all equal" in seeds_table([done])
+    done.evaluations["greedy"]["ci95"] = [None, None]
+    assert "not bounded" in seeds_table([done])
+    assert "of that seed's policy" in seeds_table([done])
 
 
 def test_failures_take_three_lines_at_most():

@@ -315,3 +315,14 @@ def test_a_mean_of_survivors_is_dotted_and_explained(tmp_path):
 def test_curves_of_equal_numbers_are_named(tmp_path):
     made = [a_run(tmp_path / "npg", "npg"), a_run(tmp_path / "trpo", "trpo"), a_run(tmp_path / "ppo", seed=1)]
     assert labels(read_curves(made)["CartPole-v1"]) == ["NPG", "TRPO\nthe same numbers as NPG", "PPO"]
+
+
+@pytest.mark.parametrize(("ends", "said"), [([None, None], "not bounded"), ([200.0, 200.0], "all equal")])
+def test_an_interval_that_there_is_not_is_no_point(ends, said, tmp_path):
+    """Without a bound, or in files of before version 0.5, where the interval of equal returns was a point."""
+    run = a_run(tmp_path / "run")
+    run.write_evaluation({"greedy": {"mean": 200.0, "ci95": ends}})
+    figure = plot(run)
+    axis = figure.axes[0]
+    assert said in [text.get_text() for text in axis.texts]
+    assert axis.get_ylim()[0] < 200.0 < axis.get_ylim()[1]

@@ -98,7 +98,8 @@ def test_the_card_is_made_from_the_run(run) -> None:
     metric = heading["model-index"][0]["results"][0]["metrics"][0]
     assert metric["value"] == f"{evaluation['greedy']['mean']:.2f} +/- {evaluation['greedy']['std']:.2f}"
     low, high = evaluation["sampled"]["ci95"]
-    assert f"| sampled | {evaluation['sampled']['mean']:.1f} | {low:.1f} to {high:.1f} | 5 |" in body
+    assert f"| sampled | {evaluation['sampled']['mean']:.1f} | [{low:.1f}, {high:.1f}] | 5 |" in body
+    assert "mean return of this policy" in body
     assert "| clip | linear(0.3, 0.1) |" in body
     assert "64 environment steps, seed 0" in body
     assert f"policygrad pull {REPO}" in body

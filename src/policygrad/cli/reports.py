@@ -13,6 +13,7 @@ from policygrad.algorithms.config import preset_name, resolve, show
 from policygrad.cli.tables import text_table
 from policygrad.cli.values import UsageError, flag_of
 from policygrad.errors import PolicygradError
+from policygrad.html import decimals, interval_text
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.seeds import error_name, error_place, failure
 
@@ -124,10 +125,15 @@ def evaluation_table(evaluations: Mapping[str, Evaluation]) -> str:
     """The table of the greedy and the sampled evaluation."""
     rows = []
     for name, evaluation in evaluations.items():
-        low, high = evaluation.ci95
-        rows.append([name, f"{evaluation.mean:,.1f}", f"[{low:,.1f}, {high:,.1f}]", str(len(evaluation.returns))])
-    notes = "".join(f"\n{name}: {evaluation.note}" for name, evaluation in evaluations.items() if evaluation.note)
-    return text_table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3)) + notes
+        mean = f"{evaluation.mean:,.{decimals(*evaluation.ci95)}f}"
+        rows.append([name, mean, interval_text(evaluation.ci95), str(len(evaluation.returns))])
+    notes = {name: evaluation.note for name, evaluation in evaluations.items()}
+    same = len(set(notes.values())) == 1
+    lines = [text_table(["policy", "mean return", "95 % interval", "episodes"], rows, right=(1, 2, 3))]
+    lines += [next(iter(notes.values()))] if same else [f"{name}: {note}" for name, note in notes.items()]
+    return "\n".join(
+        [*lines, "the interval says nothing about other seeds of training: train several, as with --seed 0-4"]
+    )
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
@@ -149,8 +155,8 @@ def seeds_table(states: Sequence[State]) -> str:
         run = Path(state.path or "").name
         if state.phase == "done":
             greedy, sampled = (state.evaluations[way]["mean"] for way in ("greedy", "sampled"))
-            low, high = state.evaluations["greedy"]["ci95"]
-            rows.append([str(state.seed), f"{greedy:,.1f}", f"[{low:,.1f}, {high:,.1f}]", f"{sampled:,.1f}", run])
+            interval = interval_text(state.evaluations["greedy"]["ci95"])
+            rows.append([str(state.seed), f"{greedy:,.1f}", interval, f"{sampled:,.1f}", run])
             done.append((greedy, sampled))
         else:
             rows.append([str(state.seed), state.phase, "", "", run])
@@ -158,9 +164,8 @@ def seeds_table(states: Sequence[State]) -> str:
         if len(done) > 1:
             greedy, sampled = (of(values) for values in zip(*done, strict=True))
             rows.append([name, f"{greedy:,.1f}", "", f"{sampled:,.1f}", ""])
-    points = any(low == high for low, high in (s.evaluations["greedy"]["ci95"] for s in states if s.phase == "done"))
-    note = "\nan interval that is a point: all returns are equal, which leaves room for rare others" if points else ""
-    return text_table(["seed", "greedy", "95 % interval", "sampled", "run"], rows, right=(1, 2, 3)) + note
+    note = "\n95 % interval: of the mean return of that seed's policy; how much seeds differ, the rows show"
+    return text_table(["seed", "greedy", "95 % interval", "sampled", "run"], rows, right=(1, 2, 3)) + note * bool(done)
 
 
 def failures(states: Sequence[State]) -> str:

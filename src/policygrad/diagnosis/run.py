@@ -292,7 +292,7 @@ def greedy(case: RunCase) -> Symptom | None:
     if not all(isinstance(each, Mapping) and "ci95" in each for each in both):
         raise CannotTell("the final policy was not evaluated in both ways")
     (_, high), (low, _) = both[0]["ci95"], both[1]["ci95"]  # pyright: ignore[reportOptionalSubscript]
-    if high >= low:
+    if high is None or low is None or high >= low:  # without a bound there is no telling
         return None
     means = [float(each["mean"]) for each in both]  # pyright: ignore[reportOptionalSubscript]
     text = (

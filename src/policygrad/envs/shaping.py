@@ -103,6 +103,11 @@ def unshaped(*envs: gym.Env) -> Iterator[None]:
             layer.active = active
 
 
+def is_shaped(*envs: gym.Env) -> bool:
+    """Whether a TrainingOnly is around one of the environments: then returns in training are of another task."""
+    return any(True for env in envs for _ in _shaping(env))
+
+
 def _shaping(env: gym.Env) -> Iterable[TrainingOnly]:
     """Every TrainingOnly between this wrapper and the bare environment."""
     while isinstance(env, gym.Wrapper):

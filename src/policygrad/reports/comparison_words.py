@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from policygrad.html import decimals
 from policygrad.reports.columns import num, percent, steps_text
 from policygrad.reports.comparison import OVERALL, ComparedRuns
 from policygrad.reports.curves import return_label
@@ -26,15 +27,23 @@ def rows(comparison: ComparedRuns, env: str) -> list[list[str]]:
 
 def _row(comparison: ComparedRuns, side: str, env: str, digits: int) -> list[str]:
     found = comparison.summary(side, env)
-    numbers = [found["iqm"]["value"], *found["iqm"]["interval"], found["mean"]["value"], found["median"]["value"]]
-    iqm, low, high, mean, median, worst = (return_label(x, digits) for x in [*numbers, found["worst"]])
+    digits = max(digits, decimals(*found["iqm"]["interval"]))
+    numbers = [found["iqm"]["value"], found["mean"]["value"], found["median"]["value"], found["worst"]]
+    iqm, mean, median, worst = (return_label(x, digits) for x in numbers)
     runs = sum(len(comparison.runs[side][one]) for one in ([env] if env != OVERALL else comparison.envs))
     goal = found.get("to_threshold")
     solved, steps = "", ""
     if goal is not None:
         solved = percent(goal["reached"])
         steps = "not reached" if goal["median_steps"] is None else steps_text(goal["median_steps"])
-    return [side, str(runs), iqm, f"{low} to {high}", mean, median, worst, percent(found["collapsed"]), solved, steps]
+    interval = interval_label(found["iqm"]["interval"], digits)
+    return [side, str(runs), iqm, interval, mean, median, worst, percent(found["collapsed"]), solved, steps]
+
+
+def interval_label(ends: Sequence[float], digits: int) -> str:
+    """The interval of a bootstrap; one without width says nothing, and is none."""
+    low, high = ends
+    return "none" if low == high else f"{return_label(low, digits)} to {return_label(high, digits)}"
 
 
 def sentence(env: str, pair: tuple[str, str], found: Difference) -> str:
@@ -44,18 +53,18 @@ def sentence(env: str, pair: tuple[str, str], found: Difference) -> str:
     sign, level = (1 if ahead else -1), f"{100 * found.level:g} %"
     unit, digits = (" of the common scale", 3) if env == OVERALL else ("", 1)
     ends = sorted([sign * found.low, sign * found.high])
-    bounded = math.isfinite(ends[0]) and math.isfinite(ends[1])
-    interval = f"{level} interval {return_label(ends[0], digits)} to {return_label(ends[1], digits)}"
+    bounded, varies = math.isfinite(ends[0]) and math.isfinite(ends[1]), ends[0] < ends[1]
+    digits = max(digits, decimals(*ends))
+    interval = (
+        f"{level} interval {interval_label(ends, digits)}" if varies else "no interval, as its scores do not vary"
+    )
     size = return_label(sign * found.estimate + 0.0, digits) + unit
     chance = found.improvement if sign > 0 else 1 - found.improvement
     if found.verdict:
         beats = f"a run of {better} beats a run of {worse} with probability {num(chance)}"
         return f"{env}: {better} is better than {worse} by {size} ({interval}; {beats})."
-    known = (
-        f"the difference is {size} ({interval})"
-        if bounded
-        else f"the difference is {size}, and so few seeds cannot bound it"
-    )
+    why = "scores that do not vary" if bounded else "so few seeds"
+    known = f"the difference is {size}" + (f" ({interval})" if bounded and varies else f", and {why} cannot bound it")
     return f"{env}: cannot tell {better} from {worse} yet: {known}; {_more(found)}."
 
 
@@ -102,6 +111,11 @@ def notes(comparison: ComparedRuns) -> list[str]:
         + _adjusted(comparison),
         "Collapsed: the mean return of training ends below the middle between its first and its highest value.",
     ]
+    ends = [comparison.summary(side, env)["iqm"]["interval"] for env in places(comparison) for side in comparison.sides]
+    if any(low == high for low, high in ends):
+        lines.append(
+            "No interval: there is one run, or nearly all have the same score, which says nothing about others."
+        )
     solved = {env: value for env, value in comparison.thresholds.items() if value is not None}
     if solved:
         said = ", ".join(f"{return_label(value, 0)} on {env}" for env, value in solved.items())
@@ -144,8 +158,8 @@ def caption(comparison: ComparedRuns) -> str:
         said = []
         for side in comparison.sides:
             found = comparison.summary(side, env)["iqm"]
-            low, high = map(return_label, found["interval"])
-            said.append(f"{side} {return_label(found['value'])} [{low}, {high}], n = {len(comparison.runs[side][env])}")
+            interval = interval_label(found["interval"], max(1, decimals(*found["interval"])))
+            said.append(f"{side} {return_label(found['value'])} [{interval}], n = {len(comparison.runs[side][env])}")
         numbers = f"IQM [{_level(comparison)} stratified bootstrap interval]"
         parts.append(f"{env}, {_steps(comparison, env)}: {numbers} of final scores: {'; '.join(said)}.")
     lines = "Lines: IQM of the runs' mean returns in training; bands: from the lowest to the highest run."

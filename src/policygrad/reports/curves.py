@@ -94,12 +94,15 @@ class Curve:
         return float(asked) if 0.9 * asked <= last <= asked else last
 
     def final(self, greedy: bool = True) -> tuple[float, float, float] | None:
-        """The final evaluation and its 95 % interval; of several seeds, their mean and the lowest and highest."""
+        """The final evaluation and its 95 % interval, infinite where it is not bounded; of several seeds, their mean and the
+        lowest and highest.
+        """
         evaluations = self.evaluations if greedy else self.sampled
         if not evaluations:
             return None
         means = [float(e["mean"]) for e in evaluations]
         low, high = evaluations[0]["ci95"] if len(means) == 1 else (min(means), max(means))
+        low, high = (-np.inf if low is None else low), (np.inf if high is None else high)
         return float(np.mean(means)), float(low), float(high)
 
     @property

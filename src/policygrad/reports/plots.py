@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from policygrad.html import decimals, interval_text
 from policygrad.reports.columns import title
 from policygrad.reports.curves import (
     RETURN,
@@ -187,9 +188,9 @@ def fit_heights(axis: Axes, curves: list[Curve]) -> None:
     that costs a third of the height at most.
     """
     low, high = axis.get_ylim() if axis.lines else (np.inf, -np.inf)
-    points = [x for curve in curves if (final := curve.final(greedy=False)) is not None for x in final[1:]]
+    points = [x for curve in curves for x in curve.final(greedy=False) or () if np.isfinite(x)]
     low, high = min([low, *points]), max([high, *points])
-    greedy = [x for curve in curves if (final := curve.final()) is not None for x in final[1:]]
+    greedy = [x for curve in curves for x in curve.final() or () if np.isfinite(x)]
     wide = min([low, *greedy]), max([high, *greedy])
     if not axis.lines or wide[1] - wide[0] <= 1.5 * (high - low):
         low, high = wide
@@ -266,8 +267,12 @@ def final_text(axis: Axes, curve: Curve, x: float, height: float) -> None:
     places = [min(max(final[0], low), high) for final, _ in texts]
     for y, ((mean, down, up), how) in zip(apart(places, (low, high), [0.58 / height] * len(texts)), texts, strict=True):
         what = "95 % interval" if len(curve.evaluations) == 1 else f"range of {noun([curve])}"
+        digits = decimals(down, up)
+        ends = f"{return_label(down, digits)} to {return_label(up, digits)}"
+        if len(curve.evaluations) == 1 and not -np.inf < down < up < np.inf:
+            ends = interval_text((down, up))
         axis.annotate(return_label(mean), (x, y), color=COLORS[0], **big)
-        axis.annotate(f"{return_label(down)} to {return_label(up)}", (x, y), (0, -8), **small)
+        axis.annotate(ends, (x, y), (0, -8), **small)
         axis.annotate(f"{what}\nfinal policy, {how}", (x, y), (0, -17), **small)
 
 

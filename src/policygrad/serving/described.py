@@ -29,6 +29,7 @@ META = table(
         "observation_space": anything,
         "action_space": anything,
     },
+    optional={"return_range": each(number(-LARGEST, LARGEST), 2, least=2)},
     others=anything,
 )
 COUNT = whole(1, 100_000)  # of choices

@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     from policygrad.models.policy import Body
 
 
-class ServedPolicy(NumpyPolicy):
+class Ranged:
+    """What a model file says about its policy."""
+
+    meta: dict[str, Any]
+
+    @property
+    def return_range(self) -> tuple[float, float] | None:
+        """The lowest and the highest return of the episodes that the policy was trained on; None in files of version 0.4."""
+        found = self.meta.get("return_range")
+        return None if found is None else (float(found[0]), float(found[1]))
+
+
+class ServedPolicy(Ranged, NumpyPolicy):
     """A policy of a model file in NumPy. It has no environment, and threads may share it.
 
     meta: the plain values of the model file: `algo`, `env`, `seed`, `config`, the spaces. needs_torch: whether torch computes
@@ -65,7 +77,7 @@ class ServedPolicy(NumpyPolicy):
         return restore(self.file)[0]
 
 
-class TorchServedPolicy:
+class TorchServedPolicy(Ranged):
     """A policy of a model file in torch: one with a network or a head of the user's own. Threads take turns."""
 
     needs_torch = True

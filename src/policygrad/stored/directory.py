@@ -45,7 +45,7 @@ from policygrad.files import (
     write_atomically,
 )
 from policygrad.forms import LARGEST, MANY, FormError, anything, each, flag, maybe, number, setting, table, text, whole
-from policygrad.html import table_html
+from policygrad.html import interval_text, table_html
 from policygrad.stored.sources import folder_name
 
 try:
@@ -78,7 +78,7 @@ CONFIG = table(
 )
 STATE = table({"status": text(choices=STATUSES), "steps": whole()}, optional={"reason": text(1000)}, others=anything)
 GREEDY = table(
-    {"mean": number(-LARGEST, LARGEST), "ci95": each(number(-LARGEST, LARGEST), 2, least=2)}, others=anything
+    {"mean": number(-LARGEST, LARGEST), "ci95": each(maybe(number(-LARGEST, LARGEST)), 2, least=2)}, others=anything
 )
 EVALUATION = table({"greedy": GREEDY}, others=anything)
 PLAIN = frozenset((int, float, bool, str, type(None)))  # types in a row of metrics
@@ -111,7 +111,7 @@ class RunDirectory:
         rows: dict[str, Any] = {"directory": self.path, "state": f"{state['status']} at {state['steps']:,} steps"}
         means = {name: evaluation[name] for name in ("greedy", "sampled") if name in evaluation}
         rows |= {
-            f"{name} policy": f"{e['mean']:.1f}  [{e['ci95'][0]:.1f}, {e['ci95'][1]:.1f}]" for name, e in means.items()
+            f"{name} policy": f"{e['mean']:.1f}  95 % interval {interval_text(e['ci95'])}" for name, e in means.items()
         }
         return table_html(f"{config['algo']} on {environment(config)}, seed {config['seed']}", rows)
 

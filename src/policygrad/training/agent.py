@@ -232,6 +232,7 @@ class Agent(Face):
         check_dataset(self.recipe, self.config)
         trajectories = dataset if isinstance(dataset, Trajectories) else open_dataset(dataset, self.policy)
         trajectories.check(self.policy, self.envs.single_observation_space, self.envs.single_action_space)
+        self.widen(trajectories.returns.tolist())
         with single_thread():
             return Replay(trajectories, self.policy, self.seed, self.plan.clone_epochs)
 
@@ -326,6 +327,8 @@ class Agent(Face):
 
     def _step(self, record: Record, progress: float, diagnose: bool, meter: bool) -> Stats:
         """The learner's step, with numbers about it if they are due."""
+        if record.finished:
+            self.widen(ret for ret, _ in record.finished)
         if not diagnose:
             return self.learner.step(record, progress)
         measured = {"meter": meter and self.gradient_meter, "eigenvalues": self.fisher_eigenvalues}

@@ -205,14 +205,19 @@ class EvalCallback:
         return stop
 
     def state_dict(self) -> dict[str, Any]:
-        evaluations = [[steps, list(e.returns), list(e.lengths)] for steps, e in self.evaluations.items()]
+        evaluations = [
+            [steps, list(e.returns), list(e.lengths), e.return_range] for steps, e in self.evaluations.items()
+        ]
         best = self.best if np.isfinite(self.best) else None
         return {"next": self.next, "best": best, "news": dict(self.news), "evaluations": evaluations}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.next, self.news = state["next"], {name: state["news"][name] for name in NEWS if name in state["news"]}
         self.best = float("-inf") if state["best"] is None else state["best"]
-        self.evaluations = {steps: Evaluation(tuple(r), tuple(n)) for steps, r, n in state["evaluations"]}
+        self.evaluations = {
+            steps: Evaluation(tuple(r), tuple(n), *(ends and tuple(ends) for ends in known))  # 0.4 knew no range
+            for steps, r, n, *known in state["evaluations"]
+        }
 
     def _evaluate(self, agent: Agent, steps: int) -> bool | None:
         self.next = steps + self.every

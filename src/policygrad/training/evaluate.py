@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -18,12 +19,13 @@ from policygrad.envs.checks import check_same, check_vector, singles
 from policygrad.envs.collector import Collector, EndlessEpisodeError
 from policygrad.envs.make import make_envs
 from policygrad.envs.serial import SerialVectorEnv
-from policygrad.envs.shaping import unshaped
+from policygrad.envs.shaping import is_shaped, unshaped
 from policygrad.envs.single import EnvLike, env_name
 from policygrad.errors import NotFiniteError, check_part
-from policygrad.html import table_html
+from policygrad.html import decimals, interval_text, table_html
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import ActionMaskError, Encoding
+from policygrad.reports.intervals import mean_interval
 from policygrad.tree import Tree, put, take, tree_map
 
 Told = Callable[[int, int], None]  # (episodes that have ended, episodes in all)
@@ -34,10 +36,16 @@ SELECTION_SEED = 1_000_000_000  # the same for EvalCallback: what chooses the be
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns of whole episodes, and their mean with a 95 % bootstrap interval."""
+    """Returns of whole episodes, and their mean with its 95 % interval.
+
+    The interval is one for the mean return of this policy over new episodes. How much another training seed changes is
+    something else: train several. return_range: the lowest and the highest return that an episode can plausibly have, for the
+    outcomes that these episodes do not show; None where it is not known.
+    """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
+    return_range: tuple[float, float] | None = None
 
     @property
     def mean(self) -> float:
@@ -49,39 +57,53 @@ class Evaluation:
         """Standard deviation of the returns."""
         return float(np.std(self.returns))
 
-    @property
+    @cached_property
     def ci95(self) -> tuple[float, float]:
-        """95 % interval of the mean: BCa bootstrap (Efron 1987), fixed seed; a point if all returns are equal, see `note`."""
-        x = np.asarray(self.returns)
-        if len(x) < 2 or np.ptp(x) == 0.0 or not np.isfinite(x).all():
-            return (self.mean, self.mean)
-        from scipy.stats import bootstrap
+        """95 % interval of the mean, see `reports.intervals.mean_interval`.
 
-        interval = bootstrap((x,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
-        return (float(interval.low), float(interval.high))
+        Without a range it takes the lowest and the highest of these returns for it, and covers too rarely where other
+        outcomes are rare. (−∞, ∞) where all returns are equal and no other is known to be possible.
+        """
+        return mean_interval(self.returns, self.return_range)
 
     @property
     def note(self) -> str:
-        """What an interval that is a point does not say: n equal returns leave room for rare others. "" if they differ."""
+        """What the interval is one of, and what it assumes; or why there is none."""
         n = len(self.returns)
-        if n < 2 or len(set(self.returns)) > 1:
-            return "one return has no interval" if n == 1 else ""
+        low, high = self.ci95
+        if math.isfinite(low):
+            ends = [*self.returns, *(self.return_range or ())]
+            digits, seen = decimals(low, high), "" if self.return_range else ", as these have"
+            among = f"{min(ends):,.{digits}f} to {max(ends):,.{digits}f}"
+            return f"95 % interval of this policy's mean return, if new episodes have returns of {among}{seen}"
+        if n == 0:
+            return ""
         share = 100.0 * (1.0 - 0.05 ** (1.0 / n))
-        return f"all {n} returns are equal; with 95 % confidence at most {share:.1f} % of episodes differ"
+        why = (
+            f"all {n} are equal, and with 95 % confidence at most {share:.1f} % of episodes differ"
+            if n > 1
+            else "it is one"
+        )
+        return f"these returns alone have no interval: {why}; evaluate(return_range=(lowest, highest)) gives one"
 
     def to_json(self) -> dict:
-        """The entry of evaluation.json."""
-        return {"mean": self.mean, "std": self.std, "ci95": list(self.ci95), "returns": list(self.returns)}
+        """The entry of evaluation.json: `ci95` has null for an end that is infinite, `return_range` is null if not known."""
+        ends = [end if math.isfinite(end) else None for end in self.ci95]
+        known = None if self.return_range is None else list(self.return_range)
+        return {"mean": self.mean, "std": self.std, "ci95": ends, "return_range": known, "returns": list(self.returns)}
 
     def _repr_html_(self) -> str:
-        low, high = self.ci95
-        rows = {"95 % interval": f"{low:.1f} to {high:.1f}", "standard deviation": f"{self.std:.1f}"}
+        digits = decimals(*self.ci95)
+        rows: dict[str, Any] = {
+            "95 % interval": interval_text(self.ci95),
+            "standard deviation": f"{self.std:.{digits}f}",
+        }
         rows |= {"episodes": len(self.returns), "mean length": f"{np.mean(self.lengths):.1f}" if self.lengths else "–"}
-        return table_html(f"mean return {self.mean:.1f}", rows | ({"note": self.note} if self.note else {}))
+        return table_html(f"mean return {self.mean:.{digits}f}", rows | ({"note": self.note} if self.note else {}))
 
     def __str__(self) -> str:
-        low, high = self.ci95
-        return f"{self.mean:.1f}  [{low:.1f}, {high:.1f}]" + (f"  ({self.note})" if self.note else "")
+        mean = f"{self.mean:,.{decimals(*self.ci95)}f}"
+        return f"{mean}  {interval_text(self.ci95)}" + (f"  ({self.note})" if self.note else "")
 
 
 def evaluate(
@@ -94,10 +116,13 @@ def evaluate(
     max_episode_steps: int = 100_000,
     progress: Told | None = None,
     backend: str = "gymnasium",
+    return_range: tuple[float, float] | None = None,
 ) -> Evaluation:
     """Play `episodes` episodes and return their returns and lengths, in the order of their seeds.
 
-    policy: an `Actor`, such as `agent.policy`, or what `load_policy` returns.
+    policy: an agent, whose policy it then is, what `load_policy` returns, or an `Actor`, such as `agent.policy`.
+    return_range: the lowest and the highest return that an episode can plausibly have, for the interval of the mean; by default
+    those of the episodes that an agent was trained on, or the policy of `load_policy`, unless a reward was shaped for them.
     Environment i plays episodes i, i + num_envs, …: which episodes count is fixed in advance, and neither num_envs nor the
     lengths of the others change an episode, but for the rounding of batches of another size. Sampled actions draw from a
     generator of the episode's own. Reward shaping (envs/shaping.py) is switched off; returns are those of the unshaped task.
@@ -105,13 +130,14 @@ def evaluate(
     environment object stay open. progress(done, episodes) is called whenever an episode has ended. backend: "gymnasium", or
     "compiled" for the same in less time, see `make_envs`.
 
-    policy: an `Actor`, or an agent, whose policy it then is.
     Raises EndlessEpisodeError for an episode of more than max_episode_steps, NotFiniteError for parameters, observations or
     rewards that are no finite numbers, and what training raises for environments that break their contract.
     """
-    policy = policy.as_actor() if hasattr(policy, "as_actor") else policy  # pyright: ignore  of `load_policy`
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
+    given = None if return_range is None else checked_range(return_range)
+    trained = getattr(policy, "return_range", None)
+    policy = policy.as_actor() if hasattr(policy, "as_actor") else policy  # pyright: ignore  of `load_policy`
     policy = policy if hasattr(policy, "act") else getattr(policy, "policy", policy)  # of an agent
     check_part("policy", policy, ("act", "mode"), "an agent or its policy, or what policygrad.make_policy made")
     flat = getattr(policy, "flat", None)
@@ -121,16 +147,31 @@ def evaluate(
     if isinstance(env, VectorEnv):
         with unshaped(*singles(check_vector(env))):
             check_same(encoding_of(policy, env.single_observation_space), env.single_observation_space)
-            return _play_vector(policy, env, episodes, greedy, seed, max_episode_steps, progress)
+            found = _play_vector(policy, env, episodes, greedy, seed, max_episode_steps, progress)
+        return replace(found, return_range=given or (None if is_shaped(*singles(env)) else trained))
     num_envs = 1 if isinstance(env, gym.Env) else min(num_envs, episodes)
     envs: Any = make_envs(env, num_envs, backend)
     try:
         with unshaped(*singles(envs)):
             check_same(encoding_of(policy, envs.single_observation_space), envs.single_observation_space)
-            return _play(policy, envs, episodes, greedy, seed, max_episode_steps, progress)
+            found = _play(policy, envs, episodes, greedy, seed, max_episode_steps, progress)
+        return replace(found, return_range=given or (None if is_shaped(*singles(envs)) else trained))
     finally:
         if not isinstance(env, gym.Env):
             close(envs)
+
+
+def checked_range(return_range: Any) -> tuple[float, float]:
+    """The range as two numbers. Raises ValueError for what is none."""
+    try:
+        low, high = map(float, return_range)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(
+            f"return_range must be two finite numbers, the lowest and the highest return of an episode, got {return_range!r}"
+        )
+    return low, high
 
 
 def close(envs: VectorEnv) -> None:
@@ -204,13 +245,13 @@ def _check_shown(encoding: Encoding, obs: Tree, whose: Callable[[int], str]) -> 
     """Refuse observations that are none: of plain arrays quickly, because it is done in every step."""
     if encoding.plain:
         x = obs.reshape(-1)
-        if isfinite(x.dot(x)):
+        if math.isfinite(x.dot(x)):
             return
     encoding.check(obs, whose=whose)
 
 
 def _check_rewards(rew: np.ndarray, whose: Callable[[int], str]) -> None:
-    if isfinite(rew.dot(rew)) or np.isfinite(rew).all():
+    if math.isfinite(rew.dot(rew)) or np.isfinite(rew).all():
         return
     i = int((~np.isfinite(rew)).argmax())
     raise NotFiniteError(f"{whose(i)} a reward that is finite, got {rew[i]}")

@@ -129,9 +129,13 @@ class Face(Kept):
         seed: int = EVALUATION_SEED,
         env: EnvLike | None = None,
         progress: Told | None = None,
+        return_range: tuple[float, float] | None = None,
         **others: Any,
     ) -> Evaluation:
         """Returns of whole episodes on fixed seeds. env: another environment to play in; a vector environment plays its own.
+
+        return_range: the lowest and the highest return that an episode can plausibly have, for the interval of the mean: by
+        default `self.return_range`, those of all episodes that the agent was trained on, which its files keep.
 
         progress(done, episodes) is called whenever an episode has ended. Where env is the one that is trained in, training
         begins new episodes afterwards.
@@ -143,7 +147,8 @@ class Face(Kept):
         with self._turns, self._playing(env):
             renew(self.learner)
             same = self.backend if env is self.env and self.backend == "compiled" else "gymnasium"
-            return evaluate(self.policy, env, episodes, greedy, seed, progress=progress, backend=same)
+            said: Any = {"progress": progress, "backend": same, "return_range": return_range}
+            return evaluate(self, env, episodes, greedy, seed, **said)
 
     def collect(self, episodes: int = 100, seed: int = COLLECT_SEED, env: EnvLike | None = None) -> Trajectories:
         """Play whole episodes with sampled actions, for other policies to learn from; `.save(path)` then saves them."""

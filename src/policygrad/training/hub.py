@@ -17,6 +17,7 @@ from typing import Any
 from policygrad.algorithms.config import show
 from policygrad.errors import UserError
 from policygrad.files import printable, read_bytes
+from policygrad.html import OF_WHAT, interval_text
 from policygrad.stored.directory import ROOT, RunDirectory, environment, find_run
 
 FILES = ("policy.safetensors", "config.json", "evaluation.json", "metrics.jsonl", "learning_curve.png")
@@ -151,10 +152,11 @@ def _results(evaluation: dict[str, Any]) -> list[str]:
     for name in ("greedy", "sampled"):
         if name in evaluation:
             found = evaluation[name]
-            low, high = found["ci95"]
-            rows.append(f"| {name} | {found['mean']:.1f} | {low:.1f} to {high:.1f} | {len(found.get('returns', ()))} |")
+            interval = interval_text(found["ci95"])
+            rows.append(f"| {name} | {found['mean']:.1f} | {interval} | {len(found.get('returns', ()))} |")
     table = ["| actions | mean return | 95 % interval | episodes |", "|---|---|---|---|", *rows]
-    return ["## Results", "", "The final policy, on seeds that training did not see.", "", *table, ""]
+    about = ["The final policy, on seeds that training did not see.", OF_WHAT]
+    return ["## Results", "", *about, "", *table, ""]
 
 
 def _cell(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,12 @@ class Kept:
     collector: Any
     trainer: Trainer
     rng: np.random.Generator
+    return_range: tuple[float, float] | None = None  # lowest and highest return of the episodes of training so far
     policy_only = False  # whether all that was learned here so far is the policy, which a file held alone
 
     def metadata(self) -> dict[str, Any]:
         """The description in a model file: enough to make the agent again, without times and paths."""
+        seen = {} if self.return_range is None else {"return_range": list(self.return_range)}
         return {
             "algo": self.algo,
             "env": self.env_name,
@@ -93,7 +96,12 @@ class Kept:
             "backend": self.backend,
             "observation_space": space_to_json(self.envs.single_observation_space),
             "action_space": space_to_json(self.envs.single_action_space),
-        } | self.more_words()
+        } | (self.more_words() | seen)
+
+    def widen(self, returns: Iterable[float]) -> None:
+        """The range of returns, with these episodes of training."""
+        ends = [float(x) for x in (*(self.return_range or ()), *returns) if math.isfinite(x)]
+        self.return_range = (min(ends), max(ends)) if ends else None
 
     def more_words(self) -> dict[str, Any]:
         """For files: the environment's words, that there is an auxiliary gain, and the parts that are not the recipe's."""

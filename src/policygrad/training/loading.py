@@ -24,7 +24,7 @@ from policygrad.envs.make import BACKENDS, why_not_compiled
 from policygrad.envs.single import EnvLike, Wrapper, check_env_id
 from policygrad.envs.torch_envs import why_not_torch
 from policygrad.errors import EnvError
-from policygrad.forms import FormError, anything, each, flag, maybe, setting, table, text, whole
+from policygrad.forms import LARGEST, FormError, anything, each, flag, maybe, number, setting, table, text, whole
 from policygrad.models.ascent import Gain
 from policygrad.models.kernels import KERNELS
 from policygrad.models.policy import Body
@@ -60,6 +60,7 @@ META = table(
         "device": text(100),
         "env_kwargs": maybe(table({}, others=anything)),
         "wrappers": each(text(1000), 100),
+        "return_range": each(number(-LARGEST, LARGEST), 2, least=2),
     },
 )
 
@@ -156,6 +157,7 @@ def _loaded(
         with as_model_error(path, own or own_body, told=not own and bool(env_kwargs)):
             agent = Agent(algo, env, seed=meta["seed"], kernel=meta["kernel"], **given, **config)
             agent.put(parts or {})
+            agent.widen(meta.get("return_range", ()))
             _check_spaces(path, meta, agent.metadata())
         with as_model_error(path, own_env=False, own_body=own_body):
             _restore(agent, file, path)

@@ -78,7 +78,7 @@ class State:
     speed: float = 0.0
     mean: float | None = None
     note: str = ""
-    evaluations: dict[str, Any] = field(default_factory=dict)  # mean and ci95, greedy and sampled
+    evaluations: dict[str, Any] = field(default_factory=dict)  # entries of evaluation.json, greedy and sampled
     message: str = ""
     signal: int = 0  # that stopped it
     side: str = ""  # of a comparison
@@ -322,7 +322,7 @@ def run_job(job: Job, channel: Channel, run: list[RunDirectory]) -> dict[str, An
         return {"phase": "done"}
     channel.tell(phase="evaluating")
     found = training.assess(agent, run[0], job.episodes, callback=callbacks)
-    return {"phase": "done", "evaluations": {n: {"mean": e.mean, "ci95": list(e.ci95)} for n, e in found.items()}}
+    return {"phase": "done", "evaluations": {name: e.to_json() for name, e in found.items()}}
 
 
 def resumed(job: Job, run: RunDirectory, agent: Agent) -> tuple[Agent, dict[str, Any] | None]:

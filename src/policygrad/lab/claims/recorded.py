@@ -23,7 +23,7 @@ import numpy as np
 from policygrad.algorithms.recipe import current_keywords
 from policygrad.errors import FileError
 from policygrad.lab.claims import Outcome
-from policygrad.training.evaluate import Evaluation
+from policygrad.reports.intervals import bca_interval
 
 FOLDER = files("policygrad.lab.claims") / "recorded"
 RESAMPLES = 2_000  # of a bootstrap
@@ -138,8 +138,8 @@ def interval(x: Sequence[float] | np.ndarray) -> Interval:
 
     Raises ValueError if there are none, or one is not finite.
     """
-    sample = Evaluation(tuple(_sample(x).tolist()), ())
-    return Interval(sample.mean, *sample.ci95)
+    x = _sample(x)
+    return Interval(float(np.mean(x)), *bca_interval(x))
 
 
 def difference(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, several: int = 1) -> Interval:

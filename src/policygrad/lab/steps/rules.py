@@ -35,13 +35,15 @@ from policygrad.lab.steps.relations import (
     solver,
 )
 from policygrad.models.policy import Policy
+from policygrad.reports.intervals import bca_interval
 from policygrad.training.agent import Agent
-from policygrad.training.evaluate import Evaluation, evaluate
+from policygrad.training.evaluate import evaluate
 from policygrad.updates import ClippedSurrogate, NaturalGradient, TrustRegion, VanillaGradient
 from policygrad.updates.diagnostics import UpdateDiagnostics
 
 Objective = Callable[[Policy], float | Sequence[float]]  # J; or returns of episodes, whose seeds are always the same
 
+NONE = (None, None)  # of an interval that there is not
 COLUMNS = {
     "‖Δθ‖": "step_norm",
     "° to PG": "angle_pg",
@@ -85,9 +87,11 @@ class Comparison(Result):
         """One row per rule, for the columns of HEADER."""
         columns = [[step.rule for step in self.steps]]
         columns += [decimals([getattr(step, name) for step in self.steps]) for name in COLUMNS.values()]
-        real = [x for step in self.steps for x in (step.real_gain, *(step.interval or (None, None)))]
+        intervals = [step.interval or NONE for step in self.steps]
+        real = [x for step, ends in zip(self.steps, intervals, strict=True) for x in (step.real_gain, *ends)]
         shown = iter(decimals(real))
-        columns += [[f"{x} [{low}, {high}]" if low else x for x, low, high in zip(shown, shown, shown, strict=True)]]
+        ends = [(" (all equal)" if a == b else " [{}, {}]") if (a, b) != NONE else "" for a, b in intervals]
+        columns += [[x + end.format(a, b) for end, x, a, b in zip(ends, shown, shown, shown, strict=True)]]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def table(self) -> str:
@@ -142,8 +146,7 @@ def _rise(before: Any, after: float | Sequence[float]) -> tuple[float, tuple[flo
     differences = np.asarray(after, np.float64) - before
     if differences.ndim == 0:
         return float(differences), None
-    paired = Evaluation(tuple(differences.tolist()), ())
-    return paired.mean, paired.ci95
+    return float(np.mean(differences)), bca_interval(differences)
 
 
 def five_rules(
