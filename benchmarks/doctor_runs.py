@@ -107,7 +107,7 @@ def train(one: Training, root: Path) -> None:
         if fault is not None and fault.alter is not None:
             fault.alter(agent)
         pg.train(agent, run_dir=path / "run", episodes=EPISODES)
-    except Exception as error:  # noqa: BLE001  a fault may do anything
+    except Exception as error:
         said = f"{type(error).__name__}: {error}"
     shutil.rmtree(path / "run" / "checkpoints", ignore_errors=True)
     shutil.rmtree(path / "run" / "replay", ignore_errors=True)

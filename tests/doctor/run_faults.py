@@ -32,7 +32,7 @@ THRESHOLDS = {
     "entropy swings": (4, 0.2),  # * turns, each of at least this share of the first entropy (Jones)
     "clipped actions": 0.3,  # * share of the numbers of the actions, in half of the rows (Stable-Baselines3's tips)
     "no advantage": (1e-8, 0.2),  # * standard deviation, and share of the rows (TRL)
-    "progress": 4.0,  # * standard errors by which the best tenth of the returns, or the lengths, moved (Schulman)
+    "progress": 4.0,  # * standard deviations by which the best return rose, or standard errors of the lengths (Schulman)
     "limit": 20,  # episodes, all of the same length, in a run whose return does not rise
     "luck": (0.05, 4),  # p-value of the permutation of seeds, and least number of seeds per side (Henderson)
     "replay": (1.0, 1000.0),  # * times that a step is replayed
@@ -135,7 +135,7 @@ RUN_FAULTS = [
     RunFault("learning rate too high", ("KL", "settings", "entropy"), "ppo", {"lr": 0.3}),
     RunFault("learning rate too low", ("KL", "settings", "entropy"), "ppo", {"lr": 1e-8}),
     RunFault("entropy bonus too large", ("entropy",), "ppo", {"ent_coef": 10.0}),
-    RunFault("entropy lost at once", ("entropy",), "ppo", {"ent_coef": 0.0, "lr": 0.1}),
+    RunFault("entropy lost at once", ("entropy", "settings", "KL"), "ppo", {"ent_coef": 0.0, "lr": 0.1}),
     RunFault("a critic that does not fit", ("critic",), "ppo", {"critic_lr": 1e-10}),
     RunFault("one environment and tiny batches", ("batch",), "ppo", {"num_envs": 1, "num_steps": 8, "minibatches": 1}),
     RunFault("a training far too short", ("short run",), "ppo", {"steps": 4096}, short=True),
