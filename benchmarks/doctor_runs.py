@@ -29,6 +29,7 @@ import policygrad as pg
 from policygrad.algorithms.config import resolve
 from policygrad.diagnosis.run import examine_run
 from policygrad.stored.directory import RunDirectory
+from policygrad.training.train import learn, start
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "doctor"))
 from run_faults import (  # pyright: ignore[reportMissingImports]
@@ -106,8 +107,12 @@ def train(one: Training, root: Path) -> None:
         agent = getattr(pg, one.algo)(one.env, seed=one.seed, **dict(one.settings), **more)
         if fault is not None and fault.alter is not None:
             fault.alter(agent)
-        pg.train(agent, run_dir=path / "run", episodes=EPISODES)
-    except Exception as error:
+        run = start(agent, path / "run", episodes=EPISODES)
+        learn(agent, run)
+        ways = {"greedy": True, "sampled": False}
+        run.write_evaluation({name: agent.evaluate(EPISODES, greedy).to_json() for name, greedy in ways.items()})
+        run.write_state("finished", agent.collector.steps_done)
+    except Exception as error:  # a fault may do anything
         said = f"{type(error).__name__}: {error}"
     shutil.rmtree(path / "run" / "checkpoints", ignore_errors=True)
     shutil.rmtree(path / "run" / "replay", ignore_errors=True)

@@ -47,12 +47,12 @@ CONTINUOUS = ("Pendulum-v1", "LunarLanderContinuous-v3")
 STEPS = {  # of trainings with a fault, and of their references
     "CartPole-v1": 50_000,
     "Pendulum-v1": 50_000,
-    "Acrobot-v1": 50_000,
-    "LunarLander-v3": 80_000,
-    "LunarLanderContinuous-v3": 80_000,
-    "Taxi-v4": 50_000,
+    "Acrobot-v1": 30_000,
+    "LunarLander-v3": 50_000,
+    "LunarLanderContinuous-v3": 50_000,
+    "Taxi-v4": 30_000,
 }
-REPLAYED = 8_000  # the same, of algorithms with a replay buffer
+REPLAYED = 5_000  # the same, of algorithms with a replay buffer
 SCREENED = 3  # a healthy run has the preset's steps divided by this
 
 
@@ -178,7 +178,7 @@ RUN_FAULTS = [
         "a buffer replayed too often",
         ("replay",),
         "dqn",
-        {"num_steps": 4, "gradient_steps": 64, "batch_size": 128, "hidden": (32,), "steps": 3_000},
+        {"num_steps": 4, "gradient_steps": 64, "batch_size": 128, "hidden": (32,), "steps": 2_000},
     ),
     RunFault("a discount of 0.1", ("horizon",), "ppo", {"gamma": 0.1}),
 ]
