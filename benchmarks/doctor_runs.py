@@ -4,8 +4,7 @@
     python benchmarks/doctor_runs.py train RUNS                                              # to measure them on: an hour
     python benchmarks/doctor_runs.py judge RUNS --out benchmarks/doctor_runs.json
 
-`train` keeps every run below RUNS and leaves those alone that are there, so that it can be broken off and started again; all
-environments of a seed come before the next seed. `judge` reads the runs. What counts as harm is said in
+`train` keeps every run below RUNS and leaves those alone that are there, so that it can be broken off and started again. `judge` reads the runs. What counts as harm is said in
 tests/doctor/run_faults.py, where the faults are.
 """
 
@@ -18,12 +17,12 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 import policygrad as pg
 from policygrad.algorithms.config import resolve
@@ -33,6 +32,7 @@ from policygrad.training.train import learn, start
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "doctor"))
 from run_faults import (  # pyright: ignore[reportMissingImports]
+    CONTINUOUS,
     LUCK,
     REPLAYED,
     RUN_FAULTS,
@@ -44,7 +44,6 @@ from run_faults import (  # pyright: ignore[reportMissingImports]
 HELD_OUT = ("Acrobot-v1", "LunarLander-v3", "LunarLanderContinuous-v3", "Taxi-v4")
 RECIPES = ("ppo", "a2c", "reinforce", "trpo", "dqn")
 EPISODES = 5  # of the evaluation
-STUDENT = 2.776  # 97.5 % of Student's t with four degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -69,26 +68,49 @@ def steps_of(algo: str, env: str, settings: dict[str, Any]) -> int:
     return settings.get("steps") or (REPLAYED if algo == "dqn" else STEPS[env])
 
 
-def trainings(envs: list[str], seed: int) -> Iterator[Training]:
-    """Everything that is trained with this seed."""
-    for env in envs:
-        references = set()
-        for fault in RUN_FAULTS:
-            if env in fault.envs:
-                steps = steps_of(fault.algo, env, fault.settings)
-                references.add((fault.algo, steps_of(fault.algo, env, {}) if fault.short else steps))
-                yield Training(
-                    fault.name, env, fault.algo, seed, tuple((fault.settings | {"steps": steps}).items()), fault
-                )
-        for algo, steps in sorted(references):
-            yield Training("reference", env, algo, seed, (("steps", steps),))
-        if ("ppo", STEPS[env]) in references and env not in ("Pendulum-v1", "LunarLanderContinuous-v3"):
-            lr = resolve("ppo", env, {})[0]["lr"] * LUCK[2]
-            yield Training("twin", env, "ppo", seed, (("steps", STEPS[env]), ("lr", lr)))
-        for algo in RECIPES:
-            config, found = resolve(algo, env, {})
-            if found:
-                yield Training("healthy", env, algo, seed, (("steps", config["steps"] // SCREENED),))
+def trainings(envs: list[str], seeds: int) -> list[Training]:
+    """Everything that is trained, in order: the references of ppo, and then all of one seed before the next."""
+    found = []
+    for seed in range(seeds):
+        for env in envs:
+            for fault in RUN_FAULTS:
+                if env in fault.envs:
+                    settings = fault.settings | {"steps": steps_of(fault.algo, env, fault.settings)}
+                    found.append(Training(fault.name, env, fault.algo, seed, tuple(settings.items()), fault))
+            if env in {env for fault in RUN_FAULTS if fault.algo == "ppo" for env in fault.envs} - set(CONTINUOUS):
+                lr = resolve("ppo", env, {})[0]["lr"] * LUCK[2]
+                found.append(Training("twin", env, "ppo", seed, (("steps", STEPS[env]), ("lr", lr))))
+    references = [
+        Training("reference", one.env, one.algo, seed, (("steps", reference_steps(one)),))
+        for one in found
+        if one.fault is not None and not one.fault.broken
+        for seed in range(seeds)
+    ]
+    found = [*references, *found, *(one for seed in range(seeds) for one in healthy(envs, seed))]
+    first = {"reference": -1, "healthy": 1}
+    return sorted(dict.fromkeys(found), key=lambda one: order(one, first))
+
+
+def order(one: Training, first: dict[str, int]) -> tuple[int, int]:
+    """References of ppo are first, since most faults are judged by them; those with a replay buffer, which are slow, last."""
+    early = one.kind == "reference" and one.algo == "ppo"
+    return (-1 if early else one.seed, first.get(one.kind, 0) + 2 * (one.algo == "dqn"))
+
+
+def healthy(envs: list[str], seed: int) -> list[Training]:
+    """The presets, with a part of their steps."""
+    found = [(env, algo, resolve(algo, env, {})) for env in envs for algo in RECIPES]
+    return [
+        Training("healthy", env, algo, seed, (("steps", config["steps"] // SCREENED),))
+        for env, algo, (config, tuned) in found
+        if tuned
+    ]
+
+
+def reference_steps(one: Training) -> int:
+    """The steps of the reference of a training with a fault."""
+    short = one.fault is not None and one.fault.short
+    return steps_of(one.algo, one.env, {}) if short else dict(one.settings)["steps"]
 
 
 def train(one: Training, root: Path) -> None:
@@ -130,12 +152,12 @@ def harmed(one: Training, root: Path, seeds: int) -> bool | None:
     if one.fault is None or one.fault.broken:
         return True
     path = one.folder(root)
-    steps = steps_of(one.algo, one.env, {}) if one.fault.short else dict(one.settings)["steps"]
-    others = [Training("reference", one.env, one.algo, s, (("steps", steps),)) for s in range(seeds)]
-    if not all((other.folder(root) / "done").exists() for other in others) or len(others) < 2:
+    others = [Training("reference", one.env, one.algo, s, (("steps", reference_steps(one)),)) for s in range(seeds)]
+    x = np.array([last_fifth(each.folder(root)) for each in others if (each.folder(root) / "done").exists()])
+    if len(x) < 2:
         return None
-    x, mine = np.array([last_fifth(other.folder(root)) for other in others]), last_fifth(path)
-    lower = x.mean() - STUDENT * x.std(ddof=1) * np.sqrt(1.0 + 1.0 / len(x))
+    mine, t = last_fifth(path), float(stats.t.ppf(0.975, len(x) - 1))
+    lower = x.mean() - t * x.std(ddof=1) * np.sqrt(1.0 + 1.0 / len(x))
     return bool(mine < lower or not np.isfinite(mine) or "NotFiniteError" in (path / "done").read_text())
 
 
@@ -166,7 +188,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the lines, as JSON")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
-    every = [one for seed in range(given.seeds) for one in trainings(given.envs, seed)]
+    every = trainings(given.envs, given.seeds)
     if given.what == "train":
         for one in every:
             if given.until and time.strftime("%H:%M", time.gmtime()) >= given.until:
