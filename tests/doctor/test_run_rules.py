@@ -83,7 +83,7 @@ SICK = {
     "greedy": {"greedy": {"greedy": 20.0, "sampled": 200.0}},
     "progress": {"returns": FLAT, "lengths": 10 + np.arange(EPISODES) // 8},
     "limit": {"returns": FLAT, "lengths": 200},
-    "horizon": {"returns": FLAT, "settings": {"gamma": 0.1}, "lengths": 100},
+    "horizon": {"settings": {"gamma": 0.1}, "lengths": 100},
     "replay": {"algo": "dqn", "returns": FLAT, **OFF_POLICY, "settings": {"num_steps": 256, "gradient_steps": 1}},
     "first ratio": {"ratio_error": 1e-3},
     "no advantage": {"adv_std": path_of(1.0, 0.0, 1.0)},
@@ -107,7 +107,9 @@ OTHERS = [
 NEAR = [  # just inside of the thresholds
     ("progress", {"returns": np.where(np.arange(EPISODES) == 390, 40.0, FLAT)}),
     ("limit", {"returns": FLAT, "lengths": 200 - (np.arange(EPISODES) == 7)}),
-    ("horizon", {"returns": FLAT, "settings": {"gamma": 0.1}, "lengths": 10}),
+    ("horizon", {"settings": {"gamma": 0.1}, "lengths": 10}),
+    ("horizon", {"settings": {"gamma": 0.81}, "lengths": 1000}),
+    ("critic", {"returns": np.full(EPISODES, 480.0) + NOISE, "explained_variance": -0.1}),  # of a task that is solved
     ("replay", {"algo": "dqn", "returns": FLAT, **OFF_POLICY, "settings": {"num_steps": 1, "gradient_steps": 8}}),
     ("first ratio", {"ratio_error": 1e-6}),
     ("no advantage", {"adv_std": path_of(1.0, 0.0, 1.0, 1.0, 1.0, 1.0)}),

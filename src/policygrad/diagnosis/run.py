@@ -232,7 +232,11 @@ def clip(case: RunCase) -> Symptom | None:
 
 
 def critic(case: RunCase) -> Symptom | None:
-    """The critic explains some of what it is fitted to: late in a run that stalls, or ever."""
+    """The critic explains some of what it is fitted to: late in a run that stalls, or ever. Returns of a solved task may be
+    all alike, with nothing to explain.
+    """
+    if case.solves():
+        raise CannotTell("the task is solved")
     path = case.column("explained_variance")
     last, middle = ends(path)[1], float(np.nanmedian(path))
     if last > 0.0 or (middle > 0.0 and not case.stalls()):

@@ -77,6 +77,11 @@ class RunCase:
         flat = last.mean() - middle.mean() <= ERRORS * late and last.mean() < self.solved
         return bool(rise <= ERRORS * error or flat)
 
+    def solves(self) -> bool:
+        """Whether the last fifth of the returns has the mean at which Gymnasium calls the task solved."""
+        fifth = len(self.returns) // 5
+        return bool(fifth and math.isfinite(self.solved) and self.returns[-fifth:].mean() >= self.solved)
+
     def only_stalled(self) -> None:
         """Raise CannotTell where the return rises."""
         if not self.stalls():

@@ -10,7 +10,8 @@ Five tasks of one or two steps, each of which needs one part more than the one b
 | action           | a policy gradient of the right sign: π(1) = 1        |
 | both             | actions that depend on observations: π(s|s) = 1      |
 
-The algorithm trains in each until the answer is right, for `ITERATIONS` iterations at most. The answers hold for γ = ½.
+The algorithm trains in each until the answer is right and stays so for as long again, for `ITERATIONS` iterations at most. The
+answers hold for γ = ½.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from policygrad.training.agent import Agent
 from policygrad.training.values import NoValueError
 
 ITERATIONS = 200
+STAYS = 10  # iterations, and as many as there were before, for which an answer is to stay right: values pass by it, too
 ERROR = 0.1  # of V
 PROBABILITY = 0.9  # of the best action
 JONES = "Jones 2019, Debugging RL"
-BATCH = {"num_envs": 8, "num_steps": 32, "episodes": 64, "warmup": 200, "minibatches": 1, "critic_minibatches": 1}
+BATCH = {"num_envs": 8, "num_steps": 32, "episodes": 64, "warmup": 200, "minibatches": 1}
 STEPS = 2  # of an episode, at most
 FEWEST = 4_000
 REPLAYED = 4_000  # steps of algorithms that learn from replayed ones
@@ -79,28 +81,36 @@ def probe(algo: Any, settings: Mapping[str, Any] | None = None, *, seed: int = 0
     """Whether an algorithm learns what the smallest tasks ask for: `print(probe("ppo"))` takes some seconds.
 
     algo: its name, or a recipe. settings: its keywords, such as `config` of a run's config.json; γ, the number of environments,
-    the steps and the size of a batch are the probes' own. A symptom names what does not work. What an algorithm does not learn,
-    such as values without a critic, is not looked at. Raises ConfigError for settings that the algorithm does not have.
+    the steps and the size of a batch are the probes' own. A symptom names the first part that does not work. What an algorithm
+    does not learn, such as values without a critic, is not looked at. Raises ConfigError for settings that the algorithm does not have.
     """
     recipe = find_recipe(algo)
     given = {**(settings or {})}
     rules = [(each.name, partial(_examine, recipe, given, seed, each)) for each in TASKS]
-    return examine(f"{recipe.name}: five probes, whose answers are known", rules, None)
+    return examine(f"{recipe.name}: five probes, whose answers are known", rules, [])
 
 
-def _examine(recipe: Recipe, settings: Mapping[str, Any], seed: int, asked: Asked, _: None) -> Symptom | None:
-    """Train in a probe until the answer is right, and say how wrong it is in the end."""
+def _examine(recipe: Recipe, settings: Mapping[str, Any], seed: int, asked: Asked, failed: list[str]) -> Symptom | None:
+    """Train in a probe until the answer is right and stays so, and say how wrong it is in the end. failed: earlier probes."""
+    if failed:
+        raise CannotTell(f"the {failed[0]} fails already")
     agent = agent_for(recipe, settings, seed, asked.task)
-    answers = value_error if asked.values else least_probability
+    answer = value_error if asked.values else least_probability
     right = (lambda x: x <= ERROR) if asked.values else (lambda x: x >= PROBABILITY)
+    count = since = 0
 
     def enough(agent: Agent, row: Row | None) -> bool | None:
-        return False if right(answers(agent, asked.task)) else None
+        nonlocal count, since
+        count += 1
+        since = since if right(answer(agent, asked.task)) else count
+        return False if count >= 2 * since + STAYS else None
 
+    answer(agent, asked.task)  # raises CannotTell where there is none
     agent.learn(agent.config["steps"], enough)
-    number = answers(agent, asked.task)
+    number = answer(agent, asked.task)
     if right(number):
         return None
+    failed.append(asked.name)
     what = "V is wrong by" if asked.values else "the best action has probability"
     text = f"after {agent.collector.steps_done:,} steps in {asked.task.__name__} {what} {num(number)}: {asked.broken}"
     limits = f"above {ERROR:g}" if asked.values else f"below {PROBABILITY:g}"
