@@ -92,7 +92,7 @@ def trainings(envs: list[str], seeds: int) -> list[Training]:
 
 
 def order(one: Training, first: dict[str, int]) -> tuple[int, int]:
-    """Some references of ppo are first, since most faults are judged by them; what has a replay buffer, and is slow, is last."""
+    """Some references of ppo are first, since most faults are judged by them; what has a replay buffer is slow, and last."""
     early = one.kind == "reference" and one.algo == "ppo" and one.seed < 3
     return (-1 if early else one.seed, first.get(one.kind, 0) + 2 * (one.algo == "dqn"))
 

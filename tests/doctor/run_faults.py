@@ -5,11 +5,10 @@ thresholds, before the rules were, and before any of these runs was looked at.
 
 Harm. A setting is a fault where it does harm. The reference of a fault is the same algorithm with its preset (or its defaults),
 for the same number of steps in the same environment, with n = 5 seeds, or as many as there was time for; `short` faults have
-the reference of the full number. A run was harmed if the mean return of the last fifth of its training episodes is below the 95 %
-prediction interval of the reference, mean − t · s · √(1 + 1/n) with Student's t of n − 1 degrees of freedom, or if the run was
-stopped by an error.
-Runs that were not harmed are listed as such, and count neither as found nor as missed. An environment that is broken (`wrap`)
-or a network that is (`body`) is a fault in any case.
+the reference of the full number. A run was harmed if the mean return of the last fifth of its training episodes is below the
+95 % prediction interval of the reference, mean − t · s · √(1 + 1/n) with Student's t of n − 1 degrees of freedom, or if the run
+was stopped by an error. Runs that were not harmed are listed as such, and count neither as found nor as missed. An environment
+that is broken (`wrap`) or a network that is (`body`) is a fault in any case.
 """
 
 from __future__ import annotations

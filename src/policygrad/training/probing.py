@@ -28,10 +28,12 @@ from gymnasium import spaces
 
 from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.algorithms.recipe import Recipe
+from policygrad.algorithms.recipes import RECIPES
 from policygrad.data import Row
 from policygrad.diagnosis.symptoms import CannotTell, Diagnosis, Symptom, examine
 from policygrad.envs.probes import ActionReward, ConstantReward, MatchObservation, ObservedReward, Probe, TwoSteps
 from policygrad.reports.columns import num
+from policygrad.stored.directory import RunDirectory
 from policygrad.training.agent import Agent
 from policygrad.training.values import NoValueError
 
@@ -41,6 +43,10 @@ ERROR = 0.1  # of V
 PROBABILITY = 0.9  # of the best action
 JONES = "Jones 2019, Debugging RL"
 BATCH = {"num_envs": 8, "num_steps": 32, "episodes": 64, "warmup": 200, "minibatches": 1}
+OF_THE_TASK = {  # which the probes have their own of
+    *("steps", "gamma", "num_envs", "num_steps", "episodes", "minibatches", "warmup", "gradient_steps", "mask_source"),
+    *("network", "head", "std", "log_std", "noise_autocorrelation"),
+}
 STEPS = 2  # of an episode, at most
 FEWEST = 4_000
 REPLAYED = 4_000  # steps of algorithms that learn from replayed ones
@@ -80,14 +86,30 @@ class Pushed(gym.ActionWrapper):
 def probe(algo: Any, settings: Mapping[str, Any] | None = None, *, seed: int = 0) -> Diagnosis:
     """Whether an algorithm learns what the smallest tasks ask for: `print(probe("ppo"))` takes some seconds.
 
-    algo: its name, or a recipe. settings: its keywords, such as `config` of a run's config.json; γ, the number of environments,
-    the steps and the size of a batch are the probes' own. A symptom names the first part that does not work. What an algorithm
-    does not learn, such as values without a critic, is not looked at. Raises ConfigError for settings that the algorithm does not have.
+    algo: its name, or a recipe. settings: its keywords; γ, the number of environments, the steps and the size of a batch are
+    the probes' own. A symptom names the first part that does not work. What an algorithm does not learn, such as values without
+    a critic, is not looked at. Raises ConfigError for settings that the algorithm does not have.
     """
     recipe = find_recipe(algo)
     given = {**(settings or {})}
     rules = [(each.name, partial(_examine, recipe, given, seed, each)) for each in TASKS]
     return examine(f"{recipe.name}: five probes, whose answers are known", rules, [])
+
+
+def probe_run(run: RunDirectory) -> Diagnosis:
+    """The same of the algorithm of a run, with its settings; of a recipe that is not of the package nothing is tried."""
+    told = run.config()
+    if told["algo"] not in RECIPES:
+        why = "the recipe is not of the package: policygrad.probe(recipe) tries it"
+        return Diagnosis(str(run.path), silent={asked.name: why for asked in TASKS})
+    return probe(told["algo"], changed_settings(told["algo"], told["config"]), seed=told["seed"])
+
+
+def changed_settings(algo: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration differs from the defaults, without what belongs to an environment."""
+    usual = resolve(algo, "", {}, {})[0]
+    plain = lambda x: list(x) if isinstance(x, tuple) else x  # noqa: E731
+    return {k: x for k, x in config.items() if k in usual and k not in OF_THE_TASK and plain(x) != plain(usual[k])}
 
 
 def _examine(recipe: Recipe, settings: Mapping[str, Any], seed: int, asked: Asked, failed: list[str]) -> Symptom | None:

@@ -1,0 +1,91 @@
+"""Write the tables of docs/doctor.md from the recorded lines of doctor.py and doctor_runs.py.
+
+python benchmarks/doctor_page.py              # from benchmarks/doctor.json and benchmarks/doctor_runs.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "doctor.md"
+END = "<!-- end -->"
+LUNAR = {"LunarLanderContinuous-v3": "LunarLander-v3"}  # in one column
+ENVS = ("Acrobot-v1", "LunarLander-v3", "Taxi-v4")
+CALM = ("short run", "not improving")  # what is true of a training that was made short
+
+Line = dict[str, Any]
+
+
+def share(lines: Sequence[Line], counts: Callable[[Line], bool]) -> str:
+    """`3 of 5`; a dash where there is none."""
+    return f"{sum(map(counts, lines))} of {len(lines)}" if lines else "–"
+
+
+def of_env(lines: Sequence[Line], env: str) -> list[Line]:
+    """Those of an environment."""
+    return [line for line in lines if LUNAR.get(line["env"], line["env"]) == env]
+
+
+def found(line: Line) -> bool:
+    """Whether the fault was found."""
+    return bool(line["found"])
+
+
+def environments(lines: Sequence[Line]) -> str:
+    """The planted faults of environments that were found."""
+    rows = [f"| planted fault | {' | '.join(ENVS)} |", "|---|" + "---|" * len(ENVS)]
+    faults = [line for line in lines if line["fault"] != "healthy"]
+    for name in dict.fromkeys(line["fault"] for line in faults):
+        of = [line for line in faults if line["fault"] == name]
+        rows.append(f"| {name} | {' | '.join(share(of_env(of, env), found) for env in ENVS)} |")
+    rows.append(f"| **all** | {' | '.join(share(of_env(faults, env), found) for env in ENVS)} |")
+    well = [line for line in lines if line["fault"] == "healthy"]
+    rows.append(
+        f"| **false alarms** | {' | '.join(share(of_env(well, env), lambda x: bool(x['spoke'])) for env in ENVS)} |"
+    )
+    return "\n".join(rows)
+
+
+def runs(lines: Sequence[Line]) -> str:
+    """The planted faults of trainings: found among those that did harm, and those that did none."""
+    faults = [line for line in lines if line["fault"] not in ("healthy", "reference", "twin")]
+    rows = [f"| planted fault | {' | '.join(ENVS)} | did no harm |", "|---|" + "---|" * (len(ENVS) + 1)]
+    for name in [*dict.fromkeys(line["fault"] for line in faults), "**all**"]:
+        of = [line for line in faults if name in (line["fault"], "**all**")]
+        harmful = [line for line in of if line["harm"]]
+        none = sum(line["harm"] is False for line in of)
+        rows.append(f"| {name} | {' | '.join(share(of_env(harmful, env), found) for env in ENVS)} | {none or '–'} |")
+    return "\n".join(rows)
+
+
+def healthy(lines: Sequence[Line]) -> str:
+    """Runs of presets that the doctor warned of, the shortness that the measurement itself made aside."""
+    rows = ["| recipe | steps of the preset | runs | warned of | by |", "|---|---|---|---|---|"]
+    for kind, words in (("healthy", "a third"), ("reference", "fewer")):
+        of_kind = [line for line in lines if line["fault"] == kind]
+        for algo in dict.fromkeys(line["algo"] for line in of_kind):
+            of = [line for line in of_kind if line["algo"] == algo]
+            spoken = [[rule for rule in line["spoke"] if kind == "healthy" or rule not in CALM] for line in of]
+            names = sorted({rule for rules in spoken for rule in rules})
+            rows.append(f"| {algo} | {words} | {len(of)} | {sum(map(bool, spoken))} | {', '.join(names) or '–'} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Replace what stands between the marks."""
+    played = json.loads((HERE / "doctor.json").read_text("utf8"))
+    trained = json.loads((HERE / "doctor_runs.json").read_text("utf8"))
+    text = PAGE.read_text("utf8")
+    for name, table in (("environments", environments(played)), ("runs", runs(trained)), ("healthy", healthy(trained))):
+        start = f"<!-- {name}: from benchmarks/doctor_page.py -->"
+        before, after = text.split(start)
+        text = f"{before}{start}\n\n{table}\n\n{END}{after.split(END, 1)[1]}"
+    PAGE.write_text(text, "utf8")
+
+
+if __name__ == "__main__":
+    main()
