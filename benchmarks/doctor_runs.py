@@ -69,7 +69,7 @@ def steps_of(algo: str, env: str, settings: dict[str, Any]) -> int:
 
 
 def trainings(envs: list[str], seeds: int) -> list[Training]:
-    """Everything that is trained, in order: the references of ppo, and then all of one seed before the next."""
+    """Everything that is trained, in order."""
     found = []
     for seed in range(seeds):
         for env in envs:
@@ -87,14 +87,14 @@ def trainings(envs: list[str], seeds: int) -> list[Training]:
         for seed in range(seeds)
     ]
     found = [*references, *found, *(one for seed in range(seeds) for one in healthy(envs, seed))]
-    first = {"twin": 1, "reference": 1, "healthy": 1}
-    return sorted({one.folder(Path()): one for one in found}.values(), key=lambda one: order(one, first))
+    return sorted({one.folder(Path()): one for one in found}.values(), key=order)
 
 
-def order(one: Training, first: dict[str, int]) -> tuple[int, int]:
-    """Some references of ppo are first, since most faults are judged by them; what has a replay buffer is slow, and last."""
-    early = one.kind == "reference" and one.algo == "ppo" and one.seed < 3
-    return (-1 if early else one.seed, first.get(one.kind, 0) + 2 * (one.algo == "dqn"))
+def order(one: Training) -> tuple[int, bool, int]:
+    """Seed by seed; what has a replay buffer is slow, and last; faults that need no reference are first."""
+    kinds = ("reference", "twin", "healthy")
+    rank = 2 + kinds.index(one.kind) if one.kind in kinds else int(one.fault is not None and not one.fault.broken)
+    return one.seed, one.algo == "dqn", rank
 
 
 def healthy(envs: list[str], seed: int) -> list[Training]:
