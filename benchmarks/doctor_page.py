@@ -15,6 +15,7 @@ PAGE = HERE.parent / "docs" / "doctor.md"
 END = "<!-- end -->"
 LUNAR = {"LunarLanderContinuous-v3": "LunarLander-v3"}  # in one column
 ENVS = ("Acrobot-v1", "LunarLander-v3", "Taxi-v4")
+SET_ON = ("CartPole-v1", "Pendulum-v1")
 CALM = ("short run", "not improving")  # what is true of a training that was made short
 
 Line = dict[str, Any]
@@ -51,14 +52,19 @@ def environments(lines: Sequence[Line]) -> str:
 
 
 def runs(lines: Sequence[Line]) -> str:
-    """The planted faults of trainings: found among those that did harm, and those that did none."""
+    """The planted faults of trainings: found among those that did harm, and those that did none. Where the rules were set, all
+    are counted.
+    """
     faults = [line for line in lines if line["fault"] not in ("healthy", "reference", "twin")]
-    rows = [f"| planted fault | {' | '.join(ENVS)} | did no harm |", "|---|" + "---|" * (len(ENVS) + 1)]
+    heads = ["CartPole and Pendulum, where the rules were set", *ENVS, "did no harm"]
+    rows = [f"| planted fault | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     for name in [*dict.fromkeys(line["fault"] for line in faults), "**all**"]:
         of = [line for line in faults if name in (line["fault"], "**all**")]
-        harmful = [line for line in of if line["harm"]]
-        none = sum(line["harm"] is False for line in of)
-        rows.append(f"| {name} | {' | '.join(share(of_env(harmful, env), found) for env in ENVS)} | {none or '–'} |")
+        known, unseen = ([line for line in of if (line["env"] in SET_ON) == seen] for seen in (True, False))
+        harmful = [line for line in unseen if line["harm"]]
+        none = sum(line["harm"] is False for line in unseen)
+        cells = [share(known, found), *(share(of_env(harmful, env), found) for env in ENVS), str(none or "–")]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -75,16 +81,25 @@ def healthy(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
-def main() -> None:
-    """Replace what stands between the marks."""
+def tables() -> dict[str, str]:
+    """The tables by their marks."""
     played = json.loads((HERE / "doctor.json").read_text("utf8"))
     trained = json.loads((HERE / "doctor_runs.json").read_text("utf8"))
-    text = PAGE.read_text("utf8")
-    for name, table in (("environments", environments(played)), ("runs", runs(trained)), ("healthy", healthy(trained))):
+    return {"environments": environments(played), "runs": runs(trained), "healthy": healthy(trained)}
+
+
+def written(text: str) -> str:
+    """The page with its tables as they are now."""
+    for name, table in tables().items():
         start = f"<!-- {name}: from benchmarks/doctor_page.py -->"
         before, after = text.split(start)
         text = f"{before}{start}\n\n{table}\n\n{END}{after.split(END, 1)[1]}"
-    PAGE.write_text(text, "utf8")
+    return text
+
+
+def main() -> None:
+    """Replace what stands between the marks."""
+    PAGE.write_text(written(PAGE.read_text("utf8")), "utf8")
 
 
 if __name__ == "__main__":

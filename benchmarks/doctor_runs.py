@@ -167,7 +167,8 @@ def judged(one: Training, root: Path, seeds: int) -> dict[str, Any] | None:
     if not (path / "done").exists():
         return None
     line = {"fault": one.kind, "env": one.env, "algo": one.algo, "seed": one.seed}
-    line |= {"harm": harmed(one, root, seeds), "return": round(last_fifth(path), 3)}
+    mean = last_fifth(path)
+    line |= {"harm": harmed(one, root, seeds), "return": round(mean, 3) if np.isfinite(mean) else None}
     if not (path / "run" / "config.json").exists():
         return line | {"found": False, "sure": False, "spoke": [], "error": (path / "done").read_text()[:200]}
     found = examine_run(RunDirectory(path / "run"))
