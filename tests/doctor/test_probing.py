@@ -40,7 +40,6 @@ def test_settings_of_a_run_are_probed_with_it():
     assert spoken(probe("ppo", {"critic_lr": 1e-10})) == [
         "probe of observation"
     ]  # a constant, the critic's scale knows
-    assert spoken(probe("ppo", {"lr": 1e-9, "critic_lr": 1e-3})) == ["probe of action"]
 
 
 def test_what_is_not_learned_is_not_asked():
