@@ -1,8 +1,9 @@
 """How many planted faults the doctor finds, and how often it warns of what is healthy.
 
-    python benchmarks/doctor.py                          # everything: about an hour, and several with --runs
+    python benchmarks/doctor.py                          # everything: about an hour
     python benchmarks/doctor.py --envs CartPole-v1 --seeds 1
-    python benchmarks/doctor.py --runs                   # trainings, too: the faults of settings, and the presets
+
+Trainings have a script of their own, doctor_runs.py.
 
 The rules were set on CartPole and Pendulum; Acrobot, LunarLander and Taxi are for measuring. A fault counts as found if one
 of the rules that tests/doctor/faults.py names for it speaks; a false alarm is any symptom of a healthy case.
@@ -13,23 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import policygrad as pg
 from policygrad.diagnosis.environment import examine_environment
-from policygrad.diagnosis.run import examine_run
 from policygrad.diagnosis.symptoms import Diagnosis
 from policygrad.envs.single import make_one
-from policygrad.stored.directory import RunDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "doctor"))
-from faults import ALL, ENV_FAULTS, RUN_FAULTS  # pyright: ignore[reportMissingImports]
+from faults import ALL, ENV_FAULTS  # pyright: ignore[reportMissingImports]
 
 HELD_OUT = ("Acrobot-v1", "LunarLander-v3", "Taxi-v4")
 
@@ -49,27 +45,6 @@ def environments(envs: list[str], seeds: int) -> Iterator[dict[str, Any]]:
                 if env in fault.envs:
                     found = examine_environment(partial(made, env, fault.wrap), seed=seed)
                     yield row(fault.name, env, seed, fault.rules, found)
-
-
-def trainings(envs: list[str], seeds: int) -> Iterator[dict[str, Any]]:
-    """The rows of the matrix for runs: presets as they are, and with a fault."""
-    for env in envs:
-        for seed in range(seeds):
-            yield row("healthy", env, seed, (), trained("ppo", env, seed, {}, None))
-            for fault in RUN_FAULTS:
-                found = trained(fault.algo, env, seed, fault.settings, fault.wrap)
-                yield row(fault.name, env, seed, fault.rules, found)
-
-
-def trained(algo: str, env: str, seed: int, settings: dict[str, Any], wrap: Callable[..., Any] | None) -> Diagnosis:
-    """The diagnosis of a training."""
-    with tempfile.TemporaryDirectory() as folder:
-        wrappers = {} if wrap is None else {"wrappers": [wrap]}
-        agent = getattr(pg, algo)(env, seed=seed, **settings, **wrappers)
-        run = RunDirectory(Path(folder) / "run")
-        with suppress(pg.PolicygradError):  # evaluations of what never ends
-            pg.train(agent, run_dir=run.path, episodes=10)
-        return examine_run(run)
 
 
 def row(fault: str, env: str, seed: int, rules: tuple[str, ...], found: Diagnosis) -> dict[str, Any]:
@@ -108,15 +83,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--envs", nargs="+", default=list(HELD_OUT), choices=["CartPole-v1", "Pendulum-v1", *ALL])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--runs", action="store_true", help="train, too")
     parser.add_argument("--out", type=Path, help="file for the rows, as JSON")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     rows = []
-    for each in (environments, *([trainings] if given.runs else [])):
-        for line in each(given.envs, given.seeds):
-            rows.append(line)
-            print(json.dumps(line), file=sys.stderr, flush=True)
+    for line in environments(given.envs, given.seeds):
+        rows.append(line)
+        print(json.dumps(line), file=sys.stderr, flush=True)
     print(table(rows))
     if given.out is not None:
         given.out.write_text(json.dumps(rows, indent=1))

@@ -69,6 +69,7 @@ _HOMES = {  # module: its public names
     "policygrad.training.reporting": "report",
     "policygrad.diagnosis.doctor": "doctor",
     "policygrad.diagnosis.symptoms": "Diagnosis Symptom",
+    "policygrad.training.probing": "probe",
     "policygrad.training.resume": "resume",
     "policygrad.training.train": "train",
     "policygrad.training.tune": "tune",

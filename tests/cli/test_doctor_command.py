@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from policygrad.cli import main
+from policygrad.stored.directory import RunDirectory
+from policygrad.training.probing import probe_run
 
 TRAIN = ["train", "ppo", "CartPole-v1", "--steps", "2048", "--eval-episodes", "2", "--hidden", "8", "-q", "--run-dir"]
 
@@ -102,3 +104,22 @@ def test_an_algorithm_is_for_environments(trained, capsys):
 def test_help_says_the_exit_codes(capsys):
     assert main(["doctor", "--help"]) == 0
     assert "exit code is 0 where nothing was found, 1 where something was" in " ".join(capsys.readouterr().out.split())
+
+
+def test_probes_come_first_with_the_settings_of_the_run(trained, capsys):
+    assert main(["doctor", str(trained), "--probes", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["subject"].startswith(str(trained))
+    assert found["healthy_rules"][:5] == [
+        f"probe of {each}" for each in ("value", "observation", "discount", "action", "both")
+    ]
+    assert "short run" in [symptom["rule"] for symptom in found["symptoms"]]
+
+
+def test_a_recipe_from_elsewhere_is_not_probed(tmp_path, trained):
+    path = tmp_path / "run"
+    shutil.copytree(trained, path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"algo": "os:system"}))
+    found = probe_run(RunDirectory(path))
+    assert set(found.silent.values()) == {"the recipe is not of the package: policygrad.probe(recipe) tries it"}

@@ -23,10 +23,10 @@ DOCUMENTED = dict(re.findall(r"^\| `([a-z0-9_]+)` \| (.+?) \|", PAGE, re.MULTILI
 def logged() -> set[str]:
     """The numbers in the rows of all recipes, those of an evaluation, an eigenvalue and the gradient meter included."""
     names: set[str] = set()
-    for algo in RECIPES:
+    for algo, env in [*((algo, home(algo)) for algo in RECIPES), ("ppo", "Pendulum-v1")]:
         history = History()
         measured = {"fisher_eigenvalues": 1, "gradient_meter": True} if algo in SCORED else quick(algo)
-        agent = pg.Agent(algo, home(algo), num_envs=2, hidden=(8,), **measured)
+        agent = pg.Agent(algo, env, num_envs=2, hidden=(8,), **measured)
         agent.learn(100, [EvalCallback(every=1, episodes=1), history], log_every=1)
         names |= {name for row in history.rows for name in row}
     return names

@@ -1,13 +1,13 @@
 """Planted faults, and the rule that must find each: written, with the thresholds, before any rule was.
 
-An `EnvFault` wraps a healthy environment; a `RunFault` is a training whose settings cannot work. `benchmarks/doctor.py`
-measures how many of them the doctor finds, and how often it warns of a healthy environment or run.
+An `EnvFault` wraps a healthy environment. `benchmarks/doctor.py` measures how many of them the doctor finds, and how often it
+warns of a healthy environment. The faults of trainings are in `run_faults.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -226,17 +226,6 @@ class EnvFault:
     envs: tuple[str, ...] = BOX
 
 
-@dataclass(frozen=True)
-class RunFault:
-    """A fault of a training. settings: the keywords that are wrong. wrap: a fault of the environment, if that is it."""
-
-    name: str
-    rules: tuple[str, ...]
-    algo: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    wrap: Callable[[gym.Env], gym.Env] | None = None
-
-
 def no_velocities(env: gym.Env) -> gym.Env:
     """Positions without velocities."""
     spec = env.unwrapped.spec
@@ -301,19 +290,4 @@ ENV_FAULTS = [
     EnvFault("no end and no limit", ("no end",), Endless, ("CartPole-v1", "Acrobot-v1", "LunarLander-v3")),
     EnvFault("a reward beyond the horizon", ("horizon",), Latched, ("CartPole-v1",)),
     EnvFault("velocities hidden", ("memory",), no_velocities),
-]
-
-RUN_FAULTS = [
-    RunFault("learning rate too high", ("KL", "settings", "entropy"), "ppo", {"lr": 0.3}),
-    RunFault("learning rate too low", ("KL", "settings", "entropy"), "ppo", {"lr": 1e-8}),
-    RunFault("entropy bonus too large", ("entropy",), "ppo", {"ent_coef": 10.0}),
-    RunFault("entropy lost at once", ("entropy",), "ppo", {"ent_coef": 0.0, "lr": 0.1}),
-    RunFault("a critic that does not fit", ("critic",), "ppo", {"critic_lr": 1e-10}),
-    RunFault("one environment and tiny batches", ("batch",), "ppo", {"num_envs": 1, "num_steps": 8}),
-    RunFault("a training far too short", ("short run",), "ppo", {"steps": 4096}),
-    RunFault("rewards of 0", ("equal returns", "no gradient"), "ppo", {}, with_reward(lambda *_: 0.0)),
-    RunFault("actions without an effect", ("not improving",), "ppo", {}, Deaf),
-    RunFault("no episode ends", ("no episodes",), "ppo", {}, Endless),
-    RunFault("too many epochs", ("clip", "KL"), "ppo", {"epochs": 60, "lr": 0.01}),
-    RunFault("REINFORCE with a large step", ("KL", "entropy"), "reinforce", {"lr": 1.0}),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +19,7 @@ from policygrad.diagnosis.statistics import (
     few_above,
     past_helps,
     shows_time,
+    shuffled,
     squared_errors,
     standardised,
     unexplained,
@@ -44,7 +46,7 @@ def random_walk(steps: int, effect: float, seed: int) -> RandomPlay:
         np.zeros(1, bool),
         0,
         empty,
-        False,
+        np.zeros(steps, int),
     )
 
 
@@ -106,7 +108,32 @@ class Masked(gym.Env):
 
 def test_only_legal_actions_are_played():
     played = play(Masked, 50, 0)
-    assert (played.error, played.steps, played.masked) == (None, 50, True)
+    assert (played.error, played.steps) == (None, 50)
+    same = played.time[:, None] % 5 == played.time % 5
+    np.testing.assert_array_equal(played.legal[:, None] == played.legal, same)
+
+
+def test_actions_change_places_within_their_group_alone_and_all_such_orders_are_equally_likely():
+    groups, rng, draws = np.array([1, 0, 1, 1, 0]), np.random.default_rng(0), 4800
+    orders = [tuple(shuffled(groups, rng)) for _ in range(draws)]
+    assert all((groups[list(order)] == groups).all() for order in set(orders))
+    counts = np.array(list(Counter(orders).values()))
+    assert len(counts) == 12  # 3! · 2!
+    share = 1 / 12
+    assert np.abs(counts - draws * share).max() <= 4.0 * math.sqrt(draws * share * (1 - share))
+
+
+def test_masks_that_show_the_state_are_no_effect_of_actions():
+    """Legal actions and what follows both depend on the state: actions correlate with outcomes, and have no effect."""
+    rng = np.random.default_rng(1)
+    played = random_walk(2000, 0.0, 1)
+    state = rng.integers(2, size=2000)  # in state 1 action 1 alone is legal
+    act = np.where(state == 1, 1, rng.integers(2, size=2000))
+    blind = replace(played, act=np.eye(2)[act], rew=state.astype(float))
+    assert action_effect(blind) <= 0.01  # as if there were no masks
+    assert action_effect(replace(blind, legal=state)) > 0.01
+    felt = replace(blind, legal=state, rew=state + np.where(state == 0, act, 0.0))
+    assert action_effect(felt) <= 0.01
 
 
 @pytest.mark.parametrize(("mask", "text"), [(np.ones(4), "has 4 entries, and"), (np.zeros(5), "no legal action")])

@@ -79,6 +79,8 @@ def test_every_number_is_what_it_says_by_definition(name: str, head: str) -> Non
         "policy_step": (2.0 * (share * kl).sum()).sqrt(),
         "grad_norm": gradient.norm(),
         "entropy": (share * policy.head.entropy(new)).sum(),
+        "adv_std": ((batch.adv - batch.adv.mean()) ** 2).mean().sqrt(),
+        "ratio_error": (share * (log_old - batch.logp).abs()).sum(),
     }
     assert numbers.keys() == expected.keys()
     for key, value in expected.items():

@@ -4,30 +4,53 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from gymnasium import spaces
 from torch import Tensor
 
 from policygrad.algorithms.learner import Iteration, Learner, Move
 from policygrad.algorithms.meter import gradient_noise
 from policygrad.data import Batch, Record, Rollout, Stats, Values
+from policygrad.models.continuous import Gaussian
 from policygrad.models.policy import Policy
 from policygrad.models.schedules import at
 from policygrad.total import moments
+from policygrad.tree import to_numpy
 from policygrad.updates.diagnostics import UpdateDiagnostics
 
 
 def measured_step(
-    learner: Any, record: Record | Rollout, progress: float = 0.0, *, meter: bool = False, eigenvalues: int = 0
+    learner: Any,
+    record: Record | Rollout,
+    progress: float = 0.0,
+    *,
+    meter: bool = False,
+    eigenvalues: int = 0,
+    action_space: spaces.Space | None = None,
 ) -> Stats:
     """A step of any learner, with what can be said about it: of a `Learner` that is `diagnosed_step`, others have a `report`
-    of their own or none. And lr, where the learner or its rule has one.
+    of their own or none. And lr, where the learner or its rule has one. action_space: with it, `clipped_actions` as well.
     """
+    clipped = clipped_actions(learner.policy, record, action_space)
     if hasattr(learner, "prepare"):
         stats = diagnosed_step(learner, record, progress, meter=meter, eigenvalues=eigenvalues)
     else:
         stats = learner.step(record, progress) | (learner.report() if hasattr(learner, "report") else {})
     rule = next((getattr(learner, name) for name in ("update", "rule") if hasattr(learner, name)), learner)
     lr = getattr(rule, "lr", None)
-    return stats if lr is None else stats | {"lr": float(at(lr, progress))}
+    return (stats if lr is None else stats | {"lr": float(at(lr, progress))}) | clipped
+
+
+def clipped_actions(policy: Any, record: Record | Rollout, space: spaces.Space | None) -> Stats:
+    """The share of the numbers of the actions that were outside of a Box, and so were clipped to its bounds; of other spaces,
+    and of heads that stay inside, nothing.
+    """
+    head = getattr(policy, "head", None)
+    if type(head) is not Gaussian or not isinstance(space, spaces.Box) or not np.prod(record.mask.shape):
+        return {}
+    act, mask = (x if isinstance(x, np.ndarray) else to_numpy(x) for x in (record.act, record.mask))
+    act = act[mask]
+    return {"clipped_actions": float(((act < space.low) | (act > space.high)).mean())} if len(act) else {}
 
 
 def diagnosed_step(

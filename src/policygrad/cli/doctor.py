@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from policygrad.algorithms.config import algorithm
+from policygrad.algorithms.recipes import USUAL
 from policygrad.cli.arguments import check_env
 from policygrad.cli.flags import add_root
 from policygrad.cli.parser import Parser
@@ -29,7 +30,7 @@ def doctor_parser() -> Parser:
         "to try. ! marks what is certain, ? what may be as it should be, - what could not be looked at. The exit code is 0 "
         "where nothing was found, 1 where something was, certain or not, and 2 for mistakes on the command line.",
         epilog="examples:\n  policygrad doctor LunarLander-v3\n  policygrad doctor my_module:MyEnv sac --steps 100000\n"
-        "  policygrad doctor latest --json",
+        "  policygrad doctor latest --probes --json",
     )
     parser.add_argument(
         "what",
@@ -56,6 +57,12 @@ def doctor_parser() -> Parser:
         action="append",
         metavar="MODULE:NAME",
         help="wrapper around the environment; repeat the flag for several, innermost first [none]",
+    )
+    parser.add_argument(
+        "--probes",
+        action="store_true",
+        help="first train the algorithm, that of the run with its settings, on five tiny tasks whose answers are known: some "
+        "seconds [no]",
     )
     parser.add_argument("--json", action="store_true", help="print the symptoms as JSON")
     add_root(parser)
@@ -84,6 +91,11 @@ def doctor_command(words: Sequence[str]) -> None:
         raise UsageError("ALGO, --env-kwargs and --wrapper are for environments, and this is a run: leave them out.")
     else:
         found = doctor(run)
+    if given.probes:
+        from policygrad.training.probing import probe, probe_run
+
+        with ended("the probes"), as_usage_error(ValueError, TypeError):
+            found = found.after(probe(given.algo or USUAL) if run is None else probe_run(run))
     if given.json:
         print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:

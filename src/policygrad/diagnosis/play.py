@@ -29,7 +29,8 @@ class RandomPlay:
 
     obs (M, D): every observation, the last of an episode included. at (N,): the row of the observation that step n acts on;
     what follows is in the next row. choices (D,) bool: features that are choices and not numbers. outside: the share of
-    observations that are not in their space. digests: of every observation. error: what ended it, or None.
+    observations that are not in their space. legal (N,): steps with equal numbers had the same legal actions; all 0 where the
+    environment does not say which are. digests: of every observation. error: what ended it, or None.
     """
 
     obs: np.ndarray
@@ -42,7 +43,7 @@ class RandomPlay:
     choices: np.ndarray
     outside: float
     digests: list[str]
-    masked: bool
+    legal: np.ndarray
     error: PolicygradError | None = None
 
     @property
@@ -89,7 +90,7 @@ class Tape:
     time: list[int] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     outside: int = 0
-    masked: bool = False
+    legal: list[bytes] = field(default_factory=list)
 
 
 Chooser = Callable[[int, Any], Any]  # (step, mask or None) → action
@@ -183,7 +184,7 @@ def _roll(
         given = info.get(ACTION_MASK, [None])[0]
         if given is None and encoding.mask_space is not None:
             given = obs[ACTION_MASK][0]
-        tape.masked |= given is not None
+        tape.legal.append(b"" if given is None else flat_mask(given).astype(bool).tobytes())
         act = choose(step, given)
         tape.at.append(len(tape.obs) - 1)
         tape.act.append(features_of(space, act))
@@ -247,6 +248,8 @@ def _played(tape: Tape, encoding: Encoding, error: PolicygradError | None) -> Ra
         choices=choices[:: stride(len(choices))],
         outside=tape.outside / max(len(tape.obs), 1),
         digests=tape.digests,
-        masked=tape.masked,
+        legal=np.unique(np.array(tape.legal[:count], object), return_inverse=True)[1].astype(int)
+        if count
+        else np.empty(0, int),
         error=error,
     )

@@ -134,8 +134,6 @@ def actions(case: EnvironmentCase) -> Symptom | None:
         text = f"component {', '.join(map(str, dead))} of the action changed nothing in {case.first.steps:,} steps"
         return Symptom("actions", text, float(len(dead)), "from 1 component on", wiring, JONES)
     played = case.played()
-    if played.masked:
-        raise CannotTell("the environment cannot be repeated, and legal actions depend on the state")
     p = action_effect(played)
     if p is None or p <= LEVEL:
         return None

@@ -18,6 +18,8 @@ Most settings are wrong only where the return does not rise, so that those rules
 | gradient noise, steps  | what the report warns of                      | `reports/findings.py`               |
 | action values          | what the report of off-policy runs warns of   | `reports/value_findings.py`         |
 | greedy                 | the two evaluations of the final policy       |                                     |
+
+`task_rules`, `settings_rules` and `update_rules` have the others.
 """
 
 from __future__ import annotations
@@ -30,16 +32,12 @@ import numpy as np
 
 from policygrad.algorithms.config import resolve
 from policygrad.algorithms.recipes import RECIPES
-from policygrad.diagnosis.run_case import ERRORS, MANY, RunCase, read_case
+from policygrad.diagnosis import settings_rules, task_rules, update_rules
+from policygrad.diagnosis.run_case import ERRORS, HENDERSON, JONES, MANY, REPORT, SCHULMAN, RunCase, read_case
 from policygrad.diagnosis.symptoms import CannotTell, Diagnosis, Symptom, examine
 from policygrad.reports import findings, value_findings
 from policygrad.reports.columns import as_number, ends, lasting, num, steps_text
 from policygrad.stored.directory import RunDirectory
-
-SCHULMAN = "Schulman 2016, Nuts and bolts of deep RL"
-JONES = "Jones 2019, Debugging RL"
-HENDERSON = "Henderson et al. 2018"
-REPORT = "policygrad report"
 
 CLEAR = 4.0  # standard errors of a fall
 SHORT = 0.3  # of the steps of the preset
@@ -234,7 +232,11 @@ def clip(case: RunCase) -> Symptom | None:
 
 
 def critic(case: RunCase) -> Symptom | None:
-    """The critic explains some of what it is fitted to: late in a run that stalls, or ever."""
+    """The critic explains some of what it is fitted to: late in a run that stalls, or ever. Returns of a solved task may be
+    all alike, with nothing to explain.
+    """
+    if case.solves():
+        raise CannotTell("the task is solved")
     path = case.column("explained_variance")
     last, middle = ends(path)[1], float(np.nanmedian(path))
     if last > 0.0 or (middle > 0.0 and not case.stalls()):
@@ -308,11 +310,21 @@ RULES: list[tuple[str, Callable[[RunCase], Any]]] = [
     ("equal returns", equal_returns),
     ("not improving", not_improving),
     ("lost again", lost_again),
+    ("progress", task_rules.progress),
+    ("limit", task_rules.limit),
     ("short run", short_run),
     ("settings", settings),
+    ("horizon", settings_rules.horizon),
+    ("replay", settings_rules.replay),
     ("batch", batch),
+    ("first ratio", update_rules.first_ratio),
+    ("no advantage", update_rules.no_advantage),
     ("no gradient", no_gradient),
+    ("gradient clipping", update_rules.gradient_clipping),
+    ("momentum", update_rules.momentum),
+    ("clipped actions", update_rules.clipped_actions),
     ("entropy", entropy),
+    ("entropy swings", update_rules.entropy_swings),
     ("KL", kl),
     ("clip", clip),
     ("critic", critic),
@@ -320,6 +332,7 @@ RULES: list[tuple[str, Callable[[RunCase], Any]]] = [
     ("steps", steps),
     ("action values", action_values),
     ("greedy", greedy),
+    ("luck", task_rules.luck),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,13 @@ from policygrad.diagnosis.symptoms import CannotTell
 from policygrad.reports.columns import Updates, as_number
 from policygrad.stored.directory import RunDirectory, RunError, environment
 
+SCHULMAN = "Schulman 2016, Nuts and bolts of deep RL"
+JONES = "Jones 2019, Debugging RL"
+HENDERSON = "Henderson et al. 2018"
+REPORT = "policygrad report"
+
 MANY = 20  # returns, below which nothing is said of them
+MOST_BESIDE = 200  # runs of the same folder that are read
 ERRORS = 2.0  # standard errors by which the last fifth of the returns must be above the first
 
 
@@ -25,8 +31,10 @@ ERRORS = 2.0  # standard errors by which the last fifth of the returns must be a
 class RunCase:
     """What is known of a run.
 
-    rows: all rows of metrics; updates: the measured ones; preset: the preset's configuration. solved: the return at which
-    Gymnasium calls the task solved, −∞ where it does not say.
+    rows: all rows of metrics; updates: the measured ones; preset: the preset's configuration. returns, lengths: of the training
+    episodes (E,). solved: the return at which Gymnasium calls the task solved, −∞ where it does not say. sides: of the
+    finished runs beside this one, of the same algorithm and environment, the mean returns of their final greedy policies, one
+    list per setting; that of this run's setting is the first.
     """
 
     name: str
@@ -36,9 +44,11 @@ class RunCase:
     rows: list[Any]
     updates: Updates
     returns: np.ndarray
+    lengths: np.ndarray
     evaluation: Mapping[str, Any]
     preset: Mapping[str, Any] | None
     solved: float
+    sides: list[list[float]] = field(default_factory=list)
 
     @property
     def algo(self) -> str:
@@ -66,6 +76,11 @@ class RunCase:
         late = math.sqrt((middle.var(ddof=1) + last.var(ddof=1)) / fifth)
         flat = last.mean() - middle.mean() <= ERRORS * late and last.mean() < self.solved
         return bool(rise <= ERRORS * error or flat)
+
+    def solves(self) -> bool:
+        """Whether the last fifth of the returns has the mean at which Gymnasium calls the task solved."""
+        fifth = len(self.returns) // 5
+        return bool(fifth and math.isfinite(self.solved) and self.returns[-fifth:].mean() >= self.solved)
 
     def only_stalled(self) -> None:
         """Raise CannotTell where the return rises."""
@@ -104,6 +119,7 @@ def read_case(run: RunDirectory) -> RunCase:
     except ValueError as error:
         raise RunError(f"{run.config_file} is not a run's configuration: recipe, {error}") from error
     algo, env = str(told["algo"]), environment(told)
+    episodes = np.array([each for each in run.episodes() if math.isfinite(as_number(each[0]))], float).reshape(-1, 2)
     rows = run.metrics() if run.metrics_file.exists() else []
     threshold = as_number(told.get("reward_threshold"))
     return RunCase(
@@ -113,11 +129,34 @@ def read_case(run: RunDirectory) -> RunCase:
         state=run.state(),
         rows=rows,
         updates=Updates(algo, told["config"], rows, spec),
-        returns=np.array([x for x in run.returns() if math.isfinite(as_number(x))], float),
+        returns=episodes[:, 0],
+        lengths=episodes[:, 1],
         evaluation=run.evaluation() or {},
         preset=tuned(algo, env),
         solved=threshold if math.isfinite(threshold) else -math.inf,
+        sides=sides_of(run, told),
     )
+
+
+def sides_of(run: RunDirectory, told: Mapping[str, Any]) -> list[list[float]]:
+    """See `RunCase.sides`. Of folders with more runs the first `MOST_BESIDE` are read; what cannot be read is left out."""
+    setting = {**told["config"]}
+    found: list[tuple[Any, list[float]]] = [(setting, [])]
+    for path in sorted(run.path.parent.glob("*/config.json"))[:MOST_BESIDE]:
+        other = RunDirectory(path.parent)
+        try:
+            config, evaluation = other.config(), other.evaluation()
+        except RunError:
+            continue
+        same_task = (config["algo"], environment(config)) == (told["algo"], environment(told))
+        if evaluation is None or not same_task or config.get("custom") != told.get("custom"):
+            continue
+        side = next((scores for known, scores in found if known == config["config"]), None)
+        if side is None:
+            side = []
+            found.append((config["config"], side))
+        side.append(float(evaluation["greedy"]["mean"]))
+    return [scores for _, scores in found]
 
 
 def tuned(algo: str, env: str) -> dict[str, Any] | None:

@@ -30,9 +30,10 @@ def action_effect(played: RandomPlay) -> float | None:
     """The p-value of the hypothesis that what follows does not depend on the action, by permutation of the actions.
 
     Random actions are independent of each other and of all that was before them, so that under the hypothesis every order
-    of them is equally likely and the level is exact (Fisher 1935; Good 2005). The statistic is Σ c², over the correlations c
-    of features of the action, alone and times those of the observation, with what the observation leaves unexplained of the
-    change and the reward. None where nothing varies.
+    of them is equally likely and the level is exact (Fisher 1935; Good 2005). Where legal actions depend on the state, this
+    holds for the actions of steps with the same legal ones, and those alone change places. The statistic is Σ c², over the
+    correlations c of features of the action, alone and times those of the observation, with what the observation leaves
+    unexplained of the change and the reward. None where nothing varies.
     """
     rows = min(ROWS, played.steps)
     at = played.at[:rows]
@@ -52,8 +53,15 @@ def action_effect(played: RandomPlay) -> float | None:
 
     rng = np.random.default_rng(0)
     seen = statistic(np.arange(rows))
-    beyond = sum(statistic(rng.permutation(rows)) >= seen for _ in range(PERMUTATIONS))
+    beyond = sum(statistic(shuffled(played.legal[:rows], rng)) >= seen for _ in range(PERMUTATIONS))
     return (1 + beyond) / (1 + PERMUTATIONS)
+
+
+def shuffled(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A uniformly random permutation of the rows (N,) that leaves everyone in its group."""
+    order = np.empty(len(groups), int)
+    order[np.argsort(groups, kind="stable")] = np.lexsort((rng.random(len(groups)), groups))
+    return order
 
 
 def narrowed(x: np.ndarray, most: int = 32) -> np.ndarray:

@@ -66,6 +66,11 @@ class Diagnosis:
     def __len__(self) -> int:
         return len(self.symptoms)
 
+    def after(self, first: Diagnosis) -> Diagnosis:
+        """Both, what the first found first; the subject is this one's."""
+        healthy, silent = first.healthy_rules + self.healthy_rules, first.silent | self.silent
+        return Diagnosis(self.subject, first.symptoms + self.symptoms, healthy, silent)
+
     def summary(self) -> str:
         """One sentence: how much was found, and how sure it is."""
         if self.healthy:

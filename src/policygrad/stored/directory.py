@@ -158,14 +158,17 @@ class RunDirectory:
 
     def returns(self) -> list[float]:
         """The return of every finished training episode, in order, from monitor.csv; none without that file."""
-        if not self.monitor_file.exists():
-            return []
+        return [episode[0] for episode in self.episodes()]
+
+    def episodes(self) -> list[tuple[float, float]]:
+        """Return and length of every finished training episode, in order, from monitor.csv; none without that file."""
+        lines = read_lines(self.monitor_file)[2:] if self.monitor_file.exists() else []  # below a comment and the names
         found = []
-        lines = read_lines(self.monitor_file)[2:]  # below a comment and the names of the columns
         for count, line in enumerate(lines, 3):
+            parts = line.split(",")
             try:
-                found += [float(line.partition(",")[0])] if line.endswith("\n") else []
-            except ValueError:
+                found += [(float(parts[0]), float(parts[1]))] if line.endswith("\n") else []
+            except (ValueError, IndexError):
                 raise RunError(f"{self.monitor_file}, line {count} is not an episode: {line[:60]!r}") from None
         return found
 

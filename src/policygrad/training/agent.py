@@ -332,7 +332,7 @@ class Agent(Face):
         if not diagnose:
             return self.learner.step(record, progress)
         measured = {"meter": meter and self.gradient_meter, "eigenvalues": self.fisher_eigenvalues}
-        return measured_step(self.learner, record, progress, **measured)
+        return measured_step(self.learner, record, progress, **measured, action_space=self.action_space)
 
     def change(self, **overrides: Any) -> Agent:
         """Change hyperparameters from the next iteration on, as in `agent.change(lr=1e-4)`.

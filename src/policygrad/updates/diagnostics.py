@@ -12,7 +12,7 @@ from policygrad.data import Batch, Stats
 from policygrad.models.ascent import mean_kl
 from policygrad.models.kernels import SecondDerivativeError
 from policygrad.models.policy import Policy, PolicyEvaluation
-from policygrad.total import total
+from policygrad.total import moments, total
 from policygrad.tree import to_numpy
 
 
@@ -31,6 +31,8 @@ class UpdateDiagnostics:
     | policy_step     | √(2 kl), the same step's length in policy space                                           |
     | grad_norm       | ‖ĝ‖₂                                                                                      |
     | entropy         | of the new policy                                                                         |
+    | adv_std         | standard deviation of the advantages, as the update gets them                             |
+    | ratio_error     | mean of |log π_old − batch.logp|: 0, unless the network differs from the one that acted   |
 
     k1 and k3 are unbiased for KL(old ‖ new), k2 is biased (Schulman 2020, "Approximating KL divergence"); k1 may be negative.
     Unbiased on fresh actions: here the step was made from these very ones, and k3 usually comes out above the exact KL.
@@ -41,7 +43,12 @@ class UpdateDiagnostics:
         self.theta = policy.flat.clone()
         evaluation = policy.evaluate(batch)
         self.dist, self.logp = evaluation.dist, evaluation.logp
-        self.ratio = (evaluation.logp - batch.logp).exp()
+        log_ratio = evaluation.logp - batch.logp
+        self.ratio = log_ratio.exp()
+        self.before = {
+            "adv_std": float(moments(batch.adv.double())[2].sqrt()),
+            "ratio_error": float(total((batch.normalized_weight * log_ratio.abs()).sum())),
+        }
         self.gradient = total(evaluation.gradient(batch.weight * batch.adv * self.ratio).clone())
         top = top_eigenvalues(policy, evaluation, batch.normalized_weight, eigenvalues) if eigenvalues else []
         self.spectrum = {f"fisher_{i}": value for i, value in enumerate(top, 1)}
@@ -70,7 +77,7 @@ class UpdateDiagnostics:
             "policy_step": math.sqrt(2.0 * max(kl, 0.0)),
             "grad_norm": float(torch.linalg.vector_norm(self.gradient)),
             "entropy": mean(policy.head.entropy(after.dist)),
-        } | self.spectrum, after.logp
+        } | self.before | self.spectrum, after.logp
 
     def _quadratic(self, policy: Policy, batch: Batch, step: Tensor) -> float:
         """½ sᵀFs, back at θ_old for a moment: the product needs the network as it was. NaN without a second derivative."""
