@@ -85,7 +85,7 @@ def main() -> None:
             mean.set_data([float(middle[0])], [float(middle[1])])
             circle.center = (float(middle[0]), float(middle[1]))
             circle.radius = float((seen - middle).square().sum(1).mean().sqrt())
-            note.set_text(f"{number + 1} batches, E‖ĝ − ∇J‖² = {variance:.2f} ‖∇J‖²")
+            note.set_text(f"{number + 1} batches\nE‖ĝ − ∇J‖² = {variance:.2f} ‖∇J‖²")
 
     if given.out is None and plt.get_backend().lower() == "agg":
         raise SystemExit("there is no display: give --out variance.gif")

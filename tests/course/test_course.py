@@ -116,3 +116,12 @@ def test_links_of_a_notebook_lead_somewhere(path):
     prose = "\n".join(code(cell) for cell in cells(path) if cell["cell_type"] == "markdown")
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", prose):
         assert (path.parent / target).exists(), target
+
+
+def test_the_ten_questions_have_the_verdicts_of_their_claims():
+    page, claims = ((COURSE.parent / name).read_text("utf8") for name in ("course/questions.md", "claims.md"))
+    asked = dict(re.findall(r"^\| (\d+) \| .* \| `policygrad lab claims ([a-z-]+)` \|$", page, re.MULTILINE))
+    said = dict(re.findall(r"^\| (\d+) \| ([a-z ]+) \|$", page, re.MULTILINE))
+    measured = dict(re.findall(r"^\| ([a-z0-9-]+) \| .* \| ([a-z ]+) \|$", claims, re.MULTILINE))
+    assert list(asked) == list(said) == [str(n) for n in range(1, 11)]
+    assert {n: measured[claim] for n, claim in asked.items()} == said
