@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = {".ci/run"}  # of the sdist
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # ten processes, each of which imports torch
 
 
 @pytest.fixture(scope="module")
