@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.animation import FuncAnimation
+from matplotlib.artist import Artist
 from torch import Tensor
 
 import policygrad as pg
@@ -77,15 +78,16 @@ def main() -> None:
     axes[0].set_ylabel("across")
     axes[0].legend(loc="upper left", fontsize="small")
 
-    def frame(number: int) -> None:
+    def frame(number: int) -> list[Artist]:
         for (dots, mean, circle, note), (name, cloud) in zip(drawn, points.items(), strict=True):
             seen, middle = cloud[: number + 1], cloud[: number + 1].mean(0)
             variance = float((clouds[name][: number + 1] - gradient).square().sum(1).mean() / gradient.square().sum())
             dots.set_data(seen[:, 0].numpy(), seen[:, 1].numpy())
             mean.set_data([float(middle[0])], [float(middle[1])])
-            circle.center = (float(middle[0]), float(middle[1]))
-            circle.radius = float((seen - middle).square().sum(1).mean().sqrt())
+            circle.set_center((float(middle[0]), float(middle[1])))
+            circle.set_radius(float((seen - middle).square().sum(1).mean().sqrt()))
             note.set_text(f"{number + 1} batches\nE‖ĝ − ∇J‖² = {variance:.2f} ‖∇J‖²")
+        return [artist for group in drawn for artist in group]
 
     if given.out is None and plt.get_backend().lower() == "agg":
         raise SystemExit("there is no display: give --out variance.gif")
