@@ -28,7 +28,8 @@ with suppress(ImportError):  # there is no numba
     SAID.update(("the updates", "the environments"))  # what tests read does not depend on what has been compiled before
 
 settings.register_profile("fixed", derandomize=True, deadline=None)  # the same examples in every run
-settings.load_profile("fixed")
+settings.register_profile("random", database=None, deadline=None)  # every night: pytest --hypothesis-seed=SEED
+settings.load_profile(os.environ.get("POLICYGRAD_EXAMPLES", "fixed"))
 
 # Nobody pulls the plug on a test. Those of what is flushed, and when, put a function of their own in its place.
 os.fsync = lambda fd: None

@@ -128,7 +128,12 @@ def test_help_of_a_command_and_lists_by_other_names(capsys):
     for words in (["help", "train"], ["train", "--help"], ["--help", "train"]):
         assert main(words) == 0
         assert capsys.readouterr().out.startswith("usage: policygrad train ALGO ENV [flags]")
-    for asked, ours in (("environments", "envs"), ("ALGOS", "algorithms"), ("models", "policies")):
+    for asked, ours in (
+        ("environments", "envs"),
+        ("ALGOS", "algorithms"),
+        ("models", "policies"),
+        ("info", "versions"),
+    ):
         assert main(["list", asked]) == 0
         said = capsys.readouterr().out
         assert main(["list", ours]) == 0

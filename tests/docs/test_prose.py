@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GENERATED = {ROOT / "docs" / "claims.md"}
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("*/*.md")} - GENERATED)
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("docs/*/*.md")} - GENERATED)
 
 ABBREVIATION = re.compile(r"(?:\be\.g|\bi\.e|\bet al|\bvs|\bcf|\beqs?|\bch|\bpp?)\.$", re.IGNORECASE)
 END = re.compile(r"[.!?][)\"”*_`]*(?= +[\"“(*_\[]*[`A-Z])")  # the end of a sentence with another one behind it

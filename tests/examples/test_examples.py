@@ -18,6 +18,7 @@ FEW: dict[str, list[str]] = {  # the arguments that make each of them short
     "reinforce_from_scratch": ["--steps", "200"],
     "dqn_from_scratch": ["--steps", "1100"],
     "off_policy": ["--steps", "80"],
+    "live_variance": ["--batches", "4", "--out", "live.png"],
     "baseline_ladder": ["--steps", "200", "--seeds", "2"],
     "mountain_car_continuous": ["--steps", "100", "--seeds", "1"],
     "custom_environment": ["2000"],

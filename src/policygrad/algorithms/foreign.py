@@ -282,7 +282,7 @@ CALLBACKS = {  # keywords of Stable-Baselines3's callbacks
 }
 
 LOADING: dict[str, str] = {  # of Stable-Baselines3's `load`
-    "print_system_info": "a run's config.json says the versions and the machine that it was trained with",
+    "print_system_info": "`policygrad list versions` prints them, and a run's config.json says those that it was trained with",
     "force_reset": "environments always begin anew where an agent is loaded",
     "seed": "the seed is the file's, and generators go on where the file left them",
 }

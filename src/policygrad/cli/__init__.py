@@ -35,7 +35,7 @@ COMMANDS = {  # usage, what it does, and the module with the function `…_comma
     "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab"),
     "push": ("push RUN REPO", "upload a run to the Hugging Face hub", "hub"),
     "pull": ("pull REPO", "download a run from the Hugging Face hub", "hub"),
-    "list": ("list", "list presets, algorithms and environments", "lists"),
+    "list": ("list", "list presets, algorithms, environments, versions", "lists"),
     "completion": ("completion SHELL", "print a script for Tab completion in bash, zsh or fish", "completion"),
 }
 

@@ -25,7 +25,7 @@ from policygrad.cli.values import flag_of, inner
 from policygrad.stored.directory import ROOT
 
 BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool", "torch")
-LISTS = ("presets", "algorithms", "envs", "policies")
+LISTS = ("presets", "algorithms", "envs", "policies", "versions")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -302,7 +302,9 @@ def report_parser() -> Parser:
 
 def list_parser() -> Parser:
     """`policygrad list`."""
-    parser = Parser("policygrad list", description="List tuned presets, algorithms, environments and trained policies.")
+    parser = Parser(
+        "policygrad list", description="List presets, algorithms, environments, trained policies and versions."
+    )
     parser.add_argument("what", nargs="?", metavar="{" + ",".join(LISTS) + "}", help="which list to show [all of them]")
     return parser
 

@@ -34,6 +34,7 @@ LISTS: Mapping[str, str] = {
     **dict.fromkeys(("env", "environment", "environments", "games", "tasks"), "envs"),
     **dict.fromkeys(("algo", "algos", "algorithm", "recipe", "recipes"), "algorithms"),
     **dict.fromkeys(("policy", "model", "models", "agent", "agents", "pretrained"), "policies"),
+    **dict.fromkeys(("version", "info", "system_info", "system-info"), "versions"),
     **dict.fromkeys(("preset", "hyperparameters", "hyperparams", "tuned"), "presets"),
 }
 

@@ -1,11 +1,14 @@
-"""`policygrad list`: presets, algorithms, environments, policies that come with the package."""
+"""`policygrad list`: presets, algorithms, environments, policies that come with the package, versions for a bug report."""
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+import policygrad
 from policygrad.algorithms.config import parameters, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import LISTS, first_line, list_parser
@@ -79,6 +82,41 @@ def policies_table() -> str:
     return text_table(["policy", "trained for steps", "greedy return", "sampled return"], rows, right=(1, 2, 3))
 
 
+# what results may depend on; the first five are always installed
+PACKAGES = (
+    "torch",
+    "numpy",
+    "gymnasium",
+    "scipy",
+    "safetensors",
+    "numba",
+    "box2d",
+    "mujoco",
+    "envpool",
+    "ale-py",
+    "minigrid",
+)
+
+
+def versions_table() -> str:
+    """The table of versions that a bug report needs: of Python, the system, policygrad and the packages that it uses."""
+    rows = [
+        ["policygrad", policygrad.__version__],
+        ["python", platform.python_version()],
+        ["system", f"{platform.system()} {platform.release()} {platform.machine()}"],
+    ]
+    for package in PACKAGES:
+        try:
+            rows.append([package, version(package)])
+        except PackageNotFoundError:
+            rows.append([package, "not installed"])
+    return text_table(["package", "version"], rows)
+
+
 TABLES = {
-    "presets": presets_table, "algorithms": algorithms_table, "envs": environments_table, "policies": policies_table,
-}  # fmt: skip
+    "presets": presets_table,
+    "algorithms": algorithms_table,
+    "envs": environments_table,
+    "policies": policies_table,
+    "versions": versions_table,
+}
