@@ -52,7 +52,7 @@ def train_one(env: str, seed: int, place: Path) -> None:
     if normalize:
         envs = VecNormalize(envs, gamma=settings["gamma"])
     model = PPO("MlpPolicy", envs, seed=seed, device="cpu", **settings)
-    model.learn(steps, log_interval=None)
+    model.learn(steps, log_interval=10**9)
     judge: Any = DummyVecEnv([make] * EPISODES)
     if normalize:
         judge = VecNormalize(judge, training=False, norm_reward=False)

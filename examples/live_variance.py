@@ -1,6 +1,6 @@
 """Watch estimates of one gradient as they are sampled: four estimators, the same episodes, the exact gradient as a cross.
 
-    python examples/live_variance.py                        # a window, for a lecture
+    python examples/live_variance.py                        # variance.html: an animation with buttons, for a lecture
     python examples/live_variance.py --out variance.gif     # an animation; .png for its last picture
 
 Every dot is ĝ from one batch, in the plane of ∇J and of the direction in which the first estimator scatters most.
@@ -10,14 +10,16 @@ The circle has the radius √(E‖ĝ − mean‖²) within the plane, from the d
 import argparse
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.animation import FuncAnimation
 from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import Circle
 from torch import Tensor
 
 import policygrad as pg
 from policygrad.lab.exact.sampling import sample
+from policygrad.reports.style_plots import BLACK, BLUE, ORANGE, chart, styled
 
 WORLD = "small"  # 3 states, 2 actions, 4 steps, γ = 0.9
 
@@ -56,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, default=200, help="dots for each estimator [200]")
     parser.add_argument("--episodes", type=int, default=16, help="episodes in a batch [16]")
-    parser.add_argument("--out", type=Path, help="write a .gif or a .png instead of showing a window")
+    parser.add_argument("--out", type=Path, default=Path("variance.html"), help=".html, .gif or .png [variance.html]")
     given = parser.parse_args()
 
     clouds, gradient = estimates(given.batches, given.episodes)
@@ -64,19 +66,23 @@ def main() -> None:
     points = {name: cloud @ directions for name, cloud in clouds.items()}
     reach = 1.1 * max(float(cloud.abs().max()) for cloud in points.values())
 
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3.4), sharex=True, sharey=True, layout="constrained")
-    drawn = []
-    for ax, name in zip(axes, points, strict=True):
-        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=name, xlabel="along ∇J")
-        dots = ax.plot([], [], ".", markersize=4, alpha=0.5)[0]
-        mean = ax.plot([], [], "o", color="black", markersize=5, label="mean so far")[0]
-        circle = plt.Circle((0, 0), 0.0, fill=False)
-        ax.add_patch(circle)
-        ax.plot(float(gradient.norm()), 0.0, "x", color="red", markersize=9, label="∇J")
-        note = ax.text(0.03, 0.03, "", transform=ax.transAxes)
-        drawn.append((dots, mean, circle, note))
-    axes[0].set_ylabel("across")
-    axes[0].legend(loc="upper left", fontsize="small")
+    with chart("page", 2.3) as figure:
+        figure.set_dpi(110)
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, 4, sharex=True, sharey=True)
+        figure.subplots_adjust(0.08, 0.12, 0.99, 0.9)
+        drawn = []
+        for ax, name in zip(axes, points, strict=True):
+            ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=name, xlabel="along ∇J")
+            dots = ax.plot([], [], ".", markersize=3, alpha=0.5, color=BLUE)[0]
+            mean = ax.plot([], [], "o", color=BLACK, label="mean so far")[0]
+            circle = Circle((0, 0), 0.0, fill=False)
+            ax.add_patch(circle)
+            ax.plot(float(gradient.norm()), 0.0, "x", color=ORANGE, markersize=7, label="∇J")
+            note = ax.text(0.03, 0.03, "", transform=ax.transAxes)
+            drawn.append((dots, mean, circle, note))
+        axes[0].set_ylabel("across")
+        axes[0].legend(loc="upper left")
 
     def frame(number: int) -> list[Artist]:
         for (dots, mean, circle, note), (name, cloud) in zip(drawn, points.items(), strict=True):
@@ -89,17 +95,17 @@ def main() -> None:
             note.set_text(f"{number + 1} batches\nE‖ĝ − ∇J‖² = {variance:.2f} ‖∇J‖²")
         return [artist for group in drawn for artist in group]
 
-    if given.out is None and plt.get_backend().lower() == "agg":
-        raise SystemExit("there is no display: give --out variance.gif")
-    if given.out is not None and given.out.suffix == ".png":
+    if given.out.suffix == ".png":
         frame(given.batches - 1)
-        figure.savefig(given.out, dpi=110)
+        figure.savefig(given.out)
     else:
-        animation = FuncAnimation(figure, frame, frames=given.batches, interval=50, repeat=False)
-        if given.out is None:
-            plt.show()
-        else:
-            animation.save(given.out, writer="pillow", fps=20)
+        with styled():
+            animation = FuncAnimation(figure, frame, frames=given.batches, interval=50, repeat=False)
+            if given.out.suffix == ".html":
+                given.out.write_text(animation.to_jshtml(fps=20, default_mode="once"), "utf8")
+            else:
+                animation.save(given.out, writer="pillow", fps=20)
+    print(given.out)
     for name, cloud in clouds.items():
         print(
             f"{name}: E‖ĝ − ∇J‖² = {float((cloud - gradient).square().sum(1).mean() / gradient.square().sum()):.3f} ‖∇J‖²"

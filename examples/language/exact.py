@@ -107,7 +107,7 @@ def draw(language: Language, group: int, steps: int, out: Path) -> None:
         lambda axis: draw_difficulty(axis, named(language, 0.0)),
         lambda axis: draw_lengths(axis, language, group, steps),
     ]
-    panels_figure(panels, "Estimators of language models, exactly", margin=0.85).write(out)
+    panels_figure(panels, "Estimators of language models, exactly", margin=1.15).write(out)
 
 
 def draw_errors(axis: Axes, language: Language, policy: pg.Policy, group: int) -> None:

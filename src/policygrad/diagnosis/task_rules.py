@@ -79,10 +79,9 @@ def luck(case: RunCase) -> Symptom | None:
     found = compare_scores([np.array(ours)], [np.array(nearest)], level=LEVEL)
     if found.verdict > 0:
         return None
-    text = (
-        f"{len(ours)} seeds of this setting have mean return {num(np.mean(ours))}, and {len(nearest)} seeds of another "
-    )
-    text += f"have {num(np.mean(nearest))}: groups of seeds of one setting differ as much"
+    means = num(float(np.mean(ours))), num(float(np.mean(nearest)))
+    text = f"{len(ours)} seeds of this setting have mean return {means[0]}, and {len(nearest)} seeds of another "
+    text += f"have {means[1]}: groups of seeds of one setting differ as much"
     advice = f"policygrad compare {case.algo} {case.algo}:KEY=VALUE --env {case.env} --seeds {2 * len(ours)}"
     return Symptom(
         "luck", text, found.p, f"above {1 - LEVEL:.2g}, p-value of a permutation of the seeds", advice, HENDERSON

@@ -129,7 +129,8 @@ def draw_map(axis: Axes, sweep: SweptSettings, pair: tuple[str, str]) -> Any:
     for i, j in np.ndindex(len(first), len(second)):
         k, (lower, upper) = places[i][j], found[i][j]["interval"]
         dark = values[j, i] < low + 0.6 * (high - low)
-        said = f"{return_label(float(values[j, i]), 0)}\n±{return_label((upper - lower) / 2, 0)}"
+        said = return_label(float(values[j, i]), 0)
+        said += f"\n±{return_label((upper - lower) / 2, 0)}" if upper > lower else ""  # equal scores have no interval
         said += "\nNaN" if sweep.settings[k].diverged else ""
         ink = "white" if dark else "black"
         if crowded <= 1.0:
