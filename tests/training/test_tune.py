@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -14,6 +13,8 @@ import tomllib
 import pytest
 
 pytest.importorskip("optuna")
+
+from in_process import Silent
 
 import policygrad as pg
 from policygrad.algorithms.config import ConfigError, presets, resolve
@@ -37,24 +38,6 @@ ENV = "CartPole-v1"
 OVER = ["lr=1e-4..1e-2:log", "gamma=0.9,0.99"]
 HOW = {"over": OVER, "trials": 3, "seeds": 2, "steps": 384, "eval_episodes": 2, "check_seeds": 3}
 FIXED = {"num_envs": 2, "num_steps": 16}
-
-
-class Silent:
-    """The channel of a seed's process, without a process."""
-
-    interval = math.inf
-
-    def __init__(self, state):
-        self.state = state
-
-    def tell(self, **news):
-        for name, value in news.items():
-            setattr(self.state, name, value)
-
-    def start(self, total): ...
-    def finish(self, steps): ...
-    def update(self, *_): ...
-    def stop(self): ...
 
 
 @pytest.fixture
