@@ -24,9 +24,9 @@ import api
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
-PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs", "examples", "benchmarks/README.md")
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "examples", "benchmarks/README.md")
 EXAMPLE = re.compile(r"\]\(([^)\s]*?examples/|)([a-z_]+)\.py\)")
-SOURCE = re.compile(r"\[([^\]]+)\]\([^)\s]*?(?:src/[^)\s]+|examples/?|Containerfile)\)")  # not on the site
+LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#:]+)\)")  # to a place in the repository
 
 
 def stage(place: Path) -> None:
@@ -49,11 +49,20 @@ def stage(place: Path) -> None:
     for script in scripts:
         script.with_suffix(".md").write_text(example_page(script), "utf8")
     with (place / "examples" / "README.md").open("a", encoding="utf8") as listing:
-        listing.write("\n".join(["\n```{toctree}\n:hidden:\n", *(script.stem for script in scripts), "```\n"]))
+        listing.write(
+            "\n".join(
+                [
+                    "\n```{toctree}\n:hidden:\n",
+                    *(str(script.relative_to(place / "examples").with_suffix("")) for script in scripts),
+                    "```\n",
+                ]
+            )
+        )
     for page in place.rglob("*.md"):
         text = page.read_text("utf8")
         shown = EXAMPLE.sub(partial(link_to_example, page=page, place=place), text)
-        page.write_text(SOURCE.sub(r"\1", shown).replace(".ipynb)", ".md)"), "utf8")
+        text = LINK.sub(partial(without_link, page=page, place=place), shown.replace(".ipynb)", ".md)"))
+        page.write_text(text, "utf8")
     for name, text in api.pages().items():
         (place / "api").mkdir(exist_ok=True)
         (place / "api" / name).write_text(text, "utf8")
@@ -63,6 +72,13 @@ def link_to_example(found: re.Match[str], page: Path, place: Path) -> str:
     """A link to an example's page, where there is one; else the link as it was."""
     target = (page.parent / found[1] / f"{found[2]}.md").resolve()
     return f"]({found[1]}{found[2]}.md)" if target.is_relative_to(place.resolve()) and target.exists() else found[0]
+
+
+def without_link(found: re.Match[str], page: Path, place: Path) -> str:
+    """The words alone where they link to what is in the repository and not on the site, such as a source file."""
+    on_site = page.parent / found[2]
+    in_repository = REPOSITORY / page.relative_to(place).parent / found[2]
+    return found[1] if in_repository.exists() and (on_site.is_dir() or not on_site.exists()) else found[0]
 
 
 def example_page(script: Path) -> str:

@@ -42,7 +42,9 @@ def test_all_pages_are_in_the_contents():
     """A page that is missing there is a warning of the build; this says so without it."""
     contents = (SITE / "index.md").read_text("utf8")
     listed = set(re.findall(r"^[\w/-]+$", contents, re.MULTILINE))
-    pages = {f"docs/{page.stem}" for page in (SITE.parent / "docs").glob("*.md")}
+    docs = SITE.parent / "docs"
+    found = [*docs.rglob("*.md"), *docs.rglob("*.ipynb")]
+    pages = {str(page.relative_to(SITE.parent).with_suffix("")) for page in found if "solutions" not in page.parts}
     assert pages <= listed, pages - listed
 
 
