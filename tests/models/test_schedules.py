@@ -94,8 +94,8 @@ def test_each_of_them_takes_one_everywhere(algo: str, name: str) -> None:
     words = parse_train([algo, "CartPole-v1", "--" + name.replace("_", "-"), str(schedule)])
     assert resolve(algo, "", words.overrides)[0][name] == str(schedule)
     assert resolve(algo, "", {name: "lin_0.01"})[0][name] == "linear(0.01, 0.0)"  # 0 is only reached at the end
-    with pytest.raises(ConfigError, match=f"{name} = -1.0 must be"):
-        resolve(algo, "", {name: linear(-1.0)})
+    with pytest.raises(ConfigError, match=f"{name} = -2.0 must be"):
+        resolve(algo, "", {name: linear(-2.0)})
 
 
 def test_numbers_that_may_not_and_functions_are_refused() -> None:

@@ -158,7 +158,7 @@ def caption(comparison: ComparedRuns) -> str:
         said = []
         for side in comparison.sides:
             found = comparison.summary(side, env)["iqm"]
-            interval = interval_label(found["interval"], max(1, decimals(*found["interval"])))
+            interval = interval_label(found["interval"], max(1, decimals(*found["interval"]))).replace(" to ", ", ")
             said.append(f"{side} {return_label(found['value'])} [{interval}], n = {len(comparison.runs[side][env])}")
         numbers = f"IQM [{_level(comparison)} stratified bootstrap interval]"
         parts.append(f"{env}, {_steps(comparison, env)}: {numbers} of final scores: {'; '.join(said)}.")
