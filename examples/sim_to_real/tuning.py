@@ -1,0 +1,128 @@
+"""Fine-tuning a policy from simulation with a few episodes of reality, with and without bounds on the KL divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from physics import reality
+
+import policygrad as pg
+from policygrad.models.ascent import mean_kl
+
+EPISODES, PER_UPDATE, LENGTH = 20, 2, 200  # episodes of reality, those of an update, steps of one
+SETTINGS = {"max_kl": 0.01, "max_total_kl": 0.1, "lr": 3e-4}  # chosen by `experiment.py --choose`, on seeds 10 to 14
+
+
+@dataclass(eq=False)
+class AnchoredTrustRegion(pg.TrustRegion):
+    """TRPO whose steps also keep mean KL(anchor ‖ new) ≤ max_total_kl, on the states of the batch.
+
+    A step that breaks this is shortened by `shrink`, up to `backtracks` times, and then not taken. On states that no batch has
+    shown the divergence may be larger.
+    """
+
+    _: KW_ONLY
+    anchor: pg.Policy
+    max_total_kl: float
+
+    def __call__(self, policy: pg.Policy, batch: pg.Batch, progress: float = 0.0) -> dict[str, float]:
+        start, far = policy.flat.clone(), self.anchor.distributions(batch)
+        stats = super().__call__(policy, batch, progress)
+        step = policy.flat - start
+        for tried in range(self.backtracks + 1):
+            torch.add(start, step, alpha=self.shrink**tried, out=policy.flat)
+            if mean_kl(policy, far, batch) <= self.max_total_kl:
+                return stats
+        policy.flat.copy_(start)
+        return stats
+
+
+def untouched(policy: pg.Policy, settings: Mapping[str, float], seed: int) -> pg.VanillaGradient:
+    return pg.VanillaGradient(0.0)
+
+
+def per_update(policy: pg.Policy, settings: Mapping[str, float], seed: int) -> pg.TrustRegion:
+    return pg.TrustRegion(settings["max_kl"])
+
+
+def in_total(policy: pg.Policy, settings: Mapping[str, float], seed: int) -> AnchoredTrustRegion:
+    return AnchoredTrustRegion(settings["max_kl"], anchor=deepcopy(policy), max_total_kl=settings["max_total_kl"])
+
+
+def unbounded(policy: pg.Policy, settings: Mapping[str, float], seed: int) -> pg.ClippedSurrogate:
+    """The surrogate of TRPO and PPO, ascended for ten epochs, without a bound and without a clip."""
+    return pg.ClippedSurrogate(settings["lr"], clip=float("inf"), epochs=10, minibatches=4, seed=seed)
+
+
+SIDES: dict[str, Callable[[pg.Policy, Mapping[str, float], int], Any]] = {
+    "untouched": untouched,
+    "bound per update": per_update,
+    "bound in total": in_total,
+    "no bound": unbounded,
+}
+
+
+def going_on(simulated: pg.Agent, side: str, settings: Mapping[str, float]) -> Callable[[pg.Task], pg.Plan]:
+    """The recipe that goes on with policy and critic of an agent, by another update rule."""
+
+    def recipe(task: pg.Task) -> pg.Plan:
+        policy, critic = deepcopy(simulated.policy), deepcopy(simulated.learner.critic)
+        gae = pg.Standardized(pg.GAE(gamma=0.95, lam=0.9))  # as in simulation
+        learner = pg.Learner(policy, gae, SIDES[side](policy, settings, task.seed), critic=critic)
+        return pg.Plan(learner, num_steps=PER_UPDATE * LENGTH, compile_from=None)
+
+    return recipe
+
+
+class Divergence:
+    """A callback: exact mean KL from the policy before each update, and from the simulation's, on the states of the update."""
+
+    def __init__(self, agent: pg.Agent, simulation: pg.Policy) -> None:
+        self.simulation, self.policy = simulation, agent.policy
+        self.per_update: list[float] = []
+        self.total: list[float] = []
+        agent.learner.observers.append(self.before)
+
+    def before(self, rollout: pg.Rollout) -> None:
+        self.batch = pg.Batch.of(rollout.valid(rollout.obs[:-1]), rollout.valid(rollout.act))
+        self.old = self.policy.distributions(self.batch)
+
+    def __call__(self, agent: pg.Agent, row: Any) -> None:
+        self.per_update.append(mean_kl(self.policy, self.old, self.batch))
+        self.total.append(mean_kl(self.policy, self.simulation.distributions(self.batch), self.batch))
+
+
+def tune(
+    simulated: pg.Agent,
+    side: str,
+    world: str,
+    seed: int,
+    settings: Mapping[str, float] = SETTINGS,
+    episodes: int = EPISODES,
+    evaluated: int = 50,
+) -> dict[str, Any]:
+    """Fine-tune a copy of the agent's policy in a reality. Returns numbers as data.
+
+    after: mean return of the greedy policy. returns: of all episodes of fine-tuning, in their order, with sampled actions.
+    worst: the lowest of them from the first update on, as before it the simulation's policy plays on all sides. kl_update: the
+    largest KL of an update. kl_total: from the simulation's policy to the last one, on the states of the last update. The
+    simulated agent is left as it was.
+    """
+    recipe = going_on(simulated, side, settings)
+    with pg.Agent(recipe, partial(reality, world), seed=seed, num_envs=1) as agent:
+        divergence = Divergence(agent, simulated.policy)
+        agent.learn(episodes * LENGTH, divergence)
+        returns = [round(float(x), 2) for x in agent.collector.returns]
+        after = agent.evaluate(evaluated, env=partial(reality, world)).mean
+    return {
+        "after": round(after, 2),
+        "worst": min(returns[PER_UPDATE:]),
+        "returns": returns,
+        "kl_update": round(max(divergence.per_update), 5),
+        "kl_total": round(divergence.total[-1], 5),
+    }
