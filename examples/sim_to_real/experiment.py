@@ -5,7 +5,7 @@
 
 PPO trains in a simulation, with one physics or with physics that are drawn anew in every episode. Twenty episodes of each
 reality follow, with the policy as it is, under a bound on the KL divergence, and without one. `--choose` tries settings on
-seeds 10 to 14; the experiment itself has the seeds from 0.
+seeds 10 to 12; the experiment itself has the seeds from 0.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from policygrad.reports.differences import Difference, compare_scores
 
 STEPS = 100_000  # in simulation
 LEVEL = 0.95
-GRID = {"max_kl": (0.003, 0.01, 0.03, 0.1), "max_total_kl": (0.1, 0.3, 1.0, 3.0), "lr": (3e-5, 1e-4, 3e-4, 1e-3)}
+GRID = {"max_kl": (0.003, 0.01, 0.03), "max_total_kl": (0.1, 0.3, 1.0), "lr": (3e-5, 1e-4, 3e-4)}
 CHOSEN_BY = {"max_kl": "bound per update", "max_total_kl": "bound in total", "lr": "no bound"}  # in this order
 Run = dict[str, Any]
 
@@ -169,15 +169,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=STEPS, help="in simulation")
-    parser.add_argument("--evaluated", type=int, default=50, help="episodes of an evaluation")
-    parser.add_argument("--choose", action="store_true", help="try settings on seeds 10 to 14, and nothing else")
+    parser.add_argument("--evaluated", type=int, default=25, help="episodes of an evaluation")
+    parser.add_argument("--choose", action="store_true", help="try settings on seeds 10 to 12, and nothing else")
     parser.add_argument("--read", type=Path, help="runs of before, in place of new ones")
     parser.add_argument("--out", type=Path, default=Path("runs.json"), help="the runs, or with --choose what was tried")
     parser.add_argument("--page", type=Path, help="a page with markers for the tables")
     parser.add_argument("--picture", type=Path, help="a png, pdf or svg")
     args = parser.parse_args()
     if args.choose:
-        chosen, tried = choose(range(10, 15))
+        chosen, tried = choose(range(10, 13))
         args.out.write_text(json.dumps({"chosen": chosen, "tried": tried}, indent=1) + "\n", "utf8")
         print(f"chosen: {chosen}")
         return
@@ -186,8 +186,8 @@ def main() -> None:
         for run in runs(range(args.seeds), steps=args.steps, evaluated=args.evaluated):
             found.append(run)
             print(" ".join(f"{key}={value}" for key, value in run.items() if key != "returns"), flush=True)
-        lines = ",\n".join(json.dumps(run) for run in found)
-        args.out.write_text(f"[\n{lines}\n]\n", "utf8")
+            lines = ",\n".join(json.dumps(each) for each in found)
+            args.out.write_text(f"[\n{lines}\n]\n", "utf8")
     tables = {"sides": table(found), "answers": verdicts(found)}
     print("\n\n".join(tables.values()))
     if args.page is not None:

@@ -15,7 +15,7 @@ import policygrad as pg
 from policygrad.models.ascent import mean_kl
 
 EPISODES, PER_UPDATE, LENGTH = 20, 2, 200  # episodes of reality, those of an update, steps of one
-SETTINGS = {"max_kl": 0.01, "max_total_kl": 0.1, "lr": 3e-4}  # chosen by `experiment.py --choose`, on seeds 10 to 14
+SETTINGS = {"max_kl": 0.01, "max_total_kl": 0.1, "lr": 3e-4}  # chosen by `experiment.py --choose`, on seeds 10 to 12
 
 
 @dataclass(eq=False)
@@ -74,7 +74,7 @@ def going_on(simulated: pg.Agent, side: str, settings: Mapping[str, float]) -> C
         policy, critic = deepcopy(simulated.policy), deepcopy(simulated.learner.critic)
         gae = pg.Standardized(pg.GAE(gamma=0.95, lam=0.9))  # as in simulation
         learner = pg.Learner(policy, gae, SIDES[side](policy, settings, task.seed), critic=critic)
-        return pg.Plan(learner, num_steps=PER_UPDATE * LENGTH, compile_from=None)
+        return pg.Plan(learner, episodes=PER_UPDATE, compile_from=None)
 
     return recipe
 
@@ -104,15 +104,17 @@ def tune(
     seed: int,
     settings: Mapping[str, float] = SETTINGS,
     episodes: int = EPISODES,
-    evaluated: int = 50,
+    evaluated: int = 25,
 ) -> dict[str, Any]:
     """Fine-tune a copy of the agent's policy in a reality. Returns numbers as data.
 
     after: mean return of the greedy policy. returns: of all episodes of fine-tuning, in their order, with sampled actions.
     worst: the lowest of them from the first update on, as before it the simulation's policy plays on all sides. kl_update: the
     largest KL of an update. kl_total: from the simulation's policy to the last one, on the states of the last update. The
-    simulated agent is left as it was.
+    simulated agent is left as it was. Raises ValueError for fewer episodes than those of two updates.
     """
+    if episodes < 2 * PER_UPDATE:
+        raise ValueError(f"episodes must be at least {2 * PER_UPDATE}, some of them after an update, got {episodes}")
     recipe = going_on(simulated, side, settings)
     with pg.Agent(recipe, partial(reality, world), seed=seed, num_envs=1) as agent:
         divergence = Divergence(agent, simulated.policy)
