@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 
-FIXED = {"g": 10.0, "m": 1.0, "l": 1.0}  # of Pendulum-v1: gravity in m/s², mass in kg, length in m
+FIXED = {"g": 10.0, "m": 1.0, "l": 1.0}  # Pendulum-v1 as it is registered: gravity in m/s², mass in kg, length in m
 RANDOMISED = {"g": (8.0, 12.0), "m": (0.5, 1.5), "l": (0.5, 1.5)}
 REALITIES = {"light": {"g": 11.0, "m": 0.4, "l": 0.4}, "heavy": {"g": 9.0, "m": 1.6, "l": 1.4}}
 
@@ -44,12 +44,10 @@ def randomised(env: gym.Env) -> gym.Env:
     return Physics(env, **RANDOMISED)
 
 
-def fixed(env: gym.Env) -> gym.Env:
-    """The wrapper of the simulation with one physics."""
-    return Physics(env, **FIXED)
-
-
-SIMULATIONS: dict[str, Callable[[gym.Env], gym.Env]] = {"fixed": fixed, "randomised": randomised}
+SIMULATIONS: dict[str, tuple[Callable[[gym.Env], gym.Env], ...]] = {
+    "fixed": (),
+    "randomised": (randomised,),
+}  # wrappers
 
 
 def reality(name: str) -> gym.Env:

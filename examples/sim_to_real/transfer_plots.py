@@ -33,9 +33,10 @@ def figure(runs: Sequence[Run]) -> Chart:
 
 def draw(axis: Axes, runs: Sequence[Run], world: str, measure: str) -> None:
     """One row per side; both simulations in a row, one above the other."""
+    sides = [side for side in SIDES if measure == "after" or side != "untouched"]
     for k, (simulation, color) in enumerate(COLORS.items()):
         assert simulation in SIMULATIONS
-        for y, side in enumerate(SIDES):
+        for y, side in enumerate(sides):
             asked = (world, simulation, side)
             found = [run for run in runs if (run["reality"], run["simulation"], run["side"]) == asked]
             x, at = np.array([run[measure] for run in found]), y + 0.4 * k - 0.2
@@ -45,8 +46,8 @@ def draw(axis: Axes, runs: Sequence[Run], world: str, measure: str) -> None:
             )
             axis.plot(interval(iqm, [x]), [at - 0.04] * 2, color=color, label=label)
             axis.plot([iqm([x])] * 2, [at - 0.12, at + 0.04], color=color, lw=2)
-    axis.set_yticks(range(len(SIDES)), list(SIDES))
-    axis.set_ylim(len(SIDES) - 0.5, -0.5)
+    axis.set_yticks(range(len(sides)), sides)
+    axis.set_ylim(len(sides) - 0.5, -0.5)
     axis.set_xlabel("return")
     round_ticks(axis.xaxis, 5)
     title, about = MEASURES[measure]

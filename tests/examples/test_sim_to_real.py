@@ -18,7 +18,6 @@ import pytest
 import torch
 
 import policygrad as pg
-from policygrad.models.ascent import mean_kl
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "sim_to_real"
@@ -98,6 +97,8 @@ def test_reality_is_outside_of_what_training_sees(x):
     for q in x.physics.REALITIES.values():
         assert any(not low <= q[name] <= high for name, (low, high) in x.physics.RANDOMISED.items())
         assert q != x.physics.FIXED
+    plain = gym.make("Pendulum-v1").unwrapped
+    assert all(getattr(plain, name) == value for name, value in x.physics.FIXED.items())
     assert all(low <= x.physics.FIXED[name] <= high for name, (low, high) in x.physics.RANDOMISED.items())
 
 
@@ -110,51 +111,51 @@ def test_physics_that_cannot_be_are_refused(x, physics, said):
         x.physics.Physics(gym.make("Pendulum-v1"), **physics)
 
 
-def test_a_policy_that_is_not_tuned_stays_the_same_to_the_last_bit_and_so_does_the_simulated_agent(x, simulated):
+def test_the_simulated_agent_stays_the_same_to_the_last_bit_whatever_is_tuned(x, simulated):
     before = simulated.policy.flat.clone()
-    run = x.tuning.tune(simulated, "untouched", "light", 0, episodes=4, evaluated=2)
-    assert run["kl_update"] == run["kl_total"] == 0.0
-    mean = simulated.evaluate(2, env=partial(x.physics.reality, "light")).mean
-    assert run["after"] == round(mean, 2)
-    x.tuning.tune(simulated, "no bound", "light", 0, episodes=4, evaluated=2)
+    first = x.tuning.tune(simulated, "untouched", "light", 0, evaluated=2)
+    run = x.tuning.tune(simulated, "no bound", "light", 0, episodes=4, evaluated=2)
     assert torch.equal(simulated.policy.flat, before)
+    assert x.tuning.tune(simulated, "untouched", "light", 0, evaluated=2) == first
+    assert run["worst"] == min(run["returns"][x.tuning.PER_UPDATE :])
+    assert run["after"] != first["after"]
 
 
-def test_the_bounds_hold_and_without_them_the_policy_goes_further(x, simulated):
-    settings = {"max_kl": 0.01, "max_total_kl": 0.015, "lr": 1e-3}
-    free, bound, total = (
-        x.tuning.tune(simulated, side, "light", 1, settings, episodes=8, evaluated=1)
-        for side in ("no bound", "bound per update", "bound in total")
+def test_the_bound_holds_and_without_it_the_policy_goes_further(x, simulated):
+    free, bound = (
+        x.tuning.tune(simulated, side, "light", 1, {"max_kl": 0.01, "lr": 1e-3}, episodes=8, evaluated=1)
+        for side in ("no bound", "KL bound")
     )
-    assert 0.0 < bound["kl_update"] <= settings["max_kl"] < free["kl_update"]
-    assert 0.0 < total["kl_update"] <= settings["max_kl"]
-    assert total["kl_total"] < bound["kl_total"] < free["kl_total"]
+    assert 0.0 < bound["kl_update"] <= 0.01 < free["kl_update"]
+    assert bound["kl_total"] < free["kl_total"]
     first = x.tuning.PER_UPDATE
     assert bound["returns"][:first] == free["returns"][:first]  # the same policy plays them
     assert bound["returns"] != free["returns"]
 
 
-def batch_of(policy: pg.Policy) -> pg.Batch:
-    generator = torch.Generator().manual_seed(0)
-    obs, act = torch.randn(64, 3, generator=generator), torch.randn(64, 1, generator=generator)
-    rows = pg.Batch.of(obs, act)
-    adv = torch.randn(64, generator=generator)
-    return replace(rows, logp=policy.evaluate(rows).logp, adv=adv, weight=torch.full((64,), 1 / 64))
-
-
-@pytest.mark.parametrize("total", [1e-9, 1e-3, 1.0])
-def test_the_bound_in_total_is_on_the_distance_to_the_anchor(x, simulated, total):
+def test_the_rule_without_a_bound_ascends_the_surrogate_that_the_trust_region_has(x, simulated):
+    """Its score weights are those of ∇ Σ weight · ratio · adv, also where PPO would clip them."""
     policy = deepcopy(simulated.policy)
-    batch, anchor, before = batch_of(policy), deepcopy(policy), policy.flat.clone()
-    rule = x.tuning.AnchoredTrustRegion(0.01, anchor=anchor, max_total_kl=total)
-    rule(policy, batch)
-    kl = mean_kl(policy, anchor.distributions(batch), batch)
-    assert kl <= total
-    assert torch.equal(policy.flat, before) == (total == 1e-9)  # no shortened step is that short: none is taken
-    if total == 1.0:  # TRPO's own step, to the last bit
-        plain = deepcopy(simulated.policy)
-        pg.TrustRegion(0.01)(plain, batch)
-        assert torch.equal(policy.flat, plain.flat)
+    rows = pg.Batch.of(torch.randn(64, 3), torch.randn(64, 1))
+    old = policy.evaluate(rows).logp - torch.linspace(-2.0, 2.0, 64)  # ratios of 0.14 to 7.4
+    batch = replace(rows, logp=old, adv=torch.linspace(1.0, -1.0, 64), weight=torch.full((64,), 1 / 64))
+    logp = policy.evaluate(batch).logp.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad((batch.weight * (logp - batch.logp).exp() * batch.adv).sum(), logp)
+    torch.testing.assert_close(x.tuning.unbounded({"lr": 1e-3}, 0).score_weights(logp.detach(), batch), wanted)
+    clipped = pg.ClippedSurrogate(1e-3).score_weights(logp.detach(), batch)
+    assert (clipped - wanted).abs().max() > 1e-3  # the negative control
+
+
+def test_every_update_has_so_many_whole_episodes_and_too_few_are_refused(x, simulated):
+    seen = []
+    with pg.Agent(x.tuning.going_on(simulated, "KL bound", x.tuning.SETTINGS), "Pendulum-v1", num_envs=1) as agent:
+        agent.learner.observers.append(
+            lambda rollout: seen.append((rollout.trajectories, rollout.steps, rollout.cut.any()))
+        )
+        agent.learn(4 * x.tuning.LENGTH)
+    assert seen == [(x.tuning.PER_UPDATE, x.tuning.PER_UPDATE * x.tuning.LENGTH, False)] * 2
+    with pytest.raises(ValueError, match="at least 4"):
+        x.tuning.tune(simulated, "KL bound", "light", 0, episodes=3)
 
 
 def planted(x: Modules, better: float) -> list[dict[str, Any]]:
@@ -191,13 +192,15 @@ def test_the_script_runs_from_end_to_end_and_reads_its_own_runs(x, tmp_path, mon
     assert first.endswith(capsys.readouterr().out)
     assert Path("made.png").stat().st_size > 10_000
     assert "| light | fixed | untouched |" in Path("page.md").read_text("utf8")
-    assert len(json.loads(Path("runs.json").read_text("utf8"))) == 2 * 4  # simulations × sides
+    assert len(json.loads(Path("runs.json").read_text("utf8"))) == 2 * 3  # simulations × sides
 
 
-def test_the_tables_of_the_page_are_those_of_the_recorded_runs_and_settings_those_that_were_chosen(x):
+def test_the_tables_of_the_page_are_those_of_the_recorded_runs_and_the_rate_is_the_one_that_was_chosen(x):
     page = (ROOT / "docs" / "sim-to-real.md").read_text("utf8")
     runs = json.loads((FOLDER / "runs.json").read_text("utf8"))
     tables = {"sides": x.experiment.table(runs), "answers": x.experiment.verdicts(runs)}
     assert x.experiment.written(page, tables) == page
     assert {run["seed"] for run in runs} == set(range(10))
-    assert json.loads((FOLDER / "choice.json").read_text("utf8"))["chosen"] == x.tuning.SETTINGS
+    choice = json.loads((FOLDER / "choice.json").read_text("utf8"))
+    assert choice["lr"] == x.tuning.SETTINGS["lr"] == max(choice["tried"], key=lambda row: row["return"])["lr"]
+    assert [row["lr"] for row in choice["tried"]] == list(x.experiment.RATES)
