@@ -125,7 +125,8 @@ def cell(x: np.ndarray) -> str:
 
 
 def table(found: Sequence[Run]) -> str:
-    """All sides: return after, worst episode, and the medians of both KL divergences."""
+    """All sides: return after, worst episode, and the medians of both KL divergences; and the seeds below."""
+    seeds = sorted({run["seed"] for run in found})
     lines = ["| reality | simulation | fine-tuning | return after | worst episode | largest KL of an update | KL in total |",
              "|---|---|---|---:|---:|---:|---:|"]  # fmt: skip
     for world in REALITIES:
@@ -137,6 +138,7 @@ def table(found: Sequence[Run]) -> str:
                     kl = [f"{np.median(of(name)):.2g}" for name in ("kl_update", "kl_total")]
                     numbers = [cell(of("after")), cell(of("worst")), *kl]
                 lines.append(f"| {' | '.join([world, simulation, side, *numbers])} |")
+    lines += ["", f"Seeds: {', '.join(map(str, seeds))}."]
     return "\n".join(lines)
 
 
@@ -163,12 +165,17 @@ def written(page: str, tables: Mapping[str, str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=10, help="how many, from 0")
     parser.add_argument("--steps", type=int, default=STEPS, help="in simulation")
     parser.add_argument("--evaluated", type=int, default=25, help="episodes of an evaluation")
     parser.add_argument("--choose", action="store_true", help="try rates on seeds 10 to 12, and nothing else")
     parser.add_argument("--read", type=Path, help="runs of before, in place of new ones")
-    parser.add_argument("--out", type=Path, default=Path("runs.json"), help="the runs, or with --choose what was tried")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs.json"),
+        help="the runs, where seeds that are there already are kept, or with --choose what was tried",
+    )
     parser.add_argument("--page", type=Path, help="a page with markers for the tables")
     parser.add_argument("--picture", type=Path, help="a png, pdf or svg")
     args = parser.parse_args()
@@ -176,13 +183,15 @@ def main() -> None:
         lr, tried = choose(range(10, 13))
         args.out.write_text(json.dumps({"lr": lr, "tried": tried}, indent=1) + "\n", "utf8")
         return
-    found: list[Run] = [] if args.read is None else json.loads(args.read.read_text("utf8"))
-    if args.read is None:
-        for run in runs(range(args.seeds), steps=args.steps, evaluated=args.evaluated):
-            found.append(run)
+    there = args.out if args.read is None else args.read
+    found: list[Run] = json.loads(there.read_text("utf8")) if there.exists() or args.read else []
+    missing = [seed for seed in range(args.seeds) if all(run["seed"] != seed for run in found)]
+    for seed in missing if args.read is None else ():
+        for run in (new := list(runs([seed], steps=args.steps, evaluated=args.evaluated))):
             print(" ".join(f"{key}={value}" for key, value in run.items() if key != "returns"), flush=True)
-            lines = ",\n".join(json.dumps(each) for each in found)
-            args.out.write_text(f"[\n{lines}\n]\n", "utf8")
+        found = sorted(found + new, key=lambda run: run["seed"])
+        lines = ",\n".join(json.dumps(run) for run in found)
+        args.out.write_text(f"[\n{lines}\n]\n", "utf8")
     tables = {"sides": table(found), "answers": verdicts(found)}
     print("\n\n".join(tables.values()))
     if args.page is not None:
