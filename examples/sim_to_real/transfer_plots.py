@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from physics import REALITIES, SIMULATIONS
-from tuning import EPISODES, SIDES
+from tuning import SIDES
 
 from policygrad.reports.aggregates import interval, iqm
-from policygrad.reports.style_plots import BLUE, ORANGE, Chart, head, marker, panels_figure, round_ticks
+from policygrad.reports.style_plots import BLUE, ORANGE, SIGNS, Chart, head, marker, panels_figure, round_ticks
 
 COLORS = {"fixed": BLUE, "randomised": ORANGE}
 MEASURES = {
@@ -27,7 +27,7 @@ def figure(runs: Sequence[Run]) -> Chart:
     panels: list[Callable[[Axes], None]] = [
         partial(draw, runs=runs, world=world, measure=measure) for world in REALITIES for measure in MEASURES
     ]
-    about = f"{EPISODES} episodes of reality; dots are seeds, lines their interquartile means with 95 % intervals"
+    about = f"{SIGNS[0]} fixed and {SIGNS[1]} randomised simulation, one per seed; lines: interquartile means with 95 % intervals"
     return panels_figure(panels, "A pendulum from simulation to reality", about, margin=1.05, height=2.6)
 
 
@@ -40,11 +40,10 @@ def draw(axis: Axes, runs: Sequence[Run], world: str, measure: str) -> None:
             asked = (world, simulation, side)
             found = [run for run in runs if (run["reality"], run["simulation"], run["side"]) == asked]
             x, at = np.array([run[measure] for run in found]), y + 0.4 * k - 0.2
-            label = f"{simulation} simulation" if y == 0 else None
             axis.plot(
                 x, np.full(len(x), at + 0.09), ls="none", marker=marker(k), ms=2.6, color=color, alpha=0.55, mew=0
             )
-            axis.plot(interval(iqm, [x]), [at - 0.04] * 2, color=color, label=label)
+            axis.plot(interval(iqm, [x]), [at - 0.04] * 2, color=color)
             axis.plot([iqm([x])] * 2, [at - 0.12, at + 0.04], color=color, lw=2)
     axis.set_yticks(range(len(sides)), sides)
     axis.set_ylim(len(sides) - 0.5, -0.5)
@@ -52,5 +51,3 @@ def draw(axis: Axes, runs: Sequence[Run], world: str, measure: str) -> None:
     round_ticks(axis.xaxis, 5)
     title, about = MEASURES[measure]
     head(axis, f"{world.capitalize()} pendulum: {title}", about)
-    if measure == "after" and world == next(iter(REALITIES)):
-        axis.legend(loc="lower left")

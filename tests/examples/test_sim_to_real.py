@@ -138,7 +138,7 @@ def test_the_rule_without_a_bound_ascends_the_surrogate_that_the_trust_region_ha
     policy = deepcopy(simulated.policy)
     rows = pg.Batch.of(torch.randn(64, 3), torch.randn(64, 1))
     old = policy.evaluate(rows).logp - torch.linspace(-2.0, 2.0, 64)  # ratios of 0.14 to 7.4
-    batch = replace(rows, logp=old, adv=torch.linspace(1.0, -1.0, 64), weight=torch.full((64,), 1 / 64))
+    batch = replace(rows, logp=old, adv=torch.linspace(-1.0, 1.0, 64), weight=torch.full((64,), 1 / 64))
     logp = policy.evaluate(batch).logp.clone().requires_grad_()
     (wanted,) = torch.autograd.grad((batch.weight * (logp - batch.logp).exp() * batch.adv).sum(), logp)
     torch.testing.assert_close(x.tuning.unbounded({"lr": 1e-3}, 0).score_weights(logp.detach(), batch), wanted)
