@@ -27,7 +27,7 @@ def figure(runs: Sequence[Run]) -> Chart:
     panels: list[Callable[[Axes], None]] = [
         partial(draw, runs=runs, world=world, measure=measure) for world in REALITIES for measure in MEASURES
     ]
-    about = f"{SIGNS[0]} fixed and {SIGNS[1]} randomised simulation, one per seed; lines: interquartile means with 95 % intervals"
+    about = f"{SIGNS[0]} fixed and {SIGNS[1]} randomised simulation, per seed; lines: interquartile means with 95 % intervals"
     return panels_figure(panels, "A pendulum from simulation to reality", about, margin=1.05, height=2.6)
 
 
