@@ -21,10 +21,10 @@ def random_game(actions: int = 5, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1.0, 1.0, (actions, actions))
 
 
-def blotto(soldiers: int = 5, fields: int = 3) -> np.ndarray:
+def blotto(soldiers: int = 3, fields: int = 3) -> np.ndarray:
     """Colonel Blotto: both divide their soldiers among fields, and whoever has more on a field wins it.
 
-    Payoffs are (fields won − fields lost) / fields, in [−1, 1]. An action is a division: 21 for 5 soldiers on 3 fields.
+    Payoffs are (fields won − fields lost) / fields, in [−1, 1]. An action is a division: 10 for 3 soldiers on 3 fields.
     """
     everything = itertools.product(range(soldiers + 1), repeat=fields)
     divisions = np.array([division for division in everything if sum(division) == soldiers])

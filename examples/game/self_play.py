@@ -1,6 +1,6 @@
 """Self-play in two-player zero-sum matrix games: why policy gradients cycle, and what makes them converge.
 
-    python examples/game/self_play.py [--iterations 2000] [--seeds 3] [--out game.png] [--page docs/game.md]
+    python examples/game/self_play.py [--iterations 600] [--seeds 2] [--out game.png] [--page docs/game.md]
 
 Each player has a table of logits and an update rule of the library. Both move at the same time, along the exact gradient or
 along one that is sampled in a batch of games.
@@ -29,7 +29,7 @@ GAMES = {
     "rock-paper-scissors": rock_paper_scissors(),
     "rock-paper-scissors, rock wins ¼": rock_paper_scissors(0.25),
     "random, 5 × 5": random_game(),
-    "Blotto, 21 × 21": blotto(),
+    "Blotto, 10 × 10": blotto(),
 }
 GRADIENT, NATURAL, OPTIMISTIC, ANNEALED, MAGNETIC = (
     "policy gradient",
@@ -55,13 +55,13 @@ def rules(actions: int) -> dict[str, Callable[[], pg.UpdateRule]]:
     """
     plain = partial(pg.VanillaGradient, optimizer="sgd", max_grad_norm=None)
     natural = partial(pg.NaturalGradient, damping=1e-9, solver="dense")
-    bonus = falling(1.0, 0.01)
+    bonus = falling(1.0, 0.02)
     return {
         GRADIENT: partial(plain, 0.1 * actions),
         NATURAL: partial(natural, lr=0.1),  # θ ← θ + lr · q: multiplicative weights
         OPTIMISTIC: partial(natural, lr=0.4),
-        ANNEALED: partial(plain, falling(0.3 * actions, 0.01 * actions), ent_coef=bonus),
-        MAGNETIC: partial(natural, lr=falling(0.2, 0.02), ent_coef=bonus),  # θ ← (1 − lr α) θ + lr q
+        ANNEALED: partial(plain, falling(0.3 * actions, 0.1 * actions), ent_coef=bonus),
+        MAGNETIC: partial(natural, lr=falling(0.3, 0.1), ent_coef=bonus),  # θ ← (1 − lr α) θ + lr q
     }
 
 
@@ -97,11 +97,12 @@ def games(policy: pg.Policy, act: Tensor, reward: Tensor) -> pg.Rollout:
 
 @dataclass(frozen=True)
 class Play:
-    """The exploitability of every iterate, and that of the mean of the strategies so far: (iterations,) each."""
+    """The exploitability of every iterate, and of the mean of the later half of them so far: (iterations,) each."""
 
     last: np.ndarray
     mean: np.ndarray
-    x: np.ndarray  # (iterations, A) of the row player
+    x: np.ndarray  # (iterations, A) strategies of the row player
+    y: np.ndarray  # (iterations, B) and of the column player
 
 
 def self_play(payoff: np.ndarray, name: str, iterations: int, seed: int = 0, batch: int | None = None) -> Play:
@@ -132,13 +133,18 @@ def self_play(payoff: np.ndarray, name: str, iterations: int, seed: int = 0, bat
     return measured(payoff, shown)
 
 
+def later_mean(x: np.ndarray) -> np.ndarray:
+    """At every iteration the mean of the later half of the strategies so far: (T, A) → (T, A)."""
+    sums, end = np.vstack([np.zeros_like(x[:1]), x.cumsum(0)]), np.arange(1, len(x) + 1)
+    return (sums[end] - sums[end // 2]) / (end - end // 2)[:, None]
+
+
 def measured(payoff: np.ndarray, shown: list[list[np.ndarray]]) -> Play:
-    """What the strategies of every iteration are worth, and their running means."""
+    """What the strategies of every iteration are worth, and their means."""
     x, y = (np.array([pair[side] for pair in shown]) for side in (0, 1))
-    count = np.arange(1, len(x) + 1)[:, None]
-    both = zip(x, y, strict=True), zip(x.cumsum(0) / count, y.cumsum(0) / count, strict=True)
+    both = zip(x, y, strict=True), zip(later_mean(x), later_mean(y), strict=True)
     last, mean = (np.array([exploitability(payoff, *pair) for pair in pairs]) for pairs in both)
-    return Play(last, mean, x)
+    return Play(last, mean, x, y)
 
 
 def worst(x: np.ndarray) -> float:
@@ -177,7 +183,7 @@ def table(found: dict[tuple[str, str, bool], list[Play]]) -> str:
     return "\n".join(lines)
 
 
-def sampling_table(repeats: int = 200) -> str:
+def sampling_table(repeats: int = 100) -> str:
     """How far the sampled gradient is from the exact one in rock-paper-scissors, as Markdown."""
     payoff, lines = (
         torch.as_tensor(rock_paper_scissors()),
@@ -264,8 +270,8 @@ def written(page: str, name: str, made: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=2000)
-    parser.add_argument("--seeds", type=int, default=3, help="of the sampled gradients")
+    parser.add_argument("--iterations", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=2, help="of the sampled gradients")
     parser.add_argument("--out", type=Path, help="the picture")
     parser.add_argument("--page", type=Path, help="a page whose tables, between markers, are written anew")
     args = parser.parse_args()

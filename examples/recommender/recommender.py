@@ -1,6 +1,6 @@
 """A recommender learns from the log of another one, and its value is estimated from a log before anybody sees it.
 
-    python examples/recommender/recommender.py [--seeds 5] [--repeats 1000] [--out recommender.png] [--page docs/recommender.md]
+    python examples/recommender/recommender.py [--seeds 5] [--repeats 400] [--out recommender.png] [--page docs/recommender.md]
 
 Every seed is a shop of its own. What a policy is worth is known, since the shop's click probabilities are.
 """
@@ -51,11 +51,11 @@ class Side:
         return logged(self.shop.held_out, self.logging, n, rng)
 
 
-def learned_from_log(seed: int, steps: int = 600_000, shown: int = SHOWN) -> Side:
+def learned_from_log(seed: int, steps: int = 400_000, lr: float = 3e-3) -> Side:
     """A log of the training users, and an off-policy gradient on it."""
     shop = Shop.make(seed)
     policy, rng = logging_policy(shop, seed), np.random.default_rng([seed, 2])
-    log = logged(shop.train, probabilities(policy, shop.train.users), shown, rng)
+    log = logged(shop.train, probabilities(policy, shop.train.users), SHOWN, rng)
     agent = pg.off_policy_pg(
         lambda: Recommendations(shop.train),
         dataset=stored(log, shop.train, policy),
@@ -65,7 +65,7 @@ def learned_from_log(seed: int, steps: int = 600_000, shown: int = SHOWN) -> Sid
         weighting="trajectory",  # an episode has one step
         min_ess=0.02,
         clone_epochs=3,
-        lr=3e-3,
+        lr=lr,
     )
     agent.learn(steps)
     users, items = shop.held_out.users, shop.clicks.shape[1]
@@ -184,17 +184,20 @@ def written(page: str, name: str, made: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="shops, at least 2")
-    parser.add_argument("--repeats", type=int, default=1000, help="logs of every size")
+    parser.add_argument("--repeats", type=int, default=400, help="logs of every size")
     parser.add_argument(
-        "--steps", type=int, default=600_000, help="logged recommendations learned from, with repetition"
+        "--steps", type=int, default=400_000, help="logged recommendations learned from, with repetition"
     )
-    parser.add_argument("--updates", type=int, default=200, help="of the sides that learn on-line")
+    parser.add_argument("--updates", type=int, default=150, help="of the sides that learn on-line")
     parser.add_argument("--out", type=Path, help="the picture")
     parser.add_argument("--page", type=Path, help="a page whose tables, between markers, are written anew")
     args = parser.parse_args()
     if args.seeds < 2:
         parser.error(f"--seeds must be at least 2, since intervals are over seeds, got {args.seeds}")
-    sides = [learned_from_log(seed, args.steps) for seed in range(args.seeds)]
+    sides = []
+    for seed in range(args.seeds):
+        sides.append(learned_from_log(seed, args.steps))
+        print(f"seed {seed}:", ", ".join(f"{name} {x:.3f}" for name, x in sides[-1].values.items()), flush=True)
     found = {n: coverage(sides[0], n, args.repeats) for n in SIZES}
     shops = [side.shop for side in sides]
     curves = {
