@@ -38,7 +38,17 @@ def table(results: list[dict[str, Any]]) -> str:
             for numbers in (scores, [middle], ends, [mean(scores)], [min(scores)])
         )
         version = r.get("versions", {}).get("policygrad", UNSAID)
-        cells = [r["env"], f"`{recipe}`", f"{steps:,}", listed, f"**{center}**", f"[{span}]", average, lowest, version]
+        cells = [
+            r["env"],
+            f"`{recipe}`",
+            f"{steps:,}",
+            listed,
+            f"**{center}**",
+            f"[{span}]" if ends[0] < ends[1] else "–",
+            average,
+            lowest,
+            version,
+        ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 

@@ -232,7 +232,7 @@ def picture(found: dict[tuple[str, str, bool], list[Play]]) -> Chart:
         axis.set(xscale="log", yscale="log", xlabel="iteration", ylabel="exploitability", ylim=(1e-4, 2.0))
         logarithmic(axis.xaxis)
         logarithmic(axis.yaxis)
-        axis.legend(loc="lower left")
+        axis.legend(loc="lower left", frameon=True, framealpha=0.85, edgecolor="none")
         head(
             axis,
             "Exploitability of the last iterate",
