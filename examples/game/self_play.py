@@ -21,6 +21,8 @@ from matrix_games import blotto, exploitability, nash, random_game, rock_paper_s
 from torch import Tensor
 
 import policygrad as pg
+from policygrad.algorithms.learner import UpdateRule
+from policygrad.gradient.baselines import Baseline
 from policygrad.models.networks import TabularNetwork
 from policygrad.reports.style_plots import DOTTED, INK, PALE, THIN, Chart, head, logarithmic, look, panels_figure
 
@@ -49,7 +51,7 @@ def falling(first: float, last: float) -> Callable[[float], float]:
     return lambda progress: first * (last / first) ** progress
 
 
-def rules(actions: int) -> dict[str, Callable[[], pg.UpdateRule]]:
+def rules(actions: int) -> dict[str, Callable[[], UpdateRule]]:
     """The update rules by name, each made anew for every player.
 
     The rates of the plain gradient are proportional to the number of actions, since ∂J/∂θ_a has the factor π(a).
@@ -209,7 +211,7 @@ def exact_gradient(policy: pg.Policy, gains: Tensor) -> Tensor:
 
 
 def sampled_gradient(
-    policy: pg.Policy, other: pg.Policy, payoff: Tensor, count: int, baseline: pg.Baseline, generator: torch.Generator
+    policy: pg.Policy, other: pg.Policy, payoff: Tensor, count: int, baseline: Baseline, generator: torch.Generator
 ) -> Tensor:
     """The same from `count` games, as the learner estimates it, (A,)."""
     x, y = (torch.multinomial(probabilities(each), count, True, generator=generator) for each in (policy, other))
@@ -243,7 +245,7 @@ def picture(found: dict[tuple[str, str, bool], list[Play]]) -> Chart:
         corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.75**0.5]])
         axis.plot(*corners[[0, 1, 2, 0]].T, color=PALE, lw=THIN)
         for k, rule in ((0, GRADIENT), (3, MAGNETIC)):
-            axis.plot(*(plays[rule].x @ corners).T, label=rule, alpha=0.8, **look(k) | {"ls": "-"})
+            axis.plot(*(plays[rule].x @ corners).T, label=rule, alpha=0.8, color=look(k)["color"])
         axis.plot(*(equilibrium @ corners), "o", color=INK, ms=4, label="equilibrium")
         for name, corner, place in zip(
             ("rock", "paper", "scissors"), corners, ("right", "left", "center"), strict=True

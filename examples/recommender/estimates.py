@@ -27,7 +27,7 @@ class Estimate:
 
 def student(x: np.ndarray, level: float = 0.95) -> Estimate:
     """The mean of x (N,) with Student's interval, right for large N; too short where a few large x are rare."""
-    half = stats.t.ppf(0.5 + level / 2, len(x) - 1) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = float(stats.t.ppf(0.5 + level / 2, len(x) - 1)) * float(x.std(ddof=1)) / math.sqrt(len(x))
     return Estimate(float(x.mean()), float(x.mean()) - half, float(x.mean()) + half)
 
 
