@@ -22,17 +22,15 @@ from policygrad.reports.aggregates import interval, iqm
 from policygrad.stored.directory import RunDirectory, runs_at
 from policygrad.training.compare import Request, trained
 from policygrad.training.seeds import SilentBoard
-from policygrad.training.sides import Side, read_words
+from policygrad.training.sides import read_side
 
 EPISODES = 100
 
 
 def run_all(args: argparse.Namespace) -> list[RunDirectory]:
     """The finished runs of all seeds."""
-    words = read_words(",".join(args.set), " ".join(args.set)) if args.set else {}
-    request = Request(
-        [Side(args.algo, args.algo, words)], [args.env], args.seeds, None, EPISODES, args.runs_root, greedy=True
-    )
+    side = read_side(f"{args.algo}:{','.join(args.set)}" if args.set else args.algo, args.algo)
+    request = Request([side], [args.env], args.seeds, None, EPISODES, args.runs_root, greedy=True)
     found = trained(request, args.processes, SilentBoard())[args.algo][args.env]
     return [RunDirectory(Path(run.place)) for run in found]
 

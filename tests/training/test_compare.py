@@ -25,7 +25,7 @@ from policygrad.stored.directory import RunDirectory, RunError, runs
 from policygrad.training import compare as comparing
 from policygrad.training import seeds as several
 from policygrad.training import sides as sides_module
-from policygrad.training.sides import Existing, as_value, changed_at, read_side, read_sides, read_words
+from policygrad.training.sides import Existing, as_value, changed_at, planned, read_side, read_sides, read_words
 
 ENV = "CartPole-v1"
 SIDES = ["ppo:num_envs=2,num_steps=16,minibatches=1", "a2c:num_envs=2,num_steps=16"]
@@ -227,6 +227,13 @@ def test_a_failed_run_ends_the_comparison(here, monkeypatch):
 def test_a_variant_says_its_keywords(words, expected):
     assert read_words(words, "") == expected
     assert [type(x) for x in read_words(words, "").values()] == [type(x) for x in expected.values()]
+
+
+def test_none_is_a_word_where_a_hyperparameter_chooses_among_words():
+    side = read_side("reinforce:returns=total,baseline=none,max_grad_norm=none")
+    assert side.keywords == {"returns": "total", "baseline": "none", "max_grad_norm": None}
+    assert planned(side, "CartPole-v1", None)["baseline"] == "none"
+    assert side.label == "reinforce:returns=total,baseline=none,max_grad_norm=None"
 
 
 def test_values_are_plain():

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import gymnasium
 
 import policygrad
-from policygrad.algorithms.config import ConfigError, Preset, find_recipe, resolve
+from policygrad.algorithms.config import ConfigError, Preset, aliases, find_recipe, parameters, resolve
 from policygrad.algorithms.devices import CPU
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.envs.single import own_maker
@@ -80,7 +80,9 @@ def read_side(text: str, label: str | None = None) -> Side:
         if os.sep in text and variant is None and ".py" not in text:
             raise ConfigError(f"there is no directory {text}, and it is no algorithm") from error
         raise
-    keywords = read_words(variant["words"], text) if variant else {}
+    own, kinds = aliases(recipe.name), {name: kind for name, (kind, _) in parameters(recipe.name).items()}
+    read = read_words(variant["words"], text) if variant else {}
+    keywords = {name: as_word(kinds.get(own.get(name, name)), value) for name, value in read.items()}
     words = ",".join(f"{name}={value}".replace(" ", "") for name, value in keywords.items())
     return Side(label or recipe.name + (f":{words}" if words else ""), recipe.name, keywords)
 
@@ -111,6 +113,12 @@ def as_value(text: str) -> Any:
         return text
     whole = isinstance(value, float) and value.is_integer() and "e" in text.lower()  # 1e5 steps
     return int(value) if whole else value
+
+
+def as_word(kind: Any, value: Any) -> Any:
+    """The word none in place of None, where it is among the words that a hyperparameter of this kind chooses from."""
+    words = get_args(kind) if get_origin(kind) is Literal else ()
+    return "none" if value is None and "none" in words else value
 
 
 def planned(side: Side, env: str, steps: int | None) -> dict[str, Any]:

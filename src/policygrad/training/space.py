@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from policygrad.algorithms.config import (
     pieces,
     unknown_keyword,
 )
-from policygrad.training.sides import as_value
+from policygrad.training.sides import as_value, as_word
 
 NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 SPAN = re.compile(rf"({NUMBER})\.\.(?!\.)({NUMBER})((?::\w*)*)", re.ASCII)
@@ -239,8 +239,7 @@ def _checked(algo: Algo, name: str, dimension: Choice | Range) -> tuple[str, Cho
         raise ConfigError(unknown_keyword(algo, name))
     kind, option = kinds[name], options(algo).get(name)
     if isinstance(dimension, Choice):
-        words = get_args(kind) if get_origin(kind) is Literal else ()  # of which "none" may be one
-        values = ["none" if value is None and "none" in words else value for value in dimension.values]
+        values = [as_word(kind, value) for value in dimension.values]
         return name, _dimension(name, [check(name, kind, value, option) for value in values])
     number = _number(kind)
     if number is None:
