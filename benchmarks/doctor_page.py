@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from policygrad.marks import between
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "doctor.md"
 END = "<!-- end -->"
@@ -92,8 +94,7 @@ def written(text: str) -> str:
     """The page with its tables as they are now."""
     for name, table in tables().items():
         start = f"<!-- {name}: from benchmarks/doctor_page.py -->"
-        before, after = text.split(start)
-        text = f"{before}{start}\n\n{table}\n\n{END}{after.split(END, 1)[1]}"
+        text = between(text, start, END, table)
     return text
 
 

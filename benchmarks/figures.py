@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from policygrad.marks import between
 from policygrad.reports.aggregates import interval, iqm
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
@@ -57,8 +58,7 @@ def main() -> None:
     """Replace what stands between the two marks."""
     results = [json.loads(Path(name).read_text()) for name in sys.argv[1:]]
     text = PAGE.read_text("utf8")
-    before, after = text.split(START)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{START}\n\n{table(results)}\n\n{END}{after}", "utf8")
+    PAGE.write_text(between(text, START, END, table(results)), "utf8")
 
 
 if __name__ == "__main__":

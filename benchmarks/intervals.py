@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from policygrad.marks import between
 from policygrad.reports.intervals import DRAWS, _lower
 
 ROOT = Path(__file__).parents[1]
@@ -222,9 +223,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def write_docs(rows: list[dict[str, Any]]) -> None:
     """Put the table into the page."""
-    text = PAGE.read_text("utf8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{after}", "utf8")
+    PAGE.write_text(between(PAGE.read_text("utf8"), BEGIN, END, table(rows)), "utf8")
 
 
 def main() -> int:

@@ -15,6 +15,8 @@ from configurations import CONFIGS, Config
 from solve import middle
 from throughput import summary
 
+from policygrad.marks import with_tables
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 NAMES = {
@@ -107,14 +109,9 @@ WRITERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {"speed": speed, "co
 
 def written(text: str, folder: Path) -> str:
     """The page with each table between its two marks, of those that there is a file for."""
-    for name, write in WRITERS.items():
-        source = folder / f"{name}.json"
-        if source.exists():
-            start, end = f"<!-- {name}: from benchmarks/performance.py -->", f"<!-- end of {name} -->"
-            before, _, rest = text.partition(start)
-            lines = write(json.loads(source.read_text()))
-            text = "\n".join([before + start, "", *lines, "", end]) + rest.partition(end)[2]
-    return text
+    files = {name: folder / f"{name}.json" for name in WRITERS}
+    made = {name: "\n".join(WRITERS[name](json.loads(x.read_text()))) for name, x in files.items() if x.exists()}
+    return with_tables(text, made, "benchmarks/performance.py")
 
 
 def main() -> None:

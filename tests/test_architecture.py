@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "files": set(),
     "forms": set(),
     "html": set(),
+    "marks": set(),
     "spelling": set(),
     "gradient": {"data"},
     "pieces": set(),
@@ -69,7 +70,7 @@ MAY_IMPORT = {
 }
 # what everybody may import: errors, names that are meant, sums over a shared batch, trees of arrays and their pieces, how
 # files are read and what is in them
-ANYWHERE = {"errors", "total", "tree", "pieces", "files", "forms", "html", "spelling"}
+ANYWHERE = {"errors", "total", "tree", "pieces", "files", "forms", "html", "marks", "spelling"}
 # files of the lab that may import less than their room
 AUDIT = ("audit", "bench", "cells", "page", "table", "optimal_baselines", "verdicts")
 LAB = {

@@ -23,6 +23,7 @@ from torch import Tensor
 import policygrad as pg
 from policygrad.algorithms.learner import UpdateRule
 from policygrad.gradient.baselines import Baseline
+from policygrad.marks import with_tables
 from policygrad.models.networks import TabularNetwork
 from policygrad.reports.style_plots import DOTTED, INK, PALE, THIN, Chart, head, logarithmic, look, panels_figure
 
@@ -260,16 +261,6 @@ def picture(found: dict[tuple[str, str, bool], list[Play]]) -> Chart:
     return panels_figure([curves, triangle], "Self-play by policy gradients", margin=0.55)
 
 
-def written(page: str, name: str, made: str) -> str:
-    """The page with a table between its markers. Raises ValueError where there are none."""
-    start, end = f"<!-- {name}: from {SOURCE} -->", f"<!-- end of {name} -->"
-    before, marked, rest = page.partition(start)
-    _, closed, after = rest.partition(end)
-    if not (marked and closed):
-        raise ValueError(f"the page has no place for the table: write {start} and {end} into it")
-    return f"{before}{start}\n\n{made}\n\n{end}{after}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=3000)
@@ -286,10 +277,7 @@ def main() -> None:
     if args.out is not None:
         picture(found).write(args.out)
     if args.page is not None:
-        page = args.page.read_text("utf8")
-        for name, text in made.items():
-            page = written(page, name, text)
-        args.page.write_text(page, "utf8")
+        args.page.write_text(with_tables(args.page.read_text("utf8"), made, SOURCE), "utf8")
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ from arithmetic_model import (
     rollout_of,
 )
 from group_estimators import GroupRelative, by_own_length
-from pages import markdown, written
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import policygrad as pg
+from policygrad.marks import markdown_table, with_tables
 
 GROUP = 8  # answers to each prompt
 BETA = 0.02  # of the KL divergence to the reference
@@ -225,7 +225,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         cells = [" ".join(f"{end[key]:.3f}" for end in ends) for key in ("greedy", "sampled", "kl")]
         lengths, seconds = (f"{end['length']:.2f}" for end in ends), (f"{run['seconds']:.0f}" for run in own)
         rows.append([name, *cells, " ".join(lengths), " ".join(seconds)])
-    return markdown(["", "accuracy, greedy", "accuracy, sampled", "KL", "length", "seconds"], rows)
+    return markdown_table(["", "accuracy, greedy", "accuracy, sampled", "KL", "length", "seconds"], rows)
 
 
 def main() -> None:
@@ -252,7 +252,7 @@ def main() -> None:
     print(f"\n{table(runs)}")
     if args.page is not None:
         page = args.page.read_text("utf8")
-        args.page.write_text(written(page, {"arithmetic": table(runs)}, "examples/language/arithmetic.py"), "utf8")
+        args.page.write_text(with_tables(page, {"arithmetic": table(runs)}, "examples/language/arithmetic.py"), "utf8")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from exact_kl import kl_rows, kl_values
 from exact_names import Classes, Named, audit, difficulty_weight, greedy_reward, named
 from exact_ratios import micro_rows, ratio_rows, temperature_rows
 from matplotlib.axes import Axes
-from pages import markdown, written
 from tiny_language import Answers, Language, ascended, random_policy
 
 import policygrad as pg
+from policygrad.marks import markdown_table, with_tables
 from policygrad.reports.style_plots import COLORS, DOTTED, INK, THIN, head, logarithmic, look, panels_figure
 
 SHOWN = ("RLOO", "GRPO", "DAPO", "REINFORCE++")  # of the curves
@@ -55,7 +55,7 @@ def estimator_table(language: Language, policy: pg.Policy, group: int) -> str:
         [row.named.name, *map(decimal, (row.bias2, row.variance, row.noise, row.cosine, row.longer, row.wrong_longer))]
         for row in audit(language, policy, group)
     ]
-    return markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def kl_table(language: Language, policy: pg.Policy, reference: pg.Policy) -> str:
@@ -64,12 +64,12 @@ def kl_table(language: Language, policy: pg.Policy, reference: pg.Policy) -> str
         [f"{row.kind} {row.placed}", *map(decimal, (row.size, row.reverse, row.forward)), decimal(row.variance, 1)]
         for row in kl_rows(language, policy, reference)
     ]
-    return markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def value_table(language: Language, policy: pg.Policy, reference: pg.Policy) -> str:
     rows = [[kind, *map(decimal, numbers)] for kind, numbers in kl_values(language, policy, reference).items()]
-    return markdown(["estimate", "mean", "standard deviation"], rows)
+    return markdown_table(["estimate", "mean", "standard deviation"], rows)
 
 
 def ratio_table(language: Language, old: pg.Policy, new: pg.Policy) -> str:
@@ -77,7 +77,7 @@ def ratio_table(language: Language, old: pg.Policy, new: pg.Policy) -> str:
         [row.name, decimal(row.bias2), decimal(row.variance, 2), decimal(row.cosine)]
         for row in ratio_rows(language, old, new)
     ]
-    return markdown(["ratio", "bias²", "variance", "cosine"], rows)
+    return markdown_table(["ratio", "bias²", "variance", "cosine"], rows)
 
 
 def temperature_table(language: Language, policy: pg.Policy, temperature: float = 0.7) -> str:
@@ -85,7 +85,7 @@ def temperature_table(language: Language, policy: pg.Policy, temperature: float 
         [row.what, decimal(row.ratio), row.against, decimal(row.bias2), decimal(row.cosine)]
         for row in temperature_rows(language, policy, temperature)
     ]
-    return markdown(["training", "largest error of the first ratio", "∇J of", "bias²", "cosine"], rows)
+    return markdown_table(["training", "largest error of the first ratio", "∇J of", "bias²", "cosine"], rows)
 
 
 def micro_table(policy: pg.Policy, rollout: pg.Rollout, names: list[Named]) -> str:
@@ -93,7 +93,7 @@ def micro_table(policy: pg.Policy, rollout: pg.Rollout, names: list[Named]) -> s
         [row.name, *("same" if x <= 1e-6 else f"{100 * x:.0f} % off" for x in (row.rows, row.mean, row.all))]
         for row in micro_rows(policy, rollout, names, 4)
     ]
-    return markdown(["name", "rows split", "mean in each", "mean and statistics in each"], rows)
+    return markdown_table(["name", "rows split", "mean in each", "mean and statistics in each"], rows)
 
 
 # --- the picture ---------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def main() -> None:
     for name, table in made.items():
         print(f"\n{name}\n\n{table}")
     if args.page is not None:
-        args.page.write_text(written(args.page.read_text("utf8"), made, "examples/language/exact.py"), "utf8")
+        args.page.write_text(with_tables(args.page.read_text("utf8"), made, "examples/language/exact.py"), "utf8")
     if args.out is not None:
         draw(language, args.group, args.steps, args.out)
         print(f"\ndrawn: {args.out}")

@@ -20,6 +20,7 @@ from online import BATCH, SIDES
 from shop import Log, Recommendations, Shop, logged, logging_policy, probabilities, stored
 
 import policygrad as pg
+from policygrad.marks import markdown_table, with_tables
 from policygrad.reports.style_plots import Chart, head, look, panels_figure
 
 SOURCE = "examples/recommender/recommender.py"
@@ -119,7 +120,7 @@ def values_table(sides: list[Side]) -> str:
         gains = np.array([side.values["learned"] - side.values[name] for side in sides])
         mean = student(gains)
         rows.append([f"learned − {name}", "", "", "", f"{mean.value:+.3f} {interval(mean)}", ""])
-    return markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def interval(x: Estimate) -> str:
@@ -131,7 +132,7 @@ def coverage_table(found: dict[int, dict[str, tuple[float, float]]]) -> str:
     head = ["estimate", *(f"{n:,} rows" for n in found)]
     names = next(iter(found.values()))
     rows = [[name, *(f"{each[name][0]:.1%} ± {each[name][1]:.3f}" for each in found.values())] for name in names]
-    return markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def online_table(curves: dict[str, np.ndarray]) -> str:
@@ -140,7 +141,7 @@ def online_table(curves: dict[str, np.ndarray]) -> str:
     for name, values in curves.items():
         during, end = student(values[:, :-1].mean(1)), student(values[:, -1])
         rows.append([name, *(f"{x.value:.3f} {interval(x)}" for x in (during, end))])
-    return markdown(["side", "while learning", "at the end"], rows)
+    return markdown_table(["side", "while learning", "at the end"], rows)
 
 
 def picture(found: dict[int, dict[str, tuple[float, float]]], curves: dict[str, np.ndarray]) -> Chart:
@@ -164,21 +165,6 @@ def picture(found: dict[int, dict[str, tuple[float, float]]], curves: dict[str, 
         head(axis, "Learning on-line", "means of all seeds")
 
     return panels_figure([cover, learn], "A recommender whose truth is known", margin=0.55)
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def written(page: str, name: str, made: str) -> str:
-    """The page with a table between its markers. Raises ValueError where there are none."""
-    start, end = f"<!-- {name}: from {SOURCE} -->", f"<!-- end of {name} -->"
-    before, marked, rest = page.partition(start)
-    _, closed, after = rest.partition(end)
-    if not (marked and closed):
-        raise ValueError(f"the page has no place for the table: write {start} and {end} into it")
-    return f"{before}{start}\n\n{made}\n\n{end}{after}"
 
 
 def main() -> None:
@@ -210,10 +196,7 @@ def main() -> None:
     if args.out is not None:
         picture(found, curves).write(args.out)
     if args.page is not None:
-        page = args.page.read_text("utf8")
-        for name, text in made.items():
-            page = written(page, name, text)
-        args.page.write_text(page, "utf8")
+        args.page.write_text(with_tables(args.page.read_text("utf8"), made, SOURCE), "utf8")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from physics import REALITIES, SIMULATIONS
 from tuning import SETTINGS, SIDES, tune
 
 import policygrad as pg
+from policygrad.marks import with_tables
 from policygrad.reports.aggregates import interval, iqm
 from policygrad.reports.differences import Difference, compare_scores
 
@@ -45,6 +46,7 @@ class Question:
     other: tuple[str, str, str]
 
 
+SOURCE = "examples/sim_to_real/experiment.py"
 QUESTIONS = (  # written before the runs with seeds 0 to 9
     Question("Does randomisation help before fine-tuning?",
              ("randomised", "untouched", "after"), ("fixed", "untouched", "after")),
@@ -152,17 +154,6 @@ def verdicts(found: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def written(page: str, tables: Mapping[str, str]) -> str:
-    """The page with the tables between their markers. Raises ValueError where there are no such markers."""
-    for name, text in tables.items():
-        start, end = f"<!-- {name}: from examples/sim_to_real/experiment.py -->", f"<!-- end of {name} -->"
-        if start not in page or end not in page:
-            raise ValueError(f"the page has no place for the table: write {start} and {end} into it")
-        before, after = page.split(start)[0], page.split(end)[1]
-        page = f"{before}{start}\n\n{text}\n\n{end}{after}"
-    return page
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="how many, from 0")
@@ -195,7 +186,7 @@ def main() -> None:
     tables = {"sides": table(found), "answers": verdicts(found)}
     print("\n\n".join(tables.values()))
     if args.page is not None:
-        args.page.write_text(written(args.page.read_text("utf8"), tables), "utf8")
+        args.page.write_text(with_tables(args.page.read_text("utf8"), tables, SOURCE), "utf8")
     if args.picture is not None:
         from transfer_plots import figure
 

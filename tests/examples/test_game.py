@@ -139,4 +139,4 @@ def test_the_script_writes_tables_and_a_picture(play, tmp_path, monkeypatch, cap
     assert f"| rock-paper-scissors | {play.MAGNETIC} |" in page.read_text("utf8")
     assert picture.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no place for the table"):
-        play.written("nothing", "games", "|")
+        play.with_tables("nothing", {"games": "|"}, play.SOURCE)

@@ -243,4 +243,4 @@ def test_the_page_has_the_runs_that_were_measured(x):
     seeds = {name: [run["seed"] for run in runs if run["name"] == name] for name in x.run.SIDES}
     assert len({tuple(s) for s in seeds.values()}) == 1  # the same for every side
     assert all(run["curve"][-1]["updates"] == 200 for run in runs)
-    assert x.run.written(page, {"arithmetic": x.run.table(runs)}, "examples/language/arithmetic.py") == page
+    assert x.run.with_tables(page, {"arithmetic": x.run.table(runs)}, "examples/language/arithmetic.py") == page

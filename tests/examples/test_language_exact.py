@@ -279,7 +279,7 @@ def test_the_script_writes_its_tables_and_its_picture(x, tmp_path, monkeypatch, 
     assert all(text.count(f"| {n} |") == 2 for n in ("RLOO", "GRPO", "DAPO"))
     assert "| k3 loss of tokens |" in text
     with pytest.raises(ValueError, match="no place for the table"):
-        x.exact.written(text, {"another": ""}, "examples/language/exact.py")
+        x.exact.with_tables(text, {"another": ""}, "examples/language/exact.py")
 
 
 def test_the_page_has_what_the_script_computes(x):
@@ -287,10 +287,10 @@ def test_the_page_has_what_the_script_computes(x):
     page = (FOLDER.parents[1] / "docs" / "language.md").read_text("utf8")
     made = x.exact.tables(x.tiny.Language(), 2)
     assert made.pop("estimators") not in page
-    assert x.exact.written(page, made, "examples/language/exact.py") == page
+    assert x.exact.with_tables(page, made, "examples/language/exact.py") == page
 
 
 @pytest.mark.slow
 def test_the_page_has_the_table_of_estimators(x):
     page = (FOLDER.parents[1] / "docs" / "language.md").read_text("utf8")
-    assert x.exact.written(page, x.exact.tables(x.tiny.Language(), 8), "examples/language/exact.py") == page
+    assert x.exact.with_tables(page, x.exact.tables(x.tiny.Language(), 8), "examples/language/exact.py") == page

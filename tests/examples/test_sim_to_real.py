@@ -199,7 +199,7 @@ def test_the_tables_of_the_page_are_those_of_the_recorded_runs_and_the_rate_is_t
     page = (ROOT / "docs" / "sim-to-real.md").read_text("utf8")
     runs = json.loads((FOLDER / "runs.json").read_text("utf8"))
     tables = {"sides": x.experiment.table(runs), "answers": x.experiment.verdicts(runs)}
-    assert x.experiment.written(page, tables) == page
+    assert x.experiment.with_tables(page, tables, x.experiment.SOURCE) == page
     assert {run["seed"] for run in runs} <= set(range(10))  # and none of those that the rate was chosen on
     choice = json.loads((FOLDER / "choice.json").read_text("utf8"))
     assert choice["lr"] == x.tuning.SETTINGS["lr"] == max(choice["tried"], key=lambda row: row["return"])["lr"]
