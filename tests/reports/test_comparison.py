@@ -137,7 +137,7 @@ def test_verdicts_are_sentences():
             [1.0, 5.0, 3.0, 4.0],
             "cannot tell b from a yet: the difference is 1.0 (95 % interval −3.5 to 3.5)",
         ),
-        ([7.0] * 5, [7.0] * 5, "the runs show no difference that more seeds could confirm."),
+        ([7.0] * 5, [7.0] * 5, "these runs do not say how many more seeds would tell."),
         ([7.0] * 3, [1.0] * 3, "the difference is 6.0, and so few seeds cannot bound it; about 3 more seeds per side"),
     ],
 )

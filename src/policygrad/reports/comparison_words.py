@@ -70,7 +70,7 @@ def sentence(env: str, pair: tuple[str, str], found: Difference) -> str:
 
 def _more(found: Difference) -> str:
     if found.more_seeds is None:
-        return "the runs show no difference that more seeds could confirm"
+        return "these runs do not say how many more seeds would tell"
     seeds = "seed" if found.more_seeds == 1 else "seeds"
     return f"about {found.more_seeds:,} more {seeds} per side would be needed to confirm a difference like this"
 
