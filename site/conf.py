@@ -18,6 +18,7 @@ html_title = "policygrad"
 html_css_files = ["custom.css"]
 html_static_path = ["static"]
 html_show_sphinx = False
+html_show_copyright = False  # LICENSE has it
 html_copy_source = False
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0072b2", "color-brand-content": "#0072b2"},
