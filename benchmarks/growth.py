@@ -224,7 +224,8 @@ def plain_loop(start: float, seconds: float) -> float:
 
 def train_seeds(count: int, cores: int, steps: int) -> float:
     """In the child: steps/s, while all train, of so many seeds together, as `policygrad train --seed 0 1` has them."""
-    from policygrad.training.seeds import Job, SilentBoard, run_seeds
+    from policygrad.training.jobs import Job, SilentBoard
+    from policygrad.training.seeds import run_seeds
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     seen: list[tuple[float, int]] = []

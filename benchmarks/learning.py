@@ -21,7 +21,7 @@ import numpy as np
 from policygrad.reports.aggregates import interval, iqm
 from policygrad.stored.directory import RunDirectory, runs_at
 from policygrad.training.compare import Request, trained
-from policygrad.training.seeds import SilentBoard
+from policygrad.training.jobs import SilentBoard
 from policygrad.training.sides import read_side
 
 EPISODES = 100

@@ -17,8 +17,8 @@ from policygrad.cli.board import LineBoard, LiveBoard, make_board
 from policygrad.cli.reports import failures, saved_seeds, seeds_table, seeds_text
 from policygrad.cli.tables import paragraph, text_table
 from policygrad.cli.values import UsageError, parse_seeds
+from policygrad.training.jobs import SilentBoard, State
 from policygrad.training.progress import BAR_WIDTH
-from policygrad.training.seeds import SilentBoard, State
 
 HEADER = ["environment", "steps", "what it is"]
 ROWS = [

@@ -11,7 +11,7 @@ from policygrad.algorithms.search_spaces import SPACES
 from policygrad.cli import main
 from policygrad.cli.tuning import TrialBoard, keywords_of, lines, parse
 from policygrad.reports.tuning import Check, TrialRow, Tuning
-from policygrad.training.seeds import State
+from policygrad.training.jobs import State
 
 ENV = "CartPole-v1"
 

@@ -38,8 +38,8 @@ from policygrad.reports.findings import (
 from policygrad.reports.report import Report
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.agent import Agent
+from policygrad.training.jobs import State
 from policygrad.training.progress import Lines, fields, fit
-from policygrad.training.seeds import State
 from policygrad.training.trainer import METER_EVERY
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from policygrad.envs import processes
-from policygrad.training import compare as comparing
+from policygrad.training import engines
 from policygrad.training import seeds as several
 
 
@@ -44,7 +44,7 @@ def train_here(monkeypatch, tmp_path):
             states.append(state)
         return states
 
-    monkeypatch.setattr(comparing, "run_seeds", run_all)
+    monkeypatch.setattr(engines, "run_seeds", run_all)
     monkeypatch.setattr(processes, "most_cores", None)
     monkeypatch.chdir(tmp_path)
     return done

@@ -292,8 +292,8 @@ def test_all_sides_take_the_same_steps(here):
     steps = comparing.same_steps(request.sides, ENV)
     presets = [pg.Agent(algo, ENV).config["steps"] for algo in ("ppo", "a2c")]
     assert steps == max(presets)
-    jobs = [comparing.job_of(request, side, ENV, 0, steps, Existing([])) for side in request.sides]
-    assert [job.keywords["steps"] for job in jobs] == [steps, steps]
+    wanted = [comparing.wanted_run(request, side, ENV, 0, steps) for side in request.sides]
+    assert [one.job.keywords["steps"] for one in wanted] == [steps, steps]
 
 
 def test_a_configuration_that_an_agent_would_have_is_the_planned_one():

@@ -17,7 +17,8 @@ from policygrad.envs.make import resolve_backend
 from policygrad.envs.processes import usable_cores
 from policygrad.stored.directory import RunDirectory
 from policygrad.training import seeds
-from policygrad.training.seeds import Job, SilentBoard, State, run_seeds
+from policygrad.training.jobs import Job, SilentBoard, State
+from policygrad.training.seeds import run_seeds
 
 TINY = ["--steps", "400", "--num-envs", "2", "--num-steps", "10", "--eval-episodes", "3"]
 

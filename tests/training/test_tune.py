@@ -24,7 +24,7 @@ from policygrad.errors import Interrupted
 from policygrad.reports import comparison_result, plots
 from policygrad.reports.tuning import Check, TrialRow, Tuning
 from policygrad.stored.directory import RunDirectory
-from policygrad.training import compare as comparing
+from policygrad.training import engines
 from policygrad.training import seeds as several
 from policygrad.training import trials as trials_module
 from policygrad.training import tune as tuning
@@ -64,7 +64,7 @@ def here(monkeypatch, tmp_path):
             states.append(state)
         return states
 
-    for module in (trials_module, comparing):
+    for module in (trials_module, engines):
         monkeypatch.setattr(module, "run_seeds", run_all)
     monkeypatch.setattr(comparison_result, "picture", lambda comparison: b"a picture")
     monkeypatch.setattr(plots, "plot_runs", lambda runs, out: out)  # the learning curve of every run

@@ -45,6 +45,9 @@ class TrainArguments:
     env: str
     seeds: tuple[int, ...] = (0,)
     jobs: int | None = None
+    shard: str | None = None
+    lease: str | None = None
+    engine: str = "processes"
     backend: str | None = None
     device: str | None = None
     run_dir: str | None = None

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from policygrad.training.jobs import SilentBoard, State
 from policygrad.training.progress import add_fields, fields, fit, utf
-from policygrad.training.seeds import SilentBoard, State
 
 
 class LineBoard(SilentBoard):

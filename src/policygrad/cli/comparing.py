@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.arguments import check_env
 from policygrad.cli.board import make_board
+from policygrad.cli.flags import RUN_FLAGS
 from policygrad.cli.parser import Parser
 from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, text_table
+from policygrad.cli.training import engine_of
 from policygrad.cli.values import UsageError, parse_number, parse_seeds, positive
 from policygrad.files import printable
 from policygrad.stored.directory import ROOT
@@ -57,6 +59,9 @@ def compare_parser() -> Parser:
     )
     group.add_argument("--eval-episodes", default="100", metavar="N", help="episodes of every final evaluation [100]")
     group.add_argument("--jobs", metavar="N", help="number of runs at the same time [one per core]")
+    for flag in ("--shard", "--lease", "--engine"):
+        metavar, text = RUN_FLAGS[flag]
+        group.add_argument(flag, metavar=metavar, help=text)
     group.add_argument(
         "--runs-root", default=str(ROOT), metavar="DIR", help="directory in which runs are found and made [runs]"
     )
@@ -97,6 +102,7 @@ def keywords_of(given: Namespace) -> dict[str, Any]:
         "steps": None if given.steps is None else positive("steps", given.steps, most=2**53),
         "episodes": positive("eval_episodes", given.eval_episodes),
         "jobs": None if given.jobs is None else positive("jobs", given.jobs),
+        **engine_of(given.engine, given.shard, given.lease),
         "root": given.runs_root,
         "greedy": not given.sampled,
         "level": level,

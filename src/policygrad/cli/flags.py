@@ -32,6 +32,9 @@ SHELLS = ("bash", "zsh", "fish")
 RUN_FLAGS = {  # flag: the value that follows it ("" for a switch), and its help; --dataset is for recipes that take one
     "--seed": ("S", "random seed [0]; several seeds (0 1 2, or 0-2) are trained in parallel, one run per seed"),
     "--jobs": ("N", "number of runs trained at the same time [the number of cores]"),
+    "--shard": ("I/N", "on a shared directory of runs: train what no other of N shards does, 0/N to N-1/N"),
+    "--lease": ("SECONDS", "without a sign of life, after which the runs of a shard are taken over [120]"),
+    "--engine": ("{processes,ray}", "what trains the runs: processes of this machine, or a Ray cluster [processes]"),
     "--backend": ("{" + ",".join(BACKENDS) + "}", "implementation that steps the environments [auto]"),
     "--device": ("cpu|cuda|auto", "device on which the networks are and learn, as torch names it [cpu]"),
     "--preset": (

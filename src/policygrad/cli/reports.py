@@ -20,7 +20,7 @@ from policygrad.training.seeds import error_name, error_place, failure
 if TYPE_CHECKING:
     from policygrad.training.agent import Agent
     from policygrad.training.evaluate import Evaluation
-    from policygrad.training.seeds import State
+    from policygrad.training.jobs import State
 
 
 @contextmanager

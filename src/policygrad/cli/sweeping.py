@@ -11,6 +11,7 @@ from policygrad.cli.board import make_board
 from policygrad.cli.parser import Parser, dashed
 from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, text_table
+from policygrad.cli.training import engine_of
 from policygrad.cli.values import UsageError, parse_number, parse_seeds, positive
 from policygrad.files import printable
 from policygrad.stored.directory import ROOT
@@ -146,6 +147,7 @@ def keywords_of(given: Namespace, train: TrainArguments) -> dict[str, Any]:
         "seeds": positive("seeds", given.seeds[0], 2) if count else parse_seeds(given.seeds),
         "episodes": train.eval_episodes,
         "jobs": train.jobs,
+        **engine_of(train.engine, train.shard, train.lease),
         "root": train.runs_root or ROOT,
         "greedy": not given.sampled,
         "level": level,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.cli.arguments import TrainArguments, parse_train
@@ -23,20 +24,28 @@ from policygrad.cli.reports import (
 )
 from policygrad.cli.resuming import resume_given, train_to_the_end
 from policygrad.cli.tables import paragraph
-from policygrad.cli.values import UsageError
+from policygrad.cli.values import UsageError, parse_number
 from policygrad.envs.families import preparation
 from policygrad.envs.processes import usable_cores
 from policygrad.errors import Interrupted
 from policygrad.stored.directory import ROOT, RunDirectory, RunError, environment
+from policygrad.training.jobs import Job, SilentBoard, State
 from policygrad.training.progress import clock
-from policygrad.training.seeds import Job, State, run_seeds
+from policygrad.training.seeds import run_seeds
+
+if TYPE_CHECKING:
+    from policygrad.training.engines import Engine
+    from policygrad.training.shards import Shard
 
 
 def train_command(words: Sequence[str]) -> None:
     """`policygrad train`."""
     given = parse_train(words)
     command = ["policygrad", "train", *words]
-    if len(given.seeds) == 1:
+    alone = given.shard is None and given.engine == "processes"
+    if given.lease is not None or not alone:
+        train_several(given, command, **engine_of(given.engine, given.shard, given.lease))
+    elif len(given.seeds) == 1:
         train_one(given, command)
     else:
         train_several(given, command)
@@ -83,8 +92,10 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     train_to_the_end(agent, run, given.quiet, given.eval_episodes, given.save_trajectories, callbacks=callbacks)
 
 
-def train_several(given: TrainArguments, command: list[str]) -> None:
-    """Train one run per seed, in a process each."""
+def train_several(
+    given: TrainArguments, command: list[str], engine: Engine = "processes", shard: Shard | None = None
+) -> None:
+    """Train one run per seed, in a process each; shards and clusters reuse finished runs and resume others."""
     from policygrad.envs.make import resolve_backend
     from policygrad.envs.single import with_words
     from policygrad.training.trackers import trackers
@@ -94,20 +105,25 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
         config, tuned = resolve(given.algo, given.env, given.overrides, given.preset)
         env = with_words(given.env, given.env_kwargs, given.wrappers)
         backend = resolve_backend(env, given.backend or "auto", config["steps"], config["num_envs"])
+    shared = engine != "processes" or shard is not None
     jobs = make_jobs(given, command)
     at_once = min(given.jobs or usable_cores(), len(jobs))
     if not given.quiet:
         text = preset(given.algo, given.env, config, tuned, given.preset)
         text += source(given, backend) + left_out(given)
         said = length(config, config.get("num_steps"), config.get("episodes"))
-        seeds = f"{seeds_text(given.seeds)} ({at_once} at once)"
+        where = "on Ray" if engine == "ray" else f"{at_once} at once" + (f", shard {shard}" if shard else "")
+        seeds = f"{seeds_text(given.seeds)} ({where})"
         name = environment(
             {"env": given.env, "name": given.name, "env_kwargs": given.env_kwargs, "wrappers": given.wrappers}
         )
         print(paragraph(f"{given.algo} on {name}, {seeds}, {said}; {text}"), flush=True)
     started, board = time.perf_counter(), make_board(given.quiet)
     try:
-        states = run_seeds(jobs, at_once, board)
+        if shared:
+            states = train_shared(given, jobs, config, board, engine, shard)
+        else:
+            states = run_seeds(jobs, at_once, board)
     finally:
         board.stop()
     stopped = any(state.phase == "stopped" and state.signal for state in states)
@@ -123,6 +139,41 @@ def train_several(given: TrainArguments, command: list[str]) -> None:
         raise Interrupted(f"interrupted: {saved_seeds(states)}", next((s.signal for s in states if s.signal), 2))
     if failed:
         raise UsageError(failed)
+
+
+def train_shared(
+    given: TrainArguments,
+    jobs: Sequence[Job],
+    config: Mapping[str, Any],
+    board: SilentBoard,
+    engine: Engine,
+    shard: Shard | None,
+) -> list[State]:
+    """Train the seeds that are missing, in shards or on a cluster. Raises Interrupted after Ctrl-C."""
+    from policygrad.training.engines import settle
+    from policygrad.training.sides import Existing
+    from policygrad.training.wanted import Wanted
+
+    names = ("name", "env_kwargs", "wrappers", "device", "backend", "dataset", "gradient_meter")
+    words = {name: value for name in names if (value := getattr(given, name))}
+    plain = {name: list(x) if isinstance(x, tuple) else x for name, x in config.items()}
+    root = Path(given.runs_root or ROOT).expanduser()
+    wanted = [Wanted(job, plain, words) for job in jobs]
+    return settle(wanted, root, Existing.under(root), given.jobs, board, shard, engine)
+
+
+def engine_of(engine: str | None, shard: str | None, lease: str | None) -> dict[str, Any]:
+    """What trains the runs, `engine` and `shard`, as the flags --engine, --shard and --lease say."""
+    from policygrad.training.claims import LEASE_SECONDS
+    from policygrad.training.engines import read_engine
+    from policygrad.training.shards import Shard
+
+    if lease is not None and shard is None:
+        raise UsageError("--lease is that of a shard: give --shard, too, such as --shard 0/4.")
+    seconds = LEASE_SECONDS if lease is None else parse_number("lease", float, lease)
+    with as_usage_error(ValueError):
+        found, own = read_engine(engine or "processes", None if shard is None else Shard.read(shard, seconds))
+    return {"engine": found, "shard": own}
 
 
 def source(given: TrainArguments, backend: str) -> str:
@@ -144,6 +195,10 @@ def left_out(given: TrainArguments) -> str:
 def make_jobs(given: TrainArguments, command: list[str]) -> list[Job]:
     """One job per seed; with --run-dir DIR in DIR/seed<k>, which must be new or empty."""
     root, jobs = str(given.runs_root or ROOT), []
+    if given.run_dir is not None and (given.shard is not None or given.engine != "processes"):
+        raise UsageError(
+            "--run-dir is for one machine: shards and clusters find and make their runs under --runs-root."
+        )
     if given.run_dir is not None and RunDirectory(Path(given.run_dir)).config_file.exists():
         raise RunError(f"{given.run_dir} is a run directory: give another one for the runs of several seeds")
     if given.run_dir is not None and Path(given.run_dir).is_file():

@@ -16,7 +16,7 @@ from policygrad.cli.reports import as_usage_error
 from policygrad.cli.tables import paragraph, text_table
 from policygrad.cli.values import UsageError, parse_number, parse_seed, positive
 from policygrad.files import printable
-from policygrad.training.seeds import SilentBoard, State
+from policygrad.training.jobs import SilentBoard, State
 
 if TYPE_CHECKING:
     from policygrad.reports.tuning import TrialRow, Tuning

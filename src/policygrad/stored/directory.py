@@ -252,8 +252,7 @@ def create(path: str | Path | None, root: str | Path, config: dict[str, Any]) ->
     for a directory that is not empty, or cannot be made.
     """
     if path is None:
-        names = config.get("name") or config["env"], config["algo"].rpartition(":")[2]  # of module:recipe, the recipe
-        parent = Path(os.path.expanduser(root)).joinpath(*map(folder_name, names))
+        parent = folder_of(root, config.get("name") or config["env"], config["algo"])
         path = _make_new(parent, f"seed{config['seed']}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
     run = RunDirectory(Path(os.path.expanduser(path)))
     try:
@@ -269,6 +268,12 @@ def create(path: str | Path | None, root: str | Path, config: dict[str, Any]) ->
     if taken:
         raise RunError(f"{path} is not empty: give a new directory, or remove this one first")
     return run
+
+
+def folder_of(root: str | Path, env: str, algo: str) -> Path:
+    """The directory that new runs of an algorithm in an environment are made in."""
+    names = env, algo.rpartition(":")[2]  # of module:recipe, the recipe
+    return Path(os.path.expanduser(root)).joinpath(*map(folder_name, names))
 
 
 def _make_new(parent: Path, name: str) -> Path:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from policygrad.algorithms.config import ConfigError, check
-from policygrad.envs.processes import usable_cores
 from policygrad.envs.single import check_env_id
-from policygrad.errors import Interrupted
 from policygrad.reports.comparison import ScoredRun, read_run
 from policygrad.reports.comparison_result import RunComparison
 from policygrad.stored.directory import ROOT, RunDirectory, RunError
 from policygrad.stored.sources import folder_name
-from policygrad.training.seeds import Job, SilentBoard, State, run_seeds
-from policygrad.training.sides import Existing, Side, of_folder, planned, read_sides, same_steps, wait_for
+from policygrad.training.engines import Engine, read_engine, settle
+from policygrad.training.jobs import Job, SilentBoard, State
+from policygrad.training.shards import Shard
+from policygrad.training.sides import Existing, Side, of_folder, planned, read_sides, same_steps
+from policygrad.training.wanted import Wanted
 
 FOLDER = "comparisons"  # under the directory of runs
 
@@ -58,6 +59,8 @@ def compare(
     root: str | Path = ROOT,
     out: str | Path | None = None,
     jobs: int | None = None,
+    shard: str | Shard | None = None,
+    engine: str = "processes",
     board: SilentBoard | None = None,
 ) -> RunComparison:
     """Train what is missing, and say which side is better, by how much and how surely.
@@ -69,7 +72,8 @@ def compare(
     directories of runs need none. seeds: how many (0, 1, …), or which. steps: of every run; default the most that a preset of
     the sides asks for. episodes: of the final evaluation, whose mean return is a run's score; greedy: whether it takes the most
     likely actions or samples. level: 1 − the probability of a false verdict. threshold: the return that counts as solved, or
-    one per environment; default what Gymnasium says. jobs: runs at the same time; default one per core.
+    one per environment; default what Gymnasium says. jobs: runs at the same time; default one per core. shard: "i/n" where n
+    processes or machines make the same call on a shared `root` (see docs/cluster.md). engine: "processes", or "ray".
 
     Runs under `root` of the same configuration, seed and version are reused, unfinished ones are resumed, and the others are
     trained there, each as `policygrad train` would. `out`, by default `<root>/comparisons/<name>`, gets compare.json (the same
@@ -79,10 +83,10 @@ def compare(
     Raises ConfigError for sides and numbers that mean nothing, RunError for runs that fail, Interrupted for Ctrl-C.
     """
     request = read_request(sides, env, seeds, steps, episodes, root, greedy)
-    level = read_level(level)
+    level, where = read_level(level), read_engine(engine, shard)
     goals = read_thresholds(threshold, request.envs)
     found = {side.label: of_folder(side, request.envs, greedy) for side in request.sides if side.folder is not None}
-    found |= trained(request, jobs, board or SilentBoard())
+    found |= trained(request, jobs, board or SilentBoard(), where[1], where[0])
     comparison = RunComparison({side.label: found[side.label] for side in request.sides}, level, goals)
     comparison.write(request.root / FOLDER / request.name() if out is None else Path(out).expanduser())
     return comparison
@@ -142,71 +146,38 @@ def read_thresholds(threshold: float | Mapping[str, float] | None, envs: Sequenc
     return {name: float(x) for name, x in given.items()}
 
 
-def trained(request: Request, jobs: int | None, board: SilentBoard) -> dict[str, dict[str, list[ScoredRun]]]:
-    """The runs of all sides that are no directories, by side and environment; missing ones are trained."""
-    existing = Existing.under(request.root)
-    work: list[tuple[Side, str, Job]] = []
+def trained(
+    request: Request, jobs: int | None, board: SilentBoard, shard: Shard | None = None, engine: Engine = "processes"
+) -> dict[str, dict[str, list[ScoredRun]]]:
+    """The runs of all sides that are no directories, by side and environment; missing ones are trained.
+
+    Raises RunError if any failed, Interrupted after Ctrl-C.
+    """
+    work: list[tuple[Side, str, Wanted]] = []
     for env in request.envs:
         steps = request.steps or same_steps(request.sides, env)
         for seed in request.seeds:  # the first seeds of all sides first
             for side in request.sides:
                 if side.algo is not None:
-                    work.append((side, env, job_of(request, side, env, seed, steps, existing)))
-    missing = [job for _, _, job in work if not is_finished(job)]
-    places = dict(zip(map(id, missing), run_all(missing, jobs, board), strict=True))
+                    work.append((side, env, wanted_run(request, side, env, seed, steps)))
+    existing = Existing.under(request.root)
+    states = settle([one for _, _, one in work], request.root, existing, jobs, board, shard, engine)
+    failed = [state for state in states if state.phase != "done"]
+    if failed:
+        raise RunError(failure_text(failed, len(states)))
     found: dict[str, dict[str, list[ScoredRun]]] = {}
-    for side, env, job in work:
-        place = places.get(id(job), job.run_dir)
-        run = read_run(RunDirectory(Path(str(place))), request.greedy)
+    for (side, env, _), state in zip(work, states, strict=True):
+        run = read_run(RunDirectory(Path(str(state.path))), request.greedy)
         found.setdefault(side.label, {}).setdefault(env, []).append(run)
     return found
 
 
-def job_of(request: Request, side: Side, env: str, seed: int, steps: int | None, existing: Existing) -> Job:
-    """The run of a seed: one that is there, to be read or resumed, or a new one."""
+def wanted_run(request: Request, side: Side, env: str, seed: int, steps: int | None) -> Wanted:
+    """The run of a side with a seed."""
     config, algo = planned(side, env, steps), str(side.algo)
     keywords = {"steps": config["steps"]} | dict(side.keywords)
-    run = existing.best(algo, env, seed, config, request.episodes)
     label = f"{side.label} on {env}" if len(request.envs) > 1 else side.label
-    return begun(Job(algo, env, seed, keywords, None, str(request.root), request.episodes, side=label), run)
-
-
-def begun(job: Job, run: RunDirectory | None) -> Job:
-    """The job of a new run as that of a run that is there, if there is one; whoever trains that one is waited for."""
-    if run is None:
-        return job
-    if run.state()["status"] != "finished":
-        wait_for(run)
-    return replace(job, run_dir=str(run.path), resume=True)
-
-
-def is_finished(job: Job) -> bool:
-    """Whether a job has nothing to do."""
-    return job.run_dir is not None and RunDirectory(Path(job.run_dir)).state()["status"] == "finished"
-
-
-def run_all(jobs: list[Job], at_once: int | None, board: SilentBoard) -> list[str]:
-    """Train the jobs in processes, and return where each run is. Raises RunError if any failed, Interrupted after Ctrl-C."""
-    states = train_all(jobs, at_once, board)
-    failed = [state for state in states if state.phase != "done"]
-    if failed:
-        raise RunError(failure_text(failed, len(states)))
-    return [str(state.path) for state in states]
-
-
-def train_all(jobs: list[Job], at_once: int | None, board: SilentBoard) -> list[State]:
-    """Train the jobs in processes, and return how each ended. Raises Interrupted after Ctrl-C."""
-    if not jobs:
-        return []
-    try:
-        states = run_seeds(jobs, min(at_once or usable_cores(), len(jobs)), board)
-    finally:
-        board.stop()
-    number = next((state.signal for state in states if state.phase == "stopped" and state.signal), None)
-    if number is not None:
-        done = sum(state.phase == "done" for state in states)
-        raise Interrupted(f"interrupted: {done} of {len(states)} runs are finished; the same command goes on", number)
-    return states
+    return Wanted(Job(algo, env, seed, keywords, None, str(request.root), request.episodes, side=label), config)
 
 
 def failure_text(failed: Sequence[State], count: int) -> str:

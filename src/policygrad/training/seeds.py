@@ -21,10 +21,9 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from policygrad.envs import processes
 from policygrad.envs.processes import exit_text
@@ -32,6 +31,7 @@ from policygrad.errors import EnvError, PolicygradError
 from policygrad.files import write_atomically
 from policygrad.stored.directory import RunDirectory
 from policygrad.training.interrupts import SIGNALS, handled, heard, interrupts, terminations
+from policygrad.training.jobs import Job, Queue, SilentBoard, State
 from policygrad.training.pausing import is_paused, pause_at
 from policygrad.training.progress import plain
 
@@ -44,78 +44,6 @@ POLL_SECONDS = 0.1  # seconds between looks at Ctrl-C and at the display
 ORPHAN_SECONDS = 60.0  # seconds to end an iteration and save it, for those whose parent is gone
 EXIT_SECONDS = 5.0  # seconds to leave, for those that have said their last word
 
-Phase = Literal["waiting", "starting", "training", "evaluating", "done", "stopped", "failed"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """The run of one seed, as plain values that can be sent to another process."""
-
-    algo: str
-    env: str
-    seed: int
-    keywords: dict[str, Any]  # of the Agent
-    run_dir: str | None
-    root: str
-    episodes: int  # of the final evaluations
-    command: list[str] = field(default_factory=list)
-    save_trajectories: bool = False
-    resume: bool = False  # whether run_dir is a run to go on with
-    trackers: dict[str, str] = field(default_factory=dict)  # see `policygrad.training.trackers`
-    side: str = ""  # of a comparison
-    until: int | None = None  # steps at which training pauses, to be resumed by another job
-
-
-@dataclass
-class State:
-    """The known state of a seed's run."""
-
-    seed: int
-    phase: Phase = "waiting"
-    path: str | None = None
-    total: int = 1
-    steps: int = 0
-    speed: float = 0.0
-    mean: float | None = None
-    note: str = ""
-    evaluations: dict[str, Any] = field(default_factory=dict)  # entries of evaluation.json, greedy and sampled
-    message: str = ""
-    signal: int = 0  # that stopped it
-    side: str = ""  # of a comparison
-
-    @property
-    def name(self) -> str:
-        """What lines about it begin with."""
-        return f"{self.side}, seed {self.seed}" if self.side else f"seed {self.seed}"
-
-    @property
-    def over(self) -> bool:
-        """Whether the run has ended."""
-        return self.phase in ("done", "stopped", "failed")
-
-
-class SilentBoard:
-    """A display of the runs that only passes on what they print. `interval`: seconds between a run's reports."""
-
-    interval = float("inf")
-
-    def __init__(self) -> None:
-        self.warned: set[str] = set()
-
-    def show(self, states: Sequence[State]) -> None:
-        """The runs as they are now; called ten times a second, and whenever something has happened."""
-
-    def say(self, name: str, text: str, warning: bool) -> None:
-        """Print a line of a run. A warning of every seed is printed once."""
-        if not warning:
-            print(f"{name}: {text}", flush=True)
-        elif text not in self.warned:
-            self.warned.add(text)
-            print(f"policygrad: {text}", file=sys.stderr, flush=True)
-
-    def stop(self) -> None:
-        """End the display."""
-
 
 def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[State]:
     """Run the jobs, `at_once` in parallel, and return how each ended. A job that fails does not stop the others.
@@ -123,6 +51,42 @@ def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[Sta
     After Ctrl-C none begins, and those that run end their iteration and save it; a second one ends them at once. A signal to
     one seed's process stops that seed alone, and its message says so.
     """
+    return run_queue(Queue(jobs), at_once, board)
+
+
+def run_queue(queue: Queue, at_once: int, board: SilentBoard) -> list[State]:
+    """Run the jobs of a queue, as `run_seeds` does, until none waits."""
+    context, running = process_context(), list[Worker]()
+    with interrupts() as interrupt:
+        try:
+            while running or not (queue.over or interrupt):
+                while len(running) < at_once and not interrupt and (taken := queue.take()) is not None:
+                    running.append(Worker(context, *taken, board.interval))
+                board.show(queue.states)
+                rest(running)
+                over = [worker for worker in running if worker.ended(board)]
+                running = [worker for worker in running if worker not in over]
+                for worker in over:
+                    queue.ended(worker.state)
+                if len(interrupt) > 1:
+                    break
+                for worker in running:
+                    if interrupt or worker.state.signal or queue.is_lost(worker.state):
+                        worker.stop(interrupt[0] if interrupt else worker.state.signal or signal.SIGINT)
+        finally:
+            for worker in running:
+                worker.kill()
+    for state in queue.states:
+        state.phase = state.phase if state.over else "stopped"
+        if state.phase == "stopped" and not interrupt:
+            state.message = f"its process was sent {signal.Signals(state.signal or signal.SIGINT).name}"
+        state.signal = interrupt[0] if interrupt and state.phase == "stopped" else 0
+    board.show(queue.states)
+    return queue.states
+
+
+def process_context() -> Any:
+    """What processes are made with: forked from a server that has imported everything, where forking is safe."""
     fork = sys.platform.startswith("linux")
     context = multiprocessing.get_context("forkserver" if fork else "spawn")
     if fork:
@@ -130,31 +94,15 @@ def run_seeds(jobs: Sequence[Job], at_once: int, board: SilentBoard) -> list[Sta
         with handled(dict.fromkeys(SIGNALS, signal.SIG_IGN)):  # what is sent to the whole group is not for the server
             forkserver.ensure_running()
         import policygrad.reports.plots  # noqa: F401  for the picture, while the server imports torch on another core
-    states = [State(job.seed, side=job.side) for job in jobs]
-    waiting, running = list(zip(jobs, states, strict=True)), []
-    with interrupts() as interrupt:
-        try:
-            while running or (waiting and not interrupt):
-                while waiting and len(running) < at_once and not interrupt:
-                    running.append(Worker(context, *waiting.pop(0), board.interval))
-                board.show(states)
-                connection.wait([x for worker in running for x in (worker.pipe, worker.process.sentinel)], POLL_SECONDS)
-                running = [worker for worker in running if not worker.ended(board)]
-                if len(interrupt) > 1:
-                    break
-                for worker in running:
-                    if interrupt or worker.state.signal:
-                        worker.stop(interrupt[0] if interrupt else worker.state.signal)
-        finally:
-            for worker in running:
-                worker.kill()
-    for state in states:
-        state.phase = state.phase if state.over else "stopped"
-        if state.phase == "stopped" and not interrupt:
-            state.message = f"its process was sent {signal.Signals(state.signal or signal.SIGINT).name}"
-        state.signal = interrupt[0] if interrupt and state.phase == "stopped" else 0
-    board.show(states)
-    return states
+    return context
+
+
+def rest(running: Sequence[Worker]) -> None:
+    """Wait until a process says something or ends, POLL_SECONDS at most."""
+    if running:
+        connection.wait([x for worker in running for x in (worker.pipe, worker.process.sentinel)], POLL_SECONDS)
+    else:
+        time.sleep(POLL_SECONDS)
 
 
 class Worker:
@@ -181,7 +129,7 @@ class Worker:
         if not gone and time.monotonic() < self.deadline:
             return False
         if not self.state.over:
-            self.state.phase = "failed"
+            self.state.phase, self.state.died = "failed", True
             self.state.message = f"its process ended with {exit_text(self.process.exitcode)}"
         self.kill()
         return True

@@ -144,15 +144,27 @@ class Existing:
     runs: list[tuple[RunDirectory, dict[str, Any]]]
 
     @classmethod
-    def under(cls, root: Path) -> Existing:
-        """Read every config.json under root; those that cannot be read are no runs."""
-        found = []
-        for path in sorted(runs(root)):
+    def under(cls, *roots: Path) -> Existing:
+        """Read every config.json under these directories; those that cannot be read are no runs."""
+        existing = cls([])
+        existing._read(path for root in roots for path in sorted(runs(root)))
+        return existing
+
+    def look(self, folder: Path) -> None:
+        """Read those that have appeared in a directory, as other processes make them."""
+        if folder.is_dir():
+            self._read(sorted(path for path in folder.iterdir() if (path / "config.json").exists()))
+
+    def _read(self, paths: Iterable[Path]) -> None:
+        known = {run.path for run, _ in self.runs}
+        for path in paths:
+            if path in known:
+                continue
             try:
-                found.append((RunDirectory(path), RunDirectory(path).config()))
+                self.runs.append((RunDirectory(path), RunDirectory(path).config()))
             except RunError:
                 continue
-        return cls(found)
+            known.add(path)
 
     def best(
         self,

@@ -23,10 +23,13 @@ from policygrad.reports.sweep_result import SweepResult
 from policygrad.reports.sweeps import Design, Setting, SweptRun, fresh_settings, setting_text
 from policygrad.stored.directory import ROOT, RunDirectory, RunError
 from policygrad.stored.sources import folder_name
-from policygrad.training.compare import begun, read_level, read_seeds, train_all
-from policygrad.training.seeds import Job, SilentBoard, State
+from policygrad.training.compare import read_level, read_seeds
+from policygrad.training.engines import Engine, read_engine, settle
+from policygrad.training.jobs import Job, SilentBoard, State
+from policygrad.training.shards import Shard
 from policygrad.training.sides import Existing, configuration, divergence
 from policygrad.training.space import Choice, Range, grid, parse_space, sample, space_texts
+from policygrad.training.wanted import Wanted
 
 FOLDER = "sweeps"  # under the directory of runs
 MOST_SETTINGS = 10_000
@@ -108,6 +111,8 @@ def sweep(
     root: str | Path = ROOT,
     out: str | Path | None = None,
     jobs: int | None = None,
+    shard: str | Shard | None = None,
+    engine: str = "processes",
     board: SilentBoard | None = None,
     **keywords: Any,
 ) -> SweepResult:
@@ -120,8 +125,9 @@ def sweep(
     random instead; a larger number keeps those of a smaller one. seeds: how many (0, 1, …), or which, two at least. steps: of
     every run; default the preset's. episodes: of the final evaluation, whose mean return is a run's score; greedy: whether it
     takes the most likely actions or samples. level: of intervals and of the verdict. jobs: runs at the same time; default one
-    per core. keywords: hyperparameters that all settings share, and the Agent's preset, name, env_kwargs, wrappers, device
-    and backend; environments and wrappers are named, because other processes make them.
+    per core. shard: "i/n" where n processes or machines make the same call on a shared `root` (see docs/cluster.md). engine:
+    "processes", or "ray". keywords: hyperparameters that all settings share, and the Agent's preset, name, env_kwargs,
+    wrappers, device and backend; environments and wrappers are named, because other processes make them.
 
     The best setting, the second best and the preset's own are trained once more on as many fresh seeds, and only these runs
     decide the verdict: the best of many settings was chosen for its luck, too. A run whose numbers become infinite or NaN is
@@ -132,15 +138,16 @@ def sweep(
     call goes on after a kill. In a script call it under `if __name__ == "__main__":`, because it starts processes.
     Raises ConfigError for what means nothing, before anything is trained; RunError for runs that fail; Interrupted for Ctrl-C.
     """
+    read = read_engine(engine, shard)
     how = {"points": points, "random": random, "seeds": seeds, "episodes": episodes, "level": level, "greedy": greedy}
     request = read_request(algo, env, over, keywords | ({} if steps is None else {"steps": steps}), root=root, **how)
     place = request.root / FOLDER / request.folder() if out is None else Path(out).expanduser()
     if place.exists() and not place.is_dir():
         raise RunError(f"{place} exists and is not a directory: give another one for the sweep")
-    board, design = board or SilentBoard(), request.design()
-    settings = trained(request, place, request.settings, request.seeds, jobs, board)
+    design, where = request.design(), (jobs, board or SilentBoard(), read[1], read[0])
+    settings = trained(request, place, request.settings, request.seeds, *where)
     again = fresh_settings(design, settings)
-    fresh = trained(request, place, [setting.values for setting in again] + [{}], request.fresh, jobs, board)
+    fresh = trained(request, place, [setting.values for setting in again] + [{}], request.fresh, *where)
     result = SweepResult(design, settings, fresh[:-1], replace(fresh[-1], values=own_values(request)))
     result.write(place)
     return result
@@ -229,25 +236,24 @@ def trained(
     seeds: Sequence[int],
     jobs: int | None,
     board: SilentBoard,
+    shard: Shard | None,
+    engine: Engine,
 ) -> list[Setting]:
     """The settings with their runs; missing ones are trained, the first seeds of all settings first."""
     existing = Existing.under(request.root)
     if not place.resolve().is_relative_to(request.root.resolve()):
-        existing = Existing([*existing.runs, *Existing.under(place).runs])
-    wanted: dict[str, Job] = {}  # equal settings have one run
+        existing = Existing.under(request.root, place)
+    wanted: dict[str, Wanted] = {}  # equal settings have one run
     for seed in seeds:
         for values in settings:
-            if (key := run_key(request, values, seed)) not in wanted:
-                wanted[key] = job_of(request, place, values, seed, existing)
-    missing = [job for job in wanted.values() if not is_settled(job)]
-    states = train_all(missing, jobs, board)
+            wanted.setdefault(run_key(request, values, seed), wanted_run(request, place, values, seed))
+    states = settle(list(wanted.values()), request.root, existing, jobs, board, shard, engine)
     refuse_failures(states)
-    ended = {id(job): state for job, state in zip(missing, states, strict=True)}
-    found = []
-    for values in settings:
-        each = [wanted[run_key(request, values, seed)] for seed in seeds]
-        found.append(Setting(dict(values), [run_of(job, ended.get(id(job)), request.greedy) for job in each]))
-    return found
+    ended = dict(zip(wanted, states, strict=True))
+    return [
+        Setting(dict(values), [run_of(ended[run_key(request, values, seed)], request.greedy) for seed in seeds])
+        for values in settings
+    ]
 
 
 def run_key(request: SweepRequest, values: Mapping[str, Any], seed: int) -> str:
@@ -255,22 +261,13 @@ def run_key(request: SweepRequest, values: Mapping[str, Any], seed: int) -> str:
     return json.dumps([seed, request.config(values)], sort_keys=True)
 
 
-def job_of(request: SweepRequest, place: Path, values: Mapping[str, Any], seed: int, existing: Existing) -> Job:
-    """The run of a setting and a seed: one that is there, to be read or resumed, or a new one."""
-    config = request.config(values)
+def wanted_run(request: SweepRequest, place: Path, values: Mapping[str, Any], seed: int) -> Wanted:
+    """The run of a setting and a seed."""
     words = {name: value for name, value in request.words.items() if name != "preset"}
-    run = existing.best(request.algo, request.env, seed, config, request.episodes, words, diverged=True)
     label = setting_text(values) if values else request.design().baseline
     keywords = request.fixed | dict(values) | request.words
-    return begun(Job(request.algo, request.env, seed, keywords, None, str(place), request.episodes, side=label), run)
-
-
-def is_settled(job: Job) -> bool:
-    """Whether a job has nothing to do: its run is finished, or would diverge again."""
-    if job.run_dir is None:
-        return False
-    run = RunDirectory(Path(job.run_dir))
-    return run.state()["status"] == "finished" or divergence(run) is not None
+    job = Job(request.algo, request.env, seed, keywords, None, str(place), request.episodes, side=label)
+    return Wanted(job, request.config(values), words, diverged=True)
 
 
 def refuse_failures(states: Sequence[State]) -> None:
@@ -292,12 +289,12 @@ def reason_of(state: State) -> str | None:
     return state.message if over else divergence(RunDirectory(Path(state.path)))
 
 
-def run_of(job: Job, state: State | None, greedy: bool) -> SweptRun:
+def run_of(state: State, greedy: bool) -> SweptRun:
     """A run as the numbers need it."""
-    run = RunDirectory(Path(str(job.run_dir if state is None else state.path)))
-    reason = divergence(run) if state is None else reason_of(state)
+    run = RunDirectory(Path(str(state.path)))
+    reason = reason_of(state)
     if reason is not None:
-        return SweptRun(job.seed, None, str(run.path), reason=reason)
+        return SweptRun(state.seed, None, str(run.path), reason=reason)
     scored = read_run(run, greedy)
     seconds = float(scored.seconds[-1]) if len(scored.seconds) and np.isfinite(scored.seconds[-1]) else None
-    return SweptRun(job.seed, scored.score, str(run.path), seconds)
+    return SweptRun(state.seed, scored.score, str(run.path), seconds)

@@ -17,8 +17,9 @@ import numpy as np
 
 from policygrad.errors import Interrupted
 from policygrad.stored.directory import RunDirectory, RunError
+from policygrad.training.jobs import Job, SilentBoard, State
 from policygrad.training.pruning import Rule
-from policygrad.training.seeds import Job, SilentBoard, State, message_line, run_seeds
+from policygrad.training.seeds import message_line, run_seeds
 from policygrad.training.sides import wait_for
 from policygrad.training.space import Space, space_texts
 

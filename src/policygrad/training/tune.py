@@ -22,9 +22,9 @@ from policygrad.reports.tuning import Check, TrialRow, Tuning, settings_text, va
 from policygrad.stored.directory import RunError, write_json
 from policygrad.stored.sources import folder_name
 from policygrad.training.compare import compare
+from policygrad.training.jobs import SilentBoard
 from policygrad.training.preset_file import check_expressible, preset_text
 from policygrad.training.pruning import Rule, gives_up
-from policygrad.training.seeds import SilentBoard
 from policygrad.training.space import Choice, parse_space
 from policygrad.training.trials import Ending, Player, Search
 
