@@ -125,16 +125,21 @@ class Claims:
         for key in keys:
             for path in self.folder.glob(f"{key}.*"):
                 path.unlink(missing_ok=True)
-        with suppress(OSError):  # others are at work
-            self.folder.rmdir()
 
     def close(self) -> None:
-        """Release what is not ended, and show no more signs of life."""
+        """Release what is not ended, show no more signs of life, and remove the directory if nothing is left in it."""
         self._closing.set()
         self._heart.join()
         for key in list(self._mine):
             self.release(key)
-        self._clock.unlink(missing_ok=True)
+        now = self._now()
+        self._clock.unlink()
+        for path in self.folder.glob(".*.clock"):
+            with suppress(FileNotFoundError):
+                if now - path.stat().st_mtime > self.lease:  # of a process that was killed
+                    path.unlink()
+        with suppress(OSError):  # others are at work
+            self.folder.rmdir()
 
     def _now(self) -> float:
         """The time of the file system."""

@@ -43,18 +43,18 @@ def settle(
 ) -> list[State]:
     """How each run ended, in the order in which they are wanted: done, failed, or stopped from outside.
 
-    root: the directory of runs. at_once: runs at the same time, by default one per core. Raises Interrupted after Ctrl-C.
+    root: the directory of runs. at_once: runs at the same time, by default one per core of this machine, or of the cluster.
+    Raises Interrupted after Ctrl-C.
     """
-    at_once = at_once or usable_cores()
     try:
         if engine == "ray":
             from policygrad.training.ray_engine import settle_on_ray
 
-            states = settle_on_ray(wanted, existing, board)
+            states = settle_on_ray(wanted, existing, at_once, board)
         elif shard is not None:
-            states = settle_shared(wanted, shard, root, existing, at_once, board)
+            states = settle_shared(wanted, shard, root, existing, at_once or usable_cores(), board)
         else:
-            states = settle_here(wanted, existing, at_once, board)
+            states = settle_here(wanted, existing, at_once or usable_cores(), board)
     finally:
         board.stop()
     number = next((state.signal for state in states if state.phase == "stopped" and state.signal), None)

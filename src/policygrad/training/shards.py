@@ -157,8 +157,8 @@ def settle_shared(
     claims = Claims(root / FOLDER, shard.lease)
     try:
         states = run_queue(SharedQueue(wanted, shard, claims, existing, board), at_once, board)
+        if all(one.has_settled(state) for one, state in zip(wanted, states, strict=True)):
+            claims.clear(one.key for one in wanted)
+        return states
     finally:
         claims.close()
-    if all(state.phase == "done" for state in states):
-        claims.clear([one.key for one in wanted])
-    return states

@@ -146,8 +146,13 @@ class Existing:
     @classmethod
     def under(cls, *roots: Path) -> Existing:
         """Read every config.json under these directories; those that cannot be read are no runs."""
+        return cls.at([path for root in roots for path in sorted(runs(root))])
+
+    @classmethod
+    def at(cls, paths: Iterable[Path]) -> Existing:
+        """Those of these directories that are runs."""
         existing = cls([])
-        existing._read(path for root in roots for path in sorted(runs(root)))
+        existing._read(paths)
         return existing
 
     def look(self, folder: Path) -> None:

@@ -52,6 +52,10 @@ class Wanted:
         finished = run.state()["status"] == "finished" and run.evaluation() is not None
         return finished or (self.diverged and divergence(run) is not None)
 
+    def has_settled(self, state: State) -> bool:
+        """Whether a run that has ended is settled."""
+        return state.phase == "done" or (state.path is not None and self.is_settled(RunDirectory(Path(state.path))))
+
     def job_of(self, run: RunDirectory | None) -> Job:
         """The job that goes on with this run, or begins a new one."""
         return self.job if run is None else replace(self.job, run_dir=str(run.path), resume=True)
