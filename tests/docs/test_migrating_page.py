@@ -21,11 +21,12 @@ EVERY = {name for algo in RECIPES for name in parameters(algo)} | {"seed"}
 
 
 def pairs() -> list[tuple[str, str]]:
-    """(their name, ours) in every row that says the name is understood."""
+    """(their name, ours) in every row that says the name is understood; one of ours may stand for several of theirs."""
     found = []
     for theirs, ours in UNDERSTOOD.findall(PAGE):
         names = NAME.findall(theirs)
-        found += zip(names, names if "the same" in ours else NAME.findall(ours), strict=True)
+        meant = names if "the same" in ours else NAME.findall(ours)
+        found += zip(names, meant if len(meant) > 1 else meant * len(names), strict=True)
     return found
 
 
