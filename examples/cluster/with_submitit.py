@@ -10,14 +10,14 @@ Needs `pip install submitit`; the directories must be the same ones on all nodes
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import submitit
-
-from policygrad.cli import main as policygrad
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,12 @@ class Shard:
     count: int
 
     def __call__(self) -> None:
-        code = policygrad([*self.words, "--shard", f"{self.index}/{self.count}"])
+        shard = f"{self.index}/{self.count}"
+        with subprocess.Popen([sys.executable, "-m", "policygrad", *self.words, "--shard", shard]) as process:
+            try:
+                code = process.wait()
+            finally:  # where submitit ends this process, to queue it again, runs are saved and left to other shards
+                process.terminate()
         if code:
             raise RuntimeError(f"policygrad ended with exit code {code}: see the messages above")
 
@@ -59,7 +64,13 @@ def main() -> None:
     given = parser.parse_args()
     more = {"slurm_partition": given.partition} if given.partition else {}
     jobs = submit(
-        given.words, given.count, given.folder, given.cluster, timeout_min=given.minutes, cpus_per_task=given.cores, **more
+        given.words,
+        given.count,
+        given.folder,
+        given.cluster,
+        timeout_min=given.minutes,
+        cpus_per_task=given.cores,
+        **more,
     )
     for job in jobs:
         print(f"job {job.job_id}: {job.paths.stdout}")
