@@ -352,3 +352,21 @@ def test_a_requeue_storm_ends_in_the_bytes_of_a_quiet_machine(tmp_path):
     for run in ended:
         assert files(run) == files(alone[run.config()["algo"], run.config()["seed"]])
     assert not list((broken / "runs").glob("claims/[0-9a-f]*"))
+
+
+@pytest.mark.slow
+def test_a_sweep_in_two_shards_has_the_bytes_of_one(tmp_path):
+    """Its second stage, on fresh seeds, begins where all shards know the first."""
+    words = "policygrad sweep a2c CartPole-v1 --over lr=1e-3,1e-2 --seeds 2 --steps 2000 --eval-episodes 2 --quiet --out there"
+    command = [sys.executable, "-m", *words.split()]
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    for folder in (whole, shared):
+        folder.mkdir()
+    subprocess.run(command, cwd=whole, check=True, stdout=subprocess.DEVNULL)
+    shards = [
+        subprocess.Popen([*command, "--shard", f"{k}/2", "--jobs", "1"], cwd=shared, stdout=subprocess.DEVNULL)
+        for k in range(2)
+    ]
+    assert [process.wait(LIMIT) for process in shards] == [0, 0]
+    assert (shared / "there" / "sweep.json").read_bytes() == (whole / "there" / "sweep.json").read_bytes()
+    assert len(list(runs(shared))) == len(list(runs(whole)))

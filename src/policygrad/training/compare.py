@@ -83,10 +83,10 @@ def compare(
     Raises ConfigError for sides and numbers that mean nothing, RunError for runs that fail, Interrupted for Ctrl-C.
     """
     request = read_request(sides, env, seeds, steps, episodes, root, greedy)
-    level, where = read_level(level), read_engine(engine, shard)
+    level, (kind, own) = read_level(level), read_engine(engine, shard)
     goals = read_thresholds(threshold, request.envs)
     found = {side.label: of_folder(side, request.envs, greedy) for side in request.sides if side.folder is not None}
-    found |= trained(request, jobs, board or SilentBoard(), where[1], where[0])
+    found |= trained(request, jobs, board or SilentBoard(), own, kind)
     comparison = RunComparison({side.label: found[side.label] for side in request.sides}, level, goals)
     comparison.write(request.root / FOLDER / request.name() if out is None else Path(out).expanduser())
     return comparison

@@ -138,16 +138,16 @@ def sweep(
     call goes on after a kill. In a script call it under `if __name__ == "__main__":`, because it starts processes.
     Raises ConfigError for what means nothing, before anything is trained; RunError for runs that fail; Interrupted for Ctrl-C.
     """
-    read = read_engine(engine, shard)
+    kind, own = read_engine(engine, shard)
     how = {"points": points, "random": random, "seeds": seeds, "episodes": episodes, "level": level, "greedy": greedy}
     request = read_request(algo, env, over, keywords | ({} if steps is None else {"steps": steps}), root=root, **how)
     place = request.root / FOLDER / request.folder() if out is None else Path(out).expanduser()
     if place.exists() and not place.is_dir():
         raise RunError(f"{place} exists and is not a directory: give another one for the sweep")
-    design, where = request.design(), (jobs, board or SilentBoard(), read[1], read[0])
-    settings = trained(request, place, request.settings, request.seeds, *where)
+    board, design = board or SilentBoard(), request.design()
+    settings = trained(request, place, request.settings, request.seeds, jobs, board, own, kind)
     again = fresh_settings(design, settings)
-    fresh = trained(request, place, [setting.values for setting in again] + [{}], request.fresh, *where)
+    fresh = trained(request, place, [setting.values for setting in again] + [{}], request.fresh, jobs, board, own, kind)
     result = SweepResult(design, settings, fresh[:-1], replace(fresh[-1], values=own_values(request)))
     result.write(place)
     return result
