@@ -13,6 +13,7 @@ import math
 import os
 import re
 import stat
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,12 @@ class BadFileError(FileError, ValueError):
 @contextmanager
 def opened(path: str | Path) -> Iterator[BufferedReader]:
     """Open a regular file for reading. Raises BadFileError, also for a pipe or a device."""
+    with os.fdopen(_descriptor(path), "rb") as file:
+        yield file
+
+
+def _descriptor(path: str | Path) -> int:
+    """The descriptor of a regular file, opened for reading. Raises BadFileError."""
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
@@ -41,21 +48,43 @@ def opened(path: str | Path) -> Iterator[BufferedReader]:
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
         raise BadFileError(f"cannot read {path}: it is a directory, a pipe or a device, and must be a file")
-    with os.fdopen(number, "rb") as file:
-        yield file
+    return number
 
 
 def read_bytes(path: str | Path, most: int = MAX_TABLE) -> bytes:
     """The bytes of a file. Raises BadFileError for a file with more than `most` bytes."""
-    with opened(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            data = file.read(most + 1) if size <= most else b""
-        except OSError as error:
-            raise BadFileError(f"cannot read {path}: {reason(error)}") from error
-        if max(size, len(data)) > most:
-            raise BadFileError(f"cannot read {path}: it has {size:,} bytes, more than the {most:,} it may have")
-        return data
+    number = _descriptor(path)
+    try:
+        size = os.fstat(number).st_size
+        data = _read(number, most + 1) if size <= most else b""
+    except OSError as error:
+        raise BadFileError(f"cannot read {path}: {reason(error)}") from error
+    finally:
+        os.close(number)
+    if max(size, len(data)) > most:
+        raise BadFileError(f"cannot read {path}: it has {size:,} bytes, more than the {most:,} it may have")
+    return data
+
+
+def read_tail(path: str | Path, most: int) -> bytes:
+    """The last bytes of a file, `most` of them or all that there are. Raises BadFileError."""
+    number = _descriptor(path)
+    try:
+        os.lseek(number, max(os.fstat(number).st_size - most, 0), os.SEEK_SET)
+        return _read(number, most)
+    except OSError as error:
+        raise BadFileError(f"cannot read {path}: {reason(error)}") from error
+    finally:
+        os.close(number)
+
+
+def _read(number: int, most: int) -> bytes:
+    """The next bytes of an open file, `most` of them or all that there are: a file object would take five times as long."""
+    pieces = []
+    while most > 0 and (piece := os.read(number, min(most, MIB))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def read_text(path: str | Path, most: int = MAX_TABLE) -> str:
@@ -221,6 +250,19 @@ def make_folder(path: Path) -> Path:
         raise BadFileError(f"{path} is a link, and nothing is written through links: remove it")
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def disk_time(folder: Path) -> float | None:
+    """The seconds since 1970 by the clock of the disk that a directory is on, which may be another machine's; None where
+    nothing may be written there. A file without a name, or one that is removed at once, is written to see it.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b".")
+            file.flush()
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return None
 
 
 @contextmanager
