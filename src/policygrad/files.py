@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,11 +67,12 @@ def read_bytes(path: str | Path, most: int = MAX_TABLE) -> bytes:
     return data
 
 
-def read_tail(path: str | Path, most: int) -> bytes:
-    """The last bytes of a file, `most` of them or all that there are. Raises BadFileError."""
+def read_part(path: str | Path, most: int, last: bool = False) -> bytes:
+    """The first bytes of a file, or its last ones: `most` of them or all that there are. Raises BadFileError."""
     number = _descriptor(path)
     try:
-        os.lseek(number, max(os.fstat(number).st_size - most, 0), os.SEEK_SET)
+        if last:
+            os.lseek(number, max(os.fstat(number).st_size - most, 0), os.SEEK_SET)
         return _read(number, most)
     except OSError as error:
         raise BadFileError(f"cannot read {path}: {reason(error)}") from error
@@ -113,6 +115,15 @@ def parse_json(text: str, bits: int = 64, memory: int = 8 * MIB) -> Any:
     entries, containers = text.count(","), text.count("[") + text.count("{") + text.count(":")
     if 100 * containers + 32 * entries > memory + 2 * len(text):  # what Python takes, about
         raise ValueError("it has too many entries")
+    try:
+        return _decoder(bits).decode(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+@cache
+def _decoder(bits: int) -> json.JSONDecoder:
+    """What reads JSON with whole numbers of so many bits."""
 
     def whole(digits: str) -> int:
         number = int(digits) if len(digits) <= bits else 1 << bits
@@ -120,10 +131,7 @@ def parse_json(text: str, bits: int = 64, memory: int = 8 * MIB) -> Any:
             raise ValueError(f"the number {digits[:20]}… is too large")
         return number
 
-    try:
-        return json.loads(text, parse_int=whole, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_table)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    return json.JSONDecoder(parse_int=whole, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_table)
 
 
 def _finite(digits: str) -> float:

@@ -4,7 +4,7 @@
     metrics.jsonl          one row of metrics a line, written as training goes
     checkpoints/           step-<N>.safetensors: the whole agent, the last two
     replay/                rows-<n>.safetensors: the parts of a large replay buffer that these two need
-    state.json             running, stopped and why, trained but not evaluated, or finished; and at how many steps
+    state.json             running, stopped and why, trained but not evaluated, or finished; at how many steps, and where
     policy.safetensors     weights and normaliser: what acting needs
     evaluation.json        the final policy, greedy and sampled: mean, std, 95 % interval, every return
     learning_curve.png

@@ -42,7 +42,7 @@ PARTS = ("checkpoints", "replay", "trajectories", "snapshots")  # directories in
 
 
 @dataclass
-class Found:
+class Signs:
     """What the files of a run say, before it is known what they mean. written, checkpoint_written: seconds since 1970."""
 
     status: str | None = None
@@ -89,12 +89,13 @@ class Overview:
         if not self.root.is_dir():
             raise RunError(f"there is no directory {self.root}: give a directory of runs")
         self.used = {}
-        several = [self._gather(path, entries) for path, entries in self._directories()]
+        gathered = [self._gather(path, entries) for path, entries in self._directories()]
+        several = [both for both in gathered if both is not None]
         self.known = self.used
         now = time.time()
-        if any(found.doubtful for found, _ in several):
+        if any(signs.doubtful and "state" not in said for signs, said in several):
             now += self._disk_offset()
-        return sorted((summary(found, said, now) for found, said in several), key=lambda run: run.name)
+        return sorted((summary(signs, said, now) for signs, said in several), key=lambda run: run.name)
 
     def _directories(self) -> Iterator[tuple[str, dict[str, os.DirEntry[str]] | OSError]]:
         """Every run directory, with its entries; and directories that cannot be read, with the error."""
@@ -115,42 +116,44 @@ class Overview:
             below = [entry for entry in entries.values() if entry.is_dir(follow_symlinks=False)]
             waiting += [entry.path for entry in below if not (is_run and entry.name in PARTS)]
 
-    def _gather(self, path: str, entries: Mapping[str, os.DirEntry[str]] | OSError) -> tuple[Found, dict[str, Any]]:
-        """What is found of a run, and the fields of its summary that follow from its files."""
+    def _gather(
+        self, path: str, entries: Mapping[str, os.DirEntry[str]] | OSError
+    ) -> tuple[Signs, dict[str, Any]] | None:
+        """What is found of a run, and the fields of its summary that follow from its files; None if it is gone."""
         name = path[len(os.path.join(self.root, "")) :] or self.root.absolute().name
-        found, said = Found(), {"path": Path(path), "name": printable(name)}
+        signs, said = Signs(), {"path": Path(path), "name": printable(name)}
         if isinstance(entries, OSError):
-            return found, said | {"state": "broken", "reason": f"cannot read the directory: {reason(entries)}"}
+            return signs, said | {"state": "broken", "reason": f"cannot read the directory: {reason(entries)}"}
         try:
-            self._read(found, said, entries)
-        except (BadFileError, RunError, OSError, ValueError) as error:  # ValueError: a date before the epoch, and so on
+            self._read(signs, said, entries)
+        except (BadFileError, RunError, OSError) as error:
+            if not os.path.lexists(entries["config.json"].path):  # removed meanwhile
+                return None
             shown = str(error).replace(path + os.sep, "") or type(error).__name__
             said |= {"state": "broken", "reason": printable(shown)[:LONGEST]}
-        return found, said
+        return signs, said
 
-    def _read(self, found: Found, said: dict[str, Any], entries: Mapping[str, os.DirEntry[str]]) -> None:
+    def _read(self, signs: Signs, said: dict[str, Any], entries: Mapping[str, os.DirEntry[str]]) -> None:
         """Read the files of a run. What they say is in `said` as far as they can be read."""
-        said |= self._file(found, entries, "config.json", read_about)
-        self._checkpoint(found, said, entries)
+        said |= self._file(signs, entries, "config.json", read_about)
+        self._checkpoint(signs, said, entries)
         if "metrics.jsonl" in entries:
-            said |= self._file(found, entries, "metrics.jsonl", read_progress)
-        if "monitor.csv" in entries:
-            self._file(found, entries, "monitor.csv", lambda path: {})
+            said |= self._file(signs, entries, "metrics.jsonl", read_progress)
         if "state.json" in entries:
-            state = dict(self._file(found, entries, "state.json", read_state))
-            found.status = state.pop("status")
+            state = dict(self._file(signs, entries, "state.json", read_state))
+            signs.status = state.pop("status")
             state["steps"] = max(state["steps"], said.get("steps", 0))
             said |= state
         elif "evaluation.json" in entries or "policy.safetensors" in entries:  # of version 0.4
-            found.status = "finished" if "evaluation.json" in entries else "stopped"
-        if found.status == "finished":  # a run that was made longer still has the evaluation from before
-            said |= self._file(found, entries, "evaluation.json", read_evaluation)
-        found.here = said.get("machine") == self.host
-        if found.status in (None, "running"):
-            found.taken = is_taken(Path(entries["config.json"].path))
+            signs.status = "finished" if "evaluation.json" in entries else "stopped"
+        if signs.status == "finished":  # a run that was made longer still has the evaluation from before
+            said |= self._file(signs, entries, "evaluation.json", read_evaluation)
+        signs.here = said.get("machine") == self.host
+        if signs.status in (None, "running"):
+            signs.taken = is_taken(Path(entries["config.json"].path))
 
     def _file(
-        self, found: Found, entries: Mapping[str, os.DirEntry[str]], name: str, read: Callable[[str], dict[str, Any]]
+        self, signs: Signs, entries: Mapping[str, os.DirEntry[str]], name: str, read: Callable[[str], dict[str, Any]]
     ) -> dict[str, Any]:
         """What a file says, which is read unless it is the one of the last look. Raises RunError, or BadFileError."""
         entry = entries.get(name)
@@ -158,9 +161,9 @@ class Overview:
             raise RunError(f"there is no {name}")
         about = entry.stat(follow_symlinks=False)
         if not stat.S_ISREG(about.st_mode):
-            kind = "a link, and links are not followed" if entry.is_symlink() else "no file"
-            raise RunError(f"{name} is {kind}")
-        found.written = max(found.written, about.st_mtime)
+            kind = "a link, which is not followed" if entry.is_symlink() else "a directory, a pipe or a device"
+            raise RunError(f"{name} must be a file, and is {kind}")
+        signs.written = max(signs.written, about.st_mtime)
         stamp = about.st_mtime_ns, about.st_size, about.st_ino
         known = self.known.get(entry.path)
         if known is not None and known[0] == stamp:
@@ -175,7 +178,7 @@ class Overview:
             raise RunError(value)
         return value
 
-    def _checkpoint(self, found: Found, said: dict[str, Any], entries: Mapping[str, os.DirEntry[str]]) -> None:
+    def _checkpoint(self, signs: Signs, said: dict[str, Any], entries: Mapping[str, os.DirEntry[str]]) -> None:
         """Find the last checkpoint."""
         folder = entries.get("checkpoints")
         if folder is None or not folder.is_dir(follow_symlinks=False):
@@ -188,8 +191,8 @@ class Overview:
                     last = int(match[1]), entry
         if last is not None:
             said["checkpoint"] = last[0]
-            found.checkpoint_written = last[1].stat(follow_symlinks=False).st_mtime
-            found.written = max(found.written, found.checkpoint_written)
+            signs.checkpoint_written = last[1].stat(follow_symlinks=False).st_mtime
+            signs.written = max(signs.written, signs.checkpoint_written)
 
     def _disk_offset(self) -> float:
         """Seconds by which the disk's clock is ahead of this machine's, measured once. Nothing is written into a run."""
@@ -200,13 +203,13 @@ class Overview:
         return self.offset
 
 
-def summary(found: Found, said: dict[str, Any], now: float) -> RunSummary:
+def summary(signs: Signs, said: dict[str, Any], now: float) -> RunSummary:
     """The summary of a run. now: seconds since 1970, by the clock of its files."""
-    age = None if found.written == -math.inf else max(now - found.written, 0.0)
-    written = found.checkpoint_written
+    age = None if signs.written == -math.inf else max(now - signs.written, 0.0)
+    written = signs.checkpoint_written
     ages = {"age": age, "checkpoint_age": None if written is None else max(now - written, 0.0)}
     if "state" not in said:
-        ages["state"] = found.standing(said.get("reason", ""), math.inf if age is None else age)
+        ages["state"] = signs.standing(said.get("reason", ""), math.inf if age is None else age)
     return RunSummary(**{name: x for name, x in (said | ages).items() if name in FIELDS})
 
 

@@ -5,6 +5,7 @@ Of each file only the fields that are needed here are looked at, and of metrics.
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 from collections.abc import Mapping
@@ -12,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from policygrad.files import printable, read_json, read_tail
-from policygrad.forms import LARGEST, maybe, number, table, text, whole
+from policygrad.files import printable, read_json, read_part
+from policygrad.forms import LARGEST, Form, maybe, number, table, text, whole
 from policygrad.stored.directory import MAX_LINE, STATUSES, RunError, environment, parse_row
 
 Standing = Literal["training", "trained", "finished", "stopped", "failed", "diverged", "lost", "broken"]
@@ -25,26 +26,24 @@ TAIL = 2**14  # bytes that these have, nearly always
 LONGEST = 200  # characters of a text from a file
 
 
-def _unread(name: str, value: Any) -> None:
-    """The form of what is not used."""
+def within(names: Mapping[str, Form], optional: Mapping[str, Form] = {}) -> Form:
+    """A table of which these fields alone are looked at."""
+    known, form = (*names, *optional), table(names, optional)
+
+    def check(name: str, value: Any) -> None:
+        form(name, {key: value[key] for key in known if key in value} if isinstance(value, dict) else value)
+
+    return check
 
 
-HOST = table({}, {"hostname": text(1000)}, _unread)
-ABOUT = table(
-    {
-        "algo": text(1000),
-        "env": text(1000),
-        "seed": whole(0, 2**63 - 1),
-        "config": table({}, {"steps": whole()}, _unread),
-    },
-    {"name": text(1000), "machine": HOST},
-    _unread,
+ABOUT = within(
+    {"algo": text(1000), "env": text(1000), "seed": whole(0, 2**63 - 1), "config": within({}, {"steps": whole()})},
+    {"name": text(1000), "machine": within({}, {"hostname": text(1000)})},
 )
-STATE = table(
-    {"status": text(choices=STATUSES), "steps": whole()}, {"reason": text(1000), "hostname": text(1000)}, _unread
-)
-MEAN = table({"mean": number(-LARGEST, LARGEST)}, {}, _unread)
-EVALUATED = table({"greedy": MEAN}, {}, _unread)
+STATE = within({"status": text(choices=STATUSES), "steps": whole()}, {"reason": text(1000), "hostname": text(1000)})
+EVALUATED = within({"greedy": within({"mean": number(-LARGEST, LARGEST)})})
+GREEDY = re.compile(rb'\{\s*"greedy": \{\s*"mean": (-?\d{1,25}(?:\.\d{1,25})?(?:e[-+]?\d{1,2})?),')
+GREEDY_BYTES = 200
 RETURN = maybe(number(-LARGEST, LARGEST))
 
 
@@ -131,8 +130,9 @@ def read_state(path: str) -> dict[str, Any]:
 
 
 def read_evaluation(path: str) -> dict[str, Any]:
-    """The mean return in evaluation.json."""
-    evaluation = read_json(path)
+    """The mean return in evaluation.json. The file has every return, too, and so is long; it begins with the mean."""
+    begin = GREEDY.match(read_part(path, GREEDY_BYTES))
+    evaluation = {"greedy": {"mean": float(begin[1])}} if begin else read_json(path)
     EVALUATED("evaluation.json", evaluation)
     return {"evaluation": float(evaluation["greedy"]["mean"])}
 
@@ -141,7 +141,7 @@ def read_progress(path: str) -> dict[str, Any]:
     """Steps, speed and return from the last rows of metrics.jsonl; a row that is still being written is none."""
     lines: list[bytes] = []
     for most in (TAIL, 2 * LAST_ROWS * MAX_LINE):
-        tail = read_tail(path, most)
+        tail = read_part(path, most, last=True)
         # what comes before the first line's end may be the end of another line
         lines = tail.split(b"\n")[1 if len(tail) == most else 0 : -1]
         if lines or len(tail) < most:
