@@ -93,7 +93,7 @@ def real(tmp_path_factory) -> Path:
     with pytest.raises(Interrupted):
         pg.train(pg.a2c("CartPole-v1", **SMALL), root / "pressed", callback=press)
     with pytest.raises(NotFiniteError):
-        pg.train(pg.a2c("CartPole-v1", lr=100, **SMALL), root / "useless")
+        pg.train(pg.a2c("CartPole-v1", lr=100, **SMALL | {"steps": 1000}), root / "useless")
     with pytest.raises(OSError, match="no space"):
         pg.train(pg.a2c("CartPole-v1", **SMALL), root / "failing", callback=fail)
     return root
@@ -127,7 +127,7 @@ def test_runs_that_were_trained_say_how_they_ended(real):
     assert all(run.hint == "" for run in found)
 
 
-def test_a_run_trains_until_it_is_killed_and_then_is_lost_and_can_be_resumed(tmp_path):
+def test_a_run_trains_until_it_is_killed_and_then_is_lost(tmp_path):
     pytest.importorskip("fcntl")
     path = tmp_path / "a run" / "seed0"
     watched = Overview(tmp_path)

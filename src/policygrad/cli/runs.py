@@ -26,6 +26,7 @@ from policygrad.stored.standing import RunSummary
 
 SHOWN = 50  # rows on a terminal
 SECONDS = 2.0  # between two looks
+LOW = 16  # lines of a terminal that are all needed for the table
 SLOWEST = 86400.0
 
 EPILOG = f"""states:
@@ -171,8 +172,8 @@ def picture(found: Sequence[RunSummary], of: int, overview: Overview, console: A
     """The table, as high and as wide as the terminal."""
     from rich.text import Text
 
-    below = notes(found, 3)
-    room = max(console.height - 4 - len(below) - bool(below), 1)
+    below = notes(found, 3) if console.height >= LOW else []
+    room = max(console.height - 5 - len(below) - bool(below), 1)
     header, rows, right = table(found[: min(room, limit or room)], console.width)
     drawn = aligned(header, rows, right)
     whole = Text(printable(head(found, of, overview.root)) + "\n\n", no_wrap=True, overflow="ellipsis")

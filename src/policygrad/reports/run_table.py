@@ -55,7 +55,16 @@ CELLS: Mapping[str, tuple[str, Callable[[RunSummary], str], int]] = {
     "machine": ("machine", lambda run: run.machine or "–", 20),
 }
 RIGHT = ("seed", "steps", "of", "percent", "speed", "return", "checkpoint")
-LEFT_OUT = ("seed", "algo", "env", "of", "steps", "checkpoint", "machine")  # in this order, where there is no room
+LEFT_OUT = (
+    "seed",
+    "algo",
+    "env",
+    "of",
+    "steps",
+    "checkpoint",
+    "machine",
+    "speed",
+)  # in this order, where there is no room
 SHORTEST = 32  # characters of a run's name
 
 
