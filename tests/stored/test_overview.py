@@ -208,10 +208,11 @@ def test_the_age_of_another_machines_run_is_by_the_clock_of_the_disk(tmp_path, m
 def test_a_run_that_is_the_directory_itself_is_not_written_into(tmp_path):
     run = synthetic(tmp_path / "r", {"status": "running", "steps": 100, "hostname": "elsewhere"})
     before = tree(run.path)
-    (found,) = Overview(run.path).look()
-    assert found.name == "r"
+    whole = Overview(run.path)
+    (found,) = whole.look()
+    assert (found.name, found.state) == ("r", "training")
     assert tree(run.path) == before
-    assert Overview(run.path).clock == "machine"
+    assert whole.clock == "machine"  # a file without a name would leave no trace
 
 
 def test_the_clock_of_a_disk_leaves_no_file(tmp_path):
@@ -405,6 +406,16 @@ def test_links_are_not_followed(tmp_path):
     assert [run.name for run in pg.runs(root)] == ["a/good"]
     (tmp_path / "door").symlink_to(root, target_is_directory=True)
     assert [run.name for run in pg.runs(tmp_path / "door")] == ["a/good"]  # the user's own link is
+
+
+def test_environments_with_strange_words_are_escaped_and_cut(tmp_path):
+    words = {"env_kwargs": {"a\x1b[31m": "\u202e"}, "wrappers": ["\x1b[2J", "x" * 500]}
+    synthetic(tmp_path / "r", **words)
+    (run,) = pg.runs(tmp_path)
+    assert run.env is not None
+    assert run.env.isprintable()
+    assert run.env.startswith("CartPole-v1 (a\\x1b[31m=\"\\u202e\", \\x1b[2J, xxx")
+    assert len(run.env) == 200
 
 
 def test_names_that_are_no_text_are_escaped(tmp_path):
