@@ -414,7 +414,7 @@ def test_environments_with_strange_words_are_escaped_and_cut(tmp_path):
     (run,) = pg.runs(tmp_path)
     assert run.env is not None
     assert run.env.isprintable()
-    assert run.env.startswith("CartPole-v1 (a\\x1b[31m=\"\\u202e\", \\x1b[2J, xxx")
+    assert run.env.startswith('CartPole-v1 (a\\x1b[31m="\\u202e", \\x1b[2J, xxx')
     assert len(run.env) == 200
 
 

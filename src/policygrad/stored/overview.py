@@ -207,7 +207,7 @@ def summary(signs: Signs, said: dict[str, Any], now: float) -> RunSummary:
     """The summary of a run. now: seconds since 1970, by the clock of its files."""
     age = None if signs.written == -math.inf else max(now - signs.written, 0.0)
     written = signs.checkpoint_written
-    ages = {"age": age, "checkpoint_age": None if written is None else max(now - written, 0.0)}
+    ages: dict[str, Any] = {"age": age, "checkpoint_age": None if written is None else max(now - written, 0.0)}
     if "state" not in said:
         ages["state"] = signs.standing(said.get("reason", ""), math.inf if age is None else age)
     return RunSummary(**{name: x for name, x in (said | ages).items() if name in FIELDS})

@@ -5,6 +5,7 @@ Of each file only the fields that are needed here are looked at, and of metrics.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import signal
@@ -152,16 +153,21 @@ def read_progress(path: str) -> dict[str, Any]:
     if row is None:
         raise RunError("the last line of metrics.jsonl is not a row of metrics")
     before = parse_row(lines[-LAST_ROWS:][0].decode("utf8", "replace")) or {}
-    steps, mean = row["steps"], row.get("return_mean")
+    mean = row.get("return_mean")
     RETURN("metrics.jsonl, return_mean", mean)
-    return {"steps": steps, "speed": speed(before, row), "train_return": None if mean is None else float(mean)}
+    return {"steps": row["steps"], "speed": speed(before, row), "train_return": mean}
 
 
 def speed(before: Mapping[str, Any], now: Mapping[str, Any]) -> float | None:
     """Steps per second between two rows of metrics; of all training where they do not tell."""
-    ends = [row.get(name) for row in (before, now) for name in ("steps", "seconds")]
-    plain = all(type(x) in (int, float) for x in ends)
-    if plain and ends[2] > ends[0] and ends[3] > ends[1]:
-        return (ends[2] - ends[0]) / (ends[3] - ends[1])
-    whole = now.get("steps_per_second")
-    return float(whole) if type(whole) in (int, float) else None
+    steps, seconds = (_number(now, name) - _number(before, name) for name in ("steps", "seconds"))
+    if steps > 0.0 and seconds > 0.0:
+        return steps / seconds
+    overall = _number(now, "steps_per_second")
+    return None if math.isnan(overall) else overall
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    """A number of a row; NaN if it has none."""
+    x = row.get(name)
+    return float(x) if isinstance(x, int | float) else math.nan
