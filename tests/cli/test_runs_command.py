@@ -83,7 +83,9 @@ def test_json_is_one_document(here, capsys):
     (run,) = said["runs"]
     assert run == Overview("runs").look()[0].to_json() | {"age": run["age"]}
     assert main(["runs", "--json", "--limit", "2"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
+    said = json.loads(capsys.readouterr().out)
+    assert len(said["runs"]) == 2
+    assert sum(said["counts"].values()) == 4
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def runs_command(words: Sequence[str]) -> None:
     choice = chosen | {"match": given.match}
     if given.json:
         found, _ = look(overview, given, choice)
-        print(json.dumps(document(found[:limit], overview), indent=2))
+        print(json.dumps(document(found, overview, limit), indent=2))
     elif seconds is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         watch(overview, given, choice, limit, seconds)
     else:

@@ -196,14 +196,14 @@ def notes(found: Sequence[RunSummary], most: int = 5) -> list[str]:
     return said[:most] + ([f"and {more:,} more, see --state {','.join(DEAD)}"] if more > 0 else [])
 
 
-def document(found: Sequence[RunSummary], overview: Overview) -> dict[str, Any]:
-    """What --json prints."""
+def document(found: Sequence[RunSummary], overview: Overview, limit: int | None = None) -> dict[str, Any]:
+    """What --json prints: the first runs, at most `limit`, and the counts of all of them."""
     return {
         "directory": str(overview.root),
         "hostname": overview.host,
         "clock": overview.clock,
         "counts": counts(found),
-        "runs": [run.to_json() for run in found],
+        "runs": [run.to_json() for run in found[:limit]],
     }
 
 
