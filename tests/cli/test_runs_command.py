@@ -155,6 +155,7 @@ def test_a_terminal_draws_it_anew_until_ctrl_c(here):
         assert process.poll() == 0, seen.decode()
     finally:
         process.kill()
+        process.wait()
         os.close(ours)
     assert seen.count(b"4 runs under runs") >= 3
     assert b"Traceback" not in seen
