@@ -66,6 +66,8 @@ _HOMES = {  # module: its public names
     "policygrad.training.hub": "pull push",
     "policygrad.training.evaluate": "Evaluation evaluate",
     "policygrad.reports.plots": "plot",
+    "policygrad.reports.run_table": "runs",
+    "policygrad.stored.standing": "RunSummary",
     "policygrad.training.reporting": "report",
     "policygrad.diagnosis.doctor": "doctor",
     "policygrad.diagnosis.symptoms": "Diagnosis Symptom",

@@ -92,10 +92,12 @@ from policygrad.replay import ReplayBuffer as ReplayBuffer
 from policygrad.replay import Transitions as Transitions
 from policygrad.reports.comparison_result import RunComparison as RunComparison
 from policygrad.reports.plots import plot as plot
+from policygrad.reports.run_table import runs as runs
 from policygrad.reports.sweep_result import SweepResult as SweepResult
 from policygrad.reports.tuning import Tuning as Tuning
 from policygrad.serving.export import export as export
 from policygrad.serving.served import load_policy as load_policy
+from policygrad.stored.standing import RunSummary as RunSummary
 from policygrad.stored.trajectories import Trajectories as Trajectories
 from policygrad.training.agent import Agent as Agent
 from policygrad.training.callbacks import CheckpointCallback as CheckpointCallback

@@ -79,8 +79,8 @@ MISTAKES = [
     (
         "frobnicate",
         [
-            "train, resume, eval, collect, export, video, watch, plot, compare, tune, sweep, report, doctor, lab, push, "
-            "pull, list, completion"
+            "train, resume, eval, collect, export, video, watch, plot, compare, tune, sweep, report, doctor, runs, lab, "
+            "push, pull, list, completion"
         ],
     ),
     ("train", ["policygrad train ppo CartPole-v1", "reinforce"]),

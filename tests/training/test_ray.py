@@ -18,7 +18,6 @@ import pytest
 from interrupted import files
 
 from policygrad.stored.directory import RunDirectory, runs
-from policygrad.training import ray_engine
 from policygrad.training.ray_engine import RayError, connected
 
 WORDS = ["-m", "policygrad", "train", "a2c", "CartPole-v1", "--eval-episodes", "2"]
@@ -50,12 +49,9 @@ def test_without_ray_the_extra_is_named(monkeypatch):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
     monkeypatch.delitem(sys.modules, "ray", raising=False)
-
-    def missing(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr(ray_engine, "import_module", missing)
     with pytest.raises(RayError, match=r"policygrad\[ray\]"), connected():
         pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import warnings
 from contextlib import suppress
@@ -166,7 +167,7 @@ def test_a_signal_ends_the_iteration_and_saves_it(name: str, tmp_path: Path) -> 
     assert interrupted.value.code == 128 + number
     run = RunDirectory(path)
     steps = agent.collector.steps_done
-    assert run.state() == {"status": "stopped", "steps": steps, "reason": name}
+    assert run.state() == {"status": "stopped", "steps": steps, "reason": name, "hostname": platform.node()}
     assert run.checkpoints()[-1].stem == f"step-{steps}"
     assert run.policy_file.exists()
     resume(path, env=Target, callback=Every(100, lambda agent, row: None))

@@ -32,6 +32,7 @@ COMMANDS = {  # usage, what it does, and the module with the function `…_comma
     "sweep": ("sweep ALGO ENV", "how hyperparameters matter, and whether the best is better", "sweeping"),
     "report": ("report RUN", "explain what each update predicted and achieved", "reporting"),
     "doctor": ("doctor WHAT", "find what is wrong with an environment, or with a run", "doctor"),
+    "runs": ("runs [DIR]", "which runs train, how far they are, and what has died", "runs"),
     "lab": ("lab EXPERIMENT", "experiments on gradients and update steps", "lab"),
     "push": ("push RUN REPO", "upload a run to the Hugging Face hub", "hub"),
     "pull": ("pull REPO", "download a run from the Hugging Face hub", "hub"),

@@ -21,6 +21,7 @@ from policygrad.cli.doctor import doctor_parser
 from policygrad.cli.exporting import export_parser
 from policygrad.cli.flags import PARSERS, SHELLS, completion_parser, first_line, train_parser
 from policygrad.cli.parser import Parser, Switch
+from policygrad.cli.runs import runs_parser
 from policygrad.cli.sweeping import sweep_parser
 from policygrad.cli.tuning import tune_parser
 from policygrad.cli.values import UsageError
@@ -59,7 +60,7 @@ RUN: Any = {
     "fish": "(__policygrad_run_or_file)",
     "preamble": {"bash": BASH, "zsh": ZSH, "fish": FISH},
 }
-PLACES: dict[str, Any] = dict.fromkeys(("--run-dir", "--runs-root"), shtab.DIRECTORY)
+PLACES: dict[str, Any] = dict.fromkeys(("--run-dir", "--runs-root", "directory"), shtab.DIRECTORY)
 PLACES |= dict.fromkeys(("--preset", "--zoo", "--out", "--html", "--dataset"), shtab.FILE)
 
 
@@ -84,6 +85,7 @@ def whole_parser() -> argparse.ArgumentParser:
         "compare": compare_parser,
         "doctor": doctor_parser,
         "export": export_parser,
+        "runs": runs_parser,
         "sweep": sweep_parser,
         "tune": tune_parser,
     }
@@ -120,6 +122,7 @@ def add_words(parser: argparse.ArgumentParser, source: Parser) -> None:
             added = parser.add_argument(*action.option_strings, help=keywords["help"], action="store_true")
         else:
             added = parser.add_argument(*action.option_strings, **keywords)
-        place = PLACES.get(action.option_strings[0]) if action.option_strings else RUN if "run" in action.dest else None
+        word = action.option_strings[0] if action.option_strings else action.dest
+        place = PLACES.get(word, RUN if "run" in word and word == action.dest else None)
         if place is not None:
             added.complete = place  # pyright: ignore[reportAttributeAccessIssue]

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {  # what somebody may type: our command
     **dict.fromkeys(("grid", "grid_search", "random_search", "sensitivity", "ablate", "ablation"), "sweep"),
     **dict.fromkeys(("explain", "analyze", "analyse", "info", "show"), "report"),
     **dict.fromkeys(("diagnose", "check", "check_env", "debug", "preflight"), "doctor"),
+    **dict.fromkeys(("status", "ps", "jobs", "top", "monitor", "overview", "progress"), "runs"),
     **dict.fromkeys(("upload", "push_to_hub"), "push"),
     **dict.fromkeys(("download", "load_from_hub"), "pull"),
     **dict.fromkeys(("ls", "envs", "environments", "algos", "algorithms", "presets", "policies"), "list"),

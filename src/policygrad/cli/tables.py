@@ -17,7 +17,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequ
     On a terminal the last column wraps; where that would leave it too little, its cells go under their rows; and where even
     that is too wide every row is a paragraph: its first cell, and the others named.
     """
-    lines = _aligned(header, rows, right)
+    lines = aligned(header, rows, right)
     if not sys.stdout.isatty():
         return "\n".join(lines)
     width = shutil.get_terminal_size().columns
@@ -38,7 +38,8 @@ def paragraph(text: str, indent: str = "  ") -> str:
     return "\n".join(lines)
 
 
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
+    """The lines of a table, each column as wide as its longest cell."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     return [
         "  ".join(_pad(cell, widths[i], i in right) for i, cell in enumerate(row)).rstrip() for row in [header, *rows]
@@ -49,9 +50,9 @@ def _wrapped(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequen
     """The lines of a table that is too wide."""
     indent = sum(max(len(row[i]) for row in [header, *rows]) + 2 for i in range(len(header) - 1))
     if indent + MIN_LAST_COLUMN <= width and len(header) - 1 not in right:
-        lines = _aligned(header, rows, right)
+        lines = aligned(header, rows, right)
         return [textwrap.fill(line, width, subsequent_indent=" " * indent) for line in lines]
-    others = _aligned(header[:-1], [row[:-1] for row in rows], right)
+    others = aligned(header[:-1], [row[:-1] for row in rows], right)
     if max(map(len, others)) <= width:
         below = [textwrap.fill(row[-1], width, initial_indent="  ", subsequent_indent="  ") for row in [header, *rows]]
         return ["\n".join(filter(None, pair)) for pair in zip(others, below, strict=True)]

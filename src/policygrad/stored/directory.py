@@ -4,7 +4,7 @@
     metrics.jsonl          one row of metrics a line, written as training goes
     checkpoints/           step-<N>.safetensors: the whole agent, the last two
     replay/                rows-<n>.safetensors: the parts of a large replay buffer that these two need
-    state.json             running, stopped and why, trained but not evaluated, or finished; and at how many steps
+    state.json             running, stopped and why, trained but not evaluated, or finished; at how many steps, and where
     policy.safetensors     weights and normaliser: what acting needs
     evaluation.json        the final policy, greedy and sampled: mean, std, 95 % interval, every return
     learning_curve.png
@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -46,12 +47,8 @@ from policygrad.files import (
 )
 from policygrad.forms import LARGEST, MANY, FormError, anything, each, flag, maybe, number, setting, table, text, whole
 from policygrad.html import interval_text, table_html
+from policygrad.stored.locks import take
 from policygrad.stored.sources import folder_name
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 if TYPE_CHECKING:
     from policygrad.data import Row
@@ -150,7 +147,7 @@ class RunDirectory:
         for count, line in enumerate(read_lines(self.metrics_file), 1):
             if not line.endswith("\n"):
                 break
-            row = _row(line)
+            row = parse_row(line)
             if row is None:
                 raise RunError(f"{self.metrics_file}, line {count} is not a row of metrics: {line[:60]!r}")
             rows.append(row)
@@ -189,26 +186,19 @@ class RunDirectory:
         return state
 
     def write_state(self, status: str, steps: int, reason: str = "") -> None:
-        """Write state.json."""
-        write_json(self.state_file, {"status": status, "steps": steps} | ({"reason": reason} if reason else {}))
+        """Write state.json, with the name of this machine, which may be another one than that where the run began."""
+        state = {"status": status, "steps": steps, "hostname": platform.node()}
+        write_json(self.state_file, state | ({"reason": reason} if reason else {}))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the run for this process. Raises RunError if another process trains it.
 
-        The system gives the lock back however a process ends. Where there are no such locks (Windows, some network disks)
-        nothing is locked.
+        The system gives the lock back however a process ends; see `policygrad.stored.locks`.
         """
-        if fcntl is None:
-            yield
-            return
         with opened(self.config_file) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(f"{self.path} is being trained by another process") from error
-            except OSError:  # no locks on this disk
-                pass
+            if not take(file):
+                raise RunError(f"{self.path} is being trained by another process")
             yield
 
     def evaluation(self) -> dict[str, Any] | None:
@@ -367,7 +357,7 @@ def _finite(x: Any) -> float | None:
     return float(x) if math.isfinite(x) else None
 
 
-def _row(line: str) -> Row | None:
+def parse_row(line: str) -> Row | None:
     """A row of metrics, plain values by name with `steps` among them; None for anything else."""
     try:
         row = parse_json(line) if len(line) <= MAX_LINE else None

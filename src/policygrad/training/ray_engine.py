@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def settle_on_ray(wanted: Sequence[Wanted], existing: Existing, at_once: int | N
             )
     if work:
         with connected() as ray:
-            Crew(ray, states, board, at_once or len(work)).play(work)
+            Tasks(ray, states, board, at_once or len(work)).play(work)
     return states
 
 
@@ -81,7 +80,7 @@ def connected() -> Iterator[Any]:
             "nodes with RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN, and set both here (see docs/cluster.md)"
         )
     try:
-        ray = import_module("ray")
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise RayError("engine = ray needs Ray: pip install 'policygrad[ray]'") from error
     try:
@@ -95,14 +94,16 @@ def connected() -> Iterator[Any]:
         ray.shutdown()
 
 
-class Crew:
+class Tasks:
     """The tasks of the runs, in the process that asked for them."""
 
     def __init__(self, ray: Any, states: list[State], board: SilentBoard, at_once: int) -> None:
         self.ray, self.states, self.board, self.at_once = ray, states, board, at_once
-        here = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=False
+        from ray.util.scheduling_strategies import (  # pyright: ignore[reportMissingImports]
+            NodeAffinitySchedulingStrategy,
         )
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.news = ray.remote(News).options(num_cpus=0, scheduling_strategy=here).remote()
         self.task = ray.remote(settle_one).options(num_cpus=1, max_retries=RETRIES)
 

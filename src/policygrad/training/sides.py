@@ -24,11 +24,11 @@ from policygrad.envs.single import own_maker
 from policygrad.interop.foreign_runs import ForeignRun, foreign_runs
 from policygrad.reports.comparison import ScoredRun, read_run
 from policygrad.stored.directory import RunDirectory, RunError, environment, runs, runs_at
+from policygrad.stored.standing import DIVERGED
 from policygrad.training.seeds import ORPHAN_SECONDS
 
 VARIANT = re.compile(r"(?P<algo>[^=]+?):(?P<words>\w+=.*)", re.DOTALL)
 WORD = re.compile(r",(?=\s*\w+=)")  # between `name=value` and the next one; values may have commas
-DIVERGED = ("NotFiniteError", "CurvatureError", "CollapsedError", "TooFewError")  # the kinds of TrainingError
 VERSIONS = ("torch", "numpy", "gymnasium")
 LOCK_SECONDS = ORPHAN_SECONDS + 30  # in which the processes of a killed comparison save their runs and end
 

@@ -244,7 +244,7 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
         "dataset": agent.dataset,
         "reward_threshold": spec.reward_threshold if spec is not None else None,
         "versions": versions(agent, steps),
-        "machine": machine(),
+        "machine": machine() | {"hostname": platform.node()},
         "command": list(command),
     }
     said |= agent.more_words() | ({} if agent.name is None else {"name": agent.name})
