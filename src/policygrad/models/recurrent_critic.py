@@ -94,9 +94,10 @@ class RecurrentCritic(Critic):
         count = total(len(rows["target"]))
         how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
 
-        def gradient(mb: dict[str, Tensor]) -> Tensor:  # of −½ mean error²
+        def gradient(piece: tuple[dict[str, Tensor], int]) -> Tensor:  # of −½ mean error²
+            mb, size = piece
             out = self.kernel.forward(Segments(mb["features"], mb["memory"], mb["first"], length))  # pyright: ignore
-            share = mb["weight"] * (count / total(len(mb["weight"])))
+            share = mb["weight"] * (count / size)
             return self.kernel.vjp((mb["target"].unsqueeze(-1) - out) * share.unsqueeze(-1))
 
         ascent = epochs_of(self.flat, lambda: shuffled(rows, self.minibatches, self.generator, length), gradient, how)
