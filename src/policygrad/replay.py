@@ -99,7 +99,7 @@ class ReplayBuffer:
             )
         if not _follows(record) and "next_obs" not in self.store:
             self._separate()
-        if self.added and agreed(not self._continues(record)):  # shards keep equally many rows
+        if self.added and agreed(not self._continues(record))[0]:  # shards keep equally many rows
             self._break()
         terminated, end = record.terminated, record.end
         for start in range(0, T, self.rows - 1):  # a record longer than the buffer leaves its end

@@ -92,9 +92,11 @@ def share(count: int) -> tuple[int, int]:
     )
 
 
-def agreed(flag: bool) -> bool:
-    """Whether any shard says so."""
-    return flag if _shards.get() is None else bool(greatest(int(flag)))
+def agreed(*flags: bool) -> list[bool]:
+    """Of each of them, whether any shard says so."""
+    if _shards.get() is None:
+        return [*flags]
+    return [bool(x) for x in greatest(torch.tensor(flags, dtype=torch.float64)).tolist()]
 
 
 def counts(*x: int) -> Tensor:

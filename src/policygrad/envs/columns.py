@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from policygrad.data import Record
+from policygrad.total import gathered, is_shared
 from policygrad.tree import concatenate, put, take, tree_map
 
 NEVER = np.iinfo(np.int64).min  # of all rows the one before the first
@@ -43,6 +45,23 @@ def one_episode_per_column(chunks: Sequence[Record], quota: np.ndarray) -> Recor
         finished=[(ret, stop - start) for ret, (_, start, stop) in zip(returns, spans, strict=True)],
         **cut,
     )
+
+
+def quotas(episodes: int, first: int, whole: int, count: int) -> np.ndarray:
+    """How many of so many episodes each environment plays, (count,), of those from `first` on, of `whole` in all."""
+    quota = np.full(whole, episodes // whole)
+    quota[: episodes % whole] += 1
+    return quota[first : first + count]
+
+
+def of_all_shards(episodes: list[tuple[float, int]]) -> list[tuple[float, int]]:
+    """Returns and lengths of the episodes that ended in all shards: in turn, so that the last ones are of every shard."""
+    if not is_shared():
+        return episodes
+    numbers = torch.tensor(episodes, dtype=torch.float64).view(-1, 2)
+    when = (torch.arange(len(numbers), dtype=torch.float64) + 0.5) / max(len(numbers), 1)
+    found = gathered(torch.cat([when.unsqueeze(1), numbers], 1))
+    return [(ret, int(length)) for _, ret, length in found[found[:, 0].argsort(stable=True)].tolist()]
 
 
 def finished_episodes(record: Record, ret: np.ndarray) -> tuple[list[tuple[float, int]], np.ndarray]:
