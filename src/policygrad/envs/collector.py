@@ -327,10 +327,10 @@ class Collector:
         """Steps, episodes, and the returns and lengths of finished episodes."""
         self.steps_done += total(record.steps)
         finished, self.ret = finished_episodes(record, self.ret)
-        return self._finished(finished)
+        return self._finished(finished, record.end.nonzero()[0])
 
-    def _finished(self, episodes: list[tuple[float, int]]) -> list[tuple[float, int]]:
-        episodes = of_all_shards(self.scores.instead_of(episodes))
+    def _finished(self, episodes: list[tuple[float, int]], when: Sequence[int] = ()) -> list[tuple[float, int]]:
+        episodes = of_all_shards(self.scores.instead_of(episodes), when)
         if episodes:
             self.returns = deque([*self.returns, *(ret for ret, _ in episodes)], RECENT)
             self.lengths = deque([*self.lengths, *(length for _, length in episodes)], RECENT)

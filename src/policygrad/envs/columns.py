@@ -54,13 +54,16 @@ def quotas(episodes: int, first: int, whole: int, count: int) -> np.ndarray:
     return quota[first : first + count]
 
 
-def of_all_shards(episodes: list[tuple[float, int]]) -> list[tuple[float, int]]:
-    """Returns and lengths of the episodes that ended in all shards: in turn, so that the last ones are of every shard."""
+def of_all_shards(episodes: list[tuple[float, int]], when: Sequence[int] | np.ndarray = ()) -> list[tuple[float, int]]:
+    """Returns and lengths of the episodes that ended in all shards, in the order in which one process has them: by the row with
+    which each ended, where it is known, and by environment.
+    """
     if not is_shared():
         return episodes
-    numbers = torch.tensor(episodes, dtype=torch.float64).view(-1, 2)
-    when = (torch.arange(len(numbers), dtype=torch.float64) + 0.5) / max(len(numbers), 1)
-    found = gathered(torch.cat([when.unsqueeze(1), numbers], 1))
+    numbers = np.zeros((len(episodes), 3))
+    for n, episode in enumerate(episodes):
+        numbers[n] = (when[n] if len(when) == len(episodes) else 0, *episode)
+    found = gathered(torch.from_numpy(numbers))
     return [(ret, int(length)) for _, ret, length in found[found[:, 0].argsort(stable=True)].tolist()]
 
 
