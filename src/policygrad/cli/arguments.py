@@ -33,6 +33,7 @@ from policygrad.stored.directory import ROOT, find_run
 LEAST = {
     "eval_episodes": 1,
     "jobs": 1,
+    "nproc": 1,
     "fisher_eigenvalues": 0,
 }  # the least values of whole numbers that are no keywords
 
@@ -45,6 +46,7 @@ class TrainArguments:
     env: str
     seeds: tuple[int, ...] = (0,)
     jobs: int | None = None
+    nproc: int = 1
     backend: str | None = None
     device: str | None = None
     run_dir: str | None = None

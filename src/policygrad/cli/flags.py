@@ -32,6 +32,7 @@ SHELLS = ("bash", "zsh", "fish")
 RUN_FLAGS = {  # flag: the value that follows it ("" for a switch), and its help; --dataset is for recipes that take one
     "--seed": ("S", "random seed [0]; several seeds (0 1 2, or 0-2) are trained in parallel, one run per seed"),
     "--jobs": ("N", "number of runs trained at the same time [the number of cores]"),
+    "--nproc": ("N", "number of processes that train one run together, each with a part of the environments [1]"),
     "--backend": ("{" + ",".join(BACKENDS) + "}", "implementation that steps the environments [auto]"),
     "--device": ("cpu|cuda|auto", "device on which the networks are and learn, as torch names it [cpu]"),
     "--preset": (
@@ -169,6 +170,7 @@ def resume_parser() -> Parser:
     )
     add_run_directory(parser)
     parser.add_argument("--steps", metavar="N", help="total number of steps, to train longer [those of the run]")
+    parser.add_argument("--nproc", default="1", metavar="N", help="number of processes that train it together [1]")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     add_environment(parser, "environment to train in")
     return parser

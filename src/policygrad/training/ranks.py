@@ -9,12 +9,17 @@ interface. Between machines they listen where `torchrun` or MASTER_ADDR say.
 
 from __future__ import annotations
 
+import atexit
 import os
+import re
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +29,9 @@ from policygrad.errors import TrainingError, UserError
 from policygrad.total import counts, reducing
 from policygrad.tree import to_numpy
 
-STORE = "POLICYGRAD_STORE"  # the file in which the ranks of one machine find each other, where we have started them
+STORE = "POLICYGRAD_STORE"  # the file in which the ranks of one machine find each other, where we have started them,
+PARENT = "POLICYGRAD_PARENT"  # the end of a pipe that is closed when whoever has started them ends,
+LOST = "-lost-"  # and the name, with the rank, of a file that says that a rank has ended because another one had
 MINUTES = 30.0  # that a rank waits for another one, which may play a long episode, or evaluate
 CHECK_EVERY = 100  # updates between comparisons of the ranks' parameters, each about the time of one minibatch
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -190,7 +197,18 @@ def _join(rank: int, size: int) -> None:
         dist.init_process_group(backend, store=_near_store(rank, size), **words)
     else:
         dist.init_process_group(backend, init_method="env://", **words)
+    atexit.register(leave)  # threads of gloo that are left running abort the process
     dist.barrier()  # all of them are there, and connected
+    if PARENT in os.environ:
+        threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
+
+
+def _end_with(pipe: int) -> None:
+    """End as after SIGTERM when the process at the other end of a pipe has ended."""
+    with suppress(OSError):
+        while os.read(pipe, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _near_store(rank: int, size: int) -> Any:
@@ -226,5 +244,9 @@ def _call(function: Callable[..., Any], *given: Any) -> Any:
     try:
         return function(*given)
     except RuntimeError as error:  # gloo, NCCL and the store have no others
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise LostRankError(f"another process of this run has ended, or cannot be reached ({first[:200]})") from error
+        if STORE in os.environ:
+            Path(f"{os.environ[STORE]}{LOST}{os.environ['RANK']}").touch()
+        said = re.sub(r"^(\[\S+\.cc:\d+\]\s*)+", "", str(error).strip()).partition("\n")[0].partition(". ")[0]
+        raise LostRankError(
+            f"another process of this run has ended, or cannot be reached ({said[:200] or type(error).__name__})"
+        ) from error

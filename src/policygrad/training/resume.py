@@ -18,8 +18,10 @@ from policygrad.stored.directory import ROOT, RunDirectory, RunError, find_run, 
 from policygrad.stored.storage import ModelFileError, load_state
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent, Callback
+from policygrad.training.following import greatest_of
 from policygrad.training.loading import load
 from policygrad.training.progress import Progress
+from policygrad.training.ranks import current
 from policygrad.training.recorder import RUN
 from policygrad.training.shares import refuse_undivided
 from policygrad.training.threads import threads_for
@@ -80,7 +82,11 @@ def followers(run: RunDirectory) -> list[Any]:
 
 def finished(run: RunDirectory, steps: int | None = None) -> bool:
     """Whether a run is finished. steps: the total number of steps, if it is to be changed."""
-    return run.state()["status"] == "finished" and (steps is None or steps <= run.config()["config"]["steps"])
+    ranks = current()
+    if ranks is not None and ranks.rank:  # rank 0 says it, who may be about to write it
+        return bool(greatest_of(ranks, 0))
+    done = run.state()["status"] == "finished" and (steps is None or steps <= run.config()["config"]["steps"])
+    return bool(greatest_of(ranks, int(done)))
 
 
 def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[Agent, dict[str, Any]]:
