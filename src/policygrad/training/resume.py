@@ -195,7 +195,8 @@ def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
         found.append(f"the run goes on with {threads[1]} threads in place of {threads[0]}: its last bits may differ")
     ranks = config.get("ranks", 1), 1 if agent.ranks is None else agent.ranks.size
     if ranks[0] != ranks[1]:
-        found.append(f"the run goes on in {ranks[1]} processes in place of {ranks[0]}: its last bits may differ")
+        now, before = ("one process" if n == 1 else f"{n} processes" for n in (ranks[1], ranks[0]))
+        found.append(f"the run goes on in {now} in place of {before}: its last bits may differ")
     device = config.get("device", CPU)
     if device != agent.device:
         found.append(f"the run goes on on another device ({device!r} → {agent.device!r}): its numbers will differ")
