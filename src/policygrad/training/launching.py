@@ -119,7 +119,7 @@ def _watch(ranks: Sequence[Rank], pressed: Sequence[int]) -> list[Rank]:
             handed += 1
             for rank in ranks:
                 rank.signal(number)
-        if not stopped and not handed and any(rank.stopped for rank in ranks):
+        if not (stopped or handed or failed) and any(rank.stopped for rank in ranks):
             stopped = True
             for rank in ranks:
                 rank.signal(signal.SIGTERM)

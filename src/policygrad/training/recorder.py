@@ -85,6 +85,7 @@ class Recorder:
             agent.learner.observers.append(self.see_rollout)
         self.started = self.saved = time.perf_counter()
         self.saved_steps = agent.collector.steps_done
+        self.torn = False  # whether the other ranks do not save with this one any more
         self.spent = self.cost = 0.0  # seconds in all checkpoints, and in the last
         self.next_checkpoint = self.next_shard = self.saved_steps + self.every
         self.next_draw = self.started + progress.interval

@@ -150,7 +150,8 @@ def learn(
         except BaseException as error:
             if isinstance(error, CollapsedError):  # before the update: what was learned until then is sound
                 agent.trainer.learning = False
-            keep(agent, run, recorder, why(error), torn=ranks is not None)
+            recorder.torn = ranks is not None
+            keep(agent, run, recorder, why(error))
             raise
         finally:
             recorder.close()
@@ -160,13 +161,10 @@ def learn(
         raise Interrupted(number=number)
 
 
-def keep(agent: Agent, run: RunDirectory, recorder: Recorder, reason: str, torn: bool = False) -> None:
-    """At the end of training, or when it was stopped, save the last whole iteration: checkpoint and policy. torn: whether it is
-    one of several ranks, which after an error do not save together any more.
-    """
-    if (
-        agent.trainer.learning or torn
-    ):  # what is not whole is not kept, but for the episodes, which are cut off again to go on
+def keep(agent: Agent, run: RunDirectory, recorder: Recorder, reason: str) -> None:
+    """At the end of training, or when it was stopped, save the last whole iteration: checkpoint and policy."""
+    # what is not whole is not kept, but for the episodes, which are cut off again to go on
+    if agent.trainer.learning or recorder.torn:
         recorder.keep_episodes()
         run.write_state("stopped", recorder.saved_steps, reason)
         return
