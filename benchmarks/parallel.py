@@ -26,7 +26,18 @@ def speed(algo: str, env: str, ranks: int, num_envs: int, steps: int) -> float:
     """Steps per second of a training, without its first fifth."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        words = ["train", algo, env, "--num-envs", str(num_envs), "--steps", str(steps), "--eval-episodes", "1", "--quiet"]
+        words = [
+            "train",
+            algo,
+            env,
+            "--num-envs",
+            str(num_envs),
+            "--steps",
+            str(steps),
+            "--eval-episodes",
+            "1",
+            "--quiet",
+        ]
         words += ["--backend", "gymnasium", "--run-dir", str(run), *(["--nproc", str(ranks)] if ranks > 1 else [])]
         if code := launch(words, ranks):
             sys.exit(code)
@@ -48,7 +59,10 @@ def main() -> None:
                 num_envs = ENVS * ranks if scaling == "weak" else ENVS * max(given.ranks)
                 found = speed(algo, env, ranks, num_envs, int(given.seconds * rate))
                 base = base or found
-                print(f"| {algo} {env} | {scaling} | {ranks} | {num_envs} | {found:,.0f} | {found / base:.2f} |", flush=True)
+                print(
+                    f"| {algo} {env} | {scaling} | {ranks} | {num_envs} | {found:,.0f} | {found / base:.2f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

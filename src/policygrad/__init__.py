@@ -66,6 +66,7 @@ _HOMES = {  # module: its public names
     "policygrad.training.hub": "pull push",
     "policygrad.training.evaluate": "Evaluation evaluate",
     "policygrad.reports.plots": "plot",
+    "policygrad.training.ranks": "data_parallel",
     "policygrad.training.reporting": "report",
     "policygrad.diagnosis.doctor": "doctor",
     "policygrad.diagnosis.symptoms": "Diagnosis Symptom",

@@ -174,6 +174,9 @@ def test_shards_in_lock_step_learn_what_the_whole_learns(cell: str, size: int, m
             expected = diagnosed_step(whole, rollout)
         for shard, stats in zip(shards, found, strict=True):
             torch.testing.assert_close(shard.policy.flat, whole.policy.flat, rtol=0, atol=1e-8)
+            if whole.policy.normalizer is not None:
+                for its, own in zip(whole.policy.normalizer.buffers(), shard.policy.normalizer.buffers(), strict=True):
+                    torch.testing.assert_close(own, its, rtol=1e-12, atol=1e-12)
             if hasattr(whole.critic, "flat"):
                 torch.testing.assert_close(shard.critic.flat, whole.critic.flat, rtol=0, atol=1e-8)
             assert stats == pytest.approx(expected, rel=1e-4, abs=1e-6, nan_ok=True)
@@ -307,11 +310,11 @@ def test_what_shards_tell_each_other() -> None:
         own = total.gathered(rows).tolist(), total.counts(rank, 10 * rank).tolist(), total.span(rank), total.share(7)
         with total.alone():
             mine = total.total(rank), total.is_shared(), total.rank()
-        return *own, mine, total.agreed(rank == 1), total.rank(), float(total.mean(rows))
+        return *own, mine, total.agreed(rank == 1, False), total.rank(), float(total.mean(rows))
 
     every, each = [[1.0, 1.0], [2.0, 2.0], [2.0, 2.0]], [[0, 0], [1, 10], [2, 20]]
     assert Threads(3).run(tell) == [
-        (every, each, (0, 3), (0, 2), (0, False, 0), True, 0, pytest.approx(5 / 3)),
-        (every, each, (0, 3), (2, 4), (1, False, 0), True, 1, pytest.approx(5 / 3)),
-        (every, each, (1, 3), (4, 7), (2, False, 0), True, 2, pytest.approx(5 / 3)),
+        (every, each, (0, 3), (0, 2), (0, False, 0), [True, False], 0, pytest.approx(5 / 3)),
+        (every, each, (0, 3), (2, 4), (1, False, 0), [True, False], 1, pytest.approx(5 / 3)),
+        (every, each, (1, 3), (4, 7), (2, False, 0), [True, False], 2, pytest.approx(5 / 3)),
     ]

@@ -44,8 +44,11 @@ def learned(cell: str) -> tuple[np.ndarray, int, list[float]]:
     return agent.policy.flat.numpy().copy(), agent.collector.steps_done, list(agent.collector.returns)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("cell", SAME)
+SLOW = pytest.mark.slow
+LEARNED = [("a2c", 2), ("episodes", 3), *(pytest.param(cell, n, marks=SLOW) for cell in SAME for n in (2, 3))]
+
+
+@pytest.mark.parametrize(("cell", "size"), LEARNED)
 def test_ranks_learn_what_one_process_learns(cell: str, size: int) -> None:
     """To the sums' last bits, in double precision: an environment has the same seed and noise, whoever has it."""
     weights, *counted = learned(cell)
@@ -100,7 +103,7 @@ def trained(cell: str, folder: Path, at: int | None = None) -> RunDirectory:
     return pg.train(agent_of(algo, env, **words), folder, steps=600, episodes=2, callback=stopping(at, 0))
 
 
-@pytest.mark.parametrize("cell", RUNS)
+@pytest.mark.parametrize("cell", ["ppo", pytest.param("sac", marks=SLOW)])
 def test_an_interrupted_run_of_ranks_goes_on_to_the_last_bit(cell: str, tmp_path: Path) -> None:
     def interrupted(rank: int) -> int:
         with pytest.raises(Interrupted) as stop:
@@ -117,7 +120,7 @@ def test_an_interrupted_run_of_ranks_goes_on_to_the_last_bit(cell: str, tmp_path
     assert files(stopped) == files(whole)
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=SLOW), 3])
 def test_any_number_of_ranks_goes_on(size: int, tmp_path: Path) -> None:
     """From a checkpoint of two, in the middle of episodes, with a critic that remembers them."""
     algo, env, words = SAME["memory"]
@@ -174,7 +177,7 @@ def lost(folder: Path, how: str) -> Any:
     return run
 
 
-@pytest.mark.parametrize("how", ["exits", "fails"])
+@pytest.mark.parametrize("how", ["exits", pytest.param("fails", marks=SLOW)])
 def test_a_lost_rank_ends_the_others_and_the_last_checkpoint_stays(how: str, tmp_path: Path) -> None:
     first, second = in_ranks(2, lost(tmp_path / "run", how))
     assert isinstance(first, LostRankError)

@@ -26,11 +26,11 @@ from policygrad.training.generators import GENERATORS, global_generators, set_gl
 from policygrad.training.progress import Progress
 from policygrad.training.whole import blocks_of, whole_state
 
+MOST_RANKS = 10_000  # of a data-parallel run
 CHECKPOINTS = 10  # of a run, evenly spaced in steps
 CHECKPOINT_SECONDS = 30.0  # between checkpoints at most
 CHECKPOINT_SHARE = 0.02  # of the time at most goes into them
 RECENT_MEASUREMENTS = 10  # measurements of the gradient's SNR that the display speaks of
-MOST_RANKS = 10_000
 LOGS = ("metrics.jsonl", "monitor.csv", "events.out.tfevents.*")  # files that grow
 
 RUN = table(  # of `Recorder.state_dict`; a callback's state is its own business
