@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def learned(cell: str) -> tuple[np.ndarray, int, list[float]]:
 
 
 SLOW = pytest.mark.slow
-LEARNED = [("a2c", 2), ("episodes", 3), *(pytest.param(cell, n, marks=SLOW) for cell in SAME for n in (2, 3))]
+FAST = [("a2c", 2), ("episodes", 3)]
+LEARNED = [*FAST, *(pytest.param(*x, marks=SLOW) for x in product(SAME, (2, 3)) if x not in FAST)]
 
 
 @pytest.mark.parametrize(("cell", "size"), LEARNED)
