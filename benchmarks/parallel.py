@@ -41,9 +41,9 @@ def speed(algo: str, env: str, ranks: int, num_envs: int, steps: int) -> float:
         words += ["--backend", "gymnasium", "--run-dir", str(run), *(["--nproc", str(ranks)] if ranks > 1 else [])]
         if code := launch(words, ranks):
             sys.exit(code)
-        rows = [row for row in RunDirectory(run).metrics() if row["steps"] >= 0.2 * steps]
-        first, last = rows[0], rows[-1]
-        return (last["steps"] - first["steps"]) / (last["seconds"] - first["seconds"])
+        rows = [(float(row["steps"] or 0), float(row["seconds"] or 0)) for row in RunDirectory(run).metrics()]
+        first, last = next(row for row in rows if row[0] >= 0.2 * steps), rows[-1]
+        return (last[0] - first[0]) / (last[1] - first[1])
 
 
 def main() -> None:

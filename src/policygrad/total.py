@@ -129,7 +129,10 @@ def gathered(x: Tensor) -> Tensor:
 
 def mean(x: Tensor) -> Tensor:
     """The mean of all numbers of x over all shards."""
-    return x.mean() if _shards.get() is None else total(x.sum()) / total(x.numel())
+    if _shards.get() is None:
+        return x.mean()
+    sums = total(torch.stack([x.sum().double(), x.new_tensor(x.numel()).double()]))
+    return (sums[0] / sums[1]).to(x.dtype)
 
 
 def moments(x: Tensor) -> tuple[int, Tensor, Tensor]:

@@ -291,12 +291,15 @@ def test_a_rank_has_its_part(tmp_path: Path) -> None:
     [
         ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE must be a whole number, got 'two'"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK = 2, but WORLD_SIZE = 2: ranks count from 0"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR does not say where they meet: start them with torchrun"),
         ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, "MASTER_PORT must be a whole number, got None"),
     ],
 )
 def test_variables_that_say_something_else_are_refused(
     env: dict[str, str], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", STORE):
+        monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RanksError, match=text):

@@ -28,6 +28,10 @@ def several(nproc: int, words: Sequence[str], seeds: Sequence[int] = (0,)) -> Ra
             f"several processes train one run together, and there are {len(seeds)} seeds: give one seed, or --jobs in place of "
             "--nproc to train the seeds at the same time"
         )
+    if not started and os.name == "nt":
+        raise UsageError(
+            "--nproc starts processes as Linux and macOS do: train in one process, or start them with torchrun"
+        )
     if not started:
         from policygrad.training.launching import launch
 

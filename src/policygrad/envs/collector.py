@@ -329,7 +329,7 @@ class Collector:
         finished, self.ret = finished_episodes(record, self.ret)
         return self._finished(finished, record.end.nonzero()[0])
 
-    def _finished(self, episodes: list[tuple[float, int]], when: Sequence[int] = ()) -> list[tuple[float, int]]:
+    def _finished(self, episodes: list[tuple[float, int]], when: Any = ()) -> list[tuple[float, int]]:
         episodes = of_all_shards(self.scores.instead_of(episodes), when)
         if episodes:
             self.returns = deque([*self.returns, *(ret for ret, _ in episodes)], RECENT)

@@ -145,8 +145,6 @@ class Agent(Face):
         advise_preset(self.recipe, config, given, known, preset)
         self.config = Configuration(config)
         self.backend = resolve_backend(self.env, backend, self.config["steps"], self.config["num_envs"])
-        if self.ranks is not None and backend == "auto" and self.backend == "split":  # each rank is a process already
-            self.backend = "gymnasium"
         begun = known.first is not None and self.backend == "gymnasium" and callable(self.env)
         env = HandedOut(self.env, known.first) if begun else self.env
         self.envs = self._made(env)

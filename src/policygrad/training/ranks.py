@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from policygrad.envs import processes
 from policygrad.errors import TrainingError, UserError
 from policygrad.total import counts, reducing
 from policygrad.tree import to_numpy
@@ -180,7 +181,9 @@ def leave() -> None:
 def _join(rank: int, size: int) -> None:
     import torch.distributed as dist
 
-    local, near = int(os.environ.get("LOCAL_RANK", rank)), os.environ.get("MASTER_ADDR") in LOOPBACK
+    local, here = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    processes.most_cores = max(1, processes.usable_cores() // here)
+    near = os.environ.get("MASTER_ADDR") in LOOPBACK
     if STORE in os.environ or near:
         names = [name for _, name in socket.if_nameindex()]
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
@@ -188,14 +191,21 @@ def _join(rank: int, size: int) -> None:
     backend, gpus = "gloo", torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus:
         torch.cuda.set_device(local % gpus)
-        own = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", size))  # NCCL wants a GPU for every rank
-        backend = "cpu:gloo,cuda:nccl" if own and dist.is_nccl_available() else "cpu:gloo,cuda:gloo"
+        # NCCL wants a GPU for every rank
+        backend = "cpu:gloo,cuda:nccl" if gpus >= here and dist.is_nccl_available() else "cpu:gloo,cuda:gloo"
     words: dict[str, Any] = {"rank": rank, "world_size": size, "timeout": timedelta(minutes=MINUTES)}
     if STORE in os.environ:
-        dist.init_process_group(backend, store=dist.FileStore(os.environ[STORE], size), **words)
+        store = dist.FileStore(os.environ[STORE], size)  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(backend, store=store, **words)
     elif near and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         dist.init_process_group(backend, store=_near_store(rank, size), **words)
+    elif not os.environ.get("MASTER_ADDR"):
+        raise RanksError(
+            f"RANK and WORLD_SIZE = {size} say that this process is one of several, but MASTER_ADDR does not say where they meet: "
+            "start them with torchrun, or unset RANK to train in one process"
+        )
     else:
+        _variable("MASTER_PORT")
         dist.init_process_group(backend, init_method="env://", **words)
     atexit.register(leave)  # threads of gloo that are left running abort the process
     dist.barrier()  # all of them are there, and connected
@@ -215,14 +225,15 @@ def _near_store(rank: int, size: int) -> Any:
     """A store that listens on 127.0.0.1 alone: torch's own binds every interface, whatever host it is told."""
     import torch.distributed as dist
 
-    port, words = _variable("MASTER_PORT"), {}
+    words: dict[str, Any] = {}
+    port, patience = _variable("MASTER_PORT"), timedelta(minutes=MINUTES)
     if rank == 0:
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
         listening.listen()
         words = {"master_listen_fd": listening.detach()}
-    return dist.TCPStore("127.0.0.1", port, size, rank == 0, timedelta(minutes=MINUTES), **words)
+    return dist.TCPStore("127.0.0.1", port, size, rank == 0, patience, **words)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _variable(name: str) -> int:
