@@ -16,6 +16,7 @@ from ranked import Failed, in_ranks, together
 import policygrad as pg
 from policygrad.algorithms.config import ConfigError
 from policygrad.errors import Interrupted
+from policygrad.stored import blocks
 from policygrad.stored.directory import RunDirectory
 from policygrad.stored.storage import load_state
 from policygrad.total import is_shared
@@ -157,6 +158,32 @@ def test_any_number_of_ranks_goes_on(size: int, tmp_path: Path) -> None:
     assert states[0]["trainer"] == states[1]["trainer"]
 
 
+def test_the_replay_buffers_of_ranks_are_one_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks, which rank 0 writes, and in the checkpoint; and each rank takes its part of them again."""
+    monkeypatch.setattr(blocks, "BLOCK", 4096)
+    words: dict[str, Any] = {"num_envs": 3, "warmup": 100, "gradient_steps": 1, "hidden": (8,), "buffer_size": 600}
+
+    def rows_of(agent: pg.Agent) -> dict[str, Any]:
+        buffer = agent.learner.replay
+        return buffer.columns(buffer.added - buffer.size, buffer.added) | {"added": buffer.added}
+
+    def train(rank: int) -> dict[str, Any]:
+        agent = agent_of("dqn", "CartPole-v1", **words)
+        pg.train(agent, tmp_path / "run", steps=1000, episodes=2)
+        return rows_of(agent)
+
+    trained = together(2, train)
+    checkpoint = RunDirectory(tmp_path / "run").checkpoints()[-1]
+    assert len(load_state(checkpoint)[0]["run"]["replay"]) > 1
+    whole, parts = rows_of(pg.load(checkpoint)), together(3, lambda rank: rows_of(pg.load(checkpoint)))
+    for name, column in whole.items():
+        if name == "added":
+            assert {part[name] for part in (*trained, *parts)} == {column}
+            continue
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in trained], 1), column)
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts], 1), column)
+
+
 def lost(folder: Path, how: str) -> Any:
     """A run of which rank 1 ends in the middle: it exits at once, or its environment fails."""
 
@@ -291,7 +318,7 @@ def test_a_rank_has_its_part(tmp_path: Path) -> None:
     [
         ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE must be a whole number, got 'two'"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK = 2, but WORLD_SIZE = 2: ranks count from 0"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR does not say where they meet: start them with torchrun"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "not MASTER_ADDR where they meet: start them with torchrun"),
         ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, "MASTER_PORT must be a whole number, got None"),
     ],
 )
@@ -300,7 +327,7 @@ def test_variables_that_say_something_else_are_refused(
 ) -> None:
     for name in ("MASTER_ADDR", "MASTER_PORT", STORE):
         monkeypatch.delenv(name, raising=False)
-    for name, value in env.items():
+    for name, value in env.items() | {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RanksError, match=text):
         data_parallel()

@@ -182,7 +182,6 @@ def _join(rank: int, size: int) -> None:
     import torch.distributed as dist
 
     local, here = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    processes.most_cores = max(1, processes.usable_cores() // here)
     near = os.environ.get("MASTER_ADDR") in LOOPBACK
     if STORE in os.environ or near:
         names = [name for _, name in socket.if_nameindex()]
@@ -201,14 +200,15 @@ def _join(rank: int, size: int) -> None:
         dist.init_process_group(backend, store=_near_store(rank, size), **words)
     elif not os.environ.get("MASTER_ADDR"):
         raise RanksError(
-            f"RANK and WORLD_SIZE = {size} say that this process is one of several, but MASTER_ADDR does not say where they meet: "
-            "start them with torchrun, or unset RANK to train in one process"
+            f"RANK and WORLD_SIZE = {size} say that this process is one of several, but not MASTER_ADDR where they meet"
+            ": start them with torchrun, or unset RANK to train in one process"
         )
     else:
         _variable("MASTER_PORT")
         dist.init_process_group(backend, init_method="env://", **words)
     atexit.register(leave)  # threads of gloo that are left running abort the process
     dist.barrier()  # all of them are there, and connected
+    processes.most_cores = max(1, processes.usable_cores() // here)
     if PARENT in os.environ:
         threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
 
