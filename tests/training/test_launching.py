@@ -83,6 +83,14 @@ def test_signals_are_handed_on_once_and_a_follower_may_end_before_rank_0() -> No
 
 
 @pytest.mark.usefixtures("clock")
+def test_a_follower_that_does_not_end_after_rank_0_is_ended() -> None:
+    ranks = [Process(0, ends=5.0), Process(1, heeds=False)]
+    assert launching._watch(ranks, []) == []
+    assert ranks[1].code == -9
+    assert Process.now < 5.0 + 10.0
+
+
+@pytest.mark.usefixtures("clock")
 def test_only_the_reason_is_said(tmp_path: Path) -> None:
     ranks = [
         Process(0, 1.0, 2, folder=tmp_path),

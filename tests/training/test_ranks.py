@@ -62,6 +62,45 @@ def test_ranks_learn_what_one_process_learns(cell: str, size: int) -> None:
         assert others == counted
 
 
+RECIPES: dict[str, tuple[str, str, dict[str, Any]]] = {  # recipe, environment, keywords
+    "total": ("reinforce", "CartPole-v1", {"returns": "total", "baseline": "running-mean"}),
+    "leave-one-out": ("reinforce", "CartPole-v1", {"baseline": "leave-one-out", "reduction": "trajectory"}),
+    "cross-fit": ("reinforce", "CartPole-v1", {"baseline": "time-average", "cross_fit": 2, "standardize": "episode"}),
+    "one step": ("actor_critic", "CartPole-v1", {"state_discount": True}),
+    "q": ("actor_critic", "CartPole-v1", {"critic": "q"}),
+    "shared": ("a2c", "CartPole-v1", {"shared_body": True, "standardize": "running"}),
+    "npg": ("npg", "Acrobot-v1", {"num_steps": 32, "solver": "dense", "hidden": (6,)}),
+    "ppo": ("ppo", "Pendulum-v1", {"num_steps": 32, "target_kl": 0.01, "head": "beta"}),
+    "ppo-kl": ("ppo_kl", "CartPole-v1", {"num_steps": 32}),
+    "stored": ("off_policy_pg", "CartPole-v1", {"episodes": 9}),
+    "dqn": ("dqn", "CartPole-v1", {"warmup": 50, "n_step": 3, "batch_size": 16}),
+    "no replay": ("dqn", "CartPole-v1", {"replay": False, "target_every": None, "batch_size": 8}),
+    "pqn": ("pqn", "CartPole-v1", {"num_steps": 16, "normalize_obs": True}),
+    "ddpg": ("ddpg", "Pendulum-v1", {"hidden": (8,), "warmup": 50, "batch_size": 16, "noise_autocorrelation": 0.5}),
+    "td3": ("td3", "Pendulum-v1", {"hidden": (8,), "warmup": 50, "batch_size": 16}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", RECIPES)
+def test_every_recipe_keeps_its_ranks_equal(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHECK_EVERY", 2)  # every second update is compared
+    algo, env, words = RECIPES[cell]
+
+    def learn(rank: int) -> tuple[int, int, dict[str, float | None]]:
+        rows: list[Any] = []
+        agent = agent_of(algo, env, **words)
+        start = agent.policy.flat.clone()
+        agent.learn(600, lambda agent, row: rows.append(row) if row else None, log_every=100)
+        assert float((agent.policy.flat - start).abs().max()) > 0.0
+        clocks = ("seconds", "steps_per_second")
+        row = {name: value for name, value in rows[-1].items() if name not in clocks}
+        return module.digest(agent.learner), agent.collector.steps_done, row
+
+    first, *others = together(3, learn)
+    assert others == [first] * 2  # the parameters, and every number that is said of the update
+
+
 def test_a_rank_with_other_parameters_is_found_out() -> None:
     def differ(rank: int) -> str:
         agent = agent_of("a2c", "CartPole-v1")

@@ -103,14 +103,14 @@ def launch(words: Sequence[str], size: int) -> int:
             rank.close()
         os.close(reading)
         os.close(writing)
-    code = next((code for code in codes if code), 0)
+    code = next((code for code in [codes[0], *(rank.process.returncode for rank in failed)] if code), 0)
     return 128 - code if code < 0 else code
 
 
 def _watch(ranks: Sequence[Rank], pressed: Sequence[int]) -> list[Rank]:
     """Until all have ended. Returns those that failed on their own.
 
-    Where one was interrupted, all are: they end after the same iteration, and may take their time to save it.
+    Where one was interrupted, all are: they end after the same iteration, and rank 0 may take its time to save it.
     """
     handed, since, asked, failed, stopped = 0, 0.0, [*ASKED], [], False
     while any(rank.code is None for rank in ranks):
@@ -123,19 +123,20 @@ def _watch(ranks: Sequence[Rank], pressed: Sequence[int]) -> list[Rank]:
             stopped = True
             for rank in ranks:
                 rank.signal(signal.SIGTERM)
-        if not failed:
+        ending = failed or ranks[0].code is not None  # the others have nothing more to do
+        if not ending:
             since = now
         if asked == [*ASKED]:
             failed = [rank for rank in ranks if rank.failed]
-        if failed and asked and now - since > asked[0]:
+        if ending and asked and now - since > asked[0]:
             asked.pop(0)
             for rank in ranks:
                 rank.signal(signal.SIGTERM)
-        if failed and now - since > KILLED:
+        if ending and now - since > KILLED:
             for rank in ranks:
                 rank.signal(signal.SIGKILL)
         time.sleep(POLL)
-    return failed or [rank for rank in ranks if rank.failed]
+    return failed if asked != [*ASKED] else [rank for rank in ranks if rank.failed]
 
 
 def _reasons(ranks: Sequence[Rank], failed: Sequence[Rank]) -> list[str]:
