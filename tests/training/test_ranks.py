@@ -162,6 +162,28 @@ def test_an_interrupted_run_of_ranks_goes_on_to_the_last_bit(cell: str, tmp_path
     assert files(stopped) == files(whole)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_run_of_which_a_rank_was_killed_goes_on_to_the_last_bit(victim: int, tmp_path: Path) -> None:
+    """From the last checkpoint of all: what was written since then is written again."""
+    algo, env, words = RUNS["ppo"]
+
+    def killed(rank: int) -> None:
+        agent = agent_of(algo, env, **words)
+        die = lambda record: os._exit(9) if agent.collector.steps_done >= 400 else None  # noqa: E731
+        agent.collector.observers += [die] if rank == victim else []
+        pg.train(agent, tmp_path / "killed", steps=600, episodes=2, callback=stopping(None, 0))
+
+    together(2, lambda rank: trained("ppo", tmp_path / "whole").path.name)
+    found = in_ranks(2, killed)
+    assert isinstance(found[victim], Failed)
+    assert isinstance(found[1 - victim], LostRankError)
+    assert RunDirectory(tmp_path / "killed").state()["status"] == ("running" if victim == 0 else "stopped")
+    together(2, lambda rank: pg.resume(tmp_path / "killed", callback=stopping(None, 0)).path.name)
+    whole, resumed = (RunDirectory(tmp_path / name) for name in ("whole", "killed"))
+    assert files(resumed) == files(whole)
+
+
 @pytest.mark.parametrize("size", [pytest.param(1, marks=SLOW), 3])
 def test_any_number_of_ranks_goes_on(size: int, tmp_path: Path) -> None:
     """From a checkpoint of two, in the middle of episodes, with a critic that remembers them."""
