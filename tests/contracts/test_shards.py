@@ -260,7 +260,7 @@ def test_transitions_in_shards_move_what_all_of_them_move(kind: str, size: int) 
         whole[1].synchronise(whole[0], 400 * step, 400 * step + 400)
         whole[1](whole[0], Transitions(**columns), 0.0)
         for shard, stats in zip(shards, found, strict=True):
-            torch.testing.assert_close(numbers_of(*shard), numbers_of(*whole), rtol=0, atol=1e-7)
+            torch.testing.assert_close(numbers_of(*shard), numbers_of(*whole), rtol=0, atol=1e-8)
             assert stats == pytest.approx(whole[1].report(), rel=1e-5)
 
 

@@ -61,6 +61,7 @@ def train(
     save_trajectories: keep every finished training episode, see `policygrad.stored.trajectories`.
     Ctrl-C, SIGTERM and SIGHUP end the iteration, save checkpoint and policy, and then raise Interrupted, a KeyboardInterrupt; a
     second one does not wait. Errors save what is whole, too, and are raised again. `policygrad.resume(run)` goes on.
+    After `data_parallel()` all processes call it: rank 0 writes the run and calls the callbacks, and all return when it is done.
     """
     check_part("agent", agent, ("evaluation_env", "learn"), 'an agent, such as policygrad.ppo("CartPole-v1")')
     as_list(callback)
