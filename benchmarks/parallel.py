@@ -38,7 +38,15 @@ def speed(algo: str, env: str, ranks: int, num_envs: int, steps: int) -> float:
             "1",
             "--quiet",
         ]
-        words += ["--backend", "gymnasium", "--run-dir", str(run), *(["--nproc", str(ranks)] if ranks > 1 else [])]
+        words += [
+            "--num-steps",
+            "64",
+            "--backend",
+            "gymnasium",
+            "--run-dir",
+            str(run),
+            *(["--nproc", str(ranks)] if ranks > 1 else []),
+        ]
         if code := launch(words, ranks):
             sys.exit(code)
         rows = [(float(row["steps"] or 0), float(row["seconds"] or 0)) for row in RunDirectory(run).metrics()]
