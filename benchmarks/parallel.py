@@ -2,9 +2,8 @@
 
     python benchmarks/parallel.py [--ranks 1 2] [--seconds 20]
 
-Strong: the same number of environments in all. Weak: the same number for each process. To be run with nothing else running;
-numbers of environments are per row. Each row is a training of its own, which is timed after its first fifth, from the
-column `seconds` of metrics.jsonl.
+Strong: the same number of environments in all. Weak: the same number for each process. Each row is a training of its own, which
+is timed after its first fifth, by the column `seconds` of metrics.jsonl. To be run with nothing else running.
 """
 
 from __future__ import annotations

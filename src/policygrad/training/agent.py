@@ -295,7 +295,7 @@ class Agent(Face):
             self.trainer.begin(total, horizon, more=not reset_num_timesteps)
             rows = (self.plan.wants.num_steps or 0) * self.config["num_envs"]
             advise_steps(self.learner, self.trainer.total - self.trainer.done, rows)
-            with shown(self.trainer, progress_bar) as bar:
+            with shown(self.trainer, progress_bar and not (self.ranks and self.ranks.rank)) as bar:
                 self._run([*several, *bar], log_every)
         return self
 

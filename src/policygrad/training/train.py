@@ -61,7 +61,7 @@ def train(
     save_trajectories: keep every finished training episode, see `policygrad.stored.trajectories`.
     Ctrl-C, SIGTERM and SIGHUP end the iteration, save checkpoint and policy, and then raise Interrupted, a KeyboardInterrupt; a
     second one does not wait. Errors save what is whole, too, and are raised again. `policygrad.resume(run)` goes on.
-    After `data_parallel()` all processes call it: rank 0 writes the run and calls the callbacks, and all return when it is done.
+    After `data_parallel()` all processes call it: rank 0 writes the run and calls callbacks, and all return when it is over.
     """
     check_part("agent", agent, ("evaluation_env", "learn"), 'an agent, such as policygrad.ppo("CartPole-v1")')
     as_list(callback)
@@ -158,8 +158,8 @@ def learn(
             recorder.close()
             progress.stop()
         keep(agent, run, recorder, signal.Signals(number).name if number else "")
-    if number:
-        raise Interrupted(number=number)
+    if number or pressed:  # which may have come while it was saved
+        raise Interrupted(number=number or pressed[0])
 
 
 def keep(agent: Agent, run: RunDirectory, recorder: Recorder, reason: str) -> None:

@@ -7,7 +7,7 @@ is, its rows of the replay buffer, and the memory of a recurrent critic. It lies
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from policygrad.training.shares import place, sharing
 from policygrad.tree import Tree
 
 LISTS = ("env_seeds", "envs")  # one entry per environment
-Joined = Callable[[list[Any], int], Any]
 
 
 def whole_state(agent: Any, more: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
