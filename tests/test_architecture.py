@@ -103,6 +103,7 @@ OPENS = {
     "lab/claims/recorded.py": {"read_text", "loads"},  # the package's
     "serving/export.py": {"load", "read_text", "savez"},  # of bytes in memory; and the package's own
     "stored/pretrained.py": {"read_text", "loads"},  # the package's
+    "stored/storage.py": {"load", "loads"},  # of the other processes of a run
     "serving/standalone.py": {"load", "loads"},  # of its copy's own file, elsewhere
     "training/progress.py": {"open"},  # /dev/null
     "training/seeds.py": {"loads"},  # of its own processes

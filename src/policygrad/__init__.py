@@ -68,6 +68,7 @@ _HOMES = {  # module: its public names
     "policygrad.reports.plots": "plot",
     "policygrad.reports.run_table": "runs",
     "policygrad.stored.standing": "RunSummary",
+    "policygrad.training.ranks": "data_parallel",
     "policygrad.training.reporting": "report",
     "policygrad.diagnosis.doctor": "doctor",
     "policygrad.diagnosis.symptoms": "Diagnosis Symptom",

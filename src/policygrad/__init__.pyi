@@ -113,6 +113,7 @@ from policygrad.training.hub import pull as pull
 from policygrad.training.hub import push as push
 from policygrad.training.loading import load as load
 from policygrad.training.probing import probe as probe
+from policygrad.training.ranks import data_parallel as data_parallel
 from policygrad.training.reporting import report as report
 from policygrad.training.resume import resume as resume
 from policygrad.training.space import Choice as Choice

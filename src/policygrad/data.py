@@ -332,8 +332,8 @@ class Batch:
             yield self
             return
         rows = total(len(self))
-        for columns in shuffled(self._columns(), count, generator, self.segment):
-            columns["weight"] = columns["weight"] * (rows / total(len(columns["weight"])))
+        for columns, size in shuffled(self._columns(), count, generator, self.segment):
+            columns["weight"] = columns["weight"] * (rows / size)
             yield Batch(**columns, trajectories=self.trajectories, segment=self.segment)
 
     def _columns(self) -> dict[str, Tree]:

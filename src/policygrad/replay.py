@@ -18,6 +18,7 @@ from torch import Tensor
 from policygrad.data import Record
 from policygrad.errors import UserError
 from policygrad.forms import PCG64, Form, FormError, anything, array, table, whole
+from policygrad.total import agreed, is_shared, rank
 from policygrad.tree import Tree, put, take, to_torch, tree_leaves, tree_map
 
 FLAGS = ("terminated", "end", "mask")  # end: the episode ends here, or what follows was not seen
@@ -98,7 +99,7 @@ class ReplayBuffer:
             )
         if not _follows(record) and "next_obs" not in self.store:
             self._separate()
-        if self.added and not self._continues(record):
+        if self.added and agreed(not self._continues(record))[0]:  # shards keep equally many rows
             self._break()
         terminated, end = record.terminated, record.end
         for start in range(0, T, self.rows - 1):  # a record longer than the buffer leaves its end
@@ -186,13 +187,18 @@ class ReplayBuffer:
         start, cells = (self.added - size) % self.rows * N, self.rows * N
         if not (mask if size > 64 else mask.take(np.arange(start, start + size * N) % cells)).any():
             raise ReplayError("nothing is stored that could be drawn")
-        picked = (start + self.rng.integers(size * N, size=count)) % cells
+        rng = self._generator()
+        picked = (start + rng.integers(size * N, size=count)) % cells
         while True:
             good = mask.take(picked)
             if good.all():
                 return picked
             wrong = (~good).nonzero()[0]
-            picked[wrong] = (start + self.rng.integers(size * N, size=len(wrong))) % cells
+            picked[wrong] = (start + rng.integers(size * N, size=len(wrong))) % cells
+
+    def _generator(self) -> np.random.Generator:
+        """What draws now: of shards each one of its own, while the states of their generators stay equal."""
+        return np.random.default_rng([int(self.rng.integers(2**62)), rank()]) if is_shared() else self.rng
 
     def columns(self, first: int, stop: int) -> dict[str, Tree]:
         """Copies of the rows first … stop − 1, counted from the first ever: everything that is stored of them."""

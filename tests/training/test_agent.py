@@ -409,7 +409,7 @@ def test_sampled_actions_go_on_after_loading_where_they_stopped(tmp_path):
 
 
 def test_an_evaluation_of_an_episode_that_does_not_end_is_an_error():
-    from policygrad.envs.collector import EndlessEpisodeError
+    from policygrad.envs.endless import EndlessEpisodeError
     from policygrad.training.evaluate import evaluate
 
     agent = pg.ppo(lambda: Chain([1.0, 2.0]))

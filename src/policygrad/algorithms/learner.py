@@ -26,7 +26,7 @@ from policygrad.models.critic import Critic, NoCritic, QCritic
 from policygrad.models.policy import Policy
 from policygrad.models.shared import SharedCritic
 from policygrad.models.workspace import Workspace
-from policygrad.total import is_shared
+from policygrad.total import is_shared, total
 
 LONG_FIT = 4096  # rows of all epochs of a critic's fit, from which a thread of its own pays
 Move = Callable[[Policy, Batch, float], Stats]  # (policy, batch, progress): what moves the policy
@@ -158,7 +158,7 @@ class Learner:
         """Values, advantages and the batch of a rollout; nothing moves. None where the rollout has no valid step."""
         for observer in self.observers:
             observer(rollout)
-        if rollout.steps == 0:
+        if total(rollout.steps) == 0:
             return None
         fresh, rollout = rollout, self.earlier.joined(rollout, self.policy)
         values = self.critic(rollout, self.policy)

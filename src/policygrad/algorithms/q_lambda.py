@@ -16,6 +16,7 @@ from policygrad.models.optim import Adam
 from policygrad.models.schedules import Schedule, at
 from policygrad.models.workspace import AscentPlan
 from policygrad.pieces import shuffled
+from policygrad.total import mean, total
 from policygrad.tree import in_chunks, take, tree_map
 
 
@@ -56,7 +57,7 @@ class QLambdaLearner:
     def step(self, record: Record, progress: float = 0.0) -> Stats:
         """Learn from one record. progress in [0, 1] drives schedules."""
         policy, rollout = self.policy, Rollout.of(record, None)
-        if rollout.steps == 0:
+        if total(rollout.steps) == 0:
             return {}
         val = self.values(take(rollout.obs, slice(-1)))
         target = val + gae(rollout, val, self.values(rollout.next_obs), self.gamma, self.lam)
@@ -67,11 +68,12 @@ class QLambdaLearner:
         }
         error = torch.zeros(0)
 
-        def gradient(mb: dict[str, Any]) -> Tensor:  # of −½ mean error²
+        def gradient(piece: tuple[dict[str, Any], int]) -> Tensor:  # of −½ mean error²
             nonlocal error
+            mb, size = piece
             q = policy.kernel.forward(policy.features(mb["obs"]))
             error = mb["target"] - q.gather(-1, mb["act"])
-            return policy.kernel.vjp(torch.zeros_like(q).scatter_(-1, mb["act"], error / len(q)))
+            return policy.kernel.vjp(torch.zeros_like(q).scatter_(-1, mb["act"], error / size))
 
         how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
         ascent = epochs_of(policy.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)
@@ -79,8 +81,9 @@ class QLambdaLearner:
         if policy.normalizer is not None:
             policy.normalizer.merge(policy.raw_features(rollout.valid_obs))
         policy.epsilon = at(self.epsilon, progress)
-        error = float(error.square().mean().sqrt())
-        self.last = {"grad_norm": stats["grad_norm"], "q_mean": float(val.mean()), "td_error": error}
+        td_error = float(mean(error.square()).sqrt())
+        q_mean = float(mean(val))
+        self.last = {"grad_norm": stats["grad_norm"], "q_mean": q_mean, "td_error": td_error}
         return {}
 
     def report(self) -> Stats:

@@ -13,6 +13,7 @@ from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.schedules import Schedule, at
 from policygrad.replay import ReplayBuffer, Transitions
 from policygrad.streams import stream
+from policygrad.total import share, total
 from policygrad.tree import take, to_torch, tree_map
 
 
@@ -71,7 +72,11 @@ class ReplayLearner:
         self.observers: list[Callable[[Rollout], None]] = []  # shown every record, before anything is learned from it
         self.steps = 0  # of the environments, in all records
         self.loaded: Stats = {}  # what the rule said of its last minibatch before a checkpoint, until it says something newer
-        example, choices = _example(policy, num_envs), policy.head.actions
+        self.num_envs, (first, stop) = num_envs, share(num_envs)  # of all shards, and of this one
+        self.rows = batch_size * stop // num_envs - batch_size * first // num_envs  # of a minibatch, in this shard
+        if stop - first < num_envs:  # as many rows as the buffer of all environments has
+            buffer_size = -(-buffer_size // num_envs) * (stop - first)
+        example, choices = _example(policy, stop - first), policy.head.actions
         self.replay = ReplayBuffer(buffer_size, *example, stream(seed, "replay"), choices=choices)
         policy.epsilon = 1.0 if warmup else at(epsilon, 0.0)
 
@@ -80,7 +85,7 @@ class ReplayLearner:
         """Steps to be played before anything is learned. A buffer that began empty once more is filled as at first, with the
         actions of the policy as it is.
         """
-        rows = self.replay.added * self.replay.num_envs  # the steps, and the resets between them
+        rows = self.replay.added * self.num_envs  # the steps, and the resets between them
         return max(0, self.warmup - min(self.steps, rows))
 
     def step(self, record: Record, progress: float = 0.0) -> Stats:
@@ -88,23 +93,24 @@ class ReplayLearner:
         for observer in self.observers:
             observer(Rollout.of(record, self.policy))
         self.replay.add(record)
-        before, self.steps = self.steps, self.steps + record.steps
+        steps = total(record.steps)
+        before, self.steps = self.steps, self.steps + steps
         policy = self.policy
-        if policy.normalizer is not None and record.steps:
+        if policy.normalizer is not None and steps:
             policy.normalizer.merge(policy.raw_features(_valid(record)))
         self.rule.synchronise(policy, before, self.steps)
         if self.noise is not None:
             policy.head.sigma = at(self.noise, progress)
-        if self.waits or not record.steps:  # resets alone teach nothing
+        if self.waits or not steps:  # resets alone teach nothing
             return {}
         policy.epsilon = at(self.epsilon, progress)
-        for _ in range(record.steps if self.gradient_steps is None else self.gradient_steps):
-            self.rule(policy, self.replay.sample(self.batch_size, self.gamma, self.n_step), progress)
+        for _ in range(steps if self.gradient_steps is None else self.gradient_steps):
+            self.rule(policy, self.replay.sample(self.rows, self.gamma, self.n_step), progress)
         return {}
 
     def report(self) -> Stats:
         """What the rule says of its last minibatch, epsilon, and the steps that the buffer holds."""
-        held = self.replay.size * self.replay.num_envs
+        held = self.replay.size * self.num_envs
         return self._said() | {"epsilon": self.policy.epsilon, "replay_steps": held}
 
     def _said(self) -> Stats:

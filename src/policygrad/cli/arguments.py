@@ -33,6 +33,7 @@ from policygrad.stored.directory import ROOT, find_run
 LEAST = {
     "eval_episodes": 1,
     "jobs": 1,
+    "nproc": 1,
     "fisher_eigenvalues": 0,
 }  # the least values of whole numbers that are no keywords
 
@@ -48,6 +49,7 @@ class TrainArguments:
     shard: str | None = None
     lease: str | None = None
     engine: str = "processes"
+    nproc: int = 1
     backend: str | None = None
     device: str | None = None
     run_dir: str | None = None

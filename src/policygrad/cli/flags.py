@@ -35,6 +35,7 @@ RUN_FLAGS = {  # flag: the value that follows it ("" for a switch), and its help
     "--shard": ("I/N", "on a shared directory of runs: train what no other of N shards does, 0/N to N-1/N"),
     "--lease": ("SECONDS", "without a sign of life, after which the runs of a shard are taken over [120]"),
     "--engine": ("{processes,ray}", "what trains the runs: processes of this machine, or a Ray cluster [processes]"),
+    "--nproc": ("N", "number of processes that train one run together, each with a part of the environments [1]"),
     "--backend": ("{" + ",".join(BACKENDS) + "}", "implementation that steps the environments [auto]"),
     "--device": ("cpu|cuda|auto", "device on which the networks are and learn, as torch names it [cpu]"),
     "--preset": (
@@ -172,6 +173,7 @@ def resume_parser() -> Parser:
     )
     add_run_directory(parser)
     parser.add_argument("--steps", metavar="N", help="total number of steps, to train longer [those of the run]")
+    parser.add_argument("--nproc", default="1", metavar="N", help="number of processes that train it together [1]")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     add_environment(parser, "environment to train in")
     return parser

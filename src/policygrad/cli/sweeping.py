@@ -129,6 +129,8 @@ def refuse(train: TrainArguments) -> None:
     for name, reason in NOT_HERE.items():
         if getattr(train, name):
             raise UsageError(f"sweep has no flag --{name.replace('_', '-')}: {reason}.")
+    if train.nproc > 1:
+        raise UsageError("sweep has no flag --nproc: it trains runs beside each other, with --jobs.")
     if train.seeds != (0,):
         raise UsageError("sweep has no flag --seed: use --seeds, how many or a range such as 5-14.")
 

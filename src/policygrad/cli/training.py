@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.cli.arguments import TrainArguments, parse_train
 from policygrad.cli.board import make_board
+from policygrad.cli.nproc import several
 from policygrad.cli.reports import (
     as_usage_error,
     failures,
@@ -42,10 +43,15 @@ def train_command(words: Sequence[str]) -> None:
     """`policygrad train`."""
     given = parse_train(words)
     command = ["policygrad", "train", *words]
-    alone = given.shard is None and given.engine == "processes"
-    if given.lease is not None or not alone:
+    if given.lease is not None or given.shard is not None or given.engine != "processes":
+        if given.nproc > 1:
+            raise UsageError("--nproc divides one run, --shard and --engine divide several: give one of them.")
         train_several(given, command, **engine_of(given.engine, given.shard, given.lease))
-    elif len(given.seeds) == 1:
+        return
+    ranks = several(given.nproc, command[1:], given.seeds)
+    if ranks is not None and ranks.rank:
+        given.quiet, given.wandb, given.mlflow = True, None, None  # rank 0 says it all
+    if len(given.seeds) == 1:
         train_one(given, command)
     else:
         train_several(given, command)
@@ -60,10 +66,11 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
     """Train one run in this process."""
     from policygrad.training import train as training
     from policygrad.training.agent import Agent
+    from policygrad.training.following import greatest_of
 
     with as_usage_error(Exception, SystemExit):  # an environment's code may do anything
         agent = Agent(given.algo, given.env, seed=given.seeds[0], **given.keywords)
-    if given.resume and has_run(given.run_dir):
+    if given.resume and greatest_of(agent.ranks, int(has_run(given.run_dir))):
         resume_given(agent, given)
         return
     from policygrad.training.trackers import trackers
@@ -87,6 +94,7 @@ def train_one(given: TrainArguments, command: list[str]) -> None:
         )
         name = environment({"env": agent.env_name, "name": agent.name} | agent.env_words())
         said = length(agent.config, agent.plan.num_steps, agent.plan.episodes)
+        said += f", in {agent.ranks.size} processes" if agent.ranks else ""
         print(paragraph(f"{agent.algo} on {name}, seed {agent.seed}, {said}; {text}"))
         print(f"run directory: {run.path}", flush=True)
     train_to_the_end(agent, run, given.quiet, given.eval_episodes, given.save_trajectories, callbacks=callbacks)

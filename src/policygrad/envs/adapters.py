@@ -20,6 +20,17 @@ def begun(where: np.ndarray, fresh: Tree, state: Tree) -> Tree:
     return tree_map(lambda new, old: np.where(where.reshape(-1, *[1] * (new.ndim - 1)), new, old), fresh, state)
 
 
+def noise_of(actor: Actor, rng: np.random.Generator, shape: tuple[int, ...], place: tuple[int, int]) -> np.ndarray:
+    """The noise of `shape` steps, (…, N), N environments. place: the number of the first among all environments, and how many
+    those are, of which all noise is drawn, so that an environment has the same noise however they are shared out.
+    """
+    (*steps, count), (first, whole) = shape, place
+    if count == whole:
+        return actor.noise(rng, shape)
+    rows = (slice(None),) * len(steps)
+    return np.ascontiguousarray(actor.noise(rng, (*steps, whole))[(*rows, slice(first, first + count))])
+
+
 def encoding_of(actor: Actor, space: spaces.Space) -> Encoding:
     """The encoding of observations: the actor's own, or that of the space if the actor has none."""
     return Encoding(space) if actor.encoding is None else actor.encoding

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from policygrad.data import Record, Wants
-from policygrad.envs.adapters import acting, action_adapter, begun, encoding_of, rolled, to_arrays, to_tensors
+from policygrad.envs.adapters import acting, action_adapter, begun, encoding_of, noise_of, rolled, to_arrays, to_tensors
 from policygrad.envs.checks import (
     Watched,
     autoreset_mode,
@@ -28,15 +28,16 @@ from policygrad.envs.checks import (
     of_one,
     singles,
 )
-from policygrad.envs.columns import finished_episodes, one_episode_per_column, step_times
+from policygrad.envs.columns import finished_episodes, of_all_shards, one_episode_per_column, quotas, step_times
+from policygrad.envs.endless import check_endless
 from policygrad.envs.envpool import EnvPoolVectorEnv
 from policygrad.envs.lent import Witness
 from policygrad.envs.scores import Scores
-from policygrad.errors import EnvError
 from policygrad.forms import RECENT, Form, collector_form
 from policygrad.models.contracts import Actor
 from policygrad.models.observations import ACTION_MASK, Encoding
 from policygrad.streams import seeds, stream
+from policygrad.total import greatest, total
 from policygrad.tree import Tree, put, take, tree_map
 
 COUNTED = ("steps_done", "episodes_done")
@@ -46,10 +47,6 @@ Snapshots = Sequence[dict[str, Any] | None] | None
 WHERE = ("obs", "state", "time", "ret", "resetting")  # arrays of the episodes that are being played
 
 
-class EndlessEpisodeError(EnvError, RuntimeError):
-    """Whole episodes are needed, and one does not end."""
-
-
 class Collector:
     """Steps `envs` with an actor. Owns the environments, the sampling noise and the episode statistics.
 
@@ -57,20 +54,27 @@ class Collector:
     playing the episodes again, when the next one is asked for.
     steps_done: environment steps that counted so far; episodes_done: finished ones; returns, lengths: of the last 100 of
     them. observers: functions that are shown every record. lent: whether others hold these environments, too; where it shows
-    that somebody moved them between two records, there is a warning, and the next record begins with a reset.
+    that somebody moved them between two records, there is a warning, and the next record begins with a reset. place: which of
+    all environments of a data-parallel learner these are: the number of the first, and how many there are in all.
     """
 
-    def __init__(self, envs: VectorEnv, seed: int = 0, max_episode_steps: int = 100_000, *, lent: bool = False) -> None:
-        self.envs = envs
-        self.mode = autoreset_mode(envs)
-        self.num_envs = envs.num_envs
+    def __init__(
+        self,
+        envs: VectorEnv,
+        seed: int = 0,
+        max_episode_steps: int = 100_000,
+        *,
+        lent: bool = False,
+        place: tuple[int, int] | None = None,
+    ) -> None:
+        self.envs, self.num_envs, self.mode = envs, envs.num_envs, autoreset_mode(envs)
+        self.place = (0, envs.num_envs) if place is None else place
         # ours pause, go back to where they were, and check what they are given
         self.ours = hasattr(type(envs), "restore")
         self.source: Any = envs if self.ours else Watched(envs)
         self.pooled = isinstance(envs, EnvPoolVectorEnv)
         self.witness = Witness(singles(envs)) if lent else None
-        self.max_episode_steps = max_episode_steps
-        self.seed = seed
+        self.max_episode_steps, self.seed = max_episode_steps, seed
         self.rng = np.random.default_rng(stream(seed, "acting"))
         self._seed_environments(0)
         self.pending: Snapshots = None  # how to bring the environments to where they are to be
@@ -87,7 +91,8 @@ class Collector:
 
     def _seed_environments(self, steps: int) -> None:
         """Seeds for the next reset: of the run's start, or of where it goes on."""
-        self.env_seeds = seeds(self.seed, "environments", self.num_envs, steps)
+        first, whole = self.place
+        self.env_seeds = seeds(self.seed, "environments", whole, steps)[first : first + self.num_envs]
 
     def begin(self, actor: Actor) -> None:
         """Nothing to do before the first record."""
@@ -126,23 +131,18 @@ class Collector:
 
     def _episodes(self, actor: Actor, n: int) -> Record:
         self._reset(actor)
-        quota = np.full(self.num_envs, n // self.num_envs)
-        quota[: n % self.num_envs] += 1
+        quota = quotas(n, *self.place, self.num_envs)
         left: np.ndarray = quota.copy()
         chunks: list[Record] = []
         self._count_down(left, np.zeros(self.num_envs, bool))  # with fewer episodes than environments, some have none
         while (left > 0).any():
             chunks.append(self._record(actor, 64, left))
-            waiting = (left > 0) & (self.time >= self.max_episode_steps)
-            if waiting.any():
-                i = int(waiting.argmax())
-                raise EndlessEpisodeError(
-                    f"environment {i} did not end its episode in {self.time[i]} steps: give it a time limit (gymnasium's "
-                    "TimeLimit wrapper), or use an estimator with a critic, which needs no whole episodes"
-                )
+            check_endless(left, self.time, self.max_episode_steps)
+        for _ in range(greatest(len(chunks)) - len(chunks)):  # as much as the slowest shard, so that all draw alike
+            noise_of(actor, self.rng, (64, self.num_envs), self.place)
         self.obs = None  # the environments beyond their quota are abandoned
         record = one_episode_per_column(chunks, quota)
-        self.steps_done += record.steps
+        self.steps_done += total(record.steps)
         record.finished[:] = self._finished(record.finished)
         return record
 
@@ -180,7 +180,7 @@ class Collector:
         encoding.encode(obs, info, shown)
         self.env_seeds = []
         self.obs = shown
-        self.state = actor.begin(actor.noise(self.rng, (self.num_envs,))) if actor.stateful else None
+        self.state = actor.begin(noise_of(actor, self.rng, (self.num_envs,), self.place)) if actor.stateful else None
         self.time, self.ret = np.zeros_like(self.time), np.zeros_like(self.ret)
         envs = self.envs.unwrapped
         if not (isinstance(envs, AsyncVectorEnv) and not envs.shared_memory):
@@ -210,7 +210,7 @@ class Collector:
         separate = self.mode is not AutoresetMode.NEXT_STEP
         ends_matter = masks_told or separate or stateful or left is not None
         obs, final = encoding.empty(T + 1, N), encoding.empty(T, N) if separate else None
-        noise = actor.noise(self.rng, (T, N))
+        noise = noise_of(actor, self.rng, (T, N), self.place)
         rew, terminated, truncated = np.empty((T, N), np.float32), np.empty((T, N), bool), np.empty((T, N), bool)
         quota = None if left is None else left.copy()
         actions: Any = []
@@ -325,12 +325,12 @@ class Collector:
 
     def _count(self, record: Record) -> list[tuple[float, int]]:
         """Steps, episodes, and the returns and lengths of finished episodes."""
-        self.steps_done += record.steps
+        self.steps_done += total(record.steps)
         finished, self.ret = finished_episodes(record, self.ret)
-        return self._finished(finished)
+        return self._finished(finished, record.end.nonzero()[0])
 
-    def _finished(self, episodes: list[tuple[float, int]]) -> list[tuple[float, int]]:
-        episodes = self.scores.instead_of(episodes)
+    def _finished(self, episodes: list[tuple[float, int]], when: Any = ()) -> list[tuple[float, int]]:
+        episodes = of_all_shards(self.scores.instead_of(episodes), when)
         if episodes:
             self.returns = deque([*self.returns, *(ret for ret, _ in episodes)], RECENT)
             self.lengths = deque([*self.lengths, *(length for _, length in episodes)], RECENT)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from policygrad.data import Record
+from policygrad.total import gathered, is_shared
 from policygrad.tree import concatenate, put, take, tree_map
 
 NEVER = np.iinfo(np.int64).min  # of all rows the one before the first
@@ -43,6 +45,26 @@ def one_episode_per_column(chunks: Sequence[Record], quota: np.ndarray) -> Recor
         finished=[(ret, stop - start) for ret, (_, start, stop) in zip(returns, spans, strict=True)],
         **cut,
     )
+
+
+def quotas(episodes: int, first: int, whole: int, count: int) -> np.ndarray:
+    """How many of so many episodes each environment plays, (count,), of those from `first` on, of `whole` in all."""
+    quota = np.full(whole, episodes // whole)
+    quota[: episodes % whole] += 1
+    return quota[first : first + count]
+
+
+def of_all_shards(episodes: list[tuple[float, int]], when: Sequence[int] | np.ndarray = ()) -> list[tuple[float, int]]:
+    """Returns and lengths of the episodes that ended in all shards, in the order in which one process has them: by the row with
+    which each ended, where it is known, and by environment.
+    """
+    if not is_shared():
+        return episodes
+    numbers = np.zeros((len(episodes), 3))
+    for n, episode in enumerate(episodes):
+        numbers[n] = (when[n] if len(when) == len(episodes) else 0, *episode)
+    found = gathered(torch.from_numpy(numbers))
+    return [(ret, int(length)) for _, ret, length in found[found[:, 0].argsort(stable=True)].tolist()]
 
 
 def finished_episodes(record: Record, ret: np.ndarray) -> tuple[list[tuple[float, int]], np.ndarray]:

@@ -31,7 +31,8 @@ from policygrad.data import Rollout, TooFewError, Values
 from policygrad.forms import LARGEST, Form, FormError, anything, array, each, form_of, maybe, number, table
 from policygrad.gradient.features import Features, polynomial_features, raw_features
 from policygrad.gradient.groups import Key, groups_of, mean_of_others
-from policygrad.total import greatest, total
+from policygrad.gradient.pooled import pooled
+from policygrad.total import gathered, greatest, total
 from policygrad.tree import to_numpy
 
 
@@ -206,7 +207,7 @@ class TimeAverage(_Stateless):
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
         time, ret = rollout.valid(rollout.time), rollout.valid(ret).double()
-        length = greatest(max(len(self.mean), int(time.max()) + 1))
+        length = greatest(max(len(self.mean), int(time.max()) + 1 if len(time) else 0))
         mean, weight = (_lengthened(x.to(ret.device), length) for x in (self.mean, self.weight))
         counted = torch.bincount(time, minlength=length).double()
         count, sums = total(counted), total(torch.zeros_like(counted).index_add_(0, time, ret))
@@ -282,7 +283,7 @@ class LinearFeatures(_OnFeatures):
         return None if self.w is None else x @ self.w.to(x.device)
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
-        x, y = self._inputs(rollout), rollout.valid(ret).double()
+        x, y = pooled(self._inputs(rollout), rollout.valid(ret).double())
         # the ridge as rows of data: normal equations would square the condition number
         penalty = self.ridge**0.5 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         x, y = torch.cat([x, penalty]).cpu(), torch.cat([y, y.new_zeros(len(penalty))]).cpu()  # gelsd is the CPU's
@@ -327,7 +328,7 @@ class Regressor(_OnFeatures):
         return b.reshape(-1)
 
     def fit(self, rollout: Rollout, ret: Tensor) -> None:
-        self._fit(self._inputs(rollout), rollout.valid(ret).double())
+        self._fit(gathered(self._inputs(rollout)), gathered(rollout.valid(ret).double()))
 
     def _fit(self, x: Tensor, y: Tensor) -> None:
         self.model.fit(to_numpy(x), to_numpy(y))

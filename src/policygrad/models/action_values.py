@@ -23,6 +23,7 @@ from policygrad.models.optim import Adam, check_norm, clip_by_norm
 from policygrad.models.pictures import layouts_of
 from policygrad.models.policy import Body, make_network
 from policygrad.models.stacked import StackedKernel, StackedMLP
+from policygrad.total import mean, total
 from policygrad.tree import flat
 
 
@@ -65,7 +66,7 @@ class ActionCritic:
         net = self.network
         q = net.kernel.forward(side_by_side(features, x))
         target = target.unsqueeze(-1)
-        grad = net.kernel.vjp((target - q).div_(len(q)))
+        grad = total(net.kernel.vjp((target - q).div_(total(len(q)))))
         norm = clip_by_norm(grad, self.max_grad_norm)
         self.check(norm)
         self.optimizer.step(net.flat, grad, lr)
@@ -96,8 +97,8 @@ class ActionCritic:
         if self.last is None:
             return {}
         q, target, norm = self.last
-        error = (target - q).square().mean().sqrt()
-        return {"q_mean": float(q.mean()), "td_error": float(error), "critic_grad_norm": norm}
+        error = mean((target - q).square()).sqrt()
+        return {"q_mean": float(mean(q)), "td_error": float(error), "critic_grad_norm": norm}
 
     def state_dict(self) -> dict[str, Any]:
         """Network, copy and optimiser."""

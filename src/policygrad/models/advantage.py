@@ -67,10 +67,11 @@ class AdvantageRegressor(FlatModule):
             "weight": (batch.weight / (whole / total(len(batch)))).unsqueeze(-1),  # 1 on average
         }
 
-        def gradient(mb: dict[str, Tensor]) -> Tensor:
+        def gradient(piece: tuple[dict[str, Tensor], int]) -> Tensor:
+            mb, size = piece
             pi, act = mb["pi"], mb["act"]
             error = mb["adv"] - self._centred(mb["features"], pi).gather(1, act)
-            error = mb["weight"] * error / total(len(error))
+            error = mb["weight"] * error / size
             # ∂A(s,a)/∂f(s,b) = 1[b = a] − π(b|s)
             return self.kernel.vjp((-error * pi).scatter_add_(1, act, error))
 

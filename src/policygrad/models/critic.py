@@ -22,7 +22,7 @@ from policygrad.models.policy import Body, Policy, make_network
 from policygrad.models.schedules import Schedule, at
 from policygrad.models.workspace import AscentPlan, Workspace
 from policygrad.pieces import shuffled
-from policygrad.total import moments, total
+from policygrad.total import moments
 from policygrad.tree import Tree, in_chunks, tree_leaves, tree_map
 
 LEAST_STD = 0.01  # of the targets
@@ -174,10 +174,11 @@ class _Regression(FlatModule, Scaled):
         rows = {"features": features, "target": target} | self._rows(rollout)
         how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
 
-        def gradient(mb: dict[str, Tensor]) -> Tensor:  # of −½ mean error²
+        def gradient(piece: tuple[dict[str, Tensor], int]) -> Tensor:  # of −½ mean error²
+            mb, size = piece
             features = policy.features(mb["features"]) if late else mb["features"]
             error = self._error(self.kernel.forward(features), mb)
-            return self.kernel.vjp(error.div_(total(len(error))))
+            return self.kernel.vjp(error.div_(size))
 
         ascent = None if late else value_epochs(self.workspace, policy, self, features, target, rows.get("act"), how)
         ascent = ascent or epochs_of(self.flat, lambda: shuffled(rows, self.minibatches, self.generator), gradient, how)

@@ -19,7 +19,7 @@ from policygrad.models.policy import Body, Policy
 from policygrad.models.schedules import at
 from policygrad.models.workspace import AscentPlan
 from policygrad.pieces import shuffled
-from policygrad.total import total
+from policygrad.total import agreed, total
 from policygrad.tree import Tree, in_chunks, take, tree_map
 
 
@@ -78,7 +78,7 @@ class RecurrentCritic(Critic):
     def fit(self, rollout: Rollout, target: Tensor, policy: Policy, progress: float = 0.0) -> dict[str, float]:
         """As `Critic.fit`, and the next rollout goes on from where the columns of this one end."""
         _, after, _ = self._memories(rollout, policy)
-        goes_on = bool(rollout.cut.any())
+        goes_on = agreed(bool(rollout.cut.any()))[0]
         stats = super().fit(rollout, target, policy, progress)
         self.reached, self._pass = after[-1].clone() if goes_on else after.new_zeros(0, self.network.width), None
         return stats
@@ -94,9 +94,10 @@ class RecurrentCritic(Critic):
         count = total(len(rows["target"]))
         how = AscentPlan(self.optimizer, at(self.lr, progress), self.max_grad_norm, self.minibatches, self.generator)
 
-        def gradient(mb: dict[str, Tensor]) -> Tensor:  # of −½ mean error²
+        def gradient(piece: tuple[dict[str, Tensor], int]) -> Tensor:  # of −½ mean error²
+            mb, size = piece
             out = self.kernel.forward(Segments(mb["features"], mb["memory"], mb["first"], length))  # pyright: ignore
-            share = mb["weight"] * (count / total(len(mb["weight"])))
+            share = mb["weight"] * (count / size)
             return self.kernel.vjp((mb["target"].unsqueeze(-1) - out) * share.unsqueeze(-1))
 
         ascent = epochs_of(self.flat, lambda: shuffled(rows, self.minibatches, self.generator, length), gradient, how)

@@ -20,7 +20,7 @@ from policygrad.forms import Form, FormError, each, table, text, whole
 from policygrad.replay import ReplayBuffer
 from policygrad.stored.directory import KEEP_CHECKPOINTS
 from policygrad.stored.storage import ModelFileError, open_state, save_state
-from policygrad.tree import take, to_torch, tree_map
+from policygrad.tree import Tree, take, to_torch, tree_map
 
 FOLDER = "replay"
 BLOCK = 4 * 2**20  # bytes of a block, about; a buffer of less than two is kept in the checkpoints
@@ -47,7 +47,7 @@ class ReplayBlocks:
 
     def write(self, buffer: ReplayBuffer) -> None:
         """Write the blocks that have become whole. The last row of a block is not the buffer's last, which may still change."""
-        length = _length(buffer)
+        length = _length(buffer, self._bytes(buffer))
         while True:
             oldest = buffer.added - buffer.size
             self.blocks = [block for block in self.blocks if block["stop"] > oldest]
@@ -56,9 +56,16 @@ class ReplayBlocks:
             if buffer.added <= self.due:
                 return
             stop = first + int(length)
-            state = {"first": first, "columns": to_torch(buffer.columns(first, stop))}
-            sha256 = save_state(make_folder(self.folder) / _name(first), state, {})
+            sha256 = self._save(first, stop, to_torch(buffer.columns(first, stop)))
             self.blocks.append({"first": first, "stop": stop, "sha256": sha256})
+
+    def _save(self, first: int, stop: int, columns: Tree) -> str:
+        """Write a block; its checksum."""
+        return save_state(make_folder(self.folder) / _name(first), {"first": first, "columns": columns}, {})
+
+    def _bytes(self, buffer: ReplayBuffer) -> int:
+        """Of memory, of all environments."""
+        return buffer.nbytes
 
     @contextmanager
     def apart(self, buffer: ReplayBuffer) -> Iterator[None]:
@@ -83,13 +90,14 @@ class ReplayBlocks:
                 path.unlink(missing_ok=True)
 
 
-def fill(buffer: ReplayBuffer, blocks: Any, checkpoint: Path) -> None:
-    """Give a buffer the rows that the state in a run's checkpoint left out. blocks: what the checkpoint says of them.
+def fill(buffer: ReplayBuffer, blocks: Any, checkpoint: Path, envs: tuple[int, int, int] | None = None) -> None:
+    """Give a buffer the rows that the state in a run's checkpoint left out. blocks: what the checkpoint says of them. envs:
+    where the buffer is of a part of the environments, the first of them, the one after the last, and how many are in files.
 
     Raises ModelFileError for a block that is not there, is damaged, or is not the one that the checkpoint needs.
     """
     BLOCKS("run/replay", blocks)
-    folder = checkpoint.parent.parent / FOLDER
+    folder, (begin, end, num_envs) = checkpoint.parent.parent / FOLDER, envs or (0, buffer.num_envs, buffer.num_envs)
     now = buffer.added - buffer.size
     stop = now + buffer.apart
     for block in blocks:
@@ -100,13 +108,13 @@ def fill(buffer: ReplayBuffer, blocks: Any, checkpoint: Path) -> None:
             break
         if not path.exists():
             raise ModelFileError(f"{path} is gone, which holds a part of the replay buffer of {checkpoint}")
-        form = table({"first": whole(first, first), "columns": buffer.columns_form(block["stop"] - first)})
+        form = table({"first": whole(first, first), "columns": buffer.columns_form(block["stop"] - first, num_envs)})
         with open_state(path) as file:
             if file.sha256 != block["sha256"]:
                 raise ModelFileError(
                     f"{path} is not the part of the replay buffer that {checkpoint} needs, but another one"
                 )
-            columns = tree_map(lambda x: x.numpy(), file.state(form)["columns"])
+            columns = tree_map(lambda x: x.numpy()[:, begin:end], file.state(form)["columns"])
         buffer.put_columns(now, take(columns, slice(now - first, None)))
         now = block["stop"]
     if now != stop:
@@ -114,9 +122,9 @@ def fill(buffer: ReplayBuffer, blocks: Any, checkpoint: Path) -> None:
     buffer.apart = 0
 
 
-def _length(buffer: ReplayBuffer) -> float:
-    """Rows of a block; ∞ for a buffer that needs none."""
-    length = max(1, BLOCK * buffer.rows // buffer.nbytes)
+def _length(buffer: ReplayBuffer, size: int) -> float:
+    """Rows of a block; ∞ for a buffer that needs none. size: its bytes."""
+    length = max(1, BLOCK * buffer.rows // size)
     return length if buffer.rows > 2 * length else math.inf
 
 

@@ -189,6 +189,11 @@ def _read_header(data: bytes, size: int) -> tuple[dict[str, Announced], str]:
     return found, outer["__metadata__"][KEY]
 
 
+def restored(tree: Any, tensors: dict[str, Any]) -> Any:
+    """The tree with its tensors in their places."""
+    return _restore(tree, "", tensors)
+
+
 def _restore(node: Any, path: str, tensors: dict[str, Any]) -> Any:
     """The tree with its tensors in the places of the references, which name where they are; each is taken out of `tensors`."""
     if isinstance(node, dict):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -96,6 +97,20 @@ def packed(tensors: Mapping[str, Tensor], words: str) -> bytes:
     head = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
     return b"".join([len(head).to_bytes(8, "little"), head, *(_bytes(tensors[name]) for name in order)])
+
+
+def to_bytes(state: dict[str, Any]) -> bytes:
+    """A state tree, for another process."""
+    tensors: dict[str, Tensor] = {}
+    tree = _strip(state, "", tensors)
+    return packed(tensors, json.dumps(tree))
+
+
+def from_bytes(data: bytes) -> dict[str, Any]:
+    """The inverse of `to_bytes`."""
+    size = int.from_bytes(data[:8], "little")
+    tree = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][KEY])
+    return states.restored(tree, safetensors.torch.load(data))
 
 
 def _bytes(x: Tensor) -> memoryview:

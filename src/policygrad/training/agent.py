@@ -50,10 +50,13 @@ from policygrad.stored.minari import open_dataset
 from policygrad.stored.replay import Replay
 from policygrad.stored.trajectories import Trajectories
 from policygrad.streams import stream
+from policygrad.total import alone
 from policygrad.training.callbacks import as_list, combine, tell
 from policygrad.training.face import Face
 from policygrad.training.kept import renew, unobserved
 from policygrad.training.progress import shown
+from policygrad.training.ranks import current
+from policygrad.training.shares import check_divides, place, refuse_undivided, sharing
 from policygrad.training.sizes import advise_preset, advise_steps, check_sizes, with_num_envs
 from policygrad.training.threads import BusyError, Turns, single_thread, threads_for
 from policygrad.training.trainer import Trainer, actor_of
@@ -113,7 +116,7 @@ class Agent(Face):
         elif not isinstance(env, gym.Env | VectorEnv) and not callable(env):
             instead = foreign.module_answer(env)
             raise TypeError(f"env must be an id, an environment or a callable, got {brief(env)}{instead}")
-        self.env = with_words(env, env_kwargs, wrappers)
+        self.env, self.ranks = with_words(env, env_kwargs, wrappers), current()
         self.lent = isinstance(env, gym.Env | VectorEnv)  # somebody else holds the environment, too
         self.kernel, self.device = kernel, find_device(device)
         self.name = None if name is None else str(check("name", str, name))
@@ -128,6 +131,7 @@ class Agent(Face):
         self.dataset = None if dataset is None else str(dataset)
         self.collector: Any = self._collector() if dataset is None else self._replay(dataset)
         self.rng = np.random.default_rng(stream(self.seed, "prediction"))
+        refuse_undivided(self)
         self._begin()
         advise(self.policy, self.envs, self.config.get("log_std", 0.0), own_body=body is not None)
 
@@ -143,7 +147,13 @@ class Agent(Face):
         self.backend = resolve_backend(self.env, backend, self.config["steps"], self.config["num_envs"])
         begun = known.first is not None and self.backend == "gymnasium" and callable(self.env)
         env = HandedOut(self.env, known.first) if begun else self.env
-        self.envs = make_envs(env, self.config["num_envs"], self.backend)
+        self.envs = self._made(env)
+
+    def _made(self, env: EnvLike) -> VectorEnv:
+        """The environments: those of this rank."""
+        check_divides(self.ranks, env, self.config)
+        first, stop = place(self.ranks, self.config["num_envs"])
+        return make_envs(env, stop - first, self.backend)
 
     def _collector(self) -> Any:
         if self.plan.source is not None:
@@ -152,7 +162,8 @@ class Agent(Face):
             return DeviceCollector(self.envs, actor_of(self.learner), self.plan.wants, self.seed)
         # `lambda: env` may hand out one that is held
         held = self.lent or (callable(self.env) and self.envs.num_envs == 1)
-        return Collector(self.envs, self.seed, lent=held)
+        whole = self.config["num_envs"]
+        return Collector(self.envs, self.seed, lent=held, place=(place(self.ranks, whole)[0], whole))
 
     def _begin(self) -> None:
         """What no copy shares with the agent that it is of."""
@@ -161,7 +172,7 @@ class Agent(Face):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: all but the environments, which a copy makes anew, and whoever looks on."""
-        own = ("envs", "recipe", "trainer", "_turns", "closed")
+        own = ("envs", "ranks", "recipe", "trainer", "_turns", "closed")
         state = {k: v for k, v in self.__dict__.items() if k not in own}
         learner = unobserved(self.learner)
         collector = unobserved(self.collector) if isinstance(self.collector, Replay) else self.collector.state_dict()
@@ -172,7 +183,8 @@ class Agent(Face):
         counters, collector = state.pop("counters"), state["collector"]
         self.__dict__.update(state)
         self.recipe = find_recipe(self.asked)
-        self.envs = make_envs(self.env, self.config["num_envs"], self.backend)
+        self.ranks = current()
+        self.envs = self._made(self.env)
         if not isinstance(collector, Replay):
             self.collector = self._collector()
             self.collector.load_state_dict(collector)
@@ -220,7 +232,7 @@ class Agent(Face):
         spaces = self.envs.single_observation_space, self.envs.single_action_space
         critic_body = critic_body if critic_body is not None or isinstance(body, nn.Module) else body
         task = Task(*spaces, self.seed, body, critic_body, self.kernel, self.device)
-        with single_thread():  # the initial weights' last bits would depend on their number
+        with single_thread(), sharing(self.ranks):  # the initial weights' last bits would depend on their number
             plan = self.recipe(task, **with_schedules(self.recipe, {k: v for k, v in config.items() if k != "steps"}))
         if not isinstance(plan, Plan):
             raise TypeError(f"{self.algo} must return a Plan, got {type(plan).__name__}")
@@ -281,9 +293,9 @@ class Agent(Face):
                 self._forget()
             self._begin_anew()
             self.trainer.begin(total, horizon, more=not reset_num_timesteps)
-            rows = (self.plan.wants.num_steps or 0) * self.envs.num_envs
+            rows = (self.plan.wants.num_steps or 0) * self.config["num_envs"]
             advise_steps(self.learner, self.trainer.total - self.trainer.done, rows)
-            with shown(self.trainer, progress_bar) as bar:
+            with shown(self.trainer, progress_bar and not (self.ranks and self.ranks.rank)) as bar:
                 self._run([*several, *bar], log_every)
         return self
 
@@ -313,7 +325,8 @@ class Agent(Face):
         several = as_list(callback)
         try:
             call = combine(several, self)
-            self.trainer.run(log_every, None if call is None else lambda row: call(self, row))
+            with sharing(self.ranks):
+                self.trainer.run(log_every, None if call is None else lambda row: _called(call, self, row))
         finally:
             tell(several, "finish")
 
@@ -329,6 +342,12 @@ class Agent(Face):
         """The learner's step, with numbers about it if they are due."""
         if record.finished:
             self.widen(ret for ret, _ in record.finished)
+        stats = self._learned(record, progress, diagnose, meter)
+        if self.ranks is not None:
+            self.ranks.compare(self.learner)
+        return stats
+
+    def _learned(self, record: Record, progress: float, diagnose: bool, meter: bool) -> Stats:
         if not diagnose:
             return self.learner.step(record, progress)
         measured = {"meter": meter and self.gradient_meter, "eigenvalues": self.fisher_eigenvalues}
@@ -371,3 +390,9 @@ class Agent(Face):
             plan.learner.policy.trains_long = getattr(self.policy, "trains_long", False)
             self.policy, self.trainer.actor = plan.learner.policy, actor_of(plan.learner)
         return self
+
+
+def _called(call: Callback, agent: Agent, row: Row | None) -> bool | None:
+    """What callbacks answer; of several ranks it is this one's alone."""
+    with alone():
+        return call(agent, row)

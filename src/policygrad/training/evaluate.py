@@ -16,7 +16,8 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.envs.adapters import action_adapter, encoding_of
 from policygrad.envs.checks import check_same, check_vector, singles
-from policygrad.envs.collector import Collector, EndlessEpisodeError
+from policygrad.envs.collector import Collector
+from policygrad.envs.endless import EndlessEpisodeError
 from policygrad.envs.make import make_envs
 from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.shaping import is_shaped, unshaped

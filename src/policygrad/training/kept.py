@@ -79,6 +79,7 @@ class Kept:
     collector: Any
     trainer: Trainer
     rng: np.random.Generator
+    ranks: Any  # where it is one of several processes that learn together
     return_range: tuple[float, float] | None = None  # lowest and highest return of the episodes of training so far
     policy_only = False  # whether all that was learned here so far is the policy, which a file held alone
 
@@ -177,6 +178,11 @@ class Kept:
         Raises ModelFileError for the suffix .zip, which a safetensors file is not.
         """
         path = _to_write(path)
+        if self.ranks is not None:
+            raise ConfigError(
+                "this agent is one of several processes and has a part of the environments: pg.train writes checkpoints of all "
+                "of them, and save_policy(path) the policy"
+            )
         save_state(path, self.state_dict(), self.metadata())
         return path
 

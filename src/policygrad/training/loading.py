@@ -35,6 +35,8 @@ from policygrad.stored.sources import same_source
 from policygrad.stored.storage import Announced, ModelFileError, StateFile, open_state
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent
+from policygrad.training.shares import place
+from policygrad.training.whole import part_of
 
 MAX_ROWS = 2**28  # steps of an iteration that a file may ask for
 
@@ -189,14 +191,16 @@ def _restore(agent: Agent, file: StateFile, path: Path) -> None:
     """
     number = file.meta["config"].get("num_envs")
     state = file.state(agent.state_form("collector" not in file.tree, number))
-    if number != agent.envs.num_envs and "collector" in state:
+    whole = agent.config["num_envs"]
+    if number != whole and "collector" in state:
         gone = {"envs", "env_seeds", *WHERE}
         state["collector"] = {name: x for name, x in state["collector"].items() if name not in gone}
-    agent.load_state_dict(state)
+    agent.load_state_dict(part_of(state, agent.ranks, whole))
     buffer = getattr(agent.learner, "replay", None)
     if isinstance(buffer, ReplayBuffer) and buffer.apart:
         run = state.get("run")
-        fill(buffer, run.get("replay") if isinstance(run, dict) else None, path)
+        envs = (*place(agent.ranks, whole), whole)
+        fill(buffer, run.get("replay") if isinstance(run, dict) else None, path, envs)
 
 
 def _check_spaces(path: Path, meta: Mapping[str, Any], said: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -10,22 +9,24 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import torch
 
 from policygrad.data import Record, Rollout, Row
 from policygrad.files import appending
-from policygrad.forms import anything, each, maybe, mersenne, number, table, text, whole
+from policygrad.forms import anything, each, maybe, number, table, text, whole
 from policygrad.interop.events import EventFile
 from policygrad.interop.sb3 import MonitorFile, scalars, split
-from policygrad.replay import ReplayBuffer
 from policygrad.reports.findings import metered, snr_words
 from policygrad.stored.blocks import BLOCKS, ReplayBlocks
 from policygrad.stored.directory import RunDirectory, RunError
 from policygrad.stored.storage import save_state
 from policygrad.stored.trajectories import TrajectoryWriter
 from policygrad.training.agent import Agent, Callback
+from policygrad.training.following import decided
+from policygrad.training.generators import GENERATORS, global_generators, set_global_generators
 from policygrad.training.progress import Progress
+from policygrad.training.whole import blocks_of, whole_state
 
+MOST_RANKS = 10_000  # of a data-parallel run
 CHECKPOINTS = 10  # of a run, evenly spaced in steps
 CHECKPOINT_SECONDS = 30.0  # between checkpoints at most
 CHECKPOINT_SHARE = 0.02  # of the time at most goes into them
@@ -41,15 +42,10 @@ RUN = table(  # of `Recorder.state_dict`; a callback's state is its own business
         "callbacks": each(table({"kind": text(), "state": anything}), 1000),
         "measured": each(table({}, others=maybe(number())), RECENT_MEASUREMENTS),
         "trajectories": table({}, others=anything),
-        "generators": table(
-            {
-                "python": anything,  # `random.setstate` and `numpy.random.set_state` look at what they are given
-                "numpy": anything,
-                "torch": mersenne(len(torch.get_rng_state())),
-            }
-        ),
+        "generators": GENERATORS,
     },
-    optional={"replay": BLOCKS},
+    # ranks: the generators of the other processes of a data-parallel run
+    optional={"replay": BLOCKS, "ranks": each(GENERATORS, MOST_RANKS)},
 )
 
 
@@ -77,9 +73,7 @@ class Recorder:
         if resumed is not None:
             cut(run, resumed["files"])
             self.first = int(resumed["first"])
-        self.blocks: ReplayBlocks | None = None  # of a learner that has a replay buffer
-        if isinstance(getattr(agent.learner, "replay", None), ReplayBuffer):
-            self.blocks = ReplayBlocks(run.path, [] if resumed is None else resumed.get("replay", []))
+        self.blocks = blocks_of(agent, run.path, [] if resumed is None else resumed.get("replay", []))
         self.every = max(1, steps // CHECKPOINTS)
         self.monitor = MonitorFile(run.monitor_file, agent.env_name)
         self.events = EventFile(run.path)
@@ -91,6 +85,7 @@ class Recorder:
             agent.learner.observers.append(self.see_rollout)
         self.started = self.saved = time.perf_counter()
         self.saved_steps = agent.collector.steps_done
+        self.torn = False  # whether the other ranks do not save with this one any more
         self.spent = self.cost = 0.0  # seconds in all checkpoints, and in the last
         self.next_checkpoint = self.next_shard = self.saved_steps + self.every
         self.next_draw = self.started + progress.interval
@@ -137,7 +132,9 @@ class Recorder:
         self.keep_episodes()  # as many as the checkpoint has counted
         agent, steps = self.agent, self.agent.collector.steps_done
         with nullcontext() if self.blocks is None else self.blocks.apart(agent.learner.replay):
-            self.run.save_checkpoint(lambda path: save_agent(agent, path, self.state_dict()), steps)
+            state, others = whole_state(agent, {})
+            more = self.state_dict() | ({"ranks": [each["generators"] for each in others[1:]]} if agent.ranks else {})
+            self.run.save_checkpoint(lambda path: save_agent(agent, path, state | {"run": more}), steps)
         if self.blocks is not None:
             self.blocks.forget(steps)
         self.saved_steps, self.next_checkpoint, self.saved = steps, steps + self.every, time.perf_counter()
@@ -153,7 +150,7 @@ class Recorder:
         if self.blocks is not None and agent.learner.replay.added > self.blocks.due:
             self.keep_rows(self.blocks)
         now = time.perf_counter()
-        if self.due(now):
+        if decided(agent.ranks, self.due(now)):
             self.save()
         if now >= self.next_draw:
             self.draw(agent)
@@ -223,9 +220,9 @@ class Recorder:
         self.progress.update(steps - self.first, speed, mean, snr_words(self.measured))
 
 
-def save_agent(agent: Agent, path: Any, run: dict[str, Any]) -> Any:
-    """An agent's file, as `Agent.save` writes it, with the state of its run."""
-    save_state(path, agent.state_dict() | {"run": run}, agent.metadata())
+def save_agent(agent: Agent, path: Any, state: dict[str, Any]) -> Any:
+    """An agent's file, as `Agent.save` writes it, of a state that holds that of its run, too."""
+    save_state(path, state, agent.metadata())
     return path
 
 
@@ -259,23 +256,3 @@ def load_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, 
     for callback, state in zip(callbacks, states, strict=True):
         if hasattr(callback, "load_state_dict"):
             callback.load_state_dict(state["state"])  # pyright: ignore[reportFunctionMemberAccess]
-
-
-def global_generators() -> dict[str, Any]:
-    """The state of Python's, NumPy's and torch's own generators: environments and callbacks may draw from them."""
-    version, numbers, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    return {
-        "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
-        "numpy": [kind, torch.from_numpy(np.array(keys, np.int64)), position, has_gauss, cached],
-        "torch": torch.get_rng_state(),
-    }
-
-
-def set_global_generators(state: Mapping[str, Any]) -> None:
-    """The inverse of `global_generators`."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers.tolist()), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])

@@ -18,9 +18,12 @@ from policygrad.stored.directory import ROOT, RunDirectory, RunError, find_run, 
 from policygrad.stored.storage import ModelFileError, load_state
 from policygrad.stored.trajectories import Trajectories
 from policygrad.training.agent import Agent, Callback
+from policygrad.training.following import greatest_of
 from policygrad.training.loading import load
 from policygrad.training.progress import Progress
+from policygrad.training.ranks import current
 from policygrad.training.recorder import RUN
+from policygrad.training.shares import refuse_undivided
 from policygrad.training.threads import threads_for
 from policygrad.training.trackers import trackers
 from policygrad.training.train import assess, is_compiled, kernel_of, learn, machine, run_config, versions
@@ -67,6 +70,8 @@ def resume(
     callback = followers(run) if callback is None else callback
     learn(agent, run, progress, callback, bool(config.get("save_trajectories")), kept)
     assess(agent, run, int(config.get("episodes", 100)), eval_env, callback=callback)
+    if agent.ranks is not None:
+        agent.ranks.wait()
     return run
 
 
@@ -77,7 +82,11 @@ def followers(run: RunDirectory) -> list[Any]:
 
 def finished(run: RunDirectory, steps: int | None = None) -> bool:
     """Whether a run is finished. steps: the total number of steps, if it is to be changed."""
-    return run.state()["status"] == "finished" and (steps is None or steps <= run.config()["config"]["steps"])
+    ranks = current()
+    if ranks is not None and ranks.rank:  # rank 0 says it, who may be about to write it
+        return bool(greatest_of(ranks, 0))
+    done = run.state()["status"] == "finished" and (steps is None or steps <= run.config()["config"]["steps"])
+    return bool(greatest_of(ranks, int(done)))
 
 
 def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[Agent, dict[str, Any]]:
@@ -87,13 +96,14 @@ def prepare(run: RunDirectory, steps: int | None = None, **given: Any) -> tuple[
     if given.get("dataset") is None:
         given["dataset"] = config.get("dataset")
     agent, kept = continued(run, backend=backend, **given)
-    before, now = config["config"].get("num_envs"), agent.envs.num_envs
+    before, now = config["config"].get("num_envs"), agent.config["num_envs"]
     if before not in (None, now):
         raise ConfigError(
             f"{run.path} has {before} environments, and this is one of {now}: give as many, or load a checkpoint"
         )
     for name in ("fisher_eigenvalues", "gradient_meter"):  # what is measured on the way
         setattr(agent, name, check(name, type(getattr(agent, name)), config.get(name, getattr(agent, name))))
+    refuse_undivided(agent)
     for text in differences(config, agent):
         warnings.warn(text, stacklevel=3)
     if steps is not None:
@@ -160,7 +170,8 @@ def lengthen(run: RunDirectory, agent: Agent, steps: int) -> None:
     agent.change(steps=steps)
     trainer.stopped = False
     trainer.total = trainer.until = steps
-    run.write_config(config | {"config": config["config"] | {"steps": steps}})
+    if agent.ranks is None or agent.ranks.rank == 0:
+        run.write_config(config | {"config": config["config"] | {"steps": steps}})
 
 
 def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
@@ -182,6 +193,10 @@ def differences(config: Mapping[str, Any], agent: Agent) -> list[str]:
     threads = config.get("threads", 1), threads_for(agent.policy)
     if threads[0] != threads[1]:
         found.append(f"the run goes on with {threads[1]} threads in place of {threads[0]}: its last bits may differ")
+    ranks = config.get("ranks", 1), 1 if agent.ranks is None else agent.ranks.size
+    if ranks[0] != ranks[1]:
+        now, before = ("one process" if n == 1 else f"{n} processes" for n in (ranks[1], ranks[0]))
+        found.append(f"the run goes on in {now} in place of {before}: its last bits may differ")
     device = config.get("device", CPU)
     if device != agent.device:
         found.append(f"the run goes on on another device ({device!r} → {agent.device!r}): its numbers will differ")

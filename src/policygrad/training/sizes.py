@@ -102,7 +102,7 @@ def expected_steps(agent: Any, steps: int) -> int:
 
     A step in which an environment is only reset is counted here, though not by the collector.
     """
-    rows = (agent.plan.wants.num_steps or 0) * agent.envs.num_envs
+    rows = (agent.plan.wants.num_steps or 0) * agent.config["num_envs"]
     return max(steps // rows, 1) * rows if rows else steps
 
 

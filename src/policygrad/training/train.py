@@ -32,14 +32,13 @@ from policygrad.stored.trajectories import describe as describe_task
 from policygrad.training.agent import Agent, Callback
 from policygrad.training.callbacks import as_list, set_directory, tell
 from policygrad.training.evaluate import Evaluation, Told
+from policygrad.training.following import begun, follow, greatest_of, refuse_callbacks, row_every, signal_of
 from policygrad.training.interrupts import GRACE, interrupts, terminations
 from policygrad.training.progress import Progress, Silent
 from policygrad.training.recorder import Recorder
 from policygrad.training.sizes import expected_steps
 from policygrad.training.threads import threads_for
-from policygrad.training.trainer import rows_every
 
-MIN_ROWS = 50  # of metrics a run, at least: short runs log more often
 GREEDY = {"greedy": True, "sampled": False}
 
 
@@ -62,6 +61,7 @@ def train(
     save_trajectories: keep every finished training episode, see `policygrad.stored.trajectories`.
     Ctrl-C, SIGTERM and SIGHUP end the iteration, save checkpoint and policy, and then raise Interrupted, a KeyboardInterrupt; a
     second one does not wait. Errors save what is whole, too, and are raised again. `policygrad.resume(run)` goes on.
+    After `data_parallel()` all processes call it: rank 0 writes the run and calls callbacks, and all return when it is over.
     """
     check_part("agent", agent, ("evaluation_env", "learn"), 'an agent, such as policygrad.ppo("CartPole-v1")')
     as_list(callback)
@@ -70,6 +70,8 @@ def train(
     run = start(agent, run_dir, steps=steps, root=root, episodes=episodes, save_trajectories=save_trajectories)
     learn(agent, run, progress, callback, save_trajectories)
     assess(agent, run, episodes, eval_env, callback=callback)
+    if agent.ranks is not None:
+        agent.ranks.wait()
     return run
 
 
@@ -88,6 +90,21 @@ def start(
 
     trackers: those of `policygrad.training.trackers.trackers` that follow it, so that they follow a resumed run, too.
     """
+    return begun(
+        agent.ranks, lambda: _start(agent, run_dir, steps, root, command, episodes, save_trajectories, trackers)
+    )
+
+
+def _start(
+    agent: Agent,
+    run_dir: str | Path | None,
+    steps: int | None,
+    root: str | Path,
+    command: Sequence[str],
+    episodes: int,
+    save_trajectories: bool,
+    trackers: Mapping[str, str] | None,
+) -> RunDirectory:
     planned: int = agent.config["steps"] if steps is None else steps
     config = run_config(agent, planned, command) | {"episodes": episodes, "save_trajectories": save_trajectories}
     config |= {"trackers": dict(trackers)} if trackers else {}
@@ -109,16 +126,20 @@ def learn(
     However training ends, the last whole iteration is saved first: but where an update failed, the last checkpoint counts.
     Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
     """
-    steps, progress = run.config()["config"]["steps"], progress or Silent()
-    callbacks = as_list(callback)
+    callbacks, ranks = as_list(callback), agent.ranks
+    refuse_callbacks(ranks, callbacks)
+    if ranks is not None and ranks.rank:
+        follow(agent, run, resumed)
+        return
+    steps, progress = greatest_of(ranks, run.config()["config"]["steps"]), progress or Silent()
     set_directory(callbacks, run.path)
     writer = make_writer(agent, run, steps) if save_trajectories else None
     # the first signal is a request: what is saved is a whole iteration
-    with run.lock(), interrupts(most=1, grace=GRACE) as pressed:
+    with run.lock(), interrupts(most=1, grace=None if ranks else GRACE) as pressed:
         recorder = Recorder(run, agent, steps, progress, pressed, writer, callbacks, resumed)
         progress.start(steps if resumed is not None else expected_steps(agent, steps))
         try:
-            log_every = min(rows_every(steps), max(1, steps // MIN_ROWS))
+            log_every = row_every(steps)
             if resumed is None:
                 agent.learn(steps, [*callbacks, recorder], log_every)
             else:
@@ -126,22 +147,25 @@ def learn(
             if not (pressed or agent.trainer.stopped):
                 progress.finish(agent.collector.steps_done - recorder.first)
             recorder.draw(agent)
+            number = signal_of(ranks, pressed)
         except BaseException as error:
             if isinstance(error, CollapsedError):  # before the update: what was learned until then is sound
                 agent.trainer.learning = False
+            recorder.torn = ranks is not None
             keep(agent, run, recorder, why(error))
             raise
         finally:
             recorder.close()
             progress.stop()
-        keep(agent, run, recorder, signal.Signals(pressed[0]).name if pressed else "")
-    if pressed:
-        raise Interrupted(number=pressed[0])
+        keep(agent, run, recorder, signal.Signals(number).name if number else "")
+    if number or pressed:  # which may have come while it was saved
+        raise Interrupted(number=number or pressed[0])
 
 
 def keep(agent: Agent, run: RunDirectory, recorder: Recorder, reason: str) -> None:
     """At the end of training, or when it was stopped, save the last whole iteration: checkpoint and policy."""
-    if agent.trainer.learning:  # what is not whole is not kept, but for the episodes, which are cut off again to go on
+    # what is not whole is not kept, but for the episodes, which are cut off again to go on
+    if agent.trainer.learning or recorder.torn:
         recorder.keep_episodes()
         run.write_state("stopped", recorder.saved_steps, reason)
         return
@@ -161,6 +185,10 @@ def why(error: BaseException) -> str:
 
 def make_writer(agent: Agent, run: RunDirectory, steps: int) -> TrajectoryWriter:
     """The writer of training episodes into the run directory. Raises TrajectoryError if episodes cannot be stored."""
+    if agent.ranks is not None:
+        raise TrajectoryError(
+            "there are no trajectories to save: each of several processes sees its own environments. Train in one process"
+        )
     if agent.dataset is not None:
         raise TrajectoryError(
             "there are no trajectories to save: an agent that learns from a dataset plays no episodes"
@@ -191,8 +219,10 @@ def assess(
     """Evaluate the policy both ways; write evaluation.json, a last row of evaluations.npz, and learning_curve.png.
 
     progress: told of every episode that has ended, see `Agent.evaluate`. callback: those with `evaluated` are told of
-    the means. Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
+    the means. Of several ranks the first does it all. Raises Interrupted for Ctrl-C, SIGTERM and SIGHUP.
     """
+    if agent.ranks is not None and agent.ranks.rank:
+        return {}
     with terminations() as came:
         from policygrad.reports.plots import plot_runs
 
@@ -248,6 +278,7 @@ def run_config(agent: Agent, steps: int, command: Sequence[str] = ()) -> dict[st
         "command": list(command),
     }
     said |= agent.more_words() | ({} if agent.name is None else {"name": agent.name})
+    said |= {} if agent.ranks is None else {"ranks": agent.ranks.size}
     own = files_of([agent.algo, agent.env_name, *said.get("wrappers", [])])
     return said | ({"files": own} if own else {})
 

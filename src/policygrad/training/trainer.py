@@ -12,6 +12,7 @@ import numpy as np
 
 from policygrad.data import Record, Row, Stats, Wants
 from policygrad.forms import Form, flag, maybe, table, whole
+from policygrad.total import agreed, total
 
 COUNTERS = ("first", "total", "until", "last", "logged", "rows", "stopped")  # the state of a Trainer, the clock aside
 METER_EVERY = 2  # rows between measurements of the gradient's noise, which cost as much as the diagnostics
@@ -125,7 +126,8 @@ class Trainer:
         self.leave = False
         while not (self.leave or self.over):
             row = self.iterate(log_every, started)
-            self.stopped = call is not None and call(row) is False
+            stopped = call is not None and call(row) is False
+            self.stopped, self.leave = agreed(stopped, self.leave)
             self.learning = False
         self.seconds = time.perf_counter() - started
 
@@ -136,7 +138,7 @@ class Trainer:
         progress = self.source.progress = min(before / self.total, 1.0)
         record = self.source.collect(self.actor, wants)
         self.ended = record.finished
-        self.last = self.done - before if wants.episodes is not None else math.prod(record.mask.shape)
+        self.last = self.done - before if wants.episodes is not None else total(math.prod(record.mask.shape))
         diagnose = self.logged is None or self.done - self.logged >= log_every
         meter = diagnose and self.rows % METER_EVERY == 0
         self.learning = True

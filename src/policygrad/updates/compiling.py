@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from policygrad.total import is_shared
+
 
 class CompiledStep:
     """The step of a rule by the name of its class in `compiled_steps`, which is made when it is first to be used.
@@ -18,7 +20,7 @@ class CompiledStep:
 
     def __call__(self, rule: Any, policy: Any, batch: Any, progress: float) -> bool:
         """Take the step; False where the reference is to."""
-        if not policy.compiles:
+        if not policy.compiles or is_shared():
             return False
         if not self.tried:
             self.step, self.tried = self.make(policy), True

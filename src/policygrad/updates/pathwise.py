@@ -22,6 +22,7 @@ from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.optim import Adam, check_norm, clip_by_norm, make_optimizer
 from policygrad.models.schedules import Schedule, at
 from policygrad.replay import Transitions
+from policygrad.total import mean, span, total
 from policygrad.updates.compiling import CompiledStep
 from policygrad.updates.q_learning import copied_network
 
@@ -58,7 +59,7 @@ class Temperature:
     def step(self, logp: Tensor, progress: float) -> None:
         """Move α, given log π (B,) of actions sampled now."""
         if self.target is not None:
-            self.optimizer.step(self.log_alpha, (logp + self.target).mean().reshape(1), at(self.lr, progress))
+            self.optimizer.step(self.log_alpha, mean(logp + self.target).reshape(1), at(self.lr, progress))
             self.log_alpha.clamp_(-self.most, self.most)
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,8 +127,10 @@ class Pathwise:
         """Copies follow after every step instead."""
 
     def noise(self, rows: int, dims: int) -> Tensor:
-        """Normal noise (B, D) for paths."""
-        return torch.from_numpy(self.rng.standard_normal((rows, dims), dtype=np.float32))
+        """Normal noise (B, D) for paths. Shards draw that of all rows, and take their own."""
+        first, whole = span(rows)
+        drawn = self.rng.standard_normal((whole, dims), dtype=np.float32)
+        return torch.from_numpy(drawn[first : first + rows])
 
     def next_value(self, policy: ExploringPolicy, features: Tensor) -> Tensor:
         """q̄(s', a') − α log π(a'|s') of a sampled a', or q̄ of the copied policy's, smoothed: (B,)."""
@@ -165,13 +168,13 @@ class Pathwise:
 
         The critic is held constant: its parameters get no gradient.
         """
-        head, count = policy.head, len(features)
-        noise = self.noise(count, head.dims)
+        head, count = policy.head, total(len(features))
+        noise = self.noise(len(features), head.dims)
         out = policy.kernel.forward(features)
         path = head.walk(out, noise.to(out.dtype))
         _, slope = self.critic.action_gradient(features, path.x, smallest=self.temperature is not None)
         alpha = 0.0 if self.temperature is None else self.temperature.alpha
-        return policy.kernel.vjp(path.pull_back(slope.div_(count), -alpha / count)), path.logp
+        return total(policy.kernel.vjp(path.pull_back(slope.div_(count), -alpha / count))), path.logp
 
     def improve(self, policy: ExploringPolicy, features: Tensor, progress: float) -> None:
         """A step of the policy, and of the temperature."""
@@ -193,7 +196,7 @@ class Pathwise:
         if self.last is not None:
             logp, stats["grad_norm"] = self.last
             if logp is not None and self.temperature is not None:
-                stats |= {"entropy": -float(logp.mean()), "alpha": self.temperature.alpha}
+                stats |= {"entropy": -float(mean(logp)), "alpha": self.temperature.alpha}
         return stats
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from policygrad.models.exploring import ExploringPolicy
 from policygrad.models.optim import check_norm, clip_by_norm, make_optimizer
 from policygrad.models.schedules import Schedule, at
 from policygrad.replay import Transitions
+from policygrad.total import mean, total
 from policygrad.tree import Tree
 from policygrad.updates.compiling import CompiledStep
 
@@ -72,7 +73,7 @@ class QLearning:
         act = batch.act.unsqueeze(-1)
         error = target.unsqueeze(-1) - q.gather(-1, act)
         slope = error.clamp(-1.0, 1.0) if self.loss == "huber" else error
-        grad = policy.kernel.vjp(torch.zeros_like(q).scatter_(-1, act, slope / len(q)))
+        grad = total(policy.kernel.vjp(torch.zeros_like(q).scatter_(-1, act, slope / total(len(q)))))
         norm = clip_by_norm(grad, self.max_grad_norm)
         self.check(norm)
         self.optimizer.step(policy.flat, grad, at(self.lr, progress))
@@ -87,7 +88,7 @@ class QLearning:
         if self.last is None:
             return {}
         q, error, norm = self.last
-        return {"q_mean": float(q.mean()), "td_error": float(error.square().mean().sqrt()), "grad_norm": norm}
+        return {"q_mean": float(mean(q)), "td_error": float(mean(error.square()).sqrt()), "grad_norm": norm}
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser, and the copy."""
