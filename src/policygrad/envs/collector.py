@@ -67,7 +67,7 @@ class Collector:
         lent: bool = False,
         place: tuple[int, int] | None = None,
     ) -> None:
-        self.envs, self.num_envs, self.mode = envs, envs.num_envs, autoreset_mode(envs)
+        self.envs, self.mode, self.num_envs = envs, autoreset_mode(envs), envs.num_envs
         self.place = (0, envs.num_envs) if place is None else place
         # ours pause, go back to where they were, and check what they are given
         self.ours = hasattr(type(envs), "restore")
