@@ -5,10 +5,10 @@ bandwidth, and a model of computation against communication that is fitted to so
     python benchmarks/ranks.py speed      # one rank against two, in pairs, on one machine; adds to the file
     python benchmarks/ranks.py page       # writes docs/data-parallel.md's tables
 
-    seconds of an iteration = c + r · rows / n + k · (a + 2 (n − 1) · latency) + 2 (n − 1) / n · bits / bandwidth
+    seconds of an iteration = c + r · rows / n + k · (a + m · (n − 1) · latency) + 2 (n − 1) / n · bits / bandwidth
 
 rows: steps of the whole batch; n: ranks; k: all-reduces per iteration and bits: what they add, both counted while measuring;
-2 (n − 1): the messages one after the other of a ring; c, r and a: fitted. c is what every rank does again.
+c, r, a and m: fitted. c is what every rank does again; m would be 2 if messages around the ring of ranks needed no answers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,15 +32,22 @@ from link import INTERFACE, network
 from torch import Tensor
 
 from policygrad.marks import between, markdown_table
+from policygrad.training.ranks import STORE
 
 FILE, PAGE = Path("benchmarks/ranks.json"), Path("docs/data-parallel.md")
 ITERATIONS, WARM = 10, 2
 STEPS = 128  # of each environment, per iteration
-EPOCHS, MINIBATCHES = 4, 4
+MINIBATCHES = 4
 ENV = "LunarLander-v3"  # stepped by Gymnasium, which takes most of the time
-PAIRS = 7  # of runs with one rank and with two
+PAIRS = 5  # of runs with one rank and with two
 PORT = 29611
 FAST = 1e10  # bits per second of a network that costs next to nothing
+TASKS: dict[str, dict[str, Any]] = {  # of `speed`; all with 4,096 steps per iteration
+    "HalfCheetah-v5, 1 epoch: the environment is most of it": {"env": "HalfCheetah-v5", "epochs": 1},
+    "HalfCheetah-v5, 4 epochs": {"env": "HalfCheetah-v5"},
+    "LunarLander-v3, 4 epochs": {},
+    "CartPole-v1, 4 epochs: the update is most of it": {"env": "CartPole-v1"},
+}
 NETWORK = 5e-5, 1e10  # seconds and bits per second, of an Ethernet in a data centre
 
 
@@ -52,6 +60,8 @@ class Point:
     latency: float = 0.0
     bandwidth: float = FAST
     hidden: int = 64
+    env: str = ENV
+    epochs: int = 4
     held_out: bool = False
     as_ranks: bool = False
 
@@ -76,6 +86,11 @@ HELD_OUT = [
     Point(2, 16, 1e-2, 1e9, held_out=True),
     Point(2, 24, 1e-3, 5e7, hidden=128, held_out=True),
     Point(3, 24, 2e-3, 1e9, held_out=True),
+    # chosen and measured after the model had got m
+    Point(2, 20, 4e-3, 3e8, held_out=True),
+    Point(2, 56, 1.5e-3, 2e9, held_out=True),
+    Point(3, 18, 1e-3, 5e8, held_out=True),
+    Point(4, 32, 5e-4, 1e9, held_out=True),
 ]
 
 
@@ -88,9 +103,9 @@ def work(point: Point) -> None:
     seen = {"calls": 0, "bits": 0, "waited": 0.0}
     reduce = module.Ranks._all
 
-    def counted(self: Any, x: Any, op: str) -> Any:
+    def counted(self: Any, x: Any, *how: Any) -> Any:
         began = time.perf_counter()
-        y = reduce(self, x, op)
+        y = reduce(self, x, *how)
         seen["waited"] += time.perf_counter() - began
         seen["calls"] += 1
         seen["bits"] += 8 * x.numel() * x.element_size()
@@ -103,9 +118,14 @@ def work(point: Point) -> None:
         at.append({"at": time.perf_counter(), **seen})
 
     hidden = (point.hidden, point.hidden)
-    words: dict[str, Any] = {"num_envs": point.envs, "num_steps": STEPS, "epochs": EPOCHS, "minibatches": MINIBATCHES}
+    words: dict[str, Any] = {
+        "num_envs": point.envs,
+        "num_steps": STEPS,
+        "epochs": point.epochs,
+        "minibatches": MINIBATCHES,
+    }
     steps = point.rows * (ITERATIONS + WARM)
-    agent = pg.Agent("ppo", ENV, preset={}, backend="gymnasium", hidden=hidden, steps=steps, seed=0, **words)
+    agent = pg.Agent("ppo", point.env, preset={}, backend="gymnasium", hidden=hidden, steps=steps, seed=0, **words)
     with alone_as_ranks() if point.as_ranks else nullcontext():
         agent.learn(callback=tick)
     each = [{name: b[name] - a[name] for name in a} for a, b in zip(at[WARM - 1 :], at[WARM:], strict=False)]
@@ -134,17 +154,17 @@ def measure(point: Point) -> dict[str, Any]:
 
 
 def terms(point: Point, found: dict[str, Any]) -> tuple[np.ndarray, float]:
-    """What c, r and a are multiplied with, and the part that needs no fit."""
+    """What c, r, a and m are multiplied with, and the part that needs no fit."""
     n = point.ranks
-    several = n > 1
-    ring = found["calls"] * 2 * (n - 1) * point.latency + 2 * (n - 1) / n * found["bits"] / point.bandwidth
+    calls = found["calls"] if n > 1 else 0.0
     # more ranks than cores compute one after the other
     share = max(1.0, n / (os.cpu_count() or 1)) / n
-    return np.array([1.0, point.rows * share, found["calls"] * several]), ring * several
+    carried = 2 * (n - 1) / n * found["bits"] / point.bandwidth
+    return np.array([1.0, point.rows * share, calls, calls * (n - 1) * point.latency]), carried
 
 
 def fit(rows: list[dict[str, Any]]) -> np.ndarray:
-    """c, r and a by least squares of relative errors on the points that are not held out."""
+    """c, r, a and m by least squares of relative errors on the points that are not held out."""
     used = [row for row in rows if not row["point"]["held_out"]]
     pairs = [(terms(Point(**row["point"]), row), row["seconds"]) for row in used]
     left = np.stack([x / seconds for (x, _), seconds in pairs])
@@ -197,8 +217,8 @@ def grown(
     coefficients: np.ndarray, row: dict[str, Any], ranks: int, rows: int, latency: float, bandwidth: float
 ) -> float:
     """The model's seconds of an iteration with many ranks, a core each. row: where sums and bits were counted."""
-    c, r, a = coefficients
-    waits = row["calls"] * (a + 2 * (ranks - 1) * latency) if ranks > 1 else 0.0
+    c, r, a, m = coefficients
+    waits = row["calls"] * (a + m * (ranks - 1) * latency) if ranks > 1 else 0.0
     return c + r * rows / ranks + waits + 2 * (ranks - 1) / ranks * row["bits"] / bandwidth
 
 
@@ -245,22 +265,23 @@ def speed_table(pairs: list[dict[str, Any]]) -> str:
 
 
 def speed() -> list[dict[str, Any]]:
-    """Iterations of one rank and of two, in pairs. Strong: the same batch; weak: a batch per rank."""
+    """Iterations of one rank and of two, in pairs, with the same batch."""
     found = []
-    for name, one, two in (("strong: 4,096 steps", 32, 32), ("weak: 2,048 steps a rank", 16, 32)):
+    for name, words in TASKS.items():
         told: dict[str, list[float]] = {"one": [], "two": []}
         for _ in range(PAIRS):
-            told["one"].append(measure(Point(1, one))["seconds"] * two / one)  # as long as for the same steps
-            told["two"].append(here(Point(2, two))["seconds"])
+            told["one"].append(here(Point(1, 32, **words))["seconds"])
+            told["two"].append(here(Point(2, 32, **words))["seconds"])
         found.append({"name": name, **told})
         print(json.dumps(found[-1]), flush=True)
     return found
 
 
 def here(point: Point) -> dict[str, Any]:
-    """The same as `measure`, without a network: the ranks meet on the loopback interface."""
-    plain = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(PORT)}
-    return started(point, [plain] * point.ranks, [[]] * point.ranks)
+    """The same as `measure`, on one machine: the ranks share memory, as those of --nproc do."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", STORE: f"{folder}/store"}
+        return started(point, [plain] * point.ranks, [[]] * point.ranks)
 
 
 def started(point: Point, environments: list[dict[str, str]], prefixes: list[list[str]]) -> dict[str, Any]:
@@ -269,7 +290,9 @@ def started(point: Point, environments: list[dict[str, str]], prefixes: list[lis
     ranks = []
     for k, (env, prefix) in enumerate(zip(environments, prefixes, strict=True)):
         env = os.environ | env | {"RANK": str(k), "WORLD_SIZE": str(point.ranks)}
-        ranks.append(subprocess.Popen([*prefix, *words], env=env, stdout=subprocess.PIPE, text=True))
+        ranks.append(
+            subprocess.Popen([*prefix, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        )
     told = [rank.communicate(timeout=600)[0] for rank in ranks]
     if any(rank.returncode for rank in ranks):
         raise SystemExit(f"{point} failed")
@@ -279,12 +302,15 @@ def started(point: Point, environments: list[dict[str, str]], prefixes: list[lis
 def page(found: dict[str, Any]) -> None:
     """Write the tables into the page."""
     coefficients = fit(found["rows"])
-    c, r, a = coefficients
-    errors = [abs(predicted(coefficients, x) / x["seconds"] - 1) for x in found["rows"] if x["point"]["held_out"]]
+    c, r, a, m = coefficients
+    errors: dict[int, list[float]] = {}
+    for row in found["rows"]:
+        if row["point"]["held_out"]:
+            errors.setdefault(row["point"]["ranks"], []).append(abs(predicted(coefficients, row) / row["seconds"] - 1))
+    largest = ", ".join(f"{100 * max(each):.0f} % with {n}" for n, each in sorted(errors.items()))
     said = (
-        f"c = {1e3 * c:.0f} ms, r = {1e6 * r:.0f} µs per step, a = {1e3 * a:.2f} ms per sum.\n"
-        f"The largest error on held-out points is {100 * max(errors):.0f} %, "
-        f"the median {100 * statistics.median(errors):.0f} %."
+        f"c = {1e3 * c:.0f} ms, r = {1e6 * r:.0f} µs per step, a = {1e3 * a:.2f} ms per sum, m = {m:.1f}.\n"
+        f"The largest errors on held-out points, by ranks: {largest}."
     )
     text = PAGE.read_text("utf8")
     for name, table in (

@@ -202,9 +202,9 @@ def test_a_command_is_measured_beside_another_version(load, monkeypatch, capsys)
 
 
 def test_the_model_of_ranks_finds_the_numbers_it_was_made_with(load):
-    """Iterations that the model itself made: the fit gives its three numbers back, also from the points it does not use."""
+    """Iterations that the model itself made: the fit gives its four numbers back, also from the points it does not use."""
     ranks: Any = load("ranks")
-    true, rows = [0.02, 9e-5, 4e-4], []
+    true, rows = [0.02, 9e-5, 4e-4, 3.0], []
     for point in [*ranks.FITTED, *ranks.HELD_OUT]:
         row: dict[str, Any] = {"point": dataclasses.asdict(point), "calls": 79.0 * (point.ranks > 1), "bits": 5e6}
         rows.append(row | {"seconds": ranks.predicted(true, row)})
@@ -219,7 +219,7 @@ def test_the_model_of_ranks_finds_the_numbers_it_was_made_with(load):
 def test_more_ranks_wait_longer_for_each_other_and_compute_less(load):
     ranks: Any = load("ranks")
     row = {"calls": 79.0, "bits": 5e6}
-    seconds = [ranks.grown([0.02, 9e-5, 4e-4], row, n, 65_536, 5e-5, 1e10) for n in (1, 2, 8, 1000)]
+    seconds = [ranks.grown([0.02, 9e-5, 4e-4, 2.0], row, n, 65_536, 5e-5, 1e10) for n in (1, 2, 8, 1000)]
     assert seconds[0] == pytest.approx(0.02 + 9e-5 * 65_536)
     assert seconds[1] == pytest.approx(0.02 + 9e-5 * 32_768 + 79 * (4e-4 + 1e-4) + 5e6 / 1e10)
     assert seconds[2] < seconds[1] < seconds[0] < seconds[3]

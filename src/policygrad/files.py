@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import mmap
 import os
 import re
 import stat
@@ -250,6 +251,18 @@ def appending(path: Path) -> Iterator[BinaryIO]:
                 f"{path} is a file of {found.st_nlink} names (hard links), which would all change: put a copy in its place"
             )
         yield file
+
+
+def mapped(path: Path, size: int, new: bool = False) -> mmap.mmap:
+    """A file of so many bytes, all 0 at first, as memory that processes share. new: make it, with room on the disk."""
+    flags = os.O_RDWR | (os.O_CREAT | os.O_EXCL if new else 0) | getattr(os, "O_NOFOLLOW", 0)
+    number = os.open(path, flags, 0o600)
+    try:
+        if new:
+            os.posix_fallocate(number, 0, size)
+        return mmap.mmap(number, size)
+    finally:
+        os.close(number)
 
 
 def make_folder(path: Path) -> Path:

@@ -28,10 +28,12 @@ from torch import Tensor
 from policygrad.envs import processes
 from policygrad.errors import TrainingError, UserError
 from policygrad.total import counts, reducing
+from policygrad.training.nearby import NearbySums, make_memory
 from policygrad.tree import to_numpy
 
 STORE = "POLICYGRAD_STORE"  # the file in which the ranks of one machine find each other, where we have started them,
 PARENT = "POLICYGRAD_PARENT"  # the end of a pipe that is closed when whoever has started them ends,
+SUMS = "-sums"  # and the name of a file that they share as memory
 LOST = "-lost-"  # and the name, with the rank, of a file that says that a rank has ended because another one had
 MINUTES = 30.0  # that a rank waits for another one, which may play a long episode, or evaluate
 CHECK_EVERY = 100  # updates between comparisons of the ranks' parameters, each about the time of one minibatch
@@ -49,21 +51,23 @@ class RanksDifferError(TrainingError, RuntimeError):
 class Ranks:
     """This process's place among those of a data-parallel learner. rank: its number, from 0. size: how many there are."""
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, near: NearbySums | None = None) -> None:
+        self.rank, self.size, self.near = rank, size, near
         self.updates = 0
 
     def add(self, x: Tensor) -> Tensor:
         """The sum of all ranks' x, in new memory."""
-        return self._all(x, "SUM")
+        return self._all(x, "SUM", torch.add)
 
     def largest(self, x: Tensor) -> Tensor:
         """The maximum of all ranks' x, element by element, in new memory."""
-        return self._all(x, "MAX")
+        return self._all(x, "MAX", torch.maximum)
 
-    def _all(self, x: Tensor, op: str) -> Tensor:
+    def _all(self, x: Tensor, op: str, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         import torch.distributed as dist
 
+        if self.near is not None and self.near.fits(x):
+            return self.near.reduce(x, combine)
         y = x.detach().clone().contiguous()
         _call(dist.all_reduce, y, getattr(dist.ReduceOp, op))
         return y
@@ -155,7 +159,7 @@ def data_parallel() -> Ranks:
         if not 0 <= rank < size:
             raise RanksError(f"RANK = {rank}, but WORLD_SIZE = {size}: ranks count from 0")
         _call(_join, rank, size)
-        _ranks = Ranks(rank, size)
+        _ranks = Ranks(rank, size, _call(_nearby, rank, size) if STORE in os.environ else None)
     return _ranks or Ranks()
 
 
@@ -211,6 +215,30 @@ def _join(rank: int, size: int) -> None:
     processes.most_cores = max(1, processes.usable_cores() // here)
     if PARENT in os.environ:
         threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
+
+
+def _nearby(rank: int, size: int) -> NearbySums | None:
+    """The memory that the ranks of this machine share, where that is possible."""
+    import torch.distributed as dist
+
+    path = Path(f"{os.environ[STORE]}{SUMS}")
+    made = torch.tensor([int(rank > 0 or make_memory(path, size))])
+    dist.all_reduce(made, dist.ReduceOp.MIN)
+    if not int(made):
+        return None
+    pids = torch.zeros(size, dtype=torch.int64)
+    pids[rank] = os.getpid()
+    dist.all_reduce(pids)
+    return NearbySums(path, rank, pids.tolist(), _lost)
+
+
+def _lost() -> None:
+    """Raises LostRankError: a rank of this machine has ended."""
+
+    def end() -> None:
+        raise RuntimeError("its process is gone")
+
+    _call(end)
 
 
 def _end_with(pipe: int) -> None:

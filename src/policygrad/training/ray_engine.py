@@ -85,7 +85,9 @@ def connected() -> Iterator[Any]:
     except ImportError as error:
         raise RayError("engine = ray needs Ray: pip install 'policygrad[ray]'") from error
     try:
-        ray.init(address=address or "local", include_dashboard=None if address else False, logging_level=logging.WARNING)
+        ray.init(
+            address=address or "local", include_dashboard=None if address else False, logging_level=logging.WARNING
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise RayError(f"cannot use the Ray cluster {address or 'on this machine'}: {first}") from error
