@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from interrupted import files
 from ranked import Failed, in_ranks, together
 
@@ -21,6 +23,7 @@ from policygrad.stored.directory import RunDirectory
 from policygrad.stored.storage import load_state
 from policygrad.total import is_shared
 from policygrad.training import ranks as module
+from policygrad.training.nearby import CAPACITY
 from policygrad.training.ranks import STORE, LostRankError, Ranks, RanksDifferError, RanksError, current, data_parallel
 
 # recipe, environment, keywords: without minibatches, of which each rank shuffles its own
@@ -399,3 +402,31 @@ def test_a_process_that_is_alone_stays_alone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WORLD_SIZE", "4")  # that of a scheduler
     ranks = data_parallel()
     assert (ranks.rank, ranks.size, current()) == (0, 1, None)
+
+
+def sums_of_many(rank: int) -> tuple[bool, list[list[float]]]:
+    """Sums and maxima of all kinds of tensors, in the memory that ranks share and, where they have no room, by gloo."""
+    ranks = module.current()
+    assert ranks is not None
+    rng, found = torch.Generator().manual_seed(rank), []
+    for size in (1, 7, 1000, CAPACITY // 4, CAPACITY // 4 + 1):
+        for dtype in (torch.float32, torch.float64, torch.int64):
+            x = torch.randint(-50, 50, (size,), generator=rng).to(dtype)
+            found.append(
+                [float(y.double().dot(torch.arange(size) % 97 + 1.0)) for y in (ranks.add(x), ranks.largest(x))]
+            )
+    for k in range(300):  # who is fast must not write over what others still read
+        if k % (rank + 2) == 0:
+            time.sleep(1e-4)
+        found.append(ranks.add(torch.full((50,), float(k * 3 + rank))).unique().tolist())
+    return ranks.near is not None, found
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="ranks share memory on Linux")
+def test_sums_in_shared_memory_are_those_of_gloo_and_equal_in_all_ranks(monkeypatch):
+    near = together(3, sums_of_many)
+    monkeypatch.setattr(module, "make_memory", lambda path, size: False)
+    far = together(3, sums_of_many)
+    assert [is_near for is_near, _ in near + far] == [True] * 3 + [False] * 3
+    assert all(found == near[0][1] for _, found in near + far)
+    assert near[0][1][-300:] == [[9.0 * k + 3.0] for k in range(300)]
