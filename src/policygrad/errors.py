@@ -27,6 +27,10 @@ class TrainingError(PolicygradError):
     """Training cannot continue: too little data, or numbers that are not finite."""
 
 
+class ParallelError(PolicygradError):
+    """Processes that train together have come apart: one has ended, or has other parameters."""
+
+
 class NotFiniteError(TrainingError, FloatingPointError):
     """A number that must be finite is NaN or ±∞."""
 

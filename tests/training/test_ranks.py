@@ -413,7 +413,7 @@ def sums_of_many(rank: int) -> tuple[bool, list[list[float]]]:
         for dtype in (torch.float32, torch.float64, torch.int64):
             x = torch.randint(-50, 50, (size,), generator=rng).to(dtype)
             found.append(
-                [float(y.double().dot(torch.arange(size) % 97 + 1.0)) for y in (ranks.add(x), ranks.largest(x))]
+                [float((y.double() * (torch.arange(size) % 97 + 1)).sum()) for y in (ranks.add(x), ranks.largest(x))]
             )
     for k in range(300):  # who is fast must not write over what others still read
         if k % (rank + 2) == 0:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from policygrad.envs import processes
-from policygrad.errors import TrainingError, UserError
+from policygrad.errors import ParallelError, UserError
 from policygrad.total import counts, reducing
 from policygrad.training.nearby import NearbySums, make_memory
 from policygrad.tree import to_numpy
@@ -40,11 +40,11 @@ CHECK_EVERY = 100  # updates between comparisons of the ranks' parameters, each 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class LostRankError(TrainingError, ConnectionError):
+class LostRankError(ParallelError, ConnectionError):
     """Another process of a data-parallel run has ended, or cannot be reached."""
 
 
-class RanksDifferError(TrainingError, RuntimeError):
+class RanksDifferError(ParallelError, RuntimeError):
     """The processes of a data-parallel run no longer have the same parameters."""
 
 
