@@ -111,7 +111,7 @@ def work(point: Point) -> None:
         seen["bits"] += 8 * x.numel() * x.element_size()
         return y
 
-    module.Ranks._all = counted
+    module.Ranks._all = counted  # pyright: ignore[reportAttributeAccessIssue]
     at: list[dict[str, float]] = []
 
     def tick(agent: Any, row: Any) -> None:
