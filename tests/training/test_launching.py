@@ -208,3 +208,8 @@ def test_the_ranks_end_when_whoever_has_started_them_is_killed(tmp_path: Path) -
     assert ranks_of(run) == {}
     state = RunDirectory(run).state()
     assert (state["status"], state["reason"]) == ("stopped", "SIGTERM")
+
+
+def test_more_processes_than_environments_are_refused_before_any_is_started(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "ppo", "CartPole-v1", "--num-envs", "4", "--nproc", "64"]) == 2
+    assert "--nproc 64 needs as many environments, and num_envs = 4" in " ".join(capsys.readouterr().err.split())

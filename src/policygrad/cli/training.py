@@ -48,6 +48,13 @@ def train_command(words: Sequence[str]) -> None:
             raise UsageError("--nproc divides one run, --shard and --engine divide several: give one of them.")
         train_several(given, command, **engine_of(given.engine, given.shard, given.lease))
         return
+    if given.nproc > 1:  # refused once, before processes are started
+        with as_usage_error(ValueError, TypeError):
+            num_envs = resolve(given.algo, given.env, given.overrides, given.preset)[0]["num_envs"]
+        if num_envs < given.nproc:
+            raise UsageError(
+                f"--nproc {given.nproc} needs as many environments, and num_envs = {num_envs}: give a larger one."
+            )
     ranks = several(given.nproc, command[1:], given.seeds)
     if ranks is not None and ranks.rank:
         given.quiet, given.wandb, given.mlflow = True, None, None  # rank 0 says it all
