@@ -1,7 +1,7 @@
 """PPO of Stable-Baselines3 with RL Zoo's hyperparameters: finished runs that `policygrad compare` takes as a side.
 
     python benchmarks/zoo.py Acrobot-v1 --seeds 0 1 2 3 4 5 6 7 8 9 --out runs/sb3
-    policygrad compare ppo sb3=runs/sb3/Acrobot-v1 --env Acrobot-v1 --steps 1000000 --seeds 10
+    policygrad compare ppo runs/sb3/Acrobot-v1 --env Acrobot-v1 --steps 1000000 --seeds 10
 
 Every run has its training episodes in monitor.csv, and in evaluations.npz one evaluation: the final policy, greedy, over 100
 episodes that are reset with the seeds of policygrad's own evaluations. A finished run is not trained again.

@@ -17,6 +17,8 @@ import pytest
 
 from policygrad.interop.foreign_runs import foreign_runs
 from policygrad.reports.comparison_result import RunComparison
+from policygrad.stored.directory import RunError
+from policygrad.training.compare import compare
 from policygrad.training.sides import of_folder, read_side
 
 RUNS = Path(__file__).with_name("sb3_runs")
@@ -91,3 +93,19 @@ def test_they_are_a_side_of_a_comparison(tmp_path):
     clocks = json.loads((tmp_path / "out" / "clocks.json").read_text())
     assert clocks["one"]["CartPole-v1"]["0"]["seconds"] == episodes(RUNS / "a2c-0")[-1][2]
     assert (tmp_path / "out" / "clocks.png").stat().st_size > 10_000
+
+
+def test_files_that_name_no_environment_are_of_the_one_that_is_asked_for(tmp_path):
+    shutil.copytree(RUNS, tmp_path / "runs")
+    for file in (tmp_path / "runs").rglob("monitor.csv"):
+        file.write_text(file.read_text().replace('"CartPole-v1"', '"None"', 1))  # as VecMonitor writes
+    side = read_side(str(tmp_path / "runs"))
+    assert [*of_folder(side, ["Acrobot-v1"], True)] == ["Acrobot-v1"]
+    with pytest.raises(RunError, match="does not say its environment"):
+        of_folder(side, [], True)
+
+
+def test_a_side_without_the_environment_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(RunError, match="has no runs in Acrobot-v1"):
+        compare(["ppo", str(RUNS)], "Acrobot-v1", seeds=2, steps=512, root=tmp_path)
+    assert not any(tmp_path.iterdir())

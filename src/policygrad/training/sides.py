@@ -277,11 +277,7 @@ def of_folder(side: Side, env: Sequence[str], greedy: bool) -> dict[str, list[Sc
         if not env or environment(run.config()) in env:
             scored = read_run(run, greedy)
             found.setdefault(scored.env, []).append(scored)
-    for name in env:
-        if name not in found:
-            raise RunError(
-                f"{folder} has no runs in {name}: it has runs in {', '.join(found) or 'none that is asked for'}"
-            )
+    refuse_missing(found, env, folder)
     for name, several in found.items():
         if any(run.settings != several[0].settings for run in several):
             raise RunError(f"{folder} has runs of several configurations on {name}: give one directory per side")
@@ -305,4 +301,14 @@ def of_others(side: Side, theirs: Sequence[ForeignRun], env: Sequence[str]) -> d
             found.setdefault(name, []).append(
                 ScoredRun(name, run.seed, run.score, *curve, str(run.place), goal, settings)
             )
+    refuse_missing(found, env, side.folder)
     return found
+
+
+def refuse_missing(found: Mapping[str, Any], env: Sequence[str], folder: Path | None) -> None:
+    """Raises RunError where a directory has no runs in an environment that is asked for."""
+    for name in env:
+        if name not in found:
+            raise RunError(
+                f"{folder} has no runs in {name}: it has runs in {', '.join(found) or 'none that is asked for'}"
+            )
