@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policygrad.algorithms.config import aliases, parameters, pieces
+from policygrad.algorithms.foreign import ANSWERS
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.interop.metrics import NOTATION, TABLES, Metric
 from policygrad.marks import with_tables
@@ -50,12 +51,20 @@ def understood() -> str:
     )
 
 
+def answered() -> str:
+    """What to write in place of other libraries' names that are no keywords here."""
+    rows: dict[str, list[str]] = {}
+    for theirs, here in ANSWERS.items():
+        rows.setdefault(here if isinstance(here, str) else here[0], []).append(f"`{theirs}`")
+    return markdown(["theirs", "here"], [[", ".join(theirs), here] for here, theirs in rows.items()])
+
+
 def pages() -> dict[Path, dict[str, str]]:
     """The tables of each page."""
     tables = {name: numbers(metrics) for name, metrics in TABLES.items()}
     return {
         DOCS / "metrics.md": tables | {"notation": NOTATION},
-        DOCS / "migrating.md": {"names that are understood": understood()},
+        DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
     }
 
 

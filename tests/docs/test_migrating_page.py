@@ -47,17 +47,20 @@ def test_every_name_that_the_page_calls_understood_is():
         assert ours in EVERY
 
 
-def test_every_name_of_ours_in_the_tables_of_hyperparameters_is_one():
-    rest = PAGE.partition("### Hyperparameters")[2]
-    tables = [
-        rest.partition("### Around")[0],
-        rest.partition("## From CleanRL")[2].partition("CleanRL's attraction")[0],
-    ]
-    ours = {
-        word for table in tables for _, column in ROW.findall(table) for word in re.findall(r"`([a-z_]+)[=`]", column)
-    }
-    assert len(ours) > 15
-    assert ours - EVERY - {"body", "device"} == set()
+OF_FUNCTIONS = {  # keywords of Agent, learn, evaluate and callbacks
+    *("auxiliary", "backend", "body", "callback", "device", "entity", "env", "every", "greedy", "name", "progress_bar"),
+    *("project", "tags", "wrappers"),
+}
+
+
+def test_every_name_of_ours_in_the_tables_of_hyperparameters_and_in_answers_is_one():
+    table = PAGE.partition("### Hyperparameters")[2].partition("### Around")[0]
+    ours = {word for _, column in ROW.findall(table) for word in re.findall(r"\b([a-z_]+)=", column)}
+    assert len(ours) > 5
+    for said in ANSWERS.values():
+        ours |= set(re.findall(r"\b([a-z_]+)=", said if isinstance(said, str) else said[0]))
+    assert len(ours) > 30
+    assert ours - EVERY - OF_FUNCTIONS == set()
 
 
 @pytest.mark.parametrize(("theirs", "ours"), pairs())
