@@ -1,4 +1,4 @@
-"""Write the tables of docs/metrics.md and docs/migrating.md that the code knows.
+"""Write the tables of docs/metrics.md, docs/migrating.md and docs/runs.md that the code knows.
 
 python benchmarks/pages.py
 """
@@ -13,6 +13,7 @@ from policygrad.algorithms.foreign import ANSWERS
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.interop.metrics import NOTATION, TABLES, Metric
 from policygrad.marks import with_tables
+from policygrad.stored.standing import DESCRIBED, STATES
 
 DOCS = Path(__file__).parents[1] / "docs"
 SOURCE = "benchmarks/pages.py"
@@ -65,6 +66,10 @@ def pages() -> dict[Path, dict[str, str]]:
     return {
         DOCS / "metrics.md": tables | {"notation": NOTATION},
         DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
+        DOCS / "runs.md": {
+            "states": markdown(["state", "what it means"], list(STATES.items())),
+            "keys": markdown(["key", "what it is"], [[f"`{key}`", text] for key, text in DESCRIBED.items()]),
+        },
     }
 
 

@@ -26,7 +26,7 @@ def pairs() -> list[tuple[str, str]]:
     return [(name, ours.strip("`")) for theirs, ours in ROW.findall(UNDERSTOOD) for name in NAME.findall(theirs)]
 
 
-def test_the_table_is_made_of_the_code_as_it_is(monkeypatch):
+def test_the_tables_are_made_of_the_code_as_it_is(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     pages = importlib.import_module("pages")
     for page in pages.pages():
