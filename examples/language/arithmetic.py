@@ -1,6 +1,6 @@
 """Supervised learning, then RLOO, GRPO and PPO: a transformer of 100,000 parameters learns to add.
 
-    python examples/language/arithmetic.py [--seeds 5] [--updates 100] [--out runs.json] [--page docs/language.md]
+    python examples/language/arithmetic.py [--seeds 5] [--updates 200] [--out runs.json] [--page docs/language.md]
 
 Supervised learning from nothing ends when half of the sums that it has not seen are right. That model is frozen as the
 reference, and every algorithm goes on from it by the exact-match reward alone: 1 for the right answer, 0 for all others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, get_origin
 
 import pytest
@@ -55,6 +56,13 @@ def test_a_groups_fields_are_keywords_and_arrive_in_the_group() -> None:
     assert agent.learner.update.lr == 0.25
     with pytest.raises(ConfigError, match="heat = 6 must be in"):
         resolve(grouped, "E", {"heat": 6})
+
+
+def test_a_recipe_with_some_keywords_given_is_one() -> None:
+    agent = pg.Agent(partial(grouped, num_steps=32), "CartPole-v1", spice="salt")
+    assert (seen[-1][0], seen[-1][2].spice, agent.algo.rpartition(":")[2]) == (32, "salt", "grouped")
+    with pytest.raises(ConfigError, match="of grouped its signature is"):
+        pg.Agent(partial(grouped, "a task"), "CartPole-v1")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_keyword_that_is_there_twice_is_refused() -> None:

@@ -155,6 +155,9 @@ def test_several_sides_have_an_overall_verdict():
         overall(ComparedRuns(runs))
         == "Overall, no side is better than all others on Left-v0; bad is worse than another one."
     )
+    runs |= {"worse": runs["bad"], "awful": runs["bad"]}
+    assert overall(ComparedRuns(runs)).endswith("bad, worse and awful are each worse than another one.")
+    del runs["worse"], runs["awful"]
     every = [one for pairs in ComparedRuns(runs).differences.values() for one in pairs.values()]
     assert [one.comparisons for one in every] == [3, 3, 3]
     assert every[0].p_adjusted == pytest.approx(3 * every[0].p)

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from test_ranks import listening
 
 from policygrad.cli import main
+from policygrad.errors import Interrupted
 from policygrad.stored.directory import RunDirectory
 from policygrad.training import launching
 from policygrad.training.launching import Rank, launch
@@ -72,6 +74,36 @@ def test_where_one_is_interrupted_all_are_and_may_take_their_time() -> None:
     assert [number for _, number in ranks[0].got] == [signal.SIGTERM]
     assert Process.now >= 60.0
     assert launching._reasons(ranks, []) == []
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_interrupted_before_rank_0_can_say_so_says_it(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks = iter([Process(0, ends=1.0, code=-number), Process(1), Process(2, ends=2.0, code=-15)])
+    monkeypatch.setattr(launching, "Rank", lambda *_: next(ranks))
+    monkeypatch.setattr(Process, "close", lambda self: None)
+    monkeypatch.setattr(Process, "process", property(lambda self: SimpleNamespace(returncode=self.code)), raising=False)
+    with pytest.raises(Interrupted) as said:
+        launch(["train"], 3)
+    assert said.value.code == 128 + number
+
+
+def test_a_rank_that_waits_for_others_ends_at_once_when_it_is_asked(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    env = {STORE: str(store), "RANK": "0", "WORLD_SIZE": "2"}  # the other one never comes
+    process = command("train", "ppo", "CartPole-v1", "--run-dir", str(tmp_path / "run"), **env)
+    while not (store.exists() and store.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.2)  # it waits now, in torch
+    process.terminate()
+    since = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - since < 5.0
+    assert process.returncode == -signal.SIGTERM
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("clock")
@@ -210,6 +242,13 @@ def test_the_ranks_end_when_whoever_has_started_them_is_killed(tmp_path: Path) -
     assert (state["status"], state["reason"]) == ("stopped", "SIGTERM")
 
 
-def test_more_processes_than_environments_are_refused_before_any_is_started(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "ppo", "CartPole-v1", "--num-envs", "4", "--nproc", "64"]) == 2
-    assert "--nproc 64 needs as many environments, and num_envs = 4" in " ".join(capsys.readouterr().err.split())
+def test_more_processes_than_environments_are_refused_before_any_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launching, "Rank", None)
+    run, steps = str(tmp_path / "run"), ["--num-steps", "4", "--steps", "32", "--eval-episodes", "1", "--quiet"]
+    train = ["train", "ppo", "CartPole-v1", "--num-envs", "4", "--run-dir", run, *steps]
+    assert main(train) == 0
+    for words in ([*train, "--nproc", "64"], ["resume", run, "--steps", "64", "--nproc", "64"]):
+        assert main(words) == 2
+        assert "--nproc 64 needs as many environments, and num_envs = 4" in " ".join(capsys.readouterr().err.split())

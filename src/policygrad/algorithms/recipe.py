@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -110,9 +110,10 @@ def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable
         names = [p.name for p in listed]
         keywords = {p.name: p for p in [*(p for p in keywords_of(Run()) if p.name not in names), *listed]}
         keywords |= {p.name: p for p in keywords_of(Network()) if p.name not in names}
-        _check(function, own, names, keywords, spec)
+        source = function_of(function)
+        _check(source, own, names, keywords, spec)
 
-        @wraps(function)
+        @wraps(source)
         def composed(task: Task, **given: Any) -> Plan:
             values = {k: given.pop(k, p.default) for k, p in keywords.items()}
             bundles = {k: replace(g, **{f.name: values[f.name] for f in fields(g)}) for k, g in groups.items()}
@@ -123,11 +124,18 @@ def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable
         made: Any = composed
         made.keywords, made.groups = keywords, tuple(map(type, groups.values()))
         made.__signature__ = own.replace(parameters=[next(iter(own.parameters.values())), *keywords.values()])
-        made.name = name or f"{function.__module__}:{function.__qualname__}"
+        made.name = name or f"{source.__module__}:{source.__qualname__}"
         made.spec = spec
         return made
 
     return decorate
+
+
+def function_of(function: Any) -> Any:
+    """The function with a name behind `functools.partial`, or the class of an object that is called."""
+    while isinstance(function, partial):
+        function = function.func
+    return function if hasattr(function, "__qualname__") else type(function)
 
 
 def _check(

@@ -42,3 +42,9 @@ def several(nproc: int, words: Sequence[str], seeds: Sequence[int] = (0,)) -> Ra
             "torchrun has started the processes, so leave out --nproc: it says how many with --nproc-per-node"
         )
     return ranks
+
+
+def refuse_more(nproc: int, num_envs: int) -> None:
+    """Raises UsageError where there are more processes than environments, before any is started."""
+    if num_envs < nproc:
+        raise UsageError(f"--nproc {nproc} needs as many environments, and num_envs = {num_envs}: give a larger one.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from policygrad.cli.arguments import TrainArguments, check_env
 from policygrad.cli.episodes import Episodes
 from policygrad.cli.flags import resume_parser
-from policygrad.cli.nproc import several
+from policygrad.cli.nproc import refuse_more, several
 from policygrad.cli.playing import refuse_import
 from policygrad.cli.reports import as_usage_error, evaluation_table, saved, why_fewer
 from policygrad.cli.tables import paragraph
@@ -29,7 +29,6 @@ def resume_command(words: Sequence[str]) -> None:
     """`policygrad resume`."""
     given = resume_parser().parse(words)
     steps = None if given.steps is None else positive("steps", given.steps)
-    ranks = several(positive("nproc", given.nproc), ["resume", *words])
     path = find_run(given.run, given.runs_root)
     if not path.is_dir():
         raise UsageError(f"{path} is a file: give the run directory that it is in.")
@@ -38,6 +37,9 @@ def resume_command(words: Sequence[str]) -> None:
     run = RunDirectory(path)
     config = run.config()
     refuse_import("resume", given.run, config, given.env, given.recipe, given.wrapper, config.get("files"))
+    nproc = positive("nproc", given.nproc)
+    refuse_more(nproc, config["config"].get("num_envs", nproc))
+    ranks = several(nproc, ["resume", *words])
     kwargs = None if given.env_kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(given.env_kwargs))
     quiet = given.quiet or (ranks is not None and ranks.rank > 0)
     go_on(run, steps, quiet, env=given.env, recipe=given.recipe, env_kwargs=kwargs, wrappers=given.wrapper)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.cli.arguments import TrainArguments, parse_train
 from policygrad.cli.board import make_board
-from policygrad.cli.nproc import several
+from policygrad.cli.nproc import refuse_more, several
 from policygrad.cli.reports import (
     as_usage_error,
     failures,
@@ -51,10 +51,7 @@ def train_command(words: Sequence[str]) -> None:
     if given.nproc > 1:  # refused once, before processes are started
         with as_usage_error(ValueError, TypeError):
             num_envs = resolve(given.algo, given.env, given.overrides, given.preset)[0]["num_envs"]
-        if num_envs < given.nproc:
-            raise UsageError(
-                f"--nproc {given.nproc} needs as many environments, and num_envs = {num_envs}: give a larger one."
-            )
+        refuse_more(given.nproc, num_envs)
     ranks = several(given.nproc, command[1:], given.seeds)
     if ranks is not None and ranks.rank:
         given.quiet, given.wandb, given.mlflow = True, None, None  # rank 0 says it all

@@ -96,7 +96,7 @@ def overall(comparison: ComparedRuns) -> str:
     if any(wins.values()):
         losers = [pair[1] if f.verdict > 0 else pair[0] for pair, f in pairs.items() if f.verdict]
         worse = list(dict.fromkeys(losers))
-        said = f"{worse[0]} is" if len(worse) == 1 else f"{' and '.join(worse)} are each"
+        said = f"{worse[0]} is" if len(worse) == 1 else f"{', '.join(worse[:-1])} and {worse[-1]} are each"
         return f"Overall, no side is better than all others {place}; {said} worse than another one."
     return f"Overall, these runs cannot tell the sides apart {place}."
 

@@ -70,6 +70,18 @@ def terminations() -> Iterator[list[int]]:
 
 
 @contextmanager
+def at_once() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP end the process without another word, also while code in C waits, which Python's handlers
+    have to wait for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with handled(dict.fromkeys(heard(), signal.SIG_DFL)):
+        yield
+
+
+@contextmanager
 def unmistaken(raised: Sequence[int]) -> Iterator[None]:
     """An error after an `Interrupted` was raised for one of these signals is that one still: code in C that it passes through
     may have made another error of it. Importing a module makes an ImportError.

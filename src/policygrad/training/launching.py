@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from policygrad.envs.processes import exit_text
+from policygrad.errors import Interrupted
 from policygrad.files import printable
 from policygrad.training.interrupts import SIGNALS, interrupts
 from policygrad.training.ranks import LOST, PARENT, STORE
@@ -51,8 +52,8 @@ class Rank:
 
     @property
     def stopped(self) -> bool:
-        """Whether it has ended because it was interrupted."""
-        return (self.code or 0) - 128 in SIGNALS
+        """Whether it has ended because it was interrupted, before it could handle that or after."""
+        return interruption(self.code) is not None
 
     @property
     def failed(self) -> bool:
@@ -81,9 +82,15 @@ class Rank:
         return "\n".join(said[-3:])
 
 
+def interruption(code: int | None) -> int | None:
+    """The signal by which a process was interrupted, with this exit code."""
+    number = -(code or 0) if (code or 0) < 0 else (code or 0) - 128
+    return number if number in SIGNALS else None
+
+
 def launch(words: Sequence[str], size: int) -> int:
     """Run `policygrad` with these words in so many processes, which find each other and learn together, and return the exit
-    code of rank 0, or of another one that failed.
+    code of rank 0, or of another one that failed. Raises Interrupted where a signal came before rank 0 had started.
 
     Rank 0 has this process's output; of the others the error is shown, where it is the reason why rank 0 ended. Signals are
     handed on. Where one process fails, the others end within ten seconds.
@@ -98,6 +105,8 @@ def launch(words: Sequence[str], size: int) -> int:
             codes = [rank.process.returncode for rank in ranks]
             for text in _reasons(ranks, failed):
                 print(f"policygrad: {text}", file=sys.stderr)
+            if codes[0] < 0 and ranks[0].stopped:  # before it could say so
+                raise Interrupted(number=interruption(codes[0]) or signal.SIGTERM)
     finally:
         for rank in ranks:
             rank.close()

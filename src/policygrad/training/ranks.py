@@ -28,6 +28,7 @@ from torch import Tensor
 from policygrad.envs import processes
 from policygrad.errors import ParallelError, UserError
 from policygrad.total import counts, reducing
+from policygrad.training.interrupts import at_once
 from policygrad.training.nearby import NearbySums, make_memory
 from policygrad.tree import to_numpy
 
@@ -158,7 +159,10 @@ def data_parallel() -> Ranks:
         rank, size = _variable("RANK"), asked_size()
         if not 0 <= rank < size:
             raise RanksError(f"RANK = {rank}, but WORLD_SIZE = {size}: ranks count from 0")
-        _call(_join, rank, size)
+        if PARENT in os.environ:
+            threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
+        with at_once():  # the others may need minutes to start, or never come
+            _call(_join, rank, size)
         _ranks = Ranks(rank, size, _call(_nearby, rank, size) if STORE in os.environ else None)
     return _ranks or Ranks()
 
@@ -213,8 +217,6 @@ def _join(rank: int, size: int) -> None:
     atexit.register(leave)  # threads of gloo that are left running abort the process
     dist.barrier()  # all of them are there, and connected
     processes.most_cores = max(1, processes.usable_cores() // here)
-    if PARENT in os.environ:
-        threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
 
 
 def _nearby(rank: int, size: int) -> NearbySums | None:
