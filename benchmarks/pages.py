@@ -1,11 +1,12 @@
-"""Write the tables of docs/metrics.md, docs/migrating.md and docs/runs.md that the code knows.
+"""Write the tables of docs/metrics.md, docs/migrating.md, docs/report.md and docs/runs.md that the code knows.
 
 python benchmarks/pages.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from policygrad.algorithms.config import aliases, parameters, pieces
@@ -13,6 +14,9 @@ from policygrad.algorithms.foreign import ANSWERS
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.interop.metrics import NOTATION, TABLES, Metric
 from policygrad.marks import with_tables
+from policygrad.reports.findings import CHECKS
+from policygrad.reports.tracking import tracking
+from policygrad.reports.value_findings import CHECKS as VALUE_CHECKS
 from policygrad.stored.standing import DESCRIBED, STATES
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -60,12 +64,27 @@ def answered() -> str:
     return markdown(["theirs", "here"], [[", ".join(theirs), here] for here, theirs in rows.items()])
 
 
+def findings(checks: Sequence[Callable[..., object]]) -> str:
+    """What the report's findings compare, by their functions' docstrings."""
+    rows = []
+    for check in checks:
+        compared, _, when = (inspect.getdoc(check) or "").partition("`!`: ")
+        name = {"tracking": "surrogate and return"}.get(check.__name__, check.__name__.replace("_", " "))
+        name = name.replace("kl", "KL").replace("td", "TD").replace("fisher", "Fisher")
+        rows.append([name, compared.strip().removesuffix("."), when.partition("\n\n")[0].removesuffix(".")])
+    return markdown(["finding", "what is compared", "`!` where"], rows)
+
+
 def pages() -> dict[Path, dict[str, str]]:
     """The tables of each page."""
     tables = {name: numbers(metrics) for name, metrics in TABLES.items()}
     return {
         DOCS / "metrics.md": tables | {"notation": NOTATION},
         DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
+        DOCS / "report.md": {
+            "findings": findings([*CHECKS.values(), tracking]),
+            "findings off-policy": findings(list(VALUE_CHECKS.values())),
+        },
         DOCS / "runs.md": {
             "states": markdown(["state", "what it means"], list(STATES.items())),
             "keys": markdown(["key", "what it is"], [[f"`{key}`", text] for key, text in DESCRIBED.items()]),

@@ -230,7 +230,7 @@ def critic(case: RunCase) -> Symptom | None:
 def gradient_noise(case: RunCase) -> Symptom | None:
     """The gradient's signal is not far below its noise, where it was measured."""
     case.column("meter_groups")
-    found = findings.gradient_meter(case.updates)
+    found = findings.gradient_noise(case.updates)
     if found.mark != "!":
         return None
     snr = float(found.numbers["snr"][-1][0])
