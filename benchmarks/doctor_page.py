@@ -1,4 +1,4 @@
-"""Write the tables of docs/doctor.md from the recorded lines of doctor.py and doctor_runs.py.
+"""Write the tables of docs/doctor.md: of the rules, and of the recorded lines of doctor.py and doctor_runs.py.
 
 python benchmarks/doctor_page.py              # from benchmarks/doctor.json and benchmarks/doctor_runs.json
 """
@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from policygrad.diagnosis import preflight, run
+from policygrad.diagnosis.symptoms import SymptomRule
 from policygrad.marks import between
+from policygrad.training.probing import TASKS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "doctor.md"
@@ -21,6 +24,23 @@ SET_ON = ("CartPole-v1", "Pendulum-v1")
 CALM = ("short run", "not improving")  # what is true of a training that was made short
 
 Line = dict[str, Any]
+
+
+def rules(listed: Sequence[SymptomRule], stalls: bool = False) -> str:
+    """What each calls a symptom. stalls: with a column that says whether it is looked for only in runs that stall."""
+    heads = ["rule", "a symptom is", "certain", *(["only if the run"] if stalls else [])]
+    rows = [f"| {' | '.join(heads)} |", "|---|---|---|" + "---|" * stalls]
+    for rule in listed:
+        text = rule.symptom.replace("e-0", "e-").replace("|", "\\|").replace("the report", "[the report](report.md)")
+        cells = [rule.name, text, rule.sure]
+        rows.append(f"| {' | '.join([*cells, 'stalls' * rule.stalls] if stalls else cells)} |")
+    return "\n".join(rows)
+
+
+def probes() -> str:
+    """What each probe asks for."""
+    rows = [f"| {asked.name} | {asked.answer} | {asked.broken} |" for asked in TASKS]
+    return "\n".join(["| probe | asked | if it fails first |", "|---|---|---|", *rows])
 
 
 def share(lines: Sequence[Line], counts: Callable[[Line], bool]) -> str:
@@ -87,7 +107,14 @@ def tables() -> dict[str, str]:
     """The tables by their marks."""
     played = json.loads((HERE / "doctor.json").read_text("utf8"))
     trained = json.loads((HERE / "doctor_runs.json").read_text("utf8"))
-    return {"environments": environments(played), "runs": runs(trained), "healthy": healthy(trained)}
+    return {
+        "rules of environments": rules(preflight.RULES),
+        "rules of runs": rules(run.RULES, stalls=True),
+        "probes": probes(),
+        "environments": environments(played),
+        "runs": runs(trained),
+        "healthy": healthy(trained),
+    }
 
 
 def written(text: str) -> str:

@@ -24,6 +24,7 @@ from policygrad.cli import COMMANDS, main
 from policygrad.cli.arguments import parse_train
 from policygrad.envs.families import family_of
 from policygrad.envs.probes import Target, TimeLimit
+from policygrad.interop.metrics import METRICS
 
 TINY = ["--steps", "400", "--num-envs", "2", "--eval-episodes", "4"]
 SMALL = {
@@ -354,7 +355,7 @@ def test_lists_show_every_preset_algorithm_and_supported_environment(capsys):
     assert main(["list"]) == 0
     everything = capsys.readouterr().out
     parts = []
-    for what in ("presets", "algorithms", "envs", "policies", "versions"):
+    for what in ("presets", "algorithms", "envs", "policies", "versions", "metrics"):
         assert main(["list", what]) == 0
         parts.append(capsys.readouterr().out)
     assert everything == "\n".join(parts)
@@ -372,6 +373,11 @@ def test_lists_show_every_preset_algorithm_and_supported_environment(capsys):
     assert said["policygrad"] == pg.__version__
     assert said["torch"] == torch.__version__
     assert said["python"] == sys.version.split()[0]
+    described = {line.split()[0]: line for line in parts[5].splitlines()[1:-1]}
+    assert set(described) == set(METRICS)
+    assert re.match(
+        r"kl +train/approx_kl +exact mean KL\(old ‖ new\), nats. Healthy: PPO: 0.002 to 0.02$", described["kl"]
+    )
 
 
 def test_environments_listed_without_a_need_can_be_trained(capsys):

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -19,6 +20,7 @@ from policygrad.cli import main
 from policygrad.cli.runs import joined, picture
 from policygrad.stored.directory import RunDirectory
 from policygrad.stored.overview import Overview
+from policygrad.stored.standing import DESCRIBED, STATES, Standing
 
 
 @pytest.fixture
@@ -80,6 +82,8 @@ def test_json_is_one_document(here, capsys):
     assert said.keys() == {"directory", "hostname", "clock", "counts", "runs"}
     assert said["counts"] == {"finished": 1}
     assert said["directory"] == "runs"
+    assert said["runs"][0].keys() == DESCRIBED.keys()
+    assert get_args(Standing) == tuple(STATES)
     (run,) = said["runs"]
     assert run == Overview("runs").look()[0].to_json() | {"age": run["age"]}
     assert main(["runs", "--json", "--limit", "2"]) == 0

@@ -133,6 +133,7 @@ def test_help_of_a_command_and_lists_by_other_names(capsys):
         ("ALGOS", "algorithms"),
         ("models", "policies"),
         ("info", "versions"),
+        ("columns", "metrics"),
     ):
         assert main(["list", asked]) == 0
         said = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -15,19 +16,21 @@ from policygrad.algorithms.recipes import RECIPES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf8")
 ROW = re.compile(r"^\| (.+?) \| (.*?) \|", re.MULTILINE)
-UNDERSTOOD = re.compile(r"^\| (`.+?`) \| (.+?) \| ✓", re.MULTILINE)
+UNDERSTOOD = PAGE.partition("<!-- names that are understood")[2].partition("<!-- end of")[0]
 NAME = re.compile(r"`(\w+)`")
 EVERY = {name for algo in RECIPES for name in parameters(algo)} | {"seed"}
 
 
 def pairs() -> list[tuple[str, str]]:
-    """(their name, ours) in every row that says the name is understood; one of ours may stand for several of theirs."""
-    found = []
-    for theirs, ours in UNDERSTOOD.findall(PAGE):
-        names = NAME.findall(theirs)
-        meant = names if "the same" in ours else NAME.findall(ours)
-        found += zip(names, meant if len(meant) > 1 else meant * len(names), strict=True)
-    return found
+    """(their name, ours) of all names that are understood; one of ours may stand for several of theirs."""
+    return [(name, ours.strip("`")) for theirs, ours in ROW.findall(UNDERSTOOD) for name in NAME.findall(theirs)]
+
+
+def test_the_tables_are_made_of_the_code_as_it_is(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    pages = importlib.import_module("pages")
+    for page in pages.pages():
+        assert page.read_text("utf8") == pages.written(page)
 
 
 def test_every_alias_is_on_the_page_with_the_name_it_stands_for():
@@ -44,17 +47,20 @@ def test_every_name_that_the_page_calls_understood_is():
         assert ours in EVERY
 
 
-def test_every_name_of_ours_in_the_tables_of_hyperparameters_is_one():
-    rest = PAGE.partition("### Hyperparameters")[2]
-    tables = [
-        rest.partition("### Around")[0],
-        rest.partition("## From CleanRL")[2].partition("CleanRL's attraction")[0],
-    ]
-    ours = {
-        word for table in tables for _, column in ROW.findall(table) for word in re.findall(r"`([a-z_]+)[=`]", column)
-    }
-    assert len(ours) > 15
-    assert ours - EVERY - {"body", "device"} == set()
+OF_FUNCTIONS = {  # keywords of Agent, learn, evaluate and callbacks
+    *("auxiliary", "backend", "body", "callback", "device", "entity", "env", "every", "greedy", "name", "progress_bar"),
+    *("project", "tags", "wrappers"),
+}
+
+
+def test_every_name_of_ours_in_the_tables_of_hyperparameters_and_in_answers_is_one():
+    table = PAGE.partition("### Hyperparameters")[2].partition("### Around")[0]
+    ours = {word for _, column in ROW.findall(table) for word in re.findall(r"\b([a-z_]+)=", column)}
+    assert len(ours) > 5
+    for said in ANSWERS.values():
+        ours |= set(re.findall(r"\b([a-z_]+)=", said if isinstance(said, str) else said[0]))
+    assert len(ours) > 30
+    assert ours - EVERY - OF_FUNCTIONS == set()
 
 
 @pytest.mark.parametrize(("theirs", "ours"), pairs())
@@ -78,12 +84,7 @@ def test_every_name_that_has_to_be_changed_is_answered_in_an_error():
     rest = PAGE.partition("### Hyperparameters")[2].partition("### Around")[0]
     rest += PAGE.partition("## From CleanRL")[2].partition("## What is different")[0]
     rows = [(theirs, line) for line in rest.splitlines() if (m := ROW.match(line)) and (theirs := m[1]) != "---"]
-    words = {
-        re.split(r"[=(]", word)[0]
-        for theirs, line in rows
-        if "✓" not in line
-        for word in re.findall(r"`(\w[^`]*)`", theirs)
-    }
+    words = {re.split(r"[=(]", word)[0] for theirs, line in rows for word in re.findall(r"`(\w[^`]*)`", theirs)}
     words -= EVERY | {word for algo in RECIPES for word in aliases(algo)} | NO_KEYWORDS
     assert {"vf_coef", "use_sde", "policy_kwargs", "device", "anneal_lr", "ac_kwargs"} <= words
     assert words - set(ANSWERS) == set()

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from faults import ENV_FAULTS, THRESHOLDS
 
 STEPS = {"no end and no limit": 5_000, "a reward beyond the horizon": 16_000, "velocities hidden": 3_000}
-RULE = dict(RULES)
+RULE = {rule.name: rule for rule in RULES}
 
 
 def faulty(wrap):
@@ -32,9 +32,10 @@ def faulty(wrap):
 @pytest.mark.parametrize("fault", ENV_FAULTS, ids=lambda fault: fault.name)
 def test_a_planted_fault_is_found(fault):
     case = play_all(partial(faulty, fault.wrap), None, STEPS.get(fault.name, 800), 0)
-    found = examine("", [(name, RULE[name]) for name in fault.rules], case)
+    found = examine("", [RULE[name] for name in fault.rules], case)
     assert found.symptoms, found.silent
     assert {symptom.rule for symptom in found} <= set(fault.rules)
+    assert all(RULE[symptom.rule].sure for symptom in found if symptom.sure)
     assert all(symptom.advice and symptom.source and symptom.threshold for symptom in found)
 
 

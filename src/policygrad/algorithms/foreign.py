@@ -1,7 +1,7 @@
 """Words of Stable-Baselines3, RL Zoo, CleanRL and Spinning Up that do not exist here, each with its replacement.
 
 One table answers keywords in Python and flags on the command line. Words that do mean a keyword are that keyword's
-`Option.foreign`. docs/migrating.md says the same in its tables. Nothing heavy is imported here.
+`Option.foreign`. docs/migrating.md has both as tables. Nothing heavy is imported here.
 """
 
 from __future__ import annotations

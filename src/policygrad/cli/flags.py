@@ -25,7 +25,7 @@ from policygrad.cli.values import flag_of, inner
 from policygrad.stored.directory import ROOT
 
 BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool", "torch")
-LISTS = ("presets", "algorithms", "envs", "policies", "versions")
+LISTS = ("presets", "algorithms", "envs", "policies", "versions", "metrics")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -308,7 +308,8 @@ def report_parser() -> Parser:
 def list_parser() -> Parser:
     """`policygrad list`."""
     parser = Parser(
-        "policygrad list", description="List presets, algorithms, environments, trained policies and versions."
+        "policygrad list",
+        description="List presets, algorithms, environments, trained policies, versions and logged numbers.",
     )
     parser.add_argument("what", nargs="?", metavar="{" + ",".join(LISTS) + "}", help="which list to show [all of them]")
     return parser

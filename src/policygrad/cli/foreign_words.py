@@ -37,6 +37,7 @@ LISTS: Mapping[str, str] = {
     **dict.fromkeys(("policy", "model", "models", "agent", "agents", "pretrained"), "policies"),
     **dict.fromkeys(("version", "info", "system_info", "system-info"), "versions"),
     **dict.fromkeys(("preset", "hyperparameters", "hyperparams", "tuned"), "presets"),
+    **dict.fromkeys(("metric", "columns", "numbers", "logs", "scalars", "tags"), "metrics"),
 }
 
 BOTH = "the greedy and the sampled policy are both evaluated"

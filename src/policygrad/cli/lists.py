@@ -1,4 +1,4 @@
-"""`policygrad list`: presets, algorithms, environments, policies that come with the package, versions for a bug report."""
+"""`policygrad list`: presets, algorithms, environments, policies that come with the package, versions, logged numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from policygrad.algorithms.config import parameters, presets
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.cli.flags import LISTS, first_line, list_parser
 from policygrad.cli.foreign_words import LISTS as OTHERS
-from policygrad.cli.tables import text_table
+from policygrad.cli.tables import paragraph, text_table
 from policygrad.cli.values import UsageError
 
 
@@ -113,10 +113,22 @@ def versions_table() -> str:
     return text_table(["package", "version"], rows)
 
 
+def metrics_table() -> str:
+    """The table of the numbers in rows of metrics, with their tags in TensorBoard and what is healthy."""
+    from policygrad.interop.metrics import METRICS, NOTATION
+
+    rows = [
+        [metric.name, metric.written, f"{metric.text}. Healthy: {metric.healthy}" if metric.healthy else metric.text]
+        for metric in METRICS.values()
+    ]
+    return f"{text_table(['number', 'TensorBoard', 'what it is'], rows)}\n{paragraph(NOTATION, '')}"
+
+
 TABLES = {
     "presets": presets_table,
     "algorithms": algorithms_table,
     "envs": environments_table,
     "policies": policies_table,
     "versions": versions_table,
+    "metrics": metrics_table,
 }

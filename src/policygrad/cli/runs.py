@@ -10,6 +10,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 from policygrad.algorithms.checked import ConfigError
@@ -19,10 +20,10 @@ from policygrad.cli.tables import aligned, paragraph, text_table
 from policygrad.cli.values import UsageError, parse_number, positive
 from policygrad.errors import Interrupted
 from policygrad.files import printable
-from policygrad.reports.run_table import DEAD, KEYS, STATES, check, document, head, notes, ordered, selected, table
+from policygrad.reports.run_table import DEAD, KEYS, check, document, head, notes, ordered, selected, table
 from policygrad.stored.directory import ROOT
 from policygrad.stored.overview import LOST_SECONDS, Overview
-from policygrad.stored.standing import RunSummary
+from policygrad.stored.standing import STATES, RunSummary
 
 SHOWN = 50  # rows on a terminal
 SECONDS = 2.0  # between two looks
@@ -30,14 +31,7 @@ LOW = 16  # lines of a terminal that are all needed for the table
 SLOWEST = 86400.0
 
 EPILOG = f"""states:
-  training   a process trains it, or it has just begun
-  trained    its training is over, and its evaluation is being made, or is missing
-  finished   trained and evaluated
-  stopped    by a signal, such as Ctrl-C; policygrad resume RUN goes on
-  failed     by an error
-  diverged   by numbers that are not finite, or of no use
-  lost       it says that it trains, but nobody does that any more
-  broken     a file of it cannot be read
+{chr(10).join(fill(f"  {state:9}  {text}", 79, subsequent_indent=" " * 13) for state, text in STATES.items())}
 
 A run of this machine is lost if no process holds its lock. A run of another
 machine is lost if it has written nothing for {LOST_SECONDS / 60:.0f} minutes.
@@ -82,7 +76,7 @@ def runs_parser() -> Parser:
         help="draw the table anew, until Ctrl-C [every 2 s]",
     )
     group.add_argument("--json", action="store_true", help="print everything as one JSON document")
-    state.words, sort.words = STATES, tuple(KEYS)  # pyright: ignore[reportAttributeAccessIssue]
+    state.words, sort.words = tuple(STATES), tuple(KEYS)  # pyright: ignore[reportAttributeAccessIssue]
     return parser
 
 

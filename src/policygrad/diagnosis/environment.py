@@ -13,12 +13,11 @@ from gymnasium import spaces
 from policygrad.algorithms.config import resolve
 from policygrad.algorithms.recipes import USUAL
 from policygrad.diagnosis.play import another, play, uniform
-from policygrad.diagnosis.preflight import RULES, EnvironmentCase
+from policygrad.diagnosis.preflight import RULES, SHORT, EnvironmentCase
 from policygrad.diagnosis.symptoms import Diagnosis, examine
 from policygrad.envs.single import EnvLike, Wrapper, env_name, make_one, with_words
 
 EPISODES = 300  # after which the long play ends: enough to tell that fewer than 1 in 100 have a larger return
-SHORT = 1_000  # steps of the plays that are compared
 COMPONENTS = 16  # of an action that are tried one by one
 
 

@@ -1,20 +1,7 @@
 """The rules about environments: what random play shows before anything is trained, the cheapest first.
 
-| rule                  | what it looks at                                    | source                      |
-|-----------------------|-----------------------------------------------------|-----------------------------|
-| contract              | every answer: shapes, types, finite numbers         | Gymnasium                   |
-| seeds, determinism    | the same seed and the same actions, twice           | Henderson et al. 2018       |
-| actions               | the same seed and other actions                     | Jones 2019                  |
-| spaces                | bounds of actions, bytes, wrappers that standardise | `envs/advice.py`            |
-| bounds                | observations outside of their space                 | Gymnasium                   |
-| … observations        | constant ones, and their scale                      | Schulman 2016               |
-| reward scale, outlier | root mean square, and the largest reward            | Schulman 2016               |
-| no end, time limit    | how episodes end                                    | Pardo et al. 2018           |
-| reachable reward      | the returns of random episodes                      | Schulman 2016; Petrenko     |
-| horizon               | when rewards come, against γ                        | Schulman 2016               |
-| memory                | whether the past predicts more than the present     | `diagnosis/statistics.py`   |
-
-Every rule is a function of the `EnvironmentCase`. The thresholds marked * in docs/doctor.md were set on CartPole and Pendulum.
+Every rule is a function of the `EnvironmentCase`; `RULES` says what it calls a symptom, and docs/doctor.md has this as a table.
+Thresholds with * were set on CartPole and Pendulum.
 """
 
 from __future__ import annotations
@@ -28,8 +15,8 @@ import numpy as np
 
 from policygrad.algorithms.recipes import USUAL
 from policygrad.diagnosis.play import RandomPlay
-from policygrad.diagnosis.statistics import action_effect, few_above, past_helps, shows_time
-from policygrad.diagnosis.symptoms import CannotTell, Symptom
+from policygrad.diagnosis.statistics import LEFT, UNEXPLAINED, action_effect, few_above, past_helps, shows_time
+from policygrad.diagnosis.symptoms import CannotTell, Symptom, SymptomRule, percent
 from policygrad.envs.advice import far_bounds, normalized, unscaled_pictures
 from policygrad.envs.serial import SerialVectorEnv
 
@@ -37,6 +24,7 @@ SCHULMAN = "Schulman 2016, Nuts and bolts of deep RL"
 JONES = "Jones 2019, Debugging RL"
 GYMNASIUM = "Gymnasium's interface"
 
+SHORT = 1_000  # steps of the plays that are compared
 LEVEL = 0.01  # of the permutation test
 OUTSIDE = 0.01  # share of observations
 FAR_MEAN, SMALL_STD, LARGE_STD = 5.0, 0.01, 10.0
@@ -330,25 +318,59 @@ def memory(case: EnvironmentCase) -> Symptom | None:
     text = f"the observation and action leave {without:.0%} of the next {what} unexplained, and with those of the step before "
     text += f"and the first observation {with_past:.0%}: something that matters is hidden"
     advice = case.train("--memory gru", "gymnasium.wrappers.FrameStackObservation(env, 4)")
-    return Symptom(
-        "memory", text, with_past / without, "below 0.5, where at least 0.2 is unexplained", advice, "kernel regression"
-    )
+    limits = f"below {LEFT:g}, where at least {UNEXPLAINED:g} is unexplained"
+    return Symptom("memory", text, with_past / without, limits, advice, "kernel regression")
 
 
-RULES: list[tuple[str, Callable[[EnvironmentCase], Any]]] = [
-    ("contract", contract),
-    ("seeds", seeds),
-    ("determinism", determinism),
-    ("actions", actions),
-    ("spaces", known_advice),
-    ("bounds", bounds),
-    ("constant observations", constant_observations),
-    ("observation scale", observation_scale),
-    ("reward scale", reward_scale),
-    ("reward outlier", reward_outlier),
-    ("no end", no_end),
-    ("time limit as an end", limit_as_end),
-    ("reachable reward", reachable_reward),
-    ("horizon", horizon),
-    ("memory", memory),
+RULES = [
+    SymptomRule(
+        "contract",
+        contract,
+        "what training refuses, too: wrong shape or type, a number that is not finite, an exception",
+        "yes",
+    ),
+    SymptomRule("seeds", seeds, "another first observation after the same `reset(seed=0)`", "yes"),
+    SymptomRule("determinism", determinism, "another observation, reward or end after the same seed and actions"),
+    SymptomRule(
+        "actions",
+        actions,
+        f"other actions change nothing, to the last bit; one component changes nothing in {SHORT:,} steps; or, if not "
+        f"repeatable, p > {LEVEL:g} in a permutation test",
+        "the first",
+    ),
+    SymptomRule("spaces", known_advice, "far bounds of Gaussian actions, unscaled bytes, wrappers that standardise"),
+    SymptomRule("bounds", bounds, f"over {percent(OUTSIDE)}* of observations outside their space"),
+    SymptomRule("constant observations", constant_observations, "no number changes", "yes, but for choices"),
+    SymptomRule(
+        "observation scale",
+        observation_scale,
+        f"unnormalised mean beyond ±{FAR_MEAN:g} or standard deviation outside {SMALL_STD:g} to {LARGE_STD:g}*",
+    ),
+    SymptomRule(
+        "reward scale",
+        reward_scale,
+        f"root mean square of rewards other than 0 outside {SMALL_REWARD:g} to {LARGE_REWARD:,.0f}*",
+    ),
+    SymptomRule("reward outlier", reward_outlier, f"one reward above {OUTLIER:g}* of Σ|r|"),
+    SymptomRule("no end", no_end, f"no episode ends in {LONG:,} steps*"),
+    SymptomRule(
+        "time limit as an end",
+        limit_as_end,
+        f"all episodes ({SAME_LENGTH}* or more) terminate after equally many steps, and no observation shows the time",
+    ),
+    SymptomRule(
+        "reachable reward",
+        reachable_reward,
+        f"rewards all 0, or significantly fewer than {percent(RARE)} of random episodes above the commonest return",
+    ),
+    SymptomRule(
+        "horizon",
+        horizon,
+        f"γᵗ < {WEIGHT:g}* for the earliest unusual reward's step t, over {REWARDED}* or more episodes with one",
+    ),
+    SymptomRule(
+        "memory",
+        memory,
+        f"the past leaves under {percent(LEFT)} of what the present leaves unexplained, if over {percent(UNEXPLAINED)}*",
+    ),
 ]

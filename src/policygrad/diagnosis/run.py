@@ -1,32 +1,15 @@
 """The rules about runs: what a run's files say of why it does not learn, the cheapest first. Neither torch nor environments.
 
-Most settings are wrong only where the return does not rise, so that those rules speak only then: `Case.stalls`.
+Most settings are wrong only where the return does not rise, so that those rules speak only then: `RunCase.stalls`.
 
-| rule                   | what it looks at                              | source                              |
-|------------------------|-----------------------------------------------|-------------------------------------|
-| stopped                | state.json                                    |                                     |
-| no episodes            | the number of finished episodes               | Schulman 2016                       |
-| equal returns          | monitor.csv: whether any two returns differ   | Schulman 2016                       |
-| not improving          | the first fifth of the returns, and the last  | Henderson et al. 2018               |
-| lost again             | the best tenth of the returns, and the last   | Jones 2019                          |
-| short run, settings    | config.json against the tuned preset          | presets of the package              |
-| batch                  | steps per update                              | Schulman 2016                       |
-| no gradient            | the norm of the gradient                      | Jones 2019                          |
-| entropy                | stays, or is lost at once                     | Schulman 2016; Jones 2019           |
-| KL, clip               | the size of updates                           | the report; Schulman 2016           |
-| critic                 | explained variance                            | Schulman 2016                       |
-| gradient noise, steps  | what the report warns of                      | `reports/findings.py`               |
-| action values          | what the report of off-policy runs warns of   | `reports/value_findings.py`         |
-| greedy                 | the two evaluations of the final policy       |                                     |
-
-`task_rules`, `settings_rules` and `update_rules` have the others.
+`task_rules`, `settings_rules` and `update_rules` have the others. `RULES` says what each calls a symptom, and docs/doctor.md
+has this as a table.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -34,12 +17,13 @@ from policygrad.algorithms.config import resolve
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.diagnosis import settings_rules, task_rules, update_rules
 from policygrad.diagnosis.run_case import ERRORS, HENDERSON, JONES, MANY, REPORT, SCHULMAN, RunCase, read_case
-from policygrad.diagnosis.symptoms import CannotTell, Diagnosis, Symptom, examine
+from policygrad.diagnosis.symptoms import CannotTell, Diagnosis, Symptom, SymptomRule, examine, percent
 from policygrad.reports import findings, value_findings
 from policygrad.reports.columns import as_number, ends, lasting, num, steps_text
 from policygrad.stored.directory import RunDirectory
 
-CLEAR = 4.0  # standard errors of a fall
+SURE = 10_000  # steps without an end of an episode
+REST, CLEAR = 0.5, 4.0  # of the rise, and standard errors, that a fall exceeds
 SHORT = 0.3  # of the steps of the preset
 FACTOR = 30.0  # between a learning rate and that of the preset
 BATCH = 128  # steps per update
@@ -69,7 +53,7 @@ def no_episodes(case: RunCase) -> Symptom | None:
         return None
     text = f"no episode ended in {steps_text(steps)} steps: there is no return to judge by"
     advice = "gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)"
-    return Symptom("no episodes", text, 0.0, "at 0 episodes", advice, SCHULMAN, sure=steps >= 10_000)
+    return Symptom("no episodes", text, 0.0, "at 0 episodes", advice, SCHULMAN, sure=steps >= SURE)
 
 
 def equal_returns(case: RunCase) -> Symptom | None:
@@ -104,10 +88,10 @@ def lost_again(case: RunCase) -> Symptom | None:
     best = int(mean.argmax())
     fall, rise = float(mean[best] - mean[-1]), float(mean[best] - mean[0])
     fell, rose = (CLEAR * math.hypot(error[best], error[k]) for k in (-1, 0))
-    if fall <= max(0.5 * rise, fell) or rise <= rose:
+    if fall <= max(REST * rise, fell) or rise <= rose:
         return None
     text = f"the mean return of a tenth of the episodes rose to {num(mean[best])} and is {num(mean[-1])} at the end"
-    return Symptom("lost again", text, fall / rise, "above 0.5 of the rise", case.lr(0.3), JONES)
+    return Symptom("lost again", text, fall / rise, f"above {REST:g} of the rise", case.lr(0.3), JONES)
 
 
 def short_run(case: RunCase) -> Symptom | None:
@@ -128,7 +112,6 @@ def short_run(case: RunCase) -> Symptom | None:
 
 def settings(case: RunCase) -> Symptom | None:
     """Learning rates are near those of the preset, or of the recipe's defaults."""
-    case.only_stalled()
     if case.algo not in RECIPES:
         raise CannotTell("the recipe is not of the package")
     usual = case.preset or resolve(case.algo, "", {})[0]
@@ -153,7 +136,6 @@ def settings(case: RunCase) -> Symptom | None:
 
 def batch(case: RunCase) -> Symptom | None:
     """A batch has enough steps that its gradient is not mostly noise."""
-    case.only_stalled()
     if not len(case.updates) or not case.updates.has("kl"):
         raise CannotTell("minibatches come from a replay buffer")
     size = case.updates.batch()
@@ -178,7 +160,6 @@ def no_gradient(case: RunCase) -> Symptom | None:
 
 def entropy(case: RunCase) -> Symptom | None:
     """The entropy falls, and not at once. Compared with that of the first measured update, where it is positive."""
-    case.only_stalled()
     path, steps = case.column("entropy"), case.updates.steps
     begun, share = path[np.isfinite(path)][0], steps / max(as_number(case.config.get("steps")), steps[-1])
     if begun <= 0.0:
@@ -202,7 +183,6 @@ def entropy(case: RunCase) -> Symptom | None:
 
 def kl(case: RunCase) -> Symptom | None:
     """Updates move the policy, and not too far. The limits are those of the report and of docs/metrics.md."""
-    case.only_stalled()
     path = case.column("kl")
     middle, far = float(np.nanmedian(path)), findings.kl(case.updates)
     if far.mark == "!" and middle > findings.MAX_UPDATE_KL:
@@ -219,7 +199,6 @@ def kl(case: RunCase) -> Symptom | None:
 
 def clip(case: RunCase) -> Symptom | None:
     """PPO's clip removes the gradient of some steps, and not of most."""
-    case.only_stalled()
     fraction = case.column("clip_fraction")
     share, middle = float((lasting(fraction) > CLIPPED).mean()), float(np.nanmedian(fraction))
     if share > 0.5:
@@ -250,9 +229,8 @@ def critic(case: RunCase) -> Symptom | None:
 
 def gradient_noise(case: RunCase) -> Symptom | None:
     """The gradient's signal is not far below its noise, where it was measured."""
-    case.only_stalled()
     case.column("meter_groups")
-    found = findings.gradient_meter(case.updates)
+    found = findings.gradient_noise(case.updates)
     if found.mark != "!":
         return None
     snr = float(found.numbers["snr"][-1][0])
@@ -262,7 +240,6 @@ def gradient_noise(case: RunCase) -> Symptom | None:
 
 def steps(case: RunCase) -> Symptom | None:
     """Natural steps are accepted, and solved for."""
-    case.only_stalled()
     case.column("cg_residual")
     for check in (findings.rejected_steps, findings.conjugate_gradients):
         if check is findings.rejected_steps and not case.updates.has("accepted"):
@@ -304,35 +281,99 @@ def greedy(case: RunCase) -> Symptom | None:
     return Symptom("greedy", text, means[0] - means[1], "below 0, beyond both 95 % intervals", advice, JONES, sure=True)
 
 
-RULES: list[tuple[str, Callable[[RunCase], Any]]] = [
-    ("stopped", stopped),
-    ("no episodes", no_episodes),
-    ("equal returns", equal_returns),
-    ("not improving", not_improving),
-    ("lost again", lost_again),
-    ("progress", task_rules.progress),
-    ("limit", task_rules.limit),
-    ("short run", short_run),
-    ("settings", settings),
-    ("horizon", settings_rules.horizon),
-    ("replay", settings_rules.replay),
-    ("batch", batch),
-    ("first ratio", update_rules.first_ratio),
-    ("no advantage", update_rules.no_advantage),
-    ("no gradient", no_gradient),
-    ("gradient clipping", update_rules.gradient_clipping),
-    ("momentum", update_rules.momentum),
-    ("clipped actions", update_rules.clipped_actions),
-    ("entropy", entropy),
-    ("entropy swings", update_rules.entropy_swings),
-    ("KL", kl),
-    ("clip", clip),
-    ("critic", critic),
-    ("gradient noise", gradient_noise),
-    ("steps", steps),
-    ("action values", action_values),
-    ("greedy", greedy),
-    ("luck", task_rules.luck),
+RULES = [
+    SymptomRule("stopped", stopped, "an error stopped the run", "yes"),
+    SymptomRule("no episodes", no_episodes, "none ended", f"from {SURE:,} steps on"),
+    SymptomRule("equal returns", equal_returns, "all returns are equal", "yes"),
+    SymptomRule("not improving", not_improving, f"no rise by {ERRORS:g} standard errors"),
+    SymptomRule("lost again", lost_again, f"the return lost over {REST:g} of its rise"),
+    SymptomRule(
+        "progress",
+        task_rules.progress,
+        f"the mean return is level, but the best rose by {task_rules.MOVED:g}* standard deviations, or episode lengths moved "
+        f"by {task_rules.MOVED:g}* standard errors: wait",
+    ),
+    SymptomRule("limit", task_rules.limit, "all episodes have one length: none reached an end", stalls=True),
+    SymptomRule("short run", short_run, f"under {percent(SHORT)}* of the preset's steps"),
+    SymptomRule(
+        "settings", settings, f"a learning rate over {FACTOR:g} times* the preset's, or below 1/{FACTOR:g}", stalls=True
+    ),
+    SymptomRule(
+        "horizon",
+        settings_rules.horizon,
+        f"1/(1 − γ) below {settings_rules.NEAR:g}* steps and {settings_rules.SHARE:g}* of the mean episode",
+    ),
+    SymptomRule(
+        "replay",
+        settings_rules.replay,
+        f"a stored step is replayed under {settings_rules.SELDOM:g}* or over {settings_rules.OFTEN:,.0f}* times",
+        stalls=True,
+    ),
+    SymptomRule("batch", batch, f"under {BATCH}* steps per update", stalls=True),
+    SymptomRule(
+        "first ratio",
+        update_rules.first_ratio,
+        f"log-probabilities before the update are {update_rules.RATIO:g}* off those of the policy that acted",
+    ),
+    SymptomRule(
+        "no advantage",
+        update_rules.no_advantage,
+        f"all advantages equal in over {percent(update_rules.SPREADLESS)}* of the rows",
+    ),
+    SymptomRule("no gradient", no_gradient, f"median norm at most {NO_GRADIENT:g}*", "yes"),
+    SymptomRule(
+        "gradient clipping",
+        update_rules.gradient_clipping,
+        f"over {percent(update_rules.CLIPPED_GRADIENTS)}* of gradients exceed `max_grad_norm`",
+        stalls=True,
+    ),
+    SymptomRule(
+        "momentum",
+        update_rules.momentum,
+        f"median cosine of gradient and step below {update_rules.COSINE:g}*",
+        stalls=True,
+    ),
+    SymptomRule(
+        "clipped actions",
+        update_rules.clipped_actions,
+        f"over {percent(update_rules.CLIPPED_ACTIONS)}* of action components clipped, in half of the rows",
+        stalls=True,
+    ),
+    SymptomRule(
+        "entropy",
+        entropy,
+        f"at least {percent(STAYS)}* of its first value after {percent(FROM)}* of the run, or at most {percent(LOST)}* before "
+        f"{percent(BEFORE)}*",
+        stalls=True,
+    ),
+    SymptomRule(
+        "entropy swings",
+        update_rules.entropy_swings,
+        f"{update_rules.TURNS} or more turns*, each by {percent(update_rules.SWING)}* of its first value",
+        stalls=True,
+    ),
+    SymptomRule(
+        "KL",
+        kl,
+        f"median above {findings.MAX_UPDATE_KL:g}, or below {SMALL_KL:g} (one step per batch: {SMALL_KL_ONE_STEP:g})",
+        stalls=True,
+    ),
+    SymptomRule("clip", clip, f"over {percent(CLIPPED)} of steps in half of the rows, or none in all", stalls=True),
+    SymptomRule(
+        "critic",
+        critic,
+        "explained variance at most 0 in the last fifth of a run that stalls, or always; not if solved",
+    ),
+    SymptomRule("gradient noise", gradient_noise, "the report's warning", stalls=True),
+    SymptomRule("steps", steps, "the report's warnings", stalls=True),
+    SymptomRule("action values", action_values, "the report's warnings, off-policy"),
+    SymptomRule("greedy", greedy, "greedy actions worse than sampled ones, beyond both 95 % intervals", "yes"),
+    SymptomRule(
+        "luck",
+        task_rules.luck,
+        f"better than another setting with {task_rules.SEEDS} or more seeds in the folder, and a permutation test sees no "
+        "difference",
+    ),
 ]
 
 

@@ -1,11 +1,4 @@
-"""Rules about runs that look at their settings: see `diagnosis/run.py`.
-
-| rule    | what it looks at                                           | source        |
-|---------|------------------------------------------------------------|---------------|
-| horizon | γ against the lengths of episodes                          | Schulman 2016 |
-| replay  | how often a step is replayed                               | Jones 2019    |
-| width   | scores over learning rates: `lr_width`, for sweeps of them | Schulman 2016 |
-"""
+"""Rules about runs that look at their settings: see `diagnosis/run.py`."""
 
 from __future__ import annotations
 
@@ -40,7 +33,6 @@ def horizon(case: RunCase) -> Symptom | None:
 
 def replay(case: RunCase) -> Symptom | None:
     """A step in the replay buffer is learned from more than once, and not thousands of times while the buffer is old."""
-    case.only_stalled()
     sizes = [as_number(case.config.get(name)) for name in ("batch_size", "num_steps", "num_envs", "buffer_size")]
     if not all(map(math.isfinite, sizes)):
         raise CannotTell("there is no replay buffer")

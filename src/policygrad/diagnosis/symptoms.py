@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -117,24 +117,44 @@ class Diagnosis:
         }
 
 
+def percent(share: float) -> str:
+    """A threshold as text, for the descriptions of rules."""
+    return f"{100 * share:g} %"
+
+
 class CannotTell(PolicygradError):
     """A rule cannot look, and the text says why."""
 
 
-def examine(subject: str, rules: Sequence[tuple[str, Any]], case: Any) -> Diagnosis:
-    """The diagnosis of a case by rules (name, function case → Symptom, symptoms, or None), in their order.
+@dataclass(frozen=True)
+class SymptomRule:
+    """A rule, and what docs/doctor.md says of it.
 
-    A function raises `CannotTell` where it cannot look.
+    look: a function case → Symptom, symptoms, or None, which raises `CannotTell` where it cannot look. symptom: from where on
+    something is one; thresholds with * are this package's proposals. sure: "yes", or in which case, if it may be wrong in any
+    case. stalls: whether it speaks only of runs whose return does not rise, where most settings are wrong.
     """
+
+    name: str
+    look: Callable[[Any], Any]
+    symptom: str = ""
+    sure: str = ""
+    stalls: bool = False
+
+
+def examine(subject: str, rules: Sequence[SymptomRule], case: Any) -> Diagnosis:
+    """The diagnosis of a case by rules, in their order."""
     found = Diagnosis(subject)
-    for name, rule in rules:
+    for rule in rules:
         try:
-            answer = rule(case)
+            if rule.stalls:
+                case.only_stalled()
+            answer = rule.look(case)
         except CannotTell as why:
-            found.silent[name] = str(why)
+            found.silent[rule.name] = str(why)
             continue
         symptoms = [answer] if isinstance(answer, Symptom) else list(answer or ())
         found.symptoms += symptoms
         if not symptoms:
-            found.healthy_rules.append(name)
+            found.healthy_rules.append(rule.name)
     return found

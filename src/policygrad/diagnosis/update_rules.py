@@ -1,14 +1,4 @@
-"""Rules about runs that look at the rows of metrics, each of which measures an update: see `diagnosis/run.py`.
-
-| rule              | what it looks at                                            | source                             |
-|-------------------|-------------------------------------------------------------|------------------------------------|
-| first ratio       | π_new / π_old before the update, which is to be 1           | Huang et al. 2022                  |
-| no advantage      | the spread of the advantages                                | TRL's share of groups without any  |
-| gradient clipping | the length of the gradient against max_grad_norm            | Schulman 2016                      |
-| momentum          | the angle between the gradient and the step                 | Petrenko, sample-factory #281      |
-| clipped actions   | the share of actions outside of their bounds                | Stable-Baselines3, tips            |
-| entropy swings    | how often the entropy turns                                 | Jones 2019                         |
-"""
+"""Rules about runs that look at the rows of metrics, each of which measures an update: see `diagnosis/run.py`."""
 
 from __future__ import annotations
 
@@ -59,7 +49,6 @@ def no_advantage(case: RunCase) -> Symptom | None:
 
 def gradient_clipping(case: RunCase) -> Symptom | None:
     """The gradient is clipped at times, and not always. The gradient of the whole batch, which those of minibatches exceed."""
-    case.only_stalled()
     norm, most = case.column("grad_norm"), case.updates.setting("max_grad_norm")
     if most is None:
         raise CannotTell("gradients are not clipped")
@@ -83,7 +72,6 @@ def gradient_clipping(case: RunCase) -> Symptom | None:
 
 def momentum(case: RunCase) -> Symptom | None:
     """Steps follow the gradient of their batch, and not only those of earlier ones: the cosine of the angle between them."""
-    case.only_stalled()
     if "optimizer" not in case.config:
         raise CannotTell("steps are not those of an optimiser with momentum")
     length = case.column("grad_norm") * case.column("step_norm")
@@ -100,7 +88,6 @@ def momentum(case: RunCase) -> Symptom | None:
 
 def clipped_actions(case: RunCase) -> Symptom | None:
     """Most actions are inside of their bounds, beyond which all are alike."""
-    case.only_stalled()
     share = case.column("clipped_actions")
     often, middle = float((lasting(share) > CLIPPED_ACTIONS).mean()), float(np.nanmedian(share))
     if often <= 0.5:
@@ -112,7 +99,6 @@ def clipped_actions(case: RunCase) -> Symptom | None:
 
 def entropy_swings(case: RunCase) -> Symptom | None:
     """The entropy falls, and does not rise and fall over and over."""
-    case.only_stalled()
     path = lasting(case.column("entropy"))
     path = path[np.isfinite(path)]
     if not len(path) or path[0] <= 0.0:

@@ -1,21 +1,7 @@
 """The files that users and tools of Stable-Baselines3 expect in a run: its TensorBoard tags, monitor.csv, evaluations.npz.
 
-SB3's tags and our numbers in metrics.jsonl:
-
-    rollout/ep_rew_mean        return_mean, of the last 100 episodes
-    rollout/ep_len_mean        length_mean
-    rollout/episodes           episodes
-    time/fps                   steps_per_second
-    eval/mean_reward           eval_return_mean, at the steps of the evaluation
-    eval/mean_ep_length        eval_length_mean
-    train/approx_kl            kl
-    train/entropy_loss         −entropy
-    train/learning_rate        lr
-    rollout/exploration_rate   epsilon
-    train/ent_coef             alpha, the weight of the entropy
-    train/<name>               every other one, clip_fraction, explained_variance and value_loss as SB3 calls them
-    gradient/<name>            what the gradient meter finds, as `snr`
-    train/is_line_search_success    accepted > 0, beside train/accepted: TRPO's, as sb3-contrib has it
+`interop/metrics.py` has the tags. As in sb3-contrib, TRPO's train/is_line_search_success is
+`accepted` > 0, beside train/accepted.
 
 `kl` is exact, SB3 estimates it from the actions taken. sb3-contrib's train/kl_divergence_loss is exact, too, but KL(new ‖ old).
 `td_error` is the root of a mean square: SB3's train/critic_loss is the sum of the critics' mean squares, and its train/loss of
@@ -36,35 +22,15 @@ import numpy as np
 
 from policygrad.files import BadFileError, appending, parse_json, read_bytes, read_text, write_atomically
 from policygrad.forms import anything, number, table
+from policygrad.interop.metrics import tag_of
 
 MAX_ROWS = 2**29  # bytes of a file of episodes or evaluations
-
-GRADIENT = (  # of the gradient meter
-    *("signal", "noise", "snr", "snr_low", "snr_high", "half_cosine"),
-    *("noise_scale", "noise_trajectories", "batch_suggested"),
-    *("variance_1", "variance_2", "variance_3", "variance_4", "variance_steps", "meter_groups", "meter_seconds"),
-)
-TAGS = {
-    "return_mean": "rollout/ep_rew_mean",
-    "length_mean": "rollout/ep_len_mean",
-    "episodes": "rollout/episodes",
-    "steps_per_second": "time/fps",
-    "eval_return_mean": "eval/mean_reward",
-    "eval_length_mean": "eval/mean_ep_length",
-    "kl": "train/approx_kl",
-    "entropy": "train/entropy_loss",
-    "lr": "train/learning_rate",
-    "epsilon": "rollout/exploration_rate",
-    "alpha": "train/ent_coef",
-    **{name: f"gradient/{name}" for name in GRADIENT},
-}
-NO_TAG = ("steps", "seconds", "eval_steps")  # TensorBoard has an axis for each
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a row of metrics by SB3's tags; missing numbers are left out."""
-    numbers = {k: float(v) for k, v in row.items() if isinstance(v, int | float | np.number) and k not in NO_TAG}
-    tagged = {TAGS.get(k, f"train/{k}"): v for k, v in numbers.items()}
+    numbers = {tag_of(k): float(v) for k, v in row.items() if isinstance(v, int | float | np.number)}
+    tagged = {tag: number for tag, number in numbers.items() if tag}
     if "train/entropy_loss" in tagged:
         tagged["train/entropy_loss"] *= -1.0
     if "train/accepted" in tagged:

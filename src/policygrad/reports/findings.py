@@ -1,4 +1,4 @@
-"""Findings about the measured updates of a run, each from one formula. No files, no torch.
+"""Findings about the measured updates of a run, each from one formula. No files, no torch. docs/report.md has their docstrings.
 
 With s a step in parameters, ĝ the gradient and F the Fisher matrix before it (`policygrad.updates.diagnostics`); a number is
 looked at where it *lasts*: the median of a row and its neighbours.
@@ -70,7 +70,7 @@ def findings(updates: Updates) -> list[Finding]:
 
 
 def rejected_steps(updates: Updates) -> Finding:
-    """The result of TRPO's line search: how many updates were accepted, shortened and rejected."""
+    """TRPO: updates that the line search rejected (`accepted` = 0) or shortened. `!`: above a tenth rejected."""
     accepted = updates["accepted"]
     rejected, shortened = accepted == 0.0, (accepted > 0.0) & (accepted < 1.0)
     measured, k = int(np.isfinite(accepted).sum()), int(rejected.sum())
@@ -87,7 +87,7 @@ def rejected_steps(updates: Updates) -> Finding:
 
 
 def linear_model(updates: Updates) -> Finding:
-    """The gain divided by ĝᵀs: how well the gradient predicts the gain of a step."""
+    """`gain` / `predicted_gain`, which is ĝᵀs: did the gradient hold over the step. `!`: below one half."""
     gain, predicted = updates["gain"], updates["predicted_gain"]
     ratio = quotient(gain, predicted)
     against, short = int((predicted < 0.0).sum()), lasting(ratio) < 1.0 / MAX_MODEL_ERROR
@@ -105,7 +105,7 @@ def linear_model(updates: Updates) -> Finding:
 
 
 def kl_model(updates: Updates) -> Finding:
-    """KL divided by ½ sᵀFs: how well the Fisher matrix predicts the KL of a step."""
+    """`kl` / `kl_quadratic`, which is ½ sᵀFs: did F predict the KL. `!`: wrong by more than a factor of two."""
     kl, quadratic = updates["kl"], updates["kl_quadratic"]
     ratio = np.where(kl > ROUNDING, quotient(kl, quadratic, ROUNDING), np.nan)
     off = (lasting(ratio) > MAX_MODEL_ERROR) | (lasting(ratio) < 1.0 / MAX_MODEL_ERROR)
@@ -123,7 +123,10 @@ def kl_model(updates: Updates) -> Finding:
 
 
 def kl(updates: Updates) -> Finding:
-    """The mean KL(old ‖ new), compared with max_kl or target_kl if there is one."""
+    """`kl` against `max_kl` or `target_kl`, if there is one.
+
+    `!`: in a tenth of the updates above 1.5 times the bound, or without one above 0.05; PPO-KL: median a factor of three off.
+    """
     kl, bound = updates["kl"], updates.bound()
     most = int(np.nanargmax(kl))
     text = f"median {num(np.nanmedian(kl))} nats, largest {num(kl[most])} at {steps_text(updates.steps[most])} steps"
@@ -151,7 +154,7 @@ def kl(updates: Updates) -> Finding:
 
 
 def sampled_kl(updates: Updates) -> Finding:
-    """The relative errors k / KL − 1 of k1, k2 and k3, the estimates of KL(old ‖ new) from the actions taken."""
+    """k1, k2, k3 from the actions taken against the exact KL: medians of |k / KL − 1|. `!`: never, the exact KL is used."""
     exact = updates["kl"]
     off = {k: middle(np.abs(quotient(updates[f"kl_{k}"], exact, ROUNDING) - 1.0)) for k in ("k1", "k2", "k3")}
     negative = int((updates["kl_k1"] < 0.0).sum())
@@ -163,7 +166,7 @@ def sampled_kl(updates: Updates) -> Finding:
 
 
 def step_lengths(updates: Updates) -> Finding:
-    """√(2 KL) / ‖s‖: how far a step of the parameters moves the policy, the root of F's curvature along the step."""
+    """`policy_step` / `step_norm`, the root of F's curvature along the step, in the run's first and last fifth. `!`: never."""
     step, moved = updates["step_norm"], updates["policy_step"]
     ratio = np.where(moved**2 > 2.0 * ROUNDING, quotient(moved, step), np.nan)
     text = f"‖s‖ = {num(middle(step) or 0.0)} in parameters, √(2 KL) = {num(middle(moved) or 0.0)} in policy space (medians)"
@@ -177,7 +180,7 @@ def step_lengths(updates: Updates) -> Finding:
 
 
 def conjugate_gradients(updates: Updates) -> Finding:
-    """The accuracy of the solution of (F + damping · I) x = ĝ, and the curvature along the way."""
+    """NPG, TRPO: `cg_residual`, and `damping` against the smallest curvature. `!`: residual above a tenth."""
     residual, curvature = updates["cg_residual"], middle(updates["cg_curvature"])
     iterations, damping = middle(updates["cg_iterations"]) or 0.0, updates.setting("damping") or 0.0
     bad = lasting(residual) > MAX_SHARE
@@ -193,7 +196,7 @@ def conjugate_gradients(updates: Updates) -> Finding:
 
 
 def clip(updates: Updates) -> Finding:
-    """The share of steps whose gradient PPO's clip removes after the last epoch, and the epochs that target_kl stopped."""
+    """PPO: `clip_fraction`, and updates that `target_kl` ended. `!`: above 0.3, or always 0."""
     fraction, asked = updates["clip_fraction"], updates.setting("epochs")
     much, idle = lasting(fraction) > 0.3, np.nanmax(fraction) == 0.0
     stops = asked is not None and updates.config.get("target_kl") is not None
@@ -209,7 +212,7 @@ def clip(updates: Updates) -> Finding:
 
 
 def beta(updates: Updates) -> Finding:
-    """The path of β, the weight of PPO-KL's penalty."""
+    """PPO-KL: changes of β. `!`: never."""
     path = updates["beta"][np.isfinite(updates["beta"])]
     first, last, least, most = (float(x) for x in (path[0], path[-1], path.min(), path.max()))
     text = f"{num(first)} at first, {num(last)} at the end, always between {num(least)} and {num(most)}"
@@ -217,8 +220,8 @@ def beta(updates: Updates) -> Finding:
     return Finding("beta", "ok", text + ".", {"first": first, "last": last, "least": least, "most": most})
 
 
-def gradient_meter(updates: Updates) -> Finding:
-    """The gradient meter's SNR in the first and in the second half of its measurements, and the batch that would have 1."""
+def gradient_noise(updates: Updates) -> Finding:
+    """The meter's Σ `signal` / Σ `noise` of both halves of the run. `!`: below ½ by two standard errors."""
     measured = metered(updates.rows)
     rows = telling(measured)
     numbers: dict[str, Any] = {"measured": len(measured), "counted": len(rows)}
@@ -350,8 +353,8 @@ def snr_words(measured: Rows) -> str:
     )
 
 
-def fisher_eigenvalue(updates: Updates) -> Finding:
-    """The largest eigenvalue of F over the run."""
+def fisher_matrix(updates: Updates) -> Finding:
+    """`fisher_1` in the first and last fifth, if rows have it. `!`: never."""
     (first, last), most = ends(updates["fisher_1"]), float(np.nanmax(updates["fisher_1"]))
     text = (
         f"largest eigenvalue {num(first)} in the first fifth of the run, {num(last)} in the last, at most {num(most)}"
@@ -375,8 +378,8 @@ CHECKS: dict[tuple[str, ...], Callable[[Updates], Finding]] = {  # the numbers t
     ("cg_residual",): conjugate_gradients,
     ("clip_fraction",): clip,
     ("beta",): beta,
-    ("fisher_1",): fisher_eigenvalue,
-    ("meter_groups",): gradient_meter,
+    ("fisher_1",): fisher_matrix,
+    ("meter_groups",): gradient_noise,
 }
 WHOSE = {  # the numbers that not every run has, and which do
     "cg_residual": "conjugate gradients (NPG, TRPO)",

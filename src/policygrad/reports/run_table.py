@@ -6,15 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from policygrad.algorithms.checked import ConfigError
 from policygrad.spelling import nearest
 from policygrad.stored.directory import ROOT
 from policygrad.stored.overview import Overview
-from policygrad.stored.standing import RunSummary, Standing
+from policygrad.stored.standing import STATES, RunSummary
 
-STATES: tuple[Standing, ...] = get_args(Standing)
 DEAD = ("lost", "broken", "failed", "diverged")  # what needs somebody most, first
 MINUTE, HOUR, DAY = 60, 3600, 86400
 Words = str | Iterable[str] | None
@@ -25,7 +24,7 @@ KEYS: Mapping[str, Callable[[RunSummary], Any]] = {
     "algo": lambda run: run.algo,
     "env": lambda run: run.env,
     "seed": lambda run: run.seed,
-    "state": lambda run: STATES.index(run.state),
+    "state": lambda run: list(STATES).index(run.state),
     "steps": lambda run: run.steps,
     "of": lambda run: run.total,
     "percent": lambda run: run.percent,
@@ -96,7 +95,7 @@ def runs(
 def check(state: Words = None, sort: str = "age", limit: int | None = None) -> None:
     """Raise ConfigError for states and columns that do not exist, and for a limit below 1."""
     for word in words(state):
-        refuse_unknown("state", word, STATES)
+        refuse_unknown("state", word, tuple(STATES))
     refuse_unknown("sort", sort.removeprefix("-"), KEYS)
     if limit is not None and limit < 1:
         raise ConfigError(f"limit = {limit} must be at least 1, or None for all runs")

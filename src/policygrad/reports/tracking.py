@@ -122,7 +122,12 @@ def joined(found: Sequence[Segment]) -> list[Segment]:
 
 
 def tracking(updates: Updates, found: Sequence[Segment], episodes: int) -> Finding:
-    """The finding: where the surrogate stopped tracking, the worst place first. episodes: how many there are in all."""
+    """Gain and change of return, segment by segment; the worst place first.
+
+    `!`: the return fell against the prediction.
+
+    episodes: how many there are in all.
+    """
     if len(found) < 2:
         text = f"too little data: {len(updates)} rows of metrics and {episodes} episodes in monitor.csv; at least"
         text += f" {2 * MIN_ROWS} rows are needed, and {MIN_EPISODES} episodes at each end of two segments"

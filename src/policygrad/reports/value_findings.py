@@ -46,7 +46,10 @@ def allowed_values(updates: Updates) -> np.ndarray:
 
 
 def action_values(updates: Updates) -> Finding:
-    """The mean of q over the minibatch, compared with what the returns allow."""
+    """`q_mean` and the largest mean return so far, with the entropy's value.
+
+    `!`: above three times it in a third of the rows.
+    """
     q, allowed = updates["q_mean"], allowed_values(updates)
     off = lasting(np.abs(q)) > TOO_LARGE * allowed
     first, last = ends(q)
@@ -65,7 +68,7 @@ def action_values(updates: Updates) -> Finding:
 
 
 def td_error(updates: Updates) -> Finding:
-    """The root of the mean squared temporal-difference error, compared with what the returns allow."""
+    """`td_error` and the largest mean return so far, with the entropy's value. `!`: larger in a third of the rows."""
     error = updates["td_error"]
     first, last = ends(error)
     off = lasting(error) > allowed_values(updates)
@@ -79,7 +82,7 @@ def td_error(updates: Updates) -> Finding:
 
 
 def exploration(updates: Updates) -> Finding:
-    """The probability of a random action, where it is ever above 0."""
+    """The last `epsilon`, where it is ever above 0. `!`: above 0.2."""
     path = updates["epsilon"][np.isfinite(updates["epsilon"])]
     first, last = float(path[0]), float(path[-1])
     if not path.any():
@@ -96,7 +99,7 @@ def exploration(updates: Updates) -> Finding:
 
 
 def temperature(updates: Updates) -> Finding:
-    """The path of α, the weight of the entropy."""
+    """SAC: `alpha` in the first and last fifth. `!`: ten times its first value."""
     alpha, begun = updates["alpha"], updates.setting("alpha")
     first, last = ends(alpha)
     text = f"α {num(first)} in the first fifth of the run, {num(last)} in the last"
@@ -113,7 +116,7 @@ def temperature(updates: Updates) -> Finding:
 
 
 def replay(updates: Updates) -> Finding:
-    """What the buffer holds, and how often a stored step is drawn."""
+    """Steps in the buffer, and draws of each. `!`: never."""
     held, size, batch = updates["replay_steps"][-1], updates.setting("buffer_size"), updates.setting("batch_size")
     text = f"the buffer holds {steps_text(held)} steps" + (f" of {steps_text(size)}" if size else "")
     played, asked = updates.batch(), as_number(updates.config.get("gradient_steps"))

@@ -18,11 +18,43 @@ from policygrad.files import printable, read_json, read_part
 from policygrad.forms import LARGEST, Form, maybe, number, table, text, whole
 from policygrad.stored.directory import MAX_LINE, STATUSES, RunError, environment, parse_row
 
+LAST_ROWS = 10  # of metrics, over which the speed is measured
+
 Standing = Literal["training", "trained", "finished", "stopped", "failed", "diverged", "lost", "broken"]
+STATES: Mapping[Standing, str] = {
+    "training": "a process trains it, or it has just begun",
+    "trained": "its training is over; its evaluation is being made, or is missing: `policygrad resume RUN` makes it",
+    "finished": "trained and evaluated",
+    "stopped": "by a signal, such as Ctrl-C; `policygrad resume RUN` goes on",
+    "failed": "by an error, which stands below the table",
+    "diverged": "by numbers that are not finite, or of no use",
+    "lost": "it says that it trains, but nobody does that any more; `policygrad resume RUN` goes on from its last checkpoint",
+    "broken": "a file of it cannot be read",
+}
+DESCRIBED: Mapping[str, str] = {  # of `RunSummary`; None: not known, or not there yet
+    "path": "the directory of the run",
+    "name": "the same below the directory that was asked for",
+    "state": "how it stands",
+    "algo": "what is trained",
+    "env": "the name of its environment, with keywords and wrappers",
+    "seed": "its seed",
+    "steps": "environment steps that are done",
+    "total": "those that are planned",
+    "speed": f"steps per second, over the last {LAST_ROWS} rows of metrics",
+    "train_return": "mean return of 100 training episodes, in the last row",
+    "evaluation": "mean return of the greedy policy, once the run is finished",
+    "checkpoint": "steps at the last checkpoint",
+    "checkpoint_age": "seconds since it was written",
+    "age": "seconds since anything was written",
+    "machine": "the host that trained the run last",
+    "reason": "why it ended, or what is wrong with it",
+    "percent": "the share of the steps that are done",
+    "mean_return": "`evaluation`, or `train_return` before it",
+    "hint": "what to do with a lost run",
+}
 DIVERGED = ("NotFiniteError", "CurvatureError", "CollapsedError", "TooFewError")  # the kinds of TrainingError
 ASKED = {"", "paused", *signal.Signals.__members__}  # reasons that are no errors
 
-LAST_ROWS = 10  # of metrics, over which the speed is measured
 TAIL = 2**14  # bytes that these have, nearly always
 LONGEST = 200  # characters of a text from a file
 
@@ -52,22 +84,7 @@ RETURN = maybe(number(-LARGEST, LARGEST))
 class RunSummary:
     """How a run stands. None: not known, or not there yet. Texts are printable, those from files cut after 200 characters.
 
-    path: its directory. name: the same below the directory that was asked for. state: one of
-
-        training   a process trains it, or it has just begun
-        trained    its training is over, and its evaluation is being made, or is missing
-        finished   trained and evaluated
-        stopped    by a signal, such as Ctrl-C
-        failed     by an error, see `reason`
-        diverged   by numbers that are not finite or of no use, see `reason`
-        lost       it says that it trains, but nobody does that any more: the process was killed, or its machine
-        broken     a file of it cannot be read, see `reason`
-
-    env: the name of its environment, with keywords and wrappers. steps, total: environment steps, done and planned. speed:
-    steps per second, between the last ten rows of metrics. train_return: mean return of 100 training episodes, in the last
-    row. evaluation: mean return of the greedy policy, of a finished run. checkpoint: steps at the last checkpoint.
-    checkpoint_age: seconds since it was written. age: seconds since anything was written. machine: the host that trained it
-    last. reason: why it ended, or what is wrong with it.
+    `STATES` says what each state is, `DESCRIBED` what each field.
     """
 
     path: Path

@@ -1,14 +1,6 @@
 """The library's probes as a test of an algorithm: is the learner fine, so that the environment or its settings are to blame?
 
-Five tasks of one or two steps, each of which needs one part more than the one before (Jones 2019):
-
-| probe            | what it needs beyond the one before                  |
-|------------------|------------------------------------------------------|
-| value            | a critic that is fitted: V = 1                       |
-| observation      | observations that reach the critic: V(s) = s         |
-| discount         | γ and the order of steps: V(s₀) = γ, V(s₁) = 1       |
-| action           | a policy gradient of the right sign: π(1) = 1        |
-| both             | actions that depend on observations: π(s|s) = 1      |
+Five tasks of one or two steps, `TASKS`, each of which needs one part more than the one before (Jones 2019).
 
 The algorithm trains in each until the answer is right and stays so for as long again, for `ITERATIONS` iterations at most. The
 answers hold for γ = ½.
@@ -30,7 +22,7 @@ from policygrad.algorithms.config import find_recipe, resolve
 from policygrad.algorithms.recipe import Recipe
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.data import Row
-from policygrad.diagnosis.symptoms import CannotTell, Diagnosis, Symptom, examine
+from policygrad.diagnosis.symptoms import CannotTell, Diagnosis, Symptom, SymptomRule, examine
 from policygrad.envs.probes import ActionReward, ConstantReward, MatchObservation, ObservedReward, Probe, TwoSteps
 from policygrad.reports.columns import num
 from policygrad.stored.directory import RunDirectory
@@ -54,20 +46,42 @@ REPLAYED = 4_000  # steps of algorithms that learn from replayed ones
 
 @dataclass(frozen=True)
 class Asked:
-    """A probe. values: whether its values are asked for, and otherwise its best actions. broken: what is, where it fails."""
+    """A probe. values: whether its values are asked for, and otherwise its best actions. broken: what is, where it fails.
+
+    answer: what is asked for.
+    """
 
     name: str
     task: type[Probe]
     values: bool
     broken: str
+    answer: str
 
 
 TASKS = (
-    Asked("probe of value", ConstantReward, True, "the critic does not fit a constant"),
-    Asked("probe of observation", ObservedReward, True, "observations do not reach the critic"),
-    Asked("probe of discount", TwoSteps, True, "rewards are not discounted, or not carried from step to step"),
-    Asked("probe of action", ActionReward, False, "the policy gradient has the wrong sign, or is too small"),
-    Asked("probe of both", MatchObservation, False, "actions do not depend on observations, or belong to other ones"),
+    Asked("probe of value", ConstantReward, True, "the critic does not fit a constant", "V = 1"),
+    Asked("probe of observation", ObservedReward, True, "observations do not reach the critic", "V(s) = s"),
+    Asked(
+        "probe of discount",
+        TwoSteps,
+        True,
+        "rewards are not discounted, or not carried from step to step",
+        "V(s₀) = ½ and V(s₁) = 1, for γ = ½",
+    ),
+    Asked(
+        "probe of action",
+        ActionReward,
+        False,
+        "the policy gradient has the wrong sign, or is too small",
+        f"π(1) ≥ {PROBABILITY:g}*",
+    ),
+    Asked(
+        "probe of both",
+        MatchObservation,
+        False,
+        "actions do not depend on observations, or belong to other ones",
+        f"π(s given s) ≥ {PROBABILITY:g}*",
+    ),
 )
 
 
@@ -92,7 +106,7 @@ def probe(algo: Any, settings: Mapping[str, Any] | None = None, *, seed: int = 0
     """
     recipe = find_recipe(algo)
     given = {**(settings or {})}
-    rules = [(each.name, partial(_examine, recipe, given, seed, each)) for each in TASKS]
+    rules = [SymptomRule(each.name, partial(_examine, recipe, given, seed, each)) for each in TASKS]
     return examine(f"{recipe.name}: five probes, whose answers are known", rules, [])
 
 

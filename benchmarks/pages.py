@@ -1,0 +1,102 @@
+"""Write the tables of docs/metrics.md, docs/migrating.md, docs/report.md and docs/runs.md that the code knows.
+
+python benchmarks/pages.py
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from policygrad.algorithms.config import aliases, parameters, pieces
+from policygrad.algorithms.foreign import ANSWERS
+from policygrad.algorithms.recipes import RECIPES
+from policygrad.interop.metrics import NOTATION, TABLES, Metric
+from policygrad.marks import with_tables
+from policygrad.reports.findings import CHECKS
+from policygrad.reports.tracking import tracking
+from policygrad.reports.value_findings import CHECKS as VALUE_CHECKS
+from policygrad.stored.standing import DESCRIBED, STATES
+
+DOCS = Path(__file__).parents[1] / "docs"
+SOURCE = "benchmarks/pages.py"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts."""
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def numbers(metrics: Sequence[Metric]) -> str:
+    """Logged numbers, with a column of healthy values where any has one."""
+    healthy = any(metric.healthy for metric in metrics)
+    rows = [
+        [f"`{metric.name}`", f"`{metric.written}`" if metric.written else metric.tag, metric.text, metric.healthy]
+        for metric in metrics
+    ]
+    head = ["`metrics.jsonl`", "TensorBoard", "what it is", "healthy"]
+    return markdown(head[: 3 + healthy], [row[: 3 + healthy] for row in rows])
+
+
+def understood() -> str:
+    """Other libraries' names of our keywords, and of which recipes, where some that have the keyword do not know the name."""
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for algo in RECIPES:
+        counted = {"batch_size": name} if (name := pieces(algo)) else {}
+        for theirs, ours in (aliases(algo) | counted).items():
+            pairs.setdefault((ours, theirs), []).append(algo)
+    rows: dict[tuple[str, str], list[str]] = {}
+    for (ours, theirs), algos in pairs.items():
+        some = "" if algos == [algo for algo in RECIPES if ours in parameters(algo)] else ", ".join(algos)
+        rows.setdefault((ours, some), []).append(f"`{theirs}`")
+    return markdown(
+        ["theirs", "here", "of"], [[", ".join(theirs), f"`{ours}`", some] for (ours, some), theirs in rows.items()]
+    )
+
+
+def answered() -> str:
+    """What to write in place of other libraries' names that are no keywords here."""
+    rows: dict[str, list[str]] = {}
+    for theirs, here in ANSWERS.items():
+        rows.setdefault(here if isinstance(here, str) else here[0], []).append(f"`{theirs}`")
+    return markdown(["theirs", "here"], [[", ".join(theirs), here] for here, theirs in rows.items()])
+
+
+def findings(checks: Sequence[Callable[..., object]]) -> str:
+    """What the report's findings compare, by their functions' docstrings."""
+    rows = []
+    for check in checks:
+        compared, _, when = (inspect.getdoc(check) or "").partition("`!`: ")
+        name = {"tracking": "surrogate and return"}.get(check.__name__, check.__name__.replace("_", " "))
+        name = name.replace("kl", "KL").replace("td", "TD").replace("fisher", "Fisher")
+        rows.append([name, compared.strip().removesuffix("."), when.partition("\n\n")[0].removesuffix(".")])
+    return markdown(["finding", "what is compared", "`!` where"], rows)
+
+
+def pages() -> dict[Path, dict[str, str]]:
+    """The tables of each page."""
+    tables = {name: numbers(metrics) for name, metrics in TABLES.items()}
+    return {
+        DOCS / "metrics.md": tables | {"notation": NOTATION},
+        DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
+        DOCS / "report.md": {
+            "findings": findings([*CHECKS.values(), tracking]),
+            "findings off-policy": findings(list(VALUE_CHECKS.values())),
+        },
+        DOCS / "runs.md": {
+            "states": markdown(["state", "what it means"], list(STATES.items())),
+            "keys": markdown(["key", "what it is"], [[f"`{key}`", text] for key, text in DESCRIBED.items()]),
+        },
+    }
+
+
+def written(page: Path) -> str:
+    """The page with its tables as they are now."""
+    return with_tables(page.read_text("utf8"), pages()[page], SOURCE)
+
+
+if __name__ == "__main__":
+    for each in pages():
+        each.write_text(written(each), "utf8")
