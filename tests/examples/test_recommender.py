@@ -82,10 +82,11 @@ def test_the_intervals_are_those_of_the_literature(x):
     assert wide.high - wide.value == pytest.approx(half)
 
 
-def test_the_doubly_robust_interval_covers_the_truth_in_93_percent_of_logs_and_clipped_weights_do_not(x):
-    side = quick_side(x)
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_doubly_robust_interval_covers_the_truth_in_93_percent_of_logs_and_clipped_weights_do_not(x, seed):
+    side = quick_side(x, seed)
     found = x.run.coverage(
-        side, 2000, 1000
+        side, 2000, 1000, seed
     )  # with 200 the share has a standard error of 1.5 %, with 1,000 one of 0.7 %
     assert found["doubly robust"][0] >= 0.93
     assert found["IPS, empirical Bernstein"][0] >= 0.95
@@ -140,6 +141,28 @@ def test_what_is_learned_from_the_log_beats_the_logging_policy_and_the_most_clic
     assert values["most clicked item"] > values["logging policy"]
 
 
+@pytest.mark.slow
+def test_the_intervals_of_learned_policies_cover_in_every_shop_and_they_beat_the_log_and_its_most_clicked_item(x):
+    """Over five shops, the share of 1,000 logs each, whose standard error is 0.7 %. The truth is a sum, not a sample."""
+    shares = []
+    for seed in range(5):
+        side = x.run.learned_from_log(seed)
+        found = x.run.coverage(side, 2000, 1000, seed)
+        shares.append([found[name][0] for name in ("doubly robust", "IPS, weights clipped at 10")])
+        values = side.values
+        assert values["learned"] > max(values["logging policy"], values["most clicked item"])
+    assert min(right for right, _ in shares) >= 0.93
+    assert np.mean([biased for _, biased in shares]) < 0.93  # the negative control
+
+
+def test_coverage_is_averaged_over_shops(x):
+    found = [{200: {"a": (0.9, 0.2), "b": (1.0, 0.5)}}, {200: {"a": (1.0, 0.4), "b": (1.0, 0.7)}}]
+    mean = x.run.averaged(found)[200]
+    assert mean["a"] == pytest.approx((0.95, 0.3))
+    assert mean["b"] == pytest.approx((1.0, 0.6))
+    assert x.run.shops_table(found, "a").splitlines()[2:] == ["| 0 | 90.0% |", "| 1 | 100.0% |"]
+
+
 def test_a_click_model_is_ridge_regression_and_the_most_clicked_item_has_the_highest_rate(x):
     shop = x.shop.Shop(np.array([[0.0], [1.0]], np.float32), np.array([[0.2, 0.4], [0.8, 0.4]]))
     log = x.shop.Log(
@@ -168,16 +191,18 @@ def test_on_line_a_policy_gradient_learns_and_visits_of_a_user_are_a_group(x):
 
 def test_the_script_writes_tables_and_a_picture(x, tmp_path, monkeypatch, capsys):
     page, picture = tmp_path / "page.md", tmp_path / "recommender.png"
-    names = ("values", "coverage", "online")
+    names = ("values", "coverage", "shops", "online")
     page.write_text("\n".join(f"<!-- {name}: from {x.run.SOURCE} -->\n<!-- end of {name} -->" for name in names))
     given = ["--seeds", "2", "--repeats", "2", "--updates", "2", "--out", str(picture), "--page", str(page)]
     monkeypatch.setattr(sys, "argv", ["recommender.py", *given])
-    monkeypatch.setattr(x.run, "learned_from_log", lambda seed, steps: quick_side(x, seed))
+    monkeypatch.setattr(x.run, "learned_from_log", lambda seed, steps, rows: quick_side(x, seed))
     x.run.main()
     text = page.read_text("utf8")
     assert "| learned − logging policy |" in text
     assert "| doubly robust |" in text
     assert "| policy gradient |" in text
+    shops = text.split("<!-- end of shops -->")[0].split("<!-- shops: ")[1]
+    assert [line[:4] for line in shops.splitlines()[4:6]] == ["| 0 ", "| 1 "]
     assert picture.read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr(sys, "argv", ["recommender.py", "--seeds", "1"])
     with pytest.raises(SystemExit):
