@@ -1,7 +1,7 @@
 """How sensitive PPO and A2C are to lr, the entropy bonus and γ: the sweeps of docs/sweep.md.
 
     python benchmarks/sensitivity.py ppo CartPole-v1                  # 27 settings × 3 seeds, 50,000 steps each
-    python benchmarks/sensitivity.py ppo LunarLander-v3               # the same, 300,000 steps each: hours
+    python benchmarks/sensitivity.py ppo LunarLander-v3               # the same, 300,000 steps each: half an hour
     python benchmarks/sensitivity.py ppo CartPole-v1 --docs           # and the picture and the text of docs/sweep.md
 
 Runs that are there are used again, so that the same command goes on after a kill. The settings were chosen before any of them
