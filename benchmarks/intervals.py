@@ -10,7 +10,8 @@ have the rates of failure at which the bootstrap covers as rarely as an earlier 
 
 The plausible range is the lowest and the highest of 1,000 episodes of the same distribution, drawn anew in every repeat. That
 is the narrowest range that is realistic: a training shows what worse policies get, too. In `lander` and `cartpole`, `wide`
-has this: the lowest return is that of an untrained policy, −500 and 8.
+has this: the lowest return is that of an untrained policy, −500 and 8. Intervals that are not bounded count as covering, and
+not for the width.
 
 The intervals: `bca`, the bootstrap that was used before; `student`; `bootstrap t`; `seen`, `mean_interval` without a range;
 `range`, `mean_interval` with it; `hull`, BCa's interval, each end moved to the end of the range by the probability 1 −
