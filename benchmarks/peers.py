@@ -4,7 +4,17 @@
 
 One line of JSON is printed: the steps of the warm-up, the steps under the clock, its seconds, and versions. CHECKOUT is where
 the sources of a library are that is not installed but run from there (an empty string for the others). Every library runs as
-fast as we know how to make it run; README.md beside this file says what that is and what still differs.
+fast as we know how to make it run; README.md beside this file says what that is, and how policygrad and SB3 differ. The others:
+
+SBX and PureJaxRL may use all cores, as JAX does, which compiles in every process, within the *process* clock.
+TorchRL collects from Gymnasium's `SyncVectorEnv`, nearly twice as fast as its `SerialEnv`, and has fused Adam.
+CleanRL writes TensorBoard files and statistics; its *training* clock runs from its printed line after the warm-up to its last.
+CleanRL and PureJaxRL clip the critic's loss, let the learning rate fall to 0, and take truncated episodes for terminated ones;
+with Gymnasium 1 CleanRL also trains on resets.
+PureJaxRL has its own compiled environments, as has policygrad here, and is one compiled function: *training* is one run of it,
+after compilation. It prints no returns, and two libraries that its wrappers import for other environments are left out.
+RLtools is one binary, so `--steps` changes nothing; *training* is the time that it prints, *process* also has 1,000 evaluation
+episodes. It fills its normaliser before training, policygrad after each batch.
 """
 
 # pyright: reportMissingImports=false
