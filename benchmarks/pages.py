@@ -1,11 +1,13 @@
-"""Write the tables of docs/metrics.md, docs/migrating.md, docs/report.md and docs/runs.md that the code knows.
+"""Write the tables of examples/README.md and of pages of docs/ that the code knows.
 
 python benchmarks/pages.py
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +22,10 @@ from policygrad.reports.value_findings import CHECKS as VALUE_CHECKS
 from policygrad.stored.standing import DESCRIBED, STATES
 
 DOCS = Path(__file__).parents[1] / "docs"
+EXAMPLES = DOCS.parent / "examples"
 SOURCE = "benchmarks/pages.py"
+FIRST = ["reinforce_from_scratch", "dqn_from_scratch", "off_policy", "baseline_ladder", "live_variance"]
+FIRST += ["mountain_car_continuous"]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -75,10 +80,29 @@ def findings(checks: Sequence[Callable[..., object]]) -> str:
     return markdown(["finding", "what is compared", "`!` where"], rows)
 
 
+def examples() -> str:
+    """The examples, by their docstrings: those that say how they are run, the ones to begin with first, folders last."""
+    rows = []
+    places = sorted(EXAMPLES.rglob("*.py"), key=lambda place: (place.parent != EXAMPLES, rank(place.stem), place))
+    for place in places:
+        text = ast.get_docstring(ast.parse(place.read_text("utf8"))) or ""
+        if place.name in text:
+            name, page = place.relative_to(EXAMPLES).as_posix(), re.search(r"docs/([\w-]+)\.md", text)
+            shows = text.partition("\n\n")[0].partition(". `")[0].removesuffix(".")
+            rows.append([f"[`{name}`]({name})", shows, f"[{page[1]}](../{page[0]})" if page else ""])
+    return markdown(["file", "what it shows", "page"], rows)
+
+
+def rank(name: str) -> int:
+    """The place of an example among those to begin with, or behind them."""
+    return FIRST.index(name) if name in FIRST else len(FIRST)
+
+
 def pages() -> dict[Path, dict[str, str]]:
     """The tables of each page."""
     tables = {name: numbers(metrics) for name, metrics in TABLES.items()}
     return {
+        EXAMPLES / "README.md": {"examples": examples()},
         DOCS / "metrics.md": tables | {"notation": NOTATION},
         DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
         DOCS / "report.md": {
