@@ -8,13 +8,14 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from policygrad.algorithms.config import aliases, parameters, pieces
 from policygrad.algorithms.foreign import ANSWERS
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.interop.metrics import NOTATION, TABLES, Metric
+from policygrad.lab.exact import worlds
 from policygrad.marks import with_tables
 from policygrad.reports.findings import CHECKS
 from policygrad.reports.tracking import tracking
@@ -98,11 +99,22 @@ def rank(name: str) -> int:
     return FIRST.index(name) if name in FIRST else len(FIRST)
 
 
+def together(described: Mapping[str, str], names: Iterable[str]) -> list[list[str]]:
+    """A row for each text, with the names that it is of. Raises ValueError unless exactly these names have one."""
+    if set(described) != set(names):
+        raise ValueError(f"described, or to be described: {sorted(set(described) ^ set(names))}")
+    rows: dict[str, list[str]] = {}
+    for name, text in described.items():
+        rows.setdefault(text, []).append(f"`{name}`")
+    return [[", ".join(of), text] for text, of in rows.items()]
+
+
 def pages() -> dict[Path, dict[str, str]]:
     """The tables of each page."""
     tables = {name: numbers(metrics) for name, metrics in TABLES.items()}
     return {
         EXAMPLES / "README.md": {"examples": examples()},
+        DOCS / "mdps.md": {"MDPs": markdown(["name", "what it is for"], together(worlds.DESCRIBED, worlds.WORLDS))},
         DOCS / "metrics.md": tables | {"notation": NOTATION},
         DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
         DOCS / "report.md": {
