@@ -15,6 +15,7 @@ from policygrad.algorithms.config import aliases, parameters, pieces
 from policygrad.algorithms.foreign import ANSWERS
 from policygrad.algorithms.recipes import RECIPES
 from policygrad.interop.metrics import NOTATION, TABLES, Metric
+from policygrad.lab.auditing import cells
 from policygrad.lab.exact import worlds
 from policygrad.marks import with_tables
 from policygrad.reports.findings import CHECKS
@@ -99,14 +100,15 @@ def rank(name: str) -> int:
     return FIRST.index(name) if name in FIRST else len(FIRST)
 
 
-def together(described: Mapping[str, str], names: Iterable[str]) -> list[list[str]]:
-    """A row for each text, with the names that it is of. Raises ValueError unless exactly these names have one."""
-    if set(described) != set(names):
-        raise ValueError(f"described, or to be described: {sorted(set(described) ^ set(names))}")
-    rows: dict[str, list[str]] = {}
-    for name, text in described.items():
-        rows.setdefault(text, []).append(f"`{name}`")
-    return [[", ".join(of), text] for text, of in rows.items()]
+def described(head: str, texts: Mapping[str, str], names: Iterable[str]) -> str:
+    """A row for each text, with the names that it is of; what a name takes may stand behind a colon. Raises ValueError unless
+    exactly these names have a text.
+    """
+    named = {name.partition(":")[0] for of in texts for name in of.split(", ")}
+    if named != set(names):
+        raise ValueError(f"described, or to be described: {sorted(named ^ set(names))}")
+    rows = [[", ".join(f"`{name}`" for name in of.split(", ")), text] for of, text in texts.items()]
+    return markdown(head.split(" | "), rows)
 
 
 def pages() -> dict[Path, dict[str, str]]:
@@ -114,7 +116,11 @@ def pages() -> dict[Path, dict[str, str]]:
     tables = {name: numbers(metrics) for name, metrics in TABLES.items()}
     return {
         EXAMPLES / "README.md": {"examples": examples()},
-        DOCS / "mdps.md": {"MDPs": markdown(["name", "what it is for"], together(worlds.DESCRIBED, worlds.WORLDS))},
+        DOCS / "audit.md": {
+            "baselines": described("baseline | what it is", cells.OF_BASELINES, [*cells.BASELINES, *cells.BEST]),
+            "wrappers": described("wrapper | what it does", cells.OF_WRAPPERS, cells.WRAPPERS),
+        },
+        DOCS / "mdps.md": {"MDPs": described("name | what it is for", worlds.DESCRIBED, worlds.WORLDS)},
         DOCS / "metrics.md": tables | {"notation": NOTATION},
         DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
         DOCS / "report.md": {

@@ -119,7 +119,7 @@ DESCRIBED: dict[str, str] = {  # what each is for, as docs/mdps.md lists them
     "aliased": "a gridworld where two cells look alike: deterministic policies get stuck",
     "corridor": "Sutton & Barto's switched corridor: three states look alike, no horizon",
     "rock-paper-scissors": "the opponent beats your last action: deterministic policies lose",
-    **dict.fromkeys(GYMNASIUM, "Gymnasium's tables and time limits"),
+    ", ".join(GYMNASIUM): "Gymnasium's tables and time limits",
 }
 
 

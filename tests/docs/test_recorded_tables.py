@@ -1,0 +1,18 @@
+"""The tables that scripts make of recorded measurements are in the pages as the scripts write them."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize("script", ["defects"])
+def test_the_page_has_the_tables_of_the_record(script, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    made = importlib.import_module(script)
+    text = made.PAGE.read_text("utf8")
+    assert text == made.written(text)
