@@ -18,10 +18,12 @@ from policygrad.interop.metrics import NOTATION, TABLES, Metric
 from policygrad.lab.auditing import cells
 from policygrad.lab.exact import worlds
 from policygrad.marks import with_tables
+from policygrad.reports import comparison_words, sweep_words
 from policygrad.reports.findings import CHECKS
 from policygrad.reports.tracking import tracking
 from policygrad.reports.value_findings import CHECKS as VALUE_CHECKS
 from policygrad.stored.standing import DESCRIBED, STATES
+from policygrad.training.tune import FILES
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLES = DOCS.parent / "examples"
@@ -100,19 +102,25 @@ def rank(name: str) -> int:
     return FIRST.index(name) if name in FIRST else len(FIRST)
 
 
-def described(head: str, texts: Mapping[str, str], names: Iterable[str]) -> str:
+def plain(head: str, texts: Mapping[str, str]) -> str:
+    """A row for each name and its text."""
+    return markdown(head.split(" | "), list(texts.items()))
+
+
+def described(head: str, texts: Mapping[str, str], names: Iterable[str], mark: str = "`") -> str:
     """A row for each text, with the names that it is of; what a name takes may stand behind a colon. Raises ValueError unless
     exactly these names have a text.
     """
     named = {name.partition(":")[0] for of in texts for name in of.split(", ")}
     if named != set(names):
         raise ValueError(f"described, or to be described: {sorted(named ^ set(names))}")
-    rows = [[", ".join(f"`{name}`" for name in of.split(", ")), text] for of, text in texts.items()]
+    rows = [[", ".join(f"{mark}{name}{mark}" for name in of.split(", ")), text] for of, text in texts.items()]
     return markdown(head.split(" | "), rows)
 
 
 def pages() -> dict[Path, dict[str, str]]:
     """The tables of each page."""
+    compared = [*comparison_words.HEADER[2:], "P(improvement)"]
     tables = {name: numbers(metrics) for name, metrics in TABLES.items()}
     return {
         EXAMPLES / "README.md": {"examples": examples()},
@@ -120,6 +128,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "baselines": described("baseline | what it is", cells.OF_BASELINES, [*cells.BASELINES, *cells.BEST]),
             "wrappers": described("wrapper | what it does", cells.OF_WRAPPERS, cells.WRAPPERS),
         },
+        DOCS / "compare.md": {"numbers": described("number | what it is", comparison_words.DESCRIBED, compared, "")},
         DOCS / "mdps.md": {"MDPs": described("name | what it is for", worlds.DESCRIBED, worlds.WORLDS)},
         DOCS / "metrics.md": tables | {"notation": NOTATION},
         DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
@@ -127,9 +136,11 @@ def pages() -> dict[Path, dict[str, str]]:
             "findings": findings([*CHECKS.values(), tracking]),
             "findings off-policy": findings(list(VALUE_CHECKS.values())),
         },
+        DOCS / "sweep.md": {"numbers": plain("number | what it is", sweep_words.DESCRIBED)},
+        DOCS / "tune.md": {"files": described("file | what it is", FILES, FILES)},
         DOCS / "runs.md": {
-            "states": markdown(["state", "what it means"], list(STATES.items())),
-            "keys": markdown(["key", "what it is"], [[f"`{key}`", text] for key, text in DESCRIBED.items()]),
+            "states": plain("state | what it means", STATES),
+            "keys": described("key | what it is", DESCRIBED, DESCRIBED),
         },
     }
 

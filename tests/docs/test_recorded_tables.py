@@ -10,7 +10,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("script", ["defects"])
+@pytest.mark.parametrize("script", ["defects", "power"])
 def test_the_page_has_the_tables_of_the_record(script, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     made = importlib.import_module(script)
