@@ -17,10 +17,11 @@ import policygrad as pg
 from policygrad.data import Rollout, Values
 from policygrad.lab.exact.mdp import chain
 from policygrad.lab.exact.worlds import make_mdp, starting_policy
-from policygrad.marks import with_tables
+from policygrad.marks import markdown_table, with_tables
 
 ROOT = Path(__file__).parents[1]
 JSON, PAGE, SOURCE = ROOT / "benchmarks" / "defects.json", ROOT / "docs" / "audit.md", "benchmarks/defects.py"
+PAGES = (PAGE,)
 CHAIN = chain(3, horizon=6, gamma=0.9, slip=0.2)
 LAMBDAS = (0, 0.5, 0.9, 1)
 
@@ -107,8 +108,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
             percent(of["clipped"], 2),
         ),
     ]
-    head = "| defect | estimator · baseline · wrapper, MDP | bias, % of ‖g‖ |\n| --- | --- | --- |"
-    return "\n".join([head, *(f"| {' | '.join(row)} |" for row in rows)])
+    return markdown_table(["defect", "estimator · baseline · wrapper, MDP", "bias, % of ‖g‖"], rows, "---")
 
 
 def along(row: dict[str, Any]) -> str:
@@ -116,15 +116,15 @@ def along(row: dict[str, Any]) -> str:
     return f"{100 * abs(row['along']):.1f}"
 
 
-def written(page: str) -> str:
+def written(page: Path) -> str:
     """The page with the table as it was recorded."""
-    return with_tables(page, {"defects": table(json.loads(JSON.read_text("utf8")))}, SOURCE)
+    return with_tables(page.read_text("utf8"), {"defects": table(json.loads(JSON.read_text("utf8")))}, SOURCE)
 
 
 def main() -> None:
     """Measure, and write the record and the page."""
     JSON.write_text(json.dumps(measured(), indent=1) + "\n", "utf8")
-    PAGE.write_text(written(PAGE.read_text("utf8")), "utf8")
+    PAGE.write_text(written(PAGE), "utf8")
 
 
 if __name__ == "__main__":

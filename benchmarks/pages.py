@@ -17,7 +17,7 @@ from policygrad.algorithms.recipes import RECIPES
 from policygrad.interop.metrics import NOTATION, TABLES, Metric
 from policygrad.lab.auditing import cells
 from policygrad.lab.exact import worlds
-from policygrad.marks import with_tables
+from policygrad.marks import markdown_table, with_tables
 from policygrad.reports import comparison_words, sweep_words
 from policygrad.reports.findings import CHECKS
 from policygrad.reports.tracking import tracking
@@ -34,8 +34,7 @@ FIRST += ["mountain_car_continuous"]
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of texts."""
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(head, [[cell.replace("|", "\\|") for cell in row] for row in rows], "---")
 
 
 def numbers(metrics: Sequence[Metric]) -> str:

@@ -28,6 +28,7 @@ from policygrad.reports.style_plots import DASHED, PALE, THIN, head, look, marke
 ROOT = Path(__file__).parents[1]
 JSON, PICTURE = ROOT / "benchmarks" / "power.json", ROOT / "docs" / "images" / "power.png"
 PAGE, SOURCE = ROOT / "docs" / "compare.md", "benchmarks/power.py"
+PAGES = (PAGE,)
 SEEDS, SHIFTS = (3, 5, 10, 20), (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 PANELS = {"normal": "Normal scores", "rare failures": "Every tenth run fails"}
 
@@ -86,9 +87,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     return markdown_table(["scores", "seeds per side", "standard deviations", "found"], cells)
 
 
-def written(page: str) -> str:
+def written(page: Path) -> str:
     """The page with the table as it was recorded."""
-    return with_tables(page, {"power": table(json.loads(JSON.read_text("utf8"))["rows"])}, SOURCE)
+    return with_tables(page.read_text("utf8"), {"power": table(json.loads(JSON.read_text("utf8"))["rows"])}, SOURCE)
 
 
 def main() -> None:
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true")
     given = parser.parse_args()
     if given.docs:
-        PAGE.write_text(written(PAGE.read_text("utf8")), "utf8")
+        PAGE.write_text(written(PAGE), "utf8")
         return
     if not given.draw:
         rows = [measured(name, seeds, given.comparisons) for name in PANELS for seeds in SEEDS]

@@ -10,9 +10,9 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("script", ["defects", "power"])
-def test_the_page_has_the_tables_of_the_record(script, monkeypatch):
+@pytest.mark.parametrize("script", ["comparisons", "defects", "figures", "power"])
+def test_the_pages_have_the_tables_of_the_record(script, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     made = importlib.import_module(script)
-    text = made.PAGE.read_text("utf8")
-    assert text == made.written(text)
+    for page in made.PAGES:
+        assert page.read_text("utf8") == made.written(page)
