@@ -10,10 +10,13 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from policygrad.algorithms.config import aliases, parameters, pieces
 from policygrad.algorithms.foreign import ANSWERS
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.envs.make import STEPPED
+from policygrad.gradient import importance
 from policygrad.interop.metrics import NOTATION, TABLES, Metric
 from policygrad.lab.auditing import cells
 from policygrad.lab.exact import worlds
@@ -117,6 +120,33 @@ def described(head: str, texts: Mapping[str, str], names: Iterable[str], mark: s
     return markdown(head.split(" | "), rows)
 
 
+def quoted(module: ModuleType) -> str:
+    """The table in a module's docstring."""
+    lines = (module.__doc__ or "").splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
+
+
+def atari() -> str:
+    """The keywords of Atari games with their defaults, as a docstring describes them, `name, name: text.`; a dash for those
+    that are handed on.
+    """
+    tree = ast.parse((DOCS.parent / "src" / "policygrad" / "envs" / "atari.py").read_text("utf8"))  # which needs ale-py
+    made = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "make_atari")
+    defaults = {
+        arg.arg: ast.unparse(value)
+        for arg, value in zip(made.args.kwonlyargs, made.args.kw_defaults, strict=True)
+        if value
+    }
+    text = (ast.get_docstring(made) or "").split("\n\n")[1].replace("\n", " ")
+    parts = re.split(r"(?:^|(?<=[.]) )(\w+(?:, \w+)*): ", text)[1:]
+    rows = []
+    for names, said in zip(parts[::2], parts[1::2], strict=True):
+        listed = [name for name in names.split(", ") if name != "kwargs"]
+        values = ", ".join(defaults.get(name, "–") for name in listed)
+        rows += [[", ".join(f"`{name}`" for name in listed), values, said.removesuffix(".")]] * bool(listed)
+    return markdown(["`env_kwargs`", "default", "what it is"], rows)
+
+
 def pages() -> dict[Path, dict[str, str]]:
     """The tables of each page."""
     compared = [*comparison_words.HEADER[2:], "P(improvement)"]
@@ -128,6 +158,14 @@ def pages() -> dict[Path, dict[str, str]]:
             "wrappers": described("wrapper | what it does", cells.OF_WRAPPERS, cells.WRAPPERS),
         },
         DOCS / "compare.md": {"numbers": described("number | what it is", comparison_words.DESCRIBED, compared, "")},
+        DOCS / "environments.md": {
+            "Atari": atari(),
+            "backends": markdown(
+                ["`backend=`", "environments are stepped", "for"],
+                [[f"`{name}`", *how] for name, how in STEPPED.items()],
+            ),
+        },
+        DOCS / "importance.md": {"weights": quoted(importance)},
         DOCS / "mdps.md": {"MDPs": described("name | what it is for", worlds.DESCRIBED, worlds.WORLDS)},
         DOCS / "metrics.md": tables | {"notation": NOTATION},
         DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
