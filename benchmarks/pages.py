@@ -147,6 +147,16 @@ def atari() -> str:
     return markdown(["`env_kwargs`", "default", "what it is"], rows)
 
 
+def estimates() -> str:
+    """What the recommender's estimates of a value are, by the docstrings of the functions that have a bias and a source."""
+    tree, rows = ast.parse((EXAMPLES / "recommender" / "estimates.py").read_text("utf8")), []
+    for node in tree.body:
+        text = (ast.get_docstring(node) or "") if isinstance(node, ast.FunctionDef) else ""
+        said = re.match(r"(.*?): (?:the mean of )?(.*?)[.] Bias: (.*?)[.]\sSource: (.*?)[.](?:\n\n|$)", text, re.DOTALL)
+        rows += [[said[1], said[2], said[3], said[4].replace("(\n", "(")]] if said else []
+    return markdown(["estimate", "average of", "bias", "source"], rows)
+
+
 def pages() -> dict[Path, dict[str, str]]:
     """The tables of each page."""
     compared = [*comparison_words.HEADER[2:], "P(improvement)"]
@@ -169,6 +179,7 @@ def pages() -> dict[Path, dict[str, str]]:
         DOCS / "mdps.md": {"MDPs": described("name | what it is for", worlds.DESCRIBED, worlds.WORLDS)},
         DOCS / "metrics.md": tables | {"notation": NOTATION},
         DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
+        DOCS / "recommender.md": {"estimates": estimates()},
         DOCS / "report.md": {
             "findings": findings([*CHECKS.values(), tracking]),
             "findings off-policy": findings(list(VALUE_CHECKS.values())),
