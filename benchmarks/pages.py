@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from policygrad.algorithms import recipes
 from policygrad.algorithms.config import aliases, parameters, pieces
 from policygrad.algorithms.foreign import ANSWERS
 from policygrad.algorithms.recipes import RECIPES
@@ -126,6 +127,14 @@ def quoted(module: ModuleType) -> str:
     return "\n".join(line for line in lines if line.startswith("|"))
 
 
+def summary() -> str:
+    """What each recipe multiplies the score by. Raises ValueError unless exactly the recipes have a row."""
+    table = quoted(recipes)
+    if (named := set(re.findall(r"(\w+)\(env", table))) != set(RECIPES):
+        raise ValueError(f"in the table, or a recipe: {sorted(named ^ set(RECIPES))}")
+    return table
+
+
 def atari() -> str:
     """The keywords of Atari games with their defaults, as a docstring describes them, `name, name: text.`; a dash for those
     that are handed on.
@@ -175,6 +184,7 @@ def pages() -> dict[Path, dict[str, str]]:
                 [[f"`{name}`", *how] for name, how in STEPPED.items()],
             ),
         },
+        DOCS / "guide.md": {"recipes": summary()},
         DOCS / "importance.md": {"weights": quoted(importance)},
         DOCS / "mdps.md": {"MDPs": described("name | what it is for", worlds.DESCRIBED, worlds.WORLDS)},
         DOCS / "metrics.md": tables | {"notation": NOTATION},
