@@ -1,6 +1,6 @@
 """What defects of well-known code cost, by the audit: the table of docs/audit.md.
 
-python benchmarks/defects.py          # half a minute; writes benchmarks/defects.json and the table
+python benchmarks/defects.py          # a minute; writes benchmarks/defects.json and the table
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("script", ["comparisons", "defects", "figures", "power"])
+@pytest.mark.parametrize("script", ["asynchronous", "comparisons", "defects", "figures", "power"])
 def test_the_pages_have_the_tables_of_the_record(script, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     made = importlib.import_module(script)
