@@ -1,10 +1,8 @@
 """An update rule of your own, an asymmetric PPO clip, as a recipe for the command line.
 
-The clip leaves more room upwards than downwards. With ε the same on both sides, an action of probability 0.01 may rise to
-0.012 only. A wider upper bound lets rare actions grow, and keeps the entropy up ("clip-higher", Yu et al. 2025, arXiv
-2503.14476).
-
-    policygrad train examples/custom_update_rule.py:clip_higher CartPole-v1 --high 0.3 --seed 0 1
+Its clip leaves more room upwards: with ε the same on both sides, an action of probability 0.01 may rise to 0.012 only. A wider
+upper bound lets rare actions grow, and keeps the entropy up ("clip-higher", Yu et al. 2025, arXiv 2503.14476):
+policygrad train examples/custom_update_rule.py:clip_higher CartPole-v1 --high 0.3 --seed 0 1
 """
 
 import sys
