@@ -2,6 +2,7 @@
 
     python benchmarks/asynchronous.py [--env LunarLander-v3] [--seeds 5] [--sides a2c processes] [--workers 2]
     python benchmarks/asynchronous.py --delays 1 2 4 8 16 [--env CartPole-v1]
+    python benchmarks/asynchronous.py --docs        # the table of docs/asynchronous.md, from asynchrony/lunarlander.json
 
 Sides: a2c; processes, A3C with a process per worker; simulated, A3C with its workers in one process. Each side has its own
 tuned preset for the environment, with all of its environments. Every training is a process of its own; the sides alternate,
@@ -26,7 +27,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from policygrad.marks import markdown_table, with_tables
+
 RESULTS = Path(__file__).parent / "asynchrony"
+PAGE, SOURCE = RESULTS.parents[1] / "docs" / "asynchronous.md", "benchmarks/asynchronous.py"
+PAGES = (PAGE,)
+SHOWN = {"a2c": "A2C, one process", "processes": "A3C, two processes"}
 SIDES = ("a2c", "processes", "simulated")
 ENVS_PER_WORKER = 4
 
@@ -112,6 +118,23 @@ def summary(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def table(runs: list[dict[str, Any]]) -> str:
+    """What the sides returned and took, every seed listed."""
+    rows = []
+    for side, name in SHOWN.items():
+        own = [run for run in runs if run["side"] == side]
+        greedy, sampled = ([run[way]["mean"] for run in own] for way in ("greedy", "sampled"))
+        means = [f"{statistics.mean(x):.1f}" for x in (greedy, sampled, [run["seconds"] for run in own])]
+        rows.append([name, means[0], ", ".join(f"{x:.1f}" for x in greedy), *means[1:]])
+    return markdown_table(["", "greedy, mean", "each seed", "sampled, mean", "seconds, mean"], rows)
+
+
+def written(page: Path) -> str:
+    """The page with the table as it was recorded."""
+    runs = json.loads((RESULTS / "lunarlander.json").read_text("utf8"))["runs"]
+    return with_tables(page.read_text("utf8"), {"LunarLander": table(runs)}, SOURCE)
+
+
 def main() -> None:
     """Train what is missing, write the file, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,8 +146,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="not the preset's")
     parser.add_argument("--episodes", type=int, default=100, help="of each evaluation")
     parser.add_argument("--json", type=Path, help="the file [asynchrony/ENV.json, or staleness-ENV.json]")
+    parser.add_argument("--docs", action="store_true", help="write the page, train nothing")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.docs:
+        PAGE.write_text(written(PAGE), "utf8")
+        return
     if args.child:
         print(json.dumps(measure(*json.loads(args.child))))
         return

@@ -13,6 +13,7 @@ from policygrad.marks import markdown_table, with_tables
 
 ROOT = Path(__file__).parents[1]
 PAGE, SOURCE = ROOT / "docs" / "compare.md", "benchmarks/comparisons.py"
+PAGES = (PAGE,)
 HEAD = ["IQM", "interval", "lowest", "steps to 200"]
 ENVS = {"lunarlander": "LunarLander-v3", "pendulum": "Pendulum-v1", "acrobot": "Acrobot-v1"}
 
@@ -51,11 +52,11 @@ def against() -> str:
     return markdown_table(["environment", "side", *HEAD[:3], "verdict", "P(improvement)"], rows)
 
 
-def main() -> None:
-    """Write the page."""
+def written(page: Path) -> str:
+    """The page with its tables as they were recorded."""
     made = {"five": five(), "against Stable-Baselines3": against()}
-    PAGE.write_text(with_tables(PAGE.read_text("utf8"), made, SOURCE), "utf8")
+    return with_tables(page.read_text("utf8"), made, SOURCE)
 
 
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(written(PAGE), "utf8")

@@ -1,32 +1,44 @@
-"""Write the tables of docs/metrics.md, docs/migrating.md, docs/report.md and docs/runs.md that the code knows.
+"""Write the tables of examples/README.md and of pages of docs/ that the code knows.
 
 python benchmarks/pages.py
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
+from policygrad.algorithms import recipes
 from policygrad.algorithms.config import aliases, parameters, pieces
 from policygrad.algorithms.foreign import ANSWERS
 from policygrad.algorithms.recipes import RECIPES
+from policygrad.envs.make import STEPPED
+from policygrad.gradient import importance
 from policygrad.interop.metrics import NOTATION, TABLES, Metric
-from policygrad.marks import with_tables
+from policygrad.lab.auditing import cells
+from policygrad.lab.exact import worlds
+from policygrad.marks import markdown_table, with_tables
+from policygrad.reports import comparison_words, sweep_words
 from policygrad.reports.findings import CHECKS
 from policygrad.reports.tracking import tracking
 from policygrad.reports.value_findings import CHECKS as VALUE_CHECKS
 from policygrad.stored.standing import DESCRIBED, STATES
+from policygrad.training.tune import FILES
 
 DOCS = Path(__file__).parents[1] / "docs"
+EXAMPLES = DOCS.parent / "examples"
 SOURCE = "benchmarks/pages.py"
+FIRST = ["reinforce_from_scratch", "dqn_from_scratch", "off_policy", "baseline_ladder", "live_variance"]
+FIRST += ["mountain_car_continuous"]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of texts."""
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(head, [[cell.replace("|", "\\|") for cell in row] for row in rows], "---")
 
 
 def numbers(metrics: Sequence[Metric]) -> str:
@@ -75,19 +87,118 @@ def findings(checks: Sequence[Callable[..., object]]) -> str:
     return markdown(["finding", "what is compared", "`!` where"], rows)
 
 
+def examples() -> str:
+    """The examples, by their docstrings: those that say how they are run, the ones to begin with first, folders last."""
+    rows = []
+    places = sorted(EXAMPLES.rglob("*.py"), key=lambda place: (place.parent != EXAMPLES, rank(place.stem), place))
+    for place in places:
+        text = ast.get_docstring(ast.parse(place.read_text("utf8"))) or ""
+        if place.name in text:
+            name, page = place.relative_to(EXAMPLES).as_posix(), re.search(r"docs/([\w-]+)\.md", text)
+            shows = text.partition("\n\n")[0].partition(". `")[0].removesuffix(".")
+            rows.append([f"[`{name}`]({name})", shows, f"[{page[1]}](../{page[0]})" if page else ""])
+    return markdown(["file", "what it shows", "page"], rows)
+
+
+def rank(name: str) -> int:
+    """The place of an example among those to begin with, or behind them."""
+    return FIRST.index(name) if name in FIRST else len(FIRST)
+
+
+def plain(head: str, texts: Mapping[str, str]) -> str:
+    """A row for each name and its text."""
+    return markdown(head.split(" | "), list(texts.items()))
+
+
+def described(head: str, texts: Mapping[str, str], names: Iterable[str], mark: str = "`") -> str:
+    """A row for each text, with the names that it is of; what a name takes may stand behind a colon. Raises ValueError unless
+    exactly these names have a text.
+    """
+    named = {name.partition(":")[0] for of in texts for name in of.split(", ")}
+    if named != set(names):
+        raise ValueError(f"described, or to be described: {sorted(named ^ set(names))}")
+    rows = [[", ".join(f"{mark}{name}{mark}" for name in of.split(", ")), text] for of, text in texts.items()]
+    return markdown(head.split(" | "), rows)
+
+
+def quoted(module: ModuleType) -> str:
+    """The table in a module's docstring."""
+    lines = (module.__doc__ or "").splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
+
+
+def summary() -> str:
+    """What each recipe multiplies the score by. Raises ValueError unless exactly the recipes have a row."""
+    table = quoted(recipes)
+    if (named := set(re.findall(r"(\w+)\(env", table))) != set(RECIPES):
+        raise ValueError(f"in the table, or a recipe: {sorted(named ^ set(RECIPES))}")
+    return table
+
+
+def atari() -> str:
+    """The keywords of Atari games with their defaults, as a docstring describes them, `name, name: text.`; a dash for those
+    that are handed on.
+    """
+    tree = ast.parse((DOCS.parent / "src" / "policygrad" / "envs" / "atari.py").read_text("utf8"))  # which needs ale-py
+    made = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "make_atari")
+    defaults = {
+        arg.arg: ast.unparse(value)
+        for arg, value in zip(made.args.kwonlyargs, made.args.kw_defaults, strict=True)
+        if value
+    }
+    text = (ast.get_docstring(made) or "").split("\n\n")[1].replace("\n", " ")
+    parts = re.split(r"(?:^|(?<=[.]) )(\w+(?:, \w+)*): ", text)[1:]
+    rows = []
+    for names, said in zip(parts[::2], parts[1::2], strict=True):
+        listed = [name for name in names.split(", ") if name != "kwargs"]
+        values = ", ".join(defaults.get(name, "–") for name in listed)
+        rows += [[", ".join(f"`{name}`" for name in listed), values, said.removesuffix(".")]] * bool(listed)
+    return markdown(["`env_kwargs`", "default", "what it is"], rows)
+
+
+def estimates() -> str:
+    """What the recommender's estimates of a value are, by the docstrings of the functions that have a bias and a source."""
+    tree, rows = ast.parse((EXAMPLES / "recommender" / "estimates.py").read_text("utf8")), []
+    for node in tree.body:
+        text = (ast.get_docstring(node) or "") if isinstance(node, ast.FunctionDef) else ""
+        said = re.match(r"(.*?): (?:the mean of )?(.*?)[.] Bias: (.*?)[.]\sSource: (.*?)[.](?:\n\n|$)", text, re.DOTALL)
+        rows += [[said[1], said[2], said[3], said[4].replace("(\n", "(")]] if said else []
+    return markdown(["estimate", "average of", "bias", "source"], rows)
+
+
 def pages() -> dict[Path, dict[str, str]]:
     """The tables of each page."""
+    compared = [*comparison_words.HEADER[2:], "P(improvement)"]
     tables = {name: numbers(metrics) for name, metrics in TABLES.items()}
     return {
+        EXAMPLES / "README.md": {"examples": examples()},
+        DOCS / "audit.md": {
+            "baselines": described("baseline | what it is", cells.OF_BASELINES, [*cells.BASELINES, *cells.BEST]),
+            "wrappers": described("wrapper | what it does", cells.OF_WRAPPERS, cells.WRAPPERS),
+        },
+        DOCS / "compare.md": {"numbers": described("number | what it is", comparison_words.DESCRIBED, compared, "")},
+        DOCS / "environments.md": {
+            "Atari": atari(),
+            "backends": markdown(
+                ["`backend=`", "environments are stepped", "for"],
+                [[f"`{name}`", *how] for name, how in STEPPED.items()],
+            ),
+        },
+        DOCS / "guide.md": {"recipes": summary()},
+        DOCS / "importance.md": {"weights": quoted(importance)},
+        DOCS / "mdps.md": {"MDPs": described("name | what it is for", worlds.DESCRIBED, worlds.WORLDS)},
         DOCS / "metrics.md": tables | {"notation": NOTATION},
         DOCS / "migrating.md": {"names that are understood": understood(), "names that are answered": answered()},
+        DOCS / "recommender.md": {"estimates": estimates()},
         DOCS / "report.md": {
             "findings": findings([*CHECKS.values(), tracking]),
             "findings off-policy": findings(list(VALUE_CHECKS.values())),
         },
+        DOCS / "sweep.md": {"numbers": plain("number | what it is", sweep_words.DESCRIBED)},
+        DOCS / "tune.md": {"files": described("file | what it is", FILES, FILES)},
         DOCS / "runs.md": {
-            "states": markdown(["state", "what it means"], list(STATES.items())),
-            "keys": markdown(["key", "what it is"], [[f"`{key}`", text] for key, text in DESCRIBED.items()]),
+            "states": plain("state | what it means", STATES),
+            "keys": described("key | what it is", DESCRIBED, DESCRIBED),
         },
     }
 

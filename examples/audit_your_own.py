@@ -1,4 +1,4 @@
-"""An estimator of your own, audited: is it unbiased, and how many episodes does it need? `python examples/audit_your_own.py`"""
+"""Your estimator's bias, and how many episodes it needs. `python examples/audit_your_own.py`"""
 
 import policygrad as pg
 

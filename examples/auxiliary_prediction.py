@@ -1,6 +1,6 @@
-"""An auxiliary gain: the body also predicts the next observation. `python examples/auxiliary_prediction.py [steps]`
+"""One body for policy and values that also predicts the next observation. `python examples/auxiliary_prediction.py [steps]`
 
-Policy and values share one body, and a layer that only the prediction uses stands in the body, too, so that the optimiser of
+The prediction is an auxiliary gain. A layer that only the prediction uses stands in the body, so that the optimiser of
 the policy trains it and model files hold it. The gain is minus the squared error of the prediction.
 """
 

@@ -1,4 +1,4 @@
-"""The baseline ladder: what is subtracted from the reward-to-go, and what that does to learning on CartPole-v1.
+"""Six baselines on CartPole: what is subtracted from the reward-to-go, and what that does to the learning curves.
 
     python examples/baseline_ladder.py [--steps 100000] [--seeds 5] [--out baseline-ladder.png]
 

@@ -1,4 +1,4 @@
-"""An estimator of your own: the gradient of an exponential utility, for policies that shun or seek risk.
+"""An estimator of your own: risk-averse REINFORCE, the gradient of an exponential utility.
 
 E[ (exp(βR) − 1) / β ] is about E[R] + β/2 · Var[R]: β < 0 shuns risk, β > 0 seeks it, β → 0 is REINFORCE. By the
 likelihood-ratio trick, what multiplies ∇log π is the utility of the whole return. `python examples/custom_estimator.py`

@@ -1,4 +1,4 @@
-"""A network of your own: residual blocks with layer norm. `python examples/custom_network.py [steps]`
+"""A network of your own, saved and loaded: residual blocks with layer norm. `python examples/custom_network.py [steps]`
 
 `body` maps observations (B, *) to features (B, F); the library puts the layer to the actions, or to the value, after it.
 """

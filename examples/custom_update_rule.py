@@ -1,7 +1,7 @@
-"""An update rule of your own, and the recipe that trains it: PPO whose clip leaves more room upwards than downwards.
+"""An update rule of your own, an asymmetric PPO clip, as a recipe for the command line.
 
-With ε the same on both sides, an action of probability 0.01 may rise to 0.012 only. A wider upper bound lets rare actions
-grow, and keeps the entropy up ("clip-higher", Yu et al. 2025, arXiv 2503.14476). From the command line:
+Its clip leaves more room upwards: with ε the same on both sides, an action of probability 0.01 may rise to 0.012 only. A wider
+upper bound lets rare actions grow, and keeps the entropy up ("clip-higher", Yu et al. 2025, arXiv 2503.14476):
 policygrad train examples/custom_update_rule.py:clip_higher CartPole-v1 --high 0.3 --seed 0 1
 """
 

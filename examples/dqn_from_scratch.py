@@ -1,4 +1,4 @@
-"""DQN twice: in plain PyTorch, and with the library. For the same transitions both give the same gradient.
+"""DQN in 60 lines of plain PyTorch, and with the library: for the same transitions both give the same gradient.
 
     python examples/dqn_from_scratch.py [--steps 20000] [--seed 0]
 

@@ -1,10 +1,11 @@
-"""Watch estimates of one gradient as they are sampled: four estimators, the same episodes, the exact gradient as a cross.
+"""Four estimators' spread around one gradient, for lectures: watch the estimates as they are sampled.
 
     python examples/live_variance.py                        # variance.html: an animation with buttons, for a lecture
     python examples/live_variance.py --out variance.gif     # an animation; .png for its last picture
 
-Every dot is ĝ from one batch, in the plane of ∇J and of the direction in which the first estimator scatters most.
-The circle has the radius √(E‖ĝ − mean‖²) within the plane, from the dots so far: it settles while the dots keep coming.
+All four see the same episodes, and the exact gradient is a cross. Every dot is ĝ from one batch, in the plane of ∇J and of
+the direction in which the first estimator scatters most. The circle has the radius √(E‖ĝ − mean‖²) within the plane, from the
+dots so far: it settles while the dots keep coming.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""MountainCarContinuous-v0: why policy gradients learn to do nothing there, and what helps.
+"""MountainCarContinuous: why policy gradients fail there, and what helps: entropy, shaping, correlated noise.
 
     python examples/mountain_car_continuous.py [--steps 100000] [--seeds 5] [--out mountain-car.png]
 

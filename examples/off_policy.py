@@ -1,4 +1,4 @@
-"""Soft actor-critic on Pendulum, and a rule for transitions of your own: expected SARSA, composed with the replay buffer.
+"""SAC on Pendulum, and a rule of your own for replayed transitions: expected SARSA.
 
     python examples/off_policy.py [--steps 10000] [--seed 0]
 

@@ -1,4 +1,4 @@
-"""REINFORCE twice: in plain PyTorch, and with the library. For the same episodes both give the same gradient.
+"""REINFORCE in 40 lines of plain PyTorch, and with the library: for the same episodes both give the same gradient.
 
     python examples/reinforce_from_scratch.py [--steps 100000] [--seed 0]
 

@@ -1,4 +1,4 @@
-"""A trained policy as an HTTP service. `pip install fastapi uvicorn`, then `python examples/serve.py [RUN]`.
+"""A policy as an HTTP service. `pip install fastapi uvicorn`, then `python examples/serve.py [RUN]`, as in docs/deploy.md.
 
     curl -X POST localhost:8000/act -H 'content-type: application/json' -d '{"obs": [0.01, 0.2, -0.03, 0.1]}'
 

@@ -1,6 +1,8 @@
-"""The same service without policygrad, beside the two files that `policygrad export RUN --format numpy` wrote.
+"""The same service with NumPy only, in a container ([`Containerfile`](Containerfile)).
 
-python serve_numpy.py policy.npz
+    python serve_numpy.py policy.npz
+
+It needs no policygrad, but the two files that `policygrad export RUN --format numpy` wrote beside it, as in docs/deploy.md.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The shards of a `policygrad` command as jobs of a SLURM cluster, with submitit:
+"""The shards of a `policygrad` command as SLURM jobs, with submitit.
 
     python with_submitit.py 8 --folder /shared/logs -- compare ppo a2c --env Acrobot-v1 --seeds 20 --runs-root /shared/runs
 
-Every job trains the runs that no other job has. One that is preempted, or reaches its time limit, is queued again by submitit,
-and goes on from its last checkpoints. `--cluster local` runs the jobs as processes of this machine, to try it out.
+Every job trains the runs that no other job has, as docs/cluster.md says. One that is preempted, or reaches its time limit, is
+queued again by submitit, and goes on from its last checkpoints. `--cluster local` runs the jobs as processes of this machine,
+to try it out.
 Needs `pip install submitit`; the directories must be the same ones on all nodes.
 """
 

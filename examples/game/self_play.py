@@ -1,9 +1,9 @@
-"""Self-play in two-player zero-sum matrix games: why policy gradients cycle, and what makes them converge.
+"""Self-play in matrix games: why policy gradients cycle, and rules that converge.
 
     python examples/game/self_play.py [--iterations 3000] [--seeds 2] [--out game.png] [--page docs/game.md]
 
-Each player has a table of logits and an update rule of the library. Both move at the same time, along the exact gradient or
-along one that is sampled in a batch of games.
+The games are of two players, and zero-sum. Each player has a table of logits and an update rule of the library. Both move at
+the same time, along the exact gradient or along one that is sampled in a batch of games.
 """
 
 from __future__ import annotations

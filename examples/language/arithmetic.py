@@ -1,4 +1,4 @@
-"""Supervised learning, then RLOO, GRPO and PPO: a transformer of 100,000 parameters learns to add.
+"""A transformer of 100,000 parameters learns to add: supervised, then RLOO, GRPO, PPO.
 
     python examples/language/arithmetic.py [--seeds 5] [--updates 200] [--out runs.json] [--page docs/language.md]
 

@@ -1,9 +1,10 @@
-"""Policy gradients of a language so small that every answer can be listed: which of the usual estimators estimate ∇J?
+"""RLOO, GRPO, DAPO, REINFORCE++ and KL penalties against the exact gradient, of 40 answers: which of them estimate ∇J?
 
     python examples/language/exact.py [--group 8] [--out language.png] [--page docs/language.md]
 
-Three letters and an end, at most three letters: 40 answers. A group of G answers is one of 40ᴳ, so the mean and the variance of
-any estimator are finite sums, without sampling. page: a file whose tables, between markers, are written anew.
+The language is so small that every answer can be listed: at most three letters, of three, and an end. A group of G answers is
+one of 40ᴳ, so the mean and the variance of any estimator are finite sums, without sampling. page: a file whose tables,
+between markers, are written anew.
 """
 
 from __future__ import annotations

@@ -32,26 +32,34 @@ def student(x: np.ndarray, level: float = 0.95) -> Estimate:
 
 
 def ips(w: np.ndarray, r: np.ndarray) -> Estimate:
-    """Inverse propensity scores: the mean of w r (Horvitz & Thompson 1952). Unbiased."""
+    """IPS, inverse propensity scores: the mean of w r. Bias: none. Source: Horvitz & Thompson 1952."""
     return student(w * r)
 
 
 def clipped_ips(w: np.ndarray, r: np.ndarray, most: float) -> Estimate:
-    """The mean of min(w, most) r. Biased by E[(min(w, most) − w) r], which is not above 0 for rewards of at least 0."""
+    """Clipped IPS: the mean of min(w, c) r. Bias: E[(min(w, c) − w) r] ≤ 0. Source: Ionides 2008.
+
+    c is `most`; the bias is not above 0 for rewards of at least 0.
+    """
     return student(np.minimum(w, most) * r)
 
 
 def self_normalised(w: np.ndarray, r: np.ndarray) -> Estimate:
-    """Σ w r / Σ w (Swaminathan & Joachims 2015), a ratio: biased by O(1/N). The interval is that of its linearisation."""
+    """Self-normalised IPS: Σ w r / Σ w. Bias: O(1/N). Source: [Swaminathan & Joachims 2015](
+    https://papers.nips.cc/paper/2015/hash/39027dfad5138c9ca0c474d71db915c3-Abstract.html).
+
+    The interval is that of its linearisation.
+    """
     value = float((w * r).sum() / w.sum())
     around = student(w * (r - value) / w.mean())
     return Estimate(value, value + around.low - around.value, value + around.high - around.value)
 
 
 def doubly_robust(w: np.ndarray, r: np.ndarray, q: np.ndarray, v: np.ndarray) -> Estimate:
-    """The mean of v + w (r − q), q = q̂(x, a) of the item shown, v = Σ π(k|x) q̂(x, k) (Dudík, Langford & Li 2011).
+    """Doubly robust: the mean of Σ π(k|x) q̂(x, k) + w (r − q̂(x, a)). Bias: none, for any q̂ from other data.
+    Source: [Dudík, Langford & Li 2011](https://arxiv.org/abs/1103.4601).
 
-    Unbiased for any q̂ made without these rows, and the better q̂, the smaller the variance.
+    q = q̂(x, a) is of the item shown, and v = Σ π(k|x) q̂(x, k). The better q̂, the smaller the variance.
     """
     return student(v + w * (r - q))
 

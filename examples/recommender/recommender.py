@@ -1,7 +1,8 @@
-"""A recommender learns from the log of another one, and its value is estimated from a log before anybody sees it.
+"""A contextual bandit: learning from a log, a policy's value with intervals, exploration.
 
     python examples/recommender/recommender.py [--seeds 5] [--repeats 2000] [--out recommender.png] [--page docs/recommender.md]
 
+A recommender learns from the log of another one, and its value is estimated from a log before anybody sees it.
 Every seed is a shop of its own. What a policy is worth is known, since the shop's click probabilities are.
 """
 

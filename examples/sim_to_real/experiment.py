@@ -1,8 +1,9 @@
-"""From simulation to reality, in miniature: a pendulum swings up in a simulator, and then in a pendulum that it never saw.
+"""Randomised physics, and fine-tuning with few episodes under a KL bound: from simulation to reality, in miniature.
 
     python examples/sim_to_real/experiment.py [--choose] [--seeds 10] [--out runs.json] [--page PAGE] [--picture PNG]
     python examples/sim_to_real/experiment.py --read examples/sim_to_real/runs.json
 
+A pendulum swings up in a simulator, and then in a reality that it never saw (docs/sim-to-real.md).
 PPO trains in a simulation, with one physics or with physics that are drawn anew in every episode. Twenty episodes of each
 reality follow, with the policy as it is, under a bound on the KL divergence, and without one. `--choose` tries rates on
 seeds 10 to 12; the experiment itself has the seeds from 0.

@@ -18,18 +18,8 @@ def test_the_page_has_what_was_measured(monkeypatch):
     assert calibration.table(rows) in calibration.PAGE.read_text("utf8")
 
 
-def test_the_page_has_the_power_that_was_measured():
+def test_the_power_rises_with_the_difference_and_no_difference_is_found_at_the_level_only():
     rows = json.loads((ROOT / "benchmarks" / "power.json").read_text("utf8"))["rows"]
-    found = {
-        (row["shape"], row["seeds"], shift): x
-        for row in rows
-        for shift, x in zip(row["shifts"], row["found"], strict=True)
-    }
-    page = (ROOT / "docs" / "compare.md").read_text("utf8")
-    words = page[page.index("images/power.png") : page.index("benchmarks/power.py")]
-    for said in (("normal", 20, 1.0), ("normal", 10, 1.5), ("normal", 5, 2.5), ("normal", 3, 3.0), ("rare failures", 3, 0.5),
-                 ("rare failures", 10, 0.5)):  # fmt: skip
-        assert f"{100 * found[said]:.0f} %" in words
     false = [row["false"] for row in rows]
     assert max(false) <= 0.05 + 3 * (0.05 * 0.95 / 500) ** 0.5
     curves = [row["found"] for row in rows]

@@ -41,10 +41,14 @@ def make_atari(
 ) -> gym.Env:
     """An Atari game, prepared; with preprocess=False as ale-py registers it.
 
-    noop_max: no-ops at the start of a game are 1 to so many. frame_skip: frames per step, of which the brighter of the last two
-    is shown. frame_stack: pictures per observation. fire: press FIRE where a life begins, in games that have this button.
-    life_loss, clip_rewards: in training, end an episode with a life, and take the sign of rewards. kwargs: ale-py's own, as
-    `repeat_action_probability`, `mode` and `difficulty`. Raises ValueError for numbers out of range.
+    noop_max: no-ops at the start of a game, from 1 to so many. frame_skip: frames per step, of which the brighter of the last
+    two is shown. screen_size, grayscale: side of the picture, and whether it is grey. frame_stack: pictures per
+    observation, the last ones. fire: FIRE is pressed where a life begins, in games that have this button. life_loss: a lost
+    life ends an episode in training; the game goes on. clip_rewards: rewards are their sign in training.
+    repeat_action_probability: sticky actions, 0.25 per frame in `-v5`, none in `-v4`. kwargs: ale-py's own, as this one,
+    `mode` and `difficulty`.
+
+    Raises ValueError for numbers out of range.
     """
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
     if not preprocess:

@@ -16,7 +16,15 @@ from policygrad.envs.serial import SerialVectorEnv
 from policygrad.envs.single import EnvLike, check_env_id, env_name, make_one
 
 LONG = 50_000  # steps of a training for which code is compiled, or loaded, which takes most of a second
-BACKENDS = ("auto", "gymnasium", "compiled", "split", "async", "envpool", "torch")
+STEPPED = {  # by each backend, how environments are stepped, and for which that is; docs/environments.md lists them
+    "gymnasium": ("one after another, in this process", "microseconds per step"),
+    "compiled": ("in one compiled call", "classic control and toy text, but Blackjack"),
+    "split": ("here, and by a process per further core", "eight or more, from 20 µs per step"),
+    "async": ("by worker processes, one per core", "what hangs, crashes or takes milliseconds"),
+    "envpool": ("by EnvPool's threads (extra `envpool`)", "ids compared with Gymnasium's"),
+    "torch": ("as [tensors](#environments-of-tensors)", "thousands of CartPoles or Pendulums"),
+}
+BACKENDS = ("auto", *STEPPED)
 # whose steps take long enough for a second process
 PHYSICS = ("gymnasium.envs.box2d", "gymnasium.envs.mujoco", "ale_py", "minigrid")
 MANY = 8  # environments, from which it pays
@@ -89,11 +97,9 @@ def why_not_compiled(env: EnvLike) -> str | None:
 def make_envs(env: EnvLike, num_envs: int = 1, backend: str = "auto") -> VectorEnv:
     """A vector environment: NEXT_STEP autoreset, no render mode. A vector environment passes through as it is.
 
-    An environment instance is a single one: num_envs must be 1, or pass a callable. backend: "gymnasium" steps one after
-    another in this process; "split" some of them in this process and the others in one for every further core; "async" all in
-    a process per core (for environments that may hang or crash; see `WorkerVectorEnv`, which has more to choose from);
-    "compiled" all in one call of compiled code; all with the same numbers. "envpool" steps them in threads of C++, "torch" as
-    tensors on the agent's device, and "auto", which never takes the last, see `resolve_backend`.
+    An environment instance is a single one: num_envs must be 1, or pass a callable. backend: how they are stepped, as
+    `policygrad.envs.make.STEPPED` says, by all but "envpool" and "torch" with the same numbers ("async": see `WorkerVectorEnv`,
+    which has more to choose from; "torch": on the agent's device); "auto", which never takes "torch": see `resolve_backend`.
     Raises ContractError for a callable that makes one and the same object again, and for a vector environment that lacks a
     space, its number, or how it resets.
     """

@@ -7,17 +7,17 @@ above 0 (full support). W keeps its last value after a trajectory's end. log μ 
 `rollout.seen_with(logp)` shows stored trajectories to another policy. Where both are the same, W = 1 and every
 estimator is what it is without weights.
 
-| wrapper                              | adv_t                                        | reward k is weighed by       |
-|--------------------------------------|----------------------------------------------|------------------------------|
-| `ImportanceWeighted`(any estimator)  | W (ret_t − b_t), W of the whole trajectory   | all ratios of its trajectory |
-| `PerDecision`(`RewardToGo`)          | Σ_{k≥t} γ^{k−t} W_k r_k − W_t b_t            | the ratios up to k           |
+| keyword | estimate | bias | variance |
+|---|---|---|---|
+| `weighting = trajectory` | all of a trajectory's ratios weight its every step | none | highest |
+| `weighting = per-decision` | the ratios up to k weight reward k | none | usually, not always, lower |
+| `self_normalize` (default) | each step's weights divided by their mean over trajectories | O(1/N) | lower; no weight above N |
+| `max_weight = c` | the weight is min(W, c), before normalisation | E[ (min(W, c) − W) x ], for any N | bounded |
 
-Both carry every estimator's expectation over from π to μ: unbiased where it is, with any baseline that is unbiased there. The
-price is variance, which grows with the horizon and with the distance from μ to π; per decision it is lower, though not in
-every MDP. Two ways to pay with bias instead:
-
-self_normalize    W_t / (mean of W_t over the trajectories), a weighted average: a bias of O(1/N), and no weight exceeds N.
-max_weight = c    min(W_t, c): the bias is E_μ[ (min(W, c) − W) x ], whatever N. Clipped first, then normalised.
+The first is `ImportanceWeighted`, of any estimator, with adv_t = W (ret_t − b_t), W of the whole trajectory, the second
+`PerDecision`, of `RewardToGo`, with adv_t = Σ_{k≥t} γ^{k−t} W_k r_k − W_t b_t. Both carry every estimator's expectation over
+from π to μ: unbiased where it is, with any baseline that is unbiased there. The price is variance, which grows with the horizon
+and with the distance from μ to π. The last two pay with bias instead; weights are clipped first, then normalised.
 
 Precup, Sutton & Singh 2000, "Eligibility traces for off-policy policy evaluation"; Ionides 2008, "Truncated importance
 sampling".

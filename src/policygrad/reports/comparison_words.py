@@ -12,6 +12,17 @@ from policygrad.reports.curves import return_label
 from policygrad.reports.differences import Difference
 
 HEADER = ("side", "seeds", "IQM", "interval", "mean", "median", "worst", "collapsed", "solved", "steps to solve")
+DESCRIBED = {  # what each number is, as docs/compare.md lists them
+    "IQM": "interquartile mean: mean of the middle half of the scores "
+    "([Agarwal et al. 2021](https://arxiv.org/abs/2108.13264))",
+    "interval": "95 % percentile interval of the IQM, stratified bootstrap: runs drawn with replacement within their "
+    "environment",
+    "mean, median, worst": "of the scores",
+    "P(improvement)": "probability that a run of one side scores above one of the other; ties count half",
+    "collapsed": "share of runs whose mean training return ends below the middle of its first and highest value",
+    "solved": "share of runs whose mean return of 100 training episodes reached the environment's threshold",
+    "steps to solve": "median steps until then by Kaplan–Meier: a run that never gets there is not there yet",
+}
 
 
 def places(comparison: ComparedRuns) -> list[str]:

@@ -12,6 +12,16 @@ from policygrad.reports.sensitivity import Effect, Width, brief
 from policygrad.reports.sweeps import Setting, SweptSettings, setting_text
 
 ROWS = 20  # of settings that a terminal shows
+DESCRIBED = {  # what each number is, as docs/sweep.md lists them
+    "effect": "mean score at each value of a hyperparameter, over all values of the others; in the text, best minus worst",
+    "its interval": "Student's t: in a grid over the seeds (one mean per seed and value), with random settings over the "
+    "settings with this value or in this part of the range; best minus worst: adjusted for the number of pairs (Bonferroni)",
+    "width": "how far a number can be moved from the best setting, the others unchanged, until the IQM is below the best "
+    "setting's interval on fresh seeds",
+    "like the best": "a test at the same level cannot tell its runs from the fresh runs of the best setting; with few seeds it "
+    "can tell little",
+    "shrinkage": "the best setting's IQM on the seeds that chose it, minus that on fresh ones",
+}
 
 
 def verdict(sweep: SweptSettings) -> str:
@@ -129,8 +139,7 @@ def notes(sweep: SweptSettings) -> list[str]:
         f"{'greedy' if design.greedy else 'sampled'} actions.",
         f"IQM: mean of the middle half of the runs' scores; its interval: {level}, bootstrap, too short for few seeds.",
         f"Effects: Student's t over {'settings' if design.random else 'seeds'}, {level}, adjusted for the pairs of values.",
-        "Like the best: a test at the same level cannot tell its runs from the fresh runs of the best setting; with few seeds "
-        "it can tell little.",
+        f"Like the best: {DESCRIBED['like the best']}.",
         "The verdict is a test of fresh seeds alone, because the best of many settings was chosen for its luck, too.",
     ]
     if diverged:

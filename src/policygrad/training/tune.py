@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 
 ROOT = "tuning"  # the directory of searches
 CHECK_OFFSET = 1000  # of the seeds of the check, from those of the search
+FILES = {  # what is in the directory, as docs/tune.md lists it
+    "best.toml": "the best setting, for `--preset`, with evidence",
+    "tune.json": "request, trials with scores and values at rungs, check, verdict",
+    "tune.png": "the history and, after ten finished trials, each hyperparameter's importance",
+    "trials/0007/seed1": "a [run directory](metrics.md)",
+    "check/": "the comparison, with `compare.html`",
+    "journal.log": "Optuna's journal, for optuna-dashboard",
+}
 Heard = Callable[[TrialRow, TrialRow | None], None]  # told of a trial that has ended, and of the best one so far
 Play = Callable[[int, Mapping[str, Any], Path, Callable[[list[float | None]], bool], bool], Ending]  # as Player.play
 
@@ -76,8 +84,8 @@ def tune(
     heard: called with every trial that has ended, and the best one so far.
 
     Stopped or killed at any time, the same call goes on: trials that were running are resumed. Several processes may work on
-    one directory of one machine. best.toml there is a preset file, tune.json has every number, tune.png is the picture. In a
-    script it must be called under `if __name__ == "__main__":`, because it starts processes.
+    one directory of one machine. `FILES` says what is in it. In a script it must be called under `if __name__ == "__main__":`,
+    because it starts processes.
     Raises ConfigError for what means nothing, TuneError without Optuna or for the directory of another search, Interrupted for
     Ctrl-C.
     """

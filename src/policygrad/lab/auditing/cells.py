@@ -1,16 +1,7 @@
 """The cells of an audit: combinations of an estimator, a baseline and a wrapper, by their names or as objects.
 
-| estimators               | baselines                                         | wrappers                              |
-|--------------------------|---------------------------------------------------|---------------------------------------|
-| total, to-go             | none, const:X, value                              | plain                                 |
-| td, n-step:N, gae:LAMBDA | mean, time, linear: fitted to an earlier batch    | discount: γᵗ                          |
-| q                        | loo, crossfit: of the batch's other episodes      | standardize, standardize-episode      |
-| any object               | same-mean, same-time: of the same ones, a defect  | standardize-running                   |
-|                          | best, best-state, best-time-state, best-parameter | step: mean over steps                 |
-|                          |                                                   | is, is:C, is-normalized, per-decision |
-
-Wrappers add up: discount+standardize. Everything but the defects is production code. What is *not* here: the audit
-(audit.py), what least variance means (optimal_baselines.py).
+`OF_BASELINES` and `OF_WRAPPERS` say what each name is. Wrappers add up: discount+standardize. Everything but the defects is
+production code. What is *not* here: the audit (audit.py), what least variance means (optimal_baselines.py).
 """
 
 from __future__ import annotations
@@ -201,6 +192,21 @@ WRAPPERS: dict[str, Callable[..., Any]] = {
     "is": lambda inner, limit=None: ImportanceWeighted(inner, max_weight=limit),
     "is-normalized": lambda inner: ImportanceWeighted(inner, self_normalize=True),
     "per-decision": PerDecision,
+}
+OF_BASELINES = {  # what each is, as docs/audit.md lists them
+    "none, const:1.5, value": "0, a number, V",
+    ", ".join(FITTED): "`RunningMean`, `TimeAverage`, `LinearFeatures`, fitted to an earlier batch (by `--seed`)",
+    "loo, crossfit": "`LeaveOneOut`, `CrossFit(TimeAverage())`: the batch's other episodes or folds",
+    ", ".join(BEST): "[of least variance](#baselines-of-least-variance)",
+    "same-mean, same-time": "fitted to the same episodes, a common defect",
+}
+OF_WRAPPERS = {
+    "plain": "nothing",
+    "discount": "multiplies by γᵗ (`StateDiscounted`)",
+    "standardize, standardize-episode": "mean 0, standard deviation 1, per batch or episode",
+    "standardize-running": 'by an earlier batch (by `--seed`): `Standardized(…, over="running")`',
+    "step": 'divides by steps, not episodes: `reduction="step"`',
+    "is, is:2, is-normalized, per-decision": "importance weights, for `--off-policy` or `behavior=`",
 }
 TAKES_NUMBER = ("n-step", "gae", "const", "crossfit", "is")
 WHOLE = ("n-step", "crossfit")  # of these, a whole one

@@ -91,6 +91,7 @@ def _gymnasium(env: str) -> Callable[[int], MDP]:
 
 GRID = ("...G", ".#.X", "S...")  # Russell & Norvig, 17.1
 ALIASED = ("SSSSS", "X#G#X")  # after D. Silver's lecture 7: the second and the fourth cell look alike
+GYMNASIUM = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4")
 
 WORLDS: dict[str, Callable[[int], MDP]] = {
     "bandit": lambda seed: bandit([1.0, 0.0, 2.0, 0.5]),
@@ -104,10 +105,21 @@ WORLDS: dict[str, Callable[[int], MDP]] = {
     "aliased": lambda seed: gridworld(ALIASED, 20, gamma=0.9, aliased=True),
     "corridor": lambda seed: switched_corridor(),
     "rock-paper-scissors": lambda seed: rock_paper_scissors(6),
-    **{
-        env: _gymnasium(env)
-        for env in ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4")
-    },
+    **{env: _gymnasium(env) for env in GYMNASIUM},
+}
+DESCRIBED: dict[str, str] = {  # what each is for, as docs/mdps.md lists them
+    "bandit": "one state, four actions, one step: ∂J/∂logit = π(a)(r(a) − J)",
+    "two-states": "Kakade's plateau: the plain gradient long leads away from the better state",
+    "chain": "a walk with slips, 1 at the right end",
+    "gridworld": "Russell & Norvig's 4 × 3 cells: slips, a pit, a cost per step",
+    "random": "random tables, by a seed",
+    "small": "random, with so few trajectories that all pairs can be listed",
+    "deceptive": "subtracting V makes the variance 64 times as large",
+    "delayed": "the first action decides the reward four steps later; others are ±1 at random",
+    "aliased": "a gridworld where two cells look alike: deterministic policies get stuck",
+    "corridor": "Sutton & Barto's switched corridor: three states look alike, no horizon",
+    "rock-paper-scissors": "the opponent beats your last action: deterministic policies lose",
+    ", ".join(GYMNASIUM): "Gymnasium's tables and time limits",
 }
 
 
