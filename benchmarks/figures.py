@@ -1,4 +1,4 @@
-"""Write tables of docs/results.md and README.md from the recorded results of learning.py, in benchmarks/results.
+"""Write tables of docs/results.md and README.md from what learning.py (in benchmarks/results) and tabular.py recorded.
 
 python benchmarks/figures.py
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from policygrad.algorithms.recipes import RECIPES
 from policygrad.marks import between, markdown_table, with_tables
 from policygrad.reports.aggregates import interval, iqm
 
@@ -104,6 +105,16 @@ def beside(results: list[dict[str, Any]], published: dict[str, dict[str, Any]]) 
     return markdown_table(["environment", "recipe", "policygrad", *published], rows)
 
 
+def of_tables(found: dict[str, Any]) -> str:
+    """Expected greedy returns of tabular policies, divided by the best policy's."""
+    envs = {name: kept for name, kept in found.items() if name != "version"}
+    rows = []
+    for algo in (algo for algo in RECIPES if any(algo in kept["greedy"] for kept in envs.values())):
+        shares = [[x / kept["optimum"] for _, x in sorted(kept["greedy"][algo].items())] for kept in envs.values()]
+        rows.append([f"`{algo}`", *(", ".join(f"{x:.3f}" for x in each) for each in shares)])
+    return markdown_table(["recipe", *(f"{name} ({kept['optimum']})" for name, kept in envs.items())], rows, "---")
+
+
 def written(page: Path) -> str:
     """A page with its tables as they are now."""
     results = [json.loads(place.read_text("utf8")) for place in sorted((HERE / "results").glob("*.json"))]
@@ -111,7 +122,8 @@ def written(page: Path) -> str:
     if page == README:
         return with_tables(text, {"results": of_ppo(results)}, SOURCE)
     published = json.loads((HERE / "published.json").read_text("utf8"))
-    made = {"sources": sources(published), "published": beside(results, published)}
+    tables = json.loads((HERE / "tabular.json").read_text("utf8"))
+    made = {"sources": sources(published), "published": beside(results, published), "tabular": of_tables(tables)}
     return with_tables(between(text, START, END, table(results)), made, SOURCE)
 
 

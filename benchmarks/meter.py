@@ -7,6 +7,9 @@ without; who goes first alternates, so that a drift of the machine favours nobod
 bit for bit. Reported are the medians, and the median of the pairs' ratios of time, with the lowest and the highest, by the
 clock and by the processor's time, which others on the machine disturb less; beside them the seconds that the meter says it
 took, `meter_seconds`, as a share of the time without it. One thread; the clock needs a machine with nothing else running.
+
+On CartPole the meter took 3.8 % more time with PPO, in a second measurement 5.0 % (medians of seven pairs of runs, from 0.4 to
+6.0 %), 6.1 % with TRPO, 4.7 % with A2C and 3.8 % with REINFORCE (five pairs each).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Tabular policies against the exact optimum: the expected return of the final policies, computed, not sampled.
 
-    policygrad train ppo FrozenLake-v1 --seed 0-4
-    python benchmarks/tabular.py runs/FrozenLake-v1/ppo/seed*
+    python benchmarks/learning.py ppo FrozenLake-v1
+    python benchmarks/tabular.py runs/FrozenLake-v1/*/seed* runs/Taxi-v4/*/seed* --json benchmarks/tabular.json
+    python benchmarks/figures.py                                          # and into docs/results.md
 
 The optimum is over all policies, time-dependent ones too, so no stationary policy can exceed it.
 """
@@ -9,8 +10,9 @@ The optimum is over all policies, time-dependent ones too, so no stationary poli
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
+import json
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -34,20 +36,22 @@ def returns(mdp: MDP, agent: pg.Agent, env: gym.Env) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a line a run, and a line an environment and algorithm."""
+    """Print a line a run, and write what was computed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    results: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for path in parser.parse_args().runs:
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    found: dict[str, dict[str, Any]] = {}
+    for path in args.runs:
         agent = pg.load(path / "policy.safetensors")
         env = gym.make(agent.env_name)
         mdp = from_gymnasium(env)
         at_greedy, sampled = returns(mdp, agent, env)
         print(f"{path}: greedy {at_greedy:.4f}, sampled {sampled:.4f}, optimum {optimum(mdp):.4f}")
-        results[agent.env_name, agent.algo].append(at_greedy / optimum(mdp))
-    for (env_id, algo), ratios in results.items():
-        listed = ", ".join(f"{ratio:.3f}" for ratio in ratios)
-        print(f"{algo} on {env_id}: greedy / optimum {listed}; lowest {min(ratios):.3f}")
+        kept = found.setdefault(agent.env_name, {"optimum": round(float(optimum(mdp)), 4), "greedy": {}})
+        kept["greedy"].setdefault(agent.algo, {})[str(agent.seed)] = round(at_greedy, 4)
+    if args.json:
+        args.json.write_text(json.dumps({"version": pg.__version__, **found}, indent=1) + "\n", "utf8")
 
 
 if __name__ == "__main__":
