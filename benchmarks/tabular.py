@@ -16,11 +16,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
 import policygrad as pg
 from policygrad.lab.exact.mdp import MDP, from_gymnasium
 from policygrad.lab.exact.tabular import greedy, objective, optimum
+from policygrad.tree import to_torch
 
 
 def returns(mdp: MDP, agent: pg.Agent, env: gym.Env) -> tuple[float, float]:
@@ -31,7 +31,7 @@ def returns(mdp: MDP, agent: pg.Agent, env: gym.Env) -> tuple[float, float]:
     legal = getattr(env.unwrapped, "action_mask", None)
     info = {"action_mask": [legal(s) for s in range(mdp.states)]} if legal else {}
     policy.encoding.encode(np.arange(mdp.states), info, obs)
-    pi = policy.dist(torch.from_numpy(obs)).double().softmax(-1)
+    pi = policy.dist(to_torch(obs)).double().softmax(-1)
     return float(objective(mdp, greedy(pi))), float(objective(mdp, pi))
 
 
