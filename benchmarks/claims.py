@@ -1,11 +1,12 @@
 """Recorded learning runs, for the claims about learning: a table of experiments, a JSON file each, every seed listed.
 
-    python benchmarks/claims.py                       # what is not there yet, one process: about half an hour
+    python benchmarks/claims.py                       # what is not there yet, about two hours on one core
     python benchmarks/claims.py shaping stability     # these
     python benchmarks/claims.py --list
 
 The files are data of the package: `policygrad.lab.claims.recorded` reads them. A file is written after every arm, and arms
 that are there with the same settings are not run again. Nothing was tuned for an outcome: what arms share is in `shared`.
+`off-policy` takes twenty minutes, all experiments on exact MDPs (claims_tabular.py), whose curves are J itself, ten.
 """
 
 from __future__ import annotations

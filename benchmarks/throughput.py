@@ -8,6 +8,12 @@ What is measured is written into speed.json, beside what is there already of oth
 
 Needs `pip install policygrad[compare]` and a machine with nothing else running. What is compared, how to install the other
 libraries, and what still differs between the sides: README.md beside this file.
+
+A pair is one measurement of each side with the same seed; all libraries of a run share policygrad's. Sides alternate, as does
+who goes first. Printed are each side's median, and the median, the smallest and the largest ratio of the pairs. The training
+clock covers whole iterations (collect and update) after a warm-up, without imports and construction; the process clock covers
+everything from Python's start to its end, steps of the warm-up included. LunarLander's rollouts change speed with the policy,
+so all sides run the same few iterations from scratch.
 """
 
 from __future__ import annotations
