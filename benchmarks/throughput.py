@@ -14,6 +14,10 @@ who goes first. Printed are each side's median, and the median, the smallest and
 clock covers whole iterations (collect and update) after a warm-up, without imports and construction; the process clock covers
 everything from Python's start to its end, steps of the warm-up included. LunarLander's rollouts change speed with the policy,
 so all sides run the same few iterations from scratch.
+
+Reusing the memory of rollouts gains nothing: with an allocator that keeps it (MALLOC_TRIM_THRESHOLD_ and
+MALLOC_MMAP_THRESHOLD_ of 2·10⁹) five trainings had medians of 53,213 steps/s instead of 55,695 on LunarLander with EnvPool, and
+of 207,066 instead of 214,204 on compiled CartPole.
 """
 
 from __future__ import annotations
