@@ -5,7 +5,12 @@
     python benchmarks/claims.py --list
 
 The files are data of the package: `policygrad.lab.claims.recorded` reads them. A file is written after every arm, and arms
-that are there with the same settings are not run again. Nothing was tuned for an outcome: what arms share is in `shared`.
+that are there with the same settings are not run again. Nothing was tuned for an outcome; step sizes that matter are a range,
+reported whole. Arms differ only in what is compared: `shared` has the rest, and `config` each arm's whole configuration. Seeds
+are ten from 0, five in sensitivity maps, twenty where runs are short; all are listed, none dropped. A curve's point is the
+mean return of the (sampled) training episodes that ended in one of its equal intervals of steps, or null. `sampled` and
+`greedy` are 20 episodes of the final policy on fixed seeds, without any bonus.
+
 `off-policy` takes twenty minutes, all experiments on exact MDPs (claims_tabular.py), whose curves are J itself, ten.
 """
 

@@ -40,6 +40,11 @@ def a3c(
     """Asynchronous advantage actor-critic (Mnih et al. 2016): workers push gradients that they took at a copy, which is older.
 
     Where the processes of workers race, a seed does not decide the run.
+
+    What differs from the paper: the optimiser is Adam with shared moments, or SGD, where the paper has RMSProp. Policy and
+    critic are two networks, with a push each. A worker may have several environments, and rollouts go on over the ends of
+    episodes. The critic's targets are standardised, and gradients are clipped, as in `a2c`. The schedule of the learning rate
+    counts the steps of all workers.
     """
     from policygrad.algorithms.crew import CrewSource, PulledLearner
     from policygrad.algorithms.simulated import SimulatedLearner
