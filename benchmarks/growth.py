@@ -3,9 +3,10 @@
     python benchmarks/growth.py [--curve NAME…] [--points N…] [--quick] [--json FILE]     # about eight minutes for all
     python benchmarks/growth.py --docs                 # tables and picture of docs/performance.md, from growth.json
 
-Every point is a process of its own, which warms up, trains for some seconds, and measures matrix products and copies between
-its chunks: see growth_bounds.py for what is counted. Curves are written into growth.json as they are measured, beside what is
-there already. Needs a machine with nothing else running, and for the seeds Linux, where a process can be kept on one core.
+Every point is a process of its own, with one thread and without diagnostics, which warms up, trains for some seconds, and
+measures matrix products and copies between its chunks: see growth_bounds.py for what is counted. Curves are written into
+growth.json as they are measured, beside what is there already. Needs a machine with nothing else running, and for the seeds
+Linux, where a process can be kept on one core.
 
 A curve is linear where its slope on logarithmic axes, from one point to the next, is 0.8 to 1.25 times the ideal one; `linear`
 is the longest such range.

@@ -3,7 +3,12 @@ multiplies matrices and copies memory.
 
 Of B rows through layers of i → o units, a forward pass takes 2 B Σ i·o operations. A backward pass takes as many for the
 gradient and as many for the derivative by the inputs, which the first layer does not need: 4 B Σ i·o − 2 B i₁·o₁. Activations,
-distributions, Adam and diagnostics are not counted.
+distributions, Adam, environments and diagnostics are not counted.
+
+The GEMM peak is of float32 products by the BLAS routine that the updates call, in the same process: of a minibatch by width ×
+width (same shape), or of 768 × 768 (large); of two threads where the policy's update and the critic's fit run side by side.
+A minibatch's bytes are those of all arrays that the compiled functions pass over, set against copies of arrays as large as a
+layer's outputs (same shape, cached), and of 64 MiB (large, not cached).
 """
 
 from __future__ import annotations

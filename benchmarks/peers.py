@@ -4,17 +4,8 @@
 
 One line of JSON is printed: the steps of the warm-up, the steps under the clock, its seconds, and versions. CHECKOUT is where
 the sources of a library are that is not installed but run from there (an empty string for the others). Every library runs as
-fast as we know how to make it run; README.md beside this file says what that is, and how policygrad and SB3 differ. The others:
-
-SBX and PureJaxRL may use all cores, as JAX does, which compiles in every process, within the *process* clock.
-TorchRL collects from Gymnasium's `SyncVectorEnv`, nearly twice as fast as its `SerialEnv`, and has fused Adam.
-CleanRL writes TensorBoard files and statistics; its *training* clock runs from its printed line after the warm-up to its last.
-CleanRL and PureJaxRL clip the critic's loss, let the learning rate fall to 0, and take truncated episodes for terminated ones;
-with Gymnasium 1 CleanRL also trains on resets.
-PureJaxRL has its own compiled environments, as has policygrad here, and is one compiled function: *training* is one run of it,
-after compilation. It prints no returns, and two libraries that its wrappers import for other environments are left out.
-RLtools is one binary, so `--steps` changes nothing; *training* is the time that it prints, *process* also has 1,000 evaluation
-episodes. It fills its normaliser before training, policygrad after each batch.
+fast as we know how to make it run; README.md beside this file says what that is; the docstring of each
+library's function, what still differs.
 """
 
 # pyright: reportMissingImports=false
@@ -44,7 +35,14 @@ HORIZON = 10**9  # steps of a training that no measurement reaches; hyperparamet
 
 
 def make_sb3(config: Config, seed: int, workers: bool = False) -> Learn:
-    """Stable-Baselines3: no render mode, Monitor, environment checker or log, and torch's fused Adam."""
+    """Stable-Baselines3 at its best: each choice is the faster for it, or equal within the noise.
+
+    Environments come from callables: `make_vec_env("LunarLander-v3")` would set `render_mode="rgb_array"`, and every firing
+    engine would leave a particle, so rollouts would get several times slower as the policy learns to hover. They have neither
+    Gymnasium's checker nor `Monitor`, which costs about 1 %: policygrad has episode statistics, SB3 then not. torch's fused
+    Adam is 10 % faster on ppo-lunarlander than SB3's default loop over tensors. A2C has `use_rms_prop=False`: Adam on both
+    sides. There is no callback and no output of the logger: `log_interval=None`, `verbose=0`.
+    """
     import gymnasium
     import numpy as np
     import sb3_contrib
@@ -70,7 +68,9 @@ def make_sb3(config: Config, seed: int, workers: bool = False) -> Learn:
 
 
 def make_sbx(config: Config, seed: int) -> Learn:
-    """SBX, which is Stable-Baselines3 in JAX: the same environments and keywords."""
+    """SBX, which is Stable-Baselines3 in JAX: the same environments and keywords. It may use all cores, as JAX does, which
+    compiles in every process, within the process clock.
+    """
     import gymnasium
     import sbx
     from stable_baselines3.common.vec_env import DummyVecEnv
@@ -94,7 +94,7 @@ def sb3_learn(model: Any) -> Learn:
 
 
 def make_torchrl(config: Config, seed: int) -> Learn:
-    """TorchRL's PPO: its collector on Gymnasium's SyncVectorEnv, which is faster than its SerialEnv, and fused Adam."""
+    """TorchRL's PPO: its collector on Gymnasium's SyncVectorEnv, nearly twice as fast as its SerialEnv, and fused Adam."""
     import gymnasium
     import torch
     from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -143,8 +143,8 @@ def make_torchrl(config: Config, seed: int) -> Learn:
 
 
 def make_policygrad(config: Config, seed: int) -> Learn:
-    """Policygrad with its compiled functions and episode statistics; no tuned preset. It takes no metrics, as SB3 does not,
-    unless the configuration has them.
+    """Policygrad with its compiled functions and episode statistics; no tuned preset. It takes no metrics, as SB3 does not, and
+    so has diagnostics in the first iteration only; a configuration with metrics has a row after nearly every iteration.
     """
     import policygrad
 
@@ -182,7 +182,10 @@ def timed(learn: Learn, config: Config, iterations: int) -> Measured:
 
 
 def run_cleanrl(config: Config, iterations: int, seed: int, checkout: Path) -> Measured:
-    """CleanRL's script ppo.py as it is, by the lines that it prints after each iteration."""
+    """CleanRL's script ppo.py as it is, by the lines that it prints after each iteration: the clock runs from the one after the
+    warm-up to the last. It writes TensorBoard files and statistics, clips the critic's loss, lets the learning rate fall to 0,
+    takes truncated episodes for terminated ones, and with Gymnasium 1 also trains on resets.
+    """
     steps = (config.warmup + iterations) * config.rows
     command = [sys.executable, "-u", str(checkout.resolve() / "cleanrl" / "ppo.py"), "--no-cuda"]
     command += ["--total-timesteps", str(steps), "--seed", str(seed)]
@@ -199,7 +202,11 @@ def run_cleanrl(config: Config, iterations: int, seed: int, checkout: Path) -> M
 
 
 def run_purejaxrl(config: Config, iterations: int, seed: int, checkout: Path) -> Measured:
-    """PureJaxRL's own ppo.py and configuration: compiled once, then run once, which is what the clock is for."""
+    """PureJaxRL's own ppo.py and configuration, one compiled function: compiled once, then run once, which is what the clock is
+    for. It may use all cores, and compiles within the process clock. It has its own compiled environments, as has policygrad
+    here; it clips the critic's loss, lets the learning rate fall to 0, takes truncated episodes for terminated ones, and prints
+    no returns.
+    """
     sys.path.insert(0, str(checkout / "purejaxrl"))
     for name in ("brax", "brax.envs", "brax.envs.wrappers", "brax.envs.wrappers.training", "navix"):
         sys.modules[name] = MagicMock()  # wrappers.py imports them for other environments: it need not wait for them
@@ -220,7 +227,10 @@ def run_purejaxrl(config: Config, iterations: int, seed: int, checkout: Path) ->
 
 
 def run_rltools(config: Config, _iterations: int, _seed: int, checkout: Path) -> Measured:
-    """RLtools' PPO on Pendulum, compiled as README.md says: always the whole of its training, by its own clock."""
+    """RLtools' PPO on Pendulum, compiled as README.md says: always the whole of its training, so that `--steps` changes
+    nothing, by the time that it prints; the process also has 1,000 evaluation episodes. It fills its normaliser before
+    training, policygrad after each batch.
+    """
     command = [str(checkout.resolve() / "pendulum_ppo")]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     seconds, iterations = re.search(r"Time: ([\d.]+)s", text), re.search(r"PPO steps: (\d+)", text)

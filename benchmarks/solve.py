@@ -3,10 +3,14 @@
     python benchmarks/solve.py                                   # CartPole-v1 and LunarLander-v3, seeds 0 to 9: about an hour
     python benchmarks/solve.py CartPole-v1 --seeds 0 1 2 --json solve.json
 
-policygrad trains with its preset, Stable-Baselines3 with the hyperparameters of RL Zoo (on LunarLander those of -v2, with the
-same physics), both with PPO and both with the schedules of their whole training. After every 2,000 steps of CartPole and
-20,000 of LunarLander, at the end of an iteration, the greedy policy plays 20 episodes, reset with the same seeds on both
-sides, in environments of their own; the time of that counts. Who goes first alternates.
+policygrad trains with its preset, Stable-Baselines3 with the hyperparameters of RL Zoo, both with PPO and both with the
+schedules of their whole training. After every N steps, at the end of an iteration, the greedy policy plays 20 episodes, reset
+with the same seeds on both sides, in environments of their own; the time of that counts. Who goes first alternates.
+
+N is 2,000 steps on CartPole and 20,000 on LunarLander, whose hyperparameters in RL Zoo are those of LunarLander-v2, with the
+same physics. Each side evaluates by its own function: `evaluate_policy` with 20 environments in a `DummyVecEnv`, and
+`agent.evaluate`. policygrad has `backend="auto"`: compiled CartPole, and EnvPool's LunarLander where it is installed. SB3 is at
+its best, as in peers.py. Both sides have one thread.
 """
 
 from __future__ import annotations

@@ -4,14 +4,20 @@
     python benchmarks/throughput.py --config ppo-cartpole --against sb3 sbx torchrl --python sbx=PYTHON torchrl=PYTHON
     python benchmarks/performance.py                                   # the tables of docs/performance.md, from the JSON
 
-Reusing the memory of rollouts gains nothing: with an allocator that keeps it (MALLOC_TRIM_THRESHOLD_ and
-MALLOC_MMAP_THRESHOLD_ of 2e9) five trainings had medians of 53,213 steps/s instead of 55,695 on LunarLander with EnvPool, and
-207,066 instead of 214,204 on compiled CartPole.
-
 What is measured is written into speed.json, beside what is there already of other configurations, with the versions of each.
 
 Needs `pip install policygrad[compare]` and a machine with nothing else running. What is compared, how to install the other
 libraries, and what still differs between the sides: README.md beside this file.
+
+A pair is one measurement of each side with the same seed; all libraries of a run share policygrad's. Sides alternate, as does
+who goes first. Printed are each side's median, and the median, the smallest and the largest ratio of the pairs. The training
+clock covers whole iterations (collect and update) after a warm-up, without imports and construction; the process clock covers
+everything from Python's start to its end, steps of the warm-up included. LunarLander's rollouts change speed with the policy,
+so all sides run the same few iterations from scratch.
+
+Reusing the memory of rollouts gains nothing: with an allocator that keeps it (MALLOC_TRIM_THRESHOLD_ and
+MALLOC_MMAP_THRESHOLD_ of 2·10⁹) five trainings had medians of 53,213 steps/s instead of 55,695 on LunarLander with EnvPool, and
+of 207,066 instead of 214,204 on compiled CartPole.
 """
 
 from __future__ import annotations

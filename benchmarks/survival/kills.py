@@ -2,6 +2,11 @@
 
 A trial starts a run in a process of its own, kills it at a moment drawn uniformly from the undisturbed run's time (one in five
 twice in a row), resumes it, and compares every file with the undisturbed run's, the clocks aside.
+
+The cases are eleven configurations of six algorithms on six environments, with callbacks, saved trajectories, workers, and two
+seeds at a time; and, added later, DQN on CartPole and SAC on Pendulum (`--only dqn sac`), whose steps are the same to the last
+bit whether they were just compiled or come from the cache. In docs/reliability.md SAC's checkpoints have the default interval,
+and its networks 64 × 64 units.
 """
 
 from __future__ import annotations

@@ -4,6 +4,11 @@
 
 Supervised learning from nothing ends when half of the sums that it has not seen are right. That model is frozen as the
 reference, and every algorithm goes on from it by the exact-match reward alone: 1 for the right answer, 0 for all others.
+
+Each update has 32 prompts with eight answers each. RLOO and PPO subtract 0.02 k1 from the reward; GRPO has 0.02 k3 as a loss.
+Answers without an end in five characters are masked: they count in others' baselines, but nothing is learned from their
+tokens. Seconds are of one thread. arithmetic_model.py has the transformer, batched decoding, a `pg.Policy` that reads whole
+answers in one pass, and its critic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A shop whose truth is known: users with features, items, and the probability of a click of every user on every item."""
+"""A shop whose truth is known: users with features, items, and the probability of a click of every user on every item.
+
+The logit of a click is linear in the features, plus a product of two of them, which linear models miss. The logging policy
+prefers popular items, reads the features a little, and gives every item at least 2 %.
+"""
 
 from __future__ import annotations
 

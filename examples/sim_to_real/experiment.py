@@ -7,6 +7,11 @@ A pendulum swings up in a simulator, and then in a reality that it never saw (do
 PPO trains in a simulation, with one physics or with physics that are drawn anew in every episode. Twenty episodes of each
 reality follow, with the policy as it is, under a bound on the KL divergence, and without one. `--choose` tries rates on
 seeds 10 to 12; the experiment itself has the seeds from 0.
+
+PPO has 100,000 steps and the preset. A policy is evaluated greedily in 25 episodes of reality, before and after fine-tuning.
+Both rules of fine-tuning ascend E[π/π_old · adv] with GAE(0.95, 0.9) and the simulation's critic. The rule without a bound has
+the best of three learning rates, by the mean return of all four cases (choice.json): −305 with 3e-5, −299 with 1e-4, −296 with
+3e-4, the largest.
 """
 
 from __future__ import annotations

@@ -39,10 +39,12 @@ def a3c(
 ) -> Plan:
     """Asynchronous advantage actor-critic (Mnih et al. 2016): workers push gradients that they took at a copy, which is older.
 
-    Where the processes of workers race, a seed does not decide the run. The paper has RMSProp, here it is Adam with shared
-    moments, or SGD. Policy and critic are two networks with a push each. A worker may have several environments, and rollouts
-    go on over the ends of episodes. As in `a2c`, the critic's targets are standardised, and gradients are clipped. The
-    schedule of the learning rate counts the steps of all workers.
+    Where the processes of workers race, a seed does not decide the run.
+
+    What differs from the paper: the optimiser is Adam with shared moments, or SGD, where the paper has RMSProp. Policy and
+    critic are two networks, with a push each. A worker may have several environments, and rollouts go on over the ends of
+    episodes. The critic's targets are standardised, and gradients are clipped, as in `a2c`. The schedule of the learning rate
+    counts the steps of all workers.
     """
     from policygrad.algorithms.crew import CrewSource, PulledLearner
     from policygrad.algorithms.simulated import SimulatedLearner

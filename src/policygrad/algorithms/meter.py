@@ -1,7 +1,8 @@
 """The gradient meter: signal and noise of the gradient of an update, measured during training.
 
 ĝ = Σ weight · adv · ∇log π over the batch is a sum over trajectories, independent given the policy: whole episodes, and what
-the edges of a rollout cut off. They are dealt into at most 16 groups, whose gradients A_k give all that `gradient.noise` needs.
+the edges of a rollout cut off. They are dealt into at most 16 groups, whose gradients A_k give all that `gradient.noise` needs:
+one pass over the batch, and two for as many products with the Jacobian. Of batches above 16,384 steps a sample is measured.
 The advantages are taken as the update takes them: what standardisation, a critic or a baseline of the same batch has done to
 them is held fixed. No random number of the training is drawn, and nothing is kept from one measurement to the next.
 """

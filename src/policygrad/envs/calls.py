@@ -1,7 +1,8 @@
 """What was asked of an EnvPool since it was made.
 
 Its generators are in C++, where nobody can set them, so no episode can be played again alone: the pool is made again from its
-seeds, and asked all of it once more.
+seeds, and asked all of it once more. For that to take seconds, a run makes a new pool after 524,288 steps, with seeds that
+follow from the run's seed and its steps.
 """
 
 from __future__ import annotations

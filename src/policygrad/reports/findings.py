@@ -239,7 +239,12 @@ def gradient_noise(updates: Updates) -> Finding:
 
 
 def signal_words(updates: Updates, rows: Rows, numbers: dict[str, Any]) -> tuple[Mark, str]:
-    """The mark and the text for the pooled SNRs, and a batch size from the last half; adds them to the numbers."""
+    """The mark and the text for the pooled SNRs, and a batch size; adds them to the numbers.
+
+    The batch with an SNR of 1 is from the second half of the measurements, or from the first if only that is two standard
+    errors above 0; if neither is, it is the smallest that may be enough. Marks: `ok` for a signal in the second half, `-` for
+    none, and `!` for one below ½ by two standard errors.
+    """
     halves = windows(rows, 2)
     parts = [pooled_snr(half) for half in halves]
     numbers["snr"] = [(part.snr, part.error) for part in parts]

@@ -2,7 +2,8 @@
 
     replay/rows-<n>.safetensors    the rows from n on, counted from the first that was ever added
 
-A checkpoint holds the rows that are in no block yet, and the list of the blocks that it needs, with their checksums. When a
+A buffer above 8 MiB is kept in blocks of 4 MiB, which are deleted when neither of the last two checkpoints needs them. A
+checkpoint holds the rows that are in no block yet, and the list of the blocks that it needs, with their checksums. When a
 block is written depends on the rows alone, not on when checkpoints are taken, so a run that goes on writes the same files.
 """
 

@@ -3,8 +3,10 @@
     DIR/000000020000.safetensors, …    shards: whole episodes, finished by that many steps of training
 
 A shard holds tensors and JSON, nothing that could be run, and is there whole or not at all. Observations are kept as the policy
-saw them, encoded, with their context, before the normaliser; actions as sampled, before clipping to the action space;
-log-probabilities those of the policy that acted. Data sets of Minari are read, too; they have no log-probabilities.
+saw them, encoded, with their context and the legal actions, before the normaliser; actions as sampled, before clipping to the
+action space; 32-bit log-probabilities those of the policy that acted, with the steps that it had learned from. Training writes
+a shard at every tenth of its steps and whenever 32 MB are full; resuming stores no episode twice. Data sets of Minari are
+read, too; they have no log-probabilities.
 What is *not* here: how trajectories are drawn for learning, and how a policy that left no log-probabilities is estimated
 (replay.py).
 """

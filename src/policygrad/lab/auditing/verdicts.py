@@ -6,8 +6,11 @@ The length of d is tested as it is. Hotelling's T² would divide by the covarian
 a state that is rarely visited, there is little to divide by: unbiased estimates of a bandit's gradient are then refuted 2.6
 times as often as they should. This test does not divide, takes more parameters than estimates, and comes with a ball around d
 that holds the true bias: the interval of its length has 0 in it just where no bias is found. The price is power against a
-bias in a direction of little variance. Estimates that are all alike refute nothing: where a reward is rare, unbiased ones are 0
-for long, and how large the others would be, no sample shows. What is *not* here: what is tested (audit.py).
+bias in a direction of little variance. In 1,000 repetitions each, unbiased estimators were called biased in 0.8 to 1.6 % at a
+level of 1 %, 4.7 to 6.1 % at 5 %, 7.9 to 11.5 % at 10 % and 50.8 to 54.4 % at 50 % (total return and reward-to-go − V on
+small, bandit and two-states, 50 to 200 batches of 4). Estimates that are all alike refute nothing: where a reward is rare,
+unbiased ones are 0 for long, and how large the others would be, no sample shows. What is *not* here: what is tested
+(audit.py).
 """
 
 from __future__ import annotations

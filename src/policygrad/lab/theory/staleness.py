@@ -113,7 +113,8 @@ class Staleness(Result):
 def staleness(mdp: MDP, policy: Policy, *, ages: Sequence[int] = AGES, rule: Rule | None = None) -> Staleness:
     """Update the policy max(ages) times on exact batches, and estimate ∇J at the end from the data of `age` updates before.
 
-    It ends before ‖∇J‖ falls to a thousandth of its first value, because errors are relative to ‖∇J‖; larger ages are left out.
+    It ends before ‖∇J‖ falls to a thousandth of its first value, because errors are relative to ‖∇J‖; larger ages are left out:
+    on `deceptive` those above 15, on `delayed` those above 8.
     rule: [NaturalGradient without damping, 0.001 nats per update]. Weights of trajectories are left out if there are more than
     50,000 trajectories. Raises ValueError without a horizon, if ∇J is 0 at first, and if no age is left.
     """
