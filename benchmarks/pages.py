@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from policygrad.algorithms import recipes
 from policygrad.algorithms.config import aliases, parameters, pieces
@@ -83,7 +84,11 @@ def findings(checks: Sequence[Callable[..., object]]) -> str:
         compared, _, when = (inspect.getdoc(check) or "").partition("`!`: ")
         name = {"tracking": "surrogate and return"}.get(check.__name__, check.__name__.replace("_", " "))
         name = name.replace("kl", "KL").replace("td", "TD").replace("fisher", "Fisher")
-        rows.append([name, compared.strip().removesuffix("."), when.partition("\n\n")[0].removesuffix(".")])
+        compared = compared.strip().removesuffix(".")
+        compared = (
+            compared if compared[1:2].isupper() else compared[:1].lower() + compared[1:]
+        )  # but for TRPO, PPO, SAC
+        rows.append([name, compared, when.partition("\n\n")[0].removesuffix(".").replace("\n", " ")])
     return markdown(["finding", "what is compared", "`!` where"], rows)
 
 
@@ -105,12 +110,12 @@ def rank(name: str) -> int:
     return FIRST.index(name) if name in FIRST else len(FIRST)
 
 
-def plain(head: str, texts: Mapping[str, str]) -> str:
+def plain(head: str, texts: Mapping[Any, str]) -> str:
     """A row for each name and its text."""
     return markdown(head.split(" | "), list(texts.items()))
 
 
-def described(head: str, texts: Mapping[str, str], names: Iterable[str], mark: str = "`") -> str:
+def described(head: str, texts: Mapping[Any, str], names: Iterable[str], mark: str = "`") -> str:
     """A row for each text, with the names that it is of; what a name takes may stand behind a colon. Raises ValueError unless
     exactly these names have a text.
     """

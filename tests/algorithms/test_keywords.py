@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 import pytest
@@ -63,6 +64,49 @@ def test_a_recipe_with_some_keywords_given_is_one() -> None:
     assert (seen[-1][0], seen[-1][2].spice, agent.algo.rpartition(":")[2]) == (32, "salt", "grouped")
     with pytest.raises(ConfigError, match="of grouped its signature is"):
         pg.Agent(partial(grouped, "a task"), "CartPole-v1")  # pyright: ignore[reportArgumentType]
+
+
+MINE = """
+from functools import partial
+import policygrad as pg
+
+def needs(task, *, flavour: float):
+    raise ValueError(f"flavour {flavour}")
+
+@pg.recipe(pg.RecipeSpec(reuses_batch=True, aliases={"glow": "flavour"}))
+def decorated(task, *, flavour: float = 1.0): return needs(task, flavour=flavour)
+
+class Called:
+    flavour: float | None = None
+    def __call__(self, task, *, flavour: float = 3.0): return needs(task, flavour=flavour)
+
+given, mild, called = partial(needs, flavour=2.0), partial(decorated, flavour=0.1), Called()
+"""
+
+
+@pytest.mark.parametrize(("name", "flavour"), [("given", 2.0), ("mild", 0.1), ("called", 3.0)])
+def test_partials_and_objects_are_the_same_recipes_by_name(name: str, flavour: float, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    word = f"{tmp_path / 'mine.py'}:{name}"
+    made = find_recipe(word)
+    assert (made.name, made.keywords["flavour"].default, parameters(word)["flavour"]) == (
+        word,
+        flavour,
+        (float, flavour),
+    )
+    for keywords, arrives in ({}, flavour), ({"flavour": 7.0}, 7.0):
+        with pytest.raises(ValueError, match=f"flavour {arrives}"):
+            pg.Agent(word, "CartPole-v1", **keywords)
+    assert (made.spec.reuses_batch, aliases(word).get("glow")) == (
+        (True, "flavour") if name == "mild" else (False, None)
+    )
+
+
+def test_a_partial_of_a_recipe_has_known_keywords_only() -> None:
+    with pytest.raises(ConfigError, match="may have its keywords only, got 'salt'"):
+        find_recipe(partial(pg.recipe()(grouped), salt=1))
+    with pytest.raises(ConfigError, match="give the keywords beside it"):
+        find_recipe(partial(find_recipe("ppo"), clip=0.1))
 
 
 def test_a_keyword_that_is_there_twice_is_refused() -> None:

@@ -47,3 +47,4 @@ def test_numbers_are_written_under_the_tags_that_are_described():
     found = scalars(dict.fromkeys(METRICS, 1.0) | {"mine": 1.0})
     beside = {"train/mine", "train/is_line_search_success"}
     assert set(found) == {metric.written for metric in METRICS.values() if metric.written} | beside
+    assert {"rollout/exploration_rate", "train/ent_coef", "train/approx_kl", "train/learning_rate"} <= set(found)

@@ -48,7 +48,20 @@ def test_every_name_that_the_page_calls_understood_is():
 
 
 OF_FUNCTIONS = {  # keywords of Agent, learn, evaluate and callbacks
-    *("auxiliary", "backend", "body", "callback", "device", "entity", "env", "every", "greedy", "name", "progress_bar"),
+    *(
+        "auxiliary",
+        "backend",
+        "body",
+        "callback",
+        "device",
+        "entity",
+        "env",
+        "every",
+        "greedy",
+        "log_every",
+        "name",
+        "progress_bar",
+    ),
     *("project", "tags", "wrappers"),
 }
 
@@ -57,8 +70,9 @@ def test_every_name_of_ours_in_the_tables_of_hyperparameters_and_in_answers_is_o
     table = PAGE.partition("### Hyperparameters")[2].partition("### Around")[0]
     ours = {word for _, column in ROW.findall(table) for word in re.findall(r"\b([a-z_]+)=", column)}
     assert len(ours) > 5
-    for said in ANSWERS.values():
-        ours |= set(re.findall(r"\b([a-z_]+)=", said if isinstance(said, str) else said[0]))
+    for said in (said if isinstance(said, str) else said[0] for said in ANSWERS.values()):
+        ours |= set(re.findall(r"\b([a-z_]+)=", said))
+        ours |= set(re.findall(r"\b(?:use|see|have|is) ([a-z]+_[a-z_]+)\b", said))
     assert len(ours) > 30
     assert ours - EVERY - OF_FUNCTIONS == set()
 

@@ -36,6 +36,7 @@ def test_a_planted_fault_is_found(fault):
     assert found.symptoms, found.silent
     assert {symptom.rule for symptom in found} <= set(fault.rules)
     assert all(RULE[symptom.rule].sure for symptom in found if symptom.sure)
+    assert all(symptom.sure for symptom in found if RULE[symptom.rule].sure == "yes")
     assert all(symptom.advice and symptom.source and symptom.threshold for symptom in found)
 
 

@@ -132,6 +132,9 @@ def test_every_rule_finds_its_fault(rule, tmp_path):
     found = pg.doctor(written(tmp_path / "run", **(({} if SICK[rule].get("algo") == "dqn" else HEALTHY) | SICK[rule])))
     assert rule in [symptom.rule for symptom in found]
     assert {symptom.rule for symptom in found if symptom.sure} <= {each.name for each in RULES if each.sure}
+    assert {symptom.rule for symptom in found if not symptom.sure} & {
+        each.name for each in RULES if each.sure == "yes"
+    } == set()
 
 
 @pytest.mark.parametrize(("rule", "what"), OTHERS)

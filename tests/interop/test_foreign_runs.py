@@ -106,6 +106,6 @@ def test_files_that_name_no_environment_are_of_the_one_that_is_asked_for(tmp_pat
 
 
 def test_a_side_without_the_environment_is_refused_before_anything_is_trained(tmp_path):
-    with pytest.raises(RunError, match="has no runs in Acrobot-v1"):
+    with pytest.raises(RunError, match="has no runs in Acrobot-v1: it has runs in CartPole-v1"):
         compare(["ppo", str(RUNS)], "Acrobot-v1", seeds=2, steps=512, root=tmp_path)
     assert not any(tmp_path.iterdir())

@@ -90,6 +90,15 @@ def test_a_command_that_is_interrupted_before_rank_0_can_say_so_says_it(
     assert said.value.code == 128 + number
 
 
+@pytest.mark.usefixtures("clock")
+def test_where_a_rank_fails_before_all_have_started_its_code_is_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = iter([Process(0), Process(1, ends=1.0, code=3)])  # rank 0 waits for rank 1, and ends when it is asked
+    monkeypatch.setattr(launching, "Rank", lambda *_: next(ranks))
+    monkeypatch.setattr(Process, "close", lambda self: None)
+    monkeypatch.setattr(Process, "process", property(lambda self: SimpleNamespace(returncode=self.code)), raising=False)
+    assert launch(["train"], 2) == 3
+
+
 def test_a_rank_that_waits_for_others_ends_at_once_when_it_is_asked(tmp_path: Path) -> None:
     store = tmp_path / "store"
     env = {STORE: str(store), "RANK": "0", "WORLD_SIZE": "2"}  # the other one never comes
@@ -252,3 +261,6 @@ def test_more_processes_than_environments_are_refused_before_any_is_started(
     for words in ([*train, "--nproc", "64"], ["resume", run, "--steps", "64", "--nproc", "64"]):
         assert main(words) == 2
         assert "--nproc 64 needs as many environments, and num_envs = 4" in " ".join(capsys.readouterr().err.split())
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"num_envs": 4', '"num_envs": null', 1))
+    assert main(["resume", run]) == 0  # the checkpoint says how many

@@ -3,8 +3,8 @@
     @recipe(RecipeSpec(estimator="GAE − V", update="my rule"))
     def mine(task, *, num_steps: int = 128, lr: float = 3e-4) -> Plan: ...
 
-A function without the decorator is a recipe with an empty spec. Keywords that several recipes have come in groups, see
-`keywords.py`. Nothing heavy is imported here.
+A function without the decorator is a recipe with an empty spec, and a `functools.partial` of either one has other defaults.
+Keywords that several recipes have come in groups, see `keywords.py`. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -132,10 +132,10 @@ def recipe(spec: RecipeSpec = RecipeSpec(), name: str | None = None) -> Callable
 
 
 def function_of(function: Any) -> Any:
-    """The function with a name behind `functools.partial`, or the class of an object that is called."""
+    """The function with a name behind `functools.partial`, or the method `__call__` of an object."""
     while isinstance(function, partial):
         function = function.func
-    return function if hasattr(function, "__qualname__") else type(function)
+    return function if hasattr(function, "__qualname__") else type(function).__call__
 
 
 def _check(
@@ -160,16 +160,52 @@ def _check(
         )
 
 
+def is_recipe(given: Any) -> bool:
+    """Whether `recipe` made it; a `functools.partial` has keywords, too."""
+    return hasattr(given, "spec") and hasattr(given, "keywords")
+
+
 @cache
 def _bare(function: Callable[..., Plan]) -> Recipe:
     """A function without the decorator as a recipe; the same object every time."""
     return recipe()(function)
 
 
+def _variant(given: Any, name: str, bound: Mapping[str, Any]) -> Recipe:
+    """A copy of a recipe with another name, and with bound keywords as defaults."""
+
+    @wraps(given)
+    def composed(task: Task, **keywords: Any) -> Plan:
+        return given(task, **{**bound, **keywords})
+
+    made: Any = composed  # `wraps` gives it the spec and the groups, too
+    made.keywords = {k: p.replace(default=bound.get(k, p.default)) for k, p in given.keywords.items()}
+    own = signature(given)
+    made.__signature__ = own.replace(parameters=[next(iter(own.parameters.values())), *made.keywords.values()])
+    made.name = name
+    return made
+
+
+@cache
+def _partial(given: partial[Plan], of: Recipe) -> Recipe:
+    """The recipe with the keywords of a `functools.partial` as defaults."""
+    unknown = [repr(k) for k in given.keywords if k not in of.keywords]
+    if ":" not in of.name:
+        raise TypeError(
+            f"a partial of {of.name} is none: give the keywords beside it, as in Agent({of.name!r}, env, lr=1e-3)"
+        )
+    if given.args or unknown:
+        said = ", ".join([*map(repr, given.args), *unknown])
+        raise TypeError(f"a partial of the recipe {of.name} may have its keywords only, got {said}")
+    return _variant(of, of.name, given.keywords)
+
+
 def as_recipe(given: Any) -> Recipe:
-    """The recipe of a recipe or a function. Raises TypeError for other objects."""
-    if hasattr(given, "spec") and hasattr(given, "keywords"):
+    """The recipe of a recipe, a function, or a partial of one of these. Raises TypeError for other objects."""
+    if is_recipe(given):
         return given
+    if isinstance(given, partial) and is_recipe(given.func):
+        return _partial(given, given.func)
     if not callable(given) or isinstance(given, type):
         raise TypeError(f"a recipe is a function (task, *, keywords) → Plan, got {given!r}")
     return _bare(given)
@@ -178,4 +214,4 @@ def as_recipe(given: Any) -> Recipe:
 @cache
 def renamed(given: Any, name: str) -> Recipe:
     """A copy of the recipe with another name; the given recipe keeps its name."""
-    return recipe(given.spec, name)(given.__wrapped__)
+    return _variant(given, name, {})

@@ -38,7 +38,9 @@ def resume_command(words: Sequence[str]) -> None:
     config = run.config()
     refuse_import("resume", given.run, config, given.env, given.recipe, given.wrapper, config.get("files"))
     nproc = positive("nproc", given.nproc)
-    refuse_more(nproc, config["config"].get("num_envs", nproc))
+    num_envs = config["config"].get("num_envs")
+    if isinstance(num_envs, int):
+        refuse_more(nproc, num_envs)
     ranks = several(nproc, ["resume", *words])
     kwargs = None if given.env_kwargs is None else parse_pairs("env_kwargs", chain.from_iterable(given.env_kwargs))
     quiet = given.quiet or (ranks is not None and ranks.rank > 0)

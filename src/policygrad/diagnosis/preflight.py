@@ -340,7 +340,9 @@ RULES = [
     ),
     SymptomRule("spaces", known_advice, "far bounds of Gaussian actions, unscaled bytes, wrappers that standardise"),
     SymptomRule("bounds", bounds, f"over {percent(OUTSIDE)}* of observations outside their space"),
-    SymptomRule("constant observations", constant_observations, "no number changes", "yes, but for choices"),
+    SymptomRule(
+        "constant observations", constant_observations, "no number changes", "yes, unless a part is a choice (Discrete)"
+    ),
     SymptomRule(
         "observation scale",
         observation_scale,
@@ -351,7 +353,7 @@ RULES = [
         reward_scale,
         f"root mean square of rewards other than 0 outside {SMALL_REWARD:g} to {LARGE_REWARD:,.0f}*",
     ),
-    SymptomRule("reward outlier", reward_outlier, f"one reward above {OUTLIER:g}* of Σ|r|"),
+    SymptomRule("reward outlier", reward_outlier, f"one reward above {percent(OUTLIER)}* of Σ|r|"),
     SymptomRule("no end", no_end, f"no episode ends in {LONG:,} steps*"),
     SymptomRule(
         "time limit as an end",

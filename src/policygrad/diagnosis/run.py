@@ -286,7 +286,7 @@ RULES = [
     SymptomRule("no episodes", no_episodes, "none ended", f"from {SURE:,} steps on"),
     SymptomRule("equal returns", equal_returns, "all returns are equal", "yes"),
     SymptomRule("not improving", not_improving, f"no rise by {ERRORS:g} standard errors"),
-    SymptomRule("lost again", lost_again, f"the return lost over {REST:g} of its rise"),
+    SymptomRule("lost again", lost_again, f"the return lost over {percent(REST)} of its rise"),
     SymptomRule(
         "progress",
         task_rules.progress,
@@ -301,7 +301,7 @@ RULES = [
     SymptomRule(
         "horizon",
         settings_rules.horizon,
-        f"1/(1 − γ) below {settings_rules.NEAR:g}* steps and {settings_rules.SHARE:g}* of the mean episode",
+        f"1/(1 − γ) below {settings_rules.NEAR:g}* steps and {percent(settings_rules.SHARE)}* of the mean episode's length",
     ),
     SymptomRule(
         "replay",

@@ -77,7 +77,7 @@ def monitored(files: list[Path]) -> tuple[str | None, Columns]:
         except ValueError as error:
             raise BadFileError(f"{file} is not a monitor file: {error}") from error
         named = said.get("env_id") if isinstance(said, dict) else None
-        env = env or (None if named == "None" else named)  # VecMonitor's word where it was not told
+        env = env or (named if isinstance(named, str) and named != "None" else None)  # VecMonitor's word for none
         episodes += list(rows_of(file, lines))
     found = np.array(sorted(episodes, key=lambda row: row[2]), float).reshape(-1, 3)
     sums = np.concatenate([[0.0], np.cumsum(found[:, 0])])

@@ -125,7 +125,8 @@ def kl_model(updates: Updates) -> Finding:
 def kl(updates: Updates) -> Finding:
     """`kl` against `max_kl` or `target_kl`, if there is one.
 
-    `!`: in a tenth of the updates above 1.5 times the bound, or without one above 0.05; PPO-KL: median a factor of three off.
+    `!`: above 1.5 times the bound in more than a tenth of the updates, or, if there is none, above 0.05 in as many; PPO-KL:
+    median a factor of three off.
     """
     kl, bound = updates["kl"], updates.bound()
     most = int(np.nanargmax(kl))
@@ -221,7 +222,7 @@ def beta(updates: Updates) -> Finding:
 
 
 def gradient_noise(updates: Updates) -> Finding:
-    """The meter's Σ `signal` / Σ `noise` of both halves of the run. `!`: below ½ by two standard errors."""
+    """The meter's Σ `signal` / Σ `noise` in both halves of the run. `!`: in the second half below ½ by two standard errors."""
     measured = metered(updates.rows)
     rows = telling(measured)
     numbers: dict[str, Any] = {"measured": len(measured), "counted": len(rows)}

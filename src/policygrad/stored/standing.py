@@ -48,7 +48,7 @@ DESCRIBED: Mapping[str, str] = {  # of `RunSummary`; None: not known, or not the
     "age": "seconds since anything was written",
     "machine": "the host that trained the run last",
     "reason": "why it ended, or what is wrong with it",
-    "percent": "the share of the steps that are done",
+    "percent": "the share of the steps that are done, in percent",
     "mean_return": "`evaluation`, or `train_return` before it",
     "hint": "what to do with a lost run",
 }

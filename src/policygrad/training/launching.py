@@ -105,14 +105,15 @@ def launch(words: Sequence[str], size: int) -> int:
             codes = [rank.process.returncode for rank in ranks]
             for text in _reasons(ranks, failed):
                 print(f"policygrad: {text}", file=sys.stderr)
-            if codes[0] < 0 and ranks[0].stopped:  # before it could say so
+            if codes[0] < 0 and ranks[0].stopped and not failed:  # before it could say so
                 raise Interrupted(number=interruption(codes[0]) or signal.SIGTERM)
     finally:
         for rank in ranks:
             rank.close()
         os.close(reading)
         os.close(writing)
-    code = next((code for code in [codes[0], *(rank.process.returncode for rank in failed)] if code), 0)
+    reasons = [rank for rank in failed if ranks[0].stopped] or [ranks[0], *failed]  # rank 0 was stopped because of them
+    code = next((rank.process.returncode for rank in reasons if rank.process.returncode), 0)
     return 128 - code if code < 0 else code
 
 

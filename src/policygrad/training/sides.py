@@ -273,11 +273,13 @@ def of_folder(side: Side, env: Sequence[str], greedy: bool) -> dict[str, list[Sc
     if next(runs(folder), None) is None and (theirs := foreign_runs(folder)):
         return of_others(side, theirs, env)
     found: dict[str, list[ScoredRun]] = {}
+    there: dict[str, None] = {}
     for run in runs_at(folder):
+        there[environment(run.config())] = None
         if not env or environment(run.config()) in env:
             scored = read_run(run, greedy)
             found.setdefault(scored.env, []).append(scored)
-    refuse_missing(found, env, folder)
+    refuse_missing(found, env, folder, there)
     for name, several in found.items():
         if any(run.settings != several[0].settings for run in several):
             raise RunError(f"{folder} has runs of several configurations on {name}: give one directory per side")
@@ -301,14 +303,14 @@ def of_others(side: Side, theirs: Sequence[ForeignRun], env: Sequence[str]) -> d
             found.setdefault(name, []).append(
                 ScoredRun(name, run.seed, run.score, *curve, str(run.place), goal, settings)
             )
-    refuse_missing(found, env, side.folder)
+    refuse_missing(found, env, side.folder, dict.fromkeys(run.env for run in theirs if run.env))
     return found
 
 
-def refuse_missing(found: Mapping[str, Any], env: Sequence[str], folder: Path | None) -> None:
-    """Raises RunError where a directory has no runs in an environment that is asked for."""
+def refuse_missing(found: Mapping[str, Any], env: Sequence[str], folder: Path | None, there: Iterable[str]) -> None:
+    """Raises RunError where a directory has no runs in an environment that is asked for. there: those that it has runs in."""
     for name in env:
         if name not in found:
             raise RunError(
-                f"{folder} has no runs in {name}: it has runs in {', '.join(found) or 'none that is asked for'}"
+                f"{folder} has no runs in {name}: it has runs in {', '.join(there) or 'no other environment'}"
             )
