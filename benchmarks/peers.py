@@ -4,8 +4,8 @@
 
 One line of JSON is printed: the steps of the warm-up, the steps under the clock, its seconds, and versions. CHECKOUT is where
 the sources of a library are that is not installed but run from there (an empty string for the others). Every library runs as
-fast as we know how to make it run; README.md beside this file says what that is; the docstring of each
-library's function, what still differs.
+fast as we know how to make it run; README.md beside this file says what that is, and the docstring of each
+library's function what still differs.
 """
 
 # pyright: reportMissingImports=false

@@ -105,8 +105,11 @@ def test_partials_and_objects_are_the_same_recipes_by_name(name: str, flavour: f
 def test_a_partial_of_a_recipe_has_known_keywords_only() -> None:
     with pytest.raises(ConfigError, match="may have its keywords only, got 'salt'"):
         find_recipe(partial(pg.recipe()(grouped), salt=1))
-    with pytest.raises(ConfigError, match="give the keywords beside it"):
+    with pytest.raises(ConfigError, match="a partial of ppo is no recipe"):
         find_recipe(partial(find_recipe("ppo"), clip=0.1))
+    for given in (pg.ppo, partial(pg.ppo, clip=0.1)):
+        with pytest.raises(ConfigError, match=r"policygrad\.ppo makes an agent: as a recipe, give its name, 'ppo'"):
+            find_recipe(given)
 
 
 def test_a_keyword_that_is_there_twice_is_refused() -> None:

@@ -192,7 +192,7 @@ def _partial(given: partial[Plan], of: Recipe) -> Recipe:
     unknown = [repr(k) for k in given.keywords if k not in of.keywords]
     if ":" not in of.name:
         raise TypeError(
-            f"a partial of {of.name} is none: give the keywords beside it, as in Agent({of.name!r}, env, lr=1e-3)"
+            f"a partial of {of.name} is no recipe: give its keywords to the agent, as in Agent({of.name!r}, env, lr=1e-3)"
         )
     if given.args or unknown:
         said = ", ".join([*map(repr, given.args), *unknown])
@@ -208,6 +208,8 @@ def as_recipe(given: Any) -> Recipe:
         return _partial(given, given.func)
     if not callable(given) or isinstance(given, type):
         raise TypeError(f"a recipe is a function (task, *, keywords) → Plan, got {given!r}")
+    if (source := function_of(given)).__module__ == "policygrad":
+        raise TypeError(f"policygrad.{source.__name__} makes an agent: as a recipe, give its name, {source.__name__!r}")
     return _bare(given)
 
 

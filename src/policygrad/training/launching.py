@@ -112,8 +112,8 @@ def launch(words: Sequence[str], size: int) -> int:
             rank.close()
         os.close(reading)
         os.close(writing)
-    reasons = [rank for rank in failed if ranks[0].stopped] or [ranks[0], *failed]  # rank 0 was stopped because of them
-    code = next((rank.process.returncode for rank in reasons if rank.process.returncode), 0)
+    told = failed if failed and ranks[0].stopped else [ranks[0], *failed]  # rank 0 was stopped because they had failed
+    code = next((rank.process.returncode for rank in told if rank.process.returncode), 0)
     return 128 - code if code < 0 else code
 
 
