@@ -341,6 +341,7 @@ HOSTILE = {
         "half a character": (partial(text, GOOD.replace("ppo", "\\ud800") + "}"), "printable"),
         "a long name": (partial(text, GOOD.replace("ppo", "x" * 1001) + "}"), "at most 1,000"),
         "many steps": (partial(text, GOOD[:-1] + '"steps": 99999999999999999999}}'), "too large"),
+        "no steps": (partial(text, GOOD[:-1] + '"steps": null}}'), "must be a whole number"),
         "deep": (partial(text, GOOD + ', "env_kwargs": ' + "[" * 5000 + "]" * 5000 + "}"), "deep"),
         "many entries": (partial(text, "[" + "[]," * 200_000 + "1]"), "too many entries"),
         "a host of colours": (partial(text, GOOD + ', "machine": {"hostname": "\\u001b[31m"}}'), "printable"),

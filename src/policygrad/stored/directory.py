@@ -63,8 +63,9 @@ MAX_NUMBERS = 1000  # of a row
 RECIPE = table(  # the types, `RecipeSpec.from_json` looks at
     {}, others=lambda name, value: (table({}, others=text()) if isinstance(value, dict) else setting)(name, value)
 )
+SETTINGS = table({}, optional={"steps": whole()}, others=setting)
 CONFIG = table(
-    {"algo": text(1000), "env": text(1000), "seed": whole(0, 2**63 - 1), "config": table({}, others=setting)},
+    {"algo": text(1000), "env": text(1000), "seed": whole(0, 2**63 - 1), "config": SETTINGS},
     optional={
         "recipe": RECIPE,
         "name": text(1000),
